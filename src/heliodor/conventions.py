@@ -1,0 +1,88 @@
+"""Units, axes and origin, said once.
+
+* Arrays are indexed (row, column) and their shapes are (height, width).
+* Coordinates are (x, y) = (column, row) of a particle's centre, 0-based, in pixels of the
+  ORIGINAL micrograph file; row 0 is the first row stored in that file. The centre of the
+  first pixel is (0.0, 0.0).
+* A *working* image is the micrograph after Fourier cropping. Pixel 0 stays aligned, so
+  ``x_original = x_working * (width_original / width_working)`` exactly, without a half-pixel
+  shift, and likewise for y and the heights.
+* Lengths are in angstrom unless a name ends in ``_px``.
+* A score is a log-odds: ``probability = 1 / (1 + exp(-score))``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, int]
+FloatArray = NDArray[np.float64]
+Image = NDArray[np.float32]
+
+#: The particle's diameter in working pixels at which each network works best by default.
+#: conv31 sees 31 pixels, the residual networks 71: the particle must fit with its surroundings.
+WORKING_DIAMETER_PX: Final = {"conv31": 25.0, "resnet8": 35.0}
+
+#: The training radius as a fraction of the particle's diameter (a quarter of its radius).
+TRAINING_RADIUS_FRACTION: Final = 1.0 / 8.0
+
+
+def working_shape(
+    shape: Shape, pixel_size_angstrom: float, working_pixel_size_angstrom: float
+) -> Shape:
+    """Return the shape of the working image, never larger than the original.
+
+    Parameters
+    ----------
+    shape
+        (height, width) of the original micrograph in pixels.
+    pixel_size_angstrom, working_pixel_size_angstrom
+        Sampling of the original and of the working image, angstrom per pixel.
+
+    Returns
+    -------
+    tuple of int
+        (height, width) of the working image, each at least 1.
+    """
+    factor = min(1.0, pixel_size_angstrom / working_pixel_size_angstrom)
+    height, width = (max(1, round(side * factor)) for side in shape)
+    return height, width
+
+
+def to_working(xy_px: FloatArray, original: Shape, working: Shape) -> FloatArray:
+    """Map (x, y) from original to working pixels.
+
+    Parameters
+    ----------
+    xy_px
+        Coordinates in original pixels, shape (n, 2), columns x and y.
+    original, working
+        (height, width) of the two images.
+    """
+    return np.asarray(xy_px, dtype=np.float64) * _factor(working, original)
+
+
+def to_original(xy_px: FloatArray, original: Shape, working: Shape) -> FloatArray:
+    """Map (x, y) from working to original pixels: the inverse of `to_working`."""
+    return np.asarray(xy_px, dtype=np.float64) * _factor(original, working)
+
+
+def _factor(target: Shape, source: Shape) -> FloatArray:
+    return np.array([target[1] / source[1], target[0] / source[0]])
+
+
+def probability(score: FloatArray) -> FloatArray:
+    """Return the probability that belongs to a log-odds score, without overflow."""
+    score = np.asarray(score, dtype=np.float64)
+    return np.asarray(np.exp(-np.logaddexp(0.0, -score)), dtype=np.float64)
+
+
+def disc_area_px(radius_px: float) -> int:
+    """Count the pixels within `radius_px` (inclusive) of a pixel's centre."""
+    reach = math.floor(radius_px)
+    offsets = np.arange(-reach, reach + 1)
+    return int(np.count_nonzero(offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius_px**2))

@@ -1,0 +1,45 @@
+"""The demonstration: simulated micrographs, a hundred labels, the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from heliodor import console
+from heliodor.compute import Compute
+from heliodor.dataset import DataSettings
+from heliodor.errors import BadInput
+from heliodor.files import output_folder
+from heliodor.pipeline import Outcome, run
+from heliodor.simulate import PARTICLES, SimulationSettings, simulate
+from heliodor.training import TrainingSettings
+
+#: Ten micrographs to learn from and six, of another seed, to pick on.
+LEARN = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
+UNSEEN = SimulationSettings(particle="barrel", count=6, seed=2)
+
+
+def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Outcome:
+    """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
+    folder = output_folder(out)
+    sets = {"learn": LEARN, "unseen": UNSEEN}
+    for name, settings in sets.items():
+        if (folder / name).exists():
+            raise BadInput(
+                f"{folder} holds an earlier demonstration; remove it or give another with -o"
+            )
+        with console.progress(f"simulating micrographs to {name}") as progress:
+            simulate(folder / name, settings, progress)
+    return run(
+        folder / "learn" / "micrographs.star",
+        folder / "learn" / "labels.star",
+        folder / "results",
+        DataSettings(
+            diameter_angstrom=PARTICLES["barrel"].diameter_angstrom,
+            expected_particles=LEARN.wanted_particles,
+        ),
+        TrainingSettings(),
+        pick_micrographs=folder / "unseen" / "micrographs.star",
+        truth=folder / "unseen" / "truth.star",
+        compute=compute,
+        command_line=command_line,
+    )

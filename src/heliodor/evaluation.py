@@ -1,0 +1,187 @@
+"""Judging picks: names, pixel sizes and distances brought together for the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heliodor.conventions import FloatArray, Image, to_working
+from heliodor.errors import BadInput
+from heliodor.labels import label_mask
+from heliodor.metrics import Evaluation, RegionCounts, evaluate_picks
+from heliodor.model_file import Model
+from heliodor.picks import Picks
+from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.scoring import score_image
+from heliodor.sources import Source, match_names
+
+#: The match distance where none is given, as a share of the particle's diameter.
+MATCH_FRACTION = 0.4
+PIXEL_SIZE = "pixel_size_angstrom"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True particle centres of each of some micrographs, in original pixels."""
+
+    #: By the micrograph's own name (the name in results, not that in the truth's file).
+    xy_px: dict[str, FloatArray]
+    #: Micrographs of the truth's file that were not judged.
+    left_out: int
+
+    @classmethod
+    def of(cls, table: Picks, sources: Sequence[Source]) -> Truth:
+        """Find the truth of given micrographs; those it does not speak of are not judged.
+
+        Raises
+        ------
+        BadInput
+            If it speaks of none of them.
+        """
+        found = match_names(table.micrographs, sources)
+        xy: dict[str, list[FloatArray]] = {}
+        for name, own in table.by_micrograph():
+            if name in found:
+                xy.setdefault(found[name].name, []).append(own.xy_px)
+        if not xy:
+            raise BadInput(
+                f"the truth names none of the micrographs judged: it has micrographs like"
+                f" {next(iter(table.micrographs), 'none at all')}, they are like"
+                f" {sources[0].name if sources else 'none at all'}"
+            )
+        left_out = len(table.micrographs) - len(found)
+        return cls({name: np.concatenate(parts) for name, parts in xy.items()}, left_out)
+
+
+def evaluate(
+    picks: Picks,
+    truth: Truth,
+    match_distance_angstrom: float,
+    pixel_sizes: dict[str, float],
+    threshold: float | None = None,
+) -> Evaluation:
+    """Judge picks against the truth, in angstrom.
+
+    Parameters
+    ----------
+    picks
+        Candidates with scores, in original pixels.
+    truth
+        Of the same micrographs.
+    match_distance_angstrom
+        A pick and a particle further apart than this are not the same.
+    pixel_sizes
+        Angstrom per pixel of each micrograph.
+    threshold
+        Operating threshold, log-odds; None counts every pick given.
+    """
+    if np.isnan(picks.score).any():
+        if not np.isnan(picks.score).all():
+            raise BadInput("some picks have a score and some have none; they cannot be ranked")
+        picks = Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, np.zeros(len(picks)))
+    own = {
+        name: (table.xy_px * pixel_sizes[name], table.score)
+        for name, table in picks.by_micrograph()
+        if name in truth.xy_px
+    }
+    true = {name: xy * pixel_sizes[name] for name, xy in truth.xy_px.items()}
+    return evaluate_picks(own, true, match_distance_angstrom, threshold)
+
+
+def pixel_sizes_of(
+    picks: Picks, truth: Picks, names: Sequence[str], given: float | None
+) -> dict[str, float]:
+    """Return each micrograph's pixel size: as given, else as the tables say.
+
+    Raises
+    ------
+    BadInput
+        If neither says.
+    """
+    if given is not None:
+        if not 0 < given < 1000:
+            raise BadInput(f"a pixel size of {given:g} A is not plausible")
+        return dict.fromkeys(names, given)
+    sizes = _sizes_in(truth) | _sizes_in(picks)
+    missing = [name for name in names if name not in sizes]
+    if missing and len(set(sizes.values())) != 1:
+        raise BadInput(
+            f"neither the picks nor the truth say the pixel size of {missing[0]}; give"
+            " --pixel-size in angstrom"
+        )
+    common = next(iter(sizes.values())) if sizes else 1.0
+    return {name: sizes.get(name, common) for name in names}
+
+
+def _sizes_in(table: Picks) -> dict[str, float]:
+    if PIXEL_SIZE not in table.extra:
+        return {}
+    values = table.extra[PIXEL_SIZE]
+    sizes: dict[str, float] = {}
+    for name, value in zip(table.names(), values, strict=True):
+        if name not in sizes and value is not None:
+            sizes[name] = float(value)
+    return sizes
+
+
+def as_sources(names: Sequence[str]) -> list[Source]:
+    """Treat the names in a table as micrographs, to match another table's names to them."""
+    return [Source(name, Path(name), name) for name in names]
+
+
+class RegionJudge:
+    """Region average precision (Bepler et al., Methods 8), one micrograph at a time.
+
+    Parameters
+    ----------
+    truth
+        Of the micrographs that will be added; others are passed over.
+    radius_angstrom
+        Pixels this near to a true centre are positive regions.
+    """
+
+    def __init__(self, truth: Truth, radius_angstrom: float) -> None:
+        self._truth = truth
+        self._radius = radius_angstrom
+        self._counts = RegionCounts()
+
+    def add(self, image: WorkingImage, score: Image) -> None:
+        """Rank the regions of one micrograph with the rest."""
+        xy = self._truth.xy_px.get(image.source.name)
+        if xy is None:
+            return
+        working = to_working(xy, image.original_shape, image.shape)
+        radius_px = self._radius / image.working_pixel_size_angstrom
+        self._counts.add(label_mask(working, image.shape, radius_px), score)
+
+    def average_precision(self) -> float:
+        """Return the average precision so far; nan without any region."""
+        return self._counts.average_precision()
+
+
+def evaluate_regions(
+    model: Model,
+    sources: Sequence[Source],
+    truth: Truth,
+    images: WorkingImages,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[float, list[Failure]]:
+    """Return a model's region average precision on micrographs with truth, and failures."""
+    judge = RegionJudge(truth, model.card.training_radius_angstrom)
+    failures: list[Failure] = []
+    judged = [source for source in sources if source.name in truth.xy_px]
+    for number, source in enumerate(judged, 1):
+        try:
+            image = images.get(source)
+        except BadInput as error:
+            failures.append(Failure(source.name, str(error)))
+            continue
+        judge.add(image, score_image(model.network, model.normalizer.apply(image.image), device))
+        if progress is not None:
+            progress(number, len(judged))
+    return judge.average_precision(), failures

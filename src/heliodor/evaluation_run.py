@@ -1,0 +1,170 @@
+"""The command `evaluate`: files of picks and truth in, figures out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor import console
+from heliodor.compute import Compute
+from heliodor.errors import BadInput
+from heliodor.evaluation import Truth, as_sources, evaluate, evaluate_regions, pixel_sizes_of
+from heliodor.files import output_folder, write_json, write_text
+from heliodor.formats import read_picks
+from heliodor.metrics import Evaluation, PrecisionRecall
+from heliodor.model_file import load_model
+from heliodor.picks import Picks
+from heliodor.preparation import WorkingImages
+from heliodor.sources import Source, find_sources, match_names
+from heliodor.training_run import Inputs
+
+
+def evaluate_files(
+    picks: str | Path,
+    truth: str | Path,
+    match_distance_angstrom: float,
+    threshold: float | None = None,
+    model: str | Path | None = None,
+    micrographs: Inputs | None = None,
+    pixel_size_angstrom: float | None = None,
+    out: str | Path | None = None,
+    compute: Compute = Compute(),
+) -> tuple[Evaluation, float | None]:
+    """Judge a file of picks, from any program, against a file of true centres.
+
+    Parameters
+    ----------
+    picks, truth
+        Coordinate files in pixels of the same micrographs.
+    match_distance_angstrom
+        A pick and a particle further apart than this are not the same.
+    threshold
+        Operating threshold; None takes the selection that a ``picks.tsv`` carries.
+    model, micrographs
+        With both, the region average precision of the model is computed too. With
+        micrographs, those that have truth but no picks count as missed.
+    out
+        Folder for ``evaluation.json`` and ``curve.tsv``.
+
+    Raises
+    ------
+    BadInput
+        If a file cannot be read, or the two speak of different micrographs.
+    """
+    if model is not None and micrographs is None:
+        raise BadInput("the region AP of a model needs --micrographs to score")
+    given = read_picks(picks, candidates=True)
+    known = read_picks(truth)
+    sources = as_sources(given.micrographs) if micrographs is None else find_sources(micrographs)
+    true = Truth.of(known, sources)
+    own = _renamed(given, sources)
+    if true.left_out and micrographs is None:
+        console.warn(
+            f"{true.left_out} micrographs of the truth have no picks and are not judged; give"
+            " --micrographs to count them as missed"
+        )
+    sizes = pixel_sizes_of(own, known, list(true.xy_px), pixel_size_angstrom)
+    if threshold is None:
+        threshold = selected_from(given)
+    evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
+    region_ap = None
+    if model is not None:
+        loaded = load_model(model)
+        card = loaded.card
+        device = compute.start()
+        loaded.network.to(device)
+        images = WorkingImages(
+            card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
+        )
+        with console.progress("scoring regions") as progress:
+            region_ap, failures = evaluate_regions(loaded, sources, true, images, device, progress)
+        for failure in failures:
+            console.warn(f"{failure.name} was left out: {failure.reason}")
+    if out is not None:
+        write_evaluation(output_folder(out), evaluation, region_ap)
+    return evaluation, region_ap
+
+
+def _renamed(picks: Picks, sources: list[Source]) -> Picks:
+    """Call the picks' micrographs by the names of the micrographs judged."""
+    found = match_names(picks.micrographs, sources)
+    tables = []
+    for name, own in picks.by_micrograph():
+        new = found[name].name if name in found else name
+        tables.append(Picks((new,), own.micrograph_index, own.xy_px, own.score, own.extra))
+    return Picks.concatenate(tables)
+
+
+def selected_from(picks: Picks) -> float | None:
+    """Return the lowest score among the candidates that a ``picks.tsv`` marks as selected."""
+    if "selected" not in picks.extra or not len(picks):
+        return None
+    selected = np.array([str(value) == "1" for value in picks.extra["selected"]])
+    return float(picks.score[selected].min()) if selected.any() else float("inf")
+
+
+def figures(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
+    """Return an evaluation with its curve, ready for JSON."""
+    values = evaluation.as_dict()
+    known = region_ap is not None and region_ap == region_ap
+    return values | {"region_average_precision": region_ap if known else None}
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, region_ap: float | None) -> None:
+    """Write ``evaluation.json`` and the precision-recall curve as ``curve.tsv``."""
+    write_json(folder / "evaluation.json", figures(evaluation, region_ap))
+    write_text(folder / "curve.tsv", curve_table(evaluation.curve))
+
+
+def curve_table(curve: PrecisionRecall) -> str:
+    """Return a precision-recall curve as TSV text, one threshold a line."""
+    rows = zip(curve.threshold, curve.precision, curve.recall, curve.f1, strict=True)
+    lines = ["\t".join(f"{value:.6g}" for value in row) for row in rows]
+    return "\n".join(["log_odds\tprecision\trecall\tf1", *lines]) + "\n"
+
+
+def line(evaluation: Evaluation, region_ap: float | None) -> str:
+    """Return the main figures in one line."""
+    e = evaluation
+    region = "" if region_ap is None else f", region AP {region_ap:.3f}"
+    return (
+        f"particle AP {e.micro.average_precision:.3f}, best F1 {e.best_f1:.3f} (at log-odds"
+        f" {e.best_f1_threshold:.2f}); at the threshold: precision {e.micro.precision:.3f},"
+        f" recall {e.micro.recall:.3f}, F1 {e.micro.f1:.3f}{region}"
+    )
+
+
+def table(evaluation: Evaluation, region_ap: float | None) -> str:
+    """Return an evaluation as a table for the terminal."""
+    head = f"{'micrograph':40} {'picks':>7} {'truth':>7} {'found':>7} {'P':>6} {'R':>6} {'F1':>6} {'AP':>6}"  # noqa: E501
+    lines = [head]
+    for row in evaluation.micrographs:
+        s = row.scores
+        lines.append(
+            f"{row.name[-40:]:40} {row.n_picks:7d} {row.n_truth:7d} {row.n_true_positives:7d}"
+            f" {s.precision:6.3f} {s.recall:6.3f} {s.f1:6.3f} {s.average_precision:6.3f}"
+        )
+    e = evaluation
+    for name, s in (("all (micro)", e.micro), ("mean of micrographs (macro)", e.macro)):
+        counts = (
+            f"{e.n_picks:7d} {e.n_truth:7d} {e.n_true_positives:7d}" if s is e.micro else " " * 23
+        )
+        lines.append(
+            f"{name:40} {counts} {s.precision:6.3f} {s.recall:6.3f} {s.f1:6.3f}"
+            f" {s.average_precision:6.3f}"
+        )
+    at = "all picks" if e.threshold is None else f"log-odds from {e.threshold:.3f}"
+    lines += [
+        f"P, R and F1 at {at}; AP over all {len(e.curve.threshold)} distinct scores",
+        f"best F1 {e.best_f1:.3f} at log-odds {e.best_f1_threshold:.3f}",
+        f"match distance {e.distance:g} A, median distance of matched pairs"
+        f" {e.median_distance:.1f} A",
+        "truth in cryoEM is seldom complete: precision is then a lower bound",
+    ]
+    if region_ap is not None:
+        lines.append(f"region AP {region_ap:.3f}")
+    if e.ignored_micrographs:
+        lines.append(f"{e.ignored_micrographs} micrographs with picks have no truth: left out")
+    return "\n".join(lines)

@@ -1,0 +1,77 @@
+"""Writing files so that nothing half-written ever has its final name."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliodor.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to, and rename it when the block ends well.
+
+    Parameters
+    ----------
+    path
+        The final name; its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        A hidden name in the same folder with the same suffix. It is removed on an error.
+
+    Raises
+    ------
+    BadInput
+        If the folder cannot be made or written to.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name[:200]}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        os.replace(aside, path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):  # as where the folder could not be made
+            aside.unlink()
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with writing(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON with sorted-as-given keys and two spaces of indent, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def output_folder(path: str | Path) -> Path:
+    """Make a folder for results.
+
+    Raises
+    ------
+    BadInput
+        If the path is a file, or the folder cannot be made or written to.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"the output {path} is a file, not a folder; give another name with -o")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"the output folder {path} cannot be made ({error.strerror})") from error
+    if not os.access(path, os.W_OK):
+        raise BadInput(f"the output folder {path} may not be written to; choose another with -o")
+    return path

@@ -1,0 +1,80 @@
+"""Files of coordinates: one module a format family, each with its reader and writer."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.errors import BadInput
+from heliodor.formats import star, text
+from heliodor.picks import Picks
+
+#: How much of a file is looked at to tell its format.
+HEAD_BYTES = 65536
+
+
+def read_picks(where: str | Path, candidates: bool = False) -> Picks:
+    """Read coordinates from a file, every coordinate file of a folder, or a glob pattern.
+
+    The format is told by the content, not by the name. Where files name no micrograph but by
+    their own name, two of one name in two folders are told apart by the folder. Of our own ``picks.tsv`` only the
+    selected picks are read, unless all candidates are asked for.
+
+    Raises
+    ------
+    BadInput
+        If nothing is there, or a file is of no known format.
+    """
+    path = Path(where)
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        # A list of coordinate files stands for all of them.
+        listed = [p for p in files if p.name in ("autopick.star", "manualpick.star")]
+        files = listed or files
+    elif path.exists() or not glob.has_magic(str(where)):
+        files = [path]
+    else:
+        files = [Path(p) for p in sorted(glob.glob(str(where), recursive=True))]
+    if not files:
+        raise BadInput(f"{where} holds no coordinate file (STAR, TSV)")
+    tables = [_read_file(file) for file in files]
+    folders: dict[str, set[Path]] = {}
+    for file, table in zip(files, tables, strict=True):
+        if table.micrographs == (star.micrograph_of(file),):
+            folders.setdefault(table.micrographs[0], set()).add(file.parent)
+    picks = Picks.concatenate(
+        replace(table, micrographs=((file.parent / table.micrographs[0]).as_posix(),))
+        if len(folders.get(table.micrographs[0] if table.micrographs else "", ())) > 1
+        and table.micrographs == (star.micrograph_of(file),)
+        else table
+        for file, table in zip(files, tables, strict=True)
+    )
+    if "selected" in picks.extra and not candidates:
+        picks = picks.select(np.array([str(v) != "0" for v in picks.extra["selected"]], bool))
+    return picks
+
+
+def _read_file(path: Path) -> Picks:
+    if not path.is_file():
+        raise BadInput(f"the coordinate file {path} does not exist; check the name")
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})") from error
+    if b"\0" in raw:
+        raise BadInput(f"{path} is not a text file: it holds no coordinates")
+    head = raw.decode("utf-8-sig", errors="replace")
+    if not head.strip():
+        raise BadInput(f"{path} is empty; label some particles first")
+    # The table first: a micrograph's name in it may begin with data_ too.
+    if text.looks_like_table(head):
+        return text.read_picks(path)
+    if any(line.strip().startswith("data_") for line in head.splitlines()):
+        return star.read_picks(path)
+    raise BadInput(
+        f"{path} is of no known coordinate format; give a RELION STAR file or a table with"
+        " the columns image_name, x_coord, y_coord"
+    )

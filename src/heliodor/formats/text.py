@@ -1,0 +1,138 @@
+"""Plain tables of coordinates: our ``picks.tsv``, Topaz's text, other TSV and CSV files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.conventions import probability
+from heliodor.errors import BadInput
+from heliodor.files import writing
+from heliodor.formats.star import micrograph_of
+from heliodor.picks import Picks
+
+#: Accepted headers of each column, in lower case.
+NAMES = ("micrograph", "image_name", "micrograph_name", "rlnmicrographname", "filename", "name")
+XS = ("x_px", "x_coord", "x", "rlncoordinatex")
+YS = ("y_px", "y_coord", "y", "rlncoordinatey")
+SCORES = ("log_odds", "score", "rlnautopickfigureofmerit")
+OURS = (
+    "micrograph",
+    "x_px",
+    "y_px",
+    "log_odds",
+    "probability",
+    "selected",
+    "pixel_size_angstrom",
+)
+
+
+def looks_like_table(head: str) -> bool:
+    """Tell whether a file's beginning has a header line with coordinates."""
+    line = head.splitlines()[0] if head.strip() else ""
+    columns = [c.strip().strip('"').lower() for c in line.split(_delimiter(line))]
+    return any(c in XS for c in columns) and any(c in YS for c in columns)
+
+
+def _delimiter(line: str) -> str:
+    return "\t" if "\t" in line else ","
+
+
+def read_picks(path: str | Path) -> Picks:
+    """Read a TSV or CSV table whose header names the columns.
+
+    Particle centres in pixels of the micrograph. A table without a micrograph column is
+    taken to be of the micrograph that its file name says.
+
+    Raises
+    ------
+    BadInput
+        If the columns are missing or a coordinate is not a finite number.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            rows = list(csv.reader(stream, delimiter=_delimiter(first)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as a table ({error}); save it as UTF-8") from error
+    header = [column.strip().lower() for column in rows[0]] if rows else []
+    x, y = _find(header, XS), _find(header, YS)
+    if x is None or y is None:
+        raise BadInput(f"{path} has no header with x and y columns (x_coord, y_coord)")
+    name, score = _find(header, NAMES), _find(header, SCORES)
+    body = [(i, row) for i, row in enumerate(rows[1:], 2) if any(cell.strip() for cell in row)]
+    for line, row in body:
+        if len(row) != len(header):
+            raise BadInput(
+                f"{path}, line {line}, has {len(row)} columns where the header has {len(header)}"
+            )
+    xy = np.array(
+        [[_number(row[x], path, i), _number(row[y], path, i)] for i, row in body], dtype=np.float64
+    ).reshape(-1, 2)
+    scores = None if score is None else np.array([_score(row[score]) for _, row in body])
+    known = {x, y, name, score, _find(header, ("probability",))}
+    extra: dict[str, Any] = {
+        rows[0][c].strip(): np.array([row[c] for _, row in body], dtype=object)
+        for c in range(len(header))
+        if c not in known
+    }
+    if name is None:
+        stem = micrograph_of(path)
+        table = Picks.from_columns([stem] * len(xy), xy, scores, extra)
+        return table if len(table) else Picks.empty([stem])
+    return Picks.from_columns([row[name] for _, row in body], xy, scores, extra)
+
+
+def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:
+    return next((header.index(name) for name in accepted if name in header), None)
+
+
+def _number(cell: str, path: Path, line: int) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise BadInput(f"{path}, line {line}, has {cell!r} where a coordinate should be")
+    return value
+
+
+def _score(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan
+
+
+def write_picks(
+    path: Path, picks: Picks, threshold: float, pixel_sizes: Mapping[str, float]
+) -> None:
+    """Write ``picks.tsv``: every candidate, best first within its micrograph.
+
+    The column `selected` is 1 for the picks, those that score the threshold or more; the
+    others are kept so that the threshold can be moved, and accuracy judged, afterwards.
+
+    Parameters
+    ----------
+    picks
+        Candidates with log-odds.
+    threshold
+        Log-odds.
+    pixel_sizes
+        Angstrom per pixel of each micrograph.
+    """
+    chance = probability(picks.score)
+    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(OURS)
+        for name, (x, y), s, p in zip(
+            picks.names(), picks.xy_px, picks.score, chance, strict=True
+        ):
+            numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
+            writer.writerow((name, *numbers, int(s >= threshold), f"{pixel_sizes[name]:g}"))

@@ -1,0 +1,193 @@
+"""Read one micrograph from an MRC or TIFF file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import Image
+from heliodor.errors import BadInput
+
+MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
+TIFF_SUFFIXES = (".tif", ".tiff")
+COMPRESSIONS = (".gz", ".bz2")
+
+#: The smallest side, in pixels, of anything that can be called a micrograph.
+SMALLEST_SIDE_PX = 32
+#: Up to this share of NaN or infinite pixels is replaced by the median.
+MOST_NOT_FINITE = 0.05
+#: Pixels further from the median than this many robust standard deviations are clipped: hot
+#: pixels and X-rays would otherwise ring through the Fourier crop.
+CLIP_AT_SD = 25.0
+#: More bytes behind the image than this share of it mean that the header is not this image's.
+MOST_SURPLUS = 0.05
+MRC_HEADER_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """One image, row 0 being the first row stored in its file."""
+
+    path: Path
+    #: Shape (height, width), finite, not constant.
+    image: Image
+    #: What the file's header says, angstrom per pixel, where it is plausible.
+    header_pixel_size_angstrom: float | None
+
+
+def is_micrograph_name(name: str) -> bool:
+    """Tell whether a file name has the suffix of a format that can be read."""
+    lower = name.lower()
+    for compression in COMPRESSIONS:
+        if lower.endswith(compression):
+            return lower.removesuffix(compression).endswith(MRC_SUFFIXES)
+    return lower.endswith(MRC_SUFFIXES + TIFF_SUFFIXES)
+
+
+def read_micrograph(path: str | Path) -> Micrograph:
+    """Read a micrograph.
+
+    MRC modes 0, 1, 2, 6 and 12, plain or compressed (.gz, .bz2), a plane or a stack of one;
+    TIFF of 8, 16 or 32 bits. Not more than 5 % of NaN or infinite pixels are replaced by the
+    median; single extreme pixels are clipped.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, empty, truncated, of another kind, a movie or a volume,
+        complex, blank, smaller than 32 pixels, or full of NaN.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{path} does not exist; check the name and the folder it is relative to"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be found ({error.strerror}); check the name") from error
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, not a micrograph; give its files")
+    if size == 0:
+        raise BadInput(f"{path} is an empty file; copy or motion-correct it again")
+    if not is_micrograph_name(path.name):
+        raise BadInput(
+            f"{path} is neither an MRC (.mrc, .mrc.gz, .mrc.bz2) nor a TIFF (.tif) file;"
+            " give motion-corrected micrographs in one of these formats"
+        )
+    try:
+        if path.name.lower().endswith(TIFF_SUFFIXES):
+            data, pixel_size = _read_tiff(path)
+        else:
+            data, pixel_size = _read_mrc(path)
+    except PermissionError as error:
+        raise BadInput(f"{path} may not be read; change its permissions") from error
+    return Micrograph(path, _clean(_plane(data, path), path), pixel_size)
+
+
+def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
+    import mrcfile
+
+    try:
+        with warnings.catch_warnings():
+            # Headers written by EM programs break the letter of the format in harmless ways;
+            # what matters (the amount of data) is checked below.
+            warnings.simplefilter("ignore")
+            with mrcfile.open(path, permissive=True) as mrc:
+                data = mrc.data
+                used = MRC_HEADER_BYTES + int(mrc.header.nsymbt)
+                sides = (float(mrc.voxel_size.x), float(mrc.voxel_size.y))
+    except PermissionError:
+        raise
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise BadInput(f"{path} is not a whole MRC file ({error}); copy it again") from error
+    if data is None:
+        raise BadInput(
+            f"{path} holds less data than its MRC header says, or of an unknown mode: it is"
+            " truncated or not an MRC file; copy or write it again"
+        )
+    # A compressed file is smaller than its contents, so this never accuses it wrongly.
+    if path.stat().st_size - used - data.nbytes > MOST_SURPLUS * data.nbytes:
+        raise BadInput(
+            f"{path} holds more data than its MRC header says: the header's shape or mode is not"
+            " that of the image, or it is not an MRC file; write it again"
+        )
+    return data, _plausible_pixel_size(*sides)
+
+
+def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
+    import tifffile
+
+    try:
+        return np.asarray(tifffile.imread(path)), None
+    except PermissionError:
+        raise
+    except Exception as error:  # tifffile and its codecs raise many kinds, all meaning this
+        raise BadInput(
+            f"{path} cannot be read as a TIFF file ({error}); copy it again, or write it as MRC"
+            " or as uncompressed TIFF"
+        ) from error
+
+
+def _plausible_pixel_size(x: float, y: float) -> float | None:
+    """Return a header's pixel size unless it is one that programs write by default.
+
+    0 and exactly 1 stand for "not known" far more often than they are meant.
+    """
+    if not (0.1 <= x <= 100.0) or x == 1.0 or abs(x - y) > 0.01 * x:
+        return None
+    return x
+
+
+def _plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return the one two-dimensional plane of an array of real numbers."""
+    if data.ndim == 3 and data.shape[0] == 1:
+        data = data[0]
+    if data.ndim == 3 and data.shape[2] in (3, 4):
+        raise BadInput(f"{path} is a colour picture; give micrographs of one grey channel")
+    if data.ndim != 2:
+        what = f"{data.shape[0]} slices" if data.ndim == 3 else f"shape {data.shape}"
+        raise BadInput(
+            f"{path} has {what}: it is a movie, a stack or a volume; give motion-corrected"
+            " averages, one image a file"
+        )
+    if data.dtype.kind not in "iuf":
+        raise BadInput(
+            f"{path} holds {data.dtype} values: micrographs are real numbers; write it as"
+            " integers or floats (MRC modes 0, 1, 2, 6, 12)"
+        )
+    if min(data.shape) < SMALLEST_SIDE_PX:
+        height, width = data.shape
+        raise BadInput(
+            f"{path} has only {width} x {height} pixels: that is not a micrograph; leave it out"
+        )
+    return data
+
+
+def _clean(data: NDArray[Any], path: Path) -> Image:
+    """Return a finite float32 image without extreme pixels, or say why that is impossible."""
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite: see below
+        image = np.array(data, dtype=np.float32)  # a copy in native byte order
+    finite = np.isfinite(image)
+    bad = image.size - int(np.count_nonzero(finite))
+    if bad > MOST_NOT_FINITE * image.size:
+        raise BadInput(
+            f"{path} has {100 * bad / image.size:.0f} % NaN or infinite pixels; motion-correct"
+            " it again or leave it out"
+        )
+    if bad:
+        image[~finite] = np.median(image[finite])
+    if image.min() == image.max():
+        raise BadInput(f"{path} is blank: every pixel is {image.flat[0]:g}; leave it out")
+    # A sample is enough to find the scale of the bulk; the clip itself looks at every pixel.
+    sample = image[:: max(1, image.shape[0] // 512), :: max(1, image.shape[1] // 512)]
+    low, median, high = np.percentile(sample.astype(np.float64), [15.9, 50.0, 84.1])
+    spread = CLIP_AT_SD * (high - low) / 2
+    if spread > 0:
+        np.clip(image, median - spread, median + spread, out=image)
+    return image

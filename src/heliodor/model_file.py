@@ -1,0 +1,128 @@
+"""Model files: weights and a card in one safetensors file, no pickle anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from heliodor.errors import BadInput
+from heliodor.files import writing
+from heliodor.networks import Network, build, check
+from heliodor.normalize import Normalizer
+
+#: Under this name the card lies in the file's metadata, as JSON.
+FORMAT = "heliodor-model-1"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, what it was trained on, and what it needs to be used rightly."""
+
+    network: str
+    width: int
+    working_pixel_size_angstrom: float
+    diameter_angstrom: float
+    training_radius_angstrom: float
+    normalization: dict[str, Any]
+    objective: str
+    #: pi, the fraction of positive regions among the unlabelled ones.
+    class_prior: float
+    expected_particles: float
+    #: Log-odds from which a candidate is a pick unless the user says otherwise.
+    threshold: float
+    seed: int
+    version: str
+    #: Names of the micrographs trained on, and of those kept for validation.
+    training_micrographs: list[str]
+    validation_micrographs: list[str]
+    labelled_particles: int
+    best_epoch: int
+    updates: int
+    #: Region average precision on the validation micrographs' labels; None without any.
+    validation_ap: float | None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its card, ready to score."""
+
+    network: Network
+    card: ModelCard
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """What the network's input is normalised with."""
+        return Normalizer.from_dict(self.card.normalization)
+
+
+def save_model(path: str | Path, model: Model) -> None:
+    """Write a model, whole or not at all; the same model gives the same bytes."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
+    # One entry only: safetensors writes several in an order that differs from run to run.
+    metadata = {FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
+    with writing(path) as aside:
+        save_file(tensors, aside, metadata=metadata)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model written by `save_model`.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, is not a model of this program, or its parts disagree.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(
+            f"the model {path} does not exist; give the model.safetensors of a training"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is not a whole model file ({error})") from error
+    if FORMAT not in metadata:
+        raise BadInput(f"{path} is a safetensors file, but not a model of this program")
+    card = _card(metadata[FORMAT], path)
+    network = build(card.network, card.width)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadInput(f"the weights in {path} do not fit its card ({card.network})") from error
+    if not network.is_finite():
+        raise BadInput(f"the weights in {path} are not finite; train the model again")
+    return Model(network.eval(), card)
+
+
+def _card(text: str, path: Path) -> ModelCard:
+    try:
+        values = json.loads(text)
+        known = {f.name for f in fields(ModelCard)}
+        card = ModelCard(**{key: value for key, value in values.items() if key in known})
+        sizes = (
+            card.working_pixel_size_angstrom,
+            card.diameter_angstrom,
+            card.training_radius_angstrom,
+        )
+        if not isinstance(card.threshold, int | float) or not math.isfinite(card.threshold):
+            raise ValueError("the threshold is not a number")
+        if not all(isinstance(size, int | float) and 0 < size < 1e4 for size in sizes):
+            raise ValueError("a length is not a positive number")
+        if type(card.width) is not int or not isinstance(card.network, str):
+            raise ValueError("the network is not described")
+        check(card.network, card.width)
+        Normalizer.from_dict(card.normalization)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise BadInput(
+            f"the card in {path} is damaged ({error}); train the model again"
+        ) from error
+    return card

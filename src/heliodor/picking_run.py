@@ -1,0 +1,105 @@
+"""The command `pick`: a model and micrographs in, ranked picks out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from heliodor import console
+from heliodor.compute import Compute, flat
+from heliodor.conventions import Image
+from heliodor.evaluation import RegionJudge
+from heliodor.files import output_folder
+from heliodor.formats import star
+from heliodor.formats.text import write_picks
+from heliodor.model_file import Model, load_model
+from heliodor.picking import Picked, PickSettings, pick_all
+from heliodor.picks import Picks
+from heliodor.preparation import WorkingImage, WorkingImages
+from heliodor.record import Record
+from heliodor.sources import Source, find_sources
+from heliodor.training_run import Inputs
+
+
+def pick(
+    model: str | Path,
+    micrographs: Inputs,
+    out: str | Path,
+    settings: PickSettings = PickSettings(),
+    pixel_size_angstrom: float | None = None,
+    compute: Compute = Compute(),
+    command_line: str = "",
+) -> Picked:
+    """Pick with a trained model and write the picks and ``run.json``.
+
+    Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
+    and ``picks.tsv``, all in the pixels of the original files.
+    """
+    arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
+    arguments["pixel_size_angstrom"] = pixel_size_angstrom
+    record = Record("pick", arguments, command_line)
+    loaded = load_model(model)
+    folder = output_folder(out)
+    sources = find_sources(micrographs)
+    card = loaded.card
+    images = WorkingImages(
+        card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
+    )
+    picked, _sizes = pick_step(loaded, sources, images, settings, folder, compute.start(), record)
+    record.write(folder)
+    return picked
+
+
+def pick_step(
+    model: Model,
+    sources: Sequence[Source],
+    images: WorkingImages,
+    settings: PickSettings,
+    folder: Path,
+    device: torch.device,
+    record: Record,
+    judge: RegionJudge | None = None,
+) -> tuple[Picked, dict[str, float]]:
+    """Pick as one stage of a longer run, which keeps the record; see `pick`.
+
+    Returns
+    -------
+    Picked, dict
+        The candidates, and the pixel size of each micrograph in angstrom.
+    """
+    threshold = settings.threshold_for(model)
+    console.say(
+        f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
+        f" log-odds from {threshold:.2f}"
+    )
+    model.network.to(device)
+    sizes: dict[str, float] = {}
+
+    def done(image: WorkingImage, score: Image, own: Picks) -> None:
+        sizes[image.source.name] = image.pixel_size_angstrom
+        star.write_one_autopick(folder / _autopick(image.source), own)
+        if judge is not None:
+            judge.add(image, score)
+
+    with record.stage("picking"), console.progress("picking") as progress:
+        picked = pick_all(model, sources, images, settings, device, done, progress)
+    stems = {source.name: folder / _autopick(source) for source in sources}
+    star.write_autopick_list(folder, picked.picks, stems)
+    write_picks(folder / "picks.tsv", picked.candidates, threshold, sizes)
+    for failure in picked.failures:
+        console.warn(f"{failure.name} was left out: {failure.reason}")
+    record.failures += [f for f in picked.failures if f not in record.failures]
+    counts = picked.picks.counts()
+    record.results |= {
+        "threshold": threshold,
+        "picks": int(counts.sum()),
+        "picks_per_micrograph": dict(zip(picked.picks.micrographs, counts.tolist(), strict=True)),
+    }
+    console.say(f"{counts.sum()} picks on {len(counts)} micrographs, in {folder}/autopick.star")
+    return picked, sizes
+
+
+def _autopick(source: Source) -> str:
+    return f"{source.output_stem}_autopick.star"

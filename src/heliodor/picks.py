@@ -1,0 +1,142 @@
+"""Picks: the one table of coordinates that everything speaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+IndexArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Particle centres on micrographs, in the pixels of the original files.
+
+    Micrographs are kept as names plus an index, so that one without a particle can be listed
+    and a million picks do not repeat a long path a million times.
+    """
+
+    #: Names of the micrographs, without repetition.
+    micrographs: tuple[str, ...]
+    #: For each pick, the position of its micrograph in `micrographs`, shape (n,).
+    micrograph_index: IndexArray
+    #: Particle centres (x, y), 0-based, shape (n, 2).
+    xy_px: FloatArray
+    #: Log-odds of being a particle, nan where not known, shape (n,).
+    score: FloatArray
+    #: Columns this program does not interpret, carried through, each of shape (n,).
+    extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.xy_px)
+        if self.xy_px.shape != (n, 2) or self.score.shape != (n,):
+            raise ValueError(f"picks need (n, 2) coordinates and (n,) scores, n = {n}")
+        if self.micrograph_index.shape != (n,) or any(len(v) != n for v in self.extra.values()):
+            raise ValueError("every column of a table of picks needs the same length")
+        if len(set(self.micrographs)) != len(self.micrographs):
+            raise ValueError("a micrograph is listed twice in a table of picks")
+
+    def __len__(self) -> int:
+        return len(self.xy_px)
+
+    @classmethod
+    def empty(cls, micrographs: Iterable[str] = ()) -> Picks:
+        """Return a table without picks that lists the given micrographs."""
+        return cls(tuple(micrographs), np.zeros(0, np.intp), np.zeros((0, 2)), np.zeros(0))
+
+    @classmethod
+    def from_columns(
+        cls,
+        names: Sequence[str] | NDArray[Any],
+        xy_px: FloatArray,
+        score: FloatArray | None = None,
+        extra: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Picks:
+        """Build a table from one micrograph name a pick, in order of first appearance."""
+        order: dict[str, int] = {}
+        index = [order.setdefault(str(name), len(order)) for name in names]
+        xy = np.asarray(xy_px, dtype=np.float64).reshape(-1, 2)
+        if score is None:
+            score = np.full(len(xy), np.nan)
+        return cls(
+            tuple(order),
+            np.asarray(index, dtype=np.intp),
+            xy,
+            np.asarray(score, dtype=np.float64),
+            dict(extra or {}),
+        )
+
+    @classmethod
+    def on(cls, micrograph: str, xy_px: FloatArray, score: FloatArray | None = None) -> Picks:
+        """Build the table of one micrograph, which may have no picks."""
+        table = cls.from_columns([micrograph] * len(xy_px), xy_px, score)
+        return table if len(table) else cls.empty([micrograph])
+
+    @classmethod
+    def concatenate(cls, tables: Iterable[Picks]) -> Picks:
+        """Join tables; a column that is missing in some is filled with None there."""
+        tables = list(tables)
+        order: dict[str, int] = {}
+        indices = []
+        for table in tables:
+            place = [order.setdefault(name, len(order)) for name in table.micrographs]
+            indices.append(np.asarray(place, dtype=np.intp)[table.micrograph_index])
+        if not tables:
+            return cls.empty()
+        keys = list(dict.fromkeys(key for table in tables for key in table.extra))
+        extra = {
+            key: np.concatenate(
+                [np.asarray(t.extra.get(key, np.full(len(t), None, dtype=object))) for t in tables]
+            )
+            for key in keys
+        }
+        return cls(
+            tuple(order),
+            np.concatenate(indices),
+            np.concatenate([t.xy_px for t in tables]),
+            np.concatenate([t.score for t in tables]),
+            extra,
+        )
+
+    def select(self, choice: NDArray[np.bool_] | IndexArray) -> Picks:
+        """Return the chosen picks (a mask or positions); every micrograph stays listed."""
+        return Picks(
+            self.micrographs,
+            self.micrograph_index[choice],
+            self.xy_px[choice],
+            self.score[choice],
+            {key: value[choice] for key, value in self.extra.items()},
+        )
+
+    def names(self) -> list[str]:
+        """Return the micrograph's name of each pick."""
+        return [self.micrographs[i] for i in self.micrograph_index]
+
+    def counts(self) -> IndexArray:
+        """Return the number of picks of each micrograph, in the order of `micrographs`."""
+        return np.bincount(self.micrograph_index, minlength=len(self.micrographs))
+
+    def by_micrograph(self) -> Iterator[tuple[str, Picks]]:
+        """Yield each micrograph's name with a table of its picks alone, in stable order."""
+        order = np.argsort(self.micrograph_index, kind="stable")
+        ends = np.cumsum(self.counts())
+        for position, name in enumerate(self.micrographs):
+            own = order[ends[position - 1] if position else 0 : ends[position]]
+            yield (
+                name,
+                Picks(
+                    (name,),
+                    np.zeros(len(own), np.intp),
+                    self.xy_px[own],
+                    self.score[own],
+                    {key: value[own] for key, value in self.extra.items()},
+                ),
+            )

@@ -1,0 +1,101 @@
+"""The main job: micrographs and labels in; a model, ranked picks and a report out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from heliodor import console
+from heliodor.compute import Compute, flat
+from heliodor.dataset import DataSettings
+from heliodor.evaluation import MATCH_FRACTION, RegionJudge, Truth, evaluate
+from heliodor.evaluation_run import figures, line, write_evaluation
+from heliodor.files import output_folder
+from heliodor.formats import read_picks
+from heliodor.metrics import Evaluation
+from heliodor.picking import Picked, PickSettings
+from heliodor.picking_run import pick_step
+from heliodor.record import Record
+from heliodor.report import write_report
+from heliodor.sources import find_sources
+from heliodor.summary import report_content
+from heliodor.training import TrainingSettings
+from heliodor.training_run import Inputs, Training, train_step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `run` found."""
+
+    training: Training
+    picked: Picked
+    evaluation: Evaluation | None
+    region_ap: float | None
+    record: Record
+
+
+def run(
+    micrographs: Inputs,
+    labels: str | Path,
+    out: str | Path,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    pick_micrographs: Inputs | None = None,
+    truth: str | Path | None = None,
+    match_distance_angstrom: float | None = None,
+    settings: PickSettings = PickSettings(),
+    compute: Compute = Compute(),
+    command_line: str = "",
+) -> Outcome:
+    """Train, pick, judge where there is truth, and report, all into one folder.
+
+    Parameters
+    ----------
+    pick_micrographs
+        What to pick on; None picks on the training micrographs.
+    truth
+        Coordinates of all particles of micrographs picked on, for judging only.
+    match_distance_angstrom
+        None takes 0.4 of the diameter.
+    """
+    distance = match_distance_angstrom
+    if distance is None:
+        distance = MATCH_FRACTION * data.diameter_angstrom
+    to_pick = micrographs if pick_micrographs is None else pick_micrographs
+    arguments = {
+        "micrographs": micrographs,
+        "labels": labels,
+        "pick": to_pick,
+        "truth": truth,
+        "match_distance_angstrom": distance,
+        **flat(data, recipe, settings, compute),
+    }
+    record = Record("run", arguments, command_line)
+    # Whatever can be refused is refused before the long work.
+    sources = find_sources(to_pick)
+    known = None if truth is None else Truth.of(read_picks(truth), sources)
+    folder = output_folder(out)
+    device = compute.start()
+    trained = train_step(micrographs, labels, folder, data, recipe, device, record)
+    judge = None if known is None else RegionJudge(known, data.radius_angstrom)
+    picked, sizes = pick_step(
+        trained.model, sources, trained.images, settings, folder, device, record, judge
+    )
+    evaluation, region_ap = None, None
+    if known is not None and judge is not None:
+        read = {name: xy for name, xy in known.xy_px.items() if name in sizes}
+        evaluation = evaluate(
+            picked.candidates, replace(known, xy_px=read), distance, sizes, picked.threshold
+        )
+        region_ap = judge.average_precision()
+        write_evaluation(folder, evaluation, region_ap)
+        record.results["evaluation"] = {
+            key: value for key, value in figures(evaluation, region_ap).items() if key != "curve"
+        }
+        console.say(line(evaluation, region_ap))
+    with record.stage("report"):
+        content = report_content(trained, picked, sources, known, evaluation, region_ap, record)
+        write_report(folder / "report.html", content)
+    record.write(folder)
+    console.say(f"the report is {folder / 'report.html'}")
+    return Outcome(trained, picked, evaluation, region_ap, record)

@@ -1,0 +1,184 @@
+"""Preparation: from a micrograph's file to the image the networks work on."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from heliodor.conventions import WORKING_DIAMETER_PX, Image, Shape, working_shape
+from heliodor.errors import BadInput
+from heliodor.micrograph import read_micrograph
+from heliodor.resample import fourier_crop
+from heliodor.sources import Source
+
+#: Pixel sizes outside this range (angstrom) are taken for a slip of the finger or of a header.
+PIXEL_SIZE_RANGE = (0.1, 50.0)
+#: Diameters outside this range (angstrom) likewise.
+DIAMETER_RANGE = (20.0, 5000.0)
+
+
+@dataclass(frozen=True)
+class WorkingImage:
+    """A micrograph at the working pixel size, not yet normalised."""
+
+    source: Source
+    image: Image
+    original_shape: Shape
+    pixel_size_angstrom: float
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width) in working pixels."""
+        height, width = self.image.shape
+        return height, width
+
+    @property
+    def working_pixel_size_angstrom(self) -> float:
+        """Sampling along x, to rounding that of the data set."""
+        return self.pixel_size_angstrom * self.original_shape[1] / self.shape[1]
+
+
+def check_diameter(diameter_angstrom: float) -> float:
+    """Return the diameter, or raise BadInput where no particle can have it."""
+    low, high = DIAMETER_RANGE
+    if not low <= diameter_angstrom <= high:
+        raise BadInput(
+            f"a particle diameter of {diameter_angstrom:g} A is not plausible; give it in"
+            f" angstrom, between {low:g} and {high:g}"
+        )
+    return diameter_angstrom
+
+
+def working_pixel_size(diameter_angstrom: float, network: str) -> float:
+    """Return the default working pixel size: the particle as many pixels as suits a network."""
+    return check_diameter(diameter_angstrom) / WORKING_DIAMETER_PX[network]
+
+
+def pixel_size_of(source: Source, header: float | None, given: float | None) -> float:
+    """Decide on a micrograph's pixel size: the user's, else the STAR's, else the header's.
+
+    Raises
+    ------
+    BadInput
+        If none of them says, or what they say is absurd.
+    """
+    size = given or source.pixel_size_angstrom or header
+    if size is None:
+        raise BadInput(
+            f"{source.name} has no believable pixel size in its header and none in a STAR"
+            " file; give --pixel-size in angstrom"
+        )
+    low, high = PIXEL_SIZE_RANGE
+    if not low <= size <= high:
+        raise BadInput(
+            f"{source.name} has a pixel size of {size:g} A, which is not plausible; give"
+            f" --pixel-size between {low:g} and {high:g}"
+        )
+    return size
+
+
+def prepare(
+    source: Source,
+    working_pixel_size_angstrom: float,
+    pixel_size_angstrom: float | None = None,
+    diameter_angstrom: float | None = None,
+) -> WorkingImage:
+    """Read a micrograph and Fourier-crop it to the working pixel size.
+
+    Parameters
+    ----------
+    source
+        The micrograph.
+    working_pixel_size_angstrom
+        Wanted sampling; an image is never made finer than it is.
+    pixel_size_angstrom
+        The original's sampling where the user gave it.
+    diameter_angstrom
+        Where given, refuse images that a particle of that size does not fit into.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be used, its pixel size is not known, or it is too small or too
+        coarse.
+    """
+    micrograph = read_micrograph(source.path)
+    size = pixel_size_of(source, micrograph.header_pixel_size_angstrom, pixel_size_angstrom)
+    height, width = micrograph.image.shape
+    if diameter_angstrom is not None and diameter_angstrom > min(height, width) * size:
+        raise BadInput(
+            f"a particle of {diameter_angstrom:g} A is larger than {source.name}, which shows"
+            f" {width * size:.0f} x {height * size:.0f} A; check the diameter and the pixel size"
+        )
+    if size > 1.5 * working_pixel_size_angstrom:
+        raise BadInput(
+            f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
+            f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
+            " model made for this scale, or check the pixel size"
+        )
+    shape = working_shape((height, width), size, working_pixel_size_angstrom)
+    return WorkingImage(source, fourier_crop(micrograph.image, shape), (height, width), size)
+
+
+@dataclass
+class WorkingImages:
+    """Prepared micrographs, the last ones kept so that nothing is read twice in a row."""
+
+    working_pixel_size_angstrom: float
+    pixel_size_angstrom: float | None = None
+    diameter_angstrom: float | None = None
+    #: Bytes of working images that may be kept.
+    keep_bytes: int = 512 * 2**20
+    _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
+
+    def get(self, source: Source) -> WorkingImage:
+        """Return a prepared micrograph; raises BadInput as `prepare` does."""
+        if source in self._kept:
+            self._kept.move_to_end(source)
+            return self._kept[source]
+        image = prepare(
+            source,
+            self.working_pixel_size_angstrom,
+            self.pixel_size_angstrom,
+            self.diameter_angstrom,
+        )
+        self._kept[source] = image
+        while sum(kept.image.nbytes for kept in self._kept.values()) > self.keep_bytes:
+            self._kept.popitem(last=False)
+        return image
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A micrograph that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+def prepare_all(
+    sources: Sequence[Source],
+    images: WorkingImages,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[WorkingImage], list[Failure]]:
+    """Prepare many micrographs; one that fails is reported and spoils nothing.
+
+    Raises
+    ------
+    BadInput
+        If not a single one can be used.
+    """
+    good: list[WorkingImage] = []
+    failures: list[Failure] = []
+    for number, source in enumerate(sources, 1):
+        try:
+            good.append(images.get(source))
+        except BadInput as error:
+            failures.append(Failure(source.name, str(error)))
+        if progress is not None:
+            progress(number, len(sources))
+    if not good:
+        more = f" (and {len(failures) - 1} others failed)" if len(failures) > 1 else ""
+        raise BadInput(f"{failures[0].reason}{more}")
+    return good, failures

@@ -1,0 +1,95 @@
+"""The command `preprocess`: micrographs in, cropped and normalised MRC files out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from heliodor import console
+from heliodor.conventions import Image
+from heliodor.errors import BadInput
+from heliodor.files import output_folder, writing
+from heliodor.normalize import Mode, Normalizer
+from heliodor.preparation import Failure, WorkingImages
+from heliodor.record import Record
+from heliodor.sources import Source, find_sources
+from heliodor.threads import set_threads
+from heliodor.training_run import Inputs
+
+
+def preprocess(
+    micrographs: Inputs,
+    out: str | Path,
+    working_pixel_size_angstrom: float,
+    normalization: Mode = "micrograph",
+    pixel_size_angstrom: float | None = None,
+    threads: int | None = None,
+    command_line: str = "",
+) -> list[Failure]:
+    """Fourier-crop and normalise micrographs as training and picking do.
+
+    Writes one float32 MRC a micrograph, with the pixel size, cell and statistics of what it
+    holds, and ``run.json``. In `joint` mode the set is read twice: once to fit, once to write.
+
+    Returns
+    -------
+    list of Failure
+        Micrographs that could not be used.
+    """
+    if not 0 < working_pixel_size_angstrom < 1000:
+        raise BadInput(
+            f"a working pixel size of {working_pixel_size_angstrom:g} A is not possible"
+        )
+    set_threads(threads)
+    arguments = {
+        "micrographs": micrographs,
+        "working_pixel_size_angstrom": working_pixel_size_angstrom,
+        "normalization": normalization,
+        "pixel_size_angstrom": pixel_size_angstrom,
+    }
+    record = Record("preprocess", arguments, command_line)
+    sources = find_sources(micrographs)
+    folder = output_folder(out)
+    images = WorkingImages(working_pixel_size_angstrom, pixel_size_angstrom)
+    with record.stage("fitting"):
+        normalizer = _fit(sources, images, normalization)
+    record.results["normalization"] = normalizer.as_dict()
+    written = 0
+    with record.stage("writing"), console.progress("preprocessing") as progress:
+        for number, source in enumerate(sources, 1):
+            try:
+                image = images.get(source)
+                path = folder / f"{source.output_stem}.mrc"
+                write_mrc(path, normalizer.apply(image.image), image.working_pixel_size_angstrom)
+                written += 1
+            except BadInput as error:
+                record.failures.append(Failure(source.name, str(error)))
+                console.warn(f"{source.name} was left out: {error}")
+            progress(number, len(sources))
+    if not written:
+        raise BadInput(f"no micrograph could be preprocessed: {record.failures[0].reason}")
+    record.write(folder)
+    console.say(f"wrote {written} micrographs to {folder}")
+    return record.failures
+
+
+def _fit(sources: list[Source], images: WorkingImages, mode: Mode) -> Normalizer:
+    if mode != "joint":
+        return Normalizer.fit([], mode)
+    good: list[Image] = []
+    for source in sources:
+        try:
+            good.append(images.get(source).image)
+        except BadInput:
+            continue  # said, with its reason, when its turn to be written comes
+    return Normalizer.fit(good, mode)
+
+
+def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
+    """Write one image as MRC mode 2, the header's cell and statistics its own."""
+    import mrcfile
+
+    with writing(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
+        mrc.set_data(np.ascontiguousarray(image, dtype=np.float32))
+        mrc.voxel_size = pixel_size_angstrom

@@ -1,0 +1,101 @@
+"""The record of a run: ``run.json``, enough to know what was done and to do it again."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heliodor import __version__
+from heliodor.files import write_json
+from heliodor.preparation import Failure
+
+
+@dataclass
+class Record:
+    """What a command was asked for, with what it ran, and how long each stage took."""
+
+    command: str
+    arguments: Mapping[str, Any]
+    #: The command line as typed, for the reader.
+    command_line: str = ""
+    #: Seconds of each stage, in order.
+    seconds: dict[str, float] = field(default_factory=dict)
+    #: Whatever else the command wants to keep: inputs, figures, the threshold.
+    results: dict[str, Any] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time a block takes to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 3)
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json`` and, where micrographs failed, ``failed.tsv``."""
+        write_json(folder / "run.json", self.as_dict())
+        write_failures(folder / "failed.tsv", self.failures)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record, ready for JSON."""
+        return {
+            "command": self.command,
+            "command_line": self.command_line,
+            "arguments": {key: _plain(value) for key, value in self.arguments.items()},
+            "versions": versions(),
+            "seconds": self.seconds,
+            **{key: _plain(value) for key, value in self.results.items()},
+            "notes": self.notes,
+            "failed": [{"micrograph": f.name, "reason": f.reason} for f in self.failures],
+        }
+
+
+def write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Write the micrographs that failed, or remove an older list where none did."""
+    from heliodor.files import write_text
+
+    if failures:
+        rows = [f"{f.name}\t{' '.join(f.reason.split())}" for f in failures]
+        write_text(path, "\n".join(["micrograph\treason", *rows]) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this program and of what its numbers depend on."""
+    import numpy
+    import scipy
+    import torch
+
+    return {
+        "heliodor": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "executable": Path(sys.argv[0]).name,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: paths as text, non-finite numbers as None."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

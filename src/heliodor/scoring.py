@@ -1,0 +1,90 @@
+"""Dense scores: the log-odds of a particle at every pixel of a working image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from heliodor.conventions import Image
+from heliodor.errors import BadInput
+from heliodor.networks import Network
+from heliodor.sampler import pad
+
+#: Output pixels of one side of a tile; bounds the memory a large micrograph takes.
+TILE_PX = 384
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device to compute on: auto, cpu, cuda, cuda:N or mps.
+
+    Raises
+    ------
+    BadInput
+        If the device is unknown or not there; `auto` always finds one.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    # torch knows more names, some of which (meta) it makes tensors on that hold no numbers.
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise BadInput(f"the device {name!r} is none of auto, cpu, cuda, cuda:0 (or 1, ...), mps")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"the device {name!r} cannot be used ({reason}); give --device auto or cpu"
+        ) from error
+    return device
+
+
+def score_image(
+    network: Network, image: Image, device: torch.device | str = "cpu", tile_px: int = TILE_PX
+) -> Image:
+    """Score every pixel of a normalised working image.
+
+    Works tile by tile, which changes nothing in the result but bounds the memory.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    image
+        Shape (h, w), normalised.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Log-odds.
+    """
+    edge = network.receptive_field // 2
+    height, width = image.shape
+    padded = torch.from_numpy(pad(image.astype(np.float32), edge))
+    out = np.empty((height, width), dtype=np.float32)
+    with torch.inference_mode():
+        for top in range(0, height, tile_px):
+            for left in range(0, width, tile_px):
+                bottom, right = min(top + tile_px, height), min(left + tile_px, width)
+                tile = padded[top : bottom + 2 * edge, left : right + 2 * edge]
+                scores = network(tile[None, None].to(device), dense=True)
+                out[top:bottom, left:right] = scores[0].cpu().numpy()
+    return out
+
+
+def score_coarsely(
+    network: Network, image: Image, device: torch.device | str = "cpu"
+) -> tuple[Image, int]:
+    """Score every `stride`-th pixel, at a fraction of the cost: what validation needs.
+
+    Returns
+    -------
+    ndarray of float32, int
+        Log-odds of the pixels [::stride, ::stride], and the stride.
+    """
+    edge = network.receptive_field // 2
+    padded = torch.from_numpy(pad(image.astype(np.float32), edge))
+    with torch.inference_mode():
+        scores = network(padded[None, None].to(device))
+    return scores[0].cpu().numpy(), network.stride

@@ -1,0 +1,99 @@
+"""The contrast transfer function of the microscope."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.fft
+
+if TYPE_CHECKING:
+    from heliodor.conventions import Image, Shape
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What the contrast transfer of one micrograph depends on."""
+
+    voltage_kv: float
+    """Acceleration voltage."""
+    spherical_aberration_mm: float
+    """Cs of the objective lens."""
+    amplitude_contrast: float
+    """Fraction of amplitude contrast, within 0 and 1."""
+    defocus_u_angstrom: float
+    """Larger defocus; underfocus is positive."""
+    defocus_v_angstrom: float
+    """Smaller defocus."""
+    defocus_angle_deg: float
+    """Angle of the axis of `defocus_u_angstrom`, from columns (x) towards rows (y)."""
+    b_factor: float
+    """Envelope: amplitudes fall as ``exp(-b_factor k^2 / 4)``, square angstrom."""
+
+
+def wavelength_angstrom(voltage_kv: float) -> float:
+    """Return the relativistic wavelength of an electron.
+
+    Parameters
+    ----------
+    voltage_kv
+        Acceleration voltage in kilovolt.
+
+    Notes
+    -----
+    ``h / sqrt(2 m e V (1 + e V / (2 m c^2)))``, with V in volt.
+    """
+    volt = 1000.0 * voltage_kv
+    return 12.264259661 / math.sqrt(volt * (1.0 + 0.978475598e-6 * volt))
+
+
+def contrast_transfer(shape: Shape, pixel_size_angstrom: float, optics: Optics) -> Image:
+    """Return the transfer from projected potential to relative intensity.
+
+    Parameters
+    ----------
+    shape
+        (height, width) of the image.
+    pixel_size_angstrom
+        Its sampling.
+    optics
+        The microscope and its focus.
+
+    Returns
+    -------
+    ndarray
+        On the grid of ``scipy.fft.rfft2`` of an image of that shape: (height, width // 2 + 1).
+
+    Notes
+    -----
+    ``-(sqrt(1 - A^2) sin(chi) + A cos(chi)) exp(-B k^2 / 4)`` with
+    ``chi = pi lambda d(angle) k^2 - pi/2 Cs lambda^3 k^4`` (Mindell & Grigorieff 2003,
+    J. Struct. Biol. 142, 334-347; Rohou & Grigorieff 2015, J. Struct. Biol. 192, 216-221).
+    It is negative at low frequencies, so that protein comes out dark; RELION's function is its
+    negative, for images whose contrast has been inverted.
+    """
+    height, width = shape
+    rows = scipy.fft.fftfreq(height, pixel_size_angstrom)[:, None]
+    columns = scipy.fft.rfftfreq(width, pixel_size_angstrom)[None, :]
+    squared = rows**2 + columns**2
+    angle = math.radians(2.0 * optics.defocus_angle_deg)
+    mean = 0.5 * (optics.defocus_u_angstrom + optics.defocus_v_angstrom)
+    half = 0.5 * (optics.defocus_u_angstrom - optics.defocus_v_angstrom)
+    # k^2 cos(2 (angle of k - angle of U)) without a trigonometric function per pixel.
+    twofold = math.cos(angle) * (columns**2 - rows**2) + math.sin(angle) * 2.0 * columns * rows
+    length = wavelength_angstrom(optics.voltage_kv)
+    spherical = 1e7 * optics.spherical_aberration_mm
+    chi = math.pi * length * (mean * squared + half * twofold)
+    chi -= 0.5 * math.pi * spherical * length**3 * squared**2
+    chi += math.asin(optics.amplitude_contrast)
+    transfer = -np.sin(chi) * np.exp(-0.25 * optics.b_factor * squared)
+    return np.asarray(transfer, dtype=np.float32)
+
+
+def filtered(image: Image, transfer: Image) -> Image:
+    """Return an image multiplied in Fourier space by a transfer on its ``rfft2`` grid."""
+    spectrum = scipy.fft.rfft2(image, workers=1)
+    spectrum *= transfer
+    return np.asarray(scipy.fft.irfft2(spectrum, s=image.shape, workers=1, overwrite_x=True))

@@ -1,0 +1,246 @@
+"""A set of simulated micrographs on disk, with its truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import mrcfile
+import numpy as np
+
+from heliodor.errors import BadInput
+from heliodor.simulate.micrograph import simulate_micrograph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from heliodor.conventions import FloatArray, Image
+    from heliodor.simulate.optics import Optics
+    from heliodor.simulate.settings import SimulationSettings
+
+#: Written into every MRC header in place of mrcfile's label, which holds the time.
+MRC_LABEL = b"Simulated by heliodor"
+
+Columns = Mapping[str, Sequence[str | float | int]]
+
+
+@dataclass(frozen=True)
+class SimulatedSet:
+    """The files of a simulated set."""
+
+    folder: Path
+    """Where it is."""
+    micrographs_star: Path
+    """The micrographs with their optics and defocus."""
+    truth_star: Path
+    """Every particle."""
+    labels_star: Path | None
+    """A subset of them, if it was asked for."""
+    micrograph_count: int
+    """Number of micrographs."""
+    particle_count: int
+    """Number of particles in the truth."""
+    label_count: int
+    """Number of labels."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is kept of a micrograph once its image is written."""
+
+    name: str
+    xy_px: FloatArray
+    angles_deg: FloatArray
+    optics: Optics
+
+
+def simulate(
+    out: Path,
+    settings: SimulationSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> SimulatedSet:
+    """Simulate a set of micrographs and write it.
+
+    Parameters
+    ----------
+    out
+        Folder to make: ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` and, with
+        labels, ``labels.star``. The STAR files are as RELION 3.1 and later write them, name the
+        micrographs relative to themselves, and count coordinates from 0 in pixels.
+    settings
+        What to simulate.
+    progress
+        Called with (number done, number in all) after each micrograph.
+
+    Returns
+    -------
+    SimulatedSet
+        Where everything is.
+
+    Raises
+    ------
+    BadInput
+        If `out` already holds a set or cannot be written.
+    """
+    stars = [out / name for name in ("labels.star", "truth.star", "micrographs.star")]
+    for star in stars:
+        if star.exists():
+            raise BadInput(f"{star} already exists: choose another folder, or remove that set.")
+    folder = out / "micrographs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    known = []
+    for index in range(settings.count):
+        micrograph = simulate_micrograph(settings, index)
+        path = folder / f"{settings.particle}_{index + 1:04d}.mrc"
+        write_mrc(path, micrograph.image, settings.pixel_size_angstrom)
+        name = f"{folder.name}/{path.name}"
+        known.append(_Known(name, micrograph.xy_px, micrograph.angles_deg, micrograph.optics))
+        if progress is not None:
+            progress(index + 1, settings.count)
+
+    optics = _optics_columns(settings)
+    everything = [(image, row) for image, one in enumerate(known) for row in range(len(one.xy_px))]
+    labelled = choose_labels([len(one.xy_px) for one in known], settings.labels, settings.seed)
+    if settings.labels:
+        columns = _particle_columns(known, labelled)
+        shown = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOpticsGroup")
+        _write_star(stars[0], optics, "particles", {name: columns[name] for name in shown})
+    _write_star(stars[1], optics, "particles", _particle_columns(known, everything))
+    _write_star(stars[2], optics, "micrographs", _micrograph_columns(known))
+    return SimulatedSet(
+        folder=out,
+        micrographs_star=stars[2],
+        truth_star=stars[1],
+        labels_star=stars[0] if settings.labels else None,
+        micrograph_count=len(known),
+        particle_count=len(everything),
+        label_count=len(labelled),
+    )
+
+
+def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[int, int]]:
+    """Choose particles as someone who labels a few micrographs would.
+
+    The micrographs come in random order; about half of the particles of each are labelled before
+    the next one is opened, until there are enough. If every micrograph has been seen, the rest
+    follows in the same way.
+
+    Parameters
+    ----------
+    counts
+        Number of particles on each micrograph.
+    wanted
+        Number of labels; fewer if there are not as many particles.
+    seed
+        The set's seed.
+
+    Returns
+    -------
+    list of tuple of int
+        (micrograph, particle), both from 0, in increasing order.
+    """
+    # The micrographs use the keys (0,), (1,), ...: a longer key meets none of them.
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 0, 1)))
+    first: list[tuple[int, int]] = []
+    second: list[tuple[int, int]] = []
+    for image in rng.permutation(len(counts)).tolist():
+        order = [(image, row) for row in rng.permutation(counts[image]).tolist()]
+        half = (len(order) + 1) // 2
+        first += order[:half]
+        second += order[half:]
+    return sorted((first + second)[:wanted])
+
+
+def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
+    """Write an image as an MRC file whose bytes depend on nothing else.
+
+    Parameters
+    ----------
+    path
+        Where to; the file has this name only when it is complete.
+    image
+        Shape (height, width).
+    pixel_size_angstrom
+        For the header.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        with mrcfile.new(aside, overwrite=True) as mrc:
+            mrc.set_data(image)
+            mrc.voxel_size = pixel_size_angstrom
+            mrc.header.label[:] = b""
+            mrc.header.label[0] = MRC_LABEL
+            mrc.header.nlabl = 1
+        os.replace(aside, path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _optics_columns(settings: SimulationSettings) -> Columns:
+    return {
+        "rlnOpticsGroupName": ["opticsGroup1"],
+        "rlnOpticsGroup": [1],
+        "rlnMicrographPixelSize": [settings.pixel_size_angstrom],
+        "rlnVoltage": [settings.voltage_kv],
+        "rlnSphericalAberration": [settings.spherical_aberration_mm],
+        "rlnAmplitudeContrast": [settings.amplitude_contrast],
+    }
+
+
+def _defocus_columns(optics: Sequence[Optics]) -> dict[str, list[float]]:
+    return {
+        "rlnDefocusU": [one.defocus_u_angstrom for one in optics],
+        "rlnDefocusV": [one.defocus_v_angstrom for one in optics],
+        "rlnDefocusAngle": [one.defocus_angle_deg for one in optics],
+    }
+
+
+def _micrograph_columns(known: Sequence[_Known]) -> Columns:
+    return {
+        "rlnMicrographName": [one.name for one in known],
+        "rlnOpticsGroup": [1] * len(known),
+        **_defocus_columns([one.optics for one in known]),
+    }
+
+
+def _particle_columns(known: Sequence[_Known], chosen: Sequence[tuple[int, int]]) -> Columns:
+    values = [(*known[image].xy_px[row], *known[image].angles_deg[row]) for image, row in chosen]
+    table = np.array(values, dtype=np.float64).reshape(-1, 5).T.tolist()
+    return {
+        "rlnMicrographName": [known[image].name for image, _ in chosen],
+        "rlnCoordinateX": table[0],
+        "rlnCoordinateY": table[1],
+        "rlnAngleRot": table[2],
+        "rlnAngleTilt": table[3],
+        "rlnAnglePsi": table[4],
+        **_defocus_columns([known[image].optics for image, _ in chosen]),
+        "rlnOpticsGroup": [1] * len(chosen),
+    }
+
+
+def _write_star(path: Path, optics: Columns, name: str, columns: Columns) -> None:
+    # Both are slow to import, and nothing else in this package needs them.
+    import pandas as pd
+    import starfile
+
+    aside = path.with_name(f".{path.stem}.part.star")
+    blocks = {"optics": pd.DataFrame(optics), name: pd.DataFrame(columns)}
+    try:
+        starfile.write(blocks, aside, float_format="%.6f", overwrite=True)
+        os.replace(aside, path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""The summary of a run: its results brought into the form the report shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from heliodor.conventions import FloatArray, to_working
+from heliodor.errors import BadInput
+from heliodor.evaluation import Truth
+from heliodor.labels import outside
+from heliodor.matching import match
+from heliodor.metrics import Evaluation
+from heliodor.picking import Picked
+from heliodor.picks import IndexArray, Picks
+from heliodor.preparation import WorkingImages
+from heliodor.record import Record
+from heliodor.report import EvaluationCurves, GalleryItem, ReportContent
+from heliodor.sources import Source, match_names
+from heliodor.training_run import Training
+
+#: Micrographs pictured in a report.
+GALLERY = 6
+#: Points kept of an evaluation's curves; a screen shows no more.
+CURVE_POINTS = 2000
+
+
+def report_content(
+    training: Training,
+    picked: Picked,
+    sources: Sequence[Source],
+    truth: Truth | None,
+    evaluation: Evaluation | None,
+    region_ap: float | None,
+    record: Record,
+) -> ReportContent:
+    """Gather what the report shows of a run."""
+    picks, card = picked.picks, training.model.card
+    counts = picks.counts()
+    distance = evaluation.distance if evaluation is not None else math.nan
+    settings = {
+        "Particle diameter": f"{card.diameter_angstrom:g} Å",
+        "Network": f"{card.network}, width {card.width}",
+        "Objective": card.objective,
+        "Working pixel size": f"{card.working_pixel_size_angstrom:.3g} Å",
+        "Training radius": f"{card.training_radius_angstrom:.3g} Å",
+        "Normalisation": str(card.normalization["mode"]),
+        "Labelled particles": f"{card.labelled_particles:,}",
+        "Training micrographs": f"{len(card.training_micrographs):,}",
+        "Validation micrographs": f"{len(card.validation_micrographs):,}",
+        "Expected particles a micrograph": f"{card.expected_particles:.0f}",
+        "Class prior π": f"{card.class_prior:.4f}",
+        "Best epoch": f"{card.best_epoch} of {len(training.history)} ({card.updates} updates)",
+        "Threshold": f"{picked.threshold:.2f} log-odds",
+        "Seed": str(card.seed),
+        "heliodor": card.version,
+    }
+    return ReportContent(
+        title="Particle picking report",
+        headline=_headline(picks, counts, evaluation, region_ap),
+        settings=list(settings.items()),
+        command=record.command_line,
+        warnings=record.notes,
+        failures=[(failure.name, failure.reason) for failure in record.failures],
+        diameter_angstrom=card.diameter_angstrom,
+        history=[asdict(epoch) for epoch in training.history],
+        expected_fraction=card.class_prior,
+        best_epoch=card.best_epoch,
+        scores=picked.candidates.score,
+        threshold=picked.threshold,
+        picks_per_micrograph=list(zip(picks.micrographs, counts.tolist(), strict=True)),
+        evaluation=None if evaluation is None else _curves(evaluation),
+        gallery=_gallery(training, picks, sources, truth, distance),
+        seconds=list(record.seconds.items()),
+    )
+
+
+def _headline(
+    picks: Picks, counts: IndexArray,
+    evaluation: Evaluation | None, region_ap: float | None,
+) -> list[tuple[str, str]]:  # fmt: skip
+    figures = [
+        ("Picks", f"{len(picks):,}"),
+        ("Micrographs", f"{len(counts):,}"),
+        ("Picks a micrograph", f"{np.median(counts):.0f}"),
+    ]
+    if evaluation is not None:
+        figures += [
+            ("Particle AP", f"{evaluation.micro.average_precision:.3f}"),
+            ("Best F1", f"{evaluation.best_f1:.3f}"),
+            ("F1 at the threshold", f"{evaluation.micro.f1:.3f}"),
+        ]
+    if region_ap is not None and not math.isnan(region_ap):
+        figures.append(("Region AP", f"{region_ap:.3f}"))
+    return figures
+
+
+def _curves(evaluation: Evaluation) -> EvaluationCurves:
+    curve, micro = evaluation.curve, evaluation.micro
+    n = len(curve.threshold)
+    keep = np.unique(np.linspace(0, n - 1, min(n, CURVE_POINTS)).astype(int))
+    rows = [
+        (
+            row.name,
+            row.n_picks,
+            row.n_truth,
+            row.n_true_positives,
+            row.scores.precision,
+            row.scores.recall,
+            row.scores.f1,
+            row.scores.average_precision,
+        )
+        for row in evaluation.micrographs
+    ]
+    return EvaluationCurves(
+        threshold=curve.threshold[keep],
+        precision=curve.precision[keep],
+        recall=curve.recall[keep],
+        f1=curve.f1[keep],
+        average_precision=micro.average_precision,
+        best_f1=evaluation.best_f1,
+        best_f1_threshold=evaluation.best_f1_threshold,
+        operating=(micro.precision, micro.recall, micro.f1),
+        match_distance_angstrom=evaluation.distance,
+        rows=rows,
+    )
+
+
+def _gallery(
+    training: Training,
+    picks: Picks,
+    sources: Sequence[Source],
+    truth: Truth | None,
+    distance: float,
+) -> list[GalleryItem]:
+    """Picture micrographs evenly from the fewest picks to the most, so that none is flattered."""
+    tables = dict(picks.by_micrograph())
+    having = [source for source in sources if source.name in tables]
+    if truth is not None:
+        having = [source for source in having if source.name in truth.xy_px] or having
+    having.sort(key=lambda source: len(tables[source.name]))
+    chosen = np.unique(np.linspace(0, len(having) - 1, min(GALLERY, len(having))).astype(int))
+    labels = _labels_of(training.labels, having)
+    items = []
+    for position in chosen[::-1]:
+        source = having[position]
+        xy_true = None if truth is None else truth.xy_px.get(source.name)
+        try:
+            items.append(
+                _item(training.images, source, tables[source.name], labels, xy_true, distance)
+            )
+        except BadInput:
+            # It was readable a moment ago; a picture less is no reason to lose the report.
+            continue
+    return items
+
+
+def _labels_of(labels: Picks, sources: Sequence[Source]) -> dict[str, FloatArray]:
+    found = match_names(labels.micrographs, sources)
+    return {found[name].name: own.xy_px for name, own in labels.by_micrograph() if name in found}
+
+
+def _item(
+    images: WorkingImages,
+    source: Source,
+    picks: Picks,
+    labels: dict[str, FloatArray],
+    xy_true: FloatArray | None,
+    distance: float,
+) -> GalleryItem:
+    image = images.get(source)
+
+    def working(xy: FloatArray) -> FloatArray:
+        return to_working(xy, image.original_shape, image.shape)
+
+    marked = labels.get(source.name)
+    if marked is not None:
+        marked = working(marked[~outside(marked, image.original_shape)])
+    hits = found = None
+    if xy_true is not None:
+        order = np.argsort(-picks.score, kind="stable")
+        picks = picks.select(order)
+        matching = match(picks.xy_px, xy_true, distance / image.pixel_size_angstrom)
+        hits = matching.is_true_positive
+        found = np.zeros(len(xy_true), dtype=bool)
+        found[matching.truth_index[hits]] = True
+    return GalleryItem(
+        name=source.name,
+        image=image.image,
+        pixel_size_angstrom=image.working_pixel_size_angstrom,
+        picks_xy_px=working(picks.xy_px),
+        picks_score=picks.score,
+        labels_xy_px=marked,
+        truth_xy_px=None if xy_true is None else working(xy_true),
+        picks_matched=hits,
+        truth_matched=found,
+    )

@@ -1,0 +1,163 @@
+"""The command `train`: micrographs and labels in, a model out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from heliodor import __version__, console
+from heliodor.compute import Compute, flat
+from heliodor.dataset import DataSettings, TrainingSet, assemble, assign_labels, choose_sources
+from heliodor.files import output_folder, write_text
+from heliodor.formats import read_picks
+from heliodor.model_file import Model, ModelCard, save_model
+from heliodor.picking import operating_threshold
+from heliodor.picks import Picks
+from heliodor.preparation import WorkingImages, working_pixel_size
+from heliodor.record import Record
+from heliodor.sources import find_sources
+from heliodor.training import Epoch, TrainingSettings, history_table, train_network
+
+Inputs = str | Path | Sequence[str | Path]
+
+#: Images on which the operating threshold is set; more change it little.
+THRESHOLD_IMAGES = 12
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` leaves behind for the steps after it."""
+
+    model: Model
+    history: list[Epoch]
+    data: TrainingSet
+    labels: Picks
+    images: WorkingImages
+
+
+def train(
+    micrographs: Inputs,
+    labels: str | Path,
+    out: str | Path,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    compute: Compute = Compute(),
+    command_line: str = "",
+) -> Training:
+    """Train a model and write ``model.safetensors``, ``training.tsv`` and ``run.json``.
+
+    Parameters
+    ----------
+    micrographs
+        Files, folders, globs, STAR files or @lists.
+    labels
+        Coordinates of some particles on some of them.
+    out
+        Folder for the results.
+
+    Raises
+    ------
+    BadInput
+        As the steps do, with a sentence for the user.
+    """
+    arguments = {"micrographs": micrographs, "labels": labels, **flat(data, recipe, compute)}
+    record = Record("train", arguments, command_line)
+    folder = output_folder(out)
+    trained = train_step(micrographs, labels, folder, data, recipe, compute.start(), record)
+    record.write(folder)
+    return trained
+
+
+def train_step(
+    micrographs: Inputs,
+    labels: str | Path,
+    folder: Path,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    device: torch.device,
+    record: Record,
+) -> Training:
+    """Train as one stage of a longer run, which keeps the record; see `train`."""
+    size = data.working_pixel_size_angstrom
+    if size is None:
+        size = working_pixel_size(data.diameter_angstrom, recipe.network)
+    sources = find_sources(micrographs)
+    table = read_picks(labels)
+    labelled, notes = assign_labels(table, sources)
+    training, validation, more = choose_sources(labelled, data)
+    console.say(
+        f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
+        f" {len(validation)} kept for validation, at {size:.2f} A a pixel"
+    )
+    images = WorkingImages(size, data.pixel_size_angstrom, data.diameter_angstrom)
+    with record.stage("reading"), console.progress("reading micrographs") as progress:
+        dataset = assemble(training, validation, images, data, progress)
+    record.notes += [*notes, *more, *dataset.notes]
+    for note in record.notes:
+        console.warn(note)
+    for failure in dataset.failures:
+        console.warn(f"{failure.name} was left out: {failure.reason}")
+    record.failures += dataset.failures
+    console.say(
+        f"{dataset.labelled_particles} labelled particles, {dataset.expected_particles:.0f}"
+        f" expected a micrograph: a fraction of {dataset.prior:.4f} of the unlabelled regions"
+    )
+    with record.stage("training"):
+        trained = train_network(
+            dataset.images,
+            dataset.validation,
+            dataset.radius_px,
+            dataset.prior,
+            recipe,
+            device,
+            progress=_say_epoch(recipe.epochs),
+        )
+        # Validation images are like those to come: the network has not seen their labels.
+        probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
+        threshold = operating_threshold(
+            trained.network,
+            probes,
+            dataset.expected_particles,
+            data.diameter_angstrom / 2 / size,
+            device,
+        )
+    best = trained.history[trained.best_epoch - 1]
+    card = ModelCard(
+        network=recipe.network,
+        width=recipe.width,
+        working_pixel_size_angstrom=size,
+        diameter_angstrom=data.diameter_angstrom,
+        training_radius_angstrom=data.radius_angstrom,
+        normalization=dataset.normalizer.as_dict(),
+        objective=recipe.objective,
+        class_prior=dataset.prior,
+        expected_particles=dataset.expected_particles,
+        threshold=threshold,
+        seed=recipe.seed,
+        version=__version__,
+        training_micrographs=dataset.names,
+        validation_micrographs=dataset.validation_names,
+        labelled_particles=dataset.labelled_particles,
+        best_epoch=trained.best_epoch,
+        updates=best.update,
+        validation_ap=best.validation_ap if best.validation_ap == best.validation_ap else None,
+    )
+    model = Model(trained.network, card)
+    save_model(folder / "model.safetensors", model)
+    write_text(folder / "training.tsv", history_table(trained.history))
+    record.results |= {"model": asdict(card)}
+    console.say(f"wrote {folder / 'model.safetensors'}")
+    return Training(model, trained.history, dataset, table, images)
+
+
+def _say_epoch(epochs: int) -> Callable[[Epoch], None]:
+    def say(epoch: Epoch) -> None:
+        ap = f", validation AP {epoch.validation_ap:.3f}" if epoch.validation_ap >= 0 else ""
+        console.say(
+            f"epoch {epoch.epoch} of {epochs}: loss {epoch.loss:.4f}{ap}, {epoch.seconds:.0f} s"
+        )
+
+    return say

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import scrambled
+from torch import Tensor, nn
+
+from heliodor.errors import BadInput
+from heliodor.networks import NETWORKS, Convolution, Network, Residual, build, conv31, resnet8
+
+FIELDS = {"conv31": 31, "resnet8": 71}
+names = st.sampled_from(sorted(NETWORKS))
+sizes = st.tuples(st.integers(0, 12), st.integers(0, 12))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def image_for(network: Network, more: tuple[int, int], seed: int) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    field = network.receptive_field
+    return torch.randn(1, 1, field + more[0], field + more[1], generator=random)
+
+
+@settings(max_examples=25, deadline=None)
+@given(name=names, width=st.integers(1, 5), more=sizes, seed=seeds)
+def test_every_dense_score_is_that_of_the_crop_centred_there(
+    name: str, width: int, more: tuple[int, int], seed: int
+) -> None:
+    network = scrambled(name, width, seed)
+    image = image_for(network, more, seed)
+    field = network.receptive_field
+    with torch.inference_mode():
+        dense = network(image, dense=True)
+        assert dense.shape == (1, 1 + more[0], 1 + more[1])
+        crops = image[0, 0].unfold(0, field, 1).unfold(1, field, 1).reshape(-1, 1, field, field)
+        single = network(crops)
+    assert single.shape == (len(crops), 1, 1)
+    scale = max(1.0, float(single.abs().max()))
+    torch.testing.assert_close(dense.flatten(), single.flatten(), rtol=0, atol=2e-5 * scale)
+
+
+@settings(max_examples=25, deadline=None)
+@given(name=names, more=sizes, seed=seeds)
+def test_strided_scores_are_every_fourth_dense_one(
+    name: str, more: tuple[int, int], seed: int
+) -> None:
+    network = scrambled(name, 4, seed)
+    image = image_for(network, more, seed)
+    with torch.inference_mode():
+        dense, strided = network(image, dense=True), network(image)
+    assert network.stride == 4
+    assert strided.shape == (1, more[0] // 4 + 1, more[1] // 4 + 1)
+    scale = max(1.0, float(dense.abs().max()))
+    torch.testing.assert_close(strided, dense[:, ::4, ::4], rtol=0, atol=2e-5 * scale)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kinds=st.lists(
+        st.tuples(st.sampled_from(["plain", "residual"]), st.integers(1, 2), st.integers(1, 4)),
+        min_size=1,
+        max_size=4,
+    ),
+    more=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    seed=seeds,
+)
+def test_any_stack_of_layers_has_a_dense_twin(
+    kinds: list[tuple[str, int, int]], more: tuple[int, int], seed: int
+) -> None:
+    """The twin is a law of the layers, not of the two stacks that happen to be built."""
+    layers: list[Convolution | Residual] = []
+    channels = 1
+    for kind, stride, half in kinds:
+        outputs = channels if kind == "residual" and half % 2 else 3
+        layers.append(
+            Residual(channels, outputs, stride)
+            if kind == "residual"
+            else Convolution(channels, outputs, 2 * half - 1, stride, prelu=True)
+        )
+        channels = outputs
+    network = Network("any", list(layers), channels).eval()
+    image = image_for(network, more, seed)
+    with torch.inference_mode():
+        dense, strided = network(image, dense=True), network(image)
+        assert dense.shape == (1, 1 + more[0], 1 + more[1])
+        s = network.stride
+        torch.testing.assert_close(strided, dense[:, ::s, ::s], rtol=1e-4, atol=1e-4)
+        crop = image[:, :, more[0] :, more[1] :]
+        torch.testing.assert_close(network(crop)[0, 0, 0], dense[0, -1, -1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_receptive_field_is_what_changes_the_output(name: str, dense: bool) -> None:
+    network = scrambled(name).double()
+    # Smooth activations, or a small change may hide behind a ReLU that is off.
+    for module in network.modules():
+        for child, part in module.named_children():
+            if isinstance(part, nn.ReLU):
+                setattr(module, child, nn.Softplus())
+    field = network.receptive_field
+    assert field == FIELDS[name]
+    border = 4
+    side = field + 2 * border
+    image = torch.randn(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    # The output whose crop begins at (border, border), a multiple of the stride.
+    at = border if dense else border // network.stride
+    output = network(image, dense=dense)[0, at, at]
+    (gradient,) = torch.autograd.grad(output, image)
+    seen = torch.nonzero(gradient[0, 0])
+    assert seen.min(dim=0).values.tolist() == [border, border]
+    assert seen.max(dim=0).values.tolist() == [border + field - 1] * 2
+
+    # The same by perturbation: an edge pixel of the crop counts, the one beside it does not.
+    before = network(image, dense=dense)[0, at, at].item()
+    first, last = border, border + field - 1
+    for row, column, inside in (
+        (first, first, True),
+        (first, last, True),
+        (last, first, True),
+        (last, last, True),
+        (first - 1, first, False),
+        (first, first - 1, False),
+        (last + 1, last, False),
+        (last, last + 1, False),
+    ):
+        changed = image.detach().clone()
+        changed[0, 0, row, column] += 100
+        after = network(changed, dense=dense)[0, at, at].item()
+        assert (after != before) == inside, (row, column)
+
+
+def test_conv31_is_the_network_of_the_paper() -> None:
+    network = conv31()
+    shapes = {
+        name: tuple(weight.shape)
+        for name, weight in network.named_parameters()
+        if name.endswith("conv.weight") or name.startswith("classifier")
+    }
+    assert list(shapes.values()) == [
+        (32, 1, 7, 7),
+        (64, 32, 5, 5),
+        (128, 64, 5, 5),
+        (1, 128, 1, 1),
+        (1,),
+    ]
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.stride for m in convolutions] == [(2, 2), (2, 2), (1, 1), (1, 1)]
+    assert [m.padding for m in convolutions] == [(0, 0)] * 4
+    kinds = [type(m) for m in network.modules()]
+    assert kinds.count(nn.BatchNorm2d) == kinds.count(nn.PReLU) == 3
+    assert nn.ReLU not in kinds
+    # The number of the reference program's conv31 with 32 units.
+    assert sum(p.numel() for p in network.parameters()) == 258_148
+
+
+def test_resnet8_has_the_layers_of_the_reference() -> None:
+    network = resnet8()
+    u = 32
+    shapes = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
+    convolutions = [shape for shape in shapes.values() if len(shape) == 4]
+    assert convolutions == [
+        (u, 1, 7, 7),
+        (u, u, 3, 3),
+        (u, u, 3, 3),
+        (u, u, 3, 3),
+        (2 * u, u, 3, 3),
+        (2 * u, u, 1, 1),
+        (2 * u, 2 * u, 3, 3),
+        (2 * u, 2 * u, 3, 3),
+        (4 * u, 2 * u, 5, 5),
+        (1, 4 * u, 1, 1),
+    ]
+    # The reference's 328 801 come with a bias a convolution and no normalisation; its
+    # projection, like ours, has none.
+    biases = u + 2 * u + (u + 2 * u) + 4 * u + 4 * u + 1
+    weights = sum(math.prod(shape) for shape in convolutions)
+    assert weights + biases == 328_801
+    normalised = sum(2 * m.num_features for m in network.modules() if type(m) is nn.BatchNorm2d)
+    assert sum(p.numel() for p in network.parameters()) == weights + normalised + 1
+    strides = [m.stride[0] for m in network.modules() if isinstance(m, nn.Conv2d)]
+    dilations = [m.dilation[0] for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert strides == [2, 1, 1, 1, 2, 1, 1, 1, 1, 1]
+    assert dilations == [1, 1, 2, 1, 2, 1, 1, 2, 1, 1]
+
+
+def test_a_residual_block_normalises_after_the_sum() -> None:
+    block = Residual(2, 2).eval()
+    with torch.no_grad():
+        block.conv1.weight.zero_()
+        block.norm1.running_mean = torch.tensor([1.0, -1.0])
+    x = torch.randn(1, 2, 9, 9)
+    expected = torch.relu(x[:, :, 3:-3, 3:-3] - torch.tensor([1.0, -1.0])[None, :, None, None])
+    torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("prior", [1e-4, 0.01, 0.2, 0.9])
+def test_an_untrained_network_predicts_the_prior(name: str, prior: float) -> None:
+    torch.manual_seed(3)
+    network = build(name, 8)
+    network.start_at(prior)
+    field = network.receptive_field
+    chance = torch.sigmoid(network(torch.randn(64, 1, field, field))).mean().item()
+    odds, expected = chance / (1 - chance), prior / (1 - prior)
+    assert 0.7 < odds / expected < 1.4
+
+
+@pytest.mark.parametrize("name", ["", "conv32", "Conv31", "../conv31"])
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(BadInput, match="none of conv31, resnet8"):
+        build(name)
+
+
+@pytest.mark.parametrize("width", [0, -1, 1025, 10**9])
+def test_impossible_widths(width: int) -> None:
+    with pytest.raises(BadInput, match=f"not {width}"):
+        build("conv31", width)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_built_networks_know_their_name_and_finiteness(name: str) -> None:
+    network = build(name, 1)
+    assert (network.name, network.is_finite()) == (name, True)
+    for value in (math.nan, math.inf):
+        network.get_buffer("layers.0.norm.running_var").fill_(value)
+        assert not network.is_finite()
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_features_are_what_the_classifier_weighs(name: str) -> None:
+    network = scrambled(name, 2)
+    image = image_for(network, (4, 8), 0)
+    with torch.inference_mode():
+        features = network.features(image)
+        assert features.shape == (1, 8, 2, 3)
+        weight, bias = network.classifier.weight[0, :, 0, 0], network.classifier.bias
+        assert bias is not None
+        by_hand = torch.einsum("c,nchw->nhw", weight, features) + bias
+        torch.testing.assert_close(network(image), by_hand, rtol=1e-4, atol=1e-4)
+
+
+def test_dense_scores_are_the_same_in_one_pass_and_in_a_batch() -> None:
+    network = scrambled("conv31")
+    images = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 1, 40, 33), np.float32))
+    with torch.inference_mode():
+        together = network(images, dense=True)
+        apart = torch.cat([network(image[None], dense=True) for image in images])
+    torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5)

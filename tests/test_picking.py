@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import disc_detector, discs, model, noise, scattered, working, write_mrc
+
+from heliodor.conventions import Image, Shape
+from heliodor.errors import BadInput
+from heliodor.picking import (
+    Picked,
+    PickSettings,
+    candidates,
+    operating_threshold,
+    pick_all,
+    score_micrograph,
+)
+from heliodor.picks import Picks
+from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.sampler import LabelledImage
+from heliodor.scoring import score_coarsely, score_image
+from heliodor.sources import Source
+from heliodor.suppression import suppress
+
+#: Particles of 40 A; working pixels of 4 A unless said.
+MODEL = model(disc_detector())
+ANYWHERE = PickSettings(edge_margin_angstrom=0)
+
+
+def peaks(shape: Shape, at: dict[tuple[int, int], float], below: float = -20.0) -> Image:
+    """A score map that is low but at the given (row, column)."""
+    score = np.full(shape, below, dtype=np.float32)
+    for place, value in at.items():
+        score[place] = value
+    return score
+
+
+def pick(score: Image, wanted: PickSettings = ANYWHERE, **changes: Any) -> Picks:
+    chosen = model(disc_detector(), **changes) if changes else MODEL
+    return candidates(chosen, working(np.zeros_like(score)), score, wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    more=st.tuples(st.floats(1, 5), st.floats(1, 5)),
+    data=st.data(),
+)
+def test_candidates_map_to_original_pixels_exactly(
+    shape: Shape, more: tuple[float, float], data: st.DataObject
+) -> None:
+    original = round(shape[0] * more[0]), round(shape[1] * more[1])
+    row = data.draw(st.integers(0, shape[0] - 1))
+    column = data.draw(st.integers(0, shape[1] - 1))
+    score = peaks(shape, {(row, column): 2.5})
+    image = working(np.zeros(shape, np.float32), original)
+    found = candidates(MODEL, image, score, ANYWHERE)
+    assert found.micrographs == ("mic.mrc",)
+    assert found.score.tolist() == [2.5]
+    assert found.score.dtype == found.xy_px.dtype == np.float64
+    # Pixel 0 on pixel 0, no half-pixel shift.
+    expected = [column * (original[1] / shape[1]), row * (original[0] / shape[0])]
+    assert found.xy_px.tolist() == [expected]
+
+
+def test_candidates_are_ranked() -> None:
+    score = peaks((40, 40), {(3, 9): 1.0, (20, 5): 3.0, (35, 35): -5.5, (10, 30): 2.0})
+    found = pick(score)
+    assert found.score.tolist() == [3.0, 2.0, 1.0, -5.5]
+    assert found.xy_px.tolist() == [[5, 20], [30, 10], [9, 3], [35, 35]]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"),
+    [
+        (0.0, [2.0, -5.0, -6.0]),
+        (None, [2.0, -5.0, -6.0]),
+        (5.0, [2.0, -5.0, -6.0]),
+        (-6.0, [2.0, -5.0, -6.0]),
+        (-7.0, [2.0, -5.0, -6.0, -7.0]),
+        (-9.0, [2.0, -5.0, -6.0, -7.0, -8.0]),
+    ],
+)
+def test_candidates_reach_down_to_the_floor_or_the_threshold(
+    threshold: float | None, kept: list[float]
+) -> None:
+    values = [2.0, -5.0, -6.0, -7.0, -8.0]
+    score = peaks((20, 90), {(9, 9 + 15 * i): v for i, v in enumerate(values)})
+    wanted = PickSettings(threshold=threshold, edge_margin_angstrom=0)
+    assert pick(score, wanted).score.tolist() == kept
+
+
+@pytest.mark.parametrize("value", [0.5, 0.1, -7.3, 1 / 3])
+def test_a_pick_scores_the_threshold_or_more(value: float) -> None:
+    """Scores are float32: what equals the threshold there is a pick, the next below is none."""
+    single = np.float32(value)
+    below = np.nextafter(single, np.float32(-np.inf))
+    score = peaks((20, 60), {(9, 9): float(single), (9, 30): float(below), (9, 50): 3.0})
+    # The threshold that a model file brings back is the float32 value itself.
+    wanted = PickSettings(threshold=float(single), edge_margin_angstrom=0)
+    found = pick(score, wanted)
+    picked = Picked(found, [], float(single))
+    assert picked.picks.score.tolist() == [3.0, float(single)]
+    assert picked.picks.micrographs == ("mic.mrc",)
+
+
+def test_the_models_threshold_counts_unless_another_is_given() -> None:
+    chosen = model(threshold=1.5)
+    assert PickSettings().threshold_for(chosen) == 1.5
+    assert PickSettings(threshold=-2).threshold_for(chosen) == -2
+    assert PickSettings(threshold=0).threshold_for(chosen) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    exclusion=st.floats(0, 60) | st.none(),
+    margin=st.floats(0, 60) | st.none(),
+    pixel=st.floats(1, 8),
+    factor=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_distances_in_angstrom_are_kept(
+    exclusion: float | None, margin: float | None, pixel: float, factor: int, seed: int
+) -> None:
+    shape = (24, 33)
+    original = shape[0] * factor, shape[1] * factor
+    image = working(np.zeros(shape, np.float32), original, pixel / factor)
+    assert image.working_pixel_size_angstrom == pytest.approx(pixel)
+    wanted = PickSettings(
+        exclusion_radius_angstrom=exclusion, edge_margin_angstrom=margin, threshold=-6
+    )
+    score = noise(shape, seed)
+    found = candidates(MODEL, image, score, wanted)
+    xy = found.xy_px * image.pixel_size_angstrom
+    apart = 20.0 if exclusion is None else exclusion
+    between = np.hypot(*np.moveaxis(xy[:, None] - xy[None], 2, 0))
+    np.fill_diagonal(between, np.inf)
+    assert (between > apart * (1 - 1e-9)).all()
+    # From the first and the last pixel of the original, so from its edge all the more.
+    rim = 20.0 if margin is None else margin
+    last = (np.array(original[::-1]) - 1) * image.pixel_size_angstrom
+    assert (xy >= rim * (1 - 1e-9)).all()
+    assert (xy <= last - rim * (1 - 1e-9)).all()
+    # And no candidate is lost: each pixel inside has a pick that scores as high within reach.
+    rows, columns = np.indices(shape)
+    edge = math.ceil(rim / image.working_pixel_size_angstrom)
+    inside = (np.minimum(rows, shape[0] - 1 - rows) >= edge) & (
+        np.minimum(columns, shape[1] - 1 - columns) >= edge
+    )
+    for row, column in np.argwhere(inside):
+        here = np.array([column, row]) * pixel
+        near = np.hypot(*(xy - here).T) <= apart * (1 + 1e-9) + 1e-9
+        assert (found.score[near] >= score[row, column]).any()
+
+
+def test_the_particles_radius_is_the_default_of_both_distances() -> None:
+    # 20 A are 5 working pixels: column 5 is the first that may be picked.
+    assert pick(peaks((30, 30), {(15, 4): 1.0}), PickSettings()).score.tolist() == []
+    assert pick(peaks((30, 30), {(15, 5): 1.0}), PickSettings()).score.tolist() == [1]
+    assert pick(peaks((30, 30), {(15, 24): 1.0}), PickSettings()).score.tolist() == [1]
+    assert pick(peaks((30, 30), {(15, 25): 1.0}), PickSettings()).score.tolist() == []
+    near, far = {(15, 10): 2.0, (15, 15): 1.0}, {(15, 10): 2.0, (15, 16): 1.0}
+    assert pick(peaks((30, 30), near), PickSettings()).score.tolist() == [2]
+    assert pick(peaks((30, 30), far), PickSettings()).score.tolist() == [2, 1]
+    large = {"diameter_angstrom": 48.0}
+    assert pick(peaks((30, 30), far), PickSettings(), **large).score.tolist() == [2]
+
+
+def test_what_lies_in_the_margin_suppresses_nothing() -> None:
+    score = peaks((30, 30), {(15, 4): 9.0, (15, 6): 1.0})
+    assert pick(score, PickSettings()).score.tolist() == [1]
+
+
+def test_a_micrograph_without_a_pick_stays_listed() -> None:
+    found = pick(peaks((12, 12), {}))
+    assert len(found) == 0
+    assert found.xy_px.shape == (0, 2)
+    assert found.micrographs == ("mic.mrc",)
+    # A margin wider than the micrograph leaves nothing, and nothing breaks.
+    wide = PickSettings(edge_margin_angstrom=9e4, exclusion_radius_angstrom=9e4)
+    assert len(pick(noise((12, 12)), wide)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"threshold": math.nan}, "threshold"),
+        ({"threshold": math.inf}, "threshold"),
+        ({"exclusion_radius_angstrom": -1}, "exclusion radius"),
+        ({"exclusion_radius_angstrom": math.nan}, "exclusion radius"),
+        ({"edge_margin_angstrom": -0.1}, "edge margin"),
+        ({"edge_margin_angstrom": math.inf}, "edge margin"),
+    ],
+)
+def test_bad_settings(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        PickSettings(**change)
+
+
+TRUTH = {
+    # Whole working pixels away from the edges.
+    "a.mrc": scattered((60, 70), 6, 12, seed=1, edge=9),
+    "b.mrc": scattered((70, 60), 4, 12, seed=2, edge=9),
+    "nothing.mrc": np.zeros((0, 2)),
+}
+SHAPES = {"a.mrc": (60, 70), "b.mrc": (70, 60), "nothing.mrc": (50, 50)}
+
+
+def write_discs(folder: Path, name: str, seed: int, factor: int = 2) -> Source:
+    """A micrograph of 2 A pixels whose working image of 4 A pixels shows dark discs."""
+    small = discs(SHAPES[name], TRUTH[name], depth=8, seed=seed)
+    # Each working pixel's value at the original pixels around it: band-limited well enough.
+    big = np.repeat(np.repeat(small, factor, 0), factor, 1)
+    big = np.roll(big, (-(factor // 2), -(factor // 2)), (0, 1))
+    return write_mrc(folder / name, big, 4.0 / factor)
+
+
+@pytest.fixture(scope="module")
+def mics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
+    folder = tmp_path_factory.mktemp("mics")
+    found = {name: write_discs(folder, name, seed) for seed, name in enumerate(TRUTH)}
+    (folder / "broken.mrc").write_bytes(b"no micrograph")
+    found["broken.mrc"] = Source("broken.mrc", folder / "broken.mrc", "broken")
+    found["missing.mrc"] = Source("missing.mrc", folder / "missing.mrc", "missing")
+    found["coarse.mrc"] = write_mrc(folder / "coarse.mrc", noise((64, 64)), 11.0)
+    return found
+
+
+def images() -> WorkingImages:
+    return WorkingImages(4.0, None, 40.0)
+
+
+def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> None:
+    picked = pick_all(MODEL, [mics[name] for name in TRUTH], images(), PickSettings(threshold=0))
+    assert picked.candidates.micrographs == picked.picks.micrographs == tuple(TRUTH)
+    assert picked.threshold == 0
+    assert picked.failures == []
+    for name, own in picked.picks.by_micrograph():
+        assert len(own) == len(TRUTH[name])
+        true = 2 * TRUTH[name]  # original pixels
+        for xy in true:
+            assert np.hypot(*(own.xy_px - xy).T).min() <= 2  # one working pixel
+    assert len(picked.candidates) >= len(picked.picks)
+    assert (picked.picks.score >= 0).all()
+
+
+def test_one_that_fails_spoils_no_other(mics: dict[str, Source]) -> None:
+    alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
+    order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
+    told: list[tuple[WorkingImage, Image, Picks]] = []
+    steps: list[tuple[int, int]] = []
+    picked = pick_all(
+        MODEL,
+        [mics[name] for name in order],
+        images(),
+        PickSettings(),
+        done=lambda *what: told.append(what),
+        progress=lambda *step: steps.append(step),
+    )
+    assert picked.candidates.micrographs == ("b.mrc", "a.mrc")
+    failed = [failure.name for failure in picked.failures]
+    assert failed == ["broken.mrc", "missing.mrc", "coarse.mrc"]
+    assert all(isinstance(f, Failure) and f.name in f.reason for f in picked.failures)
+    assert steps == [(i, 5) for i in range(1, 6)]
+    # What else is picked on changes nothing.
+    own = dict(picked.candidates.by_micrograph())["a.mrc"]
+    np.testing.assert_array_equal(own.xy_px, alone.candidates.xy_px)
+    np.testing.assert_array_equal(own.score, alone.candidates.score)
+    # As soon as a micrograph is done: its score map and its picks, not all candidates.
+    assert [image.source.name for image, _, _ in told] == ["b.mrc", "a.mrc"]
+    for image, score, picks in told:
+        assert score.shape == image.shape
+        np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
+        expected = dict(picked.picks.by_micrograph())[image.source.name]
+        np.testing.assert_array_equal(picks.xy_px, expected.xy_px)
+        assert (picks.score >= MODEL.card.threshold).all()
+
+
+def test_an_error_of_the_caller_is_no_failure_of_the_micrograph(mics: dict[str, Source]) -> None:
+    def full(*_: Any) -> None:
+        raise BadInput("the disk is full")
+
+    with pytest.raises(BadInput, match="disk is full"):
+        pick_all(MODEL, [mics["a.mrc"], mics["b.mrc"]], images(), PickSettings(), done=full)
+
+
+def test_not_a_single_usable_micrograph(mics: dict[str, Source]) -> None:
+    with pytest.raises(BadInput, match=r"no micrograph could be picked on: .*broken\.mrc"):
+        pick_all(MODEL, [mics["broken.mrc"], mics["missing.mrc"]], images(), PickSettings())
+    with pytest.raises(BadInput, match="no micrograph could be picked on"):
+        pick_all(MODEL, [], images(), PickSettings())
+
+
+def test_the_models_own_normalisation_is_used() -> None:
+    image = working(100 + 7 * discs((40, 40), np.array([[20.0, 20.0]])))
+    normalised = MODEL.normalizer.apply(image.image)
+    np.testing.assert_array_equal(
+        score_micrograph(MODEL, image), score_image(MODEL.network, normalised)
+    )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("expected", [1, 7.4, 10, 14])
+def test_the_operating_threshold_gives_the_expected_number(stride: int, expected: float) -> None:
+    network = disc_detector(stride)
+    items = []
+    for seed in (1, 2, 3):
+        xy = scattered((90, 100), 14, 12, seed)
+        items.append(LabelledImage(discs((90, 100), xy, depth=4, seed=seed), xy[:5]))
+    threshold = operating_threshold(network, items, expected, exclusion_px=6)
+    # Exactly on the coarse scores it was counted on ...
+    coarse = [suppress(score_coarsely(network, item.image)[0], 6 / stride)[1] for item in items]
+    assert np.sum(np.concatenate(coarse) >= threshold) == round(3 * expected)
+    # ... and about that number on the dense ones, which is what is picked.
+    dense = [suppress(score_image(network, item.image), 6)[1] for item in items]
+    number = int(np.sum(np.concatenate(dense) >= threshold))
+    assert 3 * expected * 0.99 - 1 <= number <= 3 * expected * 1.4 + 1
+
+
+def test_the_operating_threshold_of_absurd_numbers_is_finite() -> None:
+    network = disc_detector(2)
+    item = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
+    coarse, stride = score_coarsely(network, item.image)
+    scores = suppress(coarse, 5 / stride)[1]
+    assert operating_threshold(network, [item], 1e6, 5) == scores.min()
+    assert operating_threshold(network, [item], 1e-6, 5) == scores.max()

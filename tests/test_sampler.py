@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from tiny import noise
+
+from heliodor.conventions import FloatArray, Image, Shape
+from heliodor.errors import BadInput
+from heliodor.labels import label_mask
+from heliodor.sampler import LabelledImage, Sampler, pad
+
+shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
+widths = st.integers(0, 4).map(lambda half: 2 * half + 1)
+
+
+def numbered(shape: Shape, first: int = 0) -> Image:
+    """An image whose every pixel has a value of its own."""
+    return (first + np.arange(shape[0] * shape[1], dtype=np.float32)).reshape(shape)
+
+
+def at(*xy: tuple[float, float]) -> FloatArray:
+    return np.array(xy, dtype=np.float64).reshape(-1, 2)
+
+
+def two_images() -> list[LabelledImage]:
+    first = LabelledImage(numbered((20, 33)), at((4, 5), (30, 18.4), (12, 7)))
+    second = LabelledImage(numbered((27, 16), 1000), at((8, 8)))
+    return [first, second]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes=st.lists(shapes, min_size=1, max_size=4), width=widths, data=st.data())
+def test_crops_are_slices_of_the_padded_images(
+    sizes: list[Shape], width: int, data: st.DataObject
+) -> None:
+    # Every image with a label in a corner, one pixel wide.
+    images = [LabelledImage(noise(s, i), at((0, 0))) for i, s in enumerate(sizes)]
+    images[0] = LabelledImage(noise((5, 3), 9), at((2, 4)))
+    sampler = Sampler(images, 0.5, width, 0)
+    regions, expected = [], []
+    first = 0
+    for item in images:
+        height, columns = item.shape
+        row = data.draw(st.integers(0, height - 1))
+        column = data.draw(st.integers(0, columns - 1))
+        for r, c in ((row, column), (0, 0), (height - 1, columns - 1)):
+            regions.append(first + r * columns + c)
+            padded = pad(item.image, width // 2)
+            expected.append(padded[r : r + width, c : c + width])
+        first += height * columns
+    crops = sampler.cut(torch.tensor(regions), torch.zeros(len(regions), dtype=torch.int64))
+    assert crops.dtype == torch.float32
+    np.testing.assert_array_equal(crops[:, 0], np.stack(expected))
+
+
+def test_padding_mirrors_about_the_edge_pixel() -> None:
+    image = numbered((3, 4))
+    padded = pad(image, 2)
+    np.testing.assert_array_equal(padded[2:-2, 2:-2], image)
+    np.testing.assert_array_equal(padded[2], [2, 1, 0, 1, 2, 3, 2, 1])
+    np.testing.assert_array_equal(padded[:, 2], [8, 4, 0, 4, 8, 4, 0])
+    assert pad(numbered((1, 1), 5), 3).tolist() == [[5.0] * 7] * 7
+
+
+def test_the_eight_turns_are_the_symmetries_of_a_square() -> None:
+    image = noise((9, 9), 3)
+    sampler = Sampler([LabelledImage(image, at((4, 4)))], 1, 9, 0)
+    crops = sampler.cut(torch.full((8,), 4 * 9 + 4), torch.arange(8))[:, 0].numpy()
+    np.testing.assert_array_equal(crops[0], image)
+    group = [np.rot90(m, k) for m in (image, image.T) for k in range(4)]
+    # Each symmetry of the square once, none twice.
+    matches = [[bool(np.array_equal(crop, g)) for g in group] for crop in crops]
+    assert np.sum(matches, axis=0).tolist() == [1] * 8
+    assert np.sum(matches, axis=1).tolist() == [1] * 8
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_turned_crop_keeps_its_centre_and_its_content(turn: int) -> None:
+    images = two_images()
+    sampler = Sampler(images, 2, 7, 0)
+    regions = torch.arange(20 * 33 + 27 * 16)
+    plain = sampler.cut(regions, torch.zeros(len(regions), dtype=torch.int64))
+    turned = sampler.cut(regions, torch.full((len(regions),), turn))
+    values = np.concatenate([item.image.ravel() for item in images])
+    np.testing.assert_array_equal(turned[:, 0, 3, 3], values)
+    np.testing.assert_array_equal(
+        turned.flatten(1).sort(dim=1).values, plain.flatten(1).sort(dim=1).values
+    )
+
+
+def centres(crops: torch.Tensor) -> FloatArray:
+    half = crops.shape[-1] // 2
+    return np.asarray(crops[:, 0, half, half].numpy(), dtype=np.float64)
+
+
+def test_positives_lie_within_the_radius_and_unlabelled_never_do() -> None:
+    images, radius = two_images(), 2.5
+    sampler = Sampler(images, radius, 5, 1)
+    crops = sampler.draw(4000, 12000)
+    assert crops.shape == (16000, 1, 5, 5)
+    near = {
+        float(item.image[row, column])
+        for item in images
+        for row in range(item.shape[0])
+        for column in range(item.shape[1])
+        if (np.hypot(item.xy_px[:, 0] - column, item.xy_px[:, 1] - row) <= radius).any()
+    }
+    everything = {float(v) for item in images for v in item.image.ravel()}
+    drawn = centres(crops)
+    assert sampler.labelled_pixels == len(near)
+    assert set(drawn[:4000].tolist()) == near
+    assert set(drawn[4000:].tolist()) == everything - near
+
+
+def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
+    # Two labels at one place and one beside it: no pixel may weigh more than another.
+    images = [
+        LabelledImage(numbered((12, 9)), at((3, 3), (3, 3), (4, 3))),
+        LabelledImage(numbered((7, 20), 500), at((10, 3))),
+    ]
+    sampler = Sampler(images, 1, 3, 5)
+    drawn = centres(sampler.draw(20_000, 60_000))
+    for part, number in ((drawn[:20_000], 8 + 5), (drawn[20_000:], 108 + 140 - 13)):
+        values, counts = np.unique(part, return_counts=True)
+        assert len(values) == number
+        assert chisquare(counts).pvalue > 1e-3
+
+
+def test_turns_are_drawn_uniformly_and_for_both_kinds() -> None:
+    image = numbered((3, 3))
+    image[1, 1] = -1
+    sampler = Sampler([LabelledImage(image, at((1, 1)))], 0.1, 3, 2)
+    crops = sampler.draw(8000, 1)[:-1, 0].numpy().reshape(8000, 9)
+    counts = np.unique(crops, axis=0, return_counts=True)[1]
+    assert len(counts) == 8
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_the_seed_decides_the_draws() -> None:
+    samplers = [Sampler(two_images(), 2, 7, seed) for seed in (3, 3, 4)]
+    first, same, other = ([s.draw(5, 11) for _ in range(3)] for s in samplers)
+    assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
+def test_the_state_is_that_of_the_draws() -> None:
+    a, b = (Sampler(two_images(), 2, 7, 3) for _ in range(2))
+    assert torch.equal(a.state(), b.state())
+    before = a.state()
+    a.draw(4, 4)
+    assert not torch.equal(a.state(), before)
+    b.draw(4, 4)
+    assert torch.equal(a.state(), b.state())
+
+
+def test_draws_leave_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    Sampler(two_images(), 2, 7, 3).draw(4, 4)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(st.integers(3, 12), st.integers(3, 12)),
+    radius=st.floats(0, 2),
+    data=st.data(),
+)
+def test_labels_anywhere_on_an_image_agree_with_the_mask(
+    shape: Shape, radius: float, data: st.DataObject
+) -> None:
+    # In corners and beyond the edges too, as long as some pixel is in reach.
+    inside = (
+        data.draw(st.floats(-0.4, shape[1] - 0.6)),
+        data.draw(st.floats(-0.4, shape[0] - 0.6)),
+    )
+    beyond = data.draw(st.tuples(st.floats(-3, shape[1] + 2), st.floats(-3, shape[0] + 2)))
+    xy = at(inside, beyond)
+    mask = label_mask(xy, shape, radius)
+    image = numbered(shape)
+    if mask.all():
+        with pytest.raises(BadInput, match="cover the whole"):
+            Sampler([LabelledImage(image, xy)], radius, 5, 0)
+        return
+    sampler = Sampler([LabelledImage(image, xy)], radius, 5, 0)
+    assert sampler.labelled_pixels == mask.sum() >= 1
+    drawn = centres(sampler.draw(60, 60))
+    assert mask.ravel()[drawn[:60].astype(int)].all()
+    assert not mask.ravel()[drawn[60:].astype(int)].any()
+
+
+def test_unusable_labels() -> None:
+    image = numbered((8, 9))
+    for xy in (at(), at((40, 3)), at((3, -20), (-9, 1))):
+        with pytest.raises(BadInput, match="no label lies on any"):
+            Sampler([LabelledImage(image, xy)], 2, 5, 0)
+    with pytest.raises(BadInput, match="cover the whole micrographs"):
+        Sampler([LabelledImage(image, at((4, 4)))], 100, 5, 0)
+    with pytest.raises(BadInput, match="no micrograph"):
+        Sampler([], 2, 5, 0)
+
+
+def test_an_image_without_labels_gives_unlabelled_regions() -> None:
+    images = [
+        LabelledImage(numbered((5, 5)), at((2, 2))),
+        LabelledImage(numbered((5, 5), 50), at()),
+    ]
+    drawn = centres(Sampler(images, 1, 3, 0).draw(50, 400))
+    assert (drawn[:50] < 25).all()
+    assert (drawn[50:] >= 50).any()

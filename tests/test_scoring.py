@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import disc_detector, discs, noise, scrambled
+
+from heliodor.conventions import Shape
+from heliodor.errors import BadInput
+from heliodor.networks import NETWORKS
+from heliodor.sampler import pad
+from heliodor.scoring import choose_device, score_coarsely, score_image
+
+CONV31, RESNET8 = scrambled("conv31", 3), scrambled("resnet8", 2)
+names = st.sampled_from(sorted(NETWORKS))
+NETWORK = {"conv31": CONV31, "resnet8": RESNET8}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=names,
+    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    tile=st.integers(5, 45),
+    seed=st.integers(0, 99),
+)
+def test_tiles_change_nothing(name: str, shape: Shape, tile: int, seed: int) -> None:
+    network, image = NETWORK[name], noise(shape, seed)
+    whole = score_image(network, image)
+    assert whole.shape == shape
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(score_image(network, image, tile_px=tile), whole, atol=5e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=names,
+    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    seed=st.integers(0, 99),
+)
+def test_coarse_scores_are_every_fourth_pixel(name: str, shape: Shape, seed: int) -> None:
+    network, image = NETWORK[name], noise(shape, seed)
+    coarse, stride = score_coarsely(network, image)
+    assert stride == network.stride == 4
+    assert coarse.dtype == np.float32
+    np.testing.assert_allclose(coarse, score_image(network, image)[::4, ::4], atol=5e-5)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 50), (33, 2)])
+def test_each_score_is_that_of_the_crop_of_the_mirrored_image(name: str, shape: Shape) -> None:
+    # Far smaller than the receptive field: the mirror images of mirror images are seen.
+    network, image = NETWORK[name], noise(shape, 1)
+    field = network.receptive_field
+    padded = torch.from_numpy(pad(image, field // 2))
+    crops = padded.unfold(0, field, 1).unfold(1, field, 1).reshape(-1, 1, field, field)
+    with torch.inference_mode():
+        expected = network(crops).reshape(shape)
+    np.testing.assert_allclose(score_image(network, image), expected, atol=5e-5)
+
+
+def test_a_score_lies_where_its_particle_lies() -> None:
+    image = discs((30, 41), np.array([[33.0, 9.0]]), sd=0)
+    score = score_image(disc_detector(), image)
+    assert np.unravel_index(score.argmax(), score.shape) == (9, 33)
+    assert score[9, 33] == pytest.approx(6, abs=1e-4)
+    assert score[25, 5] == pytest.approx(-4)
+
+
+def test_scoring_keeps_the_image_and_takes_other_types() -> None:
+    image = noise((20, 17))
+    kept = image.copy()
+    score = score_image(CONV31, image)
+    np.testing.assert_array_equal(image, kept)
+    double = score_image(CONV31, image.astype(np.float64))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(double, score)
+    backwards = image[:, ::-1]
+    mirrored = score_image(CONV31, backwards)
+    np.testing.assert_array_equal(mirrored, score_image(CONV31, backwards.copy()))
+
+
+def test_scores_need_no_gradient_memory() -> None:
+    score = torch.from_numpy(score_image(CONV31, noise((8, 8))))
+    assert not score.requires_grad
+    assert all(weight.grad is None for weight in CONV31.parameters())
+
+
+def test_devices_that_are_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device() == choose_device("auto")
+    available = torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (choose_device().type != "cpu") == available
+
+
+@pytest.mark.parametrize(
+    "name", ["", "gpu", "CPU", "0", "cpu,cuda", "cuda:-1", "cuda:x", "cpu:x", "cuda:99"]
+)
+def test_devices_that_are_not_there(name: str) -> None:
+    with pytest.raises(BadInput, match="device") as caught:
+        choose_device(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["meta", "meta:0", "mkldnn", "hpu", "privateuseone", "xla"])
+def test_devices_torch_knows_but_nobody_can_use(name: str) -> None:
+    with pytest.raises(BadInput, match="none of auto, cpu, cuda"):
+        choose_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_missing_gpu_is_a_sentence() -> None:
+    with pytest.raises(BadInput, match="'cuda' cannot be used .*; give --device auto or cpu"):
+        choose_device("cuda")
