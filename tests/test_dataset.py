@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import discs, noise, write_mrc
 
 from heliodor.conventions import FloatArray, disc_area_px
 from heliodor.dataset import (
+    FEWEST_TO_VALIDATE,
     DataSettings,
     LabelledSource,
     assemble,
@@ -26,6 +26,7 @@ from heliodor.picks import Picks
 from heliodor.preparation import WorkingImages
 from heliodor.resample import fourier_crop
 from heliodor.sources import Source
+from tiny import discs, noise, write_mrc
 
 #: Particles of 40 A, 10 original pixels of 4 A, 5 working pixels of 8 A; training radius 1.25.
 SETTINGS = DataSettings(40.0, expected_particles=20, training_radius_angstrom=10)
@@ -125,35 +126,31 @@ def labelled(having: int, lacking: int = 0) -> list[LabelledSource]:
     having=st.integers(1, 12),
     lacking=st.integers(0, 12),
     share=st.floats(0, 1, exclude_max=True),
-    most=st.integers(0, 8),
     seed=st.integers(0, 2**32),
 )
-def test_the_law_of_the_split(
-    having: int, lacking: int, share: float, most: int, seed: int
-) -> None:
+def test_the_law_of_the_split(having: int, lacking: int, share: float, seed: int) -> None:
     items = labelled(having, lacking)
-    given = replace(SETTINGS, validation_share=share, unlabelled_micrographs=most, seed=seed)
+    given = replace(SETTINGS, validation_share=share, seed=seed)
     training, validation, notes = choose_sources(items, given)
     names = [item.source.name for item in training + validation]
     assert len(set(names)) == len(names)
     known = {item.source.name: item for item in items}
     assert all(item is known[item.source.name] for item in training + validation)
-    # At least one labelled micrograph to train on, and validation only on labelled ones.
-    learning = [item for item in training if len(item.xy_px)]
-    assert learning
-    assert all(len(item.xy_px) for item in validation)
-    # No label is lost, and only so many micrographs without one come along.
-    assert len(learning) + len(validation) == having
-    assert len(training) - len(learning) == min(lacking, most)
-    if share == 0 or having == 1:
+    # Labelled micrographs only, none of them lost, and at least one to train on.
+    assert all(len(item.xy_px) for item in training + validation)
+    assert len(training) + len(validation) == having
+    assert training
+    few = having < FEWEST_TO_VALIDATE
+    if share == 0 or few:
         assert not validation
     else:
         wanted = max(1, round(share * having))
         assert len(validation) == min(wanted, having - 1)
-    assert (len(notes) == 1) == (share > 0 and having == 1)
+    assert (len(notes) == 1) == (share > 0 and few)
     # Each kind stays in the order given.
-    order = [list(known).index(item.source.name) for item in validation]
-    assert order == sorted(order)
+    for part in (training, validation):
+        order = [list(known).index(item.source.name) for item in part]
+        assert order == sorted(order)
     again = choose_sources(items, given)
     assert again[:2] == (training, validation)
 
@@ -166,11 +163,13 @@ def test_the_seed_chooses() -> None:
     assert len(chosen) > 5
 
 
-def test_one_labelled_micrograph_is_for_training() -> None:
-    training, validation, notes = choose_sources(labelled(1, 2), SETTINGS)
-    assert len(training) == 3
+@pytest.mark.parametrize("having", [1, 4])
+def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
+    training, validation, notes = choose_sources(labelled(having, 2), SETTINGS)
+    assert len(training) == having
     assert validation == []
-    assert "only one micrograph has labels" in notes[0]
+    assert f"{having} micrograph" in notes[0]
+    assert "the last epoch is used" in notes[0]
 
 
 def test_no_validation_wanted_is_no_reason_for_a_note() -> None:
@@ -253,7 +252,7 @@ def test_few_labels_outside_are_left_out_and_many_refused(
 
 def test_labels_of_validation_count_among_those_outside(mics: dict[str, Source]) -> None:
     wrong = LabelledSource(mics["b"], grid(10) + 1000)
-    with pytest.raises(BadInput, match="10 of 14 labels lie outside .* x and y are swapped"):
+    with pytest.raises(BadInput, match=r"10 of 14 labels lie outside .* x and y are swapped"):
         assemble([LabelledSource(mics["a"], grid(4))], [wrong], images(), SETTINGS)
 
 
@@ -359,7 +358,6 @@ def test_the_training_radius_is_an_eighth_of_the_diameter() -> None:
         ({"validation_share": 1.0}, "validation"),
         ({"validation_share": -0.1}, "validation"),
         ({"validation_share": math.nan}, "validation"),
-        ({"unlabelled_micrographs": -1}, "unlabelled"),
         ({"training_radius_angstrom": 0.0}, "training radius"),
         ({"training_radius_angstrom": 40.0}, "training radius"),
         ({"working_pixel_size_angstrom": -1.0}, "working pixel size"),

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from heliodor.errors import BadInput
 from heliodor.matching import match
-from heliodor.metrics import average_precision, evaluate_picks, precision_recall
+from heliodor.metrics import RegionCounts, average_precision, evaluate_picks, precision_recall
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,6 +107,93 @@ def test_bad_rankings(labels: Any, scores: Any, message: str) -> None:
     for function in (average_precision, precision_recall):
         with pytest.raises(BadInput, match=message):
             function(labels, scores)
+
+
+regions = st.lists(
+    st.tuples(st.booleans(), st.integers(-32_000, 32_000).map(lambda k: k * RegionCounts.STEP)),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(st.lists(regions, min_size=1, max_size=4))
+def test_region_counts_equal_the_average_precision_of_all_regions_at_once(
+    micrographs: list[list[tuple[bool, float]]],
+) -> None:
+    # Scores in the middle of their bins: nothing is lost by counting.
+    counts = RegionCounts()
+    for ranking in micrographs:
+        labels, scores = map(np.array, zip(*ranking, strict=True))
+        counts.add(labels, scores)
+    labels, scores = map(np.array, zip(*itertools.chain(*micrographs), strict=True))
+    expected = average_precision(labels, scores)
+    assert counts.average_precision() == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_region_counts_of_score_maps_are_near_the_exact_value() -> None:
+    random = np.random.default_rng(3)
+    counts, labels, scores = RegionCounts(), [], []
+    for shape in ((40, 50), (31, 17), (1, 5)):
+        score = random.normal(-3, 2, shape).astype(np.float32)
+        label = random.random(shape) < 1 / (1 + np.exp(-score))
+        counts.add(label, score)
+        labels.append(label.ravel())
+        scores.append(score.ravel())
+    exact = average_precision(np.concatenate(labels), np.concatenate(scores))
+    assert 0.1 < exact < 0.9
+    assert counts.average_precision() == pytest.approx(exact, abs=2e-3)
+
+
+def test_region_counts_by_hand() -> None:
+    counts = RegionCounts()
+    assert math.isnan(counts.average_precision())
+    counts.add([0, 0], [1.0, 2.0])
+    assert math.isnan(counts.average_precision())
+    counts.add([1, 1], [3.0, 1.5])
+    # Ranks 1 and 3 of four.
+    assert counts.average_precision() == pytest.approx((1 + 2 / 3) / 2)
+    # Of one bin, so tied, whatever their order.
+    for scores in ([1.0, 1.0001], [1.0001, 1.0]):
+        tied = RegionCounts()
+        tied.add([1, 0], scores)
+        assert tied.average_precision() == 0.5
+
+
+def test_region_counts_beyond_the_limit() -> None:
+    counts = RegionCounts()
+    counts.add([1, 0, 0, 1], [math.inf, 1000.0, -math.inf, -1000.0])
+    # The first two are tied at 32, the last two at -32.
+    assert counts.average_precision() == pytest.approx((1 / 2 + 2 / 4) / 2)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
+def test_region_counts_of_any_type(dtype: Any) -> None:
+    counts = RegionCounts()
+    counts.add(np.array([[1, 0], [1, 0]]), np.array([[4, 3], [2, 1]], dtype=dtype))
+    assert counts.average_precision() == pytest.approx(5 / 6)
+
+
+def test_region_counts_of_close_half_precision_scores() -> None:
+    # Next to each other in half precision, four bins apart.
+    scores = np.array([4.0, np.nextafter(np.float16(4), np.float16(5))], dtype=np.float16)
+    counts = RegionCounts()
+    counts.add([0, 1], scores)
+    assert counts.average_precision() == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([1, 0], [1.0], "one length"),
+        ([1, 2], [1.0, 2.0], "0 or 1"),
+        ([1, 0], [1.0, math.nan], "NaN"),
+    ],
+)
+def test_region_counts_of_bad_rankings(labels: Any, scores: Any, message: str) -> None:
+    counts = RegionCounts()
+    with pytest.raises(BadInput, match=message):
+        counts.add(labels, scores)
+    assert math.isnan(counts.average_precision())
 
 
 def test_total_positives_below_the_labels() -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import scrambled
 from torch import Tensor, nn
 
 from heliodor.errors import BadInput
 from heliodor.networks import NETWORKS, Convolution, Network, Residual, build, conv31, resnet8
+from tiny import scrambled
 
 FIELDS = {"conv31": 31, "resnet8": 71}
 names = st.sampled_from(sorted(NETWORKS))

@@ -34,7 +34,8 @@ def penalty_by_hand(s: FloatArray, prior: float) -> float:
     mean, variance = p.sum(), (p * (1 - p)).sum()
     exponents = [-((k - mean) ** 2) / (2 * variance + 1e-3) for k in range(len(s) + 1)]
     q = softmax(exponents)
-    return -sum(q[k] * binom.logpmf(k, len(s), prior) for k in range(len(s) + 1))
+    terms = [q[k] * binom.logpmf(k, len(s), prior) for k in range(len(s) + 1)]
+    return -float(np.sum(terms))
 
 
 def test_pn_by_hand() -> None:
@@ -130,7 +131,8 @@ def test_the_penalty_is_least_where_the_mean_probability_is_the_prior(
 ) -> None:
     grid = np.linspace(0.002, 0.998, 499)
     # A network that decides: a share of the regions is positive, the rest is not.
-    sharp, flat = [], []
+    sharp: list[float] = []
+    flat: list[float] = []
     for p in grid:
         k = round(p * n)
         decided = torch.full((n,), -12.0)

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from tiny import noise
 
 from heliodor.conventions import FloatArray, Image, Shape
 from heliodor.errors import BadInput
 from heliodor.labels import label_mask
 from heliodor.sampler import LabelledImage, Sampler, pad
+from tiny import noise
 
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))
 widths = st.integers(0, 4).map(lambda half: 2 * half + 1)
@@ -124,10 +124,16 @@ def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
     ]
     sampler = Sampler(images, 1, 3, 5)
     drawn = centres(sampler.draw(20_000, 60_000))
-    for part, number in ((drawn[:20_000], 8 + 5), (drawn[20_000:], 108 + 140 - 13)):
-        values, counts = np.unique(part, return_counts=True)
-        assert len(values) == number
-        assert chisquare(counts).pvalue > 1e-3
+    # Two neighbouring discs of five pixels share two; the other image has one disc.
+    values, counts = np.unique(drawn[:20_000], return_counts=True)
+    assert len(values) == 8 + 5
+    assert chisquare(counts).pvalue > 1e-3
+    # Unlabelled regions: as often as labels from each image, alike within an image.
+    values, counts = np.unique(drawn[20_000:], return_counts=True)
+    assert len(values) == (108 - 8) + (140 - 5)
+    share = np.array([8 * (1 - 8 / 108), 5 * (1 - 5 / 140)])
+    expected = np.where(values < 500, share[0] / 100, share[1] / 135)
+    assert chisquare(counts, expected / expected.sum() * counts.sum()).pvalue > 1e-3
 
 
 def test_turns_are_drawn_uniformly_and_for_both_kinds() -> None:
@@ -204,11 +210,19 @@ def test_unusable_labels() -> None:
         Sampler([], 2, 5, 0)
 
 
-def test_an_image_without_labels_gives_unlabelled_regions() -> None:
+def test_an_image_without_labels_is_never_drawn_from() -> None:
     images = [
         LabelledImage(numbered((5, 5)), at((2, 2))),
         LabelledImage(numbered((5, 5), 50), at()),
     ]
     drawn = centres(Sampler(images, 1, 3, 0).draw(50, 400))
-    assert (drawn[:50] < 25).all()
-    assert (drawn[50:] >= 50).any()
+    assert (drawn < 25).all()
+
+
+def test_labels_that_leave_nothing_beside_them_are_refused() -> None:
+    # A further image has unlabelled regions, but none is drawn from it.
+    covered, empty = LabelledImage(numbered((5, 5)), at((2, 2))), numbered((5, 5), 50)
+    with pytest.raises(BadInput, match="cover the whole"):
+        Sampler([covered, LabelledImage(empty, at())], 10, 3, 0)
+    drawn = centres(Sampler([covered, LabelledImage(empty, at((0, 0)))], 5, 3, 0).draw(20, 20))
+    assert (drawn[20:] >= 50).all()

@@ -70,13 +70,13 @@ def disc_detector(stride: int = 1) -> Network:
 
 
 def discs(
-    shape: Shape, xy: FloatArray, depth: float = 5.0, sd: float = 1.0, seed: int = 0
+    shape: Shape, xy: FloatArray, depth: float | FloatArray = 5.0, sd: float = 1.0, seed: int = 0
 ) -> Image:
     """Dark discs of 3 pixels radius at whole-numbered centres on white noise."""
     image = sd * noise(shape, seed)
     rows, columns = np.indices(shape)
-    for x, y in xy:
-        image[(columns - x) ** 2 + (rows - y) ** 2 <= DISC_PX**2] -= depth
+    for (x, y), own in zip(xy, np.broadcast_to(depth, len(xy)), strict=True):
+        image[(columns - x) ** 2 + (rows - y) ** 2 <= DISC_PX**2] -= own
     return image.astype(np.float32)
 
 

@@ -113,10 +113,8 @@ ExclusionRadius = Annotated[
     ),
 ]
 EdgeMargin = Annotated[
-    float | None,
-    typer.Option(
-        metavar="ANGSTROM", help="No pick is nearer to an edge than this [default: diameter / 2]"
-    ),
+    float,
+    typer.Option(metavar="ANGSTROM", help="No pick's centre is nearer to an edge than this."),
 ]
 MatchDistance = Annotated[
     float | None,
@@ -175,7 +173,7 @@ def run(
     validation_share: ValidationShare = 0.2,
     threshold: Threshold = None,
     exclusion_radius: ExclusionRadius = None,
-    edge_margin: EdgeMargin = None,
+    edge_margin: EdgeMargin = 0.0,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -242,7 +240,7 @@ def pick(
     out: Out,
     threshold: Threshold = None,
     exclusion_radius: ExclusionRadius = None,
-    edge_margin: EdgeMargin = None,
+    edge_margin: EdgeMargin = 0.0,
     pixel_size: PixelSize = None,
     device: Device = "auto",
     threads: Threads = None,

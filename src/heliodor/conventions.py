@@ -76,9 +76,10 @@ def _factor(target: Shape, source: Shape) -> FloatArray:
 
 
 def probability(score: FloatArray) -> FloatArray:
-    """Return the probability that belongs to a log-odds score, without overflow."""
+    """Return the probability that belongs to a log-odds score, nan where that is not known."""
     score = np.asarray(score, dtype=np.float64)
-    return np.asarray(np.exp(-np.logaddexp(0.0, -score)), dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.exp(-np.logaddexp(0.0, -score)), dtype=np.float64)
 
 
 def disc_area_px(radius_px: float) -> int:

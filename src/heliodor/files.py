@@ -38,12 +38,19 @@ def writing(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
+        os.chmod(aside, 0o666 & ~_umask())  # some libraries create files only their owner reads
         os.replace(aside, path)
     except OSError as error:
         raise BadInput(f"{path} cannot be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):  # as where the folder could not be made
             aside.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:

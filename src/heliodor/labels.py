@@ -43,6 +43,9 @@ def disc_pixels(xy_px: FloatArray, shape: Shape, radius_px: float) -> IndexArray
     xy = np.asarray(xy_px, dtype=np.float64).reshape(-1, 2)
     reach = np.arange(-math.ceil(radius_px) - 1, math.ceil(radius_px) + 2)
     nearest = np.rint(xy).astype(np.intp)
+    last = np.array([shape[1], shape[0]]) - 1
+    # A point on the far edge, half a pixel behind the last one, may be rounded to outside.
+    nearest = np.where(outside(xy, shape)[:, None], nearest, np.minimum(nearest, last))
     columns = nearest[:, 0, None, None] + reach[None, None, :]
     rows = nearest[:, 1, None, None] + reach[None, :, None]
     square = (columns - xy[:, 0, None, None]) ** 2 + (rows - xy[:, 1, None, None]) ** 2
@@ -102,5 +105,5 @@ def class_prior(
     """
     pixels = sum(height * width for height, width in shapes)
     positive = expected_particles * len(shapes) * disc_area_px(radius_px)
-    fraction = (positive - labelled_pixels) / (pixels - labelled_pixels)
+    fraction = (positive - labelled_pixels) / max(1, pixels - labelled_pixels)
     return float(np.clip(fraction, PRIOR_MARGIN, 1 - PRIOR_MARGIN))

@@ -94,6 +94,7 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
     import mrcfile
 
     try:
+        _check_extended_header(path)
         with warnings.catch_warnings():
             # Headers written by EM programs break the letter of the format in harmless ways;
             # what matters (the amount of data) is checked below.
@@ -102,7 +103,7 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
                 data = mrc.data
                 used = MRC_HEADER_BYTES + int(mrc.header.nsymbt)
                 sides = (float(mrc.voxel_size.x), float(mrc.voxel_size.y))
-    except PermissionError:
+    except (BadInput, PermissionError):
         raise
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise BadInput(f"{path} is not a whole MRC file ({error}); copy it again") from error
@@ -118,6 +119,15 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
             " that of the image, or it is not an MRC file; write it again"
         )
     return data, _plausible_pixel_size(*sides)
+
+
+def _check_extended_header(path: Path) -> None:
+    """Refuse what is not MRC before mrcfile makes room for gigabytes of an extended header."""
+    with path.open("rb") as stream:
+        head = stream.read(96)
+    length = min(int.from_bytes(head[92:], order, signed=True) for order in ("little", "big"))
+    if length > path.stat().st_size and not head.startswith((b"\x1f\x8b", b"BZh")):
+        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
 
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:

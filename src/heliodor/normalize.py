@@ -119,7 +119,8 @@ def _best_y(h: Histograms, shares: FloatArray, mixture: Mixture) -> FloatArray:
     n = h.count.sum(axis=1)
     root = np.sqrt(b * b + 4 * a * n)
     # Of the two forms of the root, the one that subtracts nothing.
-    return np.where(b > 0, (b + root) / (2 * a), 2 * n / (root - np.minimum(b, 0)))
+    y = np.where(b > 0, (b + root) / (2 * a), 2 * n / (root - np.minimum(b, 0)))
+    return np.asarray(y, dtype=np.float64)
 
 
 def _best_mixture(h: Histograms, y: FloatArray, shares: FloatArray) -> Mixture:
@@ -237,10 +238,10 @@ def _run(
 def _scales_of_one_component(h: Histograms) -> FloatArray:
     """Return y_k of a single scaled Gaussian, a start that suits any mean, zero included."""
     n = h.count.sum(axis=1)
-    y = 1.0 / np.sqrt(np.sum(h.count * h.value**2, axis=1) / n)
+    y: FloatArray = 1.0 / np.sqrt(np.sum(h.count * h.value**2, axis=1) / n)
+    all_in_one = np.stack([h.count, np.zeros_like(h.count)])
     for _ in range(20):
-        single = _alone(_best_mixture(h, y, np.stack([h.count] * 2)), 0, 0.0)
-        y = _best_y(h, np.stack([h.count, np.zeros_like(h.count)]), single)
+        y = _best_y(h, all_in_one, _alone(_best_mixture(h, y, all_in_one), 0, 0.0))
     return y
 
 

@@ -16,7 +16,7 @@ from heliodor.networks import Network
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.sampler import LabelledImage
-from heliodor.scoring import score_coarsely, score_image
+from heliodor.scoring import score_image
 from heliodor.sources import Source
 from heliodor.suppression import suppress
 
@@ -32,8 +32,9 @@ class PickSettings:
     threshold: float | None = None
     #: No two picks are nearer than this; the particle's radius by default.
     exclusion_radius_angstrom: float | None = None
-    #: No pick's centre is nearer to an edge than this; the particle's radius by default.
-    edge_margin_angstrom: float | None = None
+    #: No pick's centre is nearer to an edge than this. Programs that extract particles leave
+    #: out those whose box crosses an edge by themselves.
+    edge_margin_angstrom: float = 0.0
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not math.isfinite(self.threshold):
@@ -80,13 +81,12 @@ def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSe
     pixel = image.working_pixel_size_angstrom
     half = model.card.diameter_angstrom / 2
     exclusion = settings.exclusion_radius_angstrom
-    margin = settings.edge_margin_angstrom
     floor = min(FLOOR, settings.threshold_for(model))
     rows_columns, scores = suppress(
         score,
         (half if exclusion is None else exclusion) / pixel,
         math.nextafter(floor, -math.inf),
-        math.ceil((half if margin is None else margin) / pixel),
+        math.ceil(settings.edge_margin_angstrom / pixel),
     )
     xy = to_original(rows_columns[:, ::-1].astype(np.float64), image.original_shape, image.shape)
     return Picks.on(image.source.name, xy, scores.astype(np.float64))
@@ -101,8 +101,6 @@ def operating_threshold(
 ) -> float:
     """Return the log-odds at which images give as many picks as particles are expected.
 
-    Counted on the coarse scores of the strided network, which is quick.
-
     Parameters
     ----------
     network
@@ -116,8 +114,7 @@ def operating_threshold(
     """
     scores = []
     for item in images:
-        coarse, stride = score_coarsely(network, item.image, device)
-        scores.append(suppress(coarse, exclusion_px / stride)[1])
+        scores.append(suppress(score_image(network, item.image, device), exclusion_px)[1])
     ranked = np.sort(np.concatenate(scores))[::-1]
     position = round(expected_particles * len(images))
     return float(ranked[min(max(position, 1), len(ranked)) - 1])

@@ -41,6 +41,10 @@ class Picks:
             raise ValueError(f"picks need (n, 2) coordinates and (n,) scores, n = {n}")
         if self.micrograph_index.shape != (n,) or any(len(v) != n for v in self.extra.values()):
             raise ValueError("every column of a table of picks needs the same length")
+        if n and not 0 <= self.micrograph_index.min() <= self.micrograph_index.max() < len(
+            self.micrographs
+        ):
+            raise ValueError("a pick is on a micrograph that its table does not list")
         if len(set(self.micrographs)) != len(self.micrographs):
             raise ValueError("a micrograph is listed twice in a table of picks")
 
@@ -92,9 +96,11 @@ class Picks:
         if not tables:
             return cls.empty()
         keys = list(dict.fromkeys(key for table in tables for key in table.extra))
+        # A table without picks has no values, so its columns must not decide on their types.
+        filled = [t for t in tables if len(t)] or tables
         extra = {
             key: np.concatenate(
-                [np.asarray(t.extra.get(key, np.full(len(t), None, dtype=object))) for t in tables]
+                [np.asarray(t.extra.get(key, np.full(len(t), None, dtype=object))) for t in filled]
             )
             for key in keys
         }

@@ -63,7 +63,8 @@ def pixel_size_of(source: Source, header: float | None, given: float | None) -> 
     BadInput
         If none of them says, or what they say is absurd.
     """
-    size = given or source.pixel_size_angstrom or header
+    said = (given, source.pixel_size_angstrom, header)
+    size = next((value for value in said if value is not None), None)
     if size is None:
         raise BadInput(
             f"{source.name} has no believable pixel size in its header and none in a STAR"

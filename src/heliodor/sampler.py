@@ -62,7 +62,7 @@ class Sampler:
     Raises
     ------
     BadInput
-        If there is no image, no label lies on any, or nothing is left unlabelled.
+        If there is no image, no label lies on any, or nothing is left unlabelled beside them.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Sampler:
         self._is_positive[self._positive] = True
         if not len(self._positive):
             raise BadInput("no label lies on any of the training micrographs")
-        if bool(self._is_positive.all()):
+        # Micrographs without a label do not count: nothing is drawn from them.
+        if all(len(found) in (0, size) for found, size in zip(positions, sizes, strict=True)):
             raise BadInput("the labels cover the whole micrographs; check the diameter")
         self._turns = _turns(width)
 

@@ -7,19 +7,26 @@ folders are two micrographs; names are never shortened where that would confuse 
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
 from heliodor.formats import star
-from heliodor.micrograph import COMPRESSIONS, is_micrograph_name
+from heliodor.micrograph import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES, is_micrograph_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
+#: of the name, as in mic.001.
+_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
+#: How well two folders agree where one is wholly the end of the other.
+_WHOLLY = 1000
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 
 
@@ -49,7 +56,7 @@ def find_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
     Returns
     -------
     list of Source
-        In the order given (folders and globs sorted), each file once.
+        In the order given (folders and globs sorted), each file, name and stem once.
 
     Raises
     ------
@@ -66,12 +73,12 @@ def find_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
         unique.setdefault(_canonical(source.path), source)
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
-    return _with_distinct_stems(list(unique.values()))
+    return _with_distinct_stems(_with_distinct_names(list(unique.values())))
 
 
-def _expand(text: str) -> list[Source]:
+def _expand(text: str, lists: tuple[Path, ...] = ()) -> list[Source]:
     if text.startswith("@"):
-        return _from_list(Path(text[1:]))
+        return _from_list(Path(text[1:]), lists)
     path = Path(text)
     if path.is_dir():
         return _from_folder(path)
@@ -82,6 +89,7 @@ def _expand(text: str) -> list[Source]:
             raise BadInput(f"{path} does not exist; check the spelling and the current folder")
         return [_typed(path, path.parent)]
     matches = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if is_micrograph_name(p)]
+    matches = [match for match in matches if not match.is_dir()]
     if not matches:
         raise BadInput(f"no MRC or TIFF file matches {text}; check the pattern")
     fixed = PurePosixPath(text[: glob.escape(text).find("[")])
@@ -99,15 +107,17 @@ def _from_folder(folder: Path) -> list[Source]:
     return [_typed(file, folder) for file in files]
 
 
-def _from_list(path: Path) -> list[Source]:
+def _from_list(path: Path, lists: tuple[Path, ...]) -> list[Source]:
+    if path in lists:
+        raise BadInput(f"the list {path} names itself; remove that line")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list {path} cannot be read as text ({error})") from error
-    entries = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    entries = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
     if not entries:
         raise BadInput(f"the list {path} is empty; put one micrograph a line into it")
-    return [source for entry in entries for source in _expand(entry)]
+    return [source for entry in entries for source in _expand(entry, (*lists, path))]
 
 
 def _from_star(path: Path) -> list[Source]:
@@ -134,12 +144,13 @@ def _locate(name: str, star_path: Path) -> Path:
 
 
 def _typed(path: Path, base: Path) -> Source:
-    return Source(str(path), path, _without_suffix(str(path.relative_to(base).as_posix())))
+    below = path.relative_to(base).as_posix()
+    return Source(str(path), path, _contained(_without_suffix(below)))
 
 
 def _relion_stem(name: str) -> str:
     """RELION keeps the folders below the job's own: MotionCorr/job002/Movies/a -> Movies/a."""
-    return _without_suffix(_contained(_JOB_FOLDER.sub("", name)))
+    return _contained(_without_suffix(_JOB_FOLDER.sub("", name)))
 
 
 def _contained(name: str) -> str:
@@ -149,36 +160,49 @@ def _contained(name: str) -> str:
 
 
 def _without_suffix(name: str) -> str:
-    for compression in COMPRESSIONS:
-        name = name.removesuffix(compression)
-    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).suffix else name
+    for suffixes in (COMPRESSIONS, _SUFFIXES):
+        for suffix in suffixes:
+            if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
+                name = name[: -len(suffix)]
+                break
+    return name
 
 
 def _canonical(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def _with_distinct_names(sources: list[Source]) -> list[Source]:
+    """Call micrographs by their path where two projects' STAR files call two of them the same."""
+    number = Counter(source.name for source in sources)
+    return [replace(s, name=str(s.path)) if number[s.name] > 1 else s for s in sources]
+
+
 def _with_distinct_stems(sources: list[Source]) -> list[Source]:
     """Give micrographs whose results would overwrite each other their whole path."""
-    stems = [source.output_stem for source in sources]
-    if len(set(stems)) == len(stems):
-        return sources
-    repeated = {stem for stem in stems if stems.count(stem) > 1}
-    changed = [
-        replace(s, output_stem=_contained(str(_canonical(s.path))).replace(".", "_"))
-        if s.output_stem in repeated
-        else s
-        for s in sources
-    ]
+    number = Counter(source.output_stem for source in sources)
+    taken = {stem for stem, count in number.items() if count == 1}
+    changed = []
+    for source in sources:
+        stem = source.output_stem
+        if number[stem] > 1:
+            base = _contained(str(_canonical(source.path))).replace(".", "_")
+            numbered = (f"{base}_{i}" for i in itertools.count(2))
+            stem = next(s for s in itertools.chain([base], numbered) if s not in taken)
+            taken.add(stem)
+        changed.append(replace(source, output_stem=stem))
     return changed
 
 
 def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, Source]:
     """Find the micrograph that each name in a table of coordinates means.
 
-    A name is compared as a whole first, then by its last folders as far as both are given,
-    then by its stem (file name without suffix, also of tables that carry no folder). A step
-    counts only where it leaves exactly one micrograph, and no micrograph answers to two names.
+    A name is compared as a whole first. Else it means the micrograph of its stem (file name
+    without suffix), whose folder need not be the same: data are moved and processed again.
+    But a folder of the table and a folder of micrographs that agree better with another one,
+    counted from the last part of their paths, are two folders, and nothing passes between
+    them: where ``B/x.mrc`` is given, the coordinates of ``A/x.mrc`` never go there beside
+    coordinates in a folder B. A name without a folder may mean a micrograph in any.
 
     Parameters
     ----------
@@ -197,55 +221,104 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     BadInput
         If a name could be two micrographs, or two names one micrograph.
     """
+    names = list(names)
     exact = {source.name: source for source in sources}
-    by_path = {str(_canonical(source.path)): source for source in sources}
+    by_path = {_canonical(source.path): source for source in sources}
     by_stem: dict[str, list[Source]] = {}
     for source in sources:
-        by_stem.setdefault(PurePosixPath(_without_suffix(source.name)).name, []).append(source)
+        by_stem.setdefault(_stem(source.name), []).append(source)
+    agreement = _Agreement(names, sources)
     found: dict[str, Source] = {}
+    sure: set[str] = set()
     for name in names:
-        match = exact.get(name) or by_path.get(str(_canonical(Path(name))))
-        if match is None:
-            stem = PurePosixPath(_without_suffix(name)).name
-            # A bare stem may hold a dot that is no suffix.
-            candidates = by_stem.get(stem) or by_stem.get(PurePosixPath(name).name) or []
-            match = _closest(name, candidates)
+        match = exact.get(name) or by_path.get(_canonical(Path(name)))
+        if match is not None:
+            sure.add(name)
+        else:
+            candidates = [s for s in by_stem.get(_stem(name), []) if agreement.allows(name, s)]
+            match = _only(name, candidates)
         if match is not None:
             found[name] = match
-    _refuse_shared(found)
+    _refuse_shared(found, sure)
     return found
 
 
-def _closest(name: str, candidates: list[Source]) -> Source | None:
-    """Choose among micrographs of one stem by the folders that agree, or refuse to guess."""
-    if len(candidates) <= 1:
-        return candidates[0] if candidates else None
-    folders = PurePosixPath(name).parts[-2::-1]
+def _stem(name: str) -> str:
+    return PurePosixPath(_without_suffix(name)).name
 
-    def agreement(source: Source) -> int:
-        own = PurePosixPath(source.path.as_posix()).parts[-2::-1]
-        agree = [a == b for a, b in zip(folders, own, strict=False)]
-        return agree.index(False) if False in agree else len(agree)
 
-    ranked = sorted(candidates, key=agreement, reverse=True)
-    if agreement(ranked[0]) == agreement(ranked[1]):
+class _Agreement:
+    """How far the folders of names and of micrographs agree, counted from the last one."""
+
+    def __init__(self, names: Sequence[str], sources: Sequence[Source]) -> None:
+        self._names = {name: _folders(name) for name in names}
+        self._sources = {source: _folders_of(source) for source in sources}
+        own = _Folders(self._names.values())
+        given = _Folders(itertools.chain.from_iterable(self._sources.values()))
+        self._best = {name: given.best(folders) for name, folders in self._names.items()}
+        self._best_of_source = {
+            source: max(map(own.best, spellings)) for source, spellings in self._sources.items()
+        }
+
+    def allows(self, name: str, source: Source) -> bool:
+        """Tell whether neither folder agrees better with another one."""
+        if not self._names[name]:
+            return True
+        here = _Folders(self._sources[source]).best(self._names[name])
+        return here == self._best[name] == self._best_of_source[source]
+
+
+class _Folders:
+    """A set of paths of folders, to find the one that agrees best with another."""
+
+    def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:
+        self._paths = {path for path in paths if path}
+        self._ends = {path[i:] for path in self._paths for i in range(len(path))}
+
+    def best(self, path: tuple[str, ...]) -> int:
+        """Count the folders at the end that `path` shares with the one that agrees best.
+
+        It is `_WHOLLY` where one of the two is all of the other's end.
+        """
+        ends = [path[i:] for i in range(len(path))]
+        if path in self._ends or any(end in self._paths for end in ends):
+            return _WHOLLY
+        return next((len(end) for end in ends if end in self._ends), 0)
+
+
+def _folders(name: str | Path) -> tuple[str, ...]:
+    """Return the folders of a path without those that only say where it is seen from."""
+    return tuple(p for p in PurePosixPath(os.path.normpath(name)).parts[:-1] if p != "..")
+
+
+def _folders_of(source: Source) -> set[tuple[str, ...]]:
+    """Return the folders of a micrograph, as given and with symbolic links followed."""
+    if not source.path.exists():
+        return {_folders(source.name)}
+    return {_folders(os.path.abspath(source.path)), _folders(_canonical(source.path))}
+
+
+def _only(name: str, candidates: list[Source]) -> Source | None:
+    """Return the one candidate, or refuse to guess."""
+    if len(candidates) > 1:
+        own = PurePosixPath(name).name
+        same = [source for source in candidates if PurePosixPath(source.name).name == own]
+        candidates = same or candidates
+    if len(candidates) > 1:
         raise BadInput(
-            f"the coordinates name {name}, which could be {ranked[0].name} or"
-            f" {ranked[1].name}; write the folder into the coordinate file's micrograph names"
+            f"the coordinates name {name}, which could be {candidates[0].name} or"
+            f" {candidates[1].name}; write the folder into the coordinate file's micrograph names"
         )
-    return ranked[0]
+    return candidates[0] if candidates else None
 
 
-def _refuse_shared(found: dict[str, Source]) -> None:
-    owner: dict[Path, str] = {}
+def _refuse_shared(found: dict[str, Source], sure: set[str]) -> None:
+    """Refuse two names of one micrograph unless both are sure to be its own."""
+    owner: dict[Source, str] = {}
     for name, source in found.items():
-        other = owner.setdefault(source.path, name)
-        if other != name and _same_file_name(other, name):
+        other = owner.setdefault(source, name)
+        if _folders(other) != _folders(name) and not {other, name} <= sure:
             raise BadInput(
                 f"the coordinates of {other} and of {name} both fit the micrograph"
                 f" {source.name}; give both micrographs, or only the labels of one"
             )
-
-
-def _same_file_name(a: str, b: str) -> bool:
-    return PurePosixPath(a).parent != PurePosixPath(b).parent

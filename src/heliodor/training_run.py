@@ -24,7 +24,7 @@ from heliodor.training import Epoch, TrainingSettings, history_table, train_netw
 Inputs = str | Path | Sequence[str | Path]
 
 #: Images on which the operating threshold is set; more change it little.
-THRESHOLD_IMAGES = 12
+THRESHOLD_IMAGES = 4
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from heliodor.errors import BadInput
 from heliodor.formats import star, text
 from heliodor.picks import Picks
 
+SUFFIXES = (".star", ".tsv", ".csv", ".txt")
 #: How much of a file is looked at to tell its format.
 HEAD_BYTES = 65536
 
@@ -19,8 +22,8 @@ def read_picks(where: str | Path, candidates: bool = False) -> Picks:
     """Read coordinates from a file, every coordinate file of a folder, or a glob pattern.
 
     The format is told by the content, not by the name. Where files name no micrograph but by
-    their own name, two of one name in two folders are told apart by the folder. Of our own ``picks.tsv`` only the
-    selected picks are read, unless all candidates are asked for.
+    their own name, two of one name in two folders are told apart by the folder. Of our own
+    ``picks.tsv`` only the selected picks are read, unless all candidates are asked for.
 
     Raises
     ------
@@ -40,20 +43,26 @@ def read_picks(where: str | Path, candidates: bool = False) -> Picks:
     if not files:
         raise BadInput(f"{where} holds no coordinate file (STAR, TSV)")
     tables = [_read_file(file) for file in files]
-    folders: dict[str, set[Path]] = {}
-    for file, table in zip(files, tables, strict=True):
-        if table.micrographs == (star.micrograph_of(file),):
-            folders.setdefault(table.micrographs[0], set()).add(file.parent)
-    picks = Picks.concatenate(
-        replace(table, micrographs=((file.parent / table.micrographs[0]).as_posix(),))
-        if len(folders.get(table.micrographs[0] if table.micrographs else "", ())) > 1
-        and table.micrographs == (star.micrograph_of(file),)
-        else table
-        for file, table in zip(files, tables, strict=True)
-    )
+    picks = Picks.concatenate(_told_apart(files, tables))
     if "selected" in picks.extra and not candidates:
         picks = picks.select(np.array([str(v) != "0" for v in picks.extra["selected"]], bool))
     return picks
+
+
+def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
+    """Put the folder before micrographs that are named as their file where folders share one."""
+    names = [star.micrograph_of(file) for file in files]
+    by_file = [table.micrographs == (name,) for table, name in zip(tables, names, strict=True)]
+    folders: dict[str, set[Path]] = {}
+    for file, name, own in zip(files, names, by_file, strict=True):
+        if own:
+            folders.setdefault(name, set()).add(file.parent)
+    return [
+        replace(table, micrographs=((file.parent / name).as_posix(),))
+        if own and len(folders[name]) > 1
+        else table
+        for file, table, name, own in zip(files, tables, names, by_file, strict=True)
+    ]
 
 
 def _read_file(path: Path) -> Picks:

@@ -269,6 +269,4 @@ def _write(path: Path, blocks: Mapping[str, pd.DataFrame]) -> None:
     import starfile
 
     with writing(path) as aside:
-        # Not starfile.write, whose encoding is that of the locale.
-        text = starfile.to_string(dict(blocks), float_format="%.6f")
-        aside.write_text(text, encoding="utf-8")
+        starfile.write(dict(blocks), aside, overwrite=True, float_format="%.6f")

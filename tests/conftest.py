@@ -1,0 +1,56 @@
+"""What the tests of several modules share."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+
+# A machine that is shared may stall for longer than any deadline.
+settings.register_profile("heliodor", deadline=None)
+settings.load_profile("heliodor")
+
+WriteMrc = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Return the folder of real micrographs and labels, or skip the test."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("HELIODOR_DATA") or beside)
+    if not (folder / "betagal").is_dir():
+        pytest.skip(f"the real data are not in {folder}; set HELIODOR_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def write_mrc(tmp_path: Path) -> WriteMrc:
+    """Return a function that writes an array as an MRC file below the test's own folder."""
+
+    def write(name: str, data: NDArray[Any], pixel_size: float | None = None) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        compression = {".gz": "gzip", ".bz2": "bzip2"}.get(path.suffix)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pixels that are not numbers, or large ones
+            with mrcfile.new(path, overwrite=True, compression=compression) as mrc:
+                mrc.set_data(np.asarray(data))
+                if pixel_size is not None:
+                    mrc.voxel_size = pixel_size
+        return path
+
+    return write
+
+
+@pytest.fixture
+def noise() -> NDArray[np.float32]:
+    """Return a rectangular picture of noise: 40 rows, 60 columns."""
+    return np.random.default_rng(7).normal(100, 20, (40, 60)).astype(np.float32)
