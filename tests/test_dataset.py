@@ -328,6 +328,27 @@ def test_nothing_to_train_on(mics: dict[str, Source]) -> None:
         assemble([lost], [check], images(), SETTINGS)
 
 
+def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) -> None:
+    fine = write_mrc(tmp_path / "fine.mrc", noise((96, 96), 1), 4.0)
+    coarse = write_mrc(tmp_path / "coarse.mrc", noise((64, 80), 2), 8.0)
+    hopeless = write_mrc(tmp_path / "hopeless.mrc", noise((64, 64), 3), 11.0)
+    items = [LabelledSource(s, grid(3)) for s in (fine, coarse, hopeless)]
+    wanted = WorkingImages(5.0)
+    made = assemble(items, [], wanted, DataSettings(60.0, expected_particles=20))
+    # A particle of 60 A needs 6 pixels of 10 A at least.
+    assert [failure.name for failure in made.failures] == ["hopeless.mrc"]
+    assert wanted.working_pixel_size_angstrom == 8
+    assert [image.shape for image in made.images] == [(48, 48), (64, 80)]
+    np.testing.assert_allclose(made.images[0].xy_px, grid(3) / 2)
+    np.testing.assert_allclose(made.images[1].xy_px, grid(3))
+    assert made.radius_px == pytest.approx(60 / 8 / 8)
+    assert len(made.notes) == 1
+    assert "8 A a pixel, coarser than the 5 A" in made.notes[0]
+    # Micrographs read later must suit the model, not merely the particle.
+    with pytest.raises(BadInput, match="too coarse"):
+        wanted.get(hopeless)
+
+
 def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     sources = []
     for folder in ("one", "two"):

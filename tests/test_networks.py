@@ -193,8 +193,10 @@ def test_a_residual_block_normalises_after_the_sum() -> None:
     with torch.no_grad():
         block.conv1.weight.zero_()
         block.norm1.running_mean = torch.tensor([1.0, -1.0])
+        block.norm1.weight.fill_(2.0)
     x = torch.randn(1, 2, 9, 9)
-    expected = torch.relu(x[:, :, 3:-3, 3:-3] - torch.tensor([1.0, -1.0])[None, :, None, None])
+    inner = x[:, :, 3:-3, 3:-3] - torch.tensor([1.0, -1.0])[None, :, None, None]
+    expected = torch.relu(2 * inner)
     torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -268,6 +268,7 @@ def test_real_star_files(real_data):
         ("Movies/a.tiff", "Movies/a"),
         ("Movies/FoilHole_1.2_3", "Movies/FoilHole_1.2_3"),
         ("/data/Movies/a.mrc", "data/Movies/a"),
+        ("//data/Movies/a.mrc", "data/Movies/a"),
         ("../../etc/a.mrc", "etc/a"),
         ("Movies/../../../a.mrc", "Movies/a"),
         ("MotionCorr/job002/../../a.mrc", "a"),

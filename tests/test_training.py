@@ -176,6 +176,8 @@ def test_without_validation_the_last_epoch_is_kept(images: list[LabelledImage]) 
     trained = train_network(images, [], RADIUS, PRIOR, SHORT)
     assert trained.best_epoch == len(trained.history) == 3
     assert all(math.isnan(epoch.validation_ap) for epoch in trained.history)
+    # Validation does not switch the training of the batch normalisation off.
+    assert int(trained.network.get_buffer("layers.0.norm.num_batches_tracked")) == 6
 
 
 def test_the_history_says_what_happened(

@@ -6,6 +6,7 @@ Modules that take long to import are imported inside the commands, so ``--help``
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -31,6 +32,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
 )
 
+
+def _finite(param: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuse nan and inf, which Python takes for numbers and no option means."""
+    if value is not None and not math.isfinite(value):
+        raise BadInput(f"{max(param.opts, key=len)} must be a finite number, not {value:g}")
+    return value
+
+
+def _number(metavar: str, what: str) -> Any:
+    """Return an option that takes a finite number."""
+    return typer.Option(metavar=metavar, help=what, callback=_finite)
+
+
 Micrographs = Annotated[
     list[str],
     typer.Option(
@@ -42,20 +56,16 @@ Labels = Annotated[
     str,
     typer.Option(metavar="L", help="Coordinates of some particles: STAR, TSV or CSV."),
 ]
-Diameter = Annotated[
-    float,
-    typer.Option(metavar="ANGSTROM", help="The particle's longest diameter."),
-]
+Diameter = Annotated[float, _number("ANGSTROM", "The particle's longest diameter.")]
 Expected = Annotated[
-    float | None,
-    typer.Option(metavar="N", help="Particles a micrograph, labelled or not, on average."),
+    float | None, _number("N", "Particles a micrograph, labelled or not, on average.")
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")]
 PixelSize = Annotated[
     float | None,
-    typer.Option(
-        metavar="ANGSTROM",
-        help="Pixel size of the micrographs; else from the STAR file, else from the headers.",
+    _number(
+        "ANGSTROM",
+        "Pixel size of the micrographs; else from the STAR file, else from the headers.",
     ),
 ]
 ObjectiveName = Annotated[
@@ -69,16 +79,13 @@ Epochs = Annotated[int, typer.Option(metavar="N", help="Epochs of training.")]
 Updates = Annotated[int, typer.Option(metavar="N", help="Minibatches an epoch.")]
 TrainingRadius = Annotated[
     float | None,
-    typer.Option(
-        metavar="ANGSTROM",
-        help="Regions this near to a label are positive [default: diameter / 8]",
-    ),
+    _number("ANGSTROM", "Regions this near to a label are positive [default: diameter / 8]"),
 ]
 WorkingPixelSize = Annotated[
     float | None,
-    typer.Option(
-        metavar="ANGSTROM",
-        help="Sampling to learn and pick at"
+    _number(
+        "ANGSTROM",
+        "Sampling to learn and pick at"
         " [default: diameter / 25 for conv31, diameter / 35 for resnet8]",
     ),
 ]
@@ -92,36 +99,26 @@ Normalization = Annotated[
 ]
 ValidationShare = Annotated[
     float,
-    typer.Option(
-        metavar="SHARE",
-        help="Labelled micrographs kept to choose the best epoch (where five or more).",
-    ),
+    _number("SHARE", "Labelled micrographs kept to choose the best epoch (where five or more)."),
 ]
 Seed = Annotated[int, typer.Option(metavar="S", help="The same seed gives the same picks.")]
 Threshold = Annotated[
     float | None,
-    typer.Option(
-        metavar="LOGODDS",
-        help="Candidates from this score on are picks [default: the model's, at which it finds"
+    _number(
+        "LOGODDS",
+        "Candidates from this score on are picks [default: the model's, at which it finds"
         " the expected number of particles]",
     ),
 ]
 ExclusionRadius = Annotated[
-    float | None,
-    typer.Option(
-        metavar="ANGSTROM", help="No two picks are nearer than this [default: diameter / 2]"
-    ),
+    float | None, _number("ANGSTROM", "No two picks are nearer than this [default: diameter / 2]")
 ]
 EdgeMargin = Annotated[
-    float,
-    typer.Option(metavar="ANGSTROM", help="No pick's centre is nearer to an edge than this."),
+    float, _number("ANGSTROM", "No pick's centre is nearer to an edge than this.")
 ]
 MatchDistance = Annotated[
     float | None,
-    typer.Option(
-        metavar="ANGSTROM",
-        help="A pick this near to a particle finds it [default: 0.4 of the diameter]",
-    ),
+    _number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[
@@ -265,14 +262,13 @@ def evaluate(
     picks: Annotated[str, typer.Option(metavar="P", help="Picks: picks.tsv, STAR, text.")],
     truth: Annotated[str, typer.Option(metavar="T", help="Coordinates of all particles.")],
     match_distance: Annotated[
-        float,
-        typer.Option(metavar="ANGSTROM", help="A pick this near to a particle finds it."),
+        float, _number("ANGSTROM", "A pick this near to a particle finds it.")
     ],
     threshold: Annotated[
         float | None,
-        typer.Option(
-            metavar="LOGODDS",
-            help="Operating threshold [default: the one picks.tsv was selected with, else none]",
+        _number(
+            "LOGODDS",
+            "Operating threshold [default: the one picks.tsv was selected with, else none]",
         ),
     ] = None,
     model: Annotated[
@@ -299,7 +295,7 @@ def evaluate(
     """Judge picks against the truth: AP, precision, recall and F1, micro and macro."""
     from heliodor import evaluation_run
 
-    evaluation, region_ap = evaluation_run.evaluate_files(
+    evaluation, region_ap, failures = evaluation_run.evaluate_files(
         picks,
         truth,
         match_distance,
@@ -314,15 +310,15 @@ def evaluate(
         print(json.dumps(evaluation_run.figures(evaluation, region_ap), indent=2))
     else:
         print(evaluation_run.table(evaluation, region_ap))
+    if failures:
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
 def preprocess(
     micrographs: Micrographs,
     out: Out,
-    working_pixel_size: Annotated[
-        float, typer.Option(metavar="ANGSTROM", help="Pixel size of the results.")
-    ],
+    working_pixel_size: Annotated[float, _number("ANGSTROM", "Pixel size of the results.")],
     normalization: Normalization = "micrograph",
     pixel_size: PixelSize = None,
     threads: Threads = None,
@@ -352,22 +348,17 @@ def simulate(
     size_px: Annotated[
         str, typer.Option("--size-px", metavar="WxH", help="Width and height in pixels.")
     ] = "1024x1024",
-    pixel_size: Annotated[float, typer.Option(metavar="ANGSTROM", help="Sampling.")] = 4.0,
+    pixel_size: Annotated[float, _number("ANGSTROM", "Sampling.")] = 4.0,
     particles: Annotated[
         int | None, typer.Option(metavar="N", help="Particles a micrograph [default: usual]")
     ] = None,
-    snr: Annotated[
-        float, typer.Option(metavar="RATIO", help="Signal-to-noise of particles at 4 A a pixel.")
-    ] = 0.12,
-    defocus_min: Annotated[float, typer.Option(metavar="UM", help="Least underfocus.")] = 1.0,
-    defocus_max: Annotated[float, typer.Option(metavar="UM", help="Most underfocus.")] = 2.2,
-    voltage: Annotated[float, typer.Option(metavar="KV", help="Acceleration voltage.")] = 300.0,
-    b_factor: Annotated[
-        float, typer.Option(metavar="ANGSTROM2", help="Envelope of the contrast transfer.")
-    ] = 150.0,
+    snr: Annotated[float, _number("RATIO", "Signal-to-noise of particles at 4 A a pixel.")] = 0.12,
+    defocus_min: Annotated[float, _number("UM", "Least underfocus.")] = 1.0,
+    defocus_max: Annotated[float, _number("UM", "Most underfocus.")] = 2.2,
+    voltage: Annotated[float, _number("KV", "Acceleration voltage.")] = 300.0,
+    b_factor: Annotated[float, _number("ANGSTROM2", "Envelope of the contrast transfer.")] = 150.0,
     contaminants: Annotated[
-        float,
-        typer.Option(metavar="LEVEL", help="Carbon, ice, gold, aggregates: 0 none, 1 usual."),
+        float, _number("LEVEL", "Carbon, ice, gold, aggregates: 0 none, 1 usual.")
     ] = 1.0,
     orientations: Annotated[
         str, typer.Option(metavar="HOW", help="random or preferred.")
@@ -461,7 +452,7 @@ def _compute(options: dict[str, Any]) -> Any:
 def _shape(text: str) -> tuple[int, int]:
     """Read WxH (or one side of a square) into (height, width)."""
     sides = text.lower().split("x")
-    if not all(side.isdigit() for side in sides) or len(sides) not in (1, 2):
+    if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
         raise BadInput(f"--size-px must be like 1024 or 5760x4092 (width x height), not {text!r}")
     return int(sides[-1]), int(sides[0])
 
@@ -496,7 +487,13 @@ def main() -> None:
     try:
         app(_gather_values(sys.argv[1:]), prog_name="heliodor")
     except BadInput as error:
-        console.say(f"heliodor: {error}")
+        # What a library said, quoted in the sentence, may have had several lines.
+        console.say(f"heliodor: {' '.join(str(error).split())}")
         sys.exit(BAD_INPUT)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.say(f"heliodor: {error.filename} cannot be used ({error.strerror})")
+        sys.exit(BAD_INPUT)

@@ -26,6 +26,8 @@ from heliodor.sources import Source, match_names
 MOST_OUTSIDE = 0.05
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
+#: A particle needs at least so many pixels for its shape to be learnt.
+FEWEST_PX = 6.0
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,20 @@ def assemble(
         If no image can be used, or the labels plainly do not lie on their images.
     """
     items = [*training, *validation]
+    images.coarsest_angstrom = settings.diameter_angstrom / FEWEST_PX
     prepared, failures = prepare_all([item.source for item in items], images, progress)
-    working = {image.source: image for image in prepared}
+    coarsest = max(image.pixel_size_angstrom for image in prepared)
     notes: list[str] = []
+    if coarsest > images.working_pixel_size_angstrom:
+        notes.append(
+            f"the micrographs have {coarsest:.3g} A a pixel, coarser than the"
+            f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
+            " picks at the coarser"
+        )
+        images.coarsen(coarsest)
+        prepared = [images.get(image.source) for image in prepared]
+    images.coarsest_angstrom = None  # from here on what a model made for this scale can use
+    working = {image.source: image for image in prepared}
     items = _drop_outside([item for item in items if item.source in working], working, notes)
     validating = {item.source for item in validation}
     learn = [item for item in items if item.source not in validating]

@@ -10,23 +10,25 @@ from heliodor.dataset import DataSettings
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
 from heliodor.pipeline import Outcome, run
-from heliodor.simulate import PARTICLES, SimulationSettings, simulate
+from heliodor.simulate import SimulationSettings, simulate
 from heliodor.training import TrainingSettings
 
 #: Ten micrographs to learn from and six, of another seed, to pick on.
 LEARN = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
 UNSEEN = SimulationSettings(particle="barrel", count=6, seed=2)
+RECIPE = TrainingSettings()
 
 
 def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Outcome:
     """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
+    compute.start()  # refuses what it cannot do before anything is simulated
     folder = output_folder(out)
     sets = {"learn": LEARN, "unseen": UNSEEN}
+    if any((folder / name).exists() for name in sets):
+        raise BadInput(
+            f"{folder} holds an earlier demonstration; remove it or give another with -o"
+        )
     for name, settings in sets.items():
-        if (folder / name).exists():
-            raise BadInput(
-                f"{folder} holds an earlier demonstration; remove it or give another with -o"
-            )
         with console.progress(f"simulating micrographs to {name}") as progress:
             simulate(folder / name, settings, progress)
     return run(
@@ -34,10 +36,10 @@ def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Out
         folder / "learn" / "labels.star",
         folder / "results",
         DataSettings(
-            diameter_angstrom=PARTICLES["barrel"].diameter_angstrom,
+            diameter_angstrom=LEARN.kind.diameter_angstrom,
             expected_particles=LEARN.wanted_particles,
         ),
-        TrainingSettings(),
+        RECIPE,
         pick_micrographs=folder / "unseen" / "micrographs.star",
         truth=folder / "unseen" / "truth.star",
         compute=compute,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 
 from heliodor.conventions import FloatArray, Image, to_working
 from heliodor.errors import BadInput
+from heliodor.formats import read_picks
 from heliodor.labels import label_mask
 from heliodor.metrics import Evaluation, RegionCounts, evaluate_picks
 from heliodor.model_file import Model
 from heliodor.picks import Picks
-from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.preparation import PIXEL_SIZE_RANGE, Failure, WorkingImage, WorkingImages
 from heliodor.scoring import score_image
 from heliodor.sources import Source, match_names
 
@@ -32,6 +33,19 @@ class Truth:
     xy_px: dict[str, FloatArray]
     #: Micrographs of the truth's file that were not judged.
     left_out: int
+    #: Angstrom per pixel, where the truth's file says it.
+    pixel_sizes: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, where: str | Path, sources: Sequence[Source]) -> Truth:
+        """Read a truth's file and find the truth of given micrographs, as `of` does."""
+        table = read_picks(where)
+        if not table.micrographs:
+            raise BadInput(f"the truth {where} holds no particles; give all that there are")
+        try:
+            return cls.of(table, sources)
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
 
     @classmethod
     def of(cls, table: Picks, sources: Sequence[Source]) -> Truth:
@@ -51,10 +65,15 @@ class Truth:
             raise BadInput(
                 f"the truth names none of the micrographs judged: it has micrographs like"
                 f" {next(iter(table.micrographs), 'none at all')}, they are like"
-                f" {sources[0].name if sources else 'none at all'}"
+                f" {sources[0].name if sources else 'none at all'}; give the truth of these"
             )
         left_out = len(table.micrographs) - len(found)
-        return cls({name: np.concatenate(parts) for name, parts in xy.items()}, left_out)
+        sizes = _sizes_in(table)
+        return cls(
+            {name: np.concatenate(parts) for name, parts in xy.items()},
+            left_out,
+            {found[name].name: size for name, size in sizes.items() if name in found},
+        )
 
 
 def evaluate(
@@ -93,9 +112,11 @@ def evaluate(
 
 
 def pixel_sizes_of(
-    picks: Picks, truth: Picks, names: Sequence[str], given: float | None
+    picks: Picks, truth: Truth, sources: Sequence[Source], given: float | None
 ) -> dict[str, float]:
-    """Return each micrograph's pixel size: as given, else as the tables say.
+    """Return the pixel size of each micrograph judged: as given, else as any of the three says.
+
+    Where all that is said is one and the same number, it holds for every micrograph.
 
     Raises
     ------
@@ -103,29 +124,44 @@ def pixel_sizes_of(
         If neither says.
     """
     if given is not None:
-        if not 0 < given < 1000:
-            raise BadInput(f"a pixel size of {given:g} A is not plausible")
-        return dict.fromkeys(names, given)
-    sizes = _sizes_in(truth) | _sizes_in(picks)
-    missing = [name for name in names if name not in sizes]
+        if not _plausible(given):
+            raise BadInput(
+                f"a pixel size of {given:g} A is not plausible; give --pixel-size between"
+                f" {PIXEL_SIZE_RANGE[0]:g} and {PIXEL_SIZE_RANGE[1]:g}"
+            )
+        return dict.fromkeys(truth.xy_px, given)
+    in_star = {s.name: s.pixel_size_angstrom for s in sources}
+    known = {name: size for name, size in in_star.items() if size and _plausible(size)}
+    sizes = known | truth.pixel_sizes | _sizes_in(picks)
+    missing = [name for name in truth.xy_px if name not in sizes]
     if missing and len(set(sizes.values())) != 1:
         raise BadInput(
-            f"neither the picks nor the truth say the pixel size of {missing[0]}; give"
+            f"neither the picks nor the truth say a believable pixel size of {missing[0]}; give"
             " --pixel-size in angstrom"
         )
     common = next(iter(sizes.values())) if sizes else 1.0
-    return {name: sizes.get(name, common) for name in names}
+    return {name: sizes.get(name, common) for name in truth.xy_px}
 
 
 def _sizes_in(table: Picks) -> dict[str, float]:
     if PIXEL_SIZE not in table.extra:
         return {}
-    values = table.extra[PIXEL_SIZE]
     sizes: dict[str, float] = {}
-    for name, value in zip(table.names(), values, strict=True):
-        if name not in sizes and value is not None:
-            sizes[name] = float(value)
+    for name, value in zip(table.names(), table.extra[PIXEL_SIZE], strict=True):
+        if name in sizes:
+            continue
+        try:
+            size = float(value)
+        except (TypeError, ValueError):
+            continue
+        if _plausible(size):
+            sizes[name] = size
     return sizes
+
+
+def _plausible(pixel_size_angstrom: float) -> bool:
+    low, high = PIXEL_SIZE_RANGE
+    return low <= pixel_size_angstrom <= high
 
 
 def as_sources(names: Sequence[str]) -> list[Source]:
@@ -171,7 +207,13 @@ def evaluate_regions(
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[float, list[Failure]]:
-    """Return a model's region average precision on micrographs with truth, and failures."""
+    """Return a model's region average precision on micrographs with truth, and failures.
+
+    Raises
+    ------
+    BadInput
+        If not a single micrograph can be used.
+    """
     judge = RegionJudge(truth, model.card.training_radius_angstrom)
     failures: list[Failure] = []
     judged = [source for source in sources if source.name in truth.xy_px]
@@ -180,8 +222,11 @@ def evaluate_regions(
             image = images.get(source)
         except BadInput as error:
             failures.append(Failure(source.name, str(error)))
-            continue
-        judge.add(image, score_image(model.network, model.normalizer.apply(image.image), device))
+        else:
+            normal = model.normalizer.apply(image.image)
+            judge.add(image, score_image(model.network, normal, device))
         if progress is not None:
             progress(number, len(judged))
+    if judged and len(failures) == len(judged):
+        raise BadInput(f"no micrograph could be scored: {failures[0].reason}")
     return judge.average_precision(), failures

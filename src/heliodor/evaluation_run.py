@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from heliodor.errors import BadInput
 from heliodor.evaluation import Truth, as_sources, evaluate, evaluate_regions, pixel_sizes_of
 from heliodor.files import output_folder, write_json, write_text
 from heliodor.formats import read_picks
+from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation, PrecisionRecall
 from heliodor.model_file import load_model
 from heliodor.picks import Picks
-from heliodor.preparation import WorkingImages
+from heliodor.preparation import Failure, WorkingImages
 from heliodor.sources import Source, find_sources, match_names
 from heliodor.training_run import Inputs
 
@@ -31,7 +33,7 @@ def evaluate_files(
     pixel_size_angstrom: float | None = None,
     out: str | Path | None = None,
     compute: Compute = Compute(),
-) -> tuple[Evaluation, float | None]:
+) -> tuple[Evaluation, float | None, list[Failure]]:
     """Judge a file of picks, from any program, against a file of true centres.
 
     Parameters
@@ -48,6 +50,12 @@ def evaluate_files(
     out
         Folder for ``evaluation.json`` and ``curve.tsv``.
 
+    Returns
+    -------
+    Evaluation, float or None, list of Failure
+        The figures, the region average precision where a model was given, and the micrographs
+        that it could not score.
+
     Raises
     ------
     BadInput
@@ -55,25 +63,35 @@ def evaluate_files(
     """
     if model is not None and micrographs is None:
         raise BadInput("the region AP of a model needs --micrographs to score")
+    if threshold is not None and not math.isfinite(threshold):
+        raise BadInput(f"the threshold must be a number (log-odds), not {threshold:g}")
+    checked_distance(match_distance_angstrom)
+    device = compute.start()
+    loaded = None if model is None else load_model(model)
     given = read_picks(picks, candidates=True)
-    known = read_picks(truth)
+    if not given.micrographs:
+        raise BadInput(f"{picks} holds no picks; there is nothing to judge")
     sources = as_sources(given.micrographs) if micrographs is None else find_sources(micrographs)
-    true = Truth.of(known, sources)
+    true = Truth.read(truth, sources)
     own = _renamed(given, sources)
+    if not any(source.name in own.micrographs for source in sources):
+        raise BadInput(
+            f"{picks} names none of the micrographs to judge: it has micrographs like"
+            f" {given.micrographs[0]}, they are like {sources[0].name}; give the picks of these"
+        )
     if true.left_out and micrographs is None:
         console.warn(
             f"{true.left_out} micrographs of the truth have no picks and are not judged; give"
             " --micrographs to count them as missed"
         )
-    sizes = pixel_sizes_of(own, known, list(true.xy_px), pixel_size_angstrom)
+    sizes = pixel_sizes_of(own, true, sources, pixel_size_angstrom)
     if threshold is None:
         threshold = selected_from(given)
+    folder = None if out is None else output_folder(out)
     evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
-    region_ap = None
-    if model is not None:
-        loaded = load_model(model)
+    region_ap, failures = None, list[Failure]()
+    if loaded is not None:
         card = loaded.card
-        device = compute.start()
         loaded.network.to(device)
         images = WorkingImages(
             card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
@@ -82,9 +100,9 @@ def evaluate_files(
             region_ap, failures = evaluate_regions(loaded, sources, true, images, device, progress)
         for failure in failures:
             console.warn(f"{failure.name} was left out: {failure.reason}")
-    if out is not None:
-        write_evaluation(output_folder(out), evaluation, region_ap)
-    return evaluation, region_ap
+    if folder is not None:
+        write_evaluation(folder, evaluation, region_ap)
+    return evaluation, region_ap, failures
 
 
 def _renamed(picks: Picks, sources: list[Source]) -> Picks:
@@ -116,6 +134,12 @@ def write_evaluation(folder: Path, evaluation: Evaluation, region_ap: float | No
     """Write ``evaluation.json`` and the precision-recall curve as ``curve.tsv``."""
     write_json(folder / "evaluation.json", figures(evaluation, region_ap))
     write_text(folder / "curve.tsv", curve_table(evaluation.curve))
+
+
+def forget_evaluation(folder: Path) -> None:
+    """Remove the figures of an earlier run, which are not those of the picks there now."""
+    for name in ("evaluation.json", "curve.tsv"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def curve_table(curve: PrecisionRecall) -> str:

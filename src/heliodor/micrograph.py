@@ -1,4 +1,4 @@
-"""Read one micrograph from an MRC or TIFF file."""
+"""One micrograph in an MRC or TIFF file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from heliodor import __version__
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
+from heliodor.files import writing
 
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -201,3 +203,19 @@ def _clean(data: NDArray[Any], path: Path) -> Image:
     if spread > 0:
         np.clip(image, median - spread, median + spread, out=image)
     return image
+
+
+def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
+    """Write an image as MRC mode 2, whole or not at all.
+
+    The header's size, cell and statistics are those of the image, and the bytes depend on
+    nothing else: mrcfile's label with the time is replaced.
+    """
+    import mrcfile
+
+    with writing(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
+        mrc.set_data(np.ascontiguousarray(image, dtype=np.float32))
+        mrc.voxel_size = pixel_size_angstrom
+        mrc.header.label[:] = b""
+        mrc.header.label[0] = f"Written by heliodor {__version__}".encode()
+        mrc.header.nlabl = 1

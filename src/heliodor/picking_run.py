@@ -70,6 +70,7 @@ def pick_step(
         The candidates, and the pixel size of each micrograph in angstrom.
     """
     threshold = settings.threshold_for(model)
+    record.used("picking", sources)
     console.say(
         f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
         f" log-odds from {threshold:.2f}"

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heliodor import console
 from heliodor.compute import Compute, flat
-from heliodor.dataset import DataSettings
+from heliodor.dataset import FEWEST_PX, DataSettings
+from heliodor.errors import BadInput
 from heliodor.evaluation import MATCH_FRACTION, RegionJudge, Truth, evaluate
-from heliodor.evaluation_run import figures, line, write_evaluation
+from heliodor.evaluation_run import figures, forget_evaluation, line, write_evaluation
 from heliodor.files import output_folder
-from heliodor.formats import read_picks
+from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.picking import Picked, PickSettings
 from heliodor.picking_run import pick_step
+from heliodor.preparation import WorkingImages
 from heliodor.record import Record
 from heliodor.report import write_report
-from heliodor.sources import find_sources
+from heliodor.sources import Source, find_sources
 from heliodor.summary import report_content
 from heliodor.training import TrainingSettings
-from heliodor.training_run import Inputs, Training, train_step
+from heliodor.training_run import Inputs, Training, train_step, wanted_pixel_size
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def run(
     distance = match_distance_angstrom
     if distance is None:
         distance = MATCH_FRACTION * data.diameter_angstrom
+    checked_distance(distance)
     to_pick = micrographs if pick_micrographs is None else pick_micrographs
     arguments = {
         "micrographs": micrographs,
@@ -72,30 +76,59 @@ def run(
     }
     record = Record("run", arguments, command_line)
     # Whatever can be refused is refused before the long work.
-    sources = find_sources(to_pick)
-    known = None if truth is None else Truth.of(read_picks(truth), sources)
-    folder = output_folder(out)
     device = compute.start()
+    sources = find_sources(to_pick)
+    known = None if truth is None else Truth.read(truth, sources)
+    if pick_micrographs is not None:
+        _check_usable(sources, data, recipe)
+    folder = output_folder(out)
     trained = train_step(micrographs, labels, folder, data, recipe, device, record)
     judge = None if known is None else RegionJudge(known, data.radius_angstrom)
     picked, sizes = pick_step(
         trained.model, sources, trained.images, settings, folder, device, record, judge
     )
     evaluation, region_ap = None, None
-    if known is not None and judge is not None:
-        read = {name: xy for name, xy in known.xy_px.items() if name in sizes}
-        evaluation = evaluate(
-            picked.candidates, replace(known, xy_px=read), distance, sizes, picked.threshold
-        )
-        region_ap = judge.average_precision()
+    read = {} if known is None else {n: xy for n, xy in known.xy_px.items() if n in sizes}
+    if known is not None and not read:
+        record.notes.append("no micrograph with truth could be read, so nothing is judged")
+        console.warn(record.notes[-1])
+    if known is not None and judge is not None and read:
+        with record.stage("judging"):
+            evaluation = evaluate(
+                picked.candidates, replace(known, xy_px=read), distance, sizes, picked.threshold
+            )
+            region_ap = judge.average_precision()
         write_evaluation(folder, evaluation, region_ap)
         record.results["evaluation"] = {
             key: value for key, value in figures(evaluation, region_ap).items() if key != "curve"
         }
         console.say(line(evaluation, region_ap))
+    else:
+        forget_evaluation(folder)
     with record.stage("report"):
         content = report_content(trained, picked, sources, known, evaluation, region_ap, record)
         write_report(folder / "report.html", content)
     record.write(folder)
     console.say(f"the report is {folder / 'report.html'}")
     return Outcome(trained, picked, evaluation, region_ap, record)
+
+
+def _check_usable(sources: Sequence[Source], data: DataSettings, recipe: TrainingSettings) -> None:
+    """Refuse before the training what nothing could be picked on after it.
+
+    The first micrograph that can be used is proof enough; the others are read in their turn.
+    """
+    images = WorkingImages(
+        wanted_pixel_size(data, recipe),
+        data.pixel_size_angstrom,
+        data.diameter_angstrom,
+        coarsest_angstrom=data.diameter_angstrom / FEWEST_PX,
+    )
+    reasons = []
+    for source in sources:
+        try:
+            images.get(source)
+            return
+        except BadInput as error:
+            reasons.append(str(error))
+    raise BadInput(f"no micrograph could be picked on: {reasons[0]}")

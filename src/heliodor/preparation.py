@@ -16,6 +16,8 @@ from heliodor.sources import Source
 PIXEL_SIZE_RANGE = (0.1, 50.0)
 #: Diameters outside this range (angstrom) likewise.
 DIAMETER_RANGE = (20.0, 5000.0)
+#: Originals may be so many times coarser than the working pixel size and are used as they are.
+MOST_STRETCH = 1.2
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def prepare(
     working_pixel_size_angstrom: float,
     pixel_size_angstrom: float | None = None,
     diameter_angstrom: float | None = None,
+    coarsest_angstrom: float | None = None,
 ) -> WorkingImage:
     """Read a micrograph and Fourier-crop it to the working pixel size.
 
@@ -97,6 +100,9 @@ def prepare(
         The original's sampling where the user gave it.
     diameter_angstrom
         Where given, refuse images that a particle of that size does not fit into.
+    coarsest_angstrom
+        Refuse originals with larger pixels; by default 1.2 times the working pixel size, up to
+        which a network still recognises its particle.
 
     Raises
     ------
@@ -112,7 +118,7 @@ def prepare(
             f"a particle of {diameter_angstrom:g} A is larger than {source.name}, which shows"
             f" {width * size:.0f} x {height * size:.0f} A; check the diameter and the pixel size"
         )
-    if size > 1.5 * working_pixel_size_angstrom:
+    if size > (coarsest_angstrom or MOST_STRETCH * working_pixel_size_angstrom):
         raise BadInput(
             f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
             f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
@@ -129,9 +135,16 @@ class WorkingImages:
     working_pixel_size_angstrom: float
     pixel_size_angstrom: float | None = None
     diameter_angstrom: float | None = None
+    #: The largest pixels an original may have; see `prepare`.
+    coarsest_angstrom: float | None = None
     #: Bytes of working images that may be kept.
     keep_bytes: int = 512 * 2**20
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
+
+    def coarsen(self, working_pixel_size_angstrom: float) -> None:
+        """Change the working pixel size from here on; what was kept is forgotten."""
+        self.working_pixel_size_angstrom = working_pixel_size_angstrom
+        self._kept.clear()
 
     def get(self, source: Source) -> WorkingImage:
         """Return a prepared micrograph; raises BadInput as `prepare` does."""
@@ -143,6 +156,7 @@ class WorkingImages:
             self.working_pixel_size_angstrom,
             self.pixel_size_angstrom,
             self.diameter_angstrom,
+            self.coarsest_angstrom,
         )
         self._kept[source] = image
         while sum(kept.image.nbytes for kept in self._kept.values()) > self.keep_bytes:
@@ -179,7 +193,10 @@ def prepare_all(
             failures.append(Failure(source.name, str(error)))
         if progress is not None:
             progress(number, len(sources))
+    if not sources:
+        raise BadInput("there are no micrographs to prepare")
     if not good:
-        more = f" (and {len(failures) - 1} others failed)" if len(failures) > 1 else ""
+        others = len(failures) - 1
+        more = f" (and {others} other{'s' * (others > 1)} failed)" if others else ""
         raise BadInput(f"{failures[0].reason}{more}")
     return good, failures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from heliodor import console
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
-from heliodor.files import output_folder, writing
-from heliodor.normalize import Mode, Normalizer
+from heliodor.files import output_folder
+from heliodor.micrograph import write_mrc
+from heliodor.normalize import MOST_IMAGES, Mode, Normalizer
 from heliodor.preparation import Failure, WorkingImages
 from heliodor.record import Record
 from heliodor.sources import Source, find_sources
@@ -50,7 +52,9 @@ def preprocess(
     }
     record = Record("preprocess", arguments, command_line)
     sources = find_sources(micrographs)
+    record.used("preprocessing", sources)
     folder = output_folder(out)
+    _refuse_to_replace(sources, folder)
     images = WorkingImages(working_pixel_size_angstrom, pixel_size_angstrom)
     with record.stage("fitting"):
         normalizer = _fit(sources, images, normalization)
@@ -60,7 +64,7 @@ def preprocess(
         for number, source in enumerate(sources, 1):
             try:
                 image = images.get(source)
-                path = folder / f"{source.output_stem}.mrc"
+                path = _result(source, folder)
                 write_mrc(path, normalizer.apply(image.image), image.working_pixel_size_angstrom)
                 written += 1
             except BadInput as error:
@@ -74,22 +78,33 @@ def preprocess(
     return record.failures
 
 
+def _result(source: Source, folder: Path) -> Path:
+    return folder / f"{source.output_stem}.mrc"
+
+
+def _refuse_to_replace(sources: list[Source], folder: Path) -> None:
+    """Refuse an output folder in which a result would overwrite one of the micrographs."""
+    given = {os.path.realpath(source.path) for source in sources}
+    for source in sources:
+        path = _result(source, folder)
+        if os.path.realpath(path) in given:
+            raise BadInput(
+                f"the result {path} would replace a micrograph that was given; give another"
+                " folder with -o"
+            )
+
+
 def _fit(sources: list[Source], images: WorkingImages, mode: Mode) -> Normalizer:
     if mode != "joint":
         return Normalizer.fit([], mode)
     good: list[Image] = []
-    for source in sources:
+    reasons: list[str] = []
+    # More than these would fill the memory and add nothing.
+    for position in np.unique(np.linspace(0, len(sources) - 1, MOST_IMAGES).astype(int)):
         try:
-            good.append(images.get(source).image)
-        except BadInput:
-            continue  # said, with its reason, when its turn to be written comes
+            good.append(images.get(sources[position]).image)
+        except BadInput as error:
+            reasons.append(str(error))  # said when the micrograph's turn to be written comes
+    if not good:
+        raise BadInput(f"no micrograph could be preprocessed: {reasons[0]}")
     return Normalizer.fit(good, mode)
-
-
-def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
-    """Write one image as MRC mode 2, the header's cell and statistics its own."""
-    import mrcfile
-
-    with writing(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
-        mrc.set_data(np.ascontiguousarray(image, dtype=np.float32))
-        mrc.voxel_size = pixel_size_angstrom

@@ -14,6 +14,7 @@ from typing import Any
 from heliodor import __version__
 from heliodor.files import write_json
 from heliodor.preparation import Failure
+from heliodor.sources import Source
 
 
 @dataclass
@@ -24,12 +25,18 @@ class Record:
     arguments: Mapping[str, Any]
     #: The command line as typed, for the reader.
     command_line: str = ""
+    #: The micrographs that what was typed stands for, by what they were used for.
+    inputs: dict[str, list[str]] = field(default_factory=dict)
     #: Seconds of each stage, in order.
     seconds: dict[str, float] = field(default_factory=dict)
-    #: Whatever else the command wants to keep: inputs, figures, the threshold.
+    #: Whatever else the command wants to keep: figures, the model's card, the threshold.
     results: dict[str, Any] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def used(self, purpose: str, sources: Sequence[Source]) -> None:
+        """Note the files of micrographs."""
+        self.inputs[purpose] = [str(source.path) for source in sources]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -52,6 +59,7 @@ class Record:
             "command": self.command,
             "command_line": self.command_line,
             "arguments": {key: _plain(value) for key, value in self.arguments.items()},
+            "inputs": self.inputs,
             "versions": versions(),
             "seconds": self.seconds,
             **{key: _plain(value) for key, value in self.results.items()},

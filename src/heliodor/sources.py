@@ -154,8 +154,8 @@ def _relion_stem(name: str) -> str:
 
 
 def _contained(name: str) -> str:
-    """Drop what would lead out of the output folder: a root, a drive, '..'."""
-    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..", ".")]
+    """Drop what would lead out of the output folder: a root or '..'."""
+    parts = [part for part in name.split("/") if part not in ("", "..", ".")]
     return "/".join(parts) or "micrograph"
 
 

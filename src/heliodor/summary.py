@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
 
 from heliodor.conventions import FloatArray, to_working
+from heliodor.dataset import LabelledSource
 from heliodor.errors import BadInput
 from heliodor.evaluation import Truth
 from heliodor.labels import outside
@@ -19,7 +21,7 @@ from heliodor.picks import IndexArray, Picks
 from heliodor.preparation import WorkingImages
 from heliodor.record import Record
 from heliodor.report import EvaluationCurves, GalleryItem, ReportContent
-from heliodor.sources import Source, match_names
+from heliodor.sources import Source
 from heliodor.training_run import Training
 
 #: Micrographs pictured in a report.
@@ -143,7 +145,7 @@ def _gallery(
         having = [source for source in having if source.name in truth.xy_px] or having
     having.sort(key=lambda source: len(tables[source.name]))
     chosen = np.unique(np.linspace(0, len(having) - 1, min(GALLERY, len(having))).astype(int))
-    labels = _labels_of(training.labels, having)
+    labels = _labels_of(training.labelled, having)
     items = []
     for position in chosen[::-1]:
         source = having[position]
@@ -158,9 +160,13 @@ def _gallery(
     return items
 
 
-def _labels_of(labels: Picks, sources: Sequence[Source]) -> dict[str, FloatArray]:
-    found = match_names(labels.micrographs, sources)
-    return {found[name].name: own.xy_px for name, own in labels.by_micrograph() if name in found}
+def _labels_of(
+    labelled: Sequence[LabelledSource], sources: Sequence[Source]
+) -> dict[str, FloatArray]:
+    """Return the labels of micrographs picked on, which are the same only if the files are."""
+    own = {os.path.realpath(item.source.path): item.xy_px for item in labelled}
+    found = {source.name: own.get(os.path.realpath(source.path)) for source in sources}
+    return {name: xy for name, xy in found.items() if xy is not None}
 
 
 def _item(

@@ -10,15 +10,22 @@ import torch
 
 from heliodor import __version__, console
 from heliodor.compute import Compute, flat
-from heliodor.dataset import DataSettings, TrainingSet, assemble, assign_labels, choose_sources
+from heliodor.dataset import (
+    DataSettings,
+    LabelledSource,
+    TrainingSet,
+    assemble,
+    assign_labels,
+    choose_sources,
+)
+from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
 from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.picking import operating_threshold
-from heliodor.picks import Picks
 from heliodor.preparation import WorkingImages, working_pixel_size
 from heliodor.record import Record
-from heliodor.sources import find_sources
+from heliodor.sources import Source, find_sources
 from heliodor.training import Epoch, TrainingSettings, history_table, train_network
 
 Inputs = str | Path | Sequence[str | Path]
@@ -34,7 +41,7 @@ class Training:
     model: Model
     history: list[Epoch]
     data: TrainingSet
-    labels: Picks
+    labelled: list[LabelledSource]
     images: WorkingImages
 
 
@@ -81,12 +88,10 @@ def train_step(
     record: Record,
 ) -> Training:
     """Train as one stage of a longer run, which keeps the record; see `train`."""
-    size = data.working_pixel_size_angstrom
-    if size is None:
-        size = working_pixel_size(data.diameter_angstrom, recipe.network)
+    size = wanted_pixel_size(data, recipe)
     sources = find_sources(micrographs)
-    table = read_picks(labels)
-    labelled, notes = assign_labels(table, sources)
+    record.used("training", sources)
+    labelled, notes = _read_labels(labels, sources)
     training, validation, more = choose_sources(labelled, data)
     console.say(
         f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
@@ -98,6 +103,7 @@ def train_step(
     record.notes += [*notes, *more, *dataset.notes]
     for note in record.notes:
         console.warn(note)
+    size = images.working_pixel_size_angstrom
     for failure in dataset.failures:
         console.warn(f"{failure.name} was left out: {failure.reason}")
     record.failures += dataset.failures
@@ -150,7 +156,25 @@ def train_step(
     write_text(folder / "training.tsv", history_table(trained.history))
     record.results |= {"model": asdict(card)}
     console.say(f"wrote {folder / 'model.safetensors'}")
-    return Training(model, trained.history, dataset, table, images)
+    return Training(model, trained.history, dataset, labelled, images)
+
+
+def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:
+    """Return the working pixel size: as given, else what suits the network."""
+    if data.working_pixel_size_angstrom is not None:
+        return data.working_pixel_size_angstrom
+    return working_pixel_size(data.diameter_angstrom, recipe.network)
+
+
+def _read_labels(
+    labels: str | Path, sources: Sequence[Source]
+) -> tuple[list[LabelledSource], list[str]]:
+    """Read labels and give them to their micrographs, or say what is wrong with their file."""
+    table = read_picks(labels)
+    try:
+        return assign_labels(table, sources)
+    except BadInput as error:
+        raise BadInput(f"{labels}: {error}") from error
 
 
 def _say_epoch(epochs: int) -> Callable[[Epoch], None]:

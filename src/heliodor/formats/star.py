@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import linecache
 import os
+import re
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from heliodor import __version__
 from heliodor.conventions import probability
 from heliodor.errors import BadInput
-from heliodor.files import writing
+from heliodor.files import write_text
 from heliodor.picks import Picks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -30,6 +34,11 @@ SCORE = "rlnAutopickFigureOfMerit"
 COORDINATE_FILE = "rlnMicrographCoordinates"
 #: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
 PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
+
+#: A row that begins with a name such as data_1/a.mrc, which starfile takes for a new block.
+_ROW_LIKE_BLOCK = re.compile(rb"^[ \t]*(data_(?:\S*/\S*|\S+(?=[ \t]+[^\s#])))", re.MULTILINE)
+#: A comment where the rows of a table should begin, on which starfile stops if there are none.
+_COMMENT_FOR_ROWS = re.compile(rb"^([ \t]*_\S[^\n]*\n\s*)#[^\n]*", re.MULTILINE)
 
 
 def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
@@ -52,7 +61,10 @@ def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
     # left from another one would be read in place of this file.
     linecache.clearcache()
     try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=[NAME, COORDINATE_FILE])
+        with _mended(path) as readable:
+            blocks = starfile.read(
+                readable, always_dict=True, parse_as_string=[NAME, COORDINATE_FILE]
+            )
     except Exception as error:  # starfile and pandas raise many kinds, all meaning this
         raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
     tables = {
@@ -62,6 +74,20 @@ def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
     if not tables:
         raise BadInput(f"{path} has no data_ block: it is not a STAR file")
     return tables
+
+
+@contextmanager
+def _mended(path: Path) -> Iterator[Path]:
+    """Give a file in which nothing stops starfile, a copy where that is not the file itself."""
+    raw = path.read_bytes()
+    mended = _COMMENT_FOR_ROWS.sub(rb"\1", _ROW_LIKE_BLOCK.sub(rb'"\1"', raw))
+    if mended == raw:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "mended.star"
+        copy.write_bytes(mended)
+        yield copy
 
 
 def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
@@ -211,7 +237,7 @@ def write_picks(path: Path, picks: Picks) -> None:
     columns: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1], NAME: picks.names()}
     if not np.isnan(picks.score).all():
         columns[SCORE] = picks.score
-    _write(path, {"": pd.DataFrame(columns | dict(picks.extra))})
+    write_blocks(path, {"": pd.DataFrame(columns | dict(picks.extra))})
 
 
 def write_autopick_list(folder: Path, picks: Picks, files: Mapping[str, Path]) -> None:
@@ -246,17 +272,17 @@ def write_one_autopick(path: Path, picks: Picks) -> None:
             SCORE: picks.score,
             "rlnClassNumber": np.zeros(len(picks), dtype=int),
             "rlnAnglePsi": np.zeros(len(picks)),
-            "heliodorProbability": probability(picks.score),
+            "rlnParticleFigureOfMerit": probability(picks.score),
         }
     )
-    _write(path, {"": table})
+    write_blocks(path, {"": table})
 
 
 def write_coordinate_files(path: Path, names: Sequence[str], files: Sequence[str]) -> None:
     """Write the list that pairs micrographs with their coordinate files."""
     import pandas as pd
 
-    _write(path, {"coordinate_files": pd.DataFrame({NAME: names, COORDINATE_FILE: files})})
+    write_blocks(path, {"coordinate_files": pd.DataFrame({NAME: names, COORDINATE_FILE: files})})
 
 
 def _as_seen_from_here(path: Path) -> str:
@@ -265,8 +291,11 @@ def _as_seen_from_here(path: Path) -> str:
     return str(path.absolute()) if relative.startswith("..") else relative
 
 
-def _write(path: Path, blocks: Mapping[str, pd.DataFrame]) -> None:
+def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame]) -> None:
+    """Write tables as the blocks of one STAR file; the same tables give the same bytes."""
     import starfile
 
-    with writing(path) as aside:
-        starfile.write(dict(blocks), aside, overwrite=True, float_format="%.6f")
+    text = starfile.to_string(dict(blocks), float_format="%.6f")
+    # starfile notes the time in its first line, which would make every run's files differ.
+    body = text[text.index("data_") :]
+    write_text(path, f"# Written by heliodor {__version__}\n\n{body}")

@@ -86,6 +86,9 @@ def read_picks(path: str | Path) -> Picks:
         stem = micrograph_of(path)
         table = Picks.from_columns([stem] * len(xy), xy, scores, extra)
         return table if len(table) else Picks.empty([stem])
+    for line, row in body:
+        if not row[name].strip():
+            raise BadInput(f"{path}, line {line}, names no micrograph; mend or remove the line")
     return Picks.from_columns([row[name] for _, row in body], xy, scores, extra)
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import mrcfile
 import numpy as np
 
 from heliodor.errors import BadInput
+from heliodor.files import output_folder
+from heliodor.micrograph import write_mrc
 from heliodor.simulate.micrograph import simulate_micrograph
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from heliodor.conventions import FloatArray, Image
+    from heliodor.conventions import FloatArray
     from heliodor.simulate.optics import Optics
     from heliodor.simulate.settings import SimulationSettings
-
-#: Written into every MRC header in place of mrcfile's label, which holds the time.
-MRC_LABEL = b"Simulated by heliodor"
 
 Columns = Mapping[str, Sequence[str | float | int]]
 
@@ -88,11 +85,7 @@ def simulate(
     for star in stars:
         if star.exists():
             raise BadInput(f"{star} already exists: choose another folder, or remove that set.")
-    folder = out / "micrographs"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    folder = output_folder(out / "micrographs")
     known = []
     for index in range(settings.count):
         micrograph = simulate_micrograph(settings, index)
@@ -156,38 +149,6 @@ def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[i
     return sorted((first + second)[:wanted])
 
 
-def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
-    """Write an image as an MRC file whose bytes depend on nothing else.
-
-    Parameters
-    ----------
-    path
-        Where to; the file has this name only when it is complete.
-    image
-        Shape (height, width).
-    pixel_size_angstrom
-        For the header.
-
-    Raises
-    ------
-    BadInput
-        If the file cannot be written.
-    """
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        with mrcfile.new(aside, overwrite=True) as mrc:
-            mrc.set_data(image)
-            mrc.voxel_size = pixel_size_angstrom
-            mrc.header.label[:] = b""
-            mrc.header.label[0] = MRC_LABEL
-            mrc.header.nlabl = 1
-        os.replace(aside, path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def _optics_columns(settings: SimulationSettings) -> Columns:
     return {
         "rlnOpticsGroupName": ["opticsGroup1"],
@@ -231,16 +192,8 @@ def _particle_columns(known: Sequence[_Known], chosen: Sequence[tuple[int, int]]
 
 
 def _write_star(path: Path, optics: Columns, name: str, columns: Columns) -> None:
-    # Both are slow to import, and nothing else in this package needs them.
-    import pandas as pd
-    import starfile
+    import pandas as pd  # slow to import, and nothing else in this package needs it
 
-    aside = path.with_name(f".{path.stem}.part.star")
-    blocks = {"optics": pd.DataFrame(optics), name: pd.DataFrame(columns)}
-    try:
-        starfile.write(blocks, aside, float_format="%.6f", overwrite=True)
-        os.replace(aside, path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        aside.unlink(missing_ok=True)
+    from heliodor.formats.star import write_blocks
+
+    write_blocks(path, {"optics": pd.DataFrame(optics), name: pd.DataFrame(columns)})

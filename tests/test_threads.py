@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from heliodor import threads
+from heliodor.errors import BadInput
+from heliodor.threads import set_threads, usable_cpus
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch):
+    """Stand for a node of 64 cores, all of them this process's own."""
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda: None)
+    for variable in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_affinity(monkeypatch):
+    assert usable_cpus() == 64
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {3, 5})
+    assert usable_cpus() == 2
+
+
+def test_without_affinity(monkeypatch):
+    monkeypatch.delattr(threads.os, "sched_getaffinity")
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
+    assert usable_cpus() == 8
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: None)
+    assert usable_cpus() == 1
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [(4.0, 4), (2.7, 2), (0.5, 1), (200.0, 64)])
+def test_the_quota_of_a_container(monkeypatch, quota, cpus):
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda: quota)
+    assert usable_cpus() == cpus
+
+
+@pytest.mark.parametrize("variable", ["SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"])
+@pytest.mark.parametrize(
+    ("value", "cpus"), [("4", 4), ("100", 64), ("0", 64), ("", 64), ("all", 64), ("-2", 64)]
+)
+def test_the_share_of_a_job(monkeypatch, variable, value, cpus):
+    monkeypatch.setenv(variable, value)
+    assert usable_cpus() == cpus
+
+
+def test_the_least_of_all_counts(monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.setattr(threads, "_cgroup_quota", lambda: 7.0)
+    assert usable_cpus() == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"),
+    [("max 100000\n", None), ("250000 100000\n", 2.5), ("nonsense", None), (None, None)],
+)
+def test_reading_the_quota(monkeypatch, tmp_path, text, quota):
+    monkeypatch.undo()
+    path = tmp_path / "cpu.max"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(threads, "Path", lambda _: Path(path))
+    assert threads._cgroup_quota() == quota
+
+
+def test_set_threads(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        assert set_threads(2) == torch.get_num_threads() == 2
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert set_threads() == torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_fewer_than_one_thread(number):
+    with pytest.raises(BadInput, match="at least 1"):
+        set_threads(number)
