@@ -168,7 +168,7 @@ def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
     training, validation, notes = choose_sources(labelled(having, 2), SETTINGS)
     assert len(training) == having
     assert validation == []
-    assert f"{having} micrograph" in notes[0]
+    assert f"labels lie on {having} of" in notes[0]
     assert "the last epoch is used" in notes[0]
 
 
@@ -345,8 +345,9 @@ def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) ->
     assert len(made.notes) == 1
     assert "8 A a pixel, coarser than the 5 A" in made.notes[0]
     # Micrographs read later must suit the model, not merely the particle.
+    later = write_mrc(tmp_path / "later.mrc", noise((64, 64), 4), 9.9)
     with pytest.raises(BadInput, match="too coarse"):
-        wanted.get(hopeless)
+        wanted.get(later)
 
 
 def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:

@@ -28,18 +28,26 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(KeyError), writing(path) as aside:  # noqa: PT012
-        aside.write_text("new")
-        raise KeyError
+
+    def fail() -> None:
+        with writing(path) as aside:
+            aside.write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_told_as_bad_input(tmp_path: Path):
-    with pytest.raises(BadInput, match=r"a\.txt cannot be written \(No space"):  # noqa: SIM117
+    def fill() -> None:
         with writing(tmp_path / "a.txt") as aside:
             aside.write_text("half")
             raise OSError(28, "No space left on device")
+
+    with pytest.raises(BadInput, match=r"a\.txt cannot be written \(No space"):
+        fill()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import starfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
@@ -52,6 +53,7 @@ def example():
 # STAR, combined
 
 
+@settings(max_examples=40)
 @given(tables())
 def test_star_round_trip(tmp_path_factory, picks):
     path = tmp_path_factory.getbasetemp() / "round.star"
@@ -158,6 +160,16 @@ def test_an_autopick_list_is_read_from_anywhere(tmp_path: Path, monkeypatch, whe
     folder = {"project": project, "job": job, "elsewhere": tmp_path}[where]
     monkeypatch.chdir(folder)
     same(read_picks(job / "autopick.star"), example())
+
+
+def test_the_same_picks_are_the_same_bytes(tmp_path: Path):
+    for name in "ab":
+        write_autopick(tmp_path / name, example())
+        star.write_picks(tmp_path / name / "all.star", example())
+    for path in (tmp_path / "a").rglob("*.star"):
+        if path.name != "autopick.star":
+            other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+            assert path.read_bytes() == other.read_bytes()
 
 
 def test_an_autopick_list_outside_the_project_names_whole_paths(tmp_path: Path, monkeypatch):
@@ -310,10 +322,12 @@ def test_a_score_may_be_unknown(tmp_path: Path):
 
 def test_an_unreadable_file_does_not_spoil_the_next_one(tmp_path: Path):
     path = save(tmp_path / "a.star", NAMED + "a.mrc 1 2\nb.mrc 3 4 5\n")
+    os.utime(path, (0, 0))
     with pytest.raises(BadInput, match="cannot be read as a STAR file"):
         read_picks(path)
-    save(path, NAMED + "a.mrc 1 2\n")
-    assert read_picks(path).names() == ["a.mrc"]
+    save(path, NAMED + "a.mrc 1 2\nb.mrc 3 4.5\n")  # mended within the clock's resolution
+    os.utime(path, (0, 0))
+    assert read_picks(path).names() == ["a.mrc", "b.mrc"]
     save(path, (NAMED + "ä.mrc 1 2\n").encode("latin-1"))
     with pytest.raises(BadInput, match="not a STAR file"):
         read_picks(path)
@@ -387,7 +401,12 @@ def test_topaz_tables(tmp_path: Path):
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_csv_with_quotes(tmp_path: Path, mark, end):
-    rows = ['"Image_Name","X_Coord" ,"Y_coord","note"', '"a, b.mrc",1,2,"say ""hi"""', "", "ü,3,4,"]
+    rows = [
+        '"Image_Name","X_Coord" ,"Y_coord","note"',
+        '"a, b.mrc",1,2,"say ""hi"""',
+        "",
+        "ü,3,4,",
+    ]
     path = save(tmp_path / "a.csv", mark + end.join([*rows, ""]))
     picks = read_picks(path)
     assert picks.names() == ["a, b.mrc", "ü"]
@@ -420,6 +439,22 @@ def test_tables_with_a_bad_row(tmp_path: Path, row, words):
     row = row.encode() if isinstance(row, str) else row
     path = save(tmp_path / "a.csv", b"image_name,x_coord,y_coord\na,1,2\n" + row + b"\na,3,4\n")
     with pytest.raises(BadInput, match=words):
+        read_picks(path)
+
+
+def test_a_score_in_a_table_may_be_unknown(tmp_path: Path):
+    path = save(tmp_path / "a.csv", "name,x,y,score\na,1,2,n/a\na,3,4,\na,5,6,-1.5\n")
+    np.testing.assert_array_equal(read_picks(path).score, [np.nan, np.nan, -1.5])
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch):
+    path = save(tmp_path / "a.csv", "x,y\n")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(BadInput, match=r"a\.csv cannot be read \(Permission denied\)"):
         read_picks(path)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import struct
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.micrograph import CLIP_AT_SD, is_micrograph_name, read_micrograph
+from heliodor.micrograph import CLIP_AT_SD, is_micrograph_name, read_micrograph, write_mrc
 
 
 def mrc_bytes(data, mode, order="<", pixel_size=1.5):
@@ -61,6 +62,18 @@ def test_files_of_mrcfile(write_mrc, dtype, suffix):
     np.testing.assert_array_equal(micrograph.image, data.astype(np.float32))
     assert micrograph.header_pixel_size_angstrom == pytest.approx(3.54)
     assert micrograph.path == path
+
+
+def test_write_mrc(tmp_path: Path):
+    image = np.random.default_rng(0).normal(5, 2, (33, 47)).astype("f4")
+    for name in ("a.mrc", "b.mrc"):
+        write_mrc(tmp_path / "new" / name, image[:, ::-1][:, ::-1], 3.54)
+    micrograph = read_micrograph(tmp_path / "new/a.mrc")
+    np.testing.assert_array_equal(micrograph.image, image)
+    assert micrograph.header_pixel_size_angstrom == pytest.approx(3.54)
+    assert (tmp_path / "new/a.mrc").read_bytes() == (tmp_path / "new/b.mrc").read_bytes()
+    report = io.StringIO()
+    assert mrcfile.validate(tmp_path / "new/a.mrc", report), report.getvalue()
 
 
 @pytest.mark.parametrize("name", ["a.mrcs", "a.map", "A.MRC"])
@@ -151,6 +164,19 @@ def test_a_header_that_lies(tmp_path: Path, offset, kind, value, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(gzip.compress(bytes(lying)) if suffix == ".mrc.gz" else bytes(lying))
     refuse(path, "a.mrc")
+
+
+def test_files_that_may_not_be_read(write_mrc, tmp_path, monkeypatch):
+    path = write_mrc("a.mrc", counts("f4"))
+    tifffile.imwrite(tmp_path / "a.tif", counts("f4"))
+
+    def forbid(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(mrcfile, "open", forbid)
+    monkeypatch.setattr(tifffile, "imread", forbid)
+    refuse(path, "change its permissions")
+    refuse(tmp_path / "a.tif", "change its permissions")
 
 
 def test_a_little_padding_behind_the_image_is_harmless(tmp_path: Path):

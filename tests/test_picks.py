@@ -128,7 +128,7 @@ def test_a_table_without_picks_does_not_change_the_type_of_a_column():
     ],
 )
 def test_a_table_that_does_not_fit_together_is_refused(micrographs, index, xy, score):
-    with pytest.raises(ValueError, match="picks|column|twice|pick is on"):
+    with pytest.raises(ValueError, match=r"picks need|every column|twice|a pick is on"):
         Picks(micrographs, np.array(index, np.intp), xy, score)
 
 

@@ -9,6 +9,7 @@ import pytest
 from heliodor import preparation
 from heliodor.errors import BadInput
 from heliodor.preparation import (
+    MOST_STRETCH,
     WorkingImages,
     check_diameter,
     pixel_size_of,
@@ -100,10 +101,21 @@ def test_prepare_takes_the_pixel_size_in_order(write_mrc, noise):
 
 def test_an_image_is_never_made_finer(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
-    for wanted in (2.0, 1.5, 2.0 / 1.5):
+    for wanted in (2.0, 1.9, 2.01 / MOST_STRETCH):
         np.testing.assert_array_equal(prepare(source(path), wanted).image, noise)
-    with pytest.raises(BadInput, match=r"2 A a pixel, too coarse .* 1\.3 A"):
-        prepare(source(path), 1.3)
+
+
+def test_micrographs_coarser_than_the_working_pixel_size(write_mrc, noise):
+    path = write_mrc("a.mrc", noise, 2.0)
+    wanted = 1.99 / MOST_STRETCH
+    with pytest.raises(BadInput, match=r"a\.mrc has 2 A a pixel, too coarse .* 1\.66 A"):
+        prepare(source(path), wanted)
+    assert prepare(source(path), wanted, coarsest_angstrom=2.0).shape == (40, 60)
+    with pytest.raises(BadInput, match="too coarse"):
+        prepare(source(path), 4.0, coarsest_angstrom=1.9)
+    images = WorkingImages(wanted)
+    with pytest.raises(BadInput, match="too coarse"):
+        images.get(source(path))
 
 
 def test_a_particle_must_fit_into_the_micrograph(write_mrc, noise):
@@ -152,6 +164,14 @@ def test_the_cache_keeps_the_last_used_within_its_bytes(write_mrc, noise, reads)
     images.get(b)
     assert reads[3:] == ["b.mrc"]
     assert sum(image.image.nbytes for image in images._kept.values()) <= 2 * size
+
+
+def test_a_cache_forgets_when_it_is_coarsened(write_mrc, noise):
+    a = source(write_mrc("a.mrc", noise, 2.0))
+    images = WorkingImages(4.0)
+    assert images.get(a).shape == (20, 30)
+    images.coarsen(8.0)
+    assert images.get(a).shape == (10, 15)
 
 
 def test_a_cache_too_small_for_anything_still_serves(write_mrc, noise, reads):

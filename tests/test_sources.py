@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
@@ -286,6 +286,7 @@ def test_stems_of_relion(here, name, stem):
 parts = st.sampled_from(["..", ".", "", "a", "b.mrc", "job001", "Job", "~", "c.d", "..mrc", "..."])
 
 
+@settings(max_examples=60)
 @given(st.lists(parts, min_size=1, max_size=6).map("/".join))
 def test_no_name_leads_out_of_the_output_folder(tmp_path_factory, name):
     if not name.strip("/"):

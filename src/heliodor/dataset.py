@@ -51,7 +51,10 @@ class DataSettings:
         if self.normalization not in MODES:
             raise BadInput(f"the normalisation {self.normalization!r} is none of {MODES}")
         if self.expected_particles is not None and not 0 < self.expected_particles < 1e6:
-            raise BadInput("the expected particles a micrograph must be a positive number")
+            raise BadInput(
+                "the expected particles a micrograph must be more than 0 and fewer than a million,"
+                f" not {self.expected_particles:g}"
+            )
         if not 0 <= self.validation_share < 1:
             raise BadInput("the share of micrographs for validation must lie from 0 to below 1")
         if self.seed < 0:
@@ -128,7 +131,8 @@ def assign_labels(
     if not any(len(xy) for parts in own.values() for xy in parts):
         raise BadInput(
             f"none of the {len(labels)} labels belongs to the micrographs given: the labels"
-            f" name {labels.micrographs[0]}, the micrographs are like {sources[0].name}"
+            f" name {labels.micrographs[0]}, the micrographs are like {sources[0].name}; give"
+            " those that were labelled"
         )
     notes = []
     if strangers:
@@ -162,8 +166,8 @@ def choose_sources(
     if settings.validation_share > 0:
         if len(having) < FEWEST_TO_VALIDATE:
             notes.append(
-                f"{len(having)} micrographs have labels, too few to keep one for validation, so"
-                " the last epoch is used"
+                f"labels lie on {len(having)} of the micrographs, too few to keep one for"
+                " validation, so the last epoch is used"
             )
         else:
             kept = min(len(having) - 1, max(1, round(settings.validation_share * len(having))))
@@ -188,11 +192,13 @@ def assemble(
         If no image can be used, or the labels plainly do not lie on their images.
     """
     items = [*training, *validation]
-    images.coarsest_angstrom = settings.diameter_angstrom / FEWEST_PX
+    images.coarsest_angstrom = max(
+        settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
+    )
     prepared, failures = prepare_all([item.source for item in items], images, progress)
     coarsest = max(image.pixel_size_angstrom for image in prepared)
     notes: list[str] = []
-    if coarsest > images.working_pixel_size_angstrom:
+    if coarsest > 1.001 * images.working_pixel_size_angstrom:  # headers are rounded
         notes.append(
             f"the micrographs have {coarsest:.3g} A a pixel, coarser than the"
             f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
@@ -221,22 +227,9 @@ def assemble(
         return LabelledImage(normalizer.apply(image.image), xy)
 
     train_images = [labelled(item) for item in learn]
-    first = working[learn[0].source]
-    radius_px = settings.radius_angstrom / first.working_pixel_size_angstrom
+    radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
     most = max(len(item.xy_px) for item in items)
-    expected = settings.expected_particles
-    if expected is None:
-        area = float(np.mean([_area(working[item.source]) for item in learn]))
-        expected = guess_particles(area, settings.diameter_angstrom, most)
-        notes.append(
-            f"no number of particles was given, so {expected:.0f} a micrograph is assumed;"
-            " --expected-particles says it better"
-        )
-    elif expected < most:
-        notes.append(
-            f"{expected:g} particles a micrograph are expected, but one micrograph has {most}"
-            " labels; the expected number should count labelled and unlabelled ones"
-        )
+    expected = _expected(settings, most, [working[item.source] for item in learn], notes)
     positive = sum(len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in train_images)
     prior = class_prior(expected, [i.shape for i in train_images], positive, radius_px)
     return TrainingSet(
@@ -252,6 +245,26 @@ def assemble(
         failures=failures,
         notes=notes,
     )
+
+
+def _expected(
+    settings: DataSettings, most: int, images: Sequence[WorkingImage], notes: list[str]
+) -> float:
+    """Return the particles expected a micrograph: the user's number, else a guess."""
+    expected = settings.expected_particles
+    if expected is None:
+        area = float(np.mean([_area(image) for image in images]))
+        expected = guess_particles(area, settings.diameter_angstrom, most)
+        notes.append(
+            f"no number of particles was given, so {expected:.0f} a micrograph is assumed;"
+            " --expected-particles says it better"
+        )
+    elif expected < most:
+        notes.append(
+            f"{expected:g} particles a micrograph are expected, but one micrograph has {most}"
+            " labels; the expected number should count labelled and unlabelled ones"
+        )
+    return expected
 
 
 def _area(image: WorkingImage) -> float:

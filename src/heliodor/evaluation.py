@@ -16,7 +16,13 @@ from heliodor.labels import label_mask
 from heliodor.metrics import Evaluation, RegionCounts, evaluate_picks
 from heliodor.model_file import Model
 from heliodor.picks import Picks
-from heliodor.preparation import PIXEL_SIZE_RANGE, Failure, WorkingImage, WorkingImages
+from heliodor.preparation import (
+    Failure,
+    WorkingImage,
+    WorkingImages,
+    check_pixel_size,
+    is_plausible,
+)
 from heliodor.scoring import score_image
 from heliodor.sources import Source, match_names
 
@@ -124,14 +130,9 @@ def pixel_sizes_of(
         If neither says.
     """
     if given is not None:
-        if not _plausible(given):
-            raise BadInput(
-                f"a pixel size of {given:g} A is not plausible; give --pixel-size between"
-                f" {PIXEL_SIZE_RANGE[0]:g} and {PIXEL_SIZE_RANGE[1]:g}"
-            )
-        return dict.fromkeys(truth.xy_px, given)
+        return dict.fromkeys(truth.xy_px, check_pixel_size(given))
     in_star = {s.name: s.pixel_size_angstrom for s in sources}
-    known = {name: size for name, size in in_star.items() if size and _plausible(size)}
+    known = {name: size for name, size in in_star.items() if size and is_plausible(size)}
     sizes = known | truth.pixel_sizes | _sizes_in(picks)
     missing = [name for name in truth.xy_px if name not in sizes]
     if missing and len(set(sizes.values())) != 1:
@@ -154,14 +155,9 @@ def _sizes_in(table: Picks) -> dict[str, float]:
             size = float(value)
         except (TypeError, ValueError):
             continue
-        if _plausible(size):
+        if is_plausible(size):
             sizes[name] = size
     return sizes
-
-
-def _plausible(pixel_size_angstrom: float) -> bool:
-    low, high = PIXEL_SIZE_RANGE
-    return low <= pixel_size_angstrom <= high
 
 
 def as_sources(names: Sequence[str]) -> list[Source]:

@@ -71,6 +71,12 @@ def evaluate_files(
     given = read_picks(picks, candidates=True)
     if not given.micrographs:
         raise BadInput(f"{picks} holds no picks; there is nothing to judge")
+    unscored = np.count_nonzero(np.isnan(given.score))
+    if 0 < unscored < len(given):
+        raise BadInput(
+            f"{picks} has {unscored} of {len(given)} picks without a score, which cannot be ranked"
+            " among the others; give all of them a score, or none"
+        )
     sources = as_sources(given.micrographs) if micrographs is None else find_sources(micrographs)
     true = Truth.read(truth, sources)
     own = _renamed(given, sources)

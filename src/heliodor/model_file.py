@@ -89,9 +89,9 @@ def load_model(path: str | Path) -> Model:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is not a whole model file ({error})") from error
+        raise BadInput(f"{path} is not a whole model file ({error}); copy it again") from error
     if FORMAT not in metadata:
-        raise BadInput(f"{path} is a safetensors file, but not a model of this program")
+        raise BadInput(f"{path} is a safetensors file, but not a model of this program; train one")
     card = _card(metadata[FORMAT], path)
     network = build(card.network, card.width)
     try:

@@ -75,9 +75,7 @@ class MixtureFit:
 
 
 def _histogram(image: Image) -> tuple[FloatArray, FloatArray]:
-    live_rows = image.min(axis=1) < image.max(axis=1)
-    live_columns = image.min(axis=0) < image.max(axis=0)
-    pixels = image[np.ix_(live_rows, live_columns)].astype(np.float64).ravel()
+    pixels = _without_dead_lines(image).astype(np.float64).ravel()
     if pixels.size == 0 or pixels.min() == pixels.max():
         raise BadInput("a blank image (every pixel the same) cannot be normalised; leave it out")
     low, high = pixels.min(), pixels.max()
@@ -86,6 +84,18 @@ def _histogram(image: Image) -> tuple[FloatArray, FloatArray]:
     total = np.bincount(index, weights=pixels, minlength=BINS)
     centre = low + (np.arange(BINS) + 0.5) * ((high - low) / BINS)
     return np.where(count > 0, total / np.maximum(count, 1), centre), count
+
+
+def _without_dead_lines(image: Image) -> Image:
+    """Leave out rows and columns of one value, also where they cross and hide each other."""
+    shape: tuple[int, ...] = ()
+    while image.size and image.shape != shape:
+        shape = image.shape
+        for axis in (0, 1):
+            if image.size:
+                live = image.min(axis=1 - axis) < image.max(axis=1 - axis)
+                image = image if live.all() else image.compress(live, axis=axis)
+    return image
 
 
 def _log_density(h: Histograms, y: FloatArray, mixture: Mixture) -> FloatArray:

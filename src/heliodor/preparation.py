@@ -57,6 +57,23 @@ def working_pixel_size(diameter_angstrom: float, network: str) -> float:
     return check_diameter(diameter_angstrom) / WORKING_DIAMETER_PX[network]
 
 
+def check_pixel_size(pixel_size_angstrom: float) -> float:
+    """Return a pixel size that the user gave, or raise BadInput where no micrograph has it."""
+    if not is_plausible(pixel_size_angstrom):
+        low, high = PIXEL_SIZE_RANGE
+        raise BadInput(
+            f"a pixel size of {pixel_size_angstrom:g} A is not plausible; give --pixel-size"
+            f" between {low:g} and {high:g}"
+        )
+    return pixel_size_angstrom
+
+
+def is_plausible(pixel_size_angstrom: float) -> bool:
+    """Tell whether a micrograph can have this pixel size."""
+    low, high = PIXEL_SIZE_RANGE
+    return low <= pixel_size_angstrom <= high
+
+
 def pixel_size_of(source: Source, header: float | None, given: float | None) -> float:
     """Decide on a micrograph's pixel size: the user's, else the STAR's, else the header's.
 
@@ -72,8 +89,8 @@ def pixel_size_of(source: Source, header: float | None, given: float | None) -> 
             f"{source.name} has no believable pixel size in its header and none in a STAR"
             " file; give --pixel-size in angstrom"
         )
-    low, high = PIXEL_SIZE_RANGE
-    if not low <= size <= high:
+    if not is_plausible(size):
+        low, high = PIXEL_SIZE_RANGE
         raise BadInput(
             f"{source.name} has a pixel size of {size:g} A, which is not plausible; give"
             f" --pixel-size between {low:g} and {high:g}"
@@ -140,6 +157,11 @@ class WorkingImages:
     #: Bytes of working images that may be kept.
     keep_bytes: int = 512 * 2**20
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.pixel_size_angstrom is not None:
+            # Here and once, not after each of thousands of micrographs was read.
+            check_pixel_size(self.pixel_size_angstrom)
 
     def coarsen(self, working_pixel_size_angstrom: float) -> None:
         """Change the working pixel size from here on; what was kept is forgotten."""
