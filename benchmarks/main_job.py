@@ -31,14 +31,10 @@ def heliodor(*arguments: str) -> float:
 
 
 def evaluate(out: Path, truth: Path, distance: float) -> dict[str, float]:
-    result = subprocess.run(
-        [sys.executable, "-c", "from heliodor.cli import main; main()", "evaluate"]
-        + ["--picks", str(out / "picks.tsv"), "--truth", str(truth)]
-        + ["--match-distance", str(distance), "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", "from heliodor.cli import main; main()", "evaluate"]
+    command += ["--picks", str(out / "picks.tsv"), "--truth", str(truth), "--json"]
+    command += ["--match-distance", str(distance)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
     figures = json.loads(result.stdout)
     return {
         "AP": figures["micro"]["average_precision"],
@@ -61,7 +57,8 @@ def betagal(out: Path, seed: int, network: str) -> tuple[float, dict[str, float]
 def barrel(out: Path, seed: int, network: str) -> tuple[float, dict[str, float]]:
     learn, unseen = out / "learn", out / "unseen"
     common = ("--particle", "barrel")
-    heliodor("simulate", str(learn), *common, "--count", "10", "--labels", "100", "--seed", str(2 * seed + 1))  # fmt: skip # noqa: E501
+    labelled = ("--count", "10", "--labels", "100", "--seed", str(2 * seed + 1))
+    heliodor("simulate", str(learn), *common, *labelled)
     heliodor("simulate", str(unseen), *common, "--count", "6", "--seed", str(2 * seed + 2))
     seconds = heliodor(
         *("run", "--micrographs", str(learn / "micrographs.star"), "--diameter", "150"),

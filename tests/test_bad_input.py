@@ -6,6 +6,7 @@ And before the long work: training itself is made to fail here, so nothing may g
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,19 @@ def test_micrographs(name: str, micrograph: str, out: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("micrograph", BAD_MICROGRAPHS)
 def test_micrographs_to_pick_on_are_looked_at_before_training(micrograph: str, out: Path) -> None:
     refused(command("run", out, pick=micrograph), BAD_MICROGRAPHS[micrograph])
+
+
+def test_an_empty_name_is_not_the_current_folder(out: Path) -> None:
+    refused(command("pick", out, micrographs=""), "empty name")
+
+
+def test_a_name_that_no_result_file_could_hold(out: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(bytes(tmp_path / "micrograph") + b"\xe9.mrc")
+    try:
+        shutil.copy("good.mrc", name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    refused(command("pick", out, micrographs=name), "not in UTF-8", "rename")
 
 
 def test_joint_normalisation_says_why_nothing_could_be_read(out: Path) -> None:

@@ -67,13 +67,26 @@ def find_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
         inputs = [inputs]
     sources: list[Source] = []
     for text in inputs:
+        if not str(text).strip():  # as from a variable of the shell that is not set
+            raise BadInput("an empty name was given for micrographs; name files or a folder")
         sources.extend(_expand(str(text)))
+    for source in sources:
+        _check_text(source.name)
     unique: dict[Path, Source] = {}
     for source in sources:
         unique.setdefault(_canonical(source.path), source)
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
     return _with_distinct_stems(_with_distinct_names(list(unique.values())))
+
+
+def _check_text(name: str) -> None:
+    """Refuse a name that no result file could hold: bytes that are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(name).decode(errors="replace")
+        raise BadInput(f"the name of {shown} is not in UTF-8; rename the file") from error
 
 
 def _expand(text: str, lists: tuple[Path, ...] = ()) -> list[Source]:
