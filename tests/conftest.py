@@ -14,8 +14,9 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
-# A machine that is shared may stall for longer than any deadline.
-settings.register_profile("heliodor", deadline=None)
+# A machine that is shared may stall for longer than any deadline. Continuous integration tries
+# the same examples every time; new ones are found at home.
+settings.register_profile("heliodor", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("heliodor")
 
 WriteMrc = Callable[..., Path]

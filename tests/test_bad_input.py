@@ -295,6 +295,13 @@ def test_picks_without_pixel_size(out: Path) -> None:
         refused(command("evaluate", out, picks=picks), "pixel size of good", "--pixel-size")
 
 
+def test_picks_and_truth_made_on_images_of_different_binning(out: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.csv"
+    truth.write_text(HEAD.strip() + ",pixel_size_angstrom\ngood,15,20,12\n")
+    said = ("the picks say 6 A a pixel for good, the truth 12", "different binning")
+    refused(command("evaluate", out, truth=truth), *said)
+
+
 def test_picks_of_which_some_have_no_score(out: Path) -> None:
     changes = {"picks": "half_scored.csv", "pixel_size": 6}
     refused(command("evaluate", out, **changes), "half_scored.csv", "1 of 2 picks without")

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from command import call, done
-from heliodor import __version__, demo, pipeline
+from heliodor import __version__, demo, pipeline, preprocessing_run
 from heliodor.cli import _gather_values
+from heliodor.errors import BadInput
 from heliodor.formats import read_picks
 from heliodor.matching import match
 from heliodor.model_file import load_model
@@ -150,7 +151,9 @@ def test_run_leaves_everything(outcome: Path) -> None:
     assert float(epochs[1]["loss"]) < float(epochs[0]["loss"])
     head, *curve = (outcome / "curve.tsv").read_text().splitlines()
     assert head == "log_odds\tprecision\trecall\tf1"
-    assert len(curve) == len(json.loads((outcome / "evaluation.json").read_text())["curve"]["f1"])
+    scores = {float(row["log_odds"]) for row in rows(outcome / "picks.tsv")}
+    assert len(curve) == pytest.approx(len(scores), rel=0.01)  # which are rounded there
+    assert "curve" not in json.loads((outcome / "evaluation.json").read_text())
 
 
 def test_run_finds_the_particles_of_micrographs_it_has_not_seen(outcome: Path) -> None:
@@ -526,8 +529,17 @@ def test_evaluate_says_what_run_said(outcome: Path, unseen: Path, tmp_path: Path
     agree(figures, expected)
     region_ap = expected["region_average_precision"]
     assert figures["region_average_precision"] == pytest.approx(region_ap, abs=1e-12)
-    assert files_in(out) == {"evaluation.json", "curve.tsv"}
+    assert files_in(out) == {"evaluation.json", "curve.tsv", "evaluate.json"}
     assert json.loads((out / "evaluation.json").read_text()) == figures
+    assert "curve" not in figures
+    record = json.loads((out / "evaluate.json").read_text())
+    assert record["command"] == "evaluate"
+    assert record["evaluation"] == figures
+    assert record["arguments"]["picks"] == str(outcome / "picks.tsv")
+    assert record["arguments"]["match_distance_angstrom"] == 48
+    assert record["inputs"] == {"judging": [str(first(unseen, n)) for n in (1, 2, 3)]}
+    # The folder of a run stands for all its candidates too.
+    assert judge(outcome, unseen / "truth.star", *asked[:-2]) == figures
 
 
 def test_region_ap_ranks_every_pixel(outcome: Path, unseen: Path) -> None:
@@ -669,6 +681,11 @@ def test_evaluate_scores_the_micrographs_it_can(
     assert result.code == 3
     assert f"{bad} was left out" in result.err
     assert json.loads(result.out)["region_average_precision"] > 0.3
+    out = tmp_path / "figures"
+    assert call("evaluate", *asked, "--micrographs", good, bad, "-o", out).code == 3
+    assert files_in(out) == {"evaluation.json", "curve.tsv", "evaluate.json"}
+    failed = json.loads((out / "evaluate.json").read_text())["failed"]
+    assert [row["micrograph"] for row in failed] == [str(bad)]
 
 
 # ---- preprocess ----
@@ -750,6 +767,24 @@ def test_preprocess_goes_on_without_a_bad_micrograph(unseen: Path, tmp_path: Pat
         assert files_in(out) == {"shell_0001.mrc", "failed.tsv", "run.json"}
         (failed,) = rows(out / "failed.tsv")
         assert failed["micrograph"] == str(tmp_path / "bad.mrc")
+
+
+def test_preprocess_stops_where_it_cannot_write(
+    unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fill(path: Path, *_: object) -> None:
+        tried.append(path)
+        raise BadInput(f"{path} cannot be written (No space left on device)")
+
+    monkeypatch.setattr(preprocessing_run, "write_mrc", fill)
+    given = ("--micrographs", unseen / "micrographs", "--working-pixel-size", WORKING)
+    result = call("preprocess", *given, "-o", tmp_path)
+    assert result.code == 2
+    assert "No space left" in result.sentence
+    assert len(tried) == 1
+    assert files_in(tmp_path) == set()
 
 
 def test_preprocess_never_replaces_what_it_was_given(unseen: Path, tmp_path: Path) -> None:

@@ -220,11 +220,12 @@ def test_what_it_says_of_itself(mics: dict[str, Source]) -> None:
     assert made.radius_px == pytest.approx(1.25)
     assert (made.failures, made.notes) == ([], [])
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    # 20 discs an image on three images, less the pixels that six labels cover.
-    covered = sum(label_mask(i.xy_px, i.shape, 1.25).sum() for i in made.images)
-    assert covered == 6 * disc_area_px(1.25) == 30
-    pixels = 3 * 48 * 60
-    assert made.prior == pytest.approx((3 * 20 * 5 - covered) / (pixels - covered))
+    # 20 discs of 5 pixels an image, less those of its labels; images count as their labels do.
+    covered = [label_mask(i.xy_px, i.shape, 1.25).sum() for i in made.images]
+    assert disc_area_px(1.25) == 5
+    assert covered == [20, 10, 0]
+    first, second = ((20 * 5 - pixels) / (48 * 60 - pixels) for pixels in covered[:2])
+    assert made.prior == pytest.approx((2 * first + second) / 3)
 
 
 @pytest.mark.parametrize(
@@ -348,6 +349,26 @@ def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) ->
     later = write_mrc(tmp_path / "later.mrc", noise((64, 64), 4), 9.9)
     with pytest.raises(BadInput, match="too coarse"):
         wanted.get(later)
+
+
+def test_one_coarse_header_does_not_coarsen_the_rest(tmp_path: Path) -> None:
+    sources = [write_mrc(tmp_path / f"{i}.mrc", noise((96, 96), i), 4.0) for i in range(3)]
+    odd = write_mrc(tmp_path / "odd.mrc", noise((96, 96), 9), 9.0)
+    items = [LabelledSource(source, grid(3)) for source in (*sources, odd)]
+    wanted = WorkingImages(5.0)
+    made = assemble(items, [], wanted, DataSettings(60.0, expected_particles=20))
+    assert [failure.name for failure in made.failures] == [odd.name]
+    assert "9 A a pixel where 4 A are usual" in made.failures[0].reason
+    assert wanted.working_pixel_size_angstrom == 5
+    assert made.notes == []
+
+
+def test_labels_in_pixels_of_another_size_are_refused(mics: dict[str, Source]) -> None:
+    actual = images().get(mics["a"]).pixel_size_angstrom
+    said = replace(LabelledSource(mics["a"], grid(4)), pixel_size_angstrom=1.01 * actual)
+    assemble([said], [], images(), SETTINGS)
+    with pytest.raises(BadInput, match="in pixels of"):
+        assemble([replace(said, pixel_size_angstrom=2 * actual)], [], images(), SETTINGS)
 
 
 def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:

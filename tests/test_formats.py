@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.formats import read_picks, star, text
+from heliodor.formats import read_picks, selected, star, text
 from heliodor.picks import Picks
 
 BLOCK = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n"
@@ -90,6 +92,52 @@ def test_we_read_what_starfile_writes(tmp_path: Path):
     np.testing.assert_array_equal(picks.score, [0.5, -3])
     assert picks.extra["aColumn"].tolist() == ["x", "y"]
     assert picks.extra["pixel_size_angstrom"].tolist() == [1.1, 0.8]
+
+
+DETECTOR = "_rlnDetectorPixelSize #4\n_rlnMagnification #5\n"
+
+
+@pytest.mark.parametrize(
+    ("optics", "columns", "row", "of_picks", "of_micrographs"),
+    [
+        # Extracted and rescaled fourfold by RELION 3.0: 5 um / 12500 is 4 A, of the particle.
+        ("", DETECTOR, "5.0 12500", None, 4.0),
+        ("", "_rlnMicrographPixelSize #4\n", "1.1", 1.1, 1.1),
+        ("", "_rlnMicrographOriginalPixelSize #4\n", "0.55", 0.55, 0.55),
+        ("", DETECTOR + "_rlnMicrographOriginalPixelSize #6\n", "5.0 12500 1.0", 1.0, 4.0),
+        ("", DETECTOR + "_rlnMicrographPixelSize #6\n", "5.0 12500 1.2", 1.2, 1.2),
+        ("_rlnMicrographPixelSize #2\n1 0.8", "_rlnOpticsGroup #4\n", "1", 0.8, 0.8),
+        ("_rlnMicrographOriginalPixelSize #2\n1 0.4", "_rlnOpticsGroup #4\n", "1", 0.4, 0.4),
+        ("_rlnMicrographOriginalPixelSize #2\n1 0.4", "", "", 0.4, 0.4),
+        (
+            "_rlnMicrographOriginalPixelSize #2\n_rlnMicrographPixelSize #3\n1 0.4 0.8",
+            "_rlnOpticsGroup #4\n",
+            "1",
+            0.8,
+            0.8,
+        ),
+        ("_rlnImagePixelSize #2\n1 3.2", "_rlnOpticsGroup #4\n", "1", None, None),
+    ],
+)
+def test_which_pixel_size_is_the_micrographs(
+    tmp_path: Path, optics, columns, row, of_picks, of_micrographs
+):
+    block = f"data_optics\n\nloop_\n_rlnOpticsGroup #1\n{optics}\n\n" if optics else ""
+    table = NAMED.replace("data_", "data_particles") + columns + f"a.mrc 1 2 {row}\n"
+    path = save(tmp_path / "a.star", block + table)
+    assert star.read_micrographs(path) == [("a.mrc", of_micrographs)]
+    sizes = read_picks(path).extra.get("pixel_size_angstrom")
+    assert sizes is None if of_picks is None else sizes.tolist() == [of_picks]
+
+
+def test_a_group_without_a_pixel_size_takes_the_originals(tmp_path: Path):
+    optics = (
+        "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n"
+        "_rlnMicrographOriginalPixelSize #3\n1 0.8 0.4\n2 0 0.5\n\n"
+    )
+    table = NAMED.replace("data_", "data_particles") + "_rlnOpticsGroup #4\n"
+    path = save(tmp_path / "a.star", optics + table + "a.mrc 1 2 1\nb.mrc 1 2 2\nc.mrc 1 2 3\n")
+    assert read_picks(path).extra["pixel_size_angstrom"].tolist() == [0.8, 0.5, None]
 
 
 def test_unknown_columns_survive_a_round_trip(tmp_path: Path):
@@ -442,6 +490,20 @@ def test_tables_with_a_bad_row(tmp_path: Path, row, words):
         read_picks(path)
 
 
+def test_a_large_table_takes_little_memory(tmp_path: Path):
+    n = 20_000
+    picks = Picks.from_columns([f"M/{i // 5000}.mrc" for i in range(n)], np.ones((n, 2)))
+    ours(tmp_path / "picks.tsv", replace(picks, score=np.linspace(9, -6, n)))
+    text.read_picks(tmp_path / "picks.tsv")
+    tracemalloc.start()
+    try:
+        assert len(text.read_picks(tmp_path / "picks.tsv")) == n
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 150 * n  # bytes a row; as lists of cells it is several hundred
+
+
 def test_a_score_in_a_table_may_be_unknown(tmp_path: Path):
     path = save(tmp_path / "a.csv", "name,x,y,score\na,1,2,n/a\na,3,4,\na,5,6,-1.5\n")
     np.testing.assert_array_equal(read_picks(path).score, [np.nan, np.nan, -1.5])
@@ -487,6 +549,38 @@ def test_a_folder_is_all_its_coordinate_files(tmp_path: Path):
     assert picks.names() == ["a", "b", "c", "d"]
     assert read_picks(str(tmp_path / "*.star")).names() == ["a"]
     assert sorted(read_picks(tmp_path / "**" / "*.star").names()) == ["a", "e"]
+
+
+def test_the_candidates_of_a_folder_are_in_its_table(tmp_path: Path):
+    write_autopick(tmp_path, example().select(np.flatnonzero(example().score >= 0)))
+    ours(tmp_path / "picks.tsv", example())
+    save(tmp_path / "training.tsv", "epoch\tloss\n1\t0.5\n")
+    same(read_picks(tmp_path, candidates=True), example())
+    assert read_picks(tmp_path).score.tolist() == [0.25, 7.0]
+    (tmp_path / "picks.tsv").unlink()
+    assert read_picks(tmp_path, candidates=True).score.tolist() == [0.25, 7.0]
+
+
+def test_only_0_is_not_selected(tmp_path: Path):
+    marks = ["0", "1", "", "2", " 0 ", "0.0", "yes"]
+    rows = "".join(f"a,{i},0,{mark}\n" for i, mark in enumerate(marks))
+    path = save(tmp_path / "a.csv", "name,x,y,selected\n" + rows)
+    assert read_picks(path).xy_px[:, 0].tolist() == [1, 2, 3, 6]
+    table = read_picks(path, candidates=True)
+    assert selected(table).tolist() == [False, True, True, True, False, False, True]
+    without = Picks.on("b", np.ones((2, 2)))
+    assert selected(without).tolist() == [True, True]
+    assert selected(Picks.concatenate([table, without])).tolist()[-2:] == [True, True]
+    # The column is carried through STAR files, as numbers.
+    star.write_picks(tmp_path / "a.star", table.select(np.array([0, 1])))
+    assert read_picks(tmp_path / "a.star").xy_px[:, 0].tolist() == [1]
+
+
+def test_hidden_files_of_a_folder_are_left_out(tmp_path: Path):
+    save(tmp_path / "a.star", BLOCK + "1 2\n")
+    save(tmp_path / "._a.star", b"\0\1\2")
+    save(tmp_path / ".a.star.77.part.star", BLOCK)
+    assert read_picks(tmp_path).micrographs == ("a",)
 
 
 def test_where_no_coordinates_are(tmp_path: Path):

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.conventions import disc_area_px
-from heliodor.labels import class_prior, disc_pixels, guess_particles, label_mask, outside
+from heliodor.labels import (
+    LabelledImage,
+    class_prior,
+    disc_pixels,
+    guess_particles,
+    label_mask,
+    outside,
+)
+from heliodor.sampler import Sampler
 
 shapes = st.tuples(st.integers(1, 15), st.integers(1, 15))
 points = st.lists(
@@ -94,31 +102,44 @@ def test_guess_particles_by_hand():
     assert guess_particles(1e3, 100, 0) == 1
 
 
+def blank(shape: tuple[int, int], *xy: tuple[float, float]) -> LabelledImage:
+    return LabelledImage(np.zeros(shape, np.float32), np.array(xy, float).reshape(-1, 2))
+
+
 def test_class_prior_by_hand():
-    # Two images of 100 x 50 pixels, 10 particles expected on each, discs of 29 pixels.
+    # 10 particles expected on 100 x 50 pixels, discs of 29 pixels.
     assert disc_area_px(3) == 29
-    shapes = [(100, 50), (50, 100)]
-    assert class_prior(10, shapes, 0, 3) == pytest.approx(580 / 10000)
-    assert class_prior(10, shapes, 290, 3) == pytest.approx(290 / 9710)
-    assert class_prior(2.5, shapes, 0, 3) == pytest.approx(145 / 10000)
+    one = blank((100, 50), (20, 20), (30, 60))
+    assert class_prior(10, [one], 3) == pytest.approx((290 - 58) / (5000 - 58))
+    # Images count in proportion to their labels: those without any are not drawn from.
+    other = blank((50, 100), (20, 20))
+    both = (2 * (290 - 58) / (5000 - 58) + (290 - 29) / (5000 - 29)) / 3
+    assert class_prior(10, [one, other, blank((9, 9))], 3) == pytest.approx(both)
+
+
+def test_the_class_prior_is_the_fraction_that_the_sampler_draws():
+    random = np.random.default_rng(0)
+    truth = [np.sort(random.permutation(10_000)[:400]) for _ in range(2)]
+    places = [np.column_stack([t % 100, t // 100]).astype(float) for t in truth]
+    # One micrograph is labelled almost completely, the other hardly.
+    images = [blank((100, 100), *xy[:n]) for xy, n in zip(places, (360, 40), strict=True)]
+    sampler = Sampler(images, 0, 1, seed=0)
+    drawn = sampler._draw_unlabelled(200_000).numpy()
+    positive = np.concatenate([truth[0], 10_000 + truth[1]])
+    share = np.isin(drawn, positive).mean()
+    assert class_prior(400, images, 0) == pytest.approx(share, rel=0.05)
 
 
 def test_class_prior_stays_between_its_margins():
-    assert class_prior(10, [(100, 100)], 290, 3) == 1e-4  # all labelled already
-    assert class_prior(1, [(100, 100)], 290, 3) == 1e-4  # more labelled than expected
-    assert class_prior(1e6, [(100, 100)], 0, 3) == 1 - 1e-4
-    assert class_prior(1, [(5, 5)], 25, 3) > 0  # nothing is left unlabelled
-    assert class_prior(1e6, [(5, 5)], 25, 3) < 1
+    full = blank((100, 100), *[(x, y) for x in range(5, 100, 10) for y in range(5, 100, 10)])
+    assert class_prior(100, [full], 3) == 1e-4  # all labelled already
+    assert class_prior(1, [full], 3) == 1e-4  # more labelled than expected
+    assert class_prior(1e6, [full], 3) == 1 - 1e-4
+    assert 0 < class_prior(1, [blank((5, 5), (2, 2))], 30) < 1  # nothing is left unlabelled
 
 
-@given(
-    st.floats(0, 1e5),
-    st.lists(shapes, min_size=1, max_size=4),
-    st.floats(0, 1),
-    st.floats(0, 9),
-)
-def test_the_class_prior_is_always_one_to_take_logarithms_of(expected, shapes, share, radius):
-    pixels = sum(height * width for height, width in shapes)
-    prior = class_prior(expected, shapes, int(share * pixels), radius)
+@given(st.floats(0, 1e5), st.lists(shapes, min_size=1, max_size=4), st.floats(0, 9))
+def test_the_class_prior_is_always_one_to_take_logarithms_of(expected, shapes, radius):
+    prior = class_prior(expected, [blank(shape, (1, 1)) for shape in shapes], radius)
     assert 1e-4 <= prior <= 1 - 1e-4
     assert math.isfinite(math.log(prior) + math.log1p(-prior))

@@ -16,7 +16,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from heliodor.errors import BadInput
 from heliodor.matching import match
-from heliodor.metrics import RegionCounts, average_precision, evaluate_picks, precision_recall
+from heliodor.metrics import evaluate_picks
+from heliodor.ranking import RegionCounts, average_precision, precision_recall
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

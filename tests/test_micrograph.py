@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import struct
+import tracemalloc
 from pathlib import Path
 
 import mrcfile
@@ -139,6 +140,47 @@ def test_truncated_inside_a_compressed_file(tmp_path: Path, pack, what):
     refuse(path, "MRC")
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+@pytest.mark.parametrize("at", [0, 12, 0.02, 0.5, -4])
+def test_bytes_flipped_inside_a_compressed_file(tmp_path: Path, pack, at):
+    whole = mrc_bytes(np.random.default_rng(0).normal(size=(40, 60)).astype("f4"), 2)
+    packed = bytearray(pack(whole))
+    start = int(at * len(packed)) if 0 < at < 1 else at
+    for position in range(start, start + 4):
+        packed[position] ^= 0xFF
+    path = tmp_path / f"a.mrc.{'gz' if pack is gzip.compress else 'bz2'}"
+    path.write_bytes(packed)
+    refuse(path, "MRC")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("stamp", "flags", "kind"),
+    [
+        (1146047817, 0, "u1"),
+        (1146047817, 4, "u1"),
+        (1146047817, 1, "i1"),
+        (1146047817, 5, "i1"),
+        (0, 0, "i1"),
+        (7, 4, "i1"),
+    ],
+)
+def test_bytes_are_unsigned_where_imod_says_so(tmp_path: Path, order, stamp, flags, kind):
+    data = counts("i1")
+    whole = bytearray(mrc_bytes(data, 0, order))
+    struct.pack_into(order + "2i", whole, 152, stamp, flags)
+    (tmp_path / "a.mrc").write_bytes(whole)
+    image = read_micrograph(tmp_path / "a.mrc").image
+    np.testing.assert_array_equal(image, data.view(kind).astype("f4"))
+
+
+def test_imods_flags_are_about_bytes_alone(tmp_path: Path):
+    whole = bytearray(mrc_bytes(counts("i2"), 1))
+    struct.pack_into("<2i", whole, 152, 1146047817, 0)
+    (tmp_path / "a.mrc").write_bytes(whole)
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.mrc").image, counts("i2"))
+
+
 @pytest.mark.parametrize(
     ("offset", "kind", "value"),
     [
@@ -174,7 +216,7 @@ def test_files_that_may_not_be_read(write_mrc, tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(mrcfile, "open", forbid)
-    monkeypatch.setattr(tifffile, "imread", forbid)
+    monkeypatch.setattr(tifffile, "TiffFile", forbid)
     refuse(path, "change its permissions")
     refuse(tmp_path / "a.tif", "change its permissions")
 
@@ -218,6 +260,40 @@ def test_movies(write_mrc, tmp_path, frames):
     refuse(write_mrc("a.mrcs", movie), "movie")
     tifffile.imwrite(tmp_path / "a.tif", movie)
     refuse(tmp_path / "a.tif", "movie")
+
+
+def peak_while_refused(path, words):
+    tracemalloc.start()
+    try:
+        refuse(path, words)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_stack_is_refused_without_reading_its_data(tmp_path: Path):
+    header = bytearray(mrc_bytes(np.zeros((0, 0), "f4"), 2))
+    struct.pack_into("<3i", header, 0, 1024, 1024, 500)
+    with (tmp_path / "a.mrc").open("wb") as stream:
+        stream.write(header)
+        stream.truncate(1024 + 500 * 1024**2 * 4)  # 2 GB, of which nothing is on the disk
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 512, 512), "u1"))
+    whole = bytes(header[:8]) + b"\x28\0\0\0" + bytes(header[12:]) + bytes(40 * 1024**2 * 4)
+    (tmp_path / "a.mrc.gz").write_bytes(gzip.compress(whole, 1))
+    refuse(tmp_path / "a.mrc.gz", "40 slices")  # imports what would be counted below
+    refuse(tmp_path / "a.tif", "40 slices")
+    assert peak_while_refused(tmp_path / "a.mrc", "500 slices: it is a movie") < 2e6
+    assert peak_while_refused(tmp_path / "a.mrc.gz", "40 slices: it is a movie") < 2e6
+    assert peak_while_refused(tmp_path / "a.tif", "40 slices: it is a movie") < 2e6
+
+
+@pytest.mark.parametrize("there", [0, 5000])
+def test_room_is_made_only_for_data_that_are_there(tmp_path: Path, there):
+    header = bytearray(mrc_bytes(np.zeros((0, 0), "f4"), 2))
+    struct.pack_into("<3i", header, 0, 8192, 8192, 1)
+    (tmp_path / "a.mrc").write_bytes(header + bytes(there))
+    refuse(tmp_path / "a.mrc", "less data")
+    assert peak_while_refused(tmp_path / "a.mrc", "less data") < 2e6
 
 
 def test_colour_pictures(tmp_path: Path):

@@ -8,18 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture
 
+from heliodor import mixture as em
 from heliodor import normalize
 from heliodor.errors import BadInput
-from heliodor.normalize import (
-    BINS,
-    MODES,
-    MOST_IMAGES,
-    Histograms,
-    Mixture,
-    Normalizer,
-    fit_mixture,
-    fit_scale,
-)
+from heliodor.mixture import BINS, Histograms, Mixture, fit_mixture, fit_scale
+from heliodor.normalize import MODES, MOST_IMAGES, Normalizer
 
 
 def draw(rng, weight, mu, sigma, shape=(64, 64)):
@@ -114,6 +107,7 @@ mixtures = st.tuples(
 @settings(max_examples=20)
 @given(mixtures)
 @example((0.5, (0.0, 0.0), (1.0, 1.0), 0.0, [1.0, 2.0], 0))
+@example((0.875, (0.0, 0.0), (1.0, 1.0), 0.0, [1.0, 1.0], 80))
 def test_the_likelihood_never_falls_and_is_the_models(mixture):
     weight, mu, sigma, offset, scales, seed = mixture
     rng = np.random.default_rng(seed)
@@ -129,7 +123,12 @@ def test_the_likelihood_never_falls_and_is_the_models(mixture):
     assert fitted.mixture.mu[0] <= fitted.mixture.mu[1]
     assert (fitted.alpha > 0).all()
     assert np.log(fitted.alpha).mean() == pytest.approx(0, abs=1e-9)
-    assert trace[-1] == pytest.approx(log_likelihood(images, fitted), rel=1e-4, abs=1)
+    of_all = log_likelihood(images, fitted)
+    if fitted.left_out:  # a few pixels that happened to be equal
+        assert fitted.left_out < 0.1
+        assert trace[-1] > of_all
+    else:
+        assert trace[-1] == pytest.approx(of_all, rel=1e-4, abs=1)
 
 
 def test_known_parameters_are_recovered():
@@ -222,7 +221,7 @@ def test_an_image_that_is_a_spike_is_not_taken_out_of_a_joint_fit():
     images = [rng.normal(10, 1e-4, (32, 32)), rng.normal(0, 1, (32, 32))]
     start = Mixture(np.array([0.5, 0.5]), np.array([0.0, 10.0]), np.array([1.0, 0.1]))
     h = Histograms.of([image.astype(np.float32) for image in images])
-    run = normalize._run(h, np.ones(2), start, 50, 1e-7)
+    run = em._run(h, np.ones(2), start, 50, 1e-7)
     assert run.without_spike is None
     assert sorted(run.mixture.weight) == [0, 1]
     assert np.isfinite(run.y).all()
@@ -254,7 +253,7 @@ def test_the_best_scale_solves_its_equation(mean):
     image = np.random.default_rng(14).normal(mean, 1, (32, 32))
     h = Histograms.of([image])
     mixture = Mixture(np.array([1.0, 0.0]), np.array([50.0, 50.0]), np.array([0.5, 0.5]))
-    (y,) = normalize._best_y(h, np.stack([h.count, 0 * h.count]), mixture)
+    (y,) = em._best_y(h, np.stack([h.count, 0 * h.count]), mixture)
     a, b = (image**2).sum() / 0.25, image.sum() * 50 / 0.25
     assert y > 0
     # A y^2 - B y - n = 0, written so that nothing cancels for B < 0.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
+from heliodor.labels import LabelledImage
 from heliodor.picking import (
     Picked,
     PickSettings,
@@ -21,7 +22,6 @@ from heliodor.picking import (
 )
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
-from heliodor.sampler import LabelledImage
 from heliodor.scoring import score_image
 from heliodor.sources import Source
 from heliodor.suppression import suppress
@@ -327,9 +327,11 @@ def test_the_operating_threshold_gives_the_expected_number(stride: int, expected
     assert number == round(3 * expected)
 
 
-def test_the_operating_threshold_of_absurd_numbers_is_finite() -> None:
+def test_the_operating_threshold_of_absurd_numbers() -> None:
     network = disc_detector()
     item = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
     score = score_image(network, item.image)
-    assert operating_threshold(network, [item], 1e6, 5) == suppress(score, 5)[1].min()
+    ranked = suppress(score, 5)[1]
+    assert operating_threshold(network, [item], len(ranked), 5) == ranked.min()
+    assert operating_threshold(network, [item], len(ranked) + 1, 5) is None
     assert operating_threshold(network, [item], 1e-6, 5) == score.max()

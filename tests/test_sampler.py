@@ -9,8 +9,9 @@ from scipy.stats import chisquare
 
 from heliodor.conventions import FloatArray, Image, Shape
 from heliodor.errors import BadInput
-from heliodor.labels import label_mask
-from heliodor.sampler import LabelledImage, Sampler, pad
+from heliodor.labels import LabelledImage, label_mask
+from heliodor.resample import pad
+from heliodor.sampler import Sampler
 from tiny import noise
 
 shapes = st.tuples(st.integers(1, 14), st.integers(1, 14))

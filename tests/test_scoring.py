@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from heliodor.conventions import Shape
 from heliodor.errors import BadInput
 from heliodor.networks import NETWORKS
-from heliodor.sampler import pad
+from heliodor.resample import pad
 from heliodor.scoring import choose_device, score_coarsely, score_image
 from tiny import disc_detector, discs, noise, scrambled
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.sources import Source, find_sources, match_names
+from heliodor.naming import match_names
+from heliodor.sources import Source, find_sources
 
 
 @pytest.fixture
@@ -75,6 +76,18 @@ def test_a_folder_holds_what_can_be_read(here):
     assert names(sources) == ["m/a.MRC.GZ", "m/b.mrc", "m/c.tif"]
     assert stems(sources) == ["a", "b", "c"]
     assert find_sources(str(here / "m"))[1].path == here / "m" / "b.mrc"
+
+
+def test_hidden_files_are_no_micrographs(here):
+    touch("m/a.mrc", "m/._a.mrc", "m/.b.mrc.77.part.mrc", "m/.c.tif", "m/sub/._d.mrc")
+    for typed in ("m", "m/*.mrc", "m/**/*.mrc", "m/*"):
+        assert names(find_sources(typed)) == ["m/a.mrc"]
+    with pytest.raises(BadInput, match="no MRC or TIFF file matches"):
+        find_sources("m/.*.mrc")
+    touch("n/._a.mrc")
+    with pytest.raises(BadInput, match="holds no MRC or TIFF file"):
+        find_sources("n")
+    assert names(find_sources("m/._a.mrc")) == ["m/._a.mrc"]  # asked for by its name
 
 
 def test_an_empty_folder_says_how_to_reach_deeper(here):

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from heliodor import objectives
 from heliodor.errors import BadInput
-from heliodor.labels import label_mask
-from heliodor.metrics import average_precision
+from heliodor.labels import LabelledImage, label_mask
 from heliodor.objectives import Loss, Objective, pn
-from heliodor.sampler import LabelledImage
+from heliodor.ranking import average_precision
 from heliodor.scoring import score_image
 from heliodor.training import (
     Epoch,

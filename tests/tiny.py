@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from heliodor.conventions import FloatArray, Image, Shape
+from heliodor.labels import LabelledImage
 from heliodor.model_file import Model, ModelCard
 from heliodor.networks import Convolution, Network, build
 from heliodor.preparation import WorkingImage
-from heliodor.sampler import LabelledImage
 from heliodor.sources import Source
 
 torch.set_num_threads(1)

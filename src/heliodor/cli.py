@@ -6,7 +6,6 @@ Modules that take long to import are imported inside the commands, so ``--help``
 from __future__ import annotations
 
 import json
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +15,32 @@ import typer
 
 from heliodor import __version__, console
 from heliodor.errors import BadInput
+from heliodor.options import (
+    Device,
+    Diameter,
+    EdgeMargin,
+    Epochs,
+    ExclusionRadius,
+    Expected,
+    Labels,
+    LearningRate,
+    MatchDistance,
+    Micrographs,
+    NetworkName,
+    Normalization,
+    ObjectiveName,
+    Out,
+    PixelSize,
+    Seed,
+    Threads,
+    Threshold,
+    TrainingRadius,
+    Updates,
+    ValidationShare,
+    Width,
+    WorkingPixelSize,
+    number,
+)
 
 #: Exit codes beside 0: something given cannot be used; some micrographs failed.
 BAD_INPUT, SOME_FAILED = 2, 3
@@ -31,100 +56,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
 )
-
-
-def _finite(param: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuse nan and inf, which Python takes for numbers and no option means."""
-    if value is not None and not math.isfinite(value):
-        raise BadInput(f"{max(param.opts, key=len)} must be a finite number, not {value:g}")
-    return value
-
-
-def _number(metavar: str, what: str) -> Any:
-    """Return an option that takes a finite number."""
-    return typer.Option(metavar=metavar, help=what, callback=_finite)
-
-
-Micrographs = Annotated[
-    list[str],
-    typer.Option(
-        metavar="A",
-        help="Micrographs: files, folders, patterns, a RELION micrographs STAR, or @list.txt.",
-    ),
-]
-Labels = Annotated[
-    str,
-    typer.Option(metavar="L", help="Coordinates of some particles: STAR, TSV or CSV."),
-]
-Diameter = Annotated[float, _number("ANGSTROM", "The particle's longest diameter.")]
-Expected = Annotated[
-    float | None, _number("N", "Particles a micrograph, labelled or not, on average.")
-]
-Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")]
-PixelSize = Annotated[
-    float | None,
-    _number(
-        "ANGSTROM",
-        "Pixel size of the micrographs; else from the STAR file, else from the headers.",
-    ),
-]
-ObjectiveName = Annotated[
-    str, typer.Option("--objective", metavar="NAME", help="ge-binomial or pn.")
-]
-NetworkName = Annotated[
-    str, typer.Option("--network", metavar="NAME", help="conv31 (the paper's) or resnet8.")
-]
-Width = Annotated[int, typer.Option(metavar="N", help="Channels of the network's first layer.")]
-Epochs = Annotated[int, typer.Option(metavar="N", help="Epochs of training.")]
-Updates = Annotated[int, typer.Option(metavar="N", help="Minibatches an epoch.")]
-TrainingRadius = Annotated[
-    float | None,
-    _number("ANGSTROM", "Regions this near to a label are positive [default: diameter / 8]"),
-]
-WorkingPixelSize = Annotated[
-    float | None,
-    _number(
-        "ANGSTROM",
-        "Sampling to learn and pick at"
-        " [default: diameter / 25 for conv31, diameter / 35 for resnet8]",
-    ),
-]
-Normalization = Annotated[
-    str,
-    typer.Option(
-        metavar="MODE",
-        help="micrograph: the two-component mixture, an image at a time; joint: one for the"
-        " whole data set with a scale an image (the paper's); standard: mean and deviation.",
-    ),
-]
-ValidationShare = Annotated[
-    float,
-    _number("SHARE", "Labelled micrographs kept to choose the best epoch (where five or more)."),
-]
-Seed = Annotated[int, typer.Option(metavar="S", help="The same seed gives the same picks.")]
-Threshold = Annotated[
-    float | None,
-    _number(
-        "LOGODDS",
-        "Candidates from this score on are picks [default: the model's, at which it finds"
-        " the expected number of particles]",
-    ),
-]
-ExclusionRadius = Annotated[
-    float | None, _number("ANGSTROM", "No two picks are nearer than this [default: diameter / 2]")
-]
-EdgeMargin = Annotated[
-    float, _number("ANGSTROM", "No pick's centre is nearer to an edge than this.")
-]
-MatchDistance = Annotated[
-    float | None,
-    _number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),
-]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Threads [default: the CPUs this process may use]"),
-]
 
 
 def _version(value: bool) -> None:
@@ -163,6 +94,7 @@ def run(
     width: Width = 32,
     epochs: Epochs = 8,
     epoch_updates: Updates = 100,
+    learning_rate: LearningRate = 3e-3,
     training_radius: TrainingRadius = None,
     working_pixel_size: WorkingPixelSize = None,
     pixel_size: PixelSize = None,
@@ -206,6 +138,7 @@ def train(
     width: Width = 32,
     epochs: Epochs = 8,
     epoch_updates: Updates = 100,
+    learning_rate: LearningRate = 3e-3,
     training_radius: TrainingRadius = None,
     working_pixel_size: WorkingPixelSize = None,
     pixel_size: PixelSize = None,
@@ -227,7 +160,7 @@ def train(
         _compute(locals()),
         _typed(),
     )
-    _end(trained.data.failures)
+    _end(trained.failures)
 
 
 @app.command()
@@ -262,11 +195,11 @@ def evaluate(
     picks: Annotated[str, typer.Option(metavar="P", help="Picks: picks.tsv, STAR, text.")],
     truth: Annotated[str, typer.Option(metavar="T", help="Coordinates of all particles.")],
     match_distance: Annotated[
-        float, _number("ANGSTROM", "A pick this near to a particle finds it.")
+        float, number("ANGSTROM", "A pick this near to a particle finds it.")
     ],
     threshold: Annotated[
         float | None,
-        _number(
+        number(
             "LOGODDS",
             "Operating threshold [default: the one picks.tsv was selected with, else none]",
         ),
@@ -283,12 +216,23 @@ def evaluate(
             " [default: those with picks]",
         ),
     ] = None,
-    pixel_size: PixelSize = None,
+    pixel_size: Annotated[
+        float | None,
+        number(
+            "ANGSTROM",
+            "Pixel size of the micrographs; else from the files of picks and truth, else from"
+            " the micrographs' STAR file.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="OUT", help="Folder for evaluation.json and curves."),
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="Folder for evaluation.json and curve.tsv."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (without the curve), not a table.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -305,6 +249,7 @@ def evaluate(
         pixel_size_angstrom=pixel_size,
         out=out,
         compute=_compute(locals()),
+        command_line=_typed(),
     )
     if as_json:
         print(json.dumps(evaluation_run.figures(evaluation, region_ap), indent=2))
@@ -318,7 +263,7 @@ def evaluate(
 def preprocess(
     micrographs: Micrographs,
     out: Out,
-    working_pixel_size: Annotated[float, _number("ANGSTROM", "Pixel size of the results.")],
+    working_pixel_size: Annotated[float, number("ANGSTROM", "Pixel size of the results.")],
     normalization: Normalization = "micrograph",
     pixel_size: PixelSize = None,
     threads: Threads = None,
@@ -348,17 +293,17 @@ def simulate(
     size_px: Annotated[
         str, typer.Option("--size-px", metavar="WxH", help="Width and height in pixels.")
     ] = "1024x1024",
-    pixel_size: Annotated[float, _number("ANGSTROM", "Sampling.")] = 4.0,
+    pixel_size: Annotated[float, number("ANGSTROM", "Sampling.")] = 4.0,
     particles: Annotated[
         int | None, typer.Option(metavar="N", help="Particles a micrograph [default: usual]")
     ] = None,
-    snr: Annotated[float, _number("RATIO", "Signal-to-noise of particles at 4 A a pixel.")] = 0.12,
-    defocus_min: Annotated[float, _number("UM", "Least underfocus.")] = 1.0,
-    defocus_max: Annotated[float, _number("UM", "Most underfocus.")] = 2.2,
-    voltage: Annotated[float, _number("KV", "Acceleration voltage.")] = 300.0,
-    b_factor: Annotated[float, _number("ANGSTROM2", "Envelope of the contrast transfer.")] = 150.0,
+    snr: Annotated[float, number("RATIO", "Signal-to-noise of particles at 4 A a pixel.")] = 0.12,
+    defocus_min: Annotated[float, number("UM", "Least underfocus.")] = 1.0,
+    defocus_max: Annotated[float, number("UM", "Most underfocus.")] = 2.2,
+    voltage: Annotated[float, number("KV", "Acceleration voltage.")] = 300.0,
+    b_factor: Annotated[float, number("ANGSTROM2", "Envelope of the contrast transfer.")] = 150.0,
     contaminants: Annotated[
-        float, _number("LEVEL", "Carbon, ice, gold, aggregates: 0 none, 1 usual.")
+        float, number("LEVEL", "Carbon, ice, gold, aggregates: 0 none, 1 usual.")
     ] = 1.0,
     orientations: Annotated[
         str, typer.Option(metavar="HOW", help="random or preferred.")
@@ -429,7 +374,7 @@ def _data(options: dict[str, Any]) -> Any:
 def _recipe(options: dict[str, Any]) -> Any:
     from heliodor.training import TrainingSettings
 
-    names = ("network", "width", "objective", "epoch_updates", "epochs", "seed")
+    names = ("network", "width", "objective", "epoch_updates", "epochs", "learning_rate", "seed")
     return TrainingSettings(**{name: options[name] for name in names})
 
 
@@ -489,6 +434,11 @@ def main() -> None:
     except BadInput as error:
         # What a library said, quoted in the sentence, may have had several lines.
         console.say(f"heliodor: {' '.join(str(error).split())}")
+        sys.exit(BAD_INPUT)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        console.say("heliodor: the device has too little memory; give --device cpu")
         sys.exit(BAD_INPUT)
     except BrokenPipeError:
         sys.exit(1)

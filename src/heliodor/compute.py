@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -19,11 +18,11 @@ class Compute:
     threads: int | None = None
 
     def start(self) -> torch.device:
-        """Fix the number of threads and return the device."""
+        """Fix the number of threads and return the device.
+
+        On a GPU too the same seed is to give the same picks, so only deterministic kernels.
+        """
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
         set_threads(self.threads)
         return choose_device(self.device)
-
-
-def flat(*settings: Any) -> dict[str, Any]:
-    """Return the fields of settings objects in one dictionary, for a run's record."""
-    return {key: value for part in settings for key, value in asdict(part).items()}

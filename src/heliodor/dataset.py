@@ -9,18 +9,19 @@ import numpy as np
 
 from heliodor.conventions import TRAINING_RADIUS_FRACTION, FloatArray, to_working
 from heliodor.errors import BadInput
-from heliodor.labels import class_prior, disc_pixels, guess_particles, outside
+from heliodor.labels import LabelledImage, class_prior, guess_particles, outside
+from heliodor.naming import match_names
 from heliodor.normalize import MODES, Mode, Normalizer
 from heliodor.picks import Picks
 from heliodor.preparation import (
+    MOST_STRETCH,
     Failure,
     WorkingImage,
     WorkingImages,
     check_diameter,
     prepare_all,
 )
-from heliodor.sampler import LabelledImage
-from heliodor.sources import Source, match_names
+from heliodor.sources import Source
 
 #: More labels than this share outside their images means a wrong frame, not a slip.
 MOST_OUTSIDE = 0.05
@@ -28,6 +29,8 @@ MOST_OUTSIDE = 0.05
 FEWEST_TO_VALIDATE = 5
 #: A particle needs at least so many pixels for its shape to be learnt.
 FEWEST_PX = 6.0
+#: Pixel sizes that differ by more than this share are not the same.
+SAME_PIXEL_SIZE = 0.02
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class LabelledSource:
 
     source: Source
     xy_px: FloatArray
+    #: What the file of the labels says of the micrograph's sampling, angstrom per pixel.
+    pixel_size_angstrom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,13 @@ def assign_labels(
         raise BadInput("the labels hold no particles; label some first")
     found = match_names(labels.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
+    sizes: dict[Source, float] = {}
     strangers, lost = [], 0
     for name, picks in labels.by_micrograph():
         if name in found:
             own.setdefault(found[name], []).append(picks.xy_px)
+            said = [size for size in picks.extra.get("pixel_size_angstrom", []) if size]
+            sizes |= {found[name]: float(said[0])} if said else {}
         elif len(picks):
             strangers.append(name)
             lost += len(picks)
@@ -138,10 +146,12 @@ def assign_labels(
     if strangers:
         notes.append(
             f"{lost} labels on {len(strangers)} other micrographs (such as {strangers[0]}) were"
-            " left aside: those micrographs were not given"
+            " left aside: no micrograph given has their name and folder"
         )
     return [
-        LabelledSource(source, np.concatenate(own.get(source, [np.zeros((0, 2))])))
+        LabelledSource(
+            source, np.concatenate(own.get(source, [np.zeros((0, 2))])), sizes.get(source)
+        )
         for source in sources
     ], notes
 
@@ -192,22 +202,10 @@ def assemble(
         If no image can be used, or the labels plainly do not lie on their images.
     """
     items = [*training, *validation]
-    images.coarsest_angstrom = max(
-        settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
-    )
-    prepared, failures = prepare_all([item.source for item in items], images, progress)
-    coarsest = max(image.pixel_size_angstrom for image in prepared)
     notes: list[str] = []
-    if coarsest > 1.001 * images.working_pixel_size_angstrom:  # headers are rounded
-        notes.append(
-            f"the micrographs have {coarsest:.3g} A a pixel, coarser than the"
-            f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
-            " picks at the coarser"
-        )
-        images.coarsen(coarsest)
-        prepared = [images.get(image.source) for image in prepared]
-    images.coarsest_angstrom = None  # from here on what a model made for this scale can use
+    prepared, failures = _prepare(items, images, settings, notes, progress)
     working = {image.source: image for image in prepared}
+    _check_sampling(items, working)
     items = _drop_outside([item for item in items if item.source in working], working, notes)
     validating = {item.source for item in validation}
     learn = [item for item in items if item.source not in validating]
@@ -230,8 +228,7 @@ def assemble(
     radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
     most = max(len(item.xy_px) for item in items)
     expected = _expected(settings, most, [working[item.source] for item in learn], notes)
-    positive = sum(len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in train_images)
-    prior = class_prior(expected, [i.shape for i in train_images], positive, radius_px)
+    prior = class_prior(expected, train_images, radius_px)
     return TrainingSet(
         images=train_images,
         validation=[labelled(item) for item in check],
@@ -245,6 +242,60 @@ def assemble(
         failures=failures,
         notes=notes,
     )
+
+
+def _prepare(
+    items: Sequence[LabelledSource],
+    images: WorkingImages,
+    settings: DataSettings,
+    notes: list[str],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[WorkingImage], list[Failure]]:
+    """Read the images at one scale: the wanted one, or the originals' where those are coarser.
+
+    A single micrograph that is coarser than the rest, by a wrong header most likely, is left
+    out rather than allowed to coarsen all.
+    """
+    images.coarsest_angstrom = max(
+        settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
+    )
+    prepared, failures = prepare_all([item.source for item in items], images, progress)
+    usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
+    if usual > 1.001 * images.working_pixel_size_angstrom:  # headers are rounded
+        notes.append(
+            f"the micrographs have {usual:.3g} A a pixel, coarser than the"
+            f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
+            " picks at the coarser"
+        )
+        images.coarsen(usual)
+        prepared = [images.get(image.source) for image in prepared]
+    images.coarsest_angstrom = None  # from here on what a model made for this scale can use
+    limit = MOST_STRETCH * images.working_pixel_size_angstrom
+    failures += [
+        Failure(
+            image.source.name,
+            f"it has {image.pixel_size_angstrom:.3g} A a pixel where {usual:.3g} A are usual;"
+            " check its header or give --pixel-size",
+        )
+        for image in prepared
+        if image.pixel_size_angstrom > limit
+    ]
+    return [image for image in prepared if image.pixel_size_angstrom <= limit], failures
+
+
+def _check_sampling(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> None:
+    """Refuse labels that say themselves that they are in pixels of another size."""
+    for item in items:
+        image, said = working.get(item.source), item.pixel_size_angstrom
+        if image is None or said is None:
+            continue
+        actual = image.pixel_size_angstrom
+        if abs(said - actual) > SAME_PIXEL_SIZE * actual:
+            raise BadInput(
+                f"the labels of {item.source.name} are in pixels of {said:.4g} A, but the"
+                f" micrograph has {actual:.4g} A a pixel; give the micrographs that were labelled,"
+                " or scale the labels"
+            )
 
 
 def _expected(

@@ -13,8 +13,10 @@ from heliodor.conventions import FloatArray, Image, to_working
 from heliodor.errors import BadInput
 from heliodor.formats import read_picks
 from heliodor.labels import label_mask
-from heliodor.metrics import Evaluation, RegionCounts, evaluate_picks
+from heliodor.metrics import Evaluation, evaluate_picks
 from heliodor.model_file import Model
+from heliodor.naming import match_names
+from heliodor.picking import score_micrograph
 from heliodor.picks import Picks
 from heliodor.preparation import (
     Failure,
@@ -23,12 +25,14 @@ from heliodor.preparation import (
     check_pixel_size,
     is_plausible,
 )
-from heliodor.scoring import score_image
-from heliodor.sources import Source, match_names
+from heliodor.ranking import RegionCounts
+from heliodor.sources import Source
 
 #: The match distance where none is given, as a share of the particle's diameter.
 MATCH_FRACTION = 0.4
 PIXEL_SIZE = "pixel_size_angstrom"
+#: Two programs may round or calibrate a pixel size differently by this share of it.
+MOST_DIFFERENCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -120,20 +124,26 @@ def evaluate(
 def pixel_sizes_of(
     picks: Picks, truth: Truth, sources: Sequence[Source], given: float | None
 ) -> dict[str, float]:
-    """Return the pixel size of each micrograph judged: as given, else as any of the three says.
+    """Return the pixel size of each micrograph judged.
 
-    Where all that is said is one and the same number, it holds for every micrograph.
+    It is the one given, which overrules all tables; else what the picks say, or the truth;
+    else the STAR file of the micrographs. Where all that is said is one and the same number,
+    it holds for every micrograph.
 
     Raises
     ------
     BadInput
-        If neither says.
+        If none says, or the picks and the truth say that they were made on images of different
+        binning.
     """
     if given is not None:
         return dict.fromkeys(truth.xy_px, check_pixel_size(given))
     in_star = {s.name: s.pixel_size_angstrom for s in sources}
     known = {name: size for name, size in in_star.items() if size and is_plausible(size)}
-    sizes = known | truth.pixel_sizes | _sizes_in(picks)
+    in_picks = _sizes_in(picks)
+    for name in truth.xy_px:
+        check_same_binning(name, in_picks.get(name), truth.pixel_sizes.get(name), "picks")
+    sizes = known | truth.pixel_sizes | in_picks
     missing = [name for name in truth.xy_px if name not in sizes]
     if missing and len(set(sizes.values())) != 1:
         raise BadInput(
@@ -142,6 +152,19 @@ def pixel_sizes_of(
         )
     common = next(iter(sizes.values())) if sizes else 1.0
     return {name: sizes.get(name, common) for name in truth.xy_px}
+
+
+def check_same_binning(
+    name: str, own: float | None, truth: float | None, what: str = "micrographs"
+) -> None:
+    """Refuse a truth in pixels of another size than the picks or micrographs (`what`) have."""
+    if own is None or truth is None:
+        return
+    if abs(own - truth) > MOST_DIFFERENCE * min(own, truth):
+        raise BadInput(
+            f"the {what} say {own:g} A a pixel for {name}, the truth {truth:g}: they were made on"
+            " images of different binning; scale one of them"
+        )
 
 
 def _sizes_in(table: Picks) -> dict[str, float]:
@@ -216,11 +239,9 @@ def evaluate_regions(
     for number, source in enumerate(judged, 1):
         try:
             image = images.get(source)
+            judge.add(image, score_micrograph(model, image, device))
         except BadInput as error:
             failures.append(Failure(source.name, str(error)))
-        else:
-            normal = model.normalizer.apply(image.image)
-            judge.add(image, score_image(model.network, normal, device))
         if progress is not None:
             progress(number, len(judged))
     if judged and len(failures) == len(judged):

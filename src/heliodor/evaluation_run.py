@@ -13,13 +13,16 @@ from heliodor.compute import Compute
 from heliodor.errors import BadInput
 from heliodor.evaluation import Truth, as_sources, evaluate, evaluate_regions, pixel_sizes_of
 from heliodor.files import output_folder, write_json, write_text
-from heliodor.formats import read_picks
+from heliodor.formats import read_picks, selected
 from heliodor.matching import checked_distance
-from heliodor.metrics import Evaluation, PrecisionRecall
+from heliodor.metrics import Evaluation
 from heliodor.model_file import load_model
+from heliodor.naming import match_names
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImages
-from heliodor.sources import Source, find_sources, match_names
+from heliodor.ranking import PrecisionRecall
+from heliodor.record import Record, flat
+from heliodor.sources import Source, find_sources
 from heliodor.training_run import Inputs
 
 
@@ -33,6 +36,7 @@ def evaluate_files(
     pixel_size_angstrom: float | None = None,
     out: str | Path | None = None,
     compute: Compute = Compute(),
+    command_line: str = "",
 ) -> tuple[Evaluation, float | None, list[Failure]]:
     """Judge a file of picks, from any program, against a file of true centres.
 
@@ -47,8 +51,11 @@ def evaluate_files(
     model, micrographs
         With both, the region average precision of the model is computed too. With
         micrographs, those that have truth but no picks count as missed.
+    pixel_size_angstrom
+        Of all micrographs; None takes what the picks or the truth say, else the STAR file of
+        the micrographs.
     out
-        Folder for ``evaluation.json`` and ``curve.tsv``.
+        Folder for ``evaluation.json``, ``curve.tsv`` and the record, ``evaluate.json``.
 
     Returns
     -------
@@ -59,13 +66,25 @@ def evaluate_files(
     Raises
     ------
     BadInput
-        If a file cannot be read, or the two speak of different micrographs.
+        If a file cannot be read, or the two speak of different micrographs or were made on
+        images of different binning.
     """
     if model is not None and micrographs is None:
         raise BadInput("the region AP of a model needs --micrographs to score")
     if threshold is not None and not math.isfinite(threshold):
         raise BadInput(f"the threshold must be a number (log-odds), not {threshold:g}")
     checked_distance(match_distance_angstrom)
+    arguments = {
+        "picks": picks,
+        "truth": truth,
+        "match_distance_angstrom": match_distance_angstrom,
+        "threshold": threshold,
+        "model": model,
+        "micrographs": micrographs,
+        "pixel_size_angstrom": pixel_size_angstrom,
+        **flat(compute),
+    }
+    record = Record("evaluate", arguments, command_line)
     device = compute.start()
     loaded = None if model is None else load_model(model)
     given = read_picks(picks, candidates=True)
@@ -77,7 +96,13 @@ def evaluate_files(
             f"{picks} has {unscored} of {len(given)} picks without a score, which cannot be ranked"
             " among the others; give all of them a score, or none"
         )
-    sources = as_sources(given.micrographs) if micrographs is None else find_sources(micrographs)
+    if unscored:  # without scores there is no threshold to tell the picks from the others
+        given = given.select(selected(given))
+    if micrographs is None:
+        sources = as_sources(given.micrographs)
+    else:
+        sources = find_sources(micrographs)
+        record.used("judging", sources)
     true = Truth.read(truth, sources)
     own = _renamed(given, sources)
     if not any(source.name in own.micrographs for source in sources):
@@ -86,15 +111,17 @@ def evaluate_files(
             f" {given.micrographs[0]}, they are like {sources[0].name}; give the picks of these"
         )
     if true.left_out and micrographs is None:
-        console.warn(
+        record.notes.append(
             f"{true.left_out} micrographs of the truth have no picks and are not judged; give"
             " --micrographs to count them as missed"
         )
+        console.warn(record.notes[-1])
     sizes = pixel_sizes_of(own, true, sources, pixel_size_angstrom)
     if threshold is None:
         threshold = selected_from(given)
     folder = None if out is None else output_folder(out)
-    evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
+    with record.stage("judging"):
+        evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
     region_ap, failures = None, list[Failure]()
     if loaded is not None:
         card = loaded.card
@@ -102,12 +129,16 @@ def evaluate_files(
         images = WorkingImages(
             card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
         )
-        with console.progress("scoring regions") as progress:
+        with record.stage("scoring"), console.progress("scoring regions") as progress:
             region_ap, failures = evaluate_regions(loaded, sources, true, images, device, progress)
         for failure in failures:
             console.warn(f"{failure.name} was left out: {failure.reason}")
     if folder is not None:
         write_evaluation(folder, evaluation, region_ap)
+        record.failures += failures
+        record.results["evaluation"] = figures(evaluation, region_ap)
+        # Not run.json: the folder may be that of the run that is judged.
+        write_json(folder / "evaluate.json", record.as_dict())
     return evaluation, region_ap, failures
 
 
@@ -123,15 +154,18 @@ def _renamed(picks: Picks, sources: list[Source]) -> Picks:
 
 def selected_from(picks: Picks) -> float | None:
     """Return the lowest score among the candidates that a ``picks.tsv`` marks as selected."""
-    if "selected" not in picks.extra or not len(picks):
+    if "selected" not in picks.extra or not len(picks) or np.isnan(picks.score).any():
         return None
-    selected = np.array([str(value) == "1" for value in picks.extra["selected"]])
-    return float(picks.score[selected].min()) if selected.any() else float("inf")
+    scores = picks.score[selected(picks)]
+    return float(scores.min()) if len(scores) else math.inf
 
 
 def figures(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
-    """Return an evaluation with its curve, ready for JSON."""
-    values = evaluation.as_dict()
+    """Return an evaluation ready for JSON, without its curve, which may have a million points.
+
+    `write_evaluation` puts the curve into ``curve.tsv``.
+    """
+    values = evaluation.as_dict(curve=False)
     known = region_ap is not None and region_ap == region_ap
     return values | {"region_average_precision": region_ap if known else None}
 

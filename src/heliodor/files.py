@@ -60,7 +60,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON with sorted-as-given keys and two spaces of indent, whole or not at all."""
+    """Write JSON, keys in the order given, two spaces of indent; whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -8,11 +8,13 @@ training radius of a labelled particle is a positive region; all others are unla
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, Shape, disc_area_px
+from heliodor.conventions import FloatArray, Image, Shape, disc_area_px
 from heliodor.picks import IndexArray
 
 BoolArray = NDArray[np.bool_]
@@ -21,6 +23,20 @@ BoolArray = NDArray[np.bool_]
 COVER_GUESS = 0.15
 #: The class prior is kept this far from 0 and 1: the objectives take its logarithm.
 PRIOR_MARGIN = 1e-4
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A normalised working image and the labels on it, in its own pixels."""
+
+    image: Image
+    xy_px: FloatArray
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width)."""
+        height, width = self.image.shape
+        return height, width
 
 
 def disc_pixels(xy_px: FloatArray, shape: Shape, radius_px: float) -> IndexArray:
@@ -81,20 +97,20 @@ def guess_particles(area_angstrom2: float, diameter_angstrom: float, most_labell
 
 
 def class_prior(
-    expected_particles: float, shapes: list[Shape], labelled_pixels: int, radius_px: float
+    expected_particles: float, images: Sequence[LabelledImage], radius_px: float
 ) -> float:
-    """Return the fraction of positive regions among the unlabelled ones.
+    """Return the fraction of positive regions among the unlabelled ones that are drawn.
 
-    The discs of all expected particles, less what is labelled, over all unlabelled pixels.
+    In each image the discs of the expected particles, less what is labelled, over all
+    unlabelled pixels; averaged over the images in proportion to their labels, as the sampler
+    draws from them.
 
     Parameters
     ----------
     expected_particles
         Particles a micrograph, on average over the images.
-    shapes
-        (height, width) of each working image.
-    labelled_pixels
-        Positive pixels over all of them.
+    images
+        Working images with their labels.
     radius_px
         Training radius in working pixels.
 
@@ -103,7 +119,10 @@ def class_prior(
     float
         Between 1e-4 and 0.9999; where everything expected is labelled already, 1e-4.
     """
-    pixels = sum(height * width for height, width in shapes)
-    positive = expected_particles * len(shapes) * disc_area_px(radius_px)
-    fraction = (positive - labelled_pixels) / max(1, pixels - labelled_pixels)
-    return float(np.clip(fraction, PRIOR_MARGIN, 1 - PRIOR_MARGIN))
+    positive = expected_particles * disc_area_px(radius_px)
+    labelled = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
+    pixels = np.array([i.image.size for i in images])
+    fraction = np.maximum(positive - labelled, 0) / np.maximum(pixels - labelled, 1)
+    total = labelled.sum()
+    weights = labelled / total if total else np.full(len(images), 1 / len(images))
+    return float(np.clip(weights @ fraction, PRIOR_MARGIN, 1 - PRIOR_MARGIN))

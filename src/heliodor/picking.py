@@ -5,23 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from heliodor.conventions import Image, to_original
 from heliodor.errors import BadInput
+from heliodor.labels import LabelledImage
 from heliodor.model_file import Model
 from heliodor.networks import Network
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
-from heliodor.sampler import LabelledImage
 from heliodor.scoring import score_image
 from heliodor.sources import Source
 from heliodor.suppression import suppress
 
 #: Candidates below this log-odds are not worth listing.
 FLOOR = -6.0
+
+
+class Distances(NamedTuple):
+    """How far apart picks are, and how far from the edge, in working pixels."""
+
+    exclusion_px: float
+    margin_px: int
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,8 @@ class PickSettings:
     threshold: float | None = None
     #: No two picks are nearer than this; the particle's radius by default.
     exclusion_radius_angstrom: float | None = None
-    #: No pick's centre is nearer to an edge than this. Programs that extract particles leave
-    #: out those whose box crosses an edge by themselves.
+    #: No pick's centre is nearer to an edge than this. RELION extracts a box that crosses an
+    #: edge all the same; half a diameter leaves out the particles that are cut off.
     edge_margin_angstrom: float = 0.0
 
     def __post_init__(self) -> None:
@@ -45,8 +53,16 @@ class PickSettings:
                 raise BadInput(f"the {name.replace('_', ' ')} must be 0 A or more, not {value:g}")
 
     def threshold_for(self, model: Model) -> float:
-        """Return the threshold in force."""
+        """Return the threshold in force, log-odds."""
         return model.card.threshold if self.threshold is None else self.threshold
+
+    def distances_px(self, diameter_angstrom: float, pixel_size_angstrom: float) -> Distances:
+        """Return the exclusion radius and the edge margin in pixels of the given size."""
+        exclusion = self.exclusion_radius_angstrom
+        if exclusion is None:
+            exclusion = diameter_angstrom / 2
+        margin = math.ceil(self.edge_margin_angstrom / pixel_size_angstrom)
+        return Distances(exclusion / pixel_size_angstrom, margin)
 
 
 def score_micrograph(
@@ -78,16 +94,12 @@ def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSe
         In original pixels and in falling order of log-odds, down to -6 or the threshold,
         whichever is lower.
     """
-    pixel = image.working_pixel_size_angstrom
-    half = model.card.diameter_angstrom / 2
-    exclusion = settings.exclusion_radius_angstrom
-    floor = min(FLOOR, settings.threshold_for(model))
-    rows_columns, scores = suppress(
-        score,
-        (half if exclusion is None else exclusion) / pixel,
-        math.nextafter(floor, -math.inf),
-        math.ceil(settings.edge_margin_angstrom / pixel),
+    distances = settings.distances_px(
+        model.card.diameter_angstrom, image.working_pixel_size_angstrom
     )
+    # Just below, so that a candidate exactly at the threshold is one.
+    floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
+    rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
     xy = to_original(rows_columns[:, ::-1].astype(np.float64), image.original_shape, image.shape)
     return Picks.on(image.source.name, xy, scores.astype(np.float64))
 
@@ -97,8 +109,9 @@ def operating_threshold(
     images: Sequence[LabelledImage],
     expected_particles: float,
     exclusion_px: float,
+    margin_px: int = 0,
     device: torch.device | str = "cpu",
-) -> float:
+) -> float | None:
     """Return the log-odds at which images give as many picks as particles are expected.
 
     Parameters
@@ -109,15 +122,21 @@ def operating_threshold(
         Normalised working images, at least one.
     expected_particles
         Mean number an image.
-    exclusion_px
-        Exclusion radius in working pixels.
+    exclusion_px, margin_px
+        Exclusion radius and edge margin in working pixels.
+
+    Returns
+    -------
+    float or None
+        None where not even all candidates, one at every place that is free, would be enough.
     """
-    scores = []
-    for item in images:
-        scores.append(suppress(score_image(network, item.image, device), exclusion_px)[1])
+    scores = [
+        suppress(score_image(network, item.image, device), exclusion_px, margin_px=margin_px)[1]
+        for item in images
+    ]
     ranked = np.sort(np.concatenate(scores))[::-1]
-    position = round(expected_particles * len(images))
-    return float(ranked[min(max(position, 1), len(ranked)) - 1])
+    position = max(1, round(expected_particles * len(images)))
+    return float(ranked[position - 1]) if position <= len(ranked) else None
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,26 @@ from pathlib import Path
 import torch
 
 from heliodor import console
-from heliodor.compute import Compute, flat
+from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.evaluation import RegionJudge
 from heliodor.files import output_folder
 from heliodor.formats import star
 from heliodor.formats.text import write_picks
+from heliodor.micrograph import is_tiff
 from heliodor.model_file import Model, load_model
 from heliodor.picking import Picked, PickSettings, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
-from heliodor.record import Record
+from heliodor.record import Record, flat
 from heliodor.sources import Source, find_sources
 from heliodor.training_run import Inputs
+
+#: See docs/conventions.md.
+TIFF_NOTE = (
+    "rows are counted from the first one stored in a TIFF file, but RELION reads TIFF images"
+    " upside down; for RELION give MRC micrographs"
+)
 
 
 def pick(
@@ -77,6 +84,9 @@ def pick_step(
     )
     model.network.to(device)
     sizes: dict[str, float] = {}
+    # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
+    for name in ("autopick.star", "picks.tsv", "run.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
 
     def done(image: WorkingImage, score: Image, own: Picks) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
@@ -86,11 +96,12 @@ def pick_step(
 
     with record.stage("picking"), console.progress("picking") as progress:
         picked = pick_all(model, sources, images, settings, device, done, progress)
-    stems = {source.name: folder / _autopick(source) for source in sources}
-    star.write_autopick_list(folder, picked.picks, stems)
-    write_picks(folder / "picks.tsv", picked.candidates, threshold, sizes)
+    files = {source.name: folder / _autopick(source) for source in sources}
     for failure in picked.failures:
+        files[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
+    star.write_autopick_list(folder, picked.picks, files)
+    write_picks(folder / "picks.tsv", picked.candidates, threshold, sizes)
     record.failures += [f for f in picked.failures if f not in record.failures]
     counts = picked.picks.counts()
     record.results |= {
@@ -98,7 +109,13 @@ def pick_step(
         "picks": int(counts.sum()),
         "picks_per_micrograph": dict(zip(picked.picks.micrographs, counts.tolist(), strict=True)),
     }
-    console.say(f"{counts.sum()} picks on {len(counts)} micrographs, in {folder}/autopick.star")
+    found = sorted({f"{size:.4g}" for size in sizes.values()}, key=float)
+    console.say(
+        f"{counts.sum()} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
+        f" {folder}/autopick.star"
+    )
+    if any(is_tiff(source.path.name) for source in sources):
+        console.warn(TIFF_NOTE)
     return picked, sizes
 
 

@@ -7,18 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heliodor import console
-from heliodor.compute import Compute, flat
+from heliodor.compute import Compute
 from heliodor.dataset import FEWEST_PX, DataSettings
 from heliodor.errors import BadInput
-from heliodor.evaluation import MATCH_FRACTION, RegionJudge, Truth, evaluate
+from heliodor.evaluation import (
+    MATCH_FRACTION,
+    RegionJudge,
+    Truth,
+    check_same_binning,
+    evaluate,
+)
 from heliodor.evaluation_run import figures, forget_evaluation, line, write_evaluation
 from heliodor.files import output_folder
 from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.picking import Picked, PickSettings
 from heliodor.picking_run import pick_step
-from heliodor.preparation import WorkingImages
-from heliodor.record import Record
+from heliodor.preparation import WorkingImage, WorkingImages
+from heliodor.record import Record, flat
 from heliodor.report import write_report
 from heliodor.sources import Source, find_sources
 from heliodor.summary import report_content
@@ -62,6 +68,8 @@ def run(
         None takes 0.4 of the diameter.
     """
     distance = match_distance_angstrom
+    if distance is not None and truth is None:
+        raise BadInput("a match distance needs the truth to match with; give --truth too")
     if distance is None:
         distance = MATCH_FRACTION * data.diameter_angstrom
     checked_distance(distance)
@@ -80,9 +88,12 @@ def run(
     sources = find_sources(to_pick)
     known = None if truth is None else Truth.read(truth, sources)
     if pick_micrographs is not None:
-        _check_usable(sources, data, recipe)
+        first = _first_usable(sources, data, recipe)
+        if known is not None:
+            said = known.pixel_sizes.get(first.source.name)
+            check_same_binning(first.source.name, first.pixel_size_angstrom, said)
     folder = output_folder(out)
-    trained = train_step(micrographs, labels, folder, data, recipe, device, record)
+    trained = train_step(micrographs, labels, folder, data, recipe, device, record, settings)
     judge = None if known is None else RegionJudge(known, data.radius_angstrom)
     picked, sizes = pick_step(
         trained.model, sources, trained.images, settings, folder, device, record, judge
@@ -99,12 +110,11 @@ def run(
             )
             region_ap = judge.average_precision()
         write_evaluation(folder, evaluation, region_ap)
-        record.results["evaluation"] = {
-            key: value for key, value in figures(evaluation, region_ap).items() if key != "curve"
-        }
+        record.results["evaluation"] = figures(evaluation, region_ap)
         console.say(line(evaluation, region_ap))
     else:
         forget_evaluation(folder)
+    record.write(folder)  # a report that fails must not cost the record
     with record.stage("report"):
         content = report_content(trained, picked, sources, known, evaluation, region_ap, record)
         write_report(folder / "report.html", content)
@@ -113,10 +123,12 @@ def run(
     return Outcome(trained, picked, evaluation, region_ap, record)
 
 
-def _check_usable(sources: Sequence[Source], data: DataSettings, recipe: TrainingSettings) -> None:
-    """Refuse before the training what nothing could be picked on after it.
+def _first_usable(
+    sources: Sequence[Source], data: DataSettings, recipe: TrainingSettings
+) -> WorkingImage:
+    """Return the first micrograph that can be picked on, or refuse before the training.
 
-    The first micrograph that can be used is proof enough; the others are read in their turn.
+    One that can be used is proof enough; the others are read in their turn.
     """
     images = WorkingImages(
         wanted_pixel_size(data, recipe),
@@ -127,8 +139,7 @@ def _check_usable(sources: Sequence[Source], data: DataSettings, recipe: Trainin
     reasons = []
     for source in sources:
         try:
-            images.get(source)
-            return
+            return images.get(source)
         except BadInput as error:
             reasons.append(str(error))
     raise BadInput(f"no micrograph could be picked on: {reasons[0]}")

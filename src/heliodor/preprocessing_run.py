@@ -32,12 +32,18 @@ def preprocess(
     """Fourier-crop and normalise micrographs as training and picking do.
 
     Writes one float32 MRC a micrograph, with the pixel size, cell and statistics of what it
-    holds, and ``run.json``. In `joint` mode the set is read twice: once to fit, once to write.
+    holds, and ``run.json``. In `joint` mode at most 256 images, spread over the set, are read
+    once more before, to fit.
 
     Returns
     -------
     list of Failure
         Micrographs that could not be used.
+
+    Raises
+    ------
+    BadInput
+        If not a single one can be used, or a result cannot be written.
     """
     if not 0 < working_pixel_size_angstrom < 1000:
         raise BadInput(
@@ -64,12 +70,13 @@ def preprocess(
         for number, source in enumerate(sources, 1):
             try:
                 image = images.get(source)
-                path = _result(source, folder)
-                write_mrc(path, normalizer.apply(image.image), image.working_pixel_size_angstrom)
-                written += 1
+                normal = normalizer.apply(image.image)
             except BadInput as error:
                 record.failures.append(Failure(source.name, str(error)))
                 console.warn(f"{source.name} was left out: {error}")
+            else:
+                write_mrc(_result(source, folder), normal, image.working_pixel_size_angstrom)
+                written += 1
             progress(number, len(sources))
     if not written:
         raise BadInput(f"no micrograph could be preprocessed: {record.failures[0].reason}")

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,11 @@ class Record:
             "notes": self.notes,
             "failed": [{"micrograph": f.name, "reason": f.reason} for f in self.failures],
         }
+
+
+def flat(*settings: Any) -> dict[str, Any]:
+    """Return the fields of settings objects in one dictionary, for a record's arguments."""
+    return {key: value for part in settings for key, value in asdict(part).items()}
 
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:

@@ -53,3 +53,12 @@ def fourier_crop(image: Image, shape: Shape, workers: int = 1) -> Image:
         spectrum = scipy.fft.ifft(cropped, axis=0, workers=workers)
     small = scipy.fft.irfft(spectrum, n=w, axis=1, workers=workers)
     return np.asarray(small * np.float32(h * w / (big_h * big_w)), dtype=np.float32)
+
+
+def pad(image: Image, edge: int) -> Image:
+    """Surround an image by its mirror image, as wide as half a receptive field.
+
+    Training and scoring use this one function, so the edge of a micrograph looks the same to
+    both. An image smaller than the edge is mirrored as often as it takes.
+    """
+    return np.pad(image, edge, mode="reflect")

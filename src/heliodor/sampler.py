@@ -9,38 +9,14 @@ are never drawn from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from heliodor.conventions import FloatArray, Image, Shape
 from heliodor.errors import BadInput
-from heliodor.labels import disc_pixels
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """A normalised working image and the labels on it, in its own pixels."""
-
-    image: Image
-    xy_px: FloatArray
-
-    @property
-    def shape(self) -> Shape:
-        """(height, width)."""
-        height, width = self.image.shape
-        return height, width
-
-
-def pad(image: Image, edge: int) -> Image:
-    """Surround an image by its mirror image, as wide as half a receptive field.
-
-    Training and scoring use this one function, so the edge of a micrograph looks the same to
-    both. An image smaller than the edge is mirrored as often as it takes.
-    """
-    return np.pad(image, edge, mode="reflect")
+from heliodor.labels import LabelledImage, disc_pixels
+from heliodor.resample import pad
 
 
 class Sampler:
@@ -78,7 +54,7 @@ class Sampler:
         edge = width // 2
         padded = [pad(item.image, edge) for item in images]
         offsets = np.concatenate([[0], np.cumsum([p.size for p in padded])]).astype(np.int64)
-        flat = np.concatenate([p.ravel() for p in padded]).astype(np.float32)
+        flat = np.concatenate([p.ravel() for p in padded], dtype=np.float32)
         self._pixels = torch.from_numpy(flat).to(device)
         self._generator = torch.Generator().manual_seed(seed)
         # Region -> corner of its crop in the flat tensor, and the row length there.

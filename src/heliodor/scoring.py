@@ -8,7 +8,7 @@ import torch
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.networks import Network
-from heliodor.sampler import pad
+from heliodor.resample import pad
 
 #: Output pixels of one side of a tile; bounds the memory a large micrograph takes.
 TILE_PX = 384

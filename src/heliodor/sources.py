@@ -20,13 +20,11 @@ from heliodor.formats import star
 from heliodor.micrograph import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES, is_micrograph_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 #: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
 #: of the name, as in mic.001.
 _SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
-#: How well two folders agree where one is wholly the end of the other.
-_WHOLLY = 1000
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 
 
@@ -51,7 +49,8 @@ def find_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
     ----------
     inputs
         One or more of: a file, a folder (its MRC and TIFF files), a glob pattern, a RELION
-        micrographs STAR, or ``@list.txt`` with one of these a line.
+        micrographs STAR, or ``@list.txt`` with one of these a line. Folders and patterns
+        leave hidden files out, those that begin with a dot.
 
     Returns
     -------
@@ -74,7 +73,7 @@ def find_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
         _check_text(source.name)
     unique: dict[Path, Source] = {}
     for source in sources:
-        unique.setdefault(_canonical(source.path), source)
+        unique.setdefault(canonical(source.path), source)
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
     return _with_distinct_stems(_with_distinct_names(list(unique.values())))
@@ -101,8 +100,8 @@ def _expand(text: str, lists: tuple[Path, ...] = ()) -> list[Source]:
         if not path.exists():
             raise BadInput(f"{path} does not exist; check the spelling and the current folder")
         return [_typed(path, path.parent)]
-    matches = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if is_micrograph_name(p)]
-    matches = [match for match in matches if not match.is_dir()]
+    matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]
+    matches = [match for match in matches if _is_listed(match) and not match.is_dir()]
     if not matches:
         raise BadInput(f"no MRC or TIFF file matches {text}; check the pattern")
     fixed = PurePosixPath(text[: glob.escape(text).find("[")])
@@ -111,13 +110,18 @@ def _expand(text: str, lists: tuple[Path, ...] = ()) -> list[Source]:
 
 
 def _from_folder(folder: Path) -> list[Source]:
-    files = sorted(p for p in folder.iterdir() if p.is_file() and is_micrograph_name(p.name))
+    files = sorted(p for p in folder.iterdir() if _is_listed(p) and p.is_file())
     if not files:
         raise BadInput(
             f"the folder {folder} holds no MRC or TIFF file; for those in folders below it give"
             f" '{folder}/**/*.mrc'"
         )
     return [_typed(file, folder) for file in files]
+
+
+def _is_listed(path: Path) -> bool:
+    """Leave out hidden files: unfinished ones, and those macOS puts beside others."""
+    return is_micrograph_name(path.name) and not path.name.startswith(".")
 
 
 def _from_list(path: Path, lists: tuple[Path, ...]) -> list[Source]:
@@ -158,12 +162,12 @@ def _locate(name: str, star_path: Path) -> Path:
 
 def _typed(path: Path, base: Path) -> Source:
     below = path.relative_to(base).as_posix()
-    return Source(str(path), path, _contained(_without_suffix(below)))
+    return Source(str(path), path, _contained(without_suffix(below)))
 
 
 def _relion_stem(name: str) -> str:
     """RELION keeps the folders below the job's own: MotionCorr/job002/Movies/a -> Movies/a."""
-    return _contained(_without_suffix(_JOB_FOLDER.sub("", name)))
+    return _contained(without_suffix(_JOB_FOLDER.sub("", name)))
 
 
 def _contained(name: str) -> str:
@@ -172,7 +176,8 @@ def _contained(name: str) -> str:
     return "/".join(parts) or "micrograph"
 
 
-def _without_suffix(name: str) -> str:
+def without_suffix(name: str) -> str:
+    """Return a name without the suffix of an image format and of compression."""
     for suffixes in (COMPRESSIONS, _SUFFIXES):
         for suffix in suffixes:
             if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
@@ -181,7 +186,8 @@ def _without_suffix(name: str) -> str:
     return name
 
 
-def _canonical(path: Path) -> Path:
+def canonical(path: Path) -> Path:
+    """Return the one real path of a file, links followed."""
     return Path(os.path.realpath(path))
 
 
@@ -199,139 +205,9 @@ def _with_distinct_stems(sources: list[Source]) -> list[Source]:
     for source in sources:
         stem = source.output_stem
         if number[stem] > 1:
-            base = _contained(str(_canonical(source.path))).replace(".", "_")
+            base = _contained(str(canonical(source.path))).replace(".", "_")
             numbered = (f"{base}_{i}" for i in itertools.count(2))
             stem = next(s for s in itertools.chain([base], numbered) if s not in taken)
             taken.add(stem)
         changed.append(replace(source, output_stem=stem))
     return changed
-
-
-def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, Source]:
-    """Find the micrograph that each name in a table of coordinates means.
-
-    A name is compared as a whole first. Else it means the micrograph of its stem (file name
-    without suffix), whose folder need not be the same: data are moved and processed again.
-    But a folder of the table and a folder of micrographs that agree better with another one,
-    counted from the last part of their paths, are two folders, and nothing passes between
-    them: where ``B/x.mrc`` is given, the coordinates of ``A/x.mrc`` never go there beside
-    coordinates in a folder B. A name without a folder may mean a micrograph in any.
-
-    Parameters
-    ----------
-    names
-        Micrograph names of the table.
-    sources
-        The micrographs.
-
-    Returns
-    -------
-    dict
-        From name to micrograph; names that mean none of them are left out.
-
-    Raises
-    ------
-    BadInput
-        If a name could be two micrographs, or two names one micrograph.
-    """
-    names = list(names)
-    exact = {source.name: source for source in sources}
-    by_path = {_canonical(source.path): source for source in sources}
-    by_stem: dict[str, list[Source]] = {}
-    for source in sources:
-        by_stem.setdefault(_stem(source.name), []).append(source)
-    agreement = _Agreement(names, sources)
-    found: dict[str, Source] = {}
-    sure: set[str] = set()
-    for name in names:
-        match = exact.get(name) or by_path.get(_canonical(Path(name)))
-        if match is not None:
-            sure.add(name)
-        else:
-            candidates = [s for s in by_stem.get(_stem(name), []) if agreement.allows(name, s)]
-            match = _only(name, candidates)
-        if match is not None:
-            found[name] = match
-    _refuse_shared(found, sure)
-    return found
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(_without_suffix(name)).name
-
-
-class _Agreement:
-    """How far the folders of names and of micrographs agree, counted from the last one."""
-
-    def __init__(self, names: Sequence[str], sources: Sequence[Source]) -> None:
-        self._names = {name: _folders(name) for name in names}
-        self._sources = {source: _folders_of(source) for source in sources}
-        own = _Folders(self._names.values())
-        given = _Folders(itertools.chain.from_iterable(self._sources.values()))
-        self._best = {name: given.best(folders) for name, folders in self._names.items()}
-        self._best_of_source = {
-            source: max(map(own.best, spellings)) for source, spellings in self._sources.items()
-        }
-
-    def allows(self, name: str, source: Source) -> bool:
-        """Tell whether neither folder agrees better with another one."""
-        if not self._names[name]:
-            return True
-        here = _Folders(self._sources[source]).best(self._names[name])
-        return here == self._best[name] == self._best_of_source[source]
-
-
-class _Folders:
-    """A set of paths of folders, to find the one that agrees best with another."""
-
-    def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:
-        self._paths = {path for path in paths if path}
-        self._ends = {path[i:] for path in self._paths for i in range(len(path))}
-
-    def best(self, path: tuple[str, ...]) -> int:
-        """Count the folders at the end that `path` shares with the one that agrees best.
-
-        It is `_WHOLLY` where one of the two is all of the other's end.
-        """
-        ends = [path[i:] for i in range(len(path))]
-        if path in self._ends or any(end in self._paths for end in ends):
-            return _WHOLLY
-        return next((len(end) for end in ends if end in self._ends), 0)
-
-
-def _folders(name: str | Path) -> tuple[str, ...]:
-    """Return the folders of a path without those that only say where it is seen from."""
-    return tuple(p for p in PurePosixPath(os.path.normpath(name)).parts[:-1] if p != "..")
-
-
-def _folders_of(source: Source) -> set[tuple[str, ...]]:
-    """Return the folders of a micrograph, as given and with symbolic links followed."""
-    if not source.path.exists():
-        return {_folders(source.name)}
-    return {_folders(os.path.abspath(source.path)), _folders(_canonical(source.path))}
-
-
-def _only(name: str, candidates: list[Source]) -> Source | None:
-    """Return the one candidate, or refuse to guess."""
-    if len(candidates) > 1:
-        own = PurePosixPath(name).name
-        same = [source for source in candidates if PurePosixPath(source.name).name == own]
-        candidates = same or candidates
-    if len(candidates) > 1:
-        raise BadInput(
-            f"the coordinates name {name}, which could be {candidates[0].name} or"
-            f" {candidates[1].name}; write the folder into the coordinate file's micrograph names"
-        )
-    return candidates[0] if candidates else None
-
-
-def _refuse_shared(found: dict[str, Source], sure: set[str]) -> None:
-    """Refuse two names of one micrograph unless both are sure to be its own."""
-    owner: dict[Source, str] = {}
-    for name, source in found.items():
-        other = owner.setdefault(source, name)
-        if _folders(other) != _folders(name) and not {other, name} <= sure:
-            raise BadInput(
-                f"the coordinates of {other} and of {name} both fit the micrograph"
-                f" {source.name}; give both micrographs, or only the labels of one"
-            )

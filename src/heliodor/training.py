@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from heliodor.errors import BadInput
-from heliodor.labels import label_mask
-from heliodor.metrics import average_precision
+from heliodor.labels import LabelledImage, label_mask
 from heliodor.networks import Network, build, check
 from heliodor.objectives import objective
-from heliodor.sampler import LabelledImage, Sampler
+from heliodor.ranking import average_precision
+from heliodor.sampler import Sampler
 from heliodor.scoring import score_coarsely
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from heliodor import __version__, console
-from heliodor.compute import Compute, flat
+from heliodor.compute import Compute
 from heliodor.dataset import (
     DataSettings,
     LabelledSource,
@@ -22,9 +22,10 @@ from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
 from heliodor.model_file import Model, ModelCard, save_model
-from heliodor.picking import operating_threshold
-from heliodor.preparation import WorkingImages, working_pixel_size
-from heliodor.record import Record
+from heliodor.networks import Network
+from heliodor.picking import PickSettings, operating_threshold
+from heliodor.preparation import Failure, WorkingImages, working_pixel_size
+from heliodor.record import Record, flat
 from heliodor.sources import Source, find_sources
 from heliodor.training import Epoch, TrainingSettings, history_table, train_network
 
@@ -40,7 +41,7 @@ class Training:
 
     model: Model
     history: list[Epoch]
-    data: TrainingSet
+    failures: list[Failure]
     labelled: list[LabelledSource]
     images: WorkingImages
 
@@ -86,8 +87,12 @@ def train_step(
     recipe: TrainingSettings,
     device: torch.device,
     record: Record,
+    picking: PickSettings = PickSettings(),
 ) -> Training:
-    """Train as one stage of a longer run, which keeps the record; see `train`."""
+    """Train as one stage of a longer run, which keeps the record; see `train`.
+
+    The distances of `picking` are those at which the model's own threshold is set.
+    """
     size = wanted_pixel_size(data, recipe)
     sources = find_sources(micrographs)
     record.used("training", sources)
@@ -95,7 +100,7 @@ def train_step(
     training, validation, more = choose_sources(labelled, data)
     console.say(
         f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
-        f" {len(validation)} kept for validation, at {size:.2f} A a pixel"
+        f" {len(validation)} kept for validation"
     )
     images = WorkingImages(size, data.pixel_size_angstrom, data.diameter_angstrom)
     with record.stage("reading"), console.progress("reading micrographs") as progress:
@@ -108,8 +113,9 @@ def train_step(
         console.warn(f"{failure.name} was left out: {failure.reason}")
     record.failures += dataset.failures
     console.say(
-        f"{dataset.labelled_particles} labelled particles, {dataset.expected_particles:.0f}"
-        f" expected a micrograph: a fraction of {dataset.prior:.4f} of the unlabelled regions"
+        f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles;"
+        f" {dataset.expected_particles:.0f} are expected a micrograph, so {dataset.prior:.2%} of"
+        " the unlabelled regions are taken to be on a particle"
     )
     with record.stage("training"):
         trained = train_network(
@@ -121,15 +127,15 @@ def train_step(
             device,
             progress=_say_epoch(recipe.epochs),
         )
-        # Validation images are like those to come: the network has not seen their labels.
-        probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
-        threshold = operating_threshold(
-            trained.network,
-            probes,
-            dataset.expected_particles,
-            data.diameter_angstrom / 2 / size,
-            device,
+        threshold = _own_threshold(trained.network, dataset, data, size, picking, device)
+    if threshold is None:
+        threshold = 0.0
+        record.notes.append(
+            f"{dataset.expected_particles:.0f} particles are expected a micrograph, more than"
+            " find room at their distance, so picks are those of probability 0.5 and more; give"
+            " a lower --expected-particles"
         )
+        console.warn(record.notes[-1])
     best = trained.history[trained.best_epoch - 1]
     card = ModelCard(
         network=recipe.network,
@@ -156,7 +162,24 @@ def train_step(
     write_text(folder / "training.tsv", history_table(trained.history))
     record.results |= {"model": asdict(card)}
     console.say(f"wrote {folder / 'model.safetensors'}")
-    return Training(model, trained.history, dataset, labelled, images)
+    return Training(model, trained.history, dataset.failures, labelled, images)
+
+
+def _own_threshold(
+    network: Network,
+    dataset: TrainingSet,
+    data: DataSettings,
+    size: float,
+    picking: PickSettings,
+    device: torch.device,
+) -> float | None:
+    """Return the model's own threshold, set on a few images, validation images first.
+
+    Those are like images to come: the network has not seen their labels.
+    """
+    probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
+    distances = picking.distances_px(data.diameter_angstrom, size)
+    return operating_threshold(network, probes, dataset.expected_particles, *distances, device)
 
 
 def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:

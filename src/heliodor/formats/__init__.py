@@ -8,12 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliodor.errors import BadInput
 from heliodor.formats import star, text
 from heliodor.picks import Picks
 
 SUFFIXES = (".star", ".tsv", ".csv", ".txt")
+#: Files that stand for all those of their folder.
+LISTS = ("autopick.star", "manualpick.star")
+#: Our own table of picks and of the candidates below the threshold.
+CANDIDATES = "picks.tsv"
 #: How much of a file is looked at to tell its format.
 HEAD_BYTES = 65536
 
@@ -23,7 +28,8 @@ def read_picks(where: str | Path, candidates: bool = False) -> Picks:
 
     The format is told by the content, not by the name. Where files name no micrograph but by
     their own name, two of one name in two folders are told apart by the folder. Of our own
-    ``picks.tsv`` only the selected picks are read, unless all candidates are asked for.
+    ``picks.tsv`` only the selected picks are read, unless all candidates are asked for: those
+    of a folder are in its ``picks.tsv``, where it has one.
 
     Raises
     ------
@@ -32,10 +38,12 @@ def read_picks(where: str | Path, candidates: bool = False) -> Picks:
     """
     path = Path(where)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        # A list of coordinate files stands for all of them.
-        listed = [p for p in files if p.name in ("autopick.star", "manualpick.star")]
-        files = listed or files
+        files = sorted(
+            p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."
+        )
+        # A list of coordinate files stands for all of them, and so does a table of candidates.
+        listed = [p for p in files if p.name in LISTS]
+        files = [p for p in files if candidates and p.name == CANDIDATES] or listed or files
     elif path.exists() or not glob.has_magic(str(where)):
         files = [path]
     else:
@@ -44,9 +52,15 @@ def read_picks(where: str | Path, candidates: bool = False) -> Picks:
         raise BadInput(f"{where} holds no coordinate file (STAR, TSV)")
     tables = [_read_file(file) for file in files]
     picks = Picks.concatenate(_told_apart(files, tables))
-    if "selected" in picks.extra and not candidates:
-        picks = picks.select(np.array([str(v) != "0" for v in picks.extra["selected"]], bool))
-    return picks
+    return picks if candidates else picks.select(selected(picks))
+
+
+def selected(picks: Picks) -> NDArray[np.bool_]:
+    """Tell which of a table's rows are picks: all but those with 0 in its column `selected`."""
+    marks = picks.extra.get("selected", ())
+    if not len(marks):
+        return np.ones(len(picks), dtype=bool)
+    return np.array([str(mark).strip() not in ("0", "0.0") for mark in marks], dtype=bool)
 
 
 def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:

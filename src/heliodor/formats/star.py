@@ -32,6 +32,8 @@ NAME = "rlnMicrographName"
 X, Y = "rlnCoordinateX", "rlnCoordinateY"
 SCORE = "rlnAutopickFigureOfMerit"
 COORDINATE_FILE = "rlnMicrographCoordinates"
+PIXEL_SIZE, ORIGINAL_PIXEL_SIZE = "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
+DETECTOR = ("rlnDetectorPixelSize", "rlnMagnification")
 #: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
 PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
 
@@ -111,7 +113,7 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
         raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
     if table.empty:
         raise BadInput(f"{path} lists no micrographs: the table is empty")
-    sizes = _pixel_sizes(table, blocks.get("optics"))
+    sizes = _pixel_sizes(table, blocks.get("optics"), detector=True)
     rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
     return list(dict(rows).items())
 
@@ -120,22 +122,34 @@ def _has(blocks: Mapping[str, pd.DataFrame], key: str) -> bool:
     return key in blocks and NAME in blocks[key].columns
 
 
-def _pixel_sizes(table: pd.DataFrame, optics: pd.DataFrame | None) -> list[float | None]:
-    """Return each row's pixel size: from the optics group, else RELION 3.0's columns."""
-    column = "rlnMicrographPixelSize"
-    if optics is not None and column in optics.columns and "rlnOpticsGroup" in table.columns:
-        groups = dict(zip(optics["rlnOpticsGroup"], optics[column], strict=True))
-        return [_positive(groups.get(group)) for group in table["rlnOpticsGroup"]]
-    if optics is not None and column in optics.columns and len(optics) == 1:
-        return [_positive(optics[column].iloc[0])] * len(table)
+def _pixel_sizes(
+    table: pd.DataFrame, optics: pd.DataFrame | None, detector: bool = False
+) -> list[float | None]:
+    """Return each row's pixel size: its optics group's, else its own, else the original's.
+
+    Parameters
+    ----------
+    detector
+        Whether RELION 3.0's detector pixel size and magnification may tell too. In tables of
+        extracted particles they are those of the rescaled particles.
+    """
+    columns = [_of_rows(table, optics, PIXEL_SIZE)]
+    if detector and {*DETECTOR} <= {*table.columns}:
+        pairs = zip(*(map(_positive, table[name]) for name in DETECTOR), strict=True)
+        columns.append([1e4 * size / times if size and times else None for size, times in pairs])
+    columns.append(_of_rows(table, optics, ORIGINAL_PIXEL_SIZE))
+    return [next((size for size in said if size), None) for said in zip(*columns, strict=True)]
+
+
+def _of_rows(table: pd.DataFrame, optics: pd.DataFrame | None, column: str) -> list[float | None]:
+    if optics is not None and column in optics.columns:
+        if "rlnOpticsGroup" in table.columns:
+            groups = dict(zip(optics["rlnOpticsGroup"], optics[column], strict=True))
+            return [_positive(groups.get(group)) for group in table["rlnOpticsGroup"]]
+        if len(optics) == 1:
+            return [_positive(optics[column].iloc[0])] * len(table)
     if column in table.columns:
         return [_positive(value) for value in table[column]]
-    detector = ("rlnDetectorPixelSize", "rlnMagnification")
-    if all(name in table.columns for name in detector):
-        pairs = zip(*(map(_positive, table[name]) for name in detector), strict=True)
-        return [
-            1e4 * size / magnified if size and magnified else None for size, magnified in pairs
-        ]
     return [None] * len(table)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,38 +58,54 @@ def read_picks(path: str | Path) -> Picks:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
-            rows = list(csv.reader(stream, delimiter=_delimiter(first)))
+            return _read_rows(csv.reader(stream, delimiter=_delimiter(first)), path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a table ({error}); save it as UTF-8") from error
-    header = [column.strip().lower() for column in rows[0]] if rows else []
+
+
+def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
+    titles = [title.strip() for title in next(rows, [])]
+    header = [title.lower() for title in titles]
     x, y = _find(header, XS), _find(header, YS)
     if x is None or y is None:
         raise BadInput(f"{path} has no header with x and y columns (x_coord, y_coord)")
     name, score = _find(header, NAMES), _find(header, SCORES)
-    body = [(i, row) for i, row in enumerate(rows[1:], 2) if any(cell.strip() for cell in row)]
-    for line, row in body:
+    known = {x, y, name, score, _find(header, ("probability",))}
+    others = [c for c in range(len(header)) if c not in known]
+    # Dense searches list millions of candidates: their numbers are packed row by row, and what
+    # rows have in common, such as the micrograph, is kept once.
+    numbers, scores, names = array("d"), array("d"), list[str]()
+    kept: dict[str, str] = {}
+    extra: list[list[str]] = [[] for _ in others]
+    for line, row in enumerate(rows, 2):
+        if not any(cell.strip() for cell in row):
+            continue
         if len(row) != len(header):
             raise BadInput(
                 f"{path}, line {line}, has {len(row)} columns where the header has {len(header)}"
             )
-    xy = np.array(
-        [[_number(row[x], path, i), _number(row[y], path, i)] for i, row in body], dtype=np.float64
-    ).reshape(-1, 2)
-    scores = None if score is None else np.array([_score(row[score]) for _, row in body])
-    known = {x, y, name, score, _find(header, ("probability",))}
-    extra: dict[str, Any] = {
-        rows[0][c].strip(): np.array([row[c] for _, row in body], dtype=object)
-        for c in range(len(header))
-        if c not in known
+        if name is not None:
+            if not row[name].strip():
+                raise BadInput(
+                    f"{path}, line {line}, names no micrograph; mend or remove the line"
+                )
+            names.append(kept.setdefault(row[name], row[name]))
+        numbers.append(_number(row[x], path, line))
+        numbers.append(_number(row[y], path, line))
+        if score is not None:
+            scores.append(_score(row[score]))
+        for column, c in zip(extra, others, strict=True):
+            column.append(kept.setdefault(row[c], row[c]))
+    xy = np.array(numbers).reshape(-1, 2)
+    columns = {
+        titles[c]: np.array(column, dtype=object) for column, c in zip(extra, others, strict=True)
     }
-    if name is None:
-        stem = micrograph_of(path)
-        table = Picks.from_columns([stem] * len(xy), xy, scores, extra)
-        return table if len(table) else Picks.empty([stem])
-    for line, row in body:
-        if not row[name].strip():
-            raise BadInput(f"{path}, line {line}, names no micrograph; mend or remove the line")
-    return Picks.from_columns([row[name] for _, row in body], xy, scores, extra)
+    ranked = None if score is None else np.array(scores)
+    if name is not None:
+        return Picks.from_columns(names, xy, ranked, columns)
+    stem = micrograph_of(path)
+    table = Picks.from_columns([stem] * len(xy), xy, ranked, columns)
+    return table if len(table) else Picks.empty([stem])
 
 
 def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:

@@ -1,0 +1,295 @@
+"""The scaled two-component Gaussian mixture of pixel values (Bepler et al., Methods 2).
+
+Pixel x of image k comes from N(alpha_k mu_c, (alpha_k sigma_c)^2) with c = 0 or 1. The
+weights, mu and sigma belong to the whole data set, one alpha_k to each image. Fitted by EM
+with closed-form steps on histograms, so that a fit costs no more for a larger image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heliodor.conventions import FloatArray, Image
+from heliodor.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BINS = 4096
+#: Shares of pixels in the darker component from which EM is started; the best end wins.
+STARTS = (0.02, 0.1, 0.3, 0.5, 0.8)
+#: Below this weight a component explains nothing and is given up.
+LEAST_WEIGHT = 1e-4
+#: A component narrower than this share of the image's spread is a spike of equal pixels.
+LEAST_SIGMA = 0.02
+#: So many spikes (saturated pixels, filled areas) are taken out of a fit one after the other.
+MOST_SPIKES = 3
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """The pixel values of K images: mean value and number of the pixels of each bin."""
+
+    value: FloatArray  # (K, bins)
+    count: FloatArray  # (K, bins)
+
+    @classmethod
+    def of(cls, images: Sequence[Image]) -> Histograms:
+        """Count the pixels of each image, leaving out rows and columns of one single value."""
+        rows = [_histogram(image) for image in images]
+        return cls(np.stack([value for value, _ in rows]), np.stack([count for _, count in rows]))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The shared part of the model; component 0 is the darker one."""
+
+    weight: FloatArray  # (2,), sums to 1
+    mu: FloatArray  # (2,)
+    sigma: FloatArray  # (2,)
+
+    @property
+    def dominant(self) -> int:
+        """The component with more pixels, to which images are standardised."""
+        return int(np.argmax(self.weight))
+
+
+@dataclass(frozen=True)
+class MixtureFit:
+    """A fitted mixture."""
+
+    mixture: Mixture
+    #: One positive scale an image, with mean(log alpha) = 0, shape (K,).
+    alpha: FloatArray
+    #: Log-likelihood after each EM step of the run that was kept; never falls. Where a component
+    #: without pixels was given up, it begins there.
+    log_likelihood: FloatArray
+    #: Share of the pixels that were left out because they form spikes of equal values.
+    left_out: float = 0.0
+
+
+def _histogram(image: Image) -> tuple[FloatArray, FloatArray]:
+    pixels = _without_dead_lines(image).astype(np.float64).ravel()
+    if pixels.size == 0 or pixels.min() == pixels.max():
+        raise BadInput("a blank image (every pixel the same) cannot be normalised; leave it out")
+    low, high = pixels.min(), pixels.max()
+    index = np.minimum(((pixels - low) * (BINS / (high - low))).astype(np.intp), BINS - 1)
+    count = np.bincount(index, minlength=BINS).astype(np.float64)
+    total = np.bincount(index, weights=pixels, minlength=BINS)
+    centre = low + (np.arange(BINS) + 0.5) * ((high - low) / BINS)
+    return np.where(count > 0, total / np.maximum(count, 1), centre), count
+
+
+def _without_dead_lines(image: Image) -> Image:
+    """Leave out rows and columns of one value, also where they cross and hide each other."""
+    shape: tuple[int, ...] = ()
+    while image.size and image.shape != shape:
+        shape = image.shape
+        for axis in (0, 1):
+            if image.size:
+                live = image.min(axis=1 - axis) < image.max(axis=1 - axis)
+                image = image if live.all() else image.compress(live, axis=axis)
+    return image
+
+
+def _log_density(h: Histograms, y: FloatArray, mixture: Mixture) -> FloatArray:
+    """Return log(weight_c p(x | c)) of every bin, shape (2, K, bins); y = 1 / alpha."""
+    out = np.empty((2, *h.value.shape))
+    scaled = h.value * y[:, None]
+    for c in range(2):
+        if mixture.weight[c] == 0:
+            out[c] = -np.inf
+            continue
+        z = (scaled - mixture.mu[c]) / mixture.sigma[c]
+        constant = np.log(mixture.weight[c] / mixture.sigma[c]) - 0.5 * np.log(2 * np.pi)
+        out[c] = constant + np.log(y)[:, None] - 0.5 * z * z
+    return out
+
+
+def _expect(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray, float]:
+    """E-step: pixel counts shared out between the components, and the log-likelihood."""
+    log_density = _log_density(h, y, mixture)
+    total = np.logaddexp(log_density[0], log_density[1])
+    shares = np.exp(log_density - total) * h.count
+    return shares, float(np.sum(total * h.count))
+
+
+def _best_y(h: Histograms, shares: FloatArray, mixture: Mixture) -> FloatArray:
+    """M-step for y_k = 1 / alpha_k: the positive root of A y^2 - B y - n = 0."""
+    precision = (1.0 / mixture.sigma**2)[:, None, None]
+    weighted = shares * precision
+    a = np.einsum("ckb,kb->k", weighted, h.value**2)
+    b = np.einsum("ckb,kb->k", weighted * mixture.mu[:, None, None], h.value)
+    n = h.count.sum(axis=1)
+    root = np.sqrt(b * b + 4 * a * n)
+    # Of the two forms of the root, the one that subtracts nothing.
+    y = np.where(b > 0, (b + root) / (2 * a), 2 * n / (root - np.minimum(b, 0)))
+    return np.asarray(y, dtype=np.float64)
+
+
+def _best_mixture(h: Histograms, y: FloatArray, shares: FloatArray) -> Mixture:
+    """M-step for the shared parameters: weighted moments of x y."""
+    scaled = h.value * y[:, None]
+    n = shares.sum(axis=(1, 2))
+    mu, sigma = np.zeros(2), np.zeros(2)
+    for c in np.flatnonzero(n):
+        mu[c] = np.sum(shares[c] * scaled) / n[c]
+        sigma[c] = np.sqrt(np.sum(shares[c] * (scaled - mu[c]) ** 2) / n[c])
+    return Mixture(n / n.sum(), mu, sigma)
+
+
+def _least_sigma(h: Histograms, y: FloatArray) -> float:
+    scaled = h.value * y[:, None]
+    mean = np.average(scaled, weights=h.count)
+    return LEAST_SIGMA * float(np.sqrt(np.average((scaled - mean) ** 2, weights=h.count)))
+
+
+def _alone(mixture: Mixture, c: int, least_sigma: float) -> Mixture:
+    """Return the mixture of component c only."""
+    weight = np.zeros(2)
+    weight[c] = 1.0
+    sigma = max(mixture.sigma[c], least_sigma)
+    return Mixture(weight, np.full(2, mixture.mu[c]), np.full(2, sigma))
+
+
+def fit_mixture(
+    histograms: Histograms, iterations: int = 200, tolerance: float = 1e-7
+) -> MixtureFit:
+    """Fit the mixture and the scale of each image by maximum likelihood.
+
+    Every step (scales, then shared parameters) maximises the expected log-likelihood in
+    closed form, so the likelihood never falls. Several starts are tried for a few steps and
+    the best of them is carried on to convergence. Where it closes in on a spike of equal
+    pixels, where the likelihood has no bound, these are taken out and the rest is fitted.
+
+    Parameters
+    ----------
+    histograms
+        Pixels of K images.
+    iterations, tolerance
+        Most EM steps, and the gain in log-likelihood a pixel at which to stop.
+    """
+    h = histograms
+    run = _best_run(h, iterations, tolerance)
+    for _ in range(MOST_SPIKES):
+        if run.without_spike is None:
+            break
+        h = Histograms(h.value, run.without_spike)
+        run = _best_run(h, iterations, tolerance)
+    shift = np.exp(np.mean(np.log(run.y)))  # fixes mean(log alpha) = 0
+    order = np.argsort(run.mixture.mu, kind="stable")
+    shared = Mixture(
+        run.mixture.weight[order], run.mixture.mu[order] / shift, run.mixture.sigma[order] / shift
+    )
+    left_out = 1.0 - float(h.count.sum() / histograms.count.sum())
+    return MixtureFit(shared, shift / run.y, np.array(run.trace), left_out)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Where a number of EM steps led."""
+
+    y: FloatArray
+    mixture: Mixture
+    trace: list[float]
+    #: Where a component became a spike: the pixel counts that are left without it.
+    without_spike: FloatArray | None = None
+
+
+def _best_run(h: Histograms, iterations: int, tolerance: float) -> _Run:
+    y = _scales_of_one_component(h)
+    starts = [*(_dark_and_bright(h, y, share) for share in STARTS), _core_and_tails(h, y)]
+    runs = [_run(h, y, start, 15, tolerance) for start in starts]
+    best = max(runs, key=lambda run: run.trace[-1])
+    if best.without_spike is not None:
+        return best
+    return _run(h, best.y, best.mixture, iterations, tolerance, best.trace)
+
+
+def _run(
+    h: Histograms,
+    y: FloatArray,
+    mixture: Mixture,
+    iterations: int,
+    tolerance: float,
+    before: Sequence[float] = (),
+) -> _Run:
+    pixels = h.count.sum()
+    shares, likelihood = _expect(h, y, mixture)
+    trace = list(before) or [likelihood]
+    for _ in range(iterations):
+        y = _best_y(h, shares, mixture)
+        mixture = _best_mixture(h, y, shares)
+        least_sigma = _least_sigma(h, y)
+        narrow = mixture.sigma <= least_sigma
+        main = mixture.dominant
+        if mixture.weight.min() < LEAST_WEIGHT or narrow.all():
+            if mixture.weight.min() > 0:
+                trace = []  # of another model: not to be compared with this one
+            mixture = _alone(mixture, main, least_sigma)
+        elif narrow.any():
+            rest = int(np.argmin(narrow))
+            if (shares[rest].sum(axis=1) > LEAST_WEIGHT * h.count.sum(axis=1)).all():
+                return _Run(y, _alone(mixture, rest, least_sigma), trace, shares[rest])
+            trace = []
+            mixture = _alone(mixture, main, least_sigma)
+        shares, likelihood = _expect(h, y, mixture)
+        trace.append(likelihood)
+        if len(trace) > 1 and trace[-1] - trace[-2] < tolerance * pixels:
+            break
+    return _Run(y, mixture, trace)
+
+
+def _scales_of_one_component(h: Histograms) -> FloatArray:
+    """Return y_k of a single scaled Gaussian, a start that suits any mean, zero included."""
+    n = h.count.sum(axis=1)
+    y: FloatArray = 1.0 / np.sqrt(np.sum(h.count * h.value**2, axis=1) / n)
+    all_in_one = np.stack([h.count, np.zeros_like(h.count)])
+    for _ in range(20):
+        y = _best_y(h, all_in_one, _alone(_best_mixture(h, y, all_in_one), 0, 0.0))
+    return y
+
+
+def _dark_and_bright(h: Histograms, y: FloatArray, share: float) -> Mixture:
+    """Split the pooled pixels at a quantile into a darker and a brighter part."""
+    return _split(h, y, h.value * y[:, None], share)
+
+
+def _core_and_tails(h: Histograms, y: FloatArray) -> Mixture:
+    """Split the pooled pixels into the nearer and the further half about their mean."""
+    scaled = h.value * y[:, None]
+    return _split(h, y, np.abs(scaled - np.average(scaled, weights=h.count)), 0.5)
+
+
+def _split(h: Histograms, y: FloatArray, key: FloatArray, share: float) -> Mixture:
+    order = np.argsort(key, axis=None)
+    cumulative = np.cumsum(h.count.ravel()[order])
+    position = min(int(np.searchsorted(cumulative, share * cumulative[-1])), len(order) - 1)
+    first = key <= key.ravel()[order[position]]
+    start = _best_mixture(h, y, np.stack([h.count * first, h.count * ~first]))
+    return Mixture(start.weight, start.mu, np.maximum(start.sigma, _least_sigma(h, y)))
+
+
+def fit_scale(histograms: Histograms, mixture: Mixture, iterations: int = 100) -> FloatArray:
+    """Return alpha_k of new images under a mixture that stays as it is, shape (K,)."""
+    y = np.full(len(histograms.value), np.nan)
+    for k in range(len(y)):
+        one = Histograms(histograms.value[k : k + 1], histograms.count[k : k + 1])
+        mean = np.average(one.value, weights=one.count)
+        root = np.sqrt(np.average(one.value**2, weights=one.count))
+        second = np.sum(mixture.weight * (mixture.mu**2 + mixture.sigma**2))
+        own = np.array([np.sqrt(second) / root])
+        if mean > 0 and np.sum(mixture.weight * mixture.mu) > 0:
+            own = np.array([np.sum(mixture.weight * mixture.mu) / mean])
+        for _ in range(iterations):
+            shares, _likelihood = _expect(one, own, mixture)
+            new = _best_y(one, shares, mixture)
+            done = abs(new[0] - own[0]) < 1e-7 * own[0]
+            own = new
+            if done:
+                break
+        y[k] = own[0]
+    return np.asarray(1.0 / y)

@@ -1,0 +1,109 @@
+"""The options that several commands share: their names, units and help."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from heliodor.errors import BadInput
+
+
+def finite(param: typer.CallbackParam, value: float | None) -> float | None:
+    """Refuse nan and inf, which Python takes for numbers and no option means."""
+    if value is not None and not math.isfinite(value):
+        raise BadInput(f"{max(param.opts, key=len)} must be a finite number, not {value:g}")
+    return value
+
+
+def number(metavar: str, what: str) -> Any:
+    """Return an option that takes a finite number."""
+    return typer.Option(metavar=metavar, help=what, callback=finite)
+
+
+Micrographs = Annotated[
+    list[str],
+    typer.Option(
+        metavar="A",
+        help="Micrographs: files, folders, patterns, a RELION micrographs STAR, or @list.txt.",
+    ),
+]
+Labels = Annotated[
+    str,
+    typer.Option(metavar="L", help="Coordinates of some particles: STAR, TSV or CSV."),
+]
+Diameter = Annotated[float, number("ANGSTROM", "The particle's longest diameter.")]
+Expected = Annotated[
+    float | None, number("N", "Particles a micrograph, labelled or not, on average.")
+]
+Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")]
+PixelSize = Annotated[
+    float | None,
+    number(
+        "ANGSTROM",
+        "Pixel size of the micrographs; else from the STAR file, else from the headers.",
+    ),
+]
+ObjectiveName = Annotated[
+    str, typer.Option("--objective", metavar="NAME", help="ge-binomial or pn.")
+]
+NetworkName = Annotated[
+    str, typer.Option("--network", metavar="NAME", help="conv31 (the paper's) or resnet8.")
+]
+Width = Annotated[int, typer.Option(metavar="N", help="Channels of the network's first layer.")]
+Epochs = Annotated[int, typer.Option(metavar="N", help="Epochs of training.")]
+Updates = Annotated[int, typer.Option(metavar="N", help="Minibatches an epoch.")]
+LearningRate = Annotated[
+    float,
+    typer.Option(metavar="RATE", help="Highest learning rate of the schedule.", callback=finite),
+]
+TrainingRadius = Annotated[
+    float | None,
+    number("ANGSTROM", "Regions this near to a label are positive [default: diameter / 8]"),
+]
+WorkingPixelSize = Annotated[
+    float | None,
+    number(
+        "ANGSTROM",
+        "Sampling to learn and pick at"
+        " [default: diameter / 25 for conv31, diameter / 35 for resnet8]",
+    ),
+]
+Normalization = Annotated[
+    str,
+    typer.Option(
+        metavar="MODE",
+        help="micrograph: the two-component mixture, an image at a time; joint: one for the"
+        " whole data set with a scale an image (the paper's); standard: mean and deviation.",
+    ),
+]
+ValidationShare = Annotated[
+    float,
+    number("SHARE", "Labelled micrographs kept to choose the best epoch (where five or more)."),
+]
+Seed = Annotated[int, typer.Option(metavar="S", help="The same seed gives the same picks.")]
+Threshold = Annotated[
+    float | None,
+    number(
+        "LOGODDS",
+        "Candidates from this score on are picks [default: the model's, at which it finds"
+        " the expected number of particles]",
+    ),
+]
+ExclusionRadius = Annotated[
+    float | None, number("ANGSTROM", "No two picks are nearer than this [default: diameter / 2]")
+]
+EdgeMargin = Annotated[
+    float, number("ANGSTROM", "No pick's centre is nearer to an edge than this.")
+]
+MatchDistance = Annotated[
+    float | None,
+    number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Threads [default: the CPUs this process may use]"),
+]
