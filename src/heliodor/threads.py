@@ -37,7 +37,7 @@ def _cgroup_quota() -> float | None:
 
 
 def set_threads(threads: int | None = None) -> int:
-    """Fix the number of threads of the numerical libraries in this process.
+    """Fix the number of threads that PyTorch uses in this process.
 
     Parameters
     ----------
