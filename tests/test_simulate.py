@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -494,8 +495,17 @@ def test_labels_are_part_of_the_truth(made: Path) -> None:
     keys = ["rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY"]
     assert len(labels) == 10
     assert len(labels.merge(truth, on=keys)) == 10
-    # Six of twelve on one micrograph, then the next one.
-    assert sorted(labels["rlnMicrographName"].value_counts()) == [4, 6]
+    # Fewer than twenty: all on one micrograph.
+    assert labels["rlnMicrographName"].nunique() == 1
+
+
+def test_labels_are_spread_over_micrographs() -> None:
+    images = [image for image, _ in choose_labels([50] * 8, 100, 3)]
+    assert sorted(Counter(images).values()) == [20] * 5
+    images = [image for image, _ in choose_labels([50, 5, 30], 70, 3)]
+    # Twenty, five and twenty, and the rest in a second round.
+    assert Counter(images)[1] == 5
+    assert min(Counter(images)[0], Counter(images)[2]) >= 20
 
 
 def test_no_labels_and_no_particles_still_make_files(tmp_path: Path) -> None:

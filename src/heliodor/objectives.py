@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from heliodor.errors import BadInput
 
@@ -48,6 +48,56 @@ def pn(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
     return Loss(prior * labelled + rest, labelled, rest)
 
 
+def nnpu(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
+    """Non-negative risk estimator for positive and unlabelled data (Kiryo et al. 2017).
+
+    pi mean_P softplus(-s) + max(0, R), R = mean_U softplus(s) - pi mean_P softplus(s), the
+    estimated risk of the negatives. Where minibatch noise or overfitting makes R negative, the
+    step goes up R instead (their beta = 0, gamma = 1): the value is then pi mean_P softplus(-s),
+    its gradient that of -R.
+
+    Parameters
+    ----------
+    positive, unlabelled
+        Logits, shapes (p,) and (u,).
+    prior
+        pi, between 0 and 1.
+    """
+    labelled = softplus(-positive).mean()
+    negative = softplus(unlabelled).mean() - prior * softplus(positive).mean()
+    if negative.detach() < 0:
+        rest = torch.zeros_like(negative)
+        # Minus R, moved to the value that is reported: only its gradient matters.
+        total = -negative + (negative + prior * labelled).detach()
+        return Loss(total, labelled, rest)
+    return Loss(prior * labelled + negative, labelled, negative)
+
+
+def ge_kl(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 10.0) -> Loss:
+    """Generalised expectation on the mean probability (Mann and McCallum 2010).
+
+    mean_P softplus(-s) + lambda KL(pi || mean_U p). The paper prints the arguments the other
+    way; that form does not stop a collapse to p = 0.
+
+    Parameters
+    ----------
+    positive, unlabelled
+        Logits, shapes (p,) and (u,).
+    prior
+        pi, strictly between 0 and 1.
+    weight
+        lambda.
+    """
+    labelled = softplus(-positive).mean()
+    number = math.log(unlabelled.numel())
+    # Logarithms of means, so that logits of +-50 neither round to 0 nor to 1.
+    log_mean = torch.logsumexp(logsigmoid(unlabelled), dim=0) - number
+    log_rest = torch.logsumexp(logsigmoid(-unlabelled), dim=0) - number
+    divergence = prior * (math.log(prior) - log_mean)
+    divergence = divergence + (1 - prior) * (math.log1p(-prior) - log_rest)
+    return Loss(labelled + weight * divergence, labelled, weight * divergence)
+
+
 def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 1.0) -> Loss:
     """Generalised expectation on the number of positives in a minibatch.
 
@@ -75,13 +125,66 @@ def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: floa
     return Loss(labelled + penalty, labelled, penalty)
 
 
+def ge_binomial_exact(
+    positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 1.0
+) -> Loss:
+    """GE-binomial with the true law of the count instead of a Gaussian.
+
+    As `ge_binomial`, but q is the Poisson-binomial law of a sum of independent draws of
+    probability p_j, one a region; see `count_law`.
+    """
+    labelled = softplus(-positive).mean()
+    q = count_law(unlabelled)
+    count = torch.arange(len(q), dtype=q.dtype, device=q.device)
+    entropy = -(q * log_binomial(count, unlabelled.numel(), prior)).sum()
+    penalty = weight * entropy.to(labelled.dtype)
+    return Loss(labelled + penalty, labelled, penalty)
+
+
+def count_law(logits: Tensor) -> Tensor:
+    """Return the law of the number of positives among independent regions, exactly.
+
+    The discrete Fourier transform of the characteristic function prod_j (1 + p_j (w^l - 1)),
+    as magnitudes and angles (Fernandez and Williams 2010). O(N^2) in float64.
+
+    Parameters
+    ----------
+    logits
+        Log-odds of N regions, shape (N,).
+
+    Returns
+    -------
+    Tensor of float64, shape (N + 1,)
+        Probability of 0, 1, ... N positives.
+    """
+    number = logits.numel()
+    # An odd length never meets w = -1, where a factor of p = 1/2 vanishes and has no angle.
+    length = number + 1 + number % 2
+    chance = torch.sigmoid(logits.double())
+    rest = torch.sigmoid(-logits.double())
+    turn = torch.arange(length // 2 + 1, device=logits.device, dtype=torch.float64)
+    turn = (2 * math.pi / length) * turn[:, None]
+    cosine, sine = torch.cos(turn), torch.sin(turn)
+    log_size = 0.5 * torch.log1p(-2 * chance * rest * (1 - cosine)).sum(dim=1)
+    angle = torch.atan2(chance * sine, rest + chance * cosine).sum(dim=1)
+    spectrum = torch.polar(torch.exp(log_size), -angle)
+    law: Tensor = torch.fft.irfft(spectrum, n=length)
+    return law[: number + 1]
+
+
 def log_binomial(count: Tensor, trials: int, chance: float) -> Tensor:
     """Return log Binomial(count; trials, chance) of each count; 0 < chance < 1."""
     whole = math.lgamma(trials + 1) - torch.lgamma(count + 1) - torch.lgamma(trials - count + 1)
     return whole + count * math.log(chance) + (trials - count) * math.log1p(-chance)
 
 
-OBJECTIVES: dict[str, Objective] = {"pn": pn, "ge-binomial": ge_binomial}
+OBJECTIVES: dict[str, Objective] = {
+    "pn": pn,
+    "nnpu": nnpu,
+    "ge-kl": ge_kl,
+    "ge-binomial": ge_binomial,
+    "ge-binomial-exact": ge_binomial_exact,
+}
 
 
 def objective(name: str) -> Objective:

@@ -47,7 +47,10 @@ PixelSize = Annotated[
     ),
 ]
 ObjectiveName = Annotated[
-    str, typer.Option("--objective", metavar="NAME", help="ge-binomial or pn.")
+    str,
+    typer.Option(
+        "--objective", metavar="NAME", help="pn, nnpu, ge-kl, ge-binomial or ge-binomial-exact."
+    ),
 ]
 NetworkName = Annotated[
     str, typer.Option("--network", metavar="NAME", help="conv31 (the paper's) or resnet8.")

@@ -27,7 +27,7 @@ class SimulationSettings:
 
     particle: str = "barrel"
     """A name in `PARTICLES`."""
-    count: int = 8
+    count: int = 16
     """Number of micrographs."""
     shape: Shape = (1024, 1024)
     """(height, width) in pixels."""

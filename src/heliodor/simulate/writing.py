@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from heliodor.simulate.optics import Optics
     from heliodor.simulate.settings import SimulationSettings
 
+#: Labels made on a micrograph before the next one is opened.
+LABELS_AT_ONCE = 20
+
 Columns = Mapping[str, Sequence[str | float | int]]
 
 
@@ -117,11 +120,11 @@ def simulate(
 
 
 def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[int, int]]:
-    """Choose particles as someone who labels a few micrographs would.
+    """Choose particles as someone would who labels some on each of a few micrographs.
 
-    The micrographs come in random order; about half of the particles of each are labelled before
-    the next one is opened, until there are enough. If every micrograph has been seen, the rest
-    follows in the same way.
+    The micrographs come in random order; 20 random particles of each are labelled before the
+    next one is opened, until there are enough. If every micrograph has been seen, they are
+    gone through again.
 
     Parameters
     ----------
@@ -139,14 +142,15 @@ def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[i
     """
     # The micrographs use the keys (0,), (1,), ...: a longer key meets none of them.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 0, 1)))
-    first: list[tuple[int, int]] = []
-    second: list[tuple[int, int]] = []
-    for image in rng.permutation(len(counts)).tolist():
-        order = [(image, row) for row in rng.permutation(counts[image]).tolist()]
-        half = (len(order) + 1) // 2
-        first += order[:half]
-        second += order[half:]
-    return sorted((first + second)[:wanted])
+    images = rng.permutation(len(counts)).tolist()
+    orders = {image: rng.permutation(counts[image]).tolist() for image in images}
+    chosen = [
+        (image, row)
+        for start in range(0, max(counts, default=0), LABELS_AT_ONCE)
+        for image in images
+        for row in orders[image][start : start + LABELS_AT_ONCE]
+    ]
+    return sorted(chosen[:wanted])
 
 
 def _optics_columns(settings: SimulationSettings) -> Columns:
