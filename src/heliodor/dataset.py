@@ -20,6 +20,7 @@ from heliodor.preparation import (
     WorkingImages,
     check_diameter,
     prepare_all,
+    same_pixel_size,
 )
 from heliodor.sources import Source
 
@@ -29,8 +30,6 @@ MOST_OUTSIDE = 0.05
 FEWEST_TO_VALIDATE = 5
 #: A particle needs at least so many pixels for its shape to be learnt.
 FEWEST_PX = 6.0
-#: Pixel sizes that differ by more than this share are not the same.
-SAME_PIXEL_SIZE = 0.02
 
 
 @dataclass(frozen=True)
@@ -289,7 +288,7 @@ def _check_sampling(items: Sequence[LabelledSource], working: dict[Source, Worki
         if image is None or said is None:
             continue
         actual = image.pixel_size_angstrom
-        if abs(said - actual) > SAME_PIXEL_SIZE * actual:
+        if not same_pixel_size(said, actual):
             raise BadInput(
                 f"the labels of {item.source.name} are in pixels of {said:.4g} A, but the"
                 f" micrograph has {actual:.4g} A a pixel; give the micrographs that were labelled,"

@@ -24,6 +24,7 @@ from heliodor.preparation import (
     WorkingImages,
     check_pixel_size,
     is_plausible,
+    same_pixel_size,
 )
 from heliodor.ranking import RegionCounts
 from heliodor.sources import Source
@@ -31,8 +32,6 @@ from heliodor.sources import Source
 #: The match distance where none is given, as a share of the particle's diameter.
 MATCH_FRACTION = 0.4
 PIXEL_SIZE = "pixel_size_angstrom"
-#: Two programs may round or calibrate a pixel size differently by this share of it.
-MOST_DIFFERENCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ def check_same_binning(
     """Refuse a truth in pixels of another size than the picks or micrographs (`what`) have."""
     if own is None or truth is None:
         return
-    if abs(own - truth) > MOST_DIFFERENCE * min(own, truth):
+    if not same_pixel_size(own, truth):
         raise BadInput(
             f"the {what} say {own:g} A a pixel for {name}, the truth {truth:g}: they were made on"
             " images of different binning; scale one of them"

@@ -18,12 +18,12 @@ from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.model_file import load_model
 from heliodor.naming import match_names
+from heliodor.picking import images_for
 from heliodor.picks import Picks
-from heliodor.preparation import Failure, WorkingImages
+from heliodor.preparation import Failure
 from heliodor.ranking import PrecisionRecall
 from heliodor.record import Record, flat
-from heliodor.sources import Source, find_sources
-from heliodor.training_run import Inputs
+from heliodor.sources import Inputs, Source, find_sources
 
 
 def evaluate_files(
@@ -124,11 +124,8 @@ def evaluate_files(
         evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
     region_ap, failures = None, list[Failure]()
     if loaded is not None:
-        card = loaded.card
         loaded.network.to(device)
-        images = WorkingImages(
-            card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
-        )
+        images = images_for(loaded, pixel_size_angstrom)
         with record.stage("scoring"), console.progress("scoring regions") as progress:
             region_ap, failures = evaluate_regions(loaded, sources, true, images, device, progress)
         for failure in failures:

@@ -118,10 +118,10 @@ def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: floa
     labelled = softplus(-positive).mean()
     chance = torch.sigmoid(unlabelled)
     mean, variance = chance.sum(), (chance * (1 - chance)).sum()
-    count = torch.arange(unlabelled.numel() + 1, dtype=unlabelled.dtype, device=unlabelled.device)
+    count = _counts(unlabelled.numel(), unlabelled)
     # The spread of whole numbers is never less than what one of them can resolve.
     q = torch.softmax(-((count - mean) ** 2) / (2 * variance + 1e-3), dim=0)
-    penalty = -weight * (q * log_binomial(count, unlabelled.numel(), prior)).sum()
+    penalty = weight * _cross_entropy(q, prior)
     return Loss(labelled + penalty, labelled, penalty)
 
 
@@ -134,11 +134,19 @@ def ge_binomial_exact(
     probability p_j, one a region; see `count_law`.
     """
     labelled = softplus(-positive).mean()
-    q = count_law(unlabelled)
-    count = torch.arange(len(q), dtype=q.dtype, device=q.device)
-    entropy = -(q * log_binomial(count, unlabelled.numel(), prior)).sum()
-    penalty = weight * entropy.to(labelled.dtype)
+    penalty = weight * _cross_entropy(count_law(unlabelled), prior).to(labelled.dtype)
     return Loss(labelled + penalty, labelled, penalty)
+
+
+def _counts(number: int, like: Tensor) -> Tensor:
+    """Return 0, 1, ... number, with the type and on the device of another tensor."""
+    return torch.arange(number + 1, dtype=like.dtype, device=like.device)
+
+
+def _cross_entropy(law: Tensor, prior: float) -> Tensor:
+    """Return what a law of the count of N regions, shape (N + 1,), costs under the prior's."""
+    number = len(law) - 1
+    return -(law * log_binomial(_counts(number, law), number, prior)).sum()
 
 
 def count_law(logits: Tensor) -> Tensor:

@@ -65,6 +65,14 @@ class PickSettings:
         return Distances(exclusion / pixel_size_angstrom, margin)
 
 
+def images_for(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
+    """Return micrographs as a model needs them; the pixel size is the user's, where given."""
+    card = model.card
+    return WorkingImages(
+        card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
+    )
+
+
 def score_micrograph(
     model: Model, image: WorkingImage, device: torch.device | str = "cpu"
 ) -> Image:

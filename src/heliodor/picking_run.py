@@ -16,12 +16,11 @@ from heliodor.formats import star
 from heliodor.formats.text import write_picks
 from heliodor.micrograph import is_tiff
 from heliodor.model_file import Model, load_model
-from heliodor.picking import Picked, PickSettings, pick_all
+from heliodor.picking import Picked, PickSettings, images_for, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
-from heliodor.sources import Source, find_sources
-from heliodor.training_run import Inputs
+from heliodor.sources import Inputs, Source, find_sources
 
 #: See docs/conventions.md.
 TIFF_NOTE = (
@@ -50,10 +49,7 @@ def pick(
     loaded = load_model(model)
     folder = output_folder(out)
     sources = find_sources(micrographs)
-    card = loaded.card
-    images = WorkingImages(
-        card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
-    )
+    images = images_for(loaded, pixel_size_angstrom)
     picked, _sizes = pick_step(loaded, sources, images, settings, folder, compute.start(), record)
     record.write(folder)
     return picked

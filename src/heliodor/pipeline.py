@@ -26,10 +26,10 @@ from heliodor.picking_run import pick_step
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
 from heliodor.report import write_report
-from heliodor.sources import Source, find_sources
+from heliodor.sources import Inputs, Source, find_sources
 from heliodor.summary import report_content
 from heliodor.training import TrainingSettings
-from heliodor.training_run import Inputs, Training, train_step, wanted_pixel_size
+from heliodor.training_run import Training, train_step, wanted_pixel_size
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ PIXEL_SIZE_RANGE = (0.1, 50.0)
 DIAMETER_RANGE = (20.0, 5000.0)
 #: Originals may be so many times coarser than the working pixel size and are used as they are.
 MOST_STRETCH = 1.2
+#: Pixel sizes that differ by more than this share are not the same.
+SAME_PIXEL_SIZE = 0.02
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ def is_plausible(pixel_size_angstrom: float) -> bool:
     """Tell whether a micrograph can have this pixel size."""
     low, high = PIXEL_SIZE_RANGE
     return low <= pixel_size_angstrom <= high
+
+
+def same_pixel_size(one_angstrom: float, other_angstrom: float) -> bool:
+    """Tell whether two pixel sizes are one, but for how programs round and calibrate them."""
+    smaller = min(one_angstrom, other_angstrom)
+    return abs(one_angstrom - other_angstrom) <= SAME_PIXEL_SIZE * smaller
 
 
 def pixel_size_of(source: Source, header: float | None, given: float | None) -> float:

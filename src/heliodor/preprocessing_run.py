@@ -15,9 +15,8 @@ from heliodor.micrograph import write_mrc
 from heliodor.normalize import MOST_IMAGES, Mode, Normalizer
 from heliodor.preparation import Failure, WorkingImages
 from heliodor.record import Record
-from heliodor.sources import Source, find_sources
+from heliodor.sources import Inputs, Source, find_sources
 from heliodor.threads import set_threads
-from heliodor.training_run import Inputs
 
 
 def preprocess(

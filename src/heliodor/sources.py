@@ -11,21 +11,22 @@ import itertools
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
 from heliodor.formats import star
 from heliodor.micrograph import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES, is_micrograph_name
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 #: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
 #: of the name, as in mic.001.
 _SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
+
+
+#: What a user may give for micrographs; see `find_sources`.
+Inputs = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Source:
     pixel_size_angstrom: float | None = None
 
 
-def find_sources(inputs: str | Path | Sequence[str | Path]) -> list[Source]:
+def find_sources(inputs: Inputs) -> list[Source]:
     """Resolve what a user typed into micrographs.
 
     Parameters

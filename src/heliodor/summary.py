@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -21,13 +20,11 @@ from heliodor.picks import IndexArray, Picks
 from heliodor.preparation import WorkingImages
 from heliodor.record import Record
 from heliodor.report import EvaluationCurves, GalleryItem, ReportContent
-from heliodor.sources import Source
+from heliodor.sources import Source, canonical
 from heliodor.training_run import Training
 
 #: Micrographs pictured in a report.
 GALLERY = 6
-#: Points kept of an evaluation's curves; a screen shows no more.
-CURVE_POINTS = 2000
 
 
 def report_content(
@@ -102,8 +99,6 @@ def _headline(
 
 def _curves(evaluation: Evaluation) -> EvaluationCurves:
     curve, micro = evaluation.curve, evaluation.micro
-    n = len(curve.threshold)
-    keep = np.unique(np.linspace(0, n - 1, min(n, CURVE_POINTS)).astype(int))
     rows = [
         (
             row.name,
@@ -118,10 +113,10 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
         for row in evaluation.micrographs
     ]
     return EvaluationCurves(
-        threshold=curve.threshold[keep],
-        precision=curve.precision[keep],
-        recall=curve.recall[keep],
-        f1=curve.f1[keep],
+        threshold=curve.threshold,
+        precision=curve.precision,
+        recall=curve.recall,
+        f1=curve.f1,
         average_precision=micro.average_precision,
         best_f1=evaluation.best_f1,
         best_f1_threshold=evaluation.best_f1_threshold,
@@ -164,8 +159,8 @@ def _labels_of(
     labelled: Sequence[LabelledSource], sources: Sequence[Source]
 ) -> dict[str, FloatArray]:
     """Return the labels of micrographs picked on, which are the same only if the files are."""
-    own = {os.path.realpath(item.source.path): item.xy_px for item in labelled}
-    found = {source.name: own.get(os.path.realpath(source.path)) for source in sources}
+    own = {canonical(item.source.path): item.xy_px for item in labelled}
+    found = {source.name: own.get(canonical(source.path)) for source in sources}
     return {name: xy for name, xy in found.items() if xy is not None}
 
 

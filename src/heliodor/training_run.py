@@ -26,10 +26,8 @@ from heliodor.networks import Network
 from heliodor.picking import PickSettings, operating_threshold
 from heliodor.preparation import Failure, WorkingImages, working_pixel_size
 from heliodor.record import Record, flat
-from heliodor.sources import Source, find_sources
+from heliodor.sources import Inputs, Source, find_sources
 from heliodor.training import Epoch, TrainingSettings, history_table, train_network
-
-Inputs = str | Path | Sequence[str | Path]
 
 #: Images on which the operating threshold is set; more change it little.
 THRESHOLD_IMAGES = 4
