@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,11 +11,26 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from heliodor.errors import BadInput
-from heliodor.networks import NETWORKS, Convolution, Network, Residual, build, conv31, resnet8
+from heliodor.networks import (
+    NETWORKS,
+    Convolution,
+    Network,
+    Residual,
+    build,
+    conv31,
+    conv63,
+    conv127,
+    resnet8,
+    resnet16,
+)
 from tiny import scrambled
 
-FIELDS = {"conv31": 31, "resnet8": 71}
+FIELDS = {"conv31": 31, "conv63": 63, "conv127": 127, "resnet8": 71, "resnet16": 91}
+STRIDES = {"conv31": 4, "conv63": 8, "conv127": 16, "resnet8": 4, "resnet16": 4}
+#: Channels of the last layer, in those of the first.
+CHANNELS = {"conv31": 4, "conv63": 8, "conv127": 16, "resnet8": 4, "resnet16": 4}
 names = st.sampled_from(sorted(NETWORKS))
+dropouts = st.sampled_from([0.0, 0.5])
 sizes = st.tuples(st.integers(0, 12), st.integers(0, 12))
 seeds = st.integers(0, 2**32 - 1)
 
@@ -25,12 +41,12 @@ def image_for(network: Network, more: tuple[int, int], seed: int) -> Tensor:
     return torch.randn(1, 1, field + more[0], field + more[1], generator=random)
 
 
-@settings(max_examples=25, deadline=None)
-@given(name=names, width=st.integers(1, 5), more=sizes, seed=seeds)
+@settings(max_examples=40, deadline=None)
+@given(name=names, width=st.integers(1, 3), dropout=dropouts, more=sizes, seed=seeds)
 def test_every_dense_score_is_that_of_the_crop_centred_there(
-    name: str, width: int, more: tuple[int, int], seed: int
+    name: str, width: int, dropout: float, more: tuple[int, int], seed: int
 ) -> None:
-    network = scrambled(name, width, seed)
+    network = scrambled(name, width, seed, dropout)
     image = image_for(network, more, seed)
     field = network.receptive_field
     with torch.inference_mode():
@@ -43,19 +59,25 @@ def test_every_dense_score_is_that_of_the_crop_centred_there(
     torch.testing.assert_close(dense.flatten(), single.flatten(), rtol=0, atol=2e-5 * scale)
 
 
-@settings(max_examples=25, deadline=None)
-@given(name=names, more=sizes, seed=seeds)
-def test_strided_scores_are_every_fourth_dense_one(
-    name: str, more: tuple[int, int], seed: int
+@settings(max_examples=40, deadline=None)
+@given(
+    name=names,
+    dropout=dropouts,
+    more=st.tuples(st.integers(0, 33), st.integers(0, 33)),
+    seed=seeds,
+)
+def test_strided_scores_are_some_of_the_dense_ones(
+    name: str, dropout: float, more: tuple[int, int], seed: int
 ) -> None:
-    network = scrambled(name, 4, seed)
+    network = scrambled(name, 2, seed, dropout)
     image = image_for(network, more, seed)
     with torch.inference_mode():
         dense, strided = network(image, dense=True), network(image)
-    assert network.stride == 4
-    assert strided.shape == (1, more[0] // 4 + 1, more[1] // 4 + 1)
+    s = network.stride
+    assert s == STRIDES[name]
+    assert strided.shape == (1, more[0] // s + 1, more[1] // s + 1)
     scale = max(1.0, float(dense.abs().max()))
-    torch.testing.assert_close(strided, dense[:, ::4, ::4], rtol=0, atol=2e-5 * scale)
+    torch.testing.assert_close(strided, dense[:, ::s, ::s], rtol=0, atol=2e-5 * scale)
 
 
 @settings(max_examples=30, deadline=None)
@@ -71,13 +93,13 @@ def test_strided_scores_are_every_fourth_dense_one(
 def test_any_stack_of_layers_has_a_dense_twin(
     kinds: list[tuple[str, int, int]], more: tuple[int, int], seed: int
 ) -> None:
-    """The twin is a law of the layers, not of the two stacks that happen to be built."""
+    """The twin is a law of the layers, not of the stacks that happen to be built."""
     layers: list[Convolution | Residual] = []
     channels = 1
     for kind, stride, half in kinds:
         outputs = channels if kind == "residual" and half % 2 else 3
         layers.append(
-            Residual(channels, outputs, stride)
+            Residual(channels, outputs, stride, dilation=(half + 1) // 2)
             if kind == "residual"
             else Convolution(channels, outputs, 2 * half - 1, stride, prelu=True)
         )
@@ -95,20 +117,23 @@ def test_any_stack_of_layers_has_a_dense_twin(
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("dense", [False, True])
-def test_the_receptive_field_is_what_changes_the_output(name: str, dense: bool) -> None:
+def test_the_receptive_field_is_what_changes_the_output(
+    name: str, dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = scrambled(name).double()
     # Smooth activations, or a small change may hide behind a ReLU that is off.
+    monkeypatch.setattr(torch, "relu", nn.functional.softplus)
     for module in network.modules():
         for child, part in module.named_children():
             if isinstance(part, nn.ReLU):
                 setattr(module, child, nn.Softplus())
     field = network.receptive_field
     assert field == FIELDS[name]
-    border = 4
+    border = network.stride
     side = field + 2 * border
     image = torch.randn(1, 1, side, side, dtype=torch.float64, requires_grad=True)
-    # The output whose crop begins at (border, border), a multiple of the stride.
-    at = border if dense else border // network.stride
+    # The output whose crop begins at (border, border).
+    at = border if dense else 1
     output = network(image, dense=dense)[0, at, at]
     (gradient,) = torch.autograd.grad(output, image)
     seen = torch.nonzero(gradient[0, 0])
@@ -158,6 +183,20 @@ def test_conv31_is_the_network_of_the_paper() -> None:
     assert sum(p.numel() for p in network.parameters()) == 258_148
 
 
+@pytest.mark.parametrize(("build_it", "depth"), [(conv31, 3), (conv63, 4), (conv127, 5)])
+def test_the_plain_networks_are_one_family(
+    build_it: Callable[[int, float], Network], depth: int
+) -> None:
+    network = build_it(2, 0.0)
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert [m.kernel_size[0] for m in convolutions] == [7, *[5] * (depth - 1), 1]
+    assert [m.stride[0] for m in convolutions] == [*[2] * (depth - 1), 1, 1]
+    assert [m.out_channels for m in convolutions] == [*(2 * 2**i for i in range(depth)), 1]
+    assert network.stride == 2 ** (depth - 1)
+    kinds = [type(m) for m in network.modules()]
+    assert kinds.count(nn.BatchNorm2d) == kinds.count(nn.PReLU) == depth
+
+
 def test_resnet8_has_the_layers_of_the_reference() -> None:
     network = resnet8()
     u = 32
@@ -188,8 +227,24 @@ def test_resnet8_has_the_layers_of_the_reference() -> None:
     assert dilations == [1, 1, 2, 1, 2, 1, 1, 2, 1, 1]
 
 
+def test_resnet16_has_the_layers_of_the_reference() -> None:
+    network = resnet16()
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    projections = [m for m in convolutions[:-1] if m.kernel_size == (1, 1)]
+    stack = [m for m in convolutions if m not in projections]
+    # The classifier is a convolution here, as it is there; the reference counts it.
+    assert [m.kernel_size[0] for m in stack] == [7, *[3] * 14, 5, 1]
+    assert [m.stride[0] for m in stack] == [1, 1, 2, *[1] * 7, 2, *[1] * 6]
+    assert [m.out_channels for m in stack] == [32] * 10 + [64] * 5 + [128, 1]
+    assert {m.dilation for m in stack} == {(1, 1)}
+    assert [(m.in_channels, m.out_channels) for m in projections] == [(32, 64)]
+    # As with resnet8, the reference's 458 145 have a bias a convolution and no normalisation.
+    weights = sum(m.weight.numel() for m in convolutions)
+    assert weights + sum(m.out_channels for m in stack) == 458_145
+
+
 def test_a_residual_block_normalises_after_the_sum() -> None:
-    block = Residual(2, 2).eval()
+    block = Residual(2, 2, dilation=2).eval()
     with torch.no_grad():
         block.conv1.weight.zero_()
         block.norm1.running_mean = torch.tensor([1.0, -1.0])
@@ -214,7 +269,7 @@ def test_an_untrained_network_predicts_the_prior(name: str, prior: float) -> Non
 
 @pytest.mark.parametrize("name", ["", "conv32", "Conv31", "../conv31"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(BadInput, match="none of conv31, resnet8"):
+    with pytest.raises(BadInput, match="none of conv31, conv63, conv127, resnet8, resnet16"):
         build(name)
 
 
@@ -222,6 +277,59 @@ def test_unknown_names(name: str) -> None:
 def test_impossible_widths(width: int) -> None:
     with pytest.raises(BadInput, match=f"not {width}"):
         build("conv31", width)
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 2.0, math.nan, math.inf])
+def test_impossible_dropouts(dropout: float) -> None:
+    with pytest.raises(BadInput, match=f"below 1, not {dropout:g}"):
+        build("conv31", 4, dropout)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_dropout_is_no_part_of_a_network_that_scores(name: str) -> None:
+    plain, other = scrambled(name, 2), build(name, 2, dropout=0.7)
+    # A model trained with dropout loads without, and the other way round.
+    assert list(plain.state_dict()) == list(other.state_dict())
+    other.load_state_dict(plain.state_dict())
+    image = image_for(plain, (5, 3), 0)
+    with torch.inference_mode():
+        other.train()(torch.cat([image, -image]))  # and an update in between does no harm
+        other.load_state_dict(plain.state_dict())
+        other.eval()
+        for dense in (True, False):
+            assert torch.equal(other(image, dense), plain(image, dense))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(own: bool) -> None:
+    torch.manual_seed(0)
+    network = build("conv31", 2, dropout=0.4).train()
+    if own:
+        network.draw_from(torch.Generator().manual_seed(0))
+    before = torch.get_rng_state()
+    dropped = network.dropout(torch.ones(100, 100))
+    assert torch.equal(torch.get_rng_state(), before) == own
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
+    assert dropped.max().item() == pytest.approx(1 / 0.6)
+    # Every layer's features, the last ones among them.
+    inputs: list[Tensor] = []
+    network.dropout.register_forward_hook(lambda _, given, __: inputs.append(given[0]))
+    features = network.features(torch.randn(16, 1, 31, 31))
+    assert [len(x[0]) for x in inputs] == [2, 4, 8]
+    assert 0.2 < (features == 0).float().mean().item() < 0.6
+
+
+def test_the_same_generator_drops_the_same_features() -> None:
+    network = build("conv31", 2, dropout=0.4).train()
+    crops = torch.randn(8, 1, 31, 31)
+
+    def scores(seed: int) -> Tensor:
+        network.draw_from(torch.Generator().manual_seed(seed))
+        out: Tensor = network(crops)
+        return out
+
+    assert torch.equal(scores(1), scores(1))
+    assert not torch.equal(scores(1), scores(2))
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -236,10 +344,10 @@ def test_built_networks_know_their_name_and_finiteness(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_features_are_what_the_classifier_weighs(name: str) -> None:
     network = scrambled(name, 2)
-    image = image_for(network, (4, 8), 0)
+    image = image_for(network, (network.stride, 2 * network.stride), 0)
     with torch.inference_mode():
         features = network.features(image)
-        assert features.shape == (1, 8, 2, 3)
+        assert features.shape == (1, 2 * CHANNELS[name], 2, 3)
         weight, bias = network.classifier.weight[0, :, 0, 0], network.classifier.bias
         assert bias is not None
         by_hand = torch.einsum("c,nchw->nhw", weight, features) + bias

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from heliodor import preparation
+from heliodor.conventions import WORKING_DIAMETER_PX
 from heliodor.errors import BadInput
+from heliodor.networks import NETWORKS, build
 from heliodor.preparation import (
     MOST_STRETCH,
     WorkingImages,
@@ -66,6 +68,14 @@ def test_the_working_pixel_size_suits_the_network():
     assert check_diameter(180) == 180
     assert working_pixel_size(180, "conv31") == pytest.approx(7.2)
     assert working_pixel_size(175, "resnet8") == pytest.approx(5.0)
+    assert working_pixel_size(200, "resnet16") == working_pixel_size(200, "conv63") == 5.0
+    assert working_pixel_size(210, "conv127") == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_particle_fits_into_what_a_network_sees(name):
+    assert WORKING_DIAMETER_PX[name] < build(name, 1).receptive_field
+    assert set(WORKING_DIAMETER_PX) == set(NETWORKS)
 
 
 # One micrograph

@@ -8,16 +8,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.conventions import Shape
+from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.networks import NETWORKS
 from heliodor.resample import pad
 from heliodor.scoring import choose_device, score_coarsely, score_image
 from tiny import disc_detector, discs, noise, scrambled
 
-CONV31, RESNET8 = scrambled("conv31", 3), scrambled("resnet8", 2)
+NETWORK = {name: scrambled(name, 2) for name in NETWORKS}
+CONV31 = NETWORK["conv31"]
 names = st.sampled_from(sorted(NETWORKS))
-NETWORK = {"conv31": CONV31, "resnet8": RESNET8}
+
+
+def assert_same(scores: Image, expected: Image) -> None:
+    """Equal to float32's rounding of sums as large as the largest of the scores."""
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-5 * scale)
 
 
 @settings(max_examples=25, deadline=None)
@@ -32,7 +38,7 @@ def test_tiles_change_nothing(name: str, shape: Shape, tile: int, seed: int) -> 
     whole = score_image(network, image)
     assert whole.shape == shape
     assert whole.dtype == np.float32
-    np.testing.assert_allclose(score_image(network, image, tile_px=tile), whole, atol=5e-5)
+    assert_same(score_image(network, image, tile_px=tile), whole)
 
 
 @settings(max_examples=25, deadline=None)
@@ -41,12 +47,12 @@ def test_tiles_change_nothing(name: str, shape: Shape, tile: int, seed: int) -> 
     shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
     seed=st.integers(0, 99),
 )
-def test_coarse_scores_are_every_fourth_pixel(name: str, shape: Shape, seed: int) -> None:
+def test_coarse_scores_are_those_of_every_few_pixels(name: str, shape: Shape, seed: int) -> None:
     network, image = NETWORK[name], noise(shape, seed)
     coarse, stride = score_coarsely(network, image)
-    assert stride == network.stride == 4
+    assert stride == network.stride
     assert coarse.dtype == np.float32
-    np.testing.assert_allclose(coarse, score_image(network, image)[::4, ::4], atol=5e-5)
+    assert_same(coarse, score_image(network, image)[::stride, ::stride])
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -58,8 +64,8 @@ def test_each_score_is_that_of_the_crop_of_the_mirrored_image(name: str, shape: 
     padded = torch.from_numpy(pad(image, field // 2))
     crops = padded.unfold(0, field, 1).unfold(1, field, 1).reshape(-1, 1, field, field)
     with torch.inference_mode():
-        expected = network(crops).reshape(shape)
-    np.testing.assert_allclose(score_image(network, image), expected, atol=5e-5)
+        expected = network(crops).reshape(shape).numpy()
+    assert_same(score_image(network, image), expected)
 
 
 def test_a_score_lies_where_its_particle_lies() -> None:

@@ -27,9 +27,9 @@ def noise(shape: Shape, seed: int = 0) -> Image:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def scrambled(name: str, width: int = 4, seed: int = 0) -> Network:
+def scrambled(name: str, width: int = 4, seed: int = 0, dropout: float = 0.0) -> Network:
     """A network in evaluation mode with every parameter and running statistic at random."""
-    network = build(name, width)
+    network = build(name, width, dropout)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():

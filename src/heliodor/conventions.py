@@ -24,8 +24,15 @@ FloatArray = NDArray[np.float64]
 Image = NDArray[np.float32]
 
 #: The particle's diameter in working pixels at which each network works best by default.
-#: conv31 sees 31 pixels, the residual networks 71: the particle must fit with its surroundings.
-WORKING_DIAMETER_PX: Final = {"conv31": 25.0, "resnet8": 35.0}
+#: conv31 sees 31 pixels, resnet8 71 and resnet16 91: the particle must fit in with its
+#: surroundings.
+WORKING_DIAMETER_PX: Final = {
+    "conv31": 25.0,
+    "conv63": 40.0,
+    "conv127": 70.0,
+    "resnet8": 35.0,
+    "resnet16": 40.0,
+}
 
 #: The training radius as a fraction of the particle's diameter (a quarter of its radius).
 TRAINING_RADIUS_FRACTION: Final = 1.0 / 8.0

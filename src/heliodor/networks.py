@@ -58,16 +58,16 @@ class Convolution(Layer):
 class Residual(Layer):
     """Two 3 x 3 convolutions and a shortcut; normalisation follows the sum.
 
-    The second convolution is dilated by 2 and carries the stride.
+    The second convolution is the one that is dilated and carries the stride.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
         self.stride = stride
-        self.reach = 2 + 4
+        self.reach = 2 + 2 * dilation
         self.conv0 = nn.Conv2d(inputs, inputs, 3, bias=False)
         self.norm0 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, dilation=2, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, dilation=dilation, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.project = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
 
@@ -82,13 +82,36 @@ class Residual(Layer):
         return torch.relu(self.norm1(_convolve(self.conv1, inner, step, dense) + shortcut))
 
 
-class Network(nn.Module):
-    """A stack of layers and a linear classifier."""
+class Dropout(nn.Dropout):
+    """Dropout whose draws may come from a generator of its own.
 
-    def __init__(self, name: str, layers: list[Layer], channels: int) -> None:
+    Training then neither reads nor changes the program's random state, on any device.
+    """
+
+    generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set a share `p` of the features to zero while training, and scale up the others."""
+        if self.generator is None or not self.training or self.p == 0:
+            return super().forward(x)
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * kept / (1 - self.p)
+
+
+class Network(nn.Module):
+    """A stack of layers and a linear classifier.
+
+    Dropout acts on the features of each layer. It belongs to no layer, so that nothing which is
+    counted in layers, as the steps of the dense twin are, can depend on it.
+    """
+
+    def __init__(
+        self, name: str, layers: list[Layer], channels: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.name = name
         self.layers = nn.ModuleList(layers)
+        self.dropout = Dropout(dropout)
         self.classifier = nn.Conv2d(channels, 1, 1)
         self.stride = math.prod(layer.stride for layer in layers)
         steps = [math.prod(layer.stride for layer in layers[:i]) for i in range(len(layers))]
@@ -109,6 +132,10 @@ class Network(nn.Module):
             assert self.classifier.bias is not None
             self.classifier.bias.fill_(math.log(prior / (1 - prior)))
 
+    def draw_from(self, generator: torch.Generator) -> None:
+        """Draw what dropout sets to zero from a generator on the network's device."""
+        self.dropout.generator = generator
+
     def is_finite(self) -> bool:
         """Tell whether all weights and running statistics are finite numbers."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.state_dict().values())
@@ -117,7 +144,7 @@ class Network(nn.Module):
         """Return the last layer's features, shape (n, channels, h', w')."""
         step = 1
         for layer in self.layers:
-            x = layer(x, step, dense)
+            x = self.dropout(layer(x, step, dense))
             if dense:
                 step *= int(layer.stride)  # type: ignore[arg-type]
         return x
@@ -142,40 +169,91 @@ class Network(nn.Module):
         return out[:, 0]
 
 
-def conv31(width: int = 32) -> Network:
+def conv31(width: int = 32, dropout: float = 0.0) -> Network:
     """Return the paper's network (Methods 6): 7, 5, 5 wide convolutions, strides 2, 2, 1."""
-    layers: list[Layer] = [
-        Convolution(1, width, 7, 2, prelu=True),
-        Convolution(width, 2 * width, 5, 2, prelu=True),
-        Convolution(2 * width, 4 * width, 5, 1, prelu=True),
-    ]
-    return Network("conv31", layers, 4 * width)
+    return _plain("conv31", 3, width, dropout)
 
 
-def resnet8(width: int = 32) -> Network:
+def conv63(width: int = 32, dropout: float = 0.0) -> Network:
+    """Return conv31 with one more 5 wide convolution: strides 2, 2, 2, 1."""
+    return _plain("conv63", 4, width, dropout)
+
+
+def conv127(width: int = 32, dropout: float = 0.0) -> Network:
+    """Return conv31 with two more 5 wide convolutions: strides 2, 2, 2, 2, 1."""
+    return _plain("conv127", 5, width, dropout)
+
+
+def _plain(name: str, depth: int, width: int, dropout: float) -> Network:
+    """Stack convolutions: all but the last have stride 2, each has twice the channels."""
+    layers: list[Layer] = [Convolution(1, width, 7, 2, prelu=True)]
+    for i in range(1, depth):
+        inputs = width * 2 ** (i - 1)
+        stride = 2 if i < depth - 1 else 1
+        layers.append(Convolution(inputs, 2 * inputs, 5, stride, prelu=True))
+    return Network(name, layers, width * 2 ** (depth - 1), dropout)
+
+
+def resnet8(width: int = 32, dropout: float = 0.0) -> Network:
     """Return the residual network with eight convolutions and a receptive field of 71."""
     layers: list[Layer] = [
         Convolution(1, width, 7, 2, prelu=False),
-        Residual(width, width),
-        Residual(width, 2 * width, stride=2),
-        Residual(2 * width, 2 * width),
+        Residual(width, width, dilation=2),
+        Residual(width, 2 * width, stride=2, dilation=2),
+        Residual(2 * width, 2 * width, dilation=2),
         Convolution(2 * width, 4 * width, 5, 1, prelu=False),
     ]
-    return Network("resnet8", layers, 4 * width)
+    return Network("resnet8", layers, 4 * width, dropout)
 
 
-NETWORKS: dict[str, Callable[[int], Network]] = {"conv31": conv31, "resnet8": resnet8}
+def resnet16(width: int = 32, dropout: float = 0.0) -> Network:
+    """Return the residual network with sixteen convolutions and a receptive field of 91."""
+    layers: list[Layer] = [
+        Convolution(1, width, 7, 1, prelu=False),
+        Residual(width, width, stride=2),
+        *(Residual(width, width) for _ in range(3)),
+        Residual(width, 2 * width, stride=2),
+        *(Residual(2 * width, 2 * width) for _ in range(2)),
+        Convolution(2 * width, 4 * width, 5, 1, prelu=False),
+    ]
+    return Network("resnet16", layers, 4 * width, dropout)
 
 
-def check(name: str, width: int) -> None:
-    """Raise BadInput for a network's name or width that does not exist."""
+NETWORKS: dict[str, Callable[[int, float], Network]] = {
+    "conv31": conv31,
+    "conv63": conv63,
+    "conv127": conv127,
+    "resnet8": resnet8,
+    "resnet16": resnet16,
+}
+
+
+def check(name: str, width: int, dropout: float = 0.0) -> None:
+    """Raise BadInput for a network's name, width or dropout that cannot be."""
     if name not in NETWORKS:
         raise BadInput(f"the network {name!r} is none of {', '.join(NETWORKS)}")
     if not 1 <= width <= 1024:
         raise BadInput(f"a network's width must lie between 1 and 1024, not {width}")
+    if not 0 <= dropout < 1:
+        raise BadInput(f"a network's dropout must be 0 or more, and below 1, not {dropout:g}")
 
 
-def build(name: str, width: int = 32) -> Network:
-    """Build a network by name; raises BadInput as `check` does."""
-    check(name, width)
-    return NETWORKS[name](width)
+def build(name: str, width: int = 32, dropout: float = 0.0) -> Network:
+    """Build a network.
+
+    Parameters
+    ----------
+    name
+        One of `NETWORKS`.
+    width
+        Channels of the first layer.
+    dropout
+        Probability with which training sets each feature to zero, after every layer.
+
+    Raises
+    ------
+    BadInput
+        As `check` does.
+    """
+    check(name, width, dropout)
+    return NETWORKS[name](width, dropout)
