@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from sklearn.metrics import average_precision_score
 from command import call, done
 from heliodor import __version__, demo, pipeline, preprocessing_run
 from heliodor.cli import _gather_values
+from heliodor.conventions import WORKING_DIAMETER_PX
 from heliodor.errors import BadInput
 from heliodor.formats import read_picks
 from heliodor.matching import match
@@ -186,6 +188,23 @@ def test_run_json_says_what_was_done(outcome: Path, learn: Path, unseen: Path) -
     picked = record["picks_per_micrograph"]
     assert record["picks"] == sum(picked.values()) == len(read_picks(outcome / "picks.tsv"))
     assert record["model"] == vars(load_model(outcome / MODEL).card)
+
+
+def test_a_network_and_its_dropout_are_what_was_asked_for(
+    learn: Path, unseen: Path, tmp_path: Path
+) -> None:
+    asked = (*RECIPE, *TINY, "--network", "conv63")
+    for dropout in (0, 0.3):
+        more = (*asked, "--dropout", dropout, "-o", tmp_path / str(dropout))
+        done("train", *training_data(learn), *more)
+    given = json.loads((tmp_path / "0.3" / "run.json").read_text())["arguments"]
+    assert (given["network"], given["dropout"]) == ("conv63", 0.3)
+    plain, dropped = (load_model(tmp_path / name / MODEL) for name in ("0", "0.3"))
+    assert plain.card.network == dropped.card.network == "conv63"
+    weight = "layers.1.conv.weight"
+    assert not plain.network.get_parameter(weight).equal(dropped.network.get_parameter(weight))
+    micrograph = ("--micrographs", first(unseen))
+    done("pick", "--model", tmp_path / "0.3" / MODEL, *micrograph, "-o", tmp_path / "picked")
 
 
 def test_run_is_train_and_then_pick(
@@ -955,6 +974,16 @@ def test_a_real_process_ends_with_a_sentence_and_code_2(tmp_path: Path) -> None:
 def test_every_command_has_help(command: str) -> None:
     said = done(command, "--help").out
     assert said.startswith(f"Usage: heliodor {command} ")
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_help_names_every_network(command: str) -> None:
+    said = " ".join(done(command, "--help").out.split())
+    names = said.partition("--network NAME ")[2].partition("[")[0]
+    assert all(name in names for name in WORKING_DIAMETER_PX)
+    sizes = said.partition("--working-pixel-size ANGSTROM ")[2].partition("]")[0]
+    for name, pixels in WORKING_DIAMETER_PX.items():
+        assert re.search(rf"/ {pixels:g} for (\w+ and )?{name}\b", sizes), name
 
 
 def test_version() -> None:

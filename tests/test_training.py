@@ -79,6 +79,41 @@ def test_resnet8_learns_too(images: list[LabelledImage], validation: list[Labell
     assert trained.history[-1].validation_ap > 0.7
 
 
+@pytest.mark.parametrize("name", ["conv63", "conv127", "resnet16"])
+def test_every_network_can_be_trained(
+    name: str, images: list[LabelledImage], validation: list[LabelledImage]
+) -> None:
+    settings = replace(SHORT, network=name, width=1, epochs=1)
+    trained = train_network(images, validation[:1], RADIUS, PRIOR, settings)
+    assert trained.network.name == name
+    assert 0 < trained.history[0].validation_ap <= 1
+
+
+def test_dropout_is_drawn_from_the_seed_alone(images: list[LabelledImage]) -> None:
+    settings = replace(SHORT, dropout=0.5)
+    torch.manual_seed(1)
+    first = train_network(images, [], RADIUS, PRIOR, settings)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    again = train_network(images, [], RADIUS, PRIOR, settings)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(weights(first), weights(again))
+    without = train_network(images, [], RADIUS, PRIOR, SHORT)
+    assert not same(weights(first), weights(without))
+    # The network that comes back scores without.
+    image = noise((40, 40))
+    score = score_image(first.network, image)
+    np.testing.assert_array_equal(score_image(first.network, image), score)
+
+
+def test_it_learns_with_dropout(
+    images: list[LabelledImage], validation: list[LabelledImage]
+) -> None:
+    settings = replace(QUICK, width=8, dropout=0.2)
+    trained = train_network(images, validation, RADIUS, PRIOR, settings)
+    assert trained.history[trained.best_epoch - 1].validation_ap > 0.7
+
+
 def test_the_same_seed_gives_the_same_bits(
     images: list[LabelledImage], validation: list[LabelledImage]
 ) -> None:
@@ -228,6 +263,9 @@ def test_the_learning_rate_rises_and_falls(images: list[LabelledImage]) -> None:
         ({"network": "vgg"}, "none of conv31"),
         ({"width": 0}, "width"),
         ({"width": 100_000}, "width"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": -0.1}, "dropout"),
+        ({"dropout": math.nan}, "dropout"),
         ({"objective": "hinge"}, "none of pn"),
         ({"epochs": 0}, "at least one epoch"),
         ({"epoch_updates": 0}, "at least one epoch"),

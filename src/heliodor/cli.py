@@ -18,6 +18,7 @@ from heliodor.errors import BadInput
 from heliodor.options import (
     Device,
     Diameter,
+    Dropout,
     EdgeMargin,
     Epochs,
     ExclusionRadius,
@@ -92,6 +93,7 @@ def run(
     objective: ObjectiveName = "ge-binomial",
     network: NetworkName = "conv31",
     width: Width = 32,
+    dropout: Dropout = 0.0,
     epochs: Epochs = 8,
     epoch_updates: Updates = 100,
     learning_rate: LearningRate = 3e-3,
@@ -136,6 +138,7 @@ def train(
     objective: ObjectiveName = "ge-binomial",
     network: NetworkName = "conv31",
     width: Width = 32,
+    dropout: Dropout = 0.0,
     epochs: Epochs = 8,
     epoch_updates: Updates = 100,
     learning_rate: LearningRate = 3e-3,
@@ -374,7 +377,16 @@ def _data(options: dict[str, Any]) -> Any:
 def _recipe(options: dict[str, Any]) -> Any:
     from heliodor.training import TrainingSettings
 
-    names = ("network", "width", "objective", "epoch_updates", "epochs", "learning_rate", "seed")
+    names = (
+        "network",
+        "width",
+        "dropout",
+        "objective",
+        "epoch_updates",
+        "epochs",
+        "learning_rate",
+        "seed",
+    )
     return TrainingSettings(**{name: options[name] for name in names})
 
 

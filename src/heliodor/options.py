@@ -53,9 +53,17 @@ ObjectiveName = Annotated[
     ),
 ]
 NetworkName = Annotated[
-    str, typer.Option("--network", metavar="NAME", help="conv31 (the paper's) or resnet8.")
+    str,
+    typer.Option(
+        "--network",
+        metavar="NAME",
+        help="conv31 (the paper's), conv63, conv127, resnet8 or resnet16.",
+    ),
 ]
 Width = Annotated[int, typer.Option(metavar="N", help="Channels of the network's first layer.")]
+Dropout = Annotated[
+    float, number("SHARE", "Features set to zero at random while training, after each layer.")
+]
 Epochs = Annotated[int, typer.Option(metavar="N", help="Epochs of training.")]
 Updates = Annotated[int, typer.Option(metavar="N", help="Minibatches an epoch.")]
 LearningRate = Annotated[
@@ -71,7 +79,8 @@ WorkingPixelSize = Annotated[
     number(
         "ANGSTROM",
         "Sampling to learn and pick at"
-        " [default: diameter / 25 for conv31, diameter / 35 for resnet8]",
+        " [default: diameter / 25 for conv31, / 35 for resnet8, / 40 for conv63 and resnet16,"
+        " / 70 for conv127]",
     ),
 ]
 Normalization = Annotated[

@@ -25,6 +25,8 @@ class TrainingSettings:
 
     network: str = "conv31"
     width: int = 32
+    #: Share of each layer's features that an update sets to zero at random.
+    dropout: float = 0.0
     objective: str = "ge-binomial"
     #: Minibatches (updates of the weights) of an epoch, and the number of epochs.
     epoch_updates: int = 100
@@ -38,7 +40,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check(self.network, self.width)
+        check(self.network, self.width, self.dropout)
         objective(self.objective)
         if min(self.epoch_updates, self.epochs) < 1:
             raise BadInput("training needs at least one epoch of one update")
@@ -113,9 +115,11 @@ def train_network(
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed every GPU for good.
         torch.default_generator.manual_seed(settings.seed)
-        network = build(settings.network, settings.width)
+        network = build(settings.network, settings.width, settings.dropout)
     network.start_at(prior)
     network.to(device)
+    # Not the sampler's seed, lest what is dropped goes with what is drawn.
+    network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))
     sampler = Sampler(images, radius_px, network.receptive_field, settings.seed, device)
     criterion = objective(settings.objective)
     optimizer = torch.optim.AdamW(
