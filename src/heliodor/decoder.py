@@ -1,0 +1,131 @@
+"""The autoencoder's decoder: from a network's features back to the crop they were made of.
+
+With few labels, the error of the reconstruction keeps a classifier's features from fitting
+nothing but the labels (Bepler et al., Methods 5 and 6, Results 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+#: Channels before the last layer.
+BASE = 32
+#: Labelled particles up to which the reconstruction helps.
+MOST_LABELLED = 250
+
+
+def layout(width_px: int) -> tuple[int, int]:
+    """Choose the decoder's first side s and its number of doublings.
+
+    Its images are 2 s 2^doublings - 1 pixels wide. With s = 4, 5, 6 or 7 that is the least
+    number that such decoders can make which is `width_px` or more.
+
+    Parameters
+    ----------
+    width_px
+        R, width of the crops, 1 or more.
+
+    Returns
+    -------
+    int, int
+        s and the number of doublings: 4 and 2 for the paper's 31 pixels.
+    """
+    side, doublings = max(4, (width_px + 2) // 2), 0
+    while side > 7:
+        side, doublings = (side + 1) // 2, doublings + 1
+    return side, doublings
+
+
+class Decoder(nn.Module):
+    """Transpose convolutions from features to an image (Methods 6, after DCGAN).
+
+    The first makes s x s pixels of one; 4 x 4 ones of stride 2 double the side and halve the
+    channels, down to 32; a last one, 3 x 3 of stride 2, makes the image. Batch normalisation
+    and leaky ReLU follow each but the last. For 31 pixels this is the paper's decoder, with
+    128, 64 and 32 channels and sides 4, 8, 16 and 31; see `layout` for others, whose images
+    may be some pixels too wide and are cut around their centre.
+
+    Parameters
+    ----------
+    channels
+        Features of a crop.
+    width_px
+        R, width of the crops: the network's receptive field.
+    """
+
+    def __init__(self, channels: int, width_px: int) -> None:
+        super().__init__()
+        self.width_px = width_px
+        side, doublings = layout(width_px)
+        outputs = BASE * 2**doublings
+        layers = _block(nn.ConvTranspose2d(channels, outputs, side, bias=False))
+        for _ in range(doublings):
+            inputs, outputs = outputs, outputs // 2
+            layers += _block(
+                nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
+            )
+        layers.append(nn.ConvTranspose2d(outputs, 1, 3, stride=2, padding=1))
+        self.layers = nn.Sequential(*layers)
+        # DCGAN's start: the first images are next to nothing, the mean of normalised crops.
+        for layer in layers:
+            if isinstance(layer, nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Reconstruct crops.
+
+        Parameters
+        ----------
+        features
+            Shape (n, channels) or (n, channels, 1, 1), as `Network.features` gives for crops.
+
+        Returns
+        -------
+        Tensor
+            Images, shape (n, 1, R, R).
+        """
+        image: Tensor = self.layers(features.flatten(1)[:, :, None, None])
+        first = (image.shape[-1] - self.width_px) // 2
+        last = first + self.width_px
+        return image[:, :, first:last, first:last]
+
+
+def _block(layer: nn.ConvTranspose2d) -> list[nn.Module]:
+    # The paper does not say how leaky; 0.2 is DCGAN's.
+    return [layer, nn.BatchNorm2d(layer.out_channels), nn.LeakyReLU(0.2)]
+
+
+def reconstruction_error(images: Tensor, decoded: Tensor) -> Tensor:
+    """Return the expected reconstruction error, E ||x - d(f(x))||^2 (Methods 5).
+
+    Parameters
+    ----------
+    images, decoded
+        Crops and what the decoder made of them, both of shape (n, 1, R, R).
+
+    Returns
+    -------
+    Tensor
+        A scalar: the mean over the images of the sum over an image's pixels.
+    """
+    if images.shape != decoded.shape:
+        # Broadcasting would compare each image with all.
+        raise ValueError(f"shapes {tuple(images.shape)} and {tuple(decoded.shape)} differ")
+    return torch.square(images - decoded).flatten(1).sum(dim=1).mean()
+
+
+def automatic_weight(labelled: int) -> float:
+    """Return gamma, the weight of the reconstruction error, that suits a number of labels.
+
+    10 / N up to 250 labelled particles, and no reconstruction beyond: there it hurts (Results,
+    "Augmentation with autoencoder", and Figure 5b).
+
+    Parameters
+    ----------
+    labelled
+        N, labelled particles, 1 or more.
+    """
+    return 10 / labelled if labelled <= MOST_LABELLED else 0.0
