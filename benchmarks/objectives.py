@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_json
 from heliodor.labels import LabelledImage, class_prior
-from heliodor.training import TrainingSettings, train_network
+from heliodor.recipe import TrainingSettings, recipe
+from heliodor.training import train_network
 from objectives_data import DATASETS, judge, load
 
 GRIDS = ("objectives", "autoencoder", "prior")
@@ -61,34 +62,54 @@ class Run:
     gamma: float = 0.0
     #: The class prior is the true fraction times this.
     factor: float = 1.0
-    recipe: str = "fast"
-    #: None leaves the number to the recipe.
+    recipe: str = "compared"
+    #: None leaves these two to the recipe.
     updates: int | None = None
-    width: int = TrainingSettings.width
+    width: int | None = None
 
     @property
     def name(self) -> str:
         """What the run's file is called; two runs never share it."""
         length = "" if self.updates is None else f"{self.updates}-updates_"
+        width = "" if self.width is None else f"w{self.width}_"
         return (
             f"{self.dataset}_{self.objective}_n{self.labels}_gamma{self.gamma!r}"
-            f"_pi{self.factor!r}_{self.recipe}_{length}w{self.width}_draw{self.draw}"
+            f"_pi{self.factor!r}_{self.recipe}_{length}{width}draw{self.draw}"
         )
+
+
+#: What is trained alike with every objective: the paper's network at half its width and crops
+#: drawn one by one, as the objectives assume, on the schedule that learns fast.
+COMPARED: dict[str, Any] = {
+    "network": "conv31",
+    "width": 16,
+    "side": 1,
+    "batch": 256,
+    "positives": 32,
+    "near": 0.0,
+    "epochs": 1,
+    "epoch_updates": 400,
+}
 
 
 def settings_for(run: Run) -> TrainingSettings:
     """Return how to train; raises BadInput where the program cannot train so."""
-    known = {field.name for field in fields(TrainingSettings)}
     # Runs that are compared over draws start from the same weights as well.
-    values: dict[str, Any] = {"objective": run.objective, "width": run.width, "seed": run.draw}
+    values: dict[str, Any] = {
+        "objective": run.objective,
+        "autoencoder": run.gamma,
+        "seed": run.draw,
+    }
+    if run.recipe == "compared":
+        values |= COMPARED
+        name = "fast"
+    else:
+        name = run.recipe
     if run.updates is not None:
         values |= {"epochs": 1, "epoch_updates": run.updates}
-    for name, value, usual in (("autoencoder", run.gamma, 0.0), ("recipe", run.recipe, "fast")):
-        if name in known:
-            values[name] = value
-        elif value != usual:
-            raise BadInput(f"training has no setting {name!r} yet, so it cannot be {value}")
-    return TrainingSettings(**values)
+    if run.width is not None:
+        values["width"] = run.width
+    return recipe(name, **values)
 
 
 def draw_labels(
@@ -258,8 +279,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--grid", default="objectives", choices=[*GRIDS, "all"])
     parser.add_argument("--workers", type=int, default=1, help="processes, each of one thread")
     parser.add_argument("--updates", type=int, help="instead of the recipe's, for a trial")
-    parser.add_argument("--recipe", default="fast", help="how to train: fast or paper")
-    parser.add_argument("--width", type=int, default=TrainingSettings.width, help="of the network")
+    parser.add_argument(
+        "--recipe", default="compared", help="how to train: compared, or a recipe of the program"
+    )
+    parser.add_argument("--width", type=int, help="of the network, instead of the recipe's")
     return parser.parse_args(arguments)
 
 

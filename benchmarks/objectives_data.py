@@ -28,6 +28,9 @@ from heliodor.sources import Source, find_sources
 from heliodor.suppression import suppress
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Regions are judged on every second pixel of every second row: a quarter of the work.
+LATTICE_PX = 2
+
 REAL = Path(os.environ.get("HELIODOR_DATA", ROOT.parent / "shared" / "data"))
 
 
@@ -159,12 +162,14 @@ def judge(network: Network, data: Data) -> dict[str, float]:
     masks, scores, picks, truth = [], [], {}, {}
     pixel = data.pixel_size_angstrom
     for i, item in enumerate(data.test):
-        score = score_every_pixel(network, item.image)
-        masks.append(label_mask(item.xy_px, item.shape, data.radius_px).ravel())
+        score = score_lattice(network, item.image)
+        mask = label_mask(item.xy_px, item.shape, data.radius_px)
+        masks.append(mask[::LATTICE_PX, ::LATTICE_PX].ravel())
         scores.append(score.ravel())
         # No floor: objectives differ in how low they put the log-odds of what they find.
-        rows_columns, heights = suppress(score, data.diameter_angstrom / 2 / pixel)
-        picks[str(i)] = (pixel * rows_columns[:, ::-1], heights)
+        radius = data.diameter_angstrom / 2 / pixel / LATTICE_PX
+        rows_columns, heights = suppress(score, radius)
+        picks[str(i)] = (LATTICE_PX * pixel * rows_columns[:, ::-1], heights)
         truth[str(i)] = pixel * item.xy_px
     found = evaluate_picks(picks, truth, data.match_angstrom)
     return {
@@ -174,21 +179,19 @@ def judge(network: Network, data: Data) -> dict[str, float]:
     }
 
 
-def score_every_pixel(network: Network, image: Image, band_px: int = 128) -> Image:
-    """Score as `scoring.score_image` does, in half the time on a CPU.
+def score_lattice(network: Network, image: Image) -> Image:
+    """Score every second pixel of every second row, as `scoring.score_image` does.
 
-    The strided network gives every `stride`-th pixel; laid on all its shifts it gives all of
-    them, without the dilated convolutions that CPUs are slow at.
+    The strided network gives every `stride`-th pixel; laid on shifts of the image it gives the
+    lattice, without the dilated convolutions that CPUs are slow at.
     """
     stride, edge = network.stride, network.receptive_field // 2
     height, width = image.shape
     padded = torch.from_numpy(pad(image, edge))
     out = np.empty((height, width), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, height, band_px):
-            bottom = min(start + band_px, height)
-            for top in range(start, min(start + stride, bottom)):
-                for left in range(min(stride, width)):
-                    shifted = padded[None, None, top : bottom + 2 * edge, left:]
-                    out[top:bottom:stride, left::stride] = network(shifted)[0].numpy()
-    return out
+        for top in range(0, min(stride, height), LATTICE_PX):
+            for left in range(0, min(stride, width), LATTICE_PX):
+                scores = network(padded[None, None, top:, left:])[0].numpy()
+                out[top::stride, left::stride] = scores
+    return out[::LATTICE_PX, ::LATTICE_PX]

@@ -33,15 +33,18 @@ from heliodor.model_file import load_model
 from heliodor.normalize import Normalizer
 from heliodor.picking import PickSettings, candidates, score_micrograph
 from heliodor.preparation import WorkingImages
+from heliodor.recipe import TrainingSettings
 from heliodor.simulate import SimulationSettings
 from heliodor.sources import find_sources
-from heliodor.training import TrainingSettings
 
 PIXEL, DIAMETER, WORKING = 6.0, 120.0, 7.5
 SHELLS = ("--particle", "shell", "--pixel-size", PIXEL, "--contaminants", 0, "--snr", 0.5)
 #: Neither side becomes a whole number of working pixels, and the two differ.
 WIDTH, HEIGHT = 401, 389
-RECIPE = ("--diameter", DIAMETER, "--expected-particles", 12, "--working-pixel-size", WORKING)
+RECIPE = (
+    *("--diameter", DIAMETER, "--expected-particles", 12, "--working-pixel-size", WORKING),
+    *("--network", "conv31"),
+)
 SMALL = ("--width", 8, "--epochs", 2, "--epoch-updates", 40)
 #: Learns nothing; for what must hold of any training.
 TINY = ("--width", 2, "--epochs", 1, "--epoch-updates", 3)
@@ -205,6 +208,45 @@ def test_a_network_and_its_dropout_are_what_was_asked_for(
     assert not plain.network.get_parameter(weight).equal(dropped.network.get_parameter(weight))
     micrograph = ("--micrographs", first(unseen))
     done("pick", "--model", tmp_path / "0.3" / MODEL, *micrograph, "-o", tmp_path / "picked")
+
+
+def test_options_change_one_thing_of_a_recipe(learn: Path, tmp_path: Path) -> None:
+    data = ("train", *training_data(learn), "--diameter", DIAMETER)
+    tiny = ("--width", 2, "--epochs", 1, "--epoch-updates", 2)
+    given = {}
+    for name, more in {
+        "fast": (),
+        "paper": (),
+        "changed": ("--recipe", "paper", "--objective", "nnpu", "--autoencoder", 0.5),
+        "auto": ("--autoencoder", "auto"),
+    }.items():
+        named = ("--recipe", name) if name == "paper" else ()
+        done(*data, *tiny, *named, *more, "-o", tmp_path / name)
+        given[name] = json.loads((tmp_path / name / "run.json").read_text())["arguments"]
+    kept = ("network", "objective", "schedule", "autoencoder", "batch")
+    told = {name: tuple(values[key] for key in kept) for name, values in given.items()}
+    assert told["fast"] == ("resnet8", "pn-balanced", "one-cycle", 0.0, 64)
+    assert told["paper"] == ("conv31", "ge-binomial", "constant", "auto", 256)
+    assert told["changed"] == ("conv31", "nnpu", "constant", 0.5, 256)
+    assert told["auto"] == ("resnet8", "pn-balanced", "one-cycle", "auto", 64)
+    lines = (tmp_path / "auto" / "training.tsv").read_text().splitlines()
+    values = dict(zip(lines[0].split("\t"), lines[1].split("\t"), strict=True))
+    assert float(values["reconstruction"]) > 0
+
+
+def test_labelled_negatives_are_used_and_counted(learn: Path, tmp_path: Path) -> None:
+    name = read_picks(learn / "labels.star").micrographs[0]
+    negatives = tmp_path / "negatives.tsv"
+    negatives.write_text(f"image_name\tx_coord\ty_coord\n{name}\t9\t9\n{name}\t380\t5\n")
+    data = ("train", *training_data(learn), *RECIPE, *TINY)
+    without = done(*data, "-o", tmp_path / "without")
+    result = done(*data, "--negatives", negatives, "-o", tmp_path / "with")
+    assert "40 labelled particles and 2 labelled negatives" in " ".join(result.err.split())
+    assert "labelled negatives" not in without.err
+    files = [(tmp_path / name / MODEL).read_bytes() for name in ("with", "without")]
+    assert files[0] != files[1]
+    record = json.loads((tmp_path / "with" / "run.json").read_text())
+    assert record["arguments"]["negatives"] == str(negatives)
 
 
 def test_run_is_train_and_then_pick(

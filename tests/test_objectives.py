@@ -25,6 +25,8 @@ from heliodor.objectives import (
     nnpu,
     objective,
     pn,
+    pn_balanced,
+    with_negatives,
 )
 
 #: Those whose gradient is that of their value: nnPU's step up a negative risk is not.
@@ -59,6 +61,27 @@ def test_pn_by_hand() -> None:
     assert loss.positive.item() == pytest.approx(labelled)
     assert loss.unlabelled.item() == pytest.approx(rest)
     assert loss.total.item() == pytest.approx(0.1 * labelled + rest)
+
+
+def test_balanced_pn_by_hand() -> None:
+    labelled, rest = tensor([0.0]), tensor([-math.log(3)])
+    loss = pn_balanced(labelled, rest, 0.01)
+    assert loss.total.item() == pytest.approx(0.2 * math.log(2) + 0.8 * math.log(4 / 3))
+    loss = pn_balanced(labelled, rest, 0.3)
+    assert loss.total.item() == pytest.approx(pn(labelled, rest, 0.3).total.item())
+
+
+@pytest.mark.parametrize("function", OBJECTIVES.values())
+def test_labelled_negatives_add_their_loss_to_every_objective(function: Objective) -> None:
+    plain = function(tensor([1.0, -2.0]), tensor([0.5, -1.0, -3.0]), 0.2)
+    negative = tensor([0.0, math.log(3)]).requires_grad_()
+    loss = with_negatives(plain, negative, 0.5)
+    # softplus(0) = log 2 and softplus(log 3) = log 4.
+    added = 0.5 * (math.log(2) + math.log(4)) / 2
+    assert loss.total.item() == pytest.approx(plain.total.item() + added)
+    assert (loss.positive, loss.unlabelled) == (plain.positive, plain.unlabelled)
+    (gradient,) = torch.autograd.grad(loss.total, negative)
+    np.testing.assert_allclose(gradient, [0.25 * 0.5, 0.25 * 0.75])
 
 
 def test_ge_binomial_by_hand() -> None:
@@ -280,5 +303,5 @@ def test_objectives_by_name() -> None:
     assert objective("pn") is pn
     assert objective("ge-binomial") is ge_binomial
     for name in ("", "PN", "GE-KL", "ge"):
-        with pytest.raises(BadInput, match="none of pn, nnpu, ge-kl, ge-binomial"):
+        with pytest.raises(BadInput, match="none of pn, pn-balanced, nnpu, ge-kl, ge-binomial"):
             objective(name)

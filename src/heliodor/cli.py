@@ -16,6 +16,7 @@ import typer
 from heliodor import __version__, console
 from heliodor.errors import BadInput
 from heliodor.options import (
+    Autoencoder,
     Device,
     Diameter,
     Dropout,
@@ -27,11 +28,13 @@ from heliodor.options import (
     LearningRate,
     MatchDistance,
     Micrographs,
+    Negatives,
     NetworkName,
     Normalization,
     ObjectiveName,
     Out,
     PixelSize,
+    RecipeName,
     Seed,
     Threads,
     Threshold,
@@ -80,6 +83,7 @@ def run(
     labels: Labels,
     diameter: Diameter,
     out: Out,
+    negatives: Negatives = None,
     expected_particles: Expected = None,
     pick: Annotated[
         list[str] | None,
@@ -90,13 +94,15 @@ def run(
         typer.Option(metavar="T", help="Coordinates of all particles, to judge the picks by."),
     ] = None,
     match_distance: MatchDistance = None,
-    objective: ObjectiveName = "ge-binomial",
-    network: NetworkName = "conv31",
-    width: Width = 32,
-    dropout: Dropout = 0.0,
-    epochs: Epochs = 8,
-    epoch_updates: Updates = 100,
-    learning_rate: LearningRate = 3e-3,
+    recipe: RecipeName = "fast",
+    objective: ObjectiveName = None,
+    network: NetworkName = None,
+    width: Width = None,
+    dropout: Dropout = None,
+    autoencoder: Autoencoder = None,
+    epochs: Epochs = None,
+    epoch_updates: Updates = None,
+    learning_rate: LearningRate = None,
     training_radius: TrainingRadius = None,
     working_pixel_size: WorkingPixelSize = None,
     pixel_size: PixelSize = None,
@@ -124,6 +130,7 @@ def run(
         settings=_pick_settings(locals()),
         compute=_compute(locals()),
         command_line=_typed(),
+        negatives=negatives,
     )
     _end(outcome.record.failures)
 
@@ -134,14 +141,17 @@ def train(
     labels: Labels,
     diameter: Diameter,
     out: Out,
+    negatives: Negatives = None,
     expected_particles: Expected = None,
-    objective: ObjectiveName = "ge-binomial",
-    network: NetworkName = "conv31",
-    width: Width = 32,
-    dropout: Dropout = 0.0,
-    epochs: Epochs = 8,
-    epoch_updates: Updates = 100,
-    learning_rate: LearningRate = 3e-3,
+    recipe: RecipeName = "fast",
+    objective: ObjectiveName = None,
+    network: NetworkName = None,
+    width: Width = None,
+    dropout: Dropout = None,
+    autoencoder: Autoencoder = None,
+    epochs: Epochs = None,
+    epoch_updates: Updates = None,
+    learning_rate: LearningRate = None,
     training_radius: TrainingRadius = None,
     working_pixel_size: WorkingPixelSize = None,
     pixel_size: PixelSize = None,
@@ -162,6 +172,7 @@ def train(
         _recipe(locals()),
         _compute(locals()),
         _typed(),
+        negatives,
     )
     _end(trained.failures)
 
@@ -375,19 +386,20 @@ def _data(options: dict[str, Any]) -> Any:
 
 
 def _recipe(options: dict[str, Any]) -> Any:
-    from heliodor.training import TrainingSettings
+    from heliodor.recipe import recipe
 
     names = (
         "network",
         "width",
         "dropout",
         "objective",
+        "autoencoder",
         "epoch_updates",
         "epochs",
         "learning_rate",
         "seed",
     )
-    return TrainingSettings(**{name: options[name] for name in names})
+    return recipe(options["recipe"], **{name: options[name] for name in names})
 
 
 def _pick_settings(options: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -84,6 +84,8 @@ class LabelledSource:
     xy_px: FloatArray
     #: What the file of the labels says of the micrograph's sampling, angstrom per pixel.
     pixel_size_angstrom: float | None = None
+    #: What is no particle, likewise.
+    negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,25 @@ class TrainingSet:
     expected_particles: float
     radius_px: float
     labelled_particles: int
+    labelled_negatives: int
     failures: list[Failure]
     #: Sentences the user should read.
     notes: list[str]
 
 
 def assign_labels(
-    labels: Picks, sources: Sequence[Source]
+    labels: Picks, sources: Sequence[Source], negatives: Picks | None = None
 ) -> tuple[list[LabelledSource], list[str]]:
     """Give each micrograph its labels.
+
+    Parameters
+    ----------
+    labels
+        Particles.
+    sources
+        Micrographs.
+    negatives
+        What the user says is no particle; it counts on micrographs with labels.
 
     Returns
     -------
@@ -119,15 +131,39 @@ def assign_labels(
     Raises
     ------
     BadInput
-        If there are no labels, or none belongs to any of the micrographs.
+        If there are no labels, or none belongs to any of the micrographs; likewise for
+        negatives, where given.
     """
-    if not len(labels):
-        raise BadInput("the labels hold no particles; label some first")
-    found = match_names(labels.micrographs, sources)
+    own, sizes, notes = _by_source(labels, sources, "labels")
+    against: dict[Source, FloatArray] = {}
+    if negatives is not None:
+        against, of_negatives, more = _by_source(negatives, sources, "negatives")
+        notes += more
+        sizes = of_negatives | sizes
+        lost = sum(len(xy) for source, xy in against.items() if source not in own)
+        if lost:
+            notes.append(
+                f"{lost} negatives on micrographs without labels were left aside: label some"
+                " particles there too"
+            )
+    none = np.zeros((0, 2))
+    return [
+        LabelledSource(source, own.get(source, none), sizes.get(source), against.get(source, none))
+        for source in sources
+    ], notes
+
+
+def _by_source(
+    table: Picks, sources: Sequence[Source], what: str
+) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
+    """Return the coordinates and the pixel sizes that a table has of each micrograph."""
+    if not len(table):
+        raise BadInput(f"the {what} hold no particles; label some first")
+    found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
     sizes: dict[Source, float] = {}
     strangers, lost = [], 0
-    for name, picks in labels.by_micrograph():
+    for name, picks in table.by_micrograph():
         if name in found:
             own.setdefault(found[name], []).append(picks.xy_px)
             said = [size for size in picks.extra.get("pixel_size_angstrom", []) if size]
@@ -135,24 +171,24 @@ def assign_labels(
         elif len(picks):
             strangers.append(name)
             lost += len(picks)
-    if not any(len(xy) for parts in own.values() for xy in parts):
+    joined = {source: np.concatenate(parts) for source, parts in own.items()}
+    joined = {source: xy for source, xy in joined.items() if len(xy)}
+    if not joined:
         raise BadInput(
-            f"none of the {len(labels)} labels belongs to the micrographs given: the labels"
-            f" name {labels.micrographs[0]}, the micrographs are like {sources[0].name}; give"
+            f"none of the {len(table)} {what} belongs to the micrographs given: the {what}"
+            f" name {table.micrographs[0]}, the micrographs are like {sources[0].name}; give"
             " those that were labelled"
         )
-    notes = []
-    if strangers:
-        notes.append(
-            f"{lost} labels on {len(strangers)} other micrographs (such as {strangers[0]}) were"
+    if not strangers:
+        return joined, sizes, []
+    return (
+        joined,
+        sizes,
+        [
+            f"{lost} {what} on {len(strangers)} other micrographs (such as {strangers[0]}) were"
             " left aside: no micrograph given has their name and folder"
-        )
-    return [
-        LabelledSource(
-            source, np.concatenate(own.get(source, [np.zeros((0, 2))])), sizes.get(source)
-        )
-        for source in sources
-    ], notes
+        ],
+    )
 
 
 def choose_sources(
@@ -219,8 +255,11 @@ def assemble(
 
     def labelled(item: LabelledSource) -> LabelledImage:
         image = working[item.source]
-        xy = to_working(item.xy_px, image.original_shape, image.shape)
-        return LabelledImage(normalizer.apply(image.image), xy)
+        xy, negative_xy = (
+            to_working(own, image.original_shape, image.shape)
+            for own in (item.xy_px, item.negative_xy_px)
+        )
+        return LabelledImage(normalizer.apply(image.image), xy, negative_xy)
 
     train_images = [labelled(item) for item in learn]
     radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
@@ -237,6 +276,7 @@ def assemble(
         expected_particles=expected,
         radius_px=radius_px,
         labelled_particles=sum(len(item.xy_px) for item in learn),
+        labelled_negatives=sum(len(item.negative_xy_px) for item in learn),
         failures=failures,
         notes=notes,
     )
@@ -329,7 +369,7 @@ def _drop_outside(
     lost, total, example = 0, 0, ""
     for item in items:
         shape = working[item.source].original_shape
-        bad = outside(item.xy_px, shape)
+        bad, strange = (outside(own, shape) for own in (item.xy_px, item.negative_xy_px))
         if bad.any():
             x, y = item.xy_px[bad][0]
             example = (
@@ -337,7 +377,8 @@ def _drop_outside(
                 f" ({x:g}, {y:g})"
             )
         lost, total = lost + int(bad.sum()), total + len(bad)
-        kept.append(replace(item, xy_px=item.xy_px[~bad]))
+        negatives = item.negative_xy_px[~strange]
+        kept.append(replace(item, xy_px=item.xy_px[~bad], negative_xy_px=negatives))
     if lost > MOST_OUTSIDE * total:
         raise BadInput(
             f"{lost} of {total} labels lie outside their micrographs ({example}): they were"

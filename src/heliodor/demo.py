@@ -10,8 +10,8 @@ from heliodor.dataset import DataSettings
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
 from heliodor.pipeline import Outcome, run
+from heliodor.recipe import TrainingSettings
 from heliodor.simulate import SimulationSettings, simulate
-from heliodor.training import TrainingSettings
 
 #: Ten micrographs to learn from and six, of another seed, to pick on.
 LEARN = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class LabelledImage:
 
     image: Image
     xy_px: FloatArray
+    #: What the user says is no particle, shape (n, 2).
+    negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
     @property
     def shape(self) -> Shape:

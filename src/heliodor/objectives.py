@@ -48,6 +48,25 @@ def pn(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
     return Loss(prior * labelled + rest, labelled, rest)
 
 
+def pn_balanced(positive: Tensor, unlabelled: Tensor, prior: float, share: float = 0.2) -> Loss:
+    """Naive positive-negative with more weight on the labelled regions than they have by number.
+
+    share mean_P softplus(-s) + (1 - share) mean_U softplus(s), or `pn` where pi is larger than
+    the share. Where particles are rare, labelled ones hardly count in `pn`, and training takes
+    long to notice them. The weights shift all log-odds alike, which ranks nothing anew.
+
+    Parameters
+    ----------
+    positive, unlabelled
+        Logits, shapes (p,) and (u,).
+    prior
+        pi, between 0 and 1.
+    share
+        Least weight of the labelled regions.
+    """
+    return pn(positive, unlabelled, max(prior, share))
+
+
 def nnpu(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
     """Non-negative risk estimator for positive and unlabelled data (Kiryo et al. 2017).
 
@@ -138,6 +157,27 @@ def ge_binomial_exact(
     return Loss(labelled + penalty, labelled, penalty)
 
 
+def with_negatives(loss: Loss, negative: Tensor, weight: float = 1.0) -> Loss:
+    """Add what labelled negatives cost: the semi-supervised form (Bepler et al., Discussion).
+
+    The expectation over all labelled regions stands in place of that over the positive ones:
+    of a minibatch with `weight` times as many negatives as positives,
+    (mean_P softplus(-s) + weight mean_N softplus(s)) / (1 + weight) is their part, here without
+    the common factor, so that the objective keeps its own balance of P and U.
+
+    Parameters
+    ----------
+    loss
+        An objective's value on positive and unlabelled regions.
+    negative
+        Logits of regions that are known not to be on a particle, shape (n,).
+    weight
+        How much they count.
+    """
+    rest = weight * softplus(negative).mean()
+    return Loss(loss.total + rest, loss.positive, loss.unlabelled)
+
+
 def _counts(number: int, like: Tensor) -> Tensor:
     """Return 0, 1, ... number, with the type and on the device of another tensor."""
     return torch.arange(number + 1, dtype=like.dtype, device=like.device)
@@ -188,6 +228,7 @@ def log_binomial(count: Tensor, trials: int, chance: float) -> Tensor:
 
 OBJECTIVES: dict[str, Objective] = {
     "pn": pn,
+    "pn-balanced": pn_balanced,
     "nnpu": nnpu,
     "ge-kl": ge_kl,
     "ge-binomial": ge_binomial,

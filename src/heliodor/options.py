@@ -46,29 +46,83 @@ PixelSize = Annotated[
         "Pixel size of the micrographs; else from the STAR file, else from the headers.",
     ),
 ]
-ObjectiveName = Annotated[
+Negatives = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="Coordinates of what is no particle, on the micrographs with labels."
+    ),
+]
+RecipeName = Annotated[
     str,
     typer.Option(
-        "--objective", metavar="NAME", help="pn, nnpu, ge-kl, ge-binomial or ge-binomial-exact."
+        "--recipe",
+        metavar="NAME",
+        help="fast; quick, a third of its updates; or paper, the published one. The options below"
+        " change one thing in it.",
+    ),
+]
+ObjectiveName = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        metavar="NAME",
+        help="pn, pn-balanced, nnpu, ge-kl, ge-binomial or ge-binomial-exact"
+        " [fast: pn-balanced; paper: ge-binomial]",
     ),
 ]
 NetworkName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--network",
         metavar="NAME",
-        help="conv31 (the paper's), conv63, conv127, resnet8 or resnet16.",
+        help="conv31, conv63, conv127, resnet8 or resnet16 [fast: resnet8; paper: conv31]",
     ),
 ]
-Width = Annotated[int, typer.Option(metavar="N", help="Channels of the network's first layer.")]
-Dropout = Annotated[
-    float, number("SHARE", "Features set to zero at random while training, after each layer.")
+Width = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Channels of the network's first layer [fast: 16; paper: 32]"),
 ]
-Epochs = Annotated[int, typer.Option(metavar="N", help="Epochs of training.")]
-Updates = Annotated[int, typer.Option(metavar="N", help="Minibatches an epoch.")]
+Dropout = Annotated[
+    float | None,
+    number("SHARE", "Features set to zero at random while training, after each layer [0]"),
+]
+
+
+def _weight(value: str | None) -> float | str | None:
+    """Read the autoencoder's weight: a number, or auto."""
+    if value is None or value == "auto":
+        return value
+    try:
+        weight = float(value)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise BadInput(f"--autoencoder must be a finite number or auto, not {value!r}")
+    return weight
+
+
+Autoencoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WEIGHT",
+        callback=_weight,
+        help="Weight of the autoencoder's error; auto: 10 / N up to N = 250 labelled particles,"
+        " else 0 [fast: 0; paper: auto]",
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", help="Epochs of training [fast: 6; paper: 10]")
+]
+Updates = Annotated[
+    int | None, typer.Option(metavar="N", help="Minibatches an epoch [fast: 50; paper: 1000]")
+]
 LearningRate = Annotated[
-    float,
-    typer.Option(metavar="RATE", help="Highest learning rate of the schedule.", callback=finite),
+    float | None,
+    typer.Option(
+        metavar="RATE",
+        help="Highest learning rate of the schedule [fast: 3e-3; paper: 2e-4]",
+        callback=finite,
+    ),
 ]
 TrainingRadius = Annotated[
     float | None,

@@ -24,11 +24,11 @@ from heliodor.metrics import Evaluation
 from heliodor.picking import Picked, PickSettings
 from heliodor.picking_run import pick_step
 from heliodor.preparation import WorkingImage, WorkingImages
+from heliodor.recipe import TrainingSettings
 from heliodor.record import Record, flat
 from heliodor.report import write_report
 from heliodor.sources import Inputs, Source, find_sources
 from heliodor.summary import report_content
-from heliodor.training import TrainingSettings
 from heliodor.training_run import Training, train_step, wanted_pixel_size
 
 
@@ -55,6 +55,7 @@ def run(
     settings: PickSettings = PickSettings(),
     compute: Compute = Compute(),
     command_line: str = "",
+    negatives: str | Path | None = None,
 ) -> Outcome:
     """Train, pick, judge where there is truth, and report, all into one folder.
 
@@ -66,6 +67,8 @@ def run(
         Coordinates of all particles of micrographs picked on, for judging only.
     match_distance_angstrom
         None takes 0.4 of the diameter.
+    negatives
+        Coordinates of what is no particle, to train with.
     """
     distance = match_distance_angstrom
     if distance is not None and truth is None:
@@ -77,6 +80,7 @@ def run(
     arguments = {
         "micrographs": micrographs,
         "labels": labels,
+        "negatives": negatives,
         "pick": to_pick,
         "truth": truth,
         "match_distance_angstrom": distance,
@@ -93,7 +97,9 @@ def run(
             said = known.pixel_sizes.get(first.source.name)
             check_same_binning(first.source.name, first.pixel_size_angstrom, said)
     folder = output_folder(out)
-    trained = train_step(micrographs, labels, folder, data, recipe, device, record, settings)
+    trained = train_step(
+        micrographs, labels, folder, data, recipe, device, record, settings, negatives
+    )
     judge = None if known is None else RegionJudge(known, data.radius_angstrom)
     picked, sizes = pick_step(
         trained.model, sources, trained.images, settings, folder, device, record, judge

@@ -1,22 +1,57 @@
 """Minibatches of labelled and unlabelled regions, cut on the device that trains.
 
-All working images lie one behind the other in one flat tensor, padded by mirror images so
-that a region may be centred on any pixel. A minibatch is one gather from it; rotations by
-quarter turns and mirrors only permute the positions that are gathered. Images without a label
-are never drawn from.
+A minibatch is made of tiles: squares for which a network gives side x side outputs, `stride`
+pixels apart, so that the convolutions that neighbouring regions share are computed once. A tile
+of one output is a crop as wide as the receptive field, the paper's region.
+
+All working images lie one behind the other in one flat tensor, padded by mirror images so that
+a region may be centred on any pixel. A minibatch is one gather from it; rotations by quarter
+turns and mirrors only permute the positions that are gathered. Images without a label are never
+drawn from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, disc_pixels
 from heliodor.resample import pad
+
+#: What is known of a region: nothing, a particle, something else, or that it lies outside.
+UNLABELLED, POSITIVE, NEGATIVE, OUTSIDE = 0, 1, 2, 3
+
+#: The symmetries of a square, as what (row, column) becomes.
+_SYMMETRIES = torch.tensor(
+    [
+        [[1, 0], [0, 1]],
+        [[0, -1], [1, 0]],
+        [[-1, 0], [0, -1]],
+        [[0, 1], [-1, 0]],
+        [[1, 0], [0, -1]],
+        [[0, 1], [1, 0]],
+        [[-1, 0], [0, 1]],
+        [[0, -1], [-1, 0]],
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A minibatch, or one kind of its tiles."""
+
+    #: Shape (n, 1, S, S).
+    images: Tensor
+    #: What is known of the region of each output, int8, shape (n, side, side).
+    known: Tensor
+    #: Row and column of the output for which a tile was drawn, shape (n, 2).
+    anchors: Tensor
 
 
 class Sampler:
@@ -33,7 +68,9 @@ class Sampler:
     seed
         Of the draws.
     device
-        Where the images are kept and the crops are cut.
+        Where the images are kept and the tiles are cut.
+    stride, side
+        Pixels between two outputs of the network, and outputs along a tile's side.
 
     Raises
     ------
@@ -48,49 +85,81 @@ class Sampler:
         width: int,
         seed: int,
         device: torch.device | str = "cpu",
+        stride: int = 1,
+        side: int = 1,
     ) -> None:
         if not images:
             raise BadInput("there is no micrograph to train on")
-        edge = width // 2
-        padded = [pad(item.image, edge) for item in images]
+        self._half, self._stride, self._side = width // 2, stride, side
+        margin = self._half + stride * (side - 1)
+        padded = [pad(item.image, margin) for item in images]
         offsets = np.concatenate([[0], np.cumsum([p.size for p in padded])]).astype(np.int64)
         flat = np.concatenate([p.ravel() for p in padded], dtype=np.float32)
         self._pixels = torch.from_numpy(flat).to(device)
         self._generator = torch.Generator().manual_seed(seed)
-        # Region -> corner of its crop in the flat tensor, and the row length there.
+        # Region -> its pixel in the flat tensor, and the row length there.
         sizes = np.array([item.image.size for item in images], dtype=np.int64)
         self._first = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]))
         self._columns = torch.tensor([item.shape[1] for item in images])
         self._pitch = torch.tensor([p.shape[1] for p in padded])
-        self._offset = torch.from_numpy(offsets[:-1])
-        positions = [
-            disc_pixels(item.xy_px, item.shape, radius_px) + int(first)
-            for item, first in zip(images, self._first, strict=False)
-        ]
-        self._positive = torch.from_numpy(np.concatenate(positions).astype(np.int64))
-        per_image = torch.tensor([len(found) for found in positions])
-        self._positive_image = torch.repeat_interleave(torch.arange(len(images)), per_image)
-        self._is_positive = torch.zeros(int(self._first[-1]), dtype=torch.bool)
-        self._is_positive[self._positive] = True
-        if not len(self._positive):
+        self._offset = torch.from_numpy(offsets[:-1]) + margin * (self._pitch + 1)
+        positive, counts = _regions([item.xy_px for item in images], images, radius_px)
+        if not len(positive):
             raise BadInput("no label lies on any of the training micrographs")
+        negative, _ = _regions([item.negative_xy_px for item in images], images, radius_px)
+        known = torch.zeros(int(self._first[-1]), dtype=torch.int8)
+        known[negative] = NEGATIVE
+        known[positive] = POSITIVE
+        self._positive, self._negative = positive, negative[known[negative] == NEGATIVE]
+        self._positive_image = torch.repeat_interleave(
+            torch.arange(len(images)), torch.tensor(counts)
+        )
+        self._known = known
+        by_image = np.split(known.numpy(), np.cumsum(sizes)[:-1])
         # Micrographs without a label do not count: nothing is drawn from them.
-        if all(len(found) in (0, size) for found, size in zip(positions, sizes, strict=True)):
+        if not any(
+            count and (part == UNLABELLED).any()
+            for count, part in zip(counts, by_image, strict=True)
+        ):
             raise BadInput("the labels cover the whole micrographs; check the diameter")
-        self._turns = _turns(width)
+        surrounded = [
+            np.pad(part.reshape(item.shape), margin, constant_values=OUTSIDE).ravel()
+            for part, item in zip(by_image, images, strict=True)
+        ]
+        self._known_padded = torch.from_numpy(np.concatenate(surrounded)).to(device)
 
     @property
     def labelled_pixels(self) -> int:
         """Positive regions in all."""
         return len(self._positive)
 
-    def draw(self, positives: int, unlabelled: int) -> Tensor:
-        """Return crops, shape (positives + unlabelled, 1, width, width), positives first."""
+    @property
+    def negative_pixels(self) -> int:
+        """Regions that are labelled as something else than a particle."""
+        return len(self._negative)
+
+    def draw(self, positives: int, unlabelled: int, negatives: int = 0) -> Tiles:
+        """Return tiles drawn for positive, then for unlabelled, then for negative regions.
+
+        Each is drawn for one region, its anchor, evenly among those of its kind; the anchor is
+        any of the tile's outputs, and the others are what lies there.
+        """
+        regions = torch.cat(
+            [
+                self._among(self._positive, positives),
+                self._draw_unlabelled(unlabelled),
+                self._among(self._negative, negatives),
+            ]
+        )
         random = self._generator
-        chosen = torch.randint(len(self._positive), (positives,), generator=random)
-        regions = torch.cat([self._positive[chosen], self._draw_unlabelled(unlabelled)])
-        turns = torch.randint(len(self._turns), (len(regions),), generator=random)
-        return self.cut(regions, turns)
+        turns = torch.randint(len(_SYMMETRIES), (len(regions),), generator=random)
+        anchors = torch.randint(self._side, (len(regions), 2), generator=random)
+        return self.cut(regions, turns, anchors)
+
+    def _among(self, regions: Tensor, number: int) -> Tensor:
+        if not number:
+            return regions[:0]
+        return regions[torch.randint(len(regions), (number,), generator=self._generator)]
 
     def _draw_unlabelled(self, number: int) -> Tensor:
         """Draw unlabelled regions from the micrographs in proportion to their labels.
@@ -105,27 +174,51 @@ class Sampler:
             first, size = self._first[image], self._first[image + 1] - self._first[image]
             share = torch.rand(len(image), generator=self._generator, dtype=torch.float64)
             drawn = first + (share * size).to(torch.int64)
-            found = torch.cat([found, drawn[~self._is_positive[drawn]]])
+            found = torch.cat([found, drawn[self._known[drawn] == UNLABELLED]])
         return found[:number]
 
-    def cut(self, regions: Tensor, turns: Tensor) -> Tensor:
-        """Cut the crops centred on regions (positions counted through all images)."""
+    def cut(self, regions: Tensor, turns: Tensor, anchors: Tensor | None = None) -> Tiles:
+        """Cut tiles around regions (positions counted through all images).
+
+        Parameters
+        ----------
+        regions, turns
+            The anchors' regions, and which of the eight symmetries to apply, shape (n,).
+        anchors
+            Which output of its tile is centred on the region, shape (n, 2); the first by default.
+        """
+        if anchors is None:
+            anchors = torch.zeros((len(regions), 2), dtype=torch.int64)
         image = torch.searchsorted(self._first, regions, right=True) - 1
         within = regions - self._first[image]
         columns, pitch = self._columns[image], self._pitch[image]
-        corner = self._offset[image] + within // columns * pitch + within % columns
-        rows_columns = self._turns[turns]  # (n, 2, width, width)
-        index = corner[:, None, None] + rows_columns[:, 0] * pitch[:, None, None]
-        index += rows_columns[:, 1]
-        return self._pixels[index.to(self._pixels.device)][:, None]
+        centre = self._offset[image] + within // columns * pitch + within % columns
+        # What one step down and one step right in the tile mean in the flat tensor.
+        symmetry = _SYMMETRIES[turns]
+        down, right = (symmetry[:, 0, k] * pitch + symmetry[:, 1, k] for k in (0, 1))
+        corner = centre - self._stride * (down * anchors[:, 0] + right * anchors[:, 1])
+        corner, down, right = (part.to(self._pixels.device) for part in (corner, down, right))
+
+        def gather(source: Tensor, steps: Tensor) -> Tensor:
+            rows = corner[:, None] + down[:, None] * steps
+            return source[rows[:, :, None] + (right[:, None] * steps)[:, None, :]]
+
+        outputs = torch.arange(self._side, device=corner.device) * self._stride
+        pixels = torch.arange(2 * self._half + 1 + self._stride * (self._side - 1))
+        tiles = gather(self._pixels, pixels.to(corner.device) - self._half)
+        return Tiles(tiles[:, None], gather(self._known_padded, outputs), anchors)
 
     def state(self) -> Tensor:
         """Return the state of the random draws."""
         return self._generator.get_state()
 
 
-def _turns(width: int) -> Tensor:
-    """Return the eight ways to lay a square on itself: row and column to read, per pixel."""
-    plain = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(width), indexing="ij"))
-    turned = [torch.rot90(plain, k, (1, 2)) for k in range(4)]
-    return torch.stack([*turned, *(t.flip(2) for t in turned)])
+def _regions(
+    xy_px: Sequence[FloatArray], images: Sequence[LabelledImage], radius_px: float
+) -> tuple[Tensor, list[int]]:
+    """Return the pixels around points, counted through all images, and their number an image."""
+    first, parts = 0, []
+    for xy, item in zip(xy_px, images, strict=True):
+        parts.append(disc_pixels(xy, item.shape, radius_px) + first)
+        first += item.image.size
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64)), [len(p) for p in parts]

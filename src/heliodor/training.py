@@ -12,46 +12,11 @@ import torch
 
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, label_mask
-from heliodor.networks import Network, build, check
-from heliodor.objectives import objective
+from heliodor.learning import Learner
+from heliodor.networks import Network
 from heliodor.ranking import average_precision
-from heliodor.sampler import Sampler
+from heliodor.recipe import TrainingSettings
 from heliodor.scoring import score_coarsely
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; the defaults suit some hundred labels."""
-
-    network: str = "conv31"
-    width: int = 32
-    #: Share of each layer's features that an update sets to zero at random.
-    dropout: float = 0.0
-    objective: str = "ge-binomial"
-    #: Minibatches (updates of the weights) of an epoch, and the number of epochs.
-    epoch_updates: int = 100
-    epochs: int = 8
-    #: Regions of a minibatch, and how many of them are labelled ones.
-    batch: int = 256
-    positives: int = 32
-    #: Peak of the one-cycle schedule.
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check(self.network, self.width, self.dropout)
-        objective(self.objective)
-        if min(self.epoch_updates, self.epochs) < 1:
-            raise BadInput("training needs at least one epoch of one update")
-        if not 1 <= self.positives < self.batch:
-            raise BadInput("a minibatch needs at least one labelled and one unlabelled region")
-        if not 0 < self.learning_rate <= 1:
-            raise BadInput(f"a learning rate of {self.learning_rate:g} is not between 0 and 1")
-        if not 0 <= self.weight_decay <= 1:
-            raise BadInput(f"a weight decay of {self.weight_decay:g} is not between 0 and 1")
-        if not 0 <= self.seed < 2**63:
-            raise BadInput(f"the seed must be 0 or more, and below 2^63, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -67,6 +32,8 @@ class Epoch:
     unlabelled_term: float
     #: Mean probability over the unlabelled regions; the class prior is its expectation.
     mean_probability: float
+    #: Mean error of the autoencoder's reconstruction, 0 without one.
+    reconstruction: float
     #: Region average precision on the labels of the validation images, nan without any.
     validation_ap: float
 
@@ -112,42 +79,26 @@ def train_network(
     """
     if not 0 < prior < 1:
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would also seed every GPU for good.
-        torch.default_generator.manual_seed(settings.seed)
-        network = build(settings.network, settings.width, settings.dropout)
-    network.start_at(prior)
-    network.to(device)
-    # Not the sampler's seed, lest what is dropped goes with what is drawn.
-    network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))
-    sampler = Sampler(images, radius_px, network.receptive_field, settings.seed, device)
-    criterion = objective(settings.objective)
+    learner = Learner(images, radius_px, prior, settings, device)
+    network = learner.network
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    # OneCycleLR divides by zero where its warm-up is exactly one step long.
-    updates = max(settings.epochs * settings.epoch_updates, 6)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=updates, pct_start=0.2
-    )
+    schedule = _schedule(optimizer, settings)
     history: list[Epoch] = []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     started = time.perf_counter()
     for number in range(1, settings.epochs + 1):
         network.train()
-        sums = np.zeros(4)
+        sums = np.zeros(5)
         for _ in range(settings.epoch_updates):
-            crops = sampler.draw(settings.positives, settings.batch - settings.positives)
-            logits = network(crops).flatten()
-            labelled, rest = logits[: settings.positives], logits[settings.positives :]
-            loss = criterion(labelled, rest, prior)
+            cost = learner.cost()
             optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]
+            cost.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             rate = float(schedule.get_last_lr()[0])
             schedule.step()
-            parts = (loss.total, loss.positive, loss.unlabelled, torch.sigmoid(rest).mean())
-            sums += [part.item() for part in parts]
+            sums += [part.item() for part in vars(cost).values()]
         means = sums / settings.epoch_updates
         # The last update can break the weights without any loss having seen it.
         if not (np.isfinite(means).all() and network.is_finite()):
@@ -159,9 +110,9 @@ def train_network(
         ap = validate(network, validation, radius_px, device)
         seconds = time.perf_counter() - started
         update = number * settings.epoch_updates
-        total, positive, unlabelled, chance = (float(mean) for mean in means)
+        total, positive, unlabelled, chance, error = (float(mean) for mean in means)
         history.append(
-            Epoch(number, update, seconds, rate, total, positive, unlabelled, chance, ap)
+            Epoch(number, update, seconds, rate, total, positive, unlabelled, chance, error, ap)
         )
         if progress is not None:
             progress(history[-1])
@@ -170,6 +121,18 @@ def train_network(
     assert best is not None
     network.load_state_dict(best[2])
     return Trained(network.eval(), history, best[1])
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    # OneCycleLR divides by zero where its warm-up is exactly one step long.
+    updates = max(settings.epochs * settings.epoch_updates, 6)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=updates, pct_start=0.2
+    )
 
 
 def validate(

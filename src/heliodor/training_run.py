@@ -25,9 +25,10 @@ from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.networks import Network
 from heliodor.picking import PickSettings, operating_threshold
 from heliodor.preparation import Failure, WorkingImages, working_pixel_size
+from heliodor.recipe import TrainingSettings
 from heliodor.record import Record, flat
 from heliodor.sources import Inputs, Source, find_sources
-from heliodor.training import Epoch, TrainingSettings, history_table, train_network
+from heliodor.training import Epoch, history_table, train_network
 
 #: Images on which the operating threshold is set; more change it little.
 THRESHOLD_IMAGES = 4
@@ -52,6 +53,7 @@ def train(
     recipe: TrainingSettings,
     compute: Compute = Compute(),
     command_line: str = "",
+    negatives: str | Path | None = None,
 ) -> Training:
     """Train a model and write ``model.safetensors``, ``training.tsv`` and ``run.json``.
 
@@ -63,16 +65,21 @@ def train(
         Coordinates of some particles on some of them.
     out
         Folder for the results.
+    negatives
+        Coordinates of what is no particle, if the user has any.
 
     Raises
     ------
     BadInput
         As the steps do, with a sentence for the user.
     """
-    arguments = {"micrographs": micrographs, "labels": labels, **flat(data, recipe, compute)}
+    arguments = {"micrographs": micrographs, "labels": labels, "negatives": negatives}
+    arguments |= flat(data, recipe, compute)
     record = Record("train", arguments, command_line)
     folder = output_folder(out)
-    trained = train_step(micrographs, labels, folder, data, recipe, compute.start(), record)
+    trained = train_step(
+        micrographs, labels, folder, data, recipe, compute.start(), record, negatives=negatives
+    )
     record.write(folder)
     return trained
 
@@ -86,6 +93,7 @@ def train_step(
     device: torch.device,
     record: Record,
     picking: PickSettings = PickSettings(),
+    negatives: str | Path | None = None,
 ) -> Training:
     """Train as one stage of a longer run, which keeps the record; see `train`.
 
@@ -94,7 +102,7 @@ def train_step(
     size = wanted_pixel_size(data, recipe)
     sources = find_sources(micrographs)
     record.used("training", sources)
-    labelled, notes = _read_labels(labels, sources)
+    labelled, notes = _read_labels(labels, sources, negatives)
     training, validation, more = choose_sources(labelled, data)
     console.say(
         f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
@@ -111,7 +119,8 @@ def train_step(
         console.warn(f"{failure.name} was left out: {failure.reason}")
     record.failures += dataset.failures
     console.say(
-        f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles;"
+        f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
+        f"{_and_negatives(dataset.labelled_negatives)};"
         f" {dataset.expected_particles:.0f} are expected a micrograph, so {dataset.prior:.2%} of"
         " the unlabelled regions are taken to be on a particle"
     )
@@ -188,14 +197,20 @@ def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:
 
 
 def _read_labels(
-    labels: str | Path, sources: Sequence[Source]
+    labels: str | Path, sources: Sequence[Source], negatives: str | Path | None
 ) -> tuple[list[LabelledSource], list[str]]:
     """Read labels and give them to their micrographs, or say what is wrong with their file."""
     table = read_picks(labels)
+    against = None if negatives is None else read_picks(negatives)
     try:
-        return assign_labels(table, sources)
+        return assign_labels(table, sources, against)
     except BadInput as error:
-        raise BadInput(f"{labels}: {error}") from error
+        where = labels if negatives is None else f"{labels}, {negatives}"
+        raise BadInput(f"{where}: {error}") from error
+
+
+def _and_negatives(number: int) -> str:
+    return f" and {number} labelled negatives" if number else ""
 
 
 def _say_epoch(epochs: int) -> Callable[[Epoch], None]:

@@ -1,0 +1,123 @@
+"""Learning from one minibatch: what a network's outputs on it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from heliodor.decoder import Decoder, automatic_weight, reconstruction_error
+from heliodor.labels import LabelledImage
+from heliodor.networks import Network, build
+from heliodor.objectives import Loss, objective, with_negatives
+from heliodor.recipe import TrainingSettings
+from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles
+
+#: Regions of a minibatch that the decoder reconstructs: their mean estimates that over all.
+RECONSTRUCTED = 64
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a minibatch cost, all scalar tensors."""
+
+    total: Tensor
+    positive: Tensor
+    unlabelled: Tensor
+    #: Mean probability over the unlabelled regions.
+    mean_probability: Tensor
+    #: Mean squared error of the reconstruction, summed over a region; 0 without a decoder.
+    reconstruction: Tensor
+
+
+class Learner:
+    """A network in training, with its objective, its decoder and its source of minibatches.
+
+    Parameters
+    ----------
+    images
+        Normalised working images with their labels.
+    radius_px
+        Training radius in working pixels.
+    prior
+        pi, the fraction of positive regions among the unlabelled ones.
+    settings
+        The recipe; its seed fixes the initial weights and every draw.
+    device
+        Where to train.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        radius_px: float,
+        prior: float,
+        settings: TrainingSettings,
+        device: torch.device | str,
+    ) -> None:
+        self._settings, self._prior = settings, prior
+        labelled = sum(len(item.xy_px) for item in images)
+        weight = settings.autoencoder
+        self._gamma = automatic_weight(max(labelled, 1)) if weight == "auto" else weight
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which would also seed every GPU for good.
+            torch.default_generator.manual_seed(settings.seed)
+            network = build(settings.network, settings.width, settings.dropout)
+            channels, field = network.classifier.in_channels, network.receptive_field
+            self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
+        network.start_at(prior)
+        self.network: Network = network.to(device)
+        # Not the sampler's seed, lest what is dropped goes with what is drawn.
+        network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))
+        self.sampler = Sampler(
+            images, radius_px, field, settings.seed, device, network.stride, settings.side
+        )
+        # As many as of the labelled ones where there are some, in the place of unlabelled ones.
+        known = self.sampler.negative_pixels > 0
+        rest = settings.batch - settings.positives
+        self._negatives = min(settings.positives, rest // 2) if known else 0
+        self._near = torch.Generator().manual_seed(settings.seed + 2)
+        self._criterion = objective(settings.objective)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return all that is learnt."""
+        decoder = () if self._decoder is None else self._decoder.parameters()
+        return [*self.network.parameters(), *decoder]
+
+    def cost(self) -> Cost:
+        """Draw a minibatch and return what it costs."""
+        positives, negatives = self._settings.positives, self._negatives
+        unlabelled = self._settings.batch - positives - negatives
+        tiles = self.sampler.draw(positives, unlabelled, negatives)
+        features = self.network.features(tiles.images)
+        logits = self.network.classifier(features)[:, 0]
+        known = tiles.known
+        counted = known == UNLABELLED
+        counted[positives + unlabelled :] = False
+        beside = torch.rand(counted[:positives].shape, generator=self._near)
+        counted[:positives] &= (beside < self._settings.near).to(counted.device)
+        rest = logits[counted]
+        loss = self._criterion(logits[known == POSITIVE], rest, self._prior)
+        if negatives:
+            loss = with_negatives(loss, logits[known == NEGATIVE], negatives / positives)
+        return self._cost(loss, rest, features, tiles)
+
+    def _cost(self, loss: Loss, rest: Tensor, features: Tensor, tiles: Tiles) -> Cost:
+        total, error = loss.total, torch.zeros_like(loss.total)
+        if self._decoder is not None:
+            error = self._reconstruction(self._decoder, features, tiles)
+            total = total + self._gamma * error
+        return Cost(total, loss.positive, loss.unlabelled, torch.sigmoid(rest).mean(), error)
+
+    def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
+        """Decode each tile's anchor region: as the paper's minibatch of regions."""
+        number = torch.arange(0, len(features), max(1, len(features) // RECONSTRUCTED))
+        number = number.to(features.device)
+        row, column = tiles.anchors.to(features.device)[number].T
+        width = torch.arange(self.network.receptive_field, device=features.device)
+        rows = (row * self.network.stride)[:, None] + width
+        columns = (column * self.network.stride)[:, None] + width
+        regions = tiles.images[number[:, None, None], 0, rows[:, :, None], columns[:, None, :]]
+        return reconstruction_error(regions[:, None], decoder(features[number, :, row, column]))

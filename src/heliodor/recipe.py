@@ -1,0 +1,104 @@
+"""Recipes: everything that is chosen about a training, and the choices that have a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from heliodor.errors import BadInput
+from heliodor.networks import check
+from heliodor.objectives import objective
+
+Schedule = Literal["one-cycle", "constant"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train; the defaults are the `fast` recipe."""
+
+    network: str = "resnet8"
+    width: int = 16
+    #: Share of each layer's features that an update sets to zero at random.
+    dropout: float = 0.0
+    objective: str = "pn-balanced"
+    #: Weight of the autoencoder's error; auto: 10 / N where N, the labelled particles, are 250
+    #: or fewer, else 0 (Bepler et al., Results 4).
+    autoencoder: float | Literal["auto"] = 0.0
+    #: Minibatches (updates of the weights) of an epoch, and the number of epochs.
+    epoch_updates: int = 50
+    epochs: int = 6
+    #: Tiles of a minibatch, how many of them are drawn for labelled regions, and the outputs
+    #: along a tile's side: with 1 a tile is one region.
+    batch: int = 64
+    positives: int = 24
+    side: int = 3
+    #: Share of the unlabelled regions beside labelled ones, in the same tiles, that count.
+    near: float = 0.3
+    #: Peak of the one-cycle schedule, or the constant rate.
+    learning_rate: float = 3e-3
+    schedule: Schedule = "one-cycle"
+    weight_decay: float = 1e-2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check(self.network, self.width, self.dropout)
+        objective(self.objective)
+        if min(self.epoch_updates, self.epochs) < 1:
+            raise BadInput("training needs at least one epoch of one update")
+        if not 1 <= self.positives < self.batch:
+            raise BadInput("a minibatch needs at least one labelled and one unlabelled region")
+        if not 1 <= self.side <= 64:
+            raise BadInput(f"a tile must have 1 to 64 outputs along a side, not {self.side}")
+        if not 0 <= self.near <= 1:
+            raise BadInput(f"the share of near regions must be 0 to 1, not {self.near:g}")
+        if self.autoencoder != "auto" and not 0 <= self.autoencoder < 1e6:
+            raise BadInput(
+                f"the autoencoder's weight must be 0 or more, or auto, not {self.autoencoder:g}"
+            )
+        if self.schedule not in get_args(Schedule):
+            raise BadInput(f"the schedule {self.schedule!r} is none of {get_args(Schedule)}")
+        if not 0 < self.learning_rate <= 1:
+            raise BadInput(f"a learning rate of {self.learning_rate:g} is not between 0 and 1")
+        if not 0 <= self.weight_decay <= 1:
+            raise BadInput(f"a weight decay of {self.weight_decay:g} is not between 0 and 1")
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"the seed must be 0 or more, and below 2^63, not {self.seed}")
+
+
+#: The paper's (Methods 3 to 7) where it says; the number of updates and the constant rate are its
+#: authors' program's.
+PAPER = TrainingSettings(
+    network="conv31",
+    width=32,
+    objective="ge-binomial",
+    autoencoder="auto",
+    epoch_updates=1000,
+    epochs=10,
+    batch=256,
+    positives=16,
+    side=1,
+    near=0.0,
+    learning_rate=2e-4,
+    schedule="constant",
+    weight_decay=0.0,
+)
+
+RECIPES = {
+    "fast": TrainingSettings(),
+    #: A third of the updates: to see soon how the labels do.
+    "quick": TrainingSettings(epochs=2),
+    "paper": PAPER,
+}
+
+
+def recipe(name: str, **given: Any) -> TrainingSettings:
+    """Return a recipe with what the user gave in place of its own; None is not given.
+
+    Raises
+    ------
+    BadInput
+        If there is no such recipe, or a value cannot be.
+    """
+    if name not in RECIPES:
+        raise BadInput(f"the recipe {name!r} is none of {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **{k: v for k, v in given.items() if v is not None})
