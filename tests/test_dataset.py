@@ -30,6 +30,8 @@ from tiny import discs, noise, write_mrc
 
 #: Particles of 40 A, 10 original pixels of 4 A, 5 working pixels of 8 A; training radius 1.25.
 SETTINGS = DataSettings(40.0, expected_particles=20, training_radius_angstrom=10)
+#: With micrographs kept aside.
+CHECKED = replace(SETTINGS, validation_share=0.2)
 SHAPE = (96, 120)
 
 
@@ -102,7 +104,7 @@ def test_a_stranger_without_labels_is_not_worth_a_note() -> None:
 
 def test_no_labels_at_all() -> None:
     for table in (Picks.empty(), Picks.empty(["a.mrc"])):
-        with pytest.raises(BadInput, match="hold no particles"):
+        with pytest.raises(BadInput, match="hold no coordinates"):
             assign_labels(table, [source("a.mrc")])
 
 
@@ -157,7 +159,7 @@ def test_the_law_of_the_split(having: int, lacking: int, share: float, seed: int
 
 def test_the_seed_chooses() -> None:
     chosen = {
-        choose_sources(labelled(10), replace(SETTINGS, seed=seed))[1][0].source.name
+        choose_sources(labelled(10), replace(CHECKED, seed=seed))[1][0].source.name
         for seed in range(30)
     }
     assert len(chosen) > 5
@@ -165,7 +167,7 @@ def test_the_seed_chooses() -> None:
 
 @pytest.mark.parametrize("having", [1, 4])
 def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
-    training, validation, notes = choose_sources(labelled(having, 2), SETTINGS)
+    training, validation, notes = choose_sources(labelled(having, 2), CHECKED)
     assert len(training) == having
     assert validation == []
     assert f"labels lie on {having} of" in notes[0]
@@ -173,9 +175,24 @@ def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
 
 
 def test_no_validation_wanted_is_no_reason_for_a_note() -> None:
-    none = replace(SETTINGS, validation_share=0)
-    training, validation, notes = choose_sources(labelled(5), none)
+    assert SETTINGS.validation_share == 0
+    training, validation, notes = choose_sources(labelled(5), SETTINGS)
     assert (len(training), validation, notes) == (5, [], [])
+
+
+def test_negatives_go_to_their_micrographs() -> None:
+    sources = [source("a"), source("b")]
+    labels = Picks.from_columns(["a", "a"], at((1, 2), (3, 4)))
+    negatives = Picks.from_columns(["a", "b", "z"], at((5, 6), (7, 8), (9, 9)))
+    items, notes = assign_labels(labels, sources, negatives)
+    assert [item.negative_xy_px.tolist() for item in items] == [[[5, 6]], [[7, 8]]]
+    assert [item.xy_px.tolist() for item in items] == [[[1, 2], [3, 4]], []]
+    assert notes[0].startswith("1 negatives on 1 other micrographs (such as z)")
+    assert notes[1].startswith("1 negatives on micrographs without labels were left aside")
+    with pytest.raises(BadInput, match="none of the 1 negatives belongs to the micrographs"):
+        assign_labels(labels, sources, Picks.from_columns(["z"], at((1, 1))))
+    with pytest.raises(BadInput, match="the negatives hold no coordinates"):
+        assign_labels(labels, sources, Picks.empty(["a"]))
 
 
 @pytest.mark.parametrize("mode", MODES)

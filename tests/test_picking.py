@@ -16,7 +16,8 @@ from heliodor.picking import (
     Picked,
     PickSettings,
     candidates,
-    operating_threshold,
+    level,
+    operating_point,
     pick_all,
     score_micrograph,
 )
@@ -317,11 +318,11 @@ def test_the_operating_threshold_gives_the_expected_number(stride: int, expected
         xy = scattered((90, 100), 14, 8, seed)
         image = discs((90, 100), xy, depth=np.linspace(1, 8, 14), seed=seed)
         items.append(LabelledImage(image, xy[:5]))
-    threshold = operating_threshold(chosen.network, items, expected, exclusion_px=5)
+    background, threshold = operating_point(chosen.network, items, expected, exclusion_px=5)
     # As many as are picked, all three images taken together.
     number = 0
     for item in items:
-        score = score_image(chosen.network, item.image)
+        score = level(score_image(chosen.network, item.image), item.image, background)
         found = candidates(chosen, working(item.image), score, PickSettings(threshold=threshold))
         number += len(Picked(found, [], threshold).picks)
     assert number == round(3 * expected)
@@ -332,6 +333,29 @@ def test_the_operating_threshold_of_absurd_numbers() -> None:
     item = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
     score = score_image(network, item.image)
     ranked = suppress(score, 5)[1]
-    assert operating_threshold(network, [item], len(ranked), 5) == ranked.min()
-    assert operating_threshold(network, [item], len(ranked) + 1, 5) is None
-    assert operating_threshold(network, [item], 1e-6, 5) == score.max()
+    assert operating_point(network, [item], len(ranked), 5).threshold == ranked.min()
+    assert operating_point(network, [item], len(ranked) + 1, 5).threshold is None
+    assert operating_point(network, [item], 1e-6, 5).threshold == score.max()
+
+
+KEEP_ALL = PickSettings(threshold=-5.9)
+
+
+def test_levelling_undoes_a_shift_of_all_scores_but_no_large_one() -> None:
+    image, score = noise((40, 60)), noise((40, 60), 1)
+    background = float(np.median(score))
+    for shift, left in ((0.0, 0.0), (0.7, 0.0), (-0.9, 0.0), (2.5, 1.5), (-3.0, -2.0)):
+        levelled = level(score + np.float32(shift), image, background)
+        np.testing.assert_allclose(levelled, score + left, atol=1e-5)
+    np.testing.assert_array_equal(level(score, image, None), score)
+
+
+def test_nothing_is_picked_in_dead_borders() -> None:
+    xy = np.array([[30.0, 30.0], [50.0, 3.0], [4.0, 40.0], [60.0, 60.0]])
+    image = discs((70, 80), xy)
+    image[:6] = image[6]  # as where a detector repeats its last row
+    found = candidates(MODEL, working(image), score_micrograph(MODEL, working(image)), KEEP_ALL)
+    centres = found.xy_px[found.score > 0]
+    assert len(centres) == 3
+    assert np.hypot(*(centres[:, None] - xy[[0, 2, 3]]).T).min(axis=0).max() < 2
+    assert (found.xy_px[:, 1] >= 6).all()

@@ -44,8 +44,9 @@ class DataSettings:
     pixel_size_angstrom: float | None = None
     normalization: Mode = "micrograph"
     #: Share of the labelled micrographs kept for choosing the best epoch, where there are at
-    #: least five of them: with fewer, their labels are worth more in training.
-    validation_share: float = 0.2
+    #: least five of them. None by default: their labels are worth more in training, and the
+    #: schedule ends with weights that hardly change any more.
+    validation_share: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -158,7 +159,7 @@ def _by_source(
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
     """Return the coordinates and the pixel sizes that a table has of each micrograph."""
     if not len(table):
-        raise BadInput(f"the {what} hold no particles; label some first")
+        raise BadInput(f"the {what} hold no coordinates; mark some first")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
     sizes: dict[Source, float] = {}

@@ -15,6 +15,10 @@ from heliodor.objectives import Loss, objective, with_negatives
 from heliodor.recipe import TrainingSettings
 from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles
 
+#: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
+#: and their loss has this weight: that of the labelled particles in balanced PN.
+NEGATIVE_SHARE = 0.2
+NEGATIVE_WEIGHT = 0.2
 #: Regions of a minibatch that the decoder reconstructs: their mean estimates that over all.
 RECONSTRUCTED = 64
 
@@ -74,10 +78,10 @@ class Learner:
         self.sampler = Sampler(
             images, radius_px, field, settings.seed, device, network.stride, settings.side
         )
-        # As many as of the labelled ones where there are some, in the place of unlabelled ones.
-        known = self.sampler.negative_pixels > 0
+        # In the place of unlabelled ones, most of which must stay: they show all there is.
         rest = settings.batch - settings.positives
-        self._negatives = min(settings.positives, rest // 2) if known else 0
+        known = self.sampler.negative_pixels > 0
+        self._negatives = max(1, round(NEGATIVE_SHARE * rest)) if known and rest > 1 else 0
         self._near = torch.Generator().manual_seed(settings.seed + 2)
         self._criterion = objective(settings.objective)
 
@@ -101,7 +105,7 @@ class Learner:
         rest = logits[counted]
         loss = self._criterion(logits[known == POSITIVE], rest, self._prior)
         if negatives:
-            loss = with_negatives(loss, logits[known == NEGATIVE], negatives / positives)
+            loss = with_negatives(loss, logits[known == NEGATIVE], NEGATIVE_WEIGHT)
         return self._cost(loss, rest, features, tiles)
 
     def _cost(self, loss: Loss, rest: Tensor, features: Tensor, tiles: Tiles) -> Cost:

@@ -46,6 +46,8 @@ class ModelCard:
     updates: int
     #: Region average precision on the validation micrographs' labels; None without any.
     validation_ap: float | None
+    #: Median log-odds of the training micrographs, to which others are levelled; None: not.
+    background: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -115,6 +117,10 @@ def _card(text: str, path: Path) -> ModelCard:
         )
         if not isinstance(card.threshold, int | float) or not math.isfinite(card.threshold):
             raise ValueError("the threshold is not a number")
+        if card.background is not None and not (
+            isinstance(card.background, int | float) and math.isfinite(card.background)
+        ):
+            raise ValueError("the background is not a number")
         if not all(isinstance(size, int | float) and 0 < size < 1e4 for size in sizes):
             raise ValueError("a length is not a positive number")
         if type(card.width) is not int or not isinstance(card.network, str):

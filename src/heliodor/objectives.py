@@ -160,10 +160,8 @@ def ge_binomial_exact(
 def with_negatives(loss: Loss, negative: Tensor, weight: float = 1.0) -> Loss:
     """Add what labelled negatives cost: the semi-supervised form (Bepler et al., Discussion).
 
-    The expectation over all labelled regions stands in place of that over the positive ones:
-    of a minibatch with `weight` times as many negatives as positives,
-    (mean_P softplus(-s) + weight mean_N softplus(s)) / (1 + weight) is their part, here without
-    the common factor, so that the objective keeps its own balance of P and U.
+    The expectation over the labelled regions, mean_P softplus(-s), gets its other half,
+    weight mean_N softplus(s); the objective keeps its own balance of P and U.
 
     Parameters
     ----------

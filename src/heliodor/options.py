@@ -57,7 +57,7 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="fast; quick, a third of its updates; or paper, the published one. The options below"
+        help="fast; quick, a fifth of its updates; or paper, the published one. The options below"
         " change one thing in it.",
     ),
 ]
@@ -111,7 +111,8 @@ Autoencoder = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(metavar="N", help="Epochs of training [fast: 6; paper: 10]")
+    int | None,
+    typer.Option(metavar="N", help="Epochs [fast: 10; quick: 2; paper: 10]"),
 ]
 Updates = Annotated[
     int | None, typer.Option(metavar="N", help="Minibatches an epoch [fast: 50; paper: 1000]")
@@ -147,7 +148,11 @@ Normalization = Annotated[
 ]
 ValidationShare = Annotated[
     float,
-    number("SHARE", "Labelled micrographs kept to choose the best epoch (where five or more)."),
+    number(
+        "SHARE",
+        "Labelled micrographs kept aside to choose the best epoch (where five or more are"
+        " labelled); their labels are then not learnt from.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(metavar="S", help="The same seed gives the same picks.")]
 Threshold = Annotated[

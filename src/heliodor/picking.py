@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from heliodor.borders import dead_border
 from heliodor.conventions import Image, to_original
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
@@ -23,6 +24,8 @@ from heliodor.suppression import suppress
 
 #: Candidates below this log-odds are not worth listing.
 FLOOR = -6.0
+#: The most by which a micrograph's log-odds are moved to the level of the training's.
+MOST_LEVELLING = 1.0
 
 
 class Distances(NamedTuple):
@@ -76,8 +79,41 @@ def images_for(model: Model, pixel_size_angstrom: float | None = None) -> Workin
 def score_micrograph(
     model: Model, image: WorkingImage, device: torch.device | str = "cpu"
 ) -> Image:
-    """Return the log-odds of every pixel of a working image, shape (h, w)."""
-    return score_image(model.network, model.normalizer.apply(image.image), device)
+    """Return the log-odds of every pixel of a working image, levelled, shape (h, w)."""
+    normalised = model.normalizer.apply(image.image)
+    return level(score_image(model.network, normalised, device), normalised, model.card.background)
+
+
+def level(score: Image, image: Image, background: float | None) -> Image:
+    """Make the log-odds of one micrograph comparable with those of others.
+
+    Defocus, dose and ice move all log-odds of a micrograph up or down together, so that one
+    threshold finds too much on one and too little on another. Most of any micrograph is
+    background: its median is moved to where it lay in training, by no more than `MOST_LEVELLING`,
+    for a micrograph of nothing but carbon has another background. In dead borders nothing is
+    ever found.
+
+    Parameters
+    ----------
+    score
+        Log-odds, shape (h, w).
+    image
+        The image that was scored.
+    background
+        The median log-odds of the training micrographs; None leaves the level as it is.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Minus infinity in dead borders.
+    """
+    alive = dead_border(image).alive(score.shape)
+    shift = 0.0
+    if background is not None:
+        shift = background - float(np.median(score[alive]))
+    out = np.full(score.shape, -np.inf, dtype=np.float32)
+    out[alive] = score[alive] + np.float32(np.clip(shift, -MOST_LEVELLING, MOST_LEVELLING))
+    return out
 
 
 def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSettings) -> Picks:
@@ -112,15 +148,25 @@ def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSe
     return Picks.on(image.source.name, xy, scores.astype(np.float64))
 
 
-def operating_threshold(
+class OperatingPoint(NamedTuple):
+    """What a model's scores mean on the micrographs it was trained on, log-odds."""
+
+    #: Their median pixel.
+    background: float
+    #: Where they give as many picks as particles are expected; None where not even all
+    #: candidates, one at every place that is free, would be enough.
+    threshold: float | None
+
+
+def operating_point(
     network: Network,
     images: Sequence[LabelledImage],
     expected_particles: float,
     exclusion_px: float,
     margin_px: int = 0,
     device: torch.device | str = "cpu",
-) -> float | None:
-    """Return the log-odds at which images give as many picks as particles are expected.
+) -> OperatingPoint:
+    """Find the background and the threshold of a newly trained network.
 
     Parameters
     ----------
@@ -132,19 +178,19 @@ def operating_threshold(
         Mean number an image.
     exclusion_px, margin_px
         Exclusion radius and edge margin in working pixels.
-
-    Returns
-    -------
-    float or None
-        None where not even all candidates, one at every place that is free, would be enough.
     """
-    scores = [
-        suppress(score_image(network, item.image, device), exclusion_px, margin_px=margin_px)[1]
-        for item in images
+    maps = [level(score_image(network, item.image, device), item.image, None) for item in images]
+    medians = [float(np.median(score[np.isfinite(score)])) for score in maps]
+    background = float(np.median(medians))
+    ranked = [
+        suppress(level(score, item.image, background), exclusion_px, margin_px=margin_px)[1]
+        for score, item in zip(maps, images, strict=True)
     ]
-    ranked = np.sort(np.concatenate(scores))[::-1]
+    falling = np.sort(np.concatenate(ranked))[::-1]
     position = max(1, round(expected_particles * len(images)))
-    return float(ranked[position - 1]) if position <= len(ranked) else None
+    return OperatingPoint(
+        background, float(falling[position - 1]) if position <= len(falling) else None
+    )
 
 
 @dataclass(frozen=True)

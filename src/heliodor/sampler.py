@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from heliodor.conventions import FloatArray
+from heliodor.borders import dead_border
+from heliodor.conventions import FloatArray, Image
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, disc_pixels
 from heliodor.resample import pad
@@ -107,7 +109,7 @@ class Sampler:
         if not len(positive):
             raise BadInput("no label lies on any of the training micrographs")
         negative, _ = _regions([item.negative_xy_px for item in images], images, radius_px)
-        known = torch.zeros(int(self._first[-1]), dtype=torch.int8)
+        known = torch.from_numpy(np.concatenate([_nothing_known(i.image) for i in images]))
         known[negative] = NEGATIVE
         known[positive] = POSITIVE
         self._positive, self._negative = positive, negative[known[negative] == NEGATIVE]
@@ -211,6 +213,13 @@ class Sampler:
     def state(self) -> Tensor:
         """Return the state of the random draws."""
         return self._generator.get_state()
+
+
+def _nothing_known(image: Image) -> NDArray[np.int8]:
+    """Return what is known without labels: that a dead border lies outside the micrograph."""
+    known = np.full(image.shape, OUTSIDE, dtype=np.int8)
+    known[dead_border(image).alive(image.shape)] = UNLABELLED
+    return known.ravel()
 
 
 def _regions(

@@ -23,7 +23,7 @@ from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
 from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.networks import Network
-from heliodor.picking import PickSettings, operating_threshold
+from heliodor.picking import OperatingPoint, PickSettings, operating_point
 from heliodor.preparation import Failure, WorkingImages, working_pixel_size
 from heliodor.recipe import TrainingSettings
 from heliodor.record import Record, flat
@@ -134,7 +134,8 @@ def train_step(
             device,
             progress=_say_epoch(recipe.epochs),
         )
-        threshold = _own_threshold(trained.network, dataset, data, size, picking, device)
+        point = _operating_point(trained.network, dataset, data, size, picking, device)
+    threshold = point.threshold
     if threshold is None:
         threshold = 0.0
         record.notes.append(
@@ -155,6 +156,7 @@ def train_step(
         class_prior=dataset.prior,
         expected_particles=dataset.expected_particles,
         threshold=threshold,
+        background=point.background,
         seed=recipe.seed,
         version=__version__,
         training_micrographs=dataset.names,
@@ -172,21 +174,21 @@ def train_step(
     return Training(model, trained.history, dataset.failures, labelled, images)
 
 
-def _own_threshold(
+def _operating_point(
     network: Network,
     dataset: TrainingSet,
     data: DataSettings,
     size: float,
     picking: PickSettings,
     device: torch.device,
-) -> float | None:
-    """Return the model's own threshold, set on a few images, validation images first.
+) -> OperatingPoint:
+    """Return the model's own threshold and background, set on a few images, validation first.
 
     Those are like images to come: the network has not seen their labels.
     """
     probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
     distances = picking.distances_px(data.diameter_angstrom, size)
-    return operating_threshold(network, probes, dataset.expected_particles, *distances, device)
+    return operating_point(network, probes, dataset.expected_particles, *distances, device)
 
 
 def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:
