@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from heliodor.conventions import TRAINING_RADIUS_FRACTION, Image, to_working
+from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
 from heliodor.errors import BadInput
 from heliodor.evaluation import MATCH_FRACTION, Truth
 from heliodor.files import writing
@@ -22,7 +21,7 @@ from heliodor.networks import Network
 from heliodor.normalize import Normalizer
 from heliodor.preparation import WorkingImages, working_pixel_size
 from heliodor.ranking import average_precision
-from heliodor.resample import pad
+from heliodor.scoring import score_lattice
 from heliodor.simulate import PARTICLES, SimulationSettings, simulate
 from heliodor.sources import Source, find_sources
 from heliodor.suppression import suppress
@@ -162,7 +161,7 @@ def judge(network: Network, data: Data) -> dict[str, float]:
     masks, scores, picks, truth = [], [], {}, {}
     pixel = data.pixel_size_angstrom
     for i, item in enumerate(data.test):
-        score = score_lattice(network, item.image)
+        score = score_lattice(network, item.image, LATTICE_PX)
         mask = label_mask(item.xy_px, item.shape, data.radius_px)
         masks.append(mask[::LATTICE_PX, ::LATTICE_PX].ravel())
         scores.append(score.ravel())
@@ -177,21 +176,3 @@ def judge(network: Network, data: Data) -> dict[str, float]:
         "particle_ap": found.micro.average_precision,
         "best_f1": found.best_f1,
     }
-
-
-def score_lattice(network: Network, image: Image) -> Image:
-    """Score every second pixel of every second row, as `scoring.score_image` does.
-
-    The strided network gives every `stride`-th pixel; laid on shifts of the image it gives the
-    lattice, without the dilated convolutions that CPUs are slow at.
-    """
-    stride, edge = network.stride, network.receptive_field // 2
-    height, width = image.shape
-    padded = torch.from_numpy(pad(image, edge))
-    out = np.empty((height, width), dtype=np.float32)
-    with torch.inference_mode():
-        for top in range(0, min(stride, height), LATTICE_PX):
-            for left in range(0, min(stride, width), LATTICE_PX):
-                scores = network(padded[None, None, top:, left:])[0].numpy()
-                out[top::stride, left::stride] = scores
-    return out[::LATTICE_PX, ::LATTICE_PX]

@@ -109,7 +109,8 @@ def tables(rows: Sequence[Row]) -> str:
 def protocol(row: Row) -> str:
     """Return in a few words how a run was trained; only runs of one way are compared."""
     updates = "" if row["updates"] is None else f", {row['updates']} updates"
-    return f"{row['recipe']} recipe{updates}, width {row['width']}"
+    width = "" if row["width"] is None else f", width {row['width']}"
+    return f"{row['recipe']} recipe{updates}{width}"
 
 
 def report(folder: Path, out: Path) -> str:

@@ -157,6 +157,13 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert RECIPES["fast"] == TrainingSettings()
 
 
+def test_only_the_papers_recipe_starts_at_one_half(images: list[LabelledImage]) -> None:
+    for start, chance in ((True, PRIOR), (False, 0.5)):
+        learner = Learner(images, RADIUS, PRIOR, replace(REGIONS, start_at_prior=start), "cpu")
+        assert learner.cost().mean_probability.item() == pytest.approx(chance, rel=0.6)
+    assert (PAPER.start_at_prior, RECIPES["fast"].start_at_prior) == (False, True)
+
+
 def test_a_recipe_takes_what_is_given() -> None:
     assert recipe("paper", width=None, epochs=3, seed=4) == replace(PAPER, epochs=3, seed=4)
     with pytest.raises(BadInput, match="none of fast, quick, paper"):

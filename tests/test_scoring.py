@@ -12,7 +12,13 @@ from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.networks import NETWORKS
 from heliodor.resample import pad
-from heliodor.scoring import choose_device, score_coarsely, score_image
+from heliodor.scoring import (
+    choose_device,
+    score_coarsely,
+    score_image,
+    score_lattice,
+    score_smoothly,
+)
 from tiny import disc_detector, discs, noise, scrambled
 
 NETWORK = {name: scrambled(name, 2) for name in NETWORKS}
@@ -120,3 +126,37 @@ def test_devices_torch_knows_but_nobody_can_use(name: str) -> None:
 def test_a_missing_gpu_is_a_sentence() -> None:
     with pytest.raises(BadInput, match=r"'cuda' cannot be used .*; give --device auto or cpu"):
         choose_device("cuda")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=names,
+    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    halvings=st.integers(0, 4),
+    seed=st.integers(0, 99),
+)
+def test_a_lattice_is_every_step_th_of_all_scores(
+    name: str, shape: Shape, halvings: int, seed: int
+) -> None:
+    network, image = NETWORK[name], noise(shape, seed)
+    step = max(1, network.stride >> halvings)
+    assert_same(score_lattice(network, image, step), score_image(network, image)[::step, ::step])
+    with pytest.raises(ValueError, match="does not divide"):
+        score_lattice(network, image, 3)
+
+
+@pytest.mark.parametrize("shape", [(70, 61), (64, 64), (9, 50), (2, 3)])
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_a_smooth_surface_goes_through_the_lattice(shape: Shape, step: int) -> None:
+    image = noise(shape, 3)
+    whole, smooth = score_image(CONV31, image), score_smoothly(CONV31, image, step)
+    assert smooth.shape == shape
+    assert smooth.dtype == np.float32
+    assert_same(smooth[::step, ::step], whole[::step, ::step])
+
+
+def test_a_smooth_surface_is_near_the_scores_of_wide_particles() -> None:
+    rows, columns = np.indices((90, 100))
+    image = np.exp(-((rows - 41.5) ** 2 + (columns - 52.3) ** 2) / 200).astype(np.float32)
+    whole, smooth = score_image(CONV31, image), score_smoothly(CONV31, image, 4)
+    assert np.abs(smooth - whole).max() < 0.05 * np.ptp(whole)

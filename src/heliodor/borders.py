@@ -33,6 +33,11 @@ class Border:
         """Return the rows and columns that are not dead."""
         return slice(self.top, shape[0] - self.bottom), slice(self.left, shape[1] - self.right)
 
+    def grown(self, more: int) -> Border:
+        """Return a border that is wider by some pixels along each edge that has a bar."""
+        sides = (self.top, self.bottom, self.left, self.right)
+        return Border(*(side + more if side else 0 for side in sides))
+
 
 def dead_border(image: Image) -> Border:
     """Find the bars along the edges of an image.

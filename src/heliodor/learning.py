@@ -71,7 +71,8 @@ class Learner:
             network = build(settings.network, settings.width, settings.dropout)
             channels, field = network.classifier.in_channels, network.receptive_field
             self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
-        network.start_at(prior)
+        if settings.start_at_prior:
+            network.start_at(prior)
         self.network: Network = network.to(device)
         # Not the sampler's seed, lest what is dropped goes with what is drawn.
         network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))

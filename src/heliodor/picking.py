@@ -18,12 +18,14 @@ from heliodor.model_file import Model
 from heliodor.networks import Network
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
-from heliodor.scoring import score_image
+from heliodor.scoring import score_image, score_smoothly
 from heliodor.sources import Source
 from heliodor.suppression import suppress
 
 #: Candidates below this log-odds are not worth listing.
 FLOOR = -6.0
+#: No centre is nearer to a dead border than this share of the diameter.
+GUARD = 0.25
 #: The most by which a micrograph's log-odds are moved to the level of the training's.
 MOST_LEVELLING = 1.0
 
@@ -81,10 +83,12 @@ def score_micrograph(
 ) -> Image:
     """Return the log-odds of every pixel of a working image, levelled, shape (h, w)."""
     normalised = model.normalizer.apply(image.image)
-    return level(score_image(model.network, normalised, device), normalised, model.card.background)
+    score = score_image(model.network, normalised, device)
+    guard_px = model.card.diameter_angstrom * GUARD / image.working_pixel_size_angstrom
+    return level(score, normalised, model.card.background, guard_px)
 
 
-def level(score: Image, image: Image, background: float | None) -> Image:
+def level(score: Image, image: Image, background: float | None, guard_px: float = 0.0) -> Image:
     """Make the log-odds of one micrograph comparable with those of others.
 
     Defocus, dose and ice move all log-odds of a micrograph up or down together, so that one
@@ -101,13 +105,16 @@ def level(score: Image, image: Image, background: float | None) -> Image:
         The image that was scored.
     background
         The median log-odds of the training micrographs; None leaves the level as it is.
+    guard_px
+        Centres this near to a dead border are out of the question too: much of such a particle
+        is not there to be seen, and a bar's end looks like many things.
 
     Returns
     -------
     ndarray of float32, shape (h, w)
         Minus infinity in dead borders.
     """
-    alive = dead_border(image).alive(score.shape)
+    alive = dead_border(image).grown(math.ceil(guard_px)).alive(score.shape)
     shift = 0.0
     if background is not None:
         shift = background - float(np.median(score[alive]))
@@ -179,7 +186,12 @@ def operating_point(
     exclusion_px, margin_px
         Exclusion radius and edge margin in working pixels.
     """
-    maps = [level(score_image(network, item.image, device), item.image, None) for item in images]
+    # Half the stride finds nearly every peak at nearly its height, in a fraction of the time.
+    step = max(1, network.stride // 2)
+    maps = [
+        level(score_smoothly(network, item.image, step, device), item.image, None)
+        for item in images
+    ]
     medians = [float(np.median(score[np.isfinite(score)])) for score in maps]
     background = float(np.median(medians))
     ranked = [

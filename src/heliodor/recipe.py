@@ -34,6 +34,8 @@ class TrainingSettings:
     side: int = 3
     #: Share of the unlabelled regions beside labelled ones, in the same tiles, that count.
     near: float = 0.3
+    #: Whether the untrained network predicts the class prior instead of one half.
+    start_at_prior: bool = True
     #: Peak of the one-cycle schedule, or the constant rate.
     learning_rate: float = 3e-3
     schedule: Schedule = "one-cycle"
@@ -78,6 +80,7 @@ PAPER = TrainingSettings(
     positives=16,
     side=1,
     near=0.0,
+    start_at_prior=False,
     learning_rate=2e-4,
     schedule="constant",
     weight_decay=0.0,

@@ -31,7 +31,7 @@ from heliodor.sources import Inputs, Source, find_sources
 from heliodor.training import Epoch, history_table, train_network
 
 #: Images on which the operating threshold is set; more change it little.
-THRESHOLD_IMAGES = 4
+THRESHOLD_IMAGES = 2
 
 
 @dataclass(frozen=True)
