@@ -24,6 +24,7 @@ from heliodor.options import (
     Epochs,
     ExclusionRadius,
     Expected,
+    Flatten,
     Labels,
     LearningRate,
     MatchDistance,
@@ -107,6 +108,7 @@ def run(
     working_pixel_size: WorkingPixelSize = None,
     pixel_size: PixelSize = None,
     normalization: Normalization = "micrograph",
+    flatten: Flatten = None,
     validation_share: ValidationShare = 0.0,
     threshold: Threshold = None,
     exclusion_radius: ExclusionRadius = None,
@@ -156,6 +158,7 @@ def train(
     working_pixel_size: WorkingPixelSize = None,
     pixel_size: PixelSize = None,
     normalization: Normalization = "micrograph",
+    flatten: Flatten = None,
     validation_share: ValidationShare = 0.0,
     seed: Seed = 0,
     device: Device = "auto",
@@ -373,6 +376,9 @@ def demo(
 def _data(options: dict[str, Any]) -> Any:
     from heliodor.dataset import DataSettings
 
+    flatten = options["flatten"]
+    if flatten is None and options["recipe"] == "paper":
+        flatten = 0.0
     return DataSettings(
         diameter_angstrom=options["diameter"],
         expected_particles=options["expected_particles"],
@@ -380,6 +386,7 @@ def _data(options: dict[str, Any]) -> Any:
         working_pixel_size_angstrom=options["working_pixel_size"],
         pixel_size_angstrom=options["pixel_size"],
         normalization=options["normalization"],
+        flatten_angstrom=flatten,
         validation_share=options["validation_share"],
         seed=options["seed"],
     )

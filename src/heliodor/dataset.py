@@ -28,6 +28,8 @@ from heliodor.sources import Source
 MOST_OUTSIDE = 0.05
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
+#: The slow background is averaged over this share of the diameter (standard deviation).
+FLATTEN_FRACTION = 0.6
 #: A particle needs at least so many pixels for its shape to be learnt.
 FEWEST_PX = 6.0
 
@@ -43,6 +45,9 @@ class DataSettings:
     working_pixel_size_angstrom: float | None = None
     pixel_size_angstrom: float | None = None
     normalization: Mode = "micrograph"
+    #: Standard deviation of the Gaussian average that is subtracted as the slow background; 0
+    #: subtracts none, None takes 0.6 of the diameter.
+    flatten_angstrom: float | None = None
     #: Share of the labelled micrographs kept for choosing the best epoch, where there are at
     #: least five of them. None by default: their labels are worth more in training, and the
     #: schedule ends with weights that hardly change any more.
@@ -62,6 +67,10 @@ class DataSettings:
             raise BadInput("the share of micrographs for validation must lie from 0 to below 1")
         if self.seed < 0:
             raise BadInput(f"the seed must not be negative, but is {self.seed}")
+        if self.flatten_angstrom is not None and not 0 <= self.flatten_angstrom < 1e5:
+            raise BadInput(
+                f"the length to flatten by must be 0 A or more, not {self.flatten_angstrom:g}"
+            )
         for name in ("training_radius", "working_pixel_size", "pixel_size"):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 < value < self.diameter_angstrom:
@@ -69,6 +78,12 @@ class DataSettings:
                     f"a {name.replace('_', ' ')} of {value:g} A is not between 0 and the"
                     f" particle's diameter of {self.diameter_angstrom:g} A"
                 )
+
+    @property
+    def background_angstrom(self) -> float:
+        """The background's length: as given, else 0.6 of the diameter."""
+        given = self.flatten_angstrom
+        return self.diameter_angstrom * FLATTEN_FRACTION if given is None else given
 
     @property
     def radius_angstrom(self) -> float:
@@ -251,7 +266,9 @@ def assemble(
     if validation and not check:
         notes.append("no micrograph kept for validation could be read, so the last epoch is used")
     normalizer = Normalizer.fit(
-        [working[item.source].image for item in learn], settings.normalization
+        [working[item.source].image for item in learn],
+        settings.normalization,
+        settings.background_angstrom / images.working_pixel_size_angstrom,
     )
 
     def labelled(item: LabelledSource) -> LabelledImage:

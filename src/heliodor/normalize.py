@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
@@ -27,9 +28,12 @@ class Normalizer:
     mode: Mode
     #: The data set's mixture in `joint` mode, else None.
     mixture: Mixture | None = None
+    #: Standard deviation, in pixels, of the Gaussian that estimates the slow background which is
+    #: subtracted first; 0 subtracts none.
+    flatten_px: float = 0.0
 
     @classmethod
-    def fit(cls, images: Sequence[Image], mode: Mode) -> Normalizer:
+    def fit(cls, images: Sequence[Image], mode: Mode, flatten_px: float = 0.0) -> Normalizer:
         """Fit to a data set; only `joint` mode has something to fit.
 
         Beyond 256 images an evenly spaced choice is used for the shared parameters.
@@ -37,11 +41,12 @@ class Normalizer:
         if mode not in MODES:
             raise BadInput(f"the normalisation {mode!r} is none of {', '.join(MODES)}")
         if mode != "joint":
-            return cls(mode)
+            return cls(mode, flatten_px=flatten_px)
         if not images:
             raise BadInput("there is no image to fit the joint normalisation to")
         chosen = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).astype(int))
-        return cls(mode, fit_mixture(Histograms.of([images[i] for i in chosen])).mixture)
+        flat = [flattened(images[i], flatten_px) for i in chosen]
+        return cls(mode, fit_mixture(Histograms.of(flat)).mixture, flatten_px)
 
     def apply(self, image: Image) -> Image:
         """Standardise an image to its dominant component: background 0, spread 1.
@@ -49,6 +54,7 @@ class Normalizer:
         It depends on this image and the fitted data set alone, so a micrograph gets the same
         values whatever else is processed with it.
         """
+        image = flattened(image, self.flatten_px)
         if self.mode == "standard":
             mean, sd = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
             if sd == 0:
@@ -68,11 +74,12 @@ class Normalizer:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs, ready for JSON."""
+        own: dict[str, Any] = {"mode": self.mode, "flatten_px": self.flatten_px}
         if self.mixture is None:
-            return {"mode": self.mode}
+            return own
         m = self.mixture
         parts = {"weight": m.weight, "mu": m.mu, "sigma": m.sigma}
-        return {"mode": self.mode, **{key: value.tolist() for key, value in parts.items()}}
+        return own | {key: value.tolist() for key, value in parts.items()}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Normalizer:
@@ -80,8 +87,11 @@ class Normalizer:
         mode = value.get("mode")
         if mode not in MODES:
             raise BadInput(f"a model with the normalisation {mode!r} is not of this program")
+        flatten_px = value.get("flatten_px", 0.0)
+        if not isinstance(flatten_px, int | float) or not 0 <= flatten_px < 1e4:
+            raise BadInput("the model's normalisation flattens by no plausible length")
         if mode != "joint":
-            return cls(mode)
+            return cls(mode, flatten_px=flatten_px)
         try:
             parts = [np.array(value[k], dtype=np.float64) for k in ("weight", "mu", "sigma")]
         except (KeyError, TypeError, ValueError) as error:
@@ -89,4 +99,22 @@ class Normalizer:
         finite = all(p.shape == (2,) and np.isfinite(p).all() for p in parts)
         if not finite or parts[0].min() < 0 or parts[0].sum() <= 0 or parts[2].min() <= 0:
             raise BadInput("the model's normalisation is not a mixture of two Gaussians")
-        return cls(mode, Mixture(parts[0] / parts[0].sum(), *parts[1:]))
+        return cls(mode, Mixture(parts[0] / parts[0].sum(), *parts[1:]), flatten_px)
+
+
+def flattened(image: Image, flatten_px: float) -> Image:
+    """Subtract an image's slow background: ice of changing thickness, uneven illumination.
+
+    Parameters
+    ----------
+    image
+        Shape (h, w).
+    flatten_px
+        Standard deviation of the Gaussian whose average is the background; 0 leaves all as it is.
+    """
+    if flatten_px == 0:
+        return image
+    # Its mean first: single precision has no digits to spare under a large offset.
+    centred = image - np.float32(image.mean(dtype=np.float64))
+    background = gaussian_filter(centred, flatten_px, mode="reflect", output=np.float32)
+    return np.asarray(centred - background, dtype=np.float32)

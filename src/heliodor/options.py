@@ -146,6 +146,14 @@ Normalization = Annotated[
         " whole data set with a scale an image (the paper's); standard: mean and deviation.",
     ),
 ]
+Flatten = Annotated[
+    float | None,
+    number(
+        "ANGSTROM",
+        "Subtract the slow background, a Gaussian average of this standard deviation; 0: none"
+        " [default: 0.6 of the diameter; recipe paper: 0]",
+    ),
+]
 ValidationShare = Annotated[
     float,
     number(
