@@ -76,10 +76,10 @@ def precision_at(out: Path, recall: float) -> float:
     return 0.0
 
 
-def few(out: Path) -> None:
+def few(out: Path, seeds: int) -> None:
     unseen = simulate(out / "barrel_unseen", 6, 0, 1000)
     found = []
-    for seed in range(5):
+    for seed in range(max(5, seeds)):
         data = simulate(out / f"barrel_ten_{seed}", 10, 10, seed)
         folder = out / f"few_{seed}"
         words = ("--micrographs", str(data / "micrographs.star"))
@@ -91,9 +91,9 @@ def few(out: Path) -> None:
     print(f"ten labels, median AP {statistics.median(found):.3f}")
 
 
-def interactive(out: Path) -> None:
+def interactive(out: Path, seeds: int) -> None:
     unseen = simulate(out / "barrel_unseen", 6, 0, 1000)
-    for seed in range(3):
+    for seed in range(seeds):
         data = simulate(out / f"barrel_thirty_{seed}", 3, 30, 50 + seed)
         words = ("--micrographs", str(data / "micrographs.star"))
         words += ("--labels", str(data / "labels.star"), *BARREL, "--seed", str(seed))
@@ -101,7 +101,7 @@ def interactive(out: Path) -> None:
             out, f"barrel_{seed}", words, unseen / "micrographs.star", unseen / "truth.star", 60
         )
     if BETAGAL.is_dir():
-        for seed in range(3):
+        for seed in range(seeds):
             names = [source.name for source in find_sources(str(BETAGAL / "train.star"))]
             chosen = random.Random(seed).sample(names, 3)
             labels = out / f"betagal_thirty_{seed}.tsv"
@@ -133,14 +133,14 @@ def write_labels(path: Path, names: Iterable[str], number: int, seed: int) -> No
     path.write_text("image_name\tx_coord\ty_coord\n" + text)
 
 
-def negatives(out: Path) -> None:
+def negatives(out: Path, seeds: int) -> None:
     if not BETAGAL.is_dir():
         print(f"no {BETAGAL}: skipped (set HELIODOR_DATA)")
         return
     words = ("--micrographs", str(BETAGAL / "train.star"), *GALACTOSIDASE)
     words += ("--labels", str(BETAGAL / "manual_positive.star"))
     rows = []
-    for seed in range(3):
+    for seed in range(seeds):
         results = []
         for name, more in (
             ("without", ()),
@@ -158,7 +158,7 @@ def negatives(out: Path) -> None:
     print("negatives change " + " ".join(f"{key} {value:+.4f}" for key, value in means.items()))
 
 
-def cost(out: Path) -> None:
+def cost(out: Path, seeds: int) -> None:
     random = np.random.default_rng(0)
     image = random.normal(size=(512, 512)).astype(np.float32)
     images = [LabelledImage(image, random.uniform(20, 490, (100, 2)))]
@@ -196,12 +196,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("jobs", nargs="*", default=[*jobs], choices=[*jobs])
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "learning")
+    parser.add_argument("--seeds", type=int, default=3, help="of each job; few has five at least")
     options = parser.parse_args()
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     print(f"{len(os.sched_getaffinity(0))} CPUs")
     for name in options.jobs:
-        jobs[name](out)
+        jobs[name](out, options.seeds)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_a_stranger_without_labels_is_not_worth_a_note() -> None:
 
 def test_no_labels_at_all() -> None:
     for table in (Picks.empty(), Picks.empty(["a.mrc"])):
-        with pytest.raises(BadInput, match="hold no coordinates"):
+        with pytest.raises(BadInput, match="hold no particles"):
             assign_labels(table, [source("a.mrc")])
 
 

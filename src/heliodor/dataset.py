@@ -174,7 +174,10 @@ def _by_source(
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
     """Return the coordinates and the pixel sizes that a table has of each micrograph."""
     if not len(table):
-        raise BadInput(f"the {what} hold no coordinates; mark some first")
+        lacking = {"labels": "particles; label some first"}.get(
+            what, "coordinates; mark some first, or give none"
+        )
+        raise BadInput(f"the {what} hold no {lacking}")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
     sizes: dict[Source, float] = {}
