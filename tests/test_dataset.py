@@ -10,15 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.conventions import FloatArray, disc_area_px
-from heliodor.dataset import (
-    FEWEST_TO_VALIDATE,
-    DataSettings,
-    LabelledSource,
-    assemble,
-    assign_labels,
-    choose_sources,
-)
+from heliodor.dataset import FEWEST_TO_VALIDATE, DataSettings, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.labels import label_mask
 from heliodor.normalize import MODES, Mode
@@ -430,3 +424,12 @@ def test_bad_settings(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message) as caught:
         replace(SETTINGS, **change)
     assert "\n" not in str(caught.value)
+
+
+def test_the_background_follows_the_diameter_unless_a_length_is_given() -> None:
+    assert DataSettings(200.0).background_angstrom == pytest.approx(120)
+    assert DataSettings(200.0, flatten_angstrom=0).background_angstrom == 0
+    assert DataSettings(200.0, flatten_angstrom=500).background_angstrom == 500
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(BadInput, match="flatten"):
+            DataSettings(200.0, flatten_angstrom=wrong)

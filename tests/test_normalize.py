@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from heliodor import normalize
 from heliodor.errors import BadInput
 from heliodor.mixture import BINS, Histograms, Mixture, fit_mixture, fit_scale
 from heliodor.normalize import MODES, MOST_IMAGES, Normalizer
+from tiny import noise
 
 
 def draw(rng, weight, mu, sigma, shape=(64, 64)):
@@ -413,3 +415,28 @@ def test_dicts_that_lack_a_part():
     assert mixture.weight.tolist() == [0.3, 0.7]
     # A component may have died.
     assert Normalizer.from_dict(GOOD | {"weight": [0, 1]}).mixture.dominant == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_flattening_removes_what_is_slow_and_keeps_what_is_fast(mode):
+    rows, columns = np.indices((160, 200))
+    fast = noise((160, 200), 5)
+    slow = (4 * np.sin(rows / 60) + columns / 30 + 1e4).astype(np.float32)
+    plain = Normalizer.fit([fast], mode, 12.0).apply(fast)
+    sloped = Normalizer.fit([fast + slow], mode, 12.0).apply(fast + slow)
+    inner = slice(40, -40)
+    np.testing.assert_allclose(sloped[inner, inner], plain[inner, inner], atol=0.25)
+    assert np.corrcoef(plain.ravel(), fast.ravel())[0, 1] > 0.99
+
+
+def test_a_flattening_normaliser_survives_its_dictionary():
+    for mode in MODES:
+        made = Normalizer.fit([noise((60, 60))], mode, 7.5)
+        again = Normalizer.from_dict(json.loads(json.dumps(made.as_dict())))
+        image = noise((50, 70), 2)
+        np.testing.assert_allclose(again.apply(image), made.apply(image), rtol=1e-6)
+        assert again.flatten_px == 7.5
+    assert Normalizer.from_dict({"mode": "standard"}).flatten_px == 0
+    for wrong in (-1, "much", math.nan, 1e9):
+        with pytest.raises(BadInput, match="flattens by no plausible length"):
+            Normalizer.from_dict({"mode": "standard", "flatten_px": wrong})

@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import numpy as np
 
+from heliodor.assignment import LabelledSource
 from heliodor.conventions import FloatArray, to_working
-from heliodor.dataset import LabelledSource
 from heliodor.errors import BadInput
 from heliodor.evaluation import Truth
 from heliodor.labels import outside

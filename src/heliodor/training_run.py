@@ -9,15 +9,9 @@ from pathlib import Path
 import torch
 
 from heliodor import __version__, console
+from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.compute import Compute
-from heliodor.dataset import (
-    DataSettings,
-    LabelledSource,
-    TrainingSet,
-    assemble,
-    assign_labels,
-    choose_sources,
-)
+from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
