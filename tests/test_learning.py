@@ -183,3 +183,15 @@ def test_a_constant_schedule_is_constant(images: list[LabelledImage]) -> None:
     settings = replace(REGIONS, schedule="constant", epochs=3, epoch_updates=2)
     history = train_network(images, [], RADIUS, PRIOR, settings).history
     assert {epoch.learning_rate for epoch in history} == {settings.learning_rate}
+
+
+def test_few_labels_are_learnt_from_for_a_shorter_time(images: list[LabelledImage]) -> None:
+    settings = RECIPES["fast"]
+    number = {n: settings.epochs_for(n) for n in (1, 10, 40, 50, 100, 199, 200, 5000)}
+    assert number == {1: 2, 10: 2, 40: 2, 50: 2, 100: 5, 199: 10, 200: 10, 5000: 10}
+    assert PAPER.epochs_for(10) == PAPER.epochs_for(5000) == 10
+    # The two images have six labels each.
+    history = train_network(
+        images, [], RADIUS, PRIOR, replace(TILES, epochs="auto", epoch_updates=1)
+    ).history
+    assert len(history) == 2

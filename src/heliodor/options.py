@@ -57,7 +57,7 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="fast; quick, a fifth of its updates; or paper, the published one. The options below"
+        help="fast; quick, a hundred updates; or paper, the published one. The options below"
         " change one thing in it.",
     ),
 ]
@@ -112,7 +112,7 @@ Autoencoder = Annotated[
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Epochs [fast: 10; quick: 2; paper: 10]"),
+    typer.Option(metavar="N", help="Epochs [fast: labels / 20, 2 to 10; quick: 2; paper: 10]"),
 ]
 Updates = Annotated[
     int | None, typer.Option(metavar="N", help="Minibatches an epoch [fast: 50; paper: 1000]")

@@ -11,6 +11,9 @@ from heliodor.objectives import objective
 
 Schedule = Literal["one-cycle", "constant"]
 
+#: Labelled particles for which one more epoch is worth its while.
+LABELS_AN_EPOCH = 20
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -25,8 +28,10 @@ class TrainingSettings:
     #: or fewer, else 0 (Bepler et al., Results 4).
     autoencoder: float | Literal["auto"] = 0.0
     #: Minibatches (updates of the weights) of an epoch, and the number of epochs.
+    #: auto: one epoch for twenty labelled particles, but 2 at least and 10 at most. With few
+    #: labels a network soon knows them by heart and takes their like for background.
     epoch_updates: int = 50
-    epochs: int = 10
+    epochs: int | Literal["auto"] = "auto"
     #: Tiles of a minibatch, how many of them are drawn for labelled regions, and the outputs
     #: along a tile's side: with 1 a tile is one region.
     batch: int = 64
@@ -45,7 +50,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         check(self.network, self.width, self.dropout)
         objective(self.objective)
-        if min(self.epoch_updates, self.epochs) < 1:
+        if self.epoch_updates < 1 or (self.epochs != "auto" and self.epochs < 1):
             raise BadInput("training needs at least one epoch of one update")
         if not 1 <= self.positives < self.batch:
             raise BadInput("a minibatch needs at least one labelled and one unlabelled region")
@@ -65,6 +70,12 @@ class TrainingSettings:
             raise BadInput(f"a weight decay of {self.weight_decay:g} is not between 0 and 1")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"the seed must be 0 or more, and below 2^63, not {self.seed}")
+
+    def epochs_for(self, labelled: int) -> int:
+        """Return the number of epochs for a number of labelled particles."""
+        if self.epochs != "auto":
+            return self.epochs
+        return min(10, max(2, round(labelled / LABELS_AN_EPOCH)))
 
 
 #: The paper's (Methods 3 to 7) where it says; the number of updates and the constant rate are its
@@ -88,7 +99,7 @@ PAPER = TrainingSettings(
 
 RECIPES = {
     "fast": TrainingSettings(),
-    #: A fifth of the updates: to see soon how the labels do.
+    #: A hundred updates, however many labels: to see soon how they do.
     "quick": TrainingSettings(epochs=2),
     "paper": PAPER,
 }

@@ -84,11 +84,12 @@ def train_network(
     optimizer = torch.optim.AdamW(
         learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    schedule = _schedule(optimizer, settings)
+    epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
+    schedule = _schedule(optimizer, settings, epochs * settings.epoch_updates)
     history: list[Epoch] = []
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     started = time.perf_counter()
-    for number in range(1, settings.epochs + 1):
+    for number in range(1, epochs + 1):
         network.train()
         sums = np.zeros(5)
         for _ in range(settings.epoch_updates):
@@ -124,14 +125,13 @@ def train_network(
 
 
 def _schedule(
-    optimizer: torch.optim.Optimizer, settings: TrainingSettings
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, updates: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if settings.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
     # OneCycleLR divides by zero where its warm-up is exactly one step long.
-    updates = max(settings.epochs * settings.epoch_updates, 6)
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=updates, pct_start=0.2
+        optimizer, settings.learning_rate, total_steps=max(updates, 6), pct_start=0.2
     )
 
 

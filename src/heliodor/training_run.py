@@ -126,7 +126,7 @@ def train_step(
             dataset.prior,
             recipe,
             device,
-            progress=_say_epoch(recipe.epochs),
+            progress=_say_epoch(recipe.epochs_for(dataset.labelled_particles)),
         )
         point = _operating_point(trained.network, dataset, data, size, picking, device)
     threshold = point.threshold
