@@ -77,10 +77,9 @@ def _by_source(
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
     """Return the coordinates and the pixel sizes that a table has of each micrograph."""
     if not len(table):
-        lacking = {"labels": "particles; label some first"}.get(
-            what, "coordinates; mark some first, or give none"
-        )
-        raise BadInput(f"the {what} hold no {lacking}")
+        if what == "labels":
+            raise BadInput("the labels hold no particles; label some first")
+        raise BadInput(f"the {what} hold no coordinates; mark some first, or give none")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
     sizes: dict[Source, float] = {}
@@ -101,13 +100,10 @@ def _by_source(
             f" name {table.micrographs[0]}, the micrographs are like {sources[0].name}; give"
             " those that were labelled"
         )
-    if not strangers:
-        return joined, sizes, []
-    return (
-        joined,
-        sizes,
-        [
+    notes = []
+    if strangers:
+        notes.append(
             f"{lost} {what} on {len(strangers)} other micrographs (such as {strangers[0]}) were"
             " left aside: no micrograph given has their name and folder"
-        ],
-    )
+        )
+    return joined, sizes, notes
