@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 IndexArray = NDArray[np.intp]
 
+#: Columns of `Picks.extra` that have one meaning whatever the file's format.
+PIXEL_SIZE = "pixel_size_angstrom"
+#: The micrograph's height and width, as some formats count in fractions of them.
+HEIGHT, WIDTH = "micrograph_height_px", "micrograph_width_px"
+#: The side of the square box that a format draws around each particle.
+BOX = "box_px"
+
 
 @dataclass(frozen=True)
 class Picks:
