@@ -137,6 +137,21 @@ class Picks:
         """Return the number of picks of each micrograph, in the order of `micrographs`."""
         return np.bincount(self.micrograph_index, minlength=len(self.micrographs))
 
+    def measures(self, column: str) -> dict[str, float]:
+        """Return the first positive number that a column of `extra` has for each micrograph."""
+        found: dict[str, float] = {}
+        for index, value in zip(self.micrograph_index, self.extra.get(column, ()), strict=False):
+            name = self.micrographs[index]
+            if name in found:
+                continue
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                continue
+            if 0 < number < np.inf:
+                found[name] = number
+        return found
+
     def by_micrograph(self) -> Iterator[tuple[str, Picks]]:
         """Yield each micrograph's name with a table of its picks alone, in stable order."""
         order = np.argsort(self.micrograph_index, kind="stable")
