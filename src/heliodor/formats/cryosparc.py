@@ -37,14 +37,17 @@ PSIZE, MIN_DISTANCE = "location/micrograph_psize_A", "location/min_dist_A"
 SCORE = "pick_stats/ncc_score"
 #: Fields that a table of picks has in another form.
 _OWN: Final = (NAME, SHAPE, X, Y, PSIZE, SCORE)
-#: Fields that cryoSPARC asks for beside the score, and that are 0 where nothing is known.
+#: Fields that cryoSPARC asks for, and that are 0 where nothing is known: with all picks, and
+#: beside the score.
+_LOCATION: Final = {GROUP: np.uint32, MIN_DISTANCE: np.float32}
 _STATISTICS: Final = {
     "pick_stats/power": np.float32,
     "pick_stats/template_idx": np.uint32,
     "pick_stats/angle_rad": np.float32,
 }
+_TYPES: Final = {UID: np.uint64, MICROGRAPH_UID: np.uint64} | _LOCATION | _STATISTICS
 #: cryoSPARC puts the micrograph's uid before the names of files that it imports or makes.
-_UID_PREFIX = re.compile(r"(\d{21})_(?=[^/]+$)")
+_UID_PREFIX = re.compile(r"(?<![^/])(\d{21})_(?=[^/]+$)")
 #: Tables of refined particles have more fields than numpy's limit on a header allows for.
 _MAX_HEADER = 1_000_000
 
@@ -211,19 +214,20 @@ def write_picks(
             )
     shape = np.array([shapes[name] for name in names], dtype=np.uint32).reshape(-1, 2)
     fraction = picks.xy_px / shape[:, ::-1]
-    carried = {key: values for key, values in picks.extra.items() if key == UID or "/" in key}
-    carried = {key: c for key, v in carried.items() if (c := _packed(v)) is not None}
-    if len(np.unique(carried.get(UID, np.zeros(0)))) < n:
+    carried = {}
+    for key, values in picks.extra.items():
+        column = _packed(key, values) if key == UID or "/" in key else None
+        if column is not None:
+            carried[key] = column
+    if UID not in carried or len(np.unique(carried[UID])) < n:
         carried[UID] = _pick_uids(names, picks.xy_px)
     if MICROGRAPH_UID not in carried:
         uids = {name: _micrograph_uid(name) for name in picks.micrographs}
         carried[MICROGRAPH_UID] = np.array([uids[name] for name in names], dtype=np.uint64)
-    defaults = {GROUP: np.uint32, MIN_DISTANCE: np.float32}
-    columns: dict[str, Column] = {UID: carried.pop(UID), MICROGRAPH_UID: carried[MICROGRAPH_UID]}
     scored = not np.isnan(picks.score).all()
-    defaults |= _STATISTICS if scored else {}
-    columns |= {key: np.zeros(n, dtype) for key, dtype in defaults.items()} | carried
-    columns |= {
+    needed = [UID, MICROGRAPH_UID, *_LOCATION, *(_STATISTICS if scored else ())]
+    columns: dict[str, Column] = {key: np.zeros(n, _TYPES[key]) for key in needed}
+    columns |= carried | {
         NAME: np.array([name.encode() for name in names], dtype=bytes),
         SHAPE: shape,
         X: fraction[:, 0].astype(np.float32),
@@ -239,13 +243,16 @@ def write_picks(
         np.save(stream, table, allow_pickle=False)
 
 
-def _packed(values: Column) -> Column | None:
-    """Return a carried field as a ``.cs`` file holds it, or None if some rows have no value."""
+def _packed(key: str, values: Column) -> Column | None:
+    """Return a field as a ``.cs`` file holds it, or None if some rows have no value of it."""
     values = np.asarray(values)
     if values.dtype.kind == "O":
         if any(value is None for value in values.flat):
             return None
         values = np.array(values.tolist())
+    if key in _TYPES:
+        kinds = "iu" if np.issubdtype(_TYPES[key], np.integer) else "iuf"
+        return values.astype(_TYPES[key]) if values.dtype.kind in kinds else None
     if values.dtype.kind == "U":
         return np.char.encode(values, "utf-8")
     return values if values.dtype.kind in "biufS" else None
