@@ -40,6 +40,7 @@ from heliodor.options import (
     Threads,
     Threshold,
     TrainingRadius,
+    TrustLabels,
     Updates,
     ValidationShare,
     Width,
@@ -110,6 +111,7 @@ def run(
     normalization: Normalization = "micrograph",
     flatten: Flatten = None,
     validation_share: ValidationShare = 0.0,
+    trust_labels: TrustLabels = False,
     threshold: Threshold = None,
     exclusion_radius: ExclusionRadius = None,
     edge_margin: EdgeMargin = 0.0,
@@ -160,6 +162,7 @@ def train(
     normalization: Normalization = "micrograph",
     flatten: Flatten = None,
     validation_share: ValidationShare = 0.0,
+    trust_labels: TrustLabels = False,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -389,6 +392,7 @@ def _data(options: dict[str, Any]) -> Any:
         flatten_angstrom=flatten,
         validation_share=options["validation_share"],
         seed=options["seed"],
+        check_frame=not options["trust_labels"],
     )
 
 

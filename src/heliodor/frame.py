@@ -39,8 +39,10 @@ FITS = 3.5
 BETTER = 2.0
 #: A frame in which more of the picks lie outside than this is out of the question.
 MOST_OUTSIDE = 0.2
-#: So many micrographs, with most of the picks, are enough to tell.
+#: So many micrographs, those with most picks, are enough to tell.
 MOST_VIEWS = 8
+#: In smaller pictures, in either direction, there are too few displacements to judge by.
+SMALLEST_PX = 3 * REACH_PX
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def judge_frame(views: Iterable[View]) -> Verdict:
     ----------
     views
         Micrographs with their coordinates; 30 picks in all are enough for usual contrast.
+        Pictures of less than 192 pixels are passed over.
 
     Returns
     -------
@@ -182,6 +185,8 @@ def judge_frame(views: Iterable[View]) -> Verdict:
     lost, total, zoom = dict.fromkeys(FRAMES, 0), 0, 1.0
     for view in views:
         image = _prepared(view.image)
+        if min(image.shape) < SMALLEST_PX:
+            continue
         padded = [scipy.fft.next_fast_len(side + REACH_PX, True) for side in image.shape]
         spectrum = scipy.fft.rfft2(image, padded)
         total += len(view.xy_px)

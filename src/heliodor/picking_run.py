@@ -14,7 +14,7 @@ from heliodor.evaluation import RegionJudge
 from heliodor.files import output_folder
 from heliodor.formats import star
 from heliodor.formats.text import write_picks
-from heliodor.micrograph import is_tiff
+from heliodor.header import is_tiff
 from heliodor.model_file import Model, load_model
 from heliodor.picking import Picked, PickSettings, images_for, pick_all
 from heliodor.picks import Picks

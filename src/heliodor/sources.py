@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from heliodor.errors import BadInput
 from heliodor.formats import star
-from heliodor.micrograph import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES, is_micrograph_name
+from heliodor.header import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES, is_micrograph_name
 
 #: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
 #: of the name, as in mic.001.

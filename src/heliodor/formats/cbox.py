@@ -18,6 +18,7 @@ from heliodor.conventions import FloatArray, probability
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.formats import star
+from heliodor.formats.blocks import read_blocks
 from heliodor.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
 
 #: The columns that crYOLO writes and expects, in its order.
@@ -58,14 +59,14 @@ def read_picks(path: str | Path) -> Picks:
         If there are no boxes, a number is missing, or the file is of a tomogram.
     """
     path = Path(path)
-    table = star.read_blocks(path).get("cryolo")
+    table = read_blocks(path).get("cryolo")
     missing = [c for c in _OWN[:4] if table is None or c not in table.columns]
     if table is None or missing:
         raise BadInput(
             f"{path} has no column _{missing[0]} in a block data_cryolo: it is not a CBOX file of"
             " crYOLO 1.8 or later"
         )
-    numbers = {c: star._numbers(table, c, path, finite=c in _OWN[:4]) for c in table.columns}
+    numbers = {c: star.numbers(table, c, path, finite=c in _OWN[:4]) for c in table.columns}
     if len(np.unique(_known(numbers.get("CoordinateZ", np.zeros(0))))) > 1:
         raise BadInput(
             f"{path} has boxes at several heights (_CoordinateZ): it is of a tomogram; give the"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heliodor.conventions import probability
+from heliodor.conventions import FloatArray, probability
 from heliodor.errors import BadInput
 from heliodor.formats.blocks import read_blocks, spelt, write_blocks
 from heliodor.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
@@ -36,6 +37,13 @@ OPTICS_GROUP = "rlnOpticsGroup"
 OPTICS = "optics/"
 #: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
 PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
+
+_BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?\s*data_", re.MULTILINE)
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning has a block of a STAR file."""
+    return b"\0" not in head and _BLOCK.search(head) is not None
 
 
 def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
@@ -142,8 +150,8 @@ def read_picks(path: str | Path) -> Picks:
     table = next((b for b in blocks.values() if X in b.columns and Y in b.columns), None)
     if table is None:
         raise BadInput(f"{path} has no columns _{X} and _{Y}: it holds no coordinates")
-    xy = np.column_stack([_numbers(table, X, path), _numbers(table, Y, path)]).reshape(-1, 2)
-    score = _numbers(table, SCORE, path, finite=False) if SCORE in table.columns else None
+    xy = np.column_stack([numbers(table, X, path), numbers(table, Y, path)]).reshape(-1, 2)
+    score = numbers(table, SCORE, path, finite=False) if SCORE in table.columns else None
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c].to_numpy() for c in table.columns if c not in own}
     extra |= _optics_of_rows(table, blocks.get("optics"))
@@ -190,7 +198,8 @@ def micrograph_of(path: Path) -> str:
     return stem
 
 
-def _numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> Any:
+def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> FloatArray:
+    """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
     values = np.array([_float(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if finite and len(bad):

@@ -31,10 +31,12 @@ OURS = (
 )
 
 
-def looks_like_table(head: str) -> bool:
+def looks_like(head: bytes) -> bool:
     """Tell whether a file's beginning has a header line with coordinates."""
-    line = head.splitlines()[0] if head.strip() else ""
-    columns = [c.strip().strip('"').lower() for c in line.split(_delimiter(line))]
+    lines = head.decode("utf-8-sig", errors="replace").strip().splitlines()
+    if b"\0" in head or not lines:
+        return False
+    columns = [c.strip().strip('"').lower() for c in lines[0].split(_delimiter(lines[0]))]
     return any(c in XS for c in columns) and any(c in YS for c in columns)
 
 
