@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heliodor import __version__, console
+from heliodor import __version__, cli_files, console
 from heliodor.errors import BadInput
 from heliodor.options import (
     Autoencoder,
@@ -341,7 +341,7 @@ def simulate(
     settings = SimulationSettings(
         particle=particle,
         count=count,
-        shape=_shape(size_px),
+        shape=cli_files.shape_of(size_px, "--size-px"),
         pixel_size_angstrom=pixel_size,
         particles_per_micrograph=particles,
         snr=snr,
@@ -374,6 +374,9 @@ def demo(
 
     outcome = demonstration.demo(out, _compute(locals()), _typed())
     _end(outcome.record.failures)
+
+
+app.command()(cli_files.convert)
 
 
 def _data(options: dict[str, Any]) -> Any:
@@ -427,14 +430,6 @@ def _compute(options: dict[str, Any]) -> Any:
     from heliodor.compute import Compute
 
     return Compute(options["device"], options["threads"])
-
-
-def _shape(text: str) -> tuple[int, int]:
-    """Read WxH (or one side of a square) into (height, width)."""
-    sides = text.lower().split("x")
-    if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
-        raise BadInput(f"--size-px must be like 1024 or 5760x4092 (width x height), not {text!r}")
-    return int(sides[-1]), int(sides[0])
 
 
 def _typed() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh")
 MRC_HEADER_BYTES = 1024
 #: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
 IMOD_STAMP = 1146047817
+
+
+#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
+#: of the name, as in mic.001.
+_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,21 @@ def is_micrograph_name(name: str) -> bool:
 def is_tiff(name: str) -> bool:
     """Tell whether a file name is that of a TIFF image."""
     return name.lower().endswith(TIFF_SUFFIXES)
+
+
+def without_suffix(name: str) -> str:
+    """Return a name without the suffix of an image format and of compression."""
+    for suffixes in (COMPRESSIONS, _SUFFIXES):
+        for suffix in suffixes:
+            if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
+                name = name[: -len(suffix)]
+                break
+    return name
+
+
+def stem_of(name: str) -> str:
+    """Return a micrograph's file name without folder and suffix."""
+    return PurePosixPath(without_suffix(name)).name
 
 
 def check_file(path: str | Path) -> Path:

@@ -8,21 +8,20 @@ the row index of the file.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heliodor.conventions import FloatArray, probability
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.formats.blocks import read_blocks, spelt, write_blocks
 from heliodor.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
 from heliodor.picks import Picks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -273,48 +272,3 @@ def _grouped(
     for place, label in enumerate(optics):
         table[label] = [row[place] for _, row in found]
     return [found[key] for key in zip(wanted, rows, strict=True)], table
-
-
-def write_autopick_list(folder: Path, picks: Picks, files: Mapping[str, Path]) -> None:
-    """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
-
-    Micrographs without picks are left out, as RELION does. Paths are as seen from the current
-    folder, which for RELION is the project's.
-
-    Parameters
-    ----------
-    folder
-        Where the list goes.
-    picks
-        The picks.
-    files
-        The coordinate file of each micrograph.
-    """
-    names = [name for name, count in zip(picks.micrographs, picks.counts(), strict=True) if count]
-    write_coordinate_files(
-        folder / "autopick.star", names, [_as_seen_from_here(files[name]) for name in names]
-    )
-
-
-def write_one_autopick(path: Path, picks: Picks) -> None:
-    """Write the picks of one micrograph as RELION's auto-picker does."""
-    table = {
-        X: np.round(picks.xy_px[:, 0], 3),
-        Y: np.round(picks.xy_px[:, 1], 3),
-        SCORE: np.round(picks.score, 6),
-        "rlnClassNumber": np.zeros(len(picks), dtype=int),
-        "rlnAnglePsi": np.zeros(len(picks)),
-        "rlnParticleFigureOfMerit": np.round(probability(picks.score), 6),
-    }
-    write_blocks(path, {"": table})
-
-
-def write_coordinate_files(path: Path, names: Sequence[str], files: Sequence[str]) -> None:
-    """Write the list that pairs micrographs with their coordinate files."""
-    write_blocks(path, {"coordinate_files": {NAME: names, COORDINATE_FILE: files}})
-
-
-def _as_seen_from_here(path: Path) -> str:
-    """RELION runs in its project's folder and wants paths relative to that."""
-    relative = os.path.relpath(path)
-    return str(path.absolute()) if relative.startswith("..") else relative
