@@ -181,14 +181,15 @@ def judge_frame(views: Iterable[View]) -> Verdict:
     Verdict
         Of flips, a swap, and factors 1/4 to 4; and of a displacement common to all picks.
     """
-    sums = {frame: np.zeros((2 * REACH_PX + 1,) * 2) for frame in FRAMES}
+    # Of each frame, for every displacement: the sum around the picks, and how many it sums.
+    sums = {frame: np.zeros((2, 2 * REACH_PX + 1, 2 * REACH_PX + 1)) for frame in FRAMES}
     lost, total, zoom = dict.fromkeys(FRAMES, 0), 0, 1.0
     for view in views:
         image = _prepared(view.image)
         if min(image.shape) < SMALLEST_PX:
             continue
         padded = [scipy.fft.next_fast_len(side + REACH_PX, True) for side in image.shape]
-        spectrum = scipy.fft.rfft2(image, padded)
+        spectra = scipy.fft.rfft2(np.stack([image, np.ones_like(image)]), padded)
         total += len(view.xy_px)
         zoom = view.original_shape[1] / image.shape[1]
         for frame in FRAMES:
@@ -197,11 +198,11 @@ def judge_frame(views: Iterable[View]) -> Verdict:
             lost[frame] += int(np.count_nonzero(~inside))
             if inside.any():
                 small = to_working(xy[inside], view.original_shape, _shape(image))
-                sums[frame] += _around(spectrum, small, _shape(image), padded)
+                sums[frame] += _around(spectra, small, _shape(image), padded)
     fits = {
-        frame: _fits(around)
-        for frame, around in sums.items()
-        if around.any() and lost[frame] <= MOST_OUTSIDE * total
+        frame: _fits(*own)
+        for frame, own in sums.items()
+        if own.any() and lost[frame] <= MOST_OUTSIDE * total
     }
     centre = {frame: _at_centre(fit) for frame, fit in fits.items()}
     as_given = centre.get(AS_GIVEN, 0.0)
@@ -238,19 +239,16 @@ def _prepared(image: Image) -> Image:
 
 
 def _around(
-    spectrum: NDArray[np.complexfloating], xy: FloatArray, shape: Shape, padded: list[int]
+    spectra: NDArray[np.complexfloating], xy: FloatArray, shape: Shape, padded: list[int]
 ) -> FloatArray:
-    """Return the sum of the image around all picks, the picks in the middle."""
+    """Return the sums of an image, and of ones, around all picks, the picks in the middle."""
     nearest = np.minimum(np.rint(xy).astype(np.intp), np.array(shape[::-1]) - 1)
-    count = np.zeros(padded, dtype=np.float32)
-    np.add.at(count, (nearest[:, 1], nearest[:, 0]), 1)
-    # As many picks spread evenly are subtracted: the image's mean must not count.
-    count[: shape[0], : shape[1]] -= np.float32(len(xy) / (shape[0] * shape[1]))
-    correlation = scipy.fft.irfft2(spectrum * np.conj(scipy.fft.rfft2(count)), padded)
+    picks = np.zeros(padded, dtype=np.float32)
+    np.add.at(picks, (nearest[:, 1], nearest[:, 0]), 1)
+    sums = scipy.fft.irfft2(spectra * np.conj(scipy.fft.rfft2(picks)), padded)
     side = 2 * REACH_PX + 1
-    return np.asarray(
-        np.roll(correlation, (REACH_PX, REACH_PX), (0, 1))[:side, :side], dtype=np.float64
-    )
+    rolled = np.roll(sums, (REACH_PX, REACH_PX), (1, 2))[:, :side, :side]
+    return np.asarray(rolled, dtype=np.float64)
 
 
 def _distance() -> FloatArray:
@@ -258,17 +256,22 @@ def _distance() -> FloatArray:
     return np.hypot(axis[:, None], axis[None, :])
 
 
-def _fits(around: FloatArray) -> FloatArray:
+def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
     """Return for every displacement how far the rings around it stand out from chance.
 
     The root of the mean over the rings of their squared averages, each in units of what is usual
-    among displacements: 1 for chance.
+    among displacements: 1 for chance. Where most picks are displaced to outside, 0.
     """
     distance = _distance()
     margin = int(RINGS * RING_PX)
-    square = np.zeros(around.shape, dtype=bool)
-    square[margin:-margin, margin:-margin] = True
-    far = square & (distance > FAR_PX)
+    known = count > count.max() / 2
+    known[:margin] = known[-margin:] = known[:, :margin] = known[:, -margin:] = False
+    far = known & (distance > FAR_PX)
+    if not far.any():
+        return np.zeros_like(around)
+    # The noise of a sum grows with the root of its number.
+    around = around / np.sqrt(np.maximum(count, 1.0))
+    around = around - around[far].mean()
     total = np.zeros_like(around)
     for ring in range(RINGS):
         kernel = (distance >= ring * RING_PX) & (distance < (ring + 1) * RING_PX)
@@ -278,7 +281,7 @@ def _fits(around: FloatArray) -> FloatArray:
         # From the median, as particles that all lie displaced are far away but no chance.
         usual = float(np.median(mean[far] ** 2)) / 0.455
         total += mean**2 / (usual or 1.0)
-    return np.where(square, np.sqrt(total / RINGS), 0.0)
+    return np.where(known, np.sqrt(total / RINGS), 0.0)
 
 
 def _at_centre(fits: FloatArray) -> float:
