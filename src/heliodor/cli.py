@@ -377,6 +377,7 @@ def demo(
 
 
 app.command()(cli_files.convert)
+app.command()(cli_files.check)
 
 
 def _data(options: dict[str, Any]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from heliodor import console
 from heliodor.errors import BadInput
 from heliodor.options import number
 
@@ -123,3 +126,43 @@ def shape_of(text: str, option: str) -> tuple[int, int]:
     if not all(side.isdecimal() and int(side) for side in sides) or len(sides) not in (1, 2):
         raise BadInput(f"{option} must be like 1024 or 5760x4092 (width x height), not {text!r}")
     return int(sides[-1]), int(sides[0])
+
+
+def check(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...",
+            help="Micrographs, their STAR file, coordinates, models; files, folders or patterns.",
+        ),
+    ],
+    micrographs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="B",
+            help="The micrographs that the coordinates are for [default: those they name]",
+        ),
+    ] = None,
+    distance: Annotated[
+        float | None,
+        number("ANGSTROM", "Picks nearer than this are one particle [default: 2 pixels]"),
+    ] = None,
+    pixel_size: Annotated[float | None, number("ANGSTROM", "Pixel size of micrographs.")] = None,
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Read no pixels: fast, but sees less.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is wrong with micrographs, coordinates and models; exit code 2 if anything is."""
+    from heliodor import checking
+
+    settings = checking.CheckSettings(distance, pixel_size, headers_only)
+    with console.progress("checking") as progress:
+        findings = checking.check(inputs, micrographs or None, settings, progress)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{finding.level}: {finding.where}: {finding.sentence}")
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)
