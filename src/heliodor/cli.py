@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from heliodor import __version__, cli_files, console
+from heliodor.cli_relion import relion
 from heliodor.errors import BadInput
 from heliodor.options import (
     Autoencoder,
@@ -62,6 +63,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
 )
+app.add_typer(relion, name="relion")
 
 
 def _version(value: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -227,37 +227,41 @@ def pick_all(
     device: torch.device | str = "cpu",
     done: Callable[[WorkingImage, Image, Picks], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    finished: Mapping[str, Picks] | None = None,
 ) -> Picked:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
 
     Parameters
     ----------
     done
-        Called with each micrograph, its score map and its picks (from the threshold on) as
-        soon as they are there.
+        Called with each micrograph, its score map and its candidates as soon as they are there.
+    finished
+        Candidates, by name, of micrographs that were picked on before; those are not read.
 
     Raises
     ------
     BadInput
         If not a single micrograph can be used.
     """
-    threshold = settings.threshold_for(model)
     tables: list[Picks] = []
     failures: list[Failure] = []
     for number, source in enumerate(sources, 1):
-        try:
-            image = images.get(source)
-            score = score_micrograph(model, image, device)
-            own = candidates(model, image, score, settings)
-        except BadInput as error:
-            failures.append(Failure(source.name, str(error)))
+        if finished is not None and source.name in finished:
+            tables.append(finished[source.name])
         else:
-            tables.append(own)
-            if done is not None:
-                done(image, score, own.select(own.score >= threshold))
+            try:
+                image = images.get(source)
+                score = score_micrograph(model, image, device)
+                own = candidates(model, image, score, settings)
+            except BadInput as error:
+                failures.append(Failure(source.name, str(error)))
+            else:
+                tables.append(own)
+                if done is not None:
+                    done(image, score, own)
         if progress is not None:
             progress(number, len(sources))
     if not tables:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")
-    return Picked(Picks.concatenate(tables), failures, threshold)
+    return Picked(Picks.concatenate(tables), failures, settings.threshold_for(model))

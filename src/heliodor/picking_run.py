@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from heliodor import console
+from heliodor import __version__, console
 from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.evaluation import RegionJudge
@@ -15,6 +17,7 @@ from heliodor.files import output_folder
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
 from heliodor.header import is_tiff
+from heliodor.journal import Finished, Journal, digest, forget
 from heliodor.model_file import Model, load_model
 from heliodor.picking import Picked, PickSettings, images_for, pick_all
 from heliodor.picks import Picks
@@ -37,11 +40,18 @@ def pick(
     pixel_size_angstrom: float | None = None,
     compute: Compute = Compute(),
     command_line: str = "",
+    resume: bool = False,
 ) -> Picked:
     """Pick with a trained model and write the picks and ``run.json``.
 
     Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
     and ``picks.tsv``, all in the pixels of the original files.
+
+    Parameters
+    ----------
+    resume
+        Leave micrographs as they are that an earlier such run into the same folder has picked
+        on with the same model and settings, and keep a journal for the next one.
     """
     arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
@@ -50,7 +60,15 @@ def pick(
     folder = output_folder(out)
     sources = find_sources(micrographs)
     images = images_for(loaded, pixel_size_angstrom)
-    picked, _sizes = pick_step(loaded, sources, images, settings, folder, compute.start(), record)
+    journal = None
+    if resume:
+        made_with: dict[str, Any] = {"heliodor": __version__}
+        made_with["model"] = digest([Path(model).read_bytes()])
+        made_with |= {**asdict(settings), "pixel_size_angstrom": pixel_size_angstrom}
+        journal = Journal(folder, made_with)
+    picked, _sizes = pick_step(
+        loaded, sources, images, settings, folder, compute.start(), record, journal=journal
+    )
     record.write(folder)
     return picked
 
@@ -64,8 +82,11 @@ def pick_step(
     device: torch.device,
     record: Record,
     judge: RegionJudge | None = None,
+    journal: Journal | None = None,
 ) -> tuple[Picked, dict[str, float]]:
     """Pick as one stage of a longer run, which keeps the record; see `pick`.
+
+    What a journal knows is left as it is; without one, an older one is out of date from here on.
 
     Returns
     -------
@@ -84,14 +105,27 @@ def pick_step(
     for name in ("autopick.star", "picks.tsv", "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
+    finished = {}
+    if journal is None:
+        forget(folder)
+    else:
+        known = _finished(journal, sources, folder)
+        finished = {name: own.candidates for name, own in known.items()}
+        sizes |= {name: own.pixel_size_angstrom for name, own in known.items()}
+    if finished:
+        console.say(f"{len(finished)} of them are done already and left as they are")
+
     def done(image: WorkingImage, score: Image, own: Picks) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
-        relion.write_one_autopick(folder / _autopick(image.source), own)
+        selected = own.select(own.score >= threshold)
+        relion.write_one_autopick(folder / _autopick(image.source), selected)
         if judge is not None:
             judge.add(image, score)
+        if journal is not None:
+            journal.add(image.source, own, image.pixel_size_angstrom)
 
     with record.stage("picking"), console.progress("picking") as progress:
-        picked = pick_all(model, sources, images, settings, device, done, progress)
+        picked = pick_all(model, sources, images, settings, device, done, progress, finished)
     files = {source.name: folder / _autopick(source) for source in sources}
     for failure in picked.failures:
         files[failure.name].unlink(missing_ok=True)
@@ -113,6 +147,12 @@ def pick_step(
     if any(is_tiff(source.path.name) for source in sources):
         console.warn(TIFF_NOTE)
     return picked, sizes
+
+
+def _finished(journal: Journal, sources: Sequence[Source], folder: Path) -> dict[str, Finished]:
+    """Return what a journal knows of micrographs whose picks still lie in the folder."""
+    there = ((s.name, journal.get(s)) for s in sources if (folder / _autopick(s)).is_file())
+    return {name: own for name, own in there if own is not None}
 
 
 def _autopick(source: Source) -> str:
