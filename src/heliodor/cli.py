@@ -6,14 +6,13 @@ Modules that take long to import are imported inside the commands, so ``--help``
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from heliodor import __version__, cli_files, console
+from heliodor import __version__, cli_files, console, settings
 from heliodor.cli_relion import relion
 from heliodor.errors import BadInput
 from heliodor.options import (
@@ -48,9 +47,6 @@ from heliodor.options import (
     WorkingPixelSize,
     number,
 )
-
-#: Exit codes beside 0: something given cannot be used; some micrographs failed.
-BAD_INPUT, SOME_FAILED = 2, 3
 
 #: Options that take any number of values, as a shell's expanded pattern gives them.
 _MANY = ("--micrographs", "--pick")
@@ -128,17 +124,17 @@ def run(
         micrographs,
         labels,
         out,
-        _data(locals()),
-        _recipe(locals()),
+        settings.data_settings(locals()),
+        settings.recipe_settings(locals()),
         pick_micrographs=pick or None,
         truth=truth,
         match_distance_angstrom=match_distance,
-        settings=_pick_settings(locals()),
-        compute=_compute(locals()),
-        command_line=_typed(),
+        settings=settings.pick_settings(locals()),
+        compute=settings.computing(locals()),
+        command_line=settings.typed(),
         negatives=negatives,
     )
-    _end(outcome.record.failures)
+    settings.end(outcome.record.failures)
 
 
 @app.command()
@@ -176,13 +172,13 @@ def train(
         micrographs,
         labels,
         out,
-        _data(locals()),
-        _recipe(locals()),
-        _compute(locals()),
-        _typed(),
+        settings.data_settings(locals()),
+        settings.recipe_settings(locals()),
+        settings.computing(locals()),
+        settings.typed(),
         negatives,
     )
-    _end(trained.failures)
+    settings.end(trained.failures)
 
 
 @app.command()
@@ -204,12 +200,12 @@ def pick(
         model,
         micrographs,
         out,
-        _pick_settings(locals()),
+        settings.pick_settings(locals()),
         pixel_size,
-        _compute(locals()),
-        _typed(),
+        settings.computing(locals()),
+        settings.typed(),
     )
-    _end(picked.failures)
+    settings.end(picked.failures)
 
 
 @app.command()
@@ -270,15 +266,15 @@ def evaluate(
         micrographs=micrographs or None,
         pixel_size_angstrom=pixel_size,
         out=out,
-        compute=_compute(locals()),
-        command_line=_typed(),
+        compute=settings.computing(locals()),
+        command_line=settings.typed(),
     )
     if as_json:
         print(json.dumps(evaluation_run.figures(evaluation, region_ap), indent=2))
     else:
         print(evaluation_run.table(evaluation, region_ap))
     if failures:
-        raise typer.Exit(SOME_FAILED)
+        raise typer.Exit(settings.SOME_FAILED)
 
 
 @app.command()
@@ -300,9 +296,9 @@ def preprocess(
         normalization,  # type: ignore[arg-type]
         pixel_size,
         threads,
-        _typed(),
+        settings.typed(),
     )
-    _end(failures)
+    settings.end(failures)
 
 
 @app.command()
@@ -374,75 +370,12 @@ def demo(
     """Simulate micrographs, label 100 particles, and do the whole job on them."""
     from heliodor import demo as demonstration
 
-    outcome = demonstration.demo(out, _compute(locals()), _typed())
-    _end(outcome.record.failures)
+    outcome = demonstration.demo(out, settings.computing(locals()), settings.typed())
+    settings.end(outcome.record.failures)
 
 
 app.command()(cli_files.convert)
 app.command()(cli_files.check)
-
-
-def _data(options: dict[str, Any]) -> Any:
-    from heliodor.dataset import DataSettings
-
-    flatten = options["flatten"]
-    if flatten is None and options["recipe"] == "paper":
-        flatten = 0.0
-    return DataSettings(
-        diameter_angstrom=options["diameter"],
-        expected_particles=options["expected_particles"],
-        training_radius_angstrom=options["training_radius"],
-        working_pixel_size_angstrom=options["working_pixel_size"],
-        pixel_size_angstrom=options["pixel_size"],
-        normalization=options["normalization"],
-        flatten_angstrom=flatten,
-        validation_share=options["validation_share"],
-        seed=options["seed"],
-        check_frame=not options["trust_labels"],
-    )
-
-
-def _recipe(options: dict[str, Any]) -> Any:
-    from heliodor.recipe import recipe
-
-    names = (
-        "network",
-        "width",
-        "dropout",
-        "objective",
-        "autoencoder",
-        "epoch_updates",
-        "epochs",
-        "learning_rate",
-        "seed",
-    )
-    return recipe(options["recipe"], **{name: options[name] for name in names})
-
-
-def _pick_settings(options: dict[str, Any]) -> Any:
-    from heliodor.picking import PickSettings
-
-    return PickSettings(
-        threshold=options["threshold"],
-        exclusion_radius_angstrom=options["exclusion_radius"],
-        edge_margin_angstrom=options["edge_margin"],
-    )
-
-
-def _compute(options: dict[str, Any]) -> Any:
-    from heliodor.compute import Compute
-
-    return Compute(options["device"], options["threads"])
-
-
-def _typed() -> str:
-    return shlex.join(["heliodor", *sys.argv[1:]])
-
-
-def _end(failures: list[Any]) -> None:
-    if failures:
-        console.say(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
-        raise typer.Exit(SOME_FAILED)
 
 
 def _gather_values(arguments: list[str]) -> list[str]:
@@ -467,16 +400,16 @@ def main() -> None:
     except BadInput as error:
         # What a library said, quoted in the sentence, may have had several lines.
         console.say(f"heliodor: {' '.join(str(error).split())}")
-        sys.exit(BAD_INPUT)
+        sys.exit(settings.BAD_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
         console.say("heliodor: the device has too little memory; give --device cpu")
-        sys.exit(BAD_INPUT)
+        sys.exit(settings.BAD_INPUT)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
         console.say(f"heliodor: {error.filename} cannot be used ({error.strerror})")
-        sys.exit(BAD_INPUT)
+        sys.exit(settings.BAD_INPUT)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from heliodor import settings
 from heliodor.errors import BadInput
 from heliodor.options import (
     Autoencoder,
@@ -65,13 +66,12 @@ class _Job(TyperGroup):
         folder = next((after for word, after in _pairs(words) if word == "--o"), None)
         if not folder or folder.startswith("--"):  # no job of RELION's, as with --help
             return super().invoke(ctx)
-        from heliodor.cli import _end
         from heliodor.hosts.relion import job
 
         with job(folder):
             _check(words)
             failures = super().invoke(ctx)
-        _end(failures)
+        settings.end(failures)
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:
@@ -136,12 +136,11 @@ def pick(
     j: Jobs = 1,
 ) -> Any:
     """Pick with a model; micrographs that are done already are left as they are."""
-    from heliodor.cli import _pick_settings, _typed
     from heliodor.compute import Compute
     from heliodor.hosts.relion_jobs import pick_job
 
-    settings = _pick_settings(locals())
-    return pick_job(o, in_mics, model, settings, pixel_size, Compute(device, j), _typed())
+    how = settings.pick_settings(locals())
+    return pick_job(o, in_mics, model, how, pixel_size, Compute(device, j), settings.typed())
 
 
 @relion.command()
@@ -181,7 +180,6 @@ def train(
     j: Jobs = 1,
 ) -> Any:
     """Learn from labelled particles; a model of the same training is left as it is."""
-    from heliodor.cli import _data, _recipe, _typed
     from heliodor.compute import Compute
     from heliodor.hosts.relion_jobs import train_job
 
@@ -191,5 +189,5 @@ def train(
             "training learns from either coordinates or particles; fill in one of the two fields"
             " of the Input tab"
         )
-    settings = _data(locals()), _recipe(locals())
-    return train_job(o, in_mics, labels, *settings, Compute(device, j), _typed(), negatives)
+    how = settings.data_settings(locals()), settings.recipe_settings(locals())
+    return train_job(o, in_mics, labels, *how, Compute(device, j), settings.typed(), negatives)

@@ -1,0 +1,87 @@
+"""From a command's options to the library's settings, and from its outcome to the exit code.
+
+The commands call these with their own ``locals()``: an option's name is the same everywhere.
+Imports are inside the functions, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+import typer
+
+from heliodor import console
+
+#: Exit codes beside 0: something given cannot be used; some micrographs failed.
+BAD_INPUT, SOME_FAILED = 2, 3
+
+
+def data_settings(options: dict[str, Any]) -> Any:
+    """Return the settings of a training set."""
+    from heliodor.dataset import DataSettings
+
+    flatten = options["flatten"]
+    if flatten is None and options["recipe"] == "paper":
+        flatten = 0.0
+    return DataSettings(
+        diameter_angstrom=options["diameter"],
+        expected_particles=options["expected_particles"],
+        training_radius_angstrom=options["training_radius"],
+        working_pixel_size_angstrom=options["working_pixel_size"],
+        pixel_size_angstrom=options["pixel_size"],
+        normalization=options["normalization"],
+        flatten_angstrom=flatten,
+        validation_share=options["validation_share"],
+        seed=options["seed"],
+        check_frame=not options["trust_labels"],
+    )
+
+
+def recipe_settings(options: dict[str, Any]) -> Any:
+    """Return the recipe, with what was given in place of its own."""
+    from heliodor.recipe import recipe
+
+    names = (
+        "network",
+        "width",
+        "dropout",
+        "objective",
+        "autoencoder",
+        "epoch_updates",
+        "epochs",
+        "learning_rate",
+        "seed",
+    )
+    return recipe(options["recipe"], **{name: options[name] for name in names})
+
+
+def pick_settings(options: dict[str, Any]) -> Any:
+    """Return how to pick."""
+    from heliodor.picking import PickSettings
+
+    return PickSettings(
+        threshold=options["threshold"],
+        exclusion_radius_angstrom=options["exclusion_radius"],
+        edge_margin_angstrom=options["edge_margin"],
+    )
+
+
+def computing(options: dict[str, Any]) -> Any:
+    """Return where to compute."""
+    from heliodor.compute import Compute
+
+    return Compute(options["device"], options["threads"])
+
+
+def typed() -> str:
+    """Return the command line as it was typed."""
+    return shlex.join(["heliodor", *sys.argv[1:]])
+
+
+def end(failures: list[Any]) -> None:
+    """End a command with its exit code: some micrographs may have failed."""
+    if failures:
+        console.say(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
+        raise typer.Exit(SOME_FAILED)
