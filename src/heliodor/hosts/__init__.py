@@ -1,0 +1,1 @@
+"""Where this program works for others: their files, their words, their calls."""
