@@ -25,6 +25,7 @@ from torch import nn
 
 from heliodor.errors import BadInput
 from heliodor.hosts.model_store import find_model, model_path
+from heliodor.hosts.pickled import Refused, unpickle
 from heliodor.hosts.topaz_model import TopazModel, read_topaz
 from heliodor.networks import NETWORKS, Network
 from heliodor.scoring import score_image
@@ -101,6 +102,24 @@ def test_weights_of_half_precision_and_strided_ones(tmp_path: Path) -> None:
         same(read_topaz(path), expected, True)
         strided = module.to(memory_format=torch.channels_last)
         same(read_topaz(save(strided, path)), expected, True)
+
+
+def test_ordered_dictionaries_of_python_2() -> None:
+    class Ordered:
+        def __init__(self, items: list[list[object]]) -> None:
+            self.items = items
+
+        def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+            return OrderedDict, (self.items,)
+
+    for items in ([["a", 1], ["b", [2, 3]]], [], [["a", Ordered([["c", None]])]]):
+        read = unpickle(io.BytesIO(pickle.dumps(Ordered(items), 2)))
+        expected = {str(key): value for key, value in items}
+        assert list(read) == list(expected)
+        if "b" in read:
+            assert read == expected
+    with pytest.raises(Refused, match="keys"):
+        unpickle(io.BytesIO(pickle.dumps(Ordered([[(1, 2), 3]]), 2)))
 
 
 def test_a_trained_decoder_is_left_out(tmp_path: Path) -> None:
@@ -228,7 +247,7 @@ def test_programs_written_by_hand(form: Callable[[bytes], bytes], tmp_path: Path
         "torch.load": b"\x80\x02ctorch\nload\n" + argument + b"R.",
         "a number that is called": b"\x80\x02K\x01" + argument + b"R.",
         "a state for a class": b"\x80\x02" + classifier + b"}b.",
-        "keys without end": b"\x80\x02}" + b"(" * 5 + b")" + b"\x85" * 5 + b"K\x01s.",
+        "keys without end": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
     }
     for program in programs.values():
         path.write_bytes(form(program))
@@ -237,6 +256,8 @@ def test_programs_written_by_hand(form: Callable[[bytes], bytes], tmp_path: Path
     # What follows a blameless module is not run either.
     path.write_bytes(legacy_file(b"\x80\x02}.", programs["global"]))
     refused(path, "posix.mkdir")
+    path.write_bytes(legacy_file(b"\x80\x02}.", b"\x80\x02])" + b"\x85" * 200_000 + b"a."))
+    refused(path, "list of numbers")
     path.write_bytes(programs["global"] * 3)
     refused(path, "not a file of torch")
     assert not folder.exists()
@@ -334,6 +355,13 @@ def test_networks_that_this_program_does_not_have(tmp_path: Path) -> None:
         endless = as_topaz(scrambled("resnet8", 2), classes)
         endless.features.features.add_module("again", endless.features)
         refused(save(endless, path), "two places")
+
+        inner = nn.Sequential()
+        for _ in range(30):
+            inner = nn.Sequential(inner)
+        deep = as_topaz(scrambled("conv31", 2), classes)
+        deep.features.features.append(inner)
+        refused(save(deep, path), "deeper")
 
         broken = as_topaz(scrambled("conv31", 2), classes)
         with torch.no_grad():
