@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.formats import read_picks, selected, star, text
+from heliodor.formats import read_picks, relion, selected, star, text
 from heliodor.picks import Picks
 
 BLOCK = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n"
@@ -145,9 +145,9 @@ def test_unknown_columns_survive_a_round_trip(tmp_path: Path):
     path = save(tmp_path / "a.star", table + 'a.mrc 1 2 45.5 "two words" 3\nb.mrc 3 4 -1 one 0\n')
     for _ in range(2):
         picks = read_picks(path)
-        assert picks.extra["rlnAnglePsi"].tolist() == [45.5, -1]
+        assert picks.extra["rlnAnglePsi"].tolist() == ["45.5", "-1"]
         assert picks.extra["note"].tolist() == ["two words", "one"]
-        assert picks.extra["rlnClass"].tolist() == [3, 0]
+        assert picks.extra["rlnClass"].tolist() == ["3", "0"]
         path = tmp_path / "b.star"
         star.write_picks(path, picks)
 
@@ -165,8 +165,8 @@ def write_autopick(folder, picks):
     files = {}
     for number, (name, own) in enumerate(picks.by_micrograph()):
         files[name] = folder / "M" / f"m{number}_autopick.star"
-        star.write_one_autopick(files[name], own)
-    star.write_autopick_list(folder, picks, files)
+        relion.write_one_autopick(files[name], own)
+    relion.write_autopick_list(folder, picks, files)
     return files
 
 
@@ -326,8 +326,8 @@ def test_micrographs_in_a_folder_that_is_called_as_a_block(tmp_path: Path):
     assert star.read_micrographs(path) == [("data_1/a.mrc", 1.5), ("data_1/b.mrc", 1.5)]
     files = {"data_1/a.mrc": tmp_path / "a_autopick.star"}
     picks = Picks.on("data_1/a.mrc", np.ones((1, 2)), np.zeros(1))
-    star.write_one_autopick(files["data_1/a.mrc"], picks)
-    star.write_autopick_list(tmp_path, picks, files)
+    relion.write_one_autopick(files["data_1/a.mrc"], picks)
+    relion.write_autopick_list(tmp_path, picks, files)
     same(read_picks(tmp_path), picks)
 
 

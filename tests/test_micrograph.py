@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.micrograph import CLIP_AT_SD, is_micrograph_name, read_micrograph, write_mrc
+from heliodor.header import is_micrograph_name
+from heliodor.micrograph import CLIP_AT_SD, read_micrograph, write_mrc
 
 
 def mrc_bytes(data, mode, order="<", pixel_size=1.5):

@@ -10,7 +10,7 @@ import numpy as np
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.naming import match_names
-from heliodor.picks import Picks
+from heliodor.picks import PIXEL_SIZE, Picks
 from heliodor.sources import Source
 
 
@@ -82,13 +82,14 @@ def _by_source(
         raise BadInput(f"the {what} hold no coordinates; mark some first, or give none")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
+    said = table.measures(PIXEL_SIZE)
     sizes: dict[Source, float] = {}
     strangers, lost = [], 0
     for name, picks in table.by_micrograph():
         if name in found:
             own.setdefault(found[name], []).append(picks.xy_px)
-            said = [size for size in picks.extra.get("pixel_size_angstrom", []) if size]
-            sizes |= {found[name]: float(said[0])} if said else {}
+            if name in said:
+                sizes[found[name]] = said[name]
         elif len(picks):
             strangers.append(name)
             lost += len(picks)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from heliodor import __version__, console
+from heliodor import __version__, cli_files, console
 from heliodor.cli_model import model_app
 from heliodor.errors import BadInput
 from heliodor.options import (
@@ -41,6 +41,7 @@ from heliodor.options import (
     Threads,
     Threshold,
     TrainingRadius,
+    TrustLabels,
     Updates,
     ValidationShare,
     Width,
@@ -112,6 +113,7 @@ def run(
     normalization: Normalization = "micrograph",
     flatten: Flatten = None,
     validation_share: ValidationShare = 0.0,
+    trust_labels: TrustLabels = False,
     threshold: Threshold = None,
     exclusion_radius: ExclusionRadius = None,
     edge_margin: EdgeMargin = 0.0,
@@ -162,6 +164,7 @@ def train(
     normalization: Normalization = "micrograph",
     flatten: Flatten = None,
     validation_share: ValidationShare = 0.0,
+    trust_labels: TrustLabels = False,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -340,7 +343,7 @@ def simulate(
     settings = SimulationSettings(
         particle=particle,
         count=count,
-        shape=_shape(size_px),
+        shape=cli_files.shape_of(size_px, "--size-px"),
         pixel_size_angstrom=pixel_size,
         particles_per_micrograph=particles,
         snr=snr,
@@ -375,6 +378,10 @@ def demo(
     _end(outcome.record.failures)
 
 
+app.command()(cli_files.convert)
+app.command()(cli_files.check)
+
+
 def _data(options: dict[str, Any]) -> Any:
     from heliodor.dataset import DataSettings
 
@@ -391,6 +398,7 @@ def _data(options: dict[str, Any]) -> Any:
         flatten_angstrom=flatten,
         validation_share=options["validation_share"],
         seed=options["seed"],
+        check_frame=not options["trust_labels"],
     )
 
 
@@ -425,14 +433,6 @@ def _compute(options: dict[str, Any]) -> Any:
     from heliodor.compute import Compute
 
     return Compute(options["device"], options["threads"])
-
-
-def _shape(text: str) -> tuple[int, int]:
-    """Read WxH (or one side of a square) into (height, width)."""
-    sides = text.lower().split("x")
-    if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
-        raise BadInput(f"--size-px must be like 1024 or 5760x4092 (width x height), not {text!r}")
-    return int(sides[-1]), int(sides[0])
 
 
 def _typed() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from heliodor.assignment import LabelledSource
 from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
 from heliodor.errors import BadInput
+from heliodor.frame import MOST_VIEWS, View, judge_frame
 from heliodor.labels import LabelledImage, class_prior, guess_particles, outside
 from heliodor.normalize import MODES, Mode, Normalizer
 from heliodor.preparation import (
@@ -52,6 +53,8 @@ class DataSettings:
     #: schedule ends with weights that hardly change any more.
     validation_share: float = 0.0
     seed: int = 0
+    #: Whether labels are refused that plainly lie in another frame than the pictures.
+    check_frame: bool = True
 
     def __post_init__(self) -> None:
         check_diameter(self.diameter_angstrom)
@@ -159,7 +162,10 @@ def assemble(
     prepared, failures = _prepare(items, images, settings, notes, progress)
     working = {image.source: image for image in prepared}
     _check_sampling(items, working)
-    items = _drop_outside([item for item in items if item.source in working], working, notes)
+    items = [item for item in items if item.source in working]
+    if settings.check_frame:
+        _check_frame(items, working)
+    items = _drop_outside(items, working, notes)
     validating = {item.source for item in validation}
     learn = [item for item in items if item.source not in validating]
     check = [item for item in items if item.source in validating]
@@ -201,6 +207,21 @@ def assemble(
         failures=failures,
         notes=notes,
     )
+
+
+def _check_frame(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> None:
+    """Refuse labels that plainly lie in another frame than what the pictures show."""
+    fullest = sorted(items, key=lambda item: -len(item.xy_px))[:MOST_VIEWS]
+    images = [working[item.source] for item in fullest]
+    verdict = judge_frame(
+        View(image.image, image.original_shape, item.xy_px)
+        for image, item in zip(images, fullest, strict=True)
+    )
+    if verdict.wrong:
+        raise BadInput(
+            f"the labels are in another frame than the micrographs: {verdict}; mend them with"
+            " `heliodor convert`, or give --trust-labels to learn from them all the same"
+        )
 
 
 def _prepare(

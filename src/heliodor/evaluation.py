@@ -17,7 +17,7 @@ from heliodor.metrics import Evaluation, evaluate_picks
 from heliodor.model_file import Model
 from heliodor.naming import match_names
 from heliodor.picking import score_micrograph
-from heliodor.picks import Picks
+from heliodor.picks import PIXEL_SIZE, Picks
 from heliodor.preparation import (
     Failure,
     WorkingImage,
@@ -31,7 +31,6 @@ from heliodor.sources import Source
 
 #: The match distance where none is given, as a share of the particle's diameter.
 MATCH_FRACTION = 0.4
-PIXEL_SIZE = "pixel_size_angstrom"
 
 
 @dataclass(frozen=True)
@@ -167,19 +166,8 @@ def check_same_binning(
 
 
 def _sizes_in(table: Picks) -> dict[str, float]:
-    if PIXEL_SIZE not in table.extra:
-        return {}
-    sizes: dict[str, float] = {}
-    for name, value in zip(table.names(), table.extra[PIXEL_SIZE], strict=True):
-        if name in sizes:
-            continue
-        try:
-            size = float(value)
-        except (TypeError, ValueError):
-            continue
-        if is_plausible(size):
-            sizes[name] = size
-    return sizes
+    said = table.measures(PIXEL_SIZE)
+    return {name: size for name, size in said.items() if is_plausible(size)}
 
 
 def as_sources(names: Sequence[str]) -> list[Source]:

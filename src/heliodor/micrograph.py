@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,17 @@ from heliodor import __version__
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.files import writing
-
-MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
-TIFF_SUFFIXES = (".tif", ".tiff")
-COMPRESSIONS = (".gz", ".bz2")
-#: How gzip and bzip2 files begin.
-_COMPRESSED = (b"\x1f\x8b", b"BZh")
+from heliodor.header import (
+    MRC_HEADER_BYTES,
+    TIFF_SUFFIXES,
+    check_extended_header,
+    check_file,
+    check_header,
+    check_shape,
+    has_unsigned_bytes,
+    plausible_pixel_size,
+    too_short,
+)
 
 #: The smallest side, in pixels, of anything that can be called a micrograph.
 SMALLEST_SIDE_PX = 32
@@ -31,9 +35,6 @@ MOST_NOT_FINITE = 0.05
 CLIP_AT_SD = 25.0
 #: More bytes behind the image than this share of it mean that the header is not this image's.
 MOST_SURPLUS = 0.05
-MRC_HEADER_BYTES = 1024
-#: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
-IMOD_STAMP = 1146047817
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,6 @@ class Micrograph:
     image: Image
     #: What the file's header says, angstrom per pixel, where it is plausible.
     header_pixel_size_angstrom: float | None
-
-
-def is_micrograph_name(name: str) -> bool:
-    """Tell whether a file name has the suffix of a format that can be read."""
-    lower = name.lower()
-    for compression in COMPRESSIONS:
-        if lower.endswith(compression):
-            return lower.removesuffix(compression).endswith(MRC_SUFFIXES)
-    return lower.endswith(MRC_SUFFIXES + TIFF_SUFFIXES)
-
-
-def is_tiff(name: str) -> bool:
-    """Tell whether a file name is that of a TIFF image."""
-    return name.lower().endswith(TIFF_SUFFIXES)
 
 
 def read_micrograph(path: str | Path) -> Micrograph:
@@ -74,24 +61,7 @@ def read_micrograph(path: str | Path) -> Micrograph:
         If the file is missing, empty, truncated, of another kind, a movie or a volume,
         complex, blank, smaller than 32 pixels, or full of NaN.
     """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{path} does not exist; check the name and the folder it is relative to"
-        ) from error
-    except OSError as error:
-        raise BadInput(f"{path} cannot be found ({error.strerror}); check the name") from error
-    if path.is_dir():
-        raise BadInput(f"{path} is a folder, not a micrograph; give its files")
-    if size == 0:
-        raise BadInput(f"{path} is an empty file; copy or motion-correct it again")
-    if not is_micrograph_name(path.name):
-        raise BadInput(
-            f"{path} is neither an MRC (.mrc, .mrc.gz, .mrc.bz2) nor a TIFF (.tif) file;"
-            " give motion-corrected micrographs in one of these formats"
-        )
+    path = check_file(path)
     try:
         if path.name.lower().endswith(TIFF_SUFFIXES):
             data, pixel_size = _read_tiff(path)
@@ -106,81 +76,31 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
     import mrcfile
 
     try:
-        _check_extended_header(path)
+        check_extended_header(path)
         with warnings.catch_warnings():
             # Headers written by EM programs break the letter of the format in harmless ways;
             # what matters (the amount of data) is checked here and below.
             warnings.simplefilter("ignore")
             with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-                _check_header(mrc.header, path)
+                check_header(mrc.header, path)
             with mrcfile.open(path, permissive=True) as mrc:
                 data = mrc.data
                 used = MRC_HEADER_BYTES + int(mrc.header.nsymbt)
                 sides = (float(mrc.voxel_size.x), float(mrc.voxel_size.y))
-                unsigned = _has_unsigned_bytes(mrc.header)
+                unsigned = has_unsigned_bytes(mrc.header)
     except (BadInput, PermissionError):
         raise
     except Exception as error:  # mrcfile and the compressions raise many kinds, all meaning this
         raise BadInput(f"{path} is not a whole MRC file ({error}); copy it again") from error
     if data is None:
-        raise _too_short(path)
+        raise too_short(path)
     # A compressed file is smaller than its contents, so this never accuses it wrongly.
     if path.stat().st_size - used - data.nbytes > MOST_SURPLUS * data.nbytes:
         raise BadInput(
             f"{path} holds more data than its MRC header says: the header's shape or mode is not"
             " that of the image, or it is not an MRC file; write it again"
         )
-    return data.view(np.uint8) if unsigned else data, _plausible_pixel_size(*sides)
-
-
-def _check_extended_header(path: Path) -> None:
-    """Refuse what is not MRC before mrcfile makes room for gigabytes of an extended header."""
-    with path.open("rb") as stream:
-        head = stream.read(96)
-    length = min(int.from_bytes(head[92:], order, signed=True) for order in ("little", "big"))
-    if length > path.stat().st_size and not head.startswith(_COMPRESSED):
-        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
-
-
-def _check_header(header: Any, path: Path) -> None:
-    """Refuse movies and files that are too short before room is made for their data."""
-    from mrcfile.utils import data_dtype_from_header
-
-    shape = int(header.nz), int(header.ny), int(header.nx)
-    # What a compressed file holds is known only once it was read; what is no MRC file at all
-    # should not be called a movie for what its bytes would mean as a header.
-    if not _is_compressed(path):
-        wanted = math.prod(shape) * data_dtype_from_header(header).itemsize
-        there = path.stat().st_size - MRC_HEADER_BYTES - int(header.nsymbt)
-        if min(shape) < 1 or wanted > there:
-            raise _too_short(path)
-        _check_shape(shape, path)
-    elif bytes(header.map)[:3] == b"MAP":
-        _check_shape(shape, path)
-
-
-def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4).startswith(_COMPRESSED)
-
-
-def _too_short(path: Path) -> BadInput:
-    return BadInput(
-        f"{path} holds less data than its MRC header says, or of an unknown mode: it is"
-        " truncated or not an MRC file; copy or write it again"
-    )
-
-
-def _has_unsigned_bytes(header: Any) -> bool:
-    """Tell whether mode 0 means 0 to 255: IMOD's stamp without its flag for signed bytes.
-
-    Source: IMOD's ``mrc_format`` page, fields imodStamp and imodFlags.
-    """
-    if header.mode != 0:
-        return False
-    words = np.frombuffer(header.extra2.tobytes(), header.mode.dtype)  # from byte 112 on
-    stamp, flags = words[10:12]
-    return bool(stamp == IMOD_STAMP and not flags & 1)
+    return data.view(np.uint8) if unsigned else data, plausible_pixel_size(*sides)
 
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
@@ -188,7 +108,7 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
 
     try:
         with tifffile.TiffFile(path) as tiff:
-            _check_shape(tiff.series[0].shape, path)
+            check_shape(tiff.series[0].shape, path)
             return np.asarray(tiff.series[0].asarray()), None
     except (BadInput, PermissionError):
         raise
@@ -199,19 +119,9 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
         ) from error
 
 
-def _plausible_pixel_size(x: float, y: float) -> float | None:
-    """Return a header's pixel size unless it is one that programs write by default.
-
-    0 and exactly 1 stand for "not known" far more often than they are meant.
-    """
-    if not (0.1 <= x <= 100.0) or x == 1.0 or abs(x - y) > 0.01 * x:
-        return None
-    return x
-
-
 def _plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
     """Return the one two-dimensional plane of an array of real numbers."""
-    _check_shape(data.shape, path)
+    check_shape(data.shape, path)
     if data.ndim == 3:
         data = data[0]
     if data.dtype.kind not in "iuf":
@@ -225,20 +135,6 @@ def _plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
             f"{path} has only {width} x {height} pixels: that is not a micrograph; leave it out"
         )
     return data
-
-
-def _check_shape(shape: tuple[int, ...], path: Path) -> None:
-    """Refuse all but one plane, be it a stack of one."""
-    if len(shape) == 3 and shape[0] == 1:
-        shape = shape[1:]
-    if len(shape) == 3 and shape[2] in (3, 4):
-        raise BadInput(f"{path} is a colour picture; give micrographs of one grey channel")
-    if len(shape) != 2:
-        what = f"{shape[0]} slices" if len(shape) == 3 else f"shape {shape}"
-        raise BadInput(
-            f"{path} has {what}: it is a movie, a stack or a volume; give motion-corrected"
-            " averages, one image a file"
-        )
 
 
 def _clean(data: NDArray[Any], path: Path) -> Image:

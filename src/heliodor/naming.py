@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
-from heliodor.sources import Source, canonical, without_suffix
+from heliodor.formats.cryosparc import without_uid
+from heliodor.header import stem_of
+from heliodor.sources import Source, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +27,8 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     But a folder of the table and a folder of micrographs that agree better with another one,
     counted from the last part of their paths, are two folders, and nothing passes between
     them: where ``B/x.mrc`` is given, the coordinates of ``A/x.mrc`` never go there beside
-    coordinates in a folder B. A name without a folder may mean a micrograph in any.
+    coordinates in a folder B. A name without a folder may mean a micrograph in any. Where no
+    stem is the same, the uid that cryoSPARC puts before names does not count.
 
     Parameters
     ----------
@@ -48,8 +51,10 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     exact = {source.name: source for source in sources}
     by_path = {canonical(source.path): source for source in sources}
     by_stem: dict[str, list[Source]] = {}
+    by_plain: dict[str, list[Source]] = {}
     for source in sources:
-        by_stem.setdefault(_stem(source.name), []).append(source)
+        by_stem.setdefault(stem_of(source.name), []).append(source)
+        by_plain.setdefault(stem_of(without_uid(source.name)), []).append(source)
     agreement = _Agreement(names, sources)
     found: dict[str, Source] = {}
     sure: set[str] = set()
@@ -58,16 +63,13 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
         if match is not None:
             sure.add(name)
         else:
-            candidates = [s for s in by_stem.get(_stem(name), []) if agreement.allows(name, s)]
+            same = by_stem.get(stem_of(name)) or by_plain.get(stem_of(without_uid(name)), [])
+            candidates = [s for s in same if agreement.allows(name, s)]
             match = _only(name, candidates)
         if match is not None:
             found[name] = match
     _refuse_shared(found, sure)
     return found
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(without_suffix(name)).name
 
 
 class _Agreement:

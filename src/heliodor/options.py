@@ -182,6 +182,14 @@ MatchDistance = Annotated[
     float | None,
     number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),
 ]
+TrustLabels = Annotated[
+    bool,
+    typer.Option(
+        "--trust-labels",
+        help="Learn from labels even if the pictures say that they are flipped, scaled or beside"
+        " the particles.",
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[
     int | None,

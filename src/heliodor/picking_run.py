@@ -12,9 +12,9 @@ from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.evaluation import RegionJudge
 from heliodor.files import output_folder
-from heliodor.formats import star
+from heliodor.formats import relion
 from heliodor.formats.text import write_picks
-from heliodor.micrograph import is_tiff
+from heliodor.header import is_tiff
 from heliodor.model_file import Model, load_model
 from heliodor.picking import Picked, PickSettings, images_for, pick_all
 from heliodor.picks import Picks
@@ -86,7 +86,7 @@ def pick_step(
 
     def done(image: WorkingImage, score: Image, own: Picks) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
-        star.write_one_autopick(folder / _autopick(image.source), own)
+        relion.write_one_autopick(folder / _autopick(image.source), own)
         if judge is not None:
             judge.add(image, score)
 
@@ -96,7 +96,7 @@ def pick_step(
     for failure in picked.failures:
         files[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
-    star.write_autopick_list(folder, picked.picks, files)
+    relion.write_autopick_list(folder, picked.picks, files)
     write_picks(folder / "picks.tsv", picked.candidates, threshold, sizes)
     record.failures += [f for f in picked.failures if f not in record.failures]
     counts = picked.picks.counts()

@@ -39,7 +39,8 @@ class Picks:
     xy_px: FloatArray
     #: Log-odds of being a particle, nan where not known, shape (n,).
     score: FloatArray
-    #: Columns this program does not interpret, carried through, each of shape (n,).
+    #: Columns this program does not interpret, carried through, each of shape (n,), or (n, k)
+    #: where a value is several numbers.
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,15 +103,10 @@ class Picks:
             indices.append(np.asarray(place, dtype=np.intp)[table.micrograph_index])
         if not tables:
             return cls.empty()
-        keys = list(dict.fromkeys(key for table in tables for key in table.extra))
         # A table without picks has no values, so its columns must not decide on their types.
         filled = [t for t in tables if len(t)] or tables
-        extra = {
-            key: np.concatenate(
-                [np.asarray(t.extra.get(key, np.full(len(t), None, dtype=object))) for t in filled]
-            )
-            for key in keys
-        }
+        keys = list(dict.fromkeys(key for table in filled for key in table.extra))
+        extra = {key: np.concatenate([_column(t, key, filled) for t in filled]) for key in keys}
         return cls(
             tuple(order),
             np.concatenate(indices),
@@ -137,6 +133,21 @@ class Picks:
         """Return the number of picks of each micrograph, in the order of `micrographs`."""
         return np.bincount(self.micrograph_index, minlength=len(self.micrographs))
 
+    def measures(self, column: str) -> dict[str, float]:
+        """Return the first positive number that a column of `extra` has for each micrograph."""
+        found: dict[str, float] = {}
+        for index, value in zip(self.micrograph_index, self.extra.get(column, ()), strict=False):
+            name = self.micrographs[index]
+            if name in found:
+                continue
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                continue
+            if 0 < number < np.inf:
+                found[name] = number
+        return found
+
     def by_micrograph(self) -> Iterator[tuple[str, Picks]]:
         """Yield each micrograph's name with a table of its picks alone, in stable order."""
         order = np.argsort(self.micrograph_index, kind="stable")
@@ -153,3 +164,11 @@ class Picks:
                     {key: value[own] for key, value in self.extra.items()},
                 ),
             )
+
+
+def _column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:
+    """Return a column, or None in every place of one that only others of the tables have."""
+    if key in table.extra:
+        return np.asarray(table.extra[key])
+    other = next(np.asarray(t.extra[key]) for t in tables if key in t.extra)
+    return np.full((len(table), *other.shape[1:]), None, dtype=object)

@@ -17,11 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from heliodor.errors import BadInput
 from heliodor.formats import star
-from heliodor.micrograph import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES, is_micrograph_name
+from heliodor.header import is_micrograph_name, without_suffix
 
-#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
-#: of the name, as in mic.001.
-_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 
 
@@ -142,7 +139,7 @@ def _from_star(path: Path) -> list[Source]:
     rows = star.read_micrographs(path)
     sources = []
     for name, pixel_size in rows:
-        sources.append(Source(name, _locate(name, path), _relion_stem(name), pixel_size))
+        sources.append(Source(name, _locate(name, path), relion_stem(name), pixel_size))
     if not any(source.path.exists() for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
@@ -166,7 +163,7 @@ def _typed(path: Path, base: Path) -> Source:
     return Source(str(path), path, _contained(without_suffix(below)))
 
 
-def _relion_stem(name: str) -> str:
+def relion_stem(name: str) -> str:
     """RELION keeps the folders below the job's own: MotionCorr/job002/Movies/a -> Movies/a."""
     return _contained(without_suffix(_JOB_FOLDER.sub("", name)))
 
@@ -175,16 +172,6 @@ def _contained(name: str) -> str:
     """Drop what would lead out of the output folder: a root or '..'."""
     parts = [part for part in name.split("/") if part not in ("", "..", ".")]
     return "/".join(parts) or "micrograph"
-
-
-def without_suffix(name: str) -> str:
-    """Return a name without the suffix of an image format and of compression."""
-    for suffixes in (COMPRESSIONS, _SUFFIXES):
-        for suffix in suffixes:
-            if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
-                name = name[: -len(suffix)]
-                break
-    return name
 
 
 def canonical(path: Path) -> Path:

@@ -7,24 +7,21 @@ the row index of the file.
 
 from __future__ import annotations
 
-import linecache
-import os
+import itertools
 import re
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heliodor import __version__
-from heliodor.conventions import probability
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
-from heliodor.files import write_text
+from heliodor.formats.blocks import read_blocks, spelt, write_blocks
+from heliodor.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
 from heliodor.picks import Picks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
 
@@ -34,62 +31,18 @@ SCORE = "rlnAutopickFigureOfMerit"
 COORDINATE_FILE = "rlnMicrographCoordinates"
 PIXEL_SIZE, ORIGINAL_PIXEL_SIZE = "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
 DETECTOR = ("rlnDetectorPixelSize", "rlnMagnification")
+OPTICS_GROUP = "rlnOpticsGroup"
+#: What a column of the optics groups' table is called where it is kept for each pick.
+OPTICS = "optics/"
 #: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
 PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
 
-#: A row that begins with a name such as data_1/a.mrc, which starfile takes for a new block.
-_ROW_LIKE_BLOCK = re.compile(rb"^[ \t]*(data_(?:\S*/\S*|\S+(?=[ \t]+[^\s#])))", re.MULTILINE)
-#: A comment where the rows of a table should begin, on which starfile stops if there are none.
-_COMMENT_FOR_ROWS = re.compile(rb"^([ \t]*_\S[^\n]*\n\s*)#[^\n]*", re.MULTILINE)
+_BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?\s*data_", re.MULTILINE)
 
 
-def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
-    """Read every table of a STAR file, by block name without ``data_``.
-
-    Raises
-    ------
-    BadInput
-        If the file is missing, empty, not text or holds no STAR block.
-    """
-    import pandas as pd
-    import starfile
-
-    path = Path(path)
-    if not path.is_file():
-        raise BadInput(f"the STAR file {path} does not exist; check the name")
-    if path.stat().st_size == 0:
-        raise BadInput(f"the STAR file {path} is empty (0 bytes); write it again")
-    # starfile reads through this cache and empties it only after a file it could parse: what is
-    # left from another one would be read in place of this file.
-    linecache.clearcache()
-    try:
-        with _mended(path) as readable:
-            blocks = starfile.read(
-                readable, always_dict=True, parse_as_string=[NAME, COORDINATE_FILE]
-            )
-    except Exception as error:  # starfile and pandas raise many kinds, all meaning this
-        raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
-    tables = {
-        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
-        for name, block in blocks.items()
-    }
-    if not tables:
-        raise BadInput(f"{path} has no data_ block: it is not a STAR file")
-    return tables
-
-
-@contextmanager
-def _mended(path: Path) -> Iterator[Path]:
-    """Give a file in which nothing stops starfile, a copy where that is not the file itself."""
-    raw = path.read_bytes()
-    mended = _COMMENT_FOR_ROWS.sub(rb"\1", _ROW_LIKE_BLOCK.sub(rb'"\1"', raw))
-    if mended == raw:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "mended.star"
-        copy.write_bytes(mended)
-        yield copy
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning has a block of a STAR file."""
+    return b"\0" not in head and _BLOCK.search(head) is not None
 
 
 def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
@@ -143,14 +96,27 @@ def _pixel_sizes(
 
 def _of_rows(table: pd.DataFrame, optics: pd.DataFrame | None, column: str) -> list[float | None]:
     if optics is not None and column in optics.columns:
-        if "rlnOpticsGroup" in table.columns:
-            groups = dict(zip(optics["rlnOpticsGroup"], optics[column], strict=True))
-            return [_positive(groups.get(group)) for group in table["rlnOpticsGroup"]]
+        if OPTICS_GROUP in table.columns:
+            groups = dict(zip(optics[OPTICS_GROUP], optics[column], strict=True))
+            return [_positive(groups.get(group)) for group in table[OPTICS_GROUP]]
         if len(optics) == 1:
             return [_positive(optics[column].iloc[0])] * len(table)
     if column in table.columns:
         return [_positive(value) for value in table[column]]
     return [None] * len(table)
+
+
+def _optics_of_rows(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[str, Any]:
+    """Return the columns of the optics groups, one value a row of the table."""
+    if optics is None or OPTICS_GROUP not in table.columns or OPTICS_GROUP not in optics.columns:
+        return {}
+    place = {group: row for row, group in enumerate(optics[OPTICS_GROUP])}
+    rows = [place.get(group) for group in table[OPTICS_GROUP]]
+    return {
+        OPTICS + label: np.array([None if r is None else values[r] for r in rows], dtype=object)
+        for label, values in ((c, optics[c].to_numpy()) for c in optics.columns)
+        if label != OPTICS_GROUP
+    }
 
 
 def _positive(value: Any) -> float | None:
@@ -165,7 +131,8 @@ def read_picks(path: str | Path) -> Picks:
     """Read coordinates: a combined table, a list of coordinate files, or one micrograph's.
 
     A table without micrograph names is taken to be of the micrograph that its own file name
-    says (``stem_autopick.star`` and the like).
+    says (``stem_autopick.star`` and the like). All other columns are carried through as they
+    are spelt, those of a pick's optics group under names that begin with ``optics/``.
 
     Raises
     ------
@@ -182,13 +149,14 @@ def read_picks(path: str | Path) -> Picks:
     table = next((b for b in blocks.values() if X in b.columns and Y in b.columns), None)
     if table is None:
         raise BadInput(f"{path} has no columns _{X} and _{Y}: it holds no coordinates")
-    xy = np.column_stack([_numbers(table, X, path), _numbers(table, Y, path)]).reshape(-1, 2)
-    score = _numbers(table, SCORE, path, finite=False) if SCORE in table.columns else None
+    xy = np.column_stack([numbers(table, X, path), numbers(table, Y, path)]).reshape(-1, 2)
+    score = numbers(table, SCORE, path, finite=False) if SCORE in table.columns else None
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c].to_numpy() for c in table.columns if c not in own}
+    extra |= _optics_of_rows(table, blocks.get("optics"))
     sizes = _pixel_sizes(table, blocks.get("optics"))
     if any(size is not None for size in sizes):
-        extra["pixel_size_angstrom"] = np.array(sizes, dtype=object)
+        extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
     if NAME not in table.columns:
         name = micrograph_of(path)
         picks = Picks.from_columns([name] * len(xy), xy, score, extra)
@@ -229,10 +197,9 @@ def micrograph_of(path: Path) -> str:
     return stem
 
 
-def _numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> Any:
-    import pandas as pd
-
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> FloatArray:
+    """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
+    values = np.array([_float(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if finite and len(bad):
         raise BadInput(
@@ -242,74 +209,66 @@ def _numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) 
     return values
 
 
-def write_picks(path: Path, picks: Picks) -> None:
-    """Write one combined table of coordinates, with micrograph names."""
-    import pandas as pd
+def _float(text: Any) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
+
+def write_picks(path: Path, picks: Picks) -> None:
+    """Write one combined table of coordinates, with micrograph names and optics groups.
+
+    Columns of more than one number a pick are left out; all others are written.
+
+    Raises
+    ------
+    BadInput
+        If some picks have an optics group and others have none.
+    """
     # A number comes first: a row that begins with the name of a micrograph such as
     # data_1/a.mrc reads as the begin of a block, one with _a.mrc as a column.
     columns: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1], NAME: picks.names()}
     if not np.isnan(picks.score).all():
         columns[SCORE] = picks.score
-    write_blocks(path, {"": pd.DataFrame(columns | dict(picks.extra))})
+    optics: dict[str, Any] = {}
+    for name, values in picks.extra.items():
+        if name.startswith(OPTICS):
+            optics[name.removeprefix(OPTICS)] = values
+        elif values.ndim == 1 and name != OUR_PIXEL_SIZE:
+            columns["_".join(name.split())] = values
+    sizes = picks.extra.get(OUR_PIXEL_SIZE)
+    if sizes is not None and not {PIXEL_SIZE, ORIGINAL_PIXEL_SIZE} & {*columns, *optics}:
+        columns[PIXEL_SIZE] = sizes
+    if not optics or not len(picks):
+        write_blocks(path, {"": columns})
+        return
+    groups, table = _grouped(optics, columns.get(OPTICS_GROUP), path)
+    columns[OPTICS_GROUP] = groups
+    write_blocks(path, {"optics": table, "particles": columns})
 
 
-def write_autopick_list(folder: Path, picks: Picks, files: Mapping[str, Path]) -> None:
-    """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
+def _grouped(
+    optics: Mapping[str, Any], numbers: Any, path: Path
+) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return the optics group of each pick, and the groups' table.
 
-    Micrographs without picks are left out, as RELION does. Paths are as seen from the current
-    folder, which for RELION is the project's.
-
-    Parameters
-    ----------
-    folder
-        Where the list goes.
-    picks
-        The picks.
-    files
-        The coordinate file of each micrograph.
+    Groups keep their numbers, but for those that two files used for different things.
     """
-    names = [name for name, count in zip(picks.micrographs, picks.counts(), strict=True) if count]
-    write_coordinate_files(
-        folder / "autopick.star", names, [_as_seen_from_here(files[name]) for name in names]
-    )
-
-
-def write_one_autopick(path: Path, picks: Picks) -> None:
-    """Write the picks of one micrograph as RELION's auto-picker does."""
-    import pandas as pd
-
-    table = pd.DataFrame(
-        {
-            X: np.round(picks.xy_px[:, 0], 3),
-            Y: np.round(picks.xy_px[:, 1], 3),
-            SCORE: picks.score,
-            "rlnClassNumber": np.zeros(len(picks), dtype=int),
-            "rlnAnglePsi": np.zeros(len(picks)),
-            "rlnParticleFigureOfMerit": probability(picks.score),
-        }
-    )
-    write_blocks(path, {"": table})
-
-
-def write_coordinate_files(path: Path, names: Sequence[str], files: Sequence[str]) -> None:
-    """Write the list that pairs micrographs with their coordinate files."""
-    import pandas as pd
-
-    write_blocks(path, {"coordinate_files": pd.DataFrame({NAME: names, COORDINATE_FILE: files})})
-
-
-def _as_seen_from_here(path: Path) -> str:
-    """RELION runs in its project's folder and wants paths relative to that."""
-    relative = os.path.relpath(path)
-    return str(path.absolute()) if relative.startswith("..") else relative
-
-
-def write_blocks(path: Path, blocks: Mapping[str, pd.DataFrame]) -> None:
-    """Write tables as the blocks of one STAR file; the same tables give the same bytes."""
-    import starfile
-
-    text = starfile.to_string(dict(blocks), float_format="%.6f")
-    # starfile notes the time in its first line, which would make every run's files differ.
-    body = text[text.index("data_") :]
-    write_text(path, f"# Written by heliodor {__version__}\n\n{body}")
+    rows = list(zip(*(spelt(values) for values in optics.values()), strict=True))
+    wanted = spelt(numbers) if numbers is not None else ["1"] * len(rows)
+    if "nan" in wanted:
+        raise BadInput(
+            f"{path} cannot be written: some particles have an optics group and others have none;"
+            " convert the files one by one"
+        )
+    found: dict[tuple[str, tuple[str, ...]], str] = {}
+    for key in zip(wanted, rows, strict=True):
+        if key not in found:
+            taken = set(found.values())
+            free = (str(n) for n in itertools.count(1) if str(n) not in taken)
+            found[key] = key[0] if key[0] not in taken else next(free)
+    table: dict[str, list[Any]] = {OPTICS_GROUP: list(found.values())}
+    for place, label in enumerate(optics):
+        table[label] = [row[place] for _, row in found]
+    return [found[key] for key in zip(wanted, rows, strict=True)], table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from heliodor.conventions import probability
 from heliodor.errors import BadInput
 from heliodor.files import writing
+from heliodor.formats.blocks import spelt
 from heliodor.formats.star import micrograph_of
+from heliodor.header import stem_of
 from heliodor.picks import Picks
 
 #: Accepted headers of each column, in lower case.
@@ -31,10 +34,12 @@ OURS = (
 )
 
 
-def looks_like_table(head: str) -> bool:
+def looks_like(head: bytes) -> bool:
     """Tell whether a file's beginning has a header line with coordinates."""
-    line = head.splitlines()[0] if head.strip() else ""
-    columns = [c.strip().strip('"').lower() for c in line.split(_delimiter(line))]
+    lines = head.decode("utf-8-sig", errors="replace").strip().splitlines()
+    if b"\0" in head or not lines:
+        return False
+    columns = [c.strip().strip('"').lower() for c in lines[0].split(_delimiter(lines[0]))]
     return any(c in XS for c in columns) and any(c in YS for c in columns)
 
 
@@ -127,6 +132,49 @@ def _score(cell: str) -> float:
         return float(cell)
     except ValueError:
         return np.nan
+
+
+def write_topaz(path: Path, picks: Picks) -> None:
+    """Write Topaz's table: stems of micrographs, centres, scores, and all other columns.
+
+    Raises
+    ------
+    BadInput
+        If two micrographs have the same stem, which Topaz would take for one.
+    """
+    stems = [stem_of(name) for name in picks.micrographs]
+    if len(set(stems)) < len(stems):
+        stem = next(s for s in stems if stems.count(s) > 1)
+        raise BadInput(
+            f"{path} cannot be written, as two micrographs are called {stem} in it; convert the"
+            " folders apart"
+        )
+    named = replace(picks, micrographs=tuple(stems))
+    _write_columns(path, named, ("image_name", "x_coord", "y_coord", "score"), "\t")
+
+
+def write_table(path: Path, picks: Picks, delimiter: str) -> None:
+    """Write a table with a header: micrograph, centre, score, and all other columns."""
+    _write_columns(path, picks, ("micrograph", "x_px", "y_px", "score"), delimiter)
+
+
+def _write_columns(
+    path: Path, picks: Picks, titles: tuple[str, str, str, str], delimiter: str
+) -> None:
+    columns: dict[str, list[str]] = {
+        titles[0]: picks.names(),
+        titles[1]: spelt(picks.xy_px[:, 0]),
+        titles[2]: spelt(picks.xy_px[:, 1]),
+    }
+    if not np.isnan(picks.score).all():
+        columns[titles[3]] = spelt(picks.score)
+    for name, values in picks.extra.items():
+        if np.asarray(values).ndim == 1:
+            columns.setdefault(name, spelt(values))
+    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def write_picks(

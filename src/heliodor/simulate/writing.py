@@ -10,6 +10,7 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
+from heliodor.formats.blocks import write_blocks
 from heliodor.micrograph import write_mrc
 from heliodor.simulate.micrograph import simulate_micrograph
 
@@ -196,8 +197,4 @@ def _particle_columns(known: Sequence[_Known], chosen: Sequence[tuple[int, int]]
 
 
 def _write_star(path: Path, optics: Columns, name: str, columns: Columns) -> None:
-    import pandas as pd  # slow to import, and nothing else in this package needs it
-
-    from heliodor.formats.star import write_blocks
-
-    write_blocks(path, {"optics": pd.DataFrame(optics), name: pd.DataFrame(columns)})
+    write_blocks(path, {"optics": optics, name: columns})

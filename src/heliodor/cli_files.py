@@ -1,0 +1,168 @@
+"""The commands on files: convert and check."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliodor import console
+from heliodor.errors import BadInput
+from heliodor.options import number
+
+
+def convert(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="IN...", help="Files, folders or patterns of coordinates."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="The file, or the folder for a file a micrograph."
+        ),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="star, autopick (RELION's folder), box (EMAN1), eman2, cbox (crYOLO), cs"
+            " (cryoSPARC), topaz, csv or tsv [default: by the suffix of OUT]",
+        ),
+    ] = None,
+    micrographs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="B",
+            help="The micrographs that the result is for: names, sizes and pixel sizes are"
+            " theirs, and the pictures must not show that the particles are elsewhere.",
+        ),
+    ] = None,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Find swaps, flips and the scale from the pictures.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Write what does not fit the pictures all the same.")
+    ] = False,
+    scale: Annotated[
+        float,
+        number("FACTOR", "Multiply coordinates: 0.5 for micrographs binned by two."),
+    ] = 1.0,
+    swap_xy: Annotated[bool, typer.Option("--swap-xy", help="Swap x and y (first).")] = False,
+    flip_x: Annotated[
+        bool, typer.Option("--flip-x", help="Mirror x within the micrograph.")
+    ] = False,
+    flip_y: Annotated[
+        bool, typer.Option("--flip-y", help="Mirror y within the micrograph.")
+    ] = False,
+    shift_px: Annotated[
+        str, typer.Option(metavar="DX,DY", help="Add to coordinates (last), in pixels.")
+    ] = "0,0",
+    threshold: Annotated[
+        float | None,
+        number("SCORE", "Keep picks with this score or more (of picks.tsv, of all candidates)."),
+    ] = None,
+    box_px: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Side of the boxes in pixels [default: as they are]"),
+    ] = None,
+    shape_px: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH", help="Width and height of all micrographs, where they are not at hand."
+        ),
+    ] = None,
+    pixel_size: Annotated[
+        float | None, number("ANGSTROM", "Pixel size of the micrographs of the result.")
+    ] = None,
+    root: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Name micrographs as in this folder."),
+    ] = None,
+    image_suffix: Annotated[
+        str | None, typer.Option(metavar=".EXT", help="Name micrographs with this suffix.")
+    ] = None,
+    strip_uid: Annotated[
+        bool,
+        typer.Option("--strip-uid", help="Name micrographs without cryoSPARC's 21-digit uid."),
+    ] = False,
+) -> None:
+    """Convert coordinates between RELION, EMAN, crYOLO, cryoSPARC, Topaz and tables."""
+    from heliodor import conversion
+    from heliodor.frame import Frame
+
+    settings = conversion.ConversionSettings(
+        frame=Frame(swap_xy, flip_x, flip_y, scale),
+        shift_px=_pair(shift_px, ",", "--shift-px"),
+        fit=fit,
+        trust=trust,
+        threshold=threshold,
+        box_px=box_px,
+        shape=None if shape_px is None else shape_of(shape_px, "--shape-px"),
+        pixel_size_angstrom=pixel_size,
+        root=root,
+        image_suffix=image_suffix,
+        strip_uid=strip_uid,
+    )
+    conversion.convert(inputs, out, to, settings, micrographs or None)
+
+
+def _pair(text: str, separator: str, option: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split(separator))
+    except ValueError as error:
+        raise BadInput(f"{option} must be two numbers, as in 3,-2, not {text!r}") from error
+    if not abs(first) + abs(second) < 1e6:
+        raise BadInput(f"{option} must be two numbers of pixels, not {text!r}")
+    return first, second
+
+
+def shape_of(text: str, option: str) -> tuple[int, int]:
+    """Read WxH, or one side of a square, into (height, width)."""
+    sides = text.lower().split("x")
+    if not all(side.isdecimal() and int(side) for side in sides) or len(sides) not in (1, 2):
+        raise BadInput(f"{option} must be like 1024 or 5760x4092 (width x height), not {text!r}")
+    return int(sides[-1]), int(sides[0])
+
+
+def check(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN...",
+            help="Micrographs, their STAR file, coordinates, models; files, folders or patterns.",
+        ),
+    ],
+    micrographs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="B",
+            help="The micrographs that the coordinates are for [default: those they name]",
+        ),
+    ] = None,
+    distance: Annotated[
+        float | None,
+        number("ANGSTROM", "Picks nearer than this are one particle [default: 2 pixels]"),
+    ] = None,
+    pixel_size: Annotated[float | None, number("ANGSTROM", "Pixel size of micrographs.")] = None,
+    headers_only: Annotated[
+        bool, typer.Option("--headers-only", help="Read no pixels: fast, but sees less.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is wrong with micrographs, coordinates and models; exit code 2 if anything is."""
+    from heliodor import checking
+
+    settings = checking.CheckSettings(distance, pixel_size, headers_only)
+    with console.progress("checking") as progress:
+        findings = checking.check(inputs, micrographs or None, settings, progress)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{finding.level}: {finding.where}: {finding.sentence}")
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(2)

@@ -1,0 +1,116 @@
+"""STAR files as such: named blocks of columns, every value as it is spelt in the file.
+
+Read and written through the starfile package, around what it stops on.
+"""
+
+from __future__ import annotations
+
+import linecache
+import re
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heliodor import __version__
+from heliodor.errors import BadInput
+from heliodor.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import pandas as pd
+
+#: A row that begins with a name such as data_1/a.mrc, which starfile takes for a new block.
+_ROW_LIKE_BLOCK = re.compile(rb"^[ \t]*(data_(?:\S*/\S*|\S+(?=[ \t]+[^\s#])))", re.MULTILINE)
+#: A comment where the rows of a table should begin, on which starfile stops if there are none.
+_COMMENT_FOR_ROWS = re.compile(rb"^([ \t]*_\S[^\n]*\n\s*)#[^\n]*", re.MULTILINE)
+#: What a column is called.
+_LABEL = re.compile(rb"^[ \t]*_([^\s#]+)", re.MULTILINE)
+
+
+def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
+    """Read every table of a STAR file, by block name without ``data_``.
+
+    Values are strings, as they are spelt: a number of twenty digits or with a leading zero may
+    be a name. What stands for no number (nan) is a float NaN.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, empty, not text or holds no STAR block.
+    """
+    import pandas as pd
+    import starfile
+
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"the STAR file {path} does not exist; check the name")
+    if path.stat().st_size == 0:
+        raise BadInput(f"the STAR file {path} is empty (0 bytes); write it again")
+    # starfile reads through this cache and empties it only after a file it could parse: what is
+    # left from another one would be read in place of this file.
+    linecache.clearcache()
+    try:
+        with _mended(path) as readable:
+            labels = {name.decode() for name in _LABEL.findall(readable.read_bytes())}
+            blocks = starfile.read(readable, always_dict=True, parse_as_string=sorted(labels))
+    except Exception as error:  # starfile and pandas raise many kinds, all meaning this
+        raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
+    tables = {
+        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
+        for name, block in blocks.items()
+    }
+    if not tables:
+        raise BadInput(f"{path} has no data_ block: it is not a STAR file")
+    return tables
+
+
+@contextmanager
+def _mended(path: Path) -> Iterator[Path]:
+    """Give a file in which nothing stops starfile, a copy where that is not the file itself."""
+    raw = path.read_bytes()
+    mended = _COMMENT_FOR_ROWS.sub(rb"\1", _ROW_LIKE_BLOCK.sub(rb'"\1"', raw))
+    if mended == raw:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "mended.star"
+        copy.write_bytes(mended)
+        yield copy
+
+
+def write_blocks(path: Path, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write tables as the blocks of one STAR file; the same tables give the same bytes.
+
+    Parameters
+    ----------
+    blocks
+        Columns by label, all of one length within a block. Floats are written with six digits
+        behind the point, with more where it takes more to read the same number back.
+    """
+    import pandas as pd
+    import starfile
+
+    tables = {
+        name: pd.DataFrame({label: spelt(values) for label, values in block.items()}, dtype=object)
+        for name, block in blocks.items()
+    }
+    text = starfile.to_string(tables)
+    # starfile notes the time in its first line, which would make every run's files differ.
+    body = text[text.index("data_") :]
+    write_text(path, f"# Written by heliodor {__version__}\n\n{body}")
+
+
+def spelt(values: Any) -> list[str]:
+    """Return a column's values as text from which the same values are read back."""
+    return [_spelt(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
+
+
+def _spelt(value: Any) -> str:
+    if isinstance(value, float):
+        short = f"{value:.6f}"
+        return short if float(short) == value or value != value else repr(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return "nan" if value is None else str(value)

@@ -1,0 +1,67 @@
+"""RELION's auto-picking folder: a file of coordinates a micrograph, and the list of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.conventions import probability
+from heliodor.formats.blocks import write_blocks
+from heliodor.formats.star import COORDINATE_FILE, NAME, OPTICS_GROUP, SCORE, X, Y
+from heliodor.picks import Picks
+
+
+def write_autopick_list(folder: Path, picks: Picks, files: Mapping[str, Path]) -> None:
+    """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
+
+    Micrographs without picks are left out, as RELION does. Paths are as seen from the current
+    folder, which for RELION is the project's.
+
+    Parameters
+    ----------
+    folder
+        Where the list goes.
+    picks
+        The picks.
+    files
+        The coordinate file of each micrograph.
+    """
+    names = [name for name, count in zip(picks.micrographs, picks.counts(), strict=True) if count]
+    write_coordinate_files(
+        folder / "autopick.star", names, [_as_seen_from_here(files[name]) for name in names]
+    )
+
+
+def write_one_autopick(path: Path, picks: Picks) -> None:
+    """Write the picks of one micrograph as RELION's auto-picker does.
+
+    Columns that the picks carry, such as those of helical segments, go along, but for those
+    of optics groups, which are not for files of coordinates.
+    """
+    table: dict[str, Any] = {X: np.round(picks.xy_px[:, 0], 3), Y: np.round(picks.xy_px[:, 1], 3)}
+    scored = not len(picks) or not np.isnan(picks.score).all()
+    if scored:
+        table[SCORE] = np.round(picks.score, 6)
+    table["rlnClassNumber"] = np.zeros(len(picks), dtype=int)
+    table["rlnAnglePsi"] = np.zeros(len(picks))
+    if scored:
+        table["rlnParticleFigureOfMerit"] = np.round(probability(picks.score), 6)
+    for name, values in picks.extra.items():
+        if name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1:
+            table[name] = values
+    write_blocks(path, {"": table})
+
+
+def write_coordinate_files(path: Path, names: Sequence[str], files: Sequence[str]) -> None:
+    """Write the list that pairs micrographs with their coordinate files."""
+    write_blocks(path, {"coordinate_files": {NAME: names, COORDINATE_FILE: files}})
+
+
+def _as_seen_from_here(path: Path) -> str:
+    """RELION runs in its project's folder and wants paths relative to that."""
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative

@@ -1,0 +1,288 @@
+"""The frame of coordinates: whether they lie on the particles that the pictures show.
+
+Programs flip, swap and scale coordinates, and the numbers look the same afterwards. The pictures
+tell: around true centres, the average of the image is a particle; around points of a wrong frame
+it is grey. The average around all picks, for every displacement at once, is the correlation of
+the image with the picks; its value without displacement is judged against those far away, which
+show what chance and the picture's own structure can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from scipy.signal import fftconvolve
+
+from heliodor.borders import dead_border
+from heliodor.conventions import FloatArray, Image, Shape, to_working
+from heliodor.labels import outside
+from heliodor.resample import fourier_crop
+
+#: Images are judged at this many pixels along their longer side: a particle is then 8 to 40 wide.
+SIDE_PX = 512
+#: Displacements up to this are looked at; those from `FAR_PX` on say what chance can do.
+REACH_PX = 64
+FAR_PX = 24
+#: The average around the picks is taken in so many rings of this width, as particles lie in
+#: any orientation.
+RINGS, RING_PX = 10, 1.5
+#: Clicks and boxes are this inexact.
+SLACK_PX = 2.5
+#: Chance gives a fit of 1 on average, and in hundreds of tries no more than 2.8.
+FITS = 3.5
+#: A frame is wrong where another one fits so much better.
+BETTER = 2.0
+#: A frame in which more of the picks lie outside than this is out of the question.
+MOST_OUTSIDE = 0.2
+#: So many micrographs, those with most picks, are enough to tell.
+MOST_VIEWS = 8
+#: In smaller pictures, in either direction, there are too few displacements to judge by.
+SMALLEST_PX = 3 * REACH_PX
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What to do with coordinates: swap x and y, scale, then mirror within the micrograph."""
+
+    swap: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+    scale: float = 1.0
+
+    @property
+    def needs_shape(self) -> bool:
+        """Whether the micrograph's shape is needed to apply it."""
+        return self.flip_x or self.flip_y
+
+    def apply(self, xy_px: FloatArray, shape: Shape | None = None) -> FloatArray:
+        """Return coordinates in the micrograph's frame.
+
+        Parameters
+        ----------
+        xy_px
+            (x, y), shape (n, 2).
+        shape
+            (height, width) of the micrograph; only a mirror image needs it.
+        """
+        xy = np.array(xy_px, dtype=np.float64).reshape(-1, 2)
+        if self.swap:
+            xy = xy[:, ::-1]
+        xy = xy * self.scale
+        if self.needs_shape and shape is None:
+            raise ValueError("a mirror image needs the micrograph's shape")
+        if self.flip_x and shape is not None:
+            xy[:, 0] = shape[1] - 1 - xy[:, 0]
+        if self.flip_y and shape is not None:
+            xy[:, 1] = shape[0] - 1 - xy[:, 1]
+        return xy
+
+    def __str__(self) -> str:
+        """Say what is done, as part of a sentence."""
+        mirrored = {(True, False): "x flipped", (False, True): "y flipped"}.get(
+            (self.flip_x, self.flip_y), "x and y flipped" if self.flip_x else ""
+        )
+        parts = [
+            "x and y swapped" if self.swap else "",
+            f"scaled by {self.scale:g}" if self.scale != 1 else "",
+            mirrored,
+        ]
+        return ", ".join(part for part in parts if part) or "as they are"
+
+
+AS_GIVEN = Frame()
+#: All that programs do to coordinates, the plain one first.
+FRAMES = tuple(
+    Frame(swap, flip_x, flip_y, scale)
+    for scale in (1.0, 0.5, 2.0, 0.25, 4.0)
+    for swap in (False, True)
+    for flip_x in (False, True)
+    for flip_y in (False, True)
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """A micrograph and the coordinates on it."""
+
+    #: At any sampling, shape (h, w).
+    image: Image
+    #: (height, width) of the original file, in whose pixels the coordinates are.
+    original_shape: Shape
+    xy_px: FloatArray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which frame fits the pictures."""
+
+    #: The best of all frames.
+    frame: Frame
+    #: How well it fits: 1 is chance, from 3.5 on it is no chance.
+    fit: float
+    #: How well the coordinates fit as they are.
+    fit_as_given: float
+    #: Where the particles lie from the coordinates as they are, (x, y) in original pixels, if
+    #: they fit there far better than where they are and than in any other frame: corners of
+    #: boxes instead of centres, for example.
+    displacement_px: tuple[float, float] | None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the pictures tell the frame at all."""
+        return self.fit >= FITS
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the coordinates plainly lie in another frame, or beside the particles."""
+        return self.turned or self.displacement_px is not None
+
+    @property
+    def turned(self) -> bool:
+        """Whether the coordinates plainly lie in another frame."""
+        return self.decided and self.frame != AS_GIVEN and self.fit > BETTER * self.fit_as_given
+
+    def __str__(self) -> str:
+        """Say what was found, as a sentence without its full stop."""
+        if self.turned:
+            return (
+                f"the pictures show particles where the coordinates are {self.frame} (fit"
+                f" {self.fit:.1f}, as they are {self.fit_as_given:.1f}; chance is 1)"
+            )
+        if self.displacement_px is not None:
+            x, y = self.displacement_px
+            return (
+                f"the pictures show particles {x:+.0f}, {y:+.0f} px (x, y) from the coordinates:"
+                " are they corners of boxes instead of centres?"
+            )
+        if self.fit_as_given >= FITS:
+            return f"the coordinates fit the pictures as they are (fit {self.fit_as_given:.1f})"
+        return (
+            f"the pictures do not tell whether the frame is right (fit {self.fit_as_given:.1f},"
+            " chance is 1): too few picks, or too faint particles"
+        )
+
+
+def judge_frame(views: Iterable[View]) -> Verdict:
+    """Tell in which frame coordinates fit the pictures.
+
+    Parameters
+    ----------
+    views
+        Micrographs with their coordinates; 30 picks in all are enough for usual contrast.
+        Pictures of less than 192 pixels are passed over.
+
+    Returns
+    -------
+    Verdict
+        Of flips, a swap, and factors 1/4 to 4; and of a displacement common to all picks.
+    """
+    # Of each frame, for every displacement: the sum around the picks, and how many it sums.
+    sums = {frame: np.zeros((2, 2 * REACH_PX + 1, 2 * REACH_PX + 1)) for frame in FRAMES}
+    lost, total, zoom = dict.fromkeys(FRAMES, 0), 0, 1.0
+    for view in views:
+        image = _prepared(view.image)
+        if min(image.shape) < SMALLEST_PX:
+            continue
+        padded = [scipy.fft.next_fast_len(side + REACH_PX, True) for side in image.shape]
+        spectra = scipy.fft.rfft2(np.stack([image, np.ones_like(image)]), padded)
+        total += len(view.xy_px)
+        zoom = view.original_shape[1] / image.shape[1]
+        for frame in FRAMES:
+            xy = frame.apply(view.xy_px, view.original_shape)
+            inside = ~outside(xy, view.original_shape)
+            lost[frame] += int(np.count_nonzero(~inside))
+            if inside.any():
+                small = to_working(xy[inside], view.original_shape, _shape(image))
+                sums[frame] += _around(spectra, small, _shape(image), padded)
+    fits = {
+        frame: _fits(*own)
+        for frame, own in sums.items()
+        if own.any() and lost[frame] <= MOST_OUTSIDE * total
+    }
+    centre = {frame: _at_centre(fit) for frame, fit in fits.items()}
+    as_given = centre.get(AS_GIVEN, 0.0)
+    best = max(centre, key=centre.__getitem__, default=AS_GIVEN)
+    fit = centre.get(best, 0.0)
+    displacement = None
+    if AS_GIVEN in fits:
+        row, column = np.unravel_index(np.argmax(fits[AS_GIVEN]), fits[AS_GIVEN].shape)
+        # Of all displacements one is the best by chance: the bar is higher than for one try.
+        if fits[AS_GIVEN][row, column] > BETTER * max(fit, FITS):
+            displacement = ((column - REACH_PX) * zoom, (row - REACH_PX) * zoom)
+    return Verdict(best, fit, as_given, displacement)
+
+
+def _shape(image: Image) -> Shape:
+    height, width = image.shape
+    return height, width
+
+
+def _prepared(image: Image) -> Image:
+    """Return a small image without slow background, outliers or dead borders, of spread 1."""
+    factor = min(1.0, SIDE_PX / max(image.shape))
+    small = fourier_crop(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
+    small -= np.float32(small.mean(dtype=np.float64))
+    small -= gaussian_filter(small, FAR_PX / 2)
+    rows, columns = dead_border(small).grown(4).alive(small.shape)
+    alive = small[rows, columns]
+    alive = alive - np.median(alive)
+    spread = 1.4826 * float(np.median(np.abs(alive))) or 1.0
+    out = np.zeros_like(small)
+    out[rows, columns] = np.clip(alive / np.float32(spread), -3, 3)
+    out[rows, columns] -= out[rows, columns].mean()
+    return out
+
+
+def _around(
+    spectra: NDArray[np.complexfloating], xy: FloatArray, shape: Shape, padded: list[int]
+) -> FloatArray:
+    """Return the sums of an image, and of ones, around all picks, the picks in the middle."""
+    nearest = np.minimum(np.rint(xy).astype(np.intp), np.array(shape[::-1]) - 1)
+    picks = np.zeros(padded, dtype=np.float32)
+    np.add.at(picks, (nearest[:, 1], nearest[:, 0]), 1)
+    sums = scipy.fft.irfft2(spectra * np.conj(scipy.fft.rfft2(picks)), padded)
+    side = 2 * REACH_PX + 1
+    rolled = np.roll(sums, (REACH_PX, REACH_PX), (1, 2))[:, :side, :side]
+    return np.asarray(rolled, dtype=np.float64)
+
+
+def _distance() -> FloatArray:
+    axis = np.arange(-REACH_PX, REACH_PX + 1)
+    return np.hypot(axis[:, None], axis[None, :])
+
+
+def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
+    """Return for every displacement how far the rings around it stand out from chance.
+
+    The root of the mean over the rings of their squared averages, each in units of what is usual
+    among displacements: 1 for chance. Where most picks are displaced to outside, 0.
+    """
+    distance = _distance()
+    margin = int(RINGS * RING_PX)
+    known = count > count.max() / 2
+    known[:margin] = known[-margin:] = known[:, :margin] = known[:, -margin:] = False
+    far = known & (distance > FAR_PX)
+    if not far.any():
+        return np.zeros_like(around)
+    # The noise of a sum grows with the root of its number.
+    around = around / np.sqrt(np.maximum(count, 1.0))
+    around = around - around[far].mean()
+    total = np.zeros_like(around)
+    for ring in range(RINGS):
+        kernel = (distance >= ring * RING_PX) & (distance < (ring + 1) * RING_PX)
+        middle = slice(REACH_PX - margin, REACH_PX + margin + 1)
+        own = kernel[middle, middle] / kernel.sum()
+        mean = fftconvolve(around, own, mode="same")
+        # From the median, as particles that all lie displaced are far away but no chance.
+        usual = float(np.median(mean[far] ** 2)) / 0.455
+        total += mean**2 / (usual or 1.0)
+    return np.where(known, np.sqrt(total / RINGS), 0.0)
+
+
+def _at_centre(fits: FloatArray) -> float:
+    return float(fits[_distance() <= SLACK_PX].max())

@@ -1,0 +1,199 @@
+"""The files of micrographs: what they may be called, and what their headers say."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from heliodor.conventions import Shape
+from heliodor.errors import BadInput
+
+MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
+TIFF_SUFFIXES = (".tif", ".tiff")
+COMPRESSIONS = (".gz", ".bz2")
+#: How gzip and bzip2 files begin.
+_COMPRESSED = (b"\x1f\x8b", b"BZh")
+MRC_HEADER_BYTES = 1024
+#: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
+IMOD_STAMP = 1146047817
+
+
+#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
+#: of the name, as in mic.001.
+_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a micrograph without its pixels."""
+
+    #: (height, width).
+    shape: Shape
+    #: Angstrom per pixel, where it is plausible.
+    pixel_size_angstrom: float | None
+
+
+def is_micrograph_name(name: str) -> bool:
+    """Tell whether a file name has the suffix of a format that can be read."""
+    lower = name.lower()
+    for compression in COMPRESSIONS:
+        if lower.endswith(compression):
+            return lower.removesuffix(compression).endswith(MRC_SUFFIXES)
+    return lower.endswith(MRC_SUFFIXES + TIFF_SUFFIXES)
+
+
+def is_tiff(name: str) -> bool:
+    """Tell whether a file name is that of a TIFF image."""
+    return name.lower().endswith(TIFF_SUFFIXES)
+
+
+def without_suffix(name: str) -> str:
+    """Return a name without the suffix of an image format and of compression."""
+    for suffixes in (COMPRESSIONS, _SUFFIXES):
+        for suffix in suffixes:
+            if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
+                name = name[: -len(suffix)]
+                break
+    return name
+
+
+def stem_of(name: str) -> str:
+    """Return a micrograph's file name without folder and suffix."""
+    return PurePosixPath(without_suffix(name)).name
+
+
+def check_file(path: str | Path) -> Path:
+    """Return the path of a file that may be a micrograph; raises BadInput for any other."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{path} does not exist; check the name and the folder it is relative to"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be found ({error.strerror}); check the name") from error
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, not a micrograph; give its files")
+    if size == 0:
+        raise BadInput(f"{path} is an empty file; copy or motion-correct it again")
+    if not is_micrograph_name(path.name):
+        raise BadInput(
+            f"{path} is neither an MRC (.mrc, .mrc.gz, .mrc.bz2) nor a TIFF (.tif) file;"
+            " give motion-corrected micrographs in one of these formats"
+        )
+    return path
+
+
+def read_header(path: str | Path) -> Header:
+    """Read a micrograph's size and pixel size without its pixels.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, empty, truncated, of another kind, a movie or a volume.
+    """
+    path = check_file(path)
+    try:
+        if is_tiff(path.name):
+            import tifffile
+
+            with tifffile.TiffFile(path) as tiff:
+                shape, size = tiff.series[0].shape, None
+        else:
+            import mrcfile
+
+            check_extended_header(path)
+            with (
+                warnings.catch_warnings(action="ignore"),
+                mrcfile.open(path, permissive=True, header_only=True) as mrc,
+            ):
+                check_header(mrc.header, path)
+                shape = int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
+                size = plausible_pixel_size(float(mrc.voxel_size.x), float(mrc.voxel_size.y))
+    except BadInput:
+        raise
+    except Exception as error:  # the libraries raise many kinds, all meaning this
+        raise BadInput(f"{path} is not a whole micrograph ({error}); copy it again") from error
+    check_shape(shape, path)
+    return Header((int(shape[-2]), int(shape[-1])), size)
+
+
+def check_extended_header(path: Path) -> None:
+    """Refuse what is not MRC before mrcfile makes room for gigabytes of an extended header."""
+    with path.open("rb") as stream:
+        head = stream.read(96)
+    length = min(int.from_bytes(head[92:], order, signed=True) for order in ("little", "big"))
+    if length > path.stat().st_size and not head.startswith(_COMPRESSED):
+        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
+
+
+def check_header(header: Any, path: Path) -> None:
+    """Refuse movies and files that are too short before room is made for their data."""
+    from mrcfile.utils import data_dtype_from_header
+
+    shape = int(header.nz), int(header.ny), int(header.nx)
+    # What a compressed file holds is known only once it was read; what is no MRC file at all
+    # should not be called a movie for what its bytes would mean as a header.
+    if not _is_compressed(path):
+        wanted = math.prod(shape) * data_dtype_from_header(header).itemsize
+        there = path.stat().st_size - MRC_HEADER_BYTES - int(header.nsymbt)
+        if min(shape) < 1 or wanted > there:
+            raise too_short(path)
+        check_shape(shape, path)
+    elif bytes(header.map)[:3] == b"MAP":
+        check_shape(shape, path)
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4).startswith(_COMPRESSED)
+
+
+def too_short(path: Path) -> BadInput:
+    """Return the sentence for a file that does not hold what its header says."""
+    return BadInput(
+        f"{path} holds less data than its MRC header says, or of an unknown mode: it is"
+        " truncated or not an MRC file; copy or write it again"
+    )
+
+
+def has_unsigned_bytes(header: Any) -> bool:
+    """Tell whether mode 0 means 0 to 255: IMOD's stamp without its flag for signed bytes.
+
+    Source: IMOD's ``mrc_format`` page, fields imodStamp and imodFlags.
+    """
+    if header.mode != 0:
+        return False
+    words = np.frombuffer(header.extra2.tobytes(), header.mode.dtype)  # from byte 112 on
+    stamp, flags = words[10:12]
+    return bool(stamp == IMOD_STAMP and not flags & 1)
+
+
+def plausible_pixel_size(x: float, y: float) -> float | None:
+    """Return a header's pixel size unless it is one that programs write by default.
+
+    0 and exactly 1 stand for "not known" far more often than they are meant.
+    """
+    if not (0.1 <= x <= 100.0) or x == 1.0 or abs(x - y) > 0.01 * x:
+        return None
+    return x
+
+
+def check_shape(shape: tuple[int, ...], path: Path) -> None:
+    """Refuse all but one plane, be it a stack of one."""
+    if len(shape) == 3 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise BadInput(f"{path} is a colour picture; give micrographs of one grey channel")
+    if len(shape) != 2:
+        what = f"{shape[0]} slices" if len(shape) == 3 else f"shape {shape}"
+        raise BadInput(
+            f"{path} has {what}: it is a movie, a stack or a volume; give motion-corrected"
+            " averages, one image a file"
+        )
