@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from heliodor import __version__, cli_files, console, settings
+from heliodor.cli_model import model_app
 from heliodor.cli_relion import relion
 from heliodor.errors import BadInput
 from heliodor.options import (
@@ -60,6 +61,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
 )
 app.add_typer(relion, name="relion")
+app.add_typer(model_app, name="model")
 
 
 def _version(value: bool) -> None:

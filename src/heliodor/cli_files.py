@@ -123,7 +123,7 @@ def _pair(text: str, separator: str, option: str) -> tuple[float, float]:
 def shape_of(text: str, option: str) -> tuple[int, int]:
     """Read WxH, or one side of a square, into (height, width)."""
     sides = text.lower().split("x")
-    if not all(side.isdecimal() and int(side) for side in sides) or len(sides) not in (1, 2):
+    if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
         raise BadInput(f"{option} must be like 1024 or 5760x4092 (width x height), not {text!r}")
     return int(sides[-1]), int(sides[0])
 
