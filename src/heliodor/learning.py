@@ -38,6 +38,8 @@ class Cost:
     labelled_probability: Tensor
     #: Their share of all probability: the expected precision.
     expected_precision: Tensor
+    #: The objective's own value, without reconstruction and squared weights.
+    objective: Tensor
 
 
 class Learner:
@@ -121,7 +123,7 @@ class Learner:
         chance, own = torch.sigmoid(rest.detach()), torch.sigmoid(labelled.detach())
         precision = own.sum() / (own.sum() + chance.sum())
         parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
-        return Cost(total, *parts)
+        return Cost(total, *parts, loss.total)
 
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""
