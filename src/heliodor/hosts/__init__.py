@@ -1,0 +1,1 @@
+"""Being called by, and speaking with, other programs."""
