@@ -132,6 +132,42 @@ def test_a_pickle_is_never_opened(write_pickle: Any, tmp_path: Path) -> None:
     assert not trap.exists()
 
 
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_network_without_normalisation_comes_back(name: str, tmp_path: Path) -> None:
+    network = scrambled(name, 2, norm=False)
+    path = tmp_path / "m.safetensors"
+    save_model(path, model(network, network=name, width=2, norm=False))
+    loaded = load_model(path)
+    assert loaded.card.norm is False
+    assert not any("running" in key for key in loaded.network.state_dict())
+    for key, value in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[key], value), key
+    save_model(tmp_path / "again.safetensors", loaded)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    # The card decides, and the weights must fit it.
+    values = asdict(loaded.card) | {"norm": True}
+    refuses(write(path, values, network.state_dict()), "do not fit")
+
+
+def test_a_card_from_before_normalisation_was_a_choice(tmp_path: Path) -> None:
+    values = asdict(card())
+    del values["norm"]
+    assert load_model(write(tmp_path / "m.safetensors", values)).card.norm is True
+
+
+def test_a_forged_card_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card may ask for 17 GB, which are not asked for before the weights are seen to fit."""
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the network was built")
+
+    monkeypatch.setattr("heliodor.model_file.build", never)
+    values = asdict(card()) | {"network": "conv127", "width": 1024}
+    refuses(write(tmp_path / "m.safetensors", values), "do not fit")
+    tensors = {"layers.0.conv.weight": torch.zeros(1024, 1, 7, 7)}
+    refuses(write(tmp_path / "m.safetensors", values, tensors), "do not fit")
+
+
 def test_a_card_with_a_later_programs_fields_is_read(tmp_path: Path) -> None:
     values = asdict(card()) | {"of_tomorrow": [1]}
     assert load_model(write(tmp_path / "m.safetensors", values)).card == card()
@@ -221,6 +257,8 @@ def test_cards_that_are_garbage(text: str, tmp_path: Path) -> None:
         {"network": None},
         {"network": ["conv31"]},
         {"network": {}},
+        {"norm": None},
+        {"norm": 1},
         {"normalization": None},
         {"normalization": {}},
         {"normalization": {"mode": "joint"}},
@@ -250,7 +288,7 @@ def test_any_value_in_any_field_loads_or_is_refused(
     candidates(loaded, image, score_micrograph(loaded, image), PickSettings())
 
 
-@pytest.mark.parametrize("field", sorted(set(asdict(card())) - {"extra", "background"}))
+@pytest.mark.parametrize("field", sorted(set(asdict(card())) - {"extra", "background", "norm"}))
 def test_a_card_without_one_of_its_fields(field: str, tmp_path: Path) -> None:
     values = asdict(card())
     del values[field]

@@ -22,6 +22,7 @@ from heliodor.networks import (
     conv127,
     resnet8,
     resnet16,
+    shapes,
 )
 from tiny import scrambled
 
@@ -42,11 +43,18 @@ def image_for(network: Network, more: tuple[int, int], seed: int) -> Tensor:
 
 
 @settings(max_examples=40, deadline=None)
-@given(name=names, width=st.integers(1, 3), dropout=dropouts, more=sizes, seed=seeds)
+@given(
+    name=names,
+    width=st.integers(1, 3),
+    dropout=dropouts,
+    norm=st.booleans(),
+    more=sizes,
+    seed=seeds,
+)
 def test_every_dense_score_is_that_of_the_crop_centred_there(
-    name: str, width: int, dropout: float, more: tuple[int, int], seed: int
+    name: str, width: int, dropout: float, norm: bool, more: tuple[int, int], seed: int
 ) -> None:
-    network = scrambled(name, width, seed, dropout)
+    network = scrambled(name, width, seed, dropout, norm)
     image = image_for(network, more, seed)
     field = network.receptive_field
     with torch.inference_mode():
@@ -265,6 +273,26 @@ def test_an_untrained_network_predicts_the_prior(name: str, prior: float) -> Non
     chance = torch.sigmoid(network(torch.randn(64, 1, field, field))).mean().item()
     odds, expected = chance / (1 - chance), prior / (1 - prior)
     assert 0.7 < odds / expected < 1.4
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet8", 328_801), ("resnet16", 458_145)])
+def test_without_normalisation_the_reference_has_as_many_parameters(
+    name: str, parameters: int
+) -> None:
+    network = build(name, norm=False)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+@pytest.mark.parametrize("norm", [True, False])
+def test_shapes_are_those_of_the_network_that_is_built(name: str, norm: bool) -> None:
+    state = torch.get_rng_state()
+    expected = shapes(name, 3, norm)
+    assert torch.equal(torch.get_rng_state(), state)
+    built = build(name, 3, norm=norm).state_dict()
+    assert expected == {key: tuple(tensor.shape) for key, tensor in built.items()}
+    assert max(map(math.prod, shapes("conv127", 1024, norm).values())) == 25 * 2**27  # at no cost
 
 
 @pytest.mark.parametrize("name", ["", "conv32", "Conv31", "../conv31"])

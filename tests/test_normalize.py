@@ -321,8 +321,17 @@ def test_standard_mode():
         Normalizer("standard").apply(np.ones((32, 32), np.float32))
 
 
+def test_the_mode_none_leaves_an_image_as_it_is():
+    image = noise((30, 40), 3) * np.float32(7) + np.float32(100)
+    normal = Normalizer.fit([], "none").apply(image)
+    assert normal.dtype == np.float32
+    np.testing.assert_array_equal(normal, image)
+    blank = np.ones((8, 8), np.float32)
+    np.testing.assert_array_equal(Normalizer("none").apply(blank), blank)
+
+
 @settings(max_examples=15)
-@given(st.floats(-4, 4), st.integers(0, 100), st.sampled_from(MODES))
+@given(st.floats(-4, 4), st.integers(0, 100), st.sampled_from([m for m in MODES if m != "none"]))
 def test_the_scale_of_an_image_does_not_matter(exponent, seed, mode):
     image = bulk(np.random.default_rng(seed)) + np.float32(seed)
     normalizer = Normalizer.fit([image, image * 2], mode)
@@ -347,7 +356,7 @@ def test_only_the_joint_mode_needs_images():
     assert Normalizer.fit([], "standard") == Normalizer("standard")
     with pytest.raises(BadInput, match="no image"):
         Normalizer.fit([], "joint")
-    with pytest.raises(BadInput, match="'topaz' is none of joint, micrograph, standard"):
+    with pytest.raises(BadInput, match="'topaz' is none of joint, micrograph, standard, none"):
         Normalizer.fit([], "topaz")
 
 

@@ -27,9 +27,11 @@ def noise(shape: Shape, seed: int = 0) -> Image:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def scrambled(name: str, width: int = 4, seed: int = 0, dropout: float = 0.0) -> Network:
+def scrambled(
+    name: str, width: int = 4, seed: int = 0, dropout: float = 0.0, norm: bool = True
+) -> Network:
     """A network in evaluation mode with every parameter and running statistic at random."""
-    network = build(name, width, dropout)
+    network = build(name, width, dropout, norm)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():
@@ -65,6 +67,7 @@ def disc_detector(stride: int = 1) -> Network:
         network.classifier.weight.fill_(2.0)
         assert network.classifier.bias is not None
         network.classifier.bias.fill_(-4.0)
+    assert isinstance(layer.norm, nn.BatchNorm2d)
     layer.norm.eps = 0.0
     return network.eval()
 

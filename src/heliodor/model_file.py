@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from heliodor.errors import BadInput
 from heliodor.files import writing
-from heliodor.networks import Network, build, check
+from heliodor.networks import Network, build, check, shapes
 from heliodor.normalize import Normalizer
 
 #: Under this name the card lies in the file's metadata, as JSON.
@@ -48,6 +48,8 @@ class ModelCard:
     validation_ap: float | None
     #: Median log-odds of the training micrographs, to which others are levelled; None: not.
     background: float | None = None
+    #: Batch normalisation in the network; without it the convolutions carry biases.
+    norm: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -95,11 +97,18 @@ def load_model(path: str | Path) -> Model:
     if FORMAT not in metadata:
         raise BadInput(f"{path} is a safetensors file, but not a model of this program; train one")
     card = _card(metadata[FORMAT], path)
-    network = build(card.network, card.width)
+    misfit = f"the weights in {path} do not fit its card ({card.network})"
+    # First the shapes: a forged card may ask for more memory than there is.
+    for key, shape in shapes(card.network, card.width, card.norm).items():
+        if key in tensors and tuple(tensors[key].shape) != shape:
+            raise BadInput(misfit)
+        if key not in tensors and not key.endswith("num_batches_tracked"):
+            raise BadInput(misfit)
+    network = build(card.network, card.width, norm=card.norm)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise BadInput(f"the weights in {path} do not fit its card ({card.network})") from error
+        raise BadInput(misfit) from error
     if not network.is_finite():
         raise BadInput(f"the weights in {path} are not finite; train the model again")
     return Model(network.eval(), card)
@@ -125,6 +134,8 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("a length is not a positive number")
         if type(card.width) is not int or not isinstance(card.network, str):
             raise ValueError("the network is not described")
+        if type(card.norm) is not bool:
+            raise ValueError("the network is described by halves")
         check(card.network, card.width)
         Normalizer.from_dict(card.normalization)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -38,15 +38,28 @@ def _convolve(conv: nn.Conv2d, x: Tensor, step: int, dense: bool) -> Tensor:
     )
 
 
-class Convolution(Layer):
-    """Convolution, batch normalisation, PReLU or ReLU."""
+def _normalisation(channels: int, norm: bool) -> nn.Module:
+    """Batch normalisation or, where the convolutions carry biases instead, nothing."""
+    return nn.BatchNorm2d(channels) if norm else nn.Identity()
 
-    def __init__(self, inputs: int, outputs: int, width: int, stride: int, prelu: bool) -> None:
+
+class Convolution(Layer):
+    """Convolution, batch normalisation (or a bias), PReLU or ReLU."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int,
+        stride: int,
+        prelu: bool,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.reach = width - 1
-        self.conv = nn.Conv2d(inputs, outputs, width, stride=stride, bias=False)
-        self.norm = nn.BatchNorm2d(outputs)
+        self.conv = nn.Conv2d(inputs, outputs, width, stride=stride, bias=not norm)
+        self.norm = _normalisation(outputs, norm)
         self.activation = nn.PReLU() if prelu else nn.ReLU()
 
     def forward(self, x: Tensor, step: int = 1, dense: bool = False) -> Tensor:
@@ -58,17 +71,26 @@ class Convolution(Layer):
 class Residual(Layer):
     """Two 3 x 3 convolutions and a shortcut; normalisation follows the sum.
 
-    The second convolution is the one that is dilated and carries the stride.
+    The second convolution is the one that is dilated and carries the stride. Without
+    normalisation both carry biases; the shortcut's projection never does.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.reach = 2 + 2 * dilation
-        self.conv0 = nn.Conv2d(inputs, inputs, 3, bias=False)
-        self.norm0 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, dilation=dilation, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
+        bias = not norm
+        self.conv0 = nn.Conv2d(inputs, inputs, 3, bias=bias)
+        self.norm0 = _normalisation(inputs, norm)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, dilation=dilation, bias=bias)
+        self.norm1 = _normalisation(outputs, norm)
         self.project = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor, step: int = 1, dense: bool = False) -> Tensor:
@@ -117,6 +139,8 @@ class Network(nn.Module):
         steps = [math.prod(layer.stride for layer in layers[:i]) for i in range(len(layers))]
         #: Width in pixels of the square that one output depends on; always odd.
         self.receptive_field = 1 + sum(s * la.reach for s, la in zip(steps, layers, strict=True))
+        if self.classifier.weight.is_meta:  # shapes alone, and no numbers to draw
+            return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -169,57 +193,57 @@ class Network(nn.Module):
         return out[:, 0]
 
 
-def conv31(width: int = 32, dropout: float = 0.0) -> Network:
+def conv31(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return the paper's network (Methods 6): 7, 5, 5 wide convolutions, strides 2, 2, 1."""
-    return _plain("conv31", 3, width, dropout)
+    return _plain("conv31", 3, width, dropout, norm)
 
 
-def conv63(width: int = 32, dropout: float = 0.0) -> Network:
+def conv63(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return conv31 with one more 5 wide convolution: strides 2, 2, 2, 1."""
-    return _plain("conv63", 4, width, dropout)
+    return _plain("conv63", 4, width, dropout, norm)
 
 
-def conv127(width: int = 32, dropout: float = 0.0) -> Network:
+def conv127(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return conv31 with two more 5 wide convolutions: strides 2, 2, 2, 2, 1."""
-    return _plain("conv127", 5, width, dropout)
+    return _plain("conv127", 5, width, dropout, norm)
 
 
-def _plain(name: str, depth: int, width: int, dropout: float) -> Network:
+def _plain(name: str, depth: int, width: int, dropout: float, norm: bool) -> Network:
     """Stack convolutions: all but the last have stride 2, each has twice the channels."""
-    layers: list[Layer] = [Convolution(1, width, 7, 2, prelu=True)]
+    layers: list[Layer] = [Convolution(1, width, 7, 2, True, norm)]
     for i in range(1, depth):
         inputs = width * 2 ** (i - 1)
         stride = 2 if i < depth - 1 else 1
-        layers.append(Convolution(inputs, 2 * inputs, 5, stride, prelu=True))
+        layers.append(Convolution(inputs, 2 * inputs, 5, stride, True, norm))
     return Network(name, layers, width * 2 ** (depth - 1), dropout)
 
 
-def resnet8(width: int = 32, dropout: float = 0.0) -> Network:
+def resnet8(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return the residual network with eight convolutions and a receptive field of 71."""
     layers: list[Layer] = [
-        Convolution(1, width, 7, 2, prelu=False),
-        Residual(width, width, dilation=2),
-        Residual(width, 2 * width, stride=2, dilation=2),
-        Residual(2 * width, 2 * width, dilation=2),
-        Convolution(2 * width, 4 * width, 5, 1, prelu=False),
+        Convolution(1, width, 7, 2, False, norm),
+        Residual(width, width, 1, 2, norm),
+        Residual(width, 2 * width, 2, 2, norm),
+        Residual(2 * width, 2 * width, 1, 2, norm),
+        Convolution(2 * width, 4 * width, 5, 1, False, norm),
     ]
     return Network("resnet8", layers, 4 * width, dropout)
 
 
-def resnet16(width: int = 32, dropout: float = 0.0) -> Network:
+def resnet16(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return the residual network with sixteen convolutions and a receptive field of 91."""
     layers: list[Layer] = [
-        Convolution(1, width, 7, 1, prelu=False),
-        Residual(width, width, stride=2),
-        *(Residual(width, width) for _ in range(3)),
-        Residual(width, 2 * width, stride=2),
-        *(Residual(2 * width, 2 * width) for _ in range(2)),
-        Convolution(2 * width, 4 * width, 5, 1, prelu=False),
+        Convolution(1, width, 7, 1, False, norm),
+        Residual(width, width, 2, norm=norm),
+        *(Residual(width, width, norm=norm) for _ in range(3)),
+        Residual(width, 2 * width, 2, norm=norm),
+        *(Residual(2 * width, 2 * width, norm=norm) for _ in range(2)),
+        Convolution(2 * width, 4 * width, 5, 1, False, norm),
     ]
     return Network("resnet16", layers, 4 * width, dropout)
 
 
-NETWORKS: dict[str, Callable[[int, float], Network]] = {
+NETWORKS: dict[str, Callable[[int, float, bool], Network]] = {
     "conv31": conv31,
     "conv63": conv63,
     "conv127": conv127,
@@ -238,7 +262,7 @@ def check(name: str, width: int, dropout: float = 0.0) -> None:
         raise BadInput(f"a network's dropout must be 0 or more, and below 1, not {dropout:g}")
 
 
-def build(name: str, width: int = 32, dropout: float = 0.0) -> Network:
+def build(name: str, width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Build a network.
 
     Parameters
@@ -249,6 +273,8 @@ def build(name: str, width: int = 32, dropout: float = 0.0) -> Network:
         Channels of the first layer.
     dropout
         Probability with which training sets each feature to zero, after every layer.
+    norm
+        Batch normalisation in every layer; without it every convolution carries a bias.
 
     Raises
     ------
@@ -256,4 +282,19 @@ def build(name: str, width: int = 32, dropout: float = 0.0) -> Network:
         As `check` does.
     """
     check(name, width, dropout)
-    return NETWORKS[name](width, dropout)
+    return NETWORKS[name](width, dropout, norm)
+
+
+def shapes(name: str, width: int, norm: bool = True) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's tensors, without the memory that they would take.
+
+    What comes from a file is compared with them before a network of its description is built.
+
+    Raises
+    ------
+    BadInput
+        As `check` does.
+    """
+    with torch.device("meta"):
+        network = build(name, width, norm=norm)
+    return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

@@ -12,8 +12,9 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.mixture import Histograms, Mixture, fit_mixture, fit_scale
 
-#: One mixture for the data set (the paper's), one an image, or mean and standard deviation.
-Mode = Literal["joint", "micrograph", "standard"]
+#: One mixture for the data set (the paper's), one an image, mean and standard deviation, or
+#: nothing: the images are normalised already.
+Mode = Literal["joint", "micrograph", "standard", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 #: More images than this add nothing to what the shared parameters rest on.
@@ -50,10 +51,14 @@ class Normalizer:
     def apply(self, image: Image) -> Image:
         """Standardise an image to its dominant component: background 0, spread 1.
 
+        In `none` mode the values stay as they are.
+
         It depends on this image and the fitted data set alone, so a micrograph gets the same
         values whatever else is processed with it.
         """
         image = flattened(image, self.flatten_px)
+        if self.mode == "none":
+            return image.astype(np.float32)
         if self.mode == "standard":
             mean, sd = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
             if sd == 0:

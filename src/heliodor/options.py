@@ -143,7 +143,8 @@ Normalization = Annotated[
     typer.Option(
         metavar="MODE",
         help="micrograph: the two-component mixture, an image at a time; joint: one for the"
-        " whole data set with a scale an image (the paper's); standard: mean and deviation.",
+        " whole data set with a scale an image (the paper's); standard: mean and deviation; none:"
+        " the micrographs are normalised already.",
     ),
 ]
 Flatten = Annotated[
