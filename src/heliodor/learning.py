@@ -74,7 +74,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also seed every GPU for good.
             torch.default_generator.manual_seed(settings.seed)
-            network = build(settings.network, settings.width, settings.dropout)
+            network = build(settings.network, settings.width, settings.dropout, settings.norm)
             channels, field = network.classifier.in_channels, network.receptive_field
             self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
         if settings.start_at_prior:

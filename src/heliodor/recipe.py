@@ -23,6 +23,8 @@ class TrainingSettings:
     width: int = 16
     #: Share of each layer's features that an update sets to zero at random.
     dropout: float = 0.0
+    #: Batch normalisation in every layer.
+    norm: bool = True
     objective: str = "pn-balanced"
     #: lambda, the weight of a generalised-expectation objective's penalty; None: its own.
     penalty_weight: float | None = None

@@ -70,15 +70,15 @@ class Choice:
         share
             The share of all regions that is labelled.
         """
-        settings = self.settings
-        assert settings.epochs != "auto"
+        settings, epochs = self.settings, self.settings.epochs
+        assert epochs != "auto"
         if self.natural:
             drawn = min(max(1, round(settings.batch * share)), settings.batch - 1)
             settings = replace(settings, positives=drawn)
         if self.own:
             fast = RECIPES["fast"]
             updates = fast.epochs_for(labelled) * fast.epoch_updates
-            settings = replace(settings, epoch_updates=max(1, round(updates / settings.epochs)))
+            settings = replace(settings, epoch_updates=max(1, round(updates / epochs)))
         return settings
 
 
@@ -99,6 +99,7 @@ def choose(args: argparse.Namespace) -> Choice:
     if "units" in given or not own:
         changes["width"] = args.units
     changes |= {"dropout": args.dropout, "autoencoder": args.autoencoder, "l2": args.l2}
+    changes["norm"] = args.bn == "on"
     if own:
         return Choice(replace(RECIPES["fast"], **changes), own)  # type: ignore[arg-type]
     changes |= {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.conventions import Image
+from heliodor.conventions import FloatArray, Image
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
 from heliodor.hosts.topaz.devices import start
@@ -134,7 +134,7 @@ def _scaled(picks: Picks, scale: float) -> Picks:
 
 def _best_radius(
     found: Sequence[tuple[Path, dict[int, Picks]]],
-    targets: dict[str, np.ndarray],  # type: ignore[type-arg]
+    targets: dict[str, FloatArray],
     radii: Sequence[int],
     assignment_radius: int | None,
 ) -> int:
@@ -148,9 +148,7 @@ def _best_radius(
         print(figures[-1].line, flush=True)
     best = max(figures, key=lambda own: own.average_precision)
     if len(radii) > 1:
-        report(
-            f"Optimal radius found: {best.radius} with AUPRC: {best.average_precision:.4f}"
-        )
+        report(f"Optimal radius found: {best.radius} with AUPRC: {best.average_precision:.4f}")
     return best.radius
 
 

@@ -145,9 +145,7 @@ def named_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
         return table
     order = {name: place for place, name in enumerate(dict.fromkeys(names))}
     place = np.array([order[name] for name in names], dtype=np.intp)
-    return replace(
-        table, micrographs=tuple(order), micrograph_index=place[table.micrograph_index]
-    )
+    return replace(table, micrographs=tuple(order), micrograph_index=place[table.micrograph_index])
 
 
 def split_folds(

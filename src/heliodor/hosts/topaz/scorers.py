@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from heliodor.conventions import Image
+from heliodor.errors import BadInput
+from heliodor.hosts.model_store import find_model
 from heliodor.hosts.topaz.lists import image_name
 from heliodor.micrograph import read_map, read_micrograph
-from heliodor.model_file import Model
+from heliodor.model_file import Model, load_model
 from heliodor.picking import images_for, score_micrograph
 from heliodor.scoring import score_image
 from heliodor.sources import Source
@@ -64,3 +66,23 @@ def scorer(model: str, device: torch.device | str) -> Scorer:
         return score_micrograph(opened, image, device)
 
     return as_ours
+
+
+def open_model(model: str) -> tuple[Model, bool]:
+    """Open a model by file or name, and tell whether it is Topaz's.
+
+    Raises
+    ------
+    BadInput
+        If there is none, or the file is no model.
+    """
+    path: Path | None = Path(model)
+    if not Path(model).is_file():
+        path = find_model(model)
+    if path is None:
+        raise BadInput(
+            f"there is no model {model}, neither a file nor a name known here; give -m the file of"
+            " a model, from a training or one of Topaz's own (.sav)"
+        )
+    opened = load_model(path)
+    return opened, False

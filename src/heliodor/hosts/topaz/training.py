@@ -57,7 +57,8 @@ def train(args: argparse.Namespace) -> int:
     """
     choice = choose(args)
     if args.describe:
-        print(build(choice.settings.network, choice.settings.width, choice.settings.dropout))
+        own = choice.settings
+        print(build(own.network, own.width, own.dropout, own.norm))
         return 0
     training, testing = _read(args)
     device = start(args.device, args.num_threads)
@@ -186,7 +187,7 @@ def _say_recipe(choice: Choice, settings: TrainingSettings) -> None:
     assert settings.epochs != "auto"
     what = (
         f"{settings.network} of {settings.width} units, {settings.objective},"
-        f" {settings.epoch_updates} updates of {settings.batch} in each of {settings.epochs} epochs"
+        f" {settings.epochs} epochs of {settings.epoch_updates} updates of {settings.batch} crops"
     )
     if choice.own:
         report(
@@ -223,6 +224,7 @@ class _Saving:
         card = ModelCard(
             network=self.settings.network,
             width=self.settings.width,
+            norm=self.settings.norm,
             working_pixel_size_angstrom=1.0,
             diameter_angstrom=self.choice.diameter_px,
             training_radius_angstrom=self.dataset.radius_px,
