@@ -18,7 +18,7 @@ from heliodor.errors import BadInput
 from heliodor.files import output_folder
 from heliodor.hosts.topaz.devices import start
 from heliodor.hosts.topaz.lists import image_name
-from heliodor.hosts.topaz.particle_files import PickWriter
+from heliodor.hosts.topaz.particle_files import PickFiles
 from heliodor.hosts.topaz.reports import report
 from heliodor.hosts.topaz.scorers import scorer
 from heliodor.picks import Picks
@@ -55,7 +55,7 @@ def extract(args: argparse.Namespace) -> int:
         raise BadInput("no images were given, and none is named on standard input")
     scale = args.up_scale / args.down_scale
     box_px = max(2, 2 * round(max(radii) * scale))
-    writer = PickWriter(args.output, args.format, args.per_micrograph, args.suffix, box_px)
+    writer = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
     names = [image_name(path) for path in paths]
     if args.targets:
         from heliodor.hosts.topaz.validation import read_targets

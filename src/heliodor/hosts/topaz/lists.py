@@ -15,7 +15,7 @@ import numpy as np
 
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.errors import BadInput
-from heliodor.formats import read_picks
+from heliodor.hosts.topaz.reading import read
 from heliodor.hosts.topaz.reports import report
 from heliodor.picks import Picks
 from heliodor.sources import Source, find_sources, without_suffix
@@ -107,9 +107,18 @@ def _default(name: str) -> str:
 
 
 def read_labelled(
-    images: str | Path, targets: str | Path, image_ext: str = ""
+    images: str | Path, targets: str | Path, image_ext: str = "", form: str = "auto"
 ) -> list[LabelledSource]:
     """Read a list of images and the particles on them; images without any stay listed.
+
+    Parameters
+    ----------
+    images, image_ext
+        As for `read_images`.
+    targets
+        The coordinates.
+    form
+        Their format, or auto.
 
     Raises
     ------
@@ -117,7 +126,7 @@ def read_labelled(
         If a file cannot be used, or none of the particles lies on any of the images.
     """
     sources = read_images(images, image_ext)
-    table = named_as_listed(read_picks(targets), sources)
+    table = named_as_listed(read(targets, form), sources)
     try:
         labelled, notes = assign_labels(table, sources)
     except BadInput as error:

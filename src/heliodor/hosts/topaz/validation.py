@@ -10,8 +10,8 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
-from heliodor.formats import read_picks
 from heliodor.hosts.topaz.lists import image_name
+from heliodor.hosts.topaz.reading import read
 from heliodor.matching import match
 from heliodor.picks import Picks
 from heliodor.ranking import precision_recall
@@ -50,7 +50,7 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
         raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
     targets = {
         image_name(name): own.xy_px
-        for name, own in read_picks(path).by_micrograph()
+        for name, own in read(path).by_micrograph()
         if image_name(name) in names
     }
     if not targets:
