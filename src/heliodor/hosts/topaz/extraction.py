@@ -53,14 +53,17 @@ def extract(args: argparse.Namespace) -> int:
     paths = [Path(path) for path in args.paths or _standard_input()]
     if not paths:
         raise BadInput("no images were given, and none is named on standard input")
+    names = [image_name(path) for path in paths]
     scale = args.up_scale / args.down_scale
     box_px = max(2, 2 * round(max(radii) * scale))
-    writer = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
-    names = [image_name(path) for path in paths]
+    targets: dict[str, FloatArray] = {}
     if args.targets:
         from heliodor.hosts.topaz.validation import read_targets
 
         targets = read_targets(args.targets, names)
+    files = None
+    if not args.only_validate:
+        files = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
     score = scorer(args.model, start(args.device, args.num_threads))
     found: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
@@ -72,20 +75,20 @@ def extract(args: argparse.Namespace) -> int:
             failures.append(str(error))
             continue
         by_radius = {radius: _picks(name, own, radius, args.threshold) for radius in radii}
-        if args.targets:
-            found.append((path, by_radius))
+        # Files of their own need not wait for the other images, unless the radius has to.
+        if files is not None and not targets:
+            files.add(path, _scaled(by_radius[radii[0]], scale))
         else:
-            writer.add(path, _scaled(by_radius[radii[0]], scale))
+            found.append((path, by_radius))
         if args.verbose:
             report(f"{path} is scored")
     if len(failures) == len(paths):
         raise BadInput(f"none of the images could be picked on: {failures[0]}")
-    if args.targets:
-        radius = _best_radius(found, targets, radii, args.assignment_radius)
+    radius = _best_radius(found, targets, radii, args.assignment_radius) if targets else radii[0]
+    if files is not None:
         for path, by_radius in found:
-            writer.add(path, _scaled(by_radius[radius], scale))
-    if not args.only_validate:
-        writer.finish()
+            files.add(path, _scaled(by_radius[radius], scale))
+        files.finish()
     return _code(failures, len(paths))
 
 

@@ -18,7 +18,8 @@ from heliodor.errors import BadInput
 from heliodor.hosts.model_store import find_model
 from heliodor.hosts.topaz.lists import image_name
 from heliodor.micrograph import read_map, read_micrograph
-from heliodor.model_file import Model, load_model
+from heliodor.model_file import Model, ModelCard, load_model
+from heliodor.networks import Network
 from heliodor.picking import images_for, score_micrograph
 from heliodor.scoring import score_image
 from heliodor.sources import Source
@@ -45,44 +46,67 @@ def scorer(model: str, device: torch.device | str) -> Scorer:
     """
     if model == NO_MODEL:
         return read_map
-    opened, topaz = open_model(model)
-    network = opened.network.to(device)
-    opened = Model(network, opened.card)
+    network, card = open_model(model)
+    network = network.to(device)
+    if card is None:
 
-    def as_topaz(path: Path) -> Image:
-        image = read_micrograph(path).image
-        edge = network.receptive_field // 2
-        score = score_image(network, np.pad(image, edge), device)
-        return score[edge : edge + image.shape[0], edge : edge + image.shape[1]]
+        def as_topaz(path: Path) -> Image:
+            edge = network.receptive_field // 2
+            image = np.pad(read_micrograph(path).image, edge)
+            return score_image(network, image, device)[edge:-edge, edge:-edge]
 
-    if topaz:
         return as_topaz
+    own = Model(network, card)
     # Images come at the scale that the model knows: one pixel of theirs is one of its own.
-    images = images_for(opened, opened.card.working_pixel_size_angstrom)
+    images = images_for(own, card.working_pixel_size_angstrom)
     images.keep_bytes = 0  # each is looked at once
 
     def as_ours(path: Path) -> Image:
         image = images.get(Source(image_name(path), path, image_name(path)))
-        return score_micrograph(opened, image, device)
+        return score_micrograph(own, image, device)
 
     return as_ours
 
 
-def open_model(model: str) -> tuple[Model, bool]:
-    """Open a model by file or name, and tell whether it is Topaz's.
+def open_model(model: str) -> tuple[Network, ModelCard | None]:
+    """Open a model by file or name.
+
+    A file is told by its content, since hosts expect the models of both programs in ``.sav``.
+
+    Returns
+    -------
+    network, card
+        No card where the network is one of Topaz's.
 
     Raises
     ------
     BadInput
         If there is none, or the file is no model.
     """
-    path: Path | None = Path(model)
-    if not Path(model).is_file():
-        path = find_model(model)
-    if path is None:
-        raise BadInput(
-            f"there is no model {model}, neither a file nor a name known here; give -m the file of"
-            " a model, from a training or one of Topaz's own (.sav)"
-        )
+    path = Path(model)
+    if not path.is_file():
+        path = _named(model)
+    if not _is_safetensors(path):
+        from heliodor.hosts.topaz_model import read_topaz
+
+        return read_topaz(path).network, None
     opened = load_model(path)
-    return opened, False
+    return opened.network, None if "imported" in opened.card.extra else opened.card
+
+
+def _named(model: str) -> Path:
+    """Return the file of a named model; Topaz takes its wide networks for the bare names."""
+    found = find_model(model) or find_model(f"{model}_u64")
+    if found is None:
+        raise BadInput(
+            f"there is no model {model}: Topaz's own ones are not part of this program; give -m a"
+            f" trained model's file, or Topaz's {model} once and for all by heliodor model import"
+            f" FILE.sav --name {model}"
+        )
+    return found
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell by the beginning: the length of a header, and the header, which is JSON."""
+    with path.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"

@@ -106,9 +106,7 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledSource], list[Labelled
     for option in ("train_images", "train_targets"):
         if not getattr(args, option):
             raise BadInput(f"--{option.replace('_', '-')} is missing; training needs it")
-    labelled = read_labelled(
-        args.train_images, args.train_targets, args.image_ext, args.format
-    )
+    labelled = read_labelled(args.train_images, args.train_targets, args.image_ext, args.format)
     testing: list[LabelledSource] = []
     if args.k_fold > 1:
         seed = args.cross_validation_seed
@@ -120,9 +118,7 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledSource], list[Labelled
         if args.test_images:
             report("--test-images is left aside: the fold is the test set.")
     elif args.test_images and args.test_targets:
-        testing = read_labelled(
-            args.test_images, args.test_targets, args.image_ext, args.format
-        )
+        testing = read_labelled(args.test_images, args.test_targets, args.image_ext, args.format)
     elif args.test_images or args.test_targets:
         report("There is no test: it needs both --test-images and --test-targets.")
     return _having("train", labelled), _having("test", testing)
