@@ -1,0 +1,272 @@
+"""cryoSPARC's ``.cs`` files: one table of particles of many micrographs.
+
+Positions are fractions of the micrograph's width and height in float32, of the rows as the
+image file stores them: there is no flip. Of the two forms, a plain NumPy file holding a
+structured array is read and written here; the compressed stream, which cryoSPARC uses between
+its programs, is read through the cryosparc-tools package where that is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import FloatArray, Shape
+from heliodor.errors import BadInput
+from heliodor.files import writing
+from heliodor.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Column = NDArray[Any]
+
+NUMPY_MAGIC, STREAM_MAGIC = b"\x93NUMPY", b"\x95CSDAT"
+UID = "uid"
+MICROGRAPH_UID, GROUP = "location/micrograph_uid", "location/exp_group_id"
+NAME, SHAPE = "location/micrograph_path", "location/micrograph_shape"
+X, Y = "location/center_x_frac", "location/center_y_frac"
+PSIZE, MIN_DISTANCE = "location/micrograph_psize_A", "location/min_dist_A"
+SCORE = "pick_stats/ncc_score"
+#: Fields that a table of picks has in another form.
+_OWN: Final = (NAME, SHAPE, X, Y, PSIZE, SCORE)
+#: Fields that cryoSPARC asks for beside the score, and that are 0 where nothing is known.
+_STATISTICS: Final = {
+    "pick_stats/power": np.float32,
+    "pick_stats/template_idx": np.uint32,
+    "pick_stats/angle_rad": np.float32,
+}
+#: cryoSPARC puts the micrograph's uid before the names of files that it imports or makes.
+_UID_PREFIX = re.compile(r"(\d{21})_(?=[^/]+$)")
+#: Tables of refined particles have more fields than numpy's limit on a header allows for.
+_MAX_HEADER = 1_000_000
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning is that of a ``.cs`` file, in either form."""
+    if head.startswith(STREAM_MAGIC):
+        return True
+    return head.startswith(NUMPY_MAGIC) and b"('uid', '<u8')" in head
+
+
+def without_uid(name: str) -> str:
+    """Return a micrograph's path without the 21-digit uid that begins its file's name."""
+    return _UID_PREFIX.sub("", name)
+
+
+def read_picks(path: str | Path) -> Picks:
+    """Read the particles of all micrographs, which are named by their paths in the file.
+
+    The micrographs' sizes and pixel sizes are in the extra columns `micrograph_height_px`,
+    `micrograph_width_px` and `pixel_size_angstrom`. The score is ``pick_stats/ncc_score``, where
+    there is one: the picker's own correlation, no log-odds. All other fields are carried
+    through under their own names, those of several numbers with the shape (n, k).
+
+    Raises
+    ------
+    BadInput
+        If the file is no table of positions, or cannot be read without running code in it.
+    """
+    path = Path(path)
+    columns = _load(path)
+    missing = [field for field in (NAME, SHAPE, X, Y) if field not in columns]
+    if missing:
+        raise BadInput(
+            f"{path} has no field {missing[0]}: it holds no positions on micrographs; cryoSPARC"
+            " may have put them in the passthrough file of the same job"
+        )
+    shape = columns[SHAPE].astype(np.float64)
+    fraction = np.column_stack([columns[X], columns[Y]]).astype(np.float64).reshape(-1, 2)
+    if shape.shape != fraction.shape:
+        raise BadInput(f"{path} has no height and width in its field {SHAPE}; export it again")
+    bad = np.flatnonzero(~(np.isfinite(fraction).all(axis=1) & (shape > 0).all(axis=1)))
+    if len(bad):
+        raise BadInput(
+            f"{path} has no position, or a micrograph without size, in row {bad[0] + 1}; export"
+            " it again from cryoSPARC"
+        )
+    if not len(fraction):
+        return Picks.empty()
+    extra = {key: _plain(column, path) for key, column in columns.items() if key not in _OWN}
+    extra |= {HEIGHT: columns[SHAPE][:, 0], WIDTH: columns[SHAPE][:, 1]}
+    if PSIZE in columns and (columns[PSIZE] > 0).any():
+        sizes = [float(size) if size > 0 else None for size in columns[PSIZE]]
+        extra[PIXEL_SIZE] = np.array(sizes, dtype=object)
+    names = _plain(columns[NAME], path)
+    nameless = np.flatnonzero(names == "")
+    if len(nameless):
+        raise BadInput(f"{path} names no micrograph in row {nameless[0] + 1}; export it again")
+    return Picks.from_columns(names, fraction * shape[:, ::-1], columns.get(SCORE), extra)
+
+
+def _load(path: Path) -> dict[str, Column]:
+    """Read the fields of either form, without ever unpickling."""
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(len(NUMPY_MAGIC))
+        if magic == STREAM_MAGIC:
+            return _load_stream(path)
+        if magic != NUMPY_MAGIC:
+            raise BadInput(f"{path} is no .cs file of cryoSPARC; check the name")
+        table = np.load(path, allow_pickle=False, max_header_size=_MAX_HEADER)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, EOFError, SyntaxError, MemoryError) as error:
+        if "allow_pickle" in str(error):
+            raise BadInput(
+                f"{path} holds pickled Python objects, which can run code as they are read, and"
+                " is refused; export it again from cryoSPARC"
+            ) from error
+        raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
+    if table.dtype.names is None or table.ndim != 1:
+        raise BadInput(f"{path} is a NumPy file, but no table of cryoSPARC's; check the name")
+    return {field: table[field] for field in table.dtype.names}
+
+
+def _load_stream(path: Path) -> dict[str, Column]:
+    try:
+        from cryosparc.dataset import Dataset
+    except ImportError as error:
+        raise BadInput(
+            f"{path} is in cryoSPARC's compressed form, for which another package is needed: run"
+            " pip install cryosparc-tools"
+        ) from error
+    try:
+        # It can bring the whole process down on a file that breaks off.
+        if not _is_whole(path):
+            raise ValueError("it breaks off")
+        dataset = Dataset.load(str(path))
+    except Exception as error:  # of a damaged file it raises many kinds
+        raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
+    return {field: np.array(dataset[field]) for field in dataset}
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a compressed stream has all its fields and the texts behind them."""
+    with path.open("rb") as stream:
+        stream.seek(len(STREAM_MAGIC))
+        header = json.loads(stream.read(int.from_bytes(stream.read(4), "little")))
+        for _ in header["dtype"] if header["length"] else ():
+            size = stream.read(4)
+            if len(size) < 4:
+                return False
+            stream.seek(int.from_bytes(size, "little"), os.SEEK_CUR)
+        return stream.read()[-1:] == b"\0"
+
+
+def _plain(column: Column, path: Path) -> Column:
+    """Return a column with its bytes decoded; rows with the same text share it."""
+    if column.dtype.kind not in "SO":
+        return column
+    try:
+        values, where = np.unique(column, return_inverse=True)
+        texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path} has a text that is not UTF-8 ({error}); rename the file"
+        ) from error
+    return np.array(texts, dtype=object)[where].reshape(column.shape)
+
+
+def write_picks(
+    path: Path, picks: Picks, shapes: Mapping[str, Shape], pixel_sizes: Mapping[str, float]
+) -> None:
+    """Write the picks of all micrographs as a plain NumPy ``.cs`` file.
+
+    Uids that the table carries are kept. Otherwise a micrograph's is the one its file's name
+    begins with, and all others are hashes, so the same picks give the same bytes. Fields
+    that the table carries from a ``.cs`` file are written back, unless some picks lack them.
+    cryoSPARC's tables have no place for micrographs without picks.
+
+    Parameters
+    ----------
+    path
+        The file.
+    picks
+        The picks.
+    shapes
+        (height, width) of each micrograph in pixels.
+    pixel_sizes
+        Angstrom per pixel of each micrograph.
+
+    Raises
+    ------
+    BadInput
+        If the size or pixel size of a micrograph is not known, or the file cannot be written.
+    """
+    names, n = picks.names(), len(picks)
+    for name in dict.fromkeys(names):
+        if name not in shapes or name not in pixel_sizes:
+            what = "size" if name not in shapes else "pixel size"
+            raise BadInput(
+                f"{path} cannot be written, as the {what} of {name} is not known; give the"
+                " micrographs too"
+            )
+    shape = np.array([shapes[name] for name in names], dtype=np.uint32).reshape(-1, 2)
+    fraction = picks.xy_px / shape[:, ::-1]
+    carried = {key: values for key, values in picks.extra.items() if key == UID or "/" in key}
+    carried = {key: c for key, v in carried.items() if (c := _packed(v)) is not None}
+    if len(np.unique(carried.get(UID, np.zeros(0)))) < n:
+        carried[UID] = _pick_uids(names, picks.xy_px)
+    if MICROGRAPH_UID not in carried:
+        uids = {name: _micrograph_uid(name) for name in picks.micrographs}
+        carried[MICROGRAPH_UID] = np.array([uids[name] for name in names], dtype=np.uint64)
+    defaults = {GROUP: np.uint32, MIN_DISTANCE: np.float32}
+    columns: dict[str, Column] = {UID: carried.pop(UID), MICROGRAPH_UID: carried[MICROGRAPH_UID]}
+    scored = not np.isnan(picks.score).all()
+    defaults |= _STATISTICS if scored else {}
+    columns |= {key: np.zeros(n, dtype) for key, dtype in defaults.items()} | carried
+    columns |= {
+        NAME: np.array([name.encode() for name in names], dtype=bytes),
+        SHAPE: shape,
+        X: fraction[:, 0].astype(np.float32),
+        Y: fraction[:, 1].astype(np.float32),
+        PSIZE: np.array([pixel_sizes[name] for name in names], dtype=np.float32),
+    }
+    if scored:
+        columns[SCORE] = picks.score.astype(np.float32)
+    table = np.zeros(n, dtype=[(key, v.dtype, v.shape[1:]) for key, v in columns.items()])
+    for key, values in columns.items():
+        table[key] = values
+    with writing(path) as aside, aside.open("wb") as stream:
+        np.save(stream, table, allow_pickle=False)
+
+
+def _packed(values: Column) -> Column | None:
+    """Return a carried field as a ``.cs`` file holds it, or None if some rows have no value."""
+    values = np.asarray(values)
+    if values.dtype.kind == "O":
+        if any(value is None for value in values.flat):
+            return None
+        values = np.array(values.tolist())
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "utf-8")
+    return values if values.dtype.kind in "biufS" else None
+
+
+def _pick_uids(names: list[str], xy_px: FloatArray) -> Column:
+    """Return a uid for each pick, told by where it is; picks at one place are counted."""
+    counts: dict[bytes, int] = {}
+    uids = []
+    for name, place in zip(names, xy_px, strict=True):
+        key = name.encode() + b"\0" + place.tobytes()
+        counts[key] = counts.get(key, 0) + 1
+        uids.append(_hash(key + bytes([0]) + str(counts[key]).encode()))
+    return np.array(uids, dtype=np.uint64)
+
+
+def _micrograph_uid(name: str) -> int:
+    prefix = _UID_PREFIX.search(name)
+    uid = int(prefix[1]) if prefix else 0
+    return uid if 0 < uid < 2**64 else _hash(name.encode())
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")
