@@ -62,7 +62,13 @@ def build() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         fromfile_prefix_chars="@",
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="say the version and stop")
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="say the version and stop",
+    )
     subparsers = parser.add_subparsers(
         dest="command", metavar="<command>", required=True, parser_class=Command
     )
