@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from heliodor import __version__, console
+from heliodor.cli_model import model_app
 from heliodor.errors import BadInput
 from heliodor.options import (
     Autoencoder,
@@ -61,6 +62,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
 )
+app.add_typer(model_app, name="model")
 
 
 def _version(value: bool) -> None:

@@ -30,6 +30,8 @@ class ModelCard:
     diameter_angstrom: float
     training_radius_angstrom: float
     normalization: dict[str, Any]
+    #: What it was trained with; "imported" of another program's model, whose training is not
+    #: known: the figures of it are then 0.
     objective: str
     #: pi, the fraction of positive regions among the unlabelled ones.
     class_prior: float
