@@ -423,6 +423,16 @@ def test_what_cannot_be_honoured_is_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("line", ["extract -r 5 --per-micrograph", "segment"])
+def test_images_of_one_name_do_not_overwrite_each_other(
+    line: str, project: Project, ours: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / project.images[0].name
+    other.write_bytes(project.images[0].read_bytes())
+    with pytest.raises(BadInput, match="two images are called mic000000"):
+        run(f"{line} -m {ours} -o {tmp_path}/out", project.images[0], other)
+
+
 def test_segment_needs_a_folder(project: Project, ours: Path) -> None:
     with pytest.raises(BadInput, match="-o is missing"):
         run(f"segment -m {ours}", project.images[0])

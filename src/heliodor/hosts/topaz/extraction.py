@@ -62,6 +62,8 @@ def extract(args: argparse.Namespace) -> int:
 
         targets = read_targets(args.targets, names)
     files = None
+    if args.per_micrograph and args.output is not None:
+        _check_distinct(names)
     if not args.only_validate:
         files = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
     score = scorer(args.model, start(args.device, args.num_threads))
@@ -125,6 +127,13 @@ def _standard_input() -> list[str]:
     return [line.strip() for line in sys.stdin if line.strip()]
 
 
+def _check_distinct(names: Sequence[str]) -> None:
+    """Refuse images whose results in one folder would overwrite each other."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise BadInput(f"two images are called {twice}; give each folder of images its own -o")
+
+
 def _picks(name: str, score: Image, radius: int, threshold: float) -> Picks:
     rows_columns, scores = suppress(score, radius, threshold)
     return Picks.on(name, rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
@@ -186,6 +195,7 @@ def segment(args: argparse.Namespace) -> int:
 
     if not args.destdir:
         raise BadInput("-o is missing: name the folder for the score maps")
+    _check_distinct([image_name(path) for path in args.paths])
     folder = output_folder(args.destdir)
     score = scorer(args.model, start(args.device, args.num_threads))
     failures: list[str] = []

@@ -100,13 +100,16 @@ def _named(model: str) -> Path:
     if found is None:
         raise BadInput(
             f"there is no model {model}: Topaz's own ones are not part of this program; give -m a"
-            f" trained model's file, or Topaz's {model} once and for all by heliodor model import"
-            f" FILE.sav --name {model}"
+            f" model's file, this program's or Topaz's, or import that of Topaz by heliodor model"
+            f" import --name {model}"
         )
     return found
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by the beginning: the length of a header, and the header, which is JSON."""
-    with path.open("rb") as stream:
-        return stream.read(9)[8:] == b"{"
+    """Tell a file by its beginning: the length of a header, and the header, which is JSON."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(9)[8:] == b"{"
+    except OSError as error:
+        raise BadInput(f"the model {path} cannot be read ({error.strerror})") from error
