@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +171,13 @@ def test_defaults(line: str) -> None:
 def test_every_command_has_a_function_and_defaults() -> None:
     assert {line.split()[0] for line in DEFAULTS} == set(COMMANDS)
     assert arguments.build()[1].keys() == COMMANDS.keys() | arguments.ABSENT.keys()
+
+
+def test_the_executable_is_installed() -> None:
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    scripts = tomllib.loads(project.read_text())["project"]["scripts"]
+    module, function = scripts[arguments.PROGRAM].split(":")
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_short_and_abbreviated_options() -> None:

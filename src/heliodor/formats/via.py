@@ -18,7 +18,6 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.picks import Picks
-from heliodor.sources import without_suffix
 
 COLUMNS = (
     "filename",
@@ -44,8 +43,8 @@ def _titles(line: str) -> list[str]:
 def read_picks(path: str | Path) -> Picks:
     """Read the centres of the points, circles, ellipses and boxes of each picture.
 
-    A picture is called by its name without the suffix, as it shows the micrograph of that name.
-    An attribute ``score`` is the score. Pictures without a region stay listed.
+    A picture ``mic.png`` shows the micrograph ``mic``, whatever its format. An attribute
+    ``score`` is the score. Pictures without a region stay listed.
 
     Raises
     ------
@@ -55,7 +54,9 @@ def read_picks(path: str | Path) -> Picks:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text.removeprefix("#"))))
+        reader = csv.DictReader(io.StringIO(text))
+        reader.fieldnames = [name.lstrip("#") for name in reader.fieldnames or ()]
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error
     if not looks_like(text[:4096].encode()):
@@ -65,7 +66,7 @@ def read_picks(path: str | Path) -> Picks:
     centres: list[tuple[float, float]] = []
     scores: list[float] = []
     for line, row in enumerate(rows, 2):
-        name = without_suffix(row["filename"] or "")
+        name = row["filename"] or ""
         shape = _json(row["region_shape_attributes"], path, line)
         pictures.append(name)
         if not shape:
