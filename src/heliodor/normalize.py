@@ -51,7 +51,8 @@ class Normalizer:
     def apply(self, image: Image) -> Image:
         """Standardise an image to its dominant component: background 0, spread 1.
 
-        In `none` mode the values stay as they are.
+        In `none` mode the values stay as they are but for the slow background, where one is
+        subtracted.
 
         It depends on this image and the fitted data set alone, so a micrograph gets the same
         values whatever else is processed with it.

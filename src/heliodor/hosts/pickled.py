@@ -149,8 +149,10 @@ class _Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         full = function.full if isinstance(function, Name) else ""
         made: Any
-        if full in _ORDERED and arguments == ():
-            made = {}
+        if full in _ORDERED and len(arguments) <= 1:
+            # Python 2 hands over the items, Python 3 stores them afterwards.
+            keys, values = zip(*arguments[0], strict=True) if any(arguments) else ((), ())
+            made = dict(zip(_plain(keys), values, strict=True))
         elif full in _SETS and len(arguments) <= 1:
             made = set(_plain(arguments[0] if arguments else ()))
         elif full in _PARAMETERS and isinstance(arguments[0], View):
@@ -209,7 +211,7 @@ class _Machine:
 
 
 def _plain(keys: Iterable[Any]) -> list[Any]:
-    """Let pass what keys of saved modules are; others may take for ever to compare."""
+    """Let pass what keys of saved modules are; to hash a deep tuple may end the process."""
     keys = list(keys)
     if not all(type(key) in (str, int) for key in keys):
         raise Refused("its pickle has keys that are neither words nor numbers")

@@ -137,7 +137,7 @@ def _from_stream(file: BytesIO, length: int, allowed: Callable[[str], bool]) -> 
     value = unpickle(file, allowed, stored)
     numbers: dict[str, bytes] = {}
     keys = unpickle(file)
-    if not isinstance(keys, list) or not all(key in sizes for key in keys):
+    if not isinstance(keys, list) or not all(type(k) is str and k in sizes for k in keys):
         raise Refused("its list of numbers is damaged")
     for key in keys:
         count = int.from_bytes(file.read(8), "little", signed=True)

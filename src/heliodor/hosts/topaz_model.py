@@ -146,6 +146,8 @@ def _walk(module: Thing, prefix: str, seen: set[int]) -> Iterator[tuple[str, Thi
     """Visit a module and those in it, each once, or a file could ask for endless visits."""
     if id(module) in seen:
         raise Refused("one of its modules lies in two places")
+    if prefix.count(".") > 9:
+        raise Refused("its modules lie deeper in each other than those of any network")
     seen.add(id(module))
     yield prefix, module
     for key, inner in _inside(module, "_modules").items():
