@@ -305,3 +305,16 @@ def test_objectives_by_name() -> None:
     for name in ("", "PN", "GE-KL", "ge"):
         with pytest.raises(BadInput, match="none of pn, pn-balanced, nnpu, ge-kl, ge-binomial"):
             objective(name)
+
+
+@pytest.mark.parametrize("name", ["ge-kl", "ge-binomial", "ge-binomial-exact"])
+def test_the_weight_of_the_penalty(name: str) -> None:
+    random = torch.Generator().manual_seed(1)
+    positive, rest = torch.randn(5, generator=random), torch.randn(40, generator=random)
+    own = objective(name)(positive, rest, 0.1)
+    one, three = (objective(name, w)(positive, rest, 0.1) for w in (1.0, 3.0))
+    assert float(three.unlabelled) == pytest.approx(3 * float(one.unlabelled))
+    assert float(three.total) == pytest.approx(float(one.total + 2 * one.unlabelled), rel=1e-5)
+    assert float(own.unlabelled / one.unlabelled) == pytest.approx(10 if name == "ge-kl" else 1)
+    none = objective(name, 0.0)(positive, rest, 0.1)
+    assert float(none.total) == float(none.positive)

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from heliodor import objectives
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, label_mask
+from heliodor.learning import Cost, Learner
+from heliodor.networks import Network
 from heliodor.objectives import Loss, Objective, pn
 from heliodor.ranking import average_precision
 from heliodor.recipe import TrainingSettings
@@ -242,6 +245,49 @@ def test_the_history_says_what_happened(
     assert told[0].mean_probability == pytest.approx(PRIOR, rel=0.3)
 
 
+def test_each_epoch_hands_out_its_network(images: list[LabelledImage]) -> None:
+    seen: list[tuple[Epoch, dict[str, Tensor], FloatArray]] = []
+
+    def keep(epoch: Epoch, network: Network, costs: FloatArray) -> None:
+        assert not network.training
+        own = {key: value.clone() for key, value in network.state_dict().items()}
+        seen.append((epoch, own, costs))
+
+    trained = train_network(images, [], RADIUS, PRIOR, SHORT, snapshot=keep)
+    assert [epoch for epoch, _, _ in seen] == trained.history
+    assert same(seen[-1][1], weights(trained))
+    names = [f.name for f in fields(Cost)]
+    for epoch, _, costs in seen:
+        assert costs.shape == (SHORT.epoch_updates, len(names))
+        figures = dict(zip(names, costs.T, strict=True))
+        assert figures["total"].mean() == pytest.approx(epoch.loss)
+        assert figures["mean_probability"].mean() == pytest.approx(epoch.mean_probability)
+        np.testing.assert_array_equal(figures["objective"], figures["total"])
+        assert ((figures["expected_precision"] > 0) & (figures["expected_precision"] < 1)).all()
+
+
+def test_squared_weights_cost(images: list[LabelledImage]) -> None:
+    figures = []
+
+    def keep(epoch: Epoch, network: Network, costs: FloatArray) -> None:
+        figures.append(dict(zip([f.name for f in fields(Cost)], costs[0], strict=True)))
+
+    settings = replace(SHORT, epochs=1, epoch_updates=1, l2=0.5)
+    train_network(images, [], RADIUS, PRIOR, settings, snapshot=keep)
+    # What the first minibatch met: the weights at the start.
+    start = Learner(images, RADIUS, PRIOR, settings, "cpu").network
+    squares = sum(float(p.detach().square().sum()) for p in start.parameters())
+    (first,) = figures
+    assert first["total"] - first["objective"] == pytest.approx(0.25 * squares, rel=1e-4)
+    large = replace(SHORT, epochs=1, epoch_updates=20, weight_decay=0.0)
+    free, held = (
+        train_network(images, [], RADIUS, PRIOR, replace(large, l2=l2)).network
+        for l2 in (0.0, 10.0)
+    )
+    sizes = [sum(float(p.detach().square().sum()) for p in n.parameters()) for n in (free, held)]
+    assert sizes[1] < sizes[0]
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize("updates", [1, 2, 3, 4, 5, 6, 7])
 def test_any_number_of_updates(updates: int, epochs: int, images: list[LabelledImage]) -> None:
@@ -289,6 +335,9 @@ def test_the_learning_rate_rises_and_falls(images: list[LabelledImage]) -> None:
         ({"weight_decay": -0.1}, "weight decay"),
         ({"weight_decay": math.nan}, "weight decay"),
         ({"weight_decay": math.inf}, "weight decay"),
+        ({"l2": -0.1}, "squared weights"),
+        ({"penalty_weight": -1.0}, "weight of a penalty"),
+        ({"objective": "pn", "penalty_weight": 1.0}, "no penalty"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**70}, "seed"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heliodor.decoder import Decoder, automatic_weight, reconstruction_error
 from heliodor.labels import LabelledImage
 from heliodor.networks import Network, build
-from heliodor.objectives import Loss, objective, with_negatives
+from heliodor.objectives import objective, with_negatives
 from heliodor.recipe import TrainingSettings
 from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles
 
@@ -34,6 +34,12 @@ class Cost:
     mean_probability: Tensor
     #: Mean squared error of the reconstruction, summed over a region; 0 without a decoder.
     reconstruction: Tensor
+    #: Mean probability over the labelled regions: the expected recall.
+    labelled_probability: Tensor
+    #: Their share of all probability: the expected precision.
+    expected_precision: Tensor
+    #: The objective's own value, without reconstruction and squared weights.
+    objective: Tensor
 
 
 class Learner:
@@ -68,7 +74,7 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also seed every GPU for good.
             torch.default_generator.manual_seed(settings.seed)
-            network = build(settings.network, settings.width, settings.dropout)
+            network = build(settings.network, settings.width, settings.dropout, settings.norm)
             channels, field = network.classifier.in_channels, network.receptive_field
             self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
         if settings.start_at_prior:
@@ -84,7 +90,7 @@ class Learner:
         known = self.sampler.negative_pixels > 0
         self._negatives = max(1, round(NEGATIVE_SHARE * rest)) if known and rest > 1 else 0
         self._near = torch.Generator().manual_seed(settings.seed + 2)
-        self._criterion = objective(settings.objective)
+        self._criterion = objective(settings.objective, settings.penalty_weight)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all that is learnt."""
@@ -103,18 +109,21 @@ class Learner:
         counted[positives + unlabelled :] = False
         beside = torch.rand(counted[:positives].shape, generator=self._near)
         counted[:positives] &= (beside < self._settings.near).to(counted.device)
-        rest = logits[counted]
-        loss = self._criterion(logits[known == POSITIVE], rest, self._prior)
+        rest, labelled = logits[counted], logits[known == POSITIVE]
+        loss = self._criterion(labelled, rest, self._prior)
         if negatives:
             loss = with_negatives(loss, logits[known == NEGATIVE], NEGATIVE_WEIGHT)
-        return self._cost(loss, rest, features, tiles)
-
-    def _cost(self, loss: Loss, rest: Tensor, features: Tensor, tiles: Tiles) -> Cost:
         total, error = loss.total, torch.zeros_like(loss.total)
         if self._decoder is not None:
             error = self._reconstruction(self._decoder, features, tiles)
             total = total + self._gamma * error
-        return Cost(total, loss.positive, loss.unlabelled, torch.sigmoid(rest).mean(), error)
+        if self._settings.l2:
+            squares = [weight.square().sum() for weight in self.network.parameters()]
+            total = total + self._settings.l2 / 2 * torch.stack(squares).sum()
+        chance, own = torch.sigmoid(rest.detach()), torch.sigmoid(labelled.detach())
+        precision = own.sum() / (own.sum() + chance.sum())
+        parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
+        return Cost(total, *parts, loss.total)
 
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""

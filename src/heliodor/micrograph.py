@@ -61,6 +61,25 @@ def read_micrograph(path: str | Path) -> Micrograph:
         If the file is missing, empty, truncated, of another kind, a movie or a volume,
         complex, blank, smaller than 32 pixels, or full of NaN.
     """
+    path = Path(path)
+    data, pixel_size = _read(path)
+    return Micrograph(path, _clean(data, path), pixel_size)
+
+
+def read_map(path: str | Path) -> Image:
+    """Read an image whose pixels are not those of a detector, as a map of scores, as it is.
+
+    Raises
+    ------
+    BadInput
+        As `read_micrograph`, but whatever the pixels are.
+    """
+    with np.errstate(over="ignore"):
+        return np.array(_read(Path(path))[0], dtype=np.float32)
+
+
+def _read(path: Path) -> tuple[NDArray[Any], float | None]:
+    """Return a file's one plane and the pixel size in its header."""
     path = check_file(path)
     try:
         if path.name.lower().endswith(TIFF_SUFFIXES):
@@ -69,7 +88,7 @@ def read_micrograph(path: str | Path) -> Micrograph:
             data, pixel_size = _read_mrc(path)
     except PermissionError as error:
         raise BadInput(f"{path} may not be read; change its permissions") from error
-    return Micrograph(path, _clean(_plane(data, path), path), pixel_size)
+    return _plane(data, path), pixel_size
 
 
 def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:

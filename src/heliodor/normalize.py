@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
@@ -120,6 +119,8 @@ def flattened(image: Image, flatten_px: float) -> Image:
     """
     if flatten_px == 0:
         return image
+    from scipy.ndimage import gaussian_filter  # slow to import, and not always needed
+
     # Its mean first: single precision has no digits to spare under a large offset.
     centred = image - np.float32(image.mean(dtype=np.float64))
     background = gaussian_filter(centred, flatten_px, mode="reflect", output=np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -234,8 +235,31 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def objective(name: str) -> Objective:
-    """Return an objective by name; raises BadInput for one that does not exist."""
+#: Those whose penalty on the unlabelled regions has a weight of its own, lambda.
+WEIGHTED = {"ge-kl": ge_kl, "ge-binomial": ge_binomial, "ge-binomial-exact": ge_binomial_exact}
+
+
+def objective(name: str, weight: float | None = None) -> Objective:
+    """Return an objective by name.
+
+    Parameters
+    ----------
+    name
+        One of `OBJECTIVES`.
+    weight
+        lambda of the generalised expectation, 0 or more; None takes the objective's own.
+
+    Raises
+    ------
+    BadInput
+        If there is no such objective, or it has no lambda to give.
+    """
     if name not in OBJECTIVES:
         raise BadInput(f"the objective {name!r} is none of {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[name]
+    if weight is None:
+        return OBJECTIVES[name]
+    if name not in WEIGHTED:
+        raise BadInput(f"the objective {name!r} has no penalty that a weight could be given to")
+    if not 0 <= weight < math.inf:
+        raise BadInput(f"the weight of a penalty must be 0 or more, not {weight:g}")
+    return partial(WEIGHTED[name], weight=weight)

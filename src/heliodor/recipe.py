@@ -23,7 +23,11 @@ class TrainingSettings:
     width: int = 16
     #: Share of each layer's features that an update sets to zero at random.
     dropout: float = 0.0
+    #: Batch normalisation in every layer.
+    norm: bool = True
     objective: str = "pn-balanced"
+    #: lambda, the weight of a generalised-expectation objective's penalty; None: its own.
+    penalty_weight: float | None = None
     #: Weight of the autoencoder's error; auto: 10 / N where N, the labelled particles, are 250
     #: or fewer, else 0 (Bepler et al., Results 4).
     autoencoder: float | Literal["auto"] = 0.0
@@ -45,11 +49,14 @@ class TrainingSettings:
     learning_rate: float = 3e-3
     schedule: Schedule = "one-cycle"
     weight_decay: float = 1e-2
+    #: Half of this times the sum of all squared weights is added to the loss. It is not the
+    #: weight decay above, which passes the optimiser's step sizes by.
+    l2: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         check(self.network, self.width, self.dropout)
-        objective(self.objective)
+        objective(self.objective, self.penalty_weight)
         if self.epoch_updates < 1 or (self.epochs != "auto" and self.epochs < 1):
             raise BadInput("training needs at least one epoch of one update")
         if not 1 <= self.positives < self.batch:
@@ -68,6 +75,8 @@ class TrainingSettings:
             raise BadInput(f"a learning rate of {self.learning_rate:g} is not between 0 and 1")
         if not 0 <= self.weight_decay <= 1:
             raise BadInput(f"a weight decay of {self.weight_decay:g} is not between 0 and 1")
+        if not 0 <= self.l2 < 1e6:
+            raise BadInput(f"the weight of the squared weights must be 0 or more, not {self.l2:g}")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"the seed must be 0 or more, and below 2^63, not {self.seed}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.fft
 
 from heliodor.conventions import Image, Shape
 
@@ -40,6 +39,8 @@ def fourier_crop(image: Image, shape: Shape, workers: int = 1) -> Image:
         raise ValueError(f"cannot crop an image of {big_h} x {big_w} to {h} x {w}")
     if (h, w) == (big_h, big_w):
         return image.astype(np.float32, copy=True)
+    import scipy.fft  # slow to import, and not needed where the scale is right already
+
     spectrum = scipy.fft.rfft(image.astype(np.float32, copy=False), axis=1, workers=workers)
     spectrum = spectrum[:, : w // 2 + 1]
     if w % 2 == 0 and w < big_w:

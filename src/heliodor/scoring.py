@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.interpolate import RectBivariateSpline
 
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
@@ -140,6 +139,8 @@ def score_smoothly(
     ndarray of float32, shape (h, w)
         Log-odds, exact on the lattice.
     """
+    from scipy.interpolate import RectBivariateSpline  # slow to import, and seldom needed
+
     lattice = score_lattice(network, image, step, device)
     if step == 1 or min(lattice.shape) < 4:
         return score_image(network, image, device)

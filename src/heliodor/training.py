@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 import torch
 
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, label_mask
-from heliodor.learning import Learner
+from heliodor.learning import Cost, Learner
 from heliodor.networks import Network
 from heliodor.ranking import average_precision
 from heliodor.recipe import TrainingSettings
@@ -47,6 +48,11 @@ class Trained:
     best_epoch: int
 
 
+#: Given an epoch, its network, and what each of its updates cost: a row an update, a column a
+#: field of `learning.Cost`.
+Snapshot = Callable[[Epoch, Network, FloatArray], None]
+
+
 def train_network(
     images: Sequence[LabelledImage],
     validation: Sequence[LabelledImage],
@@ -55,6 +61,7 @@ def train_network(
     settings: TrainingSettings,
     device: torch.device | str = "cpu",
     progress: Callable[[Epoch], None] | None = None,
+    snapshot: Snapshot | None = None,
 ) -> Trained:
     """Train a network and keep the weights of its best epoch.
 
@@ -71,6 +78,8 @@ def train_network(
         The recipe; its seed fixes the initial weights and every draw.
     progress
         Called after each epoch.
+    snapshot
+        Called after each epoch too, with the network as it then is, in evaluation mode.
 
     Raises
     ------
@@ -91,16 +100,16 @@ def train_network(
     started = time.perf_counter()
     for number in range(1, epochs + 1):
         network.train()
-        sums = np.zeros(5)
-        for _ in range(settings.epoch_updates):
+        costs = np.empty((settings.epoch_updates, len(fields(Cost))))
+        for row in costs:
             cost = learner.cost()
             optimizer.zero_grad(set_to_none=True)
             cost.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             rate = float(schedule.get_last_lr()[0])
             schedule.step()
-            sums += [part.item() for part in vars(cost).values()]
-        means = sums / settings.epoch_updates
+            row[:] = torch.stack(list(vars(cost).values())).tolist()
+        means = costs.mean(axis=0)
         # The last update can break the weights without any loss having seen it.
         if not (np.isfinite(means).all() and network.is_finite()):
             raise BadInput(
@@ -111,12 +120,14 @@ def train_network(
         ap = validate(network, validation, radius_px, device)
         seconds = time.perf_counter() - started
         update = number * settings.epoch_updates
-        total, positive, unlabelled, chance, error = (float(mean) for mean in means)
+        total, positive, unlabelled, chance, error = (float(mean) for mean in means[:5])
         history.append(
             Epoch(number, update, seconds, rate, total, positive, unlabelled, chance, error, ap)
         )
         if progress is not None:
             progress(history[-1])
+        if snapshot is not None:
+            snapshot(history[-1], network, costs)
         if best is None or np.isnan(ap) or ap >= best[0]:
             best = (ap, number, copy.deepcopy(network.state_dict()))
     assert best is not None

@@ -142,6 +142,7 @@ def train_step(
     card = ModelCard(
         network=recipe.network,
         width=recipe.width,
+        norm=recipe.norm,
         working_pixel_size_angstrom=size,
         diameter_angstrom=data.diameter_angstrom,
         training_radius_angstrom=data.radius_angstrom,

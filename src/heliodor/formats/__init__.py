@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.errors import BadInput
-from heliodor.formats import box, cbox, cryosparc, eman2, star, text
+from heliodor.formats import box, cbox, cryosparc, eman2, star, text, via
 from heliodor.picks import Picks
 
 
@@ -36,6 +36,7 @@ READERS = (
         cryosparc.looks_like,
         cryosparc.read_picks,
     ),
+    Reader("via", "VGG Image Annotator; centres of regions", via.looks_like, via.read_picks),
     Reader("eman2", "EMAN2 info; centres", eman2.looks_like, eman2.read_picks),
     Reader(
         "table",

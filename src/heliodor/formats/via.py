@@ -1,0 +1,110 @@
+"""CSV files of the VGG Image Annotator (VIA): one line a region of a picture.
+
+The shape of a region is JSON, in pixels of the picture from its upper left corner; a picture
+without a region has one line with a count of 0. Picking programs use points, and keep a score
+in the region's attributes. Source: VIA's user guide, "Import and export annotations as CSV".
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.errors import BadInput
+from heliodor.picks import Picks
+
+COLUMNS = (
+    "filename",
+    "file_size",
+    "file_attributes",
+    "region_count",
+    "region_id",
+    "region_shape_attributes",
+    "region_attributes",
+)
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning is VIA's header line."""
+    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    return bool(lines) and {"filename", "region_shape_attributes"} <= set(_titles(lines[0]))
+
+
+def _titles(line: str) -> list[str]:
+    return [title.strip().strip('"').lstrip("#") for title in line.split(",")]
+
+
+def read_picks(path: str | Path) -> Picks:
+    """Read the centres of the points, circles, ellipses and boxes of each picture.
+
+    A picture ``mic.png`` shows the micrograph ``mic``, whatever its format. An attribute
+    ``score`` is the score. Pictures without a region stay listed.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, columns are missing, or a region is of another shape.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text))
+        reader.fieldnames = [name.lstrip("#") for name in reader.fieldnames or ()]
+        rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error
+    if not looks_like(text[:4096].encode()):
+        raise BadInput(f"{path} has no columns filename and region_shape_attributes of VIA")
+    pictures: list[str] = []
+    names: list[str] = []
+    centres: list[tuple[float, float]] = []
+    scores: list[float] = []
+    for line, row in enumerate(rows, 2):
+        name = row["filename"] or ""
+        shape = _json(row["region_shape_attributes"], path, line)
+        pictures.append(name)
+        if not shape:
+            continue  # the line that stands for a picture without a region
+        names.append(name)
+        centres.append(_centre(shape, path, line))
+        scores.append(_score(_json(row.get("region_attributes"), path, line)))
+    regions = Picks.from_columns(names, np.array(centres), np.array(scores))
+    return Picks.concatenate([Picks.empty(dict.fromkeys(pictures)), regions])
+
+
+def _json(text: str | None, path: Path, line: int) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise BadInput(f"{path}, line {line}, has {text!r} where VIA has JSON") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _centre(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]:
+    try:
+        if "cx" in shape:
+            x, y = float(shape["cx"]), float(shape["cy"])
+        else:
+            x = float(shape["x"]) + float(shape["width"]) // 2
+            y = float(shape["y"]) + float(shape["height"]) // 2
+    except (KeyError, TypeError, ValueError):
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise BadInput(
+            f"{path}, line {line}, has a region {json.dumps(shape)[:80]} without a centre; mark"
+            " particles with points, circles or boxes"
+        )
+    return x, y
+
+
+def _score(attributes: dict[str, Any]) -> float:
+    try:
+        return float(attributes.get("score", math.nan))
+    except (TypeError, ValueError):
+        return math.nan

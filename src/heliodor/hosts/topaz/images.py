@@ -1,0 +1,152 @@
+"""The commands `preprocess`, `normalize` and `downsample`."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor import console
+from heliodor.conventions import Image
+from heliodor.errors import BadInput
+from heliodor.files import output_folder, write_json
+from heliodor.hosts.topaz.pictures import format_named, write_image
+from heliodor.micrograph import read_micrograph
+from heliodor.mixture import Histograms, fit_mixture
+from heliodor.normalize import Normalizer
+from heliodor.resample import fourier_crop
+from heliodor.sources import Source, canonical, find_sources
+from heliodor.threads import usable_cpus
+
+#: Some micrographs failed, the others were written.
+SOME_FAILED = 3
+
+
+def preprocess(args: argparse.Namespace) -> int:
+    """Make micrographs smaller, normalise them, and write each in the formats asked for.
+
+    A micrograph that cannot be used is named and left out; the others are written.
+    """
+    formats = [format_named(name.strip()) for name in args.format.split(",") if name.strip()]
+    if not formats:
+        raise BadInput("no format is named; give --format mrc, tiff, png or several of them")
+    if args.destdir is None:
+        raise BadInput("the results need a folder; give it with -o")
+    there = [name for name in args.files if os.path.exists(name) or glob.has_magic(name)]
+    failures = [
+        f"{name} does not exist" for name in dict.fromkeys(args.files) if name not in there
+    ]
+    sources = find_sources(there) if there else []
+    folder = output_folder(args.destdir)
+    given = {canonical(source.path) for source in sources}
+    for source in sources:
+        for name in formats:
+            _refuse_to_replace(_result(source, folder, name), given)
+    at_a_time = usable_cpus() if args.num_workers < 0 else min(args.num_workers, usable_cpus())
+    at_a_time = max(1, min(at_a_time, len(sources)))
+    threads = max(1, (args.num_threads if args.num_threads > 0 else usable_cpus()) // at_a_time)
+
+    def one(source: Source) -> str | None:
+        try:
+            _preprocess(source, folder, formats, threads, args)
+        except BadInput as error:
+            return str(error)
+        return None
+
+    written = 0
+    with ThreadPoolExecutor(at_a_time) as pool:
+        for source, reason in zip(sources, pool.map(one, sources), strict=True):
+            if reason is not None:
+                failures.append(reason)
+                continue
+            written += 1
+            if args.verbose:
+                console.say(f"# wrote {source.output_stem}")
+    return _ended(failures, written)
+
+
+def _preprocess(
+    source: Source, folder: Path, formats: Sequence[str], threads: int, args: argparse.Namespace
+) -> None:
+    image, pixel_size = _smaller(source.path, args.scale, threads)
+    normal = Normalizer("standard" if args.affine else "micrograph").apply(image)
+    for name in formats:
+        write_image(_result(source, folder, name), normal, pixel_size, name)
+    if args.metadata:
+        write_json(folder / f"{source.output_stem}.metadata.json", _fitted(image, args.affine))
+
+
+def _result(source: Source, folder: Path, name: str) -> Path:
+    return folder / f"{source.output_stem}.{name}"
+
+
+def _refuse_to_replace(path: Path, given: set[Path]) -> None:
+    if canonical(path) in given:
+        raise BadInput(
+            f"the result {path} would replace a micrograph that was given; give another place"
+            " with -o"
+        )
+
+
+def _smaller(path: Path, scale: int, threads: int) -> tuple[Image, float]:
+    """Return a micrograph of 1 / `scale` the size, and its pixel size, 0 where not known."""
+    if scale < 1:
+        raise BadInput(f"micrographs cannot be made {scale} times smaller; give a larger --scale")
+    micrograph = read_micrograph(path)
+    height, width = micrograph.image.shape
+    shape = height // scale, width // scale
+    if min(shape) < 1:
+        raise BadInput(f"{path} cannot be made {scale} times smaller; give a smaller --scale")
+    known = micrograph.header_pixel_size_angstrom or 0.0
+    return fourier_crop(micrograph.image, shape, threads), known * width / shape[1]
+
+
+def _fitted(image: Image, affine: bool) -> dict[str, Any]:
+    """Return what the normalisation found: mean and spread, and the mixture's two parts."""
+    if affine:
+        mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+        return {"mu": float(mean), "std": float(sd), "pi": 1.0}
+    fit = fit_mixture(Histograms.of([image]))
+    mixture, alpha = fit.mixture, float(fit.alpha[0])
+    mu, sigma = alpha * mixture.mu, alpha * mixture.sigma
+    return {
+        "mu": float(mu[mixture.dominant]),
+        "std": float(sigma[mixture.dominant]),
+        "pi": float(mixture.weight[mixture.dominant]),
+        "logp": float(fit.log_likelihood[-1]),
+        "mus": mu.tolist(),
+        "stds": sigma.tolist(),
+        "pis": mixture.weight.tolist(),
+    }
+
+
+def _ended(failures: Sequence[str], written: int) -> int:
+    """Say what failed, and return the exit code."""
+    if not failures:
+        return 0
+    if not written:
+        raise BadInput(f"no micrograph could be used: {failures[0]}")
+    for reason in failures:
+        console.say(f"# failed: {reason}")
+    console.say(f"# {len(failures)} failed, {written} were written")
+    return SOME_FAILED
+
+
+def downsample(args: argparse.Namespace) -> int:
+    """Make one micrograph smaller by cropping its Fourier transform."""
+    if args.output is None:
+        raise BadInput("the result needs a name; give it with -o")
+    output = Path(args.output)
+    name = format_named(output.suffix[1:])
+    _refuse_to_replace(output, {canonical(Path(args.file))})
+    image, pixel_size = _smaller(Path(args.file), args.scale, usable_cpus())
+    if args.verbose:
+        console.say(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")
+    write_image(output, image, pixel_size, name)
+    return 0

@@ -1,0 +1,77 @@
+"""The executable ``heliodor-topaz``: each of Topaz's commands is one function of this package.
+
+What a command needs is imported only as it starts: hosts ask for the version and the help, and
+RELION starts one process a micrograph.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from heliodor import console
+from heliodor.errors import BadInput
+from heliodor.hosts.topaz import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What went wrong is something that was given, as everywhere in this program.
+BAD_INPUT = 2
+
+#: Where the function of each command is, in modules of this package.
+COMMANDS = {
+    "train": "training.train",
+    "segment": "extraction.segment",
+    "extract": "extraction.extract",
+    "precision_recall_curve": "curve.precision_recall_curve",
+    "downsample": "images.downsample",
+    "normalize": "images.preprocess",
+    "preprocess": "images.preprocess",
+    "convert": "files.convert",
+    "split": "files.split",
+    "train_test_split": "splitting.train_test_split",
+    "scale_coordinates": "deprecated.scale_coordinates",
+    "boxes_to_coordinates": "deprecated.boxes_to_coordinates",
+    "star_to_coordinates": "deprecated.star_to_coordinates",
+    "coordinates_to_star": "deprecated.coordinates_to_star",
+    "coordinates_to_boxes": "deprecated.coordinates_to_boxes",
+    "coordinates_to_eman2_json": "deprecated.coordinates_to_eman2_json",
+    "star_particles_threshold": "deprecated.star_particles_threshold",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Parameters
+    ----------
+    argv
+        The arguments behind the program's name [those of this process].
+
+    Returns
+    -------
+    int
+        0 when done, 2 after a sentence where something given cannot be used, 3 when done but
+        for some micrographs.
+    """
+    args = arguments.parse(sys.argv[1:] if argv is None else argv)
+    try:
+        if args.command in arguments.ABSENT:
+            raise BadInput(f"{args.command} is not there: {arguments.ABSENT[args.command]}")
+        names = arguments.idle(args)
+        if names:
+            console.say(f"# note: no effect here: {', '.join(names)}")
+        module, function = COMMANDS[args.command].split(".")
+        package = importlib.import_module(f"heliodor.hosts.topaz.{module}")
+        result: int = getattr(package, function)(args)
+        return result
+    except BadInput as error:
+        console.say(f"# error: {error}")
+        return BAD_INPUT
+    except BrokenPipeError:
+        # Whoever read the results, as head does, has had enough of them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,92 @@
+"""Files of picks as `extract` writes them: one table of all images, or a file an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.errors import BadInput
+from heliodor.files import output_folder
+from heliodor.hosts.topaz.writing import box_text, coordinate_text, emit, star_text, via_text
+from heliodor.picks import Picks
+
+#: The table in a folder.
+IN_FOLDER = "extracted_particles.txt"
+#: Formats whose files hold the picks of one micrograph.
+ONE_MICROGRAPH = ("json", "box")
+#: What STAR files call images by.
+IMAGE_EXT = ".mrc"
+
+
+class PickFiles:
+    """Takes the picks of one image after another and writes them.
+
+    Parameters
+    ----------
+    output
+        A file or folder; standard output, or beside each image, where None.
+    form
+        coord, csv, star, json or box.
+    per_micrograph
+        Whether each image has its own file.
+    suffix
+        What follows the image's name in the names of such files.
+    box_px
+        Side of the boxes of box files.
+
+    Raises
+    ------
+    BadInput
+        If the format cannot be written there.
+    """
+
+    def __init__(
+        self, output: str | None, form: str, per_micrograph: bool, suffix: str, box_px: int
+    ) -> None:
+        if form in ONE_MICROGRAPH and not per_micrograph:
+            raise BadInput(
+                f"a {form} file holds the picks of one micrograph; give --per-micrograph too"
+            )
+        self._output = None if output is None else Path(output)
+        self._form, self._suffix, self._box_px = form, suffix, box_px
+        self._per_micrograph = per_micrograph
+        if per_micrograph and self._output is not None:
+            output_folder(self._output)
+        elif self._output is not None and self._output.is_dir():
+            self._output = self._output / IN_FOLDER
+        self._tables: list[Picks] = []
+
+    def add(self, path: Path, picks: Picks) -> None:
+        """Take the picks of one image, best first; its own file is written at once."""
+        if not self._per_micrograph:
+            self._tables.append(picks)
+            return
+        folder = path.parent if self._output is None else self._output
+        file = folder / f"{picks.micrographs[0]}{self._suffix}.{self._form}"
+        if self._form == "json":
+            _write_eman2(file, picks)
+        else:
+            emit(self._text(picks), file)
+
+    def finish(self) -> None:
+        """Write the table of all images, if they are to share one."""
+        if not self._per_micrograph:
+            emit(self._text(Picks.concatenate(self._tables)), self._output)
+
+    def _text(self, picks: Picks) -> str:
+        if self._form == "box":
+            return box_text(picks, self._box_px)
+        if self._form == "star":
+            return star_text(picks, IMAGE_EXT)
+        return via_text(picks) if self._form == "csv" else coordinate_text(picks)
+
+
+def _write_eman2(path: Path, picks: Picks) -> None:
+    from heliodor.formats import eman2
+
+    # A score would be taken for that of EMAN2's own picker.
+    unknown = np.full(len(picks), np.nan)
+    kind = {eman2.TYPE: np.full(len(picks), "manual", dtype=object)}
+    eman2.write_picks(path, replace(picks, score=unknown, extra=kind))

@@ -1,0 +1,115 @@
+"""Scorers: what gives an image its score map, be it a model's file, a model's name, or none.
+
+Models of this program score as they do everywhere else in it: normalised as they were taught,
+levelled, and with nothing in dead borders. Topaz's own score as Topaz does: the pixels as they
+are, and zeros around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heliodor.conventions import Image
+from heliodor.errors import BadInput
+from heliodor.hosts.model_store import find_model
+from heliodor.hosts.topaz.lists import image_name
+from heliodor.micrograph import read_map, read_micrograph
+from heliodor.model_file import Model, ModelCard, load_model
+from heliodor.networks import Network
+from heliodor.picking import images_for, score_micrograph
+from heliodor.scoring import score_image
+from heliodor.sources import Source
+
+Scorer = Callable[[Path], Image]
+#: The name of the model of those whose images are score maps already.
+NO_MODEL = "none"
+
+
+def scorer(model: str, device: torch.device | str) -> Scorer:
+    """Return what scores the images of a command.
+
+    Parameters
+    ----------
+    model
+        A file of a model, this program's or Topaz's, the name of one, or ``none``.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model.
+    """
+    if model == NO_MODEL:
+        return read_map
+    network, card = open_model(model)
+    network = network.to(device)
+    if card is None:
+
+        def as_topaz(path: Path) -> Image:
+            edge = network.receptive_field // 2
+            image = np.pad(read_micrograph(path).image, edge)
+            return score_image(network, image, device)[edge:-edge, edge:-edge]
+
+        return as_topaz
+    own = Model(network, card)
+    # Images come at the scale that the model knows: one pixel of theirs is one of its own.
+    images = images_for(own, card.working_pixel_size_angstrom)
+    images.keep_bytes = 0  # each is looked at once
+
+    def as_ours(path: Path) -> Image:
+        image = images.get(Source(image_name(path), path, image_name(path)))
+        return score_micrograph(own, image, device)
+
+    return as_ours
+
+
+def open_model(model: str) -> tuple[Network, ModelCard | None]:
+    """Open a model by file or name.
+
+    A file is told by its content, since hosts expect the models of both programs in ``.sav``.
+
+    Returns
+    -------
+    network, card
+        No card where the network is one of Topaz's.
+
+    Raises
+    ------
+    BadInput
+        If there is none, or the file is no model.
+    """
+    path = Path(model)
+    if not path.is_file():
+        path = _named(model)
+    if not _is_safetensors(path):
+        from heliodor.hosts.topaz_model import read_topaz
+
+        return read_topaz(path).network, None
+    opened = load_model(path)
+    return opened.network, None if "imported" in opened.card.extra else opened.card
+
+
+def _named(model: str) -> Path:
+    """Return the file of a named model; Topaz takes its wide networks for the bare names."""
+    found = find_model(model) or find_model(f"{model}_u64")
+    if found is None:
+        raise BadInput(
+            f"there is no model {model}: Topaz's own ones are not part of this program; give -m a"
+            f" model's file, this program's or Topaz's, or import that of Topaz by heliodor model"
+            f" import --name {model}"
+        )
+    return found
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell a file by its beginning: the length of a header, and the header, which is JSON."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(9)[8:] == b"{"
+    except OSError as error:
+        raise BadInput(f"the model {path} cannot be read ({error.strerror})") from error
