@@ -67,6 +67,8 @@ class ConversionSettings:
             raise BadInput(f"a box of {self.box_px} pixels is not plausible")
         if self.pixel_size_angstrom is not None and not 0 < self.pixel_size_angstrom < 1e3:
             raise BadInput(f"a pixel size of {self.pixel_size_angstrom:g} A is not plausible")
+        if self.shape is not None and min(self.shape) < 1:
+            raise BadInput("a micrograph has at least a pixel: give --shape-px as in 5760x4092")
         if self.image_suffix is not None and not self.image_suffix.startswith("."):
             raise BadInput(f"the suffix {self.image_suffix!r} must begin with a dot, as in .mrc")
 

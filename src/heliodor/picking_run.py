@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from heliodor import __version__, console
@@ -117,8 +118,11 @@ def pick_step(
 
     def done(image: WorkingImage, score: Image, own: Picks) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
-        selected = own.select(own.score >= threshold)
-        relion.write_one_autopick(folder / _autopick(image.source), selected)
+        chosen = own.select(own.score >= threshold)
+        # As exact as picks.tsv: no digits that mean nothing.
+        xy, scores = np.round(chosen.xy_px, 3), np.round(chosen.score, 6)
+        chosen = replace(chosen, xy_px=xy, score=scores)
+        relion.write_one_autopick(folder / _autopick(image.source), chosen)
         if judge is not None:
             judge.add(image, score)
         if journal is not None:

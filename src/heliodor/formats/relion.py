@@ -42,10 +42,10 @@ def write_one_autopick(path: Path, picks: Picks) -> None:
     Columns that the picks carry, such as those of helical segments, go along, but for those
     of optics groups, which are not for files of coordinates.
     """
-    table: dict[str, Any] = {X: np.round(picks.xy_px[:, 0], 3), Y: np.round(picks.xy_px[:, 1], 3)}
+    table: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1]}
     scored = not len(picks) or not np.isnan(picks.score).all()
     if scored:
-        table[SCORE] = np.round(picks.score, 6)
+        table[SCORE] = picks.score
     table["rlnClassNumber"] = np.zeros(len(picks), dtype=int)
     table["rlnAnglePsi"] = np.zeros(len(picks))
     if scored:
