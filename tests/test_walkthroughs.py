@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import starfile
 
@@ -69,3 +71,34 @@ def test_relion(tmp_path: Path) -> None:
     # The job and the command line leave the same picks, each of its own training.
     plain = (project / "heliodor/picks/picks.tsv").read_bytes()
     assert plain == (job / "picks.tsv").read_bytes()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A folder with micrographs, labels.star, and the same labels as other programs have them."""
+    folder = tmp_path / "scene"
+    look = ("--pixel-size", 5, "--size-px", "480x400", "--snr", 1, "--contaminants", 0)
+    done("simulate", folder, *look, "--count", 3, "--particles", 30, "--labels", 90)
+    labels = folder / "labels.star"
+    picks = read_picks(labels)
+    star.write_picks(labels, replace(picks, score=np.linspace(-1, 4, len(picks))))
+    done("convert", labels, "-o", folder / "info", "--to", "eman2")
+    shape = ("--shape-px", "480x400", "--pixel-size", 5)
+    done("convert", labels, "-o", folder / "picked_particles.cs", *shape)
+    return folder
+
+
+@pytest.mark.parametrize("page", ["../coordinates.md", "scipion.md"])
+def test_pages_on_coordinates(page: str, scene: Path, tmp_path: Path) -> None:
+    walk(HOSTS / page, scene, tmp_path / "bin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["cryosparc.md", "eman2.md"])
+def test_pages_that_train(page: str, scene: Path, tmp_path: Path) -> None:
+    walk(HOSTS / page, scene, tmp_path / "bin")
+
+
+def test_every_page_is_walked() -> None:
+    walked = {"relion.md", "scipion.md", "cryosparc.md", "eman2.md", "topaz.md"}
+    assert {page.name for page in HOSTS.glob("*.md")} <= walked
