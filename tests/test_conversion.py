@@ -13,6 +13,7 @@ import pytest
 import starfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from command import call, done
 from heliodor.conversion import ConversionSettings, convert
@@ -252,6 +253,19 @@ def test_a_frame_that_pictures_contradict_is_not_written(scene):
     done("convert", "labels.star", "-o", "x.star", *flip, "--trust")
     done("convert", "x.star", "-o", "y.star", "--fit", "--micrographs", "M")
     np.testing.assert_allclose(read_picks("y.star").xy_px, scene.xy_px)
+
+
+def test_a_picture_shows_the_fullest_micrograph(scene):
+    few = scene.select(np.arange(79))
+    star.write_picks(Path("few.star"), few)
+    done("convert", "few.star", "-o", "x.tsv", "--micrographs", "M", "--picture", "look.png")
+    with Pillow.open("look.png") as picture:
+        assert picture.format == "PNG"
+        # At the micrograph's own proportions, with a legend below.
+        assert picture.width == 1000
+        assert 750 <= picture.height <= 850
+    assert call("convert", "few.star", "-o", "y.tsv", "--picture", "no.png").code == 2
+    assert not Path("no.png").exists()
 
 
 def test_uids_of_cryosparc_do_not_hinder_matching(scene):

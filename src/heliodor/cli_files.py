@@ -47,6 +47,10 @@ def convert(
     trust: Annotated[
         bool, typer.Option("--trust", help="Write what does not fit the pictures all the same.")
     ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw the fullest micrograph with its picks."),
+    ] = None,
     scale: Annotated[
         float,
         number("FACTOR", "Multiply coordinates: 0.5 for micrographs binned by two."),
@@ -107,7 +111,7 @@ def convert(
         image_suffix=image_suffix,
         strip_uid=strip_uid,
     )
-    conversion.convert(inputs, out, to, settings, micrographs or None)
+    conversion.convert(inputs, out, to, settings, micrographs or None, picture)
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[float, float]:

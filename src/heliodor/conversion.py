@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from heliodor import console
-from heliodor.conventions import Shape
+from heliodor.conventions import Shape, to_working
 from heliodor.errors import BadInput
+from heliodor.files import writing
 from heliodor.formats import find_files, read_picks, reader_of
 from heliodor.formats.cryosparc import without_uid
 from heliodor.formats.star import OPTICS
@@ -29,8 +30,11 @@ from heliodor.naming import match_names
 from heliodor.output import Given, format_for, left_out, write_picks
 from heliodor.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
 from heliodor.preparation import same_pixel_size
+from heliodor.resample import fourier_crop
 from heliodor.sources import Inputs, Source, find_sources
 
+#: Where the particles' size is not known, so many of the marks in a picture fit side by side.
+MARKS_ACROSS = 30
 #: Columns that are lengths in pixels of the micrograph.
 _LENGTHS = (BOX, HEIGHT, WIDTH)
 #: Columns that are the micrograph's sampling.
@@ -79,6 +83,7 @@ def convert(
     to: str | None = None,
     settings: ConversionSettings = ConversionSettings(),
     micrographs: Inputs | None = None,
+    picture: Path | None = None,
 ) -> list[Path]:
     """Convert files of coordinates and say what was assumed, a line each.
 
@@ -93,6 +98,8 @@ def convert(
     micrographs
         The micrographs that the result is for. Their names are then the ones that are written,
         and the pictures must not plainly show that the coordinates lie elsewhere.
+    picture
+        Where to draw the micrograph with most picks, as they are written, as a PNG.
 
     Returns
     -------
@@ -108,6 +115,8 @@ def convert(
     wanted = format_for(to, out)
     if settings.fit and micrographs is None:
         raise BadInput("--fit looks at the pictures: give --micrographs")
+    if picture is not None and micrographs is None:
+        raise BadInput("--picture draws one of the micrographs: give --micrographs")
     picks = _chosen(_read(inputs, settings.threshold is not None), settings.threshold)
     sources: dict[str, Source] = {}
     if micrographs is not None:
@@ -126,6 +135,8 @@ def convert(
             )
         console.say(f"frame: {verdict}")
     _say_outside(picks, shapes)
+    if picture is not None:
+        _draw(picture, picks, sources, pixel_sizes)
     names = _new_names(picks.micrographs, settings)
     given = Given(
         settings.box_px,
@@ -280,6 +291,39 @@ def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
         raise BadInput(f"no frame can be fitted: {verdict}")
     console.say(f"frame: {verdict}")
     return verdict.frame if verdict.turned else Frame()
+
+
+def _draw(
+    path: Path, picks: Picks, sources: dict[str, Source], pixel_sizes: dict[str, float]
+) -> None:
+    """Draw the fullest micrograph with its picks, to be looked at."""
+    from heliodor.gallery import PICTURE_PX, draw_micrograph
+    from heliodor.report import GalleryItem
+
+    counts = picks.counts()
+    name = picks.micrographs[int(np.argmax(counts))]
+    if name not in pixel_sizes:
+        raise BadInput(
+            f"the pixel size of {name} is not known, for a --picture; give --pixel-size"
+        )
+    own = picks.select(picks.micrograph_index == int(np.argmax(counts)))
+    image = read_micrograph(sources[name].path).image
+    height, width = image.shape
+    factor = min(1.0, PICTURE_PX / max(image.shape))
+    small = fourier_crop(image, (round(height * factor), round(width * factor)))
+    shape = (small.shape[0], small.shape[1])
+    item = GalleryItem(
+        name,
+        small,
+        pixel_sizes[name] * width / shape[1],
+        to_working(own.xy_px, (height, width), shape),
+        own.score,
+        *(None,) * 4,
+    )
+    side = own.measures(BOX).get(name, width / MARKS_ACROSS)
+    with writing(path) as aside:
+        aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
+    console.say(f"drew {name} with its {len(own)} picks into {path}")
 
 
 def _say_outside(picks: Picks, shapes: dict[str, Shape]) -> None:
