@@ -354,6 +354,11 @@ def test_the_pixel_size_given_is_written(scene, to):
     assert back == {"M/a.mrc": 4.0, "M/b.mrc": 4.0}
 
 
+def test_pixel_sizes_of_micrographs_are_no_lost_columns(scene):
+    said = done("convert", "labels.star", "-o", "auto", "--to", "autopick", "--micrographs", "M")
+    assert "no room" not in said.err
+
+
 def test_a_pixel_size_given_goes_into_optics_groups(tmp_path):
     (tmp_path / "a.star").write_text(optics(f"10 20 M/a.mrc 2 1 {HELICAL} x"))
     convert(

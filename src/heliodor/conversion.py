@@ -131,11 +131,11 @@ def convert(
         {names[old]: shape for old, shape in shapes.items()},
         {names[old]: size for old, size in pixel_sizes.items()},
     )
+    lost = left_out(picks, wanted)
     exactly = settings.pixel_size_angstrom is not None
     picks = as_on(picks, shapes, pixel_sizes if micrographs or exactly else {}, exactly)
     picks = replace(picks, micrographs=tuple(names.values()))
     _refuse_to_replace(read, {*files_of(out, picks, wanted).values()})
-    lost = left_out(picks, wanted)
     if lost:
         console.say(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     files = write_picks(out, picks, wanted, given)
