@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from heliodor.header import stem_of
 from heliodor.model_file import save_model
 from heliodor.output import FORMATS, Given, format_for, write_picks
 from heliodor.picks import Picks
+from heliodor.reframing import reframed
 from tiny import discs, model, scattered, write_mrc
 
 SHAPE = (3000, 4000)
@@ -141,7 +143,12 @@ def test_unknown_columns_and_optics_survive_from_star_to_star(tmp_path, capsys):
     # To RELION's folder and back the columns of helical segments are still there.
     convert([tmp_path / "b.star"], tmp_path / "auto", "autopick")
     assert read_picks(tmp_path / "auto").extra["rlnHelicalTubeID"].tolist() == ["1", "2"]
-    assert "no room" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    # A file of coordinates has neither optics groups nor columns of unknown programs.
+    (line,) = [line for line in said.splitlines() if "no room" in line]
+    assert "optics/rlnVoltage" in line
+    assert "myOwnColumn" in line
+    assert "rlnHelicalTubeID" not in line
 
 
 def test_optics_groups_of_two_files_are_told_apart(tmp_path):
@@ -308,6 +315,9 @@ def test_one_micrograph_into_one_file(scene):
         (["labels.star", "-o", "x.star", "--image-suffix", "mrc"], "begin with a dot"),
         (["labels.star", "-o", "x.star", "--pixel-size", "-1"], "pixel size"),
         (["labels.star", "labels2.star", "-o", "x.star", "--root", "M"], "both be called"),
+        (["labels.star", "-o", "x.star", "--box-px", "10"], "no boxes"),
+        (["labels.star", "-o", "labels.star"], "one of the files that were read"),
+        (["labels.star", "-o", "x.star", "--micrographs", "N", "--fit"], "do not tell"),
         (["unscored.star", "-o", "x.star", "--threshold", "1"], "no scores"),
         (["labels.star", "-o", "x.star", "--micrographs", "other.mrc"], "none of the micrographs"),
     ],
@@ -317,10 +327,176 @@ def test_refusals(scene, arguments, words):
     star.write_picks(Path("unscored.star"), replace(scene, score=np.full(80, np.nan)))
     star.write_picks(Path("labels2.star"), replace(scene, micrographs=("N/a", "N/b")))
     write_mrc(Path("other.mrc"), discs((64, 64), np.zeros((0, 2))))
+    for name in ("a", "b"):
+        write_mrc(Path(f"N/{name}.mrc"), discs((300, 400), np.zeros((0, 2)), seed=9))
     result = call("convert", *arguments)
     assert result.code == 2
     assert words in result.sentence
     assert not list(Path().glob("x*"))
+
+
+def test_what_was_read_is_never_replaced(scene):
+    """Done twice, a conversion in place would scale or flip twice."""
+    done("convert", "labels.star", "-o", "info", "--to", "eman2")
+    before = Path("info/a_info.json").read_bytes()
+    result = call("convert", "info", "-o", "info", "--to", "eman2", "--scale", 2)
+    assert result.code == 2
+    assert "a_info.json is one of the files that were read" in result.sentence
+    assert Path("info/a_info.json").read_bytes() == before
+    done("convert", ".", "-o", "all.star")
+    assert "all.star" in call("convert", ".", "-o", "all.star").sentence
+
+
+def test_files_that_were_there_before_are_told(scene):
+    Path("boxes").mkdir()
+    Path("boxes/old.box").touch()
+    arguments = ("convert", "labels.star", "-o", "boxes", "--to", "box", "--box-px", 30)
+    assert "1 other .box files were in boxes before" in done(*arguments).err
+    Path("boxes/old.box").unlink()
+    assert "other .box files" not in done(*arguments).err
+
+
+@pytest.mark.parametrize("to", ["star", "csv", "cs"])
+def test_the_pixel_size_given_is_written(scene, to):
+    out = f"x.{to}"
+    done("convert", "labels.star", "-o", out, "--pixel-size", 2.5, "--shape-px", "400x300")
+    assert read_picks(out).measures("pixel_size_angstrom") == {"a": 2.5, "b": 2.5}
+    done("convert", out, "-o", "y.star", "--pixel-size", 2.51)
+    assert read_picks("y.star").measures("pixel_size_angstrom") == {"a": 2.51, "b": 2.51}
+    done("convert", out, "-o", "z.star", "--micrographs", "M")
+    back = read_picks("z.star").measures("pixel_size_angstrom")
+    assert back == {"M/a.mrc": 4.0, "M/b.mrc": 4.0}
+
+
+def test_pixel_sizes_of_micrographs_are_no_lost_columns(scene):
+    said = done("convert", "labels.star", "-o", "auto", "--to", "autopick", "--micrographs", "M")
+    assert "no room" not in said.err
+
+
+def test_a_pixel_size_given_goes_into_optics_groups(tmp_path):
+    (tmp_path / "a.star").write_text(optics(f"10 20 M/a.mrc 2 1 {HELICAL} x"))
+    convert(
+        [tmp_path / "a.star"],
+        tmp_path / "b.star",
+        settings=ConversionSettings(pixel_size_angstrom=0.9),
+    )
+    table = starfile.read(tmp_path / "b.star")["optics"]
+    assert table["rlnMicrographPixelSize"].tolist() == [0.9]
+
+
+def test_a_fitted_scale_counts_for_pixel_sizes(scene):
+    """Micrographs whose headers say nothing have the picks' pixel size, scaled as was found."""
+    for name in "ab":
+        with mrcfile.open(f"M/{name}.mrc", mode="r+") as mrc:
+            mrc.voxel_size = 0
+    fine = replace(scene, xy_px=2 * scene.xy_px, extra={"pixel_size_angstrom": np.full(80, 2.0)})
+    star.write_picks(Path("fine.star"), fine)
+    for out in ("x.cs", "x.star"):
+        done("convert", "fine.star", "-o", out, "--fit", "--micrographs", "M")
+        assert {*read_picks(out).measures("pixel_size_angstrom").values()} == {4.0}
+
+
+def test_one_line_of_pixel_sizes_that_differ(scene):
+    picks = replace(scene, extra={"pixel_size_angstrom": np.full(80, 8.0)})
+    star.write_picks(Path("other.star"), picks)
+    said = done("convert", "other.star", "-o", "x.star", "--micrographs", "M").err
+    assert said.count("give --scale 2") == 1
+    assert "1 more" in said
+
+
+def test_a_broken_micrograph_stops_no_other(scene):
+    Path("M/b.mrc").write_bytes(b"no")
+    said = done("convert", "labels.star", "-o", "x.star", "--micrographs", "M").err
+    assert "M/b.mrc" in said
+    assert "fit the pictures" in said
+    np.testing.assert_array_equal(read_picks("x.star").xy_px, scene.xy_px)
+
+
+def test_tiff_micrographs_are_upside_down_to_relion(scene):
+    import tifffile
+
+    for name in "ab":
+        with mrcfile.open(f"M/{name}.mrc") as mrc:
+            tifffile.imwrite(f"T{name}.tif", mrc.data)
+        Path(f"T{name}.tif").rename(f"{name}.tif")
+    for out, told in (("x.star", True), ("x.csv", False)):
+        said = done("convert", "labels.star", "-o", out, "--micrographs", "*.tif").err
+        assert ("upside down" in said) == told
+
+
+def test_sizes_of_crYOLO_scale_and_angles_are_told(scene):
+    table = replace(scene, extra={"EstWidth": np.full(80, 30.0), "Angle": np.arange(80.0)})
+    write_picks(Path("c"), table, FORMATS["cbox"], Given(32))
+    said = done("convert", "c", "-o", "x.csv", "--scale", 2, "--flip-x", "--shape-px", "800x600")
+    assert "Angle hold angles" in said.err
+    extra = read_picks("x.csv").extra
+    assert {*map(float, extra["EstWidth"])} == {60.0}
+    assert {*map(float, extra["box_px"])} == {64.0}
+    assert "Angle" not in done("convert", "c", "-o", "y.csv", "--scale", 2).err
+
+
+def test_fields_of_cryosparc_survive_a_table(scene):
+    uids = np.arange(80, dtype=np.uint64) + np.uint64(2**63)
+    extra = {
+        "uid": uids,
+        "pick_stats/power": np.linspace(0, 1, 80, dtype=np.float32),
+        "ctf/df1_A": np.linspace(1e4, 2e4, 80),
+        "blob/path": np.array(["a b.mrc"] * 80, dtype=object),
+    }
+    given = Given(None, {"a": (300, 400), "b": (300, 400)}, {"a": 4.0, "b": 4.0})
+    write_picks(Path("x.cs"), replace(scene, extra=extra), FORMATS["cs"], given)
+    for middle in ("x.star", "x.csv"):
+        done("convert", "x.cs", "-o", middle)
+        assert "no room" not in done("convert", middle, "-o", "y.cs").err
+        before, after = np.load("x.cs"), np.load("y.cs")
+        for field in before.dtype.names:
+            np.testing.assert_array_equal(after[field], before[field], err_msg=field)
+            assert after.dtype[field].kind == before.dtype[field].kind
+
+
+def test_optics_groups_are_no_fields_of_cryosparc(tmp_path, capsys):
+    (tmp_path / "a.star").write_text(optics(f"10 20 M/a.mrc 2 1 {HELICAL} x"))
+    settings = ConversionSettings(shape=(50, 60))
+    convert([tmp_path / "a.star"], tmp_path / "b.cs", settings=settings)
+    assert not [f for f in np.load(tmp_path / "b.cs").dtype.names if f.startswith("optics")]
+    assert "optics/rlnVoltage" in capsys.readouterr().err
+    convert([tmp_path / "b.cs"], tmp_path / "c.cs")  # sizes of micrographs are no lost columns
+    assert "no room" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("to", "lost"),
+    [("box", "eman2_type"), ("eman2", "box_tag"), ("cbox", "eman2_type"), ("autopick", "box_tag")],
+)
+def test_columns_that_are_lost_are_named(tmp_path, capsys, to, lost):
+    extra = {
+        "eman2_type": np.array(["manual"], dtype=object),
+        "box_tag": np.array([-1], dtype=object),
+        "box_px": np.array([10.0]),
+    }
+    picks = replace(Picks.on("a.mrc", np.ones((1, 2))), extra=extra)
+    write_picks(tmp_path / "a.csv", picks, FORMATS["csv"])
+    convert([tmp_path / "a.csv"], tmp_path / "out", to)
+    assert lost in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", ["", "nan", "none", "-1"])
+def test_boxes_without_a_side(tmp_path, side):
+    (tmp_path / "a.csv").write_text(f"image_name,x,y,box_px\na,1,2,{side}\n")
+    with pytest.raises(BadInput, match="--box-px"):
+        convert([tmp_path / "a.csv"], tmp_path / "x", "box")
+    (tmp_path / "a.csv").write_text(f"image_name,x,y,box_px\na,1,2,{side}\na,9,9,20\n")
+    convert([tmp_path / "a.csv"], tmp_path / "x", "box")
+    assert set(read_picks(tmp_path / "x").extra["box_px"]) == {20.0}
+
+
+def test_many_micrographs_take_no_more_than_their_picks():
+    """No step looks at all picks for each micrograph: 20,000 of them once took minutes."""
+    number = 20_000
+    picks = Picks.from_columns([str(i) for i in range(number)] * 5, np.ones((5 * number, 2)))
+    start = time.monotonic()
+    reframed(picks, Frame(flip_y=True), dict.fromkeys(picks.micrographs, (9, 9)), (1, 0))
+    assert time.monotonic() - start < 5
 
 
 def test_names_of_formats_and_their_suffixes():
@@ -384,6 +560,25 @@ def test_check_distance_in_angstrom(scene):
     assert call("check", "labels.star", "--micrographs", "M", "--distance", 90).code == 2
     assert call("check", "labels.star", "--micrographs", "M", "--distance", 50).code == 0
     assert "pixel size of a is not known" in call("check", "labels.star", "--distance", 50).out
+
+
+def test_check_finds_micrographs_of_a_project_from_elsewhere(scene, tmp_path, monkeypatch):
+    done("convert", "labels.star", "-o", "Pick/job001/x.star", "--micrographs", "M")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert "fit the pictures" in done("check", "../Pick/job001/x.star").out
+
+
+def test_check_says_which_files_of_a_folder_it_passed_over(scene):
+    done("convert", "labels.star", "-o", "M", "--to", "box", "--box-px", 30)
+    result = done("check", "M")
+    assert "2 can be read" in result.out
+    assert "2 .box files" in result.out
+
+
+def test_check_counts_pairs_of_dense_picks_without_listing_them(scene, tmp_path):
+    star.write_picks(Path("dense.star"), Picks.on("a", np.full((20_000, 2), 5.0)))
+    assert f"{20_000 * 19_999 // 2} on a" in call("check", "dense.star", "--headers-only").out
 
 
 def test_check_reads_lists_of_micrographs(scene):

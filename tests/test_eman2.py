@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliodor import formats
 from heliodor.errors import BadInput
 from heliodor.formats import eman2
 from heliodor.picks import Picks
@@ -149,3 +150,18 @@ def test_a_file_that_is_not_there(tmp_path: Path):
 )
 def test_told_by_the_content(head, is_one):
     assert eman2.looks_like(head.encode()) is is_one
+
+
+def test_a_dot_in_a_name_without_suffix_stays():
+    assert eman2.info_name("M/Falcon_1.5s") == "Falcon_1.5s_info.json"
+    assert eman2.info_name("M/Falcon_1.5s.mrc") == "Falcon_1.5s_info.json"
+    assert eman2.info_name("mic__ctf_flip.hdf") == "mic_info.json"
+
+
+def test_info_files_of_one_name_in_two_folders_are_two_micrographs(tmp_path: Path):
+    for folder in "AB":
+        place = tmp_path / folder / "m_info.json"
+        place.parent.mkdir()
+        place.write_text('{"boxes": [[1, 2, "manual"]]}')
+    picks = formats.read_picks([tmp_path / "A", tmp_path / "B"])
+    assert picks.micrographs == (f"{tmp_path}/A/m", f"{tmp_path}/B/m")

@@ -15,6 +15,8 @@ from heliodor.assignment import assign_labels
 from heliodor.formats import read_picks, star
 from heliodor.frame import AS_GIVEN, FRAMES, Frame, View, judge_frame
 from heliodor.micrograph import read_micrograph
+from heliodor.simulate.micrograph import simulate_micrograph
+from heliodor.simulate.settings import SimulationSettings
 from heliodor.sources import find_sources
 from tiny import discs, scattered
 
@@ -98,6 +100,17 @@ def test_points_at_random_decide_nothing(seed):
     assert not verdict.wrong
     assert verdict.fit < 3.5
     assert "do not tell" in str(verdict)
+
+
+def test_a_handful_of_points_never_speaks_against_coordinates():
+    """Between ice crystals and gold, a few points fit one of the frames by chance."""
+    settings = SimulationSettings(shape=(512, 512), pixel_size_angstrom=8.0, contaminants=3.0)
+    image = simulate_micrograph(settings, 0).image
+    for seed in (0, 7, 10):
+        xy = np.random.default_rng(seed).uniform(0, 511, (5, 2))
+        verdict = judge_frame([View(image, (512, 512), xy)])
+        assert not verdict.wrong
+        assert not verdict.decided
 
 
 def test_pictures_without_particles_decide_nothing():

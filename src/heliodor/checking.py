@@ -12,8 +12,9 @@ from scipy.spatial import cKDTree
 
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.errors import BadInput
-from heliodor.formats import blocks, find_files, read_picks, reader_of, star
-from heliodor.frame import MOST_VIEWS, View, judge_frame
+from heliodor.files import find_beside
+from heliodor.formats import blocks, eman2, find_files, read_picks, reader_of, star
+from heliodor.frame import judge_frame
 from heliodor.header import Header, is_micrograph_name, read_header
 from heliodor.labels import outside
 from heliodor.micrograph import read_micrograph
@@ -22,6 +23,7 @@ from heliodor.naming import match_names
 from heliodor.picks import PIXEL_SIZE, Picks
 from heliodor.preparation import is_plausible, same_pixel_size
 from heliodor.sources import Source, find_sources
+from heliodor.viewing import fullest_views
 
 Level = Literal["error", "note", "good"]
 #: Picks nearer than this to each other are one particle picked twice.
@@ -100,6 +102,7 @@ def _of_input(
             if path.suffix.lower() == ".star":
                 yield from _of_list(path)
             yield from _of_micrographs(find_sources(text), settings, progress)
+            yield from _passed_over(path)
         else:
             yield from _of_picks(text, given, settings)
     except BadInput as error:
@@ -117,6 +120,19 @@ def _lists_micrographs(text: str) -> bool:
         return False
     columns = {c for table in blocks.read_blocks(path).values() for c in table.columns}
     return star.NAME in columns and not {star.X, star.COORDINATE_FILE} & columns
+
+
+def _passed_over(path: Path) -> Iterator[Finding]:
+    """Say which coordinates lie beside micrographs, as a folder's files are looked at as those."""
+    names = [p.name for p in path.iterdir()] if path.is_dir() else []
+    for suffix in (".box", ".cbox", eman2.SUFFIX, ".cs"):
+        number = sum(name.endswith(suffix) for name in names)
+        if number:
+            yield Finding(
+                "note",
+                str(path),
+                f"{number} {suffix} files were not looked at: give '{path}/*{suffix}' too",
+            )
 
 
 def _of_model(path: Path) -> Iterator[Finding]:
@@ -203,7 +219,7 @@ def _of_picks(
     yield Finding(
         "good", text, f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({says})"
     )
-    sources = _existing(picks) if given is None else list(given)
+    sources = _existing(picks, files[0]) if given is None else list(given)
     found = match_names(picks.micrographs, sources) if sources else {}
     missing = [name for name in picks.micrographs if name not in found]
     if missing:
@@ -222,13 +238,11 @@ def _of_picks(
         yield from _of_frame(text, labelled)
 
 
-def _existing(picks: Picks) -> list[Source]:
-    """Return the micrographs that picks name by paths that lead to files from here."""
-    return [
-        Source(name, Path(name), name)
-        for name in picks.micrographs
-        if is_micrograph_name(name) and Path(name).is_file()
-    ]
+def _existing(picks: Picks, file: Path) -> list[Source]:
+    """Return the micrographs that picks name, where they are found as those of a STAR file."""
+    named = [name for name in picks.micrographs if is_micrograph_name(name)]
+    found = ((name, find_beside(name, file)) for name in named)
+    return [Source(name, path, name) for name, path in found if path is not None]
 
 
 def _of_places(
@@ -252,7 +266,8 @@ def _of_places(
                     " checked; give --pixel-size"
                 )
             reach = settings.distance_angstrom / size
-        pairs = len(cKDTree(own.xy_px).query_pairs(reach)) if len(own) else 0
+        tree = cKDTree(own.xy_px)
+        pairs = (tree.count_neighbors(tree, reach) - len(own)) // 2 if len(own) else 0
         twice += [f"{pairs} on {name}"] if pairs else []
     if lost:
         yield Finding("error", text, f"picks lie outside their micrographs{_some(lost)}")
@@ -279,15 +294,7 @@ def _of_sampling(
 
 def _of_frame(text: str, labelled: Sequence[LabelledSource]) -> Iterator[Finding]:
     """Look at the pictures with most picks."""
-    views: list[View] = []
-    for item in sorted(labelled, key=lambda item: -len(item.xy_px)):
-        if len(views) == MOST_VIEWS or not len(item.xy_px):
-            break
-        try:
-            image = read_micrograph(item.source.path).image
-        except BadInput:
-            continue  # said already, of its header or among the micrographs
-        views.append(View(image, (image.shape[0], image.shape[1]), item.xy_px))
+    views = fullest_views((item.source, item.xy_px) for item in labelled)
     if views:
         verdict = judge_frame(views)
         level: Level = "error" if verdict.wrong else "good" if verdict.decided else "note"

@@ -10,35 +10,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from heliodor import console
-from heliodor.conventions import Shape, to_working
+from heliodor.conventions import Shape
 from heliodor.errors import BadInput
-from heliodor.files import writing
 from heliodor.formats import find_files, read_picks, reader_of
 from heliodor.formats.cryosparc import without_uid
-from heliodor.formats.star import OPTICS
-from heliodor.formats.star import PIXEL_SIZE as STAR_PIXEL_SIZE
-from heliodor.frame import MOST_VIEWS, Frame, Verdict, View, judge_frame
-from heliodor.header import read_header, without_suffix
+from heliodor.frame import FITS, Frame, Verdict, judge_frame
+from heliodor.header import TIFF_NOTE, is_tiff, read_header, without_suffix
 from heliodor.labels import outside
-from heliodor.micrograph import read_micrograph
 from heliodor.naming import match_names
-from heliodor.output import Given, format_for, left_out, write_picks
-from heliodor.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
+from heliodor.output import Given, files_of, format_for, left_out, write_picks
+from heliodor.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
 from heliodor.preparation import same_pixel_size
-from heliodor.resample import fourier_crop
-from heliodor.sources import Inputs, Source, find_sources
-
-#: Where the particles' size is not known, so many of the marks in a picture fit side by side.
-MARKS_ACROSS = 30
-#: Columns that are lengths in pixels of the micrograph.
-_LENGTHS = (BOX, HEIGHT, WIDTH)
-#: Columns that are the micrograph's sampling.
-_SAMPLINGS = (PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
+from heliodor.reframing import angles_of, as_on, reframed
+from heliodor.sources import Inputs, Source, canonical, find_sources
+from heliodor.viewing import draw_fullest, fullest_views
 
 
 @dataclass(frozen=True)
@@ -117,15 +106,21 @@ def convert(
         raise BadInput("--fit looks at the pictures: give --micrographs")
     if picture is not None and micrographs is None:
         raise BadInput("--picture draws one of the micrographs: give --micrographs")
-    picks = _chosen(_read(inputs, settings.threshold is not None), settings.threshold)
+    if settings.box_px is not None and wanted.name not in ("box", "cbox"):
+        raise BadInput(f"{wanted.name} has no boxes, so that --box-px would do nothing")
+    read = find_files(list(inputs), settings.threshold is not None)
+    picks = _chosen(_read(read, settings.threshold is not None), settings.threshold)
     sources: dict[str, Source] = {}
     if micrographs is not None:
         picks, sources = _named_as(picks, find_sources(micrographs))
-    shapes, pixel_sizes = _known_of(picks, sources, settings)
-    frame = settings.frame
-    if settings.fit:
-        frame = _fitting(picks, sources)
-    picks = _moved(picks, frame, shapes, settings.shift_px)
+    frame = _fitting(picks, sources) if settings.fit else settings.frame
+    shapes, pixel_sizes = _known_of(picks, sources, settings, frame)
+    picks = reframed(picks, frame, shapes, settings.shift_px)
+    shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
+    console.say(f"coordinates: {frame}{shifted}")
+    turned = angles_of(picks) if frame.swap or frame.needs_shape else []
+    if turned:
+        console.warn(f"{', '.join(turned)} hold angles or shifts, and stay as they are")
     if micrographs is not None and not settings.fit:
         verdict = _verdict(picks, sources)
         if verdict.wrong and not settings.trust:
@@ -136,15 +131,18 @@ def convert(
         console.say(f"frame: {verdict}")
     _say_outside(picks, shapes)
     if picture is not None:
-        _draw(picture, picks, sources, pixel_sizes)
+        draw_fullest(picture, picks, sources, pixel_sizes)
     names = _new_names(picks.micrographs, settings)
     given = Given(
         settings.box_px,
         {names[old]: shape for old, shape in shapes.items()},
         {names[old]: size for old, size in pixel_sizes.items()},
     )
-    picks = replace(picks, micrographs=tuple(names.values()))
     lost = left_out(picks, wanted)
+    exactly = settings.pixel_size_angstrom is not None
+    picks = as_on(picks, shapes, pixel_sizes if micrographs or exactly else {}, exactly)
+    picks = replace(picks, micrographs=tuple(names.values()))
+    _refuse_to_replace(read, {*files_of(out, picks, wanted).values()})
     if lost:
         console.say(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     files = write_picks(out, picks, wanted, given)
@@ -152,12 +150,34 @@ def convert(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
         f" ({wanted.says})"
     )
+    others = _others(out, files) if wanted.name in ("box", "cbox", "eman2") else 0
+    if others:
+        console.warn(f"{others} other {wanted.suffix} files were in {out} before, and still are")
+    if wanted.name in ("star", "autopick") and any(
+        is_tiff(source.name) for source in sources.values()
+    ):
+        console.warn(TIFF_NOTE)
     return files
 
 
-def _read(inputs: Sequence[str | Path], candidates: bool) -> Picks:
+def _refuse_to_replace(read: Sequence[Path], files: set[Path]) -> None:
+    """Keep what was read: done again, a conversion of its own result would be another one."""
+    kept = {canonical(path) for path in read}
+    for file in sorted(files):
+        if canonical(file) in kept:
+            raise BadInput(f"{file} is one of the files that were read; give another name with -o")
+
+
+def _others(out: Path, files: Sequence[Path]) -> int:
+    """Count the files of the same kind that a folder held before."""
+    if not out.is_dir():
+        return 0
+    written = {file.name for file in files}
+    return sum(p.suffix == files[0].suffix and p.name not in written for p in out.iterdir())
+
+
+def _read(files: Sequence[Path], candidates: bool) -> Picks:
     """Read the picks and say what they are taken for."""
-    files = find_files(list(inputs), candidates)
     picks = read_picks(files, candidates)
     says = dict.fromkeys(reader_of(file).says for file in files)
     console.say(
@@ -197,133 +217,58 @@ def _named_as(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str,
 
 
 def _known_of(
-    picks: Picks, sources: dict[str, Source], settings: ConversionSettings
+    picks: Picks, sources: dict[str, Source], settings: ConversionSettings, frame: Frame
 ) -> tuple[dict[str, Shape], dict[str, float]]:
     """Return the micrographs' shapes and pixel sizes, as they are once the picks are moved."""
     shapes: dict[str, Shape] = {}
     sizes: dict[str, float] = {}
     heights, widths = picks.measures(HEIGHT), picks.measures(WIDTH)
     said = picks.measures(PIXEL_SIZE)
-    frame = settings.frame
+    differing, unread = [], []
     for name in picks.micrographs:
+        own = None
         if name in sources:
-            header = read_header(sources[name].path)
-            shapes[name] = header.shape
-            own = sources[name].pixel_size_angstrom or header.pixel_size_angstrom
+            try:
+                header = read_header(sources[name].path)
+            except BadInput as error:
+                unread.append(str(error))
+            else:
+                shapes[name], own = header.shape, header.pixel_size_angstrom
+            own = sources[name].pixel_size_angstrom or own
         elif settings.shape is not None:
-            shapes[name], own = settings.shape, None
-        else:
-            own = None
-            if name in heights and name in widths:
-                sides = heights[name], widths[name]
-                height, width = sides[::-1] if frame.swap else sides
-                shapes[name] = round(height * frame.scale), round(width * frame.scale)
+            shapes[name] = settings.shape
+        elif name in heights and name in widths:
+            sides = heights[name], widths[name]
+            height, width = sides[::-1] if frame.swap else sides
+            shapes[name] = round(height * frame.scale), round(width * frame.scale)
         scaled = said[name] / frame.scale if name in said else None
-        if own and scaled and not same_pixel_size(own, scaled) and not settings.fit:
-            console.warn(
+        if own and scaled and not same_pixel_size(own, scaled):
+            differing.append(
                 f"the picks of {name} are in pixels of {scaled:.4g} A, the micrograph has"
                 f" {own:.4g} A a pixel: give --scale {said[name] / own:.4g}"
             )
         size = settings.pixel_size_angstrom or own or scaled
         if size:
             sizes[name] = size
+    for number, found in ((len(differing), differing), (len(unread), unread)):
+        if number:
+            more = f" (and {number - 1} more micrographs like it)" if number > 1 else ""
+            console.warn(found[0] + more)
     return shapes, sizes
 
 
-def _moved(
-    picks: Picks, frame: Frame, shapes: dict[str, Shape], shift_px: tuple[float, float]
-) -> Picks:
-    """Return the picks in their new frame, with the columns that go with it, and say so."""
-    xy = picks.xy_px.copy()
-    for position, name in enumerate(picks.micrographs):
-        own = picks.micrograph_index == position
-        if frame.needs_shape and name not in shapes and own.any():
-            raise BadInput(
-                f"the size of {name} is not known, so its picks cannot be flipped; give"
-                " --micrographs, or --shape-px for all"
-            )
-        xy[own] = frame.apply(xy[own], shapes.get(name)) + np.array(shift_px)
-    shifted = f", shifted by {shift_px[0]:g}, {shift_px[1]:g} px" if any(shift_px) else ""
-    console.say(f"coordinates: {frame}{shifted}")
-    extra = dict(picks.extra)
-    if frame.swap and HEIGHT in extra and WIDTH in extra:
-        extra[HEIGHT], extra[WIDTH] = extra[WIDTH], extra[HEIGHT]
-    if frame.scale != 1:
-        extra |= {c: _times(extra[c], frame.scale) for c in _LENGTHS if c in extra}
-        extra |= {c: _times(extra[c], 1 / frame.scale) for c in _SAMPLINGS if c in extra}
-        if PIXEL_SIZE in extra and not {STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE} & {*extra}:
-            # What else a STAR file says of the pixel size is that of the unscaled micrographs.
-            extra[STAR_PIXEL_SIZE] = extra[PIXEL_SIZE]
-    return replace(picks, xy_px=xy, extra=extra)
-
-
-def _times(values: Any, factor: float) -> Any:
-    """Return a column of numbers, or of their spellings, times a factor; others stay."""
-
-    def one(value: Any) -> Any:
-        try:
-            return float(value) * factor
-        except (TypeError, ValueError):
-            return value
-
-    return np.array([one(value) for value in values], dtype=object)
-
-
-def _views(picks: Picks, sources: dict[str, Source]) -> list[View]:
-    """Return the pictures with most picks."""
-    fullest = sorted(picks.by_micrograph(), key=lambda named: -len(named[1]))[:MOST_VIEWS]
-    views = []
-    for name, own in fullest:
-        if len(own):
-            image = read_micrograph(sources[name].path).image
-            views.append(View(image, (image.shape[0], image.shape[1]), own.xy_px))
-    return views
-
-
 def _verdict(picks: Picks, sources: dict[str, Source]) -> Verdict:
-    return judge_frame(_views(picks, sources))
+    named = picks.by_micrograph()
+    return judge_frame(fullest_views((sources[name], own.xy_px) for name, own in named))
 
 
 def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
     """Return the frame that the pictures show, or refuse where they show none."""
     verdict = _verdict(picks, sources)
-    if not verdict.decided or (verdict.displacement_px is not None and not verdict.turned):
+    if not verdict.turned and (verdict.fit_as_given < FITS or verdict.displacement_px is not None):
         raise BadInput(f"no frame can be fitted: {verdict}")
     console.say(f"frame: {verdict}")
     return verdict.frame if verdict.turned else Frame()
-
-
-def _draw(
-    path: Path, picks: Picks, sources: dict[str, Source], pixel_sizes: dict[str, float]
-) -> None:
-    """Draw the fullest micrograph with its picks, to be looked at."""
-    from heliodor.gallery import PICTURE_PX, draw_micrograph
-    from heliodor.report import GalleryItem
-
-    counts = picks.counts()
-    name = picks.micrographs[int(np.argmax(counts))]
-    if name not in pixel_sizes:
-        raise BadInput(
-            f"the pixel size of {name} is not known, for a --picture; give --pixel-size"
-        )
-    own = picks.select(picks.micrograph_index == int(np.argmax(counts)))
-    image = read_micrograph(sources[name].path).image
-    height, width = image.shape
-    factor = min(1.0, PICTURE_PX / max(image.shape))
-    small = fourier_crop(image, (round(height * factor), round(width * factor)))
-    shape = (small.shape[0], small.shape[1])
-    item = GalleryItem(
-        name,
-        small,
-        pixel_sizes[name] * width / shape[1],
-        to_working(own.xy_px, (height, width), shape),
-        own.score,
-        *(None,) * 4,
-    )
-    side = own.measures(BOX).get(name, width / MARKS_ACROSS)
-    with writing(path) as aside:
-        aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
-    console.say(f"drew {name} with its {len(own)} picks into {path}")
 
 
 def _say_outside(picks: Picks, shapes: dict[str, Shape]) -> None:

@@ -82,3 +82,9 @@ def output_folder(path: str | Path) -> Path:
     if not os.access(path, os.W_OK):
         raise BadInput(f"the output folder {path} may not be written to; choose another with -o")
     return path
+
+
+def find_beside(name: str, table: Path) -> Path | None:
+    """Find a file that a table names: from here, beside the table, or from any folder above it."""
+    places = (Path(name), *(folder / name for folder in table.absolute().parents))
+    return next((place for place in places if place.exists()), None)

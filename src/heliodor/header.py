@@ -25,7 +25,12 @@ IMOD_STAMP = 1146047817
 
 #: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
 #: of the name, as in mic.001.
-_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".png", ".jpg", ".jpeg")
+_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".hdf", ".png", ".jpg", ".jpeg")
+#: See docs/conventions.md.
+TIFF_NOTE = (
+    "rows are counted from the first one stored in a TIFF file, but RELION reads TIFF images"
+    " upside down; for RELION give MRC micrographs"
+)
 
 
 @dataclass(frozen=True)

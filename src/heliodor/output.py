@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliodor.conventions import Shape
 from heliodor.errors import BadInput
 from heliodor.formats import box, cbox, cryosparc, eman2, relion, star, text
 from heliodor.header import stem_of
-from heliodor.picks import BOX, Picks
+from heliodor.picks import BOX, Picks, as_number
 from heliodor.sources import relion_stem
 
 
@@ -42,8 +43,8 @@ class Format:
     write: Callable[[Path, Picks, Given], None]
     #: The file of a micrograph below the folder, or None where one file has all micrographs.
     file_of: Callable[[str], str] | None = None
-    #: Whether columns that it has no name for find room.
-    carries: bool = True
+    #: Whether a column that the picks carry finds room.
+    carries: Callable[[str, NDArray[Any]], bool] = lambda _, values: values.ndim == 1
 
 
 def _box(path: Path, picks: Picks, given: Given) -> None:
@@ -59,7 +60,7 @@ def _side(path: Path, picks: Picks, given: Given) -> int:
     """Return the side of the boxes: as given, else the largest that the picks have."""
     if given.box_px is not None:
         return given.box_px
-    sides = [float(side) for side in picks.extra.get(BOX, ()) if side is not None]
+    sides = [side for side in map(as_number, picks.extra.get(BOX, ())) if 0 < side < math.inf]
     if not sides and len(picks):
         raise BadInput(
             f"{path} cannot be written, as its format has boxes and the picks have none; give"
@@ -83,6 +84,7 @@ FORMATS = {
             ".star",
             lambda path, picks, _: relion.write_one_autopick(path, picks),
             lambda name: f"{relion_stem(name)}_autopick.star",
+            relion.carries,
         ),
         Format(
             "box",
@@ -90,7 +92,7 @@ FORMATS = {
             ".box",
             _box,
             lambda name: f"{stem_of(name)}.box",
-            carries=False,
+            lambda name, _: name in (BOX, box.TAG),
         ),
         Format(
             "eman2",
@@ -98,7 +100,7 @@ FORMATS = {
             ".json",
             lambda path, picks, _: eman2.write_picks(path, picks),
             eman2.info_name,
-            carries=False,
+            lambda name, _: name == eman2.TYPE,
         ),
         Format(
             "cbox",
@@ -106,6 +108,7 @@ FORMATS = {
             ".cbox",
             _cbox,
             lambda name: f"{stem_of(name)}.cbox",
+            cbox.carries,
         ),
         Format(
             "cs",
@@ -114,7 +117,7 @@ FORMATS = {
             lambda path, picks, given: cryosparc.write_picks(
                 path, picks, given.shapes, given.pixel_sizes
             ),
-            carries=False,
+            carries=cryosparc.carries,
         ),
         Format(
             "topaz",
@@ -159,8 +162,8 @@ def format_for(name: str | None, out: Path) -> Format:
     return _BY_SUFFIX[suffix]
 
 
-def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given()) -> list[Path]:
-    """Write picks to a file, or to one a micrograph in a folder.
+def files_of(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
+    """Return the files that `write_picks` would write, of each micrograph its own.
 
     Parameters
     ----------
@@ -170,45 +173,67 @@ def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given())
 
     Returns
     -------
+    dict
+        From the name of a micrograph to its file, which several share where the format has one
+        file for all.
+
+    Raises
+    ------
+    BadInput
+        If two micrographs would share a file that holds one, or nothing can be written there.
+    """
+    if wanted.file_of is None:
+        if out.is_dir():
+            raise BadInput(f"{out} is a folder, but {wanted.name} is one file; give its name")
+        return dict.fromkeys(picks.micrographs, out)
+    if len(picks.micrographs) == 1 and out.suffix.lower() == wanted.suffix and not out.is_dir():
+        return {picks.micrographs[0]: out}
+    if (out.exists() and not out.is_dir()) or out.suffix.lower() == wanted.suffix:
+        raise BadInput(
+            f"{wanted.name} has a file a micrograph, and there are {len(picks.micrographs)}:"
+            f" {out} must be a folder; give another name with -o"
+        )
+    owners: dict[str, str] = {}
+    for name in picks.micrographs:
+        other = owners.setdefault(wanted.file_of(name), name)
+        if other != name:
+            raise BadInput(
+                f"the picks of {other} and of {name} would both be in {wanted.file_of(name)};"
+                " convert the folders apart"
+            )
+    return {name: out / file for file, name in owners.items()}
+
+
+def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given()) -> list[Path]:
+    """Write picks to a file, or to one a micrograph in a folder.
+
+    Parameters
+    ----------
+    out
+        The file or the folder, as for `files_of`.
+
+    Returns
+    -------
     list of Path
         The files that were written.
 
     Raises
     ------
     BadInput
-        If something that the format needs is not known, two micrographs would share a file, or
-        nothing can be written there.
+        As `files_of`, or if something that the format needs is not known.
     """
+    files = files_of(out, picks, wanted)
     if wanted.file_of is None:
-        if out.is_dir():
-            raise BadInput(f"{out} is a folder, but {wanted.name} is one file; give its name")
         wanted.write(out, picks, given)
         return [out]
-    if len(picks.micrographs) == 1 and out.suffix.lower() == wanted.suffix and not out.is_dir():
-        wanted.write(out, picks, given)
-        return [out]
-    if (out.exists() and not out.is_dir()) or out.suffix.lower() == wanted.suffix:
-        raise BadInput(
-            f"{wanted.name} has a file a micrograph, and there are {len(picks.micrographs)}:"
-            f" {out} must be a folder; give another name with -o"
-        )
-    names = {name: wanted.file_of(name) for name in picks.micrographs}
-    shared = {file: n for file, n in Counter(names.values()).items() if n > 1}
-    if shared:
-        one, other = [name for name, file in names.items() if file == next(iter(shared))][:2]
-        raise BadInput(
-            f"the picks of {one} and of {other} would both be in {next(iter(shared))}; convert"
-            " the folders apart"
-        )
-    files = {name: out / file for name, file in names.items()}
     # RELION leaves micrographs without picks out; elsewhere an empty file says that it has none.
-    relions = wanted.name == "autopick"
+    listed = wanted.name == "autopick" and out not in files.values()
     written = {}
     for name, own in picks.by_micrograph():
-        if len(own) or not relions:
+        if len(own) or not listed:
             wanted.write(files[name], own, given)
             written[name] = files[name]
-    if relions:
+    if listed:
         relion.write_autopick_list(out, picks, written)
         return [out / "autopick.star", *written.values()]
     return list(written.values())
@@ -216,10 +241,4 @@ def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given())
 
 def left_out(picks: Picks, wanted: Format) -> list[str]:
     """Return the columns for which a format has no room."""
-    if wanted.name == "cs":
-        return [c for c in picks.extra if c != "uid" and "/" not in c]
-    own = {BOX, eman2.TYPE, box.TAG}
-    several = [c for c, values in picks.extra.items() if np.asarray(values).ndim > 1]
-    if wanted.carries:
-        return several
-    return [c for c in picks.extra if c not in own]
+    return [c for c, values in picks.extra.items() if not wanted.carries(c, np.asarray(values))]

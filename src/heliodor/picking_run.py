@@ -17,7 +17,7 @@ from heliodor.evaluation import RegionJudge
 from heliodor.files import output_folder
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
-from heliodor.header import is_tiff
+from heliodor.header import TIFF_NOTE, is_tiff
 from heliodor.journal import Finished, Journal, digest, forget
 from heliodor.model_file import Model, load_model
 from heliodor.picking import Picked, PickSettings, images_for, pick_all
@@ -25,12 +25,6 @@ from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
 from heliodor.sources import Inputs, Source, find_sources
-
-#: See docs/conventions.md.
-TIFF_NOTE = (
-    "rows are counted from the first one stored in a TIFF file, but RELION reads TIFF images"
-    " upside down; for RELION give MRC micrographs"
-)
 
 
 def pick(

@@ -138,22 +138,20 @@ class Picks:
         found: dict[str, float] = {}
         for index, value in zip(self.micrograph_index, self.extra.get(column, ()), strict=False):
             name = self.micrographs[index]
-            if name in found:
-                continue
-            try:
-                number = float(value)
-            except (TypeError, ValueError):
-                continue
-            if 0 < number < np.inf:
+            if name not in found and 0 < (number := as_number(value)) < np.inf:
                 found[name] = number
         return found
 
-    def by_micrograph(self) -> Iterator[tuple[str, Picks]]:
-        """Yield each micrograph's name with a table of its picks alone, in stable order."""
+    def rows(self) -> Iterator[tuple[str, IndexArray]]:
+        """Yield each micrograph's name with the positions of its picks, in stable order."""
         order = np.argsort(self.micrograph_index, kind="stable")
         ends = np.cumsum(self.counts())
         for position, name in enumerate(self.micrographs):
-            own = order[ends[position - 1] if position else 0 : ends[position]]
+            yield name, order[ends[position - 1] if position else 0 : ends[position]]
+
+    def by_micrograph(self) -> Iterator[tuple[str, Picks]]:
+        """Yield each micrograph's name with a table of its picks alone, in stable order."""
+        for name, own in self.rows():
             yield (
                 name,
                 Picks(
@@ -164,6 +162,14 @@ class Picks:
                     {key: value[own] for key, value in self.extra.items()},
                 ),
             )
+
+
+def as_number(value: Any) -> float:
+    """Return a number, or the one that a text spells; nan for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
 
 
 def _column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from heliodor.errors import BadInput
+from heliodor.files import find_beside
 from heliodor.formats import star
 from heliodor.header import is_micrograph_name, without_suffix
 
@@ -139,23 +140,14 @@ def _from_star(path: Path) -> list[Source]:
     rows = star.read_micrographs(path)
     sources = []
     for name, pixel_size in rows:
-        sources.append(Source(name, _locate(name, path), relion_stem(name), pixel_size))
+        found = find_beside(name, path) or Path(name)
+        sources.append(Source(name, found, relion_stem(name), pixel_size))
     if not any(source.path.exists() for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
             f" {sources[0].name}); run from the RELION project's folder"
         )
     return sources
-
-
-def _locate(name: str, star_path: Path) -> Path:
-    """Find a STAR file's micrograph: from here, beside the STAR, or any folder above it."""
-    if Path(name).exists():
-        return Path(name)
-    for folder in star_path.absolute().parents:
-        if (folder / name).exists():
-            return folder / name
-    return Path(name)
 
 
 def _typed(path: Path, base: Path) -> Source:

@@ -135,17 +135,20 @@ def selected(picks: Picks) -> NDArray[np.bool_]:
 
 def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
     """Put the folder before micrographs that are named as their file where folders share one."""
-    names = [star.micrograph_of(file) for file in files]
-    by_file = [table.micrographs == (name,) for table, name in zip(tables, names, strict=True)]
-    folders: dict[str, set[Path]] = {}
-    for file, name, own in zip(files, names, by_file, strict=True):
-        if own:
-            folders.setdefault(name, set()).add(file.parent)
+    own = [
+        table.micrographs[0]
+        if table.micrographs in ((star.micrograph_of(file),), (eman2.micrograph_of(file),))
+        else None
+        for file, table in zip(files, tables, strict=True)
+    ]
+    folders: dict[str | None, set[Path]] = {}
+    for file, name in zip(files, own, strict=True):
+        folders.setdefault(name, set()).add(file.parent)
     return [
         replace(table, micrographs=((file.parent / name).as_posix(),))
-        if own and len(folders[name]) > 1
+        if name is not None and len(folders[name]) > 1
         else table
-        for file, table, name, own in zip(files, tables, names, by_file, strict=True)
+        for file, table, name in zip(files, tables, own, strict=True)
     ]
 
 

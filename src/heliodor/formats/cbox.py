@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, probability
 from heliodor.errors import BadInput
@@ -122,9 +123,8 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     columns: dict[str, FloatArray] = dict.fromkeys(COLUMNS, np.full(n, np.nan))
     columns |= {"EstWidth": side, "EstHeight": side, "NumBoxes": np.ones(n)}
     for key, values in picks.extra.items():
-        numbers = _as_numbers(values)
-        if numbers is not None and key not in (*_OWN, BOX, PIXEL_SIZE, HEIGHT, WIDTH):
-            columns[key] = numbers
+        if key != BOX and carries(key, values):
+            columns[key] = np.asarray(values).astype(np.float64)
     columns |= {
         "CoordinateX": picks.xy_px[:, 0] - box_px / 2,
         "CoordinateY": picks.xy_px[:, 1] - box_px / 2,
@@ -142,13 +142,15 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     )
 
 
-def _as_numbers(values: Any) -> FloatArray | None:
-    """Return a column as numbers, nan for what is missing; None if it holds other things."""
+def carries(key: str, values: NDArray[Any]) -> bool:
+    """Tell whether a column that picks carry is one of numbers that floats hold exactly."""
+    if key in (*_OWN, PIXEL_SIZE, HEIGHT, WIDTH):
+        return False
     try:
         numbers = np.asarray(values).astype(np.float64)
     except (TypeError, ValueError):
-        return None
-    return numbers if numbers.ndim == 1 else None
+        return False
+    return numbers.ndim == 1 and not (np.abs(numbers) > 2.0**53).any()
 
 
 def _cell(value: float) -> str:

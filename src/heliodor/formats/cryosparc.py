@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from heliodor.conventions import FloatArray, Shape
 from heliodor.errors import BadInput
 from heliodor.files import writing
+from heliodor.formats.star import OPTICS
+from heliodor.formats.star import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
 
 if TYPE_CHECKING:
@@ -214,11 +217,8 @@ def write_picks(
             )
     shape = np.array([shapes[name] for name in names], dtype=np.uint32).reshape(-1, 2)
     fraction = picks.xy_px / shape[:, ::-1]
-    carried = {}
-    for key, values in picks.extra.items():
-        column = _packed(key, values) if key == UID or "/" in key else None
-        if column is not None:
-            carried[key] = column
+    packed = {key: _packed(key, values) for key, values in picks.extra.items()}
+    carried = {key: column for key, column in packed.items() if column is not None}
     if UID not in carried or len(np.unique(carried[UID])) < n:
         carried[UID] = _pick_uids(names, picks.xy_px)
     if MICROGRAPH_UID not in carried:
@@ -243,19 +243,37 @@ def write_picks(
         np.save(stream, table, allow_pickle=False)
 
 
+def carries(key: str, values: Column) -> bool:
+    """Tell whether a column that picks carry finds room in a ``.cs`` file, in some form."""
+    known = (HEIGHT, WIDTH, PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
+    return key in known or _packed(key, values) is not None
+
+
 def _packed(key: str, values: Column) -> Column | None:
     """Return a field as a ``.cs`` file holds it, or None if some rows have no value of it."""
+    if key != UID and ("/" not in key or key.startswith(OPTICS)):
+        return None
     values = np.asarray(values)
     if values.dtype.kind == "O":
-        if any(value is None for value in values.flat):
+        if any(value is None or value != value for value in values.flat):
             return None
         values = np.array(values.tolist())
+    if values.dtype.kind == "U":
+        values = _unspelt(values)
     if key in _TYPES:
         kinds = "iu" if np.issubdtype(_TYPES[key], np.integer) else "iuf"
         return values.astype(_TYPES[key]) if values.dtype.kind in kinds else None
     if values.dtype.kind == "U":
         return np.char.encode(values, "utf-8")
     return values if values.dtype.kind in "biufS" else None
+
+
+def _unspelt(texts: Column) -> Column:
+    """Return the numbers that texts spell, as tables hold them, or the texts."""
+    for kind in (np.int64, np.uint64, np.float64):
+        with suppress(ValueError, OverflowError):
+            return texts.astype(kind)
+    return texts
 
 
 def _pick_uids(names: list[str], xy_px: FloatArray) -> Column:

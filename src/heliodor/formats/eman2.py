@@ -17,6 +17,7 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import write_text
+from heliodor.header import stem_of
 from heliodor.picks import Picks
 
 SUFFIX = "_info.json"
@@ -45,8 +46,7 @@ def micrograph_of(path: Path) -> str:
 
 def info_name(micrograph: str) -> str:
     """Return the name, without folder, that EMAN2 gives a micrograph's info file."""
-    name = Path(micrograph).name
-    return micrograph_of(Path(name.rsplit(".", 1)[0] + SUFFIX)) + SUFFIX
+    return micrograph_of(Path(stem_of(micrograph) + SUFFIX)) + SUFFIX
 
 
 def read_picks(path: str | Path) -> Picks:

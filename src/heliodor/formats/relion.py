@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliodor.conventions import probability
 from heliodor.formats.blocks import write_blocks
@@ -51,9 +52,14 @@ def write_one_autopick(path: Path, picks: Picks) -> None:
     if scored:
         table["rlnParticleFigureOfMerit"] = np.round(probability(picks.score), 6)
     for name, values in picks.extra.items():
-        if name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1:
+        if carries(name, values):
             table[name] = values
     write_blocks(path, {"": table})
+
+
+def carries(name: str, values: NDArray[Any]) -> bool:
+    """Tell whether a column that picks carry goes into a micrograph's file of coordinates."""
+    return name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1
 
 
 def write_coordinate_files(path: Path, names: Sequence[str], files: Sequence[str]) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
+from heliodor.files import find_beside
 from heliodor.formats.blocks import read_blocks, spelt, write_blocks
 from heliodor.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
-from heliodor.picks import Picks
+from heliodor.picks import Picks, as_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,10 +121,7 @@ def _optics_of_rows(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[st
 
 
 def _positive(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
+    number = as_number(value)
     return number if np.isfinite(number) and number > 0 else None
 
 
@@ -175,8 +173,7 @@ def _read_listed(path: Path, table: pd.DataFrame) -> Picks:
     for name, file in zip(
         table[NAME].astype(str), table[COORDINATE_FILE].astype(str), strict=True
     ):
-        places = [Path(file), *(folder / file for folder in path.absolute().parents)]
-        found = next((place for place in places if place.is_file()), None)
+        found = find_beside(file, path)
         if found is None:
             raise BadInput(
                 f"{path} lists the coordinate file {file}, which does not exist; run from the"
@@ -199,7 +196,7 @@ def micrograph_of(path: Path) -> str:
 
 def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> FloatArray:
     """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
-    values = np.array([_float(value) for value in table[column]], dtype=np.float64)
+    values = np.array([as_number(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if finite and len(bad):
         raise BadInput(
@@ -207,13 +204,6 @@ def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -
             " its table: that is not a number; mend or remove the row"
         )
     return values
-
-
-def _float(text: Any) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
 
 
 def write_picks(path: Path, picks: Picks) -> None:
@@ -238,8 +228,10 @@ def write_picks(path: Path, picks: Picks) -> None:
         elif values.ndim == 1 and name != OUR_PIXEL_SIZE:
             columns["_".join(name.split())] = values
     sizes = picks.extra.get(OUR_PIXEL_SIZE)
-    if sizes is not None and not {PIXEL_SIZE, ORIGINAL_PIXEL_SIZE} & {*columns, *optics}:
-        columns[PIXEL_SIZE] = sizes
+    if sizes is not None and PIXEL_SIZE not in {*columns, *optics}:
+        original = (columns | optics).get(ORIGINAL_PIXEL_SIZE, ())
+        if [_positive(size) for size in original] != [_positive(size) for size in sizes]:
+            columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
         write_blocks(path, {"": columns})
         return

@@ -16,7 +16,7 @@ from heliodor.files import writing
 from heliodor.formats.blocks import spelt
 from heliodor.formats.star import micrograph_of
 from heliodor.header import stem_of
-from heliodor.picks import Picks
+from heliodor.picks import Picks, as_number
 
 #: Accepted headers of each column, in lower case.
 NAMES = ("micrograph", "image_name", "micrograph_name", "rlnmicrographname", "filename", "name")
@@ -98,7 +98,7 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
         numbers.append(_number(row[x], path, line))
         numbers.append(_number(row[y], path, line))
         if score is not None:
-            scores.append(_score(row[score]))
+            scores.append(as_number(row[score]))
         for column, c in zip(extra, others, strict=True):
             column.append(kept.setdefault(row[c], row[c]))
     xy = np.array(numbers).reshape(-1, 2)
@@ -118,20 +118,10 @@ def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:
 
 
 def _number(cell: str, path: Path, line: int) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
+    value = as_number(cell)
     if not np.isfinite(value):
         raise BadInput(f"{path}, line {line}, has {cell!r} where a coordinate should be")
     return value
-
-
-def _score(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return np.nan
 
 
 def write_topaz(path: Path, picks: Picks) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import BadInput
-from heliodor.picks import Picks
+from heliodor.picks import Picks, as_number
 
 COLUMNS = (
     "filename",
@@ -73,7 +73,7 @@ def read_picks(path: str | Path) -> Picks:
             continue  # the line that stands for a picture without a region
         names.append(name)
         centres.append(_centre(shape, path, line))
-        scores.append(_score(_json(row.get("region_attributes"), path, line)))
+        scores.append(as_number(_json(row.get("region_attributes"), path, line).get("score")))
     regions = Picks.from_columns(names, np.array(centres), np.array(scores))
     return Picks.concatenate([Picks.empty(dict.fromkeys(pictures)), regions])
 
@@ -101,10 +101,3 @@ def _centre(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]
             " particles with points, circles or boxes"
         )
     return x, y
-
-
-def _score(attributes: dict[str, Any]) -> float:
-    try:
-        return float(attributes.get("score", math.nan))
-    except (TypeError, ValueError):
-        return math.nan
