@@ -39,6 +39,8 @@ FITS = 3.5
 #: Of fewer picks in all nothing is said against: of 5 or 8 points at random one set in five fits
 #: some frame well.
 FEWEST = 10
+#: In plain pictures two displacements of a hundred fit this well by chance.
+RARE = 1.6
 #: A frame is wrong where another one fits so much better.
 BETTER = 2.0
 #: A frame in which more of the picks lie outside than this is out of the question.
@@ -287,7 +289,10 @@ def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
         # From the median, as particles that all lie displaced are far away but no chance.
         usual = float(np.median(mean[far] ** 2)) / 0.455
         total += mean**2 / (usual or 1.0)
-    return np.where(known, np.sqrt(total / RINGS), 0.0)
+    fits = np.sqrt(total / RINGS)
+    # Few picks on pictures with edges and ice: what is rare by chance elsewhere is common here.
+    fits /= max(1.0, float(np.quantile(fits[far], 0.98)) / RARE)
+    return np.where(known, fits, 0.0)
 
 
 def _at_centre(fits: FloatArray) -> float:
