@@ -289,11 +289,15 @@ def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
         # From the median, as particles that all lie displaced are far away but no chance.
         usual = float(np.median(mean[far] ** 2)) / 0.455
         total += mean**2 / (usual or 1.0)
-    fits = np.sqrt(total / RINGS)
-    # Few picks on pictures with edges and ice: what is rare by chance elsewhere is common here.
-    fits /= max(1.0, float(np.quantile(fits[far], 0.98)) / RARE)
-    return np.where(known, fits, 0.0)
+    return np.where(known, np.sqrt(total / RINGS), 0.0)
 
 
 def _at_centre(fits: FloatArray) -> float:
-    return float(fits[_distance() <= SLACK_PX].max())
+    """Return the fit without displacement, less where good fits are common far away.
+
+    So they are for few picks on pictures with edges and ice in them.
+    """
+    distance = _distance()
+    far = fits[(distance > FAR_PX) & (fits > 0)]
+    common = float(np.quantile(far, 0.98)) / RARE if len(far) else 1.0
+    return float(fits[distance <= SLACK_PX].max()) / max(1.0, common)
