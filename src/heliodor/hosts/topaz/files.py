@@ -44,6 +44,7 @@ def convert(args: argparse.Namespace) -> int:
         raise BadInput("coordinates cannot be divided by 0; give another --down-scale")
     factor = args.up_scale / args.down_scale
     more = {column: v for name, column in _METADATA.items() if (v := getattr(args, name)) > 0}
+    _say_idle(args, to)
     if (
         to == "star"
         and set(forms) == {"star"}
@@ -67,6 +68,16 @@ def convert(args: argparse.Namespace) -> int:
         picks = mirrored(picks, args.imagedir, args.image_ext)
     _write(picks, to, args, more)
     return 0
+
+
+def _say_idle(args: argparse.Namespace, to: Format) -> None:
+    """Name the options that mean nothing in the format that is written."""
+    names = [name for name in _METADATA if getattr(args, name) > 0 and to != "star"]
+    names += ["boxsize"] * (args.boxsize > 0 and to != "box")
+    names += ["suffix"] * (args.suffix != "" and to not in ("box", "json"))
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        console.say(f"# note: no effect in {to} files: {options}")
 
 
 def _target(args: argparse.Namespace, forms: Sequence[Format]) -> Format:

@@ -102,8 +102,8 @@ def _renamed(picks: Picks) -> Picks:
     names = [without_suffix(name) for name in picks.micrographs]
     if len(set(names)) == len(names):
         return replace(picks, micrographs=tuple(names))
-    order = list(dict.fromkeys(names))
-    place = np.array([order.index(name) for name in names], dtype=np.intp)
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    place = np.array([order[name] for name in names], dtype=np.intp)
     return replace(picks, micrographs=tuple(order), micrograph_index=place[picks.micrograph_index])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
-from heliodor.hosts.topaz.lists import image_name
+from heliodor.hosts.topaz.lists import image_name, repeated
 from heliodor.hosts.topaz.reading import read
 from heliodor.matching import match
 from heliodor.picks import Picks
@@ -45,13 +45,14 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
     BadInput
         If there is none on any of them, or two of the images have one name.
     """
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
+    twice = repeated(names)
+    if twice is not None:
         raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
+    wanted = set(names)
     targets = {
         image_name(name): own.xy_px
         for name, own in read(path).by_micrograph()
-        if image_name(name) in names
+        if image_name(name) in wanted
     }
     if not targets:
         raise BadInput(
