@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from heliodor import console
 from heliodor.errors import BadInput
-from heliodor.formats.star import NAME
+from heliodor.formats import star
 from heliodor.header import without_suffix
 from heliodor.hosts.topaz.heights import mirrored
-from heliodor.hosts.topaz.reading import SUFFIXES, Format, above, format_of, read, scaled, whole
-from heliodor.hosts.topaz.stars import StarTable
+from heliodor.hosts.topaz.reading import (
+    SUFFIXES,
+    Format,
+    above,
+    format_of,
+    read,
+    read_star,
+    scaled,
+    whole,
+)
 from heliodor.hosts.topaz.writing import (
     below,
     box_text,
@@ -45,28 +56,26 @@ def convert(args: argparse.Namespace) -> int:
     factor = args.up_scale / args.down_scale
     more = {column: v for name, column in _METADATA.items() if (v := getattr(args, name)) > 0}
     _say_idle(args, to)
-    if (
-        to == "star"
-        and set(forms) == {"star"}
-        and not args.invert_y
-        and all(map(StarTable.has_names, args.files))
-    ):
-        star, *others = map(StarTable, args.files)
-        for other in others:
-            star.join(other)
-        star.keep(args.threshold)
-        star.scale(factor)
-        star.set(more)
-        emit(star.text(), args.output)
-        return 0
-    tables = [read(path, form) for path, form in zip(args.files, forms, strict=True)]
+    # From STAR to STAR nothing is lost: columns, optics groups, fractions of a pixel.
+    stays = to == "star" and set(forms) == {"star"}
+    if stays:
+        tables = [read_star(path, args.image_ext) for path in args.files]
+    else:
+        tables = [read(path, form) for path, form in zip(args.files, forms, strict=True)]
     if to != "star":
         # Tables of text hold whole pixels wherever Topaz made them so.
         tables = [whole(t) if f == "star" else t for t, f in zip(tables, forms, strict=True)]
     picks = scaled(above(Picks.concatenate(tables), args.threshold), factor)
+    if factor != 1 and not stays:
+        picks = whole(picks)
     if args.invert_y:
         picks = mirrored(picks, args.imagedir, args.image_ext)
-    _write(picks, to, args, more)
+    if stays:
+        extra = {f"rln{name}": np.full(len(picks), value) for name, value in more.items()}
+        picks = replace(picks, extra={**picks.extra, **extra})
+        emit(star.picks_text(picks, args.output), args.output)
+    else:
+        _write(picks, to, args, more)
     return 0
 
 
@@ -129,15 +138,11 @@ def split(args: argparse.Namespace) -> int:
         raise BadInput("the files need a folder; give it with -o")
     form = format_of(args.file) if args.format == "auto" else args.format
     ending = f"{args.suffix}{Path(args.file).suffix}"
-    if form == "star" and StarTable.has_names(args.file):
-        star = StarTable(args.file)
-        star.keep(args.threshold)
-        for name, rows in star.table.groupby(star.table[NAME].astype(str), sort=True):
-            emit(star.text(rows), below(args.output, without_suffix(name), ending))
-        return 0
     if form not in ("coord", "star"):
         raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
-    for name, picks in above(read(args.file, form), args.threshold).by_micrograph():
-        if len(picks):
-            emit(coordinate_text(picks, extra=True), below(args.output, name, ending))
+    picks = read_star(args.file, "") if form == "star" else read(args.file, form)
+    for name, own in above(picks, args.threshold).by_micrograph():
+        if len(own):
+            text = star.picks_text(own) if form == "star" else coordinate_text(own, extra=True)
+            emit(text, below(args.output, without_suffix(name), ending))
     return 0
