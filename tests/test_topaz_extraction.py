@@ -16,7 +16,7 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.formats import eman2, read_picks
 from heliodor.hosts.topaz import extraction
-from heliodor.hosts.topaz.validation import read_targets
+from heliodor.hosts.topaz.curve import read_targets
 from heliodor.matching import match
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, load_model, save_model

@@ -58,7 +58,7 @@ def extract(args: argparse.Namespace) -> int:
     box_px = max(2, 2 * round(max(radii) * scale))
     targets: dict[str, FloatArray] = {}
     if args.targets:
-        from heliodor.hosts.topaz.validation import read_targets
+        from heliodor.hosts.topaz.curve import read_targets
 
         targets = read_targets(args.targets, names)
     files = None
@@ -153,7 +153,7 @@ def _best_radius(
     assignment_radius: int | None,
 ) -> int:
     """Say how the picks of each radius do, and return the best one."""
-    from heliodor.hosts.topaz.validation import judge_radius
+    from heliodor.hosts.topaz.curve import judge_radius
 
     figures = []
     for radius in radii:
