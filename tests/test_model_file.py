@@ -168,6 +168,14 @@ def test_a_forged_card_costs_no_memory(tmp_path: Path, monkeypatch: pytest.Monke
     refuses(write(tmp_path / "m.safetensors", values, tensors), "do not fit")
 
 
+def test_a_forged_header_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    # Lists without end in the card, which take thirty times as much to hold.
+    text = json.dumps({"__metadata__": {FORMAT: '{"network": [' + "[]," * 6_000_000 + "[]]}"}})
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode())
+    refuses(path, "longer than any")
+
+
 def test_a_card_with_a_later_programs_fields_is_read(tmp_path: Path) -> None:
     values = asdict(card()) | {"of_tomorrow": [1]}
     assert load_model(write(tmp_path / "m.safetensors", values)).card == card()

@@ -424,6 +424,26 @@ def test_stopping_a_real_process_and_continuing_it(
         assert (stopped / JOB / star).read_bytes() == (whole / JOB / star).read_bytes()
 
 
+def test_a_job_that_is_running_is_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:3])
+    monkeypatch.chdir(make_project(tmp_path / "project", MANY))
+    process = started(Path.cwd())
+    assert "running already" in call(*PICK).sentence
+    assert exits() == set()
+    # Killed with no time to say so, it is neither running nor ended.
+    process.kill()
+    process.communicate(timeout=60)
+    assert exits() == set()
+    assert "of them are done already" in done(*PICK).out
+    assert exits() == {SUCCESS}
+    whole = bytes_of()
+    shutil.rmtree(JOB)
+    done(*PICK)
+    assert bytes_of() == whole
+
+
 def test_a_job_that_was_aborted_while_it_waited_does_not_begin(project: Path) -> None:
     Path(JOB).mkdir(parents=True)
     (Path(JOB) / ABORT).touch()

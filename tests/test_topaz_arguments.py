@@ -14,7 +14,7 @@ import pytest
 
 from heliodor.hosts.topaz import arguments
 from heliodor.hosts.topaz.main import COMMANDS
-from topaz_lines import refused, run, write_images
+from topaz_lines import PICKS, good, refused, run, write_images
 
 # Command lines as hosts write them, but for the paths.
 TRAIN = {
@@ -163,8 +163,9 @@ DEFAULTS["normalize x"] = DEFAULTS["preprocess x"]
 def test_defaults(line: str) -> None:
     args = vars(arguments.parse(line.split()))
     assert args.pop("command") == line.split()[0]
-    given = args.pop("given")
+    given, defaults = args.pop("given"), args.pop("defaults")
     assert args == DEFAULTS[line]
+    assert {**args, **defaults}.keys() == args.keys()
     assert given == {dest for dest, value in args.items() if value in ("x", ["x"], "d", 8, 7)}
 
 
@@ -259,3 +260,43 @@ def test_one_line_names_the_options_without_effect(tmp_path: Path) -> None:
     result = run(f"{common} --niters 50 --sample 1 --alpha 900 -b 2 --device 0")
     assert result.err.splitlines() == ["# note: no effect here: --niters, --beta, --device"]
     assert run(common).err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "idle"),
+    [
+        ("train --pretrained --num-workers 1", "--num-workers --pretrained"),
+        ("train --no-pretrained --ngf 8", "--ngf"),
+        ("train --fold 1 --cross-validation-seed 7", "--fold --cross-validation-seed"),
+        ("train --k-fold 2 --fold 1 --cross-validation-seed 7", ""),
+        ("train --method PN --slack 3", "--slack"),
+        ("train --method PN --slack -1.0 --fold 0 --cross-validation-seed 42", ""),
+        ("train --natural --minibatch-balance 0.1", "--minibatch-balance"),
+        ("train --train-images list.txt --image-ext .tif", "--image-ext"),
+        ("train --train-images . --image-ext .tif", ""),
+        ("extract -fl 20 -fp a.mrc -r 3", "--filaments_length --filaments_plot"),
+        ("extract -f -fl 20 -fp a.mrc -r 3", ""),
+        ("extract a.mrc --suffix x -r 3 --assignment-radius 4", "--assignment-radius --suffix"),
+        ("extract a.mrc --suffix x --per-micrograph --targets t --assignment-radius 4", ""),
+        ("extract a.mrc --min-radius 5 --max-radius 100 --step-radius 5 -r 3", ""),
+        ("extract a.mrc --min-radius 4 --targets t", ""),
+        ("extract a.mrc --min-radius 4 --targets t -r 3", "--min-radius"),
+        ("convert a.txt --imagedir d", "--imagedir"),
+        ("convert a.txt --imagedir d --invert-y", ""),
+        ("coordinates_to_boxes a --destdir d --boxsize 8 --image-ext mrc", "--image-ext"),
+        ("train_test_split a -n 1 --image-ext mrc", "--image-ext"),
+    ],
+)
+def test_options_that_mean_nothing_without_others(line: str, idle: str) -> None:
+    assert sorted(arguments.idle(arguments.parse(line.split()))) == sorted(idle.split())
+
+
+def test_options_that_the_written_format_has_no_room_for(tmp_path: Path) -> None:
+    picks = tmp_path / "a.txt"
+    picks.write_text(PICKS)
+    line = f"topaz convert {picks} --voltage 300 --boxsize 8 --suffix x -o {tmp_path}"
+    assert good(f"{line}/b.txt").err == (
+        "# note: no effect in coord files: --voltage, --boxsize, --suffix\n"
+    )
+    assert "files: --boxsize, --suffix\n" in good(f"{line}/b.star").err
+    assert "files: --voltage\n" in good(f"{line}/boxes/ --to box").err

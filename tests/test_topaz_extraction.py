@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.formats import eman2, read_picks
 from heliodor.hosts.topaz import extraction
+from heliodor.hosts.topaz.curve import read_targets
 from heliodor.matching import match
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, load_model, save_model
@@ -460,3 +462,32 @@ def test_little_is_imported_for_one_micrograph() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_images_of_one_name_in_one_table_are_mentioned(
+    project: Project, ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / project.images[0].name
+    again.write_bytes(project.images[0].read_bytes())
+    line = f"extract -r 5 -d -1 -m {ours} -o {tmp_path / 'out.txt'}"
+    assert run(line, project.images[0], again) == 0
+    assert f"Several images are called {again.stem}" in capsys.readouterr().err
+    assert run(line, *project.images) == 0
+    assert "Several" not in capsys.readouterr().err
+
+
+def test_a_missing_file_of_a_model_is_not_taken_for_a_name(project: Project) -> None:
+    for name in ("run/model_epoch10.sav", "model_epoch10.sav", "/no/such"):
+        with pytest.raises(BadInput, match=f"the model {name} does not exist; give"):
+            run(f"extract -r 5 -m {name}", project.images[0])
+
+
+def test_lists_of_many_images_take_no_time(tmp_path: Path) -> None:
+    names = [f"mic{i:06d}" for i in range(30_000)]
+    table_ = tmp_path / "targets.txt"
+    table_.write_text("image_name\tx_coord\ty_coord\n" + "".join(f"{n}\t1\t2\n" for n in names))
+    begin = time.process_time()
+    assert len(read_targets(str(table_), names)) == len(names)
+    with pytest.raises(BadInput, match="two images"):
+        read_targets(str(table_), [*names, names[-1]])
+    assert time.process_time() - begin < 5

@@ -167,7 +167,10 @@ def test_star_files_are_joined() -> None:
     good("topaz convert r.star r.star -o two.star")
     assert len(blocks_of("two.star")["particles"]) == 6
     Path("s.star").write_text(RELION_STAR.replace("1 1.25", "1 1.5"))
-    assert "optics groups" in refused("topaz convert r.star s.star -o three.star")
+    good("topaz convert r.star s.star -o three.star")
+    blocks = blocks_of("three.star")
+    assert blocks["optics"]["rlnMicrographPixelSize"].tolist() == [1.25, 1.5]
+    assert blocks["particles"]["rlnOpticsGroup"].tolist() == [1, 1, 1, 2, 2, 2]
     good("topaz convert p.txt --to star -o p.star")
     good("topaz convert p.txt p.star -o both.txt")
     assert len(Path("both.txt").read_text().splitlines()) == 9
@@ -178,9 +181,30 @@ def test_star_particles_threshold() -> None:
     assert "kept 2 of 3" in result.err
     assert blocks_of("best.star")["particles"]["rlnCoordinateX"].tolist() == [31, 5]
     Path("old.star").write_text(OLD_STAR)
-    out = good("topaz star_particles_threshold old.star -t 1").out
-    assert [line.split("\t")[4] for line in out.splitlines()[8:]] == ["1.5", "4.0"]
+    good("topaz star_particles_threshold old.star -t 1 -o new.star")
+    table = blocks_of("new.star")[""]
+    assert table["rlnAutopickFigureOfMerit"].tolist() == [1.5, 4]
+    assert table["rlnImageName"].tolist() == ["1@b.mrc", "1@a.mrc"]
     assert good("topaz convert old.star --to coord").out == PICKS
+
+
+def test_star_files_of_one_micrograph_stay_star_files() -> None:
+    Path("a_autopick.star").write_text(
+        "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnClassNumber\n1.5 2 3\n"
+    )
+    good("topaz convert a_autopick.star -o out.star -x 2")
+    good("topaz split a_autopick.star -o d")
+    table = blocks_of("out.star")[""]
+    assert table.iloc[0].tolist() == [3, 4, "a.mrc", 3]
+    assert blocks_of("d/a.star")[""]["rlnClassNumber"].tolist() == [3]
+
+
+def test_mirrored_star_files_keep_their_columns() -> None:
+    write_images(Path("images"), "a.mrc", "b.mrc")
+    good("topaz convert r.star -o m.star --invert-y --imagedir images")
+    blocks = blocks_of("m.star")
+    assert blocks["particles"]["rlnCoordinateY"].tolist() == [44.8, 42.75, 59]
+    assert blocks["particles"]["rlnOpticsGroup"].tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("ending", ["mrc", "tiff", "png"])

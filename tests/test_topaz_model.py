@@ -30,7 +30,7 @@ from heliodor.hosts.topaz_model import TopazModel, read_topaz
 from heliodor.networks import NETWORKS, Network
 from heliodor.scoring import score_image
 from tiny import noise, scrambled
-from topaz_files import as_topaz, save, topaz_named
+from topaz_files import as_topaz, legacy_file, save, topaz_named, zip_file
 
 
 def same(read: TopazModel, network: Network, norm: bool) -> None:
@@ -189,19 +189,6 @@ def test_a_file_that_would_run_something(
     if where == "weight" and which != 4:  # the trap is a trap
         torch.load(path, weights_only=False)
         assert folder.exists()
-
-
-def legacy_file(program: bytes, keys: bytes = b"\x80\x02].") -> bytes:
-    head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
-    return b"".join(pickle.dumps(item, 2) for item in head) + program + keys
-
-
-def zip_file(program: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", compression) as archive:
-        archive.writestr("m/data.pkl", program)
-        archive.writestr("m/data/0", b"\0" * 64)
-    return out.getvalue()
 
 
 def short(text: str) -> bytes:

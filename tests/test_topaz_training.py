@@ -503,3 +503,9 @@ def test_relions_lines_learn_and_find_the_particles(tmp_path: Path) -> None:
     assert found.micro.average_precision > 0.95
     best = match(picks["4"][0][:24], truth["4"], 3.0)
     assert best.is_true_positive.mean() > 0.9
+
+
+def test_no_number_of_particles_is_taken_for_none_given(project: Project) -> None:
+    line = f"train -n nan --num-epochs 1 {project.lists('train', [0])}"
+    with pytest.raises(BadInput, match="-n must be the particles an image"):
+        run(line)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import sys
 import types
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,3 +108,18 @@ def save(value: object, path: Path, legacy: bool = False) -> Path:
         warnings.simplefilter("ignore")  # of classes whose source is nowhere
         torch.save(value, path, _use_new_zipfile_serialization=not legacy)
     return path
+
+
+def legacy_file(program: bytes, keys: bytes = b"\x80\x02].") -> bytes:
+    """Put a pickle where a file of torch before its version 1.6 has the module's."""
+    head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
+    return b"".join(pickle.dumps(item, 2) for item in head) + program + keys
+
+
+def zip_file(program: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """Put a pickle where a file of torch since its version 1.6 has the module's."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        archive.writestr("m/data.pkl", program)
+        archive.writestr("m/data/0", b"\0" * 64)
+    return out.getvalue()

@@ -18,6 +18,8 @@ from heliodor.normalize import Normalizer
 
 #: Under this name the card lies in the file's metadata, as JSON.
 FORMAT = "heliodor-model-1"
+#: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
+MOST_HEADER_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -91,21 +93,29 @@ def load_model(path: str | Path) -> Model:
             f"the model {path} does not exist; give the model.safetensors of a training"
         )
     try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+        if length > MOST_HEADER_BYTES and path.stat().st_size > MOST_HEADER_BYTES:
+            raise BadInput(f"the card in {path} is longer than any; train the model again")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            if FORMAT not in metadata:
+                raise BadInput(
+                    f"{path} is a safetensors file, but not a model of this program; train one"
+                )
+            card = _card(metadata[FORMAT], path)
+            misfit = f"the weights in {path} do not fit its card ({card.network})"
+            # First the shapes: a forged file may ask for more memory than there is.
+            expected = shapes(card.network, card.width, card.norm)
+            keys = set(file.keys())
+            optional = {key for key in expected if key.endswith("num_batches_tracked")}
+            if not expected.keys() - optional <= keys <= expected.keys():
+                raise BadInput(misfit)
+            if any(tuple(file.get_slice(key).get_shape()) != expected[key] for key in keys):
+                raise BadInput(misfit)
+            tensors = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is not a whole model file ({error}); copy it again") from error
-    if FORMAT not in metadata:
-        raise BadInput(f"{path} is a safetensors file, but not a model of this program; train one")
-    card = _card(metadata[FORMAT], path)
-    misfit = f"the weights in {path} do not fit its card ({card.network})"
-    # First the shapes: a forged card may ask for more memory than there is.
-    for key, shape in shapes(card.network, card.width, card.norm).items():
-        if key in tensors and tuple(tensors[key].shape) != shape:
-            raise BadInput(misfit)
-        if key not in tensors and not key.endswith("num_batches_tracked"):
-            raise BadInput(misfit)
     network = build(card.network, card.width, norm=card.norm)
     try:
         network.load_state_dict(tensors)

@@ -81,7 +81,12 @@ def _mended(path: Path) -> Iterator[Path]:
 
 
 def write_blocks(path: Path, blocks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write tables as the blocks of one STAR file; the same tables give the same bytes.
+    """Write tables as the blocks of one STAR file; see `blocks_text`."""
+    write_text(path, blocks_text(blocks))
+
+
+def blocks_text(blocks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return tables as the blocks of one STAR file; the same tables give the same bytes.
 
     Parameters
     ----------
@@ -99,7 +104,7 @@ def write_blocks(path: Path, blocks: Mapping[str, Mapping[str, Any]]) -> None:
     text = starfile.to_string(tables)
     # starfile notes the time in its first line, which would make every run's files differ.
     body = text[text.index("data_") :]
-    write_text(path, f"# Written by heliodor {__version__}\n\n{body}")
+    return f"# Written by heliodor {__version__}\n\n{body}"
 
 
 def spelt(values: Any) -> list[str]:

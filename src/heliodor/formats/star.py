@@ -16,8 +16,8 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
-from heliodor.files import find_beside
-from heliodor.formats.blocks import read_blocks, spelt, write_blocks
+from heliodor.files import find_beside, write_text
+from heliodor.formats.blocks import blocks_text, read_blocks, spelt
 from heliodor.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
 from heliodor.picks import Picks, as_number
 
@@ -207,14 +207,19 @@ def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -
 
 
 def write_picks(path: Path, picks: Picks) -> None:
-    """Write one combined table of coordinates, with micrograph names and optics groups.
+    """Write one combined table of coordinates; see `picks_text`."""
+    write_text(path, picks_text(picks, path))
 
-    Columns of more than one number a pick are left out; all others are written.
+
+def picks_text(picks: Picks, path: str | Path | None = None) -> str:
+    """Return one combined table of coordinates, with micrograph names and optics groups.
+
+    Columns of more than one number a pick are left out; all others are there.
 
     Raises
     ------
     BadInput
-        If some picks have an optics group and others have none.
+        If some picks have an optics group and others have none; it names the path.
     """
     # A number comes first: a row that begins with the name of a micrograph such as
     # data_1/a.mrc reads as the begin of a block, one with _a.mrc as a column.
@@ -233,15 +238,14 @@ def write_picks(path: Path, picks: Picks) -> None:
         if [_positive(size) for size in original] != [_positive(size) for size in sizes]:
             columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
-        write_blocks(path, {"": columns})
-        return
-    groups, table = _grouped(optics, columns.get(OPTICS_GROUP), path)
+        return blocks_text({"": columns})
+    groups, table = _grouped(optics, columns.get(OPTICS_GROUP), path or "the table")
     columns[OPTICS_GROUP] = groups
-    write_blocks(path, {"optics": table, "particles": columns})
+    return blocks_text({"optics": table, "particles": columns})
 
 
 def _grouped(
-    optics: Mapping[str, Any], numbers: Any, path: Path
+    optics: Mapping[str, Any], numbers: Any, path: str | Path
 ) -> tuple[list[str], dict[str, list[Any]]]:
     """Return the optics group of each pick, and the groups' table.
 

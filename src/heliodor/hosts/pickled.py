@@ -25,14 +25,19 @@ STORAGES = {
     "torch.BFloat16Storage": torch.bfloat16,
     "torch.LongStorage": torch.int64,
     "torch.IntStorage": torch.int32,
-    "torch.ByteStorage": torch.uint8,
-    "torch.BoolStorage": torch.bool,
 }
 _ORDERED = ("collections.OrderedDict",)
 _SETS = ("builtins.set", "__builtin__.set")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _KNOWN = {*_ORDERED, *_SETS, *_PARAMETERS, *_TENSORS, *STORAGES}
+#: Steps that a pickle may take, where to copy an item is one too: some twenty times what the
+#: largest of these networks needs. A few bytes could ask for any amount of work otherwise.
+MOST_STEPS = 300_000
+#: Characters of a text that count as one step.
+_TEXT = 16
+#: Longest name of a class, and longest number in bits; torch's magic number has 77.
+_LONGEST_NAME, _LONGEST_NUMBER = 200, 128
 
 
 class Refused(ValueError):
@@ -73,6 +78,11 @@ class View:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a tensor of its own."""
+        return math.prod(self.shape) * self.storage.dtype.itemsize
+
 
 def unpickle(
     file: IO[bytes],
@@ -96,6 +106,7 @@ def unpickle(
     machine = _Machine(allowed, stored)
     try:
         for code, argument, _ in pickletools.genops(file):
+            machine.spend(_cost(argument))
             if code.name == "STOP":
                 return machine.stack.pop()
             if code.name in _LITERALS:
@@ -109,6 +120,18 @@ def unpickle(
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise Refused("its pickle is damaged") from error
     raise Refused("its pickle has no end")
+
+
+def _cost(argument: Any) -> int:
+    """Return the steps that an instruction with this argument counts for."""
+    if isinstance(argument, int) and argument.bit_length() > _LONGEST_NUMBER:
+        raise Refused("its pickle has a number that no such model has")
+    return 1 + len(argument) // _TEXT if isinstance(argument, str | bytes) else 1
+
+
+def shown(text: Any) -> str:
+    """Return the beginning of a text of the file in a form that does nothing to a terminal."""
+    return ascii(str(text)[:80])[1:-1]
 
 
 class _Mark:
@@ -125,12 +148,21 @@ class _Machine:
         self.stored = stored
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.left = MOST_STEPS
 
-    def name(self, module: Any, name: Any) -> None:
+    def spend(self, steps: int) -> None:
+        """Count steps, and refuse what takes more than any such model."""
+        self.left -= steps
+        if self.left < 0:
+            raise Refused("its pickle is longer than that of any such model")
+
+    def name(self, module: str, name: str) -> None:
         """Name a function or class."""
-        full = f"{module}.{name}"
-        if full not in _KNOWN and not self.allowed(full):
-            raise Refused(f"it names {full[:80]}, which no such model needs, and nothing was run")
+        full = f"{module[:_LONGEST_NAME]}.{name[:_LONGEST_NAME]}"
+        if len(full) > _LONGEST_NAME or (full not in _KNOWN and not self.allowed(full)):
+            raise Refused(
+                f"it names {shown(full)}, which no such model needs, and nothing was run"
+            )
         self.stack.append(Name(full))
 
     def name_from_stack(self) -> None:
@@ -149,6 +181,7 @@ class _Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         full = function.full if isinstance(function, Name) else ""
         made: Any
+        self.spend(sum(len(a) for a in arguments[:4] if isinstance(a, tuple | list | dict | set)))
         if full in _ORDERED and len(arguments) <= 1:
             # Python 2 hands over the items, Python 3 stores them afterwards.
             keys, values = zip(*arguments[0], strict=True) if any(arguments) else ((), ())
@@ -160,7 +193,7 @@ class _Machine:
         elif full in _TENSORS:
             made = _view(*arguments[:4])
         else:
-            raise Refused(f"it calls {full[:80] or 'something'} as no such model does")
+            raise Refused(f"it calls {full or 'something'} as no such model does")
         self.stack.append(made)
 
     def new(self) -> None:
@@ -174,6 +207,7 @@ class _Machine:
         """Store what an object holds; the attributes of a dictionary are of no use here."""
         state, made = self.stack.pop(), self.stack[-1]
         if isinstance(made, Thing) and isinstance(state, dict):
+            self.spend(len(state))
             made.state.update(state)
         elif not isinstance(made, dict):
             raise Refused("its pickle is damaged")
@@ -223,6 +257,8 @@ def _view(storage: Any, offset: Any, shape: Any, stride: Any) -> View:
     numbers = (offset, *view.shape, *view.stride)
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
         raise Refused("one of its tensors is not described")
+    if max(numbers) > storage.count:
+        raise Refused("one of its tensors is not where it should be")
     last = offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride, strict=True))
     # A tensor may not be larger than what is stored, or little of a file asks for much memory.
     if 0 in view.shape or max(last + 1, math.prod(view.shape)) > storage.count:

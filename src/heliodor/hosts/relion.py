@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ ABORT = "RELION_JOB_ABORT_NOW"
 OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
 #: Seconds between two looks for the user's wish to stop.
 PATIENCE = 0.5
+#: Locked while a job is at work in its folder; the lock ends with the process, however that ends.
+LOCK = ".heliodor.lock"
 #: The exit code of a job that was told to stop, as a shell has it for SIGTERM.
 STOPPED = 128 + signal.SIGTERM
 #: What schedulers and closed terminals end a program with.
@@ -75,10 +78,37 @@ def job(folder: str | Path) -> Iterator[None]:
 
     Raises
     ------
+    BadInput
+        If the same job is at work already; what is in its folder is then left as it is.
     Stopped
         In the block, if the user aborts the job, or a signal ends it.
     """
     folder = output_folder(folder)
+    with _alone(folder):
+        yield from _job(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; two jobs in one would mix their results."""
+    try:
+        import fcntl
+    except ImportError:  # as on Windows, where there is no RELION
+        yield
+        return
+    with (folder / LOCK).open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(
+                f"the job {folder} is running already; wait for its end or abort it"
+            ) from error
+        except OSError:  # some file systems have no locks
+            pass
+        yield
+
+
+def _job(folder: Path) -> Iterator[None]:
     for name in (SUCCESS, FAILURE, ABORTED):
         (folder / name).unlink(missing_ok=True)
     ended = FAILURE

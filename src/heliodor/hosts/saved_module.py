@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,14 @@ import torch
 from torch import Tensor
 
 from heliodor.errors import BadInput
-from heliodor.hosts.pickled import STORAGES, Name, Refused, Storage, View, unpickle
+from heliodor.hosts.pickled import STORAGES, Name, Refused, Storage, View, shown, unpickle
 
+#: Larger files are not read: the widest of Topaz's networks would take some 70 MB.
+MOST_BYTES = 2**27
+#: Longest list of its parts that a zip file may have; that of a network has some 100.
+_LONGEST_LIST = 2**20
+#: Longest name of a storage.
+_LONGEST_KEY = 100
 #: What stands before the pickles in a file that is not a zip, as torch wrote until its 1.6.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
@@ -27,6 +33,7 @@ class Saved:
     value: Any
     #: The numbers under each key, little-endian.
     numbers: Callable[[str], bytes]
+    _flat: dict[tuple[str, torch.dtype], Tensor] = field(default_factory=dict)
 
     def tensor(self, view: View) -> Tensor:
         """Return a tensor of its own.
@@ -36,12 +43,48 @@ class Saved:
         Refused
             If the file holds too few numbers.
         """
-        kept, size = view.storage, view.storage.dtype.itemsize
-        raw = self.numbers(kept.key)[kept.first * size : (kept.first + kept.count) * size]
-        if len(raw) != kept.count * size:
+        kept = view.storage
+        flat = self._flat.get((kept.key, kept.dtype))
+        if flat is None:
+            raw = bytearray(self.numbers(kept.key))
+            whole = len(raw) // kept.dtype.itemsize
+            flat = (
+                torch.frombuffer(raw, dtype=kept.dtype, count=whole) if whole else torch.empty(0)
+            )
+            self._flat[kept.key, kept.dtype] = flat
+        if len(flat) < kept.first + kept.count:
             raise Refused("it ends before its numbers do")
-        flat = torch.frombuffer(bytearray(raw), dtype=kept.dtype)
-        return flat.as_strided(view.shape, view.stride, view.offset).clone()
+        return flat.as_strided(view.shape, view.stride, kept.first + view.offset).clone()
+
+
+class _Claims:
+    """What the storages of a file claim to hold, together no more than the file does."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self._sizes: dict[str, int] = {}
+
+    def add(self, key: str, size: int) -> None:
+        """Note the bytes that a storage claims."""
+        known = self._sizes.get(key, 0)
+        self._sizes[key] = max(known, size)
+        self._left -= max(0, size - known)
+        if self._left < 0:
+            raise Refused("it ends before its numbers do")
+
+
+class _Bounded(BytesIO):
+    """A file of which no more is read at once than a limit, while there is one."""
+
+    limit: int | None = _LONGEST_LIST
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as BytesIO does."""
+        if self.limit is not None and (size is None or not 0 <= size <= self.limit):
+            there = len(self.getbuffer()) - self.tell()
+            if there > self.limit:
+                raise Refused("its list of parts is longer than that of any model")
+        return super().read(size)
 
 
 def read_saved(path: Path, allowed: Callable[[str], bool]) -> Saved:
@@ -60,21 +103,28 @@ def read_saved(path: Path, allowed: Callable[[str], bool]) -> Saved:
         If it is no such file, is damaged, or holds what is not allowed.
     """
     try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise Refused(f"it is {size / 2**20:.0f} MB large, and no such model is")
         raw = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); give a file") from error
     if sys.byteorder != "little":
         raise Refused("this machine keeps its numbers the other way round")
     if raw.startswith(b"PK"):
+        file = _Bounded(raw)
         try:
-            archive = zipfile.ZipFile(BytesIO(raw))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            archive = zipfile.ZipFile(file)
+        except Refused:
+            raise
+        except Exception as error:  # zipfile raises many kinds, all meaning this
             raise Refused("it is a damaged zip file") from error
-        return _from_zip(archive, allowed)
+        file.limit = None
+        return _from_zip(archive, len(raw), allowed)
     return _from_stream(BytesIO(raw), len(raw), allowed)
 
 
-def _from_zip(archive: zipfile.ZipFile, allowed: Callable[[str], bool]) -> Saved:
+def _from_zip(archive: zipfile.ZipFile, length: int, allowed: Callable[[str], bool]) -> Saved:
     entries = {info.filename: info for info in archive.infolist()}
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -85,20 +135,24 @@ def _from_zip(archive: zipfile.ZipFile, allowed: Callable[[str], bool]) -> Saved
         info = entries.get(root + name)
         # torch compresses nothing, and what is compressed may be larger than any memory.
         if info is None or info.compress_type != zipfile.ZIP_STORED:
-            raise Refused(f"its part {name[:80]} is missing or compressed")
+            raise Refused(f"its part {shown(name)} is missing or compressed")
         try:
             return archive.read(info)
-        except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError) as error:
-            raise Refused(f"its part {name[:80]} is damaged") from error
+        except Exception as error:  # zipfile raises many kinds, all meaning this
+            raise Refused(f"its part {shown(name)} is damaged") from error
 
     if root + "byteorder" in entries and content("byteorder") != b"little":
         raise Refused("its numbers are big-endian")
 
+    claims = _Claims(length)
+
     def stored(identifier: Any) -> Storage:
         word, kind, key, _place, count = identifier
         storage = _storage(word, kind, key, count)
-        if count * storage.dtype.itemsize > entries[f"{root}data/{key}"].file_size:
+        size = count * storage.dtype.itemsize
+        if size > entries[f"{root}data/{key}"].file_size:
             raise Refused("it ends before its numbers do")
+        claims.add(key, size)
         return storage
 
     value = unpickle(BytesIO(content("data.pkl")), allowed, stored)
@@ -115,6 +169,7 @@ def _from_stream(file: BytesIO, length: int, allowed: Callable[[str], bool]) -> 
     if head[2].get("little_endian") is not True:
         raise Refused("its numbers are big-endian")
     sizes: dict[str, int] = {}
+    claims = _Claims(length)
 
     def stored(identifier: Any) -> Storage | Name:
         if identifier[0] == "module":  # a class, with its source beside it
@@ -125,8 +180,9 @@ def _from_stream(file: BytesIO, length: int, allowed: Callable[[str], bool]) -> 
         word, kind, key, _place, count, part = identifier
         storage = _storage(word, kind, key, count)
         size = sizes.setdefault(key, storage.dtype.itemsize)
-        if size != storage.dtype.itemsize or count * size > length:
-            raise Refused("it ends before its numbers do")
+        if size != storage.dtype.itemsize:
+            raise Refused("its numbers are of two kinds at once")
+        claims.add(key, count * size)
         if part is None:
             return storage
         _, first, inner = part
@@ -148,7 +204,8 @@ def _from_stream(file: BytesIO, length: int, allowed: Callable[[str], bool]) -> 
 
 
 def _storage(word: Any, kind: Any, key: Any, count: Any) -> Storage:
-    known = isinstance(kind, Name) and kind.full in STORAGES and isinstance(key, str)
+    known = isinstance(kind, Name) and kind.full in STORAGES
+    known = known and isinstance(key, str) and len(key) <= _LONGEST_KEY
     if word != "storage" or not known or type(count) is not int or count < 0:
         raise Refused("it refers to something other than numbers")
     return Storage(key, STORAGES[kind.full], 0, count)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heliodor.errors import BadInput
-from heliodor.hosts.pickled import Refused, Thing, View
+from heliodor.hosts.pickled import Refused, Thing, View, shown
 from heliodor.hosts.saved_module import read_saved
 from heliodor.networks import NETWORKS, Network, build, shapes
 
@@ -83,6 +83,8 @@ def read_topaz(path: str | Path) -> TopazModel:
         name, views = _recognised(views)
         width, norm = views["layers.0.conv.weight"].shape[0], "layers.0.norm.weight" in views
         _compare(name, width, norm, views)
+        if sum(view.nbytes for view in views.values()) > path.stat().st_size:
+            raise Refused("it is smaller than its weights")
         network = build(name, width, norm=norm)
         if field is not None and field != network.receptive_field:
             raise Refused(f"its window is {field} pixels wide, that of {name} is not")
@@ -164,7 +166,7 @@ def _by_place(views: Views) -> list[tuple[int, Views]]:
         if found:
             layers.setdefault(int(found[1]), {})[found[2]] = view
         elif key not in ("classifier.weight", "classifier.bias"):
-            raise Refused(f"it has weights called {key[:80]}, which its networks do not have")
+            raise Refused(f"it has weights called {shown(key)}, which its networks do not have")
     return sorted(layers.items())
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from heliodor import __version__
 from heliodor.hosts.topaz import file_options, image_options, picking_options
-from heliodor.hosts.topaz.options import IDLE, Command, Commands
+from heliodor.hosts.topaz.options import BESIDE, IDLE, Command, Commands
 
 PROGRAM = "heliodor-topaz"
 #: The version whose command line this is; hosts choose their options by it.
@@ -109,7 +109,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Returns
     -------
     argparse.Namespace
-        The options by their long names, ``-`` as ``_``, with Topaz's defaults; `command`; and
+        The options by their long names, ``-`` as ``_``; `command`; `defaults`, Topaz's; and
         `given`, the set of those that the command line itself names.
 
     Raises
@@ -123,14 +123,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for dest, value in commands[args.command].defaults.items():
         if dest not in given:
             setattr(args, dest, value)
-    args.given = given
+    args.given, args.defaults = given, commands[args.command].defaults
     return args
 
 
 def idle(args: argparse.Namespace) -> list[str]:
     """Return the long names of options that were given and change nothing here."""
+    alone, beside = IDLE.get(args.command, {}), BESIDE.get(args.command, {})
     return [
-        f"--{dest.replace('_', '-')}"
-        for dest, harmless in IDLE.get(args.command, {}).items()
-        if dest in args.given and getattr(args, dest) not in harmless
+        f"--{dest if dest.startswith('filaments_') else dest.replace('_', '-')}"
+        for dest, value in vars(args).items()
+        if dest in args.given
+        and (
+            (dest in alone and value not in alone[dest])
+            or (dest in beside and value != args.defaults[dest] and not beside[dest](args))
+        )
     ]

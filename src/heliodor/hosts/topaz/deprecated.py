@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from heliodor import console
+from heliodor.formats import star
 from heliodor.hosts.topaz.heights import mirrored
-from heliodor.hosts.topaz.reading import above, read, whole
-from heliodor.hosts.topaz.stars import StarTable
+from heliodor.hosts.topaz.reading import above, read, read_star, scaled, whole
 from heliodor.hosts.topaz.writing import (
     OLD_SCORE,
     coordinate_text,
@@ -42,9 +43,7 @@ def scale_coordinates(args: argparse.Namespace) -> int:
     if "diameter" in extra:
         diameters = np.ceil(np.array(extra["diameter"], dtype=np.float64) * args.scale)
         extra["diameter"] = diameters.astype(int)
-    picks = Picks(
-        picks.micrographs, picks.micrograph_index, picks.xy_px * args.scale, picks.score, extra
-    )
+    picks = scaled(replace(picks, extra=extra), args.scale)
     emit(coordinate_text(whole(picks), extra=True), args.output)
     return 0
 
@@ -117,13 +116,8 @@ def _distinct(picks: Picks) -> Picks:
 
 def star_particles_threshold(args: argparse.Namespace) -> int:
     """Keep the particles of a STAR file that score the threshold or more."""
-    if not StarTable.has_names(args.file):
-        picks = read(args.file, "star")
-        emit(coordinate_text(above(picks, args.threshold)), args.output)
-        return 0
-    star = StarTable(args.file)
-    before = len(star.table)
-    star.keep(args.threshold)
-    console.say(f"# kept {len(star.table)} of {before} particles")
-    emit(star.text(), args.output)
+    picks = read_star(args.file, "")
+    kept = above(picks, args.threshold)
+    console.say(f"# kept {len(kept)} of {len(picks)} particles")
+    emit(star.picks_text(kept, args.output), args.output)
     return 0

@@ -17,7 +17,7 @@ from heliodor.conventions import FloatArray, Image
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
 from heliodor.hosts.topaz.devices import start
-from heliodor.hosts.topaz.lists import image_name
+from heliodor.hosts.topaz.lists import image_name, repeated
 from heliodor.hosts.topaz.particle_files import PickFiles
 from heliodor.hosts.topaz.reports import report
 from heliodor.hosts.topaz.scorers import scorer
@@ -58,12 +58,14 @@ def extract(args: argparse.Namespace) -> int:
     box_px = max(2, 2 * round(max(radii) * scale))
     targets: dict[str, FloatArray] = {}
     if args.targets:
-        from heliodor.hosts.topaz.validation import read_targets
+        from heliodor.hosts.topaz.curve import read_targets
 
         targets = read_targets(args.targets, names)
     files = None
     if args.per_micrograph and args.output is not None:
         _check_distinct(names)
+    elif not args.per_micrograph and (twice := repeated(names)) is not None:
+        report(f"Several images are called {twice}: in one table their picks are not told apart.")
     if not args.only_validate:
         files = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
     score = scorer(args.model, start(args.device, args.num_threads))
@@ -129,8 +131,8 @@ def _standard_input() -> list[str]:
 
 def _check_distinct(names: Sequence[str]) -> None:
     """Refuse images whose results in one folder would overwrite each other."""
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
+    twice = repeated(names)
+    if twice is not None:
         raise BadInput(f"two images are called {twice}; give each folder of images its own -o")
 
 
@@ -151,7 +153,7 @@ def _best_radius(
     assignment_radius: int | None,
 ) -> int:
     """Say how the picks of each radius do, and return the best one."""
-    from heliodor.hosts.topaz.validation import judge_radius
+    from heliodor.hosts.topaz.curve import judge_radius
 
     figures = []
     for radius in radii:

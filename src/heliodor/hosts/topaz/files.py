@@ -1,18 +1,31 @@
-"""The commands `convert` and `split`."""
+"""The commands `convert`, `split` and `train_test_split`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from heliodor import console
 from heliodor.errors import BadInput
-from heliodor.formats.star import NAME
+from heliodor.files import write_text
+from heliodor.formats import star
 from heliodor.header import without_suffix
-from heliodor.hosts.topaz.heights import mirrored
-from heliodor.hosts.topaz.reading import SUFFIXES, Format, above, format_of, read, scaled, whole
-from heliodor.hosts.topaz.stars import StarTable
+from heliodor.hosts.topaz.heights import find_image, mirrored
+from heliodor.hosts.topaz.reading import (
+    SUFFIXES,
+    Format,
+    above,
+    format_of,
+    read,
+    read_star,
+    scaled,
+    whole,
+)
 from heliodor.hosts.topaz.writing import (
     below,
     box_text,
@@ -44,29 +57,38 @@ def convert(args: argparse.Namespace) -> int:
         raise BadInput("coordinates cannot be divided by 0; give another --down-scale")
     factor = args.up_scale / args.down_scale
     more = {column: v for name, column in _METADATA.items() if (v := getattr(args, name)) > 0}
-    if (
-        to == "star"
-        and set(forms) == {"star"}
-        and not args.invert_y
-        and all(map(StarTable.has_names, args.files))
-    ):
-        star, *others = map(StarTable, args.files)
-        for other in others:
-            star.join(other)
-        star.keep(args.threshold)
-        star.scale(factor)
-        star.set(more)
-        emit(star.text(), args.output)
-        return 0
-    tables = [read(path, form) for path, form in zip(args.files, forms, strict=True)]
+    _say_idle(args, to)
+    # From STAR to STAR nothing is lost: columns, optics groups, fractions of a pixel.
+    stays = to == "star" and set(forms) == {"star"}
+    if stays:
+        tables = [read_star(path, args.image_ext) for path in args.files]
+    else:
+        tables = [read(path, form) for path, form in zip(args.files, forms, strict=True)]
     if to != "star":
         # Tables of text hold whole pixels wherever Topaz made them so.
         tables = [whole(t) if f == "star" else t for t, f in zip(tables, forms, strict=True)]
     picks = scaled(above(Picks.concatenate(tables), args.threshold), factor)
+    if factor != 1 and not stays:
+        picks = whole(picks)
     if args.invert_y:
         picks = mirrored(picks, args.imagedir, args.image_ext)
-    _write(picks, to, args, more)
+    if stays:
+        extra = {f"rln{name}": np.full(len(picks), value) for name, value in more.items()}
+        picks = replace(picks, extra={**picks.extra, **extra})
+        emit(star.picks_text(picks, args.output), args.output)
+    else:
+        _write(picks, to, args, more)
     return 0
+
+
+def _say_idle(args: argparse.Namespace, to: Format) -> None:
+    """Name the options that mean nothing in the format that is written."""
+    names = [name for name in _METADATA if getattr(args, name) > 0 and to != "star"]
+    names += ["boxsize"] * (args.boxsize > 0 and to != "box")
+    names += ["suffix"] * (args.suffix != "" and to not in ("box", "json"))
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        console.say(f"# note: no effect in {to} files: {options}")
 
 
 def _target(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
@@ -118,15 +140,74 @@ def split(args: argparse.Namespace) -> int:
         raise BadInput("the files need a folder; give it with -o")
     form = format_of(args.file) if args.format == "auto" else args.format
     ending = f"{args.suffix}{Path(args.file).suffix}"
-    if form == "star" and StarTable.has_names(args.file):
-        star = StarTable(args.file)
-        star.keep(args.threshold)
-        for name, rows in star.table.groupby(star.table[NAME].astype(str), sort=True):
-            emit(star.text(rows), below(args.output, without_suffix(name), ending))
-        return 0
     if form not in ("coord", "star"):
         raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
-    for name, picks in above(read(args.file, form), args.threshold).by_micrograph():
-        if len(picks):
-            emit(coordinate_text(picks, extra=True), below(args.output, name, ending))
+    picks = read_star(args.file, "") if form == "star" else read(args.file, form)
+    for name, own in above(picks, args.threshold).by_micrograph():
+        if len(own):
+            text = star.picks_text(own) if form == "star" else coordinate_text(own, extra=True)
+            emit(text, below(args.output, without_suffix(name), ending))
     return 0
+
+
+def train_test_split(args: argparse.Namespace) -> int:
+    """Share the micrographs of a coordinate file out to training and test.
+
+    The same seed chooses the same micrographs as in Topaz. Beside the file go its picks in two
+    tables and, where the images' folder is given, two lists of images.
+    """
+    form = format_of(args.file) if args.format == "auto" else args.format
+    picks = read(args.file, form)
+    if form == "star":
+        picks = whole(picks)
+    tables = {name: own for name, own in picks.by_micrograph() if len(own)}
+    names = sorted(tables)
+    if args.number is None or not 0 < args.number < len(names):
+        raise BadInput(
+            f"{args.file} has {len(names)} micrographs with particles; give with -n how many of"
+            " them go to the test, at least 1 and not all"
+        )
+    # The legacy generator, as its order for a seed is the one that is wanted.
+    order = np.random.RandomState(args.seed).permutation(len(names))
+    parts = {
+        "train": [names[i] for i in order[args.number :]],
+        "test": [names[i] for i in order[: args.number]],
+    }
+    console.say(
+        f"# {len(names)} micrographs with {len(picks)} particles:"
+        f" {len(parts['train'])} for training, {len(parts['test'])} for the test"
+    )
+    base = os.path.splitext(args.file)[0]
+    for part, chosen in parts.items():
+        # Rows as in the file, the micrographs in the order they were drawn.
+        texts = [coordinate_text(tables[name], extra=True) for name in chosen]
+        header = texts[0].splitlines(keepends=True)[0]
+        rows = "".join(text.removeprefix(header) for text in texts)
+        _write_part(Path(f"{base}_{part}.txt"), header + rows)
+        if args.image_dir is not None:
+            _write_part(
+                Path(args.file).parent / f"image_list_{part}.txt", _image_list(chosen, args)
+            )
+    if args.image_dir is None:
+        console.say("# no list of images is written without --image-dir")
+    return 0
+
+
+def _image_list(names: list[str], args: argparse.Namespace) -> str:
+    lines = ["image_name\tpath"]
+    for name in names:
+        path = find_image(name, args.image_dir, args.image_ext)
+        if path is None:
+            console.say(f"# note: {name} is left out: {args.image_dir} holds no image of it")
+        else:
+            lines.append(f"{name}\t{path.absolute()}")
+    if len(lines) == 1:
+        raise BadInput(
+            f"{args.image_dir} holds none of the images; check --image-dir and --image-ext"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _write_part(path: Path, text: str) -> None:
+    console.say(f"# writing {path}")
+    write_text(path, text)

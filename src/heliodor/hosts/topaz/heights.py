@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heliodor.errors import BadInput
-from heliodor.header import COMPRESSIONS, MRC_SUFFIXES, TIFF_SUFFIXES
+from heliodor.header import is_micrograph_name, read_header, without_suffix
 from heliodor.picks import Picks
 
-_IMAGES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".png", ".jpg", ".jpeg")
+#: Pictures to look at, which coordinates may have been made on.
+_PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def find_image(name: str, folder: str | Path, image_ext: str) -> Path | None:
@@ -30,17 +31,15 @@ def find_image(name: str, folder: str | Path, image_ext: str) -> Path | None:
     ending = f".{image_ext.lstrip('.')}" if image_ext.strip(".*") else ".*"
     for stem in dict.fromkeys((name, PurePosixPath(name).name)):
         found = sorted(glob.glob(f"{glob.escape(str(Path(folder) / stem))}{ending}"))
-        images = [Path(path) for path in found if ending != ".*" or _is_image(path)]
+        images = [Path(path) for path in found if ending != ".*" or is_image(path)]
         if images:
             return images[0]
     return None
 
 
-def _is_image(path: str) -> bool:
-    lower = path.lower()
-    for compression in COMPRESSIONS:
-        lower = lower.removesuffix(compression)
-    return lower.endswith(_IMAGES)
+def is_image(path: str) -> bool:
+    """Tell whether a file's name is that of an image whose height can be read."""
+    return is_micrograph_name(path) or path.lower().endswith(_PICTURES)
 
 
 def height_of(path: Path) -> int:
@@ -51,23 +50,14 @@ def height_of(path: Path) -> int:
     BadInput
         If the file cannot be read as what its name says.
     """
-    name = path.name.lower()
+    if not path.name.lower().endswith(_PICTURES):
+        return read_header(path).shape[0]
+    from PIL import Image
+
     try:
-        if name.endswith(TIFF_SUFFIXES):
-            import tifffile
-
-            with tifffile.TiffFile(path) as tiff:
-                return int(tiff.pages[0].shape[0])
-        if name.endswith((".png", ".jpg", ".jpeg")):
-            from PIL import Image
-
-            with Image.open(path) as picture:
-                return int(picture.height)
-        import mrcfile
-
-        with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-            return int(mrc.header.ny)
-    except Exception as error:  # each library raises its own kinds, all meaning this
+        with Image.open(path) as picture:
+            return int(picture.height)
+    except OSError as error:
         raise BadInput(f"the height of {path} cannot be read ({error}); copy it again") from error
 
 
@@ -84,7 +74,7 @@ def mirrored(picks: Picks, folder: str | None, image_ext: str) -> Picks:
     heights = np.zeros(len(picks.micrographs))
     for position in np.unique(picks.micrograph_index):
         name = picks.micrographs[position]
-        path = find_image(name, folder, image_ext)
+        path = find_image(without_suffix(name), folder, image_ext)
         if path is None:
             raise BadInput(
                 f"{folder} holds no image {name} whose name ends with {image_ext}; check"

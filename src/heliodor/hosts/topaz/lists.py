@@ -7,6 +7,7 @@ name, with or without a suffix, and where no image has it by the name of the fil
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
@@ -28,6 +29,11 @@ DEFAULT_SUFFIX = ".mrc"
 def image_name(path: str | Path) -> str:
     """Return what an image file is called in tables: its name without folder and suffix."""
     return PurePath(without_suffix(PurePath(path).name)).name
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that stands twice, if one does."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def read_images(where: str | Path, image_ext: str = "") -> list[Source]:

@@ -32,7 +32,7 @@ COMMANDS = {
     "preprocess": "images.preprocess",
     "convert": "files.convert",
     "split": "files.split",
-    "train_test_split": "splitting.train_test_split",
+    "train_test_split": "files.train_test_split",
     "scale_coordinates": "deprecated.scale_coordinates",
     "boxes_to_coordinates": "deprecated.boxes_to_coordinates",
     "star_to_coordinates": "deprecated.star_to_coordinates",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,51 @@ IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 IDLE["normalize"] = IDLE["preprocess"]
+# Nothing is begun from trained weights, whatever is asked for.
+IDLE["train"]["pretrained"] = (False,)
+
+
+def _has(option: str) -> Callable[[argparse.Namespace], bool]:
+    """Return what tells whether an option says something."""
+    return lambda args: bool(getattr(args, option))
+
+
+def _tunes(args: argparse.Namespace) -> bool:
+    return args.radius is None and bool(args.targets)
+
+
+#: Options that mean something only beside others: when, by command and destination. Hosts write
+#: out the defaults of many, so that a default asks for nothing.
+BESIDE: dict[str, dict[str, Callable[[argparse.Namespace], bool]]] = {
+    "train": {
+        "fold": lambda args: args.k_fold > 1,
+        "cross_validation_seed": lambda args: args.k_fold > 1,
+        "slack": lambda args: args.method.startswith("GE"),
+        "minibatch_balance": lambda args: not args.natural,
+        "image_ext": lambda args: any(
+            os.path.isdir(images or "") for images in (args.train_images, args.test_images)
+        ),
+    },
+    "extract": {
+        "filaments_length": _has("filaments"),
+        "filaments_plot": _has("filaments"),
+        "suffix": _has("per_micrograph"),
+        "assignment_radius": _has("targets"),
+        "min_radius": _tunes,
+        "max_radius": _tunes,
+        "step_radius": _tunes,
+    },
+    "convert": {"imagedir": _has("invert_y")},
+    "train_test_split": {"image_ext": _has("image_dir")},
+    **{
+        command: {"imagedir": _has("invert_y"), "image_ext": _has("invert_y")}
+        for command in (
+            "boxes_to_coordinates",
+            "coordinates_to_boxes",
+            "coordinates_to_eman2_json",
+        )
+    },
+}
 
 _METAVARS: dict[Any, str] = {int: "N", float: "F"}
 

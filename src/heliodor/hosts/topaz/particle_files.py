@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
-from heliodor.hosts.topaz.writing import box_text, coordinate_text, emit, star_text, via_text
+from heliodor.hosts.topaz.writing import (
+    box_text,
+    coordinate_text,
+    emit,
+    star_text,
+    via_text,
+    write_info,
+)
 from heliodor.picks import Picks
 
 #: The table in a folder.
@@ -66,7 +70,7 @@ class PickFiles:
         folder = path.parent if self._output is None else self._output
         file = folder / f"{picks.micrographs[0]}{self._suffix}.{self._form}"
         if self._form == "json":
-            _write_eman2(file, picks)
+            write_info(file, picks)
         else:
             emit(self._text(picks), file)
 
@@ -81,12 +85,3 @@ class PickFiles:
         if self._form == "star":
             return star_text(picks, IMAGE_EXT)
         return via_text(picks) if self._form == "csv" else coordinate_text(picks)
-
-
-def _write_eman2(path: Path, picks: Picks) -> None:
-    from heliodor.formats import eman2
-
-    # A score would be taken for that of EMAN2's own picker.
-    unknown = np.full(len(picks), np.nan)
-    kind = {eman2.TYPE: np.full(len(picks), "manual", dtype=object)}
-    eman2.write_picks(path, replace(picks, score=unknown, extra=kind))

@@ -10,7 +10,7 @@ import numpy as np
 
 from heliodor import formats
 from heliodor.errors import BadInput
-from heliodor.formats import box, eman2, via
+from heliodor.formats import box, eman2, star, via
 from heliodor.header import without_suffix
 from heliodor.picks import Picks
 
@@ -89,6 +89,21 @@ def read(path: str | Path, form: str = "auto") -> Picks:
     return _scored(_renamed(picks))
 
 
+def read_star(path: str | Path, image_ext: str) -> Picks:
+    """Read a STAR file with all its columns, micrographs called as it calls them.
+
+    Parameters
+    ----------
+    image_ext
+        What follows the name of a micrograph that has no suffix.
+    """
+    picks = _scored(star.read_picks(path))
+    names = [
+        name if without_suffix(name) != name else name + image_ext for name in picks.micrographs
+    ]
+    return replace(picks, micrographs=tuple(names))
+
+
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
@@ -102,8 +117,8 @@ def _renamed(picks: Picks) -> Picks:
     names = [without_suffix(name) for name in picks.micrographs]
     if len(set(names)) == len(names):
         return replace(picks, micrographs=tuple(names))
-    order = list(dict.fromkeys(names))
-    place = np.array([order.index(name) for name in names], dtype=np.intp)
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    place = np.array([order[name] for name in names], dtype=np.intp)
     return replace(picks, micrographs=tuple(order), micrograph_index=place[picks.micrograph_index])
 
 
@@ -123,10 +138,8 @@ def above(picks: Picks, threshold: float) -> Picks:
 
 
 def scaled(picks: Picks, factor: float) -> Picks:
-    """Multiply coordinates and round them to whole pixels, as Topaz does; 1 leaves them be."""
-    if factor == 1:
-        return picks
-    return whole(replace(picks, xy_px=picks.xy_px * factor))
+    """Multiply coordinates."""
+    return replace(picks, xy_px=picks.xy_px * factor)
 
 
 def whole(picks: Picks) -> Picks:

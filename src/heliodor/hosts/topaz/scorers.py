@@ -96,6 +96,8 @@ def open_model(model: str) -> tuple[Network, ModelCard | None]:
 
 def _named(model: str) -> Path:
     """Return the file of a named model; Topaz takes its wide networks for the bare names."""
+    if "/" in model or model.endswith((".sav", ".safetensors")):
+        raise BadInput(f"the model {model} does not exist; give -m the file of a model, or a name")
     found = find_model(model) or find_model(f"{model}_u64")
     if found is None:
         raise BadInput(

@@ -64,7 +64,7 @@ def train(args: argparse.Namespace) -> int:
     device = start(args.device, args.num_threads)
     dataset = _assemble(training, testing, choice, float(args.radius))
     prior = find_prior(
-        args.num_particles if "num_particles" in args.given and args.num_particles >= 0 else None,
+        None if args.num_particles < 0 else args.num_particles,
         args.pi,
         dataset.images,
         dataset.radius_px,

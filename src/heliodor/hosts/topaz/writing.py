@@ -159,10 +159,14 @@ def write_eman2(folder: str | Path, picks: Picks, suffix: str = "") -> None:
     """Write an ``_info.json`` file for each micrograph with picks, in place of its boxes."""
     for name, own in picks.by_micrograph():
         if len(own):
-            kind = {eman2.TYPE: np.full(len(own), "manual", dtype=object)}
-            # A score would be taken for that of EMAN2's own picker.
-            plain = replace(own, score=np.full(len(own), np.nan), extra=kind)
-            eman2.write_picks(below(folder, name, f"{suffix}{eman2.SUFFIX}"), plain)
+            write_info(below(folder, name, f"{suffix}{eman2.SUFFIX}"), own)
+
+
+def write_info(path: Path, picks: Picks) -> None:
+    """Write the picks of one micrograph into a file of EMAN2's, in place of its boxes."""
+    kind = {eman2.TYPE: np.full(len(picks), "manual", dtype=object)}
+    # A score would be taken for that of EMAN2's own picker.
+    eman2.write_picks(path, replace(picks, score=np.full(len(picks), np.nan), extra=kind))
 
 
 def below(folder: str | Path, name: str, ending: str) -> Path:
