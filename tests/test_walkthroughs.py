@@ -94,8 +94,9 @@ def test_pages_on_coordinates(page: str, scene: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["cryosparc.md", "eman2.md"])
+@pytest.mark.parametrize("page", ["cryosparc.md", "eman2.md", "topaz.md"])
 def test_pages_that_train(page: str, scene: Path, tmp_path: Path) -> None:
+    done("convert", scene / "labels.star", "-o", scene / "labels_fullsize.txt")
     walk(HOSTS / page, scene, tmp_path / "bin")
 
 
