@@ -21,10 +21,12 @@ from peer import install
 REPEATS = 3
 
 
-def lines(data: Path, weights: Path, work: Path) -> dict[str, str]:
-    """Return the command lines; {out} is a folder of the program's own."""
+def lines(data: Path, work: Path) -> dict[str, str]:
+    """Return the command lines; {out} is a folder, {model} a model of the program's own."""
     picture = data / "betagal/micrographs/Falcon_2012_06_12-14_33_35_0.mrc"
     small = sorted((data / "t20s/micrographs").glob("*.mrc"))
+    # Both pick on what the line before has made, as Topaz cannot read signed bytes.
+    made = [str(work / "heliodor-topaz" / path.name) for path in small]
     picks = work / "picks.txt"
     rows = (f"mic{i % 50:03d}\t{i % 2000}\t{i * 7 % 2000}\t{i % 9 - 4.5}" for i in range(20000))
     picks.write_text("image_name\tx_coord\ty_coord\tscore\n" + "\n".join(rows) + "\n")
@@ -33,10 +35,10 @@ def lines(data: Path, weights: Path, work: Path) -> dict[str, str]:
         "convert 20,000 picks to STAR": f"convert {picks} -o {{out}}/p.star",
         "preprocess -s 4, one 2048 x 2048": f"preprocess -s 4 -o {{out}}/ {picture}",
         "preprocess, twenty-one 512 x 512": "preprocess -o {out}/ " + " ".join(map(str, small)),
-        "extract, one 512 x 512 (as RELION)": f"extract -t -6 -r 8 -d -1 -x 1 -m {weights}"
-        f" -o {{out}}/rank0.txt {small[0]}",
-        "extract, six 512 x 512": f"extract -t -6 -r 8 -d -1 -m {weights} -o {{out}}/all.txt "
-        + " ".join(map(str, small[:6])),
+        "extract, one 512 x 512 (as RELION)": f"extract -t -6 -r 8 -d -1 -x 1 -m {{model}}"
+        f" -o {{out}}/rank0.txt {made[0]}",
+        "extract, six 512 x 512": "extract -t -6 -r 8 -d -1 -m {model} -o {out}/all.txt "
+        + " ".join(made[:6]),
     }
 
 
@@ -53,15 +55,17 @@ def main(folder: Path, data: Path) -> None:
     theirs = install(folder)
     ours = Path(sys.executable).with_name("heliodor-topaz")
     (weights,) = folder.glob("lib/python*/site-packages/topaz/pretrained/detector/resnet8_u32.sav")
+    # Topaz takes its own weights by name only.
+    model = {theirs: "resnet8_u32", ours: str(weights)}
     print("| command line | Topaz 0.3.20, s | heliodor-topaz, s | ratio |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as work:
-        for name, line in lines(data, weights, Path(work)).items():
+        for name, line in lines(data, Path(work)).items():
             took: dict[Path, list[float]] = {theirs: [], ours: []}
             for _ in range(REPEATS):
                 for program, times in took.items():
                     out = Path(work) / program.name
                     out.mkdir(exist_ok=True)
-                    words = line.format(out=out).split()
+                    words = line.format(out=out, model=model[program]).split()
                     times.append(seconds([str(program), *words]))
             own, other = statistics.median(took[ours]), statistics.median(took[theirs])
             print(f"| {name} | {other:.2f} | {own:.2f} | {other / own:.1f} |", flush=True)
