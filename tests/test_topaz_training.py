@@ -509,3 +509,18 @@ def test_no_number_of_particles_is_taken_for_none_given(project: Project) -> Non
     line = f"train -n nan --num-epochs 1 {project.lists('train', [0])}"
     with pytest.raises(BadInput, match="-n must be the particles an image"):
         run(line)
+
+
+@pytest.mark.usefixtures("quick")
+def test_labels_in_a_wrong_frame_are_told_to_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = make(tmp_path / "shown", 2, (256, 256), 40)
+    project = replace(
+        shown, xy=[np.column_stack([x, 255 - y]) for x, y in map(np.transpose, shown.xy)]
+    )
+    line = f"{RELION.format(out=tmp_path)} {project.lists('train', [0, 1])}"
+    assert run(f"{line} --save-prefix={tmp_path}/model") == 0
+    said = [text for text in capsys.readouterr().err.splitlines() if "Beware" in text]
+    assert len(said) == 1
+    assert "y flipped" in said[0]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from heliodor.assignment import LabelledSource
 from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
 from heliodor.errors import BadInput
-from heliodor.frame import MOST_VIEWS, View, judge_frame
-from heliodor.labels import LabelledImage, class_prior, guess_particles, outside
+from heliodor.labels import LabelledImage, class_prior, guess_particles
 from heliodor.normalize import MODES, Mode, Normalizer
+from heliodor.placing import check_frame, check_sampling, drop_outside
 from heliodor.preparation import (
     MOST_STRETCH,
     Failure,
@@ -20,12 +20,8 @@ from heliodor.preparation import (
     WorkingImages,
     check_diameter,
     prepare_all,
-    same_pixel_size,
 )
-from heliodor.sources import Source
 
-#: More labels than this share outside their images means a wrong frame, not a slip.
-MOST_OUTSIDE = 0.05
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
 #: The slow background is averaged over this share of the diameter (standard deviation).
@@ -161,11 +157,11 @@ def assemble(
     notes: list[str] = []
     prepared, failures = _prepare(items, images, settings, notes, progress)
     working = {image.source: image for image in prepared}
-    _check_sampling(items, working)
+    check_sampling(items, working)
     items = [item for item in items if item.source in working]
     if settings.check_frame:
-        _check_frame(items, working)
-    items = _drop_outside(items, working, notes)
+        check_frame(items, working)
+    items = drop_outside(items, working, notes)
     validating = {item.source for item in validation}
     learn = [item for item in items if item.source not in validating]
     check = [item for item in items if item.source in validating]
@@ -209,21 +205,6 @@ def assemble(
     )
 
 
-def _check_frame(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> None:
-    """Refuse labels that plainly lie in another frame than what the pictures show."""
-    fullest = sorted(items, key=lambda item: -len(item.xy_px))[:MOST_VIEWS]
-    images = [working[item.source] for item in fullest]
-    verdict = judge_frame(
-        View(image.image, image.original_shape, item.xy_px)
-        for image, item in zip(images, fullest, strict=True)
-    )
-    if verdict.wrong:
-        raise BadInput(
-            f"the labels are in another frame than the micrographs: {verdict}; mend them with"
-            " `heliodor convert`, or give --trust-labels to learn from them all the same"
-        )
-
-
 def _prepare(
     items: Sequence[LabelledSource],
     images: WorkingImages,
@@ -263,21 +244,6 @@ def _prepare(
     return [image for image in prepared if image.pixel_size_angstrom <= limit], failures
 
 
-def _check_sampling(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> None:
-    """Refuse labels that say themselves that they are in pixels of another size."""
-    for item in items:
-        image, said = working.get(item.source), item.pixel_size_angstrom
-        if image is None or said is None:
-            continue
-        actual = image.pixel_size_angstrom
-        if not same_pixel_size(said, actual):
-            raise BadInput(
-                f"the labels of {item.source.name} are in pixels of {said:.4g} A, but the"
-                f" micrograph has {actual:.4g} A a pixel; give the micrographs that were labelled,"
-                " or scale the labels"
-            )
-
-
 def _expected(
     settings: DataSettings, most: int, images: Sequence[WorkingImage], notes: list[str]
 ) -> float:
@@ -301,31 +267,3 @@ def _expected(
 def _area(image: WorkingImage) -> float:
     height, width = image.original_shape
     return height * width * image.pixel_size_angstrom**2
-
-
-def _drop_outside(
-    items: list[LabelledSource], working: dict[Source, WorkingImage], notes: list[str]
-) -> list[LabelledSource]:
-    """Leave out labels beside their image; refuse where there are too many of them."""
-    kept: list[LabelledSource] = []
-    lost, total, example = 0, 0, ""
-    for item in items:
-        shape = working[item.source].original_shape
-        bad, strange = (outside(own, shape) for own in (item.xy_px, item.negative_xy_px))
-        if bad.any():
-            x, y = item.xy_px[bad][0]
-            example = (
-                f"{item.source.name} has {shape[1]} x {shape[0]} pixels, but a label at"
-                f" ({x:g}, {y:g})"
-            )
-        lost, total = lost + int(bad.sum()), total + len(bad)
-        negatives = item.negative_xy_px[~strange]
-        kept.append(replace(item, xy_px=item.xy_px[~bad], negative_xy_px=negatives))
-    if lost > MOST_OUTSIDE * total:
-        raise BadInput(
-            f"{lost} of {total} labels lie outside their micrographs ({example}): they were"
-            " picked on images of another size, or x and y are swapped; scale or swap them"
-        )
-    if lost:
-        notes.append(f"{lost} labels outside their micrograph were left out ({example})")
-    return kept

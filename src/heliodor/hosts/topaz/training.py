@@ -26,6 +26,7 @@ from heliodor.hosts.topaz.reports import report
 from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.networks import Network, build
 from heliodor.picking import OperatingPoint, PickSettings, operating_point
+from heliodor.placing import frame_of
 from heliodor.preparation import WorkingImages
 from heliodor.recipe import TrainingSettings
 from heliodor.training import Epoch, train_network
@@ -149,6 +150,7 @@ def _assemble(
         pixel_size_angstrom=1.0,
         normalization=choice.normalization,
         flatten_angstrom=choice.flatten_px,
+        check_frame=False,  # a host cannot overrule it: what the pictures say is only told
     )
     images = WorkingImages(1.0, 1.0, choice.diameter_px)
     dataset = assemble(training, testing, images, data)
@@ -156,6 +158,10 @@ def _assemble(
         report(note)
     for failure in dataset.failures:
         report(f"{failure.name} was left out: {failure.reason}")
+    read = [item for item in training if item.source.name in dataset.names]
+    verdict = frame_of(read, {item.source: images.get(item.source) for item in read})
+    if verdict.wrong:
+        report(f"Beware: {verdict}.")
     particles = sum(len(item.xy_px) for item in dataset.validation)
     report(
         f"{dataset.labelled_particles} labelled particles on {len(dataset.images)} images to"
@@ -191,8 +197,7 @@ def _say_recipe(choice: Choice, settings: TrainingSettings) -> None:
     )
     if choice.own:
         report(
-            f"heliodor's own recipe is used, more accurate and faster than Topaz's defaults"
-            f" ({what}); --method GE-binomial brings back Topaz's."
+            f"heliodor's own recipe is used ({what}); --method GE-binomial brings back Topaz's."
         )
     else:
         report(f"Topaz's way of learning is used ({what}).")
