@@ -130,8 +130,7 @@ def convert(
             )
         console.say(f"frame: {verdict}")
     _say_outside(picks, shapes)
-    if picture is not None:
-        draw_fullest(picture, picks, sources, pixel_sizes)
+    moved = picks
     names = _new_names(picks.micrographs, settings)
     given = Given(
         settings.box_px,
@@ -145,6 +144,8 @@ def convert(
     _refuse_to_replace(read, {*files_of(out, picks, wanted).values()})
     if lost:
         console.say(f"columns: {wanted.name} has no room for {', '.join(lost)}")
+    if picture is not None:
+        draw_fullest(picture, moved, sources, pixel_sizes)
     files = write_picks(out, picks, wanted, given)
     console.say(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
@@ -154,7 +155,7 @@ def convert(
     if others:
         console.warn(f"{others} other {wanted.suffix} files were in {out} before, and still are")
     if wanted.name in ("star", "autopick") and any(
-        is_tiff(source.name) for source in sources.values()
+        is_tiff(source.path.name) for source in sources.values()
     ):
         console.warn(TIFF_NOTE)
     return files
