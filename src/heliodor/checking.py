@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.errors import BadInput
 from heliodor.files import find_beside
-from heliodor.formats import blocks, eman2, find_files, read_picks, reader_of, star
+from heliodor.formats import blocks, described, eman2, find_files, read_picks, star
 from heliodor.frame import judge_frame
 from heliodor.header import Header, is_micrograph_name, read_header
 from heliodor.labels import outside
@@ -215,9 +215,10 @@ def _of_picks(
 ) -> Iterator[Finding]:
     files = find_files(text)
     picks = read_picks(files)
-    says = " and ".join(dict.fromkeys(reader_of(file).says for file in files))
     yield Finding(
-        "good", text, f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({says})"
+        "good",
+        text,
+        f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({described(files)})",
     )
     sources = _existing(picks, files[0]) if given is None else list(given)
     found = match_names(picks.micrographs, sources) if sources else {}

@@ -15,7 +15,7 @@ import typer
 from heliodor import __version__, cli_files, console, settings
 from heliodor.cli_model import model_app
 from heliodor.cli_relion import relion
-from heliodor.errors import BadInput
+from heliodor.errors import BAD_INPUT, SOME_FAILED, BadInput
 from heliodor.options import (
     Autoencoder,
     Device,
@@ -276,7 +276,7 @@ def evaluate(
     else:
         print(evaluation_run.table(evaluation, region_ap))
     if failures:
-        raise typer.Exit(settings.SOME_FAILED)
+        raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -402,16 +402,16 @@ def main() -> None:
     except BadInput as error:
         # What a library said, quoted in the sentence, may have had several lines.
         console.say(f"heliodor: {' '.join(str(error).split())}")
-        sys.exit(settings.BAD_INPUT)
+        sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
         console.say("heliodor: the device has too little memory; give --device cpu")
-        sys.exit(settings.BAD_INPUT)
+        sys.exit(BAD_INPUT)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
         console.say(f"heliodor: {error.filename} cannot be used ({error.strerror})")
-        sys.exit(settings.BAD_INPUT)
+        sys.exit(BAD_INPUT)

@@ -16,7 +16,7 @@ import numpy as np
 from heliodor import console
 from heliodor.conventions import Shape
 from heliodor.errors import BadInput
-from heliodor.formats import find_files, read_picks, reader_of
+from heliodor.formats import described, find_files, read_picks
 from heliodor.formats.cryosparc import without_uid
 from heliodor.frame import FITS, Frame, Verdict, judge_frame
 from heliodor.header import TIFF_NOTE, is_tiff, read_header, without_suffix
@@ -180,10 +180,9 @@ def _others(out: Path, files: Sequence[Path]) -> int:
 def _read(files: Sequence[Path], candidates: bool) -> Picks:
     """Read the picks and say what they are taken for."""
     picks = read_picks(files, candidates)
-    says = dict.fromkeys(reader_of(file).says for file in files)
     console.say(
         f"read {len(picks)} picks on {len(picks.micrographs)} micrographs from {len(files)}"
-        f" file{'s' * (len(files) > 1)} ({' and '.join(says)})"
+        f" file{'s' * (len(files) > 1)} ({described(files)})"
     )
     console.say("origin: 0-based, y grows from the first row stored in the micrograph's file")
     return replace(picks, extra={k: v for k, v in picks.extra.items() if k != "selected"})

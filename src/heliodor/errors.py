@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Exit codes beside 0: something given cannot be used; some micrographs failed.
+BAD_INPUT, SOME_FAILED = 2, 3
+
 
 class BadInput(ValueError):
     """Something the user gave cannot be used.

@@ -67,9 +67,9 @@ def without_suffix(name: str) -> str:
     return name
 
 
-def stem_of(name: str) -> str:
+def stem_of(name: str | Path) -> str:
     """Return a micrograph's file name without folder and suffix."""
-    return PurePosixPath(without_suffix(name)).name
+    return PurePosixPath(without_suffix(str(name))).name
 
 
 def check_file(path: str | Path) -> Path:

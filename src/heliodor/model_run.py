@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heliodor import __version__, console
+from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.errors import BadInput
 from heliodor.export import export_onnx
 from heliodor.hosts.model_store import model_path
@@ -74,7 +75,7 @@ def import_model(
         norm=read.norm,
         working_pixel_size_angstrom=working_pixel_size_angstrom,
         diameter_angstrom=diameter_angstrom,
-        training_radius_angstrom=diameter_angstrom / 8,
+        training_radius_angstrom=diameter_angstrom * TRAINING_RADIUS_FRACTION,
         normalization=Normalizer.fit([], normalization).as_dict(),
         objective="imported",
         class_prior=0.0,

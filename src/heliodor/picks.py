@@ -115,6 +115,16 @@ class Picks:
             extra,
         )
 
+    def renamed(self, names: Sequence[str]) -> Picks:
+        """Return the picks with their micrographs called otherwise, in the same order.
+
+        Micrographs that then share a name are one.
+        """
+        order: dict[str, int] = {}
+        place = np.array([order.setdefault(name, len(order)) for name in names], dtype=np.intp)
+        index = place[self.micrograph_index]
+        return Picks(tuple(order), index, self.xy_px, self.score, self.extra)
+
     def select(self, choice: NDArray[np.bool_] | IndexArray) -> Picks:
         """Return the chosen picks (a mask or positions); every micrograph stays listed."""
         return Picks(

@@ -13,9 +13,7 @@ from typing import Any
 import typer
 
 from heliodor import console
-
-#: Exit codes beside 0: something given cannot be used; some micrographs failed.
-BAD_INPUT, SOME_FAILED = 2, 3
+from heliodor.errors import SOME_FAILED
 
 
 def data_settings(options: dict[str, Any]) -> Any:

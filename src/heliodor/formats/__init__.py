@@ -152,6 +152,11 @@ def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
     ]
 
 
+def described(files: Sequence[Path]) -> str:
+    """Say of which formats files are, and what their coordinates mean."""
+    return " and ".join(dict.fromkeys(reader_of(file).says for file in files))
+
+
 def reader_of(path: Path) -> Reader:
     """Tell the format of a file by its content.
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
-from heliodor.hosts.topaz.lists import image_name, repeated
+from heliodor.header import stem_of
+from heliodor.hosts.topaz.lists import repeated
 from heliodor.hosts.topaz.reading import read
 from heliodor.hosts.topaz.writing import emit
 from heliodor.matching import match
@@ -119,9 +120,9 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
         raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
     wanted = set(names)
     targets = {
-        image_name(name): own.xy_px
+        stem_of(name): own.xy_px
         for name, own in read(path).by_micrograph()
-        if image_name(name) in wanted
+        if stem_of(name) in wanted
     }
     if not targets:
         raise BadInput(

@@ -8,27 +8,26 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from heliodor.conventions import FloatArray, Image
-from heliodor.errors import BadInput
+from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.files import output_folder
+from heliodor.header import stem_of
 from heliodor.hosts.topaz.devices import start
-from heliodor.hosts.topaz.lists import image_name, repeated
+from heliodor.hosts.topaz.lists import repeated
 from heliodor.hosts.topaz.particle_files import PickFiles
 from heliodor.hosts.topaz.reports import report
-from heliodor.hosts.topaz.scorers import scorer
+from heliodor.hosts.topaz.scorers import Scorer, scorer
 from heliodor.picks import Picks
 from heliodor.suppression import suppress
 
 #: In score maps for other programs, which may take a mean, dead borders have this for minus
 #: infinity.
 DEAD = -100.0
-#: The exit code where only some of the images could be used.
-SOME_FAILED = 3
 
 
 def extract(args: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def extract(args: argparse.Namespace) -> int:
     paths = [Path(path) for path in args.paths or _standard_input()]
     if not paths:
         raise BadInput("no images were given, and none is named on standard input")
-    names = [image_name(path) for path in paths]
+    names = [stem_of(path) for path in paths]
     scale = args.up_scale / args.down_scale
     box_px = max(2, 2 * round(max(radii) * scale))
     targets: dict[str, FloatArray] = {}
@@ -71,23 +70,14 @@ def extract(args: argparse.Namespace) -> int:
     score = scorer(args.model, start(args.device, args.num_threads))
     found: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
-    for name, path in zip(names, paths, strict=True):
-        try:
-            own = score(path)
-        except BadInput as error:
-            report(f"{path} was left out: {error}")
-            failures.append(str(error))
-            continue
+    for path, own in _scored(paths, score, failures, args.verbose, "picked on"):
+        name = stem_of(path)
         by_radius = {radius: _picks(name, own, radius, args.threshold) for radius in radii}
         # Files of their own need not wait for the other images, unless the radius has to.
         if files is not None and not targets:
             files.add(path, _scaled(by_radius[radii[0]], scale))
         else:
             found.append((path, by_radius))
-        if args.verbose:
-            report(f"{path} is scored")
-    if len(failures) == len(paths):
-        raise BadInput(f"none of the images could be picked on: {failures[0]}")
     radius = _best_radius(found, targets, radii, args.assignment_radius) if targets else radii[0]
     if files is not None:
         for path, by_radius in found:
@@ -134,6 +124,30 @@ def _check_distinct(names: Sequence[str]) -> None:
     twice = repeated(names)
     if twice is not None:
         raise BadInput(f"two images are called {twice}; give each folder of images its own -o")
+
+
+def _scored(
+    paths: Sequence[Path], score: Scorer, failures: list[str], verbose: bool, wanted: str
+) -> Iterator[tuple[Path, Image]]:
+    """Give each image with its score map; add to `failures` why one of them has none.
+
+    Raises
+    ------
+    BadInput
+        In the end, if none has one.
+    """
+    for path in paths:
+        try:
+            own = score(path)
+        except BadInput as error:
+            report(f"{path} was left out: {error}")
+            failures.append(str(error))
+            continue
+        yield path, own
+        if verbose:
+            report(f"{path} is scored")
+    if len(failures) == len(paths):
+        raise BadInput(f"none of the images could be {wanted}: {failures[0]}")
 
 
 def _picks(name: str, score: Image, radius: int, threshold: float) -> Picks:
@@ -197,21 +211,12 @@ def segment(args: argparse.Namespace) -> int:
 
     if not args.destdir:
         raise BadInput("-o is missing: name the folder for the score maps")
-    _check_distinct([image_name(path) for path in args.paths])
+    paths = [Path(path) for path in args.paths]
+    _check_distinct([stem_of(path) for path in paths])
     folder = output_folder(args.destdir)
     score = scorer(args.model, start(args.device, args.num_threads))
     failures: list[str] = []
-    for path in map(Path, args.paths):
-        try:
-            own = score(path)
-        except BadInput as error:
-            report(f"{path} was left out: {error}")
-            failures.append(str(error))
-            continue
-        with writing(folder / f"{image_name(path)}.tiff") as aside:
+    for path, own in _scored(paths, score, failures, args.verbose, "scored"):
+        with writing(folder / f"{stem_of(path)}.tiff") as aside:
             tifffile.imwrite(aside, np.where(np.isfinite(own), own, np.float32(DEAD)))
-        if args.verbose:
-            report(f"{path} is scored")
-    if len(failures) == len(args.paths):
-        raise BadInput(f"none of the images could be scored: {failures[0]}")
-    return _code(failures, len(args.paths))
+    return _code(failures, len(paths))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from heliodor import console
 from heliodor.conventions import Image
-from heliodor.errors import BadInput
+from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.files import output_folder, write_json, writing
 from heliodor.micrograph import read_micrograph, write_mrc
 from heliodor.mixture import Histograms, fit_mixture
@@ -27,8 +27,6 @@ from heliodor.threads import usable_cpus
 FORMATS = ("mrc", "tiff", "tif", "png", "jpg", "jpeg")
 #: A picture shows values up to so many standard deviations from the mean.
 _SHOWN_SD = 3.0
-#: Some micrographs failed, the others were written.
-SOME_FAILED = 3
 
 
 def preprocess(args: argparse.Namespace) -> int:

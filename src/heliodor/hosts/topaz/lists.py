@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.errors import BadInput
-from heliodor.header import without_suffix
+from heliodor.header import stem_of, without_suffix
 from heliodor.hosts.topaz.reading import read
 from heliodor.hosts.topaz.reports import report
 from heliodor.picks import Picks
@@ -24,11 +24,6 @@ from heliodor.sources import Source, find_sources
 
 #: What an image is called in a list that names no files.
 DEFAULT_SUFFIX = ".mrc"
-
-
-def image_name(path: str | Path) -> str:
-    """Return what an image file is called in tables: its name without folder and suffix."""
-    return PurePath(without_suffix(PurePath(path).name)).name
 
 
 def repeated(names: Sequence[str]) -> str | None:
@@ -55,7 +50,7 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
     if path.is_dir():
         found = find_sources(path)
         sources = [
-            Source(image_name(s.path), s.path, s.output_stem)
+            Source(stem_of(s.path), s.path, s.output_stem)
             for s in found
             if s.path.name.lower().endswith(image_ext.lower())
         ]
@@ -150,18 +145,13 @@ def named_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
     Rows of one image that went by two names end up under one.
     """
     listed = {without_suffix(source.name) for source in sources}
-    by_file = {image_name(source.path): source.name for source in sources}
+    by_file = {stem_of(source.path): source.name for source in sources}
 
     def own(name: str) -> str:
-        stem = image_name(name)
+        stem = stem_of(name)
         return name if stem in listed else by_file.get(stem, name)
 
-    names = [own(name) for name in table.micrographs]
-    if list(names) == list(table.micrographs):
-        return table
-    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    place = np.array([order[name] for name in names], dtype=np.intp)
-    return replace(table, micrographs=tuple(order), micrograph_index=place[table.micrograph_index])
+    return table.renamed([own(name) for name in table.micrographs])
 
 
 def split_folds(

@@ -12,14 +12,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from heliodor import console
-from heliodor.errors import BadInput
+from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.hosts.topaz import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-#: What went wrong is something that was given, as everywhere in this program.
-BAD_INPUT = 2
 
 #: Where the function of each command is, in modules of this package.
 COMMANDS = {

@@ -86,7 +86,7 @@ def read(path: str | Path, form: str = "auto") -> Picks:
         picks = eman2.read_picks(path)
     else:
         picks = formats.read_picks(path)
-    return _scored(_renamed(picks))
+    return _scored(picks.renamed([without_suffix(name) for name in picks.micrographs]))
 
 
 def read_star(path: str | Path, image_ext: str) -> Picks:
@@ -110,16 +110,6 @@ def _head(path: Path) -> bytes:
             return stream.read(formats.HEAD_BYTES)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); check the name") from error
-
-
-def _renamed(picks: Picks) -> Picks:
-    """Drop the suffixes of images; where two micrographs then share a name, they are one."""
-    names = [without_suffix(name) for name in picks.micrographs]
-    if len(set(names)) == len(names):
-        return replace(picks, micrographs=tuple(names))
-    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    place = np.array([order[name] for name in names], dtype=np.intp)
-    return replace(picks, micrographs=tuple(order), micrograph_index=place[picks.micrograph_index])
 
 
 def _scored(picks: Picks) -> Picks:

@@ -15,8 +15,8 @@ import torch
 
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
+from heliodor.header import stem_of
 from heliodor.hosts.model_store import find_model
-from heliodor.hosts.topaz.lists import image_name
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.networks import Network
@@ -62,7 +62,7 @@ def scorer(model: str, device: torch.device | str) -> Scorer:
     images.keep_bytes = 0  # each is looked at once
 
     def as_ours(path: Path) -> Image:
-        image = images.get(Source(image_name(path), path, image_name(path)))
+        image = images.get(Source(stem_of(path), path, stem_of(path)))
         return score_micrograph(own, image, device)
 
     return as_ours

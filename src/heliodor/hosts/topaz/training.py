@@ -16,7 +16,7 @@ from heliodor import __version__
 from heliodor.assignment import LabelledSource
 from heliodor.conventions import FloatArray
 from heliodor.dataset import DataSettings, TrainingSet, assemble
-from heliodor.errors import BadInput
+from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.hosts.topaz.choices import Choice, choose
 from heliodor.hosts.topaz.curve_file import CurveFile, TestFigures, judge
 from heliodor.hosts.topaz.devices import start
@@ -99,7 +99,7 @@ def train(args: argparse.Namespace) -> int:
         dataset.images, [], dataset.radius_px, class_prior, settings, device, snapshot=snapshot
     )
     report("Done!")
-    return 3 if dataset.failures else 0
+    return SOME_FAILED if dataset.failures else 0
 
 
 def _read(args: argparse.Namespace) -> tuple[list[LabelledSource], list[LabelledSource]]:
