@@ -36,21 +36,6 @@ def assert_same(scores: Image, expected: Image) -> None:
 @given(
     name=names,
     shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
-    tile=st.integers(5, 45),
-    seed=st.integers(0, 99),
-)
-def test_tiles_change_nothing(name: str, shape: Shape, tile: int, seed: int) -> None:
-    network, image = NETWORK[name], noise(shape, seed)
-    whole = score_image(network, image)
-    assert whole.shape == shape
-    assert whole.dtype == np.float32
-    assert_same(score_image(network, image, tile_px=tile), whole)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    name=names,
-    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
     seed=st.integers(0, 99),
 )
 def test_coarse_scores_are_those_of_every_few_pixels(name: str, shape: Shape, seed: int) -> None:

@@ -9,9 +9,7 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.networks import Network
 from heliodor.resample import pad
-
-#: Output pixels of one side of a tile; bounds the memory a large micrograph takes.
-TILE_PX = 384
+from heliodor.twin import Twin
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -40,17 +38,13 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def score_image(
-    network: Network, image: Image, device: torch.device | str = "cpu", tile_px: int = TILE_PX
-) -> Image:
+def score_image(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
     """Score every pixel of a normalised working image.
-
-    Works tile by tile, which changes nothing in the result but bounds the memory.
 
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode; it is moved to the device.
     image
         Shape (h, w), normalised.
 
@@ -59,18 +53,7 @@ def score_image(
     ndarray of float32, shape (h, w)
         Log-odds.
     """
-    edge = network.receptive_field // 2
-    height, width = image.shape
-    padded = torch.from_numpy(pad(image.astype(np.float32), edge))
-    out = np.empty((height, width), dtype=np.float32)
-    with torch.inference_mode():
-        for top in range(0, height, tile_px):
-            for left in range(0, width, tile_px):
-                bottom, right = min(top + tile_px, height), min(left + tile_px, width)
-                tile = padded[top : bottom + 2 * edge, left : right + 2 * edge]
-                scores = network(tile[None, None].to(device), dense=True)
-                out[top:bottom, left:right] = scores[0].cpu().numpy()
-    return out
+    return Twin(network.to(device))(_padded(network, image)).numpy()
 
 
 def score_coarsely(
@@ -83,11 +66,7 @@ def score_coarsely(
     ndarray of float32, int
         Log-odds of the pixels [::stride, ::stride], and the stride.
     """
-    edge = network.receptive_field // 2
-    padded = torch.from_numpy(pad(image.astype(np.float32), edge))
-    with torch.inference_mode():
-        scores = network(padded[None, None].to(device))
-    return scores[0].cpu().numpy(), network.stride
+    return Twin(network.to(device), dense=False)(_padded(network, image)).numpy(), network.stride
 
 
 def score_lattice(
@@ -96,7 +75,7 @@ def score_lattice(
     """Score every `step`-th pixel of every `step`-th row.
 
     The strided network gives every `stride`-th pixel; laid on shifts of the image it gives the
-    lattice, without the dilated convolutions that CPUs are slow at.
+    lattice.
 
     Parameters
     ----------
@@ -110,18 +89,22 @@ def score_lattice(
     ndarray of float32
         `score_image(...)[::step, ::step]`, to rounding.
     """
-    stride, edge = network.stride, network.receptive_field // 2
+    stride = network.stride
     if stride % step:
         raise ValueError(f"a step of {step} does not divide the stride {stride}")
     height, width = image.shape
-    padded = torch.from_numpy(pad(image.astype(np.float32), edge)).to(device)
-    out = np.empty((height, width), dtype=np.float32)
-    with torch.inference_mode():
-        for top in range(0, min(stride, height), step):
-            for left in range(0, min(stride, width), step):
-                scores = network(padded[None, None, top:, left:])
-                out[top::stride, left::stride] = scores[0].cpu().numpy()
-    return out[::step, ::step]
+    padded, twin = _padded(network, image), Twin(network.to(device), dense=False)
+    out = np.empty((-(-height // step), -(-width // step)), dtype=np.float32)
+    every = stride // step
+    for top in range(0, min(stride, height), step):
+        for left in range(0, min(stride, width), step):
+            scores = twin(padded[top:, left:]).numpy()
+            out[top // step :: every, left // step :: every] = scores
+    return out
+
+
+def _padded(network: Network, image: Image) -> torch.Tensor:
+    return torch.from_numpy(pad(image.astype(np.float32), network.receptive_field // 2))
 
 
 def score_smoothly(
