@@ -306,7 +306,7 @@ def parse(job: Job, *more: str) -> argparse.Namespace:
 
 @pytest.mark.parametrize(
     "change",
-    ["cpus", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "device", "threads", "model", "job"],
+    ["cpus", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "device", "threads", "model"],
 )
 def test_a_worker_shares_with_its_client_what_matters(
     change: str, job: Job, monkeypatch: pytest.MonkeyPatch
@@ -321,10 +321,30 @@ def test_a_worker_shares_with_its_client_what_matters(
     elif change == "model":
         os.utime(job.model, ns=(1, 1))
     else:
-        more = {"device": ["-d", "1"], "threads": ["-j", "2"], "job": ["-o", "/x/y.txt"]}[change]
+        more = {"device": ["-d", "1"], "threads": ["-j", "2"]}[change]
     after = client.key_of(parse(job, *more))
     assert after != before
     assert slots.slots("/", after) != slots.slots("/", before)
+
+
+def test_no_more_workers_than_may_be(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "most", lambda: 2)
+    found = place()
+    listening = []
+    for key in ("one", "another"):
+        slot = slots.slots(found, key)[0]
+        lock = slot.take()
+        assert lock is not None
+        listening.append(slot.listen())
+        os.close(lock)
+    assert job.call(*job.words(job.images[0])) == DONE
+    assert job.out(job.images[0]).read_bytes() == job.picks(job.images[0])
+    assert job.workers() == []
+    # One of the two was killed.
+    listening[0].close()
+    assert job.call(*job.words(job.images[0])) == DONE
+    assert len(job.workers()) == 1
+    listening[1].close()
 
 
 def test_another_model_under_the_same_name(job: Job) -> None:
@@ -406,7 +426,7 @@ def test_a_worker_leaves_after_a_while_and_when_its_job_is_gone(job: Job, tmp_pa
 def test_stale_sockets_are_replaced_and_swept(job: Job) -> None:
     found = place()
     stale = slots.slots(found, client.key_of(parse(job)))[0]
-    other = slots.slots(found, "of a job that was killed")[5]
+    other = slots.slots(found, "of a job that was killed")[3]
     for slot in (stale, other):
         lock = slot.take()
         assert lock is not None
@@ -514,8 +534,12 @@ def test_a_worker_whose_program_has_changed_leaves_its_clients_to_themselves(
     monkeypatch.setitem(sys.modules, "heliodor.stand_in", stand_in)
     monkeypatch.chdir(job.folder)
     with slot.listen() as listening:
-        own = worker.Worker(listening, slot, str(job.folder), 60.0)
-        request = {"cwd": str(job.folder), "args": vars(parse(job)) | {"radius": -1}}
+        own = worker.Worker(listening, slot, 60.0)
+        request = {
+            "cwd": str(job.folder),
+            "job": str(job.folder),
+            "args": vars(parse(job)) | {"radius": -1},
+        }
         answer = own._perform(request)
         assert answer["code"] == 2
         assert "radius" in answer["err"]

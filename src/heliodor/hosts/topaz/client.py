@@ -23,7 +23,7 @@ from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.hosts.topaz import messages
 from heliodor.hosts.topaz.models import NO_MODEL, identity, model_file
 from heliodor.hosts.topaz.reports import emit, table_file
-from heliodor.hosts.topaz.slots import Slot, folder, slots
+from heliodor.hosts.topaz.slots import Slot, folder, is_full, slots
 
 #: A worker says every second that it is alive; one that has not for so long is given up.
 PATIENCE_S = 30.0
@@ -102,7 +102,7 @@ def seconds_idle() -> float:
 
 
 def job_folder(args: argparse.Namespace) -> str:
-    """Return the folder that the results go to, or this one; a worker is its job's."""
+    """Return the folder that the results go to: this one where they go to no file."""
     output = args.output or os.curdir
     return os.path.abspath(output if os.path.isdir(output) else os.path.dirname(output))
 
@@ -117,7 +117,6 @@ def key_of(args: argparse.Namespace) -> dict[str, Any]:
     environment = {name: own for name, own in os.environ.items() if name.startswith(PREFIXES)}
     return {
         "program": [heliodor.__version__, heliodor.__file__, sys.executable],
-        "job": job_folder(args),
         "model": NO_MODEL if args.model == NO_MODEL else identity(model_file(args.model)),
         "device": args.device,
         "threads": args.num_threads,
@@ -134,6 +133,7 @@ def _ask(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     request = {
         "cwd": os.getcwd(),
+        "job": job_folder(args),
         # The worker hands back what it would print, and so writes no file.
         "args": {**vars(args), "output": None, "given": [], "defaults": {}},
     }
@@ -141,17 +141,17 @@ def _ask(args: argparse.Namespace) -> dict[str, Any] | None:
         lock = slot.take()
         if lock is not None:
             try:
-                return _exchange(slot, lock, request, job_folder(args))
+                return _exchange(slot, lock, request)
             finally:
                 os.close(lock)
     return None
 
 
-def _exchange(slot: Slot, lock: int, request: dict[str, Any], job: str) -> dict[str, Any] | None:
+def _exchange(slot: Slot, lock: int, request: dict[str, Any]) -> dict[str, Any] | None:
     """Ask the worker of a slot that this process has taken, starting it if need be."""
     connection = slot.connect()
-    if connection is None:
-        _start(slot, job)
+    if connection is None and not is_full(os.path.dirname(slot.stem)):
+        _start(slot)
         connection = slot.connect()
     if connection is None:
         slot.remove()
@@ -175,7 +175,7 @@ def _exchange(slot: Slot, lock: int, request: dict[str, Any], job: str) -> dict[
     return answer if "code" in answer else None
 
 
-def _start(slot: Slot, job: str) -> None:
+def _start(slot: Slot) -> None:
     """Start a worker that nothing of this process is left in: no files, terminal or group.
 
     It is given a socket that listens already, so there is no waiting for it to come up, and if
@@ -185,8 +185,8 @@ def _start(slot: Slot, job: str) -> None:
 
     with slot.listen() as listening:
         command = [sys.executable, "-P", "-m", "heliodor.hosts.topaz.worker"]
-        first = subprocess.run(
-            [*command, str(listening.fileno()), slot.stem, job],
+        subprocess.run(
+            [*command, str(listening.fileno()), slot.stem],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -194,5 +194,3 @@ def _start(slot: Slot, job: str) -> None:
             start_new_session=True,
             check=False,
         )
-    if first.returncode:
-        raise OSError("the worker did not start")

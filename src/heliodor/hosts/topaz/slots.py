@@ -24,8 +24,11 @@ from typing import NamedTuple
 
 #: The longest path that the address of a socket takes, on the system with the shortest.
 LONGEST_BYTES = 103
-#: Clients at a time that get a worker each; those behind them work for themselves.
-MOST = 64
+
+
+def most() -> int:
+    """Return how many workers a user may have: clients behind them work for themselves."""
+    return max(4, os.cpu_count() or 1)
 
 
 class Slot(NamedTuple):
@@ -125,7 +128,19 @@ def folder() -> str | None:
 def slots(place: str, key: object) -> list[Slot]:
     """Return the slots of a key, in the order in which they are tried."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()
-    return [Slot(os.path.join(place, f"{digest[:24]}-{number}")) for number in range(MOST)]
+    return [Slot(os.path.join(place, f"{digest[:24]}-{number}")) for number in range(most())]
+
+
+def is_full(place: str) -> bool:
+    """Tell whether there are as many workers as may be, of all keys."""
+
+    def there() -> int:
+        return sum(name.endswith(".sock") for name in os.listdir(place))
+
+    if there() < most():
+        return False
+    sweep(place)
+    return there() >= most()
 
 
 def sweep(place: str) -> None:

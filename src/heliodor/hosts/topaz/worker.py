@@ -1,8 +1,8 @@
 """The warm worker: does calls of `extract` one after another, with the model in memory.
 
 It computes, says what a process of its own would say, and writes nothing. It leaves when it has
-had nothing to do for a while, and also when its job's folder, its socket or the program it was
-started from is gone or another one.
+had nothing to do for a while, and also when the folder of the last results, its socket or the
+program it was started from is gone or another one.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ class Worker:
         The socket at the slot's address.
     slot
         The slot.
-    job
-        The folder of its clients' results.
     idle_s
         How long to wait for the next call.
     """
 
-    def __init__(self, listening: socket.socket, slot: Slot, job: str, idle_s: float) -> None:
-        self._listening, self._slot, self._job, self._idle_s = listening, slot, job, idle_s
+    def __init__(self, listening: socket.socket, slot: Slot, idle_s: float) -> None:
+        self._listening, self._slot, self._idle_s = listening, slot, idle_s
+        self._job = os.sep
         self._own = _socket_of(slot)
         self._code: dict[str, int] = {}
         self._leaving = False
@@ -90,7 +89,7 @@ class Worker:
 
     def _perform(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do a call and return what it said; nothing but that it failed where it did."""
-        args = argparse.Namespace(**request["args"])
+        args, self._job = argparse.Namespace(**request["args"]), request["job"]
         out, err = io.StringIO(), io.StringIO()
         try:
             if self._has_changed():
@@ -169,12 +168,12 @@ def _alive(connection: socket.socket) -> Iterator[None]:
 
 def main() -> None:
     """Serve the slot that the command line names, from a process of its own."""
-    descriptor, stem, job = sys.argv[1:]
+    descriptor, stem = sys.argv[1:]
     if os.fork():
         os._exit(0)
     slot = Slot(stem)
     with socket.socket(fileno=int(descriptor)) as listening:
-        Worker(listening, slot, job, seconds_idle()).serve()
+        Worker(listening, slot, seconds_idle()).serve()
     sweep(os.path.dirname(stem))
 
 
