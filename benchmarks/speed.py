@@ -36,12 +36,9 @@ HERE = Path(__file__).parent
 def training(setup: Setup) -> str:
     """Measure updates of training, by a script of their own."""
     script = [sys.executable, HERE / "speed_training.py", setup.topaz.parents[1]]
-    done = subprocess.run(
-        [*map(str, script), "--threads", str(setup.threads)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    script += ["--threads", setup.threads, "--repeats", setup.repeats]
+    script += ["--updates", 3 if setup.quick else 10]
+    done = subprocess.run([*map(str, script)], check=True, stdout=subprocess.PIPE, text=True)
     return f"Updates of training\n\n{done.stdout.strip()}"
 
 
@@ -84,7 +81,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("topaz", type=Path, help="where Topaz is, or is to be, installed")
-    parser.add_argument("--quick", action="store_true", help="three repeats, smaller sets")
+    parser.add_argument(
+        "--quick", action="store_true", help="three repeats or, of picking, one; smaller sets"
+    )
     parser.add_argument("--threads", type=int, help="CPUs and threads [all there are]")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
     parser.add_argument("--repeats", type=int, help="[5; quick: 3]")

@@ -2,7 +2,8 @@
 
 Its diameters, threshold and contrast are tried, and what finds most on the very micrographs that
 both are judged on is taken, in its favour. It is timed both as RELION's window calls it, which
-shrinks micrographs to 20 A (`--shrink 0 --lowpass 20`), and without that.
+shrinks micrographs to what 20 A needs (`--shrink 0 --lowpass 20`), and without that, where its
+other options stay those that were best with it.
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ def scores(setup: Setup) -> str:
     network = read_topaz(setup.weights).network
     rate = setup.rates["convolution_float32"]
     rows, same = [], []
+    if setup.quick:
+        del images[1024]
     for side, files in images.items():
         took = timed(setup, files)
         floor = dense_multiply_adds(network, (side, side)) / rate

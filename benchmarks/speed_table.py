@@ -56,7 +56,7 @@ class Row:
             self.what,
             seconds(self.theirs.seconds) if self.theirs else "",
             seconds(self.ours.seconds),
-            f"{self.ratio:.1f}" if self.theirs else "",
+            f"{self.ratio:.{1 if self.ratio >= 1 else 2}f}" if self.theirs else "",
             megabytes(self.theirs) if self.theirs else "",
             megabytes(self.ours),
             seconds(self.floor) if self.floor else "",
