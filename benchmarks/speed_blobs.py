@@ -21,7 +21,7 @@ from speed_table import Row, at_least, at_most
 
 PROGRAM = "relion_autopick"
 #: Least and greatest diameter, in the particle's longest.
-RANGES = ((0.75, 1.0), (0.7, 0.85), (0.6, 0.9), (0.9, 1.1))
+RANGES = ((0.75, 1.0), (0.7, 0.85), (0.6, 0.9), (0.5, 0.8), (0.9, 1.1))
 RANGES_QUICK = RANGES[:1]
 ADJUSTMENTS, ADJUSTMENTS_QUICK = (0.0, -1.0, 0.5), (0.0, -1.0)
 WINDOW = ("--shrink", "0", "--lowpass", "20")
