@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -107,6 +109,27 @@ def _padded(network: Network, image: Image) -> torch.Tensor:
     return torch.from_numpy(pad(image.astype(np.float32), network.receptive_field // 2))
 
 
+def lattice_step(network: Network, radius_px: float) -> int:
+    """Return how far apart pixels may be scored without missing what a network finds.
+
+    A network is taught that all within the training radius of a particle is particle, so its
+    scores are smooth on that scale.
+
+    Parameters
+    ----------
+    radius_px
+        Training radius in working pixels; 0 where it is not known.
+
+    Returns
+    -------
+    int
+        A divisor of the network's stride, no larger than the radius, at least 1.
+    """
+    stride = network.stride
+    fitting = [d for d in range(1, stride + 1) if stride % d == 0 and d <= radius_px]
+    return max(fitting, default=1)
+
+
 def score_smoothly(
     network: Network, image: Image, step: int, device: torch.device | str = "cpu"
 ) -> Image:
@@ -122,16 +145,30 @@ def score_smoothly(
     ndarray of float32, shape (h, w)
         Log-odds, exact on the lattice.
     """
-    from scipy.interpolate import RectBivariateSpline  # slow to import, and seldom needed
-
-    lattice = score_lattice(network, image, step, device)
-    if step == 1 or min(lattice.shape) < 4:
+    if step == 1 or min(image.shape) <= 3 * step:
         return score_image(network, image, device)
-    rows, columns = (np.arange(side) * step for side in lattice.shape)
-    surface = RectBivariateSpline(rows, columns, lattice)
-    # Behind the last score its value is kept.
-    places = (
-        np.minimum(np.arange(side), last[-1])
-        for side, last in zip(image.shape, (rows, columns), strict=True)
-    )
-    return np.asarray(surface(*places), dtype=np.float32)
+    lattice = score_lattice(network, image, step, device)
+    height, width = image.shape
+    surface = surface_matrix(height, step) @ lattice @ surface_matrix(width, step).T
+    return np.asarray(surface, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def surface_matrix(side: int, step: int) -> Image:
+    """Return what draws a cubic spline through every `step`-th of `side` pixels.
+
+    A smooth surface through a lattice is this for the rows, and for the columns. Behind the last
+    score its value is kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (side, ceil(side / step))
+        Read-only.
+    """
+    from scipy.interpolate import make_interp_spline  # slow to import
+
+    knots = np.arange(0, side, step)
+    spline = make_interp_spline(knots, np.eye(len(knots)))
+    matrix = np.asarray(spline(np.minimum(np.arange(side), knots[-1])), dtype=np.float32)
+    matrix.flags.writeable = False
+    return matrix
