@@ -142,13 +142,13 @@ def test_a_particle_must_fit_into_the_micrograph(write_mrc, noise):
 def reads(monkeypatch):
     """Count the micrographs that are read."""
     seen = []
-    read = preparation.read_micrograph
+    read = preparation.open_micrograph
 
     def counting(path):
         seen.append(Path(path).name)
         return read(path)
 
-    monkeypatch.setattr(preparation, "read_micrograph", counting)
+    monkeypatch.setattr(preparation, "open_micrograph", counting)
     return seen
 
 
