@@ -125,7 +125,7 @@ def _expect(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray,
     log_density = []
     for weight, mu, sigma in zip(mixture.weight, mixture.mu, mixture.sigma, strict=True):
         z = (scaled - mu) * (np.sqrt(0.5) / sigma)
-        log_density.append(np.log(weight / sigma) - z * z)
+        log_density.append(np.log(weight) - np.log(sigma) - z * z)
     # Both densities may be too small for a float, but never the smaller one over the larger.
     difference = log_density[0] - log_density[1]
     ratio = np.exp(-np.abs(difference))
