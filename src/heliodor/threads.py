@@ -36,23 +36,29 @@ def _cgroup_quota() -> float | None:
     return None if quota == "max" else float(quota) / float(period)
 
 
-def set_threads(threads: int | None = None) -> int:
-    """Fix the number of threads that PyTorch uses in this process.
+def chosen_threads(threads: int | None = None) -> int:
+    """Return the number of threads to use.
 
     Parameters
     ----------
     threads
         What the user asked for; None takes all that the process may use.
+    """
+    if threads is not None and threads < 1:
+        raise BadInput(f"the number of threads must be at least 1, not {threads}")
+    return usable_cpus() if threads is None else threads
+
+
+def set_threads(threads: int | None = None) -> int:
+    """Fix the number of threads that PyTorch uses in this process; see `chosen_threads`.
 
     Returns
     -------
     int
         The number in force.
     """
-    if threads is not None and threads < 1:
-        raise BadInput(f"the number of threads must be at least 1, not {threads}")
+    number = chosen_threads(threads)
     import torch
 
-    number = usable_cpus() if threads is None else threads
     torch.set_num_threads(number)
     return number
