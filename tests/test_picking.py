@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
-from heliodor.picking import (
-    Picked,
-    PickSettings,
-    candidates,
-    level,
-    operating_point,
-    pick_all,
-    score_micrograph,
-)
+from heliodor.picking import PickSettings, candidates, level, operating_point, score_micrograph
+from heliodor.picking_bulk import Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.scoring import score_image

@@ -178,6 +178,14 @@ ExclusionRadius = Annotated[
 EdgeMargin = Annotated[
     float, number("ANGSTROM", "No pick's centre is nearer to an edge than this.")
 ]
+Scores = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="smooth: of every few pixels, with a surface through them; dense: of every pixel,"
+        " several times slower.",
+    ),
+]
 MatchDistance = Annotated[
     float | None,
     number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,23 +14,26 @@ from heliodor.borders import dead_border
 from heliodor.conventions import Image, to_original
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
-from heliodor.lookahead import looking_ahead
 from heliodor.model_file import Model
 from heliodor.networks import Network
 from heliodor.picks import Picks
-from heliodor.preparation import Failure, WorkingImage, WorkingImages
-from heliodor.scoring import score_image, score_smoothly
-from heliodor.sources import Source
+from heliodor.preparation import WorkingImage, WorkingImages
+from heliodor.scoring import lattice_step, score_smoothly
 from heliodor.suppression import suppress
 
 #: Candidates below this log-odds are not worth listing.
 FLOOR = -6.0
 #: No centre is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
-#: The most micrographs that are prepared at a time while others are scored.
-MOST_AHEAD = 4
+#: The most micrographs that are worked on at a time, as each takes memory.
+MOST_AHEAD = 16
 #: The most by which a micrograph's log-odds are moved to the level of the training's.
 MOST_LEVELLING = 1.0
+
+
+#: smooth: of a lattice as fine as the network's training asks for, and a surface through it;
+#: dense: of every pixel.
+Scores = Literal["smooth", "dense"]
 
 
 class Distances(NamedTuple):
@@ -51,8 +54,11 @@ class PickSettings:
     #: No pick's centre is nearer to an edge than this. RELION extracts a box that crosses an
     #: edge all the same; half a diameter leaves out the particles that are cut off.
     edge_margin_angstrom: float = 0.0
+    scores: Scores = "smooth"
 
     def __post_init__(self) -> None:
+        if self.scores not in get_args(Scores):
+            raise BadInput(f"the scores {self.scores!r} are none of {', '.join(get_args(Scores))}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise BadInput("the threshold must be a number (log-odds)")
         for name in ("exclusion_radius", "edge_margin"):
@@ -85,19 +91,32 @@ def images_for(model: Model, pixel_size_angstrom: float | None = None) -> Workin
 
 
 def score_micrograph(
-    model: Model, image: WorkingImage, device: torch.device | str = "cpu"
+    model: Model,
+    image: WorkingImage,
+    device: torch.device | str = "cpu",
+    scores: Scores = "smooth",
 ) -> Image:
     """Return the log-odds of every pixel of a working image, levelled, shape (h, w)."""
-    return _score_normalised(model, image, model.normalizer.apply(image.image), device)
+    return score_normalised(model, image, model.normalizer.apply(image.image), device, scores)
 
 
-def _score_normalised(
-    model: Model, image: WorkingImage, normalised: Image, device: torch.device | str
+def score_normalised(
+    model: Model,
+    image: WorkingImage,
+    normalised: Image,
+    device: torch.device | str,
+    scores: Scores,
 ) -> Image:
-    """Do what `score_micrograph` does with what the network is to see of an image."""
-    score = score_image(model.network, normalised, device)
-    guard_px = model.card.diameter_angstrom * GUARD / image.working_pixel_size_angstrom
-    return level(score, normalised, model.card.background, guard_px)
+    """Do as `score_micrograph`, given what the network is to see of the image."""
+    card, size = model.card, image.working_pixel_size_angstrom
+    step = 1 if scores == "dense" else card_step(model, size)
+    score = score_smoothly(model.network, normalised, step, device)
+    return level(score, normalised, card.background, card.diameter_angstrom * GUARD / size)
+
+
+def card_step(model: Model, pixel_size_angstrom: float) -> int:
+    """Return the distance of scored pixels that a model's training allows; see `lattice_step`."""
+    return lattice_step(model.network, model.card.training_radius_angstrom / pixel_size_angstrom)
 
 
 def level(score: Image, image: Image, background: float | None, guard_px: float = 0.0) -> Image:
@@ -184,6 +203,7 @@ def operating_point(
     exclusion_px: float,
     margin_px: int = 0,
     device: torch.device | str = "cpu",
+    radius_px: float = 0.0,
 ) -> OperatingPoint:
     """Find the background and the threshold of a newly trained network.
 
@@ -197,9 +217,10 @@ def operating_point(
         Mean number an image.
     exclusion_px, margin_px
         Exclusion radius and edge margin in working pixels.
+    radius_px
+        Training radius, by which the pixels that are scored are chosen as in picking.
     """
-    # Half the stride finds nearly every peak at nearly its height, in a fraction of the time.
-    step = max(1, network.stride // 2)
+    step = lattice_step(network, radius_px)
     maps = [
         level(score_smoothly(network, item.image, step, device), item.image, None)
         for item in images
@@ -215,75 +236,3 @@ def operating_point(
     return OperatingPoint(
         background, float(falling[position - 1]) if position <= len(falling) else None
     )
-
-
-@dataclass(frozen=True)
-class Picked:
-    """The candidates of many micrographs and those that failed."""
-
-    candidates: Picks
-    failures: list[Failure]
-    threshold: float
-
-    @property
-    def picks(self) -> Picks:
-        """The candidates from the threshold on; micrographs without any stay listed."""
-        return self.candidates.select(self.candidates.score >= self.threshold)
-
-
-def pick_all(
-    model: Model,
-    sources: Sequence[Source],
-    images: WorkingImages,
-    settings: PickSettings,
-    device: torch.device | str = "cpu",
-    done: Callable[[WorkingImage, Image, Picks], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    finished: Mapping[str, Picks] | None = None,
-) -> Picked:
-    """Pick on many micrographs; one that cannot be used is reported and spoils no other.
-
-    Parameters
-    ----------
-    done
-        Called with each micrograph, its score map and its candidates as soon as they are there.
-    finished
-        Candidates, by name, of micrographs that were picked on before; those are not read.
-
-    Raises
-    ------
-    BadInput
-        If not a single micrograph can be used.
-    """
-    finished = finished or {}
-    tables: list[Picks] = []
-    failures: list[Failure] = []
-
-    def ready(source: Source) -> tuple[WorkingImage, Image]:
-        """Do what can be done ahead of the network."""
-        image = images.get(source)
-        return image, model.normalizer.apply(image.image)
-
-    others = [source for source in sources if source.name not in finished]
-    with looking_ahead(ready, others, images.threads) as prepared:
-        for number, source in enumerate(sources, 1):
-            if source.name in finished:
-                tables.append(finished[source.name])
-            else:
-                _, future = next(prepared)
-                try:
-                    image, normalised = future.result()
-                    score = _score_normalised(model, image, normalised, device)
-                    own = candidates(model, image, score, settings)
-                except BadInput as error:
-                    failures.append(Failure(source.name, str(error)))
-                else:
-                    tables.append(own)
-                    if done is not None:
-                        done(image, score, own)
-            if progress is not None:
-                progress(number, len(sources))
-    if not tables:
-        reason = failures[0].reason if failures else "none was given"
-        raise BadInput(f"no micrograph could be picked on: {reason}")
-    return Picked(Picks.concatenate(tables), failures, settings.threshold_for(model))

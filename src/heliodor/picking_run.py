@@ -20,7 +20,8 @@ from heliodor.formats.text import write_picks
 from heliodor.header import TIFF_NOTE, is_tiff
 from heliodor.journal import Finished, Journal, digest, forget
 from heliodor.model_file import Model, load_model
-from heliodor.picking import Picked, PickSettings, images_for, pick_all
+from heliodor.picking import PickSettings, images_for
+from heliodor.picking_bulk import Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat

@@ -21,7 +21,8 @@ from heliodor.evaluation_run import figures, forget_evaluation, line, write_eval
 from heliodor.files import output_folder
 from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation
-from heliodor.picking import Picked, PickSettings
+from heliodor.picking import PickSettings
+from heliodor.picking_bulk import Picked
 from heliodor.picking_run import pick_step
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.recipe import TrainingSettings

@@ -63,6 +63,7 @@ def pick_settings(options: dict[str, Any]) -> Any:
         threshold=options["threshold"],
         exclusion_radius_angstrom=options["exclusion_radius"],
         edge_margin_angstrom=options["edge_margin"],
+        scores=options["scores"],
     )
 
 

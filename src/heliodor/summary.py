@@ -15,7 +15,7 @@ from heliodor.evaluation import Truth
 from heliodor.labels import outside
 from heliodor.matching import match
 from heliodor.metrics import Evaluation
-from heliodor.picking import Picked
+from heliodor.picking_bulk import Picked
 from heliodor.picks import IndexArray, Picks
 from heliodor.preparation import WorkingImages
 from heliodor.record import Record

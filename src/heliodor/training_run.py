@@ -188,7 +188,10 @@ def _operating_point(
     """
     probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
     distances = picking.distances_px(data.diameter_angstrom, size)
-    return operating_point(network, probes, dataset.expected_particles, *distances, device)
+    radius_px = dataset.radius_px if picking.scores == "smooth" else 0.0
+    return operating_point(
+        network, probes, dataset.expected_particles, *distances, device, radius_px
+    )
 
 
 def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:

@@ -86,7 +86,13 @@ def train(args: argparse.Namespace) -> int:
             probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
             exclusion, margin = PickSettings().distances_px(choice.diameter_px, 1.0)
             point = operating_point(
-                network, probes, prior.expected_particles, exclusion, margin, device
+                network,
+                probes,
+                prior.expected_particles,
+                exclusion,
+                margin,
+                device,
+                dataset.radius_px,
             )
             saving.save(network, epoch, point, test)
         tested = "" if test is None else f", test average precision {test.average_precision:.3f}"

@@ -1,0 +1,118 @@
+"""Picking on many micrographs: as many at a time as there are processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from heliodor.conventions import Image
+from heliodor.errors import BadInput
+from heliodor.lookahead import looking_ahead
+from heliodor.model_file import Model
+from heliodor.picking import PickSettings, candidates, score_normalised
+from heliodor.picks import Picks
+from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.sources import Source
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The candidates of many micrographs and those that failed."""
+
+    candidates: Picks
+    failures: list[Failure]
+    threshold: float
+
+    @property
+    def picks(self) -> Picks:
+        """The candidates from the threshold on; micrographs without any stay listed."""
+        return self.candidates.select(self.candidates.score >= self.threshold)
+
+
+#: A micrograph with its score map and its candidates.
+_Scored = tuple[WorkingImage, Image, Picks]
+
+
+@contextmanager
+def one_thread_each(alone: bool) -> Iterator[None]:
+    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
+
+    Several micrographs at a time use the processors better than several threads for one, and
+    the sums of a network then do not depend on how many processors there are.
+    """
+    before = torch.get_num_threads()
+    if alone:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def pick_all(
+    model: Model,
+    sources: Sequence[Source],
+    images: WorkingImages,
+    settings: PickSettings,
+    device: torch.device | str = "cpu",
+    done: Callable[[WorkingImage, Image, Picks], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    finished: Mapping[str, Picks] | None = None,
+) -> Picked:
+    """Pick on many micrographs; one that cannot be used is reported and spoils no other.
+
+    Parameters
+    ----------
+    done
+        Called with each micrograph, its score map and its candidates as soon as they are there.
+    finished
+        Candidates, by name, of micrographs that were picked on before; those are not read.
+
+    Raises
+    ------
+    BadInput
+        If not a single micrograph can be used.
+    """
+    finished = finished or {}
+    tables: list[Picks] = []
+    failures: list[Failure] = []
+
+    def prepare(source: Source) -> tuple[WorkingImage, Image]:
+        """Do what can be done ahead of the network."""
+        image = images.get(source)
+        return image, model.normalizer.apply(image.image)
+
+    def score(image: WorkingImage, normalised: Image) -> _Scored:
+        own = score_normalised(model, image, normalised, device, settings.scores)
+        return image, own, candidates(model, image, own, settings)
+
+    # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
+    # and the processors see to it that the next is at hand.
+    alone = torch.device(device).type == "cpu"
+    ahead: Callable[[Source], Any] = (lambda s: score(*prepare(s))) if alone else prepare
+    others = [source for source in sources if source.name not in finished]
+    with one_thread_each(alone), looking_ahead(ahead, others, images.threads) as results:
+        for number, source in enumerate(sources, 1):
+            if source.name in finished:
+                tables.append(finished[source.name])
+            else:
+                _, future = next(results)
+                try:
+                    result = future.result()
+                    image, scores, own = result if alone else score(*result)
+                except BadInput as error:
+                    failures.append(Failure(source.name, str(error)))
+                else:
+                    tables.append(own)
+                    if done is not None:
+                        done(image, scores, own)
+            if progress is not None:
+                progress(number, len(sources))
+    if not tables:
+        reason = failures[0].reason if failures else "none was given"
+        raise BadInput(f"no micrograph could be picked on: {reason}")
+    return Picked(Picks.concatenate(tables), failures, settings.threshold_for(model))
