@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 from sklearn.mixture import GaussianMixture
 
 from heliodor import mixture as em
 from heliodor import normalize
 from heliodor.errors import BadInput
 from heliodor.mixture import BINS, Histograms, Mixture, fit_mixture, fit_scale
-from heliodor.normalize import MODES, MOST_IMAGES, Normalizer
+from heliodor.normalize import MODES, MOST_IMAGES, SLOW_PX, Normalizer, flattened
 from tiny import noise
 
 
@@ -495,3 +496,21 @@ def test_a_flattening_normaliser_survives_its_dictionary():
     for wrong in (-1, "much", math.nan, 1e9):
         with pytest.raises(BadInput, match="flattens by no plausible length"):
             Normalizer.from_dict({"mode": "standard", "flatten_px": wrong})
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    sd_px=st.floats(0.3, 90),
+    seed=st.integers(0, 99),
+)
+def test_what_flattening_subtracts_is_a_gaussian_average(
+    shape: tuple[int, int], sd_px: float, seed: int
+) -> None:
+    image = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    centred = image - image.mean()
+    # Truncated far out: at 4 standard deviations, as by default, it misses by 1e-4.
+    expected = centred - gaussian_filter(
+        centred.astype(np.float64), sd_px, truncate=4 if sd_px < SLOW_PX else 8
+    )
+    np.testing.assert_allclose(flattened(image, sd_px), expected, rtol=0, atol=2e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -16,6 +17,11 @@ from heliodor.mixture import Histograms, Mixture, fit_mixture, fit_scale
 #: nothing: the images are normalised already.
 Mode = Literal["joint", "micrograph", "standard", "none"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+#: Gaussians of at least this standard deviation, in pixels, leave few enough cosines of an image
+#: for these to be summed up; of each, no less than this share.
+SLOW_PX = 4.0
+LEAST_LEFT = 1e-6
 
 #: More images than this add nothing to what the shared parameters rest on.
 MOST_IMAGES = 256
@@ -119,9 +125,35 @@ def flattened(image: Image, flatten_px: float) -> Image:
     """
     if flatten_px == 0:
         return image
-    from scipy.ndimage import gaussian_filter  # slow to import, and not always needed
-
     # Its mean first: single precision has no digits to spare under a large offset.
     centred = image - np.float32(image.mean(dtype=np.float64))
-    background = gaussian_filter(centred, flatten_px, mode="reflect", output=np.float32)
-    return np.asarray(centred - background, dtype=np.float32)
+    return np.asarray(centred - _average(centred, flatten_px), dtype=np.float32)
+
+
+def _average(image: Image, sd_px: float) -> Image:
+    """Return an image's Gaussian average, the image being mirrored at its edges.
+
+    What is left of it by a wide Gaussian are a few slow cosines.
+    """
+    height, width = image.shape
+    if sd_px < SLOW_PX:
+        from scipy.ndimage import gaussian_filter  # slow to import, and seldom needed
+
+        return np.asarray(gaussian_filter(image, sd_px, mode="reflect"), dtype=np.float32)
+    (down, own_down), (across, own_across) = (_cosines(side, sd_px) for side in (height, width))
+    waves = (down @ image @ across.T) * own_down[:, None] * own_across
+    return np.asarray(down.T @ waves @ across, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _cosines(side: int, sd_px: float) -> tuple[Image, Image]:
+    """Return the cosines that a Gaussian leaves of `side` mirrored pixels, and what of each.
+
+    Those of the discrete cosine transform (type 2, orthonormal), shape (waves, side).
+    """
+    frequency = np.pi / side * np.arange(side)
+    left = np.exp(-0.5 * (sd_px * frequency) ** 2)
+    frequency, left = frequency[left > LEAST_LEFT], left[left > LEAST_LEFT]
+    waves = np.cos(frequency[:, None] * (np.arange(side) + 0.5)) * np.sqrt(2 / side)
+    waves[0] = np.sqrt(1 / side)
+    return waves.astype(np.float32), left.astype(np.float32)

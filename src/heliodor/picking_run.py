@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ import torch
 from heliodor import __version__, console
 from heliodor.compute import Compute
 from heliodor.conventions import Image
-from heliodor.evaluation import RegionJudge
 from heliodor.files import output_folder
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
@@ -26,6 +25,9 @@ from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
 from heliodor.sources import Inputs, Source, find_sources
+
+if TYPE_CHECKING:
+    from heliodor.evaluation import RegionJudge
 
 
 def pick(
