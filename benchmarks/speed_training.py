@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from heliodor.compute import Compute
 from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
 from heliodor.recipe import PAPER, TrainingSettings
@@ -111,6 +112,7 @@ class Topaz:
         return data, step
 
     def close(self) -> None:
+        """End the training."""
         self._process.communicate()
 
 
@@ -192,7 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     python = install(options.topaz).with_name("python")
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    torch.set_num_threads(options.threads)
+    Compute("cpu", options.threads).start()
     print(
         "| network | Topaz, s an update (data + step) | heliodor, s (of it data) | ratio |"
         " GFLOPS | of a matrix product's |\n|---|---|---|---|---|---|"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from heliodor.scoring import choose_device
-from heliodor.threads import set_threads
+from heliodor.threads import keep_freed_memory, set_threads
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,12 @@ class Compute:
     threads: int | None = None
 
     def start(self) -> torch.device:
-        """Fix the number of threads and return the device.
+        """Fix the number of threads, keep memory, and return the device.
 
         On a GPU too the same seed is to give the same picks, so only deterministic kernels.
         """
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         set_threads(self.threads)
+        keep_freed_memory()
         return choose_device(self.device)

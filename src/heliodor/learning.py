@@ -79,7 +79,8 @@ class Learner:
             self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
         if settings.start_at_prior:
             network.start_at(prior)
-        self.network: Network = network.to(device)
+        # The channels of a pixel side by side in memory: convolutions run faster so, and back.
+        self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Not the sampler's seed, lest what is dropped goes with what is drawn.
         network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))
         self.sampler = Sampler(
