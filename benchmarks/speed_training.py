@@ -8,7 +8,8 @@ micrographs. Topaz is driven by its own command's functions in its own interpret
 with its defaults makes the network, the loader and the optimiser, and its own loop runs some
 updates whenever it is asked to. The programs take turns, in processes of the same CPUs and
 threads; medians are printed, and of heliodor also the share of the rate at which this machine
-multiplies matrices. Run it under `taskset` where others work on the machine.
+multiplies matrices. Where others work on the machine, `--clock process_time` counts the seconds
+that a CPU worked for a program, of all its threads; so compare it on one thread.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +42,7 @@ MICROGRAPHS, SIDE_PX, LABELS = 8, 1024, 20
 #: Trains as `topaz train` does, but an epoch a line of the input, and tells what each took.
 TOPAZ = """
 import os, sys, time
+clock = getattr(time, sys.argv.pop(1))
 from topaz import training
 from topaz.commands import train
 
@@ -47,11 +50,11 @@ def by_turns(classifier, criteria, method, loader, *others, **more):
     spent = {}
     def timed(kind, call):
         def wrapped(*arguments):
-            began = time.perf_counter()
+            began = clock()
             try:
                 return call(*arguments)
             finally:
-                spent[kind] = spent.get(kind, 0.0) + time.perf_counter() - began
+                spent[kind] = spent.get(kind, 0.0) + clock() - began
         return wrapped
     class Loader:
         def __iter__(self):
@@ -86,14 +89,16 @@ class Times:
 class Topaz:
     """A training of Topaz that does a number of updates when it is told to."""
 
-    def __init__(self, python: Path, work: Path, network: str, threads: int, updates: int) -> None:
+    def __init__(
+        self, python: Path, work: Path, network: str, threads: int, updates: int, clock: str
+    ) -> None:
         self._updates, self._log = updates, work / f"{network}.log"
         words = ["-m", network, "--units", "32", "--no-pretrained", "-d", "-1", "-r", str(RADIUS)]
         words += ["--pi", str(PRIOR), "-j", str(threads), "--epoch-size", str(updates)]
         words += ["--train-images", str(work / "images.txt")]
         words += ["--train-targets", str(work / "targets.txt")]
         self._process = subprocess.Popen(
-            [str(python), "-c", TOPAZ, *words],
+            [str(python), "-c", TOPAZ, clock, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log.open("w"),
@@ -139,30 +144,37 @@ def settings_for(network: str, updates: int, repeats: int) -> TrainingSettings:
     return replace(own, epochs=repeats + 1)
 
 
-def by_turns(images: list[LabelledImage], settings: TrainingSettings, peer: Topaz) -> Times:
+def by_turns(
+    images: list[LabelledImage],
+    settings: TrainingSettings,
+    peer: Topaz,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Times:
     """Train, and let Topaz train as much after each epoch."""
     theirs: list[tuple[float, float]] = []
     own: list[float] = []
-    began = time.perf_counter()
+    began = clock()
 
     def turn(_: Epoch) -> None:
         nonlocal began
-        own.append((time.perf_counter() - began) / settings.epoch_updates)
+        own.append((clock() - began) / settings.epoch_updates)
         theirs.append(peer.updates())
-        began = time.perf_counter()
+        began = clock()
 
     train_network(images, [], RADIUS, PRIOR, settings, progress=turn)
     parts = (statistics.median(column) for column in zip(*theirs[1:], strict=True))
-    return Times(*parts, statistics.median(own[1:]), drawing(images, settings))
+    return Times(*parts, statistics.median(own[1:]), drawing(images, settings, clock))
 
 
-def drawing(images: list[LabelledImage], settings: TrainingSettings) -> float:
+def drawing(
+    images: list[LabelledImage], settings: TrainingSettings, clock: Callable[[], float]
+) -> float:
     """Return the seconds that drawing a minibatch takes, which the update's contain."""
     sampler, took = Learner(images, RADIUS, PRIOR, settings, "cpu").sampler, []
     for _ in range(settings.epoch_updates):
-        began = time.perf_counter()
+        began = clock()
         sampler.draw(settings.positives, settings.batch - settings.positives)
-        took.append(time.perf_counter() - began)
+        took.append(clock() - began)
     return statistics.median(took)
 
 
@@ -174,13 +186,13 @@ def operations(images: list[LabelledImage], settings: TrainingSettings) -> int:
     return counter.get_total_flops()
 
 
-def matmul_rate(size: int = 1536) -> float:
+def matmul_rate(clock: Callable[[], float], size: int = 1536) -> float:
     """Return the operations a second of a multiplication of two float32 matrices."""
     matrix, took = torch.rand(size, size), []
     for _ in range(7):
-        began = time.perf_counter()
+        began = clock()
         matrix @ matrix
-        took.append(time.perf_counter() - began)
+        took.append(clock() - began)
     return 2 * size**3 / statistics.median(took)
 
 
@@ -191,7 +203,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--updates", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    clocks = {"perf_counter": time.perf_counter, "process_time": time.process_time}
+    parser.add_argument("--clock", choices=[*clocks], default="perf_counter")
     options = parser.parse_args()
+    clock = clocks[options.clock]
     python = install(options.topaz).with_name("python")
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     Compute("cpu", options.threads).start()
@@ -204,9 +220,10 @@ def main() -> None:
         images = data(work)
         for network in options.networks:
             settings = settings_for(network, options.updates, options.repeats)
-            peer = Topaz(python, work, network, options.threads, options.updates)
+            settings = replace(settings, precision=options.precision)
+            peer = Topaz(python, work, network, options.threads, options.updates, options.clock)
             try:
-                took = by_turns(images, settings, peer)
+                took = by_turns(images, settings, peer, clock)
             finally:
                 peer.close()
             rate = operations(images, settings) / took.own
@@ -214,7 +231,7 @@ def main() -> None:
             print(
                 f"| {network} | {whole:.3f} ({took.data:.3f} + {took.step:.3f}) |"
                 f" {took.own:.4f} ({took.own_data:.4f}) | {whole / took.own:.2f} |"
-                f" {rate / 1e9:.1f} | {rate / matmul_rate():.0%} |",
+                f" {rate / 1e9:.1f} | {rate / matmul_rate(clock):.0%} |",
                 flush=True,
             )
 
