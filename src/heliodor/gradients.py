@@ -35,7 +35,7 @@ class _Rectified(torch.autograd.Function):
         (gradient,) = gradients
         x, slope = ctx.saved_tensors
         below = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
-        own = (gradient * x.clamp(max=0)).sum(dtype=slope.dtype)
+        own = x.clamp(max=0).mul_(gradient).sum(dtype=slope.dtype)
         return below, own.view_as(slope)
 
 
