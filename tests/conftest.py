@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 settings.register_profile("heliodor", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("heliodor")
 
+# No test leaves a process behind it, and each reads the program that it tests.
+os.environ["HELIODOR_WORKER"] = "0"
+
 WriteMrc = Callable[..., Path]
 
 

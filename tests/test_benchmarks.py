@@ -1,4 +1,4 @@
-"""The benchmark of objectives: what its runs share, its tests, and a tiny run of all of it."""
+"""The benchmarks: of objectives, with a tiny run of all of it; of speed, without its peers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from heliodor.errors import BadInput
+from heliodor.micrograph import write_mrc
+from heliodor.suppression import suppress
+from tiny import scrambled
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -223,3 +226,127 @@ def test_updates_are_timed_by_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     layers = [7 * 7 * 2 * 13 * 13, 25 * 2 * 4 * 25, 25 * 4 * 8, 8]
     expected = 2 * 8 * (3 * sum(layers) - layers[0])
     assert speed.operations(images, settings) == expected
+
+
+# ---- speed ----
+
+
+def test_a_process_is_measured_apart_from_the_one_that_starts_it() -> None:
+    """Linux lets the peak of a process begin with that of its parent; ours must not show."""
+    process = script("speed_process")
+    ballast = np.ones(40_000_000)
+    code = "import time; held = bytearray(b'x') * 30_000_000; time.sleep(0.1)"
+    took = process.run([sys.executable, "-I", "-S", "-c", code])
+    assert 0.1 < took.seconds < 60
+    assert 30 < took.peak_mb < 100 < ballast.nbytes / 1e6
+    with pytest.raises(RuntimeError, match=r"ended in 3: (.|\n)*gone wrong"):
+        process.run([sys.executable, "-c", "print('gone wrong'); raise SystemExit(3)"])
+
+
+def test_turns_tell_time_and_memory() -> None:
+    process = script("speed_process")
+    code = "import sys, time; sys.path.insert(0, sys.argv[1]); from speed_turns import serve\n"
+    code += "held = bytearray(b'x') * 20_000_000\n"
+    code += "def work(n):\n    bytearray(b'x') * (n * 10**7); time.sleep(0.05 * n)\nserve(work)"
+    with process.Worker([sys.executable, "-c", code, str(BENCHMARKS)]) as worker:
+        three, one = worker.turn(3), worker.turn(1)
+    assert 0.15 < three.seconds < 60
+    assert 0.05 < one.seconds < 60
+    assert 29 < three.above_mb < 40
+    assert 9 < one.above_mb < 20
+    assert one.peak_mb == three.peak_mb > 49
+    with process.Worker([sys.executable, "-c", "raise SystemExit(4)"]) as worker:
+        with pytest.raises(RuntimeError, match="ended in 4"):
+            worker.turn()
+    order: list[str] = []
+    runs = {"a": [3.0, 1.0, 2.0], "b": [9.0, 9.0, 9.0]}
+
+    def take(name: str) -> Any:
+        order.append(name)
+        return process.Run(runs[name].pop(), 5.0 + len(runs[name]))
+
+    took = process.in_turn({name: lambda name=name: take(name) for name in runs}, 3)
+    assert order == ["a", "b"] * 3
+    assert took["a"] == process.Run(2.0, 7.0, None)
+
+
+def test_rows_say_whether_their_bars_are_met() -> None:
+    table, run = script("speed_table"), script("speed_process").Run
+    met = table.at_least(4.0, 4.0, "ratio")
+    missed = table.at_most(2.5, 2.0, "time / floor")
+    rows = [
+        table.Row("both", run(0.5, 100.0, 20.0), run(2.0, 400.0), 0.2, [met, missed]),
+        table.Row("ours", run(12.0, 100.0)),
+    ]
+    lines = table.table(rows, "LoG").splitlines()
+    assert lines[0].startswith("| what | LoG, s | heliodor, s | ratio | LoG, MB |")
+    assert lines[2] == (
+        "| both | 2.00 | 0.500 | 4.0 | 400 | 100 (20) | 0.200 | 2.50 |"
+        " ratio at least 4 (is 4): met; time / floor at most 2 (is 2.5): **not met** |"
+    )
+    assert lines[3] == "| ours |  | 12.00 |  |  | 100 |  |  |  |"
+
+
+def test_floors_are_those_of_the_files_and_of_the_network(tmp_path: Path) -> None:
+    floors = script("speed_floors")
+    image = np.random.default_rng(0).standard_normal((24, 16)).astype(np.float32)
+    write_mrc(tmp_path / "a.mrc", image, 1.0)
+    buffer = np.zeros_like(image)
+    floors.read_and_transform([tmp_path / "a.mrc"], buffer, 1)
+    np.testing.assert_array_equal(buffer, image)
+    with pytest.raises(ValueError, match="is no"):
+        floors.read(tmp_path / "a.mrc", np.zeros((24, 17), dtype=np.float32))
+    # By hand, of a 9 x 9 image padded by 15: the sides of what each layer gives, densely.
+    network = scrambled("conv31", 2)
+    by_hand = 33**2 * 2 * 49 + 25**2 * 4 * 2 * 25 + 9**2 * 8 * 4 * 25 + 9**2 * 8
+    assert floors.dense_multiply_adds(network, (9, 9)) == by_hand
+    assert not network.classifier.weight.is_meta
+
+
+def test_scores_and_picks_are_compared(tmp_path: Path) -> None:
+    scoring = script("speed_scoring")
+    theirs = np.full((40, 40), -9.0, dtype=np.float32)
+    theirs[10, 10], theirs[30, 10], theirs[20, 30] = 3.0, 2.0, -1.0
+    ours = np.roll(theirs, 1, axis=0)
+    ours[31, 10] = -2.0
+    file = tmp_path / "image.npy"
+    np.save(scoring.result_of(file, "topaz"), theirs)
+    for mode, scores in (("same", theirs + 0.25), ("moved", ours)):
+        np.save(scoring.result_of(file, mode), scores)
+    same, moved = (scoring.sameness([file], mode, 5) for mode in ("same", "moved"))
+    assert same.difference == pytest.approx(0.25)
+    assert (same.shared, same.picks) == ({0.0: 1.0, -6.0: 1.0}, {0.0: 2, -6.0: 3})
+    # One of two picks is no longer above the higher threshold; a pixel aside is the same.
+    assert moved.shared == {0.0: 0.5, -6.0: 1.0}
+    assert scoring.share(np.zeros((0, 2)), np.zeros((3, 2))) == 0.0
+    assert scoring.share(np.zeros((0, 2)), np.zeros((0, 2))) == 1.0
+
+
+def test_each_program_scores_and_suppresses_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our side of what is timed, served as the processes serve it."""
+    inside = script("speed_inside")
+    scores = np.random.default_rng(1).standard_normal((30, 20)).astype(np.float32)
+    np.save(tmp_path / "map.npy", scores)
+
+    def at_once(work: Any) -> None:
+        work(0)
+
+    monkeypatch.setattr(inside, "serve", at_once)
+    inside.main("suppression", "exact", "4", "0.5", str(tmp_path / "map.npy"))
+    found = np.load(inside.result_of(tmp_path / "map.npy", "exact"))
+    picks, values = suppress(scores, 4, 0.5)
+    np.testing.assert_array_equal(found, np.column_stack([picks, values]))
+
+
+def test_the_words_of_the_benchmark_of_speed(capsys: pytest.CaptureFixture[str]) -> None:
+    speed = script("speed")
+    options = speed.parse(["topaz", "--quick", "--only", "bulk", "start", "--threads", "1"])
+    assert (options.quick, options.only, options.threads) == (True, ["bulk", "start"], 1)
+    assert speed.parse(["topaz"]).only == list(speed.STAGES)
+    with pytest.raises(SystemExit):
+        speed.parse(["topaz", "--only", "unheard-of"])
+    assert "unheard-of" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="must lie between 1 and"):
+        speed.pin(0)

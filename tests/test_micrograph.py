@@ -14,9 +14,10 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliodor.cleaning import CLIP_AT_SD
 from heliodor.errors import BadInput
 from heliodor.header import is_micrograph_name
-from heliodor.micrograph import CLIP_AT_SD, read_micrograph, write_mrc
+from heliodor.micrograph import read_micrograph, write_mrc
 
 
 def mrc_bytes(data, mode, order="<", pixel_size=1.5):
@@ -216,7 +217,7 @@ def test_files_that_may_not_be_read(write_mrc, tmp_path, monkeypatch):
     def forbid(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(mrcfile, "open", forbid)
+    monkeypatch.setattr(Path, "open", forbid)
     monkeypatch.setattr(tifffile, "TiffFile", forbid)
     refuse(path, "change its permissions")
     refuse(tmp_path / "a.tif", "change its permissions")

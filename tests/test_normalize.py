@@ -133,6 +133,52 @@ def test_the_likelihood_never_falls_and_is_the_models(mixture):
         assert trace[-1] == pytest.approx(of_all, rel=1e-4, abs=1)
 
 
+def plain_expectation(h, y, mixture):
+    """Share the pixels of each bin out by Bayes' rule, as it is written in the paper."""
+    scaled = h.value * y[:, None]
+    with np.errstate(divide="ignore"):
+        log_weight = np.log(mixture.weight)
+    log_density = [
+        log_weight[c]
+        - np.log(mixture.sigma[c])
+        - 0.5 * np.log(2 * np.pi)
+        + np.log(y)[:, None]
+        - 0.5 * ((scaled - mixture.mu[c]) / mixture.sigma[c]) ** 2
+        for c in range(2)
+    ]
+    total = np.logaddexp(*log_density)
+    return np.exp(np.array(log_density) - total) * h.count, (total * h.count).sum()
+
+
+@given(
+    st.floats(0, 1),
+    st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    st.tuples(st.floats(0.01, 3), st.floats(0.01, 3)),
+    st.integers(1, 3),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_expectation_is_bayes_rule(weight, mu, sigma, number, seed):
+    rng = np.random.default_rng(seed)
+    images = [draw(rng, 0.3, (-3, 0), (1, 2), (20, 30)) for _ in range(number)]
+    h, y = Histograms.of(images), rng.uniform(0.5, 2, number)
+    mixture = Mixture(np.array([weight, 1 - weight]), np.array(mu), np.array(sigma))
+    shares, likelihood = em._expect(h, y, mixture)
+    expected, expected_likelihood = plain_expectation(h, y, mixture)
+    np.testing.assert_allclose(shares, expected, atol=1e-6 * h.count.max())
+    assert likelihood == pytest.approx(expected_likelihood, rel=1e-10)
+    used = h.occupied()
+    assert (used.count.sum(axis=0) > 0).all()
+    np.testing.assert_array_equal(used.count.sum(axis=1), h.count.sum(axis=1))
+    assert em._expect(used, y, mixture)[1] == pytest.approx(likelihood, rel=1e-10)
+    np.testing.assert_allclose(em._least_sigma(used, y), plain_least_sigma(h, y), rtol=1e-9)
+
+
+def plain_least_sigma(h, y):
+    scaled = h.value * y[:, None]
+    mean = np.average(scaled, weights=h.count)
+    return em.LEAST_SIGMA * np.sqrt(np.average((scaled - mean) ** 2, weights=h.count))
+
+
 def test_known_parameters_are_recovered():
     rng = np.random.default_rng(1)
     alpha = np.array([0.5, 1.0, 2.5, 0.8])

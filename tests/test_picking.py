@@ -236,8 +236,8 @@ def mics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
     return found
 
 
-def images() -> WorkingImages:
-    return WorkingImages(4.0, None, 40.0)
+def images(threads: int = 1) -> WorkingImages:
+    return WorkingImages(4.0, None, 40.0, threads=threads)
 
 
 def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> None:
@@ -254,7 +254,8 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
     assert (picked.picks.score >= 0).all()
 
 
-def test_one_that_fails_spoils_no_other(mics: dict[str, Source]) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -> None:
     alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
     order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
     told: list[tuple[WorkingImage, Image, Picks]] = []
@@ -262,7 +263,7 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source]) -> None:
     picked = pick_all(
         MODEL,
         [mics[name] for name in order],
-        images(),
+        images(threads),
         PickSettings(),
         done=lambda *what: told.append(what),
         progress=lambda *step: steps.append(step),
@@ -283,6 +284,18 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source]) -> None:
         np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
         expected = dict(picked.candidates.by_micrograph())[image.source.name]
         np.testing.assert_array_equal(picks.xy_px, expected.xy_px)
+
+
+def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source]) -> None:
+    own = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings()).candidates
+    finished = {
+        name: Picks.on(name, own.xy_px, own.score) for name in ("broken.mrc", "coarse.mrc")
+    }
+    order = ["broken.mrc", "b.mrc", "missing.mrc", "coarse.mrc", "a.mrc"]
+    sources = [mics[name] for name in order]
+    picked = pick_all(MODEL, sources, images(2), PickSettings(), finished=finished)
+    assert picked.candidates.micrographs == ("broken.mrc", "b.mrc", "coarse.mrc", "a.mrc")
+    assert [failure.name for failure in picked.failures] == ["missing.mrc"]
 
 
 def test_an_error_of_the_caller_is_no_failure_of_the_micrograph(mics: dict[str, Source]) -> None:

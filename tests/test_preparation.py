@@ -142,13 +142,13 @@ def test_a_particle_must_fit_into_the_micrograph(write_mrc, noise):
 def reads(monkeypatch):
     """Count the micrographs that are read."""
     seen = []
-    read = preparation.read_micrograph
+    read = preparation.open_micrograph
 
     def counting(path):
         seen.append(Path(path).name)
         return read(path)
 
-    monkeypatch.setattr(preparation, "read_micrograph", counting)
+    monkeypatch.setattr(preparation, "open_micrograph", counting)
     return seen
 
 
@@ -198,7 +198,8 @@ def test_the_settings_reach_every_micrograph(write_mrc, noise):
         WorkingImages(8.0, diameter_angstrom=100.0).get(a)
 
 
-def test_one_that_fails_spoils_nothing(write_mrc, noise, tmp_path):
+@pytest.mark.parametrize("threads", [1, 4])
+def test_one_that_fails_spoils_nothing(write_mrc, noise, tmp_path, threads):
     good = [source(write_mrc(f"{name}.mrc", noise, 2.0)) for name in "ab"]
     (tmp_path / "text.mrc").write_text("no micrograph\n" * 100)
     (tmp_path / "cut.mrc").write_bytes((tmp_path / "a.mrc").read_bytes()[:-100])
@@ -209,7 +210,8 @@ def test_one_that_fails_spoils_nothing(write_mrc, noise, tmp_path):
     bad.append(source(write_mrc("nan.mrc", noise * np.nan, 2.0)))
     steps = []
     order = [bad[0], good[0], *bad[1:], good[1]]
-    done, failures = prepare_all(order, WorkingImages(4.0), lambda *step: steps.append(step))
+    images = WorkingImages(4.0, threads=threads)
+    done, failures = prepare_all(order, images, lambda *step: steps.append(step))
     assert [image.source for image in done] == good
     assert [failure.name for failure in failures] == [each.name for each in bad]
     assert all(failure.name in failure.reason for failure in failures)

@@ -6,8 +6,9 @@ import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliodor import raster, resample
 from heliodor.conventions import to_working
-from heliodor.resample import fourier_crop
+from heliodor.resample import FourierCrop, fourier_crop
 
 
 @st.composite
@@ -29,6 +30,39 @@ def test_agrees_with_scipy_on_both_axes(crop):
     assert small.shape == (h, w)
     assert small.dtype == np.float32
     np.testing.assert_allclose(small, expected, atol=3e-6 * np.abs(image).max())
+
+
+def plain_crop(image, shape):
+    """Crop one axis after the other, all of it transformed, in double precision."""
+    for axis, small in enumerate(shape):
+        big = image.shape[axis]
+        if small < big:
+            spectrum = np.moveaxis(np.fft.fft(image, axis=axis), axis, 0)
+            kept = np.concatenate([spectrum[: (small + 1) // 2], spectrum[big - small // 2 :]])
+            if small % 2 == 0:
+                kept[small // 2] += spectrum[small // 2]
+            image = np.fft.ifft(np.moveaxis(kept, 0, axis), axis=axis).real * (small / big)
+    return image
+
+
+@given(crops(), st.sampled_from([1, 100, 2**18]))
+def test_blocks_in_any_order_make_the_plain_formula(crop, block_px):
+    image, shape = crop
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raster, "BLOCK_PX", block_px)
+        patch.setattr(raster, "LEAST_ROWS", 3)
+        patch.setattr(resample, "BLOCK_PX", block_px)
+        blocks = list(raster.spans(image.shape))
+        crop = FourierCrop(image.shape, shape)
+        for rows in blocks[::-1]:
+            crop.add(rows, image[rows] + np.float32(1))
+        for rows in blocks:  # those that come again replace what they were
+            crop.add(rows, image[rows])
+        small = crop.image()
+    atol = 3e-6 * np.abs(image).max()
+    np.testing.assert_allclose(small, plain_crop(image.astype(float), shape), atol=atol)
+    np.testing.assert_array_equal(crop.image(), small)
+    np.testing.assert_allclose(fourier_crop(image, shape), small, atol=atol)
 
 
 @given(crops())

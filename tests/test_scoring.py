@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import RectBivariateSpline
 
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
@@ -14,10 +15,12 @@ from heliodor.networks import NETWORKS
 from heliodor.resample import pad
 from heliodor.scoring import (
     choose_device,
+    lattice_step,
     score_coarsely,
     score_image,
     score_lattice,
     score_smoothly,
+    surface_matrix,
 )
 from tiny import disc_detector, discs, noise, scrambled
 
@@ -30,21 +33,6 @@ def assert_same(scores: Image, expected: Image) -> None:
     """Equal to float32's rounding of sums as large as the largest of the scores."""
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-5 * scale)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    name=names,
-    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
-    tile=st.integers(5, 45),
-    seed=st.integers(0, 99),
-)
-def test_tiles_change_nothing(name: str, shape: Shape, tile: int, seed: int) -> None:
-    network, image = NETWORK[name], noise(shape, seed)
-    whole = score_image(network, image)
-    assert whole.shape == shape
-    assert whole.dtype == np.float32
-    assert_same(score_image(network, image, tile_px=tile), whole)
 
 
 @settings(max_examples=25, deadline=None)
@@ -160,3 +148,29 @@ def test_a_smooth_surface_is_near_the_scores_of_wide_particles() -> None:
     image = np.exp(-((rows - 41.5) ** 2 + (columns - 52.3) ** 2) / 200).astype(np.float32)
     whole, smooth = score_image(CONV31, image), score_smoothly(CONV31, image, 4)
     assert np.abs(smooth - whole).max() < 0.05 * np.ptp(whole)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(st.integers(26, 60), st.integers(26, 60)),
+    step=st.integers(2, 8),
+    seed=st.integers(0, 99),
+)
+def test_the_surface_is_a_bicubic_spline(shape: Shape, step: int, seed: int) -> None:
+    lattice = noise(shape, seed)[::step, ::step]
+    rows, columns = (np.arange(0, side, step) for side in shape)
+    spline = RectBivariateSpline(rows, columns, lattice)
+    places = [np.minimum(np.arange(side), (side - 1) // step * step) for side in shape]
+    expected = spline(*places)
+    drawn = surface_matrix(shape[0], step) @ lattice @ surface_matrix(shape[1], step).T
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_lattice_is_no_wider_than_the_training_radius(name: str) -> None:
+    network = NETWORK[name]
+    for radius_px in (0.0, 0.5, 1.0, 2.9, 3.1, 4.4, 8.75, 100.0):
+        step = lattice_step(network, radius_px)
+        assert network.stride % step == 0
+        assert step <= max(1.0, radius_px)
+        assert step == network.stride or 2 * step > radius_px or network.stride % (2 * step)

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -85,33 +82,3 @@ def test_set_threads(monkeypatch):
 def test_fewer_than_one_thread(number):
     with pytest.raises(BadInput, match="at least 1"):
         set_threads(number)
-
-
-FAULTS = """
-import resource, sys
-import numpy as np
-from heliodor.threads import keep_freed_memory
-
-kept = keep_freed_memory() if sys.argv[1] == "keep" else False
-counts = []
-for _ in range(4):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(12_000_000)
-    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-print(int(kept), counts[-1])
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_freed_memory_is_used_again() -> None:
-    def faults(word: str) -> tuple[int, int]:
-        command = [sys.executable, "-c", FAULTS, word]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        kept, count = told.split()
-        return int(kept), int(count)
-
-    # Ninety-six megabytes, mapped anew in pages of four kilobytes or two megabytes, or not.
-    assert faults("drop")[1] > 40
-    kept, count = faults("keep")
-    assert kept
-    assert count < 10

@@ -114,6 +114,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "targets": None, "only_validate": False, "device": 0, "output": None,
         "per_micrograph": False, "suffix": "", "format": "coord", "dims": 2, "verbose": False,
         "filaments": False, "filaments_length": -1, "filaments_plot": False,
+        "no_worker": False,
     },
     "precision_recall_curve -r 7": {
         "predicted": None, "targets": None, "assignment_radius": 7, "images": "target",

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from heliodor.memory import keep_freed_memory
 from heliodor.scoring import choose_device
-from heliodor.threads import keep_freed_memory, set_threads
+from heliodor.threads import set_threads
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Compute:
     threads: int | None = None
 
     def start(self) -> torch.device:
-        """Fix the number of threads, keep memory, and return the device.
+        """Fix the number of threads, see to the use of memory, and return the device.
 
         On a GPU too the same seed is to give the same picks, so only deterministic kernels.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,8 +20,12 @@ COMPRESSIONS = (".gz", ".bz2")
 #: How gzip and bzip2 files begin.
 _COMPRESSED = (b"\x1f\x8b", b"BZh")
 MRC_HEADER_BYTES = 1024
+#: More bytes behind the image than this share of it mean that the header is not this image's.
+MOST_SURPLUS = 0.05
 #: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
 IMOD_STAMP = 1146047817
+#: The modes of real numbers, and how NumPy calls them.
+_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 
 
 #: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
@@ -39,6 +44,20 @@ class Header:
 
     #: (height, width).
     shape: Shape
+    #: Angstrom per pixel, where it is plausible.
+    pixel_size_angstrom: float | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the pixels of one image lie in a file, row after row."""
+
+    #: (height, width).
+    shape: Shape
+    #: Of one pixel, with its byte order.
+    dtype: np.dtype[Any]
+    #: Bytes before the first pixel.
+    offset: int
     #: Angstrom per pixel, where it is plausible.
     pixel_size_angstrom: float | None
 
@@ -110,6 +129,8 @@ def read_header(path: str | Path) -> Header:
 
             with tifffile.TiffFile(path) as tiff:
                 shape, size = tiff.series[0].shape, None
+        elif (plain := plain_mrc(path)) is not None:
+            shape, size = plain.shape, plain.pixel_size_angstrom
         else:
             import mrcfile
 
@@ -127,6 +148,43 @@ def read_header(path: str | Path) -> Header:
         raise BadInput(f"{path} is not a whole micrograph ({error}); copy it again") from error
     check_shape(shape, path)
     return Header((int(shape[-2]), int(shape[-1])), size)
+
+
+def plain_mrc(path: Path) -> Layout | None:
+    """Return where the image lies in an MRC file as programs usually write it.
+
+    One plane of real numbers, not compressed, its map ID, machine stamp and length as the format
+    wants them. These are nearly all files, and reading them needs no library.
+
+    Returns
+    -------
+    Layout or None
+        None where anything is out of the ordinary, which is then for mrcfile to judge.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(MRC_HEADER_BYTES)
+    order = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}.get(head[212:214])
+    if order is None or len(head) < MRC_HEADER_BYTES or head[208:212] != b"MAP ":
+        return None
+    nx, ny, nz, mode, _, _, _, mx, my = struct.unpack_from(order + "9i", head)
+    cell = struct.unpack_from(order + "2f", head, 40)
+    space_group, extended = struct.unpack_from(order + "2i", head, 88)
+    kind = _MODES.get(mode)
+    if kind is None or min(nx, ny, mx, my) < 1 or nz != 1 or space_group not in (0, 1):
+        return None
+    stamp, flags = struct.unpack_from(order + "2i", head, 152)
+    if mode == 0 and stamp == IMOD_STAMP and not flags & 1:
+        kind = "u1"  # see `has_unsigned_bytes`
+    dtype = np.dtype(order + kind)
+    image = nx * ny * dtype.itemsize
+    surplus = path.stat().st_size - MRC_HEADER_BYTES - extended - image
+    if extended < 0 or not 0 <= surplus <= MOST_SURPLUS * image:
+        return None
+    # Header fields are single precision, and so is what they say together.
+    sides = (
+        float(np.float32(length / number)) for length, number in zip(cell, (mx, my), strict=True)
+    )
+    return Layout((ny, nx), dtype, MRC_HEADER_BYTES + extended, plausible_pixel_size(*sides))
 
 
 def check_extended_header(path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,30 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor import __version__
-from heliodor.conventions import Image
+from heliodor.cleaning import clean, clean_blocks
+from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.header import (
+    MOST_SURPLUS,
     MRC_HEADER_BYTES,
-    TIFF_SUFFIXES,
     check_extended_header,
     check_file,
     check_header,
     check_shape,
     has_unsigned_bytes,
+    is_tiff,
+    plain_mrc,
     plausible_pixel_size,
     too_short,
 )
+from heliodor.raster import ArrayRaster, FileRaster, Raster, whole
+from heliodor.resample import FourierCrop
 
 #: The smallest side, in pixels, of anything that can be called a micrograph.
 SMALLEST_SIDE_PX = 32
-#: Up to this share of NaN or infinite pixels is replaced by the median.
-MOST_NOT_FINITE = 0.05
-#: Pixels further from the median than this many robust standard deviations are clipped: hot
-#: pixels and X-rays would otherwise ring through the Fourier crop.
-CLIP_AT_SD = 25.0
-#: More bytes behind the image than this share of it mean that the header is not this image's.
-MOST_SURPLUS = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,38 @@ class Micrograph:
     image: Image
     #: What the file's header says, angstrom per pixel, where it is plausible.
     header_pixel_size_angstrom: float | None
+
+
+@dataclass(frozen=True)
+class OpenMicrograph:
+    """A micrograph of which only the header was looked at."""
+
+    path: Path
+    #: Its pixels as they are stored.
+    raster: Raster
+    #: What the file's header says, angstrom per pixel, where it is plausible.
+    header_pixel_size_angstrom: float | None
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width)."""
+        return self.raster.shape
+
+    def cropped(self, shape: Shape, workers: int = 1) -> Image:
+        """Read the pixels and Fourier-crop them, block by block, to (height, width).
+
+        The result is that of `fourier_crop` on the image of `read_micrograph`, which is never
+        in memory as a whole unless pixels of it are not finite.
+
+        Raises
+        ------
+        BadInput
+            As `read_micrograph`, for what only the pixels tell.
+        """
+        crop = FourierCrop(self.shape, shape, workers)
+        for rows, block in clean_blocks(self.raster, self.path):
+            crop.add(rows, block)
+        return crop.image()
 
 
 def read_micrograph(path: str | Path) -> Micrograph:
@@ -61,9 +93,10 @@ def read_micrograph(path: str | Path) -> Micrograph:
         If the file is missing, empty, truncated, of another kind, a movie or a volume,
         complex, blank, smaller than 32 pixels, or full of NaN.
     """
-    path = Path(path)
-    data, pixel_size = _read(path)
-    return Micrograph(path, _clean(data, path), pixel_size)
+    with open_micrograph(path) as micrograph:
+        image = whole(micrograph.raster)
+    clean(image, micrograph.path)
+    return Micrograph(micrograph.path, image, micrograph.header_pixel_size_angstrom)
 
 
 def read_map(path: str | Path) -> Image:
@@ -74,21 +107,42 @@ def read_map(path: str | Path) -> Image:
     BadInput
         As `read_micrograph`, but whatever the pixels are.
     """
-    with np.errstate(over="ignore"):
-        return np.array(_read(Path(path))[0], dtype=np.float32)
+    with open_micrograph(path) as micrograph:
+        return whole(micrograph.raster)
 
 
-def _read(path: Path) -> tuple[NDArray[Any], float | None]:
-    """Return a file's one plane and the pixel size in its header."""
+@contextmanager
+def open_micrograph(path: str | Path) -> Iterator[OpenMicrograph]:
+    """Open a micrograph to read it block by block, as long as the context lasts.
+
+    Raises
+    ------
+    BadInput
+        As `read_micrograph`, for what can be told without the pixels.
+    """
     path = check_file(path)
-    try:
-        if path.name.lower().endswith(TIFF_SUFFIXES):
-            data, pixel_size = _read_tiff(path)
-        else:
-            data, pixel_size = _read_mrc(path)
-    except PermissionError as error:
-        raise BadInput(f"{path} may not be read; change its permissions") from error
-    return _plane(data, path), pixel_size
+    with ExitStack() as files:
+        try:
+            micrograph = _open(path, files)
+        except PermissionError as error:
+            raise BadInput(f"{path} may not be read; change its permissions") from error
+        except OSError as error:
+            why = error.strerror or error
+            raise BadInput(f"{path} cannot be read ({why}); copy it again") from error
+        yield micrograph
+
+
+def _open(path: Path, files: ExitStack) -> OpenMicrograph:
+    """Open a file and, where its rows can be read one by one, keep it open."""
+    if is_tiff(path.name):
+        data, pixel_size = _read_tiff(path)
+    elif (layout := plain_mrc(path)) is not None:
+        _check_size(layout.shape, path)
+        stream = files.enter_context(path.open("rb"))
+        return OpenMicrograph(path, FileRaster(stream, layout, path), layout.pixel_size_angstrom)
+    else:
+        data, pixel_size = _read_mrc(path)
+    return OpenMicrograph(path, ArrayRaster(_plane(data, path)), pixel_size)
 
 
 def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
@@ -148,36 +202,16 @@ def _plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
             f"{path} holds {data.dtype} values: micrographs are real numbers; write it as"
             " integers or floats (MRC modes 0, 1, 2, 6, 12)"
         )
-    if min(data.shape) < SMALLEST_SIDE_PX:
-        height, width = data.shape
-        raise BadInput(
-            f"{path} has only {width} x {height} pixels: that is not a micrograph; leave it out"
-        )
+    _check_size(data.shape, path)
     return data
 
 
-def _clean(data: NDArray[Any], path: Path) -> Image:
-    """Return a finite float32 image without extreme pixels, or say why that is impossible."""
-    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite: see below
-        image = np.array(data, dtype=np.float32)  # a copy in native byte order
-    finite = np.isfinite(image)
-    bad = image.size - int(np.count_nonzero(finite))
-    if bad > MOST_NOT_FINITE * image.size:
+def _check_size(shape: tuple[int, ...], path: Path) -> None:
+    if min(shape) < SMALLEST_SIDE_PX:
+        height, width = shape
         raise BadInput(
-            f"{path} has {100 * bad / image.size:.0f} % NaN or infinite pixels; motion-correct"
-            " it again or leave it out"
+            f"{path} has only {width} x {height} pixels: that is not a micrograph; leave it out"
         )
-    if bad:
-        image[~finite] = np.median(image[finite])
-    if image.min() == image.max():
-        raise BadInput(f"{path} is blank: every pixel is {image.flat[0]:g}; leave it out")
-    # A sample is enough to find the scale of the bulk; the clip itself looks at every pixel.
-    sample = image[:: max(1, image.shape[0] // 512), :: max(1, image.shape[1] // 512)]
-    low, median, high = np.percentile(sample.astype(np.float64), [15.9, 50.0, 84.1])
-    spread = CLIP_AT_SD * (high - low) / 2
-    if spread > 0:
-        np.clip(image, median - spread, median + spread, out=image)
-    return image
 
 
 def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:

@@ -8,6 +8,7 @@ with closed-form steps on histograms, so that a fit costs no more for a larger i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,24 @@ class Histograms:
 
     value: FloatArray  # (K, bins)
     count: FloatArray  # (K, bins)
+
+    @cached_property
+    def square(self) -> FloatArray:
+        """The squares of the values, shape (K, bins)."""
+        return np.asarray(self.value**2)
+
+    @cached_property
+    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The number, the mean and the variance of the pixels of each image, shapes (K,)."""
+        number = self.count.sum(axis=1)
+        mean = np.sum(self.count * self.value, axis=1) / number
+        variance = np.sum(self.count * (self.value - mean[:, None]) ** 2, axis=1) / number
+        return number, mean, variance
+
+    def occupied(self) -> Histograms:
+        """Leave out the bins that are empty in every image: they only take time."""
+        used = self.count.any(axis=0)
+        return Histograms(self.value[:, used], self.count[:, used])
 
     @classmethod
     def of(cls, images: Sequence[Image]) -> Histograms:
@@ -95,35 +114,52 @@ def _without_dead_lines(image: Image) -> Image:
     return image
 
 
-def _log_density(h: Histograms, y: FloatArray, mixture: Mixture) -> FloatArray:
-    """Return log(weight_c p(x | c)) of every bin, shape (2, K, bins); y = 1 / alpha."""
-    out = np.empty((2, *h.value.shape))
-    scaled = h.value * y[:, None]
-    for c in range(2):
-        if mixture.weight[c] == 0:
-            out[c] = -np.inf
-            continue
-        z = (scaled - mixture.mu[c]) / mixture.sigma[c]
-        constant = np.log(mixture.weight[c] / mixture.sigma[c]) - 0.5 * np.log(2 * np.pi)
-        out[c] = constant + np.log(y)[:, None] - 0.5 * z * z
-    return out
-
-
 def _expect(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray, float]:
-    """E-step: pixel counts shared out between the components, and the log-likelihood."""
-    log_density = _log_density(h, y, mixture)
-    total = np.logaddexp(log_density[0], log_density[1])
-    shares = np.exp(log_density - total) * h.count
-    return shares, float(np.sum(total * h.count))
+    """E-step: pixel counts shared out between the components, and the log-likelihood.
+
+    The shares have the shape (2, K, bins); y = 1 / alpha.
+    """
+    if mixture.weight.min() == 0:
+        return _expect_of_one(h, y, mixture)
+    scaled = h.value * y[:, None]
+    log_density = []
+    for weight, mu, sigma in zip(mixture.weight, mixture.mu, mixture.sigma, strict=True):
+        z = (scaled - mu) * (np.sqrt(0.5) / sigma)
+        log_density.append(np.log(weight) - np.log(sigma) - z * z)
+    # Both densities may be too small for a float, but never the smaller one over the larger.
+    difference = log_density[0] - log_density[1]
+    ratio = np.exp(-np.abs(difference))
+    larger = h.count / (1 + ratio)
+    shares = np.empty((2, *h.count.shape))
+    shares[0] = np.where(difference > 0, larger, h.count - larger)
+    shares[1] = h.count - shares[0]
+    total = np.maximum(*log_density) + np.log1p(ratio)
+    return shares, float(np.vdot(total, h.count)) + _log_scale(h, y)
+
+
+def _expect_of_one(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray, float]:
+    """Do what `_expect` does where one component has all the weight."""
+    c = mixture.dominant
+    shares = np.zeros((2, *h.count.shape))
+    shares[c] = h.count
+    z = (h.value * y[:, None] - mixture.mu[c]) / mixture.sigma[c]
+    likelihood = -0.5 * float(np.vdot(z * z, h.count))
+    likelihood -= float(h.count.sum() * np.log(mixture.sigma[c]))
+    return shares, likelihood + _log_scale(h, y)
+
+
+def _log_scale(h: Histograms, y: FloatArray) -> float:
+    """Return what all components have in common in the log-likelihood."""
+    number = h.moments[0]
+    return float(number @ np.log(y) - 0.5 * np.log(2 * np.pi) * number.sum())
 
 
 def _best_y(h: Histograms, shares: FloatArray, mixture: Mixture) -> FloatArray:
     """M-step for y_k = 1 / alpha_k: the positive root of A y^2 - B y - n = 0."""
-    precision = (1.0 / mixture.sigma**2)[:, None, None]
-    weighted = shares * precision
-    a = np.einsum("ckb,kb->k", weighted, h.value**2)
-    b = np.einsum("ckb,kb->k", weighted * mixture.mu[:, None, None], h.value)
-    n = h.count.sum(axis=1)
+    precision = 1.0 / mixture.sigma**2
+    a = precision @ np.einsum("ckb,kb->ck", shares, h.square)
+    b = (precision * mixture.mu) @ np.einsum("ckb,kb->ck", shares, h.value)
+    n = h.moments[0]
     root = np.sqrt(b * b + 4 * a * n)
     # Of the two forms of the root, the one that subtracts nothing.
     y = np.where(b > 0, (b + root) / (2 * a), 2 * n / (root - np.minimum(b, 0)))
@@ -136,15 +172,16 @@ def _best_mixture(h: Histograms, y: FloatArray, shares: FloatArray) -> Mixture:
     n = shares.sum(axis=(1, 2))
     mu, sigma = np.zeros(2), np.zeros(2)
     for c in np.flatnonzero(n):
-        mu[c] = np.sum(shares[c] * scaled) / n[c]
-        sigma[c] = np.sqrt(np.sum(shares[c] * (scaled - mu[c]) ** 2) / n[c])
+        mu[c] = np.vdot(shares[c], scaled) / n[c]
+        sigma[c] = np.sqrt(np.vdot(shares[c], (scaled - mu[c]) ** 2) / n[c])
     return Mixture(n / n.sum(), mu, sigma)
 
 
 def _least_sigma(h: Histograms, y: FloatArray) -> float:
-    scaled = h.value * y[:, None]
-    mean = np.average(scaled, weights=h.count)
-    return LEAST_SIGMA * float(np.sqrt(np.average((scaled - mean) ** 2, weights=h.count)))
+    number, mean, variance = h.moments
+    share = number / number.sum()
+    away = y * mean - share @ (y * mean)
+    return LEAST_SIGMA * float(np.sqrt(share @ (y * y * variance + away * away)))
 
 
 def _alone(mixture: Mixture, c: int, least_sigma: float) -> Mixture:
@@ -172,7 +209,7 @@ def fit_mixture(
     iterations, tolerance
         Most EM steps, and the gain in log-likelihood a pixel at which to stop.
     """
-    h = histograms
+    h = histograms.occupied()
     run = _best_run(h, iterations, tolerance)
     for _ in range(MOST_SPIKES):
         if run.without_spike is None:

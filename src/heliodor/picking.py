@@ -14,6 +14,7 @@ from heliodor.borders import dead_border
 from heliodor.conventions import Image, to_original
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
+from heliodor.lookahead import looking_ahead
 from heliodor.model_file import Model
 from heliodor.networks import Network
 from heliodor.picks import Picks
@@ -26,6 +27,8 @@ from heliodor.suppression import suppress
 FLOOR = -6.0
 #: No centre is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
+#: The most micrographs that are prepared at a time while others are scored.
+MOST_AHEAD = 4
 #: The most by which a micrograph's log-odds are moved to the level of the training's.
 MOST_LEVELLING = 1.0
 
@@ -74,7 +77,10 @@ def images_for(model: Model, pixel_size_angstrom: float | None = None) -> Workin
     """Return micrographs as a model needs them; the pixel size is the user's, where given."""
     card = model.card
     return WorkingImages(
-        card.working_pixel_size_angstrom, pixel_size_angstrom, card.diameter_angstrom
+        card.working_pixel_size_angstrom,
+        pixel_size_angstrom,
+        card.diameter_angstrom,
+        threads=min(torch.get_num_threads(), MOST_AHEAD),
     )
 
 
@@ -82,7 +88,13 @@ def score_micrograph(
     model: Model, image: WorkingImage, device: torch.device | str = "cpu"
 ) -> Image:
     """Return the log-odds of every pixel of a working image, levelled, shape (h, w)."""
-    normalised = model.normalizer.apply(image.image)
+    return _score_normalised(model, image, model.normalizer.apply(image.image), device)
+
+
+def _score_normalised(
+    model: Model, image: WorkingImage, normalised: Image, device: torch.device | str
+) -> Image:
+    """Do what `score_micrograph` does with what the network is to see of an image."""
     score = score_image(model.network, normalised, device)
     guard_px = model.card.diameter_angstrom * GUARD / image.working_pixel_size_angstrom
     return level(score, normalised, model.card.background, guard_px)
@@ -243,24 +255,34 @@ def pick_all(
     BadInput
         If not a single micrograph can be used.
     """
+    finished = finished or {}
     tables: list[Picks] = []
     failures: list[Failure] = []
-    for number, source in enumerate(sources, 1):
-        if finished is not None and source.name in finished:
-            tables.append(finished[source.name])
-        else:
-            try:
-                image = images.get(source)
-                score = score_micrograph(model, image, device)
-                own = candidates(model, image, score, settings)
-            except BadInput as error:
-                failures.append(Failure(source.name, str(error)))
+
+    def ready(source: Source) -> tuple[WorkingImage, Image]:
+        """Do what can be done ahead of the network."""
+        image = images.get(source)
+        return image, model.normalizer.apply(image.image)
+
+    others = [source for source in sources if source.name not in finished]
+    with looking_ahead(ready, others, images.threads) as prepared:
+        for number, source in enumerate(sources, 1):
+            if source.name in finished:
+                tables.append(finished[source.name])
             else:
-                tables.append(own)
-                if done is not None:
-                    done(image, score, own)
-        if progress is not None:
-            progress(number, len(sources))
+                _, future = next(prepared)
+                try:
+                    image, normalised = future.result()
+                    score = _score_normalised(model, image, normalised, device)
+                    own = candidates(model, image, score, settings)
+                except BadInput as error:
+                    failures.append(Failure(source.name, str(error)))
+                else:
+                    tables.append(own)
+                    if done is not None:
+                        done(image, score, own)
+            if progress is not None:
+                progress(number, len(sources))
     if not tables:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 from heliodor.conventions import WORKING_DIAMETER_PX, Image, Shape, working_shape
 from heliodor.errors import BadInput
-from heliodor.micrograph import read_micrograph
-from heliodor.resample import fourier_crop
+from heliodor.lookahead import looking_ahead
+from heliodor.micrograph import open_micrograph
 from heliodor.sources import Source
 
 #: Pixel sizes outside this range (angstrom) are taken for a slip of the finger or of a header.
@@ -135,27 +136,31 @@ def prepare(
         If the file cannot be used, its pixel size is not known, or it is too small or too
         coarse.
     """
-    micrograph = read_micrograph(source.path)
-    size = pixel_size_of(source, micrograph.header_pixel_size_angstrom, pixel_size_angstrom)
-    height, width = micrograph.image.shape
-    if diameter_angstrom is not None and diameter_angstrom > min(height, width) * size:
-        raise BadInput(
-            f"a particle of {diameter_angstrom:g} A is larger than {source.name}, which shows"
-            f" {width * size:.0f} x {height * size:.0f} A; check the diameter and the pixel size"
-        )
-    if size > (coarsest_angstrom or MOST_STRETCH * working_pixel_size_angstrom):
-        raise BadInput(
-            f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
-            f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
-            " model made for this scale, or check the pixel size"
-        )
-    shape = working_shape((height, width), size, working_pixel_size_angstrom)
-    return WorkingImage(source, fourier_crop(micrograph.image, shape), (height, width), size)
+    with open_micrograph(source.path) as micrograph:
+        original = height, width = micrograph.shape
+        size = pixel_size_of(source, micrograph.header_pixel_size_angstrom, pixel_size_angstrom)
+        if diameter_angstrom is not None and diameter_angstrom > min(height, width) * size:
+            raise BadInput(
+                f"a particle of {diameter_angstrom:g} A is larger than {source.name}, which"
+                f" shows {width * size:.0f} x {height * size:.0f} A; check the diameter and the"
+                " pixel size"
+            )
+        if size > (coarsest_angstrom or MOST_STRETCH * working_pixel_size_angstrom):
+            raise BadInput(
+                f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
+                f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
+                " model made for this scale, or check the pixel size"
+            )
+        shape = working_shape(original, size, working_pixel_size_angstrom)
+        return WorkingImage(source, micrograph.cropped(shape), original, size)
 
 
 @dataclass
 class WorkingImages:
-    """Prepared micrographs, the last ones kept so that nothing is read twice in a row."""
+    """Prepared micrographs, the last ones kept so that nothing is read twice in a row.
+
+    Several threads may ask for micrographs at a time.
+    """
 
     working_pixel_size_angstrom: float
     pixel_size_angstrom: float | None = None
@@ -164,7 +169,10 @@ class WorkingImages:
     coarsest_angstrom: float | None = None
     #: Bytes of working images that may be kept.
     keep_bytes: int = 512 * 2**20
+    #: So many micrographs are prepared at a time where many are wanted; see `looking_ahead`.
+    threads: int = 1
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.pixel_size_angstrom is not None:
@@ -178,9 +186,10 @@ class WorkingImages:
 
     def get(self, source: Source) -> WorkingImage:
         """Return a prepared micrograph; raises BadInput as `prepare` does."""
-        if source in self._kept:
-            self._kept.move_to_end(source)
-            return self._kept[source]
+        with self._lock:
+            if source in self._kept:
+                self._kept.move_to_end(source)
+                return self._kept[source]
         image = prepare(
             source,
             self.working_pixel_size_angstrom,
@@ -188,9 +197,10 @@ class WorkingImages:
             self.diameter_angstrom,
             self.coarsest_angstrom,
         )
-        self._kept[source] = image
-        while sum(kept.image.nbytes for kept in self._kept.values()) > self.keep_bytes:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[source] = image
+            while sum(kept.image.nbytes for kept in self._kept.values()) > self.keep_bytes:
+                self._kept.popitem(last=False)
         return image
 
 
@@ -216,13 +226,14 @@ def prepare_all(
     """
     good: list[WorkingImage] = []
     failures: list[Failure] = []
-    for number, source in enumerate(sources, 1):
-        try:
-            good.append(images.get(source))
-        except BadInput as error:
-            failures.append(Failure(source.name, str(error)))
-        if progress is not None:
-            progress(number, len(sources))
+    with looking_ahead(images.get, sources, images.threads) as prepared:
+        for number, (source, image) in enumerate(prepared, 1):
+            try:
+                good.append(image.result())
+            except BadInput as error:
+                failures.append(Failure(source.name, str(error)))
+            if progress is not None:
+                progress(number, len(sources))
     if not sources:
         raise BadInput("there are no micrographs to prepare")
     if not good:

@@ -11,12 +11,13 @@ from heliodor import console
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
+from heliodor.lookahead import looking_ahead
 from heliodor.micrograph import write_mrc
 from heliodor.normalize import MOST_IMAGES, Mode, Normalizer
-from heliodor.preparation import Failure, WorkingImages
+from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.record import Record
 from heliodor.sources import Inputs, Source, find_sources
-from heliodor.threads import set_threads
+from heliodor.threads import chosen_threads
 
 
 def preprocess(
@@ -48,7 +49,7 @@ def preprocess(
         raise BadInput(
             f"a working pixel size of {working_pixel_size_angstrom:g} A is not possible"
         )
-    set_threads(threads)
+    at_a_time = chosen_threads(threads)
     arguments = {
         "micrographs": micrographs,
         "working_pixel_size_angstrom": working_pixel_size_angstrom,
@@ -60,16 +61,26 @@ def preprocess(
     record.used("preprocessing", sources)
     folder = output_folder(out)
     _refuse_to_replace(sources, folder)
-    images = WorkingImages(working_pixel_size_angstrom, pixel_size_angstrom)
+    images = WorkingImages(working_pixel_size_angstrom, pixel_size_angstrom, threads=at_a_time)
+    if normalization != "joint":
+        images.keep_bytes = 0  # no image is wanted twice
     with record.stage("fitting"):
         normalizer = _fit(sources, images, normalization)
     record.results["normalization"] = normalizer.as_dict()
+
+    def ready(source: Source) -> tuple[WorkingImage, Image]:
+        image = images.get(source)
+        return image, normalizer.apply(image.image)
+
     written = 0
-    with record.stage("writing"), console.progress("preprocessing") as progress:
-        for number, source in enumerate(sources, 1):
+    with (
+        record.stage("writing"),
+        console.progress("preprocessing") as progress,
+        looking_ahead(ready, sources, at_a_time) as prepared,
+    ):
+        for number, (source, future) in enumerate(prepared, 1):
             try:
-                image = images.get(source)
-                normal = normalizer.apply(image.image)
+                image, normal = future.result()
             except BadInput as error:
                 record.failures.append(Failure(source.name, str(error)))
                 console.warn(f"{source.name} was left out: {error}")
@@ -106,11 +117,13 @@ def _fit(sources: list[Source], images: WorkingImages, mode: Mode) -> Normalizer
     good: list[Image] = []
     reasons: list[str] = []
     # More than these would fill the memory and add nothing.
-    for position in np.unique(np.linspace(0, len(sources) - 1, MOST_IMAGES).astype(int)):
-        try:
-            good.append(images.get(sources[position]).image)
-        except BadInput as error:
-            reasons.append(str(error))  # said when the micrograph's turn to be written comes
+    chosen = np.unique(np.linspace(0, len(sources) - 1, MOST_IMAGES).astype(int))
+    with looking_ahead(images.get, [sources[i] for i in chosen], images.threads) as prepared:
+        for _source, image in prepared:
+            try:
+                good.append(image.result().image)
+            except BadInput as error:
+                reasons.append(str(error))  # said when the micrograph's turn to be written comes
     if not good:
         raise BadInput(f"no micrograph could be preprocessed: {reasons[0]}")
     return Normalizer.fit(good, mode)

@@ -86,16 +86,12 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of this program and of what its numbers depend on."""
-    import numpy
-    import scipy
-    import torch
-
+    # What was not even imported had no part in it, and PyTorch takes seconds to import.
+    used = {name: sys.modules.get(name) for name in ("torch", "numpy", "scipy")}
     return {
         "heliodor": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "scipy": scipy.__version__,
+        **{name: str(module.__version__) for name, module in used.items() if module is not None},
         "platform": f"{platform.system()} {platform.machine()}",
         "executable": Path(sys.argv[0]).name,
     }

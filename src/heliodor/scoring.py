@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -9,9 +11,7 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.networks import Network
 from heliodor.resample import pad
-
-#: Output pixels of one side of a tile; bounds the memory a large micrograph takes.
-TILE_PX = 384
+from heliodor.twin import Twin
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -40,17 +40,13 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def score_image(
-    network: Network, image: Image, device: torch.device | str = "cpu", tile_px: int = TILE_PX
-) -> Image:
+def score_image(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
     """Score every pixel of a normalised working image.
-
-    Works tile by tile, which changes nothing in the result but bounds the memory.
 
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode; it is moved to the device.
     image
         Shape (h, w), normalised.
 
@@ -59,18 +55,7 @@ def score_image(
     ndarray of float32, shape (h, w)
         Log-odds.
     """
-    edge = network.receptive_field // 2
-    height, width = image.shape
-    padded = torch.from_numpy(pad(image.astype(np.float32), edge))
-    out = np.empty((height, width), dtype=np.float32)
-    with torch.inference_mode():
-        for top in range(0, height, tile_px):
-            for left in range(0, width, tile_px):
-                bottom, right = min(top + tile_px, height), min(left + tile_px, width)
-                tile = padded[top : bottom + 2 * edge, left : right + 2 * edge]
-                scores = network(tile[None, None].to(device), dense=True)
-                out[top:bottom, left:right] = scores[0].cpu().numpy()
-    return out
+    return Twin(network.to(device))(_padded(network, image)).numpy()
 
 
 def score_coarsely(
@@ -83,11 +68,7 @@ def score_coarsely(
     ndarray of float32, int
         Log-odds of the pixels [::stride, ::stride], and the stride.
     """
-    edge = network.receptive_field // 2
-    padded = torch.from_numpy(pad(image.astype(np.float32), edge))
-    with torch.inference_mode():
-        scores = network(padded[None, None].to(device))
-    return scores[0].cpu().numpy(), network.stride
+    return Twin(network.to(device), dense=False)(_padded(network, image)).numpy(), network.stride
 
 
 def score_lattice(
@@ -96,7 +77,7 @@ def score_lattice(
     """Score every `step`-th pixel of every `step`-th row.
 
     The strided network gives every `stride`-th pixel; laid on shifts of the image it gives the
-    lattice, without the dilated convolutions that CPUs are slow at.
+    lattice.
 
     Parameters
     ----------
@@ -110,18 +91,43 @@ def score_lattice(
     ndarray of float32
         `score_image(...)[::step, ::step]`, to rounding.
     """
-    stride, edge = network.stride, network.receptive_field // 2
+    stride = network.stride
     if stride % step:
         raise ValueError(f"a step of {step} does not divide the stride {stride}")
     height, width = image.shape
-    padded = torch.from_numpy(pad(image.astype(np.float32), edge)).to(device)
-    out = np.empty((height, width), dtype=np.float32)
-    with torch.inference_mode():
-        for top in range(0, min(stride, height), step):
-            for left in range(0, min(stride, width), step):
-                scores = network(padded[None, None, top:, left:])
-                out[top::stride, left::stride] = scores[0].cpu().numpy()
-    return out[::step, ::step]
+    padded, twin = _padded(network, image), Twin(network.to(device), dense=False)
+    out = np.empty((-(-height // step), -(-width // step)), dtype=np.float32)
+    every = stride // step
+    for top in range(0, min(stride, height), step):
+        for left in range(0, min(stride, width), step):
+            scores = twin(padded[top:, left:]).numpy()
+            out[top // step :: every, left // step :: every] = scores
+    return out
+
+
+def _padded(network: Network, image: Image) -> torch.Tensor:
+    return torch.from_numpy(pad(image.astype(np.float32), network.receptive_field // 2))
+
+
+def lattice_step(network: Network, radius_px: float) -> int:
+    """Return how far apart pixels may be scored without missing what a network finds.
+
+    A network is taught that all within the training radius of a particle is particle, so its
+    scores are smooth on that scale.
+
+    Parameters
+    ----------
+    radius_px
+        Training radius in working pixels; 0 where it is not known.
+
+    Returns
+    -------
+    int
+        A divisor of the network's stride, no larger than the radius, at least 1.
+    """
+    stride = network.stride
+    fitting = [d for d in range(1, stride + 1) if stride % d == 0 and d <= radius_px]
+    return max(fitting, default=1)
 
 
 def score_smoothly(
@@ -139,16 +145,30 @@ def score_smoothly(
     ndarray of float32, shape (h, w)
         Log-odds, exact on the lattice.
     """
-    from scipy.interpolate import RectBivariateSpline  # slow to import, and seldom needed
-
-    lattice = score_lattice(network, image, step, device)
-    if step == 1 or min(lattice.shape) < 4:
+    if step == 1 or min(image.shape) <= 3 * step:
         return score_image(network, image, device)
-    rows, columns = (np.arange(side) * step for side in lattice.shape)
-    surface = RectBivariateSpline(rows, columns, lattice)
-    # Behind the last score its value is kept.
-    places = (
-        np.minimum(np.arange(side), last[-1])
-        for side, last in zip(image.shape, (rows, columns), strict=True)
-    )
-    return np.asarray(surface(*places), dtype=np.float32)
+    lattice = score_lattice(network, image, step, device)
+    height, width = image.shape
+    surface = surface_matrix(height, step) @ lattice @ surface_matrix(width, step).T
+    return np.asarray(surface, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def surface_matrix(side: int, step: int) -> Image:
+    """Return what draws a cubic spline through every `step`-th of `side` pixels.
+
+    A smooth surface through a lattice is this for the rows, and for the columns. Behind the last
+    score its value is kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (side, ceil(side / step))
+        Read-only.
+    """
+    from scipy.interpolate import make_interp_spline  # slow to import
+
+    knots = np.arange(0, side, step)
+    spline = make_interp_spline(knots, np.eye(len(knots)))
+    matrix = np.asarray(spline(np.minimum(np.arange(side), knots[-1])), dtype=np.float32)
+    matrix.flags.writeable = False
+    return matrix

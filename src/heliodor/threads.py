@@ -1,10 +1,8 @@
-"""What this process takes of the machine: as many threads as it may have, and memory it keeps."""
+"""How many threads to use: what this process may have, never what the machine has."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 from pathlib import Path
 
 from heliodor.errors import BadInput
@@ -38,41 +36,29 @@ def _cgroup_quota() -> float | None:
     return None if quota == "max" else float(quota) / float(period)
 
 
-def set_threads(threads: int | None = None) -> int:
-    """Fix the number of threads that PyTorch uses in this process.
+def chosen_threads(threads: int | None = None) -> int:
+    """Return the number of threads to use.
 
     Parameters
     ----------
     threads
         What the user asked for; None takes all that the process may use.
+    """
+    if threads is not None and threads < 1:
+        raise BadInput(f"the number of threads must be at least 1, not {threads}")
+    return usable_cpus() if threads is None else threads
+
+
+def set_threads(threads: int | None = None) -> int:
+    """Fix the number of threads that PyTorch uses in this process; see `chosen_threads`.
 
     Returns
     -------
     int
         The number in force.
     """
-    if threads is not None and threads < 1:
-        raise BadInput(f"the number of threads must be at least 1, not {threads}")
+    number = chosen_threads(threads)
     import torch
 
-    number = usable_cpus() if threads is None else threads
     torch.set_num_threads(number)
     return number
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep up to a gigabyte of memory that it has freed, to use it again.
-
-    The C library of most Linux systems gives each large array back when it is freed, and every
-    page of the next one is cleared and mapped anew: an eighth of the time of a training on a CPU.
-
-    Returns
-    -------
-    bool
-        Whether the C library has such settings, and took them.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
-        return False
-    # M_MMAP_MAX, no arrays apart from the heap, and M_TRIM_THRESHOLD: numbers of malloc.h.
-    return all(mallopt(parameter, value) == 1 for parameter, value in ((-4, 0), (-1, 2**30)))

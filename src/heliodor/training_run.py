@@ -102,7 +102,12 @@ def train_step(
         f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
         f" {len(validation)} kept for validation"
     )
-    images = WorkingImages(size, data.pixel_size_angstrom, data.diameter_angstrom)
+    images = WorkingImages(
+        size,
+        data.pixel_size_angstrom,
+        data.diameter_angstrom,
+        threads=torch.get_num_threads(),
+    )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         dataset = assemble(training, validation, images, data, progress)
     record.notes += [*notes, *more, *dataset.notes]

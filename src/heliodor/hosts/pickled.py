@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import pickletools
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -105,16 +106,20 @@ def unpickle(
     """
     machine = _Machine(allowed, stored)
     try:
-        for code, argument, _ in pickletools.genops(file):
-            machine.spend(_cost(argument))
-            if code.name == "STOP":
-                return machine.stack.pop()
-            if code.name in _LITERALS:
-                machine.stack.append(argument)
-            elif code.name in _STEPS:
-                _STEPS[code.name](machine, argument)
-            else:
-                raise Refused(f"its pickle has the instruction {code.name}, and nothing was run")
+        # Of damaged text Python warns before it fails, and one word is enough.
+        with warnings.catch_warnings(action="ignore"):
+            for code, argument, _ in pickletools.genops(file):
+                machine.spend(_cost(argument))
+                if code.name == "STOP":
+                    return machine.stack.pop()
+                if code.name in _LITERALS:
+                    machine.stack.append(argument)
+                elif code.name in _STEPS:
+                    _STEPS[code.name](machine, argument)
+                else:
+                    raise Refused(
+                        f"its pickle has the instruction {code.name}, and nothing was run"
+                    )
     except Refused:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:

@@ -15,7 +15,7 @@ from heliodor.errors import BadInput
 from heliodor.header import stem_of
 from heliodor.hosts.topaz.lists import repeated
 from heliodor.hosts.topaz.reading import read
-from heliodor.hosts.topaz.writing import emit
+from heliodor.hosts.topaz.reports import emit
 from heliodor.matching import match
 from heliodor.picks import Picks
 from heliodor.ranking import PrecisionRecall, precision_recall

@@ -12,10 +12,10 @@ from heliodor import console
 from heliodor.formats import star
 from heliodor.hosts.topaz.heights import mirrored
 from heliodor.hosts.topaz.reading import above, read, read_star, scaled, whole
+from heliodor.hosts.topaz.reports import emit
 from heliodor.hosts.topaz.writing import (
     OLD_SCORE,
     coordinate_text,
-    emit,
     numbers,
     star_block,
     write_boxes,

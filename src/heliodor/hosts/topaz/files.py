@@ -26,11 +26,11 @@ from heliodor.hosts.topaz.reading import (
     scaled,
     whole,
 )
+from heliodor.hosts.topaz.reports import emit
 from heliodor.hosts.topaz.writing import (
     below,
     box_text,
     coordinate_text,
-    emit,
     star_text,
     via_text,
     write_boxes,

@@ -6,7 +6,6 @@ import argparse
 import glob
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,10 @@ from heliodor import console
 from heliodor.conventions import Image
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.files import output_folder, write_json, writing
-from heliodor.micrograph import read_micrograph, write_mrc
+from heliodor.lookahead import looking_ahead
+from heliodor.micrograph import open_micrograph, write_mrc
 from heliodor.mixture import Histograms, fit_mixture
 from heliodor.normalize import Normalizer
-from heliodor.resample import fourier_crop
 from heliodor.sources import Source, canonical, find_sources
 from heliodor.threads import usable_cpus
 
@@ -61,8 +60,9 @@ def preprocess(args: argparse.Namespace) -> int:
         return None
 
     written = 0
-    with ThreadPoolExecutor(at_a_time) as pool:
-        for source, reason in zip(sources, pool.map(one, sources), strict=True):
+    with looking_ahead(one, sources, at_a_time) as done:
+        for source, outcome in done:
+            reason = outcome.result()
             if reason is not None:
                 failures.append(reason)
                 continue
@@ -99,13 +99,13 @@ def _smaller(path: Path, scale: int, threads: int) -> tuple[Image, float]:
     """Return a micrograph of 1 / `scale` the size, and its pixel size, 0 where not known."""
     if scale < 1:
         raise BadInput(f"micrographs cannot be made {scale} times smaller; give a larger --scale")
-    micrograph = read_micrograph(path)
-    height, width = micrograph.image.shape
-    shape = height // scale, width // scale
-    if min(shape) < 1:
-        raise BadInput(f"{path} cannot be made {scale} times smaller; give a smaller --scale")
-    known = micrograph.header_pixel_size_angstrom or 0.0
-    return fourier_crop(micrograph.image, shape, threads), known * width / shape[1]
+    with open_micrograph(path) as micrograph:
+        height, width = micrograph.shape
+        shape = height // scale, width // scale
+        if min(shape) < 1:
+            raise BadInput(f"{path} cannot be made {scale} times smaller; give a smaller --scale")
+        known = micrograph.header_pixel_size_angstrom or 0.0
+        return micrograph.cropped(shape, threads), known * width / shape[1]
 
 
 def _fitted(image: Image, affine: bool) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.hosts.topaz import arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import argparse
+    from collections.abc import Callable, Sequence
 
 #: Where the function of each command is, in modules of this package.
 COMMANDS = {
@@ -56,19 +57,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
-        if args.command in arguments.ABSENT:
-            raise BadInput(f"{args.command} is not there: {arguments.ABSENT[args.command]}")
         names = arguments.idle(args)
         if names:
             console.say(f"# note: no effect here: {', '.join(names)}")
-        module, function = COMMANDS[args.command].split(".")
-        package = importlib.import_module(f"heliodor.hosts.topaz.{module}")
-        result: int = getattr(package, function)(args)
-        return result
-    except BadInput as error:
-        console.say(f"# error: {error}")
-        return BAD_INPUT
+        code = _refusing(_by_worker, args)
+        return perform(args) if code is None else code
     except BrokenPipeError:
         # Whoever read the results, as head does, has had enough of them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def perform(args: argparse.Namespace) -> int:
+    """Do a command in this process, and return its exit code."""
+    code = _refusing(_here, args)
+    assert code is not None
+    return code
+
+
+def _refusing(
+    function: Callable[[argparse.Namespace], int | None], args: argparse.Namespace
+) -> int | None:
+    """Call a function, and say what it refuses."""
+    try:
+        return function(args)
+    except BadInput as error:
+        console.say(f"# error: {error}")
+        return BAD_INPUT
+
+
+def _here(args: argparse.Namespace) -> int:
+    if args.command in arguments.ABSENT:
+        raise BadInput(f"{args.command} is not there: {arguments.ABSENT[args.command]}")
+    module, function = COMMANDS[args.command].split(".")
+    package = importlib.import_module(f"heliodor.hosts.topaz.{module}")
+    result: int = getattr(package, function)(args)
+    return result
+
+
+def _by_worker(args: argparse.Namespace) -> int | None:
+    """Have a worker do the command, if there is one for it."""
+    if args.command != "extract" or os.name != "posix":
+        return None
+    from heliodor.hosts.topaz import client
+
+    return client.extract(args)

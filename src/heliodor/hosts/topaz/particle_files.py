@@ -6,18 +6,16 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
+from heliodor.hosts.topaz.reports import emit, table_file
 from heliodor.hosts.topaz.writing import (
     box_text,
     coordinate_text,
-    emit,
     star_text,
     via_text,
     write_info,
 )
 from heliodor.picks import Picks
 
-#: The table in a folder.
-IN_FOLDER = "extracted_particles.txt"
 #: Formats whose files hold the picks of one micrograph.
 ONE_MICROGRAPH = ("json", "box")
 #: What STAR files call images by.
@@ -58,8 +56,8 @@ class PickFiles:
         self._per_micrograph = per_micrograph
         if per_micrograph and self._output is not None:
             output_folder(self._output)
-        elif self._output is not None and self._output.is_dir():
-            self._output = self._output / IN_FOLDER
+        elif not per_micrograph:
+            self._output = table_file(output)
         self._tables: list[Picks] = []
 
     def add(self, path: Path, picks: Picks) -> None:

@@ -212,6 +212,7 @@ def add_extract(parser: Command) -> None:
         about="least length of a filament",
     )
     parser.flag("-fp", "--filaments_plot", about="draw how filaments were found")
+    parser.flag("--no-worker", about="leave no process with the model in memory for later calls")
 
 
 def add_curve(parser: Command) -> None:

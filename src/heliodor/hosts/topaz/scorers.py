@@ -8,6 +8,7 @@ are, and zeros around them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.header import stem_of
-from heliodor.hosts.model_store import find_model
+from heliodor.hosts.topaz.models import NO_MODEL, identity, model_file
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.networks import Network
@@ -25,8 +26,6 @@ from heliodor.scoring import score_image
 from heliodor.sources import Source
 
 Scorer = Callable[[Path], Image]
-#: The name of the model of those whose images are score maps already.
-NO_MODEL = "none"
 
 
 def scorer(model: str, device: torch.device | str) -> Scorer:
@@ -46,6 +45,12 @@ def scorer(model: str, device: torch.device | str) -> Scorer:
     """
     if model == NO_MODEL:
         return read_map
+    return _scorer(model, identity(model_file(model)), device)
+
+
+@lru_cache(maxsize=1)  # a worker scores image after image with one model
+def _scorer(model: str, _: tuple[str, int, int], device: torch.device | str) -> Scorer:
+    """Return the scorer of a model's file as it is now."""
     network, card = open_model(model)
     network = network.to(device)
     if card is None:
@@ -83,29 +88,13 @@ def open_model(model: str) -> tuple[Network, ModelCard | None]:
     BadInput
         If there is none, or the file is no model.
     """
-    path = Path(model)
-    if not path.is_file():
-        path = _named(model)
+    path = model_file(model)
     if not _is_safetensors(path):
         from heliodor.hosts.topaz_model import read_topaz
 
         return read_topaz(path).network, None
     opened = load_model(path)
     return opened.network, None if "imported" in opened.card.extra else opened.card
-
-
-def _named(model: str) -> Path:
-    """Return the file of a named model; Topaz takes its wide networks for the bare names."""
-    if "/" in model or model.endswith((".sav", ".safetensors")):
-        raise BadInput(f"the model {model} does not exist; give -m the file of a model, or a name")
-    found = find_model(model) or find_model(f"{model}_u64")
-    if found is None:
-        raise BadInput(
-            f"there is no model {model}: Topaz's own ones are not part of this program; give -m a"
-            f" model's file, this program's or Topaz's, or import that of Topaz by heliodor model"
-            f" import --name {model}"
-        )
-    return found
 
 
 def _is_safetensors(path: Path) -> bool:

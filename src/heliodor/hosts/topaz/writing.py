@@ -1,11 +1,10 @@
-"""Writing coordinate files in the layouts that Topaz writes, to a file or to standard output."""
+"""Coordinate files in the layouts that Topaz writes."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +19,6 @@ from heliodor.picks import Picks
 
 #: What names the score in the STAR files that are written, and in those of an older command.
 SCORE, OLD_SCORE = "AutopickFigureOfMerit", "ParticleScore"
-
-
-def emit(text: str, path: str | Path | None) -> None:
-    """Write a text to a file, whole or not at all, or to standard output."""
-    if path is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    else:
-        write_text(path, text)
 
 
 def numbers(column: Any) -> list[str]:

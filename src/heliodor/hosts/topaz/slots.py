@@ -1,0 +1,160 @@
+"""Slots: where a client finds a worker that suits it, and why no two of them quarrel over it.
+
+A slot is a lock file and a socket beside it, in a folder that only this user can open. Its name
+is a digest of all that a worker must share with its client, and a number, so that as many clients
+as call at once find a worker each: the first free slot is theirs. Whoever holds the lock is alone
+in using, starting and removing the worker behind it. The system drops the lock of a process that
+dies, so no slot is ever locked for good, and a socket that nobody listens to is known to be stale.
+
+The folder is not that of the job: jobs lie on network file systems, which several computers see
+and on which sockets and locks are not to be relied on, and a path there may be longer than the
+some 100 bytes that a socket's may have.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import NamedTuple
+
+#: The longest path that the address of a socket takes, on the system with the shortest.
+LONGEST_BYTES = 103
+
+
+def most() -> int:
+    """Return how many workers a user may have: clients behind them work for themselves."""
+    return max(4, os.cpu_count() or 1)
+
+
+class Slot(NamedTuple):
+    """The place of one worker."""
+
+    #: What its files are called, without the suffix.
+    stem: str
+
+    @property
+    def lock(self) -> str:
+        """The file that is locked."""
+        return f"{self.stem}.lock"
+
+    @property
+    def address(self) -> str:
+        """The path of the worker's socket."""
+        return f"{self.stem}.sock"
+
+    def take(self) -> int | None:
+        """Lock the slot and return the descriptor that holds it; None where another has it.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be made.
+        """
+        while True:
+            lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Whoever had it may have removed the file before the lock was free.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock), os.stat(self.lock)):
+                        return lock
+            except BlockingIOError:
+                os.close(lock)
+                return None
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)
+
+    def remove(self) -> None:
+        """Remove the files; only for who has taken the slot."""
+        for path in (self.address, self.lock):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def connect(self) -> socket.socket | None:
+        """Return a connection to the worker, or None where there is none."""
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(1.0)
+            connection.connect(self.address)
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    def listen(self) -> socket.socket:
+        """Return a socket at the address, which only this user may write to."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.address)
+        listening = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        try:
+            listening.bind(self.address)
+            listening.listen(16)
+        except BaseException:
+            listening.close()
+            raise
+        finally:
+            os.umask(mask)
+        return listening
+
+
+def folder() -> str | None:
+    """Return this user's folder of slots, made if need be; None where none is safe.
+
+    It is in $XDG_RUNTIME_DIR, or in /tmp where there is none.
+    """
+    user = os.geteuid()
+    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):
+        path = os.path.join(base, f"heliodor-{user}")
+        if not os.path.isabs(path) or len(os.fsencode(path)) > LONGEST_BYTES - 40:
+            continue
+        with suppress(OSError):
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            found = os.lstat(path)
+            own = stat.S_ISDIR(found.st_mode) and found.st_uid == user
+            if own and not found.st_mode & 0o077:
+                return path
+    return None
+
+
+def slots(place: str, key: object) -> list[Slot]:
+    """Return the slots of a key, in the order in which they are tried."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()
+    return [Slot(os.path.join(place, f"{digest[:24]}-{number}")) for number in range(most())]
+
+
+def is_full(place: str) -> bool:
+    """Tell whether there are as many workers as may be, of all keys."""
+
+    def there() -> int:
+        return sum(name.endswith(".sock") for name in os.listdir(place))
+
+    if there() < most():
+        return False
+    sweep(place)
+    return there() >= most()
+
+
+def sweep(place: str) -> None:
+    """Remove what workers left behind that were killed."""
+    for name in os.listdir(place):
+        stem, suffix = os.path.splitext(name)
+        slot = Slot(os.path.join(place, stem))
+        if suffix != ".lock" or (lock := slot.take()) is None:
+            continue
+        try:
+            connection = slot.connect()
+            if connection is None:
+                slot.remove()
+            else:
+                connection.close()
+        finally:
+            os.close(lock)
