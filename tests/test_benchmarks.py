@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -198,6 +199,33 @@ def test_a_tiny_comparison_end_to_end(
     assert "### Particle AP, tiny, by class prior" in report
     for name in ("objectives.png", "prior.png"):
         assert (tmp_path / "report" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_updates_are_timed_by_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = script("speed_training")
+    monkeypatch.setattr(speed, "MICROGRAPHS", 2)
+    monkeypatch.setattr(speed, "SIDE_PX", 64)
+    images = speed.data(tmp_path)
+    assert len((tmp_path / "targets.txt").read_text().splitlines()) == 2 * speed.LABELS + 1
+    settings = speed.settings_for("conv31", updates=2, repeats=3)
+    settings = replace(settings, width=2, batch=8, positives=2)
+    turns: list[int] = []
+
+    class Peer:
+        def updates(self) -> tuple[float, float]:
+            turns.append(len(turns))
+            # The first turn warms up and does not count.
+            return (0.5, 0.25) if len(turns) > 1 else (90.0, 90.0)
+
+    took = speed.by_turns(images, settings, Peer())
+    assert turns == [0, 1, 2, 3]
+    assert (took.data, took.step) == (0.5, 0.25)
+    assert 0 < took.own_data < took.own < 60
+    # A convolution of 7 x 7 to 13 x 13 pixels, of 5 x 5 to 5 x 5 and to one, and the classifier:
+    # forth, and back to the weights and but for the first to the images.
+    layers = [7 * 7 * 2 * 13 * 13, 25 * 2 * 4 * 25, 25 * 4 * 8, 8]
+    expected = 2 * 8 * (3 * sum(layers) - layers[0])
+    assert speed.operations(images, settings) == expected
 
 
 # ---- speed ----

@@ -9,7 +9,7 @@ import torch
 from heliodor.decoder import automatic_weight
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
-from heliodor.learning import RECONSTRUCTED, Learner
+from heliodor.learning import RECONSTRUCTED, Learner, _where, halved
 from heliodor.objectives import objective
 from heliodor.recipe import PAPER, RECIPES, TrainingSettings, recipe
 from heliodor.sampler import POSITIVE, UNLABELLED, Sampler
@@ -195,3 +195,60 @@ def test_few_labels_are_learnt_from_for_a_shorter_time(images: list[LabelledImag
         images, [], RADIUS, PRIOR, replace(TILES, epochs="auto", epoch_updates=1)
     ).history
     assert len(history) == 2
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_what_a_mask_tells_is_picked_in_its_order(side: int) -> None:
+    values = torch.arange(5.0 * side * side).view(5, side, side).requires_grad_()
+    mask = torch.rand(values.shape, generator=torch.Generator().manual_seed(side)) < 0.5
+    assert torch.equal(_where(values, mask), values[mask])
+    assert len(_where(values, mask & ~mask)) == 0
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("name", ["conv31", "resnet8"])
+@pytest.mark.parametrize("objective", ["pn-balanced", "nnpu", "ge-binomial"])
+def test_bf16_costs_nearly_the_same(
+    name: str, norm: bool, objective: str, images: list[LabelledImage]
+) -> None:
+    own = replace(TILES, network=name, width=4, norm=norm, objective=objective, autoencoder=0.1)
+    found = []
+    for precision in ("float32", "bf16"):
+        learner = Learner(images, RADIUS, PRIOR, replace(own, precision=precision), "cpu")
+        cost = learner.cost()
+        cost.total.backward()
+        gradients = [weight.grad for weight in learner.parameters()]
+        assert all(gradient.dtype == torch.float32 for gradient in gradients)
+        assert {part.dtype for part in vars(cost).values()} == {torch.float32}
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        found.append((cost.total.detach(), flat))
+    (whole, exact), (other, rounded) = found
+    # Eight bits: four parts in a thousand a rounding, and there is a row of them.
+    torch.testing.assert_close(other, whole, rtol=0.03, atol=0.0)
+    assert not torch.equal(other, whole)
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.98
+
+
+def test_it_learns_in_bf16_and_the_weights_stay_whole(images: list[LabelledImage]) -> None:
+    settings = replace(TILES, width=4, batch=32, positives=8, epochs=3, epoch_updates=15)
+    settings = replace(settings, objective="pn-balanced", learning_rate=1e-2, precision="bf16")
+    first, again = (train_network(images, images, RADIUS, PRIOR, settings) for _ in range(2))
+    assert first.history[-1].loss < 0.8 * first.history[0].loss
+    assert [e.loss for e in first.history] == [e.loss for e in again.history]
+    assert all(w.dtype == torch.float32 for w in first.network.parameters())
+    assert all(w.is_contiguous() for w in first.network.parameters())
+
+
+def test_only_a_gpu_computes_in_bf16_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert (halved("auto", cpu), halved("bf16", cpu), halved("float32", cpu)) == (
+        False,
+        True,
+        False,
+    )
+    for able in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: able)  # noqa: B023
+        assert halved("auto", gpu) == able
+        assert not halved("float32", gpu)
+    with pytest.raises(BadInput, match="precision"):
+        replace(TILES, precision="half")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from heliodor.errors import BadInput
+from heliodor.gradients import PReLU
 from heliodor.networks import (
     NETWORKS,
     Convolution,
@@ -130,7 +131,7 @@ def test_the_receptive_field_is_what_changes_the_output(
 ) -> None:
     network = scrambled(name).double()
     # Smooth activations, or a small change may hide behind a ReLU that is off.
-    monkeypatch.setattr(torch, "relu", nn.functional.softplus)
+    monkeypatch.setattr(torch, "relu_", nn.functional.softplus)
     for module in network.modules():
         for child, part in module.named_children():
             if isinstance(part, nn.ReLU):
@@ -185,7 +186,7 @@ def test_conv31_is_the_network_of_the_paper() -> None:
     assert [m.stride for m in convolutions] == [(2, 2), (2, 2), (1, 1), (1, 1)]
     assert [m.padding for m in convolutions] == [(0, 0)] * 4
     kinds = [type(m) for m in network.modules()]
-    assert kinds.count(nn.BatchNorm2d) == kinds.count(nn.PReLU) == 3
+    assert kinds.count(nn.BatchNorm2d) == kinds.count(PReLU) == 3
     assert nn.ReLU not in kinds
     # The number of the reference program's conv31 with 32 units.
     assert sum(p.numel() for p in network.parameters()) == 258_148
@@ -202,7 +203,7 @@ def test_the_plain_networks_are_one_family(
     assert [m.out_channels for m in convolutions] == [*(2 * 2**i for i in range(depth)), 1]
     assert network.stride == 2 ** (depth - 1)
     kinds = [type(m) for m in network.modules()]
-    assert kinds.count(nn.BatchNorm2d) == kinds.count(nn.PReLU) == depth
+    assert kinds.count(nn.BatchNorm2d) == kinds.count(PReLU) == depth
 
 
 def test_resnet8_has_the_layers_of_the_reference() -> None:

@@ -81,7 +81,9 @@ def as_topaz(
         else:
             assert isinstance(layer, Convolution)
             norm = [layer.norm] if isinstance(layer.norm, nn.BatchNorm2d) else []
-            parts += [layer.conv, *norm, layer.activation]
+            activation = nn.PReLU()
+            activation.weight = layer.activation.get_parameter("weight")
+            parts += [layer.conv, *norm, activation]
         if dropout:
             parts.append(nn.Dropout(0.5))
     names = {"resnet8": f"{resnet}ResNet8", "resnet16": f"{resnet}ResNet16"}

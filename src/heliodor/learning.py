@@ -12,8 +12,8 @@ from heliodor.decoder import Decoder, automatic_weight, reconstruction_error
 from heliodor.labels import LabelledImage
 from heliodor.networks import Network, build
 from heliodor.objectives import objective, with_negatives
-from heliodor.recipe import TrainingSettings
-from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles
+from heliodor.recipe import Precision, TrainingSettings
+from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles, send
 
 #: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
 #: and their loss has this weight: that of the labelled particles in balanced PN.
@@ -79,7 +79,8 @@ class Learner:
             self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
         if settings.start_at_prior:
             network.start_at(prior)
-        self.network: Network = network.to(device)
+        # The channels of a pixel side by side in memory: convolutions run faster so, and back.
+        self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Not the sampler's seed, lest what is dropped goes with what is drawn.
         network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))
         self.sampler = Sampler(
@@ -90,6 +91,7 @@ class Learner:
         known = self.sampler.negative_pixels > 0
         self._negatives = max(1, round(NEGATIVE_SHARE * rest)) if known and rest > 1 else 0
         self._near = torch.Generator().manual_seed(settings.seed + 2)
+        self._halved = halved(settings.precision, torch.device(device))
         self._criterion = objective(settings.objective, settings.penalty_weight)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -102,17 +104,19 @@ class Learner:
         positives, negatives = self._settings.positives, self._negatives
         unlabelled = self._settings.batch - positives - negatives
         tiles = self.sampler.draw(positives, unlabelled, negatives)
-        features = self.network.features(tiles.images)
-        logits = self.network.classifier(features)[:, 0]
+        with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
+            features = self.network.features(tiles.images)
+            logits = self.network.classifier(features)[:, 0]
+        features, logits = features.float(), logits.float()
         known = tiles.known
         counted = known == UNLABELLED
         counted[positives + unlabelled :] = False
         beside = torch.rand(counted[:positives].shape, generator=self._near)
-        counted[:positives] &= (beside < self._settings.near).to(counted.device)
-        rest, labelled = logits[counted], logits[known == POSITIVE]
+        counted[:positives] &= beside < self._settings.near
+        rest, labelled = _where(logits, counted), _where(logits, known == POSITIVE)
         loss = self._criterion(labelled, rest, self._prior)
         if negatives:
-            loss = with_negatives(loss, logits[known == NEGATIVE], NEGATIVE_WEIGHT)
+            loss = with_negatives(loss, _where(logits, known == NEGATIVE), NEGATIVE_WEIGHT)
         total, error = loss.total, torch.zeros_like(loss.total)
         if self._decoder is not None:
             error = self._reconstruction(self._decoder, features, tiles)
@@ -128,10 +132,25 @@ class Learner:
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""
         number = torch.arange(0, len(features), max(1, len(features) // RECONSTRUCTED))
-        number = number.to(features.device)
-        row, column = tiles.anchors.to(features.device)[number].T
+        row, column = send(tiles.anchors[number].T.contiguous(), features.device)
+        number = send(number, features.device)
         width = torch.arange(self.network.receptive_field, device=features.device)
         rows = (row * self.network.stride)[:, None] + width
         columns = (column * self.network.stride)[:, None] + width
         regions = tiles.images[number[:, None, None], 0, rows[:, :, None], columns[:, None, :]]
         return reconstruction_error(regions[:, None], decoder(features[number, :, row, column]))
+
+
+def _where(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the values where a mask of the CPU's says; they may lie on another device.
+
+    As ``values[mask]``, but a GPU need not be waited for to count them.
+    """
+    return values.flatten()[send(mask.flatten().nonzero()[:, 0], values.device)]
+
+
+def halved(precision: Precision, device: torch.device) -> bool:
+    """Tell whether a network computes in bf16 on a device; see `TrainingSettings`."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from heliodor.errors import BadInput
+from heliodor.gradients import PReLU, fork
 
 
 class Layer(nn.Module):
@@ -32,6 +33,10 @@ class Layer(nn.Module):
 
 def _convolve(conv: nn.Conv2d, x: Tensor, step: int, dense: bool) -> Tensor:
     """Apply a convolution as it is, or densely: no stride, dilated by `step`."""
+    if step == 1 and x.shape[-2:] == conv.weight.shape[-2:] and conv.dilation[0] == 1:
+        # One output: a matrix product, which is several times faster than as a convolution.
+        rows, columns = (part.permute(0, 2, 3, 1).flatten(1) for part in (x, conv.weight))
+        return nn.functional.linear(rows, columns, conv.bias)[:, :, None, None]
     stride = 1 if dense else conv.stride[0]
     return nn.functional.conv2d(
         x, conv.weight, conv.bias, stride=stride, dilation=conv.dilation[0] * step
@@ -60,7 +65,7 @@ class Convolution(Layer):
         self.reach = width - 1
         self.conv = nn.Conv2d(inputs, outputs, width, stride=stride, bias=not norm)
         self.norm = _normalisation(outputs, norm)
-        self.activation = nn.PReLU() if prelu else nn.ReLU()
+        self.activation = PReLU() if prelu else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, step: int = 1, dense: bool = False) -> Tensor:
         """Apply the layer; see `Layer.forward`."""
@@ -95,13 +100,12 @@ class Residual(Layer):
 
     def forward(self, x: Tensor, step: int = 1, dense: bool = False) -> Tensor:
         """Apply the layer; see `Layer.forward`."""
-        inner = torch.relu(self.norm0(_convolve(self.conv0, x, step, dense)))
-        edge = self.reach // 2 * step
-        stride = 1 if dense else self.stride
-        shortcut = x[:, :, edge:-edge:stride, edge:-edge:stride]
+        edge, stride = self.reach // 2 * step, 1 if dense else self.stride
+        x, shortcut = fork(x, edge, stride)
+        inner = torch.relu_(self.norm0(_convolve(self.conv0, x, step, dense)))
         if self.project is not None:
             shortcut = self.project(shortcut)
-        return torch.relu(self.norm1(_convolve(self.conv1, inner, step, dense) + shortcut))
+        return torch.relu_(self.norm1(_convolve(self.conv1, inner, step, dense).add_(shortcut)))
 
 
 class Dropout(nn.Dropout):

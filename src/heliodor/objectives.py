@@ -85,12 +85,12 @@ def nnpu(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
     """
     labelled = softplus(-positive).mean()
     negative = softplus(unlabelled).mean() - prior * softplus(positive).mean()
-    if negative.detach() < 0:
-        rest = torch.zeros_like(negative)
-        # Minus R, moved to the value that is reported: only its gradient matters.
-        total = -negative + (negative + prior * labelled).detach()
-        return Loss(total, labelled, rest)
-    return Loss(prior * labelled + negative, labelled, negative)
+    # Minus R, moved to the value that is reported: only its gradient matters.
+    ascent = -negative + (negative + prior * labelled).detach()
+    # Chosen where the numbers lie: a GPU would have to be waited for to ask it here.
+    over = negative.detach() < 0
+    total = torch.where(over, ascent, prior * labelled + negative)
+    return Loss(total, labelled, torch.where(over, 0.0, negative))
 
 
 def ge_kl(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 10.0) -> Loss:

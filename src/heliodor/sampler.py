@@ -50,7 +50,7 @@ class Tiles:
 
     #: Shape (n, 1, S, S).
     images: Tensor
-    #: What is known of the region of each output, int8, shape (n, side, side).
+    #: What is known of the region of each output, int8, shape (n, side, side), on the CPU.
     known: Tensor
     #: Row and column of the output for which a tile was drawn, shape (n, 2).
     anchors: Tensor
@@ -128,7 +128,7 @@ class Sampler:
             np.pad(part.reshape(item.shape), margin, constant_values=OUTSIDE).ravel()
             for part, item in zip(by_image, images, strict=True)
         ]
-        self._known_padded = torch.from_numpy(np.concatenate(surrounded)).to(device)
+        self._known_padded = torch.from_numpy(np.concatenate(surrounded))
 
     @property
     def labelled_pixels(self) -> int:
@@ -199,20 +199,33 @@ class Sampler:
         symmetry = _SYMMETRIES[turns]
         down, right = (symmetry[:, 0, k] * pitch + symmetry[:, 1, k] for k in (0, 1))
         corner = centre - self._stride * (down * anchors[:, 0] + right * anchors[:, 1])
-        corner, down, right = (part.to(self._pixels.device) for part in (corner, down, right))
-
-        def gather(source: Tensor, steps: Tensor) -> Tensor:
-            rows = corner[:, None] + down[:, None] * steps
-            return source[rows[:, :, None] + (right[:, None] * steps)[:, None, :]]
-
-        outputs = torch.arange(self._side, device=corner.device) * self._stride
-        pixels = torch.arange(2 * self._half + 1 + self._stride * (self._side - 1))
-        tiles = gather(self._pixels, pixels.to(corner.device) - self._half)
-        return Tiles(tiles[:, None], gather(self._known_padded, outputs), anchors)
+        placed = torch.stack([corner, down, right])
+        known = _gather(self._known_padded, placed, 0, self._stride, self._side)
+        width = 2 * self._half + 1 + self._stride * (self._side - 1)
+        tiles = _gather(self._pixels, send(placed, self._pixels.device), -self._half, 1, width)
+        return Tiles(tiles[:, None], known, anchors)
 
     def state(self) -> Tensor:
         """Return the state of the random draws."""
         return self._generator.get_state()
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU's to a device, without waiting for what a GPU still has to do."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _gather(source: Tensor, placed: Tensor, first: int, step: int, number: int) -> Tensor:
+    """Gather squares of a flat tensor: `number` pixels along a side, `step` apart.
+
+    `placed` holds for each its corner, which is pixel 0, and the steps down and right.
+    """
+    steps = torch.arange(first, first + step * number, step, device=source.device)
+    corner, down, right = placed[..., None]
+    rows = corner + down * steps
+    return source[rows[:, :, None] + (right * steps)[:, None, :]]
 
 
 def _nothing_known(image: Image) -> NDArray[np.int8]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, label_mask
-from heliodor.learning import Cost, Learner
+from heliodor.learning import Learner
 from heliodor.networks import Network
 from heliodor.ranking import average_precision
 from heliodor.recipe import TrainingSettings
@@ -91,7 +91,10 @@ def train_network(
     learner = Learner(images, radius_px, prior, settings, device)
     network = learner.network
     optimizer = torch.optim.AdamW(
-        learner.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        learner.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=network.classifier.weight.device.type != "mps",
     )
     epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
     schedule = _schedule(optimizer, settings, epochs * settings.epoch_updates)
@@ -100,15 +103,17 @@ def train_network(
     started = time.perf_counter()
     for number in range(1, epochs + 1):
         network.train()
-        costs = np.empty((settings.epoch_updates, len(fields(Cost))))
-        for row in costs:
+        told: list[torch.Tensor] = []
+        for _ in range(settings.epoch_updates):
             cost = learner.cost()
             optimizer.zero_grad(set_to_none=True)
             cost.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             rate = float(schedule.get_last_lr()[0])
             schedule.step()
-            row[:] = torch.stack(list(vars(cost).values())).tolist()
+            told.append(torch.stack([part.detach() for part in vars(cost).values()]))
+        # Fetched once an epoch: a GPU would have to be waited for after each update.
+        costs = torch.stack(told).cpu().double().numpy()
         means = costs.mean(axis=0)
         # The last update can break the weights without any loss having seen it.
         if not (np.isfinite(means).all() and network.is_finite()):
@@ -132,6 +137,7 @@ def train_network(
             best = (ap, number, copy.deepcopy(network.state_dict()))
     assert best is not None
     network.load_state_dict(best[2])
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Trained(network.eval(), history, best[1])
 
 
