@@ -92,8 +92,11 @@ def rates(threads: int, file: Path) -> dict[str, Any]:
     return found
 
 
-def dense_multiply_adds(network: Any, side_px: tuple[int, int]) -> int:
-    """Return the multiply-adds of a network's dense scores of an image, layer by layer."""
+def multiply_adds(network: Any, side_px: tuple[int, int], step: int = 1) -> int:
+    """Return the multiply-adds of the scores of every `step`-th pixel, as convolutions.
+
+    The dense twin's for every pixel, those of the strided network for a lattice; layer by layer.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -101,8 +104,9 @@ def dense_multiply_adds(network: Any, side_px: tuple[int, int]) -> int:
     height, width = (side + 2 * edge for side in side_px)
     abstract = copy.deepcopy(network).to("meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        abstract(torch.empty(1, 1, height, width, device="meta"), dense=True)
-    return int(counter.get_total_flops()) // 2
+        abstract(torch.empty(1, 1, height, width, device="meta"), dense=step == 1)
+    shifts = 1 if step == 1 else (network.stride // step) ** 2
+    return shifts * int(counter.get_total_flops()) // 2
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import speed_data
 import speed_table
 from heliodor.hosts.topaz_model import read_topaz
 from heliodor.suppression import suppress
-from speed_floors import dense_multiply_adds
+from speed_floors import multiply_adds
 from speed_inside import SCORES, result_of
 from speed_process import Run, Worker, in_turn
 from speed_setup import Setup
@@ -26,8 +26,8 @@ INSIDE = Path(__file__).with_name("speed_inside.py")
 THRESHOLDS = (0.0, -6.0)
 RADIUS_PX = {512: 8, 1024: 14}
 #: How many times faster than Topaz each way to score is to be; of an unknown one, as the first.
-FASTER = {"exact": 3.0, "fast": 10.0}
-SAME_SCORES, SAME_PICKS, NEAR_PX = 1e-3, 0.99, 1.0
+FASTER = {"exact": 3.0, "lattice": 10.0}
+SAME_SCORES, SAME_PICKS, NEAR_PX = 1e-3, 0.995, 1.0
 SUPPRESSION_FASTER = 20.0
 
 
@@ -51,7 +51,7 @@ def scores(setup: Setup) -> str:
         del images[1024]
     for side, files in images.items():
         took = timed(setup, files)
-        floor = dense_multiply_adds(network, (side, side)) / rate
+        floor = multiply_adds(network, (side, side)) / rate
         for mode in SCORES:
             if mode == "topaz":
                 continue

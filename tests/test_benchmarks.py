@@ -299,7 +299,7 @@ def test_floors_are_those_of_the_files_and_of_the_network(tmp_path: Path) -> Non
     # By hand, of a 9 x 9 image padded by 15: the sides of what each layer gives, densely.
     network = scrambled("conv31", 2)
     by_hand = 33**2 * 2 * 49 + 25**2 * 4 * 2 * 25 + 9**2 * 8 * 4 * 25 + 9**2 * 8
-    assert floors.dense_multiply_adds(network, (9, 9)) == by_hand
+    assert floors.multiply_adds(network, (9, 9)) == by_hand
     assert not network.classifier.weight.is_meta
 
 
