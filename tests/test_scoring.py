@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RectBivariateSpline
 
+from heliodor import scoring
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.networks import NETWORKS
@@ -174,3 +175,25 @@ def test_a_lattice_is_no_wider_than_the_training_radius(name: str) -> None:
         assert network.stride % step == 0
         assert step <= max(1.0, radius_px)
         assert step == network.stride or 2 * step > radius_px or network.stride % (2 * step)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    name=names,
+    rows=st.integers(1, 60),
+    threads=st.integers(2, 5),
+    band_px=st.integers(1, 20),
+)
+def test_bands_of_threads_change_nothing(name: str, rows: int, threads: int, band_px: int) -> None:
+    network, image = NETWORK[name], noise((rows, 23))
+    before = torch.get_num_threads()
+    whole = score_image(network, image)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "BAND_PX", band_px)
+        torch.set_num_threads(threads)
+        try:
+            parts = score_image(network, image)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+    assert_same(parts, whole)

@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 #: mallopt's names of what is given back to the system, from malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 #: Larger blocks than this, bytes, are mapped each for itself, as by default: the most that the
 #: C library allows.
 _LARGEST_KEPT = 2**25
@@ -30,5 +30,7 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    wanted = ((_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _MOST_UNUSED))
+    # One arena, as those that threads have for themselves keep nothing of this size.
+    kept = ((_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _MOST_UNUSED))
+    wanted = (*kept, (_ARENA_MAX, 1))
     return all(library.mallopt(name, value) == 1 for name, value in wanted)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from heliodor.picking import PickSettings, candidates, score_normalised
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.sources import Source
+from heliodor.threads import one_thread_each
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,6 @@ class Picked:
 
 #: A micrograph with its score map and its candidates.
 _Scored = tuple[WorkingImage, Image, Picks]
-
-
-@contextmanager
-def one_thread_each(alone: bool) -> Iterator[None]:
-    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
-
-    Several micrographs at a time use the processors better than several threads for one, and
-    the sums of a network then do not depend on how many processors there are.
-    """
-    before = torch.get_num_threads()
-    if alone:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def pick_all(

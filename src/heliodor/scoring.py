@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -11,7 +12,11 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.networks import Network
 from heliodor.resample import pad
+from heliodor.threads import one_thread_each
 from heliodor.twin import Twin
+
+#: Fewest rows that a thread scores: each begins anew at the surroundings of its first row.
+BAND_PX = 128
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -55,7 +60,16 @@ def score_image(network: Network, image: Image, device: torch.device | str = "cp
     ndarray of float32, shape (h, w)
         Log-odds.
     """
-    return Twin(network.to(device))(_padded(network, image)).numpy()
+    twin, padded = Twin(network.to(device)), _padded(network, image)
+    if torch.device(device).type != "cpu":
+        return twin(padded).numpy()
+    with one_thread_each() as threads:
+        bands = np.array_split(np.arange(len(image)), max(1, min(threads, len(image) // BAND_PX)))
+        parts = [padded[own[0] : own[-1] + network.receptive_field] for own in bands]
+        if len(parts) == 1:
+            return twin(parts[0]).numpy()
+        with ThreadPoolExecutor(len(parts)) as pool:
+            return np.concatenate([part.numpy() for part in pool.map(twin, parts)])
 
 
 def score_coarsely(
