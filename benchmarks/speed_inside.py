@@ -34,27 +34,32 @@ def topaz_scores(model: str) -> Work:
 
 def exact_scores(model: str) -> Work:
     """Score as `heliodor-topaz extract` does: with zeros around the image."""
-    return _scores(model, 1)
+    from heliodor.scoring import score_inner
+
+    network = _network(model)
+    edge = network.receptive_field // 2
+    return lambda image: score_inner(network, np.pad(image, edge))
 
 
 def lattice_scores(model: str) -> Work:
     """Score every fourth pixel, with a surface through them, as of this program's own models."""
-    return _scores(model, 4)
-
-
-def _scores(model: str, step: int) -> Work:
-    from heliodor.compute import Compute
-    from heliodor.hosts.topaz_model import read_topaz
     from heliodor.scoring import score_smoothly
 
-    Compute("cpu").start()
-    network = read_topaz(model).network
+    network = _network(model)
     edge = network.receptive_field // 2
 
     def work(image: Any) -> Any:
-        return score_smoothly(network, np.pad(image, edge), step)[edge:-edge, edge:-edge]
+        return score_smoothly(network, np.pad(image, edge), 4)[edge:-edge, edge:-edge]
 
     return work
+
+
+def _network(model: str) -> Any:
+    from heliodor.compute import Compute
+    from heliodor.hosts.topaz_model import read_topaz
+
+    Compute("cpu").start()
+    return read_topaz(model).network
 
 
 def topaz_suppression(radius_px: int, threshold: float) -> Work:

@@ -60,12 +60,33 @@ def score_image(network: Network, image: Image, device: torch.device | str = "cp
     ndarray of float32, shape (h, w)
         Log-odds.
     """
-    twin, padded = Twin(network.to(device)), _padded(network, image)
+    return score_inner(network, pad(image, network.receptive_field // 2), device)
+
+
+def score_inner(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
+    """Score every pixel of an image that has all its surroundings in the image.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode; it is moved to the device.
+    image
+        Shape (h, w), normalised, each side at least the receptive field R.
+
+    Returns
+    -------
+    ndarray of float32, shape (h - R + 1, w - R + 1)
+        Log-odds.
+    """
+    field = network.receptive_field
+    twin = Twin(network.to(device))
+    pixels = torch.from_numpy(image.astype(np.float32))
     if torch.device(device).type != "cpu":
-        return twin(padded).numpy()
+        return twin(pixels).numpy()
+    rows = len(image) - field + 1
     with one_thread_each() as threads:
-        bands = np.array_split(np.arange(len(image)), max(1, min(threads, len(image) // BAND_PX)))
-        parts = [padded[own[0] : own[-1] + network.receptive_field] for own in bands]
+        bands = np.array_split(np.arange(rows), max(1, min(threads, rows // BAND_PX)))
+        parts = [pixels[own[0] : own[-1] + field] for own in bands]
         if len(parts) == 1:
             return twin(parts[0]).numpy()
         with ThreadPoolExecutor(len(parts)) as pool:

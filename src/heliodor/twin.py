@@ -18,7 +18,7 @@ from heliodor.networks import Convolution, Network, Residual
 from heliodor.short_convolution import TAPS, ShortConvolution
 
 #: Rows of a strip, on CPUs, whose caches are small, and on other devices.
-STRIP_PX = 20
+STRIP_PX = 24
 DEVICE_STRIP_PX = 512
 #: Input channels from which on a convolution with fewer multiplications pays.
 FEWEST_CHANNELS = 16

@@ -22,7 +22,7 @@ from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.networks import Network
 from heliodor.picking import images_for, score_micrograph
-from heliodor.scoring import score_image
+from heliodor.scoring import score_inner
 from heliodor.sources import Source
 
 Scorer = Callable[[Path], Image]
@@ -58,7 +58,7 @@ def _scorer(model: str, _: tuple[str, int, int], device: torch.device | str) -> 
         def as_topaz(path: Path) -> Image:
             edge = network.receptive_field // 2
             image = np.pad(read_micrograph(path).image, edge)
-            return score_image(network, image, device)[edge:-edge, edge:-edge]
+            return score_inner(network, image, device)
 
         return as_topaz
     own = Model(network, card)
