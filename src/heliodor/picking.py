@@ -25,8 +25,6 @@ from heliodor.suppression import suppress
 FLOOR = -6.0
 #: No centre is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
-#: The most micrographs that are worked on at a time, as each takes memory.
-MOST_AHEAD = 16
 #: The most by which a micrograph's log-odds are moved to the level of the training's.
 MOST_LEVELLING = 1.0
 
@@ -86,26 +84,23 @@ def images_for(model: Model, pixel_size_angstrom: float | None = None) -> Workin
         card.working_pixel_size_angstrom,
         pixel_size_angstrom,
         card.diameter_angstrom,
-        threads=min(torch.get_num_threads(), MOST_AHEAD),
+        threads=torch.get_num_threads(),
     )
 
 
 def score_micrograph(
-    model: Model,
-    image: WorkingImage,
-    device: torch.device | str = "cpu",
-    scores: Scores = "smooth",
+    model: Model, image: WorkingImage, device: torch.device | str = "cpu"
 ) -> Image:
-    """Return the log-odds of every pixel of a working image, levelled, shape (h, w)."""
-    return score_normalised(model, image, model.normalizer.apply(image.image), device, scores)
+    """Return the smooth log-odds of every pixel of a working image, levelled, shape (h, w)."""
+    return score_normalised(model, image, model.normalizer.apply(image.image), device)
 
 
 def score_normalised(
     model: Model,
     image: WorkingImage,
     normalised: Image,
-    device: torch.device | str,
-    scores: Scores,
+    device: torch.device | str = "cpu",
+    scores: Scores = "smooth",
 ) -> Image:
     """Do as `score_micrograph`, given what the network is to see of the image."""
     card, size = model.card, image.working_pixel_size_angstrom

@@ -18,6 +18,9 @@ from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 
+#: The most micrographs that are worked on at a time, as each takes memory.
+MOST_AT_A_TIME = 16
+
 
 @dataclass(frozen=True)
 class Picked:
@@ -79,7 +82,8 @@ def pick_all(
     alone = torch.device(device).type == "cpu"
     ahead: Callable[[Source], Any] = (lambda s: score(*prepare(s))) if alone else prepare
     others = [source for source in sources if source.name not in finished]
-    with one_thread_each(alone), looking_ahead(ahead, others, images.threads) as results:
+    at_a_time = min(images.threads, MOST_AT_A_TIME)
+    with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
         for number, source in enumerate(sources, 1):
             if source.name in finished:
                 tables.append(finished[source.name])
