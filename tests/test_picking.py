@@ -12,11 +12,19 @@ from hypothesis import strategies as st
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
-from heliodor.picking import PickSettings, candidates, level, operating_point, score_micrograph
+from heliodor.picking import (
+    PickSettings,
+    candidates,
+    card_step,
+    level,
+    operating_point,
+    score_micrograph,
+    score_normalised,
+)
 from heliodor.picking_bulk import Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
-from heliodor.scoring import score_image
+from heliodor.scoring import score_image, score_smoothly
 from heliodor.sources import Source
 from heliodor.suppression import suppress
 from tiny import disc_detector, discs, model, noise, scattered, working, write_mrc
@@ -193,6 +201,7 @@ def test_a_micrograph_without_a_pick_stays_listed() -> None:
         ({"exclusion_radius_angstrom": math.nan}, "exclusion radius"),
         ({"edge_margin_angstrom": -0.1}, "edge margin"),
         ({"edge_margin_angstrom": math.inf}, "edge margin"),
+        ({"scores": "fine"}, "scores 'fine' are none of smooth, dense"),
     ],
 )
 def test_bad_settings(change: dict[str, Any], message: str) -> None:
@@ -312,6 +321,19 @@ def test_the_models_own_normalisation_is_used() -> None:
     np.testing.assert_array_equal(
         score_micrograph(MODEL, image), score_image(MODEL.network, normalised)
     )
+
+
+def test_scores_are_smooth_or_dense_as_asked_for() -> None:
+    # Four pixels of training radius, so the lattice is as wide as the stride.
+    chosen = model(disc_detector(2), training_radius_angstrom=16.0)
+    image = working(discs((60, 50), np.array([[21.0, 33.0]])))
+    normalised = chosen.normalizer.apply(image.image)
+    assert card_step(chosen, image.working_pixel_size_angstrom) == 2
+    dense = score_normalised(chosen, image, normalised, scores="dense")
+    smooth = score_normalised(chosen, image, normalised, scores="smooth")
+    np.testing.assert_array_equal(dense, score_image(chosen.network, normalised))
+    np.testing.assert_array_equal(smooth, score_smoothly(chosen.network, normalised, 2))
+    assert not np.allclose(smooth, dense)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
