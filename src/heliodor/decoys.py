@@ -1,0 +1,105 @@
+"""Decoys: candidates where there are no particles, on micrographs with their contrast reversed.
+
+Noise looks the same dark and bright, so a network finds as much and as good in a reversed
+micrograph as it wrongly finds in the micrograph itself. Only at particles this is not so: a
+network of few labels may take a bright particle for one too, and fringes around it for others.
+So decoys beside likely particles do not count, nor does the room there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+
+from heliodor.conventions import FloatArray, Image
+from heliodor.model_file import Model
+from heliodor.networks import Network
+from heliodor.picking import Distances, level
+from heliodor.preparation import WorkingImage
+from heliodor.scoring import score_smoothly
+from heliodor.suppression import suppress
+
+#: Likely particles are candidates that score more than so many decoys do that discs around
+#: these would cover this share of the area.
+CLEARED_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Found:
+    """Candidates or decoys on one image, in its own pixels."""
+
+    xy_px: FloatArray
+    score: FloatArray
+
+
+def find(score: Image, distances: Distances, floor: float) -> Found:
+    """Return the local maxima of a score map, from a score on; see `suppression.suppress`."""
+    rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
+    return Found(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
+
+
+def find_decoys(
+    network: Network,
+    image: Image,
+    score: Image,
+    distances: Distances,
+    floor: float,
+    step: int = 1,
+    device: torch.device | str = "cpu",
+) -> Found:
+    """Return the decoys of an image.
+
+    Parameters
+    ----------
+    image
+        What the network sees, shape (h, w).
+    score
+        Its log-odds, levelled: minus infinity where nothing is ever found.
+    distances, floor
+        As for its candidates.
+    step
+        Distance of the pixels that are scored; see `scoring.score_smoothly`.
+    """
+    own = score_smoothly(network, -image, step, device)
+
+
+def clear_above(decoys: Sequence[Found], area_px: float, radius_px: float) -> float:
+    """Return the score from which on candidates are too likely particles for decoys beside them.
+
+    Parameters
+    ----------
+    decoys
+        Of all images, none left out.
+    area_px
+        Of all images.
+    radius_px
+        Of the disc without decoys.
+    """
+    falling = np.sort(np.concatenate([own.score for own in decoys]))[::-1]
+    if not len(falling):
+        return 0.0
+    number = int(CLEARED_SHARE * area_px / (math.pi * radius_px**2))
+    return float(falling[min(number, len(falling) - 1)])
+
+
+def cleared(decoys: Found, candidates: Found, above: float, radius_px: float) -> FloatArray:
+    """Return the scores of the decoys that are not beside likely particles.
+
+    Parameters
+    ----------
+    decoys, candidates
+        Of one image.
+    above
+        Candidates that score more are likely particles.
+    radius_px
+        Decoys this near to one are left out.
+    """
+    likely = candidates.xy_px[candidates.score > above]
+    if not len(likely) or not len(decoys.xy_px):
+        return decoys.score
+    return decoys.score[KDTree(likely).query(decoys.xy_px)[0] > radius_px]

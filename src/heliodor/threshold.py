@@ -1,0 +1,121 @@
+"""The threshold: from which score on candidates are picks, and what to expect of it.
+
+With p the probability of each candidate and N the particles there are, k picks hold E = sum p of
+them: precision E / k, recall E / N, F1 2 E / (k + N) (Lewis, SIGIR 1995, on expected F).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from heliodor.calibration import Calibration, Curve, band
+from heliodor.conventions import FloatArray
+
+#: Thresholds are given in steps of this, so that what is printed selects what was picked.
+STEP = 1e-3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate and the band of nine in ten around it; nan where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What to expect of the candidates that score a threshold or more."""
+
+    threshold: float
+    picks: int
+    #: Number of particles there are, found or not.
+    particles: Estimate
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, None for nan."""
+        values = asdict(self)
+        for key, value in values.items():
+            if isinstance(value, dict):
+                values[key] = {k: round(v, 4) if math.isfinite(v) else None for k, v in value.items()}
+        return values
+
+
+def expected(calibration: Calibration, scores: FloatArray, threshold: float) -> Expected:
+    """Return what to expect of a threshold.
+
+    Parameters
+    ----------
+    calibration
+        Of these micrographs.
+    scores
+        Of all their candidates.
+    threshold
+        Log-odds.
+    """
+    chosen = scores[scores >= threshold]
+
+    def figures(curve: Curve) -> tuple[float, float, float]:
+        found = float(curve.probability(chosen).sum())
+        particles = max(_particles(curve, scores), found)
+        precision = found / len(chosen) if len(chosen) else math.nan
+        return precision, found / particles, 2 * found / (len(chosen) + particles)
+
+    best = figures(calibration.curve)
+    others = [figures(curve) for curve in calibration.repeats]
+    precision, recall, f1 = (
+        Estimate(*band(best[i], [other[i] for other in others])) for i in range(3)
+    )
+    counts = [_particles(curve, scores) for curve in (calibration.curve, *calibration.repeats)]
+    particles = Estimate(*band(counts[0], counts[1:]))
+    return Expected(threshold, len(chosen), particles, precision, recall, f1)
+
+
+def best_threshold(
+    calibration: Calibration, scores: FloatArray, max_fdr: float | None = None
+) -> float:
+    """Choose the threshold.
+
+    Parameters
+    ----------
+    calibration
+        Of these micrographs.
+    scores
+        Of all their candidates, in any order.
+    max_fdr
+        The largest share of picks that may be expected to be no particles; None takes the
+        threshold at which the expected F1 is highest.
+
+    Returns
+    -------
+    float
+        Log-odds. Where nothing is good enough, just above the best candidate.
+    """
+    falling = np.sort(scores)[::-1]
+    if not len(falling):
+        return 0.0
+    found = np.cumsum(calibration.curve.probability(falling))
+    number = np.arange(1, len(falling) + 1)
+    if max_fdr is None:
+        last = int(np.argmax(found / (number + _particles(calibration.curve, scores))))
+    else:
+        # The share of false ones only grows: probabilities fall with the score.
+        last = int(np.count_nonzero(1 - found / number <= max_fdr)) - 1
+        if last < 0:
+            return (math.floor(falling[0] / STEP) + 1) * STEP
+    return round(math.floor(falling[last] / STEP) * STEP, 6)
+
+
+def _particles(curve: Curve, scores: FloatArray) -> float:
+    """Return the number of particles: the curve's, or where it has none the candidates' sum."""
+    if curve.particles > 0:
+        return curve.particles
+    return max(float(curve.probability(scores[scores >= curve.score[0]]).sum()), 1e-9)
