@@ -36,7 +36,8 @@ class MicrographScores:
     candidates: FloatArray
     #: Of its cleared decoys (`decoys.Decoys`); None where none were looked for.
     decoys: FloatArray | None
-    area_px: float
+    #: Without dead borders, in the unit of all areas.
+    area: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class Calibration:
         """Return the probability of being a particle, shape as given."""
         return self.curve.probability(score)
 
+    def elsewhere(self) -> Calibration:
+        """Return the same for other micrographs, of which the number of particles is not known."""
+        curve = Curve(self.curve.score, self.curve.log_odds, 0.0)
+        return Calibration(curve, (), 0, self.labels, self.clear_above)
+
     @property
     def particles(self) -> tuple[float, float, float]:
         """Number of particles on all micrographs: estimate, and band of nine in ten."""
@@ -140,8 +146,8 @@ class Calibration:
 def calibrate(
     micrographs: Sequence[MicrographScores],
     labels: FloatArray,
-    particle_area_px: float,
-    cleared_area_px: float,
+    particle_area: float,
+    cleared_area: float,
     clear_above: float,
     floor: float = -math.inf,
     seed: int = 0,
@@ -154,8 +160,9 @@ def calibrate(
         Scores of each; decoys on some of them are enough.
     labels
         Scores of the candidates on labelled particles, on these or on other micrographs.
-    particle_area_px, cleared_area_px
-        What one particle covers, and the disc around a likely particle without decoys.
+    particle_area, cleared_area
+        What one particle covers, and the disc around a likely particle without decoys, in the
+        unit of the micrographs' areas.
     clear_above
         Candidates that score more than this had no decoys beside them.
     floor
@@ -181,9 +188,9 @@ def calibrate(
             return None
         decoys = np.concatenate([group.decoys for group in chosen])
         # Of background that scores as much, decoys were left out too.
-        left_out = np.count_nonzero(decoys > clear_above) / decoy_area * cleared_area_px
+        left_out = np.count_nonzero(decoys > clear_above) / decoy_area * cleared_area
         weight = area / decoy_area * math.exp(min(left_out, 1.0))
-        cover = particle_area_px / area
+        cover = particle_area / area
         return Evidence(candidates, decoys, own_labels, weight, cover, floor)
 
     whole = evidence(groups, labels)
@@ -232,13 +239,15 @@ def _grouped(
         own = ranked[start::number]
         searched = [item for item in own if item.decoys is not None]
         candidates = np.concatenate([item.candidates for item in own])
-        decoys = np.concatenate([np.zeros(0), *(i.decoys for i in searched if i.decoys is not None)])
+        decoys = np.concatenate(
+            [np.zeros(0), *(i.decoys for i in searched if i.decoys is not None)]
+        )
         groups.append(
             _Group(
                 candidates[candidates >= low],
                 decoys[decoys >= low],
-                sum(item.area_px for item in own),
-                sum(item.area_px for item in searched),
+                sum(item.area for item in own),
+                sum(item.area for item in searched),
             )
         )
     return groups

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class DataSettings:
     """What a training set is made of; lengths in angstrom."""
 
     diameter_angstrom: float
-    #: Mean number of particles a micrograph; None guesses from the diameter.
+    #: Mean number of particles a micrograph; None estimates it, from a guess by the diameter.
     expected_particles: float | None = None
     training_radius_angstrom: float | None = None
     working_pixel_size_angstrom: float | None = None
@@ -107,6 +107,11 @@ class TrainingSet:
     failures: list[Failure]
     #: Sentences the user should read.
     notes: list[str]
+
+    def expecting(self, particles: float) -> TrainingSet:
+        """Return the same with another number of particles expected a micrograph."""
+        prior = class_prior(particles, self.images, self.radius_px)
+        return replace(self, prior=prior, expected_particles=particles)
 
 
 def choose_sources(
@@ -247,15 +252,11 @@ def _prepare(
 def _expected(
     settings: DataSettings, most: int, images: Sequence[WorkingImage], notes: list[str]
 ) -> float:
-    """Return the particles expected a micrograph: the user's number, else a guess."""
+    """Return the particles expected a micrograph: the user's number, else a first guess."""
     expected = settings.expected_particles
     if expected is None:
         area = float(np.mean([_area(image) for image in images]))
         expected = guess_particles(area, settings.diameter_angstrom, most)
-        notes.append(
-            f"no number of particles was given, so {expected:.0f} a micrograph is assumed;"
-            " --expected-particles says it better"
-        )
     elif expected < most:
         notes.append(
             f"{expected:g} particles a micrograph are expected, but one micrograph has {most}"

@@ -13,20 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, Image
-from heliodor.model_file import Model
-from heliodor.networks import Network
-from heliodor.picking import Distances, level
-from heliodor.preparation import WorkingImage
-from heliodor.scoring import score_smoothly
+from heliodor.picking import Distances
 from heliodor.suppression import suppress
 
 #: Likely particles are candidates that score more than so many decoys do that discs around
 #: these would cover this share of the area.
-CLEARED_SHARE = 0.15
+CLEARED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,31 +36,6 @@ def find(score: Image, distances: Distances, floor: float) -> Found:
     """Return the local maxima of a score map, from a score on; see `suppression.suppress`."""
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
     return Found(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
-
-
-def find_decoys(
-    network: Network,
-    image: Image,
-    score: Image,
-    distances: Distances,
-    floor: float,
-    step: int = 1,
-    device: torch.device | str = "cpu",
-) -> Found:
-    """Return the decoys of an image.
-
-    Parameters
-    ----------
-    image
-        What the network sees, shape (h, w).
-    score
-        Its log-odds, levelled: minus infinity where nothing is ever found.
-    distances, floor
-        As for its candidates.
-    step
-        Distance of the pixels that are scored; see `scoring.score_smoothly`.
-    """
-    own = score_smoothly(network, -image, step, device)
 
 
 def clear_above(decoys: Sequence[Found], area_px: float, radius_px: float) -> float:
@@ -102,4 +72,4 @@ def cleared(decoys: Found, candidates: Found, above: float, radius_px: float) ->
     likely = candidates.xy_px[candidates.score > above]
     if not len(likely) or not len(decoys.xy_px):
         return decoys.score
-    return decoys.score[KDTree(likely).query(decoys.xy_px)[0] > radius_px]
+    return np.asarray(decoys.score[KDTree(likely).query(decoys.xy_px)[0] > radius_px])

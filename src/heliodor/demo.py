@@ -35,10 +35,7 @@ def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Out
         folder / "learn" / "micrographs.star",
         folder / "learn" / "labels.star",
         folder / "results",
-        DataSettings(
-            diameter_angstrom=LEARN.kind.diameter_angstrom,
-            expected_particles=LEARN.wanted_particles,
-        ),
+        DataSettings(diameter_angstrom=LEARN.kind.diameter_angstrom),
         RECIPE,
         pick_micrographs=folder / "unseen" / "micrographs.star",
         truth=folder / "unseen" / "truth.star",

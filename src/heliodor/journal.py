@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from heliodor.calibration import MicrographScores
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.picks import Picks
@@ -32,6 +34,7 @@ class Finished(NamedTuple):
     #: All its candidates, best first.
     candidates: Picks
     pixel_size_angstrom: float
+    scores: MicrographScores
 
 
 class Journal:
@@ -79,13 +82,21 @@ class Journal:
         of, finished = self._entries.get(source.name, (None, None))
         return finished if of is not None and of == _identity(source) else None
 
-    def add(self, source: Source, candidates: Picks, pixel_size_angstrom: float) -> None:
+    def add(
+        self,
+        source: Source,
+        candidates: Picks,
+        pixel_size_angstrom: float,
+        scores: MicrographScores,
+    ) -> None:
         """Note that a micrograph is done; its own files are to be there by now."""
         entry = {
             "micrograph": source.name,
             "of": _identity(source),
             "pixel_size_angstrom": pixel_size_angstrom,
-            "candidates": _packed(candidates),
+            "candidates": _packed(np.column_stack([candidates.xy_px, candidates.score])),
+            "decoys": None if scores.decoys is None else _packed(scores.decoys),
+            "area": scores.area,
         }
         try:
             with self._path.open("ab") as stream:
@@ -125,14 +136,16 @@ def _entry(line: bytes) -> tuple[str, tuple[list[Any], Finished]]:
         raise ValueError("cut off")
     value = json.loads(line)
     name, size = value["micrograph"], float(value["pixel_size_angstrom"])
-    return name, (value["of"], Finished(_unpacked(name, value["candidates"]), size))
+    numbers = _unpacked(value["candidates"]).reshape(-1, 3)
+    candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
+    decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
+    scores = MicrographScores(candidates.score, decoys, float(value["area"]))
+    return name, (value["of"], Finished(candidates, size, scores))
 
 
-def _packed(picks: Picks) -> str:
-    numbers = np.column_stack([picks.xy_px, picks.score]).astype("<f8")
-    return base64.b64encode(numbers.tobytes()).decode()
+def _packed(numbers: FloatArray) -> str:
+    return base64.b64encode(numbers.astype("<f8").tobytes()).decode()
 
 
-def _unpacked(name: str, text: str) -> Picks:
-    numbers = np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64).reshape(-1, 3)
-    return Picks.on(name, numbers[:, :2], numbers[:, 2])
+def _unpacked(text: str) -> FloatArray:
+    return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)

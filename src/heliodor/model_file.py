@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from heliodor.calibration import Calibration
 from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.networks import Network, build, check, shapes
@@ -52,6 +53,8 @@ class ModelCard:
     validation_ap: float | None
     #: Median log-odds of the training micrographs, to which others are levelled; None: not.
     background: float | None = None
+    #: What its scores mean, as `calibration.Calibration` says it; None where that is not known.
+    calibration: dict[str, Any] | None = None
     #: Batch normalisation in the network; without it the convolutions carry biases.
     norm: bool = True
     extra: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +71,12 @@ class Model:
     def normalizer(self) -> Normalizer:
         """What the network's input is normalised with."""
         return Normalizer.from_dict(self.card.normalization)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What its scores mean on micrographs like those it was trained on."""
+        kept = self.card.calibration
+        return None if kept is None else Calibration.from_dict(kept)
 
 
 def save_model(path: str | Path, model: Model) -> None:
@@ -150,6 +159,8 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("the network is described by halves")
         check(card.network, card.width)
         Normalizer.from_dict(card.normalization)
+        if card.calibration is not None:
+            Calibration.from_dict(card.calibration)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(
             f"the card in {path} is damaged ({error}); train the model again"

@@ -239,6 +239,11 @@ OBJECTIVES: dict[str, Objective] = {
 WEIGHTED = {"ge-kl": ge_kl, "ge-binomial": ge_binomial, "ge-binomial-exact": ge_binomial_exact}
 
 
+def uses_prior(name: str) -> bool:
+    """Tell whether an objective's value depends on the class prior."""
+    return name != "pn-balanced"
+
+
 def objective(name: str, weight: float | None = None) -> Objective:
     """Return an objective by name.
 

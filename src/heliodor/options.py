@@ -18,6 +18,17 @@ def finite(param: typer.CallbackParam, value: float | None) -> float | None:
     return value
 
 
+def auto_or_number(param: typer.CallbackParam, value: str | None) -> float | None:
+    """Read a finite number, or auto, which is None."""
+    if value is None or value == "auto":
+        return None
+    try:
+        return finite(param, float(value))
+    except ValueError as error:
+        name = max(param.opts, key=len)
+        raise BadInput(f"{name} must be a number or auto, not {value!r}") from error
+
+
 def number(metavar: str, what: str) -> Any:
     """Return an option that takes a finite number."""
     return typer.Option(metavar=metavar, help=what, callback=finite)
@@ -36,7 +47,12 @@ Labels = Annotated[
 ]
 Diameter = Annotated[float, number("ANGSTROM", "The particle's longest diameter.")]
 Expected = Annotated[
-    float | None, number("N", "Particles a micrograph, labelled or not, on average.")
+    str | None,
+    typer.Option(
+        metavar="N",
+        callback=auto_or_number,
+        help="Particles a micrograph, labelled or not, on average; auto estimates it [auto]",
+    ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")]
 PixelSize = Annotated[
@@ -165,11 +181,28 @@ ValidationShare = Annotated[
 ]
 Seed = Annotated[int, typer.Option(metavar="S", help="The same seed gives the same picks.")]
 Threshold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOGODDS",
+        callback=auto_or_number,
+        help="Candidates from this score on are picks; auto: where the expected F1 on these"
+        " micrographs is highest [auto]",
+    ),
+]
+MaxFdr = Annotated[
     float | None,
     number(
-        "LOGODDS",
-        "Candidates from this score on are picks [default: the model's, at which it finds"
-        " the expected number of particles]",
+        "SHARE",
+        "Choose the threshold such that no larger share of the picks is expected to be false.",
+    ),
+]
+ThresholdSeries = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Also write N nested sets of picks, at falling thresholds: OUT/series/1 ... and"
+        " OUT/series.tsv [none]",
+        show_default=False,
     ),
 ]
 ExclusionRadius = Annotated[

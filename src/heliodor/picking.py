@@ -29,6 +29,9 @@ GUARD = 0.25
 MOST_LEVELLING = 1.0
 
 
+#: The most thresholds of a series.
+MOST_SERIES = 50
+
 #: smooth: of a lattice as fine as the network's training asks for, and a surface through it;
 #: dense: of every pixel.
 Scores = Literal["smooth", "dense"]
@@ -45,27 +48,49 @@ class Distances(NamedTuple):
 class PickSettings:
     """How to pick; lengths in angstrom, None takes what follows from the model's diameter."""
 
-    #: Log-odds from which a candidate is a pick; None takes the model's own threshold.
+    #: Log-odds from which a candidate is a pick; None chooses it, by what is to be expected of
+    #: these micrographs.
     threshold: float | None = None
+    #: The largest share of false picks to expect where the threshold is chosen; None chooses the
+    #: highest expected F1.
+    max_fdr: float | None = None
     #: No two picks are nearer than this; the particle's radius by default.
     exclusion_radius_angstrom: float | None = None
     #: No pick's centre is nearer to an edge than this. RELION extracts a box that crosses an
     #: edge all the same; half a diameter leaves out the particles that are cut off.
     edge_margin_angstrom: float = 0.0
     scores: Scores = "smooth"
+    #: So many nested sets of picks are written beside, at falling thresholds; 0: none.
+    threshold_series: int = 0
 
     def __post_init__(self) -> None:
         if self.scores not in get_args(Scores):
             raise BadInput(f"the scores {self.scores!r} are none of {', '.join(get_args(Scores))}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise BadInput("the threshold must be a number (log-odds)")
+        if self.max_fdr is not None:
+            if self.threshold is not None:
+                raise BadInput(
+                    "a threshold and a largest share of false picks (--max-fdr) were given; the"
+                    " second chooses the first, so give one of them"
+                )
+            if not 0 < self.max_fdr < 1:
+                raise BadInput(
+                    "the largest share of false picks (--max-fdr) must lie between 0 and 1, not"
+                    f" {self.max_fdr:g}"
+                )
+        if self.threshold_series != 0 and not 2 <= self.threshold_series <= MOST_SERIES:
+            raise BadInput(
+                f"a series of thresholds has 2 to {MOST_SERIES} of them, not"
+                f" {self.threshold_series}"
+            )
         for name in ("exclusion_radius", "edge_margin"):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 <= value < 1e5:
                 raise BadInput(f"the {name.replace('_', ' ')} must be 0 A or more, not {value:g}")
 
     def threshold_for(self, model: Model) -> float:
-        """Return the threshold in force, log-odds."""
+        """Return the threshold, log-odds: as given, else the model's until one is chosen."""
         return model.card.threshold if self.threshold is None else self.threshold
 
     def distances_px(self, diameter_angstrom: float, pixel_size_angstrom: float) -> Distances:

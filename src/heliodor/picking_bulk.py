@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from heliodor.conventions import Image
+from heliodor.calibration import Calibration, MicrographScores
+from heliodor.conventions import Image, to_working
+from heliodor.decoys import Found, cleared, find
 from heliodor.errors import BadInput
+from heliodor.journal import Finished
 from heliodor.lookahead import looking_ahead
 from heliodor.model_file import Model
-from heliodor.picking import PickSettings, candidates, score_normalised
+from heliodor.picking import FLOOR, PickSettings, candidates, score_normalised
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
+from heliodor.threshold import Expected
 
 #: The most micrographs that are worked on at a time, as each takes memory.
 MOST_AT_A_TIME = 16
@@ -29,6 +34,11 @@ class Picked:
     candidates: Picks
     failures: list[Failure]
     threshold: float
+    #: Of each micrograph, by name.
+    scores: dict[str, MicrographScores] = field(default_factory=dict, repr=False)
+    #: What scores mean on these micrographs, and what to expect of the picks; None: not known.
+    calibration: Calibration | None = field(default=None, repr=False)
+    expected: Expected | None = None
 
     @property
     def picks(self) -> Picks:
@@ -36,8 +46,18 @@ class Picked:
         return self.candidates.select(self.candidates.score >= self.threshold)
 
 
-#: A micrograph with its score map and its candidates.
-_Scored = tuple[WorkingImage, Image, Picks]
+@dataclass(frozen=True)
+class DecoySearch:
+    """Where decoys are looked for; see `decoys`."""
+
+    #: Names of micrographs.
+    on: frozenset[str]
+    #: Candidates that score more are too likely particles for decoys beside them.
+    above: float
+
+
+#: A micrograph with its score map, its candidates, and the scores of these and of decoys.
+_Scored = tuple[WorkingImage, Image, Picks, MicrographScores]
 
 
 def pick_all(
@@ -46,18 +66,22 @@ def pick_all(
     images: WorkingImages,
     settings: PickSettings,
     device: torch.device | str = "cpu",
-    done: Callable[[WorkingImage, Image, Picks], None] | None = None,
+    done: Callable[[WorkingImage, Image, Picks, MicrographScores], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    finished: Mapping[str, Picks] | None = None,
+    finished: Mapping[str, Finished] | None = None,
+    search: DecoySearch | None = None,
 ) -> Picked:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
 
     Parameters
     ----------
     done
-        Called with each micrograph, its score map and its candidates as soon as they are there.
+        Called with each micrograph, its score map, its candidates and its scores as soon as they
+        are there.
     finished
-        Candidates, by name, of micrographs that were picked on before; those are not read.
+        What was found, by name, on micrographs that were picked on before; those are not read.
+    search
+        Where decoys are looked for; None: nowhere.
 
     Raises
     ------
@@ -66,6 +90,7 @@ def pick_all(
     """
     finished = finished or {}
     tables: list[Picks] = []
+    scores: dict[str, MicrographScores] = {}
     failures: list[Failure] = []
 
     def prepare(source: Source) -> tuple[WorkingImage, Image]:
@@ -75,7 +100,17 @@ def pick_all(
 
     def score(image: WorkingImage, normalised: Image) -> _Scored:
         own = score_normalised(model, image, normalised, device, settings.scores)
-        return image, own, candidates(model, image, own, settings)
+        picks = candidates(model, image, own, settings)
+        decoys = None
+        if search is not None and image.source.name in search.on:
+            size = image.working_pixel_size_angstrom
+            distances = settings.distances_px(model.card.diameter_angstrom, size)
+            reverse = score_normalised(model, image, -normalised, device, settings.scores)
+            xy = to_working(picks.xy_px, image.original_shape, image.shape)
+            radius, there = distances.exclusion_px, find(reverse, distances, FLOOR)
+            decoys = cleared(there, Found(xy, picks.score), search.above, radius)
+        area = np.count_nonzero(np.isfinite(own)) * image.working_pixel_size_angstrom**2
+        return image, own, picks, MicrographScores(picks.score, decoys, float(area))
 
     # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
     # and the processors see to it that the next is at hand.
@@ -86,21 +121,24 @@ def pick_all(
     with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
         for number, source in enumerate(sources, 1):
             if source.name in finished:
-                tables.append(finished[source.name])
+                known = finished[source.name]
+                tables.append(known.candidates)
+                scores[source.name] = known.scores
             else:
                 _, future = next(results)
                 try:
                     result = future.result()
-                    image, scores, own = result if alone else score(*result)
+                    image, score_map, own, scored = result if alone else score(*result)
                 except BadInput as error:
                     failures.append(Failure(source.name, str(error)))
                 else:
                     tables.append(own)
+                    scores[source.name] = scored
                     if done is not None:
-                        done(image, scores, own)
+                        done(image, score_map, own, scored)
             if progress is not None:
                 progress(number, len(sources))
     if not tables:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")
-    return Picked(Picks.concatenate(tables), failures, settings.threshold_for(model))
+    return Picked(Picks.concatenate(tables), failures, settings.threshold_for(model), scores)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from heliodor import __version__, console
+from heliodor.calibrating import calibrated, decoy_sample, with_probability
+from heliodor.calibration import FEWEST_MICROGRAPHS, MicrographScores
 from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.files import output_folder
@@ -20,11 +21,13 @@ from heliodor.header import TIFF_NOTE, is_tiff
 from heliodor.journal import Finished, Journal, digest, forget
 from heliodor.model_file import Model, load_model
 from heliodor.picking import PickSettings, images_for
-from heliodor.picking_bulk import Picked, pick_all
+from heliodor.picking_bulk import DecoySearch, Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
+from heliodor.series import write_series
 from heliodor.sources import Inputs, Source, find_sources
+from heliodor.threshold import sentences
 
 if TYPE_CHECKING:
     from heliodor.evaluation import RegionJudge
@@ -92,10 +95,12 @@ def pick_step(
         The candidates, and the pixel size of each micrograph in angstrom.
     """
     threshold = settings.threshold_for(model)
+    known = model.calibration
     record.used("picking", sources)
+    chosen = settings.threshold is None and known is not None
     console.say(
         f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
-        f" log-odds from {threshold:.2f}"
+        + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
     )
     model.network.to(device)
     sizes: dict[str, float] = {}
@@ -103,40 +108,53 @@ def pick_step(
     for name in ("autopick.star", "picks.tsv", "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
+    search = None
+    if known is not None and len(sources) >= FEWEST_MICROGRAPHS:
+        search = DecoySearch(decoy_sample(s.name for s in sources), known.clear_above)
     finished = {}
     if journal is None:
         forget(folder)
     else:
-        known = _finished(journal, sources, folder)
-        finished = {name: own.candidates for name, own in known.items()}
-        sizes |= {name: own.pixel_size_angstrom for name, own in known.items()}
+        finished = _finished(journal, sources, folder, search)
+        sizes |= {name: own.pixel_size_angstrom for name, own in finished.items()}
     if finished:
         console.say(f"{len(finished)} of them are done already and left as they are")
+    files = {source.name: folder / _autopick(source) for source in sources}
 
-    def done(image: WorkingImage, score: Image, own: Picks) -> None:
+    def done(image: WorkingImage, score: Image, own: Picks, scores: MicrographScores) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
-        chosen = own.select(own.score >= threshold)
-        # As exact as picks.tsv: no digits that mean nothing.
-        xy, scores = np.round(chosen.xy_px, 3), np.round(chosen.score, 6)
-        chosen = replace(chosen, xy_px=xy, score=scores)
-        relion.write_one_autopick(folder / _autopick(image.source), chosen)
+        _write_one(files[image.source.name], with_probability(own, known), threshold)
         if judge is not None:
             judge.add(image, score)
         if journal is not None:
-            journal.add(image.source, own, image.pixel_size_angstrom)
+            journal.add(image.source, own, image.pixel_size_angstrom, scores)
 
     with record.stage("picking"), console.progress("picking") as progress:
-        picked = pick_all(model, sources, images, settings, device, done, progress, finished)
-    files = {source.name: folder / _autopick(source) for source in sources}
+        picked = pick_all(
+            model, sources, images, settings, device, done, progress, finished, search
+        )
+    with record.stage("calibrating"):
+        picked = calibrated(model, picked, settings)
     for failure in picked.failures:
         files[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
-    relion.write_autopick_list(folder, picked.picks, files)
-    write_picks(folder / "picks.tsv", picked.candidates, threshold, sizes)
+    head = (
+        []
+        if picked.expected is None
+        else sentences(picked.expected, settings.threshold, settings.max_fdr)
+    )
+    if known is not None:
+        # Written before the threshold was chosen; a streaming reader has had a first version.
+        for name, own in picked.candidates.by_micrograph():
+            _write_one(files[name], own, picked.threshold, head)
+    relion.write_autopick_list(folder, picked.picks, files, head)
+    write_picks(folder / "picks.tsv", picked.candidates, picked.threshold, sizes)
+    write_series(folder, picked, settings, {n: path.name for n, path in files.items()})
     record.failures += [f for f in picked.failures if f not in record.failures]
     counts = picked.picks.counts()
     record.results |= {
-        "threshold": threshold,
+        "threshold": picked.threshold,
+        "expected": None if picked.expected is None else picked.expected.as_dict(),
         "picks": int(counts.sum()),
         "picks_per_micrograph": dict(zip(picked.picks.micrographs, counts.tolist(), strict=True)),
     }
@@ -145,15 +163,30 @@ def pick_step(
         f"{counts.sum()} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
         f" {folder}/autopick.star"
     )
+    for sentence in head:
+        console.say(sentence)
     if any(is_tiff(source.path.name) for source in sources):
         console.warn(TIFF_NOTE)
     return picked, sizes
 
 
-def _finished(journal: Journal, sources: Sequence[Source], folder: Path) -> dict[str, Finished]:
+def _write_one(
+    path: Path, candidates: Picks, threshold: float, comments: Sequence[str] = ()
+) -> None:
+    """Write the picks of one micrograph, as exact as picks.tsv."""
+    chosen = candidates.select(candidates.score >= threshold)
+    relion.write_one_autopick(path, chosen.rounded(), comments)
+
+
+def _finished(
+    journal: Journal, sources: Sequence[Source], folder: Path, search: DecoySearch | None
+) -> dict[str, Finished]:
     """Return what a journal knows of micrographs whose picks still lie in the folder."""
     there = ((s.name, journal.get(s)) for s in sources if (folder / _autopick(s)).is_file())
-    return {name: own for name, own in there if own is not None}
+    known = {name: own for name, own in there if own is not None}
+    on: frozenset[str] = frozenset() if search is None else search.on
+    # In another set of micrographs this one may not have been searched for decoys.
+    return {n: own for n, own in known.items() if n not in on or own.scores.decoys is not None}
 
 
 def _autopick(source: Source) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray
+from heliodor.conventions import FloatArray, probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +21,8 @@ PIXEL_SIZE = "pixel_size_angstrom"
 HEIGHT, WIDTH = "micrograph_height_px", "micrograph_width_px"
 #: The side of the square box that a format draws around each particle.
 BOX = "box_px"
+#: The calibrated probability of being a particle, where it is known.
+PROBABILITY = "probability"
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,17 @@ class Picks:
             self.score[choice],
             {key: value[choice] for key, value in self.extra.items()},
         )
+
+    @property
+    def probability(self) -> FloatArray:
+        """Probability of being a particle: calibrated, where it is, else as the score says it."""
+        known = self.extra.get(PROBABILITY)
+        return probability(self.score) if known is None else np.asarray(known, dtype=np.float64)
+
+    def rounded(self) -> Picks:
+        """Return the picks as exact as they are written: without digits that mean nothing."""
+        xy, score = np.round(self.xy_px, 3), np.round(self.score, 6)
+        return Picks(self.micrographs, self.micrograph_index, xy, score, self.extra)
 
     def names(self) -> list[str]:
         """Return the micrograph's name of each pick."""

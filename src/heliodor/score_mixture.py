@@ -311,4 +311,4 @@ def _hats(position: FloatArray) -> FloatArray:
     """Return the weights of the two knots around each position, shape (n, knots)."""
     knots = max(4, math.ceil(position.max()) + 1)
     weights = 1 - np.abs(position[:, None] - np.arange(knots))
-    return np.maximum(weights, 0.0)
+    return np.asarray(np.maximum(weights, 0.0))

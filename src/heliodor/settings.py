@@ -61,6 +61,8 @@ def pick_settings(options: dict[str, Any]) -> Any:
 
     return PickSettings(
         threshold=options["threshold"],
+        max_fdr=options["max_fdr"],
+        threshold_series=options["threshold_series"],
         exclusion_radius_angstrom=options["exclusion_radius"],
         edge_margin_angstrom=options["edge_margin"],
         scores=options["scores"],

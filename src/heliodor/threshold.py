@@ -17,6 +17,8 @@ from heliodor.conventions import FloatArray
 
 #: Thresholds are given in steps of this, so that what is printed selects what was picked.
 STEP = 1e-3
+#: A series of thresholds ends where candidates are particles with this probability.
+LEAST_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Expected:
         values = asdict(self)
         for key, value in values.items():
             if isinstance(value, dict):
-                values[key] = {k: round(v, 4) if math.isfinite(v) else None for k, v in value.items()}
+                values[key] = {
+                    k: round(v, 4) if math.isfinite(v) else None for k, v in value.items()
+                }
         return values
 
 
@@ -110,8 +114,77 @@ def best_threshold(
         # The share of false ones only grows: probabilities fall with the score.
         last = int(np.count_nonzero(1 - found / number <= max_fdr)) - 1
         if last < 0:
-            return (math.floor(falling[0] / STEP) + 1) * STEP
-    return round(math.floor(falling[last] / STEP) * STEP, 6)
+            return _step_below(float(falling[0]) + STEP)
+    return _step_below(float(falling[last]))
+
+
+def falling_thresholds(
+    calibration: Calibration | None, scores: FloatArray, chosen: float, number: int
+) -> list[float]:
+    """Choose thresholds for nested sets of picks, from the surest to far too many.
+
+    The numbers of picks grow by the same factor each time, from a quarter of those at the
+    chosen threshold to where one more pick in twenty is a particle, or to four times as many
+    where that is not known; the chosen threshold is one of them.
+
+    Parameters
+    ----------
+    calibration
+        Of these micrographs, if it is known.
+    scores
+        Of all candidates.
+    chosen
+        The threshold in force.
+    number
+        At least 2.
+
+    Returns
+    -------
+    list of float
+        Falling; fewer where candidates are too few to tell them apart.
+    """
+    falling = np.sort(scores)[::-1]
+    picks = int(np.count_nonzero(falling >= chosen))
+    if not picks:
+        return [chosen]
+    if calibration is None:
+        last = 4 * picks
+    else:
+        last = int(np.count_nonzero(calibration.probability(falling) >= LEAST_CHANCE))
+    last = min(max(last, round(1.5 * picks)), len(falling))
+    counts = np.geomspace(max(1, picks // 4), last, number)
+    counts[np.argmin(np.abs(np.log(counts / picks)))] = picks
+    series = [
+        chosen if count == picks else _step_below(falling[round(count) - 1]) for count in counts
+    ]
+    return sorted(set(series), reverse=True)
+
+
+def _step_below(score: float) -> float:
+    return round(math.floor(score / STEP) * STEP, 6)
+
+
+def sentences(outlook: Expected, given: float | None, max_fdr: float | None) -> list[str]:
+    """Return what a user should read of a threshold, a line each."""
+    if given is not None:
+        how = "as given"
+    elif max_fdr is not None:
+        how = f"so that no more than {max_fdr:.0%} of the picks are expected to be false"
+    else:
+        how = "where the expected F1 is highest"
+    return [
+        f"threshold {outlook.threshold:.3f} (log-odds), {how}",
+        f"expected precision {_said(outlook.precision)}, recall {_said(outlook.recall)}",
+        f"estimated particles {_said(outlook.particles, '{:.0f}')}",
+    ]
+
+
+def _said(estimate: Estimate, form: str = "{:.2f}") -> str:
+    """Return an estimate with its band in words."""
+    value = form.format(estimate.value)
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return value
+    return f"{value} ({form.format(estimate.low)} to {form.format(estimate.high)})"
 
 
 def _particles(curve: Curve, scores: FloatArray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,21 +11,25 @@ import torch
 from heliodor import __version__, console
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.compute import Compute
-from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
+from heliodor.dataset import DataSettings, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
 from heliodor.model_file import Model, ModelCard, save_model
-from heliodor.networks import Network
-from heliodor.picking import OperatingPoint, PickSettings, operating_point
+from heliodor.objectives import uses_prior
+from heliodor.picking import PickSettings
 from heliodor.preparation import Failure, WorkingImages, working_pixel_size
-from heliodor.recipe import TrainingSettings
+from heliodor.probe import Probe
+from heliodor.recipe import RECIPES, TrainingSettings
 from heliodor.record import Record, flat
 from heliodor.sources import Inputs, Source, find_sources
+from heliodor.threshold import best_threshold
 from heliodor.training import Epoch, history_table, train_network
 
-#: Images on which the operating threshold is set; more change it little.
-THRESHOLD_IMAGES = 2
+#: The training that counts the particles for one whose objective must know.
+QUICK = RECIPES["quick"]
+#: A number of particles this many times off the estimate's band is worth a word.
+FAR_OFF = 1.5
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,26 @@ def train_step(
     record.failures += dataset.failures
     console.say(
         f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
-        f"{_and_negatives(dataset.labelled_negatives)};"
-        f" {dataset.expected_particles:.0f} are expected a micrograph, so {dataset.prior:.2%} of"
-        " the unlabelled regions are taken to be on a particle"
+        f"{_and_negatives(dataset.labelled_negatives)}"
     )
+    probe = Probe.of(dataset, sources, labelled, images, data.diameter_angstrom, picking, device)
+    estimated = data.expected_particles is None
+    if estimated and uses_prior(recipe.objective):
+        with record.stage("estimating the prior"):
+            # An objective that needs no prior, and few updates, count well enough for one that
+            # does.
+            quick = replace(recipe, objective="pn-balanced", epochs=QUICK_EPOCHS, autoencoder=0.0)
+            first = train_network(
+                dataset.images, [], dataset.radius_px, dataset.prior, quick, device
+            )
+            found = probe.level(first.network, recipe.seed).calibration
+            if found is not None:
+                dataset = dataset.expecting(found.particles[0] / found.micrographs)
+    if uses_prior(recipe.objective):
+        console.say(
+            f"{dataset.expected_particles:.0f} particles are expected a micrograph, so"
+            f" {dataset.prior:.2%} of the unlabelled regions are taken to be on a particle"
+        )
     with record.stage("training"):
         trained = train_network(
             dataset.images,
@@ -133,16 +153,25 @@ def train_step(
             device,
             progress=_say_epoch(recipe.epochs_for(dataset.labelled_particles)),
         )
-        point = _operating_point(trained.network, dataset, data, size, picking, device)
-    threshold = point.threshold
-    if threshold is None:
-        threshold = 0.0
-        record.notes.append(
-            f"{dataset.expected_particles:.0f} particles are expected a micrograph, more than"
-            " find room at their distance, so picks are those of probability 0.5 and more; give"
-            " a lower --expected-particles"
+    with record.stage("calibrating"):
+        level = probe.level(trained.network, recipe.seed)
+    calibration = level.calibration
+    if calibration is not None:
+        threshold = best_threshold(calibration, level.scores, picking.max_fdr)
+        counts = [count / calibration.micrographs for count in calibration.particles]
+        if estimated:
+            dataset = dataset.expecting(counts[0])
+        note = _about_number(counts, data.expected_particles)
+    else:
+        threshold = probe.threshold_of(trained.network, dataset.expected_particles)
+        note = (
+            "there are too few labels to estimate how many particles there are, so"
+            f" {dataset.expected_particles:.0f} a micrograph are assumed; label some more, or give"
+            " --expected-particles"
         )
-        console.warn(record.notes[-1])
+    if note:
+        record.notes.append(note)
+        console.warn(note)
     best = trained.history[trained.best_epoch - 1]
     card = ModelCard(
         network=recipe.network,
@@ -156,7 +185,8 @@ def train_step(
         class_prior=dataset.prior,
         expected_particles=dataset.expected_particles,
         threshold=threshold,
-        background=point.background,
+        background=level.background,
+        calibration=None if calibration is None else calibration.as_dict(),
         seed=recipe.seed,
         version=__version__,
         training_micrographs=dataset.names,
@@ -174,23 +204,18 @@ def train_step(
     return Training(model, trained.history, dataset.failures, labelled, images)
 
 
-def _operating_point(
-    network: Network,
-    dataset: TrainingSet,
-    data: DataSettings,
-    size: float,
-    picking: PickSettings,
-    device: torch.device,
-) -> OperatingPoint:
-    """Return the model's own threshold and background, set on a few images, validation first.
-
-    Those are like images to come: the network has not seen their labels.
-    """
-    probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
-    distances = picking.distances_px(data.diameter_angstrom, size)
-    radius_px = dataset.radius_px if picking.scores == "smooth" else 0.0
-    return operating_point(
-        network, probes, dataset.expected_particles, *distances, device, radius_px
+def _about_number(counts: Sequence[float], given: float | None) -> str:
+    """Say the estimated particles a micrograph; return a note where the user's are others."""
+    estimate, low, high = counts
+    console.say(
+        f"an estimated {estimate:.0f} particles a micrograph ({low:.0f} to {high:.0f}), labelled"
+        " or not"
+    )
+    if given is None or max(given / high, low / given) < FAR_OFF:
+        return ""
+    return (
+        f"{given:g} particles a micrograph were expected, but the scores speak for {estimate:.0f}"
+        f" ({low:.0f} to {high:.0f})"
     )
 
 

@@ -17,7 +17,7 @@ from heliodor.errors import BadInput
 from heliodor.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -80,12 +80,14 @@ def _mended(path: Path) -> Iterator[Path]:
         yield copy
 
 
-def write_blocks(path: Path, blocks: Mapping[str, Mapping[str, Any]]) -> None:
+def write_blocks(
+    path: Path, blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str] = ()
+) -> None:
     """Write tables as the blocks of one STAR file; see `blocks_text`."""
-    write_text(path, blocks_text(blocks))
+    write_text(path, blocks_text(blocks, comments))
 
 
-def blocks_text(blocks: Mapping[str, Mapping[str, Any]]) -> str:
+def blocks_text(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str] = ()) -> str:
     """Return tables as the blocks of one STAR file; the same tables give the same bytes.
 
     Parameters
@@ -93,6 +95,8 @@ def blocks_text(blocks: Mapping[str, Mapping[str, Any]]) -> str:
     blocks
         Columns by label, all of one length within a block. Floats are written with six digits
         behind the point, with more where it takes more to read the same number back.
+    comments
+        Lines for the file's head.
     """
     import pandas as pd
     import starfile
@@ -104,7 +108,8 @@ def blocks_text(blocks: Mapping[str, Mapping[str, Any]]) -> str:
     text = starfile.to_string(tables)
     # starfile notes the time in its first line, which would make every run's files differ.
     body = text[text.index("data_") :]
-    return f"# Written by heliodor {__version__}\n\n{body}"
+    head = [f"Written by heliodor {__version__}", *comments]
+    return "".join(f"# {line}\n" for line in head) + f"\n{body}"
 
 
 def spelt(values: Any) -> list[str]:

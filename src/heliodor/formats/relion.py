@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import probability
 from heliodor.formats.blocks import write_blocks
 from heliodor.formats.star import COORDINATE_FILE, NAME, OPTICS_GROUP, SCORE, X, Y
 from heliodor.picks import Picks
 
 
-def write_autopick_list(folder: Path, picks: Picks, files: Mapping[str, Path]) -> None:
+def write_autopick_list(
+    folder: Path, picks: Picks, files: Mapping[str, Path], comments: Sequence[str] = ()
+) -> None:
     """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
 
     Micrographs without picks are left out, as RELION does. Paths are as seen from the current
@@ -30,15 +31,18 @@ def write_autopick_list(folder: Path, picks: Picks, files: Mapping[str, Path]) -
         The picks.
     files
         The coordinate file of each micrograph.
+    comments
+        Lines for the head of the list.
     """
     names = [name for name, count in zip(picks.micrographs, picks.counts(), strict=True) if count]
-    write_coordinate_files(
-        folder / "autopick.star", names, [_as_seen_from_here(files[name]) for name in names]
-    )
+    own = [_as_seen_from_here(files[name]) for name in names]
+    write_coordinate_files(folder / "autopick.star", names, own, comments)
 
 
-def write_one_autopick(path: Path, picks: Picks) -> None:
+def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -> None:
     """Write the picks of one micrograph as RELION's auto-picker does.
+
+    Comments, a line each, stand at the file's head, where programs pass them over.
 
     Columns that the picks carry, such as those of helical segments, go along, but for those
     of optics groups, which are not for files of coordinates.
@@ -50,11 +54,11 @@ def write_one_autopick(path: Path, picks: Picks) -> None:
     table["rlnClassNumber"] = np.zeros(len(picks), dtype=int)
     table["rlnAnglePsi"] = np.zeros(len(picks))
     if scored:
-        table["rlnParticleFigureOfMerit"] = np.round(probability(picks.score), 6)
+        table["rlnParticleFigureOfMerit"] = np.round(picks.probability, 6)
     for name, values in picks.extra.items():
         if carries(name, values):
             table[name] = values
-    write_blocks(path, {"": table})
+    write_blocks(path, {"": table}, comments)
 
 
 def carries(name: str, values: NDArray[Any]) -> bool:
@@ -62,9 +66,11 @@ def carries(name: str, values: NDArray[Any]) -> bool:
     return name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1
 
 
-def write_coordinate_files(path: Path, names: Sequence[str], files: Sequence[str]) -> None:
+def write_coordinate_files(
+    path: Path, names: Sequence[str], files: Sequence[str], comments: Sequence[str] = ()
+) -> None:
     """Write the list that pairs micrographs with their coordinate files."""
-    write_blocks(path, {"coordinate_files": {NAME: names, COORDINATE_FILE: files}})
+    write_blocks(path, {"coordinate_files": {NAME: names, COORDINATE_FILE: files}}, comments)
 
 
 def _as_seen_from_here(path: Path) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.conventions import probability
 from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.formats.blocks import spelt
@@ -173,7 +172,8 @@ def write_picks(
     """Write ``picks.tsv``: every candidate, best first within its micrograph.
 
     The column `selected` is 1 for the picks, those that score the threshold or more; the
-    others are kept so that the threshold can be moved, and accuracy judged, afterwards.
+    others are kept so that the threshold can be moved, and accuracy judged, afterwards. The
+    column `probability` is the calibrated one, where picks carry it.
 
     Parameters
     ----------
@@ -184,12 +184,11 @@ def write_picks(
     pixel_sizes
         Angstrom per pixel of each micrograph.
     """
-    chance = probability(picks.score)
     with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(OURS)
         for name, (x, y), s, p in zip(
-            picks.names(), picks.xy_px, picks.score, chance, strict=True
+            picks.names(), picks.xy_px, picks.score, picks.probability, strict=True
         ):
             numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
             writer.writerow((name, *numbers, int(s >= threshold), f"{pixel_sizes[name]:g}"))

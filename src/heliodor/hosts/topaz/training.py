@@ -30,8 +30,9 @@ from heliodor.placing import frame_of
 from heliodor.preparation import WorkingImages
 from heliodor.recipe import TrainingSettings
 from heliodor.training import Epoch, train_network
-from heliodor.training_run import THRESHOLD_IMAGES
 
+#: Images on which the threshold of each epoch's model is set; more change it little.
+THRESHOLD_IMAGES = 2
 #: A disc of this radius is one pixel, as one of radius 0 is, which no length may be.
 LEAST_RADIUS_PX = 0.5
 #: What the card of a model says of its lengths.

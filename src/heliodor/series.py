@@ -1,0 +1,86 @@
+"""Nested sets of picks at falling thresholds, each ready for extraction (Bepler et al., Fig. 3).
+
+How many particles a reconstruction wants is known only afterwards. With the sets side by side
+each can be extracted, classified and compared without picking again.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.files import output_folder, write_text
+from heliodor.formats import relion
+from heliodor.picking import PickSettings
+from heliodor.picking_bulk import Picked
+from heliodor.threshold import Estimate, expected, falling_thresholds, sentences
+
+#: The folder of the sets, in that of the picks.
+FOLDER = "series"
+
+
+def write_series(
+    folder: Path, picked: Picked, settings: PickSettings, names: Mapping[str, str]
+) -> None:
+    """Write the sets and ``series.tsv``, or remove an older series where none is wanted.
+
+    Parameters
+    ----------
+    folder
+        Of the picks. Set k becomes ``series/k/autopick.star`` with a file a micrograph.
+    picked
+        The candidates and the threshold in force, which is one of the series.
+    settings
+        Say how many sets.
+    names
+        Of the file of each micrograph.
+    """
+    where = folder / FOLDER
+    if where.is_dir():
+        shutil.rmtree(where)
+    (folder / "series.tsv").unlink(missing_ok=True)
+    if not settings.threshold_series:
+        return
+    scores, calibration = picked.candidates.score, picked.calibration
+    thresholds = falling_thresholds(
+        calibration, scores, picked.threshold, settings.threshold_series
+    )
+    rows = ["\t".join(COLUMNS)]
+    for number, threshold in enumerate(thresholds, 1):
+        chosen = picked.candidates.select(scores >= threshold)
+        counts = chosen.counts()
+        head, figures = [f"set {number} of {len(thresholds)}, log-odds from {threshold:.3f}"], ""
+        if calibration is not None:
+            outlook = expected(calibration, scores, threshold)
+            head += sentences(outlook, threshold, None)[1:]
+            figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
+        own = output_folder(where / str(number))
+        files = {name: own / names[name] for name in chosen.micrographs}
+        for name, picks in chosen.by_micrograph():
+            if len(picks):
+                relion.write_one_autopick(files[name], picks.rounded(), head)
+        relion.write_autopick_list(own, chosen, files, head)
+        in_force = int(threshold == picked.threshold)
+        rows.append(
+            f"{number}\t{threshold:.3f}\t{in_force}\t{len(chosen)}\t{np.count_nonzero(counts)}"
+            f"\t{np.median(counts):g}\t{figures or _EMPTY}"
+        )
+    write_text(folder / "series.tsv", "\n".join(rows) + "\n")
+
+
+#: Columns of ``series.tsv``.
+COLUMNS = (
+    *("set", "threshold", "in_force", "picks", "micrographs", "median_picks"),
+    *("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high"),
+)
+_EMPTY = "\t" * 5
+
+
+def _cells(estimate: Estimate) -> str:
+    """Return an estimate and its band as cells of a table, empty where there is none."""
+    values = (estimate.value, estimate.low, estimate.high)
+    return "\t".join(f"{value:.4f}" if math.isfinite(value) else "" for value in values)
