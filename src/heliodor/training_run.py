@@ -131,7 +131,7 @@ def train_step(
         with record.stage("estimating the prior"):
             # An objective that needs no prior, and few updates, count well enough for one that
             # does.
-            quick = replace(recipe, objective="pn-balanced", epochs=QUICK_EPOCHS, autoencoder=0.0)
+            quick = replace(QUICK, network=recipe.network, width=recipe.width, seed=recipe.seed)
             first = train_network(
                 dataset.images, [], dataset.radius_px, dataset.prior, quick, device
             )
