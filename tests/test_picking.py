@@ -24,6 +24,7 @@ from heliodor.picking import (
 from heliodor.picking_bulk import Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.quality import Measured
 from heliodor.scoring import score_image, score_smoothly
 from heliodor.sources import Source
 from heliodor.suppression import suppress
@@ -260,7 +261,7 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
 def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -> None:
     alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
     order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
-    told: list[tuple[WorkingImage, Image, Picks]] = []
+    told: list[tuple[WorkingImage, Image, Picks, Measured]] = []
     steps: list[tuple[int, int]] = []
     picked = pick_all(
         MODEL,
@@ -280,8 +281,8 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
     np.testing.assert_array_equal(own.xy_px, alone.candidates.xy_px)
     np.testing.assert_array_equal(own.score, alone.candidates.score)
     # As soon as a micrograph is done: its score map and all its candidates.
-    assert [image.source.name for image, _, _ in told] == ["b.mrc", "a.mrc"]
-    for image, score, picks in told:
+    assert [image.source.name for image, *_ in told] == ["b.mrc", "a.mrc"]
+    for image, score, picks, _ in told:
         assert score.shape == image.shape
         np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
         expected = dict(picked.candidates.by_micrograph())[image.source.name]

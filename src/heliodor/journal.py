@@ -21,9 +21,12 @@ import numpy as np
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.picks import Picks
+from heliodor.quality import Measured
 from heliodor.sources import Source
 
 NAME = ".picking.jsonl"
+#: Changes with what the lines hold: a journal of another form is begun anew.
+FORM = 2
 
 
 class Finished(NamedTuple):
@@ -32,6 +35,7 @@ class Finished(NamedTuple):
     #: All its candidates, best first.
     candidates: Picks
     pixel_size_angstrom: float
+    measured: Measured
 
 
 class Journal:
@@ -49,7 +53,7 @@ class Journal:
     def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
         self._path = folder / NAME
         self._entries: dict[str, tuple[list[Any], Finished]] = {}
-        head = _line(made_with)
+        head = _line({"form": FORM, **made_with})
         if not (self._path.is_file() and self._read(head)):
             write_text(self._path, head.decode())
 
@@ -79,12 +83,15 @@ class Journal:
         of, finished = self._entries.get(source.name, (None, None))
         return finished if of is not None and of == _identity(source) else None
 
-    def add(self, source: Source, candidates: Picks, pixel_size_angstrom: float) -> None:
+    def add(
+        self, source: Source, candidates: Picks, pixel_size_angstrom: float, measured: Measured
+    ) -> None:
         """Note that a micrograph is done; its own files are to be there by now."""
         entry = {
             "micrograph": source.name,
             "of": _identity(source),
             "pixel_size_angstrom": pixel_size_angstrom,
+            "measured": measured,
             "candidates": _packed(candidates),
         }
         try:
@@ -125,7 +132,8 @@ def _entry(line: bytes) -> tuple[str, tuple[list[Any], Finished]]:
         raise ValueError("cut off")
     value = json.loads(line)
     name, size = value["micrograph"], float(value["pixel_size_angstrom"])
-    return name, (value["of"], Finished(_unpacked(name, value["candidates"]), size))
+    measured = Measured(*(None if own is None else float(own) for own in value["measured"]))
+    return name, (value["of"], Finished(_unpacked(name, value["candidates"]), size, measured))
 
 
 def _packed(picks: Picks) -> str:

@@ -15,9 +15,12 @@ from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.networks import Network, build, check, shapes
 from heliodor.normalize import Normalizer
+from heliodor.novelty import Reference
 
 #: Under this name the card lies in the file's metadata, as JSON.
 FORMAT = "heliodor-model-1"
+#: Under this name lies in the card's `extra` what its training images look like.
+NOVELTY = "novelty"
 #: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
 MOST_HEADER_BYTES = 2**24
 
@@ -68,6 +71,12 @@ class Model:
     def normalizer(self) -> Normalizer:
         """What the network's input is normalised with."""
         return Normalizer.from_dict(self.card.normalization)
+
+    @property
+    def novelty(self) -> Reference | None:
+        """What its training images look like; None of models that do not say."""
+        own = self.card.extra.get(NOVELTY)
+        return None if own is None else Reference.from_dict(own)
 
 
 def save_model(path: str | Path, model: Model) -> None:
@@ -150,6 +159,10 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("the network is described by halves")
         check(card.network, card.width)
         Normalizer.from_dict(card.normalization)
+        if not isinstance(card.extra, dict):
+            raise ValueError("what it says besides has no names")
+        if card.extra.get(NOVELTY) is not None:
+            Reference.from_dict(card.extra[NOVELTY])
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(
             f"the card in {path} is damaged ({error}); train the model again"

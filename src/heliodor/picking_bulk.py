@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.lookahead import looking_ahead
 from heliodor.model_file import Model
-from heliodor.picking import PickSettings, candidates, score_normalised
+from heliodor.picking import PickSettings, candidates, score_and_shift
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.quality import Measured, Row
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 
@@ -29,6 +31,8 @@ class Picked:
     candidates: Picks
     failures: list[Failure]
     threshold: float
+    #: A row for each micrograph, in their order, where they were looked at side by side.
+    quality: tuple[Row, ...] = ()
 
     @property
     def picks(self) -> Picks:
@@ -36,8 +40,8 @@ class Picked:
         return self.candidates.select(self.candidates.score >= self.threshold)
 
 
-#: A micrograph with its score map and its candidates.
-_Scored = tuple[WorkingImage, Image, Picks]
+#: A micrograph with its score map, its candidates and what was measured on it.
+_Scored = tuple[WorkingImage, Image, Picks, Measured]
 
 
 def pick_all(
@@ -46,7 +50,7 @@ def pick_all(
     images: WorkingImages,
     settings: PickSettings,
     device: torch.device | str = "cpu",
-    done: Callable[[WorkingImage, Image, Picks], None] | None = None,
+    done: Callable[[WorkingImage, Image, Picks, Measured], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     finished: Mapping[str, Picks] | None = None,
 ) -> Picked:
@@ -55,7 +59,8 @@ def pick_all(
     Parameters
     ----------
     done
-        Called with each micrograph, its score map and its candidates as soon as they are there.
+        Called with each micrograph, its score map, its candidates and what was measured on it,
+        as soon as they are there.
     finished
         Candidates, by name, of micrographs that were picked on before; those are not read.
 
@@ -67,6 +72,7 @@ def pick_all(
     finished = finished or {}
     tables: list[Picks] = []
     failures: list[Failure] = []
+    reference = model.novelty
 
     def prepare(source: Source) -> tuple[WorkingImage, Image]:
         """Do what can be done ahead of the network."""
@@ -74,8 +80,13 @@ def pick_all(
         return image, model.normalizer.apply(image.image)
 
     def score(image: WorkingImage, normalised: Image) -> _Scored:
-        own = score_normalised(model, image, normalised, device, settings.scores)
-        return image, own, candidates(model, image, own, settings)
+        own, shift = score_and_shift(model, image, normalised, device, settings.scores)
+        unlike = float("nan") if reference is None else reference.share(normalised)
+        measured = Measured(
+            None if isnan(unlike) else unlike,
+            None if model.card.background is None else shift,
+        )
+        return image, own, candidates(model, image, own, settings), measured
 
     # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
     # and the processors see to it that the next is at hand.
@@ -91,13 +102,13 @@ def pick_all(
                 _, future = next(results)
                 try:
                     result = future.result()
-                    image, scores, own = result if alone else score(*result)
+                    image, scores, own, measured = result if alone else score(*result)
                 except BadInput as error:
                     failures.append(Failure(source.name, str(error)))
                 else:
                     tables.append(own)
                     if done is not None:
-                        done(image, scores, own)
+                        done(image, scores, own, measured)
             if progress is not None:
                 progress(number, len(sources))
     if not tables:

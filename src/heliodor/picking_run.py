@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heliodor import __version__, console
+from heliodor import __version__, console, quality
 from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.files import output_folder
@@ -43,7 +43,7 @@ def pick(
     """Pick with a trained model and write the picks and ``run.json``.
 
     Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
-    and ``picks.tsv``, all in the pixels of the original files.
+    and ``picks.tsv``, all in the pixels of the original files, and ``micrographs.tsv``.
 
     Parameters
     ----------
@@ -99,8 +99,9 @@ def pick_step(
     )
     model.network.to(device)
     sizes: dict[str, float] = {}
+    measured: dict[str, quality.Measured] = {}
     # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
-    for name in ("autopick.star", "picks.tsv", "run.json", "report.html"):
+    for name in ("autopick.star", "picks.tsv", quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
     finished = {}
@@ -110,11 +111,13 @@ def pick_step(
         known = _finished(journal, sources, folder)
         finished = {name: own.candidates for name, own in known.items()}
         sizes |= {name: own.pixel_size_angstrom for name, own in known.items()}
+        measured |= {name: own.measured for name, own in known.items()}
     if finished:
         console.say(f"{len(finished)} of them are done already and left as they are")
 
-    def done(image: WorkingImage, score: Image, own: Picks) -> None:
+    def done(image: WorkingImage, score: Image, own: Picks, found: quality.Measured) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
+        measured[image.source.name] = found
         chosen = own.select(own.score >= threshold)
         # As exact as picks.tsv: no digits that mean nothing.
         xy, scores = np.round(chosen.xy_px, 3), np.round(chosen.score, 6)
@@ -123,7 +126,7 @@ def pick_step(
         if judge is not None:
             judge.add(image, score)
         if journal is not None:
-            journal.add(image.source, own, image.pixel_size_angstrom)
+            journal.add(image.source, own, image.pixel_size_angstrom, found)
 
     with record.stage("picking"), console.progress("picking") as progress:
         picked = pick_all(model, sources, images, settings, device, done, progress, finished)
@@ -145,9 +148,27 @@ def pick_step(
         f"{counts.sum()} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
         f" {folder}/autopick.star"
     )
+    picked = _looked_at(picked, measured, folder, record)
     if any(is_tiff(source.path.name) for source in sources):
         console.warn(TIFF_NOTE)
     return picked, sizes
+
+
+def _looked_at(
+    picked: Picked, measured: Mapping[str, quality.Measured], folder: Path, record: Record
+) -> Picked:
+    """Compare the micrographs with each other, write their table and say which stand out."""
+    rows = quality.rows_of(picked.candidates, picked.threshold, measured)
+    quality.write_micrographs(folder / quality.NAME, rows)
+    record.results["outliers"] = [
+        {"micrograph": row.name, "flags": list(row.flags)} for row in quality.outliers(rows)
+    ]
+    if (warning := quality.warning(rows)) is not None:
+        record.notes.append(warning)
+        console.warn(warning)
+    if (sentence := quality.sentence(rows)) is not None:
+        console.say(sentence)
+    return replace(picked, quality=rows)
 
 
 def _finished(journal: Journal, sources: Sequence[Source], folder: Path) -> dict[str, Finished]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,8 +16,9 @@ from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
-from heliodor.model_file import Model, ModelCard, save_model
+from heliodor.model_file import NOVELTY, Model, ModelCard, save_model
 from heliodor.networks import Network
+from heliodor.novelty import Reference
 from heliodor.picking import OperatingPoint, PickSettings, operating_point
 from heliodor.preparation import Failure, WorkingImages, working_pixel_size
 from heliodor.recipe import TrainingSettings
@@ -165,6 +167,7 @@ def train_step(
         best_epoch=trained.best_epoch,
         updates=best.update,
         validation_ap=best.validation_ap if best.validation_ap == best.validation_ap else None,
+        extra=_novelty(dataset, data.diameter_angstrom / size),
     )
     model = Model(trained.network, card)
     save_model(folder / "model.safetensors", model)
@@ -172,6 +175,12 @@ def train_step(
     record.results |= {"model": asdict(card)}
     console.say(f"wrote {folder / 'model.safetensors'}")
     return Training(model, trained.history, dataset.failures, labelled, images)
+
+
+def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:
+    """Return what the card says of how the training images look, where they are large enough."""
+    found = Reference.fit([item.image for item in dataset.images], diameter_px)
+    return {} if found is None else {NOVELTY: found.as_dict()}
 
 
 def _operating_point(
