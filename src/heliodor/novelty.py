@@ -33,6 +33,8 @@ LEAST_DEVIATION = 0.05
 LEAST_VARIANCE = 1e-6
 #: More images, and more blocks of all of them, than these add nothing.
 MOST_IMAGES, MOST_BLOCKS = 64, 20000
+#: How fewer vary is not to be known.
+FEWEST_BLOCKS = 25
 #: Gaussians: ice with particles and without, and what else there is, carbon say, for itself.
 PARTS = 4
 #: They start as the blocks nearest to the usual one, the farther ones, and so on.
@@ -86,13 +88,13 @@ class Reference:
         Returns
         -------
         Reference or None
-            None where no image is as large as a block.
+            None where the images are too small to tell: where they have fewer than 25 blocks.
         """
         cell = cell_for(diameter_px)
         chosen = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).astype(int))
         tables = [describe(images[i], cell).reshape(-1, NUMBERS) for i in chosen[: len(images)]]
         tables = [table for table in tables if len(table)]
-        if not tables:
+        if sum(map(len, tables)) < FEWEST_BLOCKS:
             return None
         rows = np.concatenate(tables)
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_BLOCKS).astype(int))]
