@@ -294,9 +294,9 @@ def test_misfits_are_named_whatever_the_number_of_threads(
     mics.mkdir()
     image = image_of(first(unseen))
     for number in range(9):
-        # Mirrored and moved about, they are other micrographs of the same kind.
-        own = np.roll(image_of(first(unseen, 1 + number % 3)), (7 * number, -9 * number), (0, 1))
-        write_mrc(mics / f"m{number}.mrc", np.flip(own, number % 2).copy(), PIXEL)
+        # Mirrored they are other micrographs of the same kind.
+        own = np.flip(image_of(first(unseen, 1 + number % 3)), [(), (0,), (1,)][number // 3])
+        write_mrc(mics / f"m{number}.mrc", own.copy(), PIXEL)
     random = np.random.default_rng(0)
     half = image.copy()
     half[:, : WIDTH // 2] = image.mean() + 0.05 * image.std() * random.normal(

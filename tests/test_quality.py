@@ -126,6 +126,8 @@ def test_scores_unlike_the_others() -> None:
     rows = rows_of(table([*usual, random.normal(0.5, 1, 80).tolist()]), -9, {})
     assert flagged(rows) == ["m12.mrc"]
     assert rows[-1].flags[0].startswith("its picks have a median score of 0.")
+    better = random.normal(6, 1, 80).tolist()
+    assert flagged(rows_of(table([*usual, better]), -9, {})) == []
     # The median of six picks is uncertain, that of four is none.
     wide = [-3.0, 0.0, 0.5, 1.0, 4.0, 5.0]
     assert flagged(rows_of(table([*usual, wide]), -9, {})) == ["m12.mrc"]

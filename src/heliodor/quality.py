@@ -196,7 +196,8 @@ def _flags(rows: Sequence[Row]) -> list[list[str]]:
     widths = _column([r.quartiles[2] - r.quartiles[0] if r.quartiles else None for r in rows])
     unsure = 1.25 * (widths / (2 * MAD_SHARE)) / np.sqrt(np.maximum(counts, 1))
     usual = float(np.median(middle[np.isfinite(middle)])) if np.isfinite(middle).any() else 0.0
-    for i in np.flatnonzero(_unusual(middle, LEAST_SCORE, unsure)).tolist():
+    # Higher ones are no reason to look: at more defocus, say, particles are easier to see.
+    for i in np.flatnonzero(_unusual(middle, LEAST_SCORE, unsure) & (middle < usual)).tolist():
         flags[i].append(f"its picks have a median score of {middle[i]:.1f}, not {usual:.1f}")
 
     moved = _column([row.measured.levelled_by for row in rows])
