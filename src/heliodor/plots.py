@@ -115,25 +115,21 @@ def score_profiles(
     Parameters
     ----------
     histograms
-        Of all micrographs: candidates in each of n + 1 bins.
+        Of all micrographs: candidates in each of n bins.
     edges
-        The n scores, rising, that part the bins; the first and the last bin have no end.
+        The n scores, rising, from which on the bins hold; the last has no end.
     drawn
         Those of the at most four that get a line.
     """
     with style():
-        figure, axes = panel("Score (log-odds)", "Share of the candidates")
-        counts = np.asarray(histograms, dtype=np.float64)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
-        at = np.arange(len(edges) + 1)
-        low, high = np.quantile(shares, (0.1, 0.9), axis=0)
-        axes.fill_between(at, low, high, color=PALE, alpha=0.7, linewidth=0, label="All, 10–90 %")
-        axes.plot(at, np.median(shares, axis=0), color=MUTED, linewidth=1.0)
+        figure, axes = panel("Score (log-odds)", "Candidates")
+        at = np.arange(len(edges))
+        low, high = np.quantile(np.asarray(histograms), (0.1, 0.9), axis=0)
+        axes.fill_between(at, low, high, color=PALE, linewidth=0, label="All, 10–90 %")
         strokes = ((RUST, "-"), (BLUE, "--"), (GREEN, ":"), (INK, "-."))
         for number, (own, (colour, dashes)) in enumerate(zip(drawn, strokes, strict=False), 1):
-            line = np.asarray(own, dtype=np.float64) / max(sum(own), 1)
-            axes.plot(at, line, dashes, color=colour, marker="o", ms=3, label=f"No. {number}")
-        axes.set_xticks(at[:-1] + 0.5, [f"{edge:g}" for edge in edges])
+            axes.plot(at, own, dashes, color=colour, marker="o", ms=3, label=f"No. {number}")
+        axes.set_xticks(at - 0.5, [f"{edge:g}" for edge in edges])
         axes.set_ylim(bottom=0.0)
         legend(axes)
         return svg(figure)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: So many of them are drawn; more lines cannot be told apart.
 DRAWN: Final = 4
+#: So many bins of the lowest scores, background nearly all of it, would dwarf the others.
+BELOW: Final = 2
 
 _WORDS: Final = (
     "These differ from the others in their number of picks, in their scores, or in what they look "
@@ -42,13 +44,13 @@ def trust_section(rows: Sequence[Row]) -> str:
         table = page.paragraph(f"The first {MOST_ROWS} of {len(found):,}:") + table
     picture = page.picture(
         plots.score_profiles(
-            [row.histogram for row in rows],
-            quality.EDGES,
-            [row.histogram for row in found[:DRAWN]],
+            [row.histogram[BELOW:] for row in rows],
+            quality.EDGES[BELOW - 1 :],
+            [row.histogram[BELOW:] for row in found[:DRAWN]],
         ),
-        "Distribution of the candidates' scores on micrographs that differ, and on all",
-        "How the candidates of a micrograph score: the band holds the middle eight tenths of all "
-        "micrographs, the lines are the first of the list, by their place in it.",
+        "Number of candidates by their score, on micrographs that differ and on all",
+        "How many candidates of a micrograph score how much: the band holds the middle eight "
+        "tenths of all micrographs, the lines are the first of the list, by their place in it.",
     )
     heading = f"Micrographs to look at ({len(found):,} of {len(rows):,})"
     return page.section(heading, page.paragraph(_WORDS), table, page.panels([picture]))
