@@ -20,6 +20,7 @@ import pytest
 import starfile
 import tifffile
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import average_precision_score
 
 from command import call, done
@@ -29,7 +30,8 @@ from heliodor.conventions import WORKING_DIAMETER_PX
 from heliodor.errors import BadInput
 from heliodor.formats import read_picks
 from heliodor.matching import match
-from heliodor.model_file import load_model
+from heliodor.micrograph import write_mrc
+from heliodor.model_file import Model, load_model, save_model
 from heliodor.normalize import Normalizer
 from heliodor.picking import PickSettings, candidates, score_micrograph
 from heliodor.preparation import WorkingImages
@@ -143,6 +145,7 @@ def test_run_leaves_everything(outcome: Path) -> None:
         "training.tsv",
         "autopick.star",
         "picks.tsv",
+        "micrographs.tsv",
         "evaluation.json",
         "curve.tsv",
         "report.html",
@@ -173,6 +176,7 @@ def test_run_finds_the_particles_of_micrographs_it_has_not_seen(outcome: Path) -
 
 def test_run_json_says_what_was_done(outcome: Path, learn: Path, unseen: Path) -> None:
     record = json.loads((outcome / "run.json").read_text())
+    assert record["outliers"] == []
     given = record["arguments"]
     assert record["command"] == "run"
     assert record["command_line"].startswith("heliodor run --micrographs ")
@@ -258,17 +262,82 @@ def test_run_is_train_and_then_pick(
     assert (alone / MODEL).read_bytes() == (outcome / MODEL).read_bytes()
     stars = ("--micrographs", unseen / "micrographs.star")
     done("pick", "--model", alone / MODEL, *stars, "-o", picked)
-    assert (picked / "picks.tsv").read_bytes() == (outcome / "picks.tsv").read_bytes()
+    for name in ("picks.tsv", "micrographs.tsv"):
+        assert (picked / name).read_bytes() == (outcome / name).read_bytes()
     for number in (1, 2, 3):
         name = f"micrographs/{first(unseen, number).stem}_autopick.star"
         assert (picked / name).read_bytes() == (outcome / name).read_bytes()
+
+
+def test_a_line_a_micrograph(outcome: Path, unseen: Path) -> None:
+    table = rows(outcome / "micrographs.tsv")
+    assert [Path(row["micrograph"]).name for row in table] == [
+        first(unseen, number).name for number in (1, 2, 3)
+    ]
+    picked = json.loads((outcome / "run.json").read_text())["picks_per_micrograph"]
+    for row in table:
+        own = [r for r in rows(outcome / "picks.tsv") if r["micrograph"] == row["micrograph"]]
+        scores = [float(r["log_odds"]) for r in own if r["selected"] == "1"]
+        assert int(row["picks"]) == len(scores) == picked[row["micrograph"]]
+        assert int(row["candidates"]) == len(own)
+        assert float(row["score_median"]) == pytest.approx(np.median(scores), abs=0.002)
+        assert float(row["unlike_training"]) < 0.1
+        assert abs(float(row["levelled_by"])) < 1
+        assert row["outlier"] == ""
+
+
+def test_misfits_are_named_whatever_the_number_of_threads(
+    outcome: Path, unseen: Path, tmp_path: Path
+) -> None:
+    """Among ordinary micrographs: one of half a detector, and one that moved."""
+    mics = tmp_path / "mics"
+    mics.mkdir()
+    image = image_of(first(unseen))
+    for number in range(9):
+        # Mirrored they are other micrographs of the same kind.
+        own = np.flip(image_of(first(unseen, 1 + number % 3)), [(), (0,), (1,)][number // 3])
+        write_mrc(mics / f"m{number}.mrc", own.copy(), PIXEL)
+    random = np.random.default_rng(0)
+    half = image.copy()
+    half[:, : WIDTH // 2] = image.mean() + 0.05 * image.std() * random.normal(
+        size=(HEIGHT, WIDTH // 2)
+    )
+    write_mrc(mics / "m_half.mrc", half.astype(np.float32), PIXEL)
+    write_mrc(mics / "m_moved.mrc", gaussian_filter1d(image, 4, axis=0), PIXEL)
+    made = []
+    for threads in (1, 3):
+        out = tmp_path / f"out{threads}"
+        job = ("pick", "--model", outcome / MODEL, "--micrographs", mics, "-o", out)
+        said = done(*job, "--threads", threads).err
+        assert "2 of 11 micrographs are unlike the others; see micrographs.tsv" in said
+        made.append((out / "micrographs.tsv").read_bytes())
+    assert made[0] == made[1]
+    listed = json.loads((out / "run.json").read_text())["outliers"]
+    flags = {Path(one["micrograph"]).stem: "; ".join(one["flags"]) for one in listed}
+    assert flags.keys() == {"m_half", "m_moved"}
+    assert all("of it looks unlike the training micrographs" in why for why in flags.values())
+    outlier = {Path(r["micrograph"]).stem: r["outlier"] for r in rows(out / "micrographs.tsv")}
+    assert {name: why for name, why in outlier.items() if why} == flags
+
+
+def test_a_model_that_does_not_say_what_it_learnt_from(
+    outcome: Path, unseen: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(outcome / MODEL)
+    bare = Model(loaded.network, replace(loaded.card, extra={}, background=None))
+    save_model(tmp_path / MODEL, bare)
+    job = ("pick", "--model", tmp_path / MODEL, "--micrographs", first(unseen))
+    done(*job, "-o", tmp_path / "out")
+    (row,) = rows(tmp_path / "out" / "micrographs.tsv")
+    assert (row["unlike_training"], row["levelled_by"]) == ("", "")
+    assert int(row["picks"]) > 0
 
 
 @pytest.mark.usefixtures("no_report")
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     learn: Path, tmp_path: Path
 ) -> None:
-    files = ("picks.tsv", MODEL, "shell_0002_autopick.star")
+    files = ("picks.tsv", "micrographs.tsv", MODEL, "shell_0002_autopick.star")
 
     def bytes_of(name: str, seed: int) -> list[bytes]:
         out = tmp_path / name

@@ -21,6 +21,7 @@ from heliodor.errors import BadInput
 from heliodor.model_file import FORMAT, Model, load_model, save_model
 from heliodor.networks import NETWORKS
 from heliodor.normalize import MODES, Mode, Normalizer
+from heliodor.novelty import Reference
 from heliodor.picking import PickSettings, candidates, score_micrograph
 from heliodor.scoring import score_image
 from tiny import card, model, noise, scrambled, working
@@ -32,6 +33,11 @@ any_json = st.recursive(
     ),
     max_leaves=5,
 )
+
+REFERENCE = Reference.fit([noise((160, 160), 1)], 20.0)
+assert REFERENCE is not None
+#: What a card says of its training images.
+NOVELTY = REFERENCE.as_dict()
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +218,16 @@ def test_damaged_headers(saved: Path, tmp_path: Path, data: st.DataObject) -> No
         load_model(path)
 
 
+def test_what_training_looked_like_comes_back(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save_model(path, model(extra={"novelty": NOVELTY}))
+    own = load_model(path).novelty
+    assert own is not None
+    assert own.as_dict() == NOVELTY
+    # Older models, and those of other programs, do not say.
+    assert load_model(saved).novelty is None
+
+
 def test_files_of_other_programs(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     for form in ("format", "heliodor-model-2", ""):
@@ -273,6 +289,14 @@ def test_cards_that_are_garbage(text: str, tmp_path: Path) -> None:
         {"normalization": {"mode": ["joint"]}},
         {"normalization": {"mode": "joint", "weight": [1], "mu": [0, 1], "sigma": [1, 1]}},
         {"normalization": {"mode": "joint", "weight": [0.5, 0.5], "mu": [0, 1], "sigma": [0, 1]}},
+        {"extra": None},
+        {"extra": []},
+        {"extra": {"novelty": {}}},
+        {"extra": {"novelty": [1, 2]}},
+        {"extra": {"novelty": NOVELTY | {"limit": math.nan}}},
+        {"extra": {"novelty": NOVELTY | {"cell_px": 2**60}}},
+        {"extra": {"novelty": NOVELTY | {"covariance": [[0.0]]}}},
+        {"extra": {"novelty": NOVELTY | {"centre": [[math.inf] * 6] * 4}}},
     ],
 )
 def test_cards_with_impossible_values(change: dict[str, Any], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
+from heliodor.model_file import NOVELTY, Model
+from heliodor.novelty import Reference
 from heliodor.picking import (
     PickSettings,
     candidates,
@@ -24,6 +27,7 @@ from heliodor.picking import (
 from heliodor.picking_bulk import Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.quality import Measured
 from heliodor.scoring import score_image, score_smoothly
 from heliodor.sources import Source
 from heliodor.suppression import suppress
@@ -260,7 +264,7 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
 def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -> None:
     alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
     order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
-    told: list[tuple[WorkingImage, Image, Picks]] = []
+    told: list[tuple[WorkingImage, Image, Picks, Measured]] = []
     steps: list[tuple[int, int]] = []
     picked = pick_all(
         MODEL,
@@ -280,12 +284,34 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
     np.testing.assert_array_equal(own.xy_px, alone.candidates.xy_px)
     np.testing.assert_array_equal(own.score, alone.candidates.score)
     # As soon as a micrograph is done: its score map and all its candidates.
-    assert [image.source.name for image, _, _ in told] == ["b.mrc", "a.mrc"]
-    for image, score, picks in told:
+    assert [image.source.name for image, *_ in told] == ["b.mrc", "a.mrc"]
+    for image, score, picks, _ in told:
         assert score.shape == image.shape
         np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
         expected = dict(picked.candidates.by_micrograph())[image.source.name]
         np.testing.assert_array_equal(picks.xy_px, expected.xy_px)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int) -> None:
+    sources = [mics["a.mrc"], mics["b.mrc"]]
+    told: dict[str, Measured] = {}
+
+    def note(image: WorkingImage, _score: Image, _own: Picks, measured: Measured) -> None:
+        told[image.source.name] = measured
+
+    # A model that says nothing of its training and does not level has nothing to measure by.
+    pick_all(MODEL, sources, images(threads), PickSettings(), done=note)
+    assert told == {"a.mrc": Measured(None, None), "b.mrc": Measured(None, None)}
+    seen = {s.name: MODEL.normalizer.apply(images().get(s).image) for s in sources}
+    reference = Reference.fit([noise((120, 160), 5)], 10.0)
+    assert reference is not None
+    own = replace(MODEL.card, background=-3.5, extra={NOVELTY: reference.as_dict()})
+    pick_all(Model(MODEL.network, own), sources, images(threads), PickSettings(), done=note)
+    for name, image in seen.items():
+        median = float(np.median(score_image(MODEL.network, image)))
+        assert told[name].unlike_training == reference.share(image)
+        assert told[name].levelled_by == pytest.approx(-3.5 - median, abs=0.02)
 
 
 def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import shutil
 import signal
@@ -21,15 +23,16 @@ from heliodor.formats import read_picks
 from heliodor.hosts import relion
 from heliodor.hosts.relion import ABORT, ABORTED, FAILURE, OUTPUT_NODES, SUCCESS
 from heliodor.journal import NAME as JOURNAL
-from heliodor.model_file import load_model, save_model
-from tiny import discs, model, scattered, write_mrc
+from heliodor.model_file import NOVELTY, load_model, save_model
+from heliodor.novelty import Reference
+from tiny import discs, model, noise, scattered, write_mrc
 
 JOB = "External/job003/"
 MICS = "CtfFind/job002/micrographs_ctf.star"
 NAMES = [f"MotionCorr/job001/Movies/{name}.mrc" for name in ("a", "sub/a", "b", "c")]
 PICK = ("relion", "pick", "--o", JOB, "--in_mics", MICS, "--model", "m.safetensors", "--j", 1)
 EXITS = {SUCCESS, FAILURE, ABORTED}
-RESULTS = ["autopick.star", "picks.tsv", OUTPUT_NODES]
+RESULTS = ["autopick.star", "picks.tsv", "micrographs.tsv", OUTPUT_NODES]
 RESULTS += [f"Movies/{name}_autopick.star" for name in ("a", "sub/a", "b", "c")]
 
 JOB_STAR = "\n# version {version}\n\ndata_job\n\n_rlnJobType{label}   {type}\n"
@@ -46,7 +49,10 @@ def make_project(folder: Path, names: list[str] = NAMES, side: int = 72) -> Path
         "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 4.0\n\n"
         f"data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n{rows}"
     )
-    save_model(folder / "m.safetensors", model(normalization={"mode": "standard"}))
+    reference = Reference.fit([noise((96, 96), 1)], 12)
+    assert reference is not None
+    own = {"background": -0.5, "extra": {NOVELTY: reference.as_dict()}}
+    save_model(folder / "m.safetensors", model(normalization={"mode": "standard"}, **own))
     return folder
 
 
@@ -252,6 +258,26 @@ def test_a_continued_job_does_nothing_anew(project: Path) -> None:
     assert (bytes_of(), changes()) == (before, then)
 
 
+def test_a_journal_of_another_form_is_begun_anew(project: Path) -> None:
+    done(*PICK)
+    whole, lines = bytes_of(), journal()
+    head = json.loads(lines[0])
+    older = [json.dumps({key: v for key, v in head.items() if key != "form"})]
+    older += [json.dumps({**json.loads(line), "measured": None}) for line in lines[1:]]
+    (Path(JOB) / JOURNAL).write_text("\n".join(older) + "\n")
+    assert "done already" not in done(*PICK).out
+    assert (bytes_of(), sorted(journal())) == (whole, sorted(lines))
+
+
+def test_the_table_of_micrographs_has_what_was_measured(project: Path) -> None:
+    done(*PICK)
+    with (Path(JOB) / "micrographs.tsv").open() as stream:
+        table = list(csv.DictReader(stream, delimiter="\t"))
+    assert [row["micrograph"] for row in table] == NAMES
+    assert all(0 < float(row["unlike_training"]) <= 1 for row in table)
+    assert all(-1 <= float(row["levelled_by"]) <= 1 for row in table)
+
+
 def cut_off(line: str) -> str:
     return line[: len(line) // 2]
 
@@ -265,12 +291,12 @@ def test_an_interrupted_job_ends_as_if_nothing_had_interrupted_it(
     # As it lay after two micrographs and a bit: the lists were not written, nor the last STARs.
     lines = journal()
     (Path(JOB) / JOURNAL).write_text("\n".join([*lines[:3], mend(lines[3])]))
-    for name in ("autopick.star", "picks.tsv", OUTPUT_NODES, "Movies/c_autopick.star"):
+    for name in (*RESULTS[:4], "Movies/c_autopick.star"):
         (Path(JOB) / name).unlink()
-    then = {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[3:5]}
+    then = {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[4:6]}
     assert "2 of them are done already" in done(*PICK).out
     assert bytes_of() == whole
-    assert {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[3:5]} == then
+    assert {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[4:6]} == then
     assert sorted(journal()) == sorted(lines)
 
 
@@ -320,12 +346,12 @@ def test_what_was_made_with_something_else_is_made_anew(
 def test_picks_that_were_removed_are_made_again_and_edited_ones_stay(project: Path) -> None:
     done(*PICK)
     whole = bytes_of()
-    removed, edited = Path(JOB, RESULTS[3]), Path(JOB, RESULTS[4])
+    removed, edited = Path(JOB, RESULTS[4]), Path(JOB, RESULTS[5])
     removed.unlink()
     edited.write_text(edited.read_text() + "\n")  # as by hand, in RELION's display
     assert "3 of them are done already" in done(*PICK).out
-    assert bytes_of()[RESULTS[3]] == whole[RESULTS[3]]
-    assert bytes_of()[RESULTS[4]] == whole[RESULTS[4]] + b"\n"
+    assert bytes_of()[RESULTS[4]] == whole[RESULTS[4]]
+    assert bytes_of()[RESULTS[5]] == whole[RESULTS[5]] + b"\n"
 
 
 def test_a_plain_picking_into_the_folder_puts_the_journal_out_of_date(project: Path) -> None:
@@ -396,7 +422,7 @@ def test_stopping_a_real_process_and_continuing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The user aborts; continued, the scheduler ends it; continued, it ends well."""
-    monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:3])
+    monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:4])
     stopped, whole = (make_project(tmp_path / name, MANY) for name in ("stopped", "whole"))
     process = started(stopped)
     (stopped / JOB / ABORT).touch()
@@ -427,7 +453,7 @@ def test_stopping_a_real_process_and_continuing_it(
 def test_a_job_that_is_running_is_not_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:3])
+    monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:4])
     monkeypatch.chdir(make_project(tmp_path / "project", MANY))
     process = started(Path.cwd())
     assert "running already" in call(*PICK).sentence

@@ -206,7 +206,7 @@ def pick(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Pick with a model: OUT/autopick.star, a STAR a micrograph, OUT/picks.tsv."""
+    """Pick with a model: OUT/autopick.star, a STAR a micrograph, picks.tsv, micrographs.tsv."""
     from heliodor import picking_run
 
     picked = picking_run.pick(

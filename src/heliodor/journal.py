@@ -23,9 +23,12 @@ from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.picks import Picks
+from heliodor.quality import Measured
 from heliodor.sources import Source
 
 NAME = ".picking.jsonl"
+#: Changes with what the lines hold: a journal of another form is begun anew.
+FORM = 2
 
 
 class Finished(NamedTuple):
@@ -35,6 +38,7 @@ class Finished(NamedTuple):
     candidates: Picks
     pixel_size_angstrom: float
     scores: MicrographScores
+    measured: Measured
 
 
 class Journal:
@@ -52,7 +56,7 @@ class Journal:
     def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
         self._path = folder / NAME
         self._entries: dict[str, tuple[list[Any], Finished]] = {}
-        head = _line(made_with)
+        head = _line({"form": FORM, **made_with})
         if not (self._path.is_file() and self._read(head)):
             write_text(self._path, head.decode())
 
@@ -88,6 +92,7 @@ class Journal:
         candidates: Picks,
         pixel_size_angstrom: float,
         scores: MicrographScores,
+        measured: Measured,
     ) -> None:
         """Note that a micrograph is done; its own files are to be there by now."""
         entry = {
@@ -97,6 +102,7 @@ class Journal:
             "candidates": _packed(np.column_stack([candidates.xy_px, candidates.score])),
             "decoys": None if scores.decoys is None else _packed(scores.decoys),
             "area": scores.area,
+            "measured": measured,
         }
         try:
             with self._path.open("ab") as stream:
@@ -140,7 +146,8 @@ def _entry(line: bytes) -> tuple[str, tuple[list[Any], Finished]]:
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
     scores = MicrographScores(candidates.score, decoys, float(value["area"]))
-    return name, (value["of"], Finished(candidates, size, scores))
+    measured = Measured(*(None if own is None else float(own) for own in value["measured"]))
+    return name, (value["of"], Finished(candidates, size, scores, measured))
 
 
 def _packed(numbers: FloatArray) -> str:

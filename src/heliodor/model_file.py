@@ -16,9 +16,12 @@ from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.networks import Network, build, check, shapes
 from heliodor.normalize import Normalizer
+from heliodor.novelty import Reference
 
 #: Under this name the card lies in the file's metadata, as JSON.
 FORMAT = "heliodor-model-1"
+#: Under this name lies in the card's `extra` what its training images look like.
+NOVELTY = "novelty"
 #: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
 MOST_HEADER_BYTES = 2**24
 
@@ -77,6 +80,12 @@ class Model:
         """What its scores mean on micrographs like those it was trained on."""
         kept = self.card.calibration
         return None if kept is None else Calibration.from_dict(kept)
+
+    @property
+    def novelty(self) -> Reference | None:
+        """What its training images look like; None of models that do not say."""
+        own = self.card.extra.get(NOVELTY)
+        return None if own is None else Reference.from_dict(own)
 
 
 def save_model(path: str | Path, model: Model) -> None:
@@ -161,6 +170,10 @@ def _card(text: str, path: Path) -> ModelCard:
         Normalizer.from_dict(card.normalization)
         if card.calibration is not None:
             Calibration.from_dict(card.calibration)
+        if not isinstance(card.extra, dict):
+            raise ValueError("what it says besides has no names")
+        if card.extra.get(NOVELTY) is not None:
+            Reference.from_dict(card.extra[NOVELTY])
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(
             f"the card in {path} is damaged ({error}); train the model again"

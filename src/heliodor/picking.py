@@ -128,10 +128,22 @@ def score_normalised(
     scores: Scores = "smooth",
 ) -> Image:
     """Do as `score_micrograph`, given what the network is to see of the image."""
+    return score_and_shift(model, image, normalised, device, scores)[0]
+
+
+def score_and_shift(
+    model: Model,
+    image: WorkingImage,
+    normalised: Image,
+    device: torch.device | str = "cpu",
+    scores: Scores = "smooth",
+) -> tuple[Image, float]:
+    """Do as `score_normalised`; return also by how much the log-odds were moved to be level."""
     card, size = model.card, image.working_pixel_size_angstrom
     step = 1 if scores == "dense" else card_step(model, size)
     score = score_smoothly(model.network, normalised, step, device)
-    return level(score, normalised, card.background, card.diameter_angstrom * GUARD / size)
+    guard_px = card.diameter_angstrom * GUARD / size
+    return level_and_shift(score, normalised, card.background, guard_px)
 
 
 def card_step(model: Model, pixel_size_angstrom: float) -> int:
@@ -165,13 +177,21 @@ def level(score: Image, image: Image, background: float | None, guard_px: float 
     ndarray of float32, shape (h, w)
         Minus infinity in dead borders.
     """
+    return level_and_shift(score, image, background, guard_px)[0]
+
+
+def level_and_shift(
+    score: Image, image: Image, background: float | None, guard_px: float = 0.0
+) -> tuple[Image, float]:
+    """Do as `level`; return also by how much the log-odds were moved."""
     alive = dead_border(image).grown(math.ceil(guard_px)).alive(score.shape)
     shift = 0.0
     if background is not None:
         shift = background - float(np.median(score[alive]))
     out = np.full(score.shape, -np.inf, dtype=np.float32)
-    out[alive] = score[alive] + np.float32(np.clip(shift, -MOST_LEVELLING, MOST_LEVELLING))
-    return out
+    shift = float(np.clip(shift, -MOST_LEVELLING, MOST_LEVELLING))
+    out[alive] = score[alive] + np.float32(shift)
+    return out, shift
 
 
 def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSettings) -> Picks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,16 @@ from heliodor.errors import BadInput
 from heliodor.journal import Finished
 from heliodor.lookahead import looking_ahead
 from heliodor.model_file import Model
-from heliodor.picking import FLOOR, PickSettings, candidates, score_normalised
+from heliodor.picking import (
+    FLOOR,
+    PickSettings,
+    candidates,
+    score_and_shift,
+    score_normalised,
+)
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
+from heliodor.quality import Measured, Row
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 from heliodor.threshold import Expected
@@ -39,6 +47,8 @@ class Picked:
     #: What scores mean on these micrographs, and what to expect of the picks; None: not known.
     calibration: Calibration | None = field(default=None, repr=False)
     expected: Expected | None = None
+    #: A row for each micrograph, in their order, where they were looked at side by side.
+    quality: tuple[Row, ...] = ()
 
     @property
     def picks(self) -> Picks:
@@ -56,8 +66,9 @@ class DecoySearch:
     above: float
 
 
-#: A micrograph with its score map, its candidates, and the scores of these and of decoys.
-_Scored = tuple[WorkingImage, Image, Picks, MicrographScores]
+#: A micrograph with its score map, its candidates, the scores of these and of decoys, and what was
+#: measured on it.
+_Scored = tuple[WorkingImage, Image, Picks, MicrographScores, Measured]
 
 
 def pick_all(
@@ -66,7 +77,7 @@ def pick_all(
     images: WorkingImages,
     settings: PickSettings,
     device: torch.device | str = "cpu",
-    done: Callable[[WorkingImage, Image, Picks, MicrographScores], None] | None = None,
+    done: Callable[[WorkingImage, Image, Picks, MicrographScores, Measured], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     finished: Mapping[str, Finished] | None = None,
     search: DecoySearch | None = None,
@@ -76,8 +87,8 @@ def pick_all(
     Parameters
     ----------
     done
-        Called with each micrograph, its score map, its candidates and its scores as soon as they
-        are there.
+        Called with each micrograph, its score map, its candidates, its scores and what was
+        measured on it, as soon as they are there.
     finished
         What was found, by name, on micrographs that were picked on before; those are not read.
     search
@@ -92,6 +103,7 @@ def pick_all(
     tables: list[Picks] = []
     scores: dict[str, MicrographScores] = {}
     failures: list[Failure] = []
+    reference = model.novelty
 
     def prepare(source: Source) -> tuple[WorkingImage, Image]:
         """Do what can be done ahead of the network."""
@@ -99,7 +111,7 @@ def pick_all(
         return image, model.normalizer.apply(image.image)
 
     def score(image: WorkingImage, normalised: Image) -> _Scored:
-        own = score_normalised(model, image, normalised, device, settings.scores)
+        own, shift = score_and_shift(model, image, normalised, device, settings.scores)
         picks = candidates(model, image, own, settings)
         decoys = None
         if search is not None and image.source.name in search.on:
@@ -110,7 +122,13 @@ def pick_all(
             radius, there = distances.exclusion_px, find(reverse, distances, FLOOR)
             decoys = cleared(there, Found(xy, picks.score), search.above, radius)
         area = np.count_nonzero(np.isfinite(own)) * image.working_pixel_size_angstrom**2
-        return image, own, picks, MicrographScores(picks.score, decoys, float(area))
+        scored = MicrographScores(picks.score, decoys, float(area))
+        unlike = float("nan") if reference is None else reference.share(normalised)
+        measured = Measured(
+            None if isnan(unlike) else unlike,
+            None if model.card.background is None else shift,
+        )
+        return image, own, picks, scored, measured
 
     # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
     # and the processors see to it that the next is at hand.
@@ -128,14 +146,14 @@ def pick_all(
                 _, future = next(results)
                 try:
                     result = future.result()
-                    image, score_map, own, scored = result if alone else score(*result)
+                    image, score_map, own, scored, measured = result if alone else score(*result)
                 except BadInput as error:
                     failures.append(Failure(source.name, str(error)))
                 else:
                     tables.append(own)
                     scores[source.name] = scored
                     if done is not None:
-                        done(image, score_map, own, scored)
+                        done(image, score_map, own, scored, measured)
             if progress is not None:
                 progress(number, len(sources))
     if not tables:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heliodor import __version__, console
+from heliodor import __version__, console, quality
 from heliodor.calibrating import calibrated, decoy_sample, with_probability
 from heliodor.calibration import FEWEST_MICROGRAPHS, MicrographScores
 from heliodor.compute import Compute
@@ -46,7 +46,7 @@ def pick(
     """Pick with a trained model and write the picks and ``run.json``.
 
     Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
-    and ``picks.tsv``, all in the pixels of the original files.
+    and ``picks.tsv``, all in the pixels of the original files, and ``micrographs.tsv``.
 
     Parameters
     ----------
@@ -104,8 +104,9 @@ def pick_step(
     )
     model.network.to(device)
     sizes: dict[str, float] = {}
+    measured: dict[str, quality.Measured] = {}
     # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
-    for name in ("autopick.star", "picks.tsv", "run.json", "report.html"):
+    for name in ("autopick.star", "picks.tsv", quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
     search = None
@@ -117,17 +118,25 @@ def pick_step(
     else:
         finished = _finished(journal, sources, folder, search)
         sizes |= {name: own.pixel_size_angstrom for name, own in finished.items()}
+        measured |= {name: own.measured for name, own in finished.items()}
     if finished:
         console.say(f"{len(finished)} of them are done already and left as they are")
     files = {source.name: folder / _autopick(source) for source in sources}
 
-    def done(image: WorkingImage, score: Image, own: Picks, scores: MicrographScores) -> None:
+    def done(
+        image: WorkingImage,
+        score: Image,
+        own: Picks,
+        scores: MicrographScores,
+        found: quality.Measured,
+    ) -> None:
         sizes[image.source.name] = image.pixel_size_angstrom
+        measured[image.source.name] = found
         _write_one(files[image.source.name], with_probability(own, known), threshold)
         if judge is not None:
             judge.add(image, score)
         if journal is not None:
-            journal.add(image.source, own, image.pixel_size_angstrom, scores)
+            journal.add(image.source, own, image.pixel_size_angstrom, scores, found)
 
     with record.stage("picking"), console.progress("picking") as progress:
         picked = pick_all(
@@ -165,9 +174,27 @@ def pick_step(
     )
     for sentence in head:
         console.say(sentence)
+    picked = _looked_at(picked, measured, folder, record)
     if any(is_tiff(source.path.name) for source in sources):
         console.warn(TIFF_NOTE)
     return picked, sizes
+
+
+def _looked_at(
+    picked: Picked, measured: Mapping[str, quality.Measured], folder: Path, record: Record
+) -> Picked:
+    """Compare the micrographs with each other, write their table and say which stand out."""
+    rows = quality.rows_of(picked.candidates, picked.threshold, measured)
+    quality.write_micrographs(folder / quality.NAME, rows)
+    record.results["outliers"] = [
+        {"micrograph": row.name, "flags": list(row.flags)} for row in quality.outliers(rows)
+    ]
+    if (warning := quality.warning(rows)) is not None:
+        record.notes.append(warning)
+        console.warn(warning)
+    if (sentence := quality.sentence(rows)) is not None:
+        console.say(sentence)
+    return replace(picked, quality=rows)
 
 
 def _write_one(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from heliodor.panel import BLUE, GREEN, MUTED, PALE, RULE, RUST, legend, panel, style, svg
+from heliodor.panel import BLUE, GREEN, INK, MUTED, PALE, RULE, RUST, legend, panel, style, svg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,6 +102,36 @@ def score_histogram(scores: FloatArray, threshold: float | None) -> str:
                 axes.set_ylabel("Candidates (log scale)")
         axes.set_xlim(edges[0], edges[-1])
         _probability_axis(axes)
+        return svg(figure)
+
+
+def score_profiles(
+    histograms: Sequence[Sequence[int]],
+    edges: Sequence[float],
+    drawn: Sequence[Sequence[int]],
+) -> str:
+    """Draw how the candidates of some micrographs score, over a band that holds most of all.
+
+    Parameters
+    ----------
+    histograms
+        Of all micrographs: candidates in each of n bins.
+    edges
+        The n scores, rising, from which on the bins hold; the last has no end.
+    drawn
+        Those of the at most four that get a line.
+    """
+    with style():
+        figure, axes = panel("Score (log-odds)", "Candidates")
+        at = np.arange(len(edges))
+        low, high = np.quantile(np.asarray(histograms), (0.1, 0.9), axis=0)
+        axes.fill_between(at, low, high, color=PALE, linewidth=0, label="All, 10–90 %")
+        strokes = ((RUST, "-"), (BLUE, "--"), (GREEN, ":"), (INK, "-."))
+        for number, (own, (colour, dashes)) in enumerate(zip(drawn, strokes, strict=False), 1):
+            axes.plot(at, own, dashes, color=colour, marker="o", ms=3, label=f"No. {number}")
+        axes.set_xticks(at - 0.5, [f"{edge:g}" for edge in edges])
+        axes.set_ylim(bottom=0.0)
+        legend(axes)
         return svg(figure)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliodor import __version__, page, sections
+from heliodor import __version__, page, sections, trust
 from heliodor.files import write_text
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heliodor.conventions import FloatArray, Image
+    from heliodor.quality import Row
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class ReportContent:
         Micrograph and number of picks kept.
     seconds
         Per stage.
+    quality
+        A row for each micrograph; see `quality`.
     """
 
     title: str
@@ -131,6 +134,7 @@ class ReportContent:
     evaluation: EvaluationCurves | None
     gallery: Sequence[GalleryItem]
     seconds: Sequence[tuple[str, float]]
+    quality: Sequence[Row] = ()
 
 
 def write_report(path: Path, content: ReportContent) -> None:
@@ -147,6 +151,7 @@ def render_report(content: ReportContent) -> str:
             page.headline(content.headline),
             page.notice("Please read", content.warnings),
             sections.picks_section(content),
+            trust.trust_section(content.quality),
             sections.evaluation_section(content),
             sections.gallery_section(content),
             sections.training_section(content),

@@ -74,6 +74,7 @@ def report_content(
         evaluation=None if evaluation is None else _curves(evaluation),
         gallery=_gallery(training, picks, sources, truth, distance),
         seconds=list(record.seconds.items()),
+        quality=picked.quality,
     )
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from heliodor import __version__, console
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.compute import Compute
-from heliodor.dataset import DataSettings, assemble, choose_sources
+from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
-from heliodor.model_file import Model, ModelCard, save_model
+from heliodor.model_file import NOVELTY, Model, ModelCard, save_model
+from heliodor.novelty import Reference
 from heliodor.objectives import uses_prior
 from heliodor.picking import PickSettings
 from heliodor.preparation import Failure, WorkingImages, working_pixel_size
@@ -195,6 +197,7 @@ def train_step(
         best_epoch=trained.best_epoch,
         updates=best.update,
         validation_ap=best.validation_ap if best.validation_ap == best.validation_ap else None,
+        extra=_novelty(dataset, data.diameter_angstrom / size),
     )
     model = Model(trained.network, card)
     save_model(folder / "model.safetensors", model)
@@ -202,6 +205,12 @@ def train_step(
     record.results |= {"model": asdict(card)}
     console.say(f"wrote {folder / 'model.safetensors'}")
     return Training(model, trained.history, dataset.failures, labelled, images)
+
+
+def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:
+    """Return what the card says of how the training images look, where they are large enough."""
+    found = Reference.fit([item.image for item in dataset.images], diameter_px)
+    return {} if found is None else {NOVELTY: found.as_dict()}
 
 
 def _about_number(counts: Sequence[float], given: float | None) -> str:
