@@ -101,9 +101,9 @@ def try_diameter(
     boxes, room = band_passed(scale, diameter_angstrom), scale.room
     if centre:
         boxes, moves = recentred(boxes, across)
-        room = room + np.stack([moves[:, 0], -moves[:, 0], moves[:, 1], -moves[:, 1]], axis=1)
-    squares, counts = ring_sums(boxes, room, across, 2)
-    pixels, _ = ring_sums(boxes, room, across, 1)
+        x, y = moves[:, 0], moves[:, 1]
+        room = room + np.stack([-x, x, -y, y], axis=1)
+    pixels, squares, counts = ring_sums(boxes, room, across)
     whole = _AREA[_BEYOND].sum() * (across / RINGS) ** 2
     beyond = counts[:, _BEYOND].sum(axis=1)
     seen = beyond > _SEEN * whole

@@ -47,6 +47,8 @@ FEWEST_LABELS, ENOUGH_LABELS = 5, 20
 MOST_LABELS, MOST_MICROGRAPHS = 300, 40
 #: So many standard errors must the power at labels stand out, to suggest or to contradict.
 PLAIN = 4.0
+#: Below this, what is seen may well be noise.
+FAINT = 2.0
 #: The network of the default recipe.
 NETWORK = "resnet8"
 #: A label in 20 has a nearer neighbour than the distance that labels keep.
@@ -147,11 +149,11 @@ def measure_geometry(
     most = max(2 * FEWEST_PX * pixel, min(MOST_ANGSTROM, MOST_OF_SIDE * side))
     scales = cut_scales(chosen, most)
     extent = measure_extent(scales, FEWEST_PX * pixel, most, seed)
-    if extent is None:
+    if extent is None or extent.contrast < FAINT:
         raise BadInput(
-            f"at the labels nothing is seen that is between {FEWEST_PX * pixel:.0f} and {most:.0f}"
-            " A large and fainter around; check the labels with `heliodor check`, or give"
-            " --diameter as you know it"
+            "at the labels nothing stands out plainly that is between"
+            f" {FEWEST_PX * pixel:.0f} and {most:.0f} A large; check the labels with `heliodor"
+            " check`, label more, or give --diameter as you know it"
         )
     distance = label_distance(views, extent.diameter_angstrom)
     radius, notes = _exclusion_radius(extent, distance)
