@@ -23,7 +23,7 @@ from heliodor.conventions import FloatArray
 #: The radius looked for holds this share of the power above the noise.
 SHARE = 0.9
 #: Twice that radius, in diameters, for a solid ball whose diameter is tried: what makes a radius
-#: a diameter. A flat disc gives 12 % more and a thin rod in random orientations 12 % less, and
+#: a diameter. A flat disc gives 11 % more and a thin rod in random orientations 12 % less, and
 #: shapes between them lie between.
 BALL = 0.848
 #: How far shapes lie apart, as a standard deviation of the logarithm; see `BALL`.
@@ -70,7 +70,7 @@ class Extent:
     """The longest diameter of labelled particles, in angstrom."""
 
     diameter_angstrom: float
-    #: In 95 of 100 cases the particle's longest diameter lies between these: chance, from draws
+    #: In some 95 of 100 cases the particle's longest diameter lies between these: chance, from draws
     #: of labels, and what shapes may differ.
     low_angstrom: float
     high_angstrom: float
