@@ -70,8 +70,8 @@ class Extent:
     """The longest diameter of labelled particles, in angstrom."""
 
     diameter_angstrom: float
-    #: In some 95 of 100 cases the particle's longest diameter lies between these: chance, from draws
-    #: of labels, and what shapes may differ.
+    #: In some 95 of 100 cases the particle's longest diameter lies between these: chance, from
+    #: draws of labels, and what shapes may differ.
     low_angstrom: float
     high_angstrom: float
     #: How far the power around the labels stands out of the noise, in standard errors.
