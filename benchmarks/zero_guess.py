@@ -139,12 +139,12 @@ def judge(folder: Path, out: Path) -> dict[str, float]:
     with (out / "picks.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
     reach = REACH * float((folder / "diameter").read_text())
-    score = np.array([float(row["score"]) for row in rows])
+    score = np.array([float(row["log_odds"]) for row in rows])
     chance = np.array([float(row["probability"]) for row in rows])
     size = float(rows[0]["pixel_size_angstrom"])
     truth = {Path(n).stem: p.xy_px for n, p in read_picks(folder / "truth.star").by_micrograph()}
     number = sum(map(len, truth.values()))
-    xy = np.array([(float(row["x"]), float(row["y"])) for row in rows])
+    xy = np.array([(float(row["x_px"]), float(row["y_px"])) for row in rows])
     stems = np.array([Path(row["micrograph"]).stem for row in rows])
     hit = np.zeros(len(rows), bool)
     for stem, places in truth.items():

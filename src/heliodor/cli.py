@@ -389,6 +389,7 @@ def demo(
 
 app.command()(cli_files.convert)
 app.command()(cli_files.check)
+app.command()(cli_files.suggest)
 
 
 def _gather_values(arguments: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The commands on files: convert and check."""
+"""The commands on files: convert, check and suggest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from heliodor import console
-from heliodor.errors import BadInput
-from heliodor.options import number
+from heliodor import settings as asked
+from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.options import Labels, Micrographs, PixelSize, Seed, Threads, number
 
 
 def convert(
@@ -170,3 +171,46 @@ def check(
             print(f"{finding.level}: {finding.where}: {finding.sentence}")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(2)
+
+
+def suggest(
+    micrographs: Micrographs,
+    labels: Labels,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="Folder for average.png and geometry.json."
+        ),
+    ] = None,
+    pixel_size: PixelSize = None,
+    trust_labels: Annotated[
+        bool,
+        typer.Option(
+            "--trust-labels",
+            help="Measure even if the pictures say that the labels are flipped, scaled or beside"
+            " the particles.",
+        ),
+    ] = False,
+    seed: Seed = 0,
+    threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Measure the particle's diameter from labels, and suggest all lengths that follow."""
+    from heliodor import suggest_run
+
+    geometry, failures = suggest_run.suggest(
+        micrographs,
+        labels,
+        out,
+        pixel_size,
+        trust_labels,
+        seed,
+        threads,
+        asked.typed(),
+    )
+    if as_json:
+        print(json.dumps(geometry.as_dict(), indent=2))
+    else:
+        print(suggest_run.table(geometry, micrographs, labels))
+    if failures:
+        raise typer.Exit(SOME_FAILED)

@@ -16,6 +16,7 @@ from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import read_picks
+from heliodor.geometry import diameter_doubt
 from heliodor.model_file import NOVELTY, Model, ModelCard, save_model
 from heliodor.novelty import Reference
 from heliodor.objectives import uses_prior
@@ -117,6 +118,10 @@ def train_step(
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         dataset = assemble(training, validation, images, data, progress)
     record.notes += [*notes, *more, *dataset.notes]
+    doubt = diameter_doubt(
+        dataset.images, images.working_pixel_size_angstrom, data.diameter_angstrom
+    )
+    record.notes += [doubt] if doubt else []
     for note in record.notes:
         console.warn(note)
     size = images.working_pixel_size_angstrom
