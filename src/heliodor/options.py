@@ -23,10 +23,11 @@ def auto_or_number(param: typer.CallbackParam, value: str | None) -> float | Non
     if value is None or value == "auto":
         return None
     try:
-        return finite(param, float(value))
+        number = float(value)
     except ValueError as error:
         name = max(param.opts, key=len)
         raise BadInput(f"{name} must be a number or auto, not {value!r}") from error
+    return finite(param, number)
 
 
 def number(metavar: str, what: str) -> Any:
