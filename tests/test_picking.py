@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliodor.calibration import MicrographScores
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
+from heliodor.journal import Finished
 from heliodor.labels import LabelledImage
 from heliodor.model_file import NOVELTY, Model
 from heliodor.novelty import Reference
@@ -264,7 +266,7 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
 def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -> None:
     alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
     order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
-    told: list[tuple[WorkingImage, Image, Picks, Measured]] = []
+    told: list[tuple[WorkingImage, Image, Picks, MicrographScores, Measured]] = []
     steps: list[tuple[int, int]] = []
     picked = pick_all(
         MODEL,
@@ -285,7 +287,7 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
     np.testing.assert_array_equal(own.score, alone.candidates.score)
     # As soon as a micrograph is done: its score map and all its candidates.
     assert [image.source.name for image, *_ in told] == ["b.mrc", "a.mrc"]
-    for image, score, picks, _ in told:
+    for image, score, picks, *_ in told:
         assert score.shape == image.shape
         np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
         expected = dict(picked.candidates.by_micrograph())[image.source.name]
@@ -297,7 +299,8 @@ def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int)
     sources = [mics["a.mrc"], mics["b.mrc"]]
     told: dict[str, Measured] = {}
 
-    def note(image: WorkingImage, _score: Image, _own: Picks, measured: Measured) -> None:
+    def note(image: WorkingImage, *rest: Any) -> None:
+        measured = rest[-1]
         told[image.source.name] = measured
 
     # A model that says nothing of its training and does not level has nothing to measure by.
@@ -316,8 +319,10 @@ def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int)
 
 def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source]) -> None:
     own = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings()).candidates
+    scores = MicrographScores(own.score, None, 1.0)
     finished = {
-        name: Picks.on(name, own.xy_px, own.score) for name in ("broken.mrc", "coarse.mrc")
+        name: Finished(Picks.on(name, own.xy_px, own.score), 4.0, scores, Measured(None, None))
+        for name in ("broken.mrc", "coarse.mrc")
     }
     order = ["broken.mrc", "b.mrc", "missing.mrc", "coarse.mrc", "a.mrc"]
     sources = [mics[name] for name in order]

@@ -1,0 +1,124 @@
+"""What scores mean: the mixture, its calibration and the threshold, on scores of known origin."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+
+from heliodor.calibration import Calibration, MicrographScores, calibrate
+from heliodor.conventions import FloatArray
+from heliodor.decoys import Found, clear_above, cleared
+from heliodor.score_mixture import Evidence, _Problem, peak
+from heliodor.threshold import best_threshold, expected, falling_thresholds
+
+#: Particles and background of each of twelve micrographs.
+PARTICLES, BACKGROUND, MICROGRAPHS = 60, 1500, 12
+
+
+def drawn(seed: int, ease: float = 0.0) -> tuple[list[MicrographScores], FloatArray, FloatArray]:
+    """Return micrographs, their candidates' true nature, and labels easier by so much."""
+    random = np.random.default_rng(seed)
+    micrographs, hits = [], []
+    for _ in range(MICROGRAPHS):
+        background = random.normal(-3.5, 1.5, (2, BACKGROUND))
+        score = np.concatenate([random.normal(2.5, 1.2, PARTICLES), background[0]])
+        micrographs.append(MicrographScores(score, background[1], 1e6))
+        hits.append(np.arange(len(score)) < PARTICLES)
+    return micrographs, np.concatenate(hits), random.normal(2.5 + ease, 1.0, 60)
+
+
+def calibrated(seed: int, ease: float = 0.0) -> tuple[Calibration, FloatArray, FloatArray]:
+    micrographs, hits, labels = drawn(seed, ease)
+    made = calibrate(micrographs, labels, 2e3, 2e3, math.inf, -6.0, seed)
+    assert made is not None
+    return made, np.concatenate([own.candidates for own in micrographs]), hits
+
+
+def test_the_gradient_is_that_of_the_cost() -> None:
+    micrographs, _, labels = drawn(1)
+    candidates = np.concatenate([own.candidates for own in micrographs])
+    problem = _Problem(Evidence(candidates, candidates[::2], labels, 2.0, 1e-4), None)
+    point = problem.starts()[1] + np.random.default_rng(0).normal(0, 0.1, problem.size)
+    slope = approx_fprime(point, lambda p: problem.cost(p)[0], 1e-6)
+    np.testing.assert_allclose(problem.cost(point)[1], slope, atol=0.05, rtol=1e-3)
+
+
+def test_a_peak_holds_one() -> None:
+    x = np.linspace(-60, 20, 200_001)
+    density = np.exp(peak(x, 1.0, 0.3, -0.2)[0])
+    assert np.trapezoid(density, x) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("ease", [0.0, 1.5])
+def test_particles_are_counted_however_easy_the_labels(ease: float) -> None:
+    made, scores, hits = calibrated(3, ease)
+    number = PARTICLES * MICROGRAPHS
+    count, low, high = made.particles
+    assert count == pytest.approx(number, rel=0.15)
+    assert low <= count <= high
+    chance = made.probability(scores)
+    for least in (0.1, 0.4, 0.7):
+        among = (chance >= least) & (chance < least + 0.3)
+        assert chance[among].mean() == pytest.approx(hits[among].mean(), abs=0.12)
+
+
+def test_the_threshold_is_nearly_the_best_and_its_outlook_true() -> None:
+    made, scores, hits = calibrated(4)
+    threshold = best_threshold(made, scores)
+    order = np.argsort(-scores)
+    f1 = 2 * np.cumsum(hits[order]) / (np.arange(1, len(order) + 1) + hits.sum())
+    chosen = scores >= threshold
+    own = 2 * hits[chosen].sum() / (chosen.sum() + hits.sum())
+    assert own >= 0.99 * f1.max()
+    outlook = expected(made, scores, threshold)
+    assert outlook.picks == chosen.sum()
+    assert outlook.precision.value == pytest.approx(hits[chosen].mean(), abs=0.05)
+    assert outlook.precision.low <= outlook.precision.value <= outlook.precision.high
+
+
+def test_a_largest_share_of_false_picks_is_kept_to() -> None:
+    made, scores, hits = calibrated(5)
+    for share in (0.02, 0.1, 0.3):
+        threshold = best_threshold(made, scores, share)
+        assert expected(made, scores, threshold).precision.value >= 1 - share - 1e-6
+        assert 1 - hits[scores >= threshold].mean() <= share + 0.05
+
+
+def test_series_fall_and_hold_the_chosen() -> None:
+    made, scores, _ = calibrated(6)
+    chosen = best_threshold(made, scores)
+    series = falling_thresholds(made, scores, chosen, 8)
+    assert chosen in series and len(series) == 8
+    assert series == sorted(series, reverse=True)
+
+
+def test_what_a_model_keeps_comes_back() -> None:
+    made, scores, _ = calibrated(7)
+    again = Calibration.from_dict(made.as_dict())
+    np.testing.assert_allclose(again.probability(scores), made.probability(scores), atol=1e-3)
+    for damage in ({"score": [1.0]}, {"log_odds": "x"}, {"labels": []}, {"particles": math.nan}):
+        with pytest.raises(ValueError, match="calibration"):
+            Calibration.from_dict(made.as_dict() | damage)
+
+
+def test_too_little_is_not_calibrated() -> None:
+    micrographs, _, labels = drawn(8)
+    assert calibrate(micrographs, labels[:3], 2e3, 2e3, math.inf) is None
+    blind = [MicrographScores(own.candidates, None, own.area) for own in micrographs]
+    assert calibrate(blind, labels, 2e3, 2e3, math.inf) is None
+
+
+def test_decoys_beside_likely_particles_are_left_out() -> None:
+    decoys = Found(np.array([[0.0, 0.0], [50.0, 0.0]]), np.array([1.0, 2.0]))
+    candidates = Found(np.array([[3.0, 0.0], [52.0, 0.0]]), np.array([5.0, 0.5]))
+    np.testing.assert_array_equal(cleared(decoys, candidates, 1.0, 5.0), [2.0])
+    assert clear_above([decoys], 100.0, 1.0) == 1.0
+
+
+def test_the_same_seed_gives_the_same_calibration() -> None:
+    assert calibrated(9)[0].as_dict() == calibrated(9)[0].as_dict()
+    first, second = (calibrated(9)[0].particles for _ in range(2))
+    assert first == second
