@@ -189,7 +189,14 @@ def test_run_json_says_what_was_done(outcome: Path, learn: Path, unseen: Path) -
     }
     assert record["versions"]["heliodor"] == __version__
     assert record["versions"].keys() >= {"python", "torch", "numpy", "scipy"}
-    assert set(record["seconds"]) == {"reading", "training", "picking", "judging", "report"}
+    assert set(record["seconds"]) == {
+        "reading",
+        "training",
+        "calibrating",
+        "picking",
+        "judging",
+        "report",
+    }
     assert all(seconds >= 0 for seconds in record["seconds"].values())
     assert record["failed"] == []
     picked = record["picks_per_micrograph"]
