@@ -443,7 +443,8 @@ def test_picks_tsv_agrees_with_the_star_files(outcome: Path) -> None:
     threshold = json.loads((outcome / "run.json").read_text())["threshold"]
     score = np.array([float(r["log_odds"]) for r in table])
     assert [r["selected"] == "1" for r in table] == (score >= threshold - 1e-6).tolist()
-    assert np.allclose([float(r["probability"]) for r in table], 1 / (1 + np.exp(-score)), 0, 1e-6)
+    chance = np.array([float(r["probability"]) for r in table])[np.argsort(score)]
+    assert (np.diff(chance) >= -1e-6).all()
     assert {r["pixel_size_angstrom"] for r in table} == {"6"}
     listed = starfile.read(outcome / "autopick.star", parse_as_string=[])
     assert len(listed) == 3
@@ -552,7 +553,9 @@ def test_compressed_and_tiff_micrographs_give_the_same_picks(
         for r in rows(outcome / "picks.tsv")
         if r["micrograph"].endswith("shell_0001.mrc")
     ]
-    assert numbers(tmp_path / "out/picks.tsv") == expected * 2
+    # Two micrographs are calibrated by the training, three by themselves.
+    places = [row[:3] for row in numbers(tmp_path / "out/picks.tsv")]
+    assert places == [row[:3] for row in expected] * 2
     stars = {f for f in files_in(tmp_path / "out") if f.endswith("_autopick.star")}
     assert len(stars) == 2
 
