@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-import scipy.optimize
 
 from heliodor.conventions import FloatArray
 
@@ -78,8 +77,6 @@ class Mixture:
         Log-odds, rising, evenly spaced, shape (n,).
     on_particles, on_background
         Expected candidates of either kind in a bin around each score, shape (n,).
-    ease
-        How much higher labels score than the particles do, log-odds.
     parameters
         Where the fit ended; a start for a similar one.
     """
@@ -88,7 +85,6 @@ class Mixture:
     score: FloatArray
     on_particles: FloatArray
     on_background: FloatArray
-    ease: float
     parameters: FloatArray = field(repr=False)
 
 
@@ -109,6 +105,9 @@ def fit_mixture(
         Moves the priors' means by their own spread. Fits to resampled evidence with moved
         priors scatter as far as the evidence leaves the answer open.
     """
+    # A third of a second to import, which picking one micrograph has no use for.
+    import scipy.optimize
+
     problem = _Problem(evidence, random)
     starts = problem.starts() if start is None or len(start) != problem.size else [start]
     best: tuple[float, FloatArray] | None = None
@@ -238,7 +237,6 @@ class _Problem:
             score=self.x * self.spread + self.middle,
             on_particles=particles,
             on_background=background,
-            ease=float(p[4]) * self.spread,
             parameters=p,
         )
 
