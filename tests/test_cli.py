@@ -429,6 +429,11 @@ def test_picks_lie_in_the_pixels_of_the_original_file(outcome: Path, unseen: Pat
     assert np.abs(apart.mean(axis=0)).max() < 0.45
 
 
+def threshold_of(folder: Path) -> float:
+    """Return the threshold that a run chose."""
+    return float(json.loads((folder / "run.json").read_text())["threshold"])
+
+
 def test_picks_tsv_agrees_with_the_star_files(outcome: Path) -> None:
     table = rows(outcome / "picks.tsv")
     assert [*table[0]] == [
@@ -443,8 +448,9 @@ def test_picks_tsv_agrees_with_the_star_files(outcome: Path) -> None:
     threshold = json.loads((outcome / "run.json").read_text())["threshold"]
     score = np.array([float(r["log_odds"]) for r in table])
     assert [r["selected"] == "1" for r in table] == (score >= threshold - 1e-6).tolist()
-    chance = np.array([float(r["probability"]) for r in table])[np.argsort(score)]
-    assert (np.diff(chance) >= -1e-6).all()
+    chance = np.array([float(r["probability"]) for r in table])
+    assert ((chance > 0) & (chance < 1)).all()
+    assert (np.diff(chance[np.argsort(score)]) >= -1e-6).all()
     assert {r["pixel_size_angstrom"] for r in table} == {"6"}
     listed = starfile.read(outcome / "autopick.star", parse_as_string=[])
     assert len(listed) == 3
@@ -455,6 +461,8 @@ def test_picks_tsv_agrees_with_the_star_files(outcome: Path) -> None:
         figure_of_merit = [float(r["log_odds"]) for r in own]
         assert np.allclose(star["rlnAutopickFigureOfMerit"], figure_of_merit, 0, 1e-6)
         assert star["rlnAutopickFigureOfMerit"].is_monotonic_decreasing
+        own_chance = [float(r["probability"]) for r in own]
+        assert np.allclose(star["rlnParticleFigureOfMerit"], own_chance, 0, 1e-6)
     ours = read_picks(outcome / "autopick.star")
     selected = read_picks(outcome / "picks.tsv")
     assert ours.micrographs == selected.micrographs
@@ -547,15 +555,21 @@ def test_compressed_and_tiff_micrographs_give_the_same_picks(
     packed.write_bytes(gzip.compress(first(unseen).read_bytes(), 1))
     tifffile.imwrite(tiff, image_of(first(unseen)))
     both = ("--micrographs", packed, tiff, "--pixel-size", PIXEL)
-    done("pick", "--model", model, *both, "-o", tmp_path / "out")
-    expected = [
+    # Two micrographs are too few for a threshold and probabilities of their own, three are not:
+    # the threshold is given, and the probabilities are those of one alone.
+    threshold = threshold_of(outcome)
+    done("pick", "--model", model, *both, "--threshold", threshold, "-o", tmp_path / "out")
+    alone = ("--micrographs", first(unseen), "--threshold", threshold)
+    done("pick", "--model", model, *alone, "-o", tmp_path / "alone")
+    expected = numbers(tmp_path / "alone/picks.tsv")
+    assert numbers(tmp_path / "out/picks.tsv") == expected * 2
+    of_all = [
         list(r.values())[1:]
         for r in rows(outcome / "picks.tsv")
         if r["micrograph"].endswith("shell_0001.mrc")
     ]
-    # Two micrographs are calibrated by the training, three by themselves.
-    places = [row[:3] for row in numbers(tmp_path / "out/picks.tsv")]
-    assert places == [row[:3] for row in expected] * 2
+    but_probability = [[*row[:3], *row[4:]] for row in expected]
+    assert but_probability == [[*row[:3], *row[4:]] for row in of_all]
     stars = {f for f in files_in(tmp_path / "out") if f.endswith("_autopick.star")}
     assert len(stars) == 2
 
@@ -602,7 +616,7 @@ def test_micrographs_of_one_name_in_two_folders_are_never_mixed(
         (tmp_path / folder).mkdir()
         shutil.copy(first(unseen, number), tmp_path / folder / "x.mrc")
     out = tmp_path / "out"
-    both = ("--micrographs", tmp_path / "A", tmp_path / "B")
+    both = ("--micrographs", tmp_path / "A", tmp_path / "B", "--threshold", threshold_of(outcome))
     done("pick", "--model", model, *both, "-o", out)
     listed = starfile.read(out / "autopick.star")
     assert listed["rlnMicrographName"].tolist() == [str(tmp_path / f / "x.mrc") for f in "AB"]
