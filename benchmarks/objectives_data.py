@@ -13,9 +13,10 @@ import numpy as np
 
 from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
 from heliodor.errors import BadInput
-from heliodor.evaluation import MATCH_FRACTION, Truth
+from heliodor.evaluation import Truth
 from heliodor.files import writing
 from heliodor.labels import LabelledImage, label_mask
+from heliodor.matching import MATCH_FRACTION
 from heliodor.metrics import evaluate_picks
 from heliodor.networks import Network
 from heliodor.normalize import Normalizer

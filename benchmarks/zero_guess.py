@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from heliodor.files import write_text
 from heliodor.formats import read_picks
 from heliodor.formats.blocks import write_blocks
-from heliodor.matching import match
+from heliodor.matching import MATCH_FRACTION, match
 from heliodor.micrograph import open_micrograph, write_mrc
 from heliodor.simulate.micrograph import simulate_layers
 from heliodor.simulate.particles import PARTICLES
@@ -40,8 +40,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("HELIODOR_DATA", ROOT.parent / "shared" / "data"))
 COUNT, LABELS, EASY = 12, 100, 10
 NOISE, DENSITY = (0.12, 0.06), (0.5, 1.5)
-#: A pick this share of the diameter from a particle finds it.
-REACH = 0.4
 
 
 def make(folder: Path, name: str, seed: int) -> None:
@@ -138,7 +136,7 @@ def judge(folder: Path, out: Path) -> dict[str, float]:
     result = json.loads((out / "run.json").read_text())["expected"]
     with (out / "picks.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    reach = REACH * float((folder / "diameter").read_text())
+    reach = MATCH_FRACTION * float((folder / "diameter").read_text())
     score = np.array([float(row["log_odds"]) for row in rows])
     chance = np.array([float(row["probability"]) for row in rows])
     size = float(rows[0]["pixel_size_angstrom"])

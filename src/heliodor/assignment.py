@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
+from heliodor.formats import read_picks
 from heliodor.naming import match_names
 from heliodor.picks import PIXEL_SIZE, Picks
 from heliodor.sources import Source
@@ -24,6 +26,25 @@ class LabelledSource:
     pixel_size_angstrom: float | None = None
     #: What is no particle, likewise.
     negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+
+
+def read_labels(
+    labels: str | Path, sources: Sequence[Source], negatives: str | Path | None = None
+) -> tuple[list[LabelledSource], list[str]]:
+    """Read labels and give each micrograph its own; see `assign_labels`.
+
+    Raises
+    ------
+    BadInput
+        As reading and `assign_labels` do, with the files' names.
+    """
+    table = read_picks(labels)
+    against = None if negatives is None else read_picks(negatives)
+    try:
+        return assign_labels(table, sources, against)
+    except BadInput as error:
+        where = labels if negatives is None else f"{labels}, {negatives}"
+        raise BadInput(f"{where}: {error}") from error
 
 
 def assign_labels(

@@ -34,7 +34,7 @@ class MicrographScores:
 
     #: Of its candidates.
     candidates: FloatArray
-    #: Of its cleared decoys (`decoys.Decoys`); None where none were looked for.
+    #: Of its cleared decoys (`decoys.cleared`); None where none were looked for.
     decoys: FloatArray | None
     #: Without dead borders, in the unit of all areas.
     area: float

@@ -19,6 +19,7 @@ from heliodor.preparation import (
     WorkingImage,
     WorkingImages,
     check_diameter,
+    coarser_than,
     prepare_all,
 )
 
@@ -238,13 +239,7 @@ def _prepare(
     images.coarsest_angstrom = None  # from here on what a model made for this scale can use
     limit = MOST_STRETCH * images.working_pixel_size_angstrom
     failures += [
-        Failure(
-            image.source.name,
-            f"it has {image.pixel_size_angstrom:.3g} A a pixel where {usual:.3g} A are usual;"
-            " check its header or give --pixel-size",
-        )
-        for image in prepared
-        if image.pixel_size_angstrom > limit
+        coarser_than(usual, image) for image in prepared if image.pixel_size_angstrom > limit
     ]
     return [image for image in prepared if image.pixel_size_angstrom <= limit], failures
 

@@ -29,9 +29,6 @@ from heliodor.preparation import (
 from heliodor.ranking import RegionCounts
 from heliodor.sources import Source
 
-#: The match distance where none is given, as a share of the particle's diameter.
-MATCH_FRACTION = 0.4
-
 
 @dataclass(frozen=True)
 class Truth:

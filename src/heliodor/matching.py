@@ -14,6 +14,9 @@ from scipy.spatial import cKDTree
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 
+#: The match distance where none is given, as a share of the particle's diameter.
+MATCH_FRACTION = 0.4
+
 
 class Matching(NamedTuple):
     """Picks paired one to one with true particles.

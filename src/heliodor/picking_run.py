@@ -158,7 +158,7 @@ def pick_step(
             _write_one(files[name], own, picked.threshold, head)
     relion.write_autopick_list(folder, picked.picks, files, head)
     write_picks(folder / "picks.tsv", picked.candidates, picked.threshold, sizes)
-    write_series(folder, picked, settings, {n: path.name for n, path in files.items()})
+    write_series(folder, picked, settings, files)
     record.failures += [f for f in picked.failures if f not in record.failures]
     counts = picked.picks.counts()
     record.results |= {

@@ -11,7 +11,6 @@ from heliodor.compute import Compute
 from heliodor.dataset import FEWEST_PX, DataSettings
 from heliodor.errors import BadInput
 from heliodor.evaluation import (
-    MATCH_FRACTION,
     RegionJudge,
     Truth,
     check_same_binning,
@@ -19,7 +18,7 @@ from heliodor.evaluation import (
 )
 from heliodor.evaluation_run import figures, forget_evaluation, line, write_evaluation
 from heliodor.files import output_folder
-from heliodor.matching import checked_distance
+from heliodor.matching import MATCH_FRACTION, checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.picking import PickSettings
 from heliodor.picking_bulk import Picked

@@ -212,6 +212,15 @@ class Failure:
     reason: str
 
 
+def coarser_than(usual_angstrom: float, image: WorkingImage) -> Failure:
+    """Return that an image is too coarse to be used with others of the usual pixel size."""
+    reason = (
+        f"it has {image.pixel_size_angstrom:.3g} A a pixel where {usual_angstrom:.3g} A are usual;"
+        " check its header or give --pixel-size"
+    )
+    return Failure(image.source.name, reason)
+
+
 def prepare_all(
     sources: Sequence[Source],
     images: WorkingImages,

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from heliodor.assignment import LabelledSource
-from heliodor.calibrating import Level, calibrate_network
-from heliodor.conventions import Image
+from heliodor.calibration import Calibration, MicrographScores, calibrate
+from heliodor.conventions import FloatArray, Image
 from heliodor.dataset import TrainingSet
+from heliodor.decoys import Found, clear_above, cleared, find
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
+from heliodor.lookahead import looking_ahead
+from heliodor.matching import MATCH_FRACTION, match
 from heliodor.networks import Network
-from heliodor.picking import Distances, PickSettings, operating_point
+from heliodor.picking import FLOOR, GUARD, Distances, PickSettings, level, operating_point
 from heliodor.preparation import WorkingImages
+from heliodor.scoring import lattice_step, score_smoothly
 from heliodor.sources import Source
+from heliodor.threads import one_thread_each
 
 #: Micrographs to calibrate on, and how many of them have labels where enough have none.
 IMAGES, LABELLED = 12, 6
+
+
+class Level(NamedTuple):
+    """Where a network's scores lie on the micrographs it was trained on."""
+
+    #: Their median pixel, log-odds.
+    background: float
+    #: None where too little is known to calibrate.
+    calibration: Calibration | None
+    #: Of all candidates on the images, shape (n,).
+    scores: FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,18 +94,63 @@ class Probe:
         )
 
     def level(self, network: Network, seed: int) -> Level:
-        """Return where a network's scores lie and what they mean."""
-        return calibrate_network(
-            network,
-            self.labelled,
-            self.others,
-            self.distances,
-            self.diameter_px,
-            self.radius_px,
-            self.device,
-            self.threads,
+        """Find the level of a newly trained network's scores, and what they mean.
+
+        Parameters
+        ----------
+        network
+            In evaluation mode.
+        seed
+            Of the resampling.
+        """
+        step = lattice_step(network, self.radius_px)
+        alone = self.device.type == "cpu"
+        images = [*(item.image for item in self.labelled), *self.others]
+        workers = self.threads if alone else 1
+
+        def scored(image: Image) -> tuple[Image, Image]:
+            own, reverse = (score_smoothly(network, i, step, self.device) for i in (image, -image))
+            return own, reverse
+
+        with one_thread_each(alone), looking_ahead(scored, images, workers) as results:
+            maps = [future.result() for _, future in results]
+        own_maps = [own for own, _ in maps]
+        alive = [
+            np.isfinite(level(own, image, None))
+            for own, image in zip(own_maps, images, strict=True)
+        ]
+        medians = [float(np.median(own[here])) for own, here in zip(own_maps, alive, strict=True)]
+        background = float(np.median(medians[: len(self.labelled)]))
+
+        def searched(number: int) -> tuple[Found, Found]:
+            guard = GUARD * self.diameter_px
+            levelled = (level(own, images[number], background, guard) for own in maps[number])
+            candidates, decoys = (find(own, self.distances, FLOOR) for own in levelled)
+            return candidates, decoys
+
+        with one_thread_each(alone), looking_ahead(searched, range(len(images)), workers) as pairs:
+            found = [future.result() for _, future in pairs]
+        areas = [float(np.count_nonzero(here)) for here in alive]
+        labels = [
+            label_scores(candidates, item.xy_px, MATCH_FRACTION * self.diameter_px)
+            for item, (candidates, _) in zip(self.labelled, found, strict=False)
+        ]
+        exclusion_px = self.distances.exclusion_px
+        above = clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
+        micrographs = [
+            MicrographScores(own.score, cleared(decoys, own, above, exclusion_px), area)
+            for (own, decoys), area in zip(found, areas, strict=True)
+        ]
+        calibration = calibrate(
+            micrographs,
+            np.concatenate(labels),
+            math.pi * (self.diameter_px / 2) ** 2,
+            math.pi * exclusion_px**2,
+            above,
+            FLOOR,
             seed,
         )
+        return Level(background, calibration, np.concatenate([own.score for own, _ in found]))
 
     def threshold_of(self, network: Network, expected_particles: float) -> float:
         """Return the log-odds at which a network finds so many particles a micrograph, or 0."""
@@ -99,3 +163,9 @@ class Probe:
             radius_px=self.radius_px,
         )
         return 0.0 if point.threshold is None else point.threshold
+
+
+def label_scores(candidates: Found, xy_px: FloatArray, reach_px: float) -> FloatArray:
+    """Return the scores of the candidates on labelled particles, one a label that has one."""
+    pairs = match(candidates.xy_px, xy_px, reach_px)
+    return candidates.score[pairs.is_true_positive]

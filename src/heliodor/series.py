@@ -24,7 +24,7 @@ FOLDER = "series"
 
 
 def write_series(
-    folder: Path, picked: Picked, settings: PickSettings, names: Mapping[str, str]
+    folder: Path, picked: Picked, settings: PickSettings, files: Mapping[str, Path]
 ) -> None:
     """Write the sets and ``series.tsv``, or remove an older series where none is wanted.
 
@@ -36,8 +36,8 @@ def write_series(
         The candidates and the threshold in force, which is one of the series.
     settings
         Say how many sets.
-    names
-        Of the file of each micrograph.
+    files
+        The coordinate file of each micrograph, after which those of the sets are named.
     """
     where = folder / FOLDER
     if where.is_dir():
@@ -59,11 +59,11 @@ def write_series(
             head += sentences(outlook, threshold, None)[1:]
             figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
         own = output_folder(where / str(number))
-        files = {name: own / names[name] for name in chosen.micrographs}
+        nested = {name: own / files[name].name for name in chosen.micrographs}
         for name, picks in chosen.by_micrograph():
             if len(picks):
-                relion.write_one_autopick(files[name], picks.rounded(), head)
-        relion.write_autopick_list(own, chosen, files, head)
+                relion.write_one_autopick(nested[name], picks.rounded(), head)
+        relion.write_autopick_list(own, chosen, nested, head)
         in_force = int(threshold == picked.threshold)
         rows.append(
             f"{number}\t{threshold:.3f}\t{in_force}\t{len(chosen)}\t{np.count_nonzero(counts)}"

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from heliodor import console
-from heliodor.assignment import LabelledSource, assign_labels
+from heliodor.assignment import LabelledSource, read_labels
 from heliodor.average import LabelledView
 from heliodor.conventions import to_working
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_json, writing
-from heliodor.formats import read_picks
 from heliodor.geometry import (
     ENOUGH_LABELS,
     FINEST_ANGSTROM,
@@ -31,6 +30,7 @@ from heliodor.preparation import (
     Failure,
     WorkingImage,
     WorkingImages,
+    coarser_than,
     prepare_all,
 )
 from heliodor.record import Record
@@ -86,10 +86,7 @@ def suggest(
     }
     record = Record("suggest", arguments, command_line)
     sources = find_sources(micrographs)
-    try:
-        labelled, record.notes = assign_labels(read_picks(labels), sources)
-    except BadInput as error:
-        raise BadInput(f"{labels}: {error}") from error
+    labelled, record.notes = read_labels(labels, sources)
     items = sorted((i for i in labelled if len(i.xy_px)), key=lambda i: -len(i.xy_px))
     if len(items) > MOST_MICROGRAPHS:
         record.notes.append(
@@ -149,11 +146,7 @@ def _of_one_scale(
     for image in prepared:
         ratio = image.working_pixel_size_angstrom / usual
         if ratio > MOST_STRETCH:
-            reason = (
-                f"it has {image.pixel_size_angstrom:.3g} A a pixel, where {usual:.3g} A are"
-                " usual; check its header or give --pixel-size"
-            )
-            failures.append(Failure(image.source.name, reason))
+            failures.append(coarser_than(usual, image))
         elif ratio < 1 / MOST_STRETCH:
             height, width = (max(1, round(side * ratio)) for side in image.shape)
             good.append(replace(image, image=fourier_crop(image.image, (height, width))))

@@ -10,12 +10,10 @@ from typing import Any
 import torch
 
 from heliodor import __version__, console
-from heliodor.assignment import LabelledSource, assign_labels
+from heliodor.assignment import LabelledSource, read_labels
 from heliodor.compute import Compute
 from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
-from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
-from heliodor.formats import read_picks
 from heliodor.geometry import diameter_doubt
 from heliodor.model_file import NOVELTY, Model, ModelCard, save_model
 from heliodor.novelty import Reference
@@ -25,7 +23,7 @@ from heliodor.preparation import Failure, WorkingImages, working_pixel_size
 from heliodor.probe import Probe
 from heliodor.recipe import RECIPES, TrainingSettings
 from heliodor.record import Record, flat
-from heliodor.sources import Inputs, Source, find_sources
+from heliodor.sources import Inputs, find_sources
 from heliodor.threshold import best_threshold
 from heliodor.training import Epoch, history_table, train_network
 
@@ -103,7 +101,7 @@ def train_step(
     size = wanted_pixel_size(data, recipe)
     sources = find_sources(micrographs)
     record.used("training", sources)
-    labelled, notes = _read_labels(labels, sources, negatives)
+    labelled, notes = read_labels(labels, sources, negatives)
     training, validation, more = choose_sources(labelled, data)
     console.say(
         f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
@@ -238,19 +236,6 @@ def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:
     if data.working_pixel_size_angstrom is not None:
         return data.working_pixel_size_angstrom
     return working_pixel_size(data.diameter_angstrom, recipe.network)
-
-
-def _read_labels(
-    labels: str | Path, sources: Sequence[Source], negatives: str | Path | None
-) -> tuple[list[LabelledSource], list[str]]:
-    """Read labels and give them to their micrographs, or say what is wrong with their file."""
-    table = read_picks(labels)
-    against = None if negatives is None else read_picks(negatives)
-    try:
-        return assign_labels(table, sources, against)
-    except BadInput as error:
-        where = labels if negatives is None else f"{labels}, {negatives}"
-        raise BadInput(f"{where}: {error}") from error
 
 
 def _and_negatives(number: int) -> str:
