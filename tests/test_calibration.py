@@ -9,10 +9,12 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from heliodor.calibration import Calibration, MicrographScores, calibrate
+from heliodor.certainty import LIKELY, reliability_of
 from heliodor.conventions import FloatArray
 from heliodor.decoys import Found, clear_above, cleared
+from heliodor.metrics import evaluate_picks
 from heliodor.score_mixture import Evidence, _Problem, peak
-from heliodor.threshold import best_threshold, expected, falling_thresholds
+from heliodor.threshold import best_threshold, expected, falling_thresholds, outlooks
 
 #: Particles and background of each of twelve micrographs.
 PARTICLES, BACKGROUND, MICROGRAPHS = 60, 1500, 12
@@ -85,6 +87,39 @@ def test_a_largest_share_of_false_picks_is_kept_to() -> None:
         threshold = best_threshold(made, scores, share)
         assert expected(made, scores, threshold).precision.value >= 1 - share - 1e-6
         assert 1 - hits[scores >= threshold].mean() <= share + 0.05
+
+
+def test_outlooks_at_many_thresholds_are_those_of_each() -> None:
+    made, scores, _ = calibrated(10)
+    thresholds = [2.0, float(scores[17]), -3.0, 99.0]
+    many = outlooks(made, scores, thresholds)
+    assert [own.threshold for own in many] == thresholds
+    for own in many[:3]:
+        chance = made.probability(scores[scores >= own.threshold])
+        assert own.picks == len(chance)
+        assert own.precision.value == pytest.approx(chance.mean())
+        number = max(made.particles[0], chance.sum())
+        assert own.recall.value == pytest.approx(chance.sum() / number)
+        assert own.f1.value == pytest.approx(2 * chance.sum() / (len(chance) + number))
+    assert many[3].picks == 0
+    assert math.isnan(many[3].precision.value)
+
+
+def test_reliability_compares_probabilities_with_the_truth() -> None:
+    made, scores, hits = calibrated(11)
+    # One micrograph with each candidate in a place of its own, particles at those of the hits.
+    xy = np.stack([np.arange(len(scores)) * 10.0, np.zeros(len(scores))], axis=1)
+    evaluation = evaluate_picks({"m": (xy, scores)}, {"m": xy[hits]}, 1.0)
+    known = reliability_of(made, evaluation)
+    chance = made.probability(scores)
+    likely = chance >= LIKELY
+    tenth = (chance * 10).astype(int)
+    error = sum(abs((chance - hits)[likely & (tenth == n)].sum()) for n in range(10))
+    assert known.candidates.sum() == likely.sum()
+    assert known.error == pytest.approx(error / likely.sum())
+    first = likely & (tenth == tenth[likely].min())
+    assert known.true[0] == pytest.approx(hits[first].mean())
+    assert known.stated[0] == pytest.approx(chance[first].mean())
 
 
 def test_series_fall_and_hold_the_chosen() -> None:

@@ -287,6 +287,8 @@ def test_a_line_a_micrograph(outcome: Path, unseen: Path) -> None:
         scores = [float(r["log_odds"]) for r in own if r["selected"] == "1"]
         assert int(row["picks"]) == len(scores) == picked[row["micrograph"]]
         assert int(row["candidates"]) == len(own)
+        there = sum(float(r["probability"]) for r in own)
+        assert float(row["expected_particles"]) == pytest.approx(there, abs=0.06 + len(own) * 1e-4)
         assert float(row["score_median"]) == pytest.approx(np.median(scores), abs=0.002)
         assert float(row["unlike_training"]) < 0.1
         assert abs(float(row["levelled_by"])) < 1

@@ -154,9 +154,9 @@ def test_the_table_on_disk(tmp_path: Path) -> None:
     lines = (tmp_path / "micrographs.tsv").read_text().splitlines()
     assert lines[0].split("\t") == list(COLUMNS)
     assert lines[1:] == [
-        "m00.mrc\t2\t2\t0.684\t0.867\t1.051\t0.000\t0.000\t0,0,0,2,0,0,0,0\t",
-        "m01.mrc\t0\t0\t\t\t\t1.000\t0.123\t0,0,0,0,0,0,0,0\t",
-        "m02.mrc\t3\t3\t7.000\t7.000\t7.000\t\t\t0,0,0,0,0,0,0,3\t",
+        "m00.mrc\t2\t2\t\t0.684\t0.867\t1.051\t0.000\t0.000\t0,0,0,2,0,0,0,0\t",
+        "m01.mrc\t0\t0\t\t\t\t\t1.000\t0.123\t0,0,0,0,0,0,0,0\t",
+        "m02.mrc\t3\t3\t\t7.000\t7.000\t7.000\t\t\t0,0,0,0,0,0,0,3\t",
     ]
     odd = Picks.on('a\t"b"\nc.mrc', np.zeros((1, 2)), np.zeros(1))
     write_micrographs(tmp_path / "odd.tsv", rows_of(odd, 0.0, {}))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from heliodor import gallery, plots
+from heliodor.certainty import Certainty, Reliability
 from heliodor.errors import BadInput
 from heliodor.report import (
     EvaluationCurves,
@@ -22,6 +23,7 @@ from heliodor.report import (
     render_report,
     write_report,
 )
+from heliodor.threshold import Estimate, Expected
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 NASTY = "a <b> & \"c\" 'd'/../mic<script>alert(1)</script>.mrc"
@@ -162,8 +164,32 @@ def many(count: int) -> list[tuple[str, int]]:
     return [(f"mic_{n:05d}.mrc", n % 400) for n in range(count)]
 
 
+def sure(scores: np.ndarray, truth: bool = True) -> Certainty:
+    around = Estimate(0.8, 0.7, 0.9)
+    unknown = Estimate(0.5, float("nan"), float("nan"))
+
+    def expected(threshold: float) -> Expected:
+        return Expected(threshold, 100, Estimate(123.0, 99.0, 150.0), around, unknown, around)
+
+    groups = np.array([0.1, 0.9])
+    return Certainty(
+        expected(0.4),
+        [expected(at) for at in (2.0, 1.0, 0.0)],
+        1 / (1 + np.exp(0.5 - scores)),
+        Reliability(groups, groups + 0.05, np.array([30.0, 70.0])) if truth else None,
+        (0.81, 0.72, float("nan")) if truth else None,
+    )
+
+
+NORMAL = np.random.default_rng(0).normal(size=500)
 MINUS = -np.inf
 CASES = {
+    "calibrated": full(scores=NORMAL, certainty=sure(NORMAL)),
+    "calibrated, no truth": full(
+        scores=NORMAL, certainty=sure(NORMAL, False), evaluation=None, gallery=[item()]
+    ),
+    "calibrated, one candidate": full(scores=np.ones(1), certainty=sure(np.ones(1))),
+    "calibrated, no candidates": full(scores=np.zeros(0), certainty=sure(np.zeros(0))),
     "full": full(),
     "minimal": minimal(),
     "no truth": full(evaluation=None, gallery=[item()]),
@@ -217,6 +243,23 @@ def test_it_says_what_was_given():
         "1 h 07 min",
     ):
         assert words in text
+
+
+def test_it_says_what_to_expect_of_the_picks():
+    text = parsed(render_report(full(scores=NORMAL, certainty=sure(NORMAL)))).text
+    for words in (
+        "0.80 (0.70 to 0.90); in truth 0.81",
+        "0.50; in truth 0.72",
+        "123 (99 to 150)",
+        "0.050 away",
+        "Probabilities are calibrated",
+    ):
+        assert words in text
+    kept = 1 / (1 + np.exp(0.5 - NORMAL[NORMAL >= 0.4]))
+    assert f"probability {kept.min():.2f}" in text
+    text = parsed(render_report(full())).text
+    assert "no measured error rate" in text
+    assert "What to expect" not in text
 
 
 def test_sections_without_content_are_left_out():

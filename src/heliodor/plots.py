@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: A curve is thinned to about this many points; more cannot be told apart in a panel.
 _MOST_POINTS: Final = 1500
 _PROBABILITIES: Final = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+_CALIBRATED: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 def loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
@@ -65,14 +66,18 @@ def validation_curve(history: Sequence[Mapping[str, float]], best_epoch: int | N
         return svg(figure)
 
 
-def score_histogram(scores: FloatArray, threshold: float | None) -> str:
+def score_histogram(
+    scores: FloatArray, threshold: float | None, chance: FloatArray | None = None
+) -> str:
     """Draw the distribution of the candidates' scores with the threshold marked.
 
-    The upper axis gives the probabilities that belong to the scores. The counts are on a
-    logarithmic axis where the kept picks would otherwise be too few to see.
+    With the probability of each candidate a line says how many are particles. The upper axis
+    gives the probabilities that belong to the scores. The counts are on a logarithmic axis
+    where the kept picks would otherwise be too few to see.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    scores = scores[np.isfinite(scores)]
+    finite = np.isfinite(scores)
+    scores, chance = scores[finite], None if chance is None else chance[finite]
     with style():
         figure, axes = panel("Score (log-odds)", "Candidates")
         if not scores.size:
@@ -94,6 +99,9 @@ def score_histogram(scores: FloatArray, threshold: float | None) -> str:
         ):
             left, width = edges[:-1][chosen], np.diff(edges)[chosen]
             axes.bar(left, counts[chosen], width, align="edge", color=colour, label=label or None)
+        if chance is not None:
+            found, _ = np.histogram(scores, bins=edges, weights=chance)
+            axes.stairs(found, edges, color=INK, linewidth=1.4, label="Particles")
         if cut is not None:
             legend(axes)
             if kept.any() and counts.max() > 20 * max(int(counts[kept].max()), 1):
@@ -101,7 +109,7 @@ def score_histogram(scores: FloatArray, threshold: float | None) -> str:
                 axes.set_ylim(bottom=0.7)
                 axes.set_ylabel("Candidates (log scale)")
         axes.set_xlim(edges[0], edges[-1])
-        _probability_axis(axes)
+        _probability_axis(axes, scores, chance)
         return svg(figure)
 
 
@@ -259,10 +267,13 @@ def _bin_edges(scores: FloatArray, threshold: float | None) -> FloatArray:
     return np.asarray(origin + width * np.arange(first, last + 1), dtype=np.float64)
 
 
-def _probability_axis(axes: Axes) -> None:
+def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None) -> None:
     low, high = axes.get_xlim()
-    wanted = np.array(_PROBABILITIES)
+    wanted = np.array(_PROBABILITIES if chance is None else _CALIBRATED)
     at = np.log(wanted / (1.0 - wanted))
+    if chance is not None:
+        order = np.argsort(scores)
+        at = np.interp(wanted, chance[order], scores[order], left=np.nan, right=np.nan)
     inside = (at >= low) & (at <= high)
     top = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
     top.set_xticks(at[inside], [f"{p:g}" for p in wanted[inside]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray
 from heliodor.files import writing
-from heliodor.picks import Picks
+from heliodor.picks import PROBABILITY, Picks
 
 #: The name of the table, beside ``picks.tsv``.
 NAME = "micrographs.tsv"
@@ -27,6 +27,7 @@ COLUMNS = (
     "micrograph",
     "picks",
     "candidates",
+    "expected_particles",
     "score_lower_quartile",
     "score_median",
     "score_upper_quartile",
@@ -80,6 +81,8 @@ class Row:
         Number of candidates in each of the eight bins that `EDGES` part.
     measured
         What its picture and its score map say.
+    particles
+        Expected number of particles among its candidates; None where scores are not calibrated.
     flags
         Short sentences that say why to look at it; none for most.
     """
@@ -90,6 +93,7 @@ class Row:
     quartiles: tuple[float, float, float] | None
     histogram: tuple[int, ...]
     measured: Measured
+    particles: float | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -101,7 +105,7 @@ def rows_of(
     Parameters
     ----------
     candidates
-        With log-odds.
+        With log-odds, and probabilities where they are known.
     threshold
         Log-odds from which a candidate is a pick.
     measured
@@ -121,13 +125,11 @@ def rows_of(
                 None if quartiles is None else (quartiles[0], quartiles[1], quartiles[2]),
                 counts,
                 measured.get(name, Measured()),
+                float(np.sum(own.extra[PROBABILITY])) if PROBABILITY in own.extra else None,
             )
         )
     flags = _flags(rows)
-    return tuple(
-        Row(r.name, r.picks, r.candidates, r.quartiles, r.histogram, r.measured, tuple(own))
-        for r, own in zip(rows, flags, strict=True)
-    )
+    return tuple(replace(r, flags=tuple(own)) for r, own in zip(rows, flags, strict=True))
 
 
 def outliers(rows: Sequence[Row]) -> list[Row]:
@@ -165,10 +167,9 @@ def write_micrographs(path: Path, rows: Sequence[Row]) -> None:
             quartiles = row.quartiles or (None, None, None)
             numbers = (*quartiles, row.measured.levelled_by, row.measured.unlike_training)
             spelt = ("" if value is None else f"{round(value, 3) + 0.0:.3f}" for value in numbers)
-            histogram = ",".join(map(str, row.histogram))
-            writer.writerow(
-                (row.name, row.picks, row.candidates, *spelt, histogram, "; ".join(row.flags))
-            )
+            there = "" if row.particles is None else f"{row.particles:.1f}"
+            histogram, flags = ",".join(map(str, row.histogram)), "; ".join(row.flags)
+            writer.writerow((row.name, row.picks, row.candidates, there, *spelt, histogram, flags))
 
 
 def _flags(rows: Sequence[Row]) -> list[list[str]]:

@@ -27,12 +27,15 @@ class PrecisionRecall:
         The distinct scores, strictly descending, shape (n,).
     precision, recall, f1
         Values at these thresholds, shape (n,). Recall is NaN when there is no positive.
+    called
+        How many score so much or more, shape (n,).
     """
 
     threshold: FloatArray
     precision: FloatArray
     recall: FloatArray
     f1: FloatArray
+    called: NDArray[np.intp]
 
     @property
     def average_precision(self) -> float:
@@ -120,7 +123,8 @@ def precision_recall(
     called = last + 1
     found = np.cumsum(positive[order])[last]
     recall = found / total if total else np.full(last.size, math.nan)
-    return PrecisionRecall(ranked[last], found / called, recall, 2 * found / (called + total))
+    f1 = 2 * found / (called + total)
+    return PrecisionRecall(ranked[last], found / called, recall, f1, called)
 
 
 class RegionCounts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heliodor import __version__, page, sections, trust
+from heliodor import __version__, certainty, page, sections, trust
 from heliodor.files import write_text
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from heliodor.certainty import Certainty
     from heliodor.conventions import FloatArray, Image
     from heliodor.quality import Row
 
@@ -116,6 +117,8 @@ class ReportContent:
         Per stage.
     quality
         A row for each micrograph; see `quality`.
+    certainty
+        What to expect of the picks; None where their scores are not calibrated.
     """
 
     title: str
@@ -135,6 +138,7 @@ class ReportContent:
     gallery: Sequence[GalleryItem]
     seconds: Sequence[tuple[str, float]]
     quality: Sequence[Row] = ()
+    certainty: Certainty | None = None
 
 
 def write_report(path: Path, content: ReportContent) -> None:
@@ -151,12 +155,13 @@ def render_report(content: ReportContent) -> str:
             page.headline(content.headline),
             page.notice("Please read", content.warnings),
             sections.picks_section(content),
+            certainty.certainty_section(content.certainty),
             trust.trust_section(content.quality),
             sections.evaluation_section(content),
             sections.gallery_section(content),
             sections.training_section(content),
             sections.run_section(content),
             sections.failures_section(content),
-            page.footer(sections.FOOTNOTES),
+            page.footer(sections.footnotes(content)),
         ],
     )

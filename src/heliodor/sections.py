@@ -13,17 +13,29 @@ from heliodor.conventions import probability
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from heliodor.conventions import FloatArray
     from heliodor.report import GalleryItem, ReportContent
 
 #: Tables longer than this are cut; the files beside the report hold every row.
 MOST_ROWS: Final = 200
 _FEW_MICROGRAPHS: Final = 12
 
-FOOTNOTES: Final = (
-    "A score is a log-odds: the probability is 1 / (1 + exp(−score)), so 0 means 50 % and +2.2 "
-    "means 90 %. It is the network's own estimate and no measured error rate.",
-    "Method: positive-unlabelled learning after Bepler et al., Nature Methods 16, 1153 (2019).",
+_METHOD: Final = (
+    "Method: positive-unlabelled learning after Bepler et al., Nature Methods 16, 1153 (2019)."
 )
+_CALIBRATED: Final = (
+    "A score is the network's log-odds. Probabilities are calibrated on these micrographs: of "
+    "picks at 0.8, about 80 % should be particles."
+)
+_NOT_CALIBRATED: Final = (
+    "A score is a log-odds: the probability is 1 / (1 + exp(−score)), so 0 means 50 % and +2.2 "
+    "means 90 %. It is the network's own estimate and no measured error rate."
+)
+
+
+def footnotes(content: ReportContent) -> tuple[str, ...]:
+    """Return what scores and probabilities mean in this report, and where the method is from."""
+    return (_NOT_CALIBRATED if content.certainty is None else _CALIBRATED, _METHOD)
 
 
 def training_section(content: ReportContent) -> str:
@@ -67,9 +79,12 @@ def picks_section(content: ReportContent) -> str:
     counts = np.array([count for _, count in named], dtype=np.int64)
     candidates = int(np.count_nonzero(np.isfinite(content.scores)))
     lines = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,}")]
+    chance = None if content.certainty is None else content.certainty.probability
     if content.threshold is not None and math.isfinite(content.threshold):
-        chance = float(probability(np.array(content.threshold)))
-        lines.append(("Threshold", f"{content.threshold:.2f} (probability {chance:.3g})"))
+        lines.append(("Threshold", f"{content.threshold:.2f} log-odds"))
+        least = _least(content.threshold, content.scores, chance)
+        if least is not None:
+            lines.append(("Least likely pick", f"probability {least:.2f}"))
     lines.append(("Micrographs", f"{counts.size:,}"))
     if counts.size:
         lines += [
@@ -85,10 +100,13 @@ def picks_section(content: ReportContent) -> str:
     if candidates:
         figures.append(
             page.picture(
-                plots.score_histogram(content.scores, content.threshold),
+                plots.score_histogram(content.scores, content.threshold, chance),
                 "Histogram of the candidates' scores",
                 "Scores of all candidates. A threshold in a valley between two humps is a safe "
-                "one; where there is no valley, look at the pictures.",
+                "one; where there is no valley, look at the pictures."
+                if chance is None
+                else "Scores of all candidates, and how many of them are particles by the "
+                "estimate.",
             )
         )
     few = counts.size <= _FEW_MICROGRAPHS
@@ -114,6 +132,14 @@ def picks_section(content: ReportContent) -> str:
         shown = [rows[index] for index in order][:MOST_ROWS]
         listed = page.folded(heading, page.table(["Micrograph", "Picks"], shown, bars=" "))
     return page.section("Picks", page.panels(figures), listed)
+
+
+def _least(threshold: float, scores: FloatArray, chance: FloatArray | None) -> float | None:
+    """Return the probability of the least likely pick, None without picks."""
+    if chance is None:
+        return float(probability(np.array(threshold)))
+    kept = chance[scores >= threshold]
+    return float(kept.min()) if len(kept) else None
 
 
 def evaluation_section(content: ReportContent) -> str:

@@ -17,7 +17,7 @@ from heliodor.files import output_folder, write_text
 from heliodor.formats import relion
 from heliodor.picking import PickSettings
 from heliodor.picking_bulk import Picked
-from heliodor.threshold import Estimate, expected, falling_thresholds, sentences
+from heliodor.threshold import Estimate, falling_thresholds, outlooks, sentences
 
 #: The folder of the sets, in that of the picks.
 FOLDER = "series"
@@ -49,13 +49,14 @@ def write_series(
     thresholds = falling_thresholds(
         calibration, scores, picked.threshold, settings.threshold_series
     )
+    known = None if calibration is None else outlooks(calibration, scores, thresholds)
     rows = ["\t".join(COLUMNS)]
     for number, threshold in enumerate(thresholds, 1):
         chosen = picked.candidates.select(scores >= threshold)
         counts = chosen.counts()
         head, figures = [f"set {number} of {len(thresholds)}, log-odds from {threshold:.3f}"], ""
-        if calibration is not None:
-            outlook = expected(calibration, scores, threshold)
+        if known is not None:
+            outlook = known[number - 1]
             head += sentences(outlook, threshold, None)[1:]
             figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
         own = output_folder(where / str(number))

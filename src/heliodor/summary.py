@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from heliodor.assignment import LabelledSource
+from heliodor.certainty import certainty_of
 from heliodor.conventions import FloatArray, to_working
 from heliodor.errors import BadInput
 from heliodor.evaluation import Truth
@@ -50,16 +51,16 @@ def report_content(
         "Labelled particles": f"{card.labelled_particles:,}",
         "Training micrographs": f"{len(card.training_micrographs):,}",
         "Validation micrographs": f"{len(card.validation_micrographs):,}",
-        "Expected particles a micrograph": f"{card.expected_particles:.0f}",
+        "Particles a micrograph in training": f"{card.expected_particles:.0f}",
         "Class prior π": f"{card.class_prior:.4f}",
         "Best epoch": f"{card.best_epoch} of {len(training.history)} ({card.updates} updates)",
-        "Threshold": f"{picked.threshold:.2f} log-odds",
+        "Threshold": f"{picked.threshold:.3f} log-odds",
         "Seed": str(card.seed),
         "heliodor": card.version,
     }
     return ReportContent(
         title="Particle picking report",
-        headline=_headline(picks, counts, evaluation, region_ap),
+        headline=_headline(picked, counts, evaluation, region_ap),
         settings=list(settings.items()),
         command=record.command_line,
         warnings=record.notes,
@@ -75,18 +76,24 @@ def report_content(
         gallery=_gallery(training, picks, sources, truth, distance),
         seconds=list(record.seconds.items()),
         quality=picked.quality,
+        certainty=certainty_of(
+            picked.calibration, picked.expected, picked.candidates.score, evaluation
+        ),
     )
 
 
 def _headline(
-    picks: Picks, counts: IndexArray,
+    picked: Picked, counts: IndexArray,
     evaluation: Evaluation | None, region_ap: float | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
     figures = [
-        ("Picks", f"{len(picks):,}"),
+        ("Picks", f"{counts.sum():,}"),
         ("Micrographs", f"{len(counts):,}"),
         ("Picks a micrograph", f"{np.median(counts):.0f}"),
     ]
+    if picked.expected is not None:
+        particles = picked.expected.particles.value
+        figures.append(("Particles there, estimated", f"{particles:,.0f}"))
     if evaluation is not None:
         figures += [
             ("Particle AP", f"{evaluation.micro.average_precision:.3f}"),

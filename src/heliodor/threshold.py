@@ -7,6 +7,7 @@ them: precision E / k, recall E / N, F1 2 E / (k + N) (Lewis, SIGIR 1995, on exp
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,7 +55,14 @@ class Expected:
 
 
 def expected(calibration: Calibration, scores: FloatArray, threshold: float) -> Expected:
-    """Return what to expect of a threshold.
+    """Return what to expect of a threshold; see `outlooks`."""
+    return outlooks(calibration, scores, [threshold])[0]
+
+
+def outlooks(
+    calibration: Calibration, scores: FloatArray, thresholds: Sequence[float]
+) -> list[Expected]:
+    """Return what to expect of each of some thresholds.
 
     Parameters
     ----------
@@ -62,25 +70,31 @@ def expected(calibration: Calibration, scores: FloatArray, threshold: float) -> 
         Of these micrographs.
     scores
         Of all their candidates.
-    threshold
-        Log-odds.
+    thresholds
+        Log-odds, in any order.
     """
-    chosen = scores[scores >= threshold]
+    falling = np.sort(scores)[::-1]
+    picks = np.searchsorted(-falling, -np.asarray(thresholds, dtype=np.float64), side="right")
 
-    def figures(curve: Curve) -> tuple[float, float, float]:
-        found = float(curve.probability(chosen).sum())
-        particles = max(_particles(curve, scores), found)
-        precision = found / len(chosen) if len(chosen) else math.nan
-        return precision, found / particles, 2 * found / (len(chosen) + particles)
+    def figures(curve: Curve) -> tuple[FloatArray, float]:
+        """Return precision, recall and F1 of each threshold, shape (3, n), and the particles."""
+        found = np.concatenate([[0.0], np.cumsum(curve.probability(falling))])[picks]
+        there = _particles(curve, scores)
+        number = np.maximum(there, found)
+        precision = np.where(picks, found / np.maximum(picks, 1), math.nan)
+        return np.stack([precision, found / number, 2 * found / (picks + number)]), there
 
-    best = figures(calibration.curve)
+    best, there = figures(calibration.curve)
     others = [figures(curve) for curve in calibration.repeats]
-    precision, recall, f1 = (
-        Estimate(*band(best[i], [other[i] for other in others])) for i in range(3)
-    )
-    counts = [_particles(curve, scores) for curve in (calibration.curve, *calibration.repeats)]
-    particles = Estimate(*band(counts[0], counts[1:]))
-    return Expected(threshold, len(chosen), particles, precision, recall, f1)
+    particles = Estimate(*band(there, [other[1] for other in others]))
+    found = []
+    for n, threshold in enumerate(thresholds):
+        precision, recall, f1 = (
+            Estimate(*band(float(best[i, n]), [float(other[0][i, n]) for other in others]))
+            for i in range(3)
+        )
+        found.append(Expected(threshold, int(picks[n]), particles, precision, recall, f1))
+    return found
 
 
 def best_threshold(
@@ -174,13 +188,13 @@ def sentences(outlook: Expected, given: float | None, max_fdr: float | None) -> 
         how = "where the expected F1 is highest"
     return [
         f"threshold {outlook.threshold:.3f} (log-odds), {how}",
-        f"expected precision {_said(outlook.precision)}, recall {_said(outlook.recall)}",
-        f"estimated particles {_said(outlook.particles, '{:.0f}')}",
+        f"expected precision {said(outlook.precision)}, recall {said(outlook.recall)}",
+        f"estimated particles {said(outlook.particles, '{:.0f}')}",
     ]
 
 
-def _said(estimate: Estimate, form: str = "{:.2f}") -> str:
-    """Return an estimate with its band in words."""
+def said(estimate: Estimate, form: str = "{:.2f}") -> str:
+    """Return an estimate with its band, in words."""
     value = form.format(estimate.value)
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return value
