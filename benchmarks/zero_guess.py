@@ -1,11 +1,14 @@
 """Nothing to guess: the estimated number of particles, the automatic threshold, calibration.
 
     python benchmarks/zero_guess.py [--folder FOLDER] [--only NAME ...] [--seed 7]
+        [--start FACTOR] [--objective NAME]
 
 Simulated data of all five particles at two noise levels and two densities, and beta-galactosidase
 (skipped where the data are not there): 12 micrographs each, with 100 labels, and with ten easy
 ones (the quarter of the strongest particles on the quarter of micrographs with the thinnest ice).
-`heliodor run` is given micrographs, labels and the diameter, nothing else, and picks on all 12.
+`heliodor run` is given micrographs, labels and the diameter, nothing else, and picks on all 12;
+with --start it is also told FACTOR times the true number of particles to start from, to see that
+what it estimates does not hang on that, and with --objective what to learn by.
 Prints a row a data set, and how many keep to each bar. Results in FOLDER are not made again.
 """
 
@@ -29,7 +32,7 @@ from heliodor.files import write_text
 from heliodor.formats import read_picks
 from heliodor.formats.blocks import write_blocks
 from heliodor.matching import MATCH_FRACTION, match
-from heliodor.micrograph import open_micrograph, write_mrc
+from heliodor.micrograph import read_micrograph, write_mrc
 from heliodor.simulate.micrograph import simulate_layers
 from heliodor.simulate.particles import PARTICLES
 from heliodor.simulate.settings import SimulationSettings
@@ -39,6 +42,8 @@ from heliodor.sources import find_sources
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("HELIODOR_DATA", ROOT.parent / "shared" / "data"))
 COUNT, LABELS, EASY = 12, 100, 10
+#: Angstrom per pixel of the real data; the simulated have 4.
+SIZES = {"betagal": 3.54}
 NOISE, DENSITY = (0.12, 0.06), (0.5, 1.5)
 
 
@@ -74,17 +79,16 @@ def make_betagal(folder: Path, seed: int) -> None:
         Path(n).stem: own.xy_px
         for n, own in read_picks(DATA / "betagal/dense.star").by_micrograph()
     }
-    places, ease, names = [], [], []
+    places, ease, names, size = [], [], [], SIZES["betagal"]
     for source in sources:
-        with open_micrograph(source.path) as file:
-            image = file.read().astype(np.float32)
-        spread = 180 / 3.54
+        image = read_micrograph(source.path).image
+        spread = 180 / size
         contrast = gaussian_filter(image, spread) - gaussian_filter(image, spread / 8)
         places.append(known[source.path.stem])
         ease.append(_at(contrast / contrast.std(), places[-1]))
         names.append(str(source.path))
     # How thick the ice is nobody wrote down: contrast tells.
-    labelled(folder, names, places, ease, [float(np.median(e)) for e in ease], 3.54, seed)
+    labelled(folder, names, places, ease, [float(np.median(e)) for e in ease], size, seed)
     (folder / "diameter").write_text("180")
 
 
@@ -120,13 +124,13 @@ def labelled(folder, names, places, ease, thin, size, seed) -> None:
     write_blocks(folder / "micrographs.star", {"optics": optics, "micrographs": table})
 
 
-def run(folder: Path, labels: str, seed: int) -> Path:
-    out = folder / f"run_{labels}"
+def run(folder: Path, labels: str, seed: int, *more: str) -> Path:
+    out = folder / "_".join(["run", labels, *(word.lstrip("-") for word in more)])
     if not (out / "run.json").exists():
         command = [sys.executable, "-c", "from heliodor.cli import main; main()", "run"]
         command += ["--micrographs", str(folder / "micrographs.star"), "--seed", str(seed)]
         command += ["--labels", str(folder / f"{labels}.star"), "-o", str(out)]
-        command += ["--diameter", (folder / "diameter").read_text()]
+        command += ["--diameter", (folder / "diameter").read_text(), *more]
         subprocess.run(command, check=True, capture_output=True)
     return out
 
@@ -136,19 +140,11 @@ def judge(folder: Path, out: Path) -> dict[str, float]:
     result = json.loads((out / "run.json").read_text())["expected"]
     with (out / "picks.tsv").open() as stream:
         rows = list(csv.DictReader(stream, delimiter="\t"))
-    reach = MATCH_FRACTION * float((folder / "diameter").read_text())
     score = np.array([float(row["log_odds"]) for row in rows])
     chance = np.array([float(row["probability"]) for row in rows])
     size = float(rows[0]["pixel_size_angstrom"])
-    truth = {Path(n).stem: p.xy_px for n, p in read_picks(folder / "truth.star").by_micrograph()}
-    number = sum(map(len, truth.values()))
     xy = np.array([(float(row["x_px"]), float(row["y_px"])) for row in rows])
-    stems = np.array([Path(row["micrograph"]).stem for row in rows])
-    hit = np.zeros(len(rows), bool)
-    for stem, places in truth.items():
-        own = np.flatnonzero(stems == stem)
-        own = own[np.argsort(-score[own], kind="stable")]
-        hit[own] = match(xy[own], places, reach / size).is_true_positive
+    hit, number = hits_of(folder, [row["micrograph"] for row in rows], xy, score, size)
     order = np.argsort(-score, kind="stable")
     found = np.cumsum(hit[order])
     f1 = 2 * found / (np.arange(1, len(order) + 1) + number)
@@ -177,7 +173,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, help="keep data and results, and go on from them")
     parser.add_argument("--only", nargs="*", help="names of data sets, such as barrel_0.06_1.5")
+    parser.add_argument("--labels", nargs="*", default=["labels", "easy"])
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--start", type=float)
+    parser.add_argument("--objective")
     options = parser.parse_args()
     names = [f"{p}_{s:g}_{d:g}" for p in PARTICLES for s in NOISE for d in DENSITY]
     if (DATA / "betagal").is_dir():
@@ -194,12 +193,33 @@ def main() -> None:
             folder = base / name
             if not (folder / "diameter").exists():
                 make(folder, name, options.seed * 1000 + number)
-            for labels in ("labels", "easy"):
-                row = judge(folder, run(folder, labels, options.seed))
+            more = [] if options.objective is None else ["--objective", options.objective]
+            if options.start is not None:
+                sources = find_sources(str(folder / "micrographs.star"))
+                true = len(read_picks(folder / "truth.star")) / len(sources)
+                more += ["--expected-particles", f"{true * options.start:.1f}"]
+            for labels in options.labels:
+                row = judge(folder, run(folder, labels, options.seed, *more))
                 rows.append(row)
-                write_text(folder / f"{labels}.json", json.dumps(row))
+                if not more:
+                    write_text(folder / f"{labels}.json", json.dumps(row))
                 print(line(name, labels, row), flush=True)
     summary(rows)
+
+
+def hits_of(
+    folder: Path, names: list[str], xy_px: np.ndarray, score: np.ndarray, size: float
+) -> tuple[np.ndarray, int]:
+    """Return which candidates are matched to particles, best scores first, and how many are."""
+    truth = {Path(n).stem: p.xy_px for n, p in read_picks(folder / "truth.star").by_micrograph()}
+    reach = MATCH_FRACTION * float((folder / "diameter").read_text())
+    stems = np.array([Path(name).stem for name in names])
+    hit = np.zeros(len(names), bool)
+    for stem, places in truth.items():
+        own = np.flatnonzero(stems == stem)
+        own = own[np.argsort(-score[own], kind="stable")]
+        hit[own] = match(xy_px[own], places, reach / size).is_true_positive
+    return hit, sum(map(len, truth.values()))
 
 
 def line(name: str, labels: str, r: dict[str, float]) -> str:

@@ -28,7 +28,7 @@ LOWEST, FEWEST_DECOYS = -4.0, 300
 #: been seen `SPREAD_WEIGHT` times.
 ENOUGH_LABELS, USUAL_SPREAD, SPREAD_WEIGHT = 30, 1.2, 5
 #: How heavy the lower tail of the particles' scores is; 0 would be a Gaussian's.
-TAIL = 0.2
+TAIL = 0.4
 #: Priors, as (mean, standard deviation), in the labels' spread; of logarithms where it says so.
 LOG_LOWER_WIDTH, LOG_UPPER_WIDTH, LOG_LEANING = (0.18, 0.3), (-0.05, 0.3), (0.2, 0.3)
 #: How much higher labels score: usually EASE; hardly less; but seldom more by many times
