@@ -456,7 +456,7 @@ def test_a_job_that_is_running_is_not_begun_again(
     monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:4])
     monkeypatch.chdir(make_project(tmp_path / "project", MANY))
     process = started(Path.cwd())
-    assert "running already" in call(*PICK).sentence
+    assert f"at work in {Path(JOB)} already (process {process.pid} on" in call(*PICK).sentence
     assert exits() == set()
     # Killed with no time to say so, it is neither running nor ended.
     process.kill()
@@ -473,7 +473,7 @@ def test_a_job_that_is_running_is_not_begun_again(
 def test_a_job_that_was_aborted_while_it_waited_does_not_begin(project: Path) -> None:
     Path(JOB).mkdir(parents=True)
     (Path(JOB) / ABORT).touch()
-    assert call(*PICK).code == relion.STOPPED
+    assert call(*PICK).code == 128 + signal.SIGTERM
     assert exits() == {ABORTED}
     assert not (Path(JOB) / JOURNAL).exists()
     done(*PICK)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ from heliodor.options import (
     WorkingPixelSize,
     number,
 )
+from heliodor.stopping import SIGNALLED, Stopped, listening
 
 #: Options that take any number of values, as a shell's expanded pattern gives them.
 _MANY = ("--micrographs", "--pick")
@@ -413,7 +415,16 @@ def main() -> None:
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)
     try:
-        app(_gather_values(sys.argv[1:]), prog_name="heliodor")
+        with listening():
+            app(_gather_values(sys.argv[1:]), prog_name="heliodor")
+    except Stopped as stopped:
+        from heliodor.lookahead import at_work
+
+        console.say(f"heliodor: {stopped}; what was done is kept")
+        if at_work():  # Python would wait for threads whose results nobody will take
+            sys.stdout.flush()
+            os._exit(SIGNALLED + stopped.number)
+        raise
     except BadInput as error:
         # What a library said, quoted in the sentence, may have had several lines.
         console.say(f"heliodor: {' '.join(str(error).split())}")

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from heliodor.stopping import Stopped
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+#: What the names of the threads begin with.
+_NAME = "heliodor-ahead"
+
+
+def at_work() -> bool:
+    """Tell whether threads are still at work that nobody waits for."""
+    return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
 
 
 @contextmanager
@@ -36,9 +48,9 @@ def looking_ahead(
     iterator of (item, Future)
         ``result()`` of the future waits for the function's result or raises what it raised, when
         this item's turn has come and not before. When the block ends, however it ends, nothing
-        new is begun and all threads end.
+        new is begun and all threads end; they are waited for, unless the process was stopped.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="heliodor-ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
 
     def in_order() -> Iterator[tuple[T, Future[R]]]:
         begun: deque[tuple[T, Future[R]]] = deque()
@@ -49,7 +61,13 @@ def looking_ahead(
         while begun:
             yield begun.popleft()
 
+    wait = True
     try:
         yield in_order()
+    except Stopped:
+        # The process is about to end, and what its threads are at is lost: a large micrograph may
+        # take longer than a scheduler waits.
+        wait = False
+        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=wait, cancel_futures=True)

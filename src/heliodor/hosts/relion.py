@@ -13,14 +13,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from enum import Enum
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
+from heliodor.locking import alone_in
+from heliodor.stopping import Stopped, listening
 
 if TYPE_CHECKING:
     from heliodor.sources import Inputs
@@ -31,12 +31,6 @@ ABORT = "RELION_JOB_ABORT_NOW"
 OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
 #: Seconds between two looks for the user's wish to stop.
 PATIENCE = 0.5
-#: Locked while a job is at work in its folder; the lock ends with the process, however that ends.
-LOCK = ".heliodor.lock"
-#: The exit code of a job that was told to stop, as a shell has it for SIGTERM.
-STOPPED = 128 + signal.SIGTERM
-#: What schedulers and closed terminals end a program with.
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Kind(Enum):
@@ -60,10 +54,6 @@ _TYPES: dict[int, dict[Kind, str]] = {
 }
 
 
-class Stopped(SystemExit):
-    """The job was told to stop, by RELION's user or by whatever else ends programs."""
-
-
 @contextmanager
 def job(folder: str | Path) -> Iterator[None]:
     """Be a job of RELION while the block runs, and say in its folder how it ended.
@@ -84,28 +74,8 @@ def job(folder: str | Path) -> Iterator[None]:
         In the block, if the user aborts the job, or a signal ends it.
     """
     folder = output_folder(folder)
-    with _alone(folder):
+    with alone_in(folder):
         yield from _job(folder)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; two jobs in one would mix their results."""
-    try:
-        import fcntl
-    except ImportError:  # as on Windows, where there is no RELION
-        yield
-        return
-    with (folder / LOCK).open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(
-                f"the job {folder} is running already; wait for its end or abort it"
-            ) from error
-        except OSError:  # some file systems have no locks
-            pass
-        yield
 
 
 def _job(folder: Path) -> Iterator[None]:
@@ -128,14 +98,7 @@ def _job(folder: Path) -> Iterator[None]:
 @contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
     """Raise `Stopped` in the block on a signal, or when the file that asks to stop is there."""
-    told = False
     over = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:  # once is enough: what comes later must not interrupt the ending
-            told = True
-            raise Stopped(STOPPED)
 
     def watch() -> None:
         while not over.wait(PATIENCE):
@@ -144,18 +107,13 @@ def _stoppable(folder: Path) -> Iterator[None]:
                 return
 
     if (folder / ABORT).exists():  # pressed while the job was waiting in a queue
-        raise Stopped(STOPPED)
-    with ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                before = signal.getsignal(number)
-                if before == signal.SIG_DFL:  # one that is ignored, as with nohup, stays so
-                    stack.callback(signal.signal, number, before)
-                    signal.signal(number, stop)
-        stack.callback(over.set)
+        raise Stopped(signal.SIGTERM)
+    with listening():
         threading.Thread(target=watch, daemon=True).start()
-        yield
-        told = True
+        try:
+            yield
+        finally:
+            over.set()
 
 
 def version(folder: Path) -> int:

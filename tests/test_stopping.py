@@ -1,0 +1,145 @@
+"""Signals are heeded where nothing can be half done, and no two runs share a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from heliodor.errors import BadInput
+from heliodor.locking import NAME, alone_in
+from heliodor.stopping import (
+    SIGNALLED,
+    Stopped,
+    check,
+    deferred,
+    listening,
+    save_wanted,
+    stop_wanted,
+)
+
+
+def tell(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_at_once_with_the_code_of_a_shell(number: int) -> None:
+    before = signal.getsignal(number)
+
+    def work() -> None:
+        with listening():
+            assert signal.getsignal(number) != before
+            tell(number)
+            pytest.fail("it went on")
+
+    with pytest.raises(Stopped) as stopped:
+        work()
+    assert stopped.value.code == SIGNALLED + number
+    assert signal.getsignal(number) == before
+
+
+def test_a_deferred_block_comes_to_its_end_or_to_a_check() -> None:
+    done = []
+
+    def checked() -> None:
+        with listening(), deferred():
+            tell(signal.SIGTERM)
+            assert stop_wanted()
+            done.append(1)
+            check()
+            done.append(2)
+
+    def ended() -> None:
+        with listening():
+            with deferred():
+                tell(signal.SIGTERM)
+                done.append(3)
+            done.append(4)
+
+    with pytest.raises(Stopped):
+        checked()
+    with pytest.raises(Stopped):
+        ended()
+    assert done == [1, 3]
+
+
+def test_a_second_signal_does_not_interrupt_the_ending() -> None:
+    ended = []
+
+    def work() -> None:
+        with listening():
+            try:
+                tell(signal.SIGTERM)
+            finally:
+                tell(signal.SIGTERM)
+                tell(signal.SIGINT)
+                ended.append(1)
+
+    with pytest.raises(Stopped):
+        work()
+    assert ended == [1]
+
+
+def test_sigusr1_asks_to_save_and_ends_nothing() -> None:
+    with listening():
+        assert not save_wanted()
+        tell(signal.SIGUSR1)
+        assert save_wanted()
+        assert not save_wanted()
+        check()
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening():
+            tell(signal.SIGHUP)
+            check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_listen_to_nothing() -> None:
+    found = []
+
+    def work() -> None:
+        with listening():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from heliodor.locking import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "in\n"
+    with (
+        pytest.raises(BadInput, match=f"at work in {tmp_path} already .process {first.pid} on"),
+        alone_in(tmp_path),
+    ):
+        pass
+    assert f"process {first.pid} on" in (tmp_path / NAME).read_text()
+    first.kill()
+    first.communicate()
+    with alone_in(tmp_path):
+        assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
