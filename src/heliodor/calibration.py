@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from heliodor.conventions import FloatArray, probability
+from heliodor.score_counts import Group, ScoreCounts, ScoreSheet
 from heliodor.score_mixture import Evidence, Mixture, fit_mixture, scale_of
 
 #: Fits to resampled micrographs and labels, from which the bands follow.
 REPEATS = 24
-#: More micrographs are resampled in so many groups.
-MOST_GROUPS = 64
 #: Fewer labels do not say what particles score.
 FEWEST_LABELS = 5
 #: With fewer micrographs a model's own calibration, from its training, is the better one.
@@ -26,18 +25,6 @@ MOST_LABELS = 500
 FARTHEST = 12.0
 #: Probabilities are kept this far from 0 and 1.
 _LEAST = 1e-6
-
-
-@dataclass(frozen=True)
-class MicrographScores:
-    """The scores of one micrograph, log-odds."""
-
-    #: Of its candidates.
-    candidates: FloatArray
-    #: Of its cleared decoys (`decoys.cleared`); None where none were looked for.
-    decoys: FloatArray | None
-    #: Without dead borders, in the unit of all areas.
-    area: float
 
 
 @dataclass(frozen=True)
@@ -144,7 +131,7 @@ class Calibration:
 
 
 def calibrate(
-    micrographs: Sequence[MicrographScores],
+    sheet: ScoreSheet,
     labels: FloatArray,
     particle_area: float,
     cleared_area: float,
@@ -156,8 +143,8 @@ def calibrate(
 
     Parameters
     ----------
-    micrographs
-        Scores of each; decoys on some of them are enough.
+    sheet
+        Scores of the micrographs; decoys on some of them are enough.
     labels
         Scores of the candidates on labelled particles, on these or on other micrographs.
     particle_area, cleared_area
@@ -176,22 +163,23 @@ def calibrate(
         None where there is too little to go by: few labels, no decoys, few candidates.
     """
     labels = np.sort(np.asarray(labels, dtype=np.float64))
-    groups = _grouped(micrographs, labels, floor)
+    groups = sheet.groups
     if len(labels) < FEWEST_LABELS or not sum(group.decoy_area for group in groups):
         return None
+    middle, spread = scale_of(labels)
+    low = max(floor, middle - FARTHEST * spread)
 
-    def evidence(chosen: Sequence[_Group], own_labels: FloatArray) -> Evidence | None:
+    def evidence(chosen: Sequence[Group], own_labels: FloatArray) -> Evidence | None:
         area = sum(group.area for group in chosen)
         decoy_area = sum(group.decoy_area for group in chosen)
-        candidates = np.concatenate([group.candidates for group in chosen])
+        candidates = ScoreCounts.sum(group.candidates.at_least(low) for group in chosen)
         if not decoy_area or not len(candidates):
             return None
-        decoys = np.concatenate([group.decoys for group in chosen])
+        decoys = ScoreCounts.sum(group.decoys.at_least(low) for group in chosen)
         # Of background that scores as much, decoys were left out too.
-        left_out = np.count_nonzero(decoys > clear_above) / decoy_area * cleared_area
-        weight = area / decoy_area * math.exp(min(left_out, 1.0))
-        cover = particle_area / area
-        return Evidence(candidates, decoys, own_labels, weight, cover, floor)
+        above = int(decoys.counts[decoys.values > clear_above].sum())
+        weight = area / decoy_area * math.exp(min(above / decoy_area * cleared_area, 1.0))
+        return Evidence(candidates, decoys, own_labels, weight, particle_area / area, floor)
 
     whole = evidence(groups, labels)
     if whole is None:
@@ -206,51 +194,12 @@ def calibrate(
         if part is None or np.ptp(own) == 0:
             continue
         # As many particles as there would be were all micrographs as those drawn.
-        share = sum(group.area for group in groups) / sum(group.area for group in chosen)
+        share = sum(own.area for own in groups) / sum(own.area for own in chosen)
         curve = Curve.of(fit_mixture(part, best.parameters, random))
         repeats.append(Curve(curve.score, curve.log_odds, curve.particles * share))
     if len(labels) > MOST_LABELS:
         labels = np.quantile(labels, (np.arange(MOST_LABELS) + 0.5) / MOST_LABELS)
-    return Calibration(Curve.of(best), tuple(repeats), len(micrographs), labels, clear_above)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Micrographs that are resampled together."""
-
-    candidates: FloatArray
-    decoys: FloatArray
-    area: float
-    decoy_area: float
-
-
-def _grouped(
-    micrographs: Sequence[MicrographScores], labels: FloatArray, floor: float
-) -> list[_Group]:
-    """Group the micrographs, those with decoys evenly, and leave out what no fit looks at."""
-    if not len(labels):
-        return []
-    middle, spread = scale_of(labels)
-    low = max(floor, middle - FARTHEST * spread)
-    ranked = sorted(micrographs, key=lambda own: own.decoys is None)
-    number = min(len(ranked), MOST_GROUPS)
-    groups = []
-    for start in range(number):
-        own = ranked[start::number]
-        searched = [item for item in own if item.decoys is not None]
-        candidates = np.concatenate([item.candidates for item in own])
-        decoys = np.concatenate(
-            [np.zeros(0), *(i.decoys for i in searched if i.decoys is not None)]
-        )
-        groups.append(
-            _Group(
-                candidates[candidates >= low],
-                decoys[decoys >= low],
-                sum(item.area for item in own),
-                sum(item.area for item in searched),
-            )
-        )
-    return groups
+    return Calibration(Curve.of(best), tuple(repeats), sheet.micrographs, labels, clear_above)
 
 
 def band(estimate: float, repeats: Sequence[float]) -> tuple[float, float, float]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from heliodor.calibration import Calibration
     from heliodor.conventions import FloatArray
     from heliodor.metrics import Evaluation
+    from heliodor.score_counts import ScoreCounts
     from heliodor.threshold import Estimate
 
 #: Thresholds the curves are drawn through.
@@ -65,7 +66,7 @@ class Certainty:
     curve
         The same at other thresholds, falling.
     probability
-        Of each candidate.
+        Of the report's scores.
     reliability
         None where there is no truth.
     measured
@@ -82,7 +83,7 @@ class Certainty:
 def certainty_of(
     calibration: Calibration | None,
     outlook: Expected | None,
-    scores: FloatArray,
+    scores: ScoreCounts,
     evaluation: Evaluation | None = None,
 ) -> Certainty | None:
     """Gather what is known of picks, or None where their scores are not calibrated.
@@ -98,10 +99,9 @@ def certainty_of(
     """
     if calibration is None or outlook is None:
         return None
-    chance = calibration.probability(scores)
-    shown = scores[chance >= LEAST_CHANCE]
-    low = min([outlook.threshold, *shown[np.isfinite(shown)]])
-    high = max([outlook.threshold, *shown[np.isfinite(shown)]])
+    chance = calibration.probability(scores.values)
+    shown = [outlook.threshold, *scores.values[chance >= LEAST_CHANCE]]
+    low, high = min(shown), max(shown)
     thresholds = np.linspace(high, low, POINTS).tolist() if high > low else [high]
     curve = [own for own in outlooks(calibration, scores, thresholds) if own.picks]
     if evaluation is None:

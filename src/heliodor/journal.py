@@ -1,9 +1,10 @@
 """The journal of a picking: what is done already, so that one cut short can go on.
 
-One hidden file in the output folder, a line of JSON a micrograph, added as soon as its picks are
-written. It keeps all candidates, those below the threshold too, to the last bit, so that results
-put together from it are those of a picking that nothing had interrupted. A last line that was cut
-off does not count.
+One hidden file in the output folder, a line of JSON a micrograph, added as soon as it is picked
+on. It keeps all candidates, those below the threshold too, to the last bit, so that results put
+together from it are those of a picking that nothing had interrupted. Only where each line begins
+is kept in memory, so that thousands of micrographs take no more of it than a few. A last line
+that was cut off does not count.
 """
 
 from __future__ import annotations
@@ -11,34 +12,42 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from heliodor.calibration import MicrographScores
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_text
+from heliodor.fingerprint import fingerprint
 from heliodor.picks import Picks
 from heliodor.quality import Measured
+from heliodor.score_counts import MicrographScores
 from heliodor.sources import Source
 
 NAME = ".picking.jsonl"
 #: Changes with what the lines hold: a journal of another form is begun anew.
-FORM = 2
+FORM = 3
 
 
 class Finished(NamedTuple):
-    """One micrograph that was picked on before."""
+    """One micrograph that was picked on."""
 
     #: All its candidates, best first.
     candidates: Picks
     pixel_size_angstrom: float
-    scores: MicrographScores
+    #: Scores of its cleared decoys; None where none were looked for.
+    decoys: FloatArray | None
+    #: Without dead borders.
+    area_angstrom2: float
     measured: Measured
+
+    @property
+    def scores(self) -> MicrographScores:
+        """What calibration asks for."""
+        return MicrographScores(self.candidates.score, self.decoys, self.area_angstrom2)
 
 
 class Journal:
@@ -51,69 +60,84 @@ class Journal:
     made_with
         All that decides on the picks of a given micrograph, ready for JSON. A journal of other
         values is begun anew.
+    anew
+        Begin anew in any case.
     """
 
-    def __init__(self, folder: Path, made_with: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, made_with: Mapping[str, Any], anew: bool = False) -> None:
         self._path = folder / NAME
-        self._entries: dict[str, tuple[list[Any], Finished]] = {}
+        #: Where the line of a micrograph begins, and what the micrograph was.
+        self._lines: dict[str, tuple[int, list[Any]]] = {}
         head = _line({"form": FORM, **made_with})
-        if not (self._path.is_file() and self._read(head)):
+        if anew or not (self._path.is_file() and self._read(head)):
             write_text(self._path, head.decode())
+            self._end = len(head)
 
     def _read(self, head: bytes) -> bool:
         """Take in what an earlier run wrote, and tell whether it was made with the same."""
         try:
             with self._path.open("r+b") as stream:
-                if stream.readline() != head:
+                if stream.readline(len(head)) != head:
                     return False
-                whole = stream.tell()
+                self._end = stream.tell()
                 for line in stream:
                     try:
-                        name, entry = _entry(line)
-                    except (ValueError, KeyError, TypeError):
+                        name, of, _ = _entry(line)
+                    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                         break
-                    self._entries[name] = entry
-                    whole += len(line)
-                stream.truncate(whole)  # a line that was cut off must not be added to
+                    self._lines[name] = (self._end, of)
+                    self._end += len(line)
+                stream.truncate(self._end)  # a line that was cut off must not be added to
         except OSError as error:
             raise BadInput(
                 f"{self._path} cannot be read ({error.strerror}); remove it to pick anew"
             ) from error
         return True
 
-    def get(self, source: Source) -> Finished | None:
-        """Return what was found on a micrograph; None where its file has changed since."""
-        of, finished = self._entries.get(source.name, (None, None))
-        return finished if of is not None and of == _identity(source) else None
+    def known(self, source: Source) -> bool:
+        """Tell whether a micrograph is done, and its file still holds the same."""
+        found = self._lines.get(source.name)
+        return found is not None and found[1] == _identity(source)
 
-    def add(
-        self,
-        source: Source,
-        candidates: Picks,
-        pixel_size_angstrom: float,
-        scores: MicrographScores,
-        measured: Measured,
-    ) -> None:
-        """Note that a micrograph is done; its own files are to be there by now."""
+    def get(self, name: str) -> Finished:
+        """Return what was found on a micrograph that is done.
+
+        Raises
+        ------
+        BadInput
+            If the journal can no longer be read.
+        """
+        try:
+            with self._path.open("rb") as stream:
+                stream.seek(self._lines[name][0])
+                return _entry(stream.readline())[2]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{self._path} was changed while it was in use; pick again with --resume never"
+            ) from error
+
+    def add(self, source: Source, finished: Finished) -> None:
+        """Note that a micrograph is done."""
+        own = finished.candidates
         entry = {
             "micrograph": source.name,
             "of": _identity(source),
-            "pixel_size_angstrom": pixel_size_angstrom,
-            "candidates": _packed(np.column_stack([candidates.xy_px, candidates.score])),
-            "decoys": None if scores.decoys is None else _packed(scores.decoys),
-            "area": scores.area,
-            "measured": measured,
+            "pixel_size_angstrom": finished.pixel_size_angstrom,
+            "candidates": _packed(np.column_stack([own.xy_px, own.score])),
+            "decoys": None if finished.decoys is None else _packed(finished.decoys),
+            "area_angstrom2": finished.area_angstrom2,
+            "measured": finished.measured,
         }
+        line = _line(entry)
         try:
-            with self._path.open("ab") as stream:
-                stream.write(_line(entry))
+            with self._path.open("r+b") as stream:
+                stream.seek(self._end)  # over what a full disk or a signal may have left of a line
+                stream.write(line)
+                stream.truncate()
         except OSError as error:
             raise BadInput(f"{self._path} cannot be written ({error.strerror})") from error
-
-
-def forget(folder: Path) -> None:
-    """Remove the journal of a folder whose picks are about to be others."""
-    (folder / NAME).unlink(missing_ok=True)
+        self._lines[source.name] = (self._end, entry["of"])
+        self._end += len(line)
 
 
 def digest(parts: Iterable[bytes]) -> str:
@@ -124,30 +148,31 @@ def digest(parts: Iterable[bytes]) -> str:
     return whole.hexdigest()
 
 
-def _identity(source: Source) -> list[Any] | None:
-    """Tell a micrograph's file, and what its STAR file says of it, from what they were before."""
+def _identity(source: Source) -> list[Any]:
+    """Tell a micrograph, and what its STAR file says of it, from what they were before."""
     try:
-        found = os.stat(source.path)
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns, source.pixel_size_angstrom]
+        content = fingerprint(source.path)
+    except OSError as error:
+        content = f"unreadable: {error.strerror}"
+    return [content, source.pixel_size_angstrom]
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return json.dumps(value, ensure_ascii=True).encode() + b"\n"
 
 
-def _entry(line: bytes) -> tuple[str, tuple[list[Any], Finished]]:
+def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     if not line.endswith(b"\n"):
         raise ValueError("cut off")
     value = json.loads(line)
-    name, size = value["micrograph"], float(value["pixel_size_angstrom"])
+    name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
+    if not isinstance(name, str) or not isinstance(of, list):
+        raise ValueError("of another kind")
     numbers = _unpacked(value["candidates"]).reshape(-1, 3)
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
-    scores = MicrographScores(candidates.score, decoys, float(value["area"]))
     measured = Measured(*(None if own is None else float(own) for own in value["measured"]))
-    return name, (value["of"], Finished(candidates, size, scores, measured))
+    return name, of, Finished(candidates, size, decoys, float(value["area_angstrom2"]), measured)
 
 
 def _packed(numbers: FloatArray) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from heliodor.assignment import LabelledSource
-from heliodor.calibration import Calibration, MicrographScores, calibrate
+from heliodor.calibration import Calibration, calibrate
 from heliodor.conventions import FloatArray, Image
 from heliodor.dataset import TrainingSet
 from heliodor.decoys import Found, clear_above, cleared, find
@@ -22,6 +22,7 @@ from heliodor.matching import MATCH_FRACTION, match
 from heliodor.networks import Network
 from heliodor.picking import FLOOR, GUARD, Distances, PickSettings, level, operating_point
 from heliodor.preparation import WorkingImages
+from heliodor.score_counts import MicrographScores, ScoreCounts, ScoreSheet
 from heliodor.scoring import lattice_step, score_smoothly
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
@@ -37,8 +38,8 @@ class Level(NamedTuple):
     background: float
     #: None where too little is known to calibrate.
     calibration: Calibration | None
-    #: Of all candidates on the images, shape (n,).
-    scores: FloatArray
+    #: Of all candidates on the images.
+    scores: ScoreCounts
 
 
 @dataclass(frozen=True)
@@ -137,12 +138,14 @@ class Probe:
         ]
         exclusion_px = self.distances.exclusion_px
         above = clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
-        micrographs = [
-            MicrographScores(own.score, cleared(decoys, own, above, exclusion_px), area)
-            for (own, decoys), area in zip(found, areas, strict=True)
-        ]
+        sheet = ScoreSheet.of(
+            [
+                MicrographScores(own.score, cleared(decoys, own, above, exclusion_px), area)
+                for (own, decoys), area in zip(found, areas, strict=True)
+            ]
+        )
         calibration = calibrate(
-            micrographs,
+            sheet,
             np.concatenate(labels),
             math.pi * (self.diameter_px / 2) ** 2,
             math.pi * exclusion_px**2,
@@ -150,7 +153,7 @@ class Probe:
             FLOOR,
             seed,
         )
-        return Level(background, calibration, np.concatenate([own.score for own, _ in found]))
+        return Level(background, calibration, sheet.candidates)
 
     def threshold_of(self, network: Network, expected_particles: float) -> float:
         """Return the log-odds at which a network finds so many particles a micrograph, or 0."""

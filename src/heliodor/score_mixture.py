@@ -18,6 +18,8 @@ from functools import cache
 import numpy as np
 
 from heliodor.conventions import FloatArray
+from heliodor.picks import IndexArray
+from heliodor.score_counts import ScoreCounts
 
 #: Scores are counted in the labels' spread, from their median: the width of a bin, and the
 #: distance of the knots between which the background is drawn.
@@ -51,9 +53,9 @@ class Evidence:
     """Scores of one set of micrographs, log-odds."""
 
     #: Of all candidates.
-    candidates: FloatArray
+    candidates: ScoreCounts
     #: Of candidates on the reversed micrographs, away from likely particles.
-    decoys: FloatArray
+    decoys: ScoreCounts
     #: Of the candidates on labelled particles.
     labels: FloatArray
     #: Decoys that one micrograph's worth of background would have, over those there are: the
@@ -133,18 +135,20 @@ class _Problem:
         labels = np.asarray(evidence.labels, dtype=np.float64)
         self.middle, self.spread = scale_of(labels)
         self.labels = (labels - self.middle) / self.spread
-        candidates = (evidence.candidates - self.middle) / self.spread
-        decoys = (evidence.decoys - self.middle) / self.spread
-        low = max(_lowest(decoys), (evidence.floor - self.middle) / self.spread)
+        scores = (evidence.candidates, evidence.decoys)
+        candidates, decoys = ((own.values - self.middle) / self.spread for own in scores)
+        weights, decoy_weights = (own.counts for own in scores)
+        lowest = _lowest(decoys, decoy_weights)
+        low = max(lowest, (evidence.floor - self.middle) / self.spread)
         high = max(low + 1, self.labels.max(), *(s.max(initial=low) for s in (candidates, decoys)))
         edges = np.arange(low, high + 3 * BIN, BIN)
         self.x = (edges[1:] + edges[:-1]) / 2
-        self.counts = np.histogram(candidates, edges)[0].astype(np.float64)
-        self.decoys = np.histogram(decoys, edges)[0].astype(np.float64)
+        self.counts = np.histogram(candidates, edges, weights=weights)[0].astype(np.float64)
+        self.decoys = np.histogram(decoys, edges, weights=decoy_weights)[0].astype(np.float64)
         self.hats = _hats((self.x - low) / KNOT)
         self.size = _SHAPE + self.hats.shape[1]
         self.log_weight = math.log(evidence.decoy_weight)
-        self.above = np.array([np.count_nonzero(candidates > edge) for edge in (-0.2, -1.0, -2.5)])
+        self.above = np.array([weights[candidates > edge].sum() for edge in (-0.2, -1.0, -2.5)])
         moved = np.zeros(7) if random is None else random.standard_normal(7)
         #: Priors by parameter: position, mean, spread.
         cover = math.log(COVER / evidence.cover)
@@ -291,10 +295,12 @@ def peak(
     return value - math.log(area), slopes
 
 
-def _lowest(decoys: FloatArray) -> float:
+def _lowest(decoys: FloatArray, counts: IndexArray) -> float:
     """Return the score above which candidates and decoys are counted."""
-    falling = np.sort(decoys)[::-1][:FEWEST_DECOYS]
-    return min(LOWEST, float(falling[-1])) if len(falling) else LOWEST
+    if not len(decoys):
+        return LOWEST
+    enough = np.flatnonzero(np.cumsum(counts[::-1]) >= FEWEST_DECOYS)
+    return min(LOWEST, float(decoys[::-1][enough[0]] if len(enough) else decoys[0]))
 
 
 @cache

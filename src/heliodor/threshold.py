@@ -15,9 +15,8 @@ import numpy as np
 
 from heliodor.calibration import Calibration, Curve, band
 from heliodor.conventions import FloatArray
+from heliodor.score_counts import STEP, ScoreCounts
 
-#: Thresholds are given in steps of this, so that what is printed selects what was picked.
-STEP = 1e-3
 #: A series of thresholds ends where candidates are particles with this probability.
 LEAST_CHANCE = 0.05
 
@@ -54,13 +53,13 @@ class Expected:
         return values
 
 
-def expected(calibration: Calibration, scores: FloatArray, threshold: float) -> Expected:
+def expected(calibration: Calibration, scores: ScoreCounts, threshold: float) -> Expected:
     """Return what to expect of a threshold; see `outlooks`."""
     return outlooks(calibration, scores, [threshold])[0]
 
 
 def outlooks(
-    calibration: Calibration, scores: FloatArray, thresholds: Sequence[float]
+    calibration: Calibration, scores: ScoreCounts, thresholds: Sequence[float]
 ) -> list[Expected]:
     """Return what to expect of each of some thresholds.
 
@@ -73,12 +72,14 @@ def outlooks(
     thresholds
         Log-odds, in any order.
     """
-    falling = np.sort(scores)[::-1]
-    picks = np.searchsorted(-falling, -np.asarray(thresholds, dtype=np.float64), side="right")
+    falling, counts = scores.values[::-1], scores.counts[::-1]
+    least = -np.asarray(thresholds, dtype=np.float64)
+    bins = np.searchsorted(-falling - STEP / 2, least, side="right")
+    picks = np.concatenate([[0], np.cumsum(counts)])[bins]
 
     def figures(curve: Curve) -> tuple[FloatArray, float]:
         """Return precision, recall and F1 of each threshold, shape (3, n), and the particles."""
-        found = np.concatenate([[0.0], np.cumsum(curve.probability(falling))])[picks]
+        found = np.concatenate([[0.0], np.cumsum(counts * curve.probability(falling))])[bins]
         there = _particles(curve, scores)
         number = np.maximum(there, found)
         precision = np.where(picks, found / np.maximum(picks, 1), math.nan)
@@ -98,7 +99,7 @@ def outlooks(
 
 
 def best_threshold(
-    calibration: Calibration, scores: FloatArray, max_fdr: float | None = None
+    calibration: Calibration, scores: ScoreCounts, max_fdr: float | None = None
 ) -> float:
     """Choose the threshold.
 
@@ -107,7 +108,7 @@ def best_threshold(
     calibration
         Of these micrographs.
     scores
-        Of all their candidates, in any order.
+        Of all their candidates.
     max_fdr
         The largest share of picks that may be expected to be no particles; None takes the
         threshold at which the expected F1 is highest.
@@ -117,23 +118,23 @@ def best_threshold(
     float
         Log-odds. Where nothing is good enough, just above the best candidate.
     """
-    falling = np.sort(scores)[::-1]
+    falling, counts = scores.values[::-1], scores.counts[::-1]
     if not len(falling):
         return 0.0
-    found = np.cumsum(calibration.curve.probability(falling))
-    number = np.arange(1, len(falling) + 1)
+    found = np.cumsum(counts * calibration.curve.probability(falling))
+    number = np.cumsum(counts)
     if max_fdr is None:
         last = int(np.argmax(found / (number + _particles(calibration.curve, scores))))
     else:
         # The share of false ones only grows: probabilities fall with the score.
         last = int(np.count_nonzero(1 - found / number <= max_fdr)) - 1
         if last < 0:
-            return _step_below(float(falling[0]) + STEP)
-    return _step_below(float(falling[last]))
+            return _on_step(float(falling[0]) + STEP)
+    return _on_step(float(falling[last]))
 
 
 def falling_thresholds(
-    calibration: Calibration | None, scores: FloatArray, chosen: float, number: int
+    calibration: Calibration | None, scores: ScoreCounts, chosen: float, number: int
 ) -> list[float]:
     """Choose thresholds for nested sets of picks, from the surest to far too many.
 
@@ -157,25 +158,28 @@ def falling_thresholds(
     list of float
         Falling; fewer where candidates are too few to tell them apart.
     """
-    falling = np.sort(scores)[::-1]
-    picks = int(np.count_nonzero(falling >= chosen))
+    falling, counts = scores.values[::-1], scores.counts[::-1]
+    number_from = np.cumsum(counts)
+    picks = scores.at_least(chosen).total
     if not picks:
         return [chosen]
     if calibration is None:
         last = 4 * picks
     else:
-        last = int(np.count_nonzero(calibration.probability(falling) >= LEAST_CHANCE))
-    last = min(max(last, round(1.5 * picks)), len(falling))
-    counts = np.geomspace(max(1, picks // 4), last, number)
-    counts[np.argmin(np.abs(np.log(counts / picks)))] = picks
+        last = int(counts[calibration.probability(falling) >= LEAST_CHANCE].sum())
+    last = min(max(last, round(1.5 * picks)), scores.total)
+    wanted = np.geomspace(max(1, picks // 4), last, number)
+    wanted[np.argmin(np.abs(np.log(wanted / picks)))] = picks
     series = [
-        chosen if count == picks else _step_below(falling[round(count) - 1]) for count in counts
+        chosen if want == picks else _on_step(falling[np.searchsorted(number_from, round(want))])
+        for want in wanted
     ]
     return sorted(set(series), reverse=True)
 
 
-def _step_below(score: float) -> float:
-    return round(math.floor(score / STEP) * STEP, 6)
+def _on_step(score: float) -> float:
+    """Return the step that a score of a bin is, without the digits of its arithmetic."""
+    return round(score, 6)
 
 
 def sentences(outlook: Expected, given: float | None, max_fdr: float | None) -> list[str]:
@@ -201,8 +205,9 @@ def said(estimate: Estimate, form: str = "{:.2f}") -> str:
     return f"{value} ({form.format(estimate.low)} to {form.format(estimate.high)})"
 
 
-def _particles(curve: Curve, scores: FloatArray) -> float:
+def _particles(curve: Curve, scores: ScoreCounts) -> float:
     """Return the number of particles: the curve's, or where it has none the candidates' sum."""
     if curve.particles > 0:
         return curve.particles
-    return max(float(curve.probability(scores[scores >= curve.score[0]]).sum()), 1e-9)
+    found = scores.at_least(float(curve.score[0]))
+    return max(float((found.counts * curve.probability(found.values)).sum()), 1e-9)
