@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.calibration import MicrographScores
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.journal import Finished
@@ -26,10 +25,11 @@ from heliodor.picking import (
     score_micrograph,
     score_normalised,
 )
-from heliodor.picking_bulk import Picked, pick_all
+from heliodor.picking_bulk import DecoySearch, InMemory, Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.quality import Measured
+from heliodor.score_counts import ScoreSheet
 from heliodor.scoring import score_image, score_smoothly
 from heliodor.sources import Source
 from heliodor.suppression import suppress
@@ -111,7 +111,11 @@ def test_a_pick_scores_the_threshold_or_more(value: float) -> None:
     # The threshold that a model file brings back is the float32 value itself.
     wanted = PickSettings(threshold=float(single))
     found = pick(score, wanted)
-    picked = Picked(found, [], float(single))
+    store = InMemory()
+    name = found.micrographs[0]
+    source = Source(name, Path(name), name)
+    store.add(source, Finished(found, 4.0, None, 1.0, Measured(None, None)))
+    picked = Picked((name,), [], float(single), ScoreSheet([name], ()), store)
     assert picked.picks.score.tolist() == [3.0, float(single)]
     assert picked.picks.micrographs == ("mic.mrc",)
 
@@ -266,7 +270,7 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
 def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -> None:
     alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
     order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
-    told: list[tuple[WorkingImage, Image, Picks, MicrographScores, Measured]] = []
+    told: list[tuple[WorkingImage, Image, Finished]] = []
     steps: list[tuple[int, int]] = []
     picked = pick_all(
         MODEL,
@@ -287,11 +291,11 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
     np.testing.assert_array_equal(own.score, alone.candidates.score)
     # As soon as a micrograph is done: its score map and all its candidates.
     assert [image.source.name for image, *_ in told] == ["b.mrc", "a.mrc"]
-    for image, score, picks, *_ in told:
+    for image, score, found in told:
         assert score.shape == image.shape
         np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
         expected = dict(picked.candidates.by_micrograph())[image.source.name]
-        np.testing.assert_array_equal(picks.xy_px, expected.xy_px)
+        np.testing.assert_array_equal(found.candidates.xy_px, expected.xy_px)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -299,9 +303,8 @@ def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int)
     sources = [mics["a.mrc"], mics["b.mrc"]]
     told: dict[str, Measured] = {}
 
-    def note(image: WorkingImage, *rest: Any) -> None:
-        measured = rest[-1]
-        told[image.source.name] = measured
+    def note(image: WorkingImage, _: Image, found: Finished) -> None:
+        told[image.source.name] = found.measured
 
     # A model that says nothing of its training and does not level has nothing to measure by.
     pick_all(MODEL, sources, images(threads), PickSettings(), done=note)
@@ -319,16 +322,22 @@ def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int)
 
 def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source]) -> None:
     own = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings()).candidates
-    scores = MicrographScores(own.score, None, 1.0)
-    finished = {
-        name: Finished(Picks.on(name, own.xy_px, own.score), 4.0, scores, Measured(None, None))
-        for name in ("broken.mrc", "coarse.mrc")
-    }
+    store = InMemory()
+    for name in ("broken.mrc", "coarse.mrc"):
+        table = Picks.on(name, own.xy_px, own.score)
+        store.add(mics[name], Finished(table, 4.0, None, 1.0, Measured(None, None)))
     order = ["broken.mrc", "b.mrc", "missing.mrc", "coarse.mrc", "a.mrc"]
     sources = [mics[name] for name in order]
-    picked = pick_all(MODEL, sources, images(2), PickSettings(), finished=finished)
+    picked = pick_all(MODEL, sources, images(2), PickSettings(), store=store)
     assert picked.candidates.micrographs == ("broken.mrc", "b.mrc", "coarse.mrc", "a.mrc")
     assert [failure.name for failure in picked.failures] == ["missing.mrc"]
+    again = pick_all(MODEL, sources, images(2), PickSettings(), store=store, again={"coarse.mrc"})
+    assert again.micrographs == ("broken.mrc", "b.mrc", "a.mrc")
+    # Known without decoys, one on which they are searched for is read again.
+    search = DecoySearch(frozenset({"a.mrc", "broken.mrc"}), 0.0)
+    again = pick_all(MODEL, sources, images(2), PickSettings(), store=store, search=search)
+    assert [failure.name for failure in again.failures] == ["broken.mrc", "missing.mrc"]
+    assert store.get("a.mrc").decoys is not None
 
 
 def test_an_error_of_the_caller_is_no_failure_of_the_micrograph(mics: dict[str, Source]) -> None:
@@ -382,7 +391,7 @@ def test_the_operating_threshold_gives_the_expected_number(stride: int, expected
     for item in items:
         score = level(score_image(chosen.network, item.image), item.image, background)
         found = candidates(chosen, working(item.image), score, PickSettings(threshold=threshold))
-        number += len(Picked(found, [], threshold).picks)
+        number += int((found.score >= threshold).sum())
     assert number == round(3 * expected)
 
 

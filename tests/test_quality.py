@@ -19,12 +19,13 @@ from heliodor.trust import trust_section
 from test_report import minimal
 
 
-def table(scores: Sequence[Sequence[float]]) -> Picks:
+def table(scores: Sequence[Sequence[float]]) -> list[tuple[str, Picks]]:
     """Candidates of micrographs m00, m01, ... with the given scores."""
-    return Picks.concatenate(
-        Picks.on(f"m{i:02d}.mrc", np.zeros((len(own), 2)), np.array(own, dtype=np.float64))
-        for i, own in enumerate(scores)
-    )
+    names = [f"m{i:02d}.mrc" for i in range(len(scores))]
+    return [
+        (name, Picks.on(name, np.zeros((len(own), 2)), np.array(own, dtype=np.float64)))
+        for name, own in zip(names, scores, strict=True)
+    ]
 
 
 def of_counts(counts: Sequence[int]) -> tuple[Row, ...]:
@@ -159,7 +160,7 @@ def test_the_table_on_disk(tmp_path: Path) -> None:
         "m02.mrc\t3\t3\t\t7.000\t7.000\t7.000\t\t\t0,0,0,0,0,0,0,3\t",
     ]
     odd = Picks.on('a\t"b"\nc.mrc', np.zeros((1, 2)), np.zeros(1))
-    write_micrographs(tmp_path / "odd.tsv", rows_of(odd, 0.0, {}))
+    write_micrographs(tmp_path / "odd.tsv", rows_of(odd.by_micrograph(), 0.0, {}))
     with (tmp_path / "odd.tsv").open(newline="") as stream:
         read = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["micrograph"] for row in read] == ['a\t"b"\nc.mrc']

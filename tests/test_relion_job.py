@@ -147,7 +147,6 @@ def test_parameters_may_have_dashes_or_underscores(project: Path) -> None:
         (kept,) = {tuple(bytes_of().items())}
         assert '"exclusion_radius_angstrom": 24.0' in journal()[0]
         assert '"edge_margin_angstrom": 20.0' in journal()[0]
-        assert '"threshold": -1.5' in journal()[0]
         shutil.rmtree(JOB)
     assert dict(kept).keys() == set(RESULTS)
 
@@ -290,7 +289,9 @@ def test_an_interrupted_job_ends_as_if_nothing_had_interrupted_it(
     whole = bytes_of()
     # As it lay after two micrographs and a bit: the lists were not written, nor the last STARs.
     lines = journal()
-    (Path(JOB) / JOURNAL).write_text("\n".join([*lines[:3], mend(lines[3])]))
+    done_lines = [n for n, line in enumerate(lines) if line.startswith('{"micrograph"')]
+    third = done_lines[2]
+    (Path(JOB) / JOURNAL).write_text("\n".join([*lines[:third], mend(lines[third])]))
     for name in (*RESULTS[:4], "Movies/c_autopick.star"):
         (Path(JOB) / name).unlink()
     then = {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[4:6]}
@@ -310,7 +311,12 @@ def other_model() -> tuple[object, ...]:
 
 def other_file() -> tuple[object, ...]:
     for name in NAMES:
-        os.utime(name, ns=(1, 1))
+        path = Path(name)
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1  # a bit of the last pixel
+        then = path.stat().st_mtime_ns
+        path.write_bytes(data)
+        os.utime(path, ns=(then, then))
     return ()
 
 
@@ -325,7 +331,7 @@ def other_pixel_size() -> tuple[object, ...]:
         other_model,
         other_file,
         other_pixel_size,
-        lambda: ("--threshold", -2),
+        lambda: ("--threshold", -9),
         lambda: ("--exclusion_radius", 30),
         lambda: ("--pixel_size", 4.2),
         lambda: ("--edge_margin", 30),
@@ -343,24 +349,41 @@ def test_what_was_made_with_something_else_is_made_anew(
     assert bytes_of() == changed
 
 
+@pytest.mark.parametrize("threshold", [-2, 0.5])
+def test_another_threshold_needs_no_other_scores(project: Path, threshold: float) -> None:
+    for name in NAMES:
+        os.utime(name, ns=(1, 1))  # the same micrographs, copied
+    done(*PICK)
+    assert "4 of them are done already" in done(*PICK, "--threshold", threshold).out
+    changed = bytes_of()
+    shutil.rmtree(JOB)
+    done(*PICK, "--threshold", threshold)
+    assert bytes_of() == changed
+
+
 def test_picks_that_were_removed_are_made_again_and_edited_ones_stay(project: Path) -> None:
     done(*PICK)
     whole = bytes_of()
     removed, edited = Path(JOB, RESULTS[4]), Path(JOB, RESULTS[5])
     removed.unlink()
     edited.write_text(edited.read_text() + "\n")  # as by hand, in RELION's display
-    assert "3 of them are done already" in done(*PICK).out
+    said = done(*PICK).out
+    assert "4 of them are done already" in said
+    assert "1 of the files *_autopick.star were changed since they were written" in said
     assert bytes_of()[RESULTS[4]] == whole[RESULTS[4]]
     assert bytes_of()[RESULTS[5]] == whole[RESULTS[5]] + b"\n"
 
 
-def test_a_plain_picking_into_the_folder_puts_the_journal_out_of_date(project: Path) -> None:
+def test_a_plain_picking_into_the_folder_may_be_continued_by_the_job(project: Path) -> None:
     done(*PICK)
     whole = bytes_of()
     plain = ("pick", "--model", "m.safetensors", "--micrographs", MICS, "-o", JOB)
-    done(*plain, "--threshold", 1)
-    assert not (Path(JOB) / JOURNAL).exists()
-    assert "done already" not in done(*PICK).out
+    assert "4 of them are done already" in done(*plain, "--threshold", 1).err
+    assert bytes_of() != whole
+    assert "4 of them are done already" in done(*PICK).out
+    assert bytes_of() == whole
+    assert "done already" not in done(*plain, "--threshold", 1, "--resume", "never").err
+    assert "4 of them are done already" in done(*PICK).out
     assert bytes_of() == whole
 
 
@@ -392,7 +415,7 @@ MANY = [f"MotionCorr/job001/Movies/{n:03d}.mrc" for n in range(40)]
 
 def lines(project: Path) -> int:
     path = project / JOB / JOURNAL
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    return 1 + path.read_bytes().count(b'\n{"micrograph"') if path.exists() else 0
 
 
 def started(project: Path) -> subprocess.Popen[str]:

@@ -15,7 +15,6 @@ from heliodor.calibration import (
 from heliodor.model_file import Model
 from heliodor.picking import FLOOR, PickSettings
 from heliodor.picking_bulk import Picked
-from heliodor.picks import PROBABILITY, Picks
 from heliodor.threshold import best_threshold, expected
 
 #: Micrographs on which decoys are looked for: so many, or this share, if that is more.
@@ -49,29 +48,23 @@ def calibrated(model: Model, picked: Picked, settings: PickSettings) -> Picked:
     if known is None:
         return picked
     calibration = _of_picking(model, known, picked, settings)
-    candidates, threshold = with_probability(picked.candidates, calibration), settings.threshold
+    counts, threshold = picked.sheet.candidates, settings.threshold
     if threshold is None:
-        threshold = best_threshold(calibration, candidates.score, settings.max_fdr)
-    outlook = expected(calibration, candidates.score, threshold)
-    return replace(
-        picked,
-        candidates=candidates,
-        threshold=threshold,
-        calibration=calibration,
-        expected=outlook,
-    )
+        threshold = best_threshold(calibration, counts, settings.max_fdr)
+    outlook = expected(calibration, counts, threshold)
+    return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
 
 
 def _of_picking(
     model: Model, known: Calibration, picked: Picked, settings: PickSettings
 ) -> Calibration:
     """Return the calibration on the micrographs picked on; of too few, that of the training."""
-    if len(picked.scores) < FEWEST_MICROGRAPHS:
+    if picked.sheet.micrographs < FEWEST_MICROGRAPHS:
         return known.elsewhere()
     diameter = model.card.diameter_angstrom
     exclusion = settings.distances_px(diameter, 1.0).exclusion_px
     own = calibrate(
-        [picked.scores[name] for name in sorted(picked.scores)],
+        picked.sheet,
         known.labels,
         math.pi * (diameter / 2) ** 2,
         math.pi * exclusion**2,
@@ -80,11 +73,3 @@ def _of_picking(
         model.card.seed,
     )
     return known.elsewhere() if own is None else own
-
-
-def with_probability(candidates: Picks, calibration: Calibration | None) -> Picks:
-    """Return candidates with the probability of each, where it is known."""
-    if calibration is None:
-        return candidates
-    chance = calibration.probability(candidates.score)
-    return replace(candidates, extra={**candidates.extra, PROBABILITY: chance})

@@ -41,6 +41,7 @@ from heliodor.options import (
     Out,
     PixelSize,
     RecipeName,
+    Resume,
     Scores,
     Seed,
     Threads,
@@ -205,6 +206,7 @@ def pick(
     edge_margin: EdgeMargin = 0.0,
     scores: Scores = "smooth",
     pixel_size: PixelSize = None,
+    resume: Resume = "auto",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -219,6 +221,7 @@ def pick(
         pixel_size,
         settings.computing(locals()),
         settings.typed(),
+        settings.resuming(resume),
     )
     settings.end(picked.failures)
 

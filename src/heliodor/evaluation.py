@@ -188,6 +188,10 @@ class RegionJudge:
         self._radius = radius_angstrom
         self._counts = RegionCounts()
 
+    def judges(self, name: str) -> bool:
+        """Tell whether there is truth of a micrograph."""
+        return name in self._truth.xy_px
+
     def add(self, image: WorkingImage, score: Image) -> None:
         """Rank the regions of one micrograph with the rest."""
         xy = self._truth.xy_px.get(image.source.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,10 @@ from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+#: The names that `writing` gives.
+_ASIDE = re.compile(r"\..+\.\d+\.part(\..+)?", re.DOTALL)
 
 
 @contextmanager
@@ -45,6 +50,16 @@ def writing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # as where the folder could not be made
             aside.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left beside its final name, in all of a folder.
+
+    Only for who is alone in it; see `locking`.
+    """
+    for path in folder.rglob(".*.part*"):
+        if _ASIDE.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

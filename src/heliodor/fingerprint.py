@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,14 @@ from heliodor.errors import BadInput
 SMALL: Final = 2**20
 #: Of larger ones these bytes at either end, and so many blocks of this size between them.
 ENDS, BLOCKS, BLOCK = 2**16, 62, 2**12
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return a fingerprint of bytes, the same only for the same parts."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "little") + part)
+    return whole.hexdigest()
 
 
 def fingerprint(path: Path) -> str:

@@ -10,9 +10,8 @@ that was cut off does not count.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import numpy as np
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_text
-from heliodor.fingerprint import fingerprint
+from heliodor.fingerprint import digest, fingerprint
 from heliodor.picks import Picks
 from heliodor.quality import Measured
 from heliodor.score_counts import MicrographScores
@@ -30,6 +29,8 @@ from heliodor.sources import Source
 NAME = ".picking.jsonl"
 #: Changes with what the lines hold: a journal of another form is begun anew.
 FORM = 3
+#: How a line begins that says what was written to a file.
+_WRITTEN = b'{"written": '
 
 
 class Finished(NamedTuple):
@@ -68,6 +69,8 @@ class Journal:
         self._path = folder / NAME
         #: Where the line of a micrograph begins, and what the micrograph was.
         self._lines: dict[str, tuple[int, list[Any]]] = {}
+        #: Fingerprints of what was ever written to a file, by its name.
+        self._written: dict[str, set[str]] = {}
         head = _line({"form": FORM, **made_with})
         if anew or not (self._path.is_file() and self._read(head)):
             write_text(self._path, head.decode())
@@ -82,10 +85,9 @@ class Journal:
                 self._end = stream.tell()
                 for line in stream:
                     try:
-                        name, of, _ = _entry(line)
+                        self._take(line)
                     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                         break
-                    self._lines[name] = (self._end, of)
                     self._end += len(line)
                 stream.truncate(self._end)  # a line that was cut off must not be added to
         except OSError as error:
@@ -94,10 +96,19 @@ class Journal:
             ) from error
         return True
 
+    def _take(self, line: bytes) -> None:
+        """Take in a line, which begins where the last one ended."""
+        if line.startswith(_WRITTEN):
+            note = _note(line)
+            self._written.setdefault(note[0], set()).add(note[1])
+        else:
+            name, of, _ = _entry(line)
+            self._lines[name] = (self._end, of)
+
     def known(self, source: Source) -> bool:
         """Tell whether a micrograph is done, and its file still holds the same."""
         found = self._lines.get(source.name)
-        return found is not None and found[1] == _identity(source)
+        return found is not None and found[1] != [] and found[1] == _identity(source)
 
     def get(self, name: str) -> Finished:
         """Return what was found on a micrograph that is done.
@@ -119,7 +130,7 @@ class Journal:
     def add(self, source: Source, finished: Finished) -> None:
         """Note that a micrograph is done."""
         own = finished.candidates
-        entry = {
+        entry: dict[str, Any] = {
             "micrograph": source.name,
             "of": _identity(source),
             "pixel_size_angstrom": finished.pixel_size_angstrom,
@@ -128,7 +139,31 @@ class Journal:
             "area_angstrom2": finished.area_angstrom2,
             "measured": finished.measured,
         }
-        line = _line(entry)
+        self._lines[source.name] = (self._append(_line(entry)), entry["of"])
+
+    def write(self, path: Path, text: str) -> bool:
+        """Write a file of picks, unless somebody changed it since it was last written.
+
+        Returns
+        -------
+        bool
+            False where it was changed, as in a program that shows picks; it stays as it is.
+        """
+        name, wanted = path.relative_to(self._path.parent).as_posix(), digest([text.encode()])
+        known = self._written.setdefault(name, set())
+        there = digest([path.read_bytes()]) if path.is_file() else None
+        if there is not None and known and there not in {*known, wanted}:
+            return False
+        if wanted not in known:
+            # Noted first: were it cut short in between, the file would be taken for a changed one.
+            self._append(_line({"written": [name, wanted]}))
+            known.add(wanted)
+        if there != wanted:
+            write_text(path, text)
+        return True
+
+    def _append(self, line: bytes) -> int:
+        """Add a line and return where it begins."""
         try:
             with self._path.open("r+b") as stream:
                 stream.seek(self._end)  # over what a full disk or a signal may have left of a line
@@ -136,25 +171,16 @@ class Journal:
                 stream.truncate()
         except OSError as error:
             raise BadInput(f"{self._path} cannot be written ({error.strerror})") from error
-        self._lines[source.name] = (self._end, entry["of"])
         self._end += len(line)
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """Return a fingerprint of bytes, the same only for the same parts."""
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(len(part).to_bytes(8, "little") + part)
-    return whole.hexdigest()
+        return self._end - len(line)
 
 
 def _identity(source: Source) -> list[Any]:
     """Tell a micrograph, and what its STAR file says of it, from what they were before."""
     try:
-        content = fingerprint(source.path)
-    except OSError as error:
-        content = f"unreadable: {error.strerror}"
-    return [content, source.pixel_size_angstrom]
+        return [fingerprint(source.path), source.pixel_size_angstrom]
+    except BadInput:
+        return []  # as of no file that is done
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
@@ -173,6 +199,14 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
     measured = Measured(*(None if own is None else float(own) for own in value["measured"]))
     return name, of, Finished(candidates, size, decoys, float(value["area_angstrom2"]), measured)
+
+
+def _note(line: bytes) -> tuple[str, str]:
+    """Return the file and the fingerprint that a line says was written."""
+    if not line.endswith(b"\n"):
+        raise ValueError("cut off")
+    name, written = json.loads(line)["written"]
+    return str(name), str(written)
 
 
 def _packed(numbers: FloatArray) -> str:

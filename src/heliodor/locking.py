@@ -13,6 +13,8 @@ from heliodor.errors import BadInput
 #: Locked while a command is at work in its folder; the lock ends with the process, however that
 #: ends. What the file says is for people only.
 NAME = ".heliodor.lock"
+#: The locks that this process holds.
+_held: set[Path] = set()
 
 
 @contextmanager
@@ -35,6 +37,10 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / NAME
+    where = path.absolute()
+    if where in _held:  # a job of a host program that runs a command
+        yield
+        return
     try:
         stream = path.open("a+", encoding="utf-8")
     except OSError as error:
@@ -57,4 +63,8 @@ def alone_in(folder: Path) -> Iterator[None]:
             stream.flush()
         except OSError as error:
             raise BadInput(f"{path} cannot be written ({error.strerror})") from error
-        yield
+        _held.add(where)
+        try:
+            yield
+        finally:
+            _held.remove(where)

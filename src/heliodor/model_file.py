@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from heliodor.calibration import Calibration
 from heliodor.errors import BadInput
 from heliodor.files import writing
+from heliodor.fingerprint import digest
 from heliodor.networks import Network, build, check, shapes
 from heliodor.normalize import Normalizer
 from heliodor.novelty import Reference
@@ -95,6 +96,13 @@ def save_model(path: str | Path, model: Model) -> None:
     metadata = {FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
     with writing(path) as aside:
         save_file(tensors, aside, metadata=metadata)
+
+
+def fingerprint_of(model: Model) -> str:
+    """Return what tells one model from another: its weights and its card."""
+    tensors = sorted(model.network.state_dict().items())
+    weights = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors)
+    return digest([json.dumps(asdict(model.card)).encode(), *weights])
 
 
 def load_model(path: str | Path) -> Model:

@@ -220,6 +220,14 @@ Scores = Annotated[
         " several times slower.",
     ),
 ]
+Resume = Annotated[
+    str,
+    typer.Option(
+        metavar="HOW",
+        help="auto: go on where an earlier run of the same into OUT was cut short; never: begin"
+        " anew.",
+    ),
+]
 MatchDistance = Annotated[
     float | None,
     number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),

@@ -234,7 +234,8 @@ def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given())
             wanted.write(files[name], own, given)
             written[name] = files[name]
     if listed:
-        relion.write_autopick_list(out, picks, written)
+        counts = zip(picks.micrographs, picks.counts(), strict=True)
+        relion.write_autopick_list(out, {name: written[name] for name, count in counts if count})
         return [out / "autopick.star", *written.values()]
     return list(written.values())
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from math import isnan
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from heliodor.calibration import Calibration, MicrographScores
+from heliodor.calibration import Calibration
 from heliodor.conventions import Image, to_working
 from heliodor.decoys import Found, cleared, find
 from heliodor.errors import BadInput
@@ -24,9 +24,10 @@ from heliodor.picking import (
     score_and_shift,
     score_normalised,
 )
-from heliodor.picks import Picks
+from heliodor.picks import PROBABILITY, Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.quality import Measured, Row
+from heliodor.score_counts import ScoreSheet
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 from heliodor.threshold import Expected
@@ -35,25 +36,88 @@ from heliodor.threshold import Expected
 MOST_AT_A_TIME = 16
 
 
+class Store(Protocol):
+    """Where what was found on micrographs is kept until all are done, such as a `Journal`."""
+
+    def known(self, source: Source) -> bool:
+        """Tell whether a micrograph is done already."""
+        ...
+
+    def get(self, name: str) -> Finished:
+        """Return what was found on a micrograph that is done."""
+        ...
+
+    def add(self, source: Source, finished: Finished) -> None:
+        """Keep what was found on a micrograph."""
+        ...
+
+
+class InMemory:
+    """A store of a few micrographs."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Finished] = {}
+
+    def known(self, source: Source) -> bool:
+        """Tell whether a micrograph is done already."""
+        return source.name in self._found
+
+    def get(self, name: str) -> Finished:
+        """Return what was found on a micrograph that is done."""
+        return self._found[name]
+
+    def add(self, source: Source, finished: Finished) -> None:
+        """Keep what was found on a micrograph."""
+        self._found[source.name] = finished
+
+
 @dataclass(frozen=True)
 class Picked:
-    """The candidates of many micrographs and those that failed."""
+    """What was found on many micrographs, and those that failed.
 
-    candidates: Picks
+    Of thousands of micrographs the candidates may lie on disk: `table` and `tables` read those of
+    one at a time, `candidates` and `picks` all.
+    """
+
+    #: Those that were picked on, in order.
+    micrographs: tuple[str, ...]
     failures: list[Failure]
     threshold: float
-    #: Of each micrograph, by name.
-    scores: dict[str, MicrographScores] = field(default_factory=dict, repr=False)
+    sheet: ScoreSheet = field(repr=False)
+    store: Store = field(repr=False)
     #: What scores mean on these micrographs, and what to expect of the picks; None: not known.
     calibration: Calibration | None = field(default=None, repr=False)
     expected: Expected | None = None
     #: A row for each micrograph, in their order, where they were looked at side by side.
     quality: tuple[Row, ...] = ()
 
+    def table(self, micrograph: str) -> Picks:
+        """Return the candidates of a micrograph, best first, with their probabilities."""
+        return with_probability(self.store.get(micrograph).candidates, self.calibration)
+
+    def tables(self) -> Iterator[tuple[str, Picks]]:
+        """Go through the candidates of all micrographs, one at a time."""
+        for name in self.micrographs:
+            yield name, self.table(name)
+
+    @property
+    def candidates(self) -> Picks:
+        """All candidates, read into memory."""
+        return Picks.concatenate(own for _, own in self.tables())
+
     @property
     def picks(self) -> Picks:
         """The candidates from the threshold on; micrographs without any stay listed."""
-        return self.candidates.select(self.candidates.score >= self.threshold)
+        found = (own.select(own.score >= self.threshold) for _, own in self.tables())
+        return Picks.concatenate(found)
+
+
+def with_probability(candidates: Picks, calibration: Calibration | None) -> Picks:
+    """Return candidates with the probability of each, where it is known."""
+    if calibration is None:
+        return candidates
+    chance = calibration.probability(candidates.score)
+    return replace(candidates, extra={**candidates.extra, PROBABILITY: chance})
 
 
 @dataclass(frozen=True)
@@ -66,9 +130,8 @@ class DecoySearch:
     above: float
 
 
-#: A micrograph with its score map, its candidates, the scores of these and of decoys, and what was
-#: measured on it.
-_Scored = tuple[WorkingImage, Image, Picks, MicrographScores, Measured]
+#: A micrograph with its score map, and what was found on it.
+_Scored = tuple[WorkingImage, Image, Finished]
 
 
 def pick_all(
@@ -77,31 +140,36 @@ def pick_all(
     images: WorkingImages,
     settings: PickSettings,
     device: torch.device | str = "cpu",
-    done: Callable[[WorkingImage, Image, Picks, MicrographScores, Measured], None] | None = None,
+    done: Callable[[WorkingImage, Image, Finished], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    finished: Mapping[str, Finished] | None = None,
+    store: Store | None = None,
     search: DecoySearch | None = None,
+    again: Container[str] = frozenset(),
 ) -> Picked:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
 
     Parameters
     ----------
     done
-        Called with each micrograph, its score map, its candidates, its scores and what was
-        measured on it, as soon as they are there.
-    finished
-        What was found, by name, on micrographs that were picked on before; those are not read.
+        Called with each micrograph, its score map and what was found on it, as soon as that is
+        in the store.
+    store
+        Keeps what is found. What it knows already is not read again, unless decoys are searched
+        for that it does not know.
     search
         Where decoys are looked for; None: nowhere.
+    again
+        Names of micrographs that are picked on even if the store knows them.
 
     Raises
     ------
     BadInput
         If not a single micrograph can be used.
     """
-    finished = finished or {}
-    tables: list[Picks] = []
-    scores: dict[str, MicrographScores] = {}
+    store = InMemory() if store is None else store
+    searched = frozenset[str]() if search is None else search.on
+    sheet = ScoreSheet([source.name for source in sources], searched)
+    names: list[str] = []
     failures: list[Failure] = []
     reference = model.novelty
 
@@ -114,7 +182,7 @@ def pick_all(
         own, shift = score_and_shift(model, image, normalised, device, settings.scores)
         picks = candidates(model, image, own, settings)
         decoys = None
-        if search is not None and image.source.name in search.on:
+        if search is not None and image.source.name in searched:
             size = image.working_pixel_size_angstrom
             distances = settings.distances_px(model.card.diameter_angstrom, size)
             reverse = score_normalised(model, image, -normalised, device, settings.scores)
@@ -122,41 +190,47 @@ def pick_all(
             radius, there = distances.exclusion_px, find(reverse, distances, FLOOR)
             decoys = cleared(there, Found(xy, picks.score), search.above, radius)
         area = np.count_nonzero(np.isfinite(own)) * image.working_pixel_size_angstrom**2
-        scored = MicrographScores(picks.score, decoys, float(area))
         unlike = float("nan") if reference is None else reference.share(normalised)
         measured = Measured(
             None if isnan(unlike) else unlike,
             None if model.card.background is None else shift,
         )
-        return image, own, picks, scored, measured
+        found = Finished(picks, image.pixel_size_angstrom, decoys, float(area), measured)
+        return image, own, found
 
     # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
     # and the processors see to it that the next is at hand.
     alone = torch.device(device).type == "cpu"
     ahead: Callable[[Source], Any] = (lambda s: score(*prepare(s))) if alone else prepare
-    others = [source for source in sources if source.name not in finished]
+    kept = {s.name for s in sources if s.name not in again and store.known(s)}
+    for name in kept & searched:
+        # In another set of micrographs this one may not have been searched for decoys.
+        if store.get(name).decoys is None:
+            kept.remove(name)
+    others = [source for source in sources if source.name not in kept]
     at_a_time = min(images.threads, MOST_AT_A_TIME)
     with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
         for number, source in enumerate(sources, 1):
-            if source.name in finished:
-                known = finished[source.name]
-                tables.append(known.candidates)
-                scores[source.name] = known.scores
-            else:
+            name = source.name
+            if name not in kept:
                 _, future = next(results)
                 try:
                     result = future.result()
-                    image, score_map, own, scored, measured = result if alone else score(*result)
+                    image, score_map, found = result if alone else score(*result)
                 except BadInput as error:
-                    failures.append(Failure(source.name, str(error)))
+                    failures.append(Failure(name, str(error)))
                 else:
-                    tables.append(own)
-                    scores[source.name] = scored
+                    store.add(source, found)
                     if done is not None:
-                        done(image, score_map, own, scored, measured)
+                        done(image, score_map, found)
+                    sheet.add(name, found.scores)
+                    names.append(name)
+            else:
+                sheet.add(name, store.get(name).scores)
+                names.append(name)
             if progress is not None:
                 progress(number, len(sources))
-    if not tables:
+    if not names:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")
-    return Picked(Picks.concatenate(tables), failures, settings.threshold_for(model), scores)
+    return Picked(tuple(names), failures, settings.threshold_for(model), sheet, store)

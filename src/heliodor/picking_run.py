@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from heliodor import __version__, console, quality
-from heliodor.calibrating import calibrated, decoy_sample, with_probability
-from heliodor.calibration import FEWEST_MICROGRAPHS, MicrographScores
+from heliodor.calibrating import calibrated, decoy_sample
+from heliodor.calibration import FEWEST_MICROGRAPHS
 from heliodor.compute import Compute
 from heliodor.conventions import Image
-from heliodor.files import output_folder
+from heliodor.files import output_folder, sweep
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
 from heliodor.header import TIFF_NOTE, is_tiff
-from heliodor.journal import Finished, Journal, digest, forget
-from heliodor.model_file import Model, load_model
-from heliodor.picking import PickSettings, images_for
-from heliodor.picking_bulk import DecoySearch, Picked, pick_all
+from heliodor.journal import Finished, Journal
+from heliodor.locking import alone_in
+from heliodor.model_file import Model, fingerprint_of, load_model
+from heliodor.picking import FLOOR, PickSettings, images_for
+from heliodor.picking_bulk import DecoySearch, Picked, pick_all, with_probability
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
@@ -32,6 +33,11 @@ from heliodor.threshold import sentences
 if TYPE_CHECKING:
     from heliodor.evaluation import RegionJudge
 
+#: What the names of coordinate files end with.
+ENDING = "_autopick.star"
+#: auto: go on where an earlier run was cut short; never: begin anew.
+Resume = Literal["auto", "never"]
+
 
 def pick(
     model: str | Path,
@@ -41,7 +47,7 @@ def pick(
     pixel_size_angstrom: float | None = None,
     compute: Compute = Compute(),
     command_line: str = "",
-    resume: bool = False,
+    resume: Resume = "auto",
 ) -> Picked:
     """Pick with a trained model and write the picks and ``run.json``.
 
@@ -51,26 +57,23 @@ def pick(
     Parameters
     ----------
     resume
-        Leave micrographs as they are that an earlier such run into the same folder has picked
-        on with the same model and settings, and keep a journal for the next one.
+        auto: what an earlier run into the same folder found with the same model and settings on
+        micrographs that hold the same is taken over. never: all are picked on anew.
     """
     arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
     record = Record("pick", arguments, command_line)
     loaded = load_model(model)
     folder = output_folder(out)
-    sources = find_sources(micrographs)
-    images = images_for(loaded, pixel_size_angstrom)
-    journal = None
-    if resume:
-        made_with: dict[str, Any] = {"heliodor": __version__}
-        made_with["model"] = digest([Path(model).read_bytes()])
-        made_with |= {**asdict(settings), "pixel_size_angstrom": pixel_size_angstrom}
-        journal = Journal(folder, made_with)
-    picked, _sizes = pick_step(
-        loaded, sources, images, settings, folder, compute.start(), record, journal=journal
-    )
-    record.write(folder)
+    with alone_in(folder):
+        sweep(folder)
+        sources = find_sources(micrographs)
+        images = images_for(loaded, pixel_size_angstrom)
+        anew = resume == "never"
+        picked, _sizes = pick_step(
+            loaded, sources, images, settings, folder, compute.start(), record, anew=anew
+        )
+        record.write(folder)
     return picked
 
 
@@ -83,11 +86,11 @@ def pick_step(
     device: torch.device,
     record: Record,
     judge: RegionJudge | None = None,
-    journal: Journal | None = None,
+    anew: bool = False,
 ) -> tuple[Picked, dict[str, float]]:
     """Pick as one stage of a longer run, which keeps the record; see `pick`.
 
-    What a journal knows is left as it is; without one, an older one is out of date from here on.
+    Micrographs that are to be judged by regions are always picked on: score maps are not kept.
 
     Returns
     -------
@@ -103,8 +106,6 @@ def pick_step(
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
     )
     model.network.to(device)
-    sizes: dict[str, float] = {}
-    measured: dict[str, quality.Measured] = {}
     # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
     for name in ("autopick.star", "picks.tsv", quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
@@ -112,80 +113,106 @@ def pick_step(
     search = None
     if known is not None and len(sources) >= FEWEST_MICROGRAPHS:
         search = DecoySearch(decoy_sample(s.name for s in sources), known.clear_above)
-    finished = {}
-    if journal is None:
-        forget(folder)
-    else:
-        finished = _finished(journal, sources, folder, search)
-        sizes |= {name: own.pixel_size_angstrom for name, own in finished.items()}
-        measured |= {name: own.measured for name, own in finished.items()}
-    if finished:
-        console.say(f"{len(finished)} of them are done already and left as they are")
+    journal = Journal(folder, made_with(model, settings, images), anew)
+    again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
+    if finished := sum(journal.known(s) for s in sources if s.name not in again):
+        console.say(f"{finished} of them are done already and left as they are")
     files = {source.name: folder / _autopick(source) for source in sources}
 
-    def done(
-        image: WorkingImage,
-        score: Image,
-        own: Picks,
-        scores: MicrographScores,
-        found: quality.Measured,
-    ) -> None:
-        sizes[image.source.name] = image.pixel_size_angstrom
-        measured[image.source.name] = found
-        _write_one(files[image.source.name], with_probability(own, known), threshold)
+    def done(image: WorkingImage, score: Image, found: Finished) -> None:
+        own = with_probability(found.candidates, known)
+        journal.write(files[image.source.name], _text(own, threshold))
         if judge is not None:
             judge.add(image, score)
-        if journal is not None:
-            journal.add(image.source, own, image.pixel_size_angstrom, scores, found)
 
     with record.stage("picking"), console.progress("picking") as progress:
         picked = pick_all(
-            model, sources, images, settings, device, done, progress, finished, search
+            model, sources, images, settings, device, done, progress, journal, search, again
         )
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
     for failure in picked.failures:
         files[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
-    head = (
-        []
-        if picked.expected is None
-        else sentences(picked.expected, settings.threshold, settings.max_fdr)
-    )
-    if known is not None:
-        # Written before the threshold was chosen; a streaming reader has had a first version.
-        for name, own in picked.candidates.by_micrograph():
-            _write_one(files[name], own, picked.threshold, head)
-    relion.write_autopick_list(folder, picked.picks, files, head)
-    write_picks(folder / "picks.tsv", picked.candidates, picked.threshold, sizes)
-    write_series(folder, picked, settings, files)
+    with record.stage("writing"):
+        picked, sizes, head = _written(picked, settings, folder, files, journal)
     record.failures += [f for f in picked.failures if f not in record.failures]
-    counts = picked.picks.counts()
+    counts = {row.name: row.picks for row in picked.quality}
+    total = sum(counts.values())
     record.results |= {
         "threshold": picked.threshold,
         "expected": None if picked.expected is None else picked.expected.as_dict(),
-        "picks": int(counts.sum()),
-        "picks_per_micrograph": dict(zip(picked.picks.micrographs, counts.tolist(), strict=True)),
+        "picks": total,
+        "picks_per_micrograph": counts,
     }
     found = sorted({f"{size:.4g}" for size in sizes.values()}, key=float)
     console.say(
-        f"{counts.sum()} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
+        f"{total} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
         f" {folder}/autopick.star"
     )
     for sentence in head:
         console.say(sentence)
-    picked = _looked_at(picked, measured, folder, record)
+    _say_quality(picked.quality, record)
     if any(is_tiff(source.path.name) for source in sources):
         console.warn(TIFF_NOTE)
     return picked, sizes
 
 
-def _looked_at(
-    picked: Picked, measured: Mapping[str, quality.Measured], folder: Path, record: Record
-) -> Picked:
-    """Compare the micrographs with each other, write their table and say which stand out."""
-    rows = quality.rows_of(picked.candidates, picked.threshold, measured)
+def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
+    """Return all that decides on what is found on a micrograph, ready for JSON."""
+    said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_of(model)}
+    # What is chosen among the candidates afterwards does not decide on them.
+    chosen = {"threshold", "max_fdr", "threshold_series"}
+    said |= {key: value for key, value in asdict(settings).items() if key not in chosen}
+    said["floor"] = min(FLOOR, settings.threshold_for(model))
+    return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
+
+
+def _written(
+    picked: Picked,
+    settings: PickSettings,
+    folder: Path,
+    files: Mapping[str, Path],
+    journal: Journal,
+) -> tuple[Picked, dict[str, float], list[str]]:
+    """Write all tables, one micrograph in memory at a time.
+
+    Returns
+    -------
+    Picked, dict, list
+        With the quality of each micrograph; pixel sizes in angstrom; what to read of the
+        threshold.
+    """
+    sizes: dict[str, float] = {}
+    measured: dict[str, quality.Measured] = {}
+    for name in picked.micrographs:
+        found = journal.get(name)
+        sizes[name], measured[name] = found.pixel_size_angstrom, found.measured
+    rows = quality.rows_of(picked.tables(), picked.threshold, measured)
+    outlook, head = picked.expected, []
+    if outlook is not None:
+        outlook = replace(outlook, picks=sum(row.picks for row in rows))
+        head = sentences(outlook, settings.threshold, settings.max_fdr)
+    picked = replace(picked, quality=rows, expected=outlook)
+    changed = 0
+    for name, own in picked.tables():
+        # A streaming reader has had a first version, before the threshold was chosen.
+        changed += not journal.write(files[name], _text(own, picked.threshold, head))
+    if changed:
+        console.warn(
+            f"{changed} of the files *{ENDING} were changed since they were written, and are left"
+            " as they are; remove them to have them written anew"
+        )
+    with_picks = {row.name: files[row.name] for row in rows if row.picks}
+    relion.write_autopick_list(folder, with_picks, head)
+    write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes)
     quality.write_micrographs(folder / quality.NAME, rows)
+    write_series(folder, picked, settings, files)
+    return picked, sizes, head
+
+
+def _say_quality(rows: Sequence[quality.Row], record: Record) -> None:
+    """Say which micrographs stand out, and note them."""
     record.results["outliers"] = [
         {"micrograph": row.name, "flags": list(row.flags)} for row in quality.outliers(rows)
     ]
@@ -194,27 +221,13 @@ def _looked_at(
         console.warn(warning)
     if (sentence := quality.sentence(rows)) is not None:
         console.say(sentence)
-    return replace(picked, quality=rows)
 
 
-def _write_one(
-    path: Path, candidates: Picks, threshold: float, comments: Sequence[str] = ()
-) -> None:
-    """Write the picks of one micrograph, as exact as picks.tsv."""
+def _text(candidates: Picks, threshold: float, comments: Sequence[str] = ()) -> str:
+    """Return the coordinate file of one micrograph's picks, as exact as picks.tsv."""
     chosen = candidates.select(candidates.score >= threshold)
-    relion.write_one_autopick(path, chosen.rounded(), comments)
-
-
-def _finished(
-    journal: Journal, sources: Sequence[Source], folder: Path, search: DecoySearch | None
-) -> dict[str, Finished]:
-    """Return what a journal knows of micrographs whose picks still lie in the folder."""
-    there = ((s.name, journal.get(s)) for s in sources if (folder / _autopick(s)).is_file())
-    known = {name: own for name, own in there if own is not None}
-    on: frozenset[str] = frozenset() if search is None else search.on
-    # In another set of micrographs this one may not have been searched for decoys.
-    return {n: own for n, own in known.items() if n not in on or own.scores.decoys is not None}
+    return relion.autopick_text(chosen.rounded(), comments)
 
 
 def _autopick(source: Source) -> str:
-    return f"{source.output_stem}_autopick.star"
+    return f"{source.output_stem}{ENDING}"

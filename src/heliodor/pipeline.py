@@ -23,6 +23,7 @@ from heliodor.metrics import Evaluation
 from heliodor.picking import PickSettings
 from heliodor.picking_bulk import Picked
 from heliodor.picking_run import pick_step
+from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.recipe import TrainingSettings
 from heliodor.record import Record, flat
@@ -111,9 +112,9 @@ def run(
         console.warn(record.notes[-1])
     if known is not None and judge is not None and read:
         with record.stage("judging"):
-            evaluation = evaluate(
-                picked.candidates, replace(known, xy_px=read), distance, sizes, picked.threshold
-            )
+            own = Picks.concatenate(picked.table(n) for n in picked.micrographs if n in read)
+            truth_read = replace(known, xy_px=read)
+            evaluation = evaluate(own, truth_read, distance, sizes, picked.threshold)
             region_ap = judge.average_precision()
         write_evaluation(folder, evaluation, region_ap)
         record.results["evaluation"] = figures(evaluation, region_ap)

@@ -6,7 +6,7 @@ numbers always give the same text.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -67,40 +67,46 @@ def validation_curve(history: Sequence[Mapping[str, float]], best_epoch: int | N
 
 
 def score_histogram(
-    scores: FloatArray, threshold: float | None, chance: FloatArray | None = None
+    scores: FloatArray,
+    threshold: float | None,
+    chance: FloatArray | None = None,
+    number: NDArray[np.integer[Any]] | None = None,
 ) -> str:
     """Draw the distribution of the candidates' scores with the threshold marked.
 
-    With the probability of each candidate a line says how many are particles. The upper axis
+    With the probability of each score a line says how many are particles; of each score there
+    may be a number. The upper axis
     gives the probabilities that belong to the scores. The counts are on a logarithmic axis
     where the kept picks would otherwise be too few to see.
     """
     scores = np.asarray(scores, dtype=np.float64)
     finite = np.isfinite(scores)
-    scores, chance = scores[finite], None if chance is None else chance[finite]
+    number = np.ones(finite.size, dtype=np.intp) if number is None else number
+    scores, number = scores[finite], number[finite]
+    chance = None if chance is None else chance[finite]
     with style():
         figure, axes = panel("Score (log-odds)", "Candidates")
         if not scores.size:
             return _nothing(figure, axes, "No candidates")
         cut = threshold if threshold is not None and np.isfinite(threshold) else None
         edges = _bin_edges(scores, cut)
-        counts, _ = np.histogram(scores, bins=edges)
+        counts, _ = np.histogram(scores, bins=edges, weights=number)
         kept = np.ones(counts.size, dtype=np.bool_)
         if cut is not None:
             # Half a bin of slack: the edge that is the threshold may be off by a rounding.
             kept = edges[:-1] > cut - 0.5 * (edges[1] - edges[0])
-            passed = int(np.count_nonzero(scores >= cut))
+            passed = int(number[scores >= cut].sum())
             axes.axvline(
                 cut, color=RUST, linewidth=1.4, linestyle="--", label=f"Threshold {cut:.2f}"
             )
         for chosen, colour, label in (
-            (~kept, PALE, "" if cut is None else f"Below {scores.size - passed:,}"),
+            (~kept, PALE, "" if cut is None else f"Below {number.sum() - passed:,}"),
             (kept, BLUE, "" if cut is None else f"Kept {passed:,}"),
         ):
             left, width = edges[:-1][chosen], np.diff(edges)[chosen]
             axes.bar(left, counts[chosen], width, align="edge", color=colour, label=label or None)
         if chance is not None:
-            found, _ = np.histogram(scores, bins=edges, weights=chance)
+            found, _ = np.histogram(scores, bins=edges, weights=chance * number)
             axes.stairs(found, edges, color=INK, linewidth=1.4, label="Particles")
         if cut is not None:
             legend(axes)

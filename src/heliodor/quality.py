@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -98,14 +98,14 @@ class Row:
 
 
 def rows_of(
-    candidates: Picks, threshold: float, measured: Mapping[str, Measured]
+    tables: Iterable[tuple[str, Picks]], threshold: float, measured: Mapping[str, Measured]
 ) -> tuple[Row, ...]:
-    """Return a row for each micrograph, in the order of the table of candidates.
+    """Return a row for each micrograph, in their order.
 
     Parameters
     ----------
-    candidates
-        With log-odds, and probabilities where they are known.
+    tables
+        Candidates of each, by its name, with log-odds, and probabilities where they are known.
     threshold
         Log-odds from which a candidate is a pick.
     measured
@@ -113,7 +113,7 @@ def rows_of(
     """
     rows = []
     bins = (-math.inf, *EDGES, math.inf)
-    for name, own in candidates.by_micrograph():
+    for name, own in tables:
         picked = own.score[own.score >= threshold]
         quartiles = np.quantile(picked, (0.25, 0.5, 0.75)).tolist() if len(picked) else None
         counts = tuple(int(np.sum((own.score >= a) & (own.score < b))) for a, b in pairwise(bins))

@@ -6,7 +6,7 @@ It needs no other file, no network and no script, so it can be mailed, archived 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from heliodor import __version__, certainty, page, sections, trust
 from heliodor.files import write_text
@@ -108,7 +108,7 @@ class ReportContent:
     expected_fraction
         π, the fraction of unlabelled regions expected to be particles.
     scores
-        Log-odds of all candidates, kept or not.
+        Log-odds of all candidates, kept or not, shape (n,).
     threshold
         The score from which candidates were kept.
     picks_per_micrograph
@@ -117,6 +117,8 @@ class ReportContent:
         Per stage.
     quality
         A row for each micrograph; see `quality`.
+    candidates
+        How many there are of each score, shape (n,); None: one.
     certainty
         What to expect of the picks; None where their scores are not calibrated.
     """
@@ -138,6 +140,7 @@ class ReportContent:
     gallery: Sequence[GalleryItem]
     seconds: Sequence[tuple[str, float]]
     quality: Sequence[Row] = ()
+    candidates: NDArray[np.integer[Any]] | None = None
     certainty: Certainty | None = None
 
 

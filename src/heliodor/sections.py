@@ -77,7 +77,9 @@ def picks_section(content: ReportContent) -> str:
     """Return the scores, the threshold and the number of picks on the micrographs."""
     named = content.picks_per_micrograph
     counts = np.array([count for _, count in named], dtype=np.int64)
-    candidates = int(np.count_nonzero(np.isfinite(content.scores)))
+    finite = np.isfinite(content.scores)
+    many = np.ones(len(finite), int) if content.candidates is None else content.candidates
+    candidates = int(many[finite].sum())
     lines = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,}")]
     chance = None if content.certainty is None else content.certainty.probability
     if content.threshold is not None and math.isfinite(content.threshold):
@@ -100,7 +102,7 @@ def picks_section(content: ReportContent) -> str:
     if candidates:
         figures.append(
             page.picture(
-                plots.score_histogram(content.scores, content.threshold, chance),
+                plots.score_histogram(content.scores, content.threshold, chance, many),
                 "Histogram of the candidates' scores",
                 "Scores of all candidates. A threshold in a valley between two humps is a safe "
                 "one; where there is no valley, look at the pictures."

@@ -45,29 +45,30 @@ def write_series(
     (folder / "series.tsv").unlink(missing_ok=True)
     if not settings.threshold_series:
         return
-    scores, calibration = picked.candidates.score, picked.calibration
+    scores, calibration = picked.sheet.candidates, picked.calibration
     thresholds = falling_thresholds(
         calibration, scores, picked.threshold, settings.threshold_series
     )
     known = None if calibration is None else outlooks(calibration, scores, thresholds)
     rows = ["\t".join(COLUMNS)]
     for number, threshold in enumerate(thresholds, 1):
-        chosen = picked.candidates.select(scores >= threshold)
-        counts = chosen.counts()
         head, figures = [f"set {number} of {len(thresholds)}, log-odds from {threshold:.3f}"], ""
         if known is not None:
             outlook = known[number - 1]
             head += sentences(outlook, threshold, None)[1:]
             figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
         own = output_folder(where / str(number))
-        nested = {name: own / files[name].name for name in chosen.micrographs}
-        for name, picks in chosen.by_micrograph():
+        nested, counts = {}, []
+        for name, candidates in picked.tables():
+            picks = candidates.select(candidates.score >= threshold)
+            counts.append(len(picks))
             if len(picks):
+                nested[name] = own / files[name].name
                 relion.write_one_autopick(nested[name], picks.rounded(), head)
-        relion.write_autopick_list(own, chosen, nested, head)
+        relion.write_autopick_list(own, nested, head)
         in_force = int(threshold == picked.threshold)
         rows.append(
-            f"{number}\t{threshold:.3f}\t{in_force}\t{len(chosen)}\t{np.count_nonzero(counts)}"
+            f"{number}\t{threshold:.3f}\t{in_force}\t{sum(counts)}\t{len(nested)}"
             f"\t{np.median(counts):g}\t{figures or _EMPTY}"
         )
     write_text(folder / "series.tsv", "\n".join(rows) + "\n")

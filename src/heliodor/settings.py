@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from heliodor import console
-from heliodor.errors import SOME_FAILED
+from heliodor.errors import SOME_FAILED, BadInput
 
 
 def data_settings(options: dict[str, Any]) -> Any:
@@ -86,3 +86,16 @@ def end(failures: list[Any]) -> None:
     if failures:
         console.say(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
         raise typer.Exit(SOME_FAILED)
+
+
+def resuming(how: str) -> Any:
+    """Return whether to go on where an earlier run was cut short.
+
+    Raises
+    ------
+    BadInput
+        If it is neither auto nor never.
+    """
+    if how not in ("auto", "never"):
+        raise BadInput(f"--resume is auto or never, not {how}")
+    return how

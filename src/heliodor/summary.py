@@ -38,8 +38,7 @@ def report_content(
     record: Record,
 ) -> ReportContent:
     """Gather what the report shows of a run."""
-    picks, card = picked.picks, training.model.card
-    counts = picks.counts()
+    card, counts = training.model.card, np.array([row.picks for row in picked.quality])
     distance = evaluation.distance if evaluation is not None else math.nan
     settings = {
         "Particle diameter": f"{card.diameter_angstrom:g} Å",
@@ -69,15 +68,16 @@ def report_content(
         history=[asdict(epoch) for epoch in training.history],
         expected_fraction=card.class_prior,
         best_epoch=card.best_epoch,
-        scores=picked.candidates.score,
+        scores=picked.sheet.candidates.values,
+        candidates=picked.sheet.candidates.counts,
         threshold=picked.threshold,
-        picks_per_micrograph=list(zip(picks.micrographs, counts.tolist(), strict=True)),
+        picks_per_micrograph=[(row.name, row.picks) for row in picked.quality],
         evaluation=None if evaluation is None else _curves(evaluation),
-        gallery=_gallery(training, picks, sources, truth, distance),
+        gallery=_gallery(training, picked, sources, truth, distance),
         seconds=list(record.seconds.items()),
         quality=picked.quality,
         certainty=certainty_of(
-            picked.calibration, picked.expected, picked.candidates.score, evaluation
+            picked.calibration, picked.expected, picked.sheet.candidates, evaluation
         ),
     )
 
@@ -136,27 +136,27 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
 
 def _gallery(
     training: Training,
-    picks: Picks,
+    picked: Picked,
     sources: Sequence[Source],
     truth: Truth | None,
     distance: float,
 ) -> list[GalleryItem]:
     """Picture micrographs evenly from the fewest picks to the most, so that none is flattered."""
-    tables = dict(picks.by_micrograph())
-    having = [source for source in sources if source.name in tables]
+    picks = {row.name: row.picks for row in picked.quality}
+    having = [source for source in sources if source.name in picks]
     if truth is not None:
         having = [source for source in having if source.name in truth.xy_px] or having
-    having.sort(key=lambda source: len(tables[source.name]))
+    having.sort(key=lambda source: picks[source.name])
     chosen = np.unique(np.linspace(0, len(having) - 1, min(GALLERY, len(having))).astype(int))
     labels = _labels_of(training.labelled, having)
     items = []
     for position in chosen[::-1]:
         source = having[position]
         xy_true = None if truth is None else truth.xy_px.get(source.name)
+        own = picked.table(source.name)
+        own = own.select(own.score >= picked.threshold)
         try:
-            items.append(
-                _item(training.images, source, tables[source.name], labels, xy_true, distance)
-            )
+            items.append(_item(training.images, source, own, labels, xy_true, distance))
         except BadInput:
             # It was readable a moment ago; a picture less is no reason to lose the report.
             continue

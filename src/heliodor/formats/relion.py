@@ -10,37 +10,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.formats.blocks import write_blocks
+from heliodor.files import write_text
+from heliodor.formats.blocks import blocks_text, write_blocks
 from heliodor.formats.star import COORDINATE_FILE, NAME, OPTICS_GROUP, SCORE, X, Y
 from heliodor.picks import Picks
 
 
 def write_autopick_list(
-    folder: Path, picks: Picks, files: Mapping[str, Path], comments: Sequence[str] = ()
+    folder: Path, files: Mapping[str, Path], comments: Sequence[str] = ()
 ) -> None:
     """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
 
-    Micrographs without picks are left out, as RELION does. Paths are as seen from the current
+    Paths are as seen from the current
     folder, which for RELION is the project's.
 
     Parameters
     ----------
     folder
         Where the list goes.
-    picks
-        The picks.
     files
-        The coordinate file of each micrograph.
+        The coordinate file of each micrograph, in order. Those without picks are to be left
+        out, as RELION does.
     comments
         Lines for the head of the list.
     """
-    names = [name for name, count in zip(picks.micrographs, picks.counts(), strict=True) if count]
-    own = [_as_seen_from_here(files[name]) for name in names]
-    write_coordinate_files(folder / "autopick.star", names, own, comments)
+    own = [_as_seen_from_here(file) for file in files.values()]
+    write_coordinate_files(folder / "autopick.star", list(files), own, comments)
 
 
 def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -> None:
-    """Write the picks of one micrograph as RELION's auto-picker does.
+    """Write the picks of one micrograph as RELION's auto-picker does; see `autopick_text`."""
+    write_text(path, autopick_text(picks, comments))
+
+
+def autopick_text(picks: Picks, comments: Sequence[str] = ()) -> str:
+    """Return the picks of one micrograph as RELION's auto-picker writes them.
 
     Comments, a line each, stand at the file's head, where programs pass them over.
 
@@ -58,7 +62,7 @@ def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -
     for name, values in picks.extra.items():
         if carries(name, values):
             table[name] = values
-    write_blocks(path, {"": table}, comments)
+    return blocks_text({"": table}, comments)
 
 
 def carries(name: str, values: NDArray[Any]) -> bool:

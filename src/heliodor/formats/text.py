@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,7 +167,10 @@ def _write_columns(
 
 
 def write_picks(
-    path: Path, picks: Picks, threshold: float, pixel_sizes: Mapping[str, float]
+    path: Path,
+    tables: Iterable[tuple[str, Picks]],
+    threshold: float,
+    pixel_sizes: Mapping[str, float],
 ) -> None:
     """Write ``picks.tsv``: every candidate, best first within its micrograph.
 
@@ -177,8 +180,8 @@ def write_picks(
 
     Parameters
     ----------
-    picks
-        Candidates with log-odds.
+    tables
+        Candidates of each micrograph with log-odds, by its name; one at a time is in memory.
     threshold
         Log-odds.
     pixel_sizes
@@ -187,8 +190,8 @@ def write_picks(
     with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(OURS)
-        for name, (x, y), s, p in zip(
-            picks.names(), picks.xy_px, picks.score, picks.probability, strict=True
-        ):
-            numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
-            writer.writerow((name, *numbers, int(s >= threshold), f"{pixel_sizes[name]:g}"))
+        for name, picks in tables:
+            size = f"{pixel_sizes[name]:g}"
+            for (x, y), s, p in zip(picks.xy_px, picks.score, picks.probability, strict=True):
+                numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
+                writer.writerow((name, *numbers, int(s >= threshold), size))

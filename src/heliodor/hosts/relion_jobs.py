@@ -16,9 +16,9 @@ from heliodor.compute import Compute
 from heliodor.dataset import DataSettings
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_json
+from heliodor.fingerprint import digest
 from heliodor.formats import read_picks, relion
 from heliodor.hosts.relion import Kind, write_output_nodes
-from heliodor.journal import digest
 from heliodor.picking import PickSettings
 from heliodor.picking_run import pick
 from heliodor.preparation import Failure
@@ -56,7 +56,6 @@ def pick_job(
         pixel_size_angstrom,
         compute,
         command_line,
-        resume=True,
     )
     write_output_nodes(folder, [("autopick.star", Kind.COORDINATES)], micrographs)
     return picked.failures
