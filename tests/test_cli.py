@@ -150,6 +150,8 @@ def test_run_leaves_everything(outcome: Path) -> None:
         "curve.tsv",
         "report.html",
         "run.json",
+        ".picking.jsonl",
+        ".heliodor.lock",
     }
     page = (outcome / "report.html").read_text()
     assert "shell_0001" in page
@@ -194,6 +196,7 @@ def test_run_json_says_what_was_done(outcome: Path, learn: Path, unseen: Path) -
         "training",
         "calibrating",
         "picking",
+        "writing",
         "judging",
         "report",
     }

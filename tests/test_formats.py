@@ -161,12 +161,17 @@ def test_picks_without_scores_have_no_column_of_them(tmp_path: Path):
 # STAR, as RELION's pickers leave it
 
 
+def write_list(folder, picks, files):
+    counts = zip(picks.micrographs, picks.counts(), strict=True)
+    relion.write_autopick_list(folder, {name: files[name] for name, count in counts if count})
+
+
 def write_autopick(folder, picks):
     files = {}
     for number, (name, own) in enumerate(picks.by_micrograph()):
         files[name] = folder / "M" / f"m{number}_autopick.star"
         relion.write_one_autopick(files[name], own)
-    relion.write_autopick_list(folder, picks, files)
+    write_list(folder, picks, files)
     return files
 
 
@@ -327,7 +332,7 @@ def test_micrographs_in_a_folder_that_is_called_as_a_block(tmp_path: Path):
     files = {"data_1/a.mrc": tmp_path / "a_autopick.star"}
     picks = Picks.on("data_1/a.mrc", np.ones((1, 2)), np.zeros(1))
     relion.write_one_autopick(files["data_1/a.mrc"], picks)
-    relion.write_autopick_list(tmp_path, picks, files)
+    write_list(tmp_path, picks, files)
     same(read_picks(tmp_path), picks)
 
 
@@ -414,12 +419,14 @@ def test_the_star_reader_alone(tmp_path: Path):
 
 
 def ours(path, picks, threshold=0.0):
-    text.write_picks(path, picks, threshold, dict.fromkeys(picks.micrographs, 1.5))
+    sizes = dict.fromkeys(picks.micrographs, 1.5)
+    text.write_picks(path, picks.by_micrograph(), threshold, sizes)
 
 
 @given(tables())
 def test_text_round_trip(tmp_path_factory, picks):
     path = tmp_path_factory.getbasetemp() / "round.tsv"
+    picks = Picks.concatenate(own for _, own in picks.by_micrograph())
     ours(path, picks)
     same(read_picks(path, candidates=True), picks)
     same(read_picks(path), picks.select(np.flatnonzero(picks.score >= 0)))

@@ -61,7 +61,7 @@ def write(picks: Picks) -> None:
     }
     for name, own in picks.by_micrograph():
         relion.write_one_autopick(files[name], own)
-    relion.write_autopick_list(Path(JOB), picks, files)
+    relion.write_autopick_list(Path(JOB), files)
 
 
 def extract(*options: str) -> list[NDArray[np.float32]]:
