@@ -12,6 +12,7 @@ import torch
 from heliodor import __version__, console
 from heliodor.assignment import LabelledSource, read_labels
 from heliodor.compute import Compute
+from heliodor.course import Epoch
 from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
 from heliodor.files import output_folder, write_text
 from heliodor.geometry import diameter_doubt
@@ -25,7 +26,7 @@ from heliodor.recipe import RECIPES, TrainingSettings
 from heliodor.record import Record, flat
 from heliodor.sources import Inputs, find_sources
 from heliodor.threshold import best_threshold
-from heliodor.training import Epoch, history_table, train_network
+from heliodor.training import history_table, train_network
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]
