@@ -90,6 +90,8 @@ class Checkpoint:
             of in one sentence.
         """
         self._fingerprint = fingerprint
+        for aside in self._path.parent.glob(f".{self._path.name}.*.part*"):
+            aside.unlink(missing_ok=True)  # of a process that was killed while it wrote
         try:
             return self._read(most_bytes) if self._path.exists() else None
         except (Misfit, SafetensorError, OSError, ValueError, RecursionError) as error:

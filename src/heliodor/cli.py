@@ -33,6 +33,7 @@ from heliodor.options import (
     LearningRate,
     MatchDistance,
     MaxFdr,
+    Memory,
     Micrographs,
     Negatives,
     NetworkName,
@@ -41,6 +42,7 @@ from heliodor.options import (
     Out,
     PixelSize,
     RecipeName,
+    Resume,
     Scores,
     Seed,
     Threads,
@@ -126,6 +128,8 @@ def run(
     edge_margin: EdgeMargin = 0.0,
     scores: Scores = "smooth",
     seed: Seed = 0,
+    resume: Resume = "auto",
+    memory: Memory = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -145,6 +149,7 @@ def run(
         compute=settings.computing(locals()),
         command_line=settings.typed(),
         negatives=negatives,
+        resume=settings.resuming(locals()),
     )
     settings.end(outcome.record.failures)
 
@@ -174,6 +179,8 @@ def train(
     validation_share: ValidationShare = 0.0,
     trust_labels: TrustLabels = False,
     seed: Seed = 0,
+    resume: Resume = "auto",
+    memory: Memory = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -189,6 +196,7 @@ def train(
         settings.computing(locals()),
         settings.typed(),
         negatives,
+        settings.resuming(locals()),
     )
     settings.end(trained.failures)
 

@@ -232,6 +232,21 @@ TrustLabels = Annotated[
         " the particles.",
     ),
 ]
+Resume = Annotated[
+    str,
+    typer.Option(
+        metavar="WHEN",
+        help="auto: go on where the same command was cut short in OUT; never: begin anew.",
+    ),
+]
+Memory = Annotated[
+    float | None,
+    number(
+        "GB",
+        "Most memory that training may take: images beyond are kept in files in OUT, which is"
+        " slower and changes no result [default: no limit]",
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 Threads = Annotated[
     int | None,

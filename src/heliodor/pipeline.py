@@ -56,6 +56,7 @@ def run(
     compute: Compute = Compute(),
     command_line: str = "",
     negatives: str | Path | None = None,
+    resume: bool = True,
 ) -> Outcome:
     """Train, pick, judge where there is truth, and report, all into one folder.
 
@@ -69,6 +70,9 @@ def run(
         None takes 0.4 of the diameter.
     negatives
         Coordinates of what is no particle, to train with.
+    resume
+        Whether to go on with the same training where one in the folder was cut short, and to
+        leave its model as it is where it had ended.
     """
     distance = match_distance_angstrom
     if distance is not None and truth is None:
@@ -98,7 +102,17 @@ def run(
             check_same_binning(first.source.name, first.pixel_size_angstrom, said)
     folder = output_folder(out)
     trained = train_step(
-        micrographs, labels, folder, data, recipe, device, record, settings, negatives
+        micrographs,
+        labels,
+        folder,
+        data,
+        recipe,
+        device,
+        record,
+        settings,
+        negatives,
+        resume,
+        compute.shelf(folder),
     )
     judge = None if known is None else RegionJudge(known, data.radius_angstrom)
     picked, sizes = pick_step(

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from heliodor import console
-from heliodor.errors import SOME_FAILED
+from heliodor.errors import SOME_FAILED, BadInput
 
 
 def data_settings(options: dict[str, Any]) -> Any:
@@ -73,7 +73,15 @@ def computing(options: dict[str, Any]) -> Any:
     """Return where to compute."""
     from heliodor.compute import Compute
 
-    return Compute(options["device"], options["threads"])
+    return Compute(options["device"], options["threads"], options.get("memory"))
+
+
+def resuming(options: dict[str, Any]) -> bool:
+    """Return whether to go on with what was cut short."""
+    when = options["resume"]
+    if when not in ("auto", "never"):
+        raise BadInput(f"--resume must be auto or never, not {when!r}")
+    return bool(when == "auto")
 
 
 def typed() -> str:

@@ -36,7 +36,7 @@ class Shelf:
     """
 
     def __init__(self, folder: Path | None = None, budget_bytes: float = math.inf) -> None:
-        self._folder, self._budget = folder, budget_bytes
+        self._folder, self.budget_bytes = folder, budget_bytes
         self._used = 0
         self._mapped: list[weakref.ref[mmap.mmap]] = []
 
@@ -77,7 +77,7 @@ class Shelf:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def _fits(self, nbytes: int) -> bool:
-        return nbytes == 0 or self._folder is None or self._used + nbytes <= self._budget
+        return nbytes == 0 or self._folder is None or self._used + nbytes <= self.budget_bytes
 
     def _count(self, array: NDArray[Any]) -> None:
         if self._folder is not None:
