@@ -30,10 +30,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from heliodor.compute import Compute
+from heliodor.course import Epoch
 from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
 from heliodor.recipe import PAPER, TrainingSettings
-from heliodor.training import Epoch, train_network
+from heliodor.training import train_network
 from peer import install
 
 RADIUS, PRIOR = 3, 0.02

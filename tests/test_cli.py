@@ -141,6 +141,7 @@ def files_in(folder: Path) -> set[str]:
 def test_run_leaves_everything(outcome: Path) -> None:
     stars = {f"micrographs/{first(outcome, n).stem}_autopick.star" for n in (1, 2, 3)}
     assert files_in(outcome) == stars | {
+        ".trained.json",
         "model.safetensors",
         "training.tsv",
         "autopick.star",

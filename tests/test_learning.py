@@ -93,7 +93,7 @@ def test_a_large_minibatch_is_reconstructed_in_part(images: list[LabelledImage])
     settings = replace(REGIONS, batch=4 * RECONSTRUCTED, positives=16, autoencoder=1.0)
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     seen: list[int] = []
-    decoder = learner._decoder
+    decoder = learner.decoder
     assert decoder is not None
     decoder.register_forward_hook(lambda module, given, out: seen.append(len(out)))
     learner.cost()

@@ -157,12 +157,12 @@ def test_the_seed_decides_the_draws() -> None:
 
 def test_the_state_is_that_of_the_draws() -> None:
     a, b = (Sampler(two_images(), 2, 7, 3) for _ in range(2))
-    assert torch.equal(a.state(), b.state())
-    before = a.state()
+    assert torch.equal(a.random.get_state(), b.random.get_state())
+    before = a.random.get_state()
     a.draw(4, 4)
-    assert not torch.equal(a.state(), before)
+    assert not torch.equal(a.random.get_state(), before)
     b.draw(4, 4)
-    assert torch.equal(a.state(), b.state())
+    assert torch.equal(a.random.get_state(), b.random.get_state())
 
 
 def test_draws_leave_the_global_random_state_alone() -> None:

@@ -33,6 +33,7 @@ from heliodor.options import (
     LearningRate,
     MatchDistance,
     MaxFdr,
+    Memory,
     Micrographs,
     Negatives,
     NetworkName,
@@ -127,6 +128,8 @@ def run(
     edge_margin: EdgeMargin = 0.0,
     scores: Scores = "smooth",
     seed: Seed = 0,
+    resume: Resume = "auto",
+    memory: Memory = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -146,6 +149,7 @@ def run(
         compute=settings.computing(locals()),
         command_line=settings.typed(),
         negatives=negatives,
+        resume=settings.resuming(locals()),
     )
     settings.end(outcome.record.failures)
 
@@ -175,6 +179,8 @@ def train(
     validation_share: ValidationShare = 0.0,
     trust_labels: TrustLabels = False,
     seed: Seed = 0,
+    resume: Resume = "auto",
+    memory: Memory = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -190,6 +196,7 @@ def train(
         settings.computing(locals()),
         settings.typed(),
         negatives,
+        settings.resuming(locals()),
     )
     settings.end(trained.failures)
 
@@ -221,7 +228,7 @@ def pick(
         pixel_size,
         settings.computing(locals()),
         settings.typed(),
-        settings.resuming(resume),
+        settings.resuming(locals()),
     )
     settings.end(picked.failures)
 

@@ -20,8 +20,10 @@ from heliodor.preparation import (
     WorkingImages,
     check_diameter,
     coarser_than,
+    on_shelf,
     prepare_all,
 )
+from heliodor.shelf import Shelf
 
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
@@ -151,8 +153,11 @@ def assemble(
     images: WorkingImages,
     settings: DataSettings,
     progress: Callable[[int, int], None] | None = None,
+    shelf: Shelf | None = None,
 ) -> TrainingSet:
     """Read, crop and normalise the images and put the labels onto them.
+
+    The images are kept on the shelf; in memory by default.
 
     Raises
     ------
@@ -161,7 +166,8 @@ def assemble(
     """
     items = [*training, *validation]
     notes: list[str] = []
-    prepared, failures = _prepare(items, images, settings, notes, progress)
+    shelf = shelf or Shelf()
+    prepared, failures = _prepare(items, images, settings, notes, progress, shelf)
     working = {image.source: image for image in prepared}
     check_sampling(items, working)
     items = [item for item in items if item.source in working]
@@ -188,7 +194,7 @@ def assemble(
             to_working(own, image.original_shape, image.shape)
             for own in (item.xy_px, item.negative_xy_px)
         )
-        return LabelledImage(normalizer.apply(image.image), xy, negative_xy)
+        return LabelledImage(shelf.keep(normalizer.apply(image.image)), xy, negative_xy)
 
     train_images = [labelled(item) for item in learn]
     radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
@@ -217,6 +223,7 @@ def _prepare(
     settings: DataSettings,
     notes: list[str],
     progress: Callable[[int, int], None] | None,
+    shelf: Shelf,
 ) -> tuple[list[WorkingImage], list[Failure]]:
     """Read the images at one scale: the wanted one, or the originals' where those are coarser.
 
@@ -226,7 +233,7 @@ def _prepare(
     images.coarsest_angstrom = max(
         settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
     )
-    prepared, failures = prepare_all([item.source for item in items], images, progress)
+    prepared, failures = prepare_all([item.source for item in items], images, progress, shelf)
     usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
     if usual > 1.001 * images.working_pixel_size_angstrom:  # headers are rounded
         notes.append(
@@ -235,7 +242,7 @@ def _prepare(
             " picks at the coarser"
         )
         images.coarsen(usual)
-        prepared = [images.get(image.source) for image in prepared]
+        prepared = [on_shelf(images.get(image.source), shelf) for image in prepared]
     images.coarsest_angstrom = None  # from here on what a model made for this scale can use
     limit = MOST_STRETCH * images.working_pixel_size_angstrom
     failures += [

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from heliodor.errors import BadInput
 
@@ -13,14 +16,6 @@ from heliodor.errors import BadInput
 SMALL: Final = 2**20
 #: Of larger ones these bytes at either end, and so many blocks of this size between them.
 ENDS, BLOCKS, BLOCK = 2**16, 62, 2**12
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """Return a fingerprint of bytes, the same only for the same parts."""
-    whole = hashlib.sha256()
-    for part in parts:
-        whole.update(len(part).to_bytes(8, "little") + part)
-    return whole.hexdigest()
 
 
 def fingerprint(path: Path) -> str:
@@ -66,3 +61,17 @@ def fingerprint(path: Path) -> str:
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
     return found.hexdigest()
+
+
+def digest(parts: Iterable[bytes | NDArray[Any]]) -> str:
+    """Return what tells one sequence of parts, bytes or arrays, from another, likewise."""
+    found = hashlib.blake2b(digest_size=32)
+    for part in parts:
+        own = part if isinstance(part, bytes) else _content(part)
+        found.update(len(own).to_bytes(8, "little"))
+        found.update(own)
+    return found.hexdigest()
+
+
+def _content(array: NDArray[Any]) -> bytes | memoryview:
+    return np.ascontiguousarray(array).data.cast("B") if array.size else b""

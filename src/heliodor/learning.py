@@ -14,6 +14,7 @@ from heliodor.networks import Network, build
 from heliodor.objectives import objective, with_negatives
 from heliodor.recipe import Precision, TrainingSettings
 from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles, send
+from heliodor.shelf import Shelf
 
 #: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
 #: and their loss has this weight: that of the labelled particles in balanced PN.
@@ -57,6 +58,8 @@ class Learner:
         The recipe; its seed fixes the initial weights and every draw.
     device
         Where to train.
+    shelf
+        Where the sampler keeps the images; in memory by default.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Learner:
         prior: float,
         settings: TrainingSettings,
         device: torch.device | str,
+        shelf: Shelf | None = None,
     ) -> None:
         self._settings, self._prior = settings, prior
         labelled = sum(len(item.xy_px) for item in images)
@@ -76,27 +80,30 @@ class Learner:
             torch.default_generator.manual_seed(settings.seed)
             network = build(settings.network, settings.width, settings.dropout, settings.norm)
             channels, field = network.classifier.in_channels, network.receptive_field
-            self._decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
+            self.decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
         if settings.start_at_prior:
             network.start_at(prior)
         # The channels of a pixel side by side in memory: convolutions run faster so, and back.
         self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Not the sampler's seed, lest what is dropped goes with what is drawn.
-        network.draw_from(torch.Generator(device).manual_seed(settings.seed + 1))
+        dropped = torch.Generator(device).manual_seed(settings.seed + 1)
+        network.draw_from(dropped)
         self.sampler = Sampler(
-            images, radius_px, field, settings.seed, device, network.stride, settings.side
+            images, radius_px, field, settings.seed, device, network.stride, settings.side, shelf
         )
         # In the place of unlabelled ones, most of which must stay: they show all there is.
         rest = settings.batch - settings.positives
         known = self.sampler.negative_pixels > 0
         self._negatives = max(1, round(NEGATIVE_SHARE * rest)) if known and rest > 1 else 0
         self._near = torch.Generator().manual_seed(settings.seed + 2)
+        #: All that draws at random.
+        self.random = {"sampler": self.sampler.random, "near": self._near, "dropout": dropped}
         self._halved = halved(settings.precision, torch.device(device))
         self._criterion = objective(settings.objective, settings.penalty_weight)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all that is learnt."""
-        decoder = () if self._decoder is None else self._decoder.parameters()
+        decoder = () if self.decoder is None else self.decoder.parameters()
         return [*self.network.parameters(), *decoder]
 
     def cost(self) -> Cost:
@@ -118,8 +125,8 @@ class Learner:
         if negatives:
             loss = with_negatives(loss, _where(logits, known == NEGATIVE), NEGATIVE_WEIGHT)
         total, error = loss.total, torch.zeros_like(loss.total)
-        if self._decoder is not None:
-            error = self._reconstruction(self._decoder, features, tiles)
+        if self.decoder is not None:
+            error = self._reconstruction(self.decoder, features, tiles)
             total = total + self._gamma * error
         if self._settings.l2:
             squares = [weight.square().sum() for weight in self.network.parameters()]

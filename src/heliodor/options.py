@@ -220,14 +220,6 @@ Scores = Annotated[
         " several times slower.",
     ),
 ]
-Resume = Annotated[
-    str,
-    typer.Option(
-        metavar="HOW",
-        help="auto: go on where an earlier run of the same into OUT was cut short; never: begin"
-        " anew.",
-    ),
-]
 MatchDistance = Annotated[
     float | None,
     number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),
@@ -238,6 +230,21 @@ TrustLabels = Annotated[
         "--trust-labels",
         help="Learn from labels even if the pictures say that they are flipped, scaled or beside"
         " the particles.",
+    ),
+]
+Resume = Annotated[
+    str,
+    typer.Option(
+        metavar="WHEN",
+        help="auto: go on where the same command was cut short in OUT; never: begin anew.",
+    ),
+]
+Memory = Annotated[
+    float | None,
+    number(
+        "GB",
+        "Most memory that training may take: images beyond are kept in files in OUT, which is"
+        " slower and changes no result [default: no limit]",
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]

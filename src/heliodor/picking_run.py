@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 #: What the names of coordinate files end with.
 ENDING = "_autopick.star"
-#: auto: go on where an earlier run was cut short; never: begin anew.
-Resume = Literal["auto", "never"]
 
 
 def pick(
@@ -47,7 +45,7 @@ def pick(
     pixel_size_angstrom: float | None = None,
     compute: Compute = Compute(),
     command_line: str = "",
-    resume: Resume = "auto",
+    resume: bool = True,
 ) -> Picked:
     """Pick with a trained model and write the picks and ``run.json``.
 
@@ -57,8 +55,8 @@ def pick(
     Parameters
     ----------
     resume
-        auto: what an earlier run into the same folder found with the same model and settings on
-        micrographs that hold the same is taken over. never: all are picked on anew.
+        Take over what an earlier run into the same folder found with the same model and settings
+        on micrographs that hold the same; else all are picked on anew.
     """
     arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
@@ -69,9 +67,8 @@ def pick(
         sweep(folder)
         sources = find_sources(micrographs)
         images = images_for(loaded, pixel_size_angstrom)
-        anew = resume == "never"
         picked, _sizes = pick_step(
-            loaded, sources, images, settings, folder, compute.start(), record, anew=anew
+            loaded, sources, images, settings, folder, compute.start(), record, resume=resume
         )
         record.write(folder)
     return picked
@@ -86,7 +83,7 @@ def pick_step(
     device: torch.device,
     record: Record,
     judge: RegionJudge | None = None,
-    anew: bool = False,
+    resume: bool = True,
 ) -> tuple[Picked, dict[str, float]]:
     """Pick as one stage of a longer run, which keeps the record; see `pick`.
 
@@ -113,7 +110,7 @@ def pick_step(
     search = None
     if known is not None and len(sources) >= FEWEST_MICROGRAPHS:
         search = DecoySearch(decoy_sample(s.name for s in sources), known.clear_above)
-    journal = Journal(folder, made_with(model, settings, images), anew)
+    journal = Journal(folder, made_with(model, settings, images), not resume)
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
     if finished := sum(journal.known(s) for s in sources if s.name not in again):
         console.say(f"{finished} of them are done already and left as they are")

@@ -17,7 +17,8 @@ from heliodor.evaluation import (
     evaluate,
 )
 from heliodor.evaluation_run import figures, forget_evaluation, line, write_evaluation
-from heliodor.files import output_folder
+from heliodor.files import output_folder, sweep
+from heliodor.locking import alone_in
 from heliodor.matching import MATCH_FRACTION, checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.picking import PickSettings
@@ -57,6 +58,7 @@ def run(
     compute: Compute = Compute(),
     command_line: str = "",
     negatives: str | Path | None = None,
+    resume: bool = True,
 ) -> Outcome:
     """Train, pick, judge where there is truth, and report, all into one folder.
 
@@ -70,6 +72,9 @@ def run(
         None takes 0.4 of the diameter.
     negatives
         Coordinates of what is no particle, to train with.
+    resume
+        Whether to go on with the same training where one in the folder was cut short, to leave
+        its model as it is where it had ended, and to take over what was picked with it.
     """
     distance = match_distance_angstrom
     if distance is not None and truth is None:
@@ -98,35 +103,49 @@ def run(
             said = known.pixel_sizes.get(first.source.name)
             check_same_binning(first.source.name, first.pixel_size_angstrom, said)
     folder = output_folder(out)
-    trained = train_step(
-        micrographs, labels, folder, data, recipe, device, record, settings, negatives
-    )
-    judge = None if known is None else RegionJudge(known, data.radius_angstrom)
-    picked, sizes = pick_step(
-        trained.model, sources, trained.images, settings, folder, device, record, judge
-    )
-    evaluation, region_ap = None, None
-    read = {} if known is None else {n: xy for n, xy in known.xy_px.items() if n in sizes}
-    if known is not None and not read:
-        record.notes.append("no micrograph with truth could be read, so nothing is judged")
-        console.warn(record.notes[-1])
-    if known is not None and judge is not None and read:
-        with record.stage("judging"):
-            own = Picks.concatenate(picked.table(n) for n in picked.micrographs if n in read)
-            truth_read = replace(known, xy_px=read)
-            evaluation = evaluate(own, truth_read, distance, sizes, picked.threshold)
-            region_ap = judge.average_precision()
-        write_evaluation(folder, evaluation, region_ap)
-        record.results["evaluation"] = figures(evaluation, region_ap)
-        console.say(line(evaluation, region_ap))
-    else:
-        forget_evaluation(folder)
-    record.write(folder)  # a report that fails must not cost the record
-    with record.stage("report"):
-        content = report_content(trained, picked, sources, known, evaluation, region_ap, record)
-        write_report(folder / "report.html", content)
-    record.write(folder)
-    console.say(f"the report is {folder / 'report.html'}")
+    with alone_in(folder):
+        sweep(folder)
+        trained = train_step(
+            micrographs,
+            labels,
+            folder,
+            data,
+            recipe,
+            device,
+            record,
+            settings,
+            negatives,
+            resume,
+            compute.shelf(folder),
+        )
+        judge = None if known is None else RegionJudge(known, data.radius_angstrom)
+        picked, sizes = pick_step(
+            trained.model, sources, trained.images, settings, folder, device, record, judge, resume
+        )
+        evaluation, region_ap = None, None
+        read = {} if known is None else {n: xy for n, xy in known.xy_px.items() if n in sizes}
+        if known is not None and not read:
+            record.notes.append("no micrograph with truth could be read, so nothing is judged")
+            console.warn(record.notes[-1])
+        if known is not None and judge is not None and read:
+            with record.stage("judging"):
+                own = Picks.concatenate(picked.table(n) for n in picked.micrographs if n in read)
+                truth_read = replace(known, xy_px=read)
+                evaluation = evaluate(own, truth_read, distance, sizes, picked.threshold)
+                region_ap = judge.average_precision()
+            write_evaluation(folder, evaluation, region_ap)
+            record.results["evaluation"] = figures(evaluation, region_ap)
+            console.say(line(evaluation, region_ap))
+        else:
+            forget_evaluation(folder)
+        record.write(folder)  # a report that fails must not cost the record
+        with record.stage("report"):
+            content = report_content(
+                trained, picked, sources, known, evaluation, region_ap, record
+            )
+            write_report(folder / "report.html", content)
+        record.write(folder)
+        console.say(f"the report is {folder / 'report.html'}")
     return Outcome(trained, picked, evaluation, region_ap, record)
 
 

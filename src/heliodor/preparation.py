@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from heliodor.conventions import WORKING_DIAMETER_PX, Image, Shape, working_shape
 from heliodor.errors import BadInput
 from heliodor.lookahead import looking_ahead
 from heliodor.micrograph import open_micrograph
+from heliodor.shelf import Shelf
 from heliodor.sources import Source
 
 #: Pixel sizes outside this range (angstrom) are taken for a slip of the finger or of a header.
@@ -19,6 +20,8 @@ PIXEL_SIZE_RANGE = (0.1, 50.0)
 DIAMETER_RANGE = (20.0, 5000.0)
 #: Originals may be so many times coarser than the working pixel size and are used as they are.
 MOST_STRETCH = 1.2
+#: Bytes of working images that are kept for their next use.
+KEEP_BYTES = 512 * 2**20
 #: Pixel sizes that differ by more than this share are not the same.
 SAME_PIXEL_SIZE = 0.02
 
@@ -168,7 +171,7 @@ class WorkingImages:
     #: The largest pixels an original may have; see `prepare`.
     coarsest_angstrom: float | None = None
     #: Bytes of working images that may be kept.
-    keep_bytes: int = 512 * 2**20
+    keep_bytes: float = KEEP_BYTES
     #: So many micrographs are prepared at a time where many are wanted; see `looking_ahead`.
     threads: int = 1
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
@@ -221,12 +224,20 @@ def coarser_than(usual_angstrom: float, image: WorkingImage) -> Failure:
     return Failure(image.source.name, reason)
 
 
+def on_shelf(image: WorkingImage, shelf: Shelf | None) -> WorkingImage:
+    """Return the same with its pixels on a shelf, where there is one."""
+    return image if shelf is None else replace(image, image=shelf.keep(image.image))
+
+
 def prepare_all(
     sources: Sequence[Source],
     images: WorkingImages,
     progress: Callable[[int, int], None] | None = None,
+    shelf: Shelf | None = None,
 ) -> tuple[list[WorkingImage], list[Failure]]:
     """Prepare many micrographs; one that fails is reported and spoils nothing.
+
+    Their images are kept on the shelf; in memory by default.
 
     Raises
     ------
@@ -238,7 +249,7 @@ def prepare_all(
     with looking_ahead(images.get, sources, images.threads) as prepared:
         for number, (source, image) in enumerate(prepared, 1):
             try:
-                good.append(image.result())
+                good.append(on_shelf(image.result(), shelf))
             except BadInput as error:
                 failures.append(Failure(source.name, str(error)))
             if progress is not None:

@@ -63,30 +63,26 @@ class Probe:
     def of(
         cls,
         dataset: TrainingSet,
-        sources: Sequence[Source],
-        labelled: Sequence[LabelledSource],
+        others: Sequence[Source],
         images: WorkingImages,
         diameter_angstrom: float,
         picking: PickSettings,
         device: torch.device,
     ) -> Probe:
-        """Choose the micrographs: evenly from those without labels, and where most labels lie."""
+        """Read the micrographs: those of `choose_others`, and where most labels lie."""
         size = images.working_pixel_size_angstrom
-        used = {item.source for item in labelled if len(item.xy_px)}
-        free = [source for source in sources if source not in used]
         own = sorted([*dataset.validation, *dataset.images], key=lambda item: -len(item.xy_px))
-        wanted = min(len(free), IMAGES - min(LABELLED, len(own)))
-        others = []
-        for position in range(wanted):
+        read = []
+        for source in others:
             try:
-                image = images.get(free[position * len(free) // wanted])
+                image = images.get(source)
             except BadInput:
                 # It is reported when it is picked on; here one fewer will do.
                 continue
-            others.append(dataset.normalizer.apply(image.image))
+            read.append(dataset.normalizer.apply(image.image))
         return cls(
-            labelled=own[: IMAGES - len(others)],
-            others=others,
+            labelled=own[: IMAGES - len(read)],
+            others=read,
             distances=picking.distances_px(diameter_angstrom, size),
             diameter_px=diameter_angstrom / size,
             radius_px=dataset.radius_px if picking.scores == "smooth" else 0.0,
@@ -166,6 +162,14 @@ class Probe:
             radius_px=self.radius_px,
         )
         return 0.0 if point.threshold is None else point.threshold
+
+
+def choose_others(dataset: TrainingSet, labelled: Sequence[LabelledSource]) -> list[Source]:
+    """Choose the micrographs without labels to calibrate on, evenly from all that were given."""
+    free = [item.source for item in labelled if not len(item.xy_px)]
+    own = len(dataset.validation) + len(dataset.images)
+    wanted = min(len(free), IMAGES - min(LABELLED, own))
+    return [free[position * len(free) // wanted] for position in range(wanted)]
 
 
 def label_scores(candidates: Found, xy_px: FloatArray, reach_px: float) -> FloatArray:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heliodor.borders import dead_border
-from heliodor.conventions import FloatArray, Image
+from heliodor.conventions import FloatArray, Image, Shape
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, disc_pixels
 from heliodor.resample import pad
+from heliodor.shelf import Shelf
 
 #: What is known of a region: nothing, a particle, something else, or that it lies outside.
 UNLABELLED, POSITIVE, NEGATIVE, OUTSIDE = 0, 1, 2, 3
@@ -73,6 +74,8 @@ class Sampler:
         Where the images are kept and the tiles are cut.
     stride, side
         Pixels between two outputs of the network, and outputs along a tile's side.
+    shelf
+        Where the images and what is known of them lie; in memory by default.
 
     Raises
     ------
@@ -89,27 +92,38 @@ class Sampler:
         device: torch.device | str = "cpu",
         stride: int = 1,
         side: int = 1,
+        shelf: Shelf | None = None,
     ) -> None:
         if not images:
             raise BadInput("there is no micrograph to train on")
         self._half, self._stride, self._side = width // 2, stride, side
         margin = self._half + stride * (side - 1)
-        padded = [pad(item.image, margin) for item in images]
-        offsets = np.concatenate([[0], np.cumsum([p.size for p in padded])]).astype(np.int64)
-        flat = np.concatenate([p.ravel() for p in padded], dtype=np.float32)
+        self._shelf = shelf or Shelf()
+        shapes = [item.shape for item in images]
+        padded = [(height + 2 * margin, width + 2 * margin) for height, width in shapes]
+        offsets = _firsts(padded)
+        flat = self._shelf.room(int(offsets[-1]), np.float32)
+        for item, first, last in zip(images, offsets, offsets[1:], strict=False):
+            flat[first:last] = pad(item.image, margin).ravel()
+            self._shelf.let_go()
         self._pixels = torch.from_numpy(flat).to(device)
         self._generator = torch.Generator().manual_seed(seed)
         # Region -> its pixel in the flat tensor, and the row length there.
-        sizes = np.array([item.image.size for item in images], dtype=np.int64)
-        self._first = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]))
+        firsts = _firsts(shapes)
+        self._first = torch.from_numpy(firsts)
         self._columns = torch.tensor([item.shape[1] for item in images])
-        self._pitch = torch.tensor([p.shape[1] for p in padded])
+        self._pitch = torch.tensor([p[1] for p in padded])
         self._offset = torch.from_numpy(offsets[:-1]) + margin * (self._pitch + 1)
         positive, counts = _regions([item.xy_px for item in images], images, radius_px)
         if not len(positive):
             raise BadInput("no label lies on any of the training micrographs")
         negative, _ = _regions([item.negative_xy_px for item in images], images, radius_px)
-        known = torch.from_numpy(np.concatenate([_nothing_known(i.image) for i in images]))
+        own = self._shelf.room(int(firsts[-1]), np.int8)
+        by_image = np.split(own, firsts[1:-1])
+        for part, item in zip(by_image, images, strict=True):
+            part[:] = _nothing_known(item.image)
+            self._shelf.let_go()
+        known = torch.from_numpy(own)
         known[negative] = NEGATIVE
         known[positive] = POSITIVE
         self._positive, self._negative = positive, negative[known[negative] == NEGATIVE]
@@ -117,18 +131,18 @@ class Sampler:
             torch.arange(len(images)), torch.tensor(counts)
         )
         self._known = known
-        by_image = np.split(known.numpy(), np.cumsum(sizes)[:-1])
         # Micrographs without a label do not count: nothing is drawn from them.
         if not any(
             count and (part == UNLABELLED).any()
             for count, part in zip(counts, by_image, strict=True)
         ):
             raise BadInput("the labels cover the whole micrographs; check the diameter")
-        surrounded = [
-            np.pad(part.reshape(item.shape), margin, constant_values=OUTSIDE).ravel()
-            for part, item in zip(by_image, images, strict=True)
-        ]
-        self._known_padded = torch.from_numpy(np.concatenate(surrounded))
+        surrounded = self._shelf.room(int(offsets[-1]), np.int8)
+        for part, shape, first, last in zip(by_image, shapes, offsets, offsets[1:], strict=False):
+            edged = np.pad(part.reshape(shape), margin, constant_values=OUTSIDE)
+            surrounded[first:last] = edged.ravel()
+            self._shelf.let_go()
+        self._known_padded = torch.from_numpy(surrounded)
 
     @property
     def labelled_pixels(self) -> int:
@@ -203,11 +217,13 @@ class Sampler:
         known = _gather(self._known_padded, placed, 0, self._stride, self._side)
         width = 2 * self._half + 1 + self._stride * (self._side - 1)
         tiles = _gather(self._pixels, send(placed, self._pixels.device), -self._half, 1, width)
+        self._shelf.let_go()
         return Tiles(tiles[:, None], known, anchors)
 
-    def state(self) -> Tensor:
-        """Return the state of the random draws."""
-        return self._generator.get_state()
+    @property
+    def random(self) -> torch.Generator:
+        """What draws; its state is all that changes."""
+        return self._generator
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -226,6 +242,12 @@ def _gather(source: Tensor, placed: Tensor, first: int, step: int, number: int) 
     corner, down, right = placed[..., None]
     rows = corner + down * steps
     return source[rows[:, :, None] + (right * steps)[:, None, :]]
+
+
+def _firsts(shapes: Sequence[Shape]) -> NDArray[np.int64]:
+    """Return where images of these shapes begin one behind the other, and where the last ends."""
+    sizes = [height * width for height, width in shapes]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def _nothing_known(image: Image) -> NDArray[np.int8]:

@@ -73,7 +73,15 @@ def computing(options: dict[str, Any]) -> Any:
     """Return where to compute."""
     from heliodor.compute import Compute
 
-    return Compute(options["device"], options["threads"])
+    return Compute(options["device"], options["threads"], options.get("memory"))
+
+
+def resuming(options: dict[str, Any]) -> bool:
+    """Return whether to go on with what was cut short."""
+    when = options["resume"]
+    if when not in ("auto", "never"):
+        raise BadInput(f"--resume must be auto or never, not {when!r}")
+    return bool(when == "auto")
 
 
 def typed() -> str:
@@ -86,16 +94,3 @@ def end(failures: list[Any]) -> None:
     if failures:
         console.say(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
         raise typer.Exit(SOME_FAILED)
-
-
-def resuming(how: str) -> Any:
-    """Return whether to go on where an earlier run was cut short.
-
-    Raises
-    ------
-    BadInput
-        If it is neither auto nor never.
-    """
-    if how not in ("auto", "never"):
-        raise BadInput(f"--resume is auto or never, not {how}")
-    return how

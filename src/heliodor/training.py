@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 
+from heliodor import console
+from heliodor.checkpoint import Checkpoint, Misfit
 from heliodor.conventions import FloatArray
+from heliodor.course import Course, Epoch, fingerprint_of
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage, label_mask
-from heliodor.learning import Learner
 from heliodor.networks import Network
 from heliodor.ranking import average_precision
 from heliodor.recipe import TrainingSettings
 from heliodor.scoring import score_coarsely
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of ``training.tsv``: means over the epoch, and what validation said."""
-
-    epoch: int
-    update: int
-    seconds: float
-    learning_rate: float
-    loss: float
-    positive_loss: float
-    unlabelled_term: float
-    #: Mean probability over the unlabelled regions; the class prior is its expectation.
-    mean_probability: float
-    #: Mean error of the autoencoder's reconstruction, 0 without one.
-    reconstruction: float
-    #: Region average precision on the labels of the validation images, nan without any.
-    validation_ap: float
+from heliodor.shelf import Shelf
+from heliodor.stopping import Stopped, check, deferred
 
 
 @dataclass(frozen=True)
@@ -62,6 +46,8 @@ def train_network(
     device: torch.device | str = "cpu",
     progress: Callable[[Epoch], None] | None = None,
     snapshot: Snapshot | None = None,
+    checkpoint: Checkpoint | None = None,
+    shelf: Shelf | None = None,
 ) -> Trained:
     """Train a network and keep the weights of its best epoch.
 
@@ -80,6 +66,12 @@ def train_network(
         Called after each epoch.
     snapshot
         Called after each epoch too, with the network as it then is, in evaluation mode.
+    checkpoint
+        Where the training is kept, and gone on with if it was begun there: after each epoch, every
+        20 s, when the process is asked to save, and when it is told to stop, which is heeded
+        after an update. Epochs that ended before are not told of again.
+    shelf
+        Where the sampler keeps the images; in memory by default.
 
     Raises
     ------
@@ -88,68 +80,47 @@ def train_network(
     """
     if not 0 < prior < 1:
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
-    learner = Learner(images, radius_px, prior, settings, device)
-    network = learner.network
-    optimizer = torch.optim.AdamW(
-        learner.parameters(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=network.classifier.weight.device.type != "mps",
-    )
-    epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
-    schedule = _schedule(optimizer, settings, epochs * settings.epoch_updates)
-    history: list[Epoch] = []
-    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
-    started = time.perf_counter()
-    for number in range(1, epochs + 1):
-        network.train()
-        told: list[torch.Tensor] = []
-        for _ in range(settings.epoch_updates):
-            cost = learner.cost()
-            optimizer.zero_grad(set_to_none=True)
-            cost.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            rate = float(schedule.get_last_lr()[0])
-            schedule.step()
-            told.append(torch.stack([part.detach() for part in vars(cost).values()]))
-        # Fetched once an epoch: a GPU would have to be waited for after each update.
-        costs = torch.stack(told).cpu().double().numpy()
-        means = costs.mean(axis=0)
-        # The last update can break the weights without any loss having seen it.
-        if not (np.isfinite(means).all() and network.is_finite()):
-            raise BadInput(
-                f"training diverged in epoch {number} (the loss is not a number); lower the"
-                " learning rate"
-            )
-        network.eval()
-        ap = validate(network, validation, radius_px, device)
-        seconds = time.perf_counter() - started
-        update = number * settings.epoch_updates
-        total, positive, unlabelled, chance, error = (float(mean) for mean in means[:5])
-        history.append(
-            Epoch(number, update, seconds, rate, total, positive, unlabelled, chance, error, ap)
-        )
-        if progress is not None:
-            progress(history[-1])
-        if snapshot is not None:
-            snapshot(history[-1], network, costs)
-        if best is None or np.isnan(ap) or ap >= best[0]:
-            best = (ap, number, copy.deepcopy(network.state_dict()))
-    assert best is not None
-    network.load_state_dict(best[2])
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return Trained(network.eval(), history, best[1])
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, settings: TrainingSettings, updates: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if settings.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    # OneCycleLR divides by zero where its warm-up is exactly one step long.
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=max(updates, 6), pct_start=0.2
-    )
+    course = Course(images, radius_px, prior, settings, device, shelf)
+    if checkpoint is not None:
+        made_with = fingerprint_of(images, validation, radius_px, prior, settings, device)
+        state = checkpoint.open(made_with, course.most_bytes())
+        if state is not None:
+            try:
+                course.restore(state)
+                console.say(f"going on after update {course.updates} of {course.all_updates}")
+            except Misfit as misfit:
+                checkpoint.refuse(misfit)
+                course = Course(images, radius_px, prior, settings, device, shelf)
+    network = course.network
+    # Without a checkpoint there is nothing to come to an end.
+    whole = nullcontext if checkpoint is None else deferred
+    try:
+        while not course.finished:
+            network.train()
+            with whole():
+                while not course.epoch_is_full:
+                    course.update()
+                    if checkpoint is not None:
+                        check()
+                        if checkpoint.due():
+                            checkpoint.save(course.state())
+            costs = course.costs()
+            network.eval()
+            ap = validate(network, validation, radius_px, device)
+            with whole():
+                epoch = course.end_epoch(costs, ap)
+                if progress is not None:
+                    progress(epoch)
+                if snapshot is not None:
+                    snapshot(epoch, network, costs)
+                if checkpoint is not None:
+                    checkpoint.save(course.state())
+    except Stopped:
+        if checkpoint is not None and course.updates:
+            checkpoint.save(course.state())
+        raise
+    best_epoch, history = course.best_epoch, course.history
+    return Trained(course.best_network(), history, best_epoch)
 
 
 def validate(

@@ -11,24 +11,32 @@ import torch
 
 from heliodor import __version__, console
 from heliodor.assignment import LabelledSource, read_labels
+from heliodor.checkpoint import NAME as CHECKPOINT
+from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
+from heliodor.course import Epoch
 from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
-from heliodor.files import output_folder, write_text
+from heliodor.files import output_folder, sweep, write_text
 from heliodor.geometry import diameter_doubt
-from heliodor.model_file import NOVELTY, Model, ModelCard, save_model
+from heliodor.locking import alone_in
+from heliodor.model_file import NOVELTY, Model, ModelCard, load_model, save_model
 from heliodor.novelty import Reference
 from heliodor.objectives import uses_prior
 from heliodor.picking import PickSettings
-from heliodor.preparation import Failure, WorkingImages, working_pixel_size
-from heliodor.probe import Probe
+from heliodor.preparation import KEEP_BYTES, Failure, WorkingImages, working_pixel_size
+from heliodor.probe import Probe, choose_others
+from heliodor.receipt import Receipt, asked_for, of_model, places_of, read_of
 from heliodor.recipe import RECIPES, TrainingSettings
 from heliodor.record import Record, flat
+from heliodor.shelf import Shelf
 from heliodor.sources import Inputs, find_sources
 from heliodor.threshold import best_threshold
-from heliodor.training import Epoch, history_table, train_network
+from heliodor.training import history_table, train_network
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]
+#: The model in a folder of results.
+MODEL = "model.safetensors"
 #: A number of particles this many times off the estimate's band is worth a word.
 FAR_OFF = 1.5
 
@@ -53,6 +61,7 @@ def train(
     compute: Compute = Compute(),
     command_line: str = "",
     negatives: str | Path | None = None,
+    resume: bool = True,
 ) -> Training:
     """Train a model and write ``model.safetensors``, ``training.tsv`` and ``run.json``.
 
@@ -66,6 +75,9 @@ def train(
         Folder for the results.
     negatives
         Coordinates of what is no particle, if the user has any.
+    resume
+        Whether to go on with the same training where one in the folder was cut short, and to
+        leave its model as it is where it had ended.
 
     Raises
     ------
@@ -76,10 +88,21 @@ def train(
     arguments |= flat(data, recipe, compute)
     record = Record("train", arguments, command_line)
     folder = output_folder(out)
-    trained = train_step(
-        micrographs, labels, folder, data, recipe, compute.start(), record, negatives=negatives
-    )
-    record.write(folder)
+    with alone_in(folder):
+        sweep(folder)
+        trained = train_step(
+            micrographs,
+            labels,
+            folder,
+            data,
+            recipe,
+            compute.start(),
+            record,
+            negatives=negatives,
+            resume=resume,
+            shelf=compute.shelf(folder),
+        )
+        record.write(folder)
     return trained
 
 
@@ -93,29 +116,43 @@ def train_step(
     record: Record,
     picking: PickSettings = PickSettings(),
     negatives: str | Path | None = None,
+    resume: bool = True,
+    shelf: Shelf | None = None,
 ) -> Training:
     """Train as one stage of a longer run, which keeps the record; see `train`.
 
-    The distances of `picking` are those at which the model's own threshold is set.
+    The distances of `picking` are those at which the model's own threshold is set. The images
+    are kept on the shelf; in memory by default.
     """
+    shelf = shelf or Shelf()
     size = wanted_pixel_size(data, recipe)
+    before = len(record.notes)
     sources = find_sources(micrographs)
     record.used("training", sources)
     labelled, notes = read_labels(labels, sources, negatives)
-    training, validation, more = choose_sources(labelled, data)
-    console.say(
-        f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
-        f" {len(validation)} kept for validation"
-    )
+    asked = asked_for(labelled, data, recipe, picking, device)
     images = WorkingImages(
         size,
         data.pixel_size_angstrom,
         data.diameter_angstrom,
+        keep_bytes=min(KEEP_BYTES, shelf.budget_bytes / 4),
         threads=torch.get_num_threads(),
     )
+    receipt = Receipt.find(folder, asked, sources) if resume else None
+    checkpoint = Checkpoint(folder / CHECKPOINT, resume)
+    if receipt is not None:
+        checkpoint.remove()
+        return _trained_before(folder, receipt, record, labelled, images)
+    training, validation, more = choose_sources(labelled, data)
+    read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
+    console.say(
+        f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
+        f" {len(validation)} kept for validation"
+    )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
-        dataset = assemble(training, validation, images, data, progress)
+        dataset = assemble(training, validation, images, data, progress, shelf)
     record.notes += [*notes, *more, *dataset.notes]
+    shelf.let_go()
     doubt = diameter_doubt(
         dataset.images, images.working_pixel_size_angstrom, data.diameter_angstrom
     )
@@ -130,7 +167,9 @@ def train_step(
         f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
         f"{_and_negatives(dataset.labelled_negatives)}"
     )
-    probe = Probe.of(dataset, sources, labelled, images, data.diameter_angstrom, picking, device)
+    others = choose_others(dataset, labelled)
+    read |= read_of(places_of(others, sources), sources)
+    probe = Probe.of(dataset, others, images, data.diameter_angstrom, picking, device)
     estimated = data.expected_particles is None
     if estimated and uses_prior(recipe.objective):
         with record.stage("estimating the prior"):
@@ -138,7 +177,7 @@ def train_step(
             # does.
             quick = replace(QUICK, network=recipe.network, width=recipe.width, seed=recipe.seed)
             first = train_network(
-                dataset.images, [], dataset.radius_px, dataset.prior, quick, device
+                dataset.images, [], dataset.radius_px, dataset.prior, quick, device, shelf=shelf
             )
             found = probe.level(first.network, recipe.seed).calibration
             if found is not None:
@@ -157,6 +196,8 @@ def train_step(
             recipe,
             device,
             progress=_say_epoch(recipe.epochs_for(dataset.labelled_particles)),
+            checkpoint=checkpoint,
+            shelf=shelf,
         )
     with record.stage("calibrating"):
         level = probe.level(trained.network, recipe.seed)
@@ -203,11 +244,44 @@ def train_step(
         extra=_novelty(dataset, data.diameter_angstrom / size),
     )
     model = Model(trained.network, card)
-    save_model(folder / "model.safetensors", model)
+    path = folder / MODEL
+    save_model(path, model)
     write_text(folder / "training.tsv", history_table(trained.history))
     record.results |= {"model": asdict(card)}
-    console.say(f"wrote {folder / 'model.safetensors'}")
+    Receipt(
+        asked,
+        read,
+        of_model(path),
+        size,
+        trained.history,
+        dataset.failures,
+        record.notes[before:],
+        dict(record.seconds),
+    ).write(folder)
+    checkpoint.remove()
+    console.say(f"wrote {path}")
     return Training(model, trained.history, dataset.failures, labelled, images)
+
+
+def _trained_before(
+    folder: Path,
+    receipt: Receipt,
+    record: Record,
+    labelled: list[LabelledSource],
+    images: WorkingImages,
+) -> Training:
+    """Return what the same training left behind when it ended before."""
+    path = folder / MODEL
+    console.say(f"{path} was trained already on the same with the same settings; it stays")
+    model = load_model(path)
+    write_text(folder / "training.tsv", history_table(receipt.history))
+    record.notes += receipt.notes
+    record.failures += receipt.failures
+    record.seconds |= receipt.seconds
+    record.results |= {"model": asdict(model.card)}
+    if receipt.working_pixel_size_angstrom != images.working_pixel_size_angstrom:
+        images.coarsen(receipt.working_pixel_size_angstrom)
+    return Training(model, receipt.history, receipt.failures, labelled, images)
 
 
 def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from heliodor import __version__
 from heliodor.assignment import LabelledSource
 from heliodor.conventions import FloatArray
+from heliodor.course import Epoch
 from heliodor.dataset import DataSettings, TrainingSet, assemble
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.hosts.topaz.choices import Choice, choose
@@ -29,7 +30,7 @@ from heliodor.picking import OperatingPoint, PickSettings, operating_point
 from heliodor.placing import frame_of
 from heliodor.preparation import WorkingImages
 from heliodor.recipe import TrainingSettings
-from heliodor.training import Epoch, train_network
+from heliodor.training import train_network
 
 #: Images on which the threshold of each epoch's model is set; more change it little.
 THRESHOLD_IMAGES = 2
