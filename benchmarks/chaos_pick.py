@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 HELIODOR = [sys.executable, "-c", "from heliodor.cli import main; main()"]
-MICROGRAPHS, SIZE = 60, "512x512"
+MICROGRAPHS, SIZE = 40, "384x384"
 #: Exit code where a micrograph failed, as the broken one does.
 SOME_FAILED = 3
 #: The journal's lines come in the order of the work; all that is made of it is compared.
@@ -58,6 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     record = json.loads(found["run.json"])
     for key in ("seconds", "command_line"):
         del record[key]
+    del record["arguments"]["threads"]
     found["run.json"] = json.dumps(record).encode()
     # Coordinate files are named in lists by where they lie.
     return {n: b.replace(str(folder).encode(), b"OUT") for n, b in found.items()}
@@ -91,7 +92,7 @@ def main() -> None:
                 )
                 started += 1
                 try:
-                    _, said = process.communicate(timeout=chance.uniform(0.3, 1.0) * usual)
+                    _, said = process.communicate(timeout=chance.uniform(0.2, 0.9) * usual)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.communicate()

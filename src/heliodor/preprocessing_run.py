@@ -11,6 +11,7 @@ from heliodor import console
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
+from heliodor.locking import alone_in
 from heliodor.lookahead import looking_ahead
 from heliodor.micrograph import write_mrc
 from heliodor.normalize import MOST_IMAGES, Mode, Normalizer
@@ -74,6 +75,7 @@ def preprocess(
 
     written = 0
     with (
+        alone_in(folder),
         record.stage("writing"),
         console.progress("preprocessing") as progress,
         looking_ahead(ready, sources, at_a_time) as prepared,
