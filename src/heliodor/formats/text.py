@@ -13,6 +13,7 @@ import numpy as np
 from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.formats.blocks import spelt
+from heliodor.formats.guard import guarded
 from heliodor.formats.star import micrograph_of
 from heliodor.header import stem_of
 from heliodor.picks import Picks, as_number
@@ -46,6 +47,7 @@ def _delimiter(line: str) -> str:
     return "\t" if "\t" in line else ","
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read a TSV or CSV table whose header names the columns.
 
@@ -119,7 +121,7 @@ def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:
 def _number(cell: str, path: Path, line: int) -> float:
     value = as_number(cell)
     if not np.isfinite(value):
-        raise BadInput(f"{path}, line {line}, has {cell!r} where a coordinate should be")
+        raise BadInput(f"{path}, line {line}, has {cell[:80]!r} where a coordinate should be")
     return value
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import BadInput
+from heliodor.formats.guard import guarded
 from heliodor.picks import Picks, as_number
 
 COLUMNS = (
@@ -40,6 +41,7 @@ def _titles(line: str) -> list[str]:
     return [title.strip().strip('"').lstrip("#") for title in line.split(",")]
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read the centres of the points, circles, ellipses and boxes of each picture.
 
@@ -55,11 +57,11 @@ def read_picks(path: str | Path) -> Picks:
     try:
         text = path.read_text(encoding="utf-8-sig")
         reader = csv.DictReader(io.StringIO(text))
-        reader.fieldnames = [name.lstrip("#") for name in reader.fieldnames or ()]
+        reader.fieldnames = [name.strip().lstrip("#") for name in reader.fieldnames or ()]
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error
-    if not looks_like(text[:4096].encode()):
+    if not {"filename", "region_shape_attributes"} <= set(reader.fieldnames):
         raise BadInput(f"{path} has no columns filename and region_shape_attributes of VIA")
     pictures: list[str] = []
     names: list[str] = []
@@ -81,8 +83,10 @@ def read_picks(path: str | Path) -> Picks:
 def _json(text: str | None, path: Path, line: int) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
-    except ValueError as error:
-        raise BadInput(f"{path}, line {line}, has {text!r} where VIA has JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{path}, line {line}, has {(text or '')[:80]!r} where VIA has JSON"
+        ) from error
     return value if isinstance(value, dict) else {}
 
 
@@ -93,7 +97,7 @@ def _centre(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]
         else:
             x = float(shape["x"]) + float(shape["width"]) // 2
             y = float(shape["y"]) + float(shape["height"]) // 2
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
         raise BadInput(
