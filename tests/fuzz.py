@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import functools
 import gzip
 import io
 import json
@@ -77,6 +78,8 @@ class Kind:
     change: Callable[[bytes, Random], bytes]
     #: Reads the file by each way that leads to it.
     readers: tuple[Callable[[Path], Any], ...]
+    #: Whether other files are named, which a wrong file may have replaced.
+    needs_others: bool = False
 
 
 # -------------------------------------------------------------------------- good files
@@ -102,6 +105,7 @@ def _image(shape: tuple[int, int] = (40, 48)) -> np.ndarray[Any, Any]:
     return np.random.default_rng(5).normal(100, 20, shape)
 
 
+@functools.cache
 def _mrc(dtype: str = "float32", extended: bytes = b"", stack: bool = False) -> bytes:
     def write(path: Path) -> None:
         with mrcfile.new(path) as mrc:
@@ -181,6 +185,7 @@ other.mrc 1 30 12 nan
 """
 
 
+@functools.cache
 def _stars() -> dict[str, bytes]:
     return {
         "picks.star": star.picks_text(picks()).encode(),
@@ -204,6 +209,7 @@ def _one() -> Picks:
     return picks(("good.mrc",))
 
 
+@functools.cache
 def _boxes() -> dict[str, bytes]:
     return {"good.box": _written("good.box", lambda p: box.write_picks(p, _one(), 8))}
 
@@ -259,17 +265,16 @@ def _css() -> dict[str, bytes]:
 
 def stream(table: np.ndarray[Any, Any], compression: str | None = "lz4", **changes: Any) -> bytes:
     """Write cryoSPARC's compressed form: every field is put down as literals of LZ4."""
-    heap, places = bytearray(b"\0"), dict[str, int]()
+    heap, places = bytearray(b"\0"), dict[bytes, int]()
     descr, columns = [], []
     for name in table.dtype.names or ():
         column, kind = table[name], table.dtype[name]
         if kind.kind == "S":
             for value in column:
-                word = value.decode()
-                if word not in places:
-                    places[word] = len(heap)
+                if bytes(value) not in places:
+                    places[bytes(value)] = len(heap)
                     heap += value + b"\0"
-            column = np.array([places[value.decode()] for value in column], "<u8")
+            column = np.array([places[bytes(value)] for value in column], "<u8")
             descr.append([name, "|O"])
         else:
             descr.append([name, kind.base.str, *([list(kind.shape)] if kind.shape else [])])
@@ -316,11 +321,21 @@ def _savs() -> dict[str, bytes]:
     with topaz_named() as classes, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = as_topaz(network, classes)
-        return {
+        made = {
             "module.sav": _written("m.sav", lambda p: save(module, p)),
-            "old.sav": _written("m.sav", lambda p: save(module, p, legacy=True)),
             "state.sav": _written("m.sav", lambda p: save(module.state_dict(), p)),
         }
+        # Numbers are called by where they lie in memory, and so all are made to lie in one place.
+        values = [*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())]
+        flat = torch.cat([value.detach().flatten() for value in values])
+        for value, own in zip(values, flat.split([v.numel() for v in values]), strict=True):
+            value.data = own.view(value.shape)
+        for part in module.modules():
+            if "num_batches_tracked" in part._buffers:
+                part._buffers["num_batches_tracked"] = None
+        old = _written("m.sav", lambda p: save(module, p, legacy=True))
+        made["old.sav"] = re.sub(rb"\d{13,16}", lambda found: b"1" * len(found[0]), old)
+    return made
 
 
 def _lists() -> dict[str, bytes]:
@@ -796,6 +811,7 @@ KINDS = {
             _star_lists,
             star_changed,
             (star.read_micrographs, star.read_picks, find_sources),
+            needs_others=True,
         ),
         Kind("box", _boxes, table_changed, (box.read_picks, formats.read_picks)),
         Kind("cbox", _cboxes, star_changed, (cbox.read_picks, formats.read_picks)),
@@ -804,7 +820,7 @@ KINDS = {
         Kind("via", _vias, via_changed, (via.read_picks, formats.read_picks, reading.read)),
         Kind("cs", _css, cs_changed, (cryosparc.read_picks, formats.read_picks)),
         Kind("cs stream", _streams, stream_changed, (cryosparc.read_picks,)),
-        Kind("@list", _lists, table_changed, (_as_listed,)),
+        Kind("@list", _lists, table_changed, (_as_listed,), needs_others=True),
         Kind("topaz list", _image_lists, table_changed, (lists.read_images,)),
         Kind("model", _models, model_changed, (load_model,)),
         Kind("sav", _savs, sav_changed, (read_topaz,)),
@@ -828,10 +844,10 @@ def prepare(folder: Path) -> None:
     (folder / "b.box").write_bytes(_boxes()["good.box"])
 
 
-def mutants(kind: Kind, seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of wrong files; the same for the same seed."""
+def mutants(kind: Kind, seed: int, count: int, first: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of wrong files; the same for the same seed and number."""
     good = list(kind.good().items())
-    for number in range(count):
+    for number in range(first, count):
         random = Random(f"{kind.name} {seed} {number}")
         name, raw = good[number % len(good)]
         if random.random() < 0.3:
@@ -850,6 +866,8 @@ class Outcome:
 
 
 READ, REFUSED = "read", "refused"
+#: What is written of picks that were read, in turn.
+_FORMS = ("star", "autopick", "box", "eman2", "cbox", "csv", "topaz")
 
 
 def outcome(kind: Kind, path: Path) -> Outcome:
@@ -904,9 +922,10 @@ def _check_picks(value: Picks, path: Path) -> None:
         assert name.strip(), "a name of nothing"
         assert not any(ord(c) < 32 for c in name), f"a name {name!r}"
     # Everything that can be read can be written, or is refused.
-    for form in ("star", "autopick", "box", "eman2", "cbox", "csv", "topaz"):
-        if len(value) > 1000:
-            continue
+    if len(value) > 1000:
+        return
+    size = path.stat().st_size
+    for form in {_FORMS[size % len(_FORMS)], _FORMS[size // 8 % len(_FORMS)]}:
         wanted = FORMATS[form]
         out = path.parent / "out"
         place = out / form if wanted.file_of else out / f"all{wanted.suffix}"

@@ -109,6 +109,8 @@ def fault_of_name(name: str) -> str | None:
         return "is not in UTF-8"
     if not name.strip():
         return "is empty"
+    if name.rpartition("/")[2] in ("", ".", ".."):
+        return "is that of a folder"
     if _CONTROL.search(name):
         return "holds a line break, a tab or another control character"
     if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_PART:

@@ -144,7 +144,7 @@ def blocks_text(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str]
 def _in_a_row(label: str, values: list[str]) -> list[str]:
     """Return values that stand in a row of a table; one that would end it is refused."""
     for value in values:
-        if not value.isprintable() and ("\t" in value or len(value.splitlines()) > 1):
+        if not value.isprintable() and ("\t" in value or value.splitlines() != [value]):
             raise BadInput(
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
                 " tab or a line break in it; write a CSV file"
