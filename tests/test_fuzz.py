@@ -227,8 +227,10 @@ HEAD = b"data_\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinate
         HEAD + b"\0" * 1000,
         b"data_\n" * 50_000,
         HEAD + b"\n" * 200_000 + b"\xff",
+        HEAD + b"1 2 " * 500_000,
+        b"data_\n_rlnMicrographName " + b"x" * 1_000_000,
     ],
-    ids=["columns", "blocks", "latin", "lines", "spaces", "zeros", "begins", "end"],
+    ids=["columns", "blocks", "latin", "lines", "spaces", "zeros", "begins", "end", "row", "word"],
 )
 def test_star_files_that_take_for_ever(bounded: Any, raw: bytes) -> None:
     bounded(star.read_picks, "a.star", raw)
@@ -281,6 +283,29 @@ def test_lists_of_micrographs_that_name_each_other(
     for text in ("@circle.txt", "@x/../circle.txt", "@list.txt"):
         with pytest.raises(BadInput, match="names itself"):
             find_sources(text)
+
+
+@pytest.mark.parametrize("pattern", ["*.mrc" * 20_000, "**/" * 30 + "*.mrc", "a\0*.mrc"])
+def test_patterns_that_take_for_ever(
+    bounded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "/".join("abcdefghijkl")).mkdir(parents=True)
+    bounded(lambda path: find_sources(f"@{path}"), "list.txt", pattern.encode())
+
+
+@pytest.mark.parametrize("place", ["1e10", "-1e300", "1e999", "nan"])
+def test_places_where_no_pixel_is(bounded: Any, place: str) -> None:
+    bounded(formats.read_picks, "a.box", f"{place} 2 8 8\n".encode())
+    bounded(formats.read_picks, "a.csv", f"name,x,y\na,1,{place}\n".encode())
+
+
+def test_tables_that_are_too_wide(bounded: Any) -> None:
+    wide = b",a" * 200_000 + b"\n"
+    bounded(formats.read_picks, "a.csv", b"name,x,y" + wide)
+    # Rows that lack their last cells must not be filled up to the header.
+    rows = b"a.png,[\n" * 100_000
+    bounded(formats.read_picks, "v.csv", b"filename,region_shape_attributes" + wide + rows)
 
 
 @pytest.mark.parametrize("number", ["9" * 400, "9" * 4000, "9" * 9000, "NaN", "1e999", "[" * 9999])

@@ -27,9 +27,10 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 def _printable(sentence: str) -> str:
     """Return a sentence of one line that any terminal can show: files are quoted in it."""
+    sentence = _UNPRINTABLE.sub(
+        lambda found: " " if found[0].isspace() else ascii(found[0])[1:-1], sentence
+    )
     if len(sentence) > _LONGEST:
         half = _LONGEST // 2
         sentence = f"{sentence[:half]} ... {sentence[-half:]}"
-    return _UNPRINTABLE.sub(
-        lambda found: " " if found[0].isspace() else ascii(found[0])[1:-1], sentence
-    )
+    return sentence

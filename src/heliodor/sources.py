@@ -23,6 +23,8 @@ from heliodor.header import fault_of_name, is_micrograph_name, without_suffix
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 #: Lists may name lists so many times.
 _DEEPEST = 20
+#: Longer patterns, and those that search all folders more often, may take for ever.
+_LONGEST, _MOST_RECURSIONS = 4096, 3
 
 
 #: What a user may give for micrographs; see `find_sources`.
@@ -98,8 +100,8 @@ class _Lists:
 
 
 def _expand(text: str, lists: _Lists) -> list[Source]:
-    if "\0" in text:
-        raise BadInput(f"{text} is no name of a file: it holds a zero byte; mend the list")
+    if "\0" in text or len(text) > _LONGEST or text.split("/").count("**") > _MOST_RECURSIONS:
+        raise BadInput(f"{text} is no name of a file or pattern; mend the list of micrographs")
     if text.startswith("@"):
         return _from_list(Path(text[1:]), lists)
     path = Path(text)

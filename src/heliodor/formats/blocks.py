@@ -5,6 +5,7 @@ Read and written through the starfile package, around what it stops on.
 
 from __future__ import annotations
 
+import io
 import linecache
 import re
 import tempfile
@@ -33,6 +34,8 @@ _BARE_RETURN = re.compile(rb"\r(?!\n)")
 _BLOCK = re.compile(rb"^[ \t]*data_", re.MULTILINE)
 #: A STAR file has no more different columns than this, and no more blocks.
 MOST_COLUMNS, MOST_BLOCKS = 1000, 1000
+#: Bytes: a longer line may take any time and memory to be parted into cells.
+LONGEST_LINE = 2**14
 #: What a column is called.
 _LABEL = re.compile(rb"^[ \t]*_([^\s#]+)", re.MULTILINE)
 
@@ -66,6 +69,8 @@ def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
         # Each column and block takes its time, and no table has as many.
         if len(labels) > MOST_COLUMNS or len(_BLOCK.findall(mended)) > MOST_BLOCKS:
             raise ValueError("it has more columns or blocks than any that lists particles")
+        if max(map(len, io.BytesIO(mended)), default=0) > LONGEST_LINE:
+            raise ValueError("it has a line that is longer than any row")
         with _file_of(mended, path, mended == raw) as readable:
             blocks = starfile.read(readable, always_dict=True, parse_as_string=labels)
     except Exception as error:  # starfile and pandas raise many kinds, all meaning this

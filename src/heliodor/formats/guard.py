@@ -19,11 +19,14 @@ from heliodor.picks import Picks
 
 Read = TypeVar("Read")
 
+#: No image has a pixel as far out, and whole numbers hold what is nearer.
+FARTHEST_PX = 1e9
+
 
 def guarded(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:
     """Let a reader of one file raise nothing but `BadInput`.
 
-    Picks that it returns have coordinates that are finite, and names that can be written
+    Picks that it returns have coordinates that can be pixels, and names that can be written
     wherever names are written.
     """
 
@@ -46,7 +49,7 @@ def guarded(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:
 
 
 def _check(picks: Picks, path: str | Path) -> None:
-    bad = np.flatnonzero(~np.isfinite(picks.xy_px).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(picks.xy_px) < FARTHEST_PX).all(axis=1))
     if len(bad):
         x, y = picks.xy_px[bad[0]]
         raise BadInput(

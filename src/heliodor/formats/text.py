@@ -12,7 +12,7 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import writing
-from heliodor.formats.blocks import spelt
+from heliodor.formats.blocks import MOST_COLUMNS, spelt
 from heliodor.formats.guard import guarded
 from heliodor.formats.star import micrograph_of
 from heliodor.header import stem_of
@@ -75,6 +75,8 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     x, y = _find(header, XS), _find(header, YS)
     if x is None or y is None:
         raise BadInput(f"{path} has no header with x and y columns (x_coord, y_coord)")
+    if len(header) > MOST_COLUMNS:
+        raise BadInput(f"{path} has {len(header)} columns, more than any table of particles")
     name, score = _find(header, NAMES), _find(header, SCORES)
     known = {x, y, name, score, _find(header, ("probability",))}
     others = [c for c in range(len(header)) if c not in known]

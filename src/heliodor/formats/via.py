@@ -56,20 +56,22 @@ def read_picks(path: str | Path) -> Picks:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text))
-        reader.fieldnames = [name.strip().lstrip("#") for name in reader.fieldnames or ()]
-        rows = list(reader)
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error
-    if not {"filename", "region_shape_attributes"} <= set(reader.fieldnames):
+    titles = [title.strip().lstrip("#") for title in rows[0]] if rows else []
+    if not {"filename", "region_shape_attributes"} <= set(titles):
         raise BadInput(f"{path} has no columns filename and region_shape_attributes of VIA")
     pictures: list[str] = []
     names: list[str] = []
     centres: list[tuple[float, float]] = []
     scores: list[float] = []
-    for line, row in enumerate(rows, 2):
-        name = row["filename"] or ""
-        shape = _json(row["region_shape_attributes"], path, line)
+    # A row may lack its last cells; to fill them in would let a wide header fill the memory.
+    places = {title: place for place, title in enumerate(titles) if title in COLUMNS}
+    for line, cells in enumerate(rows[1:], 2):
+        row = {title: cells[place] for title, place in places.items() if place < len(cells)}
+        name = row.get("filename", "")
+        shape = _json(row.get("region_shape_attributes"), path, line)
         pictures.append(name)
         if not shape:
             continue  # the line that stands for a picture without a region
