@@ -45,6 +45,7 @@ from heliodor.hosts.topaz.writing import via_text
 from heliodor.hosts.topaz_model import read_topaz
 from heliodor.micrograph import read_micrograph
 from heliodor.model_file import load_model, save_model
+from heliodor.model_run import description, table
 from heliodor.output import FORMATS, Given, write_picks
 from heliodor.picks import Picks
 from heliodor.sources import find_sources
@@ -797,6 +798,10 @@ def _as_listed(path: Path) -> Any:
     return find_sources(f"@{path}")
 
 
+def _as_shown(path: Path) -> Any:
+    return table(description(path)).encode()
+
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -822,7 +827,7 @@ KINDS = {
         Kind("cs stream", _streams, stream_changed, (cryosparc.read_picks,)),
         Kind("@list", _lists, table_changed, (_as_listed,), needs_others=True),
         Kind("topaz list", _image_lists, table_changed, (lists.read_images,)),
-        Kind("model", _models, model_changed, (load_model,)),
+        Kind("model", _models, model_changed, (load_model, _as_shown)),
         Kind("sav", _savs, sav_changed, (read_topaz,)),
         Kind("made_with", _notes, json_changed, (read_made_with,)),
     )
