@@ -471,7 +471,8 @@ def table_changed(raw: bytes, random: Random) -> bytes:
         else:
             start, end = sorted((place, random.randrange(len(rows) + 1)))
             rows += rows[start:end][:1000]
-    return "\n".join(rows).encode("utf-8", "surrogatepass" if random.random() < 0.5 else "replace")
+    how = "surrogatepass" if random.random() < 0.5 else "replace"
+    return "\n".join(rows).encode("utf-8", how)[: 2**20]
 
 
 def _column(row: str, number: int, twice: bool) -> str:
@@ -609,6 +610,12 @@ def bzip_changed(raw: bytes, random: Random) -> bytes:
     return _packed_changed(raw, random, bz2.decompress, lambda own: bz2.compress(own, 1))
 
 
+@functools.cache
+def _zeros(bzip: bool) -> bytes:
+    """Four MiB of nothing, packed; packed parts may stand one behind another."""
+    return (bz2.compress if bzip else gzip.compress)(bytes(2**22))
+
+
 def _packed_changed(
     raw: bytes,
     random: Random,
@@ -618,11 +625,12 @@ def _packed_changed(
     inside = unpack(raw)
     what = random.random()
     if what < 0.03:  # a header that asks for it, and one that does not
-        much = 2 ** random.choice((24, 27))
+        times = random.choice((4, 32))
+        much = times * 2**22
         head = bytearray(inside[:1024])
         if random.random() < 0.5:
             head[:4] = head[4:8] = struct.pack("<i", math.isqrt(much // 4))
-        return pack(bytes(head) + bytes(much))
+        return pack(bytes(head)) + _zeros(raw[:2] == b"BZ") * times
     if what < 0.2:
         return pack(damaged(inside, random))
     if what < 0.3:
