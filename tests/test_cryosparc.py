@@ -422,6 +422,26 @@ def test_we_read_what_cryosparc_tools_writes(tmp_path: Path, form, rows):
             np.testing.assert_array_equal(back.extra[key], values, err_msg=key)
 
 
+@pytest.mark.parametrize("rows", [1, 40, 5000])
+def test_we_unpack_what_cryosparc_tools_packs(tmp_path: Path, rows):
+    """Long copies, copies that overlap themselves, and numbers with nothing to copy."""
+    tools = dataset()
+    random = np.random.default_rng(rows)
+    table = np.resize(picked(), rows)
+    table["uid"] = np.arange(rows)
+    table["location/center_x_frac"] = random.random(rows)
+    table["pick_stats/ncc_score"] = np.arange(rows) // 7
+    table["pick_stats/template_idx"] = random.integers(0, 3, rows)
+    tools.Dataset(table).save(str(tmp_path / "a.cs"), format=tools.CSDAT_FORMAT)
+    back = cryosparc.read_picks(tmp_path / "a.cs")
+    expected = cryosparc.read_picks(save(tmp_path / "b.cs", table))
+    assert back.names() == expected.names()
+    np.testing.assert_array_equal(back.xy_px, expected.xy_px)
+    np.testing.assert_array_equal(back.score, expected.score)
+    for key, values in expected.extra.items():
+        np.testing.assert_array_equal(back.extra[key], values, err_msg=key)
+
+
 def test_these_are_all_forms_of_cryosparc_tools():
     assert set(dataset().MAGIC_PREFIX_FORMATS) == {cryosparc.NUMPY_MAGIC, cryosparc.STREAM_MAGIC}
 
