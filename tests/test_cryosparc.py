@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fuzz
 from heliodor.errors import BadInput
-from heliodor.formats import cryosparc
+from heliodor.formats import cryosparc, cs_stream
 from heliodor.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
 
 A = "J3/motioncorrected/000588255143468195995_a_patch_aligned.mrc"
@@ -323,13 +325,45 @@ def test_a_file_that_is_not_there(tmp_path: Path):
         cryosparc.read_picks(tmp_path / "none.cs")
 
 
-def test_the_compressed_form_needs_a_package(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("compression", ["lz4", None])
+def test_the_compressed_form_needs_no_package(tmp_path: Path, monkeypatch, compression):
     monkeypatch.setitem(sys.modules, "cryosparc", None)
-    monkeypatch.setitem(sys.modules, "cryosparc.dataset", None)
     path = tmp_path / "a.cs"
-    path.write_bytes(cryosparc.STREAM_MAGIC + b"\2\0\0\0{}")
+    path.write_bytes(fuzz.stream(picked(), compression))
     assert cryosparc.looks_like(path.read_bytes())
-    with pytest.raises(BadInput, match=r"a\.cs .* pip install cryosparc-tools"):
+    back = cryosparc.read_picks(path)
+    path.write_bytes(save(tmp_path / "b.cs", picked()).read_bytes())
+    same(back, cryosparc.read_picks(path))
+
+
+@pytest.mark.parametrize(
+    ("packed", "plain"),
+    [
+        (b"\x00", b""),
+        (b"\x50hello", b"hello"),
+        (b"\x1fa\x01\x00\x03\x20bc", b"a" * 23 + b"bc"),  # copies that overlap themselves
+        (b"\x3aabc\x03\x00\x10d", b"abc" * 5 + b"abd"),
+        (b"\xf0\x00" + b"x" * 15, b"x" * 15),
+        (b"\xf0\xff\x00" + b"x" * 270, b"x" * 270),
+    ],
+)
+def test_blocks_of_lz4(packed, plain):
+    assert cs_stream.unpacked(packed, len(plain)) == plain
+    for size in (len(plain) + 1, max(0, len(plain) - 1)):
+        if size != len(plain):
+            with pytest.raises(ValueError, match="packed"):
+                cs_stream.unpacked(packed, size)
+
+
+@pytest.mark.parametrize("place", [2, 9, 2**40])
+def test_texts_that_begin_nowhere(tmp_path: Path, place):
+    """cryosparc-tools ends the whole process on these."""
+    raw = bytearray(fuzz.stream(picked(), None))
+    first = raw.index(struct.pack("<Q", 1) + struct.pack("<Q", 1))
+    raw[first : first + 8] = struct.pack("<Q", place)
+    path = tmp_path / "a.cs"
+    path.write_bytes(raw)
+    with pytest.raises(BadInput, match="texts that it does not hold"):
         cryosparc.read_picks(path)
 
 
@@ -386,6 +420,26 @@ def test_we_read_what_cryosparc_tools_writes(tmp_path: Path, form, rows):
         assert set(back.extra) == set(expected.extra)
         for key, values in expected.extra.items():
             np.testing.assert_array_equal(back.extra[key], values, err_msg=key)
+
+
+@pytest.mark.parametrize("rows", [1, 40, 5000])
+def test_we_unpack_what_cryosparc_tools_packs(tmp_path: Path, rows):
+    """Long copies, copies that overlap themselves, and numbers with nothing to copy."""
+    tools = dataset()
+    random = np.random.default_rng(rows)
+    table = np.resize(picked(), rows)
+    table["uid"] = np.arange(rows)
+    table["location/center_x_frac"] = random.random(rows)
+    table["pick_stats/ncc_score"] = np.arange(rows) // 7
+    table["pick_stats/template_idx"] = random.integers(0, 3, rows)
+    tools.Dataset(table).save(str(tmp_path / "a.cs"), format=tools.CSDAT_FORMAT)
+    back = cryosparc.read_picks(tmp_path / "a.cs")
+    expected = cryosparc.read_picks(save(tmp_path / "b.cs", table))
+    assert back.names() == expected.names()
+    np.testing.assert_array_equal(back.xy_px, expected.xy_px)
+    np.testing.assert_array_equal(back.score, expected.score)
+    for key, values in expected.extra.items():
+        np.testing.assert_array_equal(back.extra[key], values, err_msg=key)
 
 
 def test_these_are_all_forms_of_cryosparc_tools():

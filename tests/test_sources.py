@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
+from heliodor.header import fault_of_name
 from heliodor.naming import match_names
 from heliodor.sources import Source, find_sources
 
@@ -307,6 +308,10 @@ def test_no_name_leads_out_of_the_output_folder(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("s")
     touch(folder / "there.mrc")
     path = star(folder / "m.star", [name, "there.mrc"])
+    if fault_of_name(name) is not None:
+        with pytest.raises(BadInput, match="that of a folder"):
+            find_sources(path)
+        return
     for source in find_sources(path):
         stem = PurePosixPath(source.output_stem)
         assert not stem.is_absolute()

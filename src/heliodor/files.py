@@ -102,4 +102,5 @@ def output_folder(path: str | Path) -> Path:
 def find_beside(name: str, table: Path) -> Path | None:
     """Find a file that a table names: from here, beside the table, or from any folder above it."""
     places = (Path(name), *(folder / name for folder in table.absolute().parents))
-    return next((place for place in places if place.exists()), None)
+    # A name that no file can have is none; `Path.exists` would raise.
+    return next((place for place in places if os.path.exists(place)), None)

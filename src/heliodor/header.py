@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from heliodor.compressed import beginning, is_compressed
 from heliodor.conventions import Shape
 from heliodor.errors import BadInput
+from heliodor.tiff import opened_tiff
 
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 TIFF_SUFFIXES = (".tif", ".tiff")
 COMPRESSIONS = (".gz", ".bz2")
-#: How gzip and bzip2 files begin.
-_COMPRESSED = (b"\x1f\x8b", b"BZh")
 MRC_HEADER_BYTES = 1024
 #: More bytes behind the image than this share of it mean that the header is not this image's.
 MOST_SURPLUS = 0.05
@@ -91,6 +93,31 @@ def stem_of(name: str | Path) -> str:
     return PurePosixPath(without_suffix(str(name))).name
 
 
+#: What breaks lines and tables, and a file's name and path can be no longer than.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_PART, _LONGEST_PATH = 255, 4096
+
+
+def fault_of_name(name: str) -> str | None:
+    """Return why a name can be no micrograph's, as part of a sentence, or None if it can.
+
+    Names are written into tables and onto terminals, and results are called after them.
+    """
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError:
+        return "is not in UTF-8"
+    if not name.strip():
+        return "is empty"
+    if name.rpartition("/")[2] in ("", ".", ".."):
+        return "is that of a folder"
+    if _CONTROL.search(name):
+        return "holds a line break, a tab or another control character"
+    if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_PART:
+        return "is longer than a file's name can be"
+    return None
+
+
 def check_file(path: str | Path) -> Path:
     """Return the path of a file that may be a micrograph; raises BadInput for any other."""
     path = Path(path)
@@ -125,23 +152,13 @@ def read_header(path: str | Path) -> Header:
     path = check_file(path)
     try:
         if is_tiff(path.name):
-            import tifffile
-
-            with tifffile.TiffFile(path) as tiff:
-                shape, size = tiff.series[0].shape, None
+            with opened_tiff(path) as series:
+                shape, size = series.shape, None
         elif (plain := plain_mrc(path)) is not None:
             shape, size = plain.shape, plain.pixel_size_angstrom
         else:
-            import mrcfile
-
-            check_extended_header(path)
-            with (
-                warnings.catch_warnings(action="ignore"),
-                mrcfile.open(path, permissive=True, header_only=True) as mrc,
-            ):
-                check_header(mrc.header, path)
-                shape = int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
-                size = plausible_pixel_size(float(mrc.voxel_size.x), float(mrc.voxel_size.y))
+            header = mrc_header(path)
+            shape, size = header.shape, header.pixel_size_angstrom
     except BadInput:
         raise
     except Exception as error:  # the libraries raise many kinds, all meaning this
@@ -187,35 +204,63 @@ def plain_mrc(path: Path) -> Layout | None:
     return Layout((ny, nx), dtype, MRC_HEADER_BYTES + extended, plausible_pixel_size(*sides))
 
 
-def check_extended_header(path: Path) -> None:
-    """Refuse what is not MRC before mrcfile makes room for gigabytes of an extended header."""
-    with path.open("rb") as stream:
-        head = stream.read(96)
-    length = min(int.from_bytes(head[92:], order, signed=True) for order in ("little", "big"))
-    if length > path.stat().st_size and not head.startswith(_COMPRESSED):
-        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
+@dataclass(frozen=True)
+class MrcHeader:
+    """The header of an MRC file out of the ordinary, as mrcfile reads it."""
+
+    #: Fields by name.
+    fields: Any
+    #: (slices, height, width).
+    shape: tuple[int, int, int]
+    #: Of one pixel, with its byte order.
+    dtype: np.dtype[Any]
+    #: Bytes before the first pixel.
+    offset: int
+    #: Angstrom per pixel, where it is plausible.
+    pixel_size_angstrom: float | None
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all pixels."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
-def check_header(header: Any, path: Path) -> None:
-    """Refuse movies and files that are too short before room is made for their data."""
+def mrc_header(path: Path) -> MrcHeader:
+    """Read and check the header of an MRC file that `plain_mrc` leaves, compressed or not.
+
+    Headers written by EM programs break the letter of the format in harmless ways; what matters,
+    the amount of data, is checked here for a plain file, and for a compressed one as it is read.
+
+    Raises
+    ------
+    BadInput
+        If the file is not MRC, is too short, a movie or a volume.
+    """
+    from mrcfile.mrcinterpreter import MrcInterpreter
     from mrcfile.utils import data_dtype_from_header
 
-    shape = int(header.nz), int(header.ny), int(header.nx)
-    # What a compressed file holds is known only once it was read; what is no MRC file at all
-    # should not be called a movie for what its bytes would mean as a header.
-    if not _is_compressed(path):
-        wanted = math.prod(shape) * data_dtype_from_header(header).itemsize
-        there = path.stat().st_size - MRC_HEADER_BYTES - int(header.nsymbt)
-        if min(shape) < 1 or wanted > there:
-            raise too_short(path)
-        check_shape(shape, path)
-    elif bytes(header.map)[:3] == b"MAP":
-        check_shape(shape, path)
-
-
-def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4).startswith(_COMPRESSED)
+    packed = is_compressed(path)
+    head = bytearray(beginning(path, MRC_HEADER_BYTES))
+    # mrcfile would make room for gigabytes of an extended header, whatever the file holds.
+    length, head[92:96] = bytes(head[92:96]), bytes(4)
+    with warnings.catch_warnings(action="ignore"):
+        mrc = MrcInterpreter(BytesIO(head), permissive=True, header_only=True)
+        order = mrc.header.nsymbt.dtype
+        extended = int(np.frombuffer(length, order)[0])
+        sides = float(mrc.voxel_size.x), float(mrc.voxel_size.y)
+    there = path.stat().st_size - MRC_HEADER_BYTES
+    if extended < 0 or (extended > there and not packed):
+        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
+    shape = int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
+    # What is no MRC file at all should not be called a movie for what its bytes would mean.
+    if min(shape) < 1 or (packed and bytes(mrc.header.map)[:3] != b"MAP"):
+        raise too_short(path)
+    dtype = data_dtype_from_header(mrc.header)
+    if not packed and math.prod(shape) * dtype.itemsize > there - extended:
+        raise too_short(path)
+    check_shape(shape, path)
+    pixel_size = plausible_pixel_size(*sides)
+    return MrcHeader(mrc.header, shape, dtype, MRC_HEADER_BYTES + extended, pixel_size)
 
 
 def too_short(path: Path) -> BadInput:

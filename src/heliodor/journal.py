@@ -22,6 +22,7 @@ from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.fingerprint import digest, fingerprint
 from heliodor.picks import Picks
+from heliodor.preparation import is_plausible
 from heliodor.quality import Measured
 from heliodor.score_counts import MicrographScores
 from heliodor.sources import Source
@@ -86,7 +87,7 @@ class Journal:
                 for line in stream:
                     try:
                         self._take(line)
-                    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
                         break
                     self._end += len(line)
                 stream.truncate(self._end)  # a line that was cut off must not be added to
@@ -122,7 +123,7 @@ class Journal:
             with self._path.open("rb") as stream:
                 stream.seek(self._lines[name][0])
                 return _entry(stream.readline())[2]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
             raise BadInput(
                 f"{self._path} was changed while it was in use; pick again with --resume never"
             ) from error
@@ -192,7 +193,7 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
         raise ValueError("cut off")
     value = json.loads(line)
     name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
-    if not isinstance(name, str) or not isinstance(of, list):
+    if not isinstance(name, str) or not isinstance(of, list) or not is_plausible(size):
         raise ValueError("of another kind")
     numbers = _unpacked(value["candidates"]).reshape(-1, 3)
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])

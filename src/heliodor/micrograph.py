@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,24 +14,23 @@ from numpy.typing import NDArray
 
 from heliodor import __version__
 from heliodor.cleaning import clean, clean_blocks
+from heliodor.compressed import is_compressed, unpacked
 from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.header import (
     MOST_SURPLUS,
-    MRC_HEADER_BYTES,
-    check_extended_header,
     check_file,
-    check_header,
     check_shape,
     has_unsigned_bytes,
     is_tiff,
+    mrc_header,
     plain_mrc,
-    plausible_pixel_size,
     too_short,
 )
 from heliodor.raster import ArrayRaster, FileRaster, Raster, whole
 from heliodor.resample import FourierCrop
+from heliodor.tiff import check_amount, opened_tiff
 
 #: The smallest side, in pixels, of anything that can be called a micrograph.
 SMALLEST_SIDE_PX = 32
@@ -146,43 +145,40 @@ def _open(path: Path, files: ExitStack) -> OpenMicrograph:
 
 
 def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
-    import mrcfile
-
     try:
-        check_extended_header(path)
-        with warnings.catch_warnings():
-            # Headers written by EM programs break the letter of the format in harmless ways;
-            # what matters (the amount of data) is checked here and below.
-            warnings.simplefilter("ignore")
-            with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-                check_header(mrc.header, path)
-            with mrcfile.open(path, permissive=True) as mrc:
-                data = mrc.data
-                used = MRC_HEADER_BYTES + int(mrc.header.nsymbt)
-                sides = (float(mrc.voxel_size.x), float(mrc.voxel_size.y))
-                unsigned = has_unsigned_bytes(mrc.header)
+        header = mrc_header(path)
+        most_surplus = int(MOST_SURPLUS * header.image_bytes)
+        wanted = header.offset + header.image_bytes
+        if is_compressed(path):
+            content = unpacked(path, wanted, wanted + most_surplus + 1).getbuffer()
+            there = len(content)
+            if there < wanted:
+                raise too_short(path)
+            count = math.prod(header.shape)
+            data = np.frombuffer(content, header.dtype, count, header.offset)
+        else:
+            there = path.stat().st_size
+            data = np.fromfile(path, header.dtype, math.prod(header.shape), "", header.offset)
     except (BadInput, PermissionError):
         raise
-    except Exception as error:  # mrcfile and the compressions raise many kinds, all meaning this
+    except Exception as error:  # mrcfile raises many kinds, all meaning this
         raise BadInput(f"{path} is not a whole MRC file ({error}); copy it again") from error
-    if data is None:
-        raise too_short(path)
-    # A compressed file is smaller than its contents, so this never accuses it wrongly.
-    if path.stat().st_size - used - data.nbytes > MOST_SURPLUS * data.nbytes:
+    if there > wanted + most_surplus:
         raise BadInput(
             f"{path} holds more data than its MRC header says: the header's shape or mode is not"
             " that of the image, or it is not an MRC file; write it again"
         )
-    return data.view(np.uint8) if unsigned else data, plausible_pixel_size(*sides)
+    if has_unsigned_bytes(header.fields):
+        data = data.view(np.uint8)
+    return data.reshape(header.shape), header.pixel_size_angstrom
 
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
-    import tifffile
-
     try:
-        with tifffile.TiffFile(path) as tiff:
-            check_shape(tiff.series[0].shape, path)
-            return np.asarray(tiff.series[0].asarray()), None
+        with opened_tiff(path) as series:
+            check_shape(series.shape, path)
+            check_amount(series, path)
+            return np.asarray(series.asarray()), None
     except (BadInput, PermissionError):
         raise
     except Exception as error:  # tifffile and its codecs raise many kinds, all meaning this

@@ -25,6 +25,8 @@ FORMAT = "heliodor-model-1"
 NOVELTY = "novelty"
 #: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
 MOST_HEADER_BYTES = 2**24
+#: Nor is a card whose parts lie deeper in each other than this.
+MOST_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,33 @@ def load_model(path: str | Path) -> Model:
     return Model(network.eval(), card)
 
 
+def _is_told(card: ModelCard) -> bool:
+    """Tell whether the fields that only people read are words and numbers."""
+    words = (card.objective, card.version)
+    numbers = [card.class_prior, card.expected_particles, card.seed, card.labelled_particles]
+    numbers += [card.best_epoch, card.updates]
+    if card.validation_ap is not None:
+        numbers.append(card.validation_ap)
+    names = (card.training_micrographs, card.validation_micrographs)
+    return (
+        all(isinstance(word, str) for word in words)
+        and all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+        and all(isinstance(own, list) and all(isinstance(n, str) for n in own) for own in names)
+    )
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists and dictionaries lie in each other."""
+    depth, layer = 0, [value]
+    while layer and depth <= MOST_DEPTH:
+        parts = [v.values() if isinstance(v, dict) else v for v in layer]
+        layer = [
+            v for part in parts if not isinstance(part, str | int | float | None) for v in part
+        ]
+        depth += bool(layer)
+    return depth
+
+
 def _card(text: str, path: Path) -> ModelCard:
     try:
         values = json.loads(text)
@@ -174,6 +203,12 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("the network is not described")
         if type(card.norm) is not bool:
             raise ValueError("the network is described by halves")
+        if not _is_told(card):
+            raise ValueError("what it was trained on is not told by words and numbers")
+        # What is nested deeper than any card, or is no text, could not be shown or kept again.
+        if _depth(values) > MOST_DEPTH:
+            raise ValueError("its parts lie deeper in each other than those of any")
+        json.dumps(values, ensure_ascii=False).encode()
         check(card.network, card.width)
         Normalizer.from_dict(card.normalization)
         if card.calibration is not None:

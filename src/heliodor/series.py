@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import relion
 from heliodor.picking import PickSettings
@@ -40,8 +41,7 @@ def write_series(
         The coordinate file of each micrograph, after which those of the sets are named.
     """
     where = folder / FOLDER
-    if where.is_dir():
-        shutil.rmtree(where)
+    _clear(where, files.values(), settings.threshold_series)
     (folder / "series.tsv").unlink(missing_ok=True)
     if not settings.threshold_series:
         return
@@ -63,7 +63,7 @@ def write_series(
             picks = candidates.select(candidates.score >= threshold)
             counts.append(len(picks))
             if len(picks):
-                nested[name] = own / files[name].name
+                nested[name] = own / files[name].relative_to(folder)
                 relion.write_one_autopick(nested[name], picks.rounded(), head)
         relion.write_autopick_list(own, nested, head)
         in_force = int(threshold == picked.threshold)
@@ -72,6 +72,28 @@ def write_series(
             f"\t{np.median(counts):g}\t{figures or _EMPTY}"
         )
     write_text(folder / "series.tsv", "\n".join(rows) + "\n")
+
+
+def _clear(where: Path, files: Iterable[Path], sets: int) -> None:
+    """Remove the sets of an older series, but no picks: micrographs may lie in such folders too.
+
+    Raises
+    ------
+    BadInput
+        If the picks of micrographs lie where sets were, or are to be.
+    """
+    old = {path.parent for path in where.glob("[0-9]*/autopick.star")}
+    for file in files:
+        taken = {where / str(number) for number in range(1, sets + 1)} | old
+        if not taken.isdisjoint(file.parents):
+            raise BadInput(
+                f"the picks {file} lie in the folder of the series; rename the folder"
+                f" {FOLDER} of micrographs or pick without --threshold-series into a new folder"
+            )
+    for folder in old:
+        shutil.rmtree(folder)
+    if where.is_dir() and not any(where.iterdir()):
+        where.rmdir()
 
 
 #: Columns of ``series.tsv``.

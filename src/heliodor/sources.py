@@ -12,15 +12,19 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from heliodor.errors import BadInput
 from heliodor.files import find_beside
 from heliodor.formats import star
-from heliodor.header import is_micrograph_name, without_suffix
+from heliodor.header import fault_of_name, is_micrograph_name, without_suffix
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
+#: Lists may name lists so many times.
+_DEEPEST = 20
+#: Longer patterns, and those that search all folders more often, may take for ever.
+_LONGEST, _MOST_RECURSIONS = 4096, 3
 
 
 #: What a user may give for micrographs; see `find_sources`.
@@ -64,10 +68,11 @@ def find_sources(inputs: Inputs) -> list[Source]:
     if isinstance(inputs, str | Path):
         inputs = [inputs]
     sources: list[Source] = []
+    lists = _Lists()
     for text in inputs:
         if not str(text).strip():  # as from a variable of the shell that is not set
             raise BadInput("an empty name was given for micrographs; name files or a folder")
-        sources.extend(_expand(str(text)))
+        sources.extend(_expand(str(text), lists))
     for source in sources:
         _check_text(source.name)
     unique: dict[Path, Source] = {}
@@ -79,24 +84,34 @@ def find_sources(inputs: Inputs) -> list[Source]:
 
 
 def _check_text(name: str) -> None:
-    """Refuse a name that no result file could hold: bytes that are not UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(name).decode(errors="replace")
-        raise BadInput(f"the name of {shown} is not in UTF-8; rename the file") from error
+    """Refuse a name that no result file could hold."""
+    fault = fault_of_name(name)
+    if fault is not None:
+        shown = name.encode(errors="surrogateescape").decode(errors="replace")
+        raise BadInput(f"the name of {shown} {fault}; rename the file")
 
 
-def _expand(text: str, lists: tuple[Path, ...] = ()) -> list[Source]:
+@dataclass
+class _Lists:
+    """The lists that are being read, each named by the one before it, and all that were."""
+
+    open: list[Path] = field(default_factory=list)
+    seen: set[Path] = field(default_factory=set)
+
+
+def _expand(text: str, lists: _Lists) -> list[Source]:
+    if "\0" in text or len(text) > _LONGEST or text.split("/").count("**") > _MOST_RECURSIONS:
+        raise BadInput(f"{text} is no name of a file or pattern; mend the list of micrographs")
     if text.startswith("@"):
         return _from_list(Path(text[1:]), lists)
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _from_folder(path)
     if path.suffix.lower() == ".star":
         return _from_star(path)
-    if path.exists() or not glob.has_magic(text):
-        if not path.exists():
+    # Unlike those of Path, these say no of a name that is longer than any.
+    if os.path.exists(path) or not glob.has_magic(text):
+        if not os.path.exists(path):
             raise BadInput(f"{path} does not exist; check the spelling and the current folder")
         return [_typed(path, path.parent)]
     matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]
@@ -123,9 +138,14 @@ def _is_listed(path: Path) -> bool:
     return is_micrograph_name(path.name) and not path.name.startswith(".")
 
 
-def _from_list(path: Path, lists: tuple[Path, ...]) -> list[Source]:
-    if path in lists:
+def _from_list(path: Path, lists: _Lists) -> list[Source]:
+    real = canonical(path)
+    if real in lists.open:
         raise BadInput(f"the list {path} names itself; remove that line")
+    if real in lists.seen:
+        return []  # a few lists that name each other twice would be read any number of times
+    if len(lists.open) >= _DEEPEST:
+        raise BadInput(f"the list {path} is named by {_DEEPEST} lists, one inside another")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -133,16 +153,21 @@ def _from_list(path: Path, lists: tuple[Path, ...]) -> list[Source]:
     entries = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
     if not entries:
         raise BadInput(f"the list {path} is empty; put one micrograph a line into it")
-    return [source for entry in entries for source in _expand(entry, (*lists, path))]
+    lists.seen.add(real)
+    lists.open.append(real)
+    found = [source for entry in entries for source in _expand(entry, lists)]
+    lists.open.pop()
+    return found
 
 
 def _from_star(path: Path) -> list[Source]:
     rows = star.read_micrographs(path)
     sources = []
     for name, pixel_size in rows:
+        _check_text(name)
         found = find_beside(name, path) or Path(name)
         sources.append(Source(name, found, relion_stem(name), pixel_size))
-    if not any(source.path.exists() for source in sources):
+    if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
             f" {sources[0].name}); run from the RELION project's folder"

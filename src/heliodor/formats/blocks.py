@@ -5,6 +5,7 @@ Read and written through the starfile package, around what it stops on.
 
 from __future__ import annotations
 
+import io
 import linecache
 import re
 import tempfile
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 _ROW_LIKE_BLOCK = re.compile(rb"^[ \t]*(data_(?:\S*/\S*|\S+(?=[ \t]+[^\s#])))", re.MULTILINE)
 #: A comment where the rows of a table should begin, on which starfile stops if there are none.
 _COMMENT_FOR_ROWS = re.compile(rb"^([ \t]*_\S[^\n]*\n\s*)#[^\n]*", re.MULTILINE)
+#: A comment that would tell Python the encoding of its source.
+_CODING = re.compile(rb"^[ \t\f]*#[^\r\n]*coding[:=][^\r\n]*", re.MULTILINE)
+#: The end of a line on old machines, at which starfile does not count lines.
+_BARE_RETURN = re.compile(rb"\r(?!\n)")
+#: Where a block begins.
+_BLOCK = re.compile(rb"^[ \t]*data_", re.MULTILINE)
+#: A STAR file has no more different columns than this, and no more blocks.
+MOST_COLUMNS, MOST_BLOCKS = 1000, 1000
+#: Bytes: a longer line may take any time and memory to be parted into cells.
+LONGEST_LINE = 2**14
 #: What a column is called.
 _LABEL = re.compile(rb"^[ \t]*_([^\s#]+)", re.MULTILINE)
 
@@ -52,9 +63,16 @@ def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
     # left from another one would be read in place of this file.
     linecache.clearcache()
     try:
-        with _mended(path) as readable:
-            labels = {name.decode() for name in _LABEL.findall(readable.read_bytes())}
-            blocks = starfile.read(readable, always_dict=True, parse_as_string=sorted(labels))
+        raw = path.read_bytes()
+        mended = _mended(raw)
+        labels = sorted({name.decode() for name in _LABEL.findall(mended)})
+        # Each column and block takes its time, and no table has as many.
+        if len(labels) > MOST_COLUMNS or len(_BLOCK.findall(mended)) > MOST_BLOCKS:
+            raise ValueError("it has more columns or blocks than any that lists particles")
+        if max(map(len, io.BytesIO(mended)), default=0) > LONGEST_LINE:
+            raise ValueError("it has a line that is longer than any row")
+        with _file_of(mended, path, mended == raw) as readable:
+            blocks = starfile.read(readable, always_dict=True, parse_as_string=labels)
     except Exception as error:  # starfile and pandas raise many kinds, all meaning this
         raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
     tables = {
@@ -63,15 +81,28 @@ def read_blocks(path: str | Path) -> dict[str, pd.DataFrame]:
     }
     if not tables:
         raise BadInput(f"{path} has no data_ block: it is not a STAR file")
+    for name, table in tables.items():
+        twice = table.columns[table.columns.duplicated()]
+        if len(twice):
+            raise BadInput(f"{path} has the column _{twice[0]} twice in its block data_{name}")
     return tables
 
 
+def _mended(raw: bytes) -> bytes:
+    """Return what a file holds without that on which starfile stops."""
+    if b"\0" in raw:
+        raise ValueError("it holds zero bytes, and so is no text")
+    # starfile takes a file for empty that it cannot decode, and reads it again for every line.
+    raw.decode()
+    mended = _CODING.sub(b"#", raw, count=2)
+    mended = _BARE_RETURN.sub(b"\n", mended)
+    return _COMMENT_FOR_ROWS.sub(rb"\1", _ROW_LIKE_BLOCK.sub(rb'"\1"', mended))
+
+
 @contextmanager
-def _mended(path: Path) -> Iterator[Path]:
-    """Give a file in which nothing stops starfile, a copy where that is not the file itself."""
-    raw = path.read_bytes()
-    mended = _COMMENT_FOR_ROWS.sub(rb"\1", _ROW_LIKE_BLOCK.sub(rb'"\1"', raw))
-    if mended == raw:
+def _file_of(mended: bytes, path: Path, is_same: bool) -> Iterator[Path]:
+    """Give a file that holds what was mended: the file itself where it is the same."""
+    if is_same:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +133,10 @@ def blocks_text(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str]
     import starfile
 
     tables = {
-        name: pd.DataFrame({label: spelt(values) for label, values in block.items()}, dtype=object)
+        name: pd.DataFrame(
+            {label: _in_a_row(label, spelt(values)) for label, values in block.items()},
+            dtype=object,
+        )
         for name, block in blocks.items()
     }
     text = starfile.to_string(tables)
@@ -110,6 +144,17 @@ def blocks_text(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str]
     body = text[text.index("data_") :]
     head = [f"Written by heliodor {__version__}", *comments]
     return "".join(f"# {line}\n" for line in head) + f"\n{body}"
+
+
+def _in_a_row(label: str, values: list[str]) -> list[str]:
+    """Return values that stand in a row of a table; one that would end it is refused."""
+    for value in values:
+        if not value.isprintable() and ("\t" in value or value.splitlines() != [value]):
+            raise BadInput(
+                f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
+                " tab or a line break in it; write a CSV file"
+            )
+    return values
 
 
 def spelt(values: Any) -> list[str]:

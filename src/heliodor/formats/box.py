@@ -14,6 +14,7 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import write_text
+from heliodor.formats.guard import guarded
 from heliodor.formats.star import micrograph_of
 from heliodor.picks import BOX, Picks
 
@@ -49,6 +50,7 @@ def _numbers(line: str) -> list[float] | None:
     return values if min(values[2:4]) > 0 else None
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read the boxes of one micrograph, which the file's name says.
 

@@ -20,6 +20,7 @@ from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.formats import star
 from heliodor.formats.blocks import read_blocks
+from heliodor.formats.guard import guarded
 from heliodor.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
 
 #: The columns that crYOLO writes and expects, in its order.
@@ -39,7 +40,7 @@ COLUMNS: Final = (
 #: Columns that a table of picks has in another form.
 _OWN: Final = ("CoordinateX", "CoordinateY", "Width", "Height", "Confidence")
 
-_BLOCK = re.compile(rb"^\s*data_cryolo\s*$", re.MULTILINE)
+_BLOCK = re.compile(rb"^[ \t]*data_cryolo[ \t\r]*$", re.MULTILINE)
 
 
 def looks_like(head: bytes) -> bool:
@@ -47,6 +48,7 @@ def looks_like(head: bytes) -> bool:
     return _BLOCK.search(head) is not None and b"_CoordinateX" in head
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read every candidate of one micrograph, which the file's name says.
 
@@ -145,6 +147,8 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
 def carries(key: str, values: NDArray[Any]) -> bool:
     """Tell whether a column that picks carry is one of numbers that floats hold exactly."""
     if key in (*_OWN, PIXEL_SIZE, HEIGHT, WIDTH):
+        return False
+    if np.asarray(values).dtype.kind == "c":
         return False
     try:
         numbers = np.asarray(values).astype(np.float64)

@@ -3,14 +3,12 @@
 Positions are fractions of the micrograph's width and height in float32, of the rows as the
 image file stores them: there is no flip. Of the two forms, a plain NumPy file holding a
 structured array is read and written here; the compressed stream, which cryoSPARC uses between
-its programs, is read through the cryosparc-tools package where that is installed.
+its programs, is read too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +20,8 @@ from numpy.typing import NDArray
 from heliodor.conventions import FloatArray, Shape
 from heliodor.errors import BadInput
 from heliodor.files import writing
+from heliodor.formats import cs_stream
+from heliodor.formats.guard import guarded
 from heliodor.formats.star import OPTICS
 from heliodor.formats.star import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Column = NDArray[Any]
 
-NUMPY_MAGIC, STREAM_MAGIC = b"\x93NUMPY", b"\x95CSDAT"
+NUMPY_MAGIC, STREAM_MAGIC = b"\x93NUMPY", cs_stream.MAGIC
 UID = "uid"
 MICROGRAPH_UID, GROUP = "location/micrograph_uid", "location/exp_group_id"
 NAME, SHAPE = "location/micrograph_path", "location/micrograph_shape"
@@ -49,6 +49,9 @@ _STATISTICS: Final = {
     "pick_stats/angle_rad": np.float32,
 }
 _TYPES: Final = {UID: np.uint64, MICROGRAPH_UID: np.uint64} | _LOCATION | _STATISTICS
+#: Of what kinds, in NumPy's letters, the values of these fields are, and which are one a row.
+_KINDS: Final = {NAME: "SUO"} | dict.fromkeys((SHAPE, X, Y, PSIZE, SCORE), "iuf")
+_FLAT: Final = (NAME, X, Y, PSIZE, SCORE)
 #: cryoSPARC puts the micrograph's uid before the names of files that it imports or makes.
 _UID_PREFIX = re.compile(r"(?<![^/])(\d{21})_(?=[^/]+$)")
 #: Tables of refined particles have more fields than numpy's limit on a header allows for.
@@ -67,6 +70,7 @@ def without_uid(name: str) -> str:
     return _UID_PREFIX.sub("", name)
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read the particles of all micrographs, which are named by their paths in the file.
 
@@ -88,6 +92,10 @@ def read_picks(path: str | Path) -> Picks:
             f"{path} has no field {missing[0]}: it holds no positions on micrographs; cryoSPARC"
             " may have put them in the passthrough file of the same job"
         )
+    for field, column in columns.items():
+        kinds = _KINDS.get(field, "biufcSUO")
+        if column.dtype.kind not in kinds or (field in _FLAT and column.ndim != 1):
+            raise BadInput(f"{path} has no such values in its field {field} as cryoSPARC writes")
     shape = columns[SHAPE].astype(np.float64)
     fraction = np.column_stack([columns[X], columns[Y]]).astype(np.float64).reshape(-1, 2)
     if shape.shape != fraction.shape:
@@ -118,14 +126,17 @@ def _load(path: Path) -> dict[str, Column]:
         with path.open("rb") as stream:
             magic = stream.read(len(NUMPY_MAGIC))
         if magic == STREAM_MAGIC:
-            return _load_stream(path)
+            return cs_stream.read_stream(path)
         if magic != NUMPY_MAGIC:
             raise BadInput(f"{path} is no .cs file of cryoSPARC; check the name")
-        table = np.load(path, allow_pickle=False, max_header_size=_MAX_HEADER)
+        # Mapped, as a header may speak of more rows than the file, or any memory, holds.
+        table = np.load(path, "r", allow_pickle=False, max_header_size=_MAX_HEADER)
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
-    except (ValueError, EOFError, SyntaxError, MemoryError) as error:
-        if "allow_pickle" in str(error):
+    except Exception as error:  # of a damaged header NumPy raises many kinds
+        if "Python objects" in str(error):
             raise BadInput(
                 f"{path} holds pickled Python objects, which can run code as they are read, and"
                 " is refused; export it again from cryoSPARC"
@@ -133,38 +144,7 @@ def _load(path: Path) -> dict[str, Column]:
         raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
     if table.dtype.names is None or table.ndim != 1:
         raise BadInput(f"{path} is a NumPy file, but no table of cryoSPARC's; check the name")
-    return {field: table[field] for field in table.dtype.names}
-
-
-def _load_stream(path: Path) -> dict[str, Column]:
-    try:
-        from cryosparc.dataset import Dataset
-    except ImportError as error:
-        raise BadInput(
-            f"{path} is in cryoSPARC's compressed form, for which another package is needed: run"
-            " pip install cryosparc-tools"
-        ) from error
-    try:
-        # It can bring the whole process down on a file that breaks off.
-        if not _is_whole(path):
-            raise ValueError("it breaks off")
-        dataset = Dataset.load(str(path))
-    except Exception as error:  # of a damaged file it raises many kinds
-        raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
-    return {field: np.array(dataset[field]) for field in dataset}
-
-
-def _is_whole(path: Path) -> bool:
-    """Tell whether a compressed stream has all its fields and the texts behind them."""
-    with path.open("rb") as stream:
-        stream.seek(len(STREAM_MAGIC))
-        header = json.loads(stream.read(int.from_bytes(stream.read(4), "little")))
-        for _ in header["dtype"] if header["length"] else ():
-            size = stream.read(4)
-            if len(size) < 4:
-                return False
-            stream.seek(int.from_bytes(size, "little"), os.SEEK_CUR)
-        return stream.read()[-1:] == b"\0"
+    return {field: np.array(table[field]) for field in table.dtype.names}
 
 
 def _plain(column: Column, path: Path) -> Column:

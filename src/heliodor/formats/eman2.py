@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import write_text
-from heliodor.header import stem_of
-from heliodor.picks import Picks
+from heliodor.formats.guard import guarded
+from heliodor.header import fault_of_name, stem_of
+from heliodor.picks import Picks, as_number
 
 SUFFIX = "_info.json"
 #: Extra column of each box's type, which says who made it: "manual", "auto_convnet", ...
@@ -49,6 +51,7 @@ def info_name(micrograph: str) -> str:
     return micrograph_of(Path(stem_of(micrograph) + SUFFIX)) + SUFFIX
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read the boxes of one micrograph, which the file's name says.
 
@@ -77,13 +80,19 @@ def read_picks(path: str | Path) -> Picks:
     name = micrograph_of(path)
     if not boxes:
         return Picks.empty([name])
-    types = [str(box[2]) if len(box) > 2 else "manual" for box in boxes]
+    types = [box[2] if len(box) > 2 and box[2] is not None else "manual" for box in boxes]
+    for number, kind in enumerate(types, 1):
+        if not isinstance(kind, str | int | float) or fault_of_name(str(kind) or "-"):
+            raise BadInput(
+                f"{path} has {json.dumps(kind)[:80]} as the type of box {number}, which is no word"
+                " or number; mend or remove it"
+            )
     scores = [float(box[3]) if len(box) > 3 and _is_number(box[3]) else math.nan for box in boxes]
     return Picks.from_columns(
         [name] * len(boxes),
         np.array([box[:2] for box in boxes], dtype=np.float64),
         np.array(scores),
-        {TYPE: np.array(types, dtype=object)},
+        {TYPE: np.array([*map(str, types)], dtype=object)},
     )
 
 
@@ -100,7 +109,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(as_number(value))  # of a whole number beyond all floats, nan
 
 
 def write_picks(path: Path, picks: Picks) -> None:
@@ -121,7 +132,7 @@ def write_picks(path: Path, picks: Picks) -> None:
     BadInput
         If the file is there but is no info file, or cannot be written.
     """
-    content = _read(path) if path.exists() else {}
+    content = _read(path) if os.path.exists(path) else {}
     types = picks.extra.get(TYPE, [None] * len(picks))
     content["boxes"] = [
         [float(x), float(y), OWN_TYPE if kind is None else str(kind)]

@@ -18,6 +18,7 @@ from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import find_beside, write_text
 from heliodor.formats.blocks import blocks_text, read_blocks, spelt
+from heliodor.formats.guard import guarded
 from heliodor.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
 from heliodor.picks import Picks, as_number
 
@@ -38,7 +39,7 @@ OPTICS = "optics/"
 #: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
 PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
 
-_BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?\s*data_", re.MULTILINE)
+_BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*data_", re.MULTILINE)
 
 
 def looks_like(head: bytes) -> bool:
@@ -46,6 +47,7 @@ def looks_like(head: bytes) -> bool:
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
+@guarded
 def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
     """Read the micrographs of a STAR file with the pixel size of each, where it is given.
 
@@ -125,6 +127,7 @@ def _positive(value: Any) -> float | None:
     return number if np.isfinite(number) and number > 0 else None
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read coordinates: a combined table, a list of coordinate files, or one micrograph's.
 
@@ -138,10 +141,16 @@ def read_picks(path: str | Path) -> Picks:
         If there are no coordinate columns, or a coordinate is not a number.
     """
     path = Path(path)
-    blocks = read_blocks(path)
+    return _picks_of(path, read_blocks(path))
+
+
+def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = True) -> Picks:
+    """Read coordinates from blocks; only where `listing` may they be a list of other files."""
     listed = next((b for b in blocks.values() if COORDINATE_FILE in b.columns), None)
     if listed is not None and NAME not in listed.columns:
         raise BadInput(f"{path} lists coordinate files, but has no column _{NAME} beside them")
+    if listed is not None and not listing:
+        raise BadInput(f"{path} is a list of coordinate files, and is named by another one")
     if listed is not None:
         return _read_listed(path, listed)
     table = next((b for b in blocks.values() if X in b.columns and Y in b.columns), None)
@@ -169,7 +178,7 @@ def read_picks(path: str | Path) -> Picks:
 
 
 def _read_listed(path: Path, table: pd.DataFrame) -> Picks:
-    tables = []
+    tables: dict[Path, Picks] = {}
     for name, file in zip(
         table[NAME].astype(str), table[COORDINATE_FILE].astype(str), strict=True
     ):
@@ -179,10 +188,12 @@ def _read_listed(path: Path, table: pd.DataFrame) -> Picks:
                 f"{path} lists the coordinate file {file}, which does not exist; run from the"
                 " RELION project's folder"
             )
-        own = read_picks(found)
+        if found in tables:
+            raise BadInput(f"{path} lists the coordinate file {file} twice; remove a row")
+        own = _picks_of(found, read_blocks(found), listing=False)
         index = np.zeros(len(own), np.intp)
-        tables.append(Picks((name,), index, own.xy_px, own.score, own.extra))
-    return Picks.concatenate(tables)
+        tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
+    return Picks.concatenate(tables.values())
 
 
 def micrograph_of(path: Path) -> str:

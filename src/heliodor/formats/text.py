@@ -12,7 +12,8 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.files import writing
-from heliodor.formats.blocks import spelt
+from heliodor.formats.blocks import MOST_COLUMNS, spelt
+from heliodor.formats.guard import guarded
 from heliodor.formats.star import micrograph_of
 from heliodor.header import stem_of
 from heliodor.picks import Picks, as_number
@@ -46,6 +47,7 @@ def _delimiter(line: str) -> str:
     return "\t" if "\t" in line else ","
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read a TSV or CSV table whose header names the columns.
 
@@ -73,6 +75,8 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     x, y = _find(header, XS), _find(header, YS)
     if x is None or y is None:
         raise BadInput(f"{path} has no header with x and y columns (x_coord, y_coord)")
+    if len(header) > MOST_COLUMNS:
+        raise BadInput(f"{path} has {len(header)} columns, more than any table of particles")
     name, score = _find(header, NAMES), _find(header, SCORES)
     known = {x, y, name, score, _find(header, ("probability",))}
     others = [c for c in range(len(header)) if c not in known]
@@ -119,7 +123,7 @@ def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:
 def _number(cell: str, path: Path, line: int) -> float:
     value = as_number(cell)
     if not np.isfinite(value):
-        raise BadInput(f"{path}, line {line}, has {cell!r} where a coordinate should be")
+        raise BadInput(f"{path}, line {line}, has {cell[:80]!r} where a coordinate should be")
     return value
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.errors import BadInput
+from heliodor.formats.guard import guarded
 from heliodor.picks import Picks, as_number
 
 COLUMNS = (
@@ -40,6 +41,7 @@ def _titles(line: str) -> list[str]:
     return [title.strip().strip('"').lstrip("#") for title in line.split(",")]
 
 
+@guarded
 def read_picks(path: str | Path) -> Picks:
     """Read the centres of the points, circles, ellipses and boxes of each picture.
 
@@ -54,20 +56,22 @@ def read_picks(path: str | Path) -> Picks:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text))
-        reader.fieldnames = [name.lstrip("#") for name in reader.fieldnames or ()]
-        rows = list(reader)
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error
-    if not looks_like(text[:4096].encode()):
+    titles = [title.strip().lstrip("#") for title in rows[0]] if rows else []
+    if not {"filename", "region_shape_attributes"} <= set(titles):
         raise BadInput(f"{path} has no columns filename and region_shape_attributes of VIA")
     pictures: list[str] = []
     names: list[str] = []
     centres: list[tuple[float, float]] = []
     scores: list[float] = []
-    for line, row in enumerate(rows, 2):
-        name = row["filename"] or ""
-        shape = _json(row["region_shape_attributes"], path, line)
+    # A row may lack its last cells; to fill them in would let a wide header fill the memory.
+    places = {title: place for place, title in enumerate(titles) if title in COLUMNS}
+    for line, cells in enumerate(rows[1:], 2):
+        row = {title: cells[place] for title, place in places.items() if place < len(cells)}
+        name = row.get("filename", "")
+        shape = _json(row.get("region_shape_attributes"), path, line)
         pictures.append(name)
         if not shape:
             continue  # the line that stands for a picture without a region
@@ -81,8 +85,10 @@ def read_picks(path: str | Path) -> Picks:
 def _json(text: str | None, path: Path, line: int) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
-    except ValueError as error:
-        raise BadInput(f"{path}, line {line}, has {text!r} where VIA has JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{path}, line {line}, has {(text or '')[:80]!r} where VIA has JSON"
+        ) from error
     return value if isinstance(value, dict) else {}
 
 
@@ -93,7 +99,7 @@ def _centre(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]
         else:
             x = float(shape["x"]) + float(shape["width"]) // 2
             y = float(shape["y"]) + float(shape["height"]) // 2
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
         raise BadInput(

@@ -61,8 +61,9 @@ def extract(args: argparse.Namespace) -> int:
 
         targets = read_targets(args.targets, names)
     files = None
-    if args.per_micrograph and args.output is not None:
-        _check_distinct(names)
+    if args.per_micrograph:
+        beside = [str(path.with_name(stem_of(path))) for path in dict.fromkeys(paths)]
+        _check_distinct(names if args.output is not None else beside)
     elif not args.per_micrograph and (twice := repeated(names)) is not None:
         report(f"Several images are called {twice}: in one table their picks are not told apart.")
     if not args.only_validate:

@@ -14,7 +14,6 @@ from heliodor import console
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.formats import star
-from heliodor.header import without_suffix
 from heliodor.hosts.topaz.heights import find_image, mirrored
 from heliodor.hosts.topaz.reading import (
     SUFFIXES,
@@ -28,9 +27,9 @@ from heliodor.hosts.topaz.reading import (
 )
 from heliodor.hosts.topaz.reports import emit
 from heliodor.hosts.topaz.writing import (
-    below,
     box_text,
     coordinate_text,
+    files_below,
     star_text,
     via_text,
     write_boxes,
@@ -143,10 +142,9 @@ def split(args: argparse.Namespace) -> int:
     if form not in ("coord", "star"):
         raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
     picks = read_star(args.file, "") if form == "star" else read(args.file, form)
-    for name, own in above(picks, args.threshold).by_micrograph():
-        if len(own):
-            text = star.picks_text(own) if form == "star" else coordinate_text(own, extra=True)
-            emit(text, below(args.output, without_suffix(name), ending))
+    for file, own in files_below(args.output, above(picks, args.threshold), ending).items():
+        text = star.picks_text(own) if form == "star" else coordinate_text(own, extra=True)
+        emit(text, file)
     return 0
 
 

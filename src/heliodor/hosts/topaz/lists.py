@@ -16,7 +16,7 @@ import numpy as np
 
 from heliodor.assignment import LabelledSource, assign_labels
 from heliodor.errors import BadInput
-from heliodor.header import stem_of, without_suffix
+from heliodor.header import fault_of_name, stem_of, without_suffix
 from heliodor.hosts.topaz.reading import read
 from heliodor.hosts.topaz.reports import report
 from heliodor.picks import Picks
@@ -85,15 +85,21 @@ def _rows(path: Path) -> list[tuple[str, Path]]:
     name, file = header.index("image_name"), None
     if "path" in header:
         file = header.index("path")
-    least = max(name, file or 0) + 1
+    origin = header.index("source") if "source" in header else None
+    least = max(name, file or 0, origin or 0) + 1
     listed = []
     for number, row in enumerate(rows[1:], 2):
         if len(row) < least:
             raise BadInput(f"the list of images {path} lacks a column in its row {number}")
+        for cell in (row[name], row[name if file is None else file]):
+            if (fault := fault_of_name(cell)) is not None:
+                raise BadInput(
+                    f"the list of images {path} names {cell} in its row {number}, which {fault}"
+                )
         listed.append((row[name], Path(row[file] if file is not None else _default(row[name]))))
     if not listed:
         raise BadInput(f"the list of images {path} is empty")
-    if "source" in header and len({row[header.index("source")] for row in rows[1:]}) > 1:
+    if origin is not None and len({row[origin] for row in rows[1:]}) > 1:
         report(
             "The column source is left aside: images are drawn from in proportion to their labels."
         )

@@ -12,7 +12,7 @@ from heliodor import formats
 from heliodor.errors import BadInput
 from heliodor.formats import box, eman2, star, via
 from heliodor.header import without_suffix
-from heliodor.picks import Picks
+from heliodor.picks import Picks, as_number
 
 Format = Literal["coord", "csv", "star", "json", "box"]
 
@@ -116,7 +116,7 @@ def _scored(picks: Picks) -> Picks:
     if _OLD_SCORE not in picks.extra or not np.isnan(picks.score).all():
         return picks
     extra = dict(picks.extra)
-    score = np.array(extra.pop(_OLD_SCORE), dtype=np.float64)
+    score = np.array([*map(as_number, extra.pop(_OLD_SCORE))], dtype=np.float64)
     return replace(picks, score=score, extra=extra)
 
 

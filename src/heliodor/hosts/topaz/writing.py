@@ -15,6 +15,7 @@ import numpy as np
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.formats import eman2, via
+from heliodor.header import without_suffix
 from heliodor.picks import Picks
 
 #: What names the score in the STAR files that are written, and in those of an older command.
@@ -140,16 +141,14 @@ def write_boxes(folder: str | Path, picks: Picks, box_px: int, suffix: str = "")
     """
     if box_px <= 0:
         raise BadInput(f"boxes of {box_px} pixels cannot be written; give --boxsize")
-    for name, own in picks.by_micrograph():
-        if len(own):
-            write_text(below(folder, name, f"{suffix}.box"), box_text(own, box_px))
+    for file, own in files_below(folder, picks, f"{suffix}.box").items():
+        write_text(file, box_text(own, box_px))
 
 
 def write_eman2(folder: str | Path, picks: Picks, suffix: str = "") -> None:
     """Write an ``_info.json`` file for each micrograph with picks, in place of its boxes."""
-    for name, own in picks.by_micrograph():
-        if len(own):
-            write_info(below(folder, name, f"{suffix}{eman2.SUFFIX}"), own)
+    for file, own in files_below(folder, picks, f"{suffix}{eman2.SUFFIX}").items():
+        write_info(file, own)
 
 
 def write_info(path: Path, picks: Picks) -> None:
@@ -159,7 +158,25 @@ def write_info(path: Path, picks: Picks) -> None:
     eman2.write_picks(path, replace(picks, score=np.full(len(picks), np.nan), extra=kind))
 
 
-def below(folder: str | Path, name: str, ending: str) -> Path:
-    """Return where a micrograph's file lies: below the folder, whatever the name leads to."""
+def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Picks]:
+    """Return the file of each micrograph with picks: below the folder, wherever its name leads.
+
+    Raises
+    ------
+    BadInput
+        If two micrographs would share a file.
+    """
+    files: dict[Path, Picks] = {}
+    for name, own in picks.by_micrograph():
+        file = _below(folder, without_suffix(name), ending)
+        if len(own) and (other := files.setdefault(file, own)) is not own:
+            raise BadInput(
+                f"the picks of {other.micrographs[0]} and of {name} would both be in {file}; give"
+                " the folders apart"
+            )
+    return files
+
+
+def _below(folder: str | Path, name: str, ending: str) -> Path:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     return Path(folder, *parts[:-1], f"{parts[-1] if parts else 'micrograph'}{ending}")

@@ -1,0 +1,151 @@
+"""cryoSPARC's compressed form of a table: columns packed with LZ4, and a heap of texts.
+
+Decoded here, as the decoder of cryosparc-tools takes places in the heap on trust and ends the
+process where they lead out of it. After the magic bytes come the length of a header, the header
+(JSON: the number of rows, the fields and their types, and which fields are packed), each field
+behind its length, and the texts, each ended by a zero byte; a field of texts holds where in the
+heap each begins. Source: the code of cryosparc-tools 5.0, and LZ4's "Block Format".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"\x95CSDAT"
+#: The types that a field of numbers may have, and that of texts.
+_NUMBERS, _TEXTS = re.compile(r"[<|=]?[iufc](1|2|4|8|16)"), "|O"
+#: A byte of LZ4 stands for no more than so many.
+_MOST_EXPANSION = 255
+
+
+def read_stream(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all fields, texts as objects.
+
+    Raises
+    ------
+    ValueError
+        If the file breaks off, or its parts disagree. As with any damaged file, other exceptions
+        may come of it.
+    """
+    raw = path.read_bytes()
+    at = len(MAGIC)
+    header, at = _part(raw, at)
+    about = json.loads(header)
+    count, packed = about["length"], about["compressed_fields"]
+    if type(count) is not int or count < 0:
+        raise ValueError("its number of rows is none")
+    fields = [_field(*field) for field in about["dtype"]]
+    claimed = sum(count * math.prod(shape) * dtype.itemsize for _, dtype, shape, _ in fields)
+    if claimed > _MOST_EXPANSION * len(raw):
+        raise ValueError("it is too short for its rows")
+    columns: dict[str, NDArray[Any]] = {}
+    texts: list[str] = []
+    for name, dtype, shape, is_text in fields:
+        size = count * math.prod(shape) * dtype.itemsize
+        content = b""
+        if count:
+            content, at = _part(raw, at)
+            if name in packed:
+                content = unpacked(content, size)
+        if len(content) != size:
+            raise ValueError(f"its field {name} has another length")
+        columns[name] = np.frombuffer(content, dtype).reshape(count, *shape)
+        texts += [name] if is_text else []
+    heap = raw[at:]
+    if not heap.endswith(b"\0"):
+        raise ValueError("it breaks off")
+    return columns | {name: _texts(columns[name], heap) for name in texts}
+
+
+def _part(raw: bytes, at: int) -> tuple[bytes, int]:
+    """Return what lies behind its length, and where it ends."""
+    start = at + 4
+    end = start + int.from_bytes(raw[at:start], "little")
+    if end > len(raw) or start > len(raw):
+        raise ValueError("it breaks off")
+    return raw[start:end], end
+
+
+def _field(
+    name: str, kind: str, shape: Any = ()
+) -> tuple[str, np.dtype[Any], tuple[int, ...], bool]:
+    if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list | tuple)):
+        raise ValueError("its fields are not described")
+    if not all(type(side) is int and 0 < side < 2**16 for side in shape) or len(shape) > 3:
+        raise ValueError(f"its field {name} has a shape that no field has")
+    if kind == _TEXTS:
+        return name, np.dtype("<u8"), tuple(shape), True
+    if not _NUMBERS.fullmatch(kind):
+        raise ValueError(f"its field {name} is of an unknown type")
+    return name, np.dtype(kind), tuple(shape), False
+
+
+def _texts(places: NDArray[Any], heap: bytes) -> NDArray[Any]:
+    """Return the texts that begin at places in the heap, where texts begin indeed."""
+    starts, where = np.unique(places, return_inverse=True)
+    if len(starts) and int(starts[-1]) >= len(heap):
+        raise ValueError("it names texts that it does not hold")
+    values = []
+    for start in starts.tolist():
+        if start and heap[start - 1]:
+            raise ValueError("it names texts that it does not hold")
+        values.append(heap[start : heap.index(0, start)].decode())
+    return np.array(values, dtype=object)[where].reshape(places.shape)
+
+
+def unpacked(raw: bytes, size: int) -> bytes:
+    """Unpack one block of LZ4.
+
+    Parameters
+    ----------
+    raw
+        The block: literals, and copies of what came before.
+    size
+        The number of bytes that are in it.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer, or it breaks off.
+    """
+    out = bytearray()
+    at = 0
+    while at < len(raw):
+        token = raw[at]
+        count, at = _length(raw, at + 1, token >> 4)
+        if at + count > len(raw):
+            raise ValueError("one of its packed fields breaks off")
+        out += raw[at : at + count]
+        at += count
+        if at == len(raw):
+            break  # the last literals have no copy behind them
+        back = int.from_bytes(raw[at : at + 2], "little")
+        count, at = _length(raw, at + 2, token & 15)
+        count += 4
+        if not 0 < back <= len(out) or len(out) + count > size:
+            raise ValueError("one of its packed fields is damaged")
+        copied = out[-back:][:count]
+        out += copied if back >= count else (copied * (count // back + 1))[:count]
+    if len(out) != size:
+        raise ValueError("one of its packed fields is damaged")
+    return bytes(out)
+
+
+def _length(raw: bytes, at: int, length: int) -> tuple[int, int]:
+    """Return a length whose first four bits are given, and where it ends."""
+    if length < 15:
+        return length, at
+    while True:
+        if at >= len(raw):
+            raise ValueError("one of its packed fields breaks off")
+        length += raw[at]
+        at += 1
+        if raw[at - 1] < 255:
+            return length, at
