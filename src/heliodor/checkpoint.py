@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +70,7 @@ class Checkpoint:
         self._path, self._every = path, every_seconds
         self._fingerprint = ""
         self._saved = time.monotonic()
-        self._failed = False
+        self._resume, self._failed = resume, False
         if not resume:
             self.remove()
 
@@ -93,7 +94,8 @@ class Checkpoint:
         for aside in self._path.parent.glob(f".{self._path.name}.*.part*"):
             aside.unlink(missing_ok=True)  # of a process that was killed while it wrote
         try:
-            return self._read(most_bytes) if self._path.exists() else None
+            there = self._resume and self._path.exists()
+            return self._read(most_bytes) if there else None
         except (Misfit, SafetensorError, OSError, ValueError, RecursionError) as error:
             self.refuse(error)
             return None
@@ -146,7 +148,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be removed is of another training or finished
+            self._path.unlink()
 
 
 def _digest(state: State) -> str:

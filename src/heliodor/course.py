@@ -6,12 +6,13 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heliodor import __version__
@@ -318,6 +319,7 @@ def fingerprint_of(
     prior: float,
     settings: TrainingSettings,
     device: torch.device | str,
+    shelf: Shelf | None = None,
 ) -> str:
     """Return what tells one training from another: all that decides on its result."""
     head = {
@@ -329,12 +331,15 @@ def fingerprint_of(
         "settings": asdict(settings),
         "shapes": [[item.shape for item in part] for part in (images, validation)],
     }
-    arrays = [
-        array
-        for item in [*images, *validation]
-        for array in (item.image, item.xy_px, item.negative_xy_px)
-    ]
-    return digest([json.dumps(head, sort_keys=True).encode(), *arrays])
+
+    def parts() -> Iterator[bytes | NDArray[Any]]:
+        yield json.dumps(head, sort_keys=True).encode()
+        for item in [*images, *validation]:
+            yield from (item.image, item.xy_px, item.negative_xy_px)
+            if shelf is not None:
+                shelf.let_go()
+
+    return digest(parts())
 
 
 def _schedule(

@@ -82,7 +82,7 @@ def train_network(
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
     course = Course(images, radius_px, prior, settings, device, shelf)
     if checkpoint is not None:
-        made_with = fingerprint_of(images, validation, radius_px, prior, settings, device)
+        made_with = fingerprint_of(images, validation, radius_px, prior, settings, device, shelf)
         state = checkpoint.open(made_with, course.most_bytes())
         if state is not None:
             try:
