@@ -1,11 +1,12 @@
 """Kill a training at random moments, begin it again each time, and compare what it leaves.
 
-    python benchmarks/chaos_train.py --kills 20 --seed 0 [--folder FOLDER]
+    python benchmarks/chaos_train.py --kills 20 --seed 0 [--estimate] [--folder FOLDER]
 
 A small simulated set is learnt without interruption, and then with `kill -9` at N random moments.
 When a training has come to its end, its model is compared byte by byte with that of the first,
 and `training.tsv` but for the column of seconds; then the next one begins, until N kills are
-spent. Prints where each kill fell, and exits with 1 if anything differs.
+spent. With --estimate the number of particles is estimated first, by a training of its own, which
+takes most of the time then. Prints where each kill fell, and exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from heliodor.checkpoint import NAME
 from heliodor.receipt import NAME as RECEIPT
 from heliodor.simulate import SimulationSettings, simulate
 
+PARTICLES = 10
 MODEL, HISTORY = "model.safetensors", "training.tsv"
-#: A recipe in which everything has a state: autoencoder, dropout, validation, a prior to estimate.
+#: A recipe in which everything has a state: autoencoder, dropout, validation.
 RECIPE = (
     "--network conv31 --width 2 --objective ge-binomial --autoencoder auto --dropout 0.1"
     " --validation-share 0.2 --epochs 10 --epoch-updates 25 --threads 1"
@@ -37,17 +39,18 @@ STAGES = (
     (" of 10:", "between two epochs or in one"),
     ("going on after", "in an epoch gone on with"),
     ("particles are expected", "in the first epoch"),
-    ("learning at", "estimating the prior"),
+    ("learning at", "before the first epoch"),
     ("reading", "reading"),
     ("training conv31", "reading"),
 )
 
 
-def command(data: Path, out: Path) -> list[str]:
+def command(data: Path, out: Path, estimate: bool) -> list[str]:
     """Return the training's words."""
+    counted = [] if estimate else ["--expected-particles", str(PARTICLES)]
     call = [sys.executable, "-c", "from heliodor.cli import main; main()", "train"]
     files = ["--micrographs", data / "micrographs.star", "--labels", data / "labels.star"]
-    return [*call, *map(str, files), "--diameter", "180", "-o", str(out), *RECIPE]
+    return [*call, *map(str, files), "--diameter", "180", "-o", str(out), *RECIPE, *counted]
 
 
 def train(words: list[str], log: Path, seconds: float | None) -> bool:
@@ -82,15 +85,15 @@ def left(out: Path) -> tuple[bytes, list[list[str]]]:
     return (out / MODEL).read_bytes(), [row[:seconds] + row[seconds + 1 :] for row in rows]
 
 
-def main(kills: int, seed: int, folder: Path) -> int:
+def main(kills: int, seed: int, folder: Path, estimate: bool) -> int:
     data, whole, out, log = (folder / name for name in ("data", "whole", "out", "log.txt"))
     settings = SimulationSettings(
-        count=6, shape=(160, 160), pixel_size_angstrom=8.0, particles_per_micrograph=10,
+        count=6, shape=(160, 160), pixel_size_angstrom=8.0, particles_per_micrograph=PARTICLES,
         labels=40, seed=seed,
     )  # fmt: skip
     simulate(data, settings)
     started = time.perf_counter()
-    train(command(data, whole), log, None)
+    train(command(data, whole, estimate), log, None)
     length = time.perf_counter() - started
     print(f"uninterrupted: {length:.1f} s", flush=True)
     draw, places, same = random.Random(seed), Counter[str](), []
@@ -99,13 +102,13 @@ def main(kills: int, seed: int, folder: Path) -> int:
         ended = False
         while not ended and sum(places.values()) < kills:
             seconds = draw.uniform(0, length)
-            ended = train(command(data, out), log, seconds)
+            ended = train(command(data, out, estimate), log, seconds)
             if not ended:
                 where = stage(log.read_text())
                 places[where] += 1
                 print(f"kill {sum(places.values())}: after {seconds:.1f} s, {where}", flush=True)
         if not ended:
-            train(command(data, out), log, None)
+            train(command(data, out, estimate), log, None)
         same.append(left(out) == left(whole))
         rest = sorted(p.name for p in out.iterdir() if ".part" in p.name or p.name == NAME)
         kept = (out / RECEIPT).exists()
@@ -123,8 +126,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--estimate", action="store_true")
     parser.add_argument("--folder", type=Path, help="an empty folder to work in")
     own = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as temporary:
-        sys.exit(main(own.kills, own.seed, own.folder or Path(temporary)))
+        sys.exit(main(own.kills, own.seed, own.folder or Path(temporary), own.estimate))
