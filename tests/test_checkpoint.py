@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from heliodor import checkpoint as room
 from heliodor.checkpoint import FORMAT, Checkpoint, State
-from heliodor.course import Course, Epoch, fingerprint_of
+from heliodor.course import Course, fingerprint_of
+from heliodor.history import Epoch
 from heliodor.recipe import TrainingSettings
 from heliodor.stopping import Stopped, listening
 from heliodor.training import Trained, train_network

@@ -23,10 +23,10 @@ from heliodor.checkpoint import NAME as CHECKPOINT
 from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
 from heliodor.dataset import DataSettings
+from heliodor.history import history_table
 from heliodor.picking import PickSettings
 from heliodor.receipt import Receipt
 from heliodor.recipe import TrainingSettings
-from heliodor.training import history_table
 from heliodor.training_run import MODEL, Training, train
 from tiny import discs, scattered, write_mrc
 

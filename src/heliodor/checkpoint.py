@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -49,6 +50,27 @@ class State:
     def nbytes(self) -> int:
         """Bytes of the tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+class Tensors:
+    """The tensors of a state, taken one by one."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._left = dict(tensors)
+
+    def take(self, name: str, like: Tensor) -> Tensor:
+        """Return a tensor of the shape and type of another, of finite numbers."""
+        found = self._left.pop(name)
+        if found.shape != like.shape or found.dtype != like.dtype:
+            raise ValueError(f"{name} has another shape")
+        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            raise ValueError(f"{name} is not finite")
+        return found
+
+    def check_empty(self) -> None:
+        """Refuse what nothing has asked for."""
+        if self._left:
+            raise ValueError(f"{min(self._left)} means nothing")
 
 
 class Checkpoint:
