@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from command import call
-from heliodor import pipeline, receipt, training_run
+from heliodor import compute, pipeline, receipt, training_run
 from heliodor.checkpoint import NAME as CHECKPOINT
 from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
@@ -182,6 +182,20 @@ def test_what_decides_nothing_changes_nothing(
     trained(micrographs="moved")
     assert begun  # the names are others, and a card tells the names
     Path("moved").rename("m")
+
+
+def test_a_training_whose_images_lie_in_files_makes_the_same_model(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for normalization in ("micrograph", "joint"):
+        data = replace(DATA, normalization=normalization)
+        trained(out="whole", data=data)
+        with monkeypatch.context() as patch:
+            patch.setattr(compute, "WORK_GB", 1.0)  # and nothing is left for images
+            limited = Compute("cpu", 1, memory_gb=1.0)
+            assert limited.shelf(ground).budget_bytes == 0
+            trained(compute=limited, data=data)
+        assert Path("out", MODEL).read_bytes() == Path("whole", MODEL).read_bytes()
 
 
 def test_a_receipt_of_other_places_is_none(ground: Path) -> None:
