@@ -30,7 +30,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from heliodor.compute import Compute
-from heliodor.course import Epoch
+from heliodor.history import Epoch
 from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
 from heliodor.recipe import PAPER, TrainingSettings

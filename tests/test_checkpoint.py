@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 from heliodor import checkpoint as room
 from heliodor.checkpoint import FORMAT, Checkpoint, State
-from heliodor.course import Course, Epoch, fingerprint_of
+from heliodor.course import Course, fingerprint_of
+from heliodor.history import Epoch
 from heliodor.recipe import TrainingSettings
 from heliodor.stopping import Stopped, listening
 from heliodor.training import Trained, train_network
@@ -346,3 +347,18 @@ def test_a_damaged_or_forged_file_is_not_used(
     assert said.count("note: ") == (1 if damage != "a folder" else 2)
     assert "so training begins anew" in said
     assert "going on after" not in said
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_gpu_goes_on_from_all_that_it_had(name: str) -> None:
+    course = Course(IMAGES, RADIUS, PRIOR, RECIPES[name], "cuda")
+    for _ in range(3):
+        course.update()
+    again = Course(IMAGES, RADIUS, PRIOR, RECIPES[name], "cuda")
+    again.restore(course.state())
+    assert_same(again.state(), course.state())
+    course.update()
+    again.update()
+    for key, tensor in course.state().tensors.items():
+        torch.testing.assert_close(again.state().tensors[key], tensor)

@@ -14,6 +14,7 @@ from torch import Tensor
 from heliodor import objectives
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
+from heliodor.history import Epoch, history_table
 from heliodor.labels import LabelledImage, label_mask
 from heliodor.learning import Cost, Learner
 from heliodor.networks import Network
@@ -22,9 +23,7 @@ from heliodor.ranking import average_precision
 from heliodor.recipe import TrainingSettings
 from heliodor.scoring import score_image
 from heliodor.training import (
-    Epoch,
     Trained,
-    history_table,
     train_network,
     validate,
 )

@@ -6,10 +6,12 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -50,6 +52,27 @@ class State:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
+class Tensors:
+    """The tensors of a state, taken one by one."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._left = dict(tensors)
+
+    def take(self, name: str, like: Tensor) -> Tensor:
+        """Return a tensor of the shape and type of another, of finite numbers."""
+        found = self._left.pop(name)
+        if found.shape != like.shape or found.dtype != like.dtype:
+            raise ValueError(f"{name} has another shape")
+        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            raise ValueError(f"{name} is not finite")
+        return found
+
+    def check_empty(self) -> None:
+        """Refuse what nothing has asked for."""
+        if self._left:
+            raise ValueError(f"{min(self._left)} means nothing")
+
+
 class Checkpoint:
     """The file in which a training is kept while it goes on.
 
@@ -69,7 +92,7 @@ class Checkpoint:
         self._path, self._every = path, every_seconds
         self._fingerprint = ""
         self._saved = time.monotonic()
-        self._failed = False
+        self._resume, self._failed = resume, False
         if not resume:
             self.remove()
 
@@ -93,7 +116,8 @@ class Checkpoint:
         for aside in self._path.parent.glob(f".{self._path.name}.*.part*"):
             aside.unlink(missing_ok=True)  # of a process that was killed while it wrote
         try:
-            return self._read(most_bytes) if self._path.exists() else None
+            there = self._resume and self._path.exists()
+            return self._read(most_bytes) if there else None
         except (Misfit, SafetensorError, OSError, ValueError, RecursionError) as error:
             self.refuse(error)
             return None
@@ -146,7 +170,8 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be removed is of another training or finished
+            self._path.unlink()
 
 
 def _digest(state: State) -> str:

@@ -6,19 +6,21 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from heliodor import __version__
-from heliodor.checkpoint import Misfit, State
+from heliodor.checkpoint import Misfit, State, Tensors
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.fingerprint import digest
+from heliodor.history import Epoch
 from heliodor.labels import LabelledImage
 from heliodor.learning import Cost, Learner
 from heliodor.networks import Network
@@ -29,42 +31,6 @@ from heliodor.shelf import Shelf
 _MOVED = ("lr", "betas")
 #: What AdamW keeps of each parameter.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of ``training.tsv``: means over the epoch, and what validation said."""
-
-    epoch: int
-    update: int
-    seconds: float
-    learning_rate: float
-    loss: float
-    positive_loss: float
-    unlabelled_term: float
-    #: Mean probability over the unlabelled regions; the class prior is its expectation.
-    mean_probability: float
-    #: Mean error of the autoencoder's reconstruction, 0 without one.
-    reconstruction: float
-    #: Region average precision on the labels of the validation images, nan without any.
-    validation_ap: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` needs, ready for JSON."""
-        ap = None if math.isnan(self.validation_ap) else self.validation_ap
-        return asdict(self) | {"validation_ap": ap}
-
-    @classmethod
-    def from_dict(cls, value: Any) -> Epoch:
-        """Rebuild from `as_dict`, to the last bit; raises ValueError where that is no epoch."""
-        names = {own.name for own in fields(cls)}
-        if not isinstance(value, dict) or value.keys() != names:
-            raise ValueError("an epoch has not its fields")
-        value = value | {"validation_ap": math.nan} if value["validation_ap"] is None else value
-        whole = all(type(value[name]) is int for name in ("epoch", "update"))
-        if not whole or not all(type(own) in (int, float) for own in value.values()):
-            raise ValueError("an epoch is not told in numbers")
-        return cls(**value)
 
 
 class Course:
@@ -226,11 +192,11 @@ class Course:
             If it is none. The course is then of no use any more.
         """
         try:
-            self._restore(state.values, _Tensors(state.tensors))
+            self._restore(state.values, Tensors(state.tensors))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise Misfit(f"its parts do not fit together: {error}") from error
 
-    def _restore(self, values: Mapping[str, Any], tensors: _Tensors) -> None:
+    def _restore(self, values: Mapping[str, Any], tensors: Tensors) -> None:
         history = [Epoch.from_dict(row) for row in values["history"]]
         updates, ended = values["updates"], len(history) * self._epoch_updates
         if type(updates) is not int or not max(1, ended) <= updates <= self.all_updates:
@@ -284,27 +250,6 @@ class Course:
         self.updates, self.history = updates, history
 
 
-class _Tensors:
-    """The tensors of a state, taken one by one."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._left = dict(tensors)
-
-    def take(self, name: str, like: Tensor) -> Tensor:
-        """Return a tensor of the shape and type of another, of finite numbers."""
-        found = self._left.pop(name)
-        if found.shape != like.shape or found.dtype != like.dtype:
-            raise ValueError(f"{name} has another shape")
-        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
-            raise ValueError(f"{name} is not finite")
-        return found
-
-    def check_empty(self) -> None:
-        """Refuse what nothing has asked for."""
-        if self._left:
-            raise ValueError(f"{min(self._left)} means nothing")
-
-
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError("a number is none")
@@ -318,6 +263,7 @@ def fingerprint_of(
     prior: float,
     settings: TrainingSettings,
     device: torch.device | str,
+    shelf: Shelf | None = None,
 ) -> str:
     """Return what tells one training from another: all that decides on its result."""
     head = {
@@ -329,12 +275,15 @@ def fingerprint_of(
         "settings": asdict(settings),
         "shapes": [[item.shape for item in part] for part in (images, validation)],
     }
-    arrays = [
-        array
-        for item in [*images, *validation]
-        for array in (item.image, item.xy_px, item.negative_xy_px)
-    ]
-    return digest([json.dumps(head, sort_keys=True).encode(), *arrays])
+
+    def parts() -> Iterator[bytes | NDArray[Any]]:
+        yield json.dumps(head, sort_keys=True).encode()
+        for item in [*images, *validation]:
+            yield from (item.image, item.xy_px, item.negative_xy_px)
+            if shelf is not None:
+                shelf.let_go()
+
+    return digest(parts())
 
 
 def _schedule(

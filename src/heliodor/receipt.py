@@ -14,11 +14,11 @@ import torch
 
 from heliodor import __version__
 from heliodor.assignment import LabelledSource
-from heliodor.course import Epoch
 from heliodor.dataset import DataSettings
 from heliodor.errors import BadInput
 from heliodor.files import write_json
 from heliodor.fingerprint import digest, fingerprint
+from heliodor.history import Epoch
 from heliodor.picking import PickSettings
 from heliodor.preparation import Failure
 from heliodor.recipe import TrainingSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ import torch
 from heliodor import console
 from heliodor.checkpoint import Checkpoint, Misfit
 from heliodor.conventions import FloatArray
-from heliodor.course import Course, Epoch, fingerprint_of
+from heliodor.course import Course, fingerprint_of
 from heliodor.errors import BadInput
+from heliodor.history import Epoch
 from heliodor.labels import LabelledImage, label_mask
 from heliodor.networks import Network
 from heliodor.ranking import average_precision
@@ -82,7 +83,7 @@ def train_network(
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
     course = Course(images, radius_px, prior, settings, device, shelf)
     if checkpoint is not None:
-        made_with = fingerprint_of(images, validation, radius_px, prior, settings, device)
+        made_with = fingerprint_of(images, validation, radius_px, prior, settings, device, shelf)
         state = checkpoint.open(made_with, course.most_bytes())
         if state is not None:
             try:
@@ -143,14 +144,3 @@ def validate(
     if not labels:
         return float("nan")
     return average_precision(np.concatenate(labels), np.concatenate(scores))
-
-
-def history_table(history: Sequence[Epoch]) -> str:
-    """Return the epochs as a TSV text with a header."""
-    rows = [asdict(epoch) for epoch in history]
-    lines = ["\t".join(rows[0])] if rows else []
-    for row in rows:
-        lines.append(
-            "\t".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in row.values())
-        )
-    return "\n".join(lines) + "\n"

@@ -14,10 +14,10 @@ from heliodor.assignment import LabelledSource, read_labels
 from heliodor.checkpoint import NAME as CHECKPOINT
 from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
-from heliodor.course import Epoch
 from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
 from heliodor.files import output_folder, sweep, write_text
 from heliodor.geometry import diameter_doubt
+from heliodor.history import Epoch, history_table
 from heliodor.locking import alone_in
 from heliodor.model_file import NOVELTY, Model, ModelCard, load_model, save_model
 from heliodor.novelty import Reference
@@ -31,7 +31,7 @@ from heliodor.record import Record, flat
 from heliodor.shelf import Shelf
 from heliodor.sources import Inputs, find_sources
 from heliodor.threshold import best_threshold
-from heliodor.training import history_table, train_network
+from heliodor.training import train_network
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]

@@ -15,9 +15,9 @@ from typing import Any
 from heliodor import __version__
 from heliodor.assignment import LabelledSource
 from heliodor.conventions import FloatArray
-from heliodor.course import Epoch
 from heliodor.dataset import DataSettings, TrainingSet, assemble
 from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.history import Epoch
 from heliodor.hosts.topaz.choices import Choice, choose
 from heliodor.hosts.topaz.curve_file import CurveFile, TestFigures, judge
 from heliodor.hosts.topaz.devices import start
