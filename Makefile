@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One worker a core, each with one thread: more only get into each other's way.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: install demo test test-all check format bench clean
+.PHONY: install demo test test-all check chaos format bench clean
 
 install: $(STAMP)
 
@@ -30,6 +30,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow"
+
+chaos: $(STAMP)
+	$(BIN)/python benchmarks/chaos_train.py --kills 25
+	$(BIN)/python benchmarks/chaos_pick.py --kills 30
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

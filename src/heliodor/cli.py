@@ -61,6 +61,10 @@ from heliodor.stopping import SIGNALLED, Stopped, listening
 #: Options that take any number of values, as a shell's expanded pattern gives them.
 _MANY = ("--micrographs", "--pick")
 
+#: Commands on many micrographs, which can be gone on with.
+GUARDED = {"pick", "run"}
+_ENTRY = "from heliodor.cli import main; main()"
+
 app = typer.Typer(
     help="Find the particles in cryoEM micrographs from a few labelled examples.",
     no_args_is_help=True,
@@ -231,6 +235,17 @@ def pick(
         settings.resuming(locals()),
     )
     settings.end(picked.failures)
+
+
+@app.command()
+def rerun(
+    record: Annotated[Path, typer.Argument(metavar="RUN.JSON", help="What a run left behind.")],
+    out: Out,
+) -> None:
+    """Do again what a run.json says was done, and tell whether the results are the same."""
+    from heliodor import rerun as again
+
+    settings.end(again.rerun(record, out, settings.typed()).failures)
 
 
 @app.command()
@@ -417,6 +432,16 @@ def _gather_values(arguments: list[str]) -> list[str]:
         else:
             out.append(argument)
     return out
+
+
+def entry() -> None:
+    """Be the program `heliodor`: as `main`, but long commands are guarded against crashes."""
+    from heliodor.guard import guarded, is_guarded
+
+    long = bool(GUARDED & {*sys.argv[1:2]}) and not {"-h", "--help"} & {*sys.argv}
+    if long and os.name == "posix" and not is_guarded():
+        sys.exit(guarded([sys.executable, "-c", _ENTRY, *sys.argv[1:]]))
+    main()
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,8 +31,8 @@ from heliodor.sources import Source
 NAME = ".picking.jsonl"
 #: Changes with what the lines hold: a journal of another form is begun anew.
 FORM = 3
-#: How a line begins that says what was written to a file.
-_WRITTEN = b'{"written": '
+#: How a line begins that says what was found on a micrograph.
+_ENTRY = b'{"micrograph": '
 
 
 class Finished(NamedTuple):
@@ -72,6 +73,11 @@ class Journal:
         self._lines: dict[str, tuple[int, list[Any]]] = {}
         #: Fingerprints of what was ever written to a file, by its name.
         self._written: dict[str, set[str]] = {}
+        #: The micrographs that were begun, the last one last; and those that crashed the program,
+        #: with what they were.
+        self._begun: dict[str, bool] = {}
+        self._crashed: dict[str, list[list[Any]]] = {}
+        self._lock = threading.Lock()
         head = _line({"form": FORM, **made_with})
         if anew or not (self._path.is_file() and self._read(head)):
             write_text(self._path, head.decode())
@@ -99,12 +105,44 @@ class Journal:
 
     def _take(self, line: bytes) -> None:
         """Take in a line, which begins where the last one ended."""
-        if line.startswith(_WRITTEN):
-            note = _note(line)
-            self._written.setdefault(note[0], set()).add(note[1])
-        else:
+        if line.startswith(_ENTRY):
             name, of, _ = _entry(line)
             self._lines[name] = (self._end, of)
+            self._begun.pop(name, None)
+            return
+        what, name, note = _note(line)
+        if what == "written":
+            self._written.setdefault(name, set()).add(str(note))
+        elif what == "begun":
+            self._begun.pop(name, None)
+            self._begun[name] = bool(note)
+        elif what == "crashed":
+            self._crashed.setdefault(name, []).append(list(note))
+        else:
+            raise ValueError("of another kind")
+
+    def begin(self, name: str, alone: bool) -> None:
+        """Note that a micrograph is begun, by itself or beside others; by any thread."""
+        self._append(_line({"begun": [name, alone]}))
+
+    def under_way(self) -> list[str]:
+        """Return the micrographs that were under way when an earlier run ended."""
+        return list(self._begun)
+
+    def blame(self, sources: Iterable[Source]) -> None:
+        """Note that the program crashed on the micrograph that was last begun, if by itself."""
+        for source in sources:
+            if self._begun and source.name == next(reversed(self._begun)):
+                if self._begun[source.name]:
+                    was = _identity(source)
+                    self._crashed.setdefault(source.name, []).append(was)
+                    self._append(_line({"crashed": [source.name, was]}))
+                return
+
+    def crashed(self, source: Source) -> bool:
+        """Tell whether the program crashed twice on a micrograph that is still the same."""
+        found = self._crashed.get(source.name, [])
+        return len(found) > 1 and found.count(_identity(source)) > 1
 
     def known(self, source: Source) -> bool:
         """Tell whether a micrograph is done, and its file still holds the same."""
@@ -165,15 +203,17 @@ class Journal:
 
     def _append(self, line: bytes) -> int:
         """Add a line and return where it begins."""
-        try:
-            with self._path.open("r+b") as stream:
-                stream.seek(self._end)  # over what a full disk or a signal may have left of a line
-                stream.write(line)
-                stream.truncate()
-        except OSError as error:
-            raise BadInput(f"{self._path} cannot be written ({error.strerror})") from error
-        self._end += len(line)
-        return self._end - len(line)
+        with self._lock:
+            try:
+                with self._path.open("r+b") as stream:
+                    # Over what a full disk or a signal may have left of a line.
+                    stream.seek(self._end)
+                    stream.write(line)
+                    stream.truncate()
+            except OSError as error:
+                raise BadInput(f"{self._path} cannot be written ({error.strerror})") from error
+            self._end += len(line)
+            return self._end - len(line)
 
 
 def _identity(source: Source) -> list[Any]:
@@ -202,12 +242,12 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     return name, of, Finished(candidates, size, decoys, float(value["area_angstrom2"]), measured)
 
 
-def _note(line: bytes) -> tuple[str, str]:
-    """Return the file and the fingerprint that a line says was written."""
+def _note(line: bytes) -> tuple[str, str, Any]:
+    """Return what a line that is no entry notes: of which kind, of which name, and what."""
     if not line.endswith(b"\n"):
         raise ValueError("cut off")
-    name, written = json.loads(line)["written"]
-    return str(name), str(written)
+    ((kind, (name, note)),) = json.loads(line).items()
+    return str(kind), str(name), note
 
 
 def _packed(numbers: FloatArray) -> str:

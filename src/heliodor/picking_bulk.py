@@ -32,6 +32,8 @@ from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 from heliodor.threshold import Expected
 
+#: Of a micrograph that ends the process, as where a library fails on what is in it.
+CRASHED = "the program crashed on {path}; look at the file, and leave it out or mend it"
 #: The most micrographs that are worked on at a time, as each takes memory.
 MOST_AT_A_TIME = 16
 
@@ -49,6 +51,10 @@ class Store(Protocol):
 
     def add(self, source: Source, finished: Finished) -> None:
         """Keep what was found on a micrograph."""
+        ...
+
+    def begin(self, name: str, alone: bool) -> None:
+        """Hear that a micrograph is begun, by itself or beside others; by any thread."""
         ...
 
 
@@ -69,6 +75,9 @@ class InMemory:
     def add(self, source: Source, finished: Finished) -> None:
         """Keep what was found on a micrograph."""
         self._found[source.name] = finished
+
+    def begin(self, name: str, alone: bool) -> None:
+        """Hear that a micrograph is begun, which is of no interest here."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,8 @@ def pick_all(
     store: Store | None = None,
     search: DecoySearch | None = None,
     again: Container[str] = frozenset(),
+    at_a_time: int | None = None,
+    crashed: Container[str] = frozenset(),
 ) -> Picked:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
 
@@ -160,6 +171,10 @@ def pick_all(
         Where decoys are looked for; None: nowhere.
     again
         Names of micrographs that are picked on even if the store knows them.
+    at_a_time
+        Micrographs at most under way at a time; None: as many as there are processors.
+    crashed
+        Names of micrographs that the program has crashed on, which are not tried again.
 
     Raises
     ------
@@ -175,6 +190,9 @@ def pick_all(
 
     def prepare(source: Source) -> tuple[WorkingImage, Image]:
         """Do what can be done ahead of the network."""
+        if source.name in crashed:
+            raise BadInput(CRASHED.format(path=source.path))
+        store.begin(source.name, at_a_time == 1)
         image = images.get(source)
         return image, model.normalizer.apply(image.image)
 
@@ -208,7 +226,7 @@ def pick_all(
         if store.get(name).decoys is None:
             kept.remove(name)
     others = [source for source in sources if source.name not in kept]
-    at_a_time = min(images.threads, MOST_AT_A_TIME)
+    at_a_time = min(images.threads, MOST_AT_A_TIME, at_a_time or MOST_AT_A_TIME)
     with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
         for number, source in enumerate(sources, 1):
             name = source.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,23 @@ from heliodor.calibrating import calibrated, decoy_sample
 from heliodor.calibration import FEWEST_MICROGRAPHS
 from heliodor.compute import Compute
 from heliodor.conventions import Image
+from heliodor.errors import BadInput
 from heliodor.files import output_folder, sweep
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
+from heliodor.guard import crashes
 from heliodor.header import TIFF_NOTE, is_tiff
 from heliodor.journal import Finished, Journal
 from heliodor.locking import alone_in
 from heliodor.model_file import Model, fingerprint_of, load_model
 from heliodor.picking import FLOOR, PickSettings, images_for
-from heliodor.picking_bulk import DecoySearch, Picked, pick_all, with_probability
+from heliodor.picking_bulk import (
+    MOST_AT_A_TIME,
+    DecoySearch,
+    Picked,
+    pick_all,
+    with_probability,
+)
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
@@ -122,10 +131,24 @@ def pick_step(
         if judge is not None:
             judge.add(image, score)
 
+    if crashes():
+        journal.blame(sources)
+    crashed = {source.name for source in sources if journal.crashed(source)}
+    way = {*journal.under_way()} - crashed
+    suspects = [s for s in sources if s.name in way and not journal.known(s)]
+    fewer = max(1, MOST_AT_A_TIME >> crashes())
     with record.stage("picking"), console.progress("picking") as progress:
+        if crashes() and suspects:
+            # What the process died of is among them. Alone, each has all the memory there is.
+            with suppress(BadInput):
+                pick_all(
+                    model, suspects, images, settings, device,
+                    store=journal, search=search, at_a_time=1,
+                )  # fmt: skip
         picked = pick_all(
-            model, sources, images, settings, device, done, progress, journal, search, again
-        )
+            model, sources, images, settings, device, done, progress, journal, search, again,
+            fewer, crashed,
+        )  # fmt: skip
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
     for failure in picked.failures:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,13 @@ from heliodor import __version__
 from heliodor.files import write_json
 from heliodor.preparation import Failure
 from heliodor.sources import Source
+
+#: Results that a run of the same must give again, to the last byte.
+RESULTS = {
+    "train": ("model.safetensors",),
+    "pick": ("picks.tsv",),
+    "run": ("model.safetensors", "picks.tsv"),
+}
 
 
 @dataclass
@@ -50,6 +59,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Write ``run.json`` and, where micrographs failed, ``failed.tsv``."""
+        self.results["digests"] = digests_of(folder, self.command)
         write_json(folder / "run.json", self.as_dict())
         write_failures(folder / "failed.tsv", self.failures)
 
@@ -58,14 +68,31 @@ class Record:
         return {
             "command": self.command,
             "command_line": self.command_line,
+            "directory": os.getcwd(),
             "arguments": {key: _plain(value) for key, value in self.arguments.items()},
             "inputs": self.inputs,
             "versions": versions(),
+            "threads": _threads(),
             "seconds": self.seconds,
             **{key: _plain(value) for key, value in self.results.items()},
             "notes": self.notes,
             "failed": [{"micrograph": f.name, "reason": f.reason} for f in self.failures],
         }
+
+
+def digests_of(folder: Path, command: str) -> dict[str, str]:
+    """Return the fingerprints of a command's main results, by their names, where they are."""
+    found = {}
+    for name in RESULTS.get(command, ()):
+        with suppress(FileNotFoundError), (folder / name).open("rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def _threads() -> int | None:
+    """Return the number of threads that networks compute with, if one did."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def flat(*settings: Any) -> dict[str, Any]:

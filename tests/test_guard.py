@@ -1,0 +1,147 @@
+"""A crash costs a retry; a micrograph that crashes the program every time is one that failed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from heliodor.guard import guarded
+from heliodor.journal import NAME as JOURNAL
+from heliodor.model_file import save_model
+from tiny import discs, model, scattered, write_mrc
+
+#: Works as the program does, but dies on some micrographs: always, or the first time.
+CALL = """
+import os, signal, sys
+from pathlib import Path
+from heliodor.preparation import WorkingImages
+from heliodor.cli import main
+
+get = WorkingImages.get
+
+def crashing(self, source):
+    once = Path(os.environ["ONCE"])
+    if "always" in source.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "once" in source.name and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return get(self, source)
+
+WorkingImages.get = crashing
+main()
+"""
+GUARD = """
+import sys
+from heliodor.guard import guarded
+sys.exit(guarded([sys.executable, "-c", sys.argv[1], *sys.argv[2:]]))
+"""
+NAMES = ("a", "once", "b", "always", "c", "d")
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    files = [*folder.rglob("*.star"), *folder.glob("*.tsv")]
+    found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+    return {name: text.replace(str(folder).encode(), b"OUT") for name, text in found.items()}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONCE", str(tmp_path / "was"))
+    save_model(tmp_path / "m.safetensors", model(normalization={"mode": "standard"}))
+    for seed, name in enumerate(NAMES):
+        xy = scattered((72, 64), 6, 12, seed)
+        write_mrc(tmp_path / f"mics/{name}.mrc", discs((72, 64), xy, seed=seed))
+    return tmp_path
+
+
+def run(call: str, out: str, threads: int, *names: str) -> subprocess.CompletedProcess[str]:
+    files = [f"mics/{name}.mrc" for name in names]
+    command = ["pick", "--model", "m.safetensors", "--micrographs", *files, "-o", out]
+    return subprocess.run(
+        [sys.executable, "-c", GUARD, call, *command, "--threads", str(threads)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) -> None:
+    crashed = run(CALL, "out", threads, *NAMES)
+    assert crashed.returncode == 3, crashed.stderr
+    assert "died of SIGSEGV" in crashed.stderr
+    assert "died of SIGKILL (out of memory?)" in crashed.stderr
+    with (project / "out/failed.tsv").open() as stream:
+        (failed,) = csv.DictReader(stream, delimiter="\t")
+    assert failed["micrograph"] == "mics/always.mrc"
+    assert "the program crashed on mics/always.mrc" in failed["reason"]
+    # The others are as if they had been alone.
+    calm = run("from heliodor.cli import main; main()", "calm", 1, *(set(NAMES) - {"always"}))
+    assert calm.returncode == 0, calm.stderr
+    own, others = tables(project / "out"), tables(project / "calm")
+    stars = {name for name in others if name.endswith("_autopick.star")}
+    assert len(stars) == 5
+    for name in stars:
+        assert own[name] == others[name]
+    # It is remembered, and forgotten where the file is another.
+    assert run(CALL, "out", threads, *NAMES).stderr.count("died of") == 0
+    (project / "mics/always.mrc").write_bytes((project / "mics/a.mrc").read_bytes())
+    again = run("from heliodor.cli import main; main()", "out", threads, *NAMES)
+    assert again.returncode == 0, again.stderr
+
+
+def test_exit_codes_and_signals_pass_through(tmp_path: Path) -> None:
+    assert guarded([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    command = "import os; os.kill(os.getpid(), 15)"
+    assert guarded([sys.executable, "-c", command]) == 128 + signal.SIGTERM
+    waits = "import time, pathlib, sys; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+    there = tmp_path / "there"
+    guard = subprocess.Popen([sys.executable, "-c", GUARD, waits, str(there)])
+    limit = time.monotonic() + 30
+    while not there.exists():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    guard.send_signal(signal.SIGTERM)
+    assert guard.wait(30) == 128 + signal.SIGTERM
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the death of a parent is told on Linux")
+def test_what_works_dies_with_its_guard(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    write = "import os, pathlib, sys, time; p = pathlib.Path(sys.argv[1])"
+    write += "; (p.with_suffix('.part')).write_text(str(os.getpid()))"
+    write += "; p.with_suffix('.part').rename(p); time.sleep(60)"
+    guard = subprocess.Popen([sys.executable, "-c", GUARD, write, str(child)])
+    limit = time.monotonic() + 30
+    while not child.exists():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    guard.kill()
+    guard.wait()
+    number = int(child.read_text())
+    while time.monotonic() < limit:
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{number}/stat").read_text().split(")")[1].split()[0] == "Z":
+            return
+        time.sleep(0.02)
+    pytest.fail("it lives on")
+
+
+def test_a_killed_process_that_nobody_guards_blames_no_micrograph(project: Path) -> None:
+    command = [sys.executable, "-c", CALL, "pick", "--model", "m.safetensors", "-o", "out"]
+    command += ["--threads", "1", "--micrographs", *(f"mics/{name}.mrc" for name in NAMES)]
+    for _ in range(4):
+        assert subprocess.run(command, capture_output=True).returncode < 0
+    assert b"crashed" not in (project / "out" / JOURNAL).read_bytes()
