@@ -226,8 +226,9 @@ def _infos() -> dict[str, bytes]:
 
 def _tables() -> dict[str, bytes]:
     sizes = dict.fromkeys(picks().micrographs, 1.5)
+    tables = list(picks().by_micrograph())
     return {
-        "picks.tsv": _written("p.tsv", lambda p: text.write_picks(p, picks(), 0.5, sizes)),
+        "picks.tsv": _written("p.tsv", lambda p: text.write_picks(p, tables, 0.5, sizes)),
         "topaz.txt": _written("t.txt", lambda p: text.write_topaz(p, picks())),
         "table.csv": _written("t.csv", lambda p: text.write_table(p, picks(), ",")),
         "nameless.csv": b"x,y\n3,4\n5,6\n",

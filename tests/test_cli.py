@@ -152,7 +152,6 @@ def test_run_leaves_everything(outcome: Path) -> None:
         "report.html",
         "run.json",
         ".picking.jsonl",
-        ".heliodor.lock",
     }
     page = (outcome / "report.html").read_text()
     assert "shell_0001" in page
@@ -269,7 +268,7 @@ def test_run_is_train_and_then_pick(
 ) -> None:
     alone, picked = tmp_path / "train", tmp_path / "pick"
     done("train", *training_data(learn), *RECIPE, *SMALL, "--seed", 3, "-o", alone)
-    assert files_in(alone) == {MODEL, "training.tsv", "run.json"}
+    assert files_in(alone) == {MODEL, "training.tsv", "run.json", ".trained.json"}
     assert (alone / MODEL).read_bytes() == (outcome / MODEL).read_bytes()
     stars = ("--micrographs", unseen / "micrographs.star")
     done("pick", "--model", alone / MODEL, *stars, "-o", picked)
@@ -278,6 +277,33 @@ def test_run_is_train_and_then_pick(
     for number in (1, 2, 3):
         name = f"micrographs/{first(unseen, number).stem}_autopick.star"
         assert (picked / name).read_bytes() == (outcome / name).read_bytes()
+
+
+def test_a_record_is_enough_to_run_it_again(
+    outcome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = done("rerun", outcome / "run.json", "-o", "again").err
+    assert "model.safetensors is the same to the last byte" in said
+    assert "picks.tsv is the same to the last byte" in said
+    for name in (MODEL, "picks.tsv", "micrographs.tsv", "evaluation.json", "curve.tsv"):
+        assert (tmp_path / "again" / name).read_bytes() == (outcome / name).read_bytes()
+
+
+def test_what_is_no_record_is_not_run_again(outcome: Path, tmp_path: Path) -> None:
+    record = json.loads((outcome / "run.json").read_text())
+    for change, words in (
+        ({"command": "evaluate"}, "only those of train, pick, run can be run again"),
+        ({"directory": str(tmp_path / "gone")}, "which is not there"),
+        ({"arguments": {}}, "lacks what this version needs"),
+        ({"versions": 3}, "no run.json of this program"),
+    ):
+        (tmp_path / "run.json").write_text(json.dumps(record | change))
+        assert words in call("rerun", tmp_path / "run.json", "-o", tmp_path / "out").sentence
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    assert "no run.json" in call("rerun", tmp_path / "run.json", "-o", tmp_path / "out").sentence
+    same = call("rerun", outcome / "run.json", "-o", outcome).sentence
+    assert "give another folder with -o" in same
 
 
 def test_a_line_a_micrograph(outcome: Path, unseen: Path) -> None:

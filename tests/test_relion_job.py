@@ -79,6 +79,11 @@ def journal() -> list[str]:
     return (Path(JOB) / JOURNAL).read_text().splitlines()
 
 
+def entries(lines: list[str]) -> list[str]:
+    """What a journal knows of micrographs."""
+    return [line for line in lines if line.startswith('{"micrograph"')]
+
+
 # ---- picking ----
 
 
@@ -265,7 +270,7 @@ def test_a_journal_of_another_form_is_begun_anew(project: Path) -> None:
     older += [json.dumps({**json.loads(line), "measured": None}) for line in lines[1:]]
     (Path(JOB) / JOURNAL).write_text("\n".join(older) + "\n")
     assert "done already" not in done(*PICK).out
-    assert (bytes_of(), sorted(journal())) == (whole, sorted(lines))
+    assert (bytes_of(), sorted(entries(journal()))) == (whole, sorted(entries(lines)))
 
 
 def test_the_table_of_micrographs_has_what_was_measured(project: Path) -> None:
@@ -298,7 +303,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_interrupted_it(
     assert "2 of them are done already" in done(*PICK).out
     assert bytes_of() == whole
     assert {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[4:6]} == then
-    assert sorted(journal()) == sorted(lines)
+    assert sorted(entries(journal())) == sorted(entries(lines))
 
 
 def other_model() -> tuple[object, ...]:
@@ -410,7 +415,7 @@ relion.write_one_autopick = lambda *arguments: (time.sleep(0.1), write(*argument
 from heliodor.cli import main
 main()
 """
-MANY = [f"MotionCorr/job001/Movies/{n:03d}.mrc" for n in range(40)]
+MANY = [f"MotionCorr/job001/Movies/{n:03d}.mrc" for n in range(120)]
 
 
 def lines(project: Path) -> int:

@@ -143,3 +143,4 @@ def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) 
     first.communicate()
     with alone_in(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
+    assert not (tmp_path / NAME).exists()

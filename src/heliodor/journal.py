@@ -121,6 +121,11 @@ class Journal:
         else:
             raise ValueError("of another kind")
 
+    def forget_nothing(self) -> None:
+        """Remove the journal where no micrograph is done: it is of no use."""
+        if not self._lines and not self._crashed:
+            self._path.unlink(missing_ok=True)
+
     def begin(self, name: str, alone: bool) -> None:
         """Note that a micrograph is begun, by itself or beside others; by any thread."""
         self._append(_line({"begun": [name, alone]}))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from heliodor.errors import BadInput
 
@@ -41,22 +42,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     if where in _held:  # a job of a host program that runs a command
         yield
         return
-    try:
-        stream = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written ({error.strerror})") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            who = stream.read(200).strip() or "another process"
-            raise BadInput(
-                f"heliodor is at work in {folder} already ({who}); wait for its end or stop it,"
-                " or choose another folder"
-            ) from error
-        except OSError:  # some file systems have no locks
-            pass
+    with _locked(path, fcntl) as stream:
         try:
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -68,3 +54,30 @@ def alone_in(folder: Path) -> Iterator[None]:
             yield
         finally:
             _held.remove(where)
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path, fcntl: Any) -> IO[str]:
+    """Open and lock a file, or say who has."""
+    while True:
+        try:
+            stream = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            who = stream.read(200).strip() or "another process"
+            stream.close()
+            raise BadInput(
+                f"heliodor is at work in {path.parent} already ({who}); wait for its end or stop"
+                " it, or choose another folder"
+            ) from error
+        except OSError:  # some file systems have no locks
+            return stream
+        # Who had it before may have removed the file between its being opened and locked.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                return stream
+        stream.close()

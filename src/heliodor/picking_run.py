@@ -145,10 +145,14 @@ def pick_step(
                     model, suspects, images, settings, device,
                     store=journal, search=search, at_a_time=1,
                 )  # fmt: skip
-        picked = pick_all(
-            model, sources, images, settings, device, done, progress, journal, search, again,
-            fewer, crashed,
-        )  # fmt: skip
+        try:
+            picked = pick_all(
+                model, sources, images, settings, device, done, progress, journal, search, again,
+                fewer, crashed,
+            )  # fmt: skip
+        except BadInput:
+            journal.forget_nothing()
+            raise
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
     for failure in picked.failures:
