@@ -25,6 +25,7 @@ from sklearn.metrics import average_precision_score
 
 from command import call, done
 from heliodor import __version__, demo, pipeline, preprocessing_run
+from heliodor.calibrating import decoy_sample
 from heliodor.cli import _gather_values
 from heliodor.conventions import WORKING_DIAMETER_PX
 from heliodor.errors import BadInput
@@ -277,6 +278,32 @@ def test_run_is_train_and_then_pick(
     for number in (1, 2, 3):
         name = f"micrographs/{first(unseen, number).stem}_autopick.star"
         assert (picked / name).read_bytes() == (outcome / name).read_bytes()
+
+
+def test_those_that_fail_change_nothing_for_the_others(
+    outcome: Path, unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where decoys were to be looked for on them."""
+    monkeypatch.setattr("heliodor.calibrating.DECOY_MICROGRAPHS", 2)
+    mics = tmp_path / "mics"
+    mics.mkdir()
+    for number in (1, 2, 3):
+        shutil.copy(first(unseen, number), mics)
+    pick = ("pick", "--model", outcome / MODEL, "--micrographs", mics, "-o")
+    done(*pick, tmp_path / "clean")
+    good = {p.name for p in mics.iterdir()}
+    known = [source.name for source in find_sources(str(mics))]
+    names = (f"broken_{n}.mrc" for n in range(1000))
+    beside = known[0].removesuffix(Path(known[0]).name)
+    broken = next(n for n in names if beside + n in decoy_sample([beside + n, *known]))
+    (mics / broken).write_bytes(b"nothing")
+    assert call(*pick, tmp_path / "all").code == 3
+    for name in ("picks.tsv", "micrographs.tsv"):
+        assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "clean" / name).read_bytes()
+    for name in good:
+        star = f"{Path(name).stem}_autopick.star"
+        assert (tmp_path / "all" / star).read_bytes() == (tmp_path / "clean" / star).read_bytes()
+    assert len((tmp_path / "all" / "failed.tsv").read_text().splitlines()) == 2
 
 
 def test_a_record_is_enough_to_run_it_again(

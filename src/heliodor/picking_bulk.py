@@ -183,7 +183,6 @@ def pick_all(
     """
     store = InMemory() if store is None else store
     searched = frozenset[str]() if search is None else search.on
-    sheet = ScoreSheet([source.name for source in sources], searched)
     names: list[str] = []
     failures: list[Failure] = []
     reference = model.novelty
@@ -241,14 +240,32 @@ def pick_all(
                     store.add(source, found)
                     if done is not None:
                         done(image, score_map, found)
-                    sheet.add(name, found.scores)
                     names.append(name)
             else:
-                sheet.add(name, store.get(name).scores)
                 names.append(name)
             if progress is not None:
                 progress(number, len(sources))
     if not names:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")
+    sheet = sheet_of(store, names, searched)
     return Picked(tuple(names), failures, settings.threshold_for(model), sheet, store)
+
+
+def sheet_of(store: Store, names: Sequence[str], searched: Container[str]) -> ScoreSheet:
+    """Count the scores of micrographs.
+
+    Parameters
+    ----------
+    store
+        Knows them.
+    names
+        Of the micrographs, which alone decide on the result.
+    searched
+        Those of which the decoys count.
+    """
+    sheet = ScoreSheet(names, searched)
+    for name in names:
+        scores = store.get(name).scores
+        sheet.add(name, scores if name in searched else replace(scores, decoys=None))
+    return sheet

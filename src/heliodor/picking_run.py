@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from heliodor.picking_bulk import (
     DecoySearch,
     Picked,
     pick_all,
+    sheet_of,
     with_probability,
 )
 from heliodor.picks import Picks
@@ -131,25 +132,10 @@ def pick_step(
         if judge is not None:
             judge.add(image, score)
 
-    if crashes():
-        journal.blame(sources)
-    crashed = {source.name for source in sources if journal.crashed(source)}
-    way = {*journal.under_way()} - crashed
-    suspects = [s for s in sources if s.name in way and not journal.known(s)]
-    fewer = max(1, MOST_AT_A_TIME >> crashes())
     with record.stage("picking"), console.progress("picking") as progress:
-        if crashes() and suspects:
-            # What the process died of is among them. Alone, each has all the memory there is.
-            with suppress(BadInput):
-                pick_all(
-                    model, suspects, images, settings, device,
-                    store=journal, search=search, at_a_time=1,
-                )  # fmt: skip
+        work = _Work(model, images, settings, device, journal, search)
         try:
-            picked = pick_all(
-                model, sources, images, settings, device, done, progress, journal, search, again,
-                fewer, crashed,
-            )  # fmt: skip
+            picked = work.through(sources, done, progress, again)
         except BadInput:
             journal.forget_nothing()
             raise
@@ -180,6 +166,61 @@ def pick_step(
     if any(is_tiff(source.path.name) for source in sources):
         console.warn(TIFF_NOTE)
     return picked, sizes
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Picking on micrographs through crashes of the process."""
+
+    model: Model
+    images: WorkingImages
+    settings: PickSettings
+    device: torch.device
+    journal: Journal
+    search: DecoySearch | None
+
+    def _on(self, sources: Sequence[Source], search: DecoySearch | None, **more: Any) -> Picked:
+        return pick_all(
+            self.model, sources, self.images, self.settings, self.device,
+            store=self.journal, search=search, **more,
+        )  # fmt: skip
+
+    def through(
+        self,
+        sources: Sequence[Source],
+        done: Callable[[WorkingImage, Image, Finished], None],
+        progress: Callable[[int, int], None],
+        again: Container[str],
+    ) -> Picked:
+        """Pick on all; what was under way when the process before crashed comes first, alone."""
+        if crashes():
+            self.journal.blame(sources)
+        crashed = {source.name for source in sources if self.journal.crashed(source)}
+        way = {*self.journal.under_way()} - crashed
+        suspects = [s for s in sources if s.name in way and not self.journal.known(s)]
+        if crashes() and suspects:
+            # What the process died of is among them. Alone, each has all the memory there is.
+            with suppress(BadInput):
+                self._on(suspects, self.search, at_a_time=1)
+        fewer = max(1, MOST_AT_A_TIME >> crashes())
+        picked = self._on(
+            sources, self.search,
+            done=done, progress=progress, again=again, at_a_time=fewer, crashed=crashed,
+        )  # fmt: skip
+        return picked if self.search is None else self._decoyed(picked, sources, self.search)
+
+    def _decoyed(self, picked: Picked, sources: Sequence[Source], search: DecoySearch) -> Picked:
+        """Look for decoys on others where micrographs failed that were to have some.
+
+        What is made of the others is then the same as without those that failed.
+        """
+        wanted = decoy_sample(picked.micrographs)
+        more = [s for s in sources if s.name in wanted - search.on]
+        more = [s for s in more if self.journal.get(s.name).decoys is None]
+        if more:
+            with suppress(BadInput):  # should they have become unreadable: fewer will do
+                self._on(more, replace(search, on=wanted))
+        return replace(picked, sheet=sheet_of(self.journal, picked.micrographs, wanted))
 
 
 def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
