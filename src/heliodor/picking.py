@@ -109,6 +109,7 @@ def images_for(model: Model, pixel_size_angstrom: float | None = None) -> Workin
         card.working_pixel_size_angstrom,
         pixel_size_angstrom,
         card.diameter_angstrom,
+        keep_bytes=0,  # none is wanted twice
         threads=torch.get_num_threads(),
     )
 
