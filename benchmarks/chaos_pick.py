@@ -60,7 +60,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     record = json.loads(found["run.json"])
     for key in ("seconds", "command_line"):
         del record[key]
-    del record["arguments"]["threads"]
+    del record["arguments"]["threads"], record["threads"]
     found["run.json"] = json.dumps(record).encode()
     # Coordinate files are named in lists by where they lie.
     return {n: b.replace(str(folder).encode(), b"OUT") for n, b in found.items()}

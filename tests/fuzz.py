@@ -781,7 +781,9 @@ def sav_changed(raw: bytes, random: Random) -> bytes:
                 content = damaged(content, random)
                 name = random.choice((name, f"../{name}", "/etc/x", f"x/{name}"))
             with warnings.catch_warnings(action="ignore"):
-                new.writestr(name, content, random.choice((0, 0, 0, 0, 0, 0, 0, 0, 8)))
+                new.writestr(
+                    zipfile.ZipInfo(name), content, random.choice((0, 0, 0, 0, 0, 0, 0, 0, 8))
+                )
     return out.getvalue()
 
 

@@ -122,6 +122,7 @@ def zip_file(program: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
     """Put a pickle where a file of torch since its version 1.6 has the module's."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", compression) as archive:
-        archive.writestr("m/data.pkl", program)
-        archive.writestr("m/data/0", b"\0" * 64)
+        # Without a time of its own each call would make other bytes.
+        archive.writestr(zipfile.ZipInfo("m/data.pkl"), program, compression)
+        archive.writestr(zipfile.ZipInfo("m/data/0"), b"\0" * 64, compression)
     return out.getvalue()
