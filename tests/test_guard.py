@@ -74,7 +74,7 @@ def run(call: str, out: str, threads: int, *names: str) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) -> None:
     crashed = run(CALL, "out", threads, *NAMES)
     assert crashed.returncode == 3, crashed.stderr
@@ -142,6 +142,6 @@ def test_what_works_dies_with_its_guard(tmp_path: Path) -> None:
 def test_a_killed_process_that_nobody_guards_blames_no_micrograph(project: Path) -> None:
     command = [sys.executable, "-c", CALL, "pick", "--model", "m.safetensors", "-o", "out"]
     command += ["--threads", "1", "--micrographs", *(f"mics/{name}.mrc" for name in NAMES)]
-    for _ in range(4):
+    for _ in range(3):
         assert subprocess.run(command, capture_output=True).returncode < 0
     assert b"crashed" not in (project / "out" / JOURNAL).read_bytes()

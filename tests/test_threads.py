@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +85,18 @@ def test_set_threads(monkeypatch):
 def test_fewer_than_one_thread(number):
     with pytest.raises(BadInput, match="at least 1"):
         set_threads(number)
+
+
+def test_linear_algebra_keeps_to_one_thread_unless_told_otherwise() -> None:
+    """NumPy reads it as it is imported, so no program may have imported it before."""
+    call = (
+        "import sys, os; from {0} import main; assert 'numpy' not in sys.modules\ntry: main({1})"
+    )
+    call += "\nexcept SystemExit: pass\nprint(os.environ['OPENBLAS_NUM_THREADS'])"
+    for module, given in (("heliodor.cli", ""), ("heliodor.hosts.topaz.main", "['--version']")):
+        for set_to, wanted in ((None, "1"), ("3", "3")):
+            own = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+            own |= {} if set_to is None else {"OPENBLAS_NUM_THREADS": set_to}
+            command = [sys.executable, "-c", call.format(module, given), "--version"]
+            said = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
+            assert said.stdout.split()[-1] == wanted

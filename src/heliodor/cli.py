@@ -57,6 +57,7 @@ from heliodor.options import (
     number,
 )
 from heliodor.stopping import SIGNALLED, Stopped, listening
+from heliodor.threads import spare_threads
 
 #: Options that take any number of values, as a shell's expanded pattern gives them.
 _MANY = ("--micrographs", "--pick")
@@ -446,6 +447,7 @@ def entry() -> None:
 
 def main() -> None:
     """Run the command line; a `BadInput` becomes its sentence and exit code 2."""
+    spare_threads()
     # Python would look through all that was imported for garbage once more as it ends, which
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)

@@ -51,6 +51,15 @@ def chosen_threads(threads: int | None = None) -> int:
     return usable_cpus() if threads is None else threads
 
 
+def spare_threads() -> None:
+    """Keep NumPy's linear algebra to one thread, for a program that has just begun.
+
+    To be called before NumPy is imported. Matrices here are small, and threads that wait for each
+    other in a busy loop make a fit take minutes where others use the processors too.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def set_threads(threads: int | None = None) -> int:
     """Fix the number of threads that PyTorch uses in this process; see `chosen_threads`.
 

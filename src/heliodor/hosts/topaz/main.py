@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from heliodor import console
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.hosts.topaz import arguments
+from heliodor.threads import spare_threads
 
 if TYPE_CHECKING:
     import argparse
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when done, 2 after a sentence where something given cannot be used, 3 when done but
         for some micrographs.
     """
+    spare_threads()
     args = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         names = arguments.idle(args)
