@@ -280,6 +280,28 @@ def test_run_is_train_and_then_pick(
         assert (picked / name).read_bytes() == (outcome / name).read_bytes()
 
 
+def test_the_order_of_the_micrographs_changes_nothing(
+    outcome: Path, learn: Path, unseen: Path, tmp_path: Path
+) -> None:
+    table = (learn / "micrographs.star").read_text().splitlines()
+    rows = [line for line in table if ".mrc" in line]
+    (learn / "reversed.star").write_text(
+        "\n".join([*(line for line in table if ".mrc" not in line), *rows[::-1], ""])
+    )
+    assert [s.name for s in find_sources(str(learn / "reversed.star"))] == [
+        s.name for s in find_sources(str(learn / "micrographs.star"))
+    ][::-1]
+    given = list(training_data(learn))
+    given[given.index(learn / "micrographs.star")] = learn / "reversed.star"
+    done("train", *given, *RECIPE, *SMALL, "--seed", 3, "-o", tmp_path / "model")
+    assert (tmp_path / "model" / MODEL).read_bytes() == (outcome / MODEL).read_bytes()
+    files = [first(unseen, number) for number in (3, 1, 2)]
+    done("pick", "--model", outcome / MODEL, "--micrographs", *files, "-o", tmp_path / "picks")
+    tables = ((folder / "picks.tsv").read_text() for folder in (tmp_path / "picks", outcome))
+    own, then = (sorted(line.split("\t")[1:] for line in text.splitlines()) for text in tables)
+    assert own == then
+
+
 def test_those_that_fail_change_nothing_for_the_others(
     outcome: Path, unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -130,6 +130,8 @@ def train_step(
     sources = find_sources(micrographs)
     record.used("training", sources)
     labelled, notes = read_labels(labels, sources, negatives)
+    # In whatever order they were given: minibatches are drawn from them by their place.
+    labelled = sorted(labelled, key=lambda item: item.source.name)
     asked = asked_for(labelled, data, recipe, picking, device)
     images = WorkingImages(
         size,
