@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,20 @@ def tell(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+@pytest.fixture
+def usual() -> Iterator[None]:
+    """Handlers as a program begins with; under nohup, say, one would be ignored."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_at_once_with_the_code_of_a_shell(number: int) -> None:
+def test_a_signal_stops_at_once_with_the_code_of_a_shell(number: int, usual: None) -> None:
     before = signal.getsignal(number)
 
     def work() -> None:

@@ -90,8 +90,7 @@ def _waited_for(child: subprocess.Popen[bytes]) -> int:
 
 
 def _die_with_parent() -> None:
-    """Let this process, just begun, end with its parent (Linux), and hear Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let this process, just begun, end with its parent (Linux)."""
     if sys.platform == "linux":
         import ctypes
 
