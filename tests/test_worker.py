@@ -127,6 +127,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Job]:
     for name, value in own.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HELIODOR_WORKER")
+    # As the program sets it before it looks for a worker of the same environment.
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     yield own
     own.stop()
 
