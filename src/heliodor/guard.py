@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from heliodor import console
+from heliodor.stopping import SIGNALLED
 
 #: What a process dies of that nobody told to end.
 CRASHES: Final = tuple(
@@ -62,7 +63,7 @@ def guarded(command: Sequence[str]) -> int:
         if code >= 0:
             return code
         if -code not in CRASHES:
-            return 128 - code
+            return SIGNALLED - code
         if crash == MOST_CRASHES:
             break
         console.warn(
@@ -71,7 +72,7 @@ def guarded(command: Sequence[str]) -> int:
             " done, fewer micrographs at a time"
         )
     console.say(f"heliodor: it died {MOST_CRASHES + 1} times; what was done is kept")
-    return 128 - code
+    return SIGNALLED - code
 
 
 def _waited_for(child: subprocess.Popen[bytes]) -> int:

@@ -121,7 +121,7 @@ class Journal:
         else:
             raise ValueError("of another kind")
 
-    def forget_nothing(self) -> None:
+    def remove_if_empty(self) -> None:
         """Remove the journal where no micrograph is done: it is of no use."""
         if not self._lines and not self._crashed:
             self._path.unlink(missing_ok=True)

@@ -229,7 +229,9 @@ def pick_all(
     with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
         for number, source in enumerate(sources, 1):
             name = source.name
-            if name not in kept:
+            if name in kept:
+                names.append(name)
+            else:
                 _, future = next(results)
                 try:
                     result = future.result()
@@ -241,8 +243,6 @@ def pick_all(
                     if done is not None:
                         done(image, score_map, found)
                     names.append(name)
-            else:
-                names.append(name)
             if progress is not None:
                 progress(number, len(sources))
     if not names:

@@ -137,7 +137,7 @@ def pick_step(
         try:
             picked = work.through(sources, done, progress, again)
         except BadInput:
-            journal.forget_nothing()
+            journal.remove_if_empty()
             raise
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
@@ -215,6 +215,8 @@ class _Work:
         What is made of the others is then the same as without those that failed.
         """
         wanted = decoy_sample(picked.micrographs)
+        if wanted == search.on:
+            return picked
         more = [s for s in sources if s.name in wanted - search.on]
         more = [s for s in more if self.journal.get(s.name).decoys is None]
         if more:
