@@ -30,16 +30,17 @@ from heliodor import __version__
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.dataset import FLATTEN_FRACTION
 from heliodor.files import writing
-from heliodor.model_file import Model, ModelCard, save_model
+from heliodor.model_file import Model, ModelCard, load_model, save_model
 from heliodor.networks import Network, build
 from heliodor.normalize import Normalizer
 from heliodor.simulate.circumstances import NOMINAL_PX
 from heliodor.simulate.family import draw_particle
 from heliodor.simulate.particles import Particle
 from heliodor.simulate.world import Scenes, World
+from heliodor.threads import set_threads
 
 #: The version of the training world: any change of what it draws gets a new one.
-GENERATOR = 1
+GENERATOR = 2
 #: Numbers of the particles that are in no training.
 HELD_OUT = 1_000_000
 #: Regions nearer to a centre than this share of the diameter, but not positive, count less.
@@ -99,16 +100,18 @@ def library(first: int, number: int, workers: int) -> list[Particle]:
 
 
 def targets_of(scenes: Scenes, network: Network) -> Targets:
-    """Return what a network should say where its strided form has outputs."""
-    field, stride = network.receptive_field, network.stride
-    side = scenes.images.shape[-1]
-    count = (side - field) // stride + 1
-    distance = scenes.distances_px(field // 2, stride, count)
+    """Return what a network should say where its strided form has outputs.
+
+    On mirrored images, as micrographs are scored: what an edge cuts must be told from particles.
+    """
+    stride, side = network.stride, scenes.images.shape[-1]
+    count = (side - 1) // stride + 1
+    distance = scenes.distances_px(0, stride, count)
     particle = (distance <= RADIUS_PX).float()
     near = (distance > RADIUS_PX) & (distance < NEAR * NOMINAL_PX)
     weight = torch.ones_like(distance).masked_fill_(near, NEAR_WEIGHT)
     weight += (POSITIVE_WEIGHT - 1) * particle
-    own = slice(field // 2, field // 2 + stride * (count - 1) + 1, stride)
+    own = slice(0, stride * (count - 1) + 1, stride)
     blocked = scenes.blocked[:, None].float()
     width = 2 * BAD_EDGE_PX + 1
     grown = nn.functional.max_pool2d(blocked, width, 1, BAD_EDGE_PX)
@@ -121,7 +124,9 @@ def outputs_of(network: Network, head: nn.Conv2d | None, images: Tensor) -> tupl
     """Return the particle's and, where there is one, the contaminant's log-odds."""
     halved = images.device.type == "cuda"
     with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
-        features = network.features(images[:, None].to(memory_format=torch.channels_last))
+        edge = network.receptive_field // 2
+        mirrored = nn.functional.pad(images[:, None], (edge,) * 4, mode="reflect")
+        features = network.features(mirrored.to(memory_format=torch.channels_last))
         heads = [network.classifier] if head is None else [network.classifier, head]
         out = tuple(own(features)[:, 0] for own in heads)
     return tuple(own.float() for own in out)
@@ -179,7 +184,7 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     """Describe a model whose lengths are in units of a 35th of the particle's diameter."""
     normalizer = Normalizer("micrograph", flatten_px=NOMINAL_PX * FLATTEN_FRACTION)
     made = {"generator": GENERATOR, "shapes": given.shapes, "batch": given.batch}
-    made |= {"side_px": given.side, "rate": given.rate, "torch": torch.__version__}
+    made |= {"side_px": given.side, "rate": given.rate, "start": str(given.start), "torch": torch.__version__}
     return ModelCard(
         network=pupil.network.name,
         width=pupil.network.classifier.in_channels // 4,
@@ -200,6 +205,8 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
         updates=updates,
         validation_ap=None,
         contaminant=pupil.network.contaminant is not None,
+        any_diameter=True,
+        finer=True,
         extra={"general": made},
     )
 
@@ -217,6 +224,9 @@ def pupils_of(given: argparse.Namespace) -> list[Pupil]:
         torch.manual_seed(given.seed)
         network = build("resnet8", width, contaminant=bad)
         network.start_at(0.02)
+        if given.start is not None:
+            before = load_model(given.start / f"{name}.safetensors")
+            network.load_state_dict(before.network.state_dict())
         network = network.to(given.device, memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), lr=given.rate, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -242,11 +252,14 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--check", type=int, default=1000)
     parser.add_argument("--save", type=int, default=0, help="keep the models every so often")
+    parser.add_argument("--start", type=Path, help="go on from the models in this folder")
     parser.add_argument("--workers", type=int, default=1)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     torch.backends.cudnn.benchmark = True
+    if given.device == "cpu":
+        set_threads()
     shapes = library(0, given.shapes, given.workers)
     held = library(HELD_OUT, min(300, given.shapes), given.workers)
     pupils = pupils_of(given)

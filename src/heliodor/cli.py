@@ -40,11 +40,14 @@ from heliodor.options import (
     Normalization,
     ObjectiveName,
     Out,
+    PickingDiameter,
+    PickingModel,
     PixelSize,
     RecipeName,
     Resume,
     Scores,
     Seed,
+    Start,
     Threads,
     Threshold,
     ThresholdSeries,
@@ -110,6 +113,7 @@ def run(
         typer.Option(metavar="T", help="Coordinates of all particles, to judge the picks by."),
     ] = None,
     match_distance: MatchDistance = None,
+    start: Start = None,
     recipe: RecipeName = "fast",
     objective: ObjectiveName = None,
     network: NetworkName = None,
@@ -167,6 +171,7 @@ def train(
     out: Out,
     negatives: Negatives = None,
     expected_particles: Expected = None,
+    start: Start = None,
     recipe: RecipeName = "fast",
     objective: ObjectiveName = None,
     network: NetworkName = None,
@@ -208,9 +213,10 @@ def train(
 
 @app.command()
 def pick(
-    model: Annotated[Path, typer.Option(metavar="M", help="The model.safetensors of a training.")],
     micrographs: Micrographs,
     out: Out,
+    model: PickingModel = None,
+    diameter: PickingDiameter = None,
     threshold: Threshold = None,
     max_fdr: MaxFdr = None,
     threshold_series: ThresholdSeries = 0,
@@ -222,7 +228,7 @@ def pick(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Pick with a model: OUT/autopick.star, a STAR a micrograph, picks.tsv, micrographs.tsv."""
+    """Pick, with or without a training: OUT/autopick.star, a STAR a micrograph, picks.tsv, micrographs.tsv."""
     from heliodor import picking_run
 
     picked = picking_run.pick(
@@ -234,6 +240,7 @@ def pick(
         settings.computing(locals()),
         settings.typed(),
         settings.resuming(locals()),
+        diameter,
     )
     settings.end(picked.failures)
 

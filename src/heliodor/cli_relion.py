@@ -30,10 +30,13 @@ from heliodor.options import (
     NetworkName,
     Normalization,
     ObjectiveName,
+    PickingDiameter,
+    PickingModel,
     PixelSize,
     RecipeName,
     Scores,
     Seed,
+    Start,
     Threshold,
     ThresholdSeries,
     TrainingRadius,
@@ -129,7 +132,8 @@ Gpu = Annotated[
 def pick(
     o: Job,
     in_mics: InMics,
-    model: Annotated[Path, typer.Option(metavar="M", help="The model.safetensors of a training.")],
+    model: PickingModel = None,
+    diameter: PickingDiameter = None,
     threshold: Threshold = None,
     max_fdr: MaxFdr = None,
     threshold_series: ThresholdSeries = 0,
@@ -146,7 +150,8 @@ def pick(
     from heliodor.hosts.relion_jobs import pick_job
 
     how = settings.pick_settings(locals())
-    return pick_job(o, in_mics, model, how, pixel_size, Compute(device, j), settings.typed())
+    rest = Compute(device, j), settings.typed(), diameter
+    return pick_job(o, in_mics, model, how, pixel_size, *rest)
 
 
 @relion.command()
@@ -164,6 +169,7 @@ def train(
     ] = None,
     negatives: Negatives = None,
     expected_particles: Expected = None,
+    start: Start = None,
     recipe: RecipeName = "fast",
     objective: ObjectiveName = None,
     network: NetworkName = None,

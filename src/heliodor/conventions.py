@@ -39,9 +39,12 @@ TRAINING_RADIUS_FRACTION: Final = 1.0 / 8.0
 
 
 def working_shape(
-    shape: Shape, pixel_size_angstrom: float, working_pixel_size_angstrom: float
+    shape: Shape,
+    pixel_size_angstrom: float,
+    working_pixel_size_angstrom: float,
+    finer: bool = False,
 ) -> Shape:
-    """Return the shape of the working image, never larger than the original.
+    """Return the shape of the working image.
 
     Parameters
     ----------
@@ -49,13 +52,17 @@ def working_shape(
         (height, width) of the original micrograph in pixels.
     pixel_size_angstrom, working_pixel_size_angstrom
         Sampling of the original and of the working image, angstrom per pixel.
+    finer
+        Whether it may be larger than the original.
 
     Returns
     -------
     tuple of int
         (height, width) of the working image, each at least 1.
     """
-    factor = min(1.0, pixel_size_angstrom / working_pixel_size_angstrom)
+    factor = pixel_size_angstrom / working_pixel_size_angstrom
+    if not finer:
+        factor = min(1.0, factor)
     height, width = (max(1, round(side * factor)) for side in shape)
     return height, width
 

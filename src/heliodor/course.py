@@ -47,8 +47,9 @@ class Course:
         settings: TrainingSettings,
         device: torch.device | str,
         shelf: Shelf | None = None,
+        start: Network | None = None,
     ) -> None:
-        self.learner = Learner(images, radius_px, prior, settings, device, shelf)
+        self.learner = Learner(images, radius_px, prior, settings, device, shelf, start)
         self.network: Network = self.learner.network
         self.epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
         self.history: list[Epoch] = []
@@ -264,6 +265,7 @@ def fingerprint_of(
     settings: TrainingSettings,
     device: torch.device | str,
     shelf: Shelf | None = None,
+    start: Network | None = None,
 ) -> str:
     """Return what tells one training from another: all that decides on its result."""
     head = {
@@ -278,6 +280,8 @@ def fingerprint_of(
 
     def parts() -> Iterator[bytes | NDArray[Any]]:
         yield json.dumps(head, sort_keys=True).encode()
+        for tensor in () if start is None else start.state_dict().values():
+            yield tensor.detach().cpu().contiguous().numpy()
         for item in [*images, *validation]:
             yield from (item.image, item.xy_px, item.negative_xy_px)
             if shelf is not None:

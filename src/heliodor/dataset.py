@@ -14,6 +14,7 @@ from heliodor.labels import LabelledImage, class_prior, guess_particles
 from heliodor.normalize import MODES, Mode, Normalizer
 from heliodor.placing import check_frame, check_sampling, drop_outside
 from heliodor.preparation import (
+    MOST_FINER,
     MOST_STRETCH,
     Failure,
     WorkingImage,
@@ -235,7 +236,13 @@ def _prepare(
     )
     prepared, failures = prepare_all([item.source for item in items], images, progress, shelf)
     usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
-    if usual > 1.001 * images.working_pixel_size_angstrom:  # headers are rounded
+    suits = MOST_FINER if images.finer else 1.001  # headers are rounded
+    if images.finer and usual > suits * images.working_pixel_size_angstrom:
+        raise BadInput(
+            f"the micrographs have {usual:.3g} A a pixel, too coarse for a model to start from that"
+            f" works at {images.working_pixel_size_angstrom:.3g} A; give --from scratch"
+        )
+    if usual > suits * images.working_pixel_size_angstrom:
         notes.append(
             f"the micrographs have {usual:.3g} A a pixel, coarser than the"
             f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
@@ -244,7 +251,8 @@ def _prepare(
         images.coarsen(usual)
         prepared = [on_shelf(images.get(image.source), shelf) for image in prepared]
     images.coarsest_angstrom = None  # from here on what a model made for this scale can use
-    limit = MOST_STRETCH * images.working_pixel_size_angstrom
+    limit = MOST_FINER if images.finer else MOST_STRETCH
+    limit *= images.working_pixel_size_angstrom
     failures += [
         coarser_than(usual, image) for image in prepared if image.pixel_size_angstrom > limit
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from heliodor.decoder import Decoder, automatic_weight, reconstruction_error
 from heliodor.labels import LabelledImage
@@ -70,6 +72,7 @@ class Learner:
         settings: TrainingSettings,
         device: torch.device | str,
         shelf: Shelf | None = None,
+        start: Network | None = None,
     ) -> None:
         self._settings, self._prior = settings, prior
         labelled = sum(len(item.xy_px) for item in images)
@@ -78,10 +81,23 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also seed every GPU for good.
             torch.default_generator.manual_seed(settings.seed)
-            network = build(settings.network, settings.width, settings.dropout, settings.norm)
+            network = build(
+                settings.network,
+                settings.width,
+                settings.dropout,
+                settings.norm,
+                contaminant=start is not None and start.contaminant is not None,
+            )
             channels, field = network.classifier.in_channels, network.receptive_field
             self.decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
-        if settings.start_at_prior:
+        self._start = start
+        if start is not None:
+            network.load_state_dict(start.state_dict())
+            # One's own copy, and not the caller's, goes to the device.
+            self._start = copy.deepcopy(start).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            for layer in network.layers[: settings.freeze]:
+                layer.requires_grad_(False)
+        elif settings.start_at_prior:
             network.start_at(prior)
         # The channels of a pixel side by side in memory: convolutions run faster so, and back.
         self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -104,7 +120,20 @@ class Learner:
     def parameters(self) -> list[nn.Parameter]:
         """Return all that is learnt."""
         decoder = () if self.decoder is None else self.decoder.parameters()
-        return [*self.network.parameters(), *decoder]
+        own = [*self.network.parameters(), *decoder]
+        return [parameter for parameter in own if parameter.requires_grad]
+
+    def begin(self) -> None:
+        """Make the network ready to learn.
+
+        One with a start keeps its running statistics: a minibatch, in which there are more
+        particles than on micrographs, would only lead them away.
+        """
+        self.network.train()
+        if self._start is not None:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
 
     def cost(self) -> Cost:
         """Draw a minibatch and return what it costs."""
@@ -114,6 +143,7 @@ class Learner:
         with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
             features = self.network.features(tiles.images)
             logits = self.network.classifier(features)[:, 0]
+            kept = self._kept(tiles.images, features)
         features, logits = features.float(), logits.float()
         known = tiles.known
         counted = known == UNLABELLED
@@ -128,6 +158,12 @@ class Learner:
         if self.decoder is not None:
             error = self._reconstruction(self.decoder, features, tiles)
             total = total + self._gamma * error
+        if kept is not None:
+            told, bad = kept
+            if self._settings.keep:
+                law = torch.sigmoid(_where(told, counted))
+                total = total + self._settings.keep * cross_entropy(rest, law)
+            total = total + self._settings.keep_contaminant * bad
         if self._settings.l2:
             squares = [weight.square().sum() for weight in self.network.parameters()]
             total = total + self._settings.l2 / 2 * torch.stack(squares).sum()
@@ -135,6 +171,22 @@ class Learner:
         precision = own.sum() / (own.sum() + chance.sum())
         parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
         return Cost(total, *parts, loss.total)
+
+    def _kept(self, images: Tensor, features: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return what the start says of regions, and the distance to what it says of bad areas."""
+        if self._start is None:
+            return None
+        zero = torch.zeros((), device=images.device)
+        heads = self.network.contaminant, self._start.contaminant
+        if not self._settings.keep and (heads[0] is None or not self._settings.keep_contaminant):
+            return zero, zero
+        with torch.no_grad():
+            before = self._start.features(images)
+            told = self._start.classifier(before)[:, 0].float()
+            law = None if heads[1] is None else torch.sigmoid(heads[1](before).float())
+        if heads[0] is None or law is None:
+            return told, zero
+        return told, cross_entropy(heads[0](features).float(), law)
 
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""

@@ -65,6 +65,11 @@ class ModelCard:
     norm: bool = True
     #: Whether the network also tells contaminants: carbon, ice, aggregates, gold.
     contaminant: bool = False
+    #: Whether it serves any diameter: its lengths are then in units of a pixel of which its
+    #: diameter is so many, and `general.for_diameter` brings them to those of a particle.
+    any_diameter: bool = False
+    #: Whether micrographs with larger pixels than its own are brought to these.
+    finer: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -205,6 +210,8 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("the network is not described")
         if type(card.norm) is not bool or type(card.contaminant) is not bool:
             raise ValueError("the network is described by halves")
+        if type(card.any_diameter) is not bool or type(card.finer) is not bool:
+            raise ValueError("which micrographs it serves is not said")
         if not _is_told(card):
             raise ValueError("what it was trained on is not told by words and numbers")
         # What is nested deeper than any card, or is no text, could not be shown or kept again.

@@ -47,6 +47,17 @@ Labels = Annotated[
     typer.Option(metavar="L", help="Coordinates of some particles: STAR, TSV or CSV."),
 ]
 Diameter = Annotated[float, number("ANGSTROM", "The particle's longest diameter.")]
+PickingModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M",
+        help="The model.safetensors of a training [default: the general model, which needs no"
+        " training but --diameter]",
+    ),
+]
+PickingDiameter = Annotated[
+    float | None, number("ANGSTROM", "The particle's longest diameter, for the general model.")
+]
 Expected = Annotated[
     str | None,
     typer.Option(
@@ -85,6 +96,15 @@ ObjectiveName = Annotated[
         metavar="NAME",
         help="pn, pn-balanced, nnpu, ge-kl, ge-binomial or ge-binomial-exact"
         " [fast: pn-balanced; paper: ge-binomial]",
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="START",
+        help="general: begin with the general model; scratch: with random weights; or a model's"
+        " file [default: general, where the network is its own]",
     ),
 ]
 NetworkName = Annotated[

@@ -103,12 +103,24 @@ class PickSettings:
 
 
 def images_for(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
-    """Return micrographs as a model needs them; the pixel size is the user's, where given."""
+    """Return micrographs as a model needs them; the pixel size is the user's, where given.
+
+    Raises
+    ------
+    BadInput
+        If the model serves any diameter and was not told one; see `general.for_diameter`.
+    """
     card = model.card
+    if card.any_diameter:
+        raise BadInput(
+            "this model picks particles of any size, and a diameter was not given; the commands"
+            " `pick` and `train` take --diameter, in angstrom"
+        )
     return WorkingImages(
         card.working_pixel_size_angstrom,
         pixel_size_angstrom,
         card.diameter_angstrom,
+        finer=card.finer,
         keep_bytes=0,  # none is wanted twice
         threads=torch.get_num_threads(),
     )

@@ -19,11 +19,12 @@ from heliodor.errors import BadInput
 from heliodor.files import output_folder, sweep
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
+from heliodor.general import model_for
 from heliodor.guard import crashes
 from heliodor.header import TIFF_NOTE, is_tiff
 from heliodor.journal import Finished, Journal
 from heliodor.locking import alone_in
-from heliodor.model_file import Model, fingerprint_of, load_model
+from heliodor.model_file import Model, fingerprint_of
 from heliodor.picking import FLOOR, PickSettings, images_for
 from heliodor.picking_bulk import (
     MOST_AT_A_TIME,
@@ -48,7 +49,7 @@ ENDING = "_autopick.star"
 
 
 def pick(
-    model: str | Path,
+    model: str | Path | None,
     micrographs: Inputs,
     out: str | Path,
     settings: PickSettings = PickSettings(),
@@ -56,22 +57,28 @@ def pick(
     compute: Compute = Compute(),
     command_line: str = "",
     resume: bool = True,
+    diameter_angstrom: float | None = None,
 ) -> Picked:
-    """Pick with a trained model and write the picks and ``run.json``.
+    """Pick with a model and write the picks and ``run.json``.
 
     Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
     and ``picks.tsv``, all in the pixels of the original files, and ``micrographs.tsv``.
 
     Parameters
     ----------
+    model
+        The file of a trained model; None for the general one.
+    diameter_angstrom
+        The particle's: for the general model, and for others that serve any diameter.
     resume
         Take over what an earlier run into the same folder found with the same model and settings
         on micrographs that hold the same; else all are picked on anew.
     """
     arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
+    arguments["diameter_angstrom"] = diameter_angstrom
     record = Record("pick", arguments, command_line)
-    loaded = load_model(model)
+    loaded = model_for(model, diameter_angstrom)
     folder = output_folder(out)
     with alone_in(folder):
         sweep(folder)

@@ -11,6 +11,7 @@ from heliodor.conventions import WORKING_DIAMETER_PX, Image, Shape, working_shap
 from heliodor.errors import BadInput
 from heliodor.lookahead import looking_ahead
 from heliodor.micrograph import open_micrograph
+from heliodor.resample import fourier_refine
 from heliodor.shelf import Shelf
 from heliodor.sources import Source
 
@@ -20,6 +21,9 @@ PIXEL_SIZE_RANGE = (0.1, 50.0)
 DIAMETER_RANGE = (20.0, 5000.0)
 #: Originals may be so many times coarser than the working pixel size and are used as they are.
 MOST_STRETCH = 1.2
+#: Originals with so many times larger pixels than a model's may be made finer, where the model
+#: knows blurred images: there is nothing in them between their own limit and that of its pixels.
+MOST_FINER = 2.5
 #: Bytes of working images that are kept for their next use.
 KEEP_BYTES = 512 * 2**20
 #: Pixel sizes that differ by more than this share are not the same.
@@ -116,15 +120,16 @@ def prepare(
     pixel_size_angstrom: float | None = None,
     diameter_angstrom: float | None = None,
     coarsest_angstrom: float | None = None,
+    finer: bool = False,
 ) -> WorkingImage:
-    """Read a micrograph and Fourier-crop it to the working pixel size.
+    """Read a micrograph and bring it to the working pixel size in Fourier space.
 
     Parameters
     ----------
     source
         The micrograph.
     working_pixel_size_angstrom
-        Wanted sampling; an image is never made finer than it is.
+        Wanted sampling; an image is made no finer than it is, unless `finer` says so.
     pixel_size_angstrom
         The original's sampling where the user gave it.
     diameter_angstrom
@@ -132,6 +137,8 @@ def prepare(
     coarsest_angstrom
         Refuse originals with larger pixels; by default 1.2 times the working pixel size, up to
         which a network still recognises its particle.
+    finer
+        Bring originals with larger pixels, up to `MOST_FINER` times, to the working ones too.
 
     Raises
     ------
@@ -148,13 +155,18 @@ def prepare(
                 f" shows {width * size:.0f} x {height * size:.0f} A; check the diameter and the"
                 " pixel size"
             )
-        if size > (coarsest_angstrom or MOST_STRETCH * working_pixel_size_angstrom):
+        wanted = working_pixel_size_angstrom
+        coarsest = coarsest_angstrom or MOST_STRETCH * wanted
+        if size > (max(coarsest, MOST_FINER * wanted) if finer else coarsest):
             raise BadInput(
                 f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
                 f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
                 " model made for this scale, or check the pixel size"
             )
-        shape = working_shape(original, size, working_pixel_size_angstrom)
+        shape = working_shape(original, size, wanted, finer and size <= MOST_FINER * wanted)
+        if shape[0] > height or shape[1] > width:
+            fine = fourier_refine(micrograph.cropped(original), shape)
+            return WorkingImage(source, fine, original, size)
         return WorkingImage(source, micrograph.cropped(shape), original, size)
 
 
@@ -170,6 +182,8 @@ class WorkingImages:
     diameter_angstrom: float | None = None
     #: The largest pixels an original may have; see `prepare`.
     coarsest_angstrom: float | None = None
+    #: Whether originals with larger pixels are brought to the working ones too; see `prepare`.
+    finer: bool = False
     #: Bytes of working images that may be kept.
     keep_bytes: float = KEEP_BYTES
     #: So many micrographs are prepared at a time where many are wanted; see `looking_ahead`.
@@ -199,6 +213,7 @@ class WorkingImages:
             self.pixel_size_angstrom,
             self.diameter_angstrom,
             self.coarsest_angstrom,
+            self.finer,
         )
         with self._lock:
             self._kept[source] = image

@@ -19,6 +19,7 @@ from heliodor.errors import BadInput
 from heliodor.files import write_json
 from heliodor.fingerprint import digest, fingerprint
 from heliodor.history import Epoch
+from heliodor.model_file import Model, fingerprint_of
 from heliodor.picking import PickSettings
 from heliodor.preparation import Failure
 from heliodor.recipe import TrainingSettings
@@ -110,6 +111,7 @@ def asked_for(
     recipe: TrainingSettings,
     picking: PickSettings,
     device: torch.device,
+    start: Model | None = None,
 ) -> str:
     """Return what tells one training from another, but for the content of its micrographs.
 
@@ -119,6 +121,8 @@ def asked_for(
         All micrographs given, those without labels too.
     picking
         Of it count the distances and shares that a model's calibration depends on.
+    start
+        The model that the training begins with, if any.
     """
     head: dict[str, Any] = {
         "heliodor": __version__,
@@ -140,7 +144,8 @@ def asked_for(
         ],
     }
     labels = (own for item in labelled for own in (item.xy_px, item.negative_xy_px))
-    return digest([json.dumps(head, sort_keys=True).encode(), *labels])
+    begun = [] if start is None else [fingerprint_of(start).encode()]
+    return digest([json.dumps(head, sort_keys=True).encode(), *begun, *labels])
 
 
 def read_of(places: Iterable[int], sources: Sequence[Source]) -> dict[int, str]:

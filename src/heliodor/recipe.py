@@ -53,6 +53,14 @@ class TrainingSettings:
     #: Half of this times the sum of all squared weights is added to the loss. It is not the
     #: weight decay above, which passes the optimiser's step sizes by.
     l2: float = 0.0
+    #: Where the weights come from: scratch, general (the model that is shipped), or a model's file.
+    start: str = "scratch"
+    #: Weight of the distance to what the start says of unlabelled regions, as a cross entropy;
+    #: and of what it says of contaminants, where it knows them.
+    keep: float = 0.0
+    keep_contaminant: float = 0.1
+    #: Convolutional layers, from the first on, whose weights stay as the start's are.
+    freeze: int = 0
     #: Of the network's products and features: bf16 rounds them to eight bits, sums in float32
     #: all the same, and is twice as fast where a processor has it. The weights stay float32.
     #: auto: bf16 on GPUs that have it, else float32.
@@ -82,6 +90,11 @@ class TrainingSettings:
             raise BadInput(f"a learning rate of {self.learning_rate:g} is not between 0 and 1")
         if not 0 <= self.weight_decay <= 1:
             raise BadInput(f"a weight decay of {self.weight_decay:g} is not between 0 and 1")
+        for value in (self.keep, self.keep_contaminant):
+            if not 0 <= value < 1e6:
+                raise BadInput(f"the weight of what a start says must be 0 or more, not {value:g}")
+        if self.freeze < 0:
+            raise BadInput(f"the layers to freeze must be 0 or more, not {self.freeze}")
         if not 0 <= self.l2 < 1e6:
             raise BadInput(f"the weight of the squared weights must be 0 or more, not {self.l2:g}")
         if not 0 <= self.seed < 2**63:

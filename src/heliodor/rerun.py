@@ -137,6 +137,7 @@ def _pick(given: dict[str, Any], folder: Path, command_line: str) -> list[Failur
         given["pixel_size_angstrom"],
         _compute(given),
         command_line,
+        diameter_angstrom=given.get("diameter_angstrom"),
     )
     return picked.failures
 

@@ -107,6 +107,50 @@ def fourier_crop(image: Image, shape: Shape, workers: int = 1) -> Image:
     return crop.image()
 
 
+def fourier_refine(image: Image, shape: Shape) -> Image:
+    """Resample an image to a larger shape: the same band-limited image, on a finer grid.
+
+    The inverse of `fourier_crop`: pixel 0 stays where it is, and no detail is gained.
+
+    Parameters
+    ----------
+    image
+        Shape (H, W).
+    shape
+        (h, w) of the result, at least (H, W) on each side.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Pixel values keep their scale.
+
+    Raises
+    ------
+    ValueError
+        If the shape is smaller than the image.
+    """
+    import scipy.fft
+
+    (height, width), (h, w) = image.shape, shape
+    if h < height or w < width:
+        raise ValueError(f"{h} x {w} is not finer than an image of {height} x {width}")
+    spectrum = scipy.fft.rfft2(image.astype(np.float32, copy=False))
+    # The Nyquist frequency of an even side is shared by the two that it becomes.
+    if width % 2 == 0 and w > width:
+        spectrum[:, -1] /= 2
+    fine = np.zeros((h, w // 2 + 1), np.complex64)
+    low, high = (height + 1) // 2, height // 2
+    columns = spectrum.shape[1]
+    fine[:low, :columns] = spectrum[:low]
+    if high:
+        fine[-high:, :columns] = spectrum[low:]
+    if height % 2 == 0 and h > height:
+        fine[-high, :columns] /= 2
+        fine[high, :columns] = fine[-high, :columns]
+    out = scipy.fft.irfft2(fine, s=shape)
+    return np.asarray(out * np.float32(h * w / (height * width)), dtype=np.float32)
+
+
 def pad(image: Image, edge: int) -> Image:
     """Surround an image by its mirror image, as wide as half a receptive field.
 

@@ -39,6 +39,7 @@ def data_settings(options: dict[str, Any]) -> Any:
 
 def recipe_settings(options: dict[str, Any]) -> Any:
     """Return the recipe, with what was given in place of its own."""
+    from heliodor.general import starting
     from heliodor.recipe import recipe
 
     names = (
@@ -52,7 +53,14 @@ def recipe_settings(options: dict[str, Any]) -> Any:
         "learning_rate",
         "seed",
     )
-    return recipe(options["recipe"], **{name: options[name] for name in names})
+    given = {name: options[name] for name in names if options[name] is not None}
+    settings = recipe(options["recipe"], **given)
+    start = options["start"]
+    if start is None and options["recipe"] == "paper":
+        start = "scratch"
+    if start is None and options["working_pixel_size"] is not None:
+        start = "scratch"  # at another scale than a model knows
+    return starting(settings, start, given)
 
 
 def pick_settings(options: dict[str, Any]) -> Any:

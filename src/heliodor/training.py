@@ -49,6 +49,7 @@ def train_network(
     snapshot: Snapshot | None = None,
     checkpoint: Checkpoint | None = None,
     shelf: Shelf | None = None,
+    start: Network | None = None,
 ) -> Trained:
     """Train a network and keep the weights of its best epoch.
 
@@ -73,6 +74,8 @@ def train_network(
         after an update. Epochs that ended before are not told of again.
     shelf
         Where the sampler keeps the images; in memory by default.
+    start
+        A trained network of the same description, whose weights the training begins with.
 
     Raises
     ------
@@ -81,9 +84,10 @@ def train_network(
     """
     if not 0 < prior < 1:
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
-    course = Course(images, radius_px, prior, settings, device, shelf)
+    parts = (images, radius_px, prior, settings, device, shelf, start)
+    course = Course(*parts)
     if checkpoint is not None:
-        made_with = fingerprint_of(images, validation, radius_px, prior, settings, device, shelf)
+        made_with = fingerprint_of(images, validation, *parts[1:])
         state = checkpoint.open(made_with, course.most_bytes())
         if state is not None:
             try:
@@ -91,13 +95,13 @@ def train_network(
                 console.say(f"going on after update {course.updates} of {course.all_updates}")
             except Misfit as misfit:
                 checkpoint.refuse(misfit)
-                course = Course(images, radius_px, prior, settings, device, shelf)
+                course = Course(*parts)
     network = course.network
     # Without a checkpoint there is nothing to come to an end.
     whole = nullcontext if checkpoint is None else deferred
     try:
         while not course.finished:
-            network.train()
+            course.learner.begin()
             with whole():
                 while not course.epoch_is_full:
                     course.update()

@@ -15,7 +15,9 @@ from heliodor.checkpoint import NAME as CHECKPOINT
 from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
 from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
+from heliodor.errors import BadInput
 from heliodor.files import output_folder, sweep, write_text
+from heliodor.general import NAME, SCRATCH, start_of
 from heliodor.geometry import diameter_doubt
 from heliodor.history import Epoch, history_table
 from heliodor.locking import alone_in
@@ -23,7 +25,13 @@ from heliodor.model_file import NOVELTY, Model, ModelCard, load_model, save_mode
 from heliodor.novelty import Reference
 from heliodor.objectives import uses_prior
 from heliodor.picking import PickSettings
-from heliodor.preparation import KEEP_BYTES, Failure, WorkingImages, working_pixel_size
+from heliodor.preparation import (
+    KEEP_BYTES,
+    Failure,
+    WorkingImages,
+    same_pixel_size,
+    working_pixel_size,
+)
 from heliodor.probe import Probe, choose_others
 from heliodor.receipt import Receipt, asked_for, of_model, places_of, read_of
 from heliodor.recipe import RECIPES, TrainingSettings
@@ -35,6 +43,8 @@ from heliodor.training import train_network
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]
+#: What it has in common with the training that it counts for.
+_ALIKE = ("network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed")
 #: The model in a folder of results.
 MODEL = "model.safetensors"
 #: A number of particles this many times off the estimate's band is worth a word.
@@ -125,18 +135,20 @@ def train_step(
     are kept on the shelf; in memory by default.
     """
     shelf = shelf or Shelf()
-    size = wanted_pixel_size(data, recipe)
+    start = start_of(recipe)
+    size = wanted_pixel_size(data, recipe, start)
     before = len(record.notes)
     sources = find_sources(micrographs)
     record.used("training", sources)
     labelled, notes = read_labels(labels, sources, negatives)
     # In whatever order they were given: minibatches are drawn from them by their place.
     labelled = sorted(labelled, key=lambda item: item.source.name)
-    asked = asked_for(labelled, data, recipe, picking, device)
+    asked = asked_for(labelled, data, recipe, picking, device, start)
     images = WorkingImages(
         size,
         data.pixel_size_angstrom,
         data.diameter_angstrom,
+        finer=start is not None and start.card.finer,
         keep_bytes=min(KEEP_BYTES, shelf.budget_bytes / 4),
         threads=torch.get_num_threads(),
     )
@@ -148,7 +160,7 @@ def train_step(
     training, validation, more = choose_sources(labelled, data)
     read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
     console.say(
-        f"training {recipe.network} ({recipe.objective}) on {len(training)} micrographs,"
+        f"training {recipe.network} ({recipe.objective}{_from(recipe)}) on {len(training)} micrographs,"
         f" {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
@@ -169,6 +181,7 @@ def train_step(
         f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
         f"{_and_negatives(dataset.labelled_negatives)}"
     )
+    begin = None if start is None else start.network
     others = choose_others(dataset, labelled)
     read |= read_of(places_of(others, sources), sources)
     probe = Probe.of(dataset, others, images, data.diameter_angstrom, picking, device)
@@ -177,9 +190,13 @@ def train_step(
         with record.stage("estimating the prior"):
             # An objective that needs no prior, and few updates, count well enough for one that
             # does.
-            quick = replace(QUICK, network=recipe.network, width=recipe.width, seed=recipe.seed)
+            same = {name: getattr(recipe, name) for name in _ALIKE}
+            if begin is not None:
+                same["learning_rate"] = recipe.learning_rate
+            quick = replace(QUICK, **same)
+            learn, radius_px = dataset.images, dataset.radius_px
             first = train_network(
-                dataset.images, [], dataset.radius_px, dataset.prior, quick, device, shelf=shelf
+                learn, [], radius_px, dataset.prior, quick, device, shelf=shelf, start=begin
             )
             found = probe.level(first.network, recipe.seed).calibration
             if found is not None:
@@ -200,6 +217,7 @@ def train_step(
             progress=_say_epoch(recipe.epochs_for(dataset.labelled_particles)),
             checkpoint=checkpoint,
             shelf=shelf,
+            start=begin,
         )
     with record.stage("calibrating"):
         level = probe.level(trained.network, recipe.seed)
@@ -225,6 +243,8 @@ def train_step(
         network=recipe.network,
         width=recipe.width,
         norm=recipe.norm,
+        contaminant=trained.network.contaminant is not None,
+        finer=start is not None and start.card.finer,
         working_pixel_size_angstrom=size,
         diameter_angstrom=data.diameter_angstrom,
         training_radius_angstrom=data.radius_angstrom,
@@ -307,11 +327,29 @@ def _about_number(counts: Sequence[float], given: float | None) -> str:
     )
 
 
-def wanted_pixel_size(data: DataSettings, recipe: TrainingSettings) -> float:
-    """Return the working pixel size: as given, else what suits the network."""
+def wanted_pixel_size(
+    data: DataSettings, recipe: TrainingSettings, start: Model | None = None
+) -> float:
+    """Return the working pixel size: as given, else what suits the network, or its start."""
+    if start is not None:
+        card = start.card
+        size = card.working_pixel_size_angstrom * data.diameter_angstrom / card.diameter_angstrom
+        given = data.working_pixel_size_angstrom
+        if given is not None and not same_pixel_size(given, size):
+            raise BadInput(
+                f"a model to start from fixes the working pixel size, here at {size:.3g} A, and"
+                f" {given:g} A was given; leave --working-pixel-size out, or give --from scratch"
+            )
+        return size
     if data.working_pixel_size_angstrom is not None:
         return data.working_pixel_size_angstrom
     return working_pixel_size(data.diameter_angstrom, recipe.network)
+
+
+def _from(recipe: TrainingSettings) -> str:
+    """Say what a training starts from, where it is a model."""
+    starts = {SCRATCH: "", NAME: ", from the general model"}
+    return starts.get(recipe.start, f", from {recipe.start}")
 
 
 def _and_negatives(number: int) -> str:

@@ -35,11 +35,12 @@ SUFFIX_FILE = "coords_suffix"
 def pick_job(
     folder: Path,
     micrographs: str,
-    model: str | Path,
+    model: str | Path | None,
     settings: PickSettings,
     pixel_size_angstrom: float | None,
     compute: Compute,
     command_line: str,
+    diameter_angstrom: float | None = None,
 ) -> list[Failure]:
     """Pick on the micrographs that are not done yet, and tell RELION of the coordinates.
 
@@ -56,6 +57,7 @@ def pick_job(
         pixel_size_angstrom,
         compute,
         command_line,
+        diameter_angstrom=diameter_angstrom,
     )
     write_output_nodes(folder, [("autopick.star", Kind.COORDINATES)], micrographs)
     return picked.failures

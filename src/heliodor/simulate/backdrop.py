@@ -126,7 +126,7 @@ def _add_lump(
     radius = torch.exp(math.log(150.0) + 0.6 * dice.normal(n))
     # None so small that it could be told from a particle by nothing, none that covers all.
     own = 0.5 * given.diameter_px * given.pixel_angstrom
-    radius = torch.minimum(torch.maximum(radius, 0.5 * own), 0.2 * side * given.pixel_angstrom)
+    radius = torch.minimum(torch.maximum(radius, own), 0.2 * side * given.pixel_angstrom)
     x, y = (_wrapped(axis, dice.uniform(0.0, side, n), given.pixel_angstrom) for _ in range(2))
     turn, stretch = dice.uniform(0.0, math.pi, n), dice.uniform(0.6, 1.0, n)
     cos, sin = _each(torch.cos(turn)), _each(torch.sin(turn))
@@ -146,7 +146,7 @@ def _add_lump(
     depth = (size - scaled) / (_each(dice.uniform(0.08, 0.5, n)) * size)
     texture = 1.0 + 0.25 * torch.sin(along / size * 5.0 + _each(dice.uniform(0.0, 6.3, n)))
     thick = torch.clamp(depth, 0.0, 1.0) * texture * _each(there.float())
-    _cover(made, thick, dice.uniform(0.1, 0.6, n), dice.uniform(0.02, 0.45, n))
+    _cover(made, thick, dice.uniform(0.2, 0.6, n), dice.uniform(0.04, 0.45, n))
     made.blocked.logical_or_((scaled < size) & _each(there))
 
 

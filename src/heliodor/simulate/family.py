@@ -120,18 +120,20 @@ def _filled(rng: np.random.Generator, kind: str, diameter: float) -> Blobs:
     masses = np.array([domain.mass for domain in plan.domains])
     room = max(FEWEST_BLOBS, MOST_BLOBS // copies)
     counts = np.maximum(1, np.floor(room * masses / masses.sum())).astype(int)
+    # From smooth to as lumpy as nucleic acid and its gaps make a particle.
+    lumpy, narrow = rng.uniform(0.1, 0.8), rng.uniform(0.34, 0.56)
     parts, weights = [], []
     for domain, count in zip(plan.domains, counts, strict=True):
         spread = _evenly_in_ball(rng, count) * domain.semi
         parts.append(spread @ domain.turn.T + domain.centre)
-        share = rng.uniform(0.6, 1.4, count) if domain.density > DETERGENT else np.ones(count)
+        share = np.exp(rng.normal(0.0, lumpy * (domain.density > DETERGENT), count))
         weights.append(domain.mass * share / share.sum())
     positions, weight = np.concatenate(parts), np.concatenate(weights)
     positions = np.einsum("mij,nj->mni", plan.operators, positions).reshape(-1, 3)
     weight = np.tile(weight, copies)
-    # Blobs of a domain touch: their width is that of their share of its volume.
-    dense = np.tile(np.repeat([d.density for d in plan.domains], counts), copies)
-    sigma = 0.52 * np.cbrt(weight / dense)
+    # Their width follows from the share of a domain's volume that each fills.
+    volumes = [domain.mass / domain.density / n for domain, n in zip(plan.domains, counts, strict=True)]
+    sigma = narrow * np.cbrt(np.tile(np.repeat(volumes, counts), copies))
     positions -= (weight[:, None] * positions).sum(axis=0) / weight.sum()
     scale = diameter / _extent(positions, sigma)
     for array in (positions := positions * scale, sigma := sigma * scale):

@@ -137,7 +137,7 @@ class World:
         number = len(self.library)
         which = torch.arange(number, device=self.device).repeat_interleave(VIEWS)
         sums = []
-        for own in which.split(256):
+        for own in torch.split(which, 256):
             count = len(own)
             field = torch.zeros(count, WINDOW_PX, WINDOW_PX, device=self.device)
             where = torch.full((count, 2), WINDOW_PX / 2, device=self.device)
@@ -211,18 +211,18 @@ class World:
         count = torch.minimum(given.clumps, torch.full_like(given.clumps, MOST_CLUMPS))
         image = torch.arange(n, device=self.device).repeat_interleave(count)
         centre = dice.uniform(0.0, float(self.side_px), len(image), 2)
-        # A walk of short steps; of three to nine particles each.
+        # A walk of short steps; of four to nine particles each, for two are only neighbours.
         turn = dice.uniform(0.0, 2.0 * math.pi, len(image), members)
-        step = dice.uniform(0.2, 0.6, len(image), members) * given.diameter_px[image, None]
+        step = dice.uniform(0.3, 0.65, len(image), members) * given.diameter_px[image, None]
         walk = torch.stack([step * torch.cos(turn), step * torch.sin(turn)], dim=2).cumsum(dim=1)
-        xy = (centre[:, None] + 0.7 * walk).flatten(0, 1)
+        xy = (centre[:, None] + walk).flatten(0, 1)
         there = torch.arange(members, device=self.device) < dice.uniform(
-            3.0, members + 0.99, len(image), 1
+            4.0, members + 0.99, len(image), 1
         )
         image = image.repeat_interleave(members)[there.flatten()]
         xy = xy[there.flatten()]
         axis = torch.arange(self.side_px, device=self.device, dtype=torch.float32)
-        for own, place in zip(image.split(64), xy.split(64), strict=True):
+        for own, place in zip(torch.split(image, 64), torch.split(xy, 64), strict=True):
             x, y = (
                 torch.remainder(axis - place[:, i : i + 1] + self.side_px / 2, self.side_px)
                 - self.side_px / 2
