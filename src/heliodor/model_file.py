@@ -63,6 +63,8 @@ class ModelCard:
     calibration: dict[str, Any] | None = None
     #: Batch normalisation in the network; without it the convolutions carry biases.
     norm: bool = True
+    #: Whether the network also tells contaminants: carbon, ice, aggregates, gold.
+    contaminant: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -134,7 +136,7 @@ def load_model(path: str | Path) -> Model:
             card = _card(metadata[FORMAT], path)
             misfit = f"the weights in {path} do not fit its card ({card.network})"
             # First the shapes: a forged file may ask for more memory than there is.
-            expected = shapes(card.network, card.width, card.norm)
+            expected = shapes(card.network, card.width, card.norm, card.contaminant)
             keys = set(file.keys())
             optional = {key for key in expected if key.endswith("num_batches_tracked")}
             if not expected.keys() - optional <= keys <= expected.keys():
@@ -144,7 +146,7 @@ def load_model(path: str | Path) -> Model:
             tensors = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is not a whole model file ({error}); copy it again") from error
-    network = build(card.network, card.width, norm=card.norm)
+    network = build(card.network, card.width, norm=card.norm, contaminant=card.contaminant)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -201,7 +203,7 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("a length is not a positive number")
         if type(card.width) is not int or not isinstance(card.network, str):
             raise ValueError("the network is not described")
-        if type(card.norm) is not bool:
+        if type(card.norm) is not bool or type(card.contaminant) is not bool:
             raise ValueError("the network is described by halves")
         if not _is_told(card):
             raise ValueError("what it was trained on is not told by words and numbers")

@@ -139,6 +139,9 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.dropout = Dropout(dropout)
         self.classifier = nn.Conv2d(channels, 1, 1)
+        #: A second classifier, of contaminants (carbon, ice, aggregates), beside that of
+        #: particles; see `add_contaminant`.
+        self.contaminant: nn.Conv2d | None = None
         self.stride = math.prod(layer.stride for layer in layers)
         steps = [math.prod(layer.stride for layer in layers[:i]) for i in range(len(layers))]
         #: Width in pixels of the square that one output depends on; always odd.
@@ -149,6 +152,13 @@ class Network(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.normal_(self.classifier.weight, std=channels**-0.5 / 4)
+
+    def add_contaminant(self) -> None:
+        """Add an untrained classifier of contaminants; all that was there stays as it was."""
+        channels = self.classifier.in_channels
+        self.contaminant = nn.Conv2d(channels, 1, 1, device=self.classifier.weight.device)
+        if not self.contaminant.weight.is_meta:
+            nn.init.normal_(self.contaminant.weight, std=channels**-0.5 / 4)
 
     def start_at(self, prior: float) -> None:
         """Set the classifier's bias so that an untrained network predicts the class prior.
@@ -195,6 +205,29 @@ class Network(nn.Module):
         """
         out: Tensor = self.classifier(self.features(x, dense))
         return out[:, 0]
+
+    def both(self, x: Tensor, dense: bool = False) -> Tensor:
+        """Return log-odds of a particle and of a contaminant, from one pass.
+
+        Parameters
+        ----------
+        x, dense
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor
+            Shape (n, 2, h', w'), the first of them what `forward` returns.
+
+        Raises
+        ------
+        ValueError
+            If the network has no classifier of contaminants.
+        """
+        if self.contaminant is None:
+            raise ValueError(f"this network {self.name} has no classifier of contaminants")
+        features = self.features(x, dense)
+        return torch.cat([self.classifier(features), self.contaminant(features)], dim=1)
 
 
 def conv31(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
@@ -266,7 +299,13 @@ def check(name: str, width: int, dropout: float = 0.0) -> None:
         raise BadInput(f"a network's dropout must be 0 or more, and below 1, not {dropout:g}")
 
 
-def build(name: str, width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
+def build(
+    name: str,
+    width: int = 32,
+    dropout: float = 0.0,
+    norm: bool = True,
+    contaminant: bool = False,
+) -> Network:
     """Build a network.
 
     Parameters
@@ -279,6 +318,8 @@ def build(name: str, width: int = 32, dropout: float = 0.0, norm: bool = True) -
         Probability with which training sets each feature to zero, after every layer.
     norm
         Batch normalisation in every layer; without it every convolution carries a bias.
+    contaminant
+        A second classifier, of contaminants, on the same features.
 
     Raises
     ------
@@ -286,10 +327,15 @@ def build(name: str, width: int = 32, dropout: float = 0.0, norm: bool = True) -
         As `check` does.
     """
     check(name, width, dropout)
-    return NETWORKS[name](width, dropout, norm)
+    network = NETWORKS[name](width, dropout, norm)
+    if contaminant:
+        network.add_contaminant()
+    return network
 
 
-def shapes(name: str, width: int, norm: bool = True) -> dict[str, tuple[int, ...]]:
+def shapes(
+    name: str, width: int, norm: bool = True, contaminant: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's tensors, without the memory that they would take.
 
     What comes from a file is compared with them before a network of its description is built.
@@ -300,5 +346,5 @@ def shapes(name: str, width: int, norm: bool = True) -> dict[str, tuple[int, ...
         As `check` does.
     """
     with torch.device("meta"):
-        network = build(name, width, norm=norm)
+        network = build(name, width, norm=norm, contaminant=contaminant)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
