@@ -93,7 +93,8 @@ class BadAreas:
             mask = gaussian_filter(chance, SMOOTHING * diameter_px, mode="nearest") >= 0.5
         least = math.pi / 4 * diameter_px**2
         mask = _without_small(mask & alive, least)
-        mask = ~_without_small(~mask, least) & alive
+        if mask.any():  # else there is nothing for a hole to be in
+            mask = ~_without_small(~mask, least) & alive
         bad, there = int(np.count_nonzero(mask)), int(np.count_nonzero(alive))
         return cls(mask, pixel_size_angstrom, bad / max(there, 1))
 
