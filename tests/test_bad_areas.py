@@ -501,7 +501,7 @@ def test_pick_leaves_out_what_lies_on_carbon(ground: Path) -> None:
         assert distance == math.inf if number == 1 else abs(distance - expected) <= 40.0
     inside = [row for row in kept if float(row[DISTANCE]) < 0]
     chosen = [row for row in inside if row["selected"] == "1"]
-    assert len(chosen) > 20  # of particles on carbon, which are picks like others
+    assert len(chosen) >= 5  # of particles on carbon, which are picks like others
     assert {name: sorted(own) for name, own in by_name(left).items()} == {
         name: sorted(own)
         for name, own in by_name([row for row in kept if row not in inside]).items()

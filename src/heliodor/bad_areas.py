@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, Image, probability
+from heliodor.conventions import FloatArray, Image
 from heliodor.errors import BadInput
 from heliodor.files import writing
 from heliodor.picks import Picks
@@ -83,13 +83,14 @@ class BadAreas:
             False in dead borders, where no area is looked for, shape (a, b); None: nowhere.
         """
         from scipy.ndimage import gaussian_filter  # slow to import
+        from scipy.special import expit
 
         alive = np.ones(log_odds.shape, np.bool_) if alive is None else alive
         diameter_px = diameter_angstrom / pixel_size_angstrom
-        chance = probability(np.asarray(log_odds, dtype=np.float64))
         mask = np.zeros(log_odds.shape, np.bool_)
         # Smoothing makes no value larger than the largest, and most micrographs are clean.
-        if (chance >= 0.5).any():
+        if (log_odds >= 0).any():
+            chance = expit(log_odds.astype(np.float32))
             mask = gaussian_filter(chance, SMOOTHING * diameter_px, mode="nearest") >= 0.5
         least = math.pi / 4 * diameter_px**2
         mask = _without_small(mask & alive, least)
