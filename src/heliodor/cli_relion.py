@@ -16,6 +16,7 @@ from heliodor import settings
 from heliodor.errors import BadInput
 from heliodor.options import (
     Autoencoder,
+    BadAreas,
     Device,
     Diameter,
     Dropout,
@@ -25,6 +26,7 @@ from heliodor.options import (
     Expected,
     Flatten,
     LearningRate,
+    MaxContamination,
     MaxFdr,
     Negatives,
     NetworkName,
@@ -140,6 +142,8 @@ def pick(
     exclusion_radius: ExclusionRadius = None,
     edge_margin: EdgeMargin = 0.0,
     scores: Scores = "smooth",
+    bad_areas: BadAreas = None,
+    max_contamination: MaxContamination = None,
     pixel_size: PixelSize = None,
     device: Device = "auto",
     gpu: Gpu = None,

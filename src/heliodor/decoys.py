@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import KDTree
 
+from heliodor.bad_areas import BadAreas
 from heliodor.conventions import FloatArray, Image
 from heliodor.picking import Distances
 from heliodor.suppression import suppress
@@ -36,6 +37,22 @@ def find(score: Image, distances: Distances, floor: float) -> Found:
     """Return the local maxima of a score map, from a score on; see `suppression.suppress`."""
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
     return Found(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
+
+
+def outside(found: Found, bad_areas: BadAreas | None, pixel_size_angstrom: float = 1.0) -> Found:
+    """Return what does not lie in bad areas; all where there are None.
+
+    Parameters
+    ----------
+    found
+        On an image with pixels of the given size.
+    bad_areas
+        Of the image.
+    """
+    if bad_areas is None:
+        return found
+    kept = ~bad_areas.contains(found.xy_px * pixel_size_angstrom)
+    return Found(found.xy_px[kept], found.score[kept])
 
 
 def clear_above(decoys: Sequence[Found], area_px: float, radius_px: float) -> float:

@@ -28,10 +28,16 @@ class DenseTwin(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Score images, shape (n, 1, h, w), surrounded by their mirror images."""
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Score images, shape (n, 1, h, w), surrounded by their mirror images.
+
+        Log-odds of the same shape; where the network tells contaminants, theirs too.
+        """
         edge = self.network.receptive_field // 2
         padded = nn.functional.pad(image, (edge, edge, edge, edge), mode="reflect")
+        if self.network.contaminant is not None:
+            both = self.network.both(padded, dense=True)
+            return both[:, :1], both[:, 1:]
         scores: Tensor = self.network(padded, dense=True)
         return scores[:, None]
 
@@ -41,8 +47,9 @@ def export_onnx(model: Model, path: str | Path) -> None:
 
     The graph takes ``image``, float32 of shape (n, 1, h, w): images at the model's working pixel
     size, normalised as its card says, and not padded. It returns ``log_odds`` of the same shape,
-    one for every pixel, on the level of `scoring.score_image`. Both sides of an image must be
-    longer than half the receptive field, for the graph mirrors the image at its edges itself.
+    one for every pixel, on the level of `scoring.score_image`; a model that tells contaminants
+    has a second output, ``contaminant_log_odds``, of the same shape. Both sides of an image must
+    be longer than half the receptive field, for the graph mirrors the image at its edges itself.
     The model's card lies in the file's metadata, as JSON, under the name it has in model files.
 
     Raises
@@ -60,7 +67,9 @@ def export_onnx(model: Model, path: str | Path) -> None:
     size = sum(tensor.nbytes for tensor in model.network.state_dict().values())
     if size > _MOST_BYTES:
         raise BadInput(f"a model of {size / 2**30:.1f} GB is too large for an ONNX file")
+    both = model.network.contaminant is not None
     twin = DenseTwin(model.network).eval()
+    outputs = ["log_odds", *(["contaminant_log_odds"] if both else [])]
     side = model.network.receptive_field + 1
     sides = {0: "n", 2: "h", 3: "w"}
     with writing(path) as aside:
@@ -74,8 +83,8 @@ def export_onnx(model: Model, path: str | Path) -> None:
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["image"],
-                output_names=["log_odds"],
-                dynamic_axes={"image": sides, "log_odds": sides},
+                output_names=outputs,
+                dynamic_axes=dict.fromkeys(["image", *outputs], sides),
             )
         graph = onnx.load(str(aside))
         card = json.dumps(asdict(model.card), allow_nan=False)
@@ -83,6 +92,7 @@ def export_onnx(model: Model, path: str | Path) -> None:
         graph.doc_string = (
             "image: float32 (n, 1, h, w), normalised, not padded;"
             " log_odds: the same shape, of a particle centred on each pixel"
+            + ("; contaminant_log_odds: of a contaminant there" if both else "")
         )
         onnx.checker.check_model(graph)
         onnx.save(graph, str(aside))

@@ -22,9 +22,12 @@ from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from heliodor.bad_areas import BadAreas
     from heliodor.conventions import FloatArray, Image
     from heliodor.report import GalleryItem
 
@@ -68,6 +71,7 @@ _FALSE: Final = _Kind("pick without truth", "#ff8a2b", 4, math.pi / 4, "-")
 _MISS: Final = _Kind("missed truth", "#ffe45c", 0, 0.0, _DASHED)
 _TRUTH: Final = _Kind("truth", "#ffe45c", 0, 0.0, _DASHED)
 _LABEL: Final = _Kind("label given", "#ff7ad9", 4, 0.0, "-")
+_BAD: Final = _Kind("bad area", "#ff5252", 4, math.pi / 4, "-")
 _KINDS: Final = (_PICK, _FALSE, _MISS, _LABEL)
 
 
@@ -158,7 +162,10 @@ def _draw(
         )
         axes.set_axis_off()
         axes.set(xlim=extent[:2], ylim=extent[2:])
-        marks = _marks(item)
+        marks, kinds = _marks(item), [*_KINDS]
+        if item.bad_areas is not None:
+            kinds.append(_BAD)
+            _add_bad_areas(axes, item.bad_areas, item.pixel_size_angstrom)
         line = float(np.clip(diameter_px * scale / 12.0, 1.6, 3.2))
         for kind, xy in marks:
             _add_marks(axes, kind, xy, diameter_px, line)
@@ -166,11 +173,14 @@ def _draw(
             _add_frame(axes, outline)
         _add_scale_bar(axes, item.pixel_size_angstrom, right - left, scale)
         if legend:
-            _add_legend(figure, marks, (wide, tall + strip))
+            counts = [(kind, f"{len(xy):,}") for kind, xy in marks]
+            if item.bad_areas is not None:
+                counts.insert(0, (_BAD, f"{item.bad_areas.fraction:.0%}"))
+            _add_legend(figure, counts, (wide, tall + strip))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="rgba", dpi=_DPI)
     picture = Pillow.frombytes("RGBA", (wide, tall + strip), buffer.getvalue()).convert("RGB")
-    return _png(picture, greys)
+    return _png(picture, greys, kinds)
 
 
 def _marks(item: GalleryItem) -> list[tuple[_Kind, FloatArray]]:
@@ -212,6 +222,17 @@ def _add_marks(axes: Axes, kind: _Kind, xy: FloatArray, diameter: float, line: f
             axes.add_collection(circles, autolim=False)
 
 
+def _add_bad_areas(axes: Axes, bad_areas: BadAreas, pixel_size_angstrom: float) -> None:
+    """Outline bad areas; at the micrograph's edges they are open."""
+    if bad_areas.mask.all() or not bad_areas.mask.any():
+        return
+    mask = np.pad(bad_areas.mask, 1, mode="edge").astype(np.float32)
+    step = bad_areas.pixel_size_angstrom / pixel_size_angstrom
+    rows, columns = (step * (np.arange(side) - 1) for side in mask.shape)
+    for colour, width in (("#0008", 5.0), (_BAD.colour, 3.0)):
+        axes.contour(columns, rows, mask, levels=[0.5], colors=[colour], linewidths=width * _POINT)
+
+
 def _add_frame(axes: Axes, window: Window) -> None:
     left, top, right, bottom = window
     for colour, width in (("#000a", 5.0), ("white", 2.4)):
@@ -242,9 +263,7 @@ def _round_length(target: float) -> float:
     return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= target)
 
 
-def _add_legend(
-    figure: Figure, marks: list[tuple[_Kind, FloatArray]], shape: tuple[int, int]
-) -> None:
+def _add_legend(figure: Figure, counts: list[tuple[_Kind, str]], shape: tuple[int, int]) -> None:
     wide, tall = shape
     axes = figure.add_axes(
         (0.0, 0.0, 1.0, _LEGEND_PX / tall), xlim=(0, wide), ylim=(_LEGEND_PX, 0)
@@ -252,10 +271,10 @@ def _add_legend(
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), wide, _LEGEND_PX, color="#3c444c", lw=0))
     x = 12.0
-    for kind, xy in marks[::-1]:
+    for kind, count in counts[::-1]:
         _add_marks(axes, kind, np.array([[x + 14.0, _LEGEND_PX / 2]]), 22.0, 2.2)
         text = axes.text(
-            x + 36.0, _LEGEND_PX / 2 + 0.5, f"{kind.label} {len(xy):,}", color="white",
+            x + 36.0, _LEGEND_PX / 2 + 0.5, f"{kind.label} {count}", color="white",
             fontsize=21 * _POINT, va="center",
         )  # fmt: skip
         x += 36.0 + text.get_window_extent().width + 26.0
@@ -283,16 +302,16 @@ def _resized(grey: Image, window: Window, size: tuple[int, int], greys: int) -> 
     return np.asarray(np.round(255.0 * levels), dtype=np.uint8)
 
 
-def _png(picture: Pillow.Image, greys: int) -> bytes:
+def _png(picture: Pillow.Image, greys: int, kinds: Sequence[_Kind]) -> bytes:
     """Encode with one fixed palette: the greys, and each mark's colour over the greys."""
     plain = np.linspace(0.0, 1.0, greys)[:, None] * np.ones(3)
     under = np.linspace(0.0, 1.0, _SHADES)[:, None] * np.ones(3)
     mixes = [
         opacity * np.array(to_rgb(kind.colour)) + (1.0 - opacity) * under
-        for kind in _KINDS
+        for kind in kinds
         for opacity in (0.25, 0.5, 0.75)
     ]
-    pure = np.array([to_rgb(kind.colour) for kind in _KINDS])
+    pure = np.array([to_rgb(kind.colour) for kind in kinds])
     colours = np.round(255.0 * np.concatenate([plain, pure, *mixes])).astype(np.uint8)
     palette = Pillow.new("P", (1, 1))
     palette.putpalette(colours.tobytes())

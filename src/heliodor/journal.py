@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from heliodor.bad_areas import DISTANCE, BadAreas, with_distance
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_text
@@ -30,7 +31,7 @@ from heliodor.sources import Source
 
 NAME = ".picking.jsonl"
 #: Changes with what the lines hold: a journal of another form is begun anew.
-FORM = 3
+FORM = 4
 #: How a line begins that says what was found on a micrograph.
 _ENTRY = b'{"micrograph": '
 
@@ -43,9 +44,14 @@ class Finished(NamedTuple):
     pixel_size_angstrom: float
     #: Scores of its cleared decoys; None where none were looked for.
     decoys: FloatArray | None
-    #: Without dead borders.
+    #: In which there may be candidates: without dead borders, and bad areas where they are
+    #: left out.
     area_angstrom2: float
     measured: Measured
+    #: None of models that do not find them.
+    bad_areas: BadAreas | None = None
+    #: Whether it has no picks because too much of it is bad area.
+    refused: bool = False
 
     @property
     def scores(self) -> MicrographScores:
@@ -183,6 +189,10 @@ class Journal:
             "area_angstrom2": finished.area_angstrom2,
             "measured": finished.measured,
         }
+        if finished.bad_areas is not None:
+            entry["bad_areas"] = finished.bad_areas.as_dict()
+            entry["distances"] = _packed(own.extra[DISTANCE])
+            entry["refused"] = finished.refused
         self._lines[source.name] = (self._append(_line(entry)), entry["of"])
 
     def write(self, path: Path, text: str) -> bool:
@@ -244,7 +254,12 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
     measured = Measured(*(None if own is None else float(own) for own in value["measured"]))
-    return name, of, Finished(candidates, size, decoys, float(value["area_angstrom2"]), measured)
+    area, bad_areas, refused = float(value["area_angstrom2"]), None, False
+    if "bad_areas" in value:
+        bad_areas = BadAreas.from_dict(value["bad_areas"])
+        candidates = with_distance(candidates, _unpacked(value["distances"]))
+        refused = bool(value["refused"])
+    return name, of, Finished(candidates, size, decoys, area, measured, bad_areas, refused)
 
 
 def _note(line: bytes) -> tuple[str, str, Any]:

@@ -240,6 +240,31 @@ Scores = Annotated[
         " several times slower.",
     ),
 ]
+BadAreas = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOW",
+        help="leave-out: no picks in carbon, ice and other bad areas; keep: they are picked on"
+        " like the rest (models with a contaminant output only) [leave-out]",
+        show_default=False,
+    ),
+]
+MaxContamination = Annotated[
+    float | None,
+    number(
+        "SHARE",
+        "No picks on micrographs of which a larger share is bad area (models with a contaminant"
+        " output only) [default: on all]",
+    ),
+]
+BadAreaMasks = Annotated[
+    bool,
+    typer.Option(
+        "--bad-area-masks",
+        help="Write the bad areas of each micrograph: OUT/bad_areas/MICROGRAPH.png (models with"
+        " a contaminant output only).",
+    ),
+]
 MatchDistance = Annotated[
     float | None,
     number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
+from heliodor.bad_areas import BadAreas, refuse_unknown, with_distance
 from heliodor.borders import dead_border
 from heliodor.conventions import Image, to_original
 from heliodor.errors import BadInput
@@ -18,7 +19,7 @@ from heliodor.model_file import Model
 from heliodor.networks import Network
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
-from heliodor.scoring import lattice_step, score_smoothly
+from heliodor.scoring import lattice_step, score_both, score_smoothly
 from heliodor.suppression import suppress
 
 #: Candidates below this log-odds are not worth listing.
@@ -35,6 +36,8 @@ MOST_SERIES = 50
 #: smooth: of a lattice as fine as the network's training asks for, and a surface through it;
 #: dense: of every pixel.
 Scores = Literal["smooth", "dense"]
+#: leave-out: candidates whose centre lies in a bad area are none; keep: they are like others.
+InBadAreas = Literal["leave-out", "keep"]
 
 
 class Distances(NamedTuple):
@@ -62,8 +65,24 @@ class PickSettings:
     scores: Scores = "smooth"
     #: So many nested sets of picks are written beside, at falling thresholds; 0: none.
     threshold_series: int = 0
+    #: What becomes of candidates in bad areas; of models without a contaminant output none are
+    #: known.
+    bad_areas: InBadAreas = "leave-out"
+    #: No picks on micrographs of which a larger fraction is bad area; None: on all.
+    max_contamination: float | None = None
+    #: Whether the bad areas of each micrograph are written as an image.
+    bad_area_masks: bool = False
 
     def __post_init__(self) -> None:
+        if self.bad_areas not in get_args(InBadAreas):
+            raise BadInput(
+                f"--bad-areas must be {' or '.join(get_args(InBadAreas))}, not {self.bad_areas!r}"
+            )
+        if self.max_contamination is not None and not 0 <= self.max_contamination <= 1:
+            raise BadInput(
+                "the largest fraction of bad area (--max-contamination) must lie between 0 and 1,"
+                f" not {self.max_contamination:g}"
+            )
         if self.scores not in get_args(Scores):
             raise BadInput(f"the scores {self.scores!r} are none of {', '.join(get_args(Scores))}")
         if self.threshold is not None and not math.isfinite(self.threshold):
@@ -88,6 +107,26 @@ class PickSettings:
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 <= value < 1e5:
                 raise BadInput(f"the {name.replace('_', ' ')} must be 0 A or more, not {value:g}")
+
+    def check_for(self, contaminant: bool) -> None:
+        """Refuse what is asked of bad areas where a model does not tell `contaminant`s."""
+        asked = {
+            "--bad-areas keep": self.bad_areas != "leave-out",
+            "--max-contamination": self.max_contamination is not None,
+            "--bad-area-masks": self.bad_area_masks,
+        }
+        for option, given in asked.items():
+            if given and not contaminant:
+                refuse_unknown(option)
+
+    def refuses(self, bad_areas: BadAreas | None) -> bool:
+        """Tell whether a micrograph is to have no picks, as too much of it is bad area."""
+        most = self.max_contamination
+        return most is not None and bad_areas is not None and bad_areas.fraction > most
+
+    def leaves_out(self, bad_areas: BadAreas | None) -> BadAreas | None:
+        """Return the areas in which nothing is a candidate, None for none."""
+        return bad_areas if self.bad_areas == "leave-out" else None
 
     def threshold_for(self, model: Model) -> float:
         """Return the threshold, log-odds: as given, else the model's until one is chosen."""
@@ -141,21 +180,76 @@ def score_normalised(
     scores: Scores = "smooth",
 ) -> Image:
     """Do as `score_micrograph`, given what the network is to see of the image."""
-    return score_and_shift(model, image, normalised, device, scores)[0]
+    step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
+    score = score_smoothly(model.network, normalised, step, device)
+    return _levelled(model, image, normalised, score)[0]
 
 
-def score_and_shift(
+class Look(NamedTuple):
+    """What a model sees on one micrograph."""
+
+    #: Levelled log-odds of a particle at every pixel of the working image, shape (h, w).
+    score: Image
+    #: By how much they were moved to be level.
+    shift: float
+    #: None of models that have no contaminant output.
+    bad_areas: BadAreas | None
+
+
+def look_at(
     model: Model,
     image: WorkingImage,
     normalised: Image,
     device: torch.device | str = "cpu",
     scores: Scores = "smooth",
+) -> Look:
+    """Do as `score_normalised`, and find the bad areas in the same pass."""
+    step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
+    maps = score_both(model.network, normalised, step, device)
+    score, shift = _levelled(model, image, normalised, maps.particle)
+    diameter_px = model.card.diameter_angstrom / image.working_pixel_size_angstrom
+    found = bad_areas_of(
+        model.network, maps.contaminant, score, diameter_px, image.working_pixel_size_angstrom
+    )
+    return Look(score, shift, found)
+
+
+def bad_areas_of(
+    network: Network,
+    contaminant: Image | None,
+    score: Image,
+    diameter_px: float,
+    pixel_size_angstrom: float = 1.0,
+) -> BadAreas | None:
+    """Return the bad areas of an image, None where its network tells none.
+
+    Parameters
+    ----------
+    contaminant
+        Log-odds of a contaminant at the pixels [::stride, ::stride].
+    score
+        Of the particle, levelled: not finite in dead borders. Shape (h, w).
+    diameter_px
+        The particle's, in pixels of the score.
+    pixel_size_angstrom
+        Of the score; by default the areas are in its pixels.
+    """
+    if contaminant is None:
+        return None
+    step = network.stride
+    return BadAreas.of(
+        contaminant,
+        step * pixel_size_angstrom,
+        diameter_px * pixel_size_angstrom,
+        np.isfinite(score[::step, ::step]),
+    )
+
+
+def _levelled(
+    model: Model, image: WorkingImage, normalised: Image, score: Image
 ) -> tuple[Image, float]:
-    """Do as `score_normalised`; return also by how much the log-odds were moved to be level."""
-    card, size = model.card, image.working_pixel_size_angstrom
-    step = 1 if scores == "dense" else card_step(model, size)
-    score = score_smoothly(model.network, normalised, step, device)
-    guard_px = card.diameter_angstrom * GUARD / size
+    card = model.card
+    guard_px = card.diameter_angstrom * GUARD / image.working_pixel_size_angstrom
     return level_and_shift(score, normalised, card.background, guard_px)
 
 
@@ -207,7 +301,13 @@ def level_and_shift(
     return out, shift
 
 
-def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSettings) -> Picks:
+def candidates(
+    model: Model,
+    image: WorkingImage,
+    score: Image,
+    settings: PickSettings,
+    bad_areas: BadAreas | None = None,
+) -> Picks:
     """Return the ranked candidates of one micrograph.
 
     Exact greedy non-maximum suppression (Bepler et al., Methods 9).
@@ -222,6 +322,10 @@ def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSe
         Its log-odds, shape (h, w).
     settings
         Threshold and distances.
+    bad_areas
+        Of the micrograph, where they are known. Candidates in them are left out, unless the
+        settings keep them, after the suppression: what lies beside a peak in such an area is no
+        candidate in its stead.
 
     Returns
     -------
@@ -235,8 +339,18 @@ def candidates(model: Model, image: WorkingImage, score: Image, settings: PickSe
     # Just below, so that a candidate exactly at the threshold is one.
     floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
-    xy = to_original(rows_columns[:, ::-1].astype(np.float64), image.original_shape, image.shape)
-    return Picks.on(image.source.name, xy, scores.astype(np.float64))
+    working = rows_columns[:, ::-1].astype(np.float64)
+    xy = to_original(working, image.original_shape, image.shape)
+    picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
+    if bad_areas is None:
+        return picks
+    places = working * image.working_pixel_size_angstrom
+    picks = with_distance(picks, bad_areas.distance_angstrom(places))
+    if settings.refuses(bad_areas):
+        return picks.select(np.zeros(0, np.intp))
+    if settings.leaves_out(bad_areas) is not None:
+        return picks.select(~bad_areas.contains(places))
+    return picks
 
 
 class OperatingPoint(NamedTuple):
@@ -257,6 +371,7 @@ def operating_point(
     margin_px: int = 0,
     device: torch.device | str = "cpu",
     radius_px: float = 0.0,
+    diameter_px: float | None = None,
 ) -> OperatingPoint:
     """Find the background and the threshold of a newly trained network.
 
@@ -272,18 +387,23 @@ def operating_point(
         Exclusion radius and edge margin in working pixels.
     radius_px
         Training radius, by which the pixels that are scored are chosen as in picking.
+    diameter_px
+        The particle's, where candidates in bad areas do not count; None counts them.
     """
     step = lattice_step(network, radius_px)
-    maps = [
-        level(score_smoothly(network, item.image, step, device), item.image, None)
-        for item in images
-    ]
+    both = [score_both(network, item.image, step, device) for item in images]
+    maps = [level(own.particle, i.image, None) for own, i in zip(both, images, strict=True)]
     medians = [float(np.median(score[np.isfinite(score)])) for score in maps]
     background = float(np.median(medians))
-    ranked = [
-        suppress(level(score, item.image, background), exclusion_px, margin_px=margin_px)[1]
-        for score, item in zip(maps, images, strict=True)
-    ]
+    ranked = []
+    for (_, contaminant), score, item in zip(both, maps, images, strict=True):
+        levelled = level(score, item.image, background)
+        places, own = suppress(levelled, exclusion_px, margin_px=margin_px)
+        if diameter_px is not None:
+            bad_areas = bad_areas_of(network, contaminant, score, diameter_px)
+            if bad_areas is not None:
+                own = own[~bad_areas.contains(places[:, ::-1].astype(np.float64))]
+        ranked.append(own)
     falling = np.sort(np.concatenate(ranked))[::-1]
     position = max(1, round(expected_particles * len(images)))
     return OperatingPoint(

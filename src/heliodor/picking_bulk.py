@@ -12,7 +12,7 @@ import torch
 
 from heliodor.calibration import Calibration
 from heliodor.conventions import Image, to_working
-from heliodor.decoys import Found, cleared, find
+from heliodor.decoys import Found, cleared, find, outside
 from heliodor.errors import BadInput
 from heliodor.journal import Finished
 from heliodor.lookahead import looking_ahead
@@ -21,7 +21,7 @@ from heliodor.picking import (
     FLOOR,
     PickSettings,
     candidates,
-    score_and_shift,
+    look_at,
     score_normalised,
 )
 from heliodor.picks import PROBABILITY, Picks
@@ -196,23 +196,30 @@ def pick_all(
         return image, model.normalizer.apply(image.image)
 
     def score(image: WorkingImage, normalised: Image) -> _Scored:
-        own, shift = score_and_shift(model, image, normalised, device, settings.scores)
-        picks = candidates(model, image, own, settings)
+        own, shift, bad_areas = look_at(model, image, normalised, device, settings.scores)
+        picks = candidates(model, image, own, settings, bad_areas)
+        refused, without = settings.refuses(bad_areas), settings.leaves_out(bad_areas)
+        size = image.working_pixel_size_angstrom
         decoys = None
-        if search is not None and image.source.name in searched:
-            size = image.working_pixel_size_angstrom
+        if search is not None and image.source.name in searched and not refused:
             distances = settings.distances_px(model.card.diameter_angstrom, size)
             reverse = score_normalised(model, image, -normalised, device, settings.scores)
             xy = to_working(picks.xy_px, image.original_shape, image.shape)
-            radius, there = distances.exclusion_px, find(reverse, distances, FLOOR)
+            radius = distances.exclusion_px
+            there = outside(find(reverse, distances, FLOOR), without, size)
             decoys = cleared(there, Found(xy, picks.score), search.above, radius)
-        area = np.count_nonzero(np.isfinite(own)) * image.working_pixel_size_angstrom**2
+        area = np.count_nonzero(np.isfinite(own)) * size**2
+        if without is not None:
+            area *= 1 - without.fraction
         unlike = float("nan") if reference is None else reference.share(normalised)
         measured = Measured(
             None if isnan(unlike) else unlike,
             None if model.card.background is None else shift,
+            None if bad_areas is None else bad_areas.fraction,
         )
-        found = Finished(picks, image.pixel_size_angstrom, decoys, float(area), measured)
+        found = Finished(
+            picks, image.pixel_size_angstrom, decoys, float(area), measured, bad_areas, refused
+        )
         return image, own, found
 
     # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
@@ -222,7 +229,8 @@ def pick_all(
     kept = {s.name for s in sources if s.name not in again and store.known(s)}
     for name in kept & searched:
         # In another set of micrographs this one may not have been searched for decoys.
-        if store.get(name).decoys is None:
+        found = store.get(name)
+        if found.decoys is None and not found.refused:
             kept.remove(name)
     others = [source for source in sources if source.name not in kept]
     at_a_time = min(images.threads, MOST_AT_A_TIME, at_a_time or MOST_AT_A_TIME)
@@ -248,11 +256,13 @@ def pick_all(
     if not names:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")
-    sheet = sheet_of(store, names, searched)
+    sheet = sheet_of(store, names, searched, settings.max_contamination is not None)
     return Picked(tuple(names), failures, settings.threshold_for(model), sheet, store)
 
 
-def sheet_of(store: Store, names: Sequence[str], searched: Container[str]) -> ScoreSheet:
+def sheet_of(
+    store: Store, names: Sequence[str], searched: Container[str], refusing: bool = False
+) -> ScoreSheet:
     """Count the scores of micrographs.
 
     Parameters
@@ -263,7 +273,11 @@ def sheet_of(store: Store, names: Sequence[str], searched: Container[str]) -> Sc
         Of the micrographs, which alone decide on the result.
     searched
         Those of which the decoys count.
+    refusing
+        Whether some may be refused, as too much of them is bad area; they do not count.
     """
+    if refusing:
+        names = [name for name in names if not store.get(name).refused]
     sheet = ScoreSheet(names, searched)
     for name in names:
         scores = store.get(name).scores

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heliodor import __version__, console, quality
+from heliodor import __version__, bad_areas, console, quality
 from heliodor.calibrating import calibrated, decoy_sample
 from heliodor.calibration import FEWEST_MICROGRAPHS
 from heliodor.compute import Compute
@@ -111,6 +111,7 @@ def pick_step(
     Picked, dict
         The candidates, and the pixel size of each micrograph in angstrom.
     """
+    settings.check_for(model.card.contaminant)
     threshold = settings.threshold_for(model)
     known = model.calibration
     record.used("picking", sources)
@@ -148,11 +149,15 @@ def pick_step(
             raise
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
+    masks = {s.name: folder / bad_areas.FOLDER / f"{s.output_stem}.png" for s in sources}
     for failure in picked.failures:
         files[failure.name].unlink(missing_ok=True)
+        if masks[failure.name].is_file():
+            masks[failure.name].unlink()
         console.warn(f"{failure.name} was left out: {failure.reason}")
     with record.stage("writing"):
         picked, sizes, head = _written(picked, settings, folder, files, journal)
+        write_masks(masks, picked, settings.bad_area_masks)
     record.failures += [f for f in picked.failures if f not in record.failures]
     counts = {row.name: row.picks for row in picked.quality}
     total = sum(counts.values())
@@ -162,6 +167,16 @@ def pick_step(
         "picks": total,
         "picks_per_micrograph": counts,
     }
+    if model.card.contaminant:
+        record.results["bad_areas"] = {
+            "fraction": {row.name: row.measured.bad_area for row in picked.quality},
+            "no_picks_on": [row.name for row in picked.quality if row.refused],
+        }
+        if left_out := sum(row.refused for row in picked.quality):
+            console.warn(
+                f"{left_out} of {len(counts)} micrographs have no picks, as more than"
+                f" {settings.max_contamination:g} of each is bad area; see {quality.NAME}"
+            )
     found = sorted({f"{size:.4g}" for size in sizes.values()}, key=float)
     console.say(
         f"{total} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
@@ -219,9 +234,11 @@ class _Work:
     def _decoyed(self, picked: Picked, sources: Sequence[Source], search: DecoySearch) -> Picked:
         """Look for decoys on others where micrographs failed that were to have some.
 
-        What is made of the others is then the same as without those that failed.
+        Or were refused. What is made of the others is then the same as without those.
         """
-        wanted = decoy_sample(picked.micrographs)
+        refusing = self.settings.max_contamination is not None
+        names = [n for n in picked.micrographs if not (refusing and self.journal.get(n).refused)]
+        wanted = decoy_sample(names)
         if wanted == search.on:
             return picked
         more = [s for s in sources if s.name in wanted - search.on]
@@ -229,14 +246,14 @@ class _Work:
         if more:
             with suppress(BadInput):  # should they have become unreadable: fewer will do
                 self._on(more, replace(search, on=wanted))
-        return replace(picked, sheet=sheet_of(self.journal, picked.micrographs, wanted))
+        return replace(picked, sheet=sheet_of(self.journal, names, wanted))
 
 
 def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
     """Return all that decides on what is found on a micrograph, ready for JSON."""
     said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_of(model)}
     # What is chosen among the candidates afterwards does not decide on them.
-    chosen = {"threshold", "max_fdr", "threshold_series"}
+    chosen = {"threshold", "max_fdr", "threshold_series", "bad_area_masks"}
     said |= {key: value for key, value in asdict(settings).items() if key not in chosen}
     said["floor"] = min(FLOOR, settings.threshold_for(model))
     return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
@@ -259,10 +276,13 @@ def _written(
     """
     sizes: dict[str, float] = {}
     measured: dict[str, quality.Measured] = {}
+    refused, known = set[str](), False
     for name in picked.micrographs:
         found = journal.get(name)
         sizes[name], measured[name] = found.pixel_size_angstrom, found.measured
-    rows = quality.rows_of(picked.tables(), picked.threshold, measured)
+        refused |= {name} if found.refused else set()
+        known |= found.bad_areas is not None
+    rows = quality.rows_of(picked.tables(), picked.threshold, measured, refused)
     outlook, head = picked.expected, []
     if outlook is not None:
         outlook = replace(outlook, picks=sum(row.picks for row in rows))
@@ -279,10 +299,21 @@ def _written(
         )
     with_picks = {row.name: files[row.name] for row in rows if row.picks}
     relion.write_autopick_list(folder, with_picks, head)
-    write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes)
+    columns = [bad_areas.DISTANCE] if known else []
+    write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes, columns)
     quality.write_micrographs(folder / quality.NAME, rows)
     write_series(folder, picked, settings, files)
     return picked, sizes, head
+
+
+def write_masks(files: Mapping[str, Path], picked: Picked, wanted: bool) -> None:
+    """Write the bad areas of each micrograph as an image, or remove those of an earlier run."""
+    for name in picked.micrographs:
+        found = picked.store.get(name).bad_areas if wanted else None
+        if found is not None:
+            found.write(files[name])
+        elif files[name].is_file():
+            files[name].unlink()
 
 
 def _say_quality(rows: Sequence[quality.Row], record: Record) -> None:

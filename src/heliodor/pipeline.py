@@ -94,6 +94,7 @@ def run(
     }
     record = Record("run", arguments, command_line)
     # Whatever can be refused is refused before the long work.
+    settings.check_for(contaminant=False)  # labels of particles teach no contaminants
     device = compute.start()
     sources = find_sources(to_pick)
     known = None if truth is None else Truth.read(truth, sources)

@@ -14,16 +14,24 @@ from heliodor.assignment import LabelledSource
 from heliodor.calibration import Calibration, calibrate
 from heliodor.conventions import FloatArray, Image
 from heliodor.dataset import TrainingSet
-from heliodor.decoys import Found, clear_above, cleared, find
+from heliodor.decoys import Found, clear_above, cleared, find, outside
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
 from heliodor.lookahead import looking_ahead
 from heliodor.matching import MATCH_FRACTION, match
 from heliodor.networks import Network
-from heliodor.picking import FLOOR, GUARD, Distances, PickSettings, level, operating_point
+from heliodor.picking import (
+    FLOOR,
+    GUARD,
+    Distances,
+    PickSettings,
+    bad_areas_of,
+    level,
+    operating_point,
+)
 from heliodor.preparation import WorkingImages
 from heliodor.score_counts import MicrographScores, ScoreCounts, ScoreSheet
-from heliodor.scoring import lattice_step, score_smoothly
+from heliodor.scoring import Maps, lattice_step, score_both, score_smoothly
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 
@@ -58,6 +66,8 @@ class Probe:
     radius_px: float
     device: torch.device
     threads: int
+    #: What becomes of bad areas, should the network tell them.
+    picking: PickSettings = PickSettings()
 
     @classmethod
     def of(
@@ -88,6 +98,7 @@ class Probe:
             radius_px=dataset.radius_px if picking.scores == "smooth" else 0.0,
             device=device,
             threads=images.threads,
+            picking=picking,
         )
 
     def level(self, network: Network, seed: int) -> Level:
@@ -105,34 +116,50 @@ class Probe:
         images = [*(item.image for item in self.labelled), *self.others]
         workers = self.threads if alone else 1
 
-        def scored(image: Image) -> tuple[Image, Image]:
-            own, reverse = (score_smoothly(network, i, step, self.device) for i in (image, -image))
-            return own, reverse
+        def scored(image: Image) -> tuple[Maps, Image]:
+            own = score_both(network, image, step, self.device)
+            return own, score_smoothly(network, -image, step, self.device)
 
         with one_thread_each(alone), looking_ahead(scored, images, workers) as results:
             maps = [future.result() for _, future in results]
-        own_maps = [own for own, _ in maps]
-        alive = [
-            np.isfinite(level(own, image, None))
-            for own, image in zip(own_maps, images, strict=True)
-        ]
+        own_maps = [own.particle for own, _ in maps]
+        flat = [level(own, image, None) for own, image in zip(own_maps, images, strict=True)]
+        alive = [np.isfinite(own) for own in flat]
         medians = [float(np.median(own[here])) for own, here in zip(own_maps, alive, strict=True)]
         background = float(np.median(medians[: len(self.labelled)]))
+        bad_areas = [
+            bad_areas_of(network, own.contaminant, score, self.diameter_px)
+            for (own, _), score in zip(maps, flat, strict=True)
+        ]
+        without = [self.picking.leaves_out(own) for own in bad_areas]
 
         def searched(number: int) -> tuple[Found, Found]:
             guard = GUARD * self.diameter_px
-            levelled = (level(own, images[number], background, guard) for own in maps[number])
-            candidates, decoys = (find(own, self.distances, FLOOR) for own in levelled)
+            own, reverse = maps[number]
+            levelled = (level(m, images[number], background, guard) for m in (own[0], reverse))
+            candidates, decoys = (
+                outside(find(own, self.distances, FLOOR), without[number]) for own in levelled
+            )
             return candidates, decoys
 
         with one_thread_each(alone), looking_ahead(searched, range(len(images)), workers) as pairs:
             found = [future.result() for _, future in pairs]
-        areas = [float(np.count_nonzero(here)) for here in alive]
+        # Those that would have no picks are no part of what is counted.
+        kept = [not self.picking.refuses(own) for own in bad_areas]
+        areas = [
+            float(np.count_nonzero(here)) * (1 if own is None else 1 - own.fraction)
+            for here, own in zip(alive, without, strict=True)
+        ]
         labels = [
             label_scores(candidates, item.xy_px, MATCH_FRACTION * self.diameter_px)
-            for item, (candidates, _) in zip(self.labelled, found, strict=False)
+            for item, (candidates, _), use in zip(self.labelled, found, kept, strict=False)
+            if use
         ]
         exclusion_px = self.distances.exclusion_px
+        found = [own for own, use in zip(found, kept, strict=True) if use]
+        areas = [own for own, use in zip(areas, kept, strict=True) if use]
+        if not found:
+            return Level(background, None, ScoreSheet.of([]).candidates)
         above = clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
         sheet = ScoreSheet.of(
             [
@@ -142,7 +169,7 @@ class Probe:
         )
         calibration = calibrate(
             sheet,
-            np.concatenate(labels),
+            np.concatenate([np.zeros(0), *labels]),
             math.pi * (self.diameter_px / 2) ** 2,
             math.pi * exclusion_px**2,
             above,
@@ -160,6 +187,7 @@ class Probe:
             *self.distances,
             device=self.device,
             radius_px=self.radius_px,
+            diameter_px=None if self.picking.bad_areas == "keep" else self.diameter_px,
         )
         return 0.0 if point.threshold is None else point.threshold
 

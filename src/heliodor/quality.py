@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,7 @@ COLUMNS = (
     "score_upper_quartile",
     "levelled_by",
     "unlike_training",
+    "bad_area",
     "score_histogram",
     "outlier",
 )
@@ -63,6 +64,8 @@ class Measured(NamedTuple):
     unlike_training: float | None = None
     #: What was added to its log-odds so that its background lies where training's does.
     levelled_by: float | None = None
+    #: Share of it, dead borders not counted, that is bad area.
+    bad_area: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,15 @@ class Row:
     measured: Measured
     particles: float | None = None
     flags: tuple[str, ...] = ()
+    #: It has no picks because too much of it is bad area.
+    refused: bool = False
 
 
 def rows_of(
-    tables: Iterable[tuple[str, Picks]], threshold: float, measured: Mapping[str, Measured]
+    tables: Iterable[tuple[str, Picks]],
+    threshold: float,
+    measured: Mapping[str, Measured],
+    refused: Container[str] = (),
 ) -> tuple[Row, ...]:
     """Return a row for each micrograph, in their order.
 
@@ -110,6 +118,9 @@ def rows_of(
         Log-odds from which a candidate is a pick.
     measured
         By name of the micrograph; one that is missing has nothing measured.
+    refused
+        Those that have no picks as too much of them is bad area. They are flagged as such, and
+        not compared with the others.
     """
     rows = []
     bins = (-math.inf, *EDGES, math.inf)
@@ -126,10 +137,17 @@ def rows_of(
                 counts,
                 measured.get(name, Measured()),
                 float(np.sum(own.extra[PROBABILITY])) if PROBABILITY in own.extra else None,
+                refused=name in refused,
             )
         )
-    flags = _flags(rows)
-    return tuple(replace(r, flags=tuple(own)) for r, own in zip(rows, flags, strict=True))
+    flags = iter(_flags([row for row in rows if not row.refused]))
+    return tuple(
+        replace(row, flags=(_refusal(row),) if row.refused else tuple(next(flags))) for row in rows
+    )
+
+
+def _refusal(row: Row) -> str:
+    return f"{row.measured.bad_area or 0.0:.0%} of it is bad area, so that it has no picks"
 
 
 def outliers(rows: Sequence[Row]) -> list[Row]:
@@ -165,7 +183,8 @@ def write_micrographs(path: Path, rows: Sequence[Row]) -> None:
         writer.writerow(COLUMNS)
         for row in rows:
             quartiles = row.quartiles or (None, None, None)
-            numbers = (*quartiles, row.measured.levelled_by, row.measured.unlike_training)
+            own = row.measured
+            numbers = (*quartiles, own.levelled_by, own.unlike_training, own.bad_area)
             spelt = ("" if value is None else f"{round(value, 3) + 0.0:.3f}" for value in numbers)
             there = "" if row.particles is None else f"{row.particles:.1f}"
             histogram, flags = ",".join(map(str, row.histogram)), "; ".join(row.flags)

@@ -137,6 +137,8 @@ def asked_for(
             picking.edge_margin_angstrom,
             picking.scores,
             picking.max_fdr,
+            picking.bad_areas,
+            picking.max_contamination,
         ],
         "micrographs": [
             [item.source.name, item.source.pixel_size_angstrom, item.pixel_size_angstrom]

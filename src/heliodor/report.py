@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from heliodor.bad_areas import BadAreas
     from heliodor.certainty import Certainty
     from heliodor.conventions import FloatArray, Image
     from heliodor.quality import Row
@@ -45,6 +46,8 @@ class GalleryItem:
         (t, 2), if truth was given.
     picks_matched, truth_matched
         (n,) and (t,): has it a partner in the one-to-one matching of picks and truth?
+    bad_areas
+        Of the micrograph, where the model finds them.
     """
 
     name: str
@@ -56,6 +59,7 @@ class GalleryItem:
     truth_xy_px: FloatArray | None
     picks_matched: NDArray[np.bool_] | None
     truth_matched: NDArray[np.bool_] | None
+    bad_areas: BadAreas | None = None
 
 
 @dataclass(frozen=True)

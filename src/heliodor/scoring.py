@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,16 @@ from heliodor.twin import Twin
 
 #: Fewest rows that a thread scores: each begins anew at the surroundings of its first row.
 BAND_PX = 128
+
+
+class Maps(NamedTuple):
+    """What a network says of an image."""
+
+    #: Log-odds of a particle at every pixel, shape (h, w).
+    particle: Image
+    #: Log-odds of a contaminant at the pixels [::stride, ::stride]; None of networks that do not
+    #: tell.
+    contaminant: Image | None
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -78,19 +89,34 @@ def score_inner(network: Network, image: Image, device: torch.device | str = "cp
     ndarray of float32, shape (h - R + 1, w - R + 1)
         Log-odds.
     """
+    return _inner(network, image, device, False).particle
+
+
+def _inner(network: Network, image: Image, device: torch.device | str, both: bool) -> Maps:
+    """Do as `score_inner`, and where `both` are wanted also tell contaminants."""
     field = network.receptive_field
     twin = Twin(network.to(device))
     pixels = torch.from_numpy(image.astype(np.float32))
+
+    def scored(first: int, part: torch.Tensor) -> Maps:
+        if not both:
+            return Maps(twin(part).numpy(), None)
+        return Maps(*(own.numpy() for own in twin.both(part, first)))
+
     if torch.device(device).type != "cpu":
-        return twin(pixels).numpy()
+        return scored(0, pixels)
     rows = len(image) - field + 1
     with one_thread_each() as threads:
         bands = np.array_split(np.arange(rows), max(1, min(threads, rows // BAND_PX)))
+        firsts = [int(own[0]) for own in bands]
         parts = [pixels[own[0] : own[-1] + field] for own in bands]
         if len(parts) == 1:
-            return twin(parts[0]).numpy()
+            return scored(0, parts[0])
         with ThreadPoolExecutor(len(parts)) as pool:
-            return np.concatenate([part.numpy() for part in pool.map(twin, parts)])
+            maps = list(pool.map(scored, firsts, parts))
+        particle = np.concatenate([own.particle for own in maps])
+        told = [own.contaminant for own in maps if own.contaminant is not None]
+        return Maps(particle, np.concatenate(told) if told else None)
 
 
 def score_coarsely(
@@ -126,18 +152,29 @@ def score_lattice(
     ndarray of float32
         `score_image(...)[::step, ::step]`, to rounding.
     """
+    return _lattice(network, image, step, device, False).particle
+
+
+def _lattice(
+    network: Network, image: Image, step: int, device: torch.device | str, both: bool
+) -> Maps:
+    """Do as `score_lattice`, and where `both` are wanted also tell contaminants."""
     stride = network.stride
     if stride % step:
         raise ValueError(f"a step of {step} does not divide the stride {stride}")
     height, width = image.shape
     padded, twin = _padded(network, image), Twin(network.to(device), dense=False)
     out = np.empty((-(-height // step), -(-width // step)), dtype=np.float32)
-    every = stride // step
+    every, contaminant = stride // step, None
     for top in range(0, min(stride, height), step):
         for left in range(0, min(stride, width), step):
-            scores = twin(padded[top:, left:]).numpy()
+            if both and top == left == 0:
+                scores, told = (own.numpy() for own in twin.both(padded))
+                contaminant = told
+            else:
+                scores = twin(padded[top:, left:]).numpy()
             out[top // step :: every, left // step :: every] = scores
-    return out
+    return Maps(out, contaminant)
 
 
 def _padded(network: Network, image: Image) -> torch.Tensor:
@@ -180,12 +217,36 @@ def score_smoothly(
     ndarray of float32, shape (h, w)
         Log-odds, exact on the lattice.
     """
+    return _smoothly(network, image, step, device, False).particle
+
+
+def score_both(
+    network: Network, image: Image, step: int, device: torch.device | str = "cpu"
+) -> Maps:
+    """Do as `score_smoothly`, and tell contaminants in the same pass if the network can.
+
+    Parameters
+    ----------
+    network, image, step
+        As for `score_lattice`.
+
+    Returns
+    -------
+    Maps
+        Its `particle` is what `score_smoothly` returns, to the last bit.
+    """
+    return _smoothly(network, image, step, device, network.contaminant is not None)
+
+
+def _smoothly(
+    network: Network, image: Image, step: int, device: torch.device | str, both: bool
+) -> Maps:
     if step == 1 or min(image.shape) <= 3 * step:
-        return score_image(network, image, device)
-    lattice = score_lattice(network, image, step, device)
+        return _inner(network, pad(image, network.receptive_field // 2), device, both)
+    lattice, contaminant = _lattice(network, image, step, device, both)
     height, width = image.shape
     surface = surface_matrix(height, step) @ lattice @ surface_matrix(width, step).T
-    return np.asarray(surface, dtype=np.float32)
+    return Maps(np.asarray(surface, dtype=np.float32), contaminant)
 
 
 @functools.lru_cache(maxsize=16)

@@ -94,6 +94,13 @@ def picks_section(content: ReportContent) -> str:
             ("Fewest, most", f"{counts.min():,}, {counts.max():,}"),
             ("Without picks", f"{np.count_nonzero(counts == 0):,}"),
         ]
+    areas = {row.name: row.measured.bad_area for row in content.quality}
+    known = [share for share in areas.values() if share is not None]
+    if known:
+        usual, most = f"{np.median(known):.0%}", f"{max(known):.0%}"
+        lines.append(("Bad area on each", f"median {usual}, at most {most}"))
+        if refused := sum(row.refused for row in content.quality):
+            lines.append(("Without picks as too bad", f"{refused:,}"))
     if content.failures:
         lines.append(
             ("Not usable", _number_of(len(content.failures), "micrograph") + ", listed below")
@@ -122,8 +129,12 @@ def picks_section(content: ReportContent) -> str:
         )
     figures.append(page.facts(lines))
     rows = [[name, f"{count:,}"] for name, count in named]
+    columns = ["Micrograph", "Picks"]
+    if known:
+        columns.insert(1, "Bad area")
+        rows = [[name, _share(areas.get(name)), count] for name, count in rows]
     if few:
-        listed = page.table(["Micrograph", "Picks"], rows, bars=" ") if rows else ""
+        listed = page.table(columns, rows, bars=" ") if rows else ""
     else:
         order = (
             np.argsort(counts, kind="stable") if counts.size > MOST_ROWS else range(counts.size)
@@ -132,7 +143,7 @@ def picks_section(content: ReportContent) -> str:
         if counts.size > MOST_ROWS:
             heading = f"Picks on the {MOST_ROWS} micrographs with the fewest, of {counts.size:,}"
         shown = [rows[index] for index in order][:MOST_ROWS]
-        listed = page.folded(heading, page.table(["Micrograph", "Picks"], shown, bars=" "))
+        listed = page.folded(heading, page.table(columns, shown, bars=" "))
     return page.section("Picks", page.panels(figures), listed)
 
 
@@ -197,6 +208,8 @@ def gallery_section(content: ReportContent) -> str:
             "A hit is a pick matched to a true particle; a pick without truth is a false one, or "
             "a particle the truth leaves out. "
         )
+    if any(item.bad_areas is not None for item in content.gallery):
+        meaning += "Bad areas (carbon, ice, aggregates, gold) are outlined in red. "
     words = (
         f"Marks are drawn at the particle's diameter, {diameter:g} Å. {meaning}The most crowded "
         "part of each micrograph, framed in white, is enlarged beside it. The pictures are "
@@ -229,6 +242,8 @@ def _gallery_note(item: GalleryItem) -> str:
         parts.append(f"{len(item.truth_xy_px):,} in the truth")
     if item.labels_xy_px is not None:
         parts.append(_number_of(len(item.labels_xy_px), "label") + " given")
+    if item.bad_areas is not None:
+        parts.append(f"{item.bad_areas.fraction:.0%} bad area")
     return " · ".join(parts)
 
 
@@ -270,6 +285,10 @@ def _long_table(
 
 def _number_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _quality(value: float) -> str:

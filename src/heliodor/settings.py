@@ -65,16 +65,27 @@ def recipe_settings(options: dict[str, Any]) -> Any:
 
 def pick_settings(options: dict[str, Any]) -> Any:
     """Return how to pick."""
+    from heliodor.bad_areas import refuse_unknown
     from heliodor.picking import PickSettings
 
-    return PickSettings(
+    how, model = options["bad_areas"], options.get("model")
+    made = PickSettings(
         threshold=options["threshold"],
         max_fdr=options["max_fdr"],
         threshold_series=options["threshold_series"],
         exclusion_radius_angstrom=options["exclusion_radius"],
         edge_margin_angstrom=options["edge_margin"],
         scores=options["scores"],
+        bad_areas="leave-out" if how is None else how,
+        max_contamination=options["max_contamination"],
+        bad_area_masks=options.get("bad_area_masks", False),
     )
+    if how is not None:  # by name even what is usual is refused where it means nothing
+        from heliodor.model_file import load_model
+
+        if model is None or not load_model(model).card.contaminant:
+            refuse_unknown("--bad-areas")
+    return made
 
 
 def computing(options: dict[str, Any]) -> Any:

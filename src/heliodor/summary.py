@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -156,7 +156,8 @@ def _gallery(
         own = picked.table(source.name)
         own = own.select(own.score >= picked.threshold)
         try:
-            items.append(_item(training.images, source, own, labels, xy_true, distance))
+            item = _item(training.images, source, own, labels, xy_true, distance)
+            items.append(replace(item, bad_areas=picked.store.get(source.name).bad_areas))
         except BadInput:
             # It was readable a moment ago; a picture less is no reason to lose the report.
             continue

@@ -107,6 +107,10 @@ class Twin:
                     self._layers.append(_convolution(cast(Convolution, layer), dense, step))
                 step *= cast(int, layer.stride) if dense else 1
             self._classifier = _Folded(network.classifier, nn.Identity())
+            own = network.contaminant
+            self._contaminant = None if own is None else _Folded(own, nn.Identity())
+        #: Of the features' rows and columns, those of the strided network.
+        self._every = network.stride // self._stride
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return log-odds.
@@ -122,11 +126,41 @@ class Twin:
             Shape (h - R + 1, w - R + 1) where dense, else the first and every `stride`-th of
             these; on the CPU.
         """
+        return self._through(image, None)[0]
+
+    def both(self, image: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor]:
+        """Return log-odds, and those of contaminants at every `stride`-th pixel, from one pass.
+
+        Parameters
+        ----------
+        image
+            As for a call.
+        first_row
+            The row of the whole image that the first row of the result is: of contaminants
+            there are the rows of the whole that the stride divides.
+
+        Returns
+        -------
+        scores, contaminants
+            The first as of a call, to the last bit.
+
+        Raises
+        ------
+        ValueError
+            If the network has no classifier of contaminants.
+        """
+        if self._contaminant is None:
+            raise ValueError("the network has no classifier of contaminants")
+        scores, parts = self._through(image, first_row)
+        return scores, torch.cat(parts)
+
+    def _through(self, image: Tensor, first_row: int | None) -> tuple[Tensor, list[Tensor]]:
+        """Return log-odds, and where a first row is given those of contaminants, in parts."""
         rows, columns = ((side - self._field) // self._stride + 1 for side in image.shape)
         strip_px = STRIP_PX if self._device.type == "cpu" else DEVICE_STRIP_PX
         # Strides and strips would have to agree; a strided network needs little memory anyway.
         strip_px = strip_px if self._dense else rows
-        out = torch.empty(rows, columns)
+        out, parts = torch.empty(rows, columns), list[Tensor]()
         with torch.inference_mode():
             streams = [start() for start in self._layers]
             read = 0
@@ -137,8 +171,12 @@ class Twin:
                 for stream in streams:
                     x = stream(x)
                 out[top:bottom] = self._classifier(x)[0, 0].cpu()
+                if first_row is not None and self._contaminant is not None:
+                    start = -(first_row + top) % self._every
+                    lattice = x[:, :, start :: self._every, :: self._every]
+                    parts.append(self._contaminant(lattice)[0, 0].cpu())
                 read = end
-        return out
+        return out, parts
 
 
 def _convolution(layer: Convolution, dense: bool, step: int) -> Callable[[], Stream]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +175,7 @@ def write_picks(
     tables: Iterable[tuple[str, Picks]],
     threshold: float,
     pixel_sizes: Mapping[str, float],
+    columns: Sequence[str] = (),
 ) -> None:
     """Write ``picks.tsv``: every candidate, best first within its micrograph.
 
@@ -190,12 +191,23 @@ def write_picks(
         Log-odds.
     pixel_sizes
         Angstrom per pixel of each micrograph.
+    columns
+        Of numbers that all tables carry, to be written besides.
     """
     with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-        writer.writerow(OURS)
+        writer.writerow((*OURS, *columns))
         for name, picks in tables:
             size = f"{pixel_sizes[name]:g}"
-            for (x, y), s, p in zip(picks.xy_px, picks.score, picks.probability, strict=True):
+            more = zip(*(picks.extra[column] for column in columns), strict=True)
+            others = (tuple(f"{value:.1f}" for value in own) for own in more)
+            rows = zip(
+                picks.xy_px,
+                picks.score,
+                picks.probability,
+                others if columns else [()] * len(picks),
+                strict=True,
+            )
+            for (x, y), s, p, own in rows:
                 numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
-                writer.writerow((name, *numbers, int(s >= threshold), size))
+                writer.writerow((name, *numbers, int(s >= threshold), size, *own))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.conventions import FloatArray, Image
+from heliodor.conventions import FloatArray
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.files import output_folder
 from heliodor.header import stem_of
@@ -21,7 +21,7 @@ from heliodor.hosts.topaz.devices import start
 from heliodor.hosts.topaz.lists import repeated
 from heliodor.hosts.topaz.particle_files import PickFiles
 from heliodor.hosts.topaz.reports import report
-from heliodor.hosts.topaz.scorers import Scorer, scorer
+from heliodor.hosts.topaz.scorers import Scored, Scorer, scorer
 from heliodor.picks import Picks
 from heliodor.suppression import suppress
 
@@ -129,7 +129,7 @@ def _check_distinct(names: Sequence[str]) -> None:
 
 def _scored(
     paths: Sequence[Path], score: Scorer, failures: list[str], verbose: bool, wanted: str
-) -> Iterator[tuple[Path, Image]]:
+) -> Iterator[tuple[Path, Scored]]:
     """Give each image with its score map; add to `failures` why one of them has none.
 
     Raises
@@ -151,9 +151,14 @@ def _scored(
         raise BadInput(f"none of the images could be {wanted}: {failures[0]}")
 
 
-def _picks(name: str, score: Image, radius: int, threshold: float) -> Picks:
-    rows_columns, scores = suppress(score, radius, threshold)
-    return Picks.on(name, rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
+def _picks(name: str, own: Scored, radius: int, threshold: float) -> Picks:
+    """Return what is found on an image but in bad areas, which Topaz does not know."""
+    rows_columns, scores = suppress(own.score, radius, threshold)
+    xy = rows_columns[:, ::-1].astype(np.float64)
+    picks = Picks.on(name, xy, scores.astype(np.float64))
+    if own.bad_areas is None:
+        return picks
+    return picks.select(~own.bad_areas.contains(xy * own.pixel_size_angstrom))
 
 
 def _scaled(picks: Picks, scale: float) -> Picks:
@@ -219,5 +224,6 @@ def segment(args: argparse.Namespace) -> int:
     failures: list[str] = []
     for path, own in _scored(paths, score, failures, args.verbose, "scored"):
         with writing(folder / f"{stem_of(path)}.tiff") as aside:
-            tifffile.imwrite(aside, np.where(np.isfinite(own), own, np.float32(DEAD)))
+            alive = np.isfinite(own.score)
+            tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD)))
     return _code(failures, len(paths))

@@ -1,8 +1,8 @@
 """Scorers: what gives an image its score map, be it a model's file, a model's name, or none.
 
 Models of this program score as they do everywhere else in it: normalised as they were taught,
-levelled, and with nothing in dead borders. Topaz's own score as Topaz does: the pixels as they
-are, and zeros around them.
+levelled, with nothing in dead borders, and with the bad areas that they find. Topaz's own score
+as Topaz does: the pixels as they are, and zeros around them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from heliodor.bad_areas import BadAreas
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.header import stem_of
@@ -21,11 +23,22 @@ from heliodor.hosts.topaz.models import NO_MODEL, identity, model_file
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.networks import Network
-from heliodor.picking import images_for, score_micrograph
+from heliodor.picking import images_for, look_at
 from heliodor.scoring import score_inner
 from heliodor.sources import Source
 
-Scorer = Callable[[Path], Image]
+
+class Scored(NamedTuple):
+    """The score map of an image, and where in it nothing is to be picked."""
+
+    score: Image
+    #: None where they are not known.
+    bad_areas: BadAreas | None = None
+    #: Of the score map, for the places in bad areas.
+    pixel_size_angstrom: float = 1.0
+
+
+Scorer = Callable[[Path], Scored]
 
 
 def scorer(model: str, device: torch.device | str) -> Scorer:
@@ -44,7 +57,7 @@ def scorer(model: str, device: torch.device | str) -> Scorer:
         If there is no such model.
     """
     if model == NO_MODEL:
-        return read_map
+        return lambda path: Scored(read_map(path))
     return _scorer(model, identity(model_file(model)), device)
 
 
@@ -55,10 +68,10 @@ def _scorer(model: str, _: tuple[str, int, int], device: torch.device | str) -> 
     network = network.to(device)
     if card is None:
 
-        def as_topaz(path: Path) -> Image:
+        def as_topaz(path: Path) -> Scored:
             edge = network.receptive_field // 2
             image = np.pad(read_micrograph(path).image, edge)
-            return score_inner(network, image, device)
+            return Scored(score_inner(network, image, device))
 
         return as_topaz
     own = Model(network, card)
@@ -66,9 +79,10 @@ def _scorer(model: str, _: tuple[str, int, int], device: torch.device | str) -> 
     images = images_for(own, card.working_pixel_size_angstrom)
     images.keep_bytes = 0  # each is looked at once
 
-    def as_ours(path: Path) -> Image:
+    def as_ours(path: Path) -> Scored:
         image = images.get(Source(stem_of(path), path, stem_of(path)))
-        return score_micrograph(own, image, device)
+        look = look_at(own, image, own.normalizer.apply(image.image), device)
+        return Scored(look.score, look.bad_areas, image.working_pixel_size_angstrom)
 
     return as_ours
 
