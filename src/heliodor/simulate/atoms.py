@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heliodor.compressed import unpacked
 from heliodor.errors import BadInput
+from heliodor.simulate.assemblies import Copies, assemblies_of_mmcif, assemblies_of_pdb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import gemmi
+    from numpy.typing import NDArray
 
     from heliodor.conventions import FloatArray
 
@@ -71,26 +73,30 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     The scattering factors are those of the International Tables for Crystallography C, table
     4.3.2.2, as gemmi (Wojdyr 2022, J. Open Source Softw. 7, 4200) has them.
     """
-    structure = _parsed(path)
+    structure, assemblies = _parsed(path, assembly)
     if len(structure) == 0:
         raise BadInput(f"{path} has no atoms; give an atomic model")
     structure.setup_entities()  # says what is water
     structure.remove_waters()
-    points, scattering, chains, subchains = _table(structure[0])
+    points, scattering, chains = _table(structure[0], path)
     if not len(points):
-        raise BadInput(f"{path} has no atoms besides water; give an atomic model")
+        raise BadInput(f"{path} has no atoms that count; give an atomic model, not water alone")
     if not np.isfinite(points).all():
         raise BadInput(f"{path} has atoms whose coordinates are not numbers; mend or remove them")
-    copies, name = _copies(path, structure, chains, subchains, assembly)
-    if sum(int(np.count_nonzero(mask)) for mask, _, _ in copies) > MOST_WITH_COPIES:
-        raise BadInput(
-            f"{path} has more than {MOST_WITH_COPIES:,} atoms in assembly {name}; choose another"
-            " with --assembly, or give a density map instead"
+    name = _name(path, assemblies, assembly)
+    if name is not None:
+        parts = [(np.isin(chains, part.chains), part.operators) for part in assemblies[name]]
+        number = sum(int(np.count_nonzero(mask)) * len(operators) for mask, operators in parts)
+        if not 0 < number <= MOST_WITH_COPIES:
+            what = f"more than {MOST_WITH_COPIES:,}" if number else "no"
+            raise BadInput(
+                f"{path} has {what} atoms in assembly {name}; choose another with --assembly"
+            )
+        copies = [(mask, operator) for mask, operators in parts for operator in operators]
+        points, scattering = (
+            np.concatenate([points[mask] @ one[:, :3].T + one[:, 3] for mask, one in copies]),
+            np.concatenate([scattering[mask] for mask, _ in copies]),
         )
-    points = np.concatenate([points[mask] @ turn.T + shift for mask, turn, shift in copies])
-    scattering = np.concatenate([scattering[mask] for mask, _, _ in copies])
-    if not len(points):
-        raise BadInput(f"{path} has no atoms in assembly {name}; choose another with --assembly")
     if not np.isfinite(points).all() or np.ptp(points, axis=0).max() > MOST_ANGSTROM:
         raise BadInput(
             f"{path} has atoms more than {MOST_ANGSTROM:g} A apart: that is no particle; mend its"
@@ -99,7 +105,8 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     return Atoms(points, scattering, name)
 
 
-def _parsed(path: Path) -> gemmi.Structure:
+def _parsed(path: Path, assembly: str | None) -> tuple[gemmi.Structure, dict[str, list[Copies]]]:
+    """Return what a file holds, and its assemblies by name."""
     try:
         import gemmi
     except ImportError as error:
@@ -122,19 +129,34 @@ def _parsed(path: Path) -> gemmi.Structure:
             f"{path} has more than {MOST_ATOMS:,} atoms; give a part of it, or a density map"
         )
     name = path.name.lower().removesuffix(".gz")
-    kind = gemmi.CoorFormat.Mmcif if name.endswith(MMCIF_SUFFIXES) else gemmi.CoorFormat.Pdb
     try:
-        return gemmi.read_structure_string(text, format=kind)
+        if name.endswith(MMCIF_SUFFIXES):
+            block = _block_with_atoms(gemmi.cif.read_string(text))
+            assemblies = {} if assembly == "none" else assemblies_of_mmcif(block)
+            # gemmi would make every operator of an expression, be it (1-1000000000).
+            block.find_mmcif_category("_pdbx_struct_assembly_gen.").erase()
+            return gemmi.make_structure_from_block(block), assemblies
+        structure = gemmi.read_structure_string(text, format=gemmi.CoorFormat.Pdb)
+        return structure, assemblies_of_pdb(structure)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}; give --assembly none, or another file") from error
     except Exception as error:  # gemmi raises many kinds, all meaning this
         raise BadInput(f"{path} is not an atomic model ({error}); download it again") from error
 
 
-def _table(model: gemmi.Model) -> tuple[FloatArray, FloatArray, Any, Any]:
-    """Return each atom's place, scattering, chain and subchain."""
+def _block_with_atoms(document: gemmi.cif.Document) -> gemmi.cif.Block:
+    """Return a file's first block with atoms, else its first."""
+    blocks = [block for block in document if block.find_values("_atom_site.id")]
+    return (blocks or [document[0]])[0]
+
+
+def _table(model: gemmi.Model, path: Path) -> tuple[FloatArray, FloatArray, NDArray[np.str_]]:
+    """Return each atom's place, scattering, and chain as assemblies name it."""
+    by_label = path.name.lower().removesuffix(".gz").endswith(MMCIF_SUFFIXES)
     import gemmi
 
     factors: dict[str, float] = {}
-    points, scattering, hydrogen, chains, subchains = [], [], [], [], []
+    points, scattering, hydrogen, chains = [], [], [], []
     for chain in model:
         for residue in chain:
             for atom in residue:
@@ -147,13 +169,12 @@ def _table(model: gemmi.Model) -> tuple[FloatArray, FloatArray, Any, Any]:
                 points.append(atom.pos.tolist())
                 scattering.append(strength)
                 hydrogen.append(atom.element.is_hydrogen)
-                chains.append(chain.name)
-                subchains.append(residue.subchain)
+                chains.append(residue.subchain if by_label else chain.name)
     strengths = np.array(scattering, dtype=np.float64)
     if hydrogen and np.mean(hydrogen) < _FEW_HYDROGENS:
         strengths *= HYDROGENS_ADD
     places = np.array(points, dtype=np.float64).reshape(-1, 3)
-    return places, strengths, np.array(chains), np.array(subchains)
+    return places, strengths, np.array(chains)
 
 
 def _scattering(element: gemmi.Element) -> float:
@@ -165,23 +186,12 @@ def _scattering(element: gemmi.Element) -> float:
     return float(table.calculate_sf(0.0))
 
 
-def _copies(
-    path: Path, structure: gemmi.Structure, chains: Any, subchains: Any, wanted: str | None
-) -> tuple[list[tuple[Any, FloatArray, FloatArray]], str | None]:
-    """Return the atoms of each copy, its rotation and its shift; and the assembly's name."""
-    there = {one.name: one for one in structure.assemblies}
-    if wanted == "none" or (wanted is None and not there):
-        return [(np.ones(len(chains), np.bool_), np.eye(3), np.zeros(3))], None
-    name = next(iter(there)) if wanted is None else wanted
-    if name not in there:
-        known = f"its assemblies are {', '.join(there)}" if there else "it defines none"
+def _name(path: Path, assemblies: dict[str, list[Copies]], wanted: str | None) -> str | None:
+    """Return the name of the assembly to make, or None for none."""
+    if wanted == "none" or (wanted is None and not assemblies):
+        return None
+    name = next(iter(assemblies)) if wanted is None else wanted
+    if name not in assemblies:
+        known = f"its assemblies are {', '.join(assemblies)}" if assemblies else "it defines none"
         raise BadInput(f"{path} has no assembly {name!r}: {known}; or give --assembly none")
-    copies = []
-    for generator in there[name].generators:
-        mask = np.isin(subchains, list(generator.subchains))
-        if generator.chains:
-            mask |= np.isin(chains, list(generator.chains))
-        for operator in generator.operators:
-            turn = np.array(operator.transform.mat.tolist())
-            copies.append((mask, turn, np.array(operator.transform.vec.tolist())))
-    return copies, name
+    return name
