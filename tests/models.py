@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,12 +84,14 @@ def write_mmcif(
             "_pdbx_struct_assembly_gen.asym_id_list",
         ]
         lines += [f"{name} {operators} {chains}" for name, operators, chains in assemblies]
-        lines += ["loop_", "_pdbx_struct_oper_list.id"]
+        lines += ["loop_", "_pdbx_struct_oper_list.id", "_pdbx_struct_oper_list.type"]
         for i in (1, 2, 3):
             lines += [f"_pdbx_struct_oper_list.matrix[{i}][{j}]" for j in (1, 2, 3)]
             lines.append(f"_pdbx_struct_oper_list.vector[{i}]")
         for number, rows in enumerate(OPERATORS, 1):
-            lines.append(" ".join([str(number), *(f"{value:g}" for row in rows for value in row)]))
+            lines.append(
+                " ".join([str(number), "?", *(f"{value:g}" for row in rows for value in row)])
+            )
     columns = "group_PDB id type_symbol label_atom_id label_alt_id label_comp_id label_asym_id"
     columns += " label_entity_id label_seq_id Cartn_x Cartn_y Cartn_z occupancy B_iso_or_equiv"
     columns += " auth_seq_id auth_asym_id pdbx_PDB_model_num"
@@ -105,7 +108,12 @@ def write_mmcif(
 
 
 def density(
-    points: Points, weights: Points, sigma: float, voxel: float, corner: Points, shape: Sequence[int]
+    points: Points,
+    weights: Points,
+    sigma: float,
+    voxel: float,
+    corner: Points,
+    shape: Sequence[int],
 ) -> NDArray[np.float32]:
     """Return the sum of Gaussians on a grid, shape (x, y, z): exact sums, one atom at a time."""
     grid = np.zeros(shape)
@@ -127,7 +135,8 @@ def write_map(
 ) -> Path:
     """Write a density, shape (x, y, z), with columns, rows and sections along axes `order`."""
     along = grid.transpose([order[2] - 1, order[1] - 1, order[0] - 1])
-    with mrcfile.new(path, overwrite=True) as mrc:
+    # mrcfile warns of values that are not numbers.
+    with warnings.catch_warnings(action="ignore"), mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(np.ascontiguousarray(along))
         mrc.header.mapc, mrc.header.mapr, mrc.header.maps = order
         mrc.header.mx, mrc.header.my, mrc.header.mz = grid.shape

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from heliodor.simulate.particles import Blobs, View
+from heliodor.simulate.projection import euler_matrix
 
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray
@@ -18,6 +19,9 @@ MOST_BLOBS = 4000
 
 #: How often a particle lies on its broadest, its middle and its narrowest face.
 LYING_SHARES = (0.60, 0.25, 0.15)
+
+#: How the grid is turned.
+_SLANT_DEG = (37.0, 53.0, 19.0)
 
 #: Directions that the longest extent is looked for in: they are 5 degrees apart.
 _DIRECTIONS = 1000
@@ -49,10 +53,13 @@ def gathered(
         With their centre of mass at the origin.
     """
     points = points - np.average(points, axis=0, weights=weights)
-    corner = points.min(axis=0)
+    # Files have their axes of symmetry along x, y and z: a grid along them would show in views
+    # along them as ripples.
+    slanted = points @ euler_matrix(*_SLANT_DEG).T
+    slanted -= slanted.min(axis=0)
     cell = LEAST_CELL_ANGSTROM
     while True:
-        places = np.floor((points - corner) / cell).astype(np.int64)
+        places = np.floor(slanted / cell).astype(np.int64)
         keys = np.ravel_multi_index(tuple(places.T), tuple(places.max(axis=0) + 1))
         kinds, owner = np.unique(keys, return_inverse=True)
         if len(kinds) <= most:
