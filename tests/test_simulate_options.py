@@ -283,7 +283,7 @@ def test_levels_are_read_as_they_are_written(named: dict[str, float], usual: flo
 
 @pytest.mark.parametrize(
     "text",
-    " x nan carbon carbon= carbon=x wood=1 carbon=1,2 1,2 gold=1,gold=2 others=2 carbon=nan =3"
+    " x carbon carbon= carbon=x wood=1 carbon=1,2 1,2 gold=1,gold=2 others=2 carbon=nan =3"
     " 1,,gold=2".split(" "),
 )
 def test_levels_that_cannot_be_read(text: str) -> None:

@@ -13,6 +13,9 @@ Kind = Literal["carbon", "crystals", "gold", "clumps", "fragments"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The kinds of contaminants, in the order in which they are put on a micrograph."""
 
+#: What Python takes for numbers and no level means.
+_NOT_FINITE = {"nan", "inf", "infinity"}
+
 #: The highest level of any kind.
 MOST = 10.0
 
@@ -77,6 +80,8 @@ def levels_from(text: str) -> float | Levels:
     BadInput
         If it cannot be read so.
     """
+    if text.strip().lower().lstrip("+-") in _NOT_FINITE:
+        raise BadInput(f"--contaminants must be a finite number, not {text}")
     found: dict[str, float] = {}
     for place, part in enumerate(text.split(",")):
         before, equals, after = (piece.strip() for piece in part.partition("="))
