@@ -339,7 +339,7 @@ def test_files_that_hold_no_particle_are_refused(
         "cannot be read": ("cut.cif.gz", gzip.compress(text.encode())[:2000]),
         "not an atomic model": ("cut.cif", text[:9000].encode()),
         "expected block": ("no.cif", b"hello\n"),
-        "no atoms;": ("none.cif", b"data_x\n_a.b c\n"),
+        "no atoms that": ("none.cif", b"data_x\n_a.b c\n"),
         "no atoms that count": ("none.pdb", b"hello\n"),
         "100,000 copies": ("many.cif", text.replace("1 1,2 A", "1 (1-1000000000) A").encode()),
         "copies of a chain": (
@@ -352,6 +352,7 @@ def test_files_that_hold_no_particle_are_refused(
             text.replace("2 ? -1 0 0", "2 ? -1 x 0").encode(),
         ),
         "no atoms in assembly": ("chain.cif", text.replace("1 1,2 A", "1 1,2 Z").encode()),
+        "lacks columns": ("less.cif", text.replace("_site.Cartn_z", "_site.other").encode()),
         "not a map": ("text.mrc", b"hello"),
         "holds less data": (
             "cut.mrc",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import gemmi
-    from numpy.typing import NDArray
 
     from heliodor.conventions import FloatArray
 
@@ -73,14 +72,19 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     The scattering factors are those of the International Tables for Crystallography C, table
     4.3.2.2, as gemmi (Wojdyr 2022, J. Open Source Softw. 7, 4200) has them.
     """
-    structure, assemblies = _parsed(path, assembly)
-    if len(structure) == 0:
-        raise BadInput(f"{path} has no atoms; give an atomic model")
-    structure.setup_entities()  # says what is water
-    structure.remove_waters()
-    points, scattering, chains = _table(structure[0], path)
-    if not len(points):
+    sites, assemblies = _parsed(path, assembly)
+    factors = {element: _scattering(element) for element in set(sites.elements)}
+    scattering = np.array([factors[element] for element in sites.elements]) * sites.occupancies
+    light = np.isin(sites.elements, ("H", "D"))
+    if len(light) and light.mean() < _FEW_HYDROGENS:
+        scattering *= HYDROGENS_ADD
+    # Water is left out, and sites that are occupied by nobody are in no image.
+    water = {name: _is_water(name) for name in set(sites.residues)}
+    kept = np.array([not water[name] for name in sites.residues], np.bool_) & (scattering > 0.0)
+    if not kept.any():
         raise BadInput(f"{path} has no atoms that count; give an atomic model, not water alone")
+    points, scattering = sites.points[kept], scattering[kept]
+    chains = np.array(sites.chains)[kept]
     if not np.isfinite(points).all():
         raise BadInput(f"{path} has atoms whose coordinates are not numbers; mend or remove them")
     name = _name(path, assemblies, assembly)
@@ -105,7 +109,18 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     return Atoms(points, scattering, name)
 
 
-def _parsed(path: Path, assembly: str | None) -> tuple[gemmi.Structure, dict[str, list[Copies]]]:
+@dataclass(frozen=True)
+class _Sites:
+    """The atoms of a file's first model, one entry an atom in each."""
+
+    points: FloatArray
+    occupancies: FloatArray
+    elements: list[str]
+    residues: list[str]
+    chains: list[str]
+
+
+def _parsed(path: Path, assembly: str | None) -> tuple[_Sites, dict[str, list[Copies]]]:
     """Return what a file holds, and its assemblies by name."""
     try:
         import gemmi
@@ -133,11 +148,9 @@ def _parsed(path: Path, assembly: str | None) -> tuple[gemmi.Structure, dict[str
         if name.endswith(MMCIF_SUFFIXES):
             block = _block_with_atoms(gemmi.cif.read_string(text))
             assemblies = {} if assembly == "none" else assemblies_of_mmcif(block)
-            # gemmi would make every operator of an expression, be it (1-1000000000).
-            block.find_mmcif_category("_pdbx_struct_assembly_gen.").erase()
-            return gemmi.make_structure_from_block(block), assemblies
+            return _sites_of_mmcif(block), assemblies
         structure = gemmi.read_structure_string(text, format=gemmi.CoorFormat.Pdb)
-        return structure, assemblies_of_pdb(structure)
+        return _sites_of_pdb(structure), assemblies_of_pdb(structure)
     except BadInput as error:
         raise BadInput(f"{path}: {error}; give --assembly none, or another file") from error
     except Exception as error:  # gemmi raises many kinds, all meaning this
@@ -150,38 +163,59 @@ def _block_with_atoms(document: gemmi.cif.Document) -> gemmi.cif.Block:
     return (blocks or [document[0]])[0]
 
 
-def _table(model: gemmi.Model, path: Path) -> tuple[FloatArray, FloatArray, NDArray[np.str_]]:
-    """Return each atom's place, scattering, and chain as assemblies name it."""
-    by_label = path.name.lower().removesuffix(".gz").endswith(MMCIF_SUFFIXES)
+def _sites_of_mmcif(block: gemmi.cif.Block) -> _Sites:
+    """Read the columns themselves: gemmi looks through all of a chain for each new residue."""
+    from gemmi import cif
+
+    def column(name: str) -> list[str]:
+        return [cif.as_string(value) for value in block.find_values(f"_atom_site.{name}")]
+
+    elements = column("type_symbol")
+    count = len(elements)
+    axes = [column(f"Cartn_{axis}") for axis in "xyz"]
+    chains = column("label_asym_id") or column("auth_asym_id") or [""] * count
+    residues = column("label_comp_id") or column("auth_comp_id") or [""] * count
+    models = column("pdbx_PDB_model_num") or ["1"] * count
+    occupancies = column("occupancy") or ["1"] * count
+    if {len(one) for one in (*axes, chains, residues, models, occupancies)} != {count}:
+        raise ValueError("its table of atoms lacks columns")
+    first = [place for place in range(count) if models[place] == models[0]]
+    numbers = [[cif.as_number(values[place]) for place in first] for values in axes]
+    return _Sites(
+        np.array(numbers, dtype=np.float64).T.reshape(-1, 3),
+        np.array([cif.as_number(occupancies[place], 1.0) for place in first], dtype=np.float64),
+        [elements[place].upper() for place in first],
+        [residues[place] for place in first],
+        [chains[place] for place in first],
+    )
+
+
+def _sites_of_pdb(structure: gemmi.Structure) -> _Sites:
+    points, occupancies, elements, residues, chains = [], [], [], [], []
+    for model in list(structure)[:1]:
+        for chain in model:
+            for residue in chain:
+                for atom in residue:
+                    points.append(atom.pos.tolist())
+                    occupancies.append(atom.occ)
+                    elements.append(atom.element.name.upper())
+                    residues.append(residue.name)
+                    chains.append(chain.name)
+    places = np.array(points, dtype=np.float64).reshape(-1, 3)
+    return _Sites(places, np.array(occupancies, np.float64), elements, residues, chains)
+
+
+def _is_water(residue: str) -> bool:
     import gemmi
 
-    factors: dict[str, float] = {}
-    points, scattering, hydrogen, chains = [], [], [], []
-    for chain in model:
-        for residue in chain:
-            for atom in residue:
-                element = atom.element.name
-                if element not in factors:
-                    factors[element] = _scattering(gemmi.Element(element))
-                # Sites that are occupied by nobody are in no image.
-                if not (strength := atom.occ * factors[element]) > 0.0:
-                    continue
-                points.append(atom.pos.tolist())
-                scattering.append(strength)
-                hydrogen.append(atom.element.is_hydrogen)
-                chains.append(residue.subchain if by_label else chain.name)
-    strengths = np.array(scattering, dtype=np.float64)
-    if hydrogen and np.mean(hydrogen) < _FEW_HYDROGENS:
-        strengths *= HYDROGENS_ADD
-    places = np.array(points, dtype=np.float64).reshape(-1, 3)
-    return places, strengths, np.array(chains)
+    return gemmi.find_tabulated_residue(residue).is_water()
 
 
-def _scattering(element: gemmi.Element) -> float:
+def _scattering(element: str) -> float:
     """Return an element's scattering at zero angle; carbon's where the element is not known."""
     import gemmi
 
-    table = element.c4322 or gemmi.Element("C").c4322
+    table = gemmi.Element(element).c4322 or gemmi.Element("C").c4322
     assert table is not None
     return float(table.calculate_sf(0.0))
 
