@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from heliodor import __version__, cli_files, console, settings
+from heliodor import __version__, cli_files, cli_simulate, console, settings
 from heliodor.cli_model import model_app
 from heliodor.cli_relion import relion
 from heliodor.errors import BAD_INPUT, SOME_FAILED, BadInput
@@ -358,62 +358,7 @@ def preprocess(
     settings.end(failures)
 
 
-@app.command()
-def simulate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
-    particle: Annotated[
-        str, typer.Option(metavar="NAME", help="barrel, ribosome, trimer, shell or stick.")
-    ] = "barrel",
-    count: Annotated[int, typer.Option(metavar="N", help="Number of micrographs.")] = 16,
-    size_px: Annotated[
-        str, typer.Option("--size-px", metavar="WxH", help="Width and height in pixels.")
-    ] = "1024x1024",
-    pixel_size: Annotated[float, number("ANGSTROM", "Sampling.")] = 4.0,
-    particles: Annotated[
-        int | None, typer.Option(metavar="N", help="Particles a micrograph [default: usual]")
-    ] = None,
-    snr: Annotated[float, number("RATIO", "Signal-to-noise of particles at 4 A a pixel.")] = 0.12,
-    defocus_min: Annotated[float, number("UM", "Least underfocus.")] = 1.0,
-    defocus_max: Annotated[float, number("UM", "Most underfocus.")] = 2.2,
-    voltage: Annotated[float, number("KV", "Acceleration voltage.")] = 300.0,
-    b_factor: Annotated[float, number("ANGSTROM2", "Envelope of the contrast transfer.")] = 150.0,
-    contaminants: Annotated[
-        float, number("LEVEL", "Carbon, ice, gold, aggregates: 0 none, 1 usual.")
-    ] = 1.0,
-    orientations: Annotated[
-        str, typer.Option(metavar="HOW", help="random or preferred.")
-    ] = "random",
-    overlap: Annotated[bool, typer.Option("--overlap", help="Let particles overlap.")] = False,
-    labels: Annotated[
-        int, typer.Option(metavar="N", help="Also write N random labels to labels.star.")
-    ] = 0,
-    seed: Seed = 0,
-) -> None:
-    """Make synthetic micrographs with known truth: MRC files, micrographs.star, truth.star."""
-    from heliodor.simulate import SimulationSettings
-    from heliodor.simulate import simulate as make
-
-    settings = SimulationSettings(
-        particle=particle,
-        count=count,
-        shape=cli_files.shape_of(size_px, "--size-px"),
-        pixel_size_angstrom=pixel_size,
-        particles_per_micrograph=particles,
-        snr=snr,
-        defocus_um=(defocus_min, defocus_max),
-        voltage_kv=voltage,
-        b_factor=b_factor,
-        contaminants=contaminants,
-        orientations=orientations,  # type: ignore[arg-type]
-        overlap=overlap,
-        labels=labels,
-        seed=seed,
-    )
-    with console.progress(f"simulating {particle}") as progress:
-        made = make(out, settings, progress)
-    console.say(
-        f"{made.micrograph_count} micrographs with {made.particle_count} particles in {out}"
-    )
+app.command()(cli_simulate.simulate)
 
 
 @app.command()

@@ -210,8 +210,8 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
         )
 
 
-def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
-    """Write an image as MRC mode 2, whole or not at all.
+def write_mrc(path: Path, image: Image | NDArray[np.int8], pixel_size_angstrom: float) -> None:
+    """Write an image as MRC mode 2, or mode 0 if its values are bytes, whole or not at all.
 
     The header's size, cell and statistics are those of the image, and the bytes depend on
     nothing else: mrcfile's label with the time is replaced.
@@ -219,7 +219,8 @@ def write_mrc(path: Path, image: Image, pixel_size_angstrom: float) -> None:
     import mrcfile
 
     with writing(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
-        mrc.set_data(np.ascontiguousarray(image, dtype=np.float32))
+        kind = np.int8 if image.dtype == np.int8 else np.float32
+        mrc.set_data(np.ascontiguousarray(image, dtype=kind))
         mrc.voxel_size = pixel_size_angstrom
         mrc.header.label[:] = b""
         mrc.header.label[0] = f"Written by heliodor {__version__}".encode()

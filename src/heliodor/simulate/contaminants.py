@@ -61,6 +61,14 @@ def add_carbon(rng: np.random.Generator, field: Field, scenery: Scenery) -> None
     scenery.blocked |= outside > -20.0
 
 
+def cover_with_carbon(rng: np.random.Generator, scenery: Scenery) -> None:
+    """Cover a whole field with the carbon film, as `add_carbon` a part."""
+    scenery.potential += np.float32(rng.uniform(0.25, 0.5))
+    scenery.transmission *= np.float32(1.0 - rng.uniform(0.02, 0.08))
+    scenery.grain *= np.float32(1.0 + rng.uniform(2.0, 4.0))
+    scenery.blocked[:] = True
+
+
 def add_ice_crystal(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
     """Add crystalline ice: one to four dark lumps, some with the faces of a hexagonal crystal."""
     middle = _anywhere(rng, field)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heliodor.errors import BadInput
-from heliodor.simulate import contaminants
+from heliodor.simulate import contaminants, detector
+from heliodor.simulate.contrast import REFERENCE_PIXEL_ANGSTROM, signal_deviation
 from heliodor.simulate.optics import Optics, contrast_transfer, filtered, wavelength_angstrom
-from heliodor.simulate.particles import PARTICLES
 from heliodor.simulate.projection import add_projection, random_angles
-from heliodor.simulate.scene import Field, Mask, amorphous_noise, clearance, ice, place
+from heliodor.simulate.scene import Field, Mask, Scenery, amorphous_noise, clearance, ice, place
+from heliodor.simulate.stain import displaced, stain
 
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray, Image
     from heliodor.simulate.settings import SimulationSettings
-
-#: The pixel at which the signal-to-noise ratio is defined.
-REFERENCE_PIXEL_ANGSTROM = 4.0
-
-#: Orientations that the signal is averaged over to set the contrast.
-CALIBRATION_VIEWS = 64
 
 #: Astigmatism is drawn up to this difference between the two defoci, angstrom.
 MAX_ASTIGMATISM_ANGSTROM = 300.0
@@ -38,7 +32,7 @@ class SimulatedMicrograph:
     """A micrograph and the truth about it."""
 
     image: Image
-    """Counts, shape (height, width); protein is dark."""
+    """Counts, shape (height, width); protein is dark, but in negative stain or if inverted."""
     xy_px: FloatArray
     """Centres of the particles, (x, y), shape (n, 2)."""
     angles_deg: FloatArray
@@ -53,17 +47,18 @@ class SimulatedMicrograph:
 class Layers:
     """What a micrograph is made of; ``(background + signal) + shot`` is its image / counts.
 
+    That is as the detector shows it, before the contrast is reversed where that is asked for.
     Images are of the micrograph, shape (height, width), in fractions of the mean intensity.
     """
 
     background: Image
-    """Ice and contaminants."""
+    """Ice or stain, and contaminants."""
     signal: Image
     """Particles through the optics: what they change."""
     shot: Image
-    """Shot noise; its variance is in proportion to the intensity."""
+    """Noise of the electrons, its variance in proportion to the intensity, and of the detector."""
     transmission: Image
-    """Mean intensity, without the contrast of anything: 1 in ice of average thickness."""
+    """Mean intensity, without the contrast of anything: 1 in ice of usual thickness."""
     micrograph: SimulatedMicrograph
     """The result."""
 
@@ -108,24 +103,22 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers
     # One stream for each matter: another SNR, say, leaves every particle in its place.
     streams = [
         np.random.default_rng(seed)
-        for seed in np.random.SeedSequence(settings.seed, spawn_key=(index,)).spawn(6)
+        for seed in np.random.SeedSequence(settings.seed, spawn_key=(index,)).spawn(7)
     ]
-    for_optics, for_ice, for_contaminants, for_places, for_angles, for_shot = streams
+    for_optics, for_ice, for_contaminants, for_places, for_angles, for_shot, for_reading = streams
     kind, pixel = settings.kind, settings.pixel_size_angstrom
     optics = _draw_optics(for_optics, settings)
     scale = _potential_scale(settings)
     field = Field.around(settings.shape, _margin_angstrom(settings), pixel)
 
-    scenery = ice(for_ice, field)
-    level = settings.contaminants
-    if for_contaminants.random() < contaminants.CARBON_SHARE * level:
-        contaminants.add_carbon(for_contaminants, field, scenery)
-    for _ in range(contaminants.number(for_contaminants, "crystals", field, level)):
-        contaminants.add_ice_crystal(for_contaminants, field, scenery)
-    for _ in range(contaminants.number(for_contaminants, "gold", field, level)):
-        contaminants.add_gold(for_contaminants, field, scenery)
-    for _ in range(contaminants.number(for_contaminants, "clumps", field, level)):
-        contaminants.add_clump(for_contaminants, field, scenery, kind, scale)
+    thickness = None
+    if settings.negative_stain:
+        scenery, thickness = stain(for_ice, field)
+    else:
+        scenery = ice(for_ice, field, settings.ice_nm, settings.ice_gradient)
+    # What displaces stain is added up apart.
+    bodies = scenery if thickness is None else replace(scenery, potential=np.zeros_like(thickness))
+    _soil(for_contaminants, settings, field, scenery, bodies, scale)
     diameter = kind.diameter_angstrom
     places = place(
         for_places,
@@ -135,14 +128,19 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers
         clearance(field, scenery.blocked),
         0.5 * diameter,
     )
-    fragments = contaminants.number(for_contaminants, "fragments", field, level)
-    contaminants.add_fragments(for_contaminants, field, scenery, kind, scale, places, fragments)
+    fragments = contaminants.number(
+        for_contaminants, "fragments", field, settings.levels.of("fragments")
+    )
+    contaminants.add_fragments(for_contaminants, field, bodies, kind, scale, places, fragments)
     angles = random_angles(
         for_angles, len(places), kind, preferred=settings.orientations == "preferred"
     )
     particles = np.zeros(field.shape, np.float32)
     for xy, angle in zip(places, angles, strict=True):
         add_projection(particles, kind.blobs, angle, xy, pixel, scale)
+    if thickness is not None:
+        scenery.potential += displaced(bodies.potential, thickness, diameter, pixel)
+        particles = displaced(particles, thickness, diameter, pixel)
 
     scenery.potential += amorphous_noise(for_ice, field, scenery.grain)
     transfer = contrast_transfer(field.shape, pixel, optics)
@@ -150,10 +148,21 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers
     with_particles = _intensity(
         field.crop(filtered(scenery.potential + particles, transfer)), mean
     )
+    background = signal = with_particles[:0]
+    if split:
+        background = _intensity(field.crop(filtered(scenery.potential, transfer)), mean)
     shot = for_shot.standard_normal(settings.shape, dtype=np.float32)
     # The variance of shot noise is the intensity; what is under the beads is nearly dark.
     shot *= np.sqrt(with_particles) * np.float32(_shot_deviation(settings))
+    if settings.detector == "integrating":
+        with_particles = detector.blurred(with_particles)
+        shot = detector.integrated_noise(shot, for_reading, _shot_deviation(settings))
+        background = detector.blurred(background) if split else background
+    if split:
+        signal = with_particles - background
     image = np.float32(settings.mean_counts) * (with_particles + shot)
+    if settings.inverted:
+        image = np.float32(2.0 * image.mean(dtype=np.float64)) - image
 
     shown = field.shows(places)
     micrograph = SimulatedMicrograph(
@@ -163,11 +172,29 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers
         optics=optics,
         blocked=field.crop(scenery.blocked).copy(),
     )
-    background = signal = image[:0]
-    if split:
-        background = _intensity(field.crop(filtered(scenery.potential, transfer)), mean)
-        signal = with_particles - background
     return Layers(background, signal, shot, mean, micrograph)
+
+
+def _soil(
+    rng: np.random.Generator,
+    settings: SimulationSettings,
+    field: Field,
+    scenery: Scenery,
+    bodies: Scenery,
+    scale: float,
+) -> None:
+    """Add all contaminants that particles keep clear of."""
+    levels, kind = settings.levels, settings.kind
+    if settings.carbon_only:
+        contaminants.cover_with_carbon(rng, scenery)
+    elif rng.random() < contaminants.CARBON_SHARE * levels.of("carbon"):
+        contaminants.add_carbon(rng, field, scenery)
+    for _ in range(contaminants.number(rng, "crystals", field, levels.of("crystals"))):
+        contaminants.add_ice_crystal(rng, field, scenery)
+    for _ in range(contaminants.number(rng, "gold", field, levels.of("gold"))):
+        contaminants.add_gold(rng, field, scenery)
+    for _ in range(contaminants.number(rng, "clumps", field, levels.of("clumps"))):
+        contaminants.add_clump(rng, field, bodies, kind, scale)
 
 
 def _intensity(contrast: Image, transmission: Image) -> Image:
@@ -190,11 +217,11 @@ def _optics_at(settings: SimulationSettings, defocus_angstrom: float) -> Optics:
     return Optics(
         voltage_kv=settings.voltage_kv,
         spherical_aberration_mm=settings.spherical_aberration_mm,
-        amplitude_contrast=settings.amplitude_contrast,
+        amplitude_contrast=settings.whole_amplitude_contrast,
         defocus_u_angstrom=defocus_angstrom,
         defocus_v_angstrom=defocus_angstrom,
         defocus_angle_deg=0.0,
-        b_factor=settings.b_factor,
+        b_factor=settings.whole_b_factor,
     )
 
 
@@ -211,7 +238,7 @@ def _margin_angstrom(settings: SimulationSettings) -> float:
 
 def _shot_deviation(settings: SimulationSettings) -> float:
     """Return the shot noise of one pixel in fractions of the mean intensity."""
-    at_reference = settings.kind.contrast / math.sqrt(settings.snr)
+    at_reference = settings.contrast / math.sqrt(settings.snr)
     return at_reference * REFERENCE_PIXEL_ANGSTROM / settings.pixel_size_angstrom
 
 
@@ -219,21 +246,6 @@ def _potential_scale(settings: SimulationSettings) -> float:
     """Return the factor on the density that gives the particle its contrast."""
     middle = 5000.0 * (settings.defocus_um[0] + settings.defocus_um[1])
     preferred = settings.orientations == "preferred"
-    return _scale_at(settings.particle, preferred, _optics_at(settings, middle))
-
-
-@lru_cache(maxsize=64)
-def _scale_at(name: str, preferred: bool, optics: Optics) -> float:
-    kind, pixel = PARTICLES[name], REFERENCE_PIXEL_ANGSTROM
-    rng = np.random.default_rng(1)
-    side = 2 * math.ceil(1.5 * kind.diameter_angstrom / pixel)
-    transfer = contrast_transfer((side, side), pixel, optics)
-    middle = np.array([0.5 * side, 0.5 * side])
-    rows, columns = np.indices((side, side)) - 0.5 * side
-    disc = np.hypot(rows, columns) <= 0.5 * kind.diameter_angstrom / pixel
-    values = []
-    for angles in random_angles(rng, CALIBRATION_VIEWS, kind, preferred):
-        box = np.zeros((side, side), np.float32)
-        add_projection(box, kind.blobs, angles, middle, pixel)
-        values.append(filtered(box, transfer)[disc])
-    return kind.contrast / float(np.std(np.concatenate(values)))
+    return settings.contrast / signal_deviation(
+        settings.kind, preferred, _optics_at(settings, middle)
+    )

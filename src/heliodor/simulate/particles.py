@@ -8,7 +8,7 @@ particle looks irregular at the resolution of a picker and is the same on every 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import permutations, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -63,7 +63,7 @@ class Particle:
     views: tuple[View, ...]
     """What ``orientations="preferred"`` mixes."""
     build: Callable[[], Blobs]
-    """Make the density; `blobs` keeps the result."""
+    """Make the density; `blobs` keeps the last results."""
 
     @property
     def blobs(self) -> Blobs:
@@ -71,7 +71,7 @@ class Particle:
         return _built(self.build)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _built(build: Callable[[], Blobs]) -> Blobs:
     return build()
 

@@ -21,7 +21,7 @@ THROWS = 256
 #: Mean free path of electrons between inelastic collisions in ice.
 MEAN_FREE_PATH_NM = 300.0
 
-#: Mean ice thickness of a set; each micrograph has its own around it.
+#: Usual mean ice thickness of a set; each micrograph has its own around it.
 MEAN_ICE_NM = 45.0
 
 #: Relative amplitude of the noise of ice of average thickness, before the contrast transfer,
@@ -85,7 +85,12 @@ class Scenery:
     """Where no particle is."""
 
 
-def ice(rng: np.random.Generator, field: Field) -> Scenery:
+def ice(
+    rng: np.random.Generator,
+    field: Field,
+    mean_nm: float = MEAN_ICE_NM,
+    gradient: float | None = None,
+) -> Scenery:
     """Return a field of empty ice whose thickness changes smoothly.
 
     Parameters
@@ -94,6 +99,11 @@ def ice(rng: np.random.Generator, field: Field) -> Scenery:
         Source of randomness.
     field
         Its geometry.
+    mean_nm
+        Mean thickness over the micrographs of a set, each of which has its own around it.
+    gradient
+        Relative change of the thickness from the middle to the far edge; None: a random one of
+        up to 0.35.
     """
     height, width = field.shape
     # In units of half the longer side, so that the bend is the same at any field of view.
@@ -102,6 +112,8 @@ def ice(rng: np.random.Generator, field: Field) -> Scenery:
     columns = ((np.arange(width) - 0.5 * width) / half)[None, :]
     level = rng.uniform(0.7, 1.4)
     slope, bend = rng.uniform(0.0, 0.35), rng.uniform(0.0, 0.2)
+    if gradient is not None:
+        slope = gradient
     direction = rng.uniform(0.0, 2.0 * math.pi)
     shift_x, shift_y = rng.uniform(-0.7, 0.7, 2)
     thickness = (
@@ -109,7 +121,9 @@ def ice(rng: np.random.Generator, field: Field) -> Scenery:
         + slope * (math.cos(direction) * columns + math.sin(direction) * rows)
         + bend * ((columns - shift_x) ** 2 + (rows - shift_y) ** 2 - 0.6)
     )
-    thickness = np.maximum(level * thickness, 0.3).astype(np.float32)
+    # Relative to the usual thickness, in which the beam keeps a transmission of 1.
+    thickness = (mean_nm / MEAN_ICE_NM) * np.maximum(level * thickness, 0.3)
+    thickness = thickness.astype(np.float32)
     return Scenery(
         potential=np.zeros(field.shape, np.float32),
         transmission=np.exp((1.0 - thickness) * np.float32(MEAN_ICE_NM / MEAN_FREE_PATH_NM)),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from heliodor.errors import BadInput
+from heliodor.simulate.levels import Levels
 from heliodor.simulate.particles import PARTICLES, Particle
+from heliodor.simulate.scene import MEAN_ICE_NM
+from heliodor.simulate.stain import STAIN_AMPLITUDE_CONTRAST, STAIN_B_FACTOR, STAIN_CONTRAST
 
 if TYPE_CHECKING:
     from heliodor.conventions import Shape
 
 Orientations = Literal["random", "preferred"]
+Detector = Literal["counting", "integrating"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,8 @@ class SimulationSettings:
         If a value is out of range or two do not fit together.
     """
 
-    particle: str = "barrel"
-    """A name in `PARTICLES`."""
+    particle: str | Particle = "barrel"
+    """A name in `PARTICLES`, or a particle of one's own, such as `read_structure` gives."""
     count: int = 16
     """Number of micrographs."""
     shape: Shape = (1024, 1024)
@@ -53,9 +57,30 @@ class SimulationSettings:
     """Fraction of amplitude contrast."""
     b_factor: float = 150.0
     """Envelope of the contrast transfer, ``exp(-b_factor k^2 / 4)``, square angstrom."""
-    contaminants: float = 1.0
+    contaminants: float | Levels = 1.0
     """Level of carbon edges, ice crystals, gold, aggregates and fragments: 0 is none, 1 usual,
-    2 twice as many."""
+    2 twice as many; or a level for each kind. In negative stain there are no carbon edges and no
+    crystals."""
+    carbon_only: bool = False
+    """Every micrograph lies on the carbon film beside a hole, and has no particles."""
+    ice_nm: float = MEAN_ICE_NM
+    """Mean thickness of the ice; each micrograph has its own, 0.7 to 1.4 times that. Thicker ice
+    is noisier and lets fewer electrons through."""
+    ice_gradient: float | None = None
+    """Relative change of the thickness from the middle of a micrograph to its far edge; None:
+    each micrograph has its own, of up to 0.35."""
+    negative_stain: bool = False
+    """Bright particles in a dark, uneven film of heavy metal instead of dark ones in ice."""
+    detector: Detector = "counting"
+    """Counting: the image is what the electrons make. Integrating: it rolls off towards the
+    Nyquist frequency, and its noise is that of a lower quantum efficiency and of reading out;
+    `snr` is that of the electrons all the same."""
+    inverted: bool = False
+    """Reverse the contrast about the image's mean."""
+    eight_bit: bool = False
+    """Write MRC mode 0: mean 0, 25 grey values a standard deviation, clipped."""
+    masks: bool = False
+    """Also write where a micrograph is carbon, crystal, gold or aggregate."""
     overlap: bool = False
     """Let particles overlap; otherwise their centres are at least one diameter apart."""
     orientations: Orientations = "random"
@@ -68,7 +93,7 @@ class SimulationSettings:
     """Micrograph i depends on (seed, i) and on the other settings except `count` and `labels`."""
 
     def __post_init__(self) -> None:
-        if self.particle not in PARTICLES:
+        if isinstance(self.particle, str) and self.particle not in PARTICLES:
             raise BadInput(
                 f"There is no particle named {self.particle!r}: choose one of "
                 f"{', '.join(PARTICLES)}."
@@ -83,7 +108,7 @@ class SimulationSettings:
         if self.pixel_size_angstrom > self.kind.diameter_angstrom / 4.0:
             raise BadInput(
                 f"A pixel size of {self.pixel_size_angstrom:g} A is too coarse for the "
-                f"{self.particle}: choose at most {self.kind.diameter_angstrom / 4.0:g} A."
+                f"{self.kind.name}: choose at most {self.kind.diameter_angstrom / 4.0:g} A."
             )
         if self.particles_per_micrograph is not None:
             _whole("The number of particles per micrograph", self.particles_per_micrograph, 0)
@@ -102,21 +127,74 @@ class SimulationSettings:
         _within("The spherical aberration in millimetre", self.spherical_aberration_mm, 0.0, 20.0)
         _within("The amplitude contrast", self.amplitude_contrast, 0.0, 1.0)
         _within("The B-factor in square angstrom", self.b_factor, 0.0, 5000.0)
-        _within("The level of contaminants", self.contaminants, 0.0, 10.0)
+        _ = self.levels  # which refuses what is out of range
+        _within("The mean thickness of the ice in nanometre", self.ice_nm, 5.0, 500.0)
+        if self.ice_gradient is not None:
+            _within("The gradient of the ice", self.ice_gradient, 0.0, 1.0)
         _within("The mean counts of a pixel", self.mean_counts, 1e-6, 1e9)
         if self.orientations not in get_args(Orientations):
             raise BadInput(f"Orientations must be random or preferred, not {self.orientations!r}.")
+        if self.detector not in get_args(Detector):
+            raise BadInput(f"The detector must be counting or integrating, not {self.detector!r}.")
         _whole("The number of labels", self.labels, 0)
         _whole("The seed", self.seed, 0)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse what makes no sense together."""
+        if self.carbon_only:
+            if self.particles_per_micrograph:
+                raise BadInput("There are no particles on micrographs of carbon only.")
+            if self.negative_stain:
+                raise BadInput("Negative stain lies on carbon everywhere: carbon only is for ice.")
+            if isinstance(self.contaminants, Levels) and self.contaminants.carbon is not None:
+                raise BadInput("There is no level of carbon on micrographs of carbon only.")
+        if self.labels and self.wanted_particles == 0:
+            raise BadInput("There can be no labels where there are no particles.")
+        if self.negative_stain:
+            if self.ice_nm != MEAN_ICE_NM or self.ice_gradient is not None:
+                raise BadInput("There is no ice in negative stain: leave its thickness out.")
+            if isinstance(self.contaminants, Levels) and (
+                self.contaminants.carbon or self.contaminants.crystals
+            ):
+                raise BadInput(
+                    "There are no carbon edges and no ice crystals in negative stain: leave their"
+                    " levels out."
+                )
 
     @property
     def kind(self) -> Particle:
         """Return the particle itself."""
-        return PARTICLES[self.particle]
+        return PARTICLES[self.particle] if isinstance(self.particle, str) else self.particle
+
+    @property
+    def levels(self) -> Levels:
+        """Return the level of each kind of contaminant."""
+        given = self.contaminants
+        levels = given if isinstance(given, Levels) else Levels(given)
+        return replace(levels, carbon=0.0, crystals=0.0) if self.negative_stain else levels
+
+    @property
+    def contrast(self) -> float:
+        """Return the deviation of the relative intensity inside a particle's disc."""
+        return self.kind.contrast * (STAIN_CONTRAST if self.negative_stain else 1.0)
+
+    @property
+    def whole_amplitude_contrast(self) -> float:
+        """Return the amplitude contrast with that of stain."""
+        more = STAIN_AMPLITUDE_CONTRAST if self.negative_stain else 0.0
+        return min(self.amplitude_contrast + more, 1.0)
+
+    @property
+    def whole_b_factor(self) -> float:
+        """Return the envelope's B-factor with that of stain, square angstrom."""
+        return self.b_factor + (STAIN_B_FACTOR if self.negative_stain else 0.0)
 
     @property
     def wanted_particles(self) -> int:
         """Return how many particles a micrograph should show."""
+        if self.carbon_only:
+            return 0
         if self.particles_per_micrograph is not None:
             return self.particles_per_micrograph
         height, width = (side * self.pixel_size_angstrom for side in self.shape)

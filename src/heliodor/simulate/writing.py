@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from heliodor.errors import BadInput
-from heliodor.files import output_folder
+from heliodor.files import output_folder, writing
 from heliodor.formats.blocks import write_blocks
 from heliodor.micrograph import write_mrc
+from heliodor.simulate.detector import eight_bit
 from heliodor.simulate.micrograph import simulate_micrograph
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from heliodor.conventions import FloatArray
     from heliodor.simulate.optics import Optics
+    from heliodor.simulate.scene import Mask
     from heliodor.simulate.settings import SimulationSettings
 
 #: Labels made on a micrograph before the next one is opened.
@@ -67,9 +70,10 @@ def simulate(
     Parameters
     ----------
     out
-        Folder to make: ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` and, with
-        labels, ``labels.star``. The STAR files are as RELION 3.1 and later write them, name the
-        micrographs relative to themselves, and count coordinates from 0 in pixels.
+        Folder to make: ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` and, where
+        asked for, ``labels.star`` and ``masks/*.png``. The STAR files are as RELION 3.1 and later
+        write them, name the micrographs relative to themselves, and count coordinates from 0 in
+        pixels.
     settings
         What to simulate.
     progress
@@ -90,11 +94,16 @@ def simulate(
         if star.exists():
             raise BadInput(f"{star} already exists: choose another folder, or remove that set.")
     folder = output_folder(out / "micrographs")
+    if settings.masks:
+        output_folder(out / "masks")
     known = []
     for index in range(settings.count):
         micrograph = simulate_micrograph(settings, index)
-        path = folder / f"{settings.particle}_{index + 1:04d}.mrc"
-        write_mrc(path, micrograph.image, settings.pixel_size_angstrom)
+        path = folder / f"{settings.kind.name}_{index + 1:04d}.mrc"
+        image = eight_bit(micrograph.image) if settings.eight_bit else micrograph.image
+        write_mrc(path, image, settings.pixel_size_angstrom)
+        if settings.masks:
+            write_mask(out / "masks" / f"{path.stem}.png", micrograph.blocked)
         name = f"{folder.name}/{path.name}"
         known.append(_Known(name, micrograph.xy_px, micrograph.angles_deg, micrograph.optics))
         if progress is not None:
@@ -118,6 +127,12 @@ def simulate(
         particle_count=len(everything),
         label_count=len(labelled),
     )
+
+
+def write_mask(path: Path, blocked: Mask) -> None:
+    """Write a mask as a PNG of 8 bits, row 0 on top: 255 where no particle can be, 0 elsewhere."""
+    with writing(path) as aside:
+        Image.fromarray(np.where(blocked, np.uint8(255), np.uint8(0))).save(aside, optimize=True)
 
 
 def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[int, int]]:
@@ -161,7 +176,7 @@ def _optics_columns(settings: SimulationSettings) -> Columns:
         "rlnMicrographPixelSize": [settings.pixel_size_angstrom],
         "rlnVoltage": [settings.voltage_kv],
         "rlnSphericalAberration": [settings.spherical_aberration_mm],
-        "rlnAmplitudeContrast": [settings.amplitude_contrast],
+        "rlnAmplitudeContrast": [settings.whole_amplitude_contrast],
     }
 
 

@@ -1,0 +1,125 @@
+"""The biological assemblies that a file of a model defines: which chains, copied how."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heliodor.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import gemmi
+
+    from heliodor.conventions import FloatArray
+
+#: The most copies of a chain.
+MOST_COPIES = 100_000
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A part of an assembly."""
+
+    chains: tuple[str, ...]
+    """Names of the chains that are copied: label_asym_id in mmCIF, the chain's letter in PDB."""
+    operators: tuple[FloatArray, ...]
+    """Where each copy goes, shape (3, 4) each: rotation and shift in angstrom."""
+
+
+def assemblies_of_mmcif(block: gemmi.cif.Block) -> dict[str, list[Copies]]:
+    """Return the assemblies of an mmCIF file by name, in the file's order.
+
+    Only what is needed is asked for; gemmi's own reading passes over files that leave out
+    columns that only describe.
+
+    Raises
+    ------
+    BadInput
+        If an operator is missing or is no matrix, or there are too many copies. The sentence
+        begins with what is wrong.
+    """
+    items = "_pdbx_struct_assembly_gen.", ["assembly_id", "oper_expression", "asym_id_list"]
+    found: dict[str, list[Copies]] = {}
+    operators = _operators_of_mmcif(block)
+    for row in block.find(*items):
+        name, expression, chains = (row.str(column) for column in range(3))
+        try:
+            placed = _expanded(expression, operators)
+        except KeyError as error:
+            raise BadInput(f"assembly {name} needs operator {error}, which is missing") from error
+        copies = Copies(tuple(chains.replace(" ", "").split(",")), placed)
+        found.setdefault(name, []).append(copies)
+    return found
+
+
+def assemblies_of_pdb(structure: gemmi.Structure) -> dict[str, list[Copies]]:
+    """Return the assemblies of a PDB file (REMARK 350) by name, in the file's order."""
+    return {
+        assembly.name: [
+            Copies(
+                tuple(part.chains),
+                tuple(_matrix(operator.transform) for operator in part.operators),
+            )
+            for part in assembly.generators
+        ]
+        for assembly in structure.assemblies
+    }
+
+
+def _matrix(transform: gemmi.Transform) -> FloatArray:
+    return np.column_stack([transform.mat.tolist(), transform.vec.tolist()])
+
+
+def _operators_of_mmcif(block: gemmi.cif.Block) -> dict[str, FloatArray]:
+    columns = ["id"]
+    for row in (1, 2, 3):
+        columns += [f"matrix[{row}][{column}]" for column in (1, 2, 3)] + [f"vector[{row}]"]
+    operators = {}
+    for line in block.find("_pdbx_struct_oper_list.", columns):
+        try:
+            values = [float(line.str(place)) for place in range(1, 13)]
+        except ValueError as error:
+            raise BadInput(f"operator {line.str(0)} of its assemblies is no matrix") from error
+        operators[line.str(0)] = np.array(values).reshape(3, 4)
+    return operators
+
+
+def _expanded(expression: str, operators: dict[str, FloatArray]) -> tuple[FloatArray, ...]:
+    """Return the operators of an expression such as ``1,2``, ``(1-60)`` or ``(X0)(1-5,11-15)``.
+
+    Of two groups each operator of the first is applied after each of the second.
+    """
+    groups = re.findall(r"\(([^()]*)\)", expression) or [expression]
+    ranges = [[_names(part) for part in group.split(",")] for group in groups]
+    counts = [sum(len(part) for part in group) for group in ranges]
+    if math.prod(counts) > MOST_COPIES:
+        raise BadInput(f"an assembly has more than {MOST_COPIES:,} copies of a chain")
+    steps = [[operators[name] for part in group for name in part] for group in ranges]
+    made = steps[0]
+    for more in steps[1:]:
+        made = _all_after(made, more)
+    return tuple(made)
+
+
+def _names(part: str) -> Sequence[str]:
+    first, dash, last = (piece.strip() for piece in part.partition("-"))
+    if dash and first.isdecimal() and last.isdecimal():
+        numbers = range(int(first), int(last) + 1)
+        if len(numbers) > MOST_COPIES:
+            raise BadInput(f"an assembly has more than {MOST_COPIES:,} copies of a chain")
+        return [str(number) for number in numbers]
+    return [part.strip()]
+
+
+def _all_after(first: list[FloatArray], second: list[FloatArray]) -> list[FloatArray]:
+    return [
+        np.column_stack([a[:, :3] @ b[:, :3], a[:, :3] @ b[:, 3] + a[:, 3]])
+        for a in first
+        for b in second
+    ]
