@@ -1,4 +1,4 @@
-"""What `general.py` learns from and judges on: five simulated particles, and beta-galactosidase."""
+"""What `general.py` learns from and judges on: simulated particles, and beta-galactosidase."""
 
 from __future__ import annotations
 
@@ -47,9 +47,11 @@ class Task:
     """Particles a micrograph to learn from, on average."""
 
     def sources(self, part: str) -> list[Source]:
+        """Return the micrographs of the part `learn` or `unseen`."""
         return find_sources(str(self.learn if part == "learn" else self.unseen))
 
     def labels(self, number: int) -> Path:
+        """Return where the first `number` labels of simulated micrographs are."""
         return self.learn.parent / f"labels_{number}.star"
 
 
@@ -65,10 +67,10 @@ def simulated(out: Path, name: str) -> Task:
                 check=True, capture_output=True,
             )  # fmt: skip
     truth = read_picks(learn / "truth.star")
-    own = [(name, table.xy_px) for name, table in truth.by_micrograph()]
+    every = [(name, table.xy_px) for name, table in truth.by_micrograph()]
     for number in LABELS:
-        chosen = choose_labels([len(xy) for _, xy in own], number, seed)
-        rows = [(own[image][0], *own[image][1][row].tolist()) for image, row in chosen]
+        chosen = choose_labels([len(xy) for _, xy in every], number, seed)
+        rows = [(every[image][0], *every[image][1][row].tolist()) for image, row in chosen]
         names = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
         columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
         write_blocks(learn / f"labels_{number}.star", {"particles": columns})
@@ -96,8 +98,8 @@ def betagal(out: Path, labels: int = 1000) -> Task | None:
     where = out / "betagal" / f"labels_{labels}.tsv"
     where.parent.mkdir(parents=True, exist_ok=True)
     write_table(where, ((picks.names()[i], *picks.xy_px[i]) for i in chosen))
-    stars = [folder / f"{part}.star" for part in ("train", "test")]
-    return Task("betagal", *stars, folder / "dense.star", 180.0, 3.54, 640.0)
+    learn, unseen = (folder / f"{part}.star" for part in ("train", "test"))
+    return Task("betagal", learn, unseen, folder / "dense.star", 180.0, 3.54, 640.0)
 
 
 def average_precision(task: Task, picks: Path) -> float:

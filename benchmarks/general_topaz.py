@@ -13,7 +13,7 @@ from typing import Any
 from general_data import Task, average_precision
 from heliodor.formats import read_picks
 from heliodor.micrograph import read_micrograph
-from time_to_accuracy import DISC, ITS_DISC, RADIUS, write_table
+from time_to_accuracy import DISC, ITS_DISC, RADIUS, kept, write_table
 
 #: Below any score: every place that is no neighbour of a better one is a candidate.
 LOWEST = "-1000"
@@ -54,10 +54,9 @@ def shrink(task: Task, part: str, scale: int, out: Path, topaz: Path) -> tuple[l
     folder.mkdir(parents=True, exist_ok=True)
     sources = task.sources(part)
     made = [folder / f"{source.path.stem}.mrc" for source in sources]
-    if all(path.exists() for path in made):
-        return made, Spent(0.0, 0.0)
     command = [str(topaz), "preprocess", "-s", str(scale), "-j", "1", "-o", str(folder)]
-    return made, spent([*command, *(str(source.path) for source in sources)])
+    command += [str(source.path) for source in sources]
+    return made, Spent(**kept(folder / "spent.json", lambda: vars(spent(command))))
 
 
 def extract(
@@ -100,7 +99,7 @@ def trained(
     table = read_picks(task.labels(labels))
     places = (table.xy_px / scale).round()
     centres = zip(table.names(), places, strict=True)
-    write_table(targets, ((Path(n).stem, *map(int, xy)) for n, xy in centres))
+    write_table(targets, ((Path(n).stem, int(x), int(y)) for n, (x, y) in centres))
     pixels = sum(read_micrograph(path).image.size for path in learn)
     positive, labelled = task.expected * len(learn) * DISC, len(table) * DISC
     pi = (positive - labelled) / (pixels - labelled) + len(table) * ITS_DISC / pixels
@@ -116,13 +115,15 @@ def trained(
         extract(task, unseen, scale, picks, topaz, "-t", LOWEST, "-m", str(model))
         points.append(
             {
-                "updates": epoch * updates, "ap": average_precision(task, picks),
+                "updates": epoch * updates,
+                "ap": average_precision(task, picks),
                 "seconds": model.stat().st_mtime - began + before.wall,
-            }  # fmt: skip
+            }
         )
     total = before + took
     return {
-        "labels": len(table), "pi": pi, "points": points, "seconds": total.wall,
-        "cpu": total.cpu, "preprocess": before.wall, "seconds_an_update": took.wall / updates / epochs,
+        "labels": len(table), "pi": pi, "points": points,
+        "seconds": total.wall, "cpu": total.cpu, "preprocess": before.wall,
+        "seconds_an_update": took.wall / updates / epochs,
         "cpu_an_update": took.cpu / updates / epochs,
     }  # fmt: skip
