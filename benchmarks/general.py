@@ -1,23 +1,24 @@
 """The general model, which is shipped and needs no labels, beside Topaz's shipped weights.
 
     python benchmarks/general.py FOLDER --topaz ENVIRONMENT [--model FILE]
-        [--parts topaz zero few thousand empty pictures ...] [--only NAME ...] [--seeds 3]
-        [--updates 250] [--epochs 4] [--table]
+        [--parts PART ...] [--only NAME ...] [--seeds 3] [--updates 250] [--epochs 4]
+        [--snr 0.12] [--table]
 
 Five simulated particles, of which the general model has seen none: 8 micrographs to learn from
 and 6 to judge on each, with the contaminants that `simulate` makes; and beta-galactosidase
 (skipped where the data are not there). Average precision ranks every candidate, matched within
 0.4 of the diameter, for both programs.
 
-topaz      Topaz 0.3.20: its shipped network at 8 A a pixel, as its authors advise, and at 4; then
-           its default network, trained from its shipped weights at 8 A with 200 labels, in
-           --epochs of --updates (its default is 10 of 1,000), judged after each
-zero       ours without labels
-few        ours, trained from the general model with 10 and with 30 labels
-thousand   1,000 labels of beta-galactosidase: from the general model, and from scratch
-empty      picks at the automatic threshold on micrographs without particles: clean ice, carbon,
-           ice crystals; with `--bad-areas` keep and leave-out
-pictures   what both pick on T20S micrographs, as PNG
+topaz-zero     Topaz 0.3.20, its shipped network at 8 A a pixel, as its authors advise
+topaz-trained  its default network, trained from its shipped weights at 8 A with 200 labels, in
+               --epochs of --updates (its default is 10 of 1,000), judged after each
+topaz-finer    its shipped network at 4 A a pixel
+zero           ours without labels
+few            ours, trained from the general model with 10 and with 30 labels
+thousand       1,000 labels of beta-galactosidase: from the general model, and from scratch
+empty          picks at the automatic threshold on micrographs without particles: clean ice,
+               carbon, ice crystals; with `--bad-areas` keep and leave-out
+pictures       what both pick on T20S micrographs, as PNG
 
 --model gives the general model as a file, where it is not that which is shipped. --table prints
 what is there and measures nothing. Both programs run as whole processes with one thread. Results
@@ -39,35 +40,34 @@ from heliodor.simulate.particles import PARTICLES
 from peer import install
 from time_to_accuracy import kept
 
-PARTS = ("topaz", "zero", "few", "thousand", "empty", "pictures")
+PARTS = (
+    "topaz-zero", "topaz-trained", "topaz-finer", "zero", "few", "thousand", "empty", "pictures",
+)  # fmt: skip
 #: Topaz's downsampling: 8 A a pixel on the simulated micrographs, and half of it.
-SCALES = (2, 1)
+SCALES = {"topaz-zero": 2, "topaz-finer": 1}
 THOUSAND = 1000
 
 
-def tasks(out: Path, only: Sequence[str]) -> list[Task]:
-    made = [simulated(out, name) for name in PARTICLES if name in only]
+def tasks(out: Path, only: Sequence[str], snr: float | None) -> list[Task]:
+    made = [simulated(out, name, snr) for name in PARTICLES if name in only]
     real = betagal(out, THOUSAND) if "betagal" in only else None
     return made if real is None else [*made, real]
 
 
-def measure_topaz(out: Path, chosen: list[Task], topaz: Path, updates: int, epochs: int) -> None:
-    """Measure it as shipped, then trained; what takes longest last."""
+def measure_topaz(
+    out: Path, chosen: list[Task], topaz: Path, part: str, updates: int, epochs: int
+) -> None:
     results = out / "results"
-
-    def shipped(task: Task, scale: int) -> None:
-        where = results / f"topaz_zero_{task.name}_{scale}.json"
-        kept(where, peer.as_shipped, task, scale, out / task.name / "topaz", topaz)
-
     for task in chosen:
-        shipped(task, SCALES[0])
-    for task in chosen:
-        if task.name in PARTICLES:
-            where = results / f"topaz_trained_{task.name}_{max(LABELS)}.json"
-            folder = out / task.name / "topaz"
-            kept(where, peer.trained, task, max(LABELS), updates, epochs, folder, topaz)
-    for task in chosen:
-        shipped(task, SCALES[1])
+        folder = out / task.name / "topaz"
+        if part in SCALES:
+            scale = SCALES[part]
+            where = results / f"topaz_zero_{task.name}_{scale}.json"
+            kept(where, peer.as_shipped, task, scale, folder, topaz)
+        elif task.name in PARTICLES:
+            # The largest number of updates comes last among the sorted names.
+            name = f"topaz_trained_{task.name}_{max(LABELS)}_{updates * epochs:06d}.json"
+            kept(results / name, peer.trained, task, max(LABELS), updates, epochs, folder, topaz)
 
 
 def measure_ours(
@@ -111,23 +111,27 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     names = [*PARTICLES, "betagal"]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
+    parser.add_argument("--snr", type=float, help="of the simulated particles [the usual, 0.12]")
     parser.add_argument("--seeds", type=int, default=3, help="of ours: 0, 1, ...")
     parser.add_argument("--updates", type=int, default=250, help="an epoch of Topaz")
     parser.add_argument("--epochs", type=int, default=4, help="of Topaz")
     parser.add_argument("--table", action="store_true", help="print what is there, no more")
     options = parser.parse_args()
     out = options.folder.absolute()
+    if options.snr is not None:
+        out /= f"snr_{options.snr:g}"
     if options.model is not None and not options.model.is_file():
         parser.error(f"there is no file {options.model}")
     general = ours.General(None if options.model is None else options.model.absolute())
     if not options.table:
-        its = {"topaz", "pictures"} & set(options.parts)
+        its = [part for part in options.parts if part.startswith("topaz") or part == "pictures"]
         if its and options.topaz is None:
-            parser.error(f"--topaz is needed for {' and '.join(sorted(its))}")
-        chosen = tasks(out, options.only)
-        if "topaz" in options.parts:
-            topaz = install(options.topaz.absolute())
-            measure_topaz(out, chosen, topaz, options.updates, options.epochs)
+            parser.error(f"--topaz is needed for {' and '.join(its)}")
+        chosen = tasks(out, options.only, options.snr)
+        for part in PARTS[:3]:
+            if part in options.parts:
+                topaz = install(options.topaz.absolute())
+                measure_topaz(out, chosen, topaz, part, options.updates, options.epochs)
         measure_ours(out, chosen, general, options.parts, options.seeds)
         if "pictures" in options.parts:
             print(t20s(out, general, install(options.topaz.absolute())))

@@ -55,13 +55,17 @@ class Task:
         return self.learn.parent / f"labels_{number}.star"
 
 
-def simulated(out: Path, name: str) -> Task:
-    """Make, or find again, the micrographs of a particle, and its labels."""
+def simulated(out: Path, name: str, snr: float | None = None) -> Task:
+    """Make, or find again, the micrographs of a particle, and its labels.
+
+    A folder holds those of one signal-to-noise ratio; None: the usual one.
+    """
     seed = SEED + 2 * list(PARTICLES).index(name)
     learn, unseen = out / name / "learn", out / name / "unseen"
     for folder, count, own in ((learn, LEARN, seed), (unseen, UNSEEN, seed + 1)):
         if not (folder / "micrographs.star").exists():
             extra = ["--count", str(count), "--labels", str(max(LABELS)), "--seed", str(own)]
+            extra += [] if snr is None else ["--snr", f"{snr:g}"]
             subprocess.run(
                 [*HELIODOR, "simulate", str(folder), "--particle", name, *extra],
                 check=True, capture_output=True,

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.image import imread
 
 from general_data import HELIODOR, PIXEL, SEED, Task, average_precision
 from general_topaz import Spent, spent
 from heliodor.formats import read_picks
-from heliodor.sources import find_sources
 
 #: Micrographs of 1024 x 1024 pixels at 4 A: 0.168 square micrometres each.
-EMPTY, AREA_UM2 = 12, (1024 * PIXEL * 1e-4) ** 2
+EMPTY, SIDE = 12, 1024
+AREA_UM2 = (SIDE * PIXEL * 1e-4) ** 2
 #: What there is on micrographs without particles, as `simulate` is told.
-KINDS = {"ice": "0", "carbon": "carbon=4", "crystals": "crystals=4"}
+KINDS = {"ice": "0", "carbon": "0,carbon=4", "crystals": "0,crystals=4"}
 #: Nobody tells how large a particle is that is not there.
 DIAMETERS = (120, 180, 250)
 
@@ -80,20 +81,31 @@ def without_particles(kind: str, out: Path) -> Path:
     if not (folder / "micrographs.star").exists():
         seed = SEED + 50 + list(KINDS).index(kind)
         command = [*HELIODOR, "simulate", str(folder), "--particles", "0", "--seed", str(seed)]
-        spent([*command, "--count", str(EMPTY), "--contaminants", KINDS[kind]])
+        spent([*command, "--count", str(EMPTY), "--contaminants", KINDS[kind], "--masks"])
     return folder / "micrographs.star"
 
 
 def false_picks(kind: str, general: General, bad_areas: str, out: Path, data: Path) -> Any:
-    """Count the picks at the automatic threshold where no particle is, for each diameter."""
+    """Count the picks at the automatic threshold where no particle is, for each diameter.
+
+    Those whose centre is on carbon or a crystal are counted once more, by themselves.
+    """
     micrographs = without_particles(kind, data)
-    counts = {}
+    masks = {p.stem: imread(p) > 0 for p in (micrographs.parent / "masks").glob("*.png")}
+    counts, bad = {}, {}
     for diameter in DIAMETERS:
         folder = out / f"{kind}_{bad_areas}_{diameter}"
         more = ["--diameter", str(diameter), "--bad-areas", bad_areas]
         pick(micrographs, folder, *general.picking, *more)
-        counts[str(diameter)] = len(read_picks(folder / "picks.tsv"))
-    return {"picks": counts, "area_um2": len(find_sources(str(micrographs))) * AREA_UM2}
+        table = read_picks(folder / "picks.tsv")
+        counts[str(diameter)], bad[str(diameter)] = len(table), 0
+        for name, own in table.by_micrograph():
+            columns, rows = np.clip(np.rint(own.xy_px).astype(int), 0, SIDE - 1).T
+            bad[str(diameter)] += int(masks[Path(name).stem][rows, columns].sum())
+    return {
+        "picks": counts, "on_bad": bad, "area_um2": len(masks) * AREA_UM2,
+        "bad_um2": AREA_UM2 * float(sum(mask.mean() for mask in masks.values())),
+    }  # fmt: skip
 
 
 def _true_counts(task: Task) -> list[int]:

@@ -58,7 +58,7 @@ def few(folder: Path, name: str) -> None:
     print("|---" * (3 + 2 * len(FEW)) + "|")
     better, quick = [], []
     for data in PARTICLES:
-        peers = read(folder, f"topaz_trained_{data}_{MANY}.json")
+        peers = read(folder, f"topaz_trained_{data}_{MANY}_*.json")[-1:]
         cells = ["", ""]
         for its in peers:
             cells = [", ".join(f"{p['ap']:.3f} ({p['updates']})" for p in its["points"])]
@@ -97,24 +97,27 @@ def thousand(folder: Path, name: str) -> None:
 
 def empty(folder: Path, name: str) -> None:
     print("\n| without particles | bad areas | " + " | ".join(f"{d} A" for d in DIAMETERS), end="")
-    print(" | all, a square um |\n|---|---|" + "---|" * (len(DIAMETERS) + 1))
-    density = {}
+    print(
+        " | all, a square um | on carbon or crystals |\n|---|---|" + "---|" * (len(DIAMETERS) + 2)
+    )
+    density, bad = {}, {}
     for kind in KINDS:
         for how in ("keep", "leave-out"):
             for found in read(folder, f"{name}_empty_{kind}_{how}.json"):
                 counts = [found["picks"][str(d)] / found["area_um2"] for d in DIAMETERS]
                 density[kind, how] = float(np.mean(counts))
+                bad[kind, how] = sum(found["on_bad"].values())
                 cells = " | ".join(f"{value:.2f}" for value in (*counts, density[kind, how]))
-                print(f"| {kind} | {how} | {cells} |")
+                print(f"| {kind} | {how} | {cells} | {bad[kind, how]} |")
     if ("ice", "leave-out") in density:
         most = density["ice", "leave-out"]
         _say("fewer than one pick a square um of ice", most < FALSE_PICKS, f"{most:.2f}")
     for kind in ("carbon", "crystals"):
-        pair = [density.get((kind, how)) for how in ("leave-out", "keep")]
-        if pair[0] is None or pair[1] is None:
+        left, all_of_them = (bad.get((kind, how)) for how in ("leave-out", "keep"))
+        if left is None or all_of_them is None:
             continue
-        share = pair[0] / pair[1] if pair[1] else 0.0
-        _say(f"a quarter of the picks left on {kind}", share <= LEFT, f"{share:.2f}")
+        text = f"{left} of {all_of_them}"
+        _say(f"a quarter of the picks left on {kind}", left <= LEFT * all_of_them, text)
 
 
 def _signed(value: float | None) -> str:

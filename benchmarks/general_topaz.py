@@ -82,7 +82,7 @@ def as_shipped(task: Task, scale: int, out: Path, topaz: Path) -> dict[str, Any]
 
 
 def trained(
-    task: Task, labels: int, updates: int, epochs: int, out: Path, topaz: Path, *, scale: int = 2
+    task: Task, labels: int, updates: int, epochs: int, folder: Path, topaz: Path, scale: int = 2
 ) -> dict[str, Any]:
     """Train its default network from its shipped weights; judge it after each epoch.
 
@@ -90,9 +90,10 @@ def trained(
     large from the number of particles as it is: it is told the one that is right after what it
     subtracts. Seconds are those of preprocessing and training; those of an epoch, to its end.
     """
+    out = folder / f"trained_{labels}_{updates * epochs}"
     out.mkdir(parents=True, exist_ok=True)
-    learn, before = shrink(task, "learn", scale, out, topaz)
-    unseen, _ = shrink(task, "unseen", scale, out, topaz)
+    learn, before = shrink(task, "learn", scale, folder, topaz)
+    unseen, _ = shrink(task, "unseen", scale, folder, topaz)
     images, targets, prefix = out / "images.txt", out / f"targets_{labels}.txt", out / "model"
     rows = "".join(f"{path.stem}\t{path}\n" for path in learn)
     images.write_text("image_name\tpath\n" + rows)
@@ -110,7 +111,8 @@ def trained(
     took = spent([*command, "--save-prefix", str(prefix), "-o", str(out / "curve.txt")])
     points = []
     for epoch in range(1, epochs + 1):
-        (model,) = out.glob(f"model_epoch*{epoch}.sav")
+        # It writes as many digits as the last epoch needs.
+        (model,) = (p for p in out.glob("model_epoch*.sav") if int(p.stem[11:]) == epoch)
         picks = out / f"{model.stem}.txt"
         extract(task, unseen, scale, picks, topaz, "-t", LOWEST, "-m", str(model))
         points.append(
