@@ -50,7 +50,7 @@ THOUSAND = 1000
 
 def tasks(out: Path, only: Sequence[str], snr: float | None) -> list[Task]:
     made = [simulated(out, name, snr) for name in PARTICLES if name in only]
-    real = betagal(out, THOUSAND) if "betagal" in only else None
+    real = betagal(out, THOUSAND) if "betagal" in only and snr is None else None
     return made if real is None else [*made, real]
 
 
