@@ -345,6 +345,14 @@ def test_what_is_no_record_is_not_run_again(outcome: Path, tmp_path: Path) -> No
         ({"command": "evaluate"}, "only those of train, pick, run can be run again"),
         ({"directory": str(tmp_path / "gone")}, "which is not there"),
         ({"arguments": {}}, "lacks what this version needs"),
+        ({"directory": ""}, "which is not there"),
+        ({"directory": 3}, "the record's directory cannot be 3"),
+        ({"digests": {"/etc/passwd": "ab"}}, "are not those of the results"),
+        ({"threads": 10**9}, "4096 at most"),
+        ({"arguments": record["arguments"] | {"width": 1.5}}, "width cannot be 1.5"),
+        ({"arguments": record["arguments"] | {"micrographs": ["a", 3]}}, "micrographs cannot be"),
+        ({"arguments": record["arguments"] | {"labels": "a\0"}}, "labels cannot be"),
+        ({"arguments": record["arguments"] | {"seed": True}}, "seed cannot be True"),
         ({"versions": 3}, "no run.json of this program"),
     ):
         (tmp_path / "run.json").write_text(json.dumps(record | change))
