@@ -16,7 +16,7 @@ from heliodor.calibration import FEWEST_MICROGRAPHS
 from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
-from heliodor.files import output_folder, sweep
+from heliodor.files import can_be, output_folder, sweep
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
 from heliodor.guard import crashes
@@ -26,6 +26,7 @@ from heliodor.locking import alone_in
 from heliodor.model_file import Model, fingerprint_of, load_model
 from heliodor.picking import FLOOR, PickSettings, images_for
 from heliodor.picking_bulk import (
+    CRASHED,
     MOST_AT_A_TIME,
     DecoySearch,
     Picked,
@@ -36,7 +37,7 @@ from heliodor.picking_bulk import (
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
-from heliodor.series import write_series
+from heliodor.series import check_series, write_series
 from heliodor.sources import Inputs, Source, find_sources
 from heliodor.threshold import sentences
 
@@ -113,6 +114,10 @@ def pick_step(
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
     )
     model.network.to(device)
+    files = {source.name: folder / _autopick(source) for source in sources}
+    check_series(folder, files.values(), settings.threshold_series)
+    # What no file can be written for is not picked on.
+    refused = {name: TOO_LONG.format(path=p) for name, p in files.items() if not can_be(p)}
     # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
     for name in ("autopick.star", "picks.tsv", quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
@@ -124,7 +129,6 @@ def pick_step(
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
     if finished := sum(journal.known(s) for s in sources if s.name not in again):
         console.say(f"{finished} of them are done already and left as they are")
-    files = {source.name: folder / _autopick(source) for source in sources}
 
     def done(image: WorkingImage, score: Image, found: Finished) -> None:
         own = with_probability(found.candidates, known)
@@ -133,7 +137,7 @@ def pick_step(
             judge.add(image, score)
 
     with record.stage("picking"), console.progress("picking") as progress:
-        work = _Work(model, images, settings, device, journal, search)
+        work = _Work(model, images, settings, device, journal, search, refused)
         try:
             picked = work.through(sources, done, progress, again)
         except BadInput:
@@ -142,7 +146,8 @@ def pick_step(
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
     for failure in picked.failures:
-        files[failure.name].unlink(missing_ok=True)
+        if failure.name not in refused:
+            files[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
     with record.stage("writing"):
         picked, sizes, head = _written(picked, settings, folder, files, journal)
@@ -178,6 +183,8 @@ class _Work:
     device: torch.device
     journal: Journal
     search: DecoySearch | None
+    #: Micrographs that cannot be used, and why.
+    refused: Mapping[str, str]
 
     def _on(self, sources: Sequence[Source], search: DecoySearch | None, **more: Any) -> Picked:
         return pick_all(
@@ -195,8 +202,9 @@ class _Work:
         """Pick on all; what was under way when the process before crashed comes first, alone."""
         if crashes():
             self.journal.blame(sources)
-        crashed = {source.name for source in sources if self.journal.crashed(source)}
-        way = {*self.journal.under_way()} - crashed
+        crashed = {s.name: CRASHED.format(path=s.path) for s in sources if self.journal.crashed(s)}
+        refused = {**self.refused, **crashed}
+        way = {*self.journal.under_way()} - refused.keys()
         suspects = [s for s in sources if s.name in way and not self.journal.known(s)]
         if crashes() and suspects:
             # What the process died of is among them. Alone, each has all the memory there is.
@@ -205,7 +213,7 @@ class _Work:
         fewer = max(1, MOST_AT_A_TIME >> crashes())
         picked = self._on(
             sources, self.search,
-            done=done, progress=progress, again=again, at_a_time=fewer, crashed=crashed,
+            done=done, progress=progress, again=again, at_a_time=fewer, refused=refused,
         )  # fmt: skip
         return picked if self.search is None else self._decoyed(picked, sources, self.search)
 
@@ -294,6 +302,10 @@ def _text(candidates: Picks, threshold: float, comments: Sequence[str] = ()) -> 
     """Return the coordinate file of one micrograph's picks, as exact as picks.tsv."""
     chosen = candidates.select(candidates.score >= threshold)
     return relion.autopick_text(chosen.rounded(), comments)
+
+
+#: Why a micrograph whose name leaves no room for more fails.
+TOO_LONG = "its picks cannot be written: {path} is too long a name; give the micrograph a shorter"
 
 
 def _autopick(source: Source) -> str:
