@@ -8,7 +8,9 @@ with `BadInput`; `unexplained` says what else happened.
 
 from __future__ import annotations
 
+import base64
 import bz2
+import contextlib
 import csv
 import functools
 import gzip
@@ -23,7 +25,7 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +36,9 @@ import tifffile
 import torch
 
 import tiny
-from heliodor import formats
+from heliodor import formats, training_run
+from heliodor.compute import Compute
+from heliodor.dataset import DataSettings
 from heliodor.errors import BadInput
 from heliodor.formats import box, cbox, cryosparc, eman2, star, text, via
 from heliodor.header import read_header
@@ -43,12 +47,20 @@ from heliodor.hosts.topaz import lists, reading
 from heliodor.hosts.topaz.heights import height_of
 from heliodor.hosts.topaz.writing import via_text
 from heliodor.hosts.topaz_model import read_topaz
+from heliodor.journal import NAME as JOURNAL
+from heliodor.journal import Finished, Journal
 from heliodor.micrograph import read_micrograph
 from heliodor.model_file import load_model, save_model
 from heliodor.model_run import description, table
 from heliodor.output import FORMATS, Given, write_picks
+from heliodor.picking import PickSettings
 from heliodor.picks import Picks
-from heliodor.sources import find_sources
+from heliodor.preparation import is_plausible
+from heliodor.quality import Measured
+from heliodor.recipe import TrainingSettings
+from heliodor.record import Record, flat
+from heliodor.rerun import rerun
+from heliodor.sources import Source, find_sources
 from topaz_files import as_topaz, save, topaz_named
 
 #: What stands where a number is expected.
@@ -65,6 +77,7 @@ NAMES = (
     *("-o", "*", "**/*", "[", "?", "~", "$HOME", "con", "\x1b[2J.mrc", "\u2028", "\x85.mrc"),
     *("good.mrc", "./good.mrc", "x/../good.mrc", "good", "@list.txt", "@deep0.txt", "@circle.txt"),
 )
+_FLOATS = (0.0, 1.0, -1.0, 2.5, 1e9, 1e308, -1e308, math.nan, math.inf, -math.inf, 5e-324)
 _INTEGERS = (0, 1, -1, 2, 3, 255, 65535, 10**9, -(10**9), 2**31 - 1, -(2**31), 2**32 - 1, 40_000)
 
 
@@ -368,6 +381,63 @@ def _notes() -> dict[str, bytes]:
     return {"made_with.json": b'{"heliodor": "0.1", "micrographs": [["a", 1.5]], "labels": "ab"}'}
 
 
+#: What made the journals.
+_MADE_WITH = {"heliodor": "0.1", "model": "ab", "floor": -1.0, "pixel_size_angstrom": None}
+
+
+def _micrographs() -> list[Source]:
+    return [Source(name, Path(name), Path(name).stem) for name in ("good.mrc", "other.mrc")]
+
+
+def _found(name: str) -> Finished:
+    xy = np.arange(12.0).reshape(6, 2) * 3 + 4.25
+    own = Picks.on(name, xy, np.linspace(2.5, -1, 6))
+    return Finished(own, 1.5, np.array([0.5, -0.25]), 4e6, Measured(0.01, None))
+
+
+def _journals() -> dict[str, bytes]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        journal = Journal(folder, _MADE_WITH)
+        for source in _micrographs():
+            (folder / source.name).write_bytes(_mrc())
+            own = replace(source, path=folder / source.name)
+            journal.begin(source.name, True)
+            journal.add(own, _found(source.name))
+            journal.write(folder / f"{source.output_stem}.star", "data_\n")
+        journal.begin("good.mrc", True)
+        journal.blame([own])
+        journal.begin("third.mrc", False)
+        return {JOURNAL: (folder / JOURNAL).read_bytes()}
+
+
+def _records() -> dict[str, bytes]:
+    data, recipe, picking = DataSettings(24.0), TrainingSettings(epochs=2), PickSettings()
+    given: dict[str, dict[str, Any]] = {
+        "train": {
+            **{"micrographs": ["good.mrc", "other.mrc"], "labels": "labels.txt"},
+            "negatives": None,
+            **flat(data, recipe, Compute()),
+        },
+        "pick": {
+            **{"model": "m.safetensors", "micrographs": "*.mrc", "pixel_size_angstrom": None},
+            **flat(picking, Compute()),
+        },
+    }
+    judged = {"pick": ["good.mrc"], "truth": "labels.txt", "match_distance_angstrom": 5.0}
+    given["run"] = {**given["train"], **judged, **flat(picking)}
+    made = {}
+    for command, arguments in given.items():
+        record = Record(command, arguments).as_dict()
+        record |= {"directory": ".", "threads": 1, "digests": {"picks.tsv": "ab"}}
+        if command == "train":
+            record["digests"] = {}
+        made[f"{command}.json"] = json.dumps(record).encode()
+    return made
+
+
 # -------------------------------------------------------------------------- changes
 
 
@@ -569,6 +639,34 @@ def json_changed(raw: bytes, random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 2))):
         value = _json_changed(value, random)
     return json_text(value, random).encode("utf-8", "surrogatepass")
+
+
+def journal_changed(raw: bytes, random: Random) -> bytes:
+    """Change a line of a journal, or which lines there are."""
+    lines = raw.splitlines(keepends=True)
+    for _ in range(random.choice((1, 1, 2))):
+        place, what = random.randrange(len(lines)), random.randrange(8)
+        if what == 0:
+            lines.insert(place, random.choice(lines))
+        elif what == 1 and len(lines) > 1:
+            del lines[place]
+        elif what == 2:
+            random.shuffle(lines)
+        elif what == 3:
+            lines[place] = lines[place][: random.randrange(len(lines[place]))]
+        else:
+            with contextlib.suppress(ValueError):  # it was changed before
+                value = json.loads(lines[place])
+                numbers = [random.choice(_FLOATS) for _ in range(random.choice((2, 3, 6)))]
+                if what == 4 and "candidates" in value:
+                    packed = np.array(numbers, "<f8").tobytes()
+                    value[random.choice(("candidates", "decoys"))] = base64.b64encode(
+                        packed
+                    ).decode()
+                else:
+                    value = _json_changed(value, random)
+                lines[place] = json_text(value, random).encode("utf-8", "surrogatepass") + b"\n"
+    return b"".join(lines)
 
 
 def via_changed(raw: bytes, random: Random) -> bytes:
@@ -813,6 +911,55 @@ def _as_shown(path: Path) -> Any:
     return table(description(path)).encode()
 
 
+def _as_resumed(path: Path) -> Any:
+    """Go on with a journal: what it says is of use, and it keeps what is added."""
+    folder = path.parent
+    journal = Journal(folder, _MADE_WITH)
+    sources = _micrographs()
+    assert not journal.crashed(Source("third.mrc", folder / "third.mrc", "third"))
+    assert all(isinstance(name, str) for name in journal.under_way())
+    for source in sources:
+        journal.crashed(source)
+        if journal.known(source):
+            found = journal.get(source.name)
+            assert np.isfinite(found.candidates.xy_px).all()
+            assert (np.diff(found.candidates.score) <= 0).all()
+            assert found.candidates.micrographs == (source.name,)
+            assert found.decoys is None or np.isfinite(found.decoys).all()
+            assert 0 <= found.area_angstrom2 < math.inf
+            assert is_plausible(found.pixel_size_angstrom)
+    journal.blame(sources)
+    for source in sources:
+        journal.begin(source.name, False)
+        journal.add(source, _found(source.name))
+        journal.write(folder / f"{source.output_stem}.star", "data_\n")
+    again = Journal(folder, _MADE_WITH)
+    assert all(again.known(source) for source in sources)
+    assert again.get("good.mrc").candidates.score[0] == 2.5
+    assert again.under_way().count("good.mrc") == 0
+    return again
+
+
+def _as_rerun(path: Path) -> Any:
+    """Run a record again, but for the training: that would be as long as it says."""
+
+    def enough(*_: Any, **__: Any) -> Any:
+        raise BadInput("enough")
+
+    kept, out = training_run.train_network, path.parent / "out"
+    training_run.train_network = enough
+    try:
+        return rerun(path, out)
+    except BadInput as error:
+        if str(error) != "enough":
+            raise
+        return None
+    finally:
+        training_run.train_network = kept
+        torch.set_num_threads(1)
+        _emptied(out)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -840,6 +987,8 @@ KINDS = {
         Kind("topaz list", _image_lists, table_changed, (lists.read_images,)),
         Kind("model", _models, model_changed, (load_model, _as_shown)),
         Kind("sav", _savs, sav_changed, (read_topaz,)),
+        Kind("journal", _journals, journal_changed, (_as_resumed,), needs_others=True),
+        Kind("run.json", _records, json_changed, (_as_rerun,), needs_others=True),
         Kind("made_with", _notes, json_changed, (read_made_with,)),
     )
 }
@@ -854,6 +1003,12 @@ def prepare(folder: Path) -> None:
     (folder / "deep18.txt").write_text("other.mrc\n")
     (folder / "circle.txt").write_text("other.mrc\n@x/../list.txt\n@./circle.txt\n" * 3)
     (folder / "x").mkdir(exist_ok=True)
+    labels = "image_name\tx_coord\ty_coord\ngood\t20\t20\ngood\t30\t12\nother\t24\t18\n"
+    (folder / "labels.txt").write_text(labels)
+    save_model(
+        folder / "m.safetensors",
+        tiny.model(diameter_angstrom=24.0, working_pixel_size_angstrom=1.5),
+    )
     (folder / "list_autopick.star").write_bytes(_stars()["good_autopick.star"])
     listed = "data_\nloop_\n_rlnMicrographName\n_rlnMicrographCoordinates\n"
     (folder / "list.star").write_text(listed + "good.mrc list.star\n" * 2)

@@ -226,8 +226,9 @@ def test_a_network_and_its_dropout_are_what_was_asked_for(
 
 
 def test_options_change_one_thing_of_a_recipe(learn: Path, tmp_path: Path) -> None:
-    data = ("train", *training_data(learn), "--diameter", DIAMETER)
-    tiny = ("--width", 2, "--epochs", 1, "--epoch-updates", 2)
+    # With the number of particles given, no other training comes before to estimate it.
+    data = ("train", *training_data(learn), "--diameter", DIAMETER, "--expected-particles", 12)
+    tiny = ("--width", 2, "--epochs", 1, "--epoch-updates", 2, "--working-pixel-size", WORKING)
     given = {}
     for name, more in {
         "fast": (),
@@ -345,6 +346,14 @@ def test_what_is_no_record_is_not_run_again(outcome: Path, tmp_path: Path) -> No
         ({"command": "evaluate"}, "only those of train, pick, run can be run again"),
         ({"directory": str(tmp_path / "gone")}, "which is not there"),
         ({"arguments": {}}, "lacks what this version needs"),
+        ({"directory": ""}, "which is not there"),
+        ({"directory": 3}, "the record's directory cannot be 3"),
+        ({"digests": {"/etc/passwd": "ab"}}, "are not those of the results"),
+        ({"threads": 10**9}, "4096 at most"),
+        ({"arguments": record["arguments"] | {"width": 1.5}}, "width cannot be 1.5"),
+        ({"arguments": record["arguments"] | {"micrographs": ["a", 3]}}, "micrographs cannot be"),
+        ({"arguments": record["arguments"] | {"labels": "a\0"}}, "labels cannot be"),
+        ({"arguments": record["arguments"] | {"seed": True}}, "seed cannot be True"),
         ({"versions": 3}, "no run.json of this program"),
     ):
         (tmp_path / "run.json").write_text(json.dumps(record | change))
@@ -669,9 +678,12 @@ def test_every_way_to_name_micrographs(
         [f"@{tmp_path / 'list.txt'}"],
         [names[0], "--micrographs", "micrographs/shell_000[23].mrc"],
     ]
+    # In one folder, where what was picked on a micrograph of this name and content is taken over;
+    # the STAR file tells the pixel size too, so that the second way is another job.
+    out = tmp_path / "out"
     for number, way in enumerate(ways):
-        out = tmp_path / str(number)
-        done("pick", "--micrographs", *way, "--model", model, "-o", out)
+        said = done("pick", "--micrographs", *way, "--model", model, "-o", out).err
+        assert ("3 of them are done already" in said) == (number > 1)
         assert [r["micrograph"] for r in rows(out / "picks.tsv")] == [
             r["micrograph"] for r in rows(outcome / "picks.tsv")
         ]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.formats import read_picks, relion, selected, star, text
+from heliodor.formats import blocks, read_picks, relion, selected, star, text
 from heliodor.picks import Picks
 
 BLOCK = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n"
@@ -413,6 +413,64 @@ def test_the_star_reader_alone(tmp_path: Path):
         with pytest.raises(BadInput, match="empty"):
             reader(save(tmp_path / "b.star", ""))
     assert list(star.read_blocks(save(tmp_path / "c.star", NAMED + "a 1 2\n"))) == [""]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_long_table_is_read_as_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quoted: bool
+) -> None:
+    """Its rows are read a part at a time, and mean what they mean in the whole."""
+    name = "'mic {}.mrc'" if quoted else "data_1/mic_{}.mrc"
+    rows = [
+        f"{name.format(i // 7)} {i}.25 {i * 2} 00{i % 5} {'nan' if i % 3 else i / 8} 1"
+        for i in range(200)
+    ]
+    rows[50] = "# not a row"
+    rows[120] = ""
+    text = (
+        "# by hand\n\ndata_optics\n\nloop_\n_rlnOpticsGroup\n_rlnMicrographPixelSize\n1 1.5\n\n"
+        "data_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n_rlnCoordinateY #3\n"
+        "_rlnGroup #4\n_rlnAutopickFigureOfMerit #5\n_rlnOpticsGroup #6\n"
+        + "\n".join(rows)
+        + "\n\n"
+    )
+    path = save(tmp_path / "a.star", text)
+    whole, tables = star.read_picks(path), blocks.read_blocks(path)
+    assert len(whole) == 198
+    monkeypatch.setattr(blocks, "PART_BYTES", 300)
+    assert blocks._by_parts(blocks._mended(text.encode()), ["rlnGroup"], ()) is not None
+    parted, again = star.read_picks(path), blocks.read_blocks(path)
+    assert parted.names() == whole.names()
+    np.testing.assert_array_equal(parted.xy_px, whole.xy_px)
+    np.testing.assert_array_equal(parted.score, whole.score)
+    assert {k: v.tolist() for k, v in parted.extra.items()} == {
+        k: v.tolist() for k, v in whole.extra.items()
+    }
+    assert again.keys() == tables.keys()
+    for key, table in tables.items():
+        assert again[key].columns.tolist() == table.columns.tolist()
+        assert again[key].fillna("-").to_numpy(object).tolist() == (
+            table.fillna("-").to_numpy(object).tolist()
+        )
+    save(path, text.replace(" 102 001", " x 001"))
+    with pytest.raises(BadInput, match="'x' for _rlnCoordinateY in row 51"):
+        star.read_picks(path)
+
+
+def test_a_long_table_takes_a_few_times_its_size(tmp_path: Path) -> None:
+    row = "{:.3f} {:.3f} MotionCorr/job002/Movies/mic_{:05d}.mrc {:.6f} 1\n"
+    head = "data_particles\n\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n"
+    head += "_rlnAutopickFigureOfMerit\n_rlnOpticsGroup\n"
+    text = head + "".join(row.format(i / 7, i / 3, i // 300, i / 9) for i in range(50_000))
+    path = save(tmp_path / "a.star", text)
+    star.read_picks(save(tmp_path / "b.star", text[:2000]))  # what is imported late
+    tracemalloc.start()
+    try:
+        assert len(star.read_picks(path)) == 50_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 9 * len(text)
 
 
 # Text

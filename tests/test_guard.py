@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from heliodor import cli
 from heliodor.guard import guarded
+from heliodor.hosts.relion import FAILURE, SUCCESS
 from heliodor.journal import NAME as JOURNAL
 from heliodor.model_file import save_model
 from tiny import discs, model, scattered, write_mrc
@@ -97,6 +99,33 @@ def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) ->
     (project / "mics/always.mrc").write_bytes((project / "mics/a.mrc").read_bytes())
     again = run("from heliodor.cli import main; main()", "out", threads, *NAMES)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_a_job_of_relion_is_guarded_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = "".join(f"mics/{name}.mrc\n" for name in ("a", "once", "always"))
+    (project / "mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{rows}")
+    words = ["relion", "pick", "--o", "job", "--in_mics", "mics.star", "--j", "1"]
+    monkeypatch.setattr(cli, "_ENTRY", CALL)
+    monkeypatch.setattr(sys, "argv", ["heliodor", *words, "--model", "m.safetensors"])
+    with pytest.raises(SystemExit) as ended:
+        cli.entry()
+    assert ended.value.code == 3
+    assert "mics/always.mrc\t" in (project / "job/failed.tsv").read_text()
+    assert (project / "job" / SUCCESS).exists()
+    assert len([*(project / "job").rglob("*_autopick.star")]) == 2
+
+
+def test_a_job_that_always_crashes_is_one_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_ENTRY", "import os; os.kill(os.getpid(), 9)")
+    for words in (["relion", "pick", "--o", str(tmp_path / "job")], ["pick", "-o", "out"]):
+        monkeypatch.setattr(sys, "argv", ["heliodor", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.entry()
+        assert ended.value.code == 128 + signal.SIGKILL
+    assert [path.name for path in (tmp_path / "job").iterdir()] == [FAILURE]
 
 
 def test_exit_codes_and_signals_pass_through(tmp_path: Path) -> None:

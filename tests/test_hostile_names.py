@@ -240,13 +240,33 @@ def test_pick(here: Path, tmp_path: Path, micrographs: Path, series: int) -> Non
         result = call(*words, *(("--threshold-series", series) if series else ()))
         assert tree(tmp_path, here / "out") == before
         if series:
-            # A micrograph in a folder series/1 would lie among the picks of the first set.
+            # A micrograph in a folder series/1 would lie among the picks of the first set. That
+            # is said before any are picked on.
             assert result.code == 2
             assert "lie in the folder of the series" in result.sentence
         else:
             assert result.code == 3, result.err
         stars = [p for p in written(here / "out") if p.name.endswith("_autopick.star")]
-        assert len(stars) == 10
+        assert len(stars) == (0 if series else 10)
+
+
+@pytest.mark.parametrize("letter", ["n", "\u7c92"])  # of one byte and of three
+def test_names_that_leave_no_room_for_more_fail_alone(here: Path, letter: str) -> None:
+    size = len(letter.encode())
+    long, fits = (letter * (most // size) + ".mrc" for most in (250, 240))
+    scale = {"working_pixel_size_angstrom": PIXEL, "diameter_angstrom": 40.0, "threshold": 0.0}
+    save_model(here / "m.safetensors", tiny.model(**scale))
+    for name in (long, fits, "short.mrc"):
+        tiny.write_mrc(here / "mics" / name, tiny.noise((SIDE, SIDE)), PIXEL)
+    words = ("pick", "--model", "m.safetensors", "--micrographs", "mics", "-o", "out")
+    for _ in range(2):
+        result = call(*words, "--threshold-series", 2, "--threads", 1)
+        assert result.code == 3, result.err
+        _head, failed = (here / "out/failed.tsv").read_text().splitlines()
+        assert failed.startswith(f"mics/{long}\t")
+        assert "too long a name" in failed
+        stars = {p.name for p in (here / "out").glob("*_autopick.star")}
+        assert stars == {f"{Path(name).stem}_autopick.star" for name in (fits, "short.mrc")}
 
 
 def test_sets_of_a_series_keep_micrographs_of_one_name_apart(here: Path) -> None:

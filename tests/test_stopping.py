@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from command import call, done
 from heliodor.errors import BadInput
 from heliodor.locking import NAME, alone_in
 from heliodor.stopping import (
@@ -23,6 +24,7 @@ from heliodor.stopping import (
     save_wanted,
     stop_wanted,
 )
+from tiny import discs, scattered, write_mrc
 
 
 def tell(number: int) -> None:
@@ -139,6 +141,35 @@ with alone_in(Path(sys.argv[1])):
     print("in", flush=True)
     sys.stdin.read()
 """
+
+
+def test_commands_that_only_judge_or_convert_keep_out_of_a_folder_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    xy = scattered((96, 96), 6, 14)
+    write_mrc(tmp_path / "a.mrc", discs((96, 96), xy))
+    rows = "".join(f"a\t{x:g}\t{y:g}\n" for x, y in xy)
+    (tmp_path / "a.txt").write_text("image_name\tx_coord\ty_coord\n" + rows)
+    size = ("--pixel-size", 4)
+    commands: list[tuple[object, ...]] = [
+        ("convert", "a.txt", "--to", "autopick"),
+        ("evaluate", "--picks", "a.txt", "--truth", "a.txt", "--match-distance", 20, *size),
+        ("suggest", "--micrographs", "a.mrc", "--labels", "a.txt", *size),
+    ]
+    hold = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as own:
+        assert own.stdout is not None
+        assert own.stdout.readline() == "in\n"
+        for words in commands:
+            result = call(*words, "-o", "out")
+            assert result.code == 2
+            assert "at work in out already" in result.sentence
+            assert [path.name for path in (tmp_path / "out").iterdir()] == [NAME]
+    for words in commands[:2]:
+        done(*words, "-o", "out")
+        assert not (tmp_path / "out" / NAME).exists()
 
 
 def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def test_set_threads(monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_more_threads_than_any_computer_has():
+    with pytest.raises(BadInput, match="4096 at most"):
+        threads.chosen_threads(10**9)
+
+
 @pytest.mark.parametrize("number", [0, -1])
 def test_fewer_than_one_thread(number):
     with pytest.raises(BadInput, match="at least 1"):

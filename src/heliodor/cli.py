@@ -69,7 +69,7 @@ from heliodor.threads import spare_threads
 _MANY = ("--micrographs", "--pick")
 
 #: Commands on many micrographs, which can be gone on with.
-GUARDED = {"pick", "run"}
+GUARDED = (["pick"], ["run"], ["relion", "pick"])
 _ENTRY = "from heliodor.cli import main; main()"
 
 app = typer.Typer(
@@ -398,11 +398,17 @@ def _gather_values(arguments: list[str]) -> list[str]:
 
 def entry() -> None:
     """Be the program `heliodor`: as `main`, but long commands are guarded against crashes."""
-    from heliodor.guard import guarded, is_guarded
+    from heliodor.guard import guarded, has_crashed, is_guarded
 
-    long = bool(GUARDED & {*sys.argv[1:2]}) and not {"-h", "--help"} & {*sys.argv}
+    words = sys.argv[1:]
+    long = any(words[: len(own)] == own for own in GUARDED) and not {"-h", "--help"} & {*words}
     if long and os.name == "posix" and not is_guarded():
-        sys.exit(guarded([sys.executable, "-c", _ENTRY, *sys.argv[1:]]))
+        code = guarded([sys.executable, "-c", _ENTRY, *words])
+        if has_crashed(code) and words[0] == "relion":
+            from heliodor.cli_relion import leave_failure
+
+            leave_failure(words[1:])
+        sys.exit(code)
     main()
 
 

@@ -71,8 +71,8 @@ class _Job(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         words = ctx.meta[_WORDS]
-        folder = next((after for word, after in _pairs(words) if word == "--o"), None)
-        if not folder or folder.startswith("--"):  # no job of RELION's, as with --help
+        folder = _folder(words)
+        if folder is None:  # no job of RELION's, as with --help
             return super().invoke(ctx)
         from heliodor.hosts.relion import job
 
@@ -80,6 +80,21 @@ class _Job(TyperGroup):
             _check(words)
             failures = super().invoke(ctx)
         settings.end(failures)
+
+
+def leave_failure(words: list[str]) -> None:
+    """Tell RELION that a job has failed whose process had no time to say so."""
+    folder = _folder(words)
+    if folder is not None:
+        from heliodor.hosts.relion import fail
+
+        fail(Path(folder))
+
+
+def _folder(words: list[str]) -> str | None:
+    """Return the job's folder, where the words of a command name one."""
+    folder = next((after for word, after in _pairs(words) if word == "--o"), "")
+    return None if not folder or folder.startswith("--") else folder
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:

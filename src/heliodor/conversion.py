@@ -16,11 +16,13 @@ import numpy as np
 from heliodor import console
 from heliodor.conventions import Shape
 from heliodor.errors import BadInput
+from heliodor.files import output_folder
 from heliodor.formats import described, find_files, read_picks
 from heliodor.formats.cryosparc import without_uid
 from heliodor.frame import FITS, Frame, Verdict, judge_frame
 from heliodor.header import TIFF_NOTE, is_tiff, read_header, without_suffix
 from heliodor.labels import outside
+from heliodor.locking import alone_in
 from heliodor.naming import match_names
 from heliodor.output import Given, files_of, format_for, left_out, write_picks
 from heliodor.picks import HEIGHT, PIXEL_SIZE, WIDTH, Picks
@@ -146,7 +148,8 @@ def convert(
         console.say(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     if picture is not None:
         draw_fullest(picture, moved, sources, pixel_sizes)
-    files = write_picks(out, picks, wanted, given)
+    with alone_in(output_folder(out) if wanted.file_of else None):
+        files = write_picks(out, picks, wanted, given)
     console.say(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
         f" ({wanted.says})"

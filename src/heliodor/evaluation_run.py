@@ -14,6 +14,7 @@ from heliodor.errors import BadInput
 from heliodor.evaluation import Truth, as_sources, evaluate, evaluate_regions, pixel_sizes_of
 from heliodor.files import output_folder, write_json, write_text
 from heliodor.formats import read_picks, selected
+from heliodor.locking import alone_in
 from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.model_file import load_model
@@ -120,22 +121,25 @@ def evaluate_files(
     if threshold is None:
         threshold = selected_from(given)
     folder = None if out is None else output_folder(out)
-    with record.stage("judging"):
-        evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
     region_ap, failures = None, list[Failure]()
-    if loaded is not None:
-        loaded.network.to(device)
-        images = images_for(loaded, pixel_size_angstrom)
-        with record.stage("scoring"), console.progress("scoring regions") as progress:
-            region_ap, failures = evaluate_regions(loaded, sources, true, images, device, progress)
-        for failure in failures:
-            console.warn(f"{failure.name} was left out: {failure.reason}")
-    if folder is not None:
-        write_evaluation(folder, evaluation, region_ap)
-        record.failures += failures
-        record.results["evaluation"] = figures(evaluation, region_ap)
-        # Not run.json: the folder may be that of the run that is judged.
-        write_json(folder / "evaluate.json", record.as_dict())
+    with alone_in(folder):
+        with record.stage("judging"):
+            evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
+        if loaded is not None:
+            loaded.network.to(device)
+            images = images_for(loaded, pixel_size_angstrom)
+            with record.stage("scoring"), console.progress("scoring regions") as progress:
+                region_ap, failures = evaluate_regions(
+                    loaded, sources, true, images, device, progress
+                )
+            for failure in failures:
+                console.warn(f"{failure.name} was left out: {failure.reason}")
+        if folder is not None:
+            write_evaluation(folder, evaluation, region_ap)
+            record.failures += failures
+            record.results["evaluation"] = figures(evaluation, region_ap)
+            # Not run.json: the folder may be that of the run that is judged.
+            write_json(folder / "evaluate.json", record.as_dict())
     return evaluation, region_ap, failures
 
 

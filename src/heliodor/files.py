@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+#: Bytes of a name and of a whole path that common file systems take.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096
 #: The names that `writing` gives.
 _ASIDE = re.compile(r"\..+\.\d+\.part(\..+)?", re.DOTALL)
 
@@ -39,7 +41,9 @@ def writing(path: str | Path) -> Iterator[Path]:
         If the folder cannot be made or written to.
     """
     path = Path(path)
-    aside = path.with_name(f".{path.name[:200]}.{os.getpid()}.part{path.suffix}")
+    # Cut by bytes, of which a letter may be several: the name has room for no more than 255.
+    start = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
+    aside = path.with_name(f".{start}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
@@ -97,6 +101,12 @@ def output_folder(path: str | Path) -> Path:
     if not os.access(path, os.W_OK):
         raise BadInput(f"the output folder {path} may not be written to; choose another with -o")
     return path
+
+
+def can_be(path: Path) -> bool:
+    """Tell whether a file of such a name can be: no part of it, nor all of it, is too long."""
+    parts = [*map(os.fsencode, path.absolute().parts)]
+    return max(map(len, parts)) <= _LONGEST_NAME and len(b"/".join(parts)) < _LONGEST_PATH
 
 
 def find_beside(name: str, table: Path) -> Path | None:

@@ -45,6 +45,11 @@ def is_guarded() -> bool:
     return VARIABLE in os.environ
 
 
+def has_crashed(code: int) -> bool:
+    """Tell from the exit code that `guarded` returns whether the command crashed to the last."""
+    return code - SIGNALLED in CRASHES
+
+
 def guarded(command: Sequence[str]) -> int:
     """Run a command in a process of its own until it ends by itself, and return its exit code.
 

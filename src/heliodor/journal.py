@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ NAME = ".picking.jsonl"
 FORM = 4
 #: How a line begins that says what was found on a micrograph.
 _ENTRY = b'{"micrograph": '
+#: What comes of a line that is damaged.
+_MISFITS = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 
 
 class Finished(NamedTuple):
@@ -99,7 +102,7 @@ class Journal:
                 for line in stream:
                     try:
                         self._take(line)
-                    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+                    except _MISFITS:
                         break
                     self._end += len(line)
                 stream.truncate(self._end)  # a line that was cut off must not be added to
@@ -172,7 +175,7 @@ class Journal:
             with self._path.open("rb") as stream:
                 stream.seek(self._lines[name][0])
                 return _entry(stream.readline())[2]
-        except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
+        except (OSError, *_MISFITS) as error:
             raise BadInput(
                 f"{self._path} was changed while it was in use; pick again with --resume never"
             ) from error
@@ -250,11 +253,13 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
     if not isinstance(name, str) or not isinstance(of, list) or not is_plausible(size):
         raise ValueError("of another kind")
-    numbers = _unpacked(value["candidates"]).reshape(-1, 3)
+    numbers, area = _unpacked(value["candidates"]).reshape(-1, 3), float(value["area_angstrom2"])
+    if not 0 <= area < math.inf or (np.diff(numbers[:, 2]) > 0).any():
+        raise ValueError("impossible")
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
-    measured = Measured(*(None if own is None else float(own) for own in value["measured"]))
-    area, bad_areas, refused = float(value["area_angstrom2"]), None, False
+    measured = Measured(*(_known(own) for own in value["measured"]))
+    bad_areas, refused = None, False
     if "bad_areas" in value:
         bad_areas = BadAreas.from_dict(value["bad_areas"])
         candidates = with_distance(candidates, _unpacked(value["distances"]))
@@ -262,11 +267,19 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     return name, of, Finished(candidates, size, decoys, area, measured, bad_areas, refused)
 
 
+def _known(value: Any) -> float | None:
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None
+
+
 def _note(line: bytes) -> tuple[str, str, Any]:
     """Return what a line that is no entry notes: of which kind, of which name, and what."""
     if not line.endswith(b"\n"):
         raise ValueError("cut off")
-    ((kind, (name, note)),) = json.loads(line).items()
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("of another kind")
+    ((kind, (name, note)),) = value.items()
     return str(kind), str(name), note
 
 
@@ -275,4 +288,7 @@ def _packed(numbers: FloatArray) -> str:
 
 
 def _unpacked(text: str) -> FloatArray:
-    return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("no number")
+    return numbers

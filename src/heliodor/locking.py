@@ -19,19 +19,22 @@ _held: set[Path] = set()
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path | None) -> Iterator[None]:
     """Hold the lock of a folder while the block runs.
 
     Parameters
     ----------
     folder
-        It is there.
+        It is there; None where nothing is written, and nothing to be alone in.
 
     Raises
     ------
     BadInput
         If another process is at work in it; nothing in it is touched then.
     """
+    if folder is None:
+        yield
+        return
     try:
         import fcntl
     except ImportError:  # Windows: runs there are not kept apart

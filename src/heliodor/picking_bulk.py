@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -155,7 +156,7 @@ def pick_all(
     search: DecoySearch | None = None,
     again: Container[str] = frozenset(),
     at_a_time: int | None = None,
-    crashed: Container[str] = frozenset(),
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> Picked:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
 
@@ -173,8 +174,8 @@ def pick_all(
         Names of micrographs that are picked on even if the store knows them.
     at_a_time
         Micrographs at most under way at a time; None: as many as there are processors.
-    crashed
-        Names of micrographs that the program has crashed on, which are not tried again.
+    refused
+        Names of micrographs that are not tried, as the program has crashed on them, and why.
 
     Raises
     ------
@@ -189,8 +190,8 @@ def pick_all(
 
     def prepare(source: Source) -> tuple[WorkingImage, Image]:
         """Do what can be done ahead of the network."""
-        if source.name in crashed:
-            raise BadInput(CRASHED.format(path=source.path))
+        if source.name in refused:
+            raise BadInput(refused[source.name])
         store.begin(source.name, at_a_time == 1)
         image = images.get(source)
         return image, model.normalizer.apply(image.image)

@@ -16,7 +16,7 @@ from heliodor.calibration import FEWEST_MICROGRAPHS
 from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
-from heliodor.files import output_folder, sweep
+from heliodor.files import can_be, output_folder, sweep
 from heliodor.formats import relion
 from heliodor.formats.text import write_picks
 from heliodor.general import model_for
@@ -27,6 +27,7 @@ from heliodor.locking import alone_in
 from heliodor.model_file import Model, fingerprint_of
 from heliodor.picking import FLOOR, PickSettings, images_for
 from heliodor.picking_bulk import (
+    CRASHED,
     MOST_AT_A_TIME,
     DecoySearch,
     Picked,
@@ -37,7 +38,7 @@ from heliodor.picking_bulk import (
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
-from heliodor.series import write_series
+from heliodor.series import check_series, write_series
 from heliodor.sources import Inputs, Source, find_sources
 from heliodor.threshold import sentences
 
@@ -121,6 +122,10 @@ def pick_step(
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
     )
     model.network.to(device)
+    files = {source.name: folder / _autopick(source) for source in sources}
+    check_series(folder, files.values(), settings.threshold_series)
+    # What no file can be written for is not picked on.
+    refused = {name: TOO_LONG.format(path=p) for name, p in files.items() if not can_be(p)}
     # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
     for name in ("autopick.star", "picks.tsv", quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
@@ -132,7 +137,6 @@ def pick_step(
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
     if finished := sum(journal.known(s) for s in sources if s.name not in again):
         console.say(f"{finished} of them are done already and left as they are")
-    files = {source.name: folder / _autopick(source) for source in sources}
 
     def done(image: WorkingImage, score: Image, found: Finished) -> None:
         own = with_probability(found.candidates, known)
@@ -141,7 +145,7 @@ def pick_step(
             judge.add(image, score)
 
     with record.stage("picking"), console.progress("picking") as progress:
-        work = _Work(model, images, settings, device, journal, search)
+        work = _Work(model, images, settings, device, journal, search, refused)
         try:
             picked = work.through(sources, done, progress, again)
         except BadInput:
@@ -151,9 +155,9 @@ def pick_step(
         picked = calibrated(model, picked, settings)
     masks = {s.name: folder / bad_areas.FOLDER / f"{s.output_stem}.png" for s in sources}
     for failure in picked.failures:
-        files[failure.name].unlink(missing_ok=True)
-        if masks[failure.name].is_file():
-            masks[failure.name].unlink()
+        if failure.name not in refused:
+            files[failure.name].unlink(missing_ok=True)
+            masks[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
     with record.stage("writing"):
         picked, sizes, head = _written(picked, settings, folder, files, journal)
@@ -200,6 +204,8 @@ class _Work:
     device: torch.device
     journal: Journal
     search: DecoySearch | None
+    #: Micrographs that cannot be used, and why.
+    refused: Mapping[str, str]
 
     def _on(self, sources: Sequence[Source], search: DecoySearch | None, **more: Any) -> Picked:
         return pick_all(
@@ -217,8 +223,9 @@ class _Work:
         """Pick on all; what was under way when the process before crashed comes first, alone."""
         if crashes():
             self.journal.blame(sources)
-        crashed = {source.name for source in sources if self.journal.crashed(source)}
-        way = {*self.journal.under_way()} - crashed
+        crashed = {s.name: CRASHED.format(path=s.path) for s in sources if self.journal.crashed(s)}
+        refused = {**self.refused, **crashed}
+        way = {*self.journal.under_way()} - refused.keys()
         suspects = [s for s in sources if s.name in way and not self.journal.known(s)]
         if crashes() and suspects:
             # What the process died of is among them. Alone, each has all the memory there is.
@@ -227,7 +234,7 @@ class _Work:
         fewer = max(1, MOST_AT_A_TIME >> crashes())
         picked = self._on(
             sources, self.search,
-            done=done, progress=progress, again=again, at_a_time=fewer, crashed=crashed,
+            done=done, progress=progress, again=again, at_a_time=fewer, refused=refused,
         )  # fmt: skip
         return picked if self.search is None else self._decoyed(picked, sources, self.search)
 
@@ -332,6 +339,10 @@ def _text(candidates: Picks, threshold: float, comments: Sequence[str] = ()) -> 
     """Return the coordinate file of one micrograph's picks, as exact as picks.tsv."""
     chosen = candidates.select(candidates.score >= threshold)
     return relion.autopick_text(chosen.rounded(), comments)
+
+
+#: Why a micrograph whose name leaves no room for more fails.
+TOO_LONG = "its picks cannot be written: {path} is too long a name; give the micrograph a shorter"
 
 
 def _autopick(source: Source) -> str:

@@ -41,7 +41,10 @@ def write_series(
         The coordinate file of each micrograph, after which those of the sets are named.
     """
     where = folder / FOLDER
-    _clear(where, files.values(), settings.threshold_series)
+    for old in check_series(folder, files.values(), settings.threshold_series):
+        shutil.rmtree(old)
+    if where.is_dir() and not any(where.iterdir()):
+        where.rmdir()
     (folder / "series.tsv").unlink(missing_ok=True)
     if not settings.threshold_series:
         return
@@ -74,26 +77,31 @@ def write_series(
     write_text(folder / "series.tsv", "\n".join(rows) + "\n")
 
 
-def _clear(where: Path, files: Iterable[Path], sets: int) -> None:
-    """Remove the sets of an older series, but no picks: micrographs may lie in such folders too.
+def check_series(folder: Path, files: Iterable[Path], sets: int) -> set[Path]:
+    """Return the sets of an older series, among which no picks lie: micrographs may lie there too.
+
+    Parameters
+    ----------
+    folder, files
+        As for `write_series`.
+    sets
+        How many are wanted; 0: none.
 
     Raises
     ------
     BadInput
         If the picks of micrographs lie where sets were, or are to be.
     """
+    where = folder / FOLDER
     old = {path.parent for path in where.glob("[0-9]*/autopick.star")}
+    taken = {where / str(number) for number in range(1, sets + 1)} | old
     for file in files:
-        taken = {where / str(number) for number in range(1, sets + 1)} | old
         if not taken.isdisjoint(file.parents):
             raise BadInput(
                 f"the picks {file} lie in the folder of the series; rename the folder"
                 f" {FOLDER} of micrographs or pick without --threshold-series into a new folder"
             )
-    for folder in old:
-        shutil.rmtree(folder)
-    if where.is_dir() and not any(where.iterdir()):
-        where.rmdir()
+    return old
 
 
 #: Columns of ``series.tsv``.

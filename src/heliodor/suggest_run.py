@@ -23,6 +23,7 @@ from heliodor.geometry import (
     Geometry,
     measure_geometry,
 )
+from heliodor.locking import alone_in
 from heliodor.placing import check_frame, check_sampling, drop_outside
 from heliodor.preparation import (
     MOST_STRETCH,
@@ -95,6 +96,23 @@ def suggest(
         items = items[:MOST_MICROGRAPHS]
     record.used("measuring", [item.source for item in items])
     folder = None if out is None else output_folder(out)
+    with alone_in(folder):
+        return _measured(
+            record, folder, items, labels, pixel_size_angstrom, trust_labels, seed, threads
+        )
+
+
+def _measured(
+    record: Record,
+    folder: Path | None,
+    items: Sequence[LabelledSource],
+    labels: str | Path,
+    pixel_size_angstrom: float | None,
+    trust_labels: bool,
+    seed: int,
+    threads: int | None,
+) -> tuple[Geometry, list[Failure]]:
+    """Measure the labels of some micrographs, and write the figures where there is a folder."""
     images = WorkingImages(
         FINEST_ANGSTROM,
         pixel_size_angstrom,

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 
+#: More than any computer has; asked for many more, the libraries end the process.
+MOST_THREADS = 4096
+
 
 def usable_cpus() -> int:
     """Return the CPUs this process may use: its affinity, its cgroup's quota, its job's share.
@@ -48,6 +51,8 @@ def chosen_threads(threads: int | None = None) -> int:
     """
     if threads is not None and threads < 1:
         raise BadInput(f"the number of threads must be at least 1, not {threads}")
+    if threads is not None and threads > MOST_THREADS:
+        raise BadInput(f"no computer has {threads} threads; give {MOST_THREADS} at most")
     return usable_cpus() if threads is None else threads
 
 

@@ -141,7 +141,7 @@ def read_picks(path: str | Path) -> Picks:
         If there are no coordinate columns, or a coordinate is not a number.
     """
     path = Path(path)
-    return _picks_of(path, read_blocks(path))
+    return _picks_of(path, read_blocks(path, (X, Y, SCORE)))
 
 
 def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = True) -> Picks:
@@ -168,11 +168,11 @@ def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = Tr
         name = micrograph_of(path)
         picks = Picks.from_columns([name] * len(xy), xy, score, extra)
         return picks if len(picks) else Picks.empty([name])
-    names = table[NAME].fillna("").astype(str).to_numpy()
-    nameless = np.flatnonzero(names == "")
-    if len(nameless):
+    names = ["" if name != name else str(name) for name in table[NAME].to_numpy(dtype=object)]
+    if "" in names:
         raise BadInput(
-            f"{path} has no _{NAME} in row {nameless[0] + 1} of its table; mend or remove the row"
+            f"{path} has no _{NAME} in row {names.index('') + 1} of its table; mend or remove the"
+            " row"
         )
     return Picks.from_columns(names, xy, score, extra)
 
@@ -190,7 +190,7 @@ def _read_listed(path: Path, table: pd.DataFrame) -> Picks:
             )
         if found in tables:
             raise BadInput(f"{path} lists the coordinate file {file} twice; remove a row")
-        own = _picks_of(found, read_blocks(found), listing=False)
+        own = _picks_of(found, read_blocks(found, (X, Y, SCORE)), listing=False)
         index = np.zeros(len(own), np.intp)
         tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
     return Picks.concatenate(tables.values())

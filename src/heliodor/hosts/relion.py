@@ -13,11 +13,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.locking import alone_in
 from heliodor.stopping import Stopped, listening
@@ -93,6 +94,14 @@ def _job(folder: Path) -> Iterator[None]:
     finally:
         (folder / ABORT).unlink(missing_ok=True)  # or it would stop the job's continuation
         (folder / ended).touch()
+
+
+def fail(folder: Path) -> None:
+    """Say in a job's folder that it failed, for a process that died; not where one is at work."""
+    with suppress(BadInput):
+        folder = output_folder(folder)
+        with alone_in(folder):
+            (folder / FAILURE).touch()
 
 
 @contextmanager
