@@ -50,7 +50,9 @@ def main() -> None:
     """Calibrate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trained", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("src/heliodor/models/general.safetensors"))
+    parser.add_argument(
+        "--out", type=Path, default=Path("src/heliodor/models/general.safetensors")
+    )
     parser.add_argument("--scenes", type=int, default=96)
     parser.add_argument("--seed", type=int, default=11)
     given = parser.parse_args()
@@ -84,7 +86,9 @@ def main() -> None:
     best = int(np.argmax(f1))
     threshold = slope * float(score[order][best]) + shift
     print(f"{there} particles, {found} found by {len(score)} candidates")
-    print(f"log-odds of a pick = {slope:.3f} s + {shift:.3f}; F1 {f1[best]:.3f} from {threshold:.2f}")
+    print(
+        f"log-odds of a pick = {slope:.3f} s + {shift:.3f}; F1 {f1[best]:.3f} from {threshold:.2f}"
+    )
     if empty:
         left = slope * np.concatenate(empty) + shift
         for limit in (threshold, 0.0, 1.0, 2.0, 3.0):

@@ -184,7 +184,12 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     """Describe a model whose lengths are in units of a 35th of the particle's diameter."""
     normalizer = Normalizer("micrograph", flatten_px=NOMINAL_PX * FLATTEN_FRACTION)
     made = {"generator": GENERATOR, "shapes": given.shapes, "batch": given.batch}
-    made |= {"side_px": given.side, "rate": given.rate, "start": str(given.start), "torch": torch.__version__}
+    made |= {
+        "side_px": given.side,
+        "rate": given.rate,
+        "start": str(given.start),
+        "torch": torch.__version__,
+    }
     return ModelCard(
         network=pupil.network.name,
         width=pupil.network.classifier.in_channels // 4,

@@ -71,9 +71,7 @@ def test_stamps_are_the_projections_of_numpy(number, angles, x, y):
     particle = draw_particle(number, 120.0)
     pixel = 120.0 / NOMINAL_PX
     expected = np.zeros((80, 80), np.float32)
-    add_projection(
-        expected, particle.blobs, np.array(angles), np.array([x, y]), pixel, pixel**-1
-    )
+    add_projection(expected, particle.blobs, np.array(angles), np.array([x, y]), pixel, pixel**-1)
     one = torch.ones(1)
     stamps = Stamps(
         image=torch.zeros(1, dtype=torch.int64),

@@ -140,7 +140,9 @@ def _average(image: Image, sd_px: float) -> Image:
         from scipy.ndimage import gaussian_filter  # slow to import, and seldom needed
 
         return np.asarray(gaussian_filter(image, sd_px, mode="reflect"), dtype=np.float32)
-    (down, own_down), (across, own_across) = (background_waves(side, sd_px) for side in (height, width))
+    (down, own_down), (across, own_across) = (
+        background_waves(side, sd_px) for side in (height, width)
+    )
     waves = (down @ image @ across.T) * own_down[:, None] * own_across
     return np.asarray(down.T @ waves @ across, dtype=np.float32)
 

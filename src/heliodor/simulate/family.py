@@ -132,7 +132,9 @@ def _filled(rng: np.random.Generator, kind: str, diameter: float) -> Blobs:
     positions = np.einsum("mij,nj->mni", plan.operators, positions).reshape(-1, 3)
     weight = np.tile(weight, copies)
     # Their width follows from the share of a domain's volume that each fills.
-    volumes = [domain.mass / domain.density / n for domain, n in zip(plan.domains, counts, strict=True)]
+    volumes = [
+        domain.mass / domain.density / n for domain, n in zip(plan.domains, counts, strict=True)
+    ]
     sigma = narrow * np.cbrt(np.tile(np.repeat(volumes, counts), copies))
     positions -= (weight[:, None] * positions).sum(axis=0) / weight.sum()
     scale = diameter / _extent(positions, sigma)

@@ -228,9 +228,10 @@ class World:
                 - self.side_px / 2
                 for i in (0, 1)
             )
-            inside = y[:, :, None] ** 2 + x[:, None, :] ** 2 < (
-                0.5 * given.diameter_px[own, None, None]
-            ) ** 2
+            inside = (
+                y[:, :, None] ** 2 + x[:, None, :] ** 2
+                < (0.5 * given.diameter_px[own, None, None]) ** 2
+            )
             count_of = torch.zeros_like(behind.potential)
             count_of.index_add_(0, own, inside.float())
             behind.blocked.logical_or_(count_of > 0)
