@@ -16,6 +16,7 @@ from heliodor.networks import Network, build
 from heliodor.objectives import objective, with_negatives
 from heliodor.recipe import Precision, TrainingSettings
 from heliodor.sampler import NEGATIVE, POSITIVE, UNLABELLED, Sampler, Tiles, send
+from heliodor.shards import Shards, can_share
 from heliodor.shelf import Shelf
 
 #: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
@@ -91,6 +92,8 @@ class Learner:
             channels, field = network.classifier.in_channels, network.receptive_field
             self.decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
         self._start = start
+        self._shards: Shards | None = None
+        self._start_shards: Shards | None = None
         if start is not None:
             network.load_state_dict(start.state_dict())
             # One's own copy, and not the caller's, goes to the device.
@@ -134,17 +137,26 @@ class Learner:
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
+        if self._shards is None and self.decoder is None and can_share(self.network):
+            # Made once: its weights are the network's own.
+            self._shards = Shards(self.network)
+            self._start_shards = None if self._start is None else Shards(self._start)
 
     def cost(self) -> Cost:
         """Draw a minibatch and return what it costs."""
         positives, negatives = self._settings.positives, self._negatives
         unlabelled = self._settings.batch - positives - negatives
         tiles = self.sampler.draw(positives, unlabelled, negatives)
-        with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
-            features = self.network.features(tiles.images)
-            logits = self.network.classifier(features)[:, 0]
-            kept = self._kept(tiles.images, features)
-        features, logits = features.float(), logits.float()
+        features = None
+        if self._shards is not None:
+            said, before = self._shards(tiles.images), self._before(tiles.images)
+        else:
+            with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
+                features = self.network.features(tiles.images)
+                said = self.network.told(features)
+                before = self._before(tiles.images)
+            features, said = features.float(), said.float()
+        logits = said[:, 0]
         known = tiles.known
         counted = known == UNLABELLED
         counted[positives + unlabelled :] = False
@@ -155,15 +167,17 @@ class Learner:
         if negatives:
             loss = with_negatives(loss, _where(logits, known == NEGATIVE), NEGATIVE_WEIGHT)
         total, error = loss.total, torch.zeros_like(loss.total)
-        if self.decoder is not None:
+        if self.decoder is not None and features is not None:
             error = self._reconstruction(self.decoder, features, tiles)
             total = total + self._gamma * error
-        if kept is not None:
-            told, bad = kept
+        if before is not None:
+            law = torch.sigmoid(before.float())
             if self._settings.keep:
-                law = torch.sigmoid(_where(told, counted))
-                total = total + self._settings.keep * cross_entropy(rest, law)
-            total = total + self._settings.keep_contaminant * bad
+                own_law = _where(law[:, 0], counted)
+                total = total + self._settings.keep * cross_entropy(rest, own_law)
+            if law.shape[1] > 1:
+                bad = cross_entropy(said[:, 1], law[:, 1])
+                total = total + self._settings.keep_contaminant * bad
         if self._settings.l2:
             squares = [weight.square().sum() for weight in self.network.parameters()]
             total = total + self._settings.l2 / 2 * torch.stack(squares).sum()
@@ -172,21 +186,17 @@ class Learner:
         parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
         return Cost(total, *parts, loss.total)
 
-    def _kept(self, images: Tensor, features: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return what the start says of regions, and the distance to what it says of bad areas."""
-        if self._start is None:
+    def _before(self, images: Tensor) -> Tensor | None:
+        """Return what the start says of the regions, where that is wanted."""
+        start, settings = self._start, self._settings
+        if start is None or not (settings.keep or settings.keep_contaminant):
             return None
-        zero = torch.zeros((), device=images.device)
-        heads = self.network.contaminant, self._start.contaminant
-        if not self._settings.keep and (heads[0] is None or not self._settings.keep_contaminant):
-            return zero, zero
+        if not settings.keep and start.contaminant is None:
+            return None
         with torch.no_grad():
-            before = self._start.features(images)
-            told = self._start.classifier(before)[:, 0].float()
-            law = None if heads[1] is None else torch.sigmoid(heads[1](before).float())
-        if heads[0] is None or law is None:
-            return told, zero
-        return told, cross_entropy(heads[0](features).float(), law)
+            if self._start_shards is not None:
+                return self._start_shards(images)
+            return start.told(start.features(images))
 
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""

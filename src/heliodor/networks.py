@@ -226,8 +226,17 @@ class Network(nn.Module):
         """
         if self.contaminant is None:
             raise ValueError(f"this network {self.name} has no classifier of contaminants")
-        features = self.features(x, dense)
-        return torch.cat([self.classifier(features), self.contaminant(features)], dim=1)
+        return self.told(self.features(x, dense))
+
+    def told(self, features: Tensor) -> Tensor:
+        """Return all that is told from features: of a particle and, where it is, a contaminant.
+
+        Shape (n, 1 or 2, h', w').
+        """
+        out: Tensor = self.classifier(features)
+        if self.contaminant is None:
+            return out
+        return torch.cat([out, self.contaminant(features)], dim=1)
 
 
 def conv31(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
