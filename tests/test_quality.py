@@ -149,15 +149,15 @@ def test_scores_that_had_to_be_moved_far() -> None:
 
 
 def test_the_table_on_disk(tmp_path: Path) -> None:
-    measured = {"m00.mrc": Measured(0.0, -0.0), "m01.mrc": Measured(0.12345, 1.0)}
+    measured = {"m00.mrc": Measured(0.0, -0.0), "m01.mrc": Measured(0.12345, 1.0, 0.25)}
     rows = rows_of(table([[1.23456, 0.5], [], [7.0] * 3]), 0.0, measured)
     write_micrographs(tmp_path / "micrographs.tsv", rows)
     lines = (tmp_path / "micrographs.tsv").read_text().splitlines()
     assert lines[0].split("\t") == list(COLUMNS)
     assert lines[1:] == [
-        "m00.mrc\t2\t2\t\t0.684\t0.867\t1.051\t0.000\t0.000\t0,0,0,2,0,0,0,0\t",
-        "m01.mrc\t0\t0\t\t\t\t\t1.000\t0.123\t0,0,0,0,0,0,0,0\t",
-        "m02.mrc\t3\t3\t\t7.000\t7.000\t7.000\t\t\t0,0,0,0,0,0,0,3\t",
+        "m00.mrc\t2\t2\t\t0.684\t0.867\t1.051\t0.000\t0.000\t\t0,0,0,2,0,0,0,0\t",
+        "m01.mrc\t0\t0\t\t\t\t\t1.000\t0.123\t0.250\t0,0,0,0,0,0,0,0\t",
+        "m02.mrc\t3\t3\t\t7.000\t7.000\t7.000\t\t\t\t0,0,0,0,0,0,0,3\t",
     ]
     odd = Picks.on('a\t"b"\nc.mrc', np.zeros((1, 2)), np.zeros(1))
     write_micrographs(tmp_path / "odd.tsv", rows_of(odd.by_micrograph(), 0.0, {}))
