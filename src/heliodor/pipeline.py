@@ -18,9 +18,11 @@ from heliodor.evaluation import (
 )
 from heliodor.evaluation_run import figures, forget_evaluation, line, write_evaluation
 from heliodor.files import output_folder, sweep
+from heliodor.general import start_of
 from heliodor.locking import alone_in
 from heliodor.matching import MATCH_FRACTION, checked_distance
 from heliodor.metrics import Evaluation
+from heliodor.model_file import Model
 from heliodor.picking import PickSettings
 from heliodor.picking_bulk import Picked
 from heliodor.picking_run import pick_step
@@ -94,12 +96,14 @@ def run(
     }
     record = Record("run", arguments, command_line)
     # Whatever can be refused is refused before the long work.
-    settings.check_for(contaminant=False)  # labels of particles teach no contaminants
+    start = start_of(recipe)
+    # Labels of particles teach no contaminants; a start that knows them keeps them.
+    settings.check_for(contaminant=start is not None and start.card.contaminant)
     device = compute.start()
     sources = find_sources(to_pick)
     known = None if truth is None else Truth.read(truth, sources)
     if pick_micrographs is not None:
-        first = _first_usable(sources, data, recipe)
+        first = _first_usable(sources, data, recipe, start)
         if known is not None:
             said = known.pixel_sizes.get(first.source.name)
             check_same_binning(first.source.name, first.pixel_size_angstrom, said)
@@ -151,17 +155,21 @@ def run(
 
 
 def _first_usable(
-    sources: Sequence[Source], data: DataSettings, recipe: TrainingSettings
+    sources: Sequence[Source],
+    data: DataSettings,
+    recipe: TrainingSettings,
+    start: Model | None,
 ) -> WorkingImage:
     """Return the first micrograph that can be picked on, or refuse before the training.
 
     One that can be used is proof enough; the others are read in their turn.
     """
     images = WorkingImages(
-        wanted_pixel_size(data, recipe),
+        wanted_pixel_size(data, recipe, start),
         data.pixel_size_angstrom,
         data.diameter_angstrom,
         coarsest_angstrom=data.diameter_angstrom / FEWEST_PX,
+        finer=start is not None and start.card.finer,
     )
     reasons = []
     for source in sources:

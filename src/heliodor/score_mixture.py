@@ -31,6 +31,8 @@ LOWEST, FEWEST_DECOYS = -4.0, 300
 ENOUGH_LABELS, USUAL_SPREAD, SPREAD_WEIGHT = 30, 1.2, 5
 #: How heavy the lower tail of the particles' scores is; 0 would be a Gaussian's.
 TAIL = 0.4
+#: Widths from a peak beyond which its density is nothing: their squares are still numbers.
+FARTHEST = 1e100
 #: Priors, as (mean, standard deviation), in the labels' spread; of logarithms where it says so.
 LOG_LOWER_WIDTH, LOG_UPPER_WIDTH, LOG_LEANING = (0.18, 0.3), (-0.05, 0.3), (0.2, 0.3)
 #: How much higher labels score: usually EASE; hardly less; but seldom more by many times
@@ -276,10 +278,11 @@ def peak(
     log_density, slopes
         Shapes (n,) and (3, n): with the position and the two log widths.
     """
-    lower, upper = math.exp(log_lower), math.exp(log_upper)
+    # A fit may try any width; those beyond all sense must only be numbers.
+    lower, upper = (math.exp(min(max(own, -100.0), 100.0)) for own in (log_lower, log_upper))
     below = x < position
     width = np.where(below, lower, upper)
-    v = (x - position) / width
+    v = np.clip((x - position) / width, -FARTHEST, FARTHEST)
     root = np.sqrt(1 + 2 * TAIL * v**2)
     value = np.where(below, (1 - root) / (2 * TAIL), -(v**2) / 2)
     slope = np.where(below, -v / root, -v)

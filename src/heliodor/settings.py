@@ -68,7 +68,7 @@ def pick_settings(options: dict[str, Any]) -> Any:
     from heliodor.bad_areas import refuse_unknown
     from heliodor.picking import PickSettings
 
-    how, model = options["bad_areas"], options.get("model")
+    how = options["bad_areas"]
     made = PickSettings(
         threshold=options["threshold"],
         max_fdr=options["max_fdr"],
@@ -81,9 +81,7 @@ def pick_settings(options: dict[str, Any]) -> Any:
         bad_area_masks=options.get("bad_area_masks", False),
     )
     if how is not None:  # by name even what is usual is refused where it means nothing
-        from heliodor.model_file import load_model
-
-        if model is None or not load_model(model).card.contaminant:
+        if not _tells_contaminants(options):
             refuse_unknown("--bad-areas")
     return made
 
@@ -113,3 +111,16 @@ def end(failures: list[Any]) -> None:
     if failures:
         console.say(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
         raise typer.Exit(SOME_FAILED)
+
+
+def _tells_contaminants(options: dict[str, Any]) -> bool:
+    """Tell whether the model that is given, or the one that will be trained, knows bad areas."""
+    from heliodor.general import general_model, start_of
+    from heliodor.model_file import load_model
+
+    if "model" in options:
+        path = options["model"]
+        model = general_model() if path in (None, "general") else load_model(path)
+        return bool(model.card.contaminant)
+    start = start_of(recipe_settings(options))
+    return start is not None and start.card.contaminant
