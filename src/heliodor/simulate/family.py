@@ -30,6 +30,8 @@ DIAMETERS = (60.0, 400.0)
 MOST_BLOBS = 640
 #: Least blobs of an asymmetric unit.
 FEWEST_BLOBS = 6
+#: Blobs of a strand.
+STRAND = 4
 #: Density of nucleic acid and of detergent, above that of ice, in units of protein's.
 NUCLEIC_ACID = 1.8
 DETERGENT = 0.3
@@ -120,13 +122,21 @@ def _filled(rng: np.random.Generator, kind: str, diameter: float) -> Blobs:
     masses = np.array([domain.mass for domain in plan.domains])
     room = max(FEWEST_BLOBS, MOST_BLOBS // copies)
     counts = np.maximum(1, np.floor(room * masses / masses.sum())).astype(int)
-    # From smooth to as lumpy as nucleic acid and its gaps make a particle.
-    lumpy, narrow = rng.uniform(0.1, 0.8), rng.uniform(0.34, 0.56)
+    # From smooth to as rough as helices of nucleic acid and the gaps between them make a particle.
+    lumpy, narrow = rng.uniform(0.1, 1.0), rng.uniform(0.24, 0.56)
+    strands = rng.random() < 0.4
     parts, weights = [], []
     for domain, count in zip(plan.domains, counts, strict=True):
-        spread = _evenly_in_ball(rng, count) * domain.semi
+        rough = domain.density > DETERGENT
+        length = STRAND if strands and rough else 1
+        seeds = _evenly_in_ball(rng, -(-count // length)) * domain.semi
+        along = rng.normal(size=(len(seeds), 1, 3))
+        along /= np.linalg.norm(along, axis=2, keepdims=True)
+        step = 0.6 * (domain.mass / domain.density / count) ** (1.0 / 3.0)
+        beads = step * (np.arange(length) - 0.5 * (length - 1))[:, None] * along
+        spread = (seeds[:, None] + beads).reshape(-1, 3)[:count]
         parts.append(spread @ domain.turn.T + domain.centre)
-        share = np.exp(rng.normal(0.0, lumpy * (domain.density > DETERGENT), count))
+        share = np.exp(rng.normal(0.0, lumpy * rough, len(seeds))).repeat(length)[:count]
         weights.append(domain.mass * share / share.sum())
     positions, weight = np.concatenate(parts), np.concatenate(weights)
     positions = np.einsum("mij,nj->mni", plan.operators, positions).reshape(-1, 3)
