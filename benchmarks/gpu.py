@@ -3,8 +3,8 @@
     python benchmarks/gpu.py FOLDER [--count 24] [--device cuda] [--width 16]
 
 Simulated micrographs (barrel, 1024 x 1024 at 4 A), 200 labels. Each command runs --repeats times,
-devices in turns; the table gives medians, the APs that show that both learn alike, and the share of
-the picks that a GPU finds with the CPU's model where the CPU finds them (nearer than 2 pixels).
+devices in turns; the table gives medians, the APs that show that both learn alike, and the share
+of the picks that a GPU finds with the CPU's model where the CPU finds them (nearer than 2 pixels).
 """
 
 from __future__ import annotations

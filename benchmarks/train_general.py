@@ -4,9 +4,10 @@
         [--width 32] [--small 16] [--shapes 4000]
 
 Particles are those of `heliodor.simulate.family`, numbers 0 to --shapes, micrographs those of
-`heliodor.simulate.world`: drawn anew all the time, so that none is seen more than twice. Trained side by side, on the same micrographs: the general model (`general`), one of --small
-channels (`small`), and one that has no contaminant output (`without`), to tell what that is worth.
-Every --check updates they are judged on particles of numbers from a million on, which are in no
+`heliodor.simulate.world`: drawn anew all the time, so that none is seen more than twice. Trained
+side by side, on the same micrographs: the general model (`general`), one of --small channels
+(`small`), and one that has no contaminant output (`without`), to tell what that is worth. Every
+--check updates they are judged on particles of numbers from a million on, which are in no
 training. Written to OUT: each network as a model file, and `curve.tsv`.
 """
 

@@ -237,7 +237,7 @@ def pick(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Pick, with or without a training: OUT/autopick.star, a STAR a micrograph, picks.tsv, micrographs.tsv."""
+    """Pick, trained or not: OUT/autopick.star, a STAR a micrograph, picks.tsv, micrographs.tsv."""
     from heliodor import picking_run
 
     picked = picking_run.pick(

@@ -239,8 +239,8 @@ def _prepare(
     suits = MOST_FINER if images.finer else 1.001  # headers are rounded
     if images.finer and usual > suits * images.working_pixel_size_angstrom:
         raise BadInput(
-            f"the micrographs have {usual:.3g} A a pixel, too coarse for a model to start from that"
-            f" works at {images.working_pixel_size_angstrom:.3g} A; give --from scratch"
+            f"the micrographs have {usual:.3g} A a pixel, too coarse for a model to start from"
+            f" that works at {images.working_pixel_size_angstrom:.3g} A; give --from scratch"
         )
     if usual > suits * images.working_pixel_size_angstrom:
         notes.append(

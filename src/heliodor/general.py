@@ -1,7 +1,7 @@
 """The general model: one that finds particles it has never seen, given their diameter alone.
 
-It was trained on simulated micrographs, brought to a pixel size of which the particle's diameter is
-always as many; lengths in its card are in units of such a pixel, until a diameter is said.
+It was trained on simulated micrographs, brought to a pixel size of which the particle's diameter
+is always as many; lengths in its card are in units of such a pixel, until a diameter is said.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def start_of(settings: TrainingSettings) -> Model | None:
         own, wanted = getattr(model.card, name), getattr(settings, name)
         if own != wanted:
             raise BadInput(
-                f"the model to start from has the {name} {own}, and {wanted} was chosen; leave that"
-                " choice out, or give --from scratch"
+                f"the model to start from has the {name} {own}, and {wanted} was chosen; leave"
+                " that choice out, or give --from scratch"
             )
     return model
 

@@ -53,7 +53,7 @@ class TrainingSettings:
     #: Half of this times the sum of all squared weights is added to the loss. It is not the
     #: weight decay above, which passes the optimiser's step sizes by.
     l2: float = 0.0
-    #: Where the weights come from: scratch, general (the model that is shipped), or a model's file.
+    #: Where the weights come from: scratch, general (the shipped model), or a model's file.
     start: str = "scratch"
     #: Weight of the distance to what the start says of unlabelled regions, as a cross entropy;
     #: and of what it says of contaminants, where it knows them.

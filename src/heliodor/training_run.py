@@ -160,8 +160,8 @@ def train_step(
     training, validation, more = choose_sources(labelled, data)
     read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
     console.say(
-        f"training {recipe.network} ({recipe.objective}{_from(recipe)}) on {len(training)} micrographs,"
-        f" {len(validation)} kept for validation"
+        f"training {recipe.network} ({recipe.objective}{_from(recipe)}) on {len(training)}"
+        f" micrographs, {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         dataset = assemble(training, validation, images, data, progress, shelf)

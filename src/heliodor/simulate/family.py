@@ -214,7 +214,7 @@ def _complex(rng: np.random.Generator) -> Plan:
 
 
 def _two_halves(rng: np.random.Generator) -> Plan:
-    """Two large lumpy parts with a cleft, one of them with much nucleic acid."""
+    """Draw two large lumpy parts with a cleft, one of them with much nucleic acid."""
     parts: list[Domain] = []
     for side, size in ((-1.0, 1.0), (1.0, rng.uniform(0.55, 1.0))):
         dense = NUCLEIC_ACID if rng.random() < 0.6 else 1.0
@@ -225,7 +225,7 @@ def _two_halves(rng: np.random.Generator) -> Plan:
 
 
 def _ring(rng: np.random.Generator) -> Plan:
-    """A ring or a barrel: a stack of rings, each of as many subunits about an axis."""
+    """Draw a ring or a barrel: a stack of rings of as many subunits each."""
     fold = int(rng.integers(3, 18))
     layers = int(rng.choice([1, 1, 2, 2, 3, 4]))
     radius = rng.uniform(0.9, 1.25) / math.sin(math.pi / max(fold, 3)) * 0.5
@@ -248,7 +248,7 @@ def _ring(rng: np.random.Generator) -> Plan:
 
 
 def _spike(rng: np.random.Generator) -> Plan:
-    """A few long subunits about an axis, with a head and a stalk."""
+    """Draw a few long subunits about an axis, with a head and a stalk."""
     fold = int(rng.integers(2, 7))
     length = rng.uniform(2.0, 5.0)
     domains = []
@@ -260,7 +260,7 @@ def _spike(rng: np.random.Generator) -> Plan:
 
 
 def _shell(rng: np.random.Generator) -> Plan:
-    """A closed shell of a cubic group, hollow or filled."""
+    """Draw a closed shell of a cubic group, hollow or filled."""
     operators = GROUPS[str(rng.choice(["T", "O", "I"]))]()
     way = rng.normal(size=3)
     way /= np.linalg.norm(way)
@@ -279,7 +279,7 @@ def _shell(rng: np.random.Generator) -> Plan:
 
 
 def _oligomer(rng: np.random.Generator) -> Plan:
-    """A compact oligomer of any point group that is not a ring."""
+    """Draw a compact oligomer of any point group that is not a ring."""
     group = str(rng.choice(["C2", "C3", "C4", "D2", "D2", "D3", "D4", "D5", "T", "O"]))
     unit = _grown(rng, int(rng.integers(1, 5)), 1.0, 1.4)
     operators = GROUPS[group]()
@@ -289,7 +289,7 @@ def _oligomer(rng: np.random.Generator) -> Plan:
 
 
 def _rod(rng: np.random.Generator) -> Plan:
-    """A rod or a bent chain of domains."""
+    """Draw a rod or a bent chain of domains."""
     number = int(rng.integers(3, 10))
     bend, twist = rng.uniform(0.0, 0.35), rng.uniform(0.0, 2.0 * math.pi)
     step, thick = rng.uniform(1.4, 2.2), rng.uniform(0.6, 1.3)
@@ -308,7 +308,7 @@ def _rod(rng: np.random.Generator) -> Plan:
 
 
 def _membrane(rng: np.random.Generator) -> Plan:
-    """A membrane protein: helices in a micelle or a nanodisc, and domains outside."""
+    """Draw a membrane protein: helices in a micelle or a nanodisc, and domains outside."""
     fold = int(rng.choice([1, 2, 3, 4, 5, 6]))
     core = rng.uniform(0.5, 0.8) * math.sqrt(fold)
     out = 0.0 if fold == 1 else 0.6 * core
@@ -345,7 +345,7 @@ def _membrane(rng: np.random.Generator) -> Plan:
 
 
 def _arms(rng: np.random.Generator) -> Plan:
-    """Two to four arms about a hinge."""
+    """Draw two to four arms about a hinge."""
     domains = []
     for _ in range(int(rng.integers(2, 5))):
         way = rng.normal(size=3)
