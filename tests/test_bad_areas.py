@@ -651,7 +651,8 @@ def test_options_that_mean_nothing_are_refused(options: list[str], ground: Path)
     assert "no contaminant output" in sentence
     assert not Path("out/picks.tsv").exists()
     Path("labels.tsv").write_text("image_name\tx_coord\ty_coord\n0\t50\t50\n")
-    refused = call("run", "--labels", "labels.tsv", "--diameter", "40", *common)
+    scratch = ("--diameter", "40", "--from", "scratch")
+    refused = call("run", "--labels", "labels.tsv", *scratch, *common)
     assert refused.code == 2
     assert "no contaminant output" in refused.sentence
     assert not Path("out/model.safetensors").exists()

@@ -262,7 +262,7 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
     bad_areas, refused = None, False
     if "bad_areas" in value:
         bad_areas = BadAreas.from_dict(value["bad_areas"])
-        candidates = with_distance(candidates, _unpacked(value["distances"]))
+        candidates = with_distance(candidates, _unpacked(value["distances"], endless=True))
         refused = bool(value["refused"])
     return name, of, Finished(candidates, size, decoys, area, measured, bad_areas, refused)
 
@@ -287,8 +287,9 @@ def _packed(numbers: FloatArray) -> str:
     return base64.b64encode(numbers.astype("<f8").tobytes()).decode()
 
 
-def _unpacked(text: str) -> FloatArray:
+def _unpacked(text: str, endless: bool = False) -> FloatArray:
+    """Return packed numbers; infinite ones only where there may be such."""
     numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
-    if not np.isfinite(numbers).all():
+    if np.isnan(numbers).any() or not (endless or np.isfinite(numbers).all()):
         raise ValueError("no number")
     return numbers

@@ -174,7 +174,8 @@ class Twin:
                 if first_row is not None and self._contaminant is not None:
                     start = -(first_row + top) % self._every
                     lattice = x[:, :, start :: self._every, :: self._every]
-                    parts.append(self._contaminant(lattice)[0, 0].cpu())
+                    if lattice.shape[2]:  # the last strip may have no such row
+                        parts.append(self._contaminant(lattice)[0, 0].cpu())
                 read = end
         return out, parts
 
