@@ -292,7 +292,10 @@ Memory = Annotated[
         " slower and changes no result [default: no limit]",
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+#: Named, as some versions of typer take a metavar that spells the name for the name itself.
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
+]
 Threads = Annotated[
     int | None,
     typer.Option(metavar="N", help="Threads [default: the CPUs this process may use]"),
