@@ -41,7 +41,7 @@ from heliodor.simulate.world import Scenes, World
 from heliodor.threads import set_threads
 
 #: The version of the training world: any change of what it draws gets a new one.
-GENERATOR = 3
+GENERATOR = 4
 #: Numbers of the particles that are in no training.
 HELD_OUT = 1_000_000
 #: Regions nearer to a centre than this share of the diameter, but not positive, count less.

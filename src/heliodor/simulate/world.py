@@ -27,8 +27,8 @@ from heliodor.simulate.stamps import Library, Stamps, add_stamps, random_turns, 
 
 #: Relative change of intensity by an angstrom of solid protein in ice, before the optics.
 PER_ANGSTROM = 2.0e-3
-#: Of the sum of squares of a projection, what the optics leave, about.
-LEFT_BY_OPTICS = 0.4
+#: Rings of equal width, up to the Nyquist frequency, in which a projection's power is known.
+RINGS = 36
 #: Pixels cut off around a field, where carbon's edge does not meet itself.
 CUT_PX = 32
 #: Places tried, times those wanted.
@@ -107,7 +107,7 @@ class World:
         self.library = Library.of(particles, device)
         self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
         self._dice = Dice(seed, device)
-        self._energy = self._energies()
+        self._power = self._powers()
 
     def draw(self, number: int) -> Scenes:
         """Simulate micrographs."""
@@ -132,10 +132,16 @@ class World:
             given,
         )
 
-    def _energies(self) -> Tensor:
-        """Return the mean sum of squares of a particle's projection at the nominal size."""
+    def _powers(self) -> Tensor:
+        """Return the power of each particle's projections at the nominal size.
+
+        Shape (particles, rings); over the rings it adds up to the mean sum of squares.
+        """
         number = len(self.library)
         which = torch.arange(number, device=self.device).repeat_interleave(VIEWS)
+        rows = torch.fft.fftfreq(WINDOW_PX, device=self.device)[:, None]
+        columns = torch.fft.fftfreq(WINDOW_PX, device=self.device)[None, :]
+        ring = (torch.sqrt(rows**2 + columns**2) * 2 * RINGS).long().clamp(max=RINGS).flatten()
         sums = []
         for own in torch.split(which, 256):
             count = len(own)
@@ -144,8 +150,10 @@ class World:
             turns = random_turns(count, self._dice.generator)
             stamps = self._stamps(torch.arange(count, device=self.device), own, where, turns)
             add_stamps(field, self.library, stamps, WINDOW_PX)
-            sums.append(field.square().sum(dim=(1, 2)))
-        return torch.cat(sums).view(number, VIEWS).mean(dim=1)
+            power = torch.fft.fft2(field).abs().square().flatten(1) / WINDOW_PX**2
+            rings = torch.zeros(count, RINGS + 1, device=self.device)
+            sums.append(rings.index_add_(1, ring, power)[:, :RINGS])
+        return torch.cat(sums).view(number, VIEWS, RINGS).mean(dim=1)
 
     def _stamps(
         self,
@@ -274,7 +282,12 @@ class World:
         """Return what the microscope makes of it, in units of the mean intensity."""
         each = {name: value[:, None, None] for name, value in vars(given).items()}
         scale = PER_ANGSTROM * given.pixel_angstrom * (given.diameter_px / NOMINAL_PX) ** 2
-        signal = self._energy[given.which] * scale**2 * LEFT_BY_OPTICS
+        # What the optics leave of a particle's power decides on the noise.
+        middle = (torch.arange(RINGS, device=self.device) + 0.5) / (2 * RINGS)
+        ring = middle[None] / given.pixel_angstrom[:, None]
+        flat = {name: value[:, :, 0] for name, value in each.items()}
+        left = self._transfer(flat, torch.zeros_like(ring), ring, ring**2) ** 2
+        signal = (self._power[given.which] * left).sum(dim=1) * scale**2
         shot = torch.sqrt(signal / given.energy)[:, None, None]
         rows, columns = self._frequencies()
         rows, columns = (own[None] / each["pixel_angstrom"] for own in (rows, columns))
