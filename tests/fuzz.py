@@ -423,6 +423,7 @@ def _records() -> dict[str, bytes]:
         },
         "pick": {
             **{"model": "m.safetensors", "micrographs": "*.mrc", "pixel_size_angstrom": None},
+            "diameter_angstrom": None,
             **flat(picking, Compute()),
         },
     }

@@ -16,7 +16,6 @@ import numpy as np
 from heliodor import console
 from heliodor.conventions import Shape
 from heliodor.errors import BadInput
-from heliodor.files import output_folder
 from heliodor.formats import described, find_files, read_picks
 from heliodor.formats.cryosparc import without_uid
 from heliodor.frame import FITS, Frame, Verdict, judge_frame
@@ -148,7 +147,8 @@ def convert(
         console.say(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     if picture is not None:
         draw_fullest(picture, moved, sources, pixel_sizes)
-    with alone_in(output_folder(out) if wanted.file_of else None):
+    # A folder that is not there yet is nobody's, and is made when nothing is refused any more.
+    with alone_in(out if wanted.file_of and out.is_dir() else None):
         files = write_picks(out, picks, wanted, given)
     console.say(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
