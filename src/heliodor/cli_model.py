@@ -14,7 +14,7 @@ model_app = typer.Typer(
     help="Import, export and show models.", no_args_is_help=True, rich_markup_mode=None
 )
 
-_File = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.")]
+_File = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors, or general.")]
 
 
 @model_app.command("import")

@@ -32,6 +32,11 @@ def general_model() -> Model:
     return load_model(SHIPPED)
 
 
+def opened(path: str | Path) -> Model:
+    """Return the model of a file, or that which is shipped for the word general."""
+    return general_model() if str(path) == NAME else load_model(path)
+
+
 def for_diameter(model: Model, diameter_angstrom: float) -> Model:
     """Return a model that serves any diameter as one for particles of this diameter.
 
@@ -67,9 +72,8 @@ def model_for(path: str | Path | None, diameter_angstrom: float | None) -> Model
     BadInput
         If the diameter is missing or one too many, or the file cannot be used.
     """
-    shipped = path is None or str(path) == NAME
-    model = general_model() if shipped else load_model(str(path))
-    name = "the general model" if shipped else str(path)
+    model = opened(NAME if path is None else path)
+    name = "the general model" if path is None or str(path) == NAME else str(path)
     if not model.card.any_diameter:
         if diameter_angstrom is not None:
             raise BadInput(
@@ -95,7 +99,7 @@ def start_of(settings: TrainingSettings) -> Model | None:
     """
     if settings.start == SCRATCH:
         return None
-    model = general_model() if settings.start == NAME else load_model(settings.start)
+    model = opened(settings.start)
     for name in OF_START:
         own, wanted = getattr(model.card, name), getattr(settings, name)
         if own != wanted:
@@ -128,7 +132,7 @@ def starting(
     """
     if start == SCRATCH:
         return replace(settings, start=SCRATCH)
-    card = (general_model() if start in (None, NAME) else load_model(str(start))).card
+    card = opened(NAME if start is None else start).card
     own = {name: getattr(card, name) for name in OF_START}
     free = {name: value for name, value in own.items() if name not in chosen}
     if start is None:

@@ -13,7 +13,8 @@ from heliodor.errors import BadInput
 from heliodor.export import export_onnx
 from heliodor.hosts.model_store import model_path
 from heliodor.hosts.topaz_model import read_topaz
-from heliodor.model_file import Model, ModelCard, load_model, save_model
+from heliodor.general import opened
+from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.normalize import MODES, Normalizer
 
 #: What a network asks of its input that has not seen this program's data sets.
@@ -106,13 +107,13 @@ def import_model(
 
 def export_model(model: str | Path, out: str | Path) -> None:
     """Write a model as an ONNX file; see `export.export_onnx`."""
-    export_onnx(load_model(model), out)
+    export_onnx(opened(model), out)
     console.say(f"the network of {model} in {out}")
 
 
 def description(model: str | Path) -> dict[str, Any]:
     """Return a model's card and what follows from its network, ready for JSON."""
-    loaded = load_model(model)
+    loaded = opened(model)
     network = loaded.network
     return asdict(loaded.card) | {
         "receptive_field_px": network.receptive_field,

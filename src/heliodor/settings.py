@@ -115,12 +115,10 @@ def end(failures: list[Any]) -> None:
 
 def _tells_contaminants(options: dict[str, Any]) -> bool:
     """Tell whether the model that is given, or the one that will be trained, knows bad areas."""
-    from heliodor.general import general_model, start_of
-    from heliodor.model_file import load_model
+    from heliodor.general import NAME, opened, start_of
 
     if "model" in options:
         path = options["model"]
-        model = general_model() if path in (None, "general") else load_model(path)
-        return bool(model.card.contaminant)
+        return bool(opened(NAME if path is None else path).card.contaminant)
     start = start_of(recipe_settings(options))
     return start is not None and start.card.contaminant
