@@ -11,9 +11,9 @@ from heliodor import __version__, console
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.errors import BadInput
 from heliodor.export import export_onnx
+from heliodor.general import opened
 from heliodor.hosts.model_store import model_path
 from heliodor.hosts.topaz_model import read_topaz
-from heliodor.general import opened
 from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.normalize import MODES, Normalizer
 
