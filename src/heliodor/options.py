@@ -117,7 +117,11 @@ NetworkName = Annotated[
 ]
 Width = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Channels of the network's first layer [fast: 16; paper: 32]"),
+    typer.Option(
+        metavar="N",
+        help="Channels of the first layer [fast: 32, as the general model has; from scratch 16;"
+        " paper: 32]",
+    ),
 ]
 Dropout = Annotated[
     float | None,
@@ -149,7 +153,10 @@ Autoencoder = Annotated[
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Epochs [fast: labels / 20, 2 to 10; quick: 2; paper: 10]"),
+    typer.Option(
+        metavar="N",
+        help="Epochs [fast: labels / 40, 2 to 10; from scratch labels / 20; quick: 2; paper: 10]",
+    ),
 ]
 Updates = Annotated[
     int | None, typer.Option(metavar="N", help="Minibatches an epoch [fast: 50; paper: 1000]")
@@ -158,7 +165,7 @@ LearningRate = Annotated[
     float | None,
     typer.Option(
         metavar="RATE",
-        help="Highest learning rate of the schedule [fast: 3e-3; paper: 2e-4]",
+        help="Highest learning rate of the schedule [fast: 1e-3; from scratch 3e-3; paper: 2e-4]",
         callback=finite,
     ),
 ]

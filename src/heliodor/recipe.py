@@ -12,8 +12,8 @@ from heliodor.objectives import objective
 Schedule = Literal["one-cycle", "constant"]
 Precision = Literal["auto", "float32", "bf16"]
 
-#: Labelled particles for which one more epoch is worth its while.
-LABELS_AN_EPOCH = 20
+#: Labelled particles for which one more epoch is worth its while, from scratch and from a model.
+LABELS_AN_EPOCH, LABELS_AN_EPOCH_MORE = 20, 40
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class TrainingSettings:
     #: or fewer, else 0 (Bepler et al., Results 4).
     autoencoder: float | Literal["auto"] = 0.0
     #: Minibatches (updates of the weights) of an epoch, and the number of epochs.
-    #: auto: one epoch for twenty labelled particles, but 2 at least and 10 at most. With few
-    #: labels a network soon knows them by heart and takes their like for background.
+    #: auto: one epoch for twenty labelled particles (forty, where a model is the start), but 2 at
+    #: least and 10 at most. With few labels a network soon knows them by heart and takes their like for background.
     epoch_updates: int = 50
     epochs: int | Literal["auto"] = "auto"
     #: Tiles of a minibatch, how many of them are drawn for labelled regions, and the outputs
@@ -104,7 +104,8 @@ class TrainingSettings:
         """Return the number of epochs for a number of labelled particles."""
         if self.epochs != "auto":
             return self.epochs
-        return min(10, max(2, round(labelled / LABELS_AN_EPOCH)))
+        each = LABELS_AN_EPOCH if self.start == "scratch" else LABELS_AN_EPOCH_MORE
+        return min(10, max(2, round(labelled / each)))
 
 
 #: The paper's (Methods 3 to 7) where it says; the number of updates and the constant rate are its
