@@ -24,7 +24,7 @@ NAME, SCRATCH = "general", "scratch"
 OF_START = ("network", "width", "norm")
 
 #: What a training does otherwise that does not begin with nothing.
-FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.0}
+FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
 
 
 def general_model() -> Model:

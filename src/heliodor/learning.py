@@ -23,6 +23,8 @@ from heliodor.shelf import Shelf
 #: and their loss has this weight: that of the labelled particles in balanced PN.
 NEGATIVE_SHARE = 0.2
 NEGATIVE_WEIGHT = 0.2
+#: Labelled particles beyond which a start is to be kept less.
+FEW_LABELS = 30
 #: Regions of a minibatch that the decoder reconstructs: their mean estimates that over all.
 RECONSTRUCTED = 64
 
@@ -78,6 +80,7 @@ class Learner:
         self._settings, self._prior = settings, prior
         labelled = sum(len(item.xy_px) for item in images)
         weight = settings.autoencoder
+        self._keep = settings.keep * min(1.0, FEW_LABELS / max(labelled, 1))
         self._gamma = automatic_weight(max(labelled, 1)) if weight == "auto" else weight
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also seed every GPU for good.
@@ -172,9 +175,9 @@ class Learner:
             total = total + self._gamma * error
         if before is not None:
             law = torch.sigmoid(before.float())
-            if self._settings.keep:
+            if self._keep:
                 own_law = _where(law[:, 0], counted)
-                total = total + self._settings.keep * cross_entropy(rest, own_law)
+                total = total + self._keep * cross_entropy(rest, own_law)
             if law.shape[1] > 1:
                 bad = cross_entropy(said[:, 1], law[:, 1])
                 total = total + self._settings.keep_contaminant * bad

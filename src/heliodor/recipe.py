@@ -34,7 +34,8 @@ class TrainingSettings:
     autoencoder: float | Literal["auto"] = 0.0
     #: Minibatches (updates of the weights) of an epoch, and the number of epochs.
     #: auto: one epoch for twenty labelled particles (forty, where a model is the start), but 2 at
-    #: least and 10 at most. With few labels a network soon knows them by heart and takes their like for background.
+    #: least and 10 at most. With few labels a network soon knows them by heart and takes their
+    #: like for background.
     epoch_updates: int = 50
     epochs: int | Literal["auto"] = "auto"
     #: Tiles of a minibatch, how many of them are drawn for labelled regions, and the outputs
@@ -55,8 +56,9 @@ class TrainingSettings:
     l2: float = 0.0
     #: Where the weights come from: scratch, general (the shipped model), or a model's file.
     start: str = "scratch"
-    #: Weight of the distance to what the start says of unlabelled regions, as a cross entropy;
-    #: and of what it says of contaminants, where it knows them.
+    #: Weight of the distance to what the start says of unlabelled regions, as a cross entropy, up
+    #: to thirty labelled particles; with more labels it falls in proportion. And the weight of
+    #: the distance to what it says of contaminants, where it knows them.
     keep: float = 0.0
     keep_contaminant: float = 0.1
     #: Convolutional layers, from the first on, whose weights stay as the start's are.
