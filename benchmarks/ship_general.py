@@ -5,8 +5,8 @@
 
 TRAINED is a model of `train_general.py`. On scenes of held-out particles its picks are matched to
 the truth, as a user's would be, and its classifier is rescaled such that a pick's log-odds are
-those of its being right (Platt's scaling, with a slope and a shift); the threshold is where the F1
-of all scenes is highest. Prints both, and what share of the picks on empty scenes is left.
+those of its being right (Platt's scaling, with a slope and a shift). Prints them, where the F1 of
+all scenes is highest, and what share of the picks on empty scenes is left.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
         model.card,
         any_diameter=True,
         finer=True,
-        threshold=round(threshold, 3),
+        threshold=0.0,  # more likely right than not, where there is too little to go by
         extra=model.card.extra | {"slope": slope, "shift": shift},
     )
     given.out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
+from heliodor import excess
 from heliodor.calibration import (
     FEWEST_MICROGRAPHS,
     Calibration,
     calibrate,
 )
-from heliodor.model_file import Model
+from heliodor.model_file import GENERAL, Model
 from heliodor.picking import FLOOR, PickSettings
 from heliodor.picking_bulk import Picked
 from heliodor.threshold import best_threshold, expected
@@ -38,7 +39,8 @@ def calibrated(model: Model, picked: Picked, settings: PickSettings) -> Picked:
     ----------
     model
         The model that picked. Of one that does not know its labels' scores, such as another
-        program's, the picks come back as they are.
+        program's, the picks come back as they are; of the general one at the threshold at which
+        candidates are most beyond chance.
     picked
         Its candidates.
     settings
@@ -46,13 +48,30 @@ def calibrated(model: Model, picked: Picked, settings: PickSettings) -> Picked:
     """
     known = model.calibration
     if known is None:
-        return picked
+        return _by_excess(model, picked, settings)
     calibration = _of_picking(model, known, picked, settings)
     counts, threshold = picked.sheet.candidates, settings.threshold
     if threshold is None:
         threshold = best_threshold(calibration, counts, settings.max_fdr)
     outlook = expected(calibration, counts, threshold)
     return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
+
+
+def clear_above_of(model: Model) -> float | None:
+    """Return the score above which candidates have no decoys beside them; None for no decoys."""
+    known = model.calibration
+    if known is not None:
+        return known.clear_above
+    return excess.CLEAR_ABOVE if GENERAL in model.card.extra else None
+
+
+def _by_excess(model: Model, picked: Picked, settings: PickSettings) -> Picked:
+    if settings.threshold is not None or GENERAL not in model.card.extra:
+        return picked
+    exclusion = settings.distances_px(model.card.diameter_angstrom, 1.0).exclusion_px
+    area = math.pi * exclusion**2
+    found = excess.threshold(picked.sheet, area, settings.max_fdr, FLOOR)
+    return picked if found is None else replace(picked, threshold=found)
 
 
 def _of_picking(

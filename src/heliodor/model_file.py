@@ -23,6 +23,8 @@ from heliodor.novelty import Reference
 FORMAT = "heliodor-model-1"
 #: Under this name lies in the card's `extra` what its training images look like.
 NOVELTY = "novelty"
+#: Under this name lies there how a model was trained that was not trained on labels.
+GENERAL = "general"
 #: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
 MOST_HEADER_BYTES = 2**24
 #: Nor is a card whose parts lie deeper in each other than this.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from heliodor import __version__, bad_areas, console, quality
-from heliodor.calibrating import calibrated, decoy_sample
+from heliodor.calibrating import calibrated, clear_above_of, decoy_sample
 from heliodor.calibration import FEWEST_MICROGRAPHS
 from heliodor.compute import Compute
 from heliodor.conventions import Image
@@ -116,7 +116,7 @@ def pick_step(
     threshold = settings.threshold_for(model)
     known = model.calibration
     record.used("picking", sources)
-    chosen = settings.threshold is None and known is not None
+    chosen = settings.threshold is None and clear_above_of(model) is not None
     console.say(
         f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
@@ -131,8 +131,9 @@ def pick_step(
         (folder / name).unlink(missing_ok=True)
 
     search = None
-    if known is not None and len(sources) >= FEWEST_MICROGRAPHS:
-        search = DecoySearch(decoy_sample(s.name for s in sources), known.clear_above)
+    above = clear_above_of(model)
+    if above is not None and len(sources) >= FEWEST_MICROGRAPHS:
+        search = DecoySearch(decoy_sample(s.name for s in sources), above)
     journal = Journal(folder, made_with(model, settings, images), not resume)
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
     if finished := sum(journal.known(s) for s in sources if s.name not in again):
