@@ -1137,6 +1137,7 @@ def test_demo_does_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(demo, "UNSEEN", replace(small, count=2, labels=0, seed=1))
     recipe = TrainingSettings(width=2, epochs=1, epoch_updates=10)
     monkeypatch.setattr(demo, "RECIPE", recipe)
+    monkeypatch.setattr(demo, "START", "scratch")
     shown: list[Any] = []
     write = pipeline.write_report
 

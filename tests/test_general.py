@@ -35,9 +35,9 @@ DIAMETER = 150.0
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three small micrographs of a shape that the general model never saw."""
+    """Four small micrographs of a shape that the general model never saw."""
     folder = tmp_path_factory.mktemp("general") / "data"
-    simulate(folder, SimulationSettings(count=3, shape=(320, 320), labels=12, seed=5, snr=0.3))
+    simulate(folder, SimulationSettings(count=4, shape=(480, 480), labels=12, seed=5, snr=0.3))
     return folder
 
 
@@ -97,8 +97,8 @@ def test_picks_without_any_label(data, tmp_path):
     result = call("pick", "--micrographs", micrographs, "--diameter", DIAMETER, "-o", out)
     assert result.code == 0, result.err
     precision, recall = picked_right(out, data)
-    assert precision > 0.8
-    assert recall > 0.8
+    assert precision > 0.7
+    assert recall > 0.9
     arguments = json.loads((out / "run.json").read_text())["arguments"]
     assert arguments["diameter_angstrom"] == DIAMETER
 

@@ -9,6 +9,7 @@ from heliodor.compute import Compute
 from heliodor.dataset import DataSettings
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
+from heliodor.general import starting
 from heliodor.pipeline import Outcome, run
 from heliodor.recipe import TrainingSettings
 from heliodor.simulate import SimulationSettings, simulate
@@ -17,6 +18,8 @@ from heliodor.simulate import SimulationSettings, simulate
 LEARN = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
 UNSEEN = SimulationSettings(particle="barrel", count=6, seed=2)
 RECIPE = TrainingSettings()
+#: What it begins with; None is the default, the general model.
+START: str | None = None
 
 
 def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Outcome:
@@ -36,7 +39,7 @@ def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Out
         folder / "learn" / "labels.star",
         folder / "results",
         DataSettings(diameter_angstrom=LEARN.kind.diameter_angstrom),
-        RECIPE,
+        starting(RECIPE, START, ()),
         pick_micrographs=folder / "unseen" / "micrographs.star",
         truth=folder / "unseen" / "truth.star",
         compute=compute,

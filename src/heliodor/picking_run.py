@@ -154,6 +154,12 @@ def pick_step(
             raise
     with record.stage("calibrating"):
         picked = calibrated(model, picked, settings)
+    if settings.max_fdr is not None and picked.calibration is None and search is None:
+        record.notes.append(
+            "too little is known of what scores mean here to keep to --max-fdr: picks are"
+            f" candidates from {picked.threshold:.2f} on"
+        )
+        console.warn(record.notes[-1])
     masks = {s.name: folder / bad_areas.FOLDER / f"{s.output_stem}.png" for s in sources}
     for failure in picked.failures:
         if failure.name not in refused:
