@@ -41,6 +41,14 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def little(tmp_path_factory):
+    """Two tiny ones, for trainings whose picks nobody looks at."""
+    folder = tmp_path_factory.mktemp("general") / "little"
+    simulate(folder, SimulationSettings(count=2, shape=(224, 224), labels=6, seed=6, snr=0.3))
+    return folder
+
+
 def picked_right(folder, data, threshold=None):
     """Precision and recall of the picks in a folder."""
     picks, truth = read_picks(folder / "autopick.star"), read_picks(data / "truth.star")
@@ -128,9 +136,9 @@ def training(data, out, *more):
     return call("train", *stars, "--diameter", DIAMETER, "--epochs", 1, *more, "-o", out)
 
 
-def test_training_starts_from_it_by_default(data, tmp_path):
+def test_training_starts_from_it_by_default(little, tmp_path):
     out = tmp_path / "tuned"
-    result = training(data, out, "--epoch-updates", 4)
+    result = training(little, out, "--epoch-updates", 4)
     assert result.code == 0, result.err
     arguments = json.loads((out / "run.json").read_text())["arguments"]
     assert arguments["start"] == "general"
@@ -146,11 +154,11 @@ def test_training_starts_from_it_by_default(data, tmp_path):
     assert all(torch.equal(before[k], after[k]) for k in before if "running" in k)
 
 
-def test_a_model_of_ones_own_is_a_start_too(data, tmp_path):
+def test_a_model_of_ones_own_is_a_start_too(little, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    assert training(data, first, "--epoch-updates", 2, "--from", "scratch").code == 0
+    assert training(little, first, "--epoch-updates", 2, "--from", "scratch").code == 0
     start = first / "model.safetensors"
-    assert training(data, second, "--epoch-updates", 2, "--from", start).code == 0
+    assert training(little, second, "--epoch-updates", 2, "--from", start).code == 0
     begun, ended = (load_model(path / "model.safetensors") for path in (first, second))
     assert ended.card.working_pixel_size_angstrom == begun.card.working_pixel_size_angstrom
     assert not ended.card.contaminant
@@ -159,17 +167,17 @@ def test_a_model_of_ones_own_is_a_start_too(data, tmp_path):
     assert 0 < float(moved) < 0.05
 
 
-def test_the_same_start_is_recognised_and_another_is_not(data, tmp_path):
+def test_the_same_start_is_recognised_and_another_is_not(little, tmp_path):
     out, start = tmp_path / "out", tmp_path / "start.safetensors"
     model = for_diameter(general_model(), DIAMETER)
     save_model(start, model)
-    assert training(data, out, "--epoch-updates", 1, "--from", start).code == 0
-    again = training(data, out, "--epoch-updates", 1, "--from", start)
+    assert training(little, out, "--epoch-updates", 1, "--from", start).code == 0
+    again = training(little, out, "--epoch-updates", 1, "--from", start)
     assert "trained already" in again.err + again.out
     with torch.no_grad():
         model.network.classifier.bias.add_(0.25)
     save_model(start, model)
-    other = training(data, out, "--epoch-updates", 1, "--from", start)
+    other = training(little, out, "--epoch-updates", 1, "--from", start)
     assert "trained already" not in other.err + other.out
 
 
@@ -182,8 +190,8 @@ def test_the_same_start_is_recognised_and_another_is_not(data, tmp_path):
         (("--from", "nowhere.safetensors"), "does not exist"),
     ],
 )
-def test_what_does_not_go_together_is_refused(data, tmp_path, options, words):
-    result = training(data, tmp_path / "out", *options)
+def test_what_does_not_go_together_is_refused(little, tmp_path, options, words):
+    result = training(little, tmp_path / "out", *options)
     assert result.code == 2
     assert words in result.sentence
 
@@ -214,7 +222,7 @@ def test_every_objective_works_from_it(objective):
     assert not torch.equal(network.classifier.weight, general_model().network.classifier.weight)
 
 
-def test_the_distance_to_the_start_holds_it(data, tmp_path):
+def test_the_distance_to_the_start_holds_it(little, tmp_path):
     """With all weight on what the start says, hardly anything moves."""
     start = general_model().network
     rng = np.random.default_rng(0)
