@@ -304,10 +304,16 @@ def test_no_area_and_no_hole_is_smaller_than_a_particle(
 
 @given(mask=masks)
 def test_without_size_or_noise_the_mask_is_where_a_contaminant_is_likely(mask: Mask) -> None:
-    log_odds = np.where(mask, 1.0, -1.0).astype(np.float32)
+    log_odds = np.where(mask, 1.0, -4.0).astype(np.float32)
     # A particle far smaller than a pixel: nothing is smoothed, nothing too small.
     found = BadAreas.of(log_odds, 20.0, 0.1)
     np.testing.assert_array_equal(found.mask, mask)
+    # What is possible counts where it touches what is likely, and nowhere else.
+    grown = np.where(mask, log_odds, -1.5).astype(np.float32)
+    assert BadAreas.of(grown, 20.0, 0.1).mask.all() == mask.any()
+    apart = np.full((3, 9), -4.0, np.float32)
+    apart[1, 1], apart[1, 2], apart[1, 6] = 1.0, -1.5, -1.5
+    assert np.argwhere(BadAreas.of(apart, 20.0, 0.1).mask).tolist() == [[1, 1], [1, 2]]
     # Even odds count.
     assert BadAreas.of(np.zeros((3, 4), np.float32), 20.0, 0.1).mask.all()
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 
+#: An area has a core in which a contaminant is so likely, and reaches as far as it is possible: the
+#: edge of a carbon film is plain to see, its inside often only a little noisier than ice.
+LIKELY, POSSIBLE = 0.5, 0.1
 #: The column of `Picks.extra` with the distance of each pick to the nearest bad area.
 DISTANCE = "bad_area_distance_angstrom"
 #: The folder of the masks, in that of the picks.
@@ -65,11 +68,12 @@ class BadAreas:
         diameter_angstrom: float,
         alive: Mask | None = None,
     ) -> BadAreas:
-        """Find the areas in which a contaminant is more likely than not.
+        """Find the areas in which contaminants are.
 
-        Probabilities are smoothed a little; then areas smaller than a particle's disc are
-        dropped, and holes in them that are smaller than it are filled. Neighbours along rows and
-        columns are of one area.
+        Probabilities are smoothed a little. Where a contaminant is more likely than not, on no
+        less than a particle's disc, an area has its core; it reaches as far from there as the
+        probability is a tenth or more (hysteresis; Canny 1986). Holes that are smaller than a
+        particle's disc are filled. Neighbours along rows and columns are of one area.
 
         Parameters
         ----------
@@ -87,15 +91,15 @@ class BadAreas:
 
         alive = np.ones(log_odds.shape, np.bool_) if alive is None else alive
         diameter_px = diameter_angstrom / pixel_size_angstrom
-        mask = np.zeros(log_odds.shape, np.bool_)
+        mask, least = np.zeros(log_odds.shape, np.bool_), math.pi / 4 * diameter_px**2
         # Smoothing makes no value larger than the largest, and most micrographs are clean.
         if (log_odds >= 0).any():
             chance = expit(log_odds.astype(np.float32))
-            mask = gaussian_filter(chance, SMOOTHING * diameter_px, mode="nearest") >= 0.5
-        least = math.pi / 4 * diameter_px**2
-        mask = _without_small(mask & alive, least)
-        if mask.any():  # else there is nothing for a hole to be in
-            mask = ~_without_small(~mask, least) & alive
+            smooth = gaussian_filter(chance, SMOOTHING * diameter_px, mode="nearest")
+            mask = _without_small((smooth >= LIKELY) & alive, least)
+            if mask.any():  # else there is nothing to grow, or for a hole to be in
+                mask = _touching(mask, (smooth >= POSSIBLE) & alive)
+                mask = ~_without_small(~mask, least) & alive
         bad, there = int(np.count_nonzero(mask)), int(np.count_nonzero(alive))
         return cls(mask, pixel_size_angstrom, bad / max(there, 1))
 
@@ -209,6 +213,17 @@ def refuse_unknown(option: str) -> None:
         f"{option} speaks of bad areas, but the model has no contaminant output and finds none;"
         " leave the option out or give a model that has one"
     )
+
+
+def _touching(core: Mask, wide: Mask) -> Mask:
+    """Return the areas of one mask that hold a part of another."""
+    from scipy.ndimage import label
+
+    areas, number = label(wide)
+    kept = np.zeros(number + 1, np.bool_)
+    kept[np.unique(areas[core])] = True
+    kept[0] = False
+    return np.asarray(kept[areas])
 
 
 def _without_small(mask: Mask, least: float) -> Mask:
