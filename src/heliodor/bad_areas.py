@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 
-#: An area has a core in which a contaminant is so likely, and reaches as far as it is possible: the
-#: edge of a carbon film is plain to see, its inside often only a little noisier than ice.
+#: An area has a core in which a contaminant is so likely, and reaches as far as it is possible:
+#: the edge of a carbon film is plain to see, its inside often only a little noisier than ice.
 LIKELY, POSSIBLE = 0.5, 0.1
 #: The column of `Picks.extra` with the distance of each pick to the nearest bad area.
 DISTANCE = "bad_area_distance_angstrom"
