@@ -376,3 +376,13 @@ def test_the_command_refuses_in_one_sentence(options: str, said: str, tmp_path: 
     assert said in result.err
     assert result.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_particles_of_the_family_are_drawn_by_their_number(tmp_path):
+    out = tmp_path / "drawn"
+    size = ("--size-px", "128x128", "--count", 1, "--diameter", 150)
+    assert call("simulate", out, "--particle", "drawn-12", *size).code == 0
+    assert (out / "micrographs" / "drawn-12_0001.mrc").is_file()
+    result = call("simulate", tmp_path / "none", "--particle", "drawn-x", *size)
+    assert result.code == 2
+    assert "number" in result.sentence

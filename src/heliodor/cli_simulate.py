@@ -21,7 +21,9 @@ def simulate(
     particle: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="barrel, ribosome, trimer, shell or stick [default: barrel]"
+            metavar="NAME",
+            help="barrel, ribosome, trimer, shell or stick, or drawn-0, drawn-1, ...: any of an"
+            " endless family [default: barrel]",
         ),
     ] = None,
     structure: Annotated[
@@ -44,7 +46,10 @@ def simulate(
     ] = None,
     diameter: Annotated[
         float | None,
-        number("ANGSTROM", "Longest diameter of the particle in FILE [default: measured]"),
+        number(
+            "ANGSTROM",
+            "Longest diameter of the particle in FILE, or a drawn one [default: its own]",
+        ),
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="Number of micrographs.")] = 16,
     size_px: Annotated[
@@ -166,6 +171,14 @@ def _particle(
     diameter: float | None,
 ) -> Any:
     """Return the name of a particle, or the particle that is in a file."""
+    drawn = name is not None and name.startswith("drawn-")
+    if drawn and structure is None and assembly is None and contour is None:
+        from heliodor.simulate.family import draw_particle
+
+        number = str(name).removeprefix("drawn-")
+        if not number.isdecimal() or len(number) > 9:
+            raise BadInput(f"{name} is no particle: after drawn- comes its number, 0 or more")
+        return draw_particle(int(number), diameter)
     if structure is None:
         for option, value in (
             ("assembly", assembly),
