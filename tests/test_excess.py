@@ -78,3 +78,16 @@ def test_thresholds_below_the_least_are_not_looked_at():
     own, _, _ = sheet(1, 200, 100, height=-2.5)
     found = threshold(own, DISC, least=-1.0)
     assert found is None or found >= -1.0
+
+
+@given(seed=st.integers(0, 300), dark=st.floats(0.01, 0.08))
+@settings(max_examples=30, deadline=None)
+def test_a_little_more_of_dark_things_than_of_bright_ones_is_no_particle(seed, dark):
+    rng = np.random.default_rng(seed)
+    made = [
+        MicrographScores(rng.normal(-3.0, 1.0, int(2000 * (1 + dark))), decoys, AREA)
+        for decoys in rng.normal(-3.0, 1.0, (8, 2000))
+    ]
+    limit = threshold(ScoreSheet.of(made), DISC)
+    assert limit is not None
+    assert sum((own.candidates >= limit).sum() for own in made) <= 8

@@ -48,7 +48,7 @@ def simulate(
         float | None,
         number(
             "ANGSTROM",
-            "Longest diameter of the particle in FILE, or a drawn one [default: its own]",
+            "Longest diameter of the particle in FILE or drawn [default: its own]",
         ),
     ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="Number of micrographs.")] = 16,

@@ -16,8 +16,9 @@ from heliodor.score_counts import ScoreCounts, ScoreSheet
 
 #: Candidates of a model without a calibration that score more have no decoys beside them.
 CLEAR_ABOVE = 1.5
-#: So many standard deviations of chance there must be more of candidates than of decoys.
-SIGNIFICANT = 4.0
+#: So many standard deviations of chance there must be more of candidates than of decoys; and
+#: decoys, for contaminants are dark and never bright, may be wrong by this share.
+SIGNIFICANT, WRONG_BY = 4.0, 0.1
 #: Where there are no particles, picks begin so far above the best decoy, log-odds.
 BEYOND = 0.5
 
@@ -60,13 +61,14 @@ def threshold(
     false = weight * chance
     # The more picks, the more of them are right: what chance takes away again is not real.
     right = np.maximum.accumulate(np.clip(picks - false, 0.0, None))
-    scatter = np.sqrt(picks + weight**2 * (chance + 1.0))
-    if (right / scatter).max() < SIGNIFICANT:
+    scatter = np.sqrt(picks + weight**2 * (chance + 1.0) + (WRONG_BY * false) ** 2)
+    real = right / scatter >= SIGNIFICANT
+    if not real.any():
         best = decoys.values[-1] if len(decoys) else values[0]
         return float(max(best, least) + BEYOND)
     right = np.minimum(right, picks)
     if max_fdr is not None:
-        kept = np.flatnonzero(right >= (1.0 - max_fdr) * picks)
+        kept = np.flatnonzero(real & (right >= (1.0 - max_fdr) * picks))
         return float(values[kept[-1]]) if len(kept) else float(values[0] + BEYOND)
-    f1 = 2.0 * right / (picks + right[-1])
+    f1 = np.where(real, 2.0 * right / (picks + right[real][-1]), 0.0)
     return float(values[int(np.argmax(f1))])
