@@ -258,3 +258,16 @@ def test_wanted_pixel_size_is_the_starts():
 
     data = DataSettings(diameter_angstrom=70.0)
     assert wanted_pixel_size(data, recipe("fast"), general_model()) == pytest.approx(2.0)
+
+
+def test_labels_where_contaminants_were_told_end_that(little, tmp_path):
+    """A model that calls everything carbon is not believed where labels say otherwise."""
+    start, model = tmp_path / "start.safetensors", for_diameter(general_model(), DIAMETER)
+    with torch.no_grad():
+        model.network.contaminant.bias.add_(30.0)
+    save_model(start, model)
+    out = tmp_path / "out"
+    result = training(little, out, "--epoch-updates", 1, "--from", start)
+    assert result.code == 0, result.err
+    assert "of the labels lie where the model told contaminants" in result.err
+    assert not load_model(out / "model.safetensors").card.contaminant

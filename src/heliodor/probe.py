@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from heliodor.assignment import LabelledSource
+from heliodor.bad_areas import BadAreas
 from heliodor.calibration import Calibration, calibrate
 from heliodor.conventions import FloatArray, Image
 from heliodor.dataset import TrainingSet
@@ -35,6 +36,8 @@ from heliodor.scoring import Maps, lattice_step, score_both, score_smoothly
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 
+#: Where more than this share of the labels lies in bad areas, these are not believed.
+CONTRADICTED = 0.01
 #: Micrographs to calibrate on, and how many of them have labels where enough have none.
 IMAGES, LABELLED = 12, 6
 
@@ -48,6 +51,8 @@ class Level(NamedTuple):
     calibration: Calibration | None
     #: Of all candidates on the images.
     scores: ScoreCounts
+    #: Share of the labels that lie in bad areas.
+    contradicted: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,9 @@ class Probe:
             bad_areas_of(network, own.contaminant, score, self.diameter_px)
             for (own, _), score in zip(maps, flat, strict=True)
         ]
+        contradicted = self._in_bad_areas(bad_areas)
+        if contradicted > CONTRADICTED:
+            bad_areas = [None] * len(images)
         without = [self.picking.leaves_out(own) for own in bad_areas]
 
         def searched(number: int) -> tuple[Found, Found]:
@@ -159,7 +167,7 @@ class Probe:
         found = [own for own, use in zip(found, kept, strict=True) if use]
         areas = [own for own, use in zip(areas, kept, strict=True) if use]
         if not found:
-            return Level(background, None, ScoreSheet.of([]).candidates)
+            return Level(background, None, ScoreSheet.of([]).candidates, contradicted)
         above = clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
         sheet = ScoreSheet.of(
             [
@@ -176,7 +184,16 @@ class Probe:
             FLOOR,
             seed,
         )
-        return Level(background, calibration, sheet.candidates)
+        return Level(background, calibration, sheet.candidates, contradicted)
+
+    def _in_bad_areas(self, bad_areas: Sequence[BadAreas | None]) -> float:
+        """Return the share of the labels that lie in bad areas."""
+        inside = [
+            own.contains(item.xy_px)
+            for item, own in zip(self.labelled, bad_areas, strict=False)
+            if own is not None and len(item.xy_px)
+        ]
+        return float(np.concatenate(inside).mean()) if inside else 0.0
 
     def threshold_of(self, network: Network, expected_particles: float) -> float:
         """Return the log-odds at which a network finds so many particles a micrograph, or 0."""

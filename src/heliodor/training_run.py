@@ -32,7 +32,7 @@ from heliodor.preparation import (
     same_pixel_size,
     working_pixel_size,
 )
-from heliodor.probe import Probe, choose_others
+from heliodor.probe import CONTRADICTED, Probe, choose_others
 from heliodor.receipt import Receipt, asked_for, of_model, places_of, read_of
 from heliodor.recipe import RECIPES, TrainingSettings
 from heliodor.record import Record, flat
@@ -221,6 +221,13 @@ def train_step(
         )
     with record.stage("calibrating"):
         level = probe.level(trained.network, recipe.seed)
+    if level.contradicted > CONTRADICTED and trained.network.contaminant is not None:
+        trained.network.contaminant = None
+        record.notes.append(
+            f"{level.contradicted:.0%} of the labels lie where the model told contaminants, so it"
+            " is not to tell them any more"
+        )
+        console.warn(record.notes[-1])
     calibration = level.calibration
     if calibration is not None:
         threshold = best_threshold(calibration, level.scores, picking.max_fdr)
