@@ -756,10 +756,34 @@ def test_what_is_expected_is_of_what_is_picked(ground: Path, few_repeats: None) 
         assert abs(record["expected"]["precision"]["value"] - mean) <= 2e-3
 
 
+def outside_carbon(image: Image, xy: FloatArray) -> FloatArray:
+    areas = look_at(MODEL, working(image), image).bad_areas
+    assert areas is not None
+    return xy[~areas.contains(xy * areas.pixel_size_angstrom / HAND_MADE.stride)]
+
+
+def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
+    pictures = [carbon_picture(number) for number in range(3)]
+    distances = PickSettings().distances_px(40.0, 4.0)
+    told = []
+    for keep in (True, False):
+        labelled = [
+            LabelledImage(image, xy if keep else outside_carbon(image, xy))
+            for image, xy in pictures
+        ]
+        probe = Probe(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
+        told.append(probe.level(HAND_MADE, 0))
+    assert told[0].contradicted > 0.01
+    assert told[1].contradicted == 0
+    # Nothing is left out where it is not believed.
+    assert told[0].scores.total > told[1].scores.total
+
+
 @pytest.mark.parametrize("most", [None, 0.5, 0.0])
 def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) -> None:
     pictures = [carbon_picture(number) for number in range(4)]
-    labelled = [LabelledImage(image, xy) for image, xy in pictures]
+    # Nobody labels what lies on carbon; where labels do, it would not be believed to be carbon.
+    labelled = [LabelledImage(image, outside_carbon(image, xy)) for image, xy in pictures]
     wanted = PickSettings(max_contamination=most)
     found = {}
     for how in (wanted, replace(wanted, bad_areas="keep")):
