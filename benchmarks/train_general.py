@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from heliodor import __version__
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.dataset import FLATTEN_FRACTION
 from heliodor.files import writing
-from heliodor.model_file import Model, ModelCard, load_model, save_model
+from heliodor.model_file import GENERAL, Model, ModelCard, load_model, save_model
 from heliodor.networks import Network, build
 from heliodor.normalize import Normalizer
 from heliodor.simulate.circumstances import NOMINAL_PX
@@ -61,7 +60,6 @@ class Pupil:
     network: Network
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
-    loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -121,16 +119,14 @@ def targets_of(scenes: Scenes, network: Network) -> Targets:
     return Targets(particle, weight, blocked[:, 0, own, own], sure)
 
 
-def outputs_of(network: Network, head: nn.Conv2d | None, images: Tensor) -> tuple[Tensor, ...]:
+def outputs_of(network: Network, images: Tensor) -> tuple[Tensor, ...]:
     """Return the particle's and, where there is one, the contaminant's log-odds."""
     halved = images.device.type == "cuda"
     with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
         edge = network.receptive_field // 2
         mirrored = nn.functional.pad(images[:, None], (edge,) * 4, mode="reflect")
-        features = network.features(mirrored.to(memory_format=torch.channels_last))
-        heads = [network.classifier] if head is None else [network.classifier, head]
-        out = tuple(own(features)[:, 0] for own in heads)
-    return tuple(own.float() for own in out)
+        told = network.told(network.features(mirrored.to(memory_format=torch.channels_last)))
+    return told.float().unbind(1)
 
 
 def cost(outputs: tuple[Tensor, ...], targets: Targets) -> Tensor:
@@ -166,7 +162,7 @@ def judge(pupil: Pupil, checks: list[tuple[Tensor, Targets]]) -> dict[str, float
     truths: list[list[np.ndarray]] = [[], []]
     with torch.inference_mode():
         for images, targets in checks:
-            out = outputs_of(pupil.network, pupil.network.contaminant, images)
+            out = outputs_of(pupil.network, images)
             known = (targets.weight >= 1, targets.bad_weight > 0)
             for i, own in enumerate(out):
                 truth = (targets.particle, targets.bad)[i]
@@ -213,7 +209,7 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
         contaminant=pupil.network.contaminant is not None,
         any_diameter=True,
         finer=True,
-        extra={"general": made},
+        extra={GENERAL: made},
     )
 
 
@@ -292,7 +288,7 @@ def main() -> None:
             batch = turned(*batch, turns=1 + update // 4 % 3, flip=update % 8 > 3)
         losses = []
         for pupil in pupils:
-            loss = cost(outputs_of(pupil.network, pupil.network.contaminant, batch[0]), batch[1])
+            loss = cost(outputs_of(pupil.network, batch[0]), batch[1])
             pupil.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             pupil.optimizer.step()

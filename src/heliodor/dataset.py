@@ -237,12 +237,13 @@ def _prepare(
     prepared, failures = prepare_all([item.source for item in items], images, progress, shelf)
     usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
     suits = MOST_FINER if images.finer else 1.001  # headers are rounded
-    if images.finer and usual > suits * images.working_pixel_size_angstrom:
+    too_coarse = usual > suits * images.working_pixel_size_angstrom
+    if too_coarse and images.finer:
         raise BadInput(
             f"the micrographs have {usual:.3g} A a pixel, too coarse for a model to start from"
             f" that works at {images.working_pixel_size_angstrom:.3g} A; give --from scratch"
         )
-    if usual > suits * images.working_pixel_size_angstrom:
+    if too_coarse:
         notes.append(
             f"the micrographs have {usual:.3g} A a pixel, coarser than the"
             f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from heliodor.errors import BadInput
-from heliodor.model_file import Model, load_model
+from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.preparation import check_diameter
 from heliodor.recipe import TrainingSettings
 
@@ -100,14 +100,19 @@ def start_of(settings: TrainingSettings) -> Model | None:
     if settings.start == SCRATCH:
         return None
     model = opened(settings.start)
+    _check_fit(model.card, settings)
+    return model
+
+
+def _check_fit(card: ModelCard, settings: TrainingSettings) -> None:
+    """Refuse a model to start from whose network is another than that of the settings."""
     for name in OF_START:
-        own, wanted = getattr(model.card, name), getattr(settings, name)
+        own, wanted = getattr(card, name), getattr(settings, name)
         if own != wanted:
             raise BadInput(
                 f"the model to start from has the {name} {own}, and {wanted} was chosen; leave"
                 " that choice out, or give --from scratch"
             )
-    return model
 
 
 def starting(
@@ -140,5 +145,5 @@ def starting(
         if not fits or settings.network != card.network:
             return replace(settings, start=SCRATCH)
     started = replace(settings, start=NAME if start is None else str(start), **free)
-    start_of(started)
+    _check_fit(card, started)
     return replace(started, **{k: v for k, v in FINE_TUNING.items() if k not in chosen})

@@ -36,7 +36,6 @@ class Shards:
     """
 
     def __init__(self, network: Network) -> None:
-        self._network = network
         self._own = list(network.parameters())
         self._replicas = [copy.deepcopy(network).eval() for _ in range(SHARDS)]
         for replica in self._replicas:

@@ -69,10 +69,6 @@ class Stamps:
         """Put stamps one after another."""
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in cls._names()))
 
-    def only(self, kept: Tensor) -> Stamps:
-        """Return those where a mask says."""
-        return Stamps(*(getattr(self, name)[kept] for name in self._names()))
-
     @classmethod
     def _names(cls) -> tuple[str, ...]:
         return tuple(cls.__dataclass_fields__)

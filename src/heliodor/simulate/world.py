@@ -75,7 +75,6 @@ class Scenes:
             xy = self.xy_px[self.owner == image]
             if len(xy):
                 x, y = ((axis[None] - xy[:, i : i + 1]) ** 2 for i in (0, 1))
-                # Least over particles, a row at a time of what would not fit otherwise.
                 squares = (y[:, :, None] + x[:, None, :]).amin(dim=0)
                 out[image] = torch.sqrt(squares)
         return out
@@ -189,7 +188,7 @@ class World:
         image, place = kept.nonzero(as_tuple=True)
         return image, xy[image, place]
 
-    def _free(self, given: Circumstances, behind: Backdrop, image: Tensor, xy: Tensor) -> Tensor:
+    def _free(self, behind: Backdrop, image: Tensor, xy: Tensor) -> Tensor:
         """Tell which points are as far from what is blocked as half a particle."""
         reach = int(NOMINAL_PX) // 2 * 2 + 1
         blocked = max_pool2d(behind.blocked[:, None].float(), reach, 1, reach // 2)[:, 0] > 0
@@ -198,7 +197,7 @@ class World:
 
     def _particles(self, given: Circumstances, behind: Backdrop) -> Stamps:
         image, xy = self._thrown(given, given.wanted, given.spacing * given.diameter_px)
-        kept = self._free(given, behind, image, xy)
+        kept = self._free(behind, image, xy)
         image, xy = image[kept], xy[kept]
         turns = random_turns(len(image), self._dice.generator)
         # A preferred way of lying: about one axis through the particle, with some spread.
@@ -251,7 +250,7 @@ class World:
         dice, parts = self._dice, []
         for number, broken in ((given.fragments, True), (given.others, False)):
             image, xy = self._thrown(given, number, 0.5 * given.diameter_px)
-            kept = self._free(given, behind, image, xy)
+            kept = self._free(behind, image, xy)
             image, xy = image[kept], xy[kept]
             # Not on a particle: nobody could tell.
             apart = (xy[:, None] - particles.xy_px[None]).square().sum(dim=2)
