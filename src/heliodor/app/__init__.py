@@ -1,0 +1,1 @@
+"""The picking room: a local web server, and its page."""

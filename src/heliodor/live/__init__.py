@@ -1,0 +1,1 @@
+"""The live loop: learning, scoring and asking while somebody looks on."""
