@@ -63,7 +63,7 @@ def read_candidates(path: Path) -> Candidates:
         If the file is none of `write_candidates`.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return Candidates(
                 int(stored["model"]),
                 stored["xy_px"].astype(np.float64),
