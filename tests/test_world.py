@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
 from heliodor.simulate.circumstances import NOMINAL_PX, Circumstances
-from heliodor.simulate.family import KINDS, draw_particle, icosahedral, tetrahedral
+from heliodor.simulate.family import draw_particle
+from heliodor.simulate.plans import KINDS
 from heliodor.simulate.projection import add_projection, euler_matrix
 from heliodor.simulate.stamps import Library, Stamps, add_stamps, random_turns
+from heliodor.simulate.symmetry import icosahedral, tetrahedral
 from heliodor.simulate.world import CUT_PX, World
 
 

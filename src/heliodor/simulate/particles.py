@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from heliodor.simulate.symmetry import about_z, cyclic, dihedral, octahedral
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -88,32 +89,6 @@ def _finish(
     return Blobs(copies, sigmas, weights)
 
 
-def _about_z(angle_rad: FloatArray | float) -> FloatArray:
-    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
-    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-
-
-def cyclic(fold: int) -> FloatArray:
-    """Return the rotations of the cyclic group about z, shape (fold, 3, 3)."""
-    return np.stack([_about_z(2.0 * np.pi * step / fold) for step in range(fold)])
-
-
-def dihedral(fold: int) -> FloatArray:
-    """Return the rotations of the dihedral group (about z, two-fold on x), (2 fold, 3, 3)."""
-    turns = cyclic(fold)
-    return np.concatenate([turns, turns @ np.diag([1.0, -1.0, -1.0])])
-
-
-def octahedral() -> FloatArray:
-    """Return the 24 rotations of the cube: signed permutation matrices of determinant 1."""
-    matrices = [
-        np.eye(3)[list(order)] * np.array(signs)
-        for order in permutations(range(3))
-        for signs in product((1.0, -1.0), repeat=3)
-    ]
-    return np.stack([matrix for matrix in matrices if np.linalg.det(matrix) > 0.0])
-
-
 def _globule(
     rng: np.random.Generator, count: int, centre: tuple[float, float, float], semi: FloatArray
 ) -> FloatArray:
@@ -147,7 +122,7 @@ def _barrel() -> Blobs:
     beta = _globule(rng, 44, (37.5, 0.0, 19.0), np.array([17.5, 15.5, 15.5]))
     alpha = _globule(rng, 44, (37.0, 0.0, 55.5), np.array([16.5, 15.5, 15.0]))
     loop = _globule(rng, 6, (19.0, 3.0, 62.0), np.array([6.0, 5.0, 4.0]))
-    alpha = np.concatenate([alpha, loop]) @ _about_z(np.pi / 7).T
+    alpha = np.concatenate([alpha, loop]) @ about_z(np.pi / 7).T
     positions = np.concatenate([beta, alpha])
     weights = rng.uniform(0.6, 1.4, len(positions))
     return _finish(positions, rng.uniform(3.4, 5.4, len(positions)), weights, dihedral(7))
