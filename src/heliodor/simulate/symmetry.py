@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def about_z(angle_rad: FloatArray | float) -> FloatArray:
+    """Return the rotation by an angle about z, shape (3, 3)."""
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
 
