@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
 from heliodor.simulate.circumstances import NOMINAL_PX, Circumstances
+from heliodor.simulate.exposure import transfer
 from heliodor.simulate.family import draw_particle
+from heliodor.simulate.optics import Optics, contrast_transfer
 from heliodor.simulate.plans import KINDS
 from heliodor.simulate.projection import add_projection, euler_matrix
 from heliodor.simulate.stamps import Library, Stamps, add_stamps, random_turns
@@ -185,3 +188,34 @@ def test_distances_are_those_to_the_nearest_particle(particles, monkeypatch):
             axis[None, :, None] - xy[:, 0][None, None], axis[:, None, None] - xy[:, 1][None, None]
         )
         assert found[image].numpy() == pytest.approx(away.min(axis=2), abs=1e-3)
+
+
+@given(
+    voltage=st.sampled_from([200.0, 300.0]),
+    defocus=st.floats(3e3, 3.5e4),
+    astigmatism=st.floats(0.0, 2e3),
+    turn=st.floats(0.0, 180.0),
+    spherical=st.sampled_from([0.01, 2.7]),
+    amplitude=st.floats(0.0, 0.2),
+    b_factor=st.floats(0.0, 400.0),
+    pixel=st.floats(2.0, 10.0),
+)
+def test_many_fields_are_transferred_as_one_is(
+    voltage: float, defocus: float, astigmatism: float, turn: float,
+    spherical: float, amplitude: float, b_factor: float, pixel: float,
+) -> None:  # fmt: skip
+    side = 48
+    u, v = defocus + astigmatism / 2, defocus - astigmatism / 2
+    optics = Optics(voltage, spherical, amplitude, u, v, turn, b_factor)
+    one = contrast_transfer((side, side), pixel, optics)
+    each = {
+        "voltage_kv": voltage, "astigmatism_turn": math.radians(turn), "amplitude": amplitude,
+        "defocus_angstrom": defocus, "astigmatism_angstrom": astigmatism, "b_factor": b_factor,
+        "spherical_mm": spherical,
+    }  # fmt: skip
+    tensors = {name: torch.tensor([[[value]]]) for name, value in each.items()}
+    rows = torch.fft.fftfreq(side, pixel)[None, :, None]
+    columns = torch.fft.rfftfreq(side, pixel)[None, None]
+    many = transfer(tensors, rows, columns, rows**2 + columns**2)[0].numpy()
+    # The phase is hundreds of radians where defocus is high, and these are single numbers.
+    np.testing.assert_allclose(many, one, atol=2e-3)

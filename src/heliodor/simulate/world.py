@@ -17,16 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from heliodor.dataset import FLATTEN_FRACTION
-from heliodor.normalize import background_waves
 from heliodor.simulate.backdrop import Backdrop, Dice, backdrop
 from heliodor.simulate.circumstances import MOST_CLUMPS, NOMINAL_PX, Circumstances
-from heliodor.simulate.optics import wavelength_angstrom
+from heliodor.simulate.exposure import PER_ANGSTROM, exposed, processed
 from heliodor.simulate.particles import Particle
 from heliodor.simulate.stamps import Library, Stamps, add_stamps, random_turns, turns_of
 
-#: Relative change of intensity by an angstrom of solid protein in ice, before the optics.
-PER_ANGSTROM = 2.0e-3
 #: Rings of equal width, up to the Nyquist frequency, in which a projection's power is known.
 RINGS = 36
 #: Pixels cut off around a field, where carbon's edge does not meet itself.
@@ -36,9 +32,6 @@ TRIES = 2
 #: Orientations over which the energy of a projection is averaged.
 VIEWS = 8
 WINDOW_PX = 72
-LEAST_INTENSITY = 0.05
-#: What the standard deviation is of the middle half of a normal distribution's width.
-OF_QUARTILES = 1.349
 
 
 @dataclass(frozen=True)
@@ -120,9 +113,9 @@ class World:
         everything = Stamps.joined([particles, clumps, rest])
         add_stamps(potential, self.library, everything, WINDOW_PX)
         potential *= (PER_ANGSTROM * given.pixel_angstrom)[:, None, None]
-        images = self._seen(given, behind, potential)
+        images = exposed(given, behind, potential, self._power[given.which], dice)
         cut = slice(CUT_PX, side - CUT_PX)
-        images = self._processed(given, images[:, cut, cut])
+        images = processed(given, images[:, cut, cut], dice)
         return Scenes(
             images,
             particles.image,
@@ -268,88 +261,3 @@ class World:
                 size = size * given.other_size[image]
             parts.append(self._stamps(image, which, xy, turns, size, beyond))
         return Stamps.joined(parts)
-
-    def _frequencies(self) -> tuple[Tensor, Tensor]:
-        """Return the rows' and columns' frequencies of a field's spectrum, per pixel."""
-        side = self.side_px
-        return (
-            torch.fft.fftfreq(side, device=self.device)[:, None],
-            torch.fft.rfftfreq(side, device=self.device)[None, :],
-        )
-
-    def _seen(self, given: Circumstances, behind: Backdrop, particles: Tensor) -> Tensor:
-        """Return what the microscope makes of it, in units of the mean intensity."""
-        each = {name: value[:, None, None] for name, value in vars(given).items()}
-        scale = PER_ANGSTROM * given.pixel_angstrom * (given.diameter_px / NOMINAL_PX) ** 2
-        # What the optics leave of a particle's power decides on the noise.
-        middle = (torch.arange(RINGS, device=self.device) + 0.5) / (2 * RINGS)
-        ring = middle[None] / given.pixel_angstrom[:, None]
-        flat = {name: value[:, :, 0] for name, value in each.items()}
-        left = self._transfer(flat, torch.zeros_like(ring), ring, ring**2) ** 2
-        signal = (self._power[given.which] * left).sum(dim=1) * scale**2
-        shot = torch.sqrt(signal / given.energy)[:, None, None]
-        rows, columns = self._frequencies()
-        rows, columns = (own[None] / each["pixel_angstrom"] for own in (rows, columns))
-        squared = rows**2 + columns**2
-        noise = self._dice.normal(*particles.shape) * behind.grain
-        slow = (1.0 + squared * each["slow_angstrom"] ** 2) ** -1.5
-        amplitude = each["grain"] * shot * torch.sqrt(1.0 + each["slow"] ** 2 * slow)
-        spectrum = torch.fft.rfft2(noise) * amplitude
-        spectrum += torch.fft.rfft2(behind.potential + particles)
-        spectrum *= self._transfer(each, rows, columns, squared)
-        contrast = torch.fft.irfft2(spectrum, s=particles.shape[1:])
-        bright = behind.transmission * torch.clamp(1.0 + contrast, min=LEAST_INTENSITY)
-        image: Tensor = bright + shot * torch.sqrt(bright) * self._dice.normal(*particles.shape)
-        # The detector's blur, and what some do to their micrographs before they pick.
-        blur = given.blur_px.square() + (given.low_pass_px / 2.355).square()
-        if bool((blur > 0).any()):
-            pixels = squared * each["pixel_angstrom"] ** 2
-            passed = torch.exp(-2.0 * math.pi**2 * pixels * blur[:, None, None])
-            image = torch.fft.irfft2(torch.fft.rfft2(image) * passed, s=image.shape[1:])
-        return image
-
-    def _transfer(
-        self, each: dict[str, Tensor], rows: Tensor, columns: Tensor, squared: Tensor
-    ) -> Tensor:
-        """Return the contrast transfer, as `optics.contrast_transfer` does."""
-        volts = {kv: wavelength_angstrom(kv) for kv in (200.0, 300.0)}
-        length = torch.where(each["voltage_kv"] > 250.0, volts[300.0], volts[200.0])
-        angle = 2.0 * each["astigmatism_turn"]
-        twofold = torch.cos(angle) * (columns**2 - rows**2) + torch.sin(angle) * 2 * columns * rows
-        defocus = each["defocus_angstrom"] * squared + 0.5 * each["astigmatism_angstrom"] * twofold
-        chi = math.pi * length * defocus
-        chi = chi - 0.5 * math.pi * 1e7 * each["spherical_mm"] * length**3 * squared**2
-        chi = chi + torch.asin(each["amplitude"])
-        return -torch.sin(chi) * torch.exp(-0.25 * each["b_factor"] * squared)
-
-    def _processed(self, given: Circumstances, images: Tensor) -> Tensor:
-        """Do as is done with a micrograph before a network sees it."""
-        side = images.shape[1]
-        levels = given.levels[:, None, None]
-        spread = images.std(dim=(1, 2), keepdim=True)
-        rounded = torch.round(images / spread * levels) / levels.clamp(min=1.0) * spread
-        images = torch.where(levels > 0, rounded, images)
-        waves, left = background_waves(side, NOMINAL_PX * FLATTEN_FRACTION)
-        down = torch.from_numpy(waves).to(self.device)
-        own = torch.from_numpy(left).to(self.device)
-        images = images - images.mean(dim=(1, 2), keepdim=True)
-        slow = (down @ images @ down.T) * own[:, None] * own
-        images = images - down.T @ slow @ down
-        sample = images.flatten(1)[:, ::7]
-        marks = torch.tensor([0.25, 0.5, 0.75], device=self.device)
-        low, middle, high = torch.quantile(sample, marks, dim=1)
-        width = (high - low).clamp(min=1e-12) / OF_QUARTILES
-        images = (images - middle[:, None, None]) / width[:, None, None]
-        images = images * given.gain[:, None, None] + given.offset[:, None, None]
-        return self._bordered(given, images)
-
-    def _bordered(self, given: Circumstances, images: Tensor) -> Tensor:
-        """Blank a strip along one edge of some."""
-        n, side = len(images), images.shape[1]
-        axis = torch.arange(side, device=self.device)
-        strip = axis[None] < given.border_px[:, None]
-        which = torch.randint(4, (n,), generator=self._dice.generator, device=self.device)
-        strip = torch.where((which % 2 == 0)[:, None], strip, strip.flip(1))[:, None, :]
-        strip = torch.where((which < 2)[:, None, None], strip, strip.transpose(1, 2))
-        level = 4.0 * self._dice.normal(n, 1, 1)
-        return torch.where(strip, level, images)
