@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from heliodor.gradients import PReLU, fork
-from heliodor.networks import NETWORKS, Network, Residual, _convolve, build
+from heliodor.layers import Residual, convolve
+from heliodor.networks import NETWORKS, Network, build
 from tiny import scrambled
 
 
@@ -129,10 +130,10 @@ def test_a_training_step_is_that_of_the_plain_network(name: str, norm: bool, sid
 def test_one_output_as_a_product_is_the_convolution(bias: bool) -> None:
     conv = nn.Conv2d(3, 5, 4, bias=bias).double()
     x = drawn(2, 3, 4, 4).double()
-    torch.testing.assert_close(_convolve(conv, x, 1, False), conv(x))
-    torch.testing.assert_close(_convolve(conv, x, 1, True), conv(x))
+    torch.testing.assert_close(convolve(conv, x, 1, False), conv(x))
+    torch.testing.assert_close(convolve(conv, x, 1, True), conv(x))
     dilated = nn.Conv2d(3, 5, 2, dilation=3, bias=bias).double()
-    torch.testing.assert_close(_convolve(dilated, x, 1, False), dilated(x))
+    torch.testing.assert_close(convolve(dilated, x, 1, False), dilated(x))
 
 
 def test_no_gradient_is_written_where_none_is_wanted() -> None:

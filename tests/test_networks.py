@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from heliodor.errors import BadInput
 from heliodor.gradients import PReLU
+from heliodor.layers import Convolution, Residual
 from heliodor.networks import (
     NETWORKS,
-    Convolution,
     Network,
-    Residual,
     build,
     conv31,
     conv63,

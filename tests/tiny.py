@@ -12,8 +12,9 @@ from torch import nn
 
 from heliodor.conventions import FloatArray, Image, Shape
 from heliodor.labels import LabelledImage
+from heliodor.layers import Convolution
 from heliodor.model_file import Model, ModelCard
-from heliodor.networks import Convolution, Network, build
+from heliodor.networks import Network, build
 from heliodor.preparation import WorkingImage
 from heliodor.sources import Source
 

@@ -16,7 +16,8 @@ from unittest import mock
 import torch
 from torch import nn
 
-from heliodor.networks import Convolution, Network, Residual
+from heliodor.layers import Convolution, Residual
+from heliodor.networks import Network
 
 MODULES = ("classifier", "generative", "features", "features.basic", "features.resnet")
 CLASSES = {

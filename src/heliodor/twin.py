@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from heliodor.networks import Convolution, Network, Residual
+from heliodor.layers import Convolution, Residual
+from heliodor.networks import Network
 from heliodor.short_convolution import TAPS, ShortConvolution
 
 #: Rows of a strip, on CPUs, whose caches are small, and on other devices.
