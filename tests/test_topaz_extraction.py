@@ -15,13 +15,14 @@ import torch
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.formats import eman2, read_picks
+from heliodor.general import for_diameter, general_model
 from heliodor.hosts.topaz import extraction
 from heliodor.hosts.topaz.curve import read_targets
 from heliodor.matching import match
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, load_model, save_model
 from heliodor.networks import Network
-from heliodor.picking import images_for, score_micrograph
+from heliodor.picking import PickSettings, candidates, images_for, look_at, score_micrograph
 from heliodor.ranking import precision_recall
 from heliodor.scoring import score_image
 from heliodor.sources import Source
@@ -152,12 +153,51 @@ def test_models_by_name(
 ) -> None:
     monkeypatch.setenv("HELIODOR_MODELS", str(tmp_path))
     with pytest.raises(BadInput, match=r"no model resnet16: .*heliodor model import"):
-        run("extract -r 4", project.images[0])
+        run("extract -r 4 -m resnet16", project.images[0])
     # Without a width Topaz means its wide network.
     (tmp_path / "resnet16_u64.safetensors").write_bytes(ours.read_bytes())
     assert run(f"extract -r 4 -o {tmp_path}/a.txt", project.images[0]) == 0
     assert run(f"extract -r 4 -m {ours} -o {tmp_path}/b.txt", project.images[0]) == 0
     assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+
+
+def test_without_a_model_the_general_one_is_told_the_radius(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIODOR_MODELS", str(tmp_path))
+    radius, image = 12, project.images[0]
+    for name, model in (("a", ""), ("b", "-m general")):
+        assert run(f"extract -r {radius} -x 2 {model} -t -9 -o {tmp_path}/{name}", image) == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    # As `pick --diameter` with pixels of which a particle's diameter is twice the radius.
+    diameter = 180.0
+    own = for_diameter(general_model(), diameter)
+    working = images_for(own, diameter / 24).get(Source("x", image, "x"))
+    look = look_at(own, working, own.normalizer.apply(working.image))
+    settings = PickSettings(threshold=-9.0)
+    found = candidates(own, working, look.score, settings, look.bad_areas)
+    xy, scores = as_relion(tmp_path / "a")
+    assert len(found.score) > 5
+    np.testing.assert_array_equal(xy, np.rint(2 * found.xy_px))
+    np.testing.assert_allclose(scores, found.score, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("extract -r 6", "radius of 6 pixels is too small .* needs 7"),
+        ("segment -m general", "needs the particle's size"),
+        ("extract --targets {targets}", "needs the particle's size"),
+    ],
+)
+def test_the_general_model_needs_a_particle_of_some_pixels(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, says: str
+) -> None:
+    monkeypatch.setenv("HELIODOR_MODELS", str(tmp_path))
+    targets = tmp_path / "targets.txt"
+    targets.write_text(f"image_name\tx_coord\ty_coord\n{project.images[0].stem}\t20\t20\n")
+    with pytest.raises(BadInput, match=says):
+        run(words.format(targets=targets) + f" -o {tmp_path}/o", project.images[0])
 
 
 def test_imported_models_score_as_topaz_does(

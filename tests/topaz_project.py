@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.conventions import FloatArray, Shape
-from heliodor.hosts.topaz import arguments
 from heliodor.hosts.topaz.extraction import extract, segment
+from heliodor.hosts.topaz.main import parsed
 from heliodor.hosts.topaz.training import train
 from tiny import discs, scattered, write_mrc
 
@@ -19,7 +19,7 @@ COMMANDS = {"train": train, "extract": extract, "segment": segment}
 def run(*words: str | Path | int) -> int:
     """Run a host's command line; words may hold several."""
     argv = [part for word in words for part in str(word).split(" ") if part]
-    args = arguments.parse(argv)
+    args = parsed(argv)
     return COMMANDS[args.command](args)
 
 

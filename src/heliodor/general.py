@@ -13,11 +13,10 @@ from typing import Any
 
 from heliodor.errors import BadInput
 from heliodor.model_file import Model, ModelCard, load_model
+from heliodor.models import GENERAL_MODEL
 from heliodor.preparation import check_diameter
 from heliodor.recipe import TrainingSettings
 
-#: The model that is shipped.
-SHIPPED = Path(__file__).parent / "models" / "general.safetensors"
 #: What it is called where a model is named, and what means none at all.
 NAME, SCRATCH = "general", "scratch"
 #: What is chosen of a network by the model that it starts from.
@@ -29,7 +28,7 @@ FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
 
 def general_model() -> Model:
     """Return the shipped model, which serves any diameter."""
-    return load_model(SHIPPED)
+    return load_model(GENERAL_MODEL)
 
 
 def opened(path: str | Path) -> Model:

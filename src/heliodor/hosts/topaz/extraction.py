@@ -68,7 +68,9 @@ def extract(args: argparse.Namespace) -> int:
         report(f"Several images are called {twice}: in one table their picks are not told apart.")
     if not args.only_validate:
         files = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
-    score = scorer(args.model, start(args.device, args.num_threads))
+    # The general model is told the particle's size by the radius; it cannot find that by targets.
+    told = radii[0] if args.radius is not None else None
+    score = scorer(args.model, start(args.device, args.num_threads), told)
     found: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
     for path, own in _scored(paths, score, failures, args.verbose, "picked on"):
@@ -153,9 +155,9 @@ def _scored(
 
 def _picks(name: str, own: Scored, radius: int, threshold: float) -> Picks:
     """Return what is found on an image but in bad areas, which Topaz does not know."""
-    rows_columns, scores = suppress(own.score, radius, threshold)
+    rows_columns, scores = suppress(own.score, radius * own.shrunk, threshold)
     xy = rows_columns[:, ::-1].astype(np.float64)
-    picks = Picks.on(name, xy, scores.astype(np.float64))
+    picks = Picks.on(name, own.on_image(xy), scores.astype(np.float64))
     if own.bad_areas is None:
         return picks
     return picks.select(~own.bad_areas.contains(xy * own.pixel_size_angstrom))

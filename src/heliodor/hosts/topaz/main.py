@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for some micrographs.
     """
     spare_threads()
-    args = arguments.parse(sys.argv[1:] if argv is None else argv)
+    args = parsed(sys.argv[1:] if argv is None else argv)
     try:
         names = arguments.idle(args)
         if names:
@@ -68,6 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the results, as head does, has had enough of them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line as `arguments.parse` does; where picking is given no model, name one."""
+    args = arguments.parse(argv)
+    if args.command == "extract" and "model" not in args.given:
+        from heliodor.hosts.topaz.models import unnamed
+
+        args.model = unnamed(args.model)
+    return args
 
 
 def perform(args: argparse.Namespace) -> int:

@@ -7,13 +7,32 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 from heliodor.hosts.model_store import find_model
+from heliodor.models import GENERAL_MODEL
 
 #: The name of the model of those whose images are score maps already.
 NO_MODEL = "none"
+#: The name of the model that needs nothing but the particle's size.
+GENERAL = "general"
+
+
+def unnamed(default: str) -> str:
+    """Return the name of the model where none is given: Topaz's if it was imported, else general.
+
+    Parameters
+    ----------
+    default
+        What Topaz takes.
+    """
+    return GENERAL if _named(default) is None else default
+
+
+def _named(model: str) -> Path | None:
+    """Find a model by name; Topaz takes its wide networks for the bare names."""
+    return find_model(model) or find_model(f"{model}_u64")
 
 
 def model_file(model: str) -> Path:
-    """Return the file of a model; Topaz takes its wide networks for the bare names.
+    """Return the file of a model, given as such or by name.
 
     Raises
     ------
@@ -25,12 +44,14 @@ def model_file(model: str) -> Path:
         return path
     if "/" in model or model.endswith((".sav", ".safetensors")):
         raise BadInput(f"the model {model} does not exist; give -m the file of a model, or a name")
-    found = find_model(model) or find_model(f"{model}_u64")
+    if model == GENERAL:
+        return GENERAL_MODEL
+    found = _named(model)
     if found is None:
         raise BadInput(
             f"there is no model {model}: Topaz's own ones are not part of this program; give -m a"
             f" model's file, this program's or Topaz's, or import that of Topaz by heliodor model"
-            f" import --name {model}"
+            f" import --name {model}; -m general is the general model of this program"
         )
     return found
 

@@ -7,6 +7,7 @@ as Topaz does: the pixels as they are, and zeros around them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,16 +17,21 @@ import numpy as np
 import torch
 
 from heliodor.bad_areas import BadAreas
-from heliodor.conventions import Image
+from heliodor.conventions import FloatArray, Image, Shape, to_original
 from heliodor.errors import BadInput
+from heliodor.general import for_diameter
 from heliodor.header import stem_of
 from heliodor.hosts.topaz.models import NO_MODEL, identity, model_file
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.networks import Network
 from heliodor.picking import images_for, look_at
+from heliodor.preparation import MOST_FINER
 from heliodor.scoring import score_inner
 from heliodor.sources import Source
+
+#: Pixel sizes are not known here: that of an image follows from this diameter of its particles.
+NOMINAL_ANGSTROM = 180.0
 
 
 class Scored(NamedTuple):
@@ -36,12 +42,26 @@ class Scored(NamedTuple):
     bad_areas: BadAreas | None = None
     #: Of the score map, for the places in bad areas.
     pixel_size_angstrom: float = 1.0
+    #: (height, width) of the image, where the score map's is another.
+    original: Shape | None = None
+
+    @property
+    def shrunk(self) -> float:
+        """Pixels of the score map to one of the image."""
+        return 1.0 if self.original is None else self.score.shape[1] / self.original[1]
+
+    def on_image(self, xy_px: FloatArray) -> FloatArray:
+        """Return places on the score map as places on the image, (x, y), shape (n, 2)."""
+        if self.original is None:
+            return xy_px
+        height, width = self.score.shape
+        return to_original(xy_px, self.original, (height, width))
 
 
 Scorer = Callable[[Path], Scored]
 
 
-def scorer(model: str, device: torch.device | str) -> Scorer:
+def scorer(model: str, device: torch.device | str, radius_px: int | None = None) -> Scorer:
     """Return what scores the images of a command.
 
     Parameters
@@ -50,19 +70,23 @@ def scorer(model: str, device: torch.device | str) -> Scorer:
         A file of a model, this program's or Topaz's, the name of one, or ``none``.
     device
         Where to compute.
+    radius_px
+        The particle's, which the general model needs.
 
     Raises
     ------
     BadInput
-        If there is no such model.
+        If there is no such model, or no particle for it.
     """
     if model == NO_MODEL:
         return lambda path: Scored(read_map(path))
-    return _scorer(model, identity(model_file(model)), device)
+    return _scorer(model, identity(model_file(model)), device, radius_px)
 
 
 @lru_cache(maxsize=1)  # a worker scores image after image with one model
-def _scorer(model: str, _: tuple[str, int, int], device: torch.device | str) -> Scorer:
+def _scorer(
+    model: str, _: tuple[str, int, int], device: torch.device | str, radius_px: int | None
+) -> Scorer:
     """Return the scorer of a model's file as it is now."""
     network, card = open_model(model)
     network = network.to(device)
@@ -76,15 +100,36 @@ def _scorer(model: str, _: tuple[str, int, int], device: torch.device | str) -> 
         return as_topaz
     own = Model(network, card)
     # Images come at the scale that the model knows: one pixel of theirs is one of its own.
-    images = images_for(own, card.working_pixel_size_angstrom)
+    pixel_size = card.working_pixel_size_angstrom
+    if card.any_diameter:
+        pixel_size = NOMINAL_ANGSTROM / (2 * _fitting(radius_px, card))
+        own = for_diameter(own, NOMINAL_ANGSTROM)
+    images = images_for(own, pixel_size)
     images.keep_bytes = 0  # each is looked at once
 
     def as_ours(path: Path) -> Scored:
         image = images.get(Source(stem_of(path), path, stem_of(path)))
         look = look_at(own, image, own.normalizer.apply(image.image), device)
-        return Scored(look.score, look.bad_areas, image.working_pixel_size_angstrom)
+        original = image.original_shape if card.any_diameter else None
+        return Scored(look.score, look.bad_areas, image.working_pixel_size_angstrom, original)
 
     return as_ours
+
+
+def _fitting(radius_px: int | None, card: ModelCard) -> int:
+    """Return the particle's radius, or refuse one with which the general model cannot do."""
+    if radius_px is None:
+        raise BadInput(
+            "the general model needs the particle's size, and there is no one radius here; give"
+            " -r, half of the longest diameter, to extract, or another model with -m"
+        )
+    least = math.ceil(card.diameter_angstrom / card.working_pixel_size_angstrom / MOST_FINER / 2)
+    if radius_px < least:
+        raise BadInput(
+            f"a radius of {radius_px} pixels is too small for the general model, which needs"
+            f" {least}; reduce the micrographs less (preprocess -s), or give another model with -m"
+        )
+    return radius_px
 
 
 def open_model(model: str) -> tuple[Network, ModelCard | None]:
