@@ -17,6 +17,8 @@ from heliodor.labels import LabelledImage
 from heliodor.model_file import NOVELTY, Model
 from heliodor.novelty import Reference
 from heliodor.picking import (
+    EDGE_DOUBT,
+    EDGE_REACH,
     PickSettings,
     candidates,
     card_step,
@@ -358,9 +360,8 @@ def test_not_a_single_usable_micrograph(mics: dict[str, Source]) -> None:
 def test_the_models_own_normalisation_is_used() -> None:
     image = working(100 + 7 * discs((40, 40), np.array([[20.0, 20.0]])))
     normalised = MODEL.normalizer.apply(image.image)
-    np.testing.assert_array_equal(
-        score_micrograph(MODEL, image), score_image(MODEL.network, normalised)
-    )
+    expected = level(score_image(MODEL.network, normalised), normalised, None, 10.0)
+    np.testing.assert_array_equal(score_micrograph(MODEL, image), expected)
 
 
 def test_scores_are_smooth_or_dense_as_asked_for() -> None:
@@ -371,8 +372,10 @@ def test_scores_are_smooth_or_dense_as_asked_for() -> None:
     assert card_step(chosen, image.working_pixel_size_angstrom) == 2
     dense = score_normalised(chosen, image, normalised, scores="dense")
     smooth = score_normalised(chosen, image, normalised, scores="smooth")
-    np.testing.assert_array_equal(dense, score_image(chosen.network, normalised))
-    np.testing.assert_array_equal(smooth, score_smoothly(chosen.network, normalised, 2))
+    every = score_image(chosen.network, normalised)
+    fewer = score_smoothly(chosen.network, normalised, 2)
+    np.testing.assert_array_equal(dense, level(every, normalised, None, 10.0))
+    np.testing.assert_array_equal(smooth, level(fewer, normalised, None, 10.0))
     assert not np.allclose(smooth, dense)
 
 
@@ -415,6 +418,30 @@ def test_levelling_undoes_a_shift_of_all_scores_but_no_large_one() -> None:
         levelled = level(score + np.float32(shift), image, background)
         np.testing.assert_allclose(levelled, score + left, atol=1e-5)
     np.testing.assert_array_equal(level(score, image, None), score)
+
+
+@given(st.integers(20, 60), st.integers(20, 60), st.floats(5.0, 30.0), st.integers(0, 2**31 - 1))
+def test_edges_are_doubted_and_nothing_else(
+    height: int, width: int, diameter_px: float, seed: int
+) -> None:
+    image, score = noise((height, width), seed), noise((height, width), seed + 1)
+    away = np.full((height, width), np.inf)
+    for axis, n in enumerate((height, width)):
+        own = np.minimum(np.arange(n), n - 1 - np.arange(n))
+        away = np.minimum(away, own[:, None] if axis == 0 else own[None, :])
+    taken = score - level(score, image, None, diameter_px)
+    reach = EDGE_REACH * diameter_px
+    np.testing.assert_allclose(taken[away == 0], EDGE_DOUBT, atol=1e-5)
+    np.testing.assert_array_equal(taken[away >= reach], 0.0)
+    np.testing.assert_allclose(taken, EDGE_DOUBT * np.clip(1 - away / reach, 0, 1), atol=1e-5)
+
+
+def test_a_whole_particle_at_an_edge_is_still_found() -> None:
+    xy = np.array([[1.0, 45.0], [50.0, 45.0]])
+    image = working(discs((90, 100), xy, depth=8.0))
+    found = candidates(MODEL, image, score_micrograph(MODEL, image), PickSettings(threshold=0.0))
+    picked = found.xy_px[found.score >= 0.0]
+    np.testing.assert_allclose(picked, xy[::-1], atol=1.5)
 
 
 def test_nothing_is_picked_in_dead_borders() -> None:

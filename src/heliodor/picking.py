@@ -26,6 +26,9 @@ from heliodor.suppression import suppress
 FLOOR = -6.0
 #: No centre is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
+#: What the log-odds are lowered by at an edge of a micrograph, and the share of the diameter
+#: within which they are: measured on invented particles, as docs/general-model.md says.
+EDGE_DOUBT, EDGE_REACH = 2.0, 0.2
 #: The most by which a micrograph's log-odds are moved to the level of the training's.
 MOST_LEVELLING = 1.0
 
@@ -249,8 +252,8 @@ def _levelled(
     model: Model, image: WorkingImage, normalised: Image, score: Image
 ) -> tuple[Image, float]:
     card = model.card
-    guard_px = card.diameter_angstrom * GUARD / image.working_pixel_size_angstrom
-    return level_and_shift(score, normalised, card.background, guard_px)
+    diameter_px = card.diameter_angstrom / image.working_pixel_size_angstrom
+    return level_and_shift(score, normalised, card.background, diameter_px)
 
 
 def card_step(model: Model, pixel_size_angstrom: float) -> int:
@@ -258,14 +261,17 @@ def card_step(model: Model, pixel_size_angstrom: float) -> int:
     return lattice_step(model.network, model.card.training_radius_angstrom / pixel_size_angstrom)
 
 
-def level(score: Image, image: Image, background: float | None, guard_px: float = 0.0) -> Image:
+def level(score: Image, image: Image, background: float | None, diameter_px: float = 0.0) -> Image:
     """Make the log-odds of one micrograph comparable with those of others.
 
     Defocus, dose and ice move all log-odds of a micrograph up or down together, so that one
     threshold finds too much on one and too little on another. Most of any micrograph is
     background: its median is moved to where it lay in training, by no more than `MOST_LEVELLING`,
     for a micrograph of nothing but carbon has another background. In dead borders nothing is
-    ever found.
+    ever found, nor within a quarter of the diameter of them: much of such a particle is not there
+    to be seen, and a bar's end looks like many things. At an edge half a particle, whose centre
+    lies outside, and its mirror image, in which the micrograph is continued, look like a whole
+    one, so there the log-odds are lower by `EDGE_DOUBT`, and less so with the distance.
 
     Parameters
     ----------
@@ -275,30 +281,43 @@ def level(score: Image, image: Image, background: float | None, guard_px: float 
         The image that was scored.
     background
         The median log-odds of the training micrographs; None leaves the level as it is.
-    guard_px
-        Centres this near to a dead border are out of the question too: much of such a particle
-        is not there to be seen, and a bar's end looks like many things.
+    diameter_px
+        The particle's; with 0 neither dead borders nor edges have surroundings.
 
     Returns
     -------
     ndarray of float32, shape (h, w)
         Minus infinity in dead borders.
     """
-    return level_and_shift(score, image, background, guard_px)[0]
+    return level_and_shift(score, image, background, diameter_px)[0]
 
 
 def level_and_shift(
-    score: Image, image: Image, background: float | None, guard_px: float = 0.0
+    score: Image, image: Image, background: float | None, diameter_px: float = 0.0
 ) -> tuple[Image, float]:
     """Do as `level`; return also by how much the log-odds were moved."""
-    alive = dead_border(image).grown(math.ceil(guard_px)).alive(score.shape)
+    alive = dead_border(image).grown(math.ceil(GUARD * diameter_px)).alive(score.shape)
     shift = 0.0
     if background is not None:
         shift = background - float(np.median(score[alive]))
     out = np.full(score.shape, -np.inf, dtype=np.float32)
     shift = float(np.clip(shift, -MOST_LEVELLING, MOST_LEVELLING))
     out[alive] = score[alive] + np.float32(shift)
+    _doubt_edges(out, EDGE_REACH * diameter_px)
     return out, shift
+
+
+def _doubt_edges(score: Image, reach_px: float) -> None:
+    """Lower log-odds at the edges, by less and less up to a distance from them."""
+    if reach_px <= 0:
+        return
+    height, width = score.shape
+    rows, columns = (
+        np.clip(1.0 - np.minimum(np.arange(n), np.arange(n)[::-1]) / reach_px, 0.0, 1.0)
+        for n in (height, width)
+    )
+    doubt = np.maximum(rows[:, None], columns[None, :])
+    score -= np.float32(EDGE_DOUBT) * doubt.astype(np.float32)
 
 
 def candidates(
@@ -388,7 +407,7 @@ def operating_point(
     radius_px
         Training radius, by which the pixels that are scored are chosen as in picking.
     diameter_px
-        The particle's, where candidates in bad areas do not count; None counts them.
+        The particle's, where edges are doubted and candidates in bad areas do not count.
     """
     step = lattice_step(network, radius_px)
     both = [score_both(network, item.image, step, device) for item in images]
@@ -397,7 +416,7 @@ def operating_point(
     background = float(np.median(medians))
     ranked = []
     for (_, contaminant), score, item in zip(both, maps, images, strict=True):
-        levelled = level(score, item.image, background)
+        levelled = level(score, item.image, background, diameter_px or 0.0)
         places, own = suppress(levelled, exclusion_px, margin_px=margin_px)
         if diameter_px is not None:
             bad_areas = bad_areas_of(network, contaminant, score, diameter_px)

@@ -23,7 +23,6 @@ from heliodor.matching import MATCH_FRACTION, match
 from heliodor.networks import Network
 from heliodor.picking import (
     FLOOR,
-    GUARD,
     Distances,
     PickSettings,
     bad_areas_of,
@@ -142,9 +141,10 @@ class Probe:
         without = [self.picking.leaves_out(own) for own in bad_areas]
 
         def searched(number: int) -> tuple[Found, Found]:
-            guard = GUARD * self.diameter_px
             own, reverse = maps[number]
-            levelled = (level(m, images[number], background, guard) for m in (own[0], reverse))
+            levelled = (
+                level(m, images[number], background, self.diameter_px) for m in (own[0], reverse)
+            )
             candidates, decoys = (
                 outside(find(own, self.distances, FLOOR), without[number]) for own in levelled
             )
