@@ -16,7 +16,7 @@ from heliodor.assignment import LabelledSource
 from heliodor.conventions import FloatArray
 from heliodor.dataset import DataSettings, TrainingSet, assemble
 from heliodor.errors import BadInput
-from heliodor.general import FINE_TUNING
+from heliodor.general import FINE_TUNING, NAME
 from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
 from heliodor.live.levels import Line, straight
@@ -35,7 +35,9 @@ from heliodor.training import train_network
 
 #: How to learn while somebody waits. A hundred updates, of layers that tell particles from what
 #: looks like them; those below, which see edges and blobs, stay as they are.
-RECIPE: Final[dict[str, Any]] = {**FINE_TUNING, "epochs": 2, "freeze": 3, "start": "live"}
+RECIPE: Final[dict[str, Any]] = {
+    **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 10.0,
+}  # fmt: skip
 #: Updates of the training that is told of four answers in five, and judged by the others.
 JUDGED_UPDATES: Final = 50
 #: One answer of so many is held out there.
@@ -122,7 +124,10 @@ def learn(
             "the micrographs are too coarse for the model in use; give a model that was made for"
             " such, or micrographs that are less binned"
         )
-    recipe = replace(TrainingSettings(), **_own(start), **RECIPE, seed=seed)
+    # At least the last layer learns, however few there are.
+    freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
+    own = {**_own(start), **RECIPE, "freeze": freeze, "start": NAME}
+    recipe = replace(TrainingSettings(), **own, seed=seed)
     curve, costs = list[tuple[int, float]](), list[float]()
 
     def updated(update: int, of: int, cost: float) -> None:
