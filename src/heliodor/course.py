@@ -48,8 +48,9 @@ class Course:
         device: torch.device | str,
         shelf: Shelf | None = None,
         start: Network | None = None,
+        learner: type[Learner] = Learner,
     ) -> None:
-        self.learner = Learner(images, radius_px, prior, settings, device, shelf, start)
+        self.learner = learner(images, radius_px, prior, settings, device, shelf, start)
         self.network: Network = self.learner.network
         self.epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
         self.history: list[Epoch] = []
@@ -89,6 +90,11 @@ class Course:
     def best_epoch(self) -> int:
         """The number of the best epoch so far, 0 before the first has ended."""
         return 0 if self._best is None else self._best[1]
+
+    @property
+    def last_cost(self) -> float:
+        """What the last update's minibatch cost; there was one in the epoch under way."""
+        return float(self._told[-1][0])
 
     def update(self) -> None:
         """Draw a minibatch and learn from it."""
