@@ -25,11 +25,11 @@ from scipy.ndimage import gaussian_filter1d
 from heliodor.conventions import Image
 from heliodor.dataset import FLATTEN_FRACTION, DataSettings
 from heliodor.formats.text import write_table
+from heliodor.look import card_step
 from heliodor.micrograph import write_mrc
 from heliodor.model_file import Model, load_model
 from heliodor.normalize import Normalizer
 from heliodor.novelty import Reference
-from heliodor.picking import card_step
 from heliodor.picks import Picks
 from heliodor.pipeline import run
 from heliodor.preparation import WorkingImages, working_pixel_size

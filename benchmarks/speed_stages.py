@@ -10,8 +10,8 @@ from pathlib import Path
 
 import speed_data
 import speed_table
+from heliodor.look import card_step
 from heliodor.model_file import load_model
-from heliodor.picking import card_step
 from speed_data import DROP_IN, HELIODOR, PARTICLE, Simulated
 from speed_floors import SIDE_PX, multiply_adds
 from speed_process import Run, Worker, in_turn, median, run

@@ -53,7 +53,7 @@ from heliodor.micrograph import read_micrograph
 from heliodor.model_file import load_model, save_model
 from heliodor.model_run import description, table
 from heliodor.output import FORMATS, Given, write_picks
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.picks import Picks
 from heliodor.preparation import is_plausible
 from heliodor.quality import Measured

@@ -32,9 +32,11 @@ from heliodor.formats.text import read_picks
 from heliodor.gallery import draw_micrograph
 from heliodor.hosts.topaz.main import main as topaz
 from heliodor.labels import LabelledImage
+from heliodor.look import look_at, score_normalised
 from heliodor.model_file import FORMAT, fingerprint_of, load_model, save_model
 from heliodor.networks import NETWORKS, Network, build, shapes
-from heliodor.picking import PickSettings, candidates, look_at, score_normalised
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates
 from heliodor.picking_bulk import DecoySearch, pick_all
 from heliodor.preparation import WorkingImages
 from heliodor.probe import Probe

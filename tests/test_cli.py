@@ -30,11 +30,13 @@ from heliodor.cli import _gather_values
 from heliodor.conventions import WORKING_DIAMETER_PX
 from heliodor.errors import BadInput
 from heliodor.formats import read_picks
+from heliodor.look import score_micrograph
 from heliodor.matching import match
 from heliodor.micrograph import write_mrc
 from heliodor.model_file import Model, load_model, save_model
 from heliodor.normalize import Normalizer
-from heliodor.picking import PickSettings, candidates, score_micrograph
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates
 from heliodor.preparation import WorkingImages
 from heliodor.recipe import TrainingSettings
 from heliodor.simulate import SimulationSettings

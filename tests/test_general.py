@@ -21,10 +21,10 @@ from heliodor.general import (
     starting,
 )
 from heliodor.labels import LabelledImage
+from heliodor.look import images_for
 from heliodor.matching import match
 from heliodor.model_file import Model, load_model, save_model
 from heliodor.objectives import OBJECTIVES
-from heliodor.picking import images_for
 from heliodor.recipe import recipe
 from heliodor.simulate import SimulationSettings, simulate
 from heliodor.training import train_network

@@ -12,8 +12,10 @@ from PIL import Image as Pillow
 from heliodor.general import for_diameter
 from heliodor.live.candidates import read_candidates
 from heliodor.live.looking import FEATURES, LEAST
+from heliodor.look import images_for, look_at
 from heliodor.model_file import load_model, save_model
-from heliodor.picking import PickSettings, candidates, images_for, look_at
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates
 from heliodor.sources import Source
 from room import Engine
 from tiny import discs, model, scattered, scrambled, write_mrc

@@ -18,11 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from heliodor.errors import BadInput
+from heliodor.look import score_micrograph
 from heliodor.model_file import FORMAT, Model, load_model, save_model
 from heliodor.networks import NETWORKS
 from heliodor.normalize import MODES, Mode, Normalizer
 from heliodor.novelty import Reference
-from heliodor.picking import PickSettings, candidates, score_micrograph
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates
 from heliodor.scoring import score_image
 from tiny import card, model, noise, scrambled, working
 

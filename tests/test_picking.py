@@ -14,19 +14,18 @@ from heliodor.conventions import Image, Shape
 from heliodor.errors import BadInput
 from heliodor.journal import Finished
 from heliodor.labels import LabelledImage
-from heliodor.model_file import NOVELTY, Model
-from heliodor.novelty import Reference
-from heliodor.picking import (
+from heliodor.look import (
     EDGE_DOUBT,
     EDGE_REACH,
-    PickSettings,
-    candidates,
     card_step,
     level,
-    operating_point,
     score_micrograph,
     score_normalised,
 )
+from heliodor.model_file import NOVELTY, Model
+from heliodor.novelty import Reference
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates, operating_point
 from heliodor.picking_bulk import DecoySearch, InMemory, Picked, pick_all
 from heliodor.picks import Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages

@@ -24,7 +24,7 @@ from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
 from heliodor.dataset import DataSettings
 from heliodor.history import history_table
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.receipt import Receipt
 from heliodor.recipe import TrainingSettings
 from heliodor.training_run import MODEL, Training, train

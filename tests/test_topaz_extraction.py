@@ -18,11 +18,13 @@ from heliodor.formats import eman2, read_picks
 from heliodor.general import for_diameter, general_model
 from heliodor.hosts.topaz import extraction
 from heliodor.hosts.topaz.curve import read_targets
+from heliodor.look import images_for, look_at, score_micrograph
 from heliodor.matching import match
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, load_model, save_model
 from heliodor.networks import Network
-from heliodor.picking import PickSettings, candidates, images_for, look_at, score_micrograph
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates
 from heliodor.ranking import precision_recall
 from heliodor.scoring import score_image
 from heliodor.sources import Source

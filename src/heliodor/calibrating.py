@@ -14,7 +14,8 @@ from heliodor.calibration import (
     calibrate,
 )
 from heliodor.model_file import GENERAL, Model
-from heliodor.picking import FLOOR, PickSettings
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import FLOOR
 from heliodor.picking_bulk import Picked
 from heliodor.threshold import best_threshold, expected
 

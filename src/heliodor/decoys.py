@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 
 from heliodor.bad_areas import BadAreas
 from heliodor.conventions import FloatArray, Image
-from heliodor.picking import Distances
+from heliodor.pick_settings import Distances
 from heliodor.suppression import suppress
 
 #: Likely particles are candidates that score more than so many decoys do that discs around

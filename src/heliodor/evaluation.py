@@ -13,10 +13,10 @@ from heliodor.conventions import FloatArray, Image, to_working
 from heliodor.errors import BadInput
 from heliodor.formats import read_picks
 from heliodor.labels import label_mask
+from heliodor.look import score_micrograph
 from heliodor.metrics import Evaluation, evaluate_picks
 from heliodor.model_file import Model
 from heliodor.naming import match_names
-from heliodor.picking import score_micrograph
 from heliodor.picks import PIXEL_SIZE, Picks
 from heliodor.preparation import (
     Failure,

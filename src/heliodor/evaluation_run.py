@@ -15,11 +15,11 @@ from heliodor.evaluation import Truth, as_sources, evaluate, evaluate_regions, p
 from heliodor.files import output_folder, write_json, write_text
 from heliodor.formats import read_picks, selected
 from heliodor.locking import alone_in
+from heliodor.look import images_for
 from heliodor.matching import checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.model_file import load_model
 from heliodor.naming import match_names
-from heliodor.picking import images_for
 from heliodor.picks import Picks
 from heliodor.preparation import Failure
 from heliodor.ranking import PrecisionRecall

@@ -16,15 +16,11 @@ from heliodor.conventions import Image, to_working
 from heliodor.decoys import Found, cleared, find, outside
 from heliodor.errors import BadInput
 from heliodor.journal import Finished
+from heliodor.look import look_at, score_normalised
 from heliodor.lookahead import looking_ahead
 from heliodor.model_file import Model
-from heliodor.picking import (
-    FLOOR,
-    PickSettings,
-    candidates,
-    look_at,
-    score_normalised,
-)
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import FLOOR, candidates
 from heliodor.picks import PROBABILITY, Picks
 from heliodor.preparation import Failure, WorkingImage, WorkingImages
 from heliodor.quality import Measured, Row

@@ -24,8 +24,10 @@ from heliodor.guard import crashes
 from heliodor.header import TIFF_NOTE, is_tiff
 from heliodor.journal import Finished, Journal
 from heliodor.locking import alone_in
+from heliodor.look import images_for
 from heliodor.model_file import Model, fingerprint_of
-from heliodor.picking import FLOOR, PickSettings, images_for
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import FLOOR
 from heliodor.picking_bulk import (
     CRASHED,
     MOST_AT_A_TIME,

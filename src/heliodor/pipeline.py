@@ -23,7 +23,7 @@ from heliodor.locking import alone_in
 from heliodor.matching import MATCH_FRACTION, checked_distance
 from heliodor.metrics import Evaluation
 from heliodor.model_file import Model
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.picking_bulk import Picked
 from heliodor.picking_run import pick_step
 from heliodor.picks import Picks

@@ -18,17 +18,12 @@ from heliodor.dataset import TrainingSet
 from heliodor.decoys import Found, clear_above, cleared, find, outside
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
+from heliodor.look import bad_areas_of, level
 from heliodor.lookahead import looking_ahead
 from heliodor.matching import MATCH_FRACTION, match
 from heliodor.networks import Network
-from heliodor.picking import (
-    FLOOR,
-    Distances,
-    PickSettings,
-    bad_areas_of,
-    level,
-    operating_point,
-)
+from heliodor.pick_settings import Distances, PickSettings
+from heliodor.picking import FLOOR, operating_point
 from heliodor.preparation import WorkingImages
 from heliodor.score_counts import MicrographScores, ScoreCounts, ScoreSheet
 from heliodor.scoring import Maps, lattice_step, score_both, score_smoothly

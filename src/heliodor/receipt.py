@@ -20,7 +20,7 @@ from heliodor.files import write_json
 from heliodor.fingerprint import digest, fingerprint
 from heliodor.history import Epoch
 from heliodor.model_file import Model, fingerprint_of
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.preparation import Failure
 from heliodor.recipe import TrainingSettings
 from heliodor.sources import Source

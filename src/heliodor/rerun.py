@@ -231,7 +231,7 @@ def _train(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
 
 
 def _pick(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
-    from heliodor.picking import PickSettings
+    from heliodor.pick_settings import PickSettings
     from heliodor.picking_run import pick
 
     settings, compute = _made(PickSettings, given), _compute(given)
@@ -251,7 +251,7 @@ def _pick(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
 
 def _run(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
     from heliodor.dataset import DataSettings
-    from heliodor.picking import PickSettings
+    from heliodor.pick_settings import PickSettings
     from heliodor.pipeline import run
     from heliodor.recipe import TrainingSettings
 

@@ -16,7 +16,7 @@ import numpy as np
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, write_text
 from heliodor.formats import relion
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.picking_bulk import Picked
 from heliodor.threshold import Estimate, falling_thresholds, outlooks, sentences
 

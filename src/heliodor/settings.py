@@ -66,7 +66,7 @@ def recipe_settings(options: dict[str, Any]) -> Any:
 def pick_settings(options: dict[str, Any]) -> Any:
     """Return how to pick."""
     from heliodor.bad_areas import refuse_unknown
-    from heliodor.picking import PickSettings
+    from heliodor.pick_settings import PickSettings
 
     how = options["bad_areas"]
     made = PickSettings(

@@ -24,7 +24,7 @@ from heliodor.locking import alone_in
 from heliodor.model_file import NOVELTY, Model, ModelCard, load_model, save_model
 from heliodor.novelty import Reference
 from heliodor.objectives import uses_prior
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.preparation import (
     KEEP_BYTES,
     Failure,

@@ -19,7 +19,7 @@ from heliodor.files import output_folder, write_json
 from heliodor.fingerprint import digest
 from heliodor.formats import read_picks, relion
 from heliodor.hosts.relion import Kind, write_output_nodes
-from heliodor.picking import PickSettings
+from heliodor.pick_settings import PickSettings
 from heliodor.picking_run import pick
 from heliodor.preparation import Failure
 from heliodor.recipe import TrainingSettings

@@ -21,10 +21,12 @@ from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
 from heliodor.live.levels import Line, straight
 from heliodor.live.rehearsal import Rehearsal
+from heliodor.look import card_step, level_and_shift
 from heliodor.matching import MATCH_FRACTION
 from heliodor.model_file import GENERAL, Model
 from heliodor.networks import Network
-from heliodor.picking import FLOOR, PickSettings, card_step, level_and_shift
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import FLOOR
 from heliodor.preparation import WorkingImages
 from heliodor.probe import CONTRADICTED, Level, Probe
 from heliodor.recipe import TrainingSettings

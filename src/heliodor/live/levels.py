@@ -14,8 +14,10 @@ from heliodor.conventions import FloatArray, to_working
 from heliodor.decoys import Found as Places
 from heliodor.decoys import cleared, find, outside
 from heliodor.live.looking import Found
+from heliodor.look import score_normalised
 from heliodor.model_file import Model
-from heliodor.picking import FLOOR, PickSettings, score_normalised
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import FLOOR
 from heliodor.picking_bulk import InMemory, Picked
 from heliodor.score_counts import MicrographScores, ScoreSheet
 

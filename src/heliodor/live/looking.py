@@ -15,8 +15,10 @@ from heliodor.borders import dead_border
 from heliodor.conventions import FloatArray, Image, to_working
 from heliodor.files import writing
 from heliodor.live.candidates import Candidates
+from heliodor.look import Look, card_step, looked
 from heliodor.model_file import Model
-from heliodor.picking import Look, PickSettings, candidates, card_step, looked
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import candidates
 from heliodor.preparation import WorkingImage
 from heliodor.scoring import score_seen
 

@@ -24,8 +24,8 @@ from heliodor.live.levels import Levels, Line
 from heliodor.live.looking import find, write_preview
 from heliodor.live.protocol import Events, Open, Train
 from heliodor.live.wishes import Wishes
+from heliodor.look import images_for
 from heliodor.model_file import Model, load_model, save_model
-from heliodor.picking import images_for
 from heliodor.preparation import WorkingImages, check_diameter
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each

@@ -22,10 +22,10 @@ from heliodor.errors import BadInput
 from heliodor.general import for_diameter
 from heliodor.header import stem_of
 from heliodor.hosts.topaz.models import NO_MODEL, identity, model_file
+from heliodor.look import images_for, look_at
 from heliodor.micrograph import read_map, read_micrograph
 from heliodor.model_file import Model, ModelCard, load_model
 from heliodor.networks import Network
-from heliodor.picking import images_for, look_at
 from heliodor.preparation import MOST_FINER
 from heliodor.scoring import score_inner
 from heliodor.sources import Source

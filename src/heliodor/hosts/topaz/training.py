@@ -26,7 +26,8 @@ from heliodor.hosts.topaz.prior import Prior, find_prior
 from heliodor.hosts.topaz.reports import report
 from heliodor.model_file import Model, ModelCard, save_model
 from heliodor.networks import Network, build
-from heliodor.picking import OperatingPoint, PickSettings, operating_point
+from heliodor.pick_settings import PickSettings
+from heliodor.picking import OperatingPoint, operating_point
 from heliodor.placing import frame_of
 from heliodor.preparation import WorkingImages
 from heliodor.recipe import TrainingSettings
