@@ -1,4 +1,4 @@
-"""The commands on files: convert, check and suggest."""
+"""The commands on files of coordinates: convert, check, suggest and evaluate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from heliodor import console
 from heliodor import settings as asked
 from heliodor.errors import SOME_FAILED, BadInput
-from heliodor.options import Labels, Micrographs, PixelSize, Seed, Threads, number
+from heliodor.options import Device, Labels, Micrographs, PixelSize, Seed, Threads, number
 
 
 def convert(
@@ -212,5 +212,73 @@ def suggest(
         print(json.dumps(geometry.as_dict(), indent=2))
     else:
         print(suggest_run.table(geometry, micrographs, labels))
+    if failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def evaluate(
+    picks: Annotated[str, typer.Option(metavar="P", help="Picks: picks.tsv, STAR, text.")],
+    truth: Annotated[str, typer.Option(metavar="T", help="Coordinates of all particles.")],
+    match_distance: Annotated[
+        float, number("ANGSTROM", "A pick this near to a particle finds it.")
+    ],
+    threshold: Annotated[
+        float | None,
+        number(
+            "LOGODDS",
+            "Operating threshold [default: the one picks.tsv was selected with, else none]",
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="M", help="Also the region AP of this model (needs --micrographs)."),
+    ] = None,
+    micrographs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="B",
+            help="The micrographs to judge; those without picks then count as missed"
+            " [default: those with picks]",
+        ),
+    ] = None,
+    pixel_size: Annotated[
+        float | None,
+        number(
+            "ANGSTROM",
+            "Pixel size of the micrographs; else from the files of picks and truth, else from"
+            " the micrographs' STAR file.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--out", metavar="OUT", help="Folder for evaluation.json and curve.tsv."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON (without the curve), not a table.")
+    ] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Judge picks against the truth: AP, precision, recall and F1, micro and macro."""
+    from heliodor import evaluation_run
+
+    evaluation, region_ap, failures = evaluation_run.evaluate_files(
+        picks,
+        truth,
+        match_distance,
+        threshold=threshold,
+        model=model,
+        micrographs=micrographs or None,
+        pixel_size_angstrom=pixel_size,
+        out=out,
+        compute=asked.computing(locals()),
+        command_line=asked.typed(),
+    )
+    if as_json:
+        print(json.dumps(evaluation_run.figures(evaluation, region_ap), indent=2))
+    else:
+        print(evaluation_run.table(evaluation, region_ap))
     if failures:
         raise typer.Exit(SOME_FAILED)
