@@ -17,8 +17,6 @@ from heliodor.compute import Compute
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.files import can_be, output_folder, sweep
-from heliodor.formats import relion
-from heliodor.formats.text import write_picks
 from heliodor.general import model_for
 from heliodor.guard import crashes
 from heliodor.header import TIFF_NOTE, is_tiff
@@ -37,18 +35,14 @@ from heliodor.picking_bulk import (
     sheet_of,
     with_probability,
 )
-from heliodor.picks import Picks
+from heliodor.picking_files import autopick_name, coordinate_text, write_masks, write_tables
 from heliodor.preparation import WorkingImage, WorkingImages
 from heliodor.record import Record, flat
-from heliodor.series import check_series, write_series
+from heliodor.series import check_series
 from heliodor.sources import Inputs, Source, find_sources
-from heliodor.threshold import sentences
 
 if TYPE_CHECKING:
     from heliodor.evaluation import RegionJudge
-
-#: What the names of coordinate files end with.
-ENDING = "_autopick.star"
 
 
 def pick(
@@ -124,7 +118,7 @@ def pick_step(
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
     )
     model.network.to(device)
-    files = {source.name: folder / _autopick(source) for source in sources}
+    files = {source.name: folder / autopick_name(source) for source in sources}
     check_series(folder, files.values(), settings.threshold_series)
     # What no file can be written for is not picked on.
     refused = {name: TOO_LONG.format(path=p) for name, p in files.items() if not can_be(p)}
@@ -143,7 +137,7 @@ def pick_step(
 
     def done(image: WorkingImage, score: Image, found: Finished) -> None:
         own = with_probability(found.candidates, known)
-        journal.write(files[image.source.name], _text(own, threshold))
+        journal.write(files[image.source.name], coordinate_text(own, threshold))
         if judge is not None:
             judge.add(image, score)
 
@@ -169,7 +163,7 @@ def pick_step(
             masks[failure.name].unlink(missing_ok=True)
         console.warn(f"{failure.name} was left out: {failure.reason}")
     with record.stage("writing"):
-        picked, sizes, head = _written(picked, settings, folder, files, journal)
+        picked, sizes, head = write_tables(picked, settings, folder, files, journal)
         write_masks(masks, picked, settings.bad_area_masks)
     record.failures += [f for f in picked.failures if f not in record.failures]
     counts = {row.name: row.picks for row in picked.quality}
@@ -275,63 +269,6 @@ def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> di
     return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
 
 
-def _written(
-    picked: Picked,
-    settings: PickSettings,
-    folder: Path,
-    files: Mapping[str, Path],
-    journal: Journal,
-) -> tuple[Picked, dict[str, float], list[str]]:
-    """Write all tables, one micrograph in memory at a time.
-
-    Returns
-    -------
-    Picked, dict, list
-        With the quality of each micrograph; pixel sizes in angstrom; what to read of the
-        threshold.
-    """
-    sizes: dict[str, float] = {}
-    measured: dict[str, quality.Measured] = {}
-    refused, known = set[str](), False
-    for name in picked.micrographs:
-        found = journal.get(name)
-        sizes[name], measured[name] = found.pixel_size_angstrom, found.measured
-        refused |= {name} if found.refused else set()
-        known |= found.bad_areas is not None
-    rows = quality.rows_of(picked.tables(), picked.threshold, measured, refused)
-    outlook, head = picked.expected, []
-    if outlook is not None:
-        outlook = replace(outlook, picks=sum(row.picks for row in rows))
-        head = sentences(outlook, settings.threshold, settings.max_fdr)
-    picked = replace(picked, quality=rows, expected=outlook)
-    changed = 0
-    for name, own in picked.tables():
-        # A streaming reader has had a first version, before the threshold was chosen.
-        changed += not journal.write(files[name], _text(own, picked.threshold, head))
-    if changed:
-        console.warn(
-            f"{changed} of the files *{ENDING} were changed since they were written, and are left"
-            " as they are; remove them to have them written anew"
-        )
-    with_picks = {row.name: files[row.name] for row in rows if row.picks}
-    relion.write_autopick_list(folder, with_picks, head)
-    columns = [bad_areas.DISTANCE] if known else []
-    write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes, columns)
-    quality.write_micrographs(folder / quality.NAME, rows)
-    write_series(folder, picked, settings, files)
-    return picked, sizes, head
-
-
-def write_masks(files: Mapping[str, Path], picked: Picked, wanted: bool) -> None:
-    """Write the bad areas of each micrograph as an image, or remove those of an earlier run."""
-    for name in picked.micrographs:
-        found = picked.store.get(name).bad_areas if wanted else None
-        if found is not None:
-            found.write(files[name])
-        elif files[name].is_file():
-            files[name].unlink()
-
-
 def _say_quality(rows: Sequence[quality.Row], record: Record) -> None:
     """Say which micrographs stand out, and note them."""
     record.results["outliers"] = [
@@ -344,15 +281,5 @@ def _say_quality(rows: Sequence[quality.Row], record: Record) -> None:
         console.say(sentence)
 
 
-def _text(candidates: Picks, threshold: float, comments: Sequence[str] = ()) -> str:
-    """Return the coordinate file of one micrograph's picks, as exact as picks.tsv."""
-    chosen = candidates.select(candidates.score >= threshold)
-    return relion.autopick_text(chosen.rounded(), comments)
-
-
 #: Why a micrograph whose name leaves no room for more fails.
 TOO_LONG = "its picks cannot be written: {path} is too long a name; give the micrograph a shorter"
-
-
-def _autopick(source: Source) -> str:
-    return f"{source.output_stem}{ENDING}"

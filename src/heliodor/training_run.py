@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from heliodor import __version__, console
+from heliodor import console
 from heliodor.assignment import LabelledSource, read_labels
 from heliodor.checkpoint import NAME as CHECKPOINT
 from heliodor.checkpoint import Checkpoint
 from heliodor.compute import Compute
-from heliodor.dataset import DataSettings, TrainingSet, assemble, choose_sources
+from heliodor.dataset import DataSettings, assemble, choose_sources
 from heliodor.errors import BadInput
 from heliodor.files import output_folder, sweep, write_text
-from heliodor.general import NAME, SCRATCH, start_of
+from heliodor.general import start_of
 from heliodor.geometry import diameter_doubt
 from heliodor.history import Epoch, history_table
 from heliodor.locking import alone_in
-from heliodor.model_file import NOVELTY, Model, ModelCard, load_model, save_model
-from heliodor.novelty import Reference
+from heliodor.model_file import Model, load_model, save_model
 from heliodor.objectives import uses_prior
 from heliodor.pick_settings import PickSettings
 from heliodor.preparation import (
@@ -40,6 +37,8 @@ from heliodor.shelf import Shelf
 from heliodor.sources import Inputs, find_sources
 from heliodor.threshold import best_threshold
 from heliodor.training import train_network
+from heliodor.training_card import card_of
+from heliodor.training_words import about_number, and_negatives, say_epoch, start_in_words
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]
@@ -47,8 +46,6 @@ QUICK = RECIPES["quick"]
 _ALIKE = ("network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed")
 #: The model in a folder of results.
 MODEL = "model.safetensors"
-#: A number of particles this many times off the estimate's band is worth a word.
-FAR_OFF = 1.5
 
 
 @dataclass(frozen=True)
@@ -160,8 +157,8 @@ def train_step(
     training, validation, more = choose_sources(labelled, data)
     read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
     console.say(
-        f"training {recipe.network} ({recipe.objective}{_from(recipe)}) on {len(training)}"
-        f" micrographs, {len(validation)} kept for validation"
+        f"training {recipe.network} ({recipe.objective}{start_in_words(recipe)}) on"
+        f" {len(training)} micrographs, {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         dataset = assemble(training, validation, images, data, progress, shelf)
@@ -179,7 +176,7 @@ def train_step(
     record.failures += dataset.failures
     console.say(
         f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
-        f"{_and_negatives(dataset.labelled_negatives)}"
+        f"{and_negatives(dataset.labelled_negatives)}"
     )
     begin = None if start is None else start.network
     others = choose_others(dataset, labelled)
@@ -214,7 +211,7 @@ def train_step(
             dataset.prior,
             recipe,
             device,
-            progress=_say_epoch(recipe.epochs_for(dataset.labelled_particles)),
+            progress=say_epoch(recipe.epochs_for(dataset.labelled_particles)),
             checkpoint=checkpoint,
             shelf=shelf,
             start=begin,
@@ -234,7 +231,7 @@ def train_step(
         counts = [count / calibration.micrographs for count in calibration.particles]
         if estimated:
             dataset = dataset.expecting(counts[0])
-        note = _about_number(counts, data.expected_particles)
+        note = about_number(counts, data.expected_particles)
     else:
         threshold = probe.threshold_of(trained.network, dataset.expected_particles)
         note = (
@@ -245,33 +242,7 @@ def train_step(
     if note:
         record.notes.append(note)
         console.warn(note)
-    best = trained.history[trained.best_epoch - 1]
-    card = ModelCard(
-        network=recipe.network,
-        width=recipe.width,
-        norm=recipe.norm,
-        contaminant=trained.network.contaminant is not None,
-        finer=start is not None and start.card.finer,
-        working_pixel_size_angstrom=size,
-        diameter_angstrom=data.diameter_angstrom,
-        training_radius_angstrom=data.radius_angstrom,
-        normalization=dataset.normalizer.as_dict(),
-        objective=recipe.objective,
-        class_prior=dataset.prior,
-        expected_particles=dataset.expected_particles,
-        threshold=threshold,
-        background=level.background,
-        calibration=None if calibration is None else calibration.as_dict(),
-        seed=recipe.seed,
-        version=__version__,
-        training_micrographs=dataset.names,
-        validation_micrographs=dataset.validation_names,
-        labelled_particles=dataset.labelled_particles,
-        best_epoch=trained.best_epoch,
-        updates=best.update,
-        validation_ap=best.validation_ap if best.validation_ap == best.validation_ap else None,
-        extra=_novelty(dataset, data.diameter_angstrom / size),
-    )
+    card = card_of(start, data, recipe, dataset, trained, level, threshold, size)
     model = Model(trained.network, card)
     path = folder / MODEL
     save_model(path, model)
@@ -313,27 +284,6 @@ def _trained_before(
     return Training(model, receipt.history, receipt.failures, labelled, images)
 
 
-def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:
-    """Return what the card says of how the training images look, where they are large enough."""
-    found = Reference.fit([item.image for item in dataset.images], diameter_px)
-    return {} if found is None else {NOVELTY: found.as_dict()}
-
-
-def _about_number(counts: Sequence[float], given: float | None) -> str:
-    """Say the estimated particles a micrograph; return a note where the user's are others."""
-    estimate, low, high = counts
-    console.say(
-        f"an estimated {estimate:.0f} particles a micrograph ({low:.0f} to {high:.0f}), labelled"
-        " or not"
-    )
-    if given is None or max(given / high, low / given) < FAR_OFF:
-        return ""
-    return (
-        f"{given:g} particles a micrograph were expected, but the scores speak for {estimate:.0f}"
-        f" ({low:.0f} to {high:.0f})"
-    )
-
-
 def wanted_pixel_size(
     data: DataSettings, recipe: TrainingSettings, start: Model | None = None
 ) -> float:
@@ -351,23 +301,3 @@ def wanted_pixel_size(
     if data.working_pixel_size_angstrom is not None:
         return data.working_pixel_size_angstrom
     return working_pixel_size(data.diameter_angstrom, recipe.network)
-
-
-def _from(recipe: TrainingSettings) -> str:
-    """Say what a training starts from, where it is a model."""
-    starts = {SCRATCH: "", NAME: ", from the general model"}
-    return starts.get(recipe.start, f", from {recipe.start}")
-
-
-def _and_negatives(number: int) -> str:
-    return f" and {number} labelled negatives" if number else ""
-
-
-def _say_epoch(epochs: int) -> Callable[[Epoch], None]:
-    def say(epoch: Epoch) -> None:
-        ap = f", validation AP {epoch.validation_ap:.3f}" if epoch.validation_ap >= 0 else ""
-        console.say(
-            f"epoch {epoch.epoch} of {epochs}: loss {epoch.loss:.4f}{ap}, {epoch.seconds:.0f} s"
-        )
-
-    return say
