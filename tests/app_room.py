@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from heliodor.app.gate import Gate
 from heliodor.app.project import open_project
 from heliodor.app.room import Room

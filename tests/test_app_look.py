@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from app_room import HEIGHT, WIDTH, visited
 from PIL import Image
 
+from app_room import HEIGHT, WIDTH, visited
 from heliodor.app.cache import Cache
 from heliodor.app.pictures import grey, levels_of, shape_at, smoothed
 from heliodor.micrograph import read_micrograph

@@ -183,7 +183,7 @@ class Marks:
     def _spell(self, name: str) -> None:
         """Spell the rows of a micrograph, as `star.picks_text` would."""
         # A number comes first: a row that begins with some names would read as a block.
-        said = f'"{name}"' if any(c.isspace() for c in name) else name
+        said = f'"{name}"' if " " in name else name
         for kind, rows in self._rows.items():
             own = [
                 f"{mark.x:.3f}\t{mark.y:.3f}\t{said}\t{key}"

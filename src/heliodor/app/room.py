@@ -79,7 +79,7 @@ class Room:
             found = match_names(strange, self.sources)
         except BadInput as error:
             console.warn(f"{error}; those marks are kept, but not shown")
-            return
+            found = {}
         renamed = {old: source.name for old, source in found.items() if old != source.name}
         renamed |= quoted
         if renamed:
