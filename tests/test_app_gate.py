@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,9 +28,12 @@ ADDRESSES = [
 ]
 
 
-@pytest.fixture
-def visit(tmp_path: Path) -> Iterator[Visit]:
-    with visited(tmp_path) as own:
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    folder = tmp_path_factory.mktemp("gate")
+    with visited(folder) as own:
+        (folder / "project/secret.html").write_text("secret of the user")
+        (folder / "secret.html").write_text("secret of the user")
         yield own
 
 
@@ -58,11 +62,12 @@ def test_nothing_is_told_without_the_token(stranger: TestClient, address: str) -
 
 
 def test_nothing_is_changed_without_the_token(visit: Visit, stranger: TestClient) -> None:
+    before = visit.get("/api/project")["settings"]
     mark = {"add": [{"id": "a", "x": 1, "y": 2, "kind": "particle"}]}
     assert stranger.post("/api/micrographs/0/labels", json=mark).status_code == 401
-    assert stranger.post("/api/settings", json={"threshold": 1}).status_code == 401
+    assert stranger.post("/api/settings", json={"threshold": 7}).status_code == 401
     assert visit.get("/api/micrographs/0/labels")["id"] == []
-    assert visit.get("/api/project")["settings"]["threshold"] is None
+    assert visit.get("/api/project")["settings"] == before
 
 
 def test_the_token_opens_once_and_the_cookie_then(stranger: TestClient) -> None:
@@ -172,9 +177,7 @@ _PARTS = [
 
 
 @pytest.mark.parametrize("part", _PARTS)
-def test_no_part_of_an_address_leads_elsewhere(visit: Visit, tmp_path: Path, part: str) -> None:
-    (tmp_path / "project/secret.html").write_text("secret of the user")
-    (tmp_path / "secret.html").write_text("secret of the user")
+def test_no_part_of_an_address_leads_elsewhere(visit: Visit, part: str) -> None:
     for address in (
         f"/api/micrographs/{part}",
         f"/api/micrographs/{part}/labels",
@@ -289,9 +292,6 @@ def test_a_body_may_have_four_megabytes_however_it_comes(visit: Visit) -> None:
 def test_too_much_work_is_put_off_and_marks_are_not(
     visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import threading
-    from concurrent.futures import ThreadPoolExecutor
-
     go_on = threading.Event()
     pictures = visit.room.pictures
     real = pictures.thumbnail
@@ -306,14 +306,14 @@ def test_too_much_work_is_put_off_and_marks_are_not(
         asked = [pool.submit(visit.client.get, address) for _ in range(140)]
         put_off = next(answer for one in asked if (answer := _soon(one)) is not None)
         mark = {"id": "a", "x": 1, "y": 2, "kind": "particle"}
-        visit.post("/api/micrographs/0/labels", add=[mark])
+        visit.post("/api/micrographs/1/labels", add=[mark])
         go_on.set()
         codes = sorted(one.result().status_code for one in asked)
     assert put_off.status_code == 503
     assert put_off.headers["retry-after"] == "1"
     assert codes[0] == 200
     assert codes.count(200) == 130  # two at work, the rest in the line
-    assert visit.get("/api/micrographs/0/labels")["id"] == ["a"]
+    assert visit.get("/api/micrographs/1/labels")["id"] == ["a"]
 
 
 def _soon(future: Any) -> Any:

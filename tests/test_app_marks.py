@@ -99,7 +99,7 @@ def test_files_are_those_that_the_writer_of_star_files_makes(names: list[str]) -
     expected = re.sub(
         r"(?m)^(\d+\.\d{3})000\t(\d+\.\d{3})000\t", r"\1\t\2\t", star.picks_text(table)
     )
-    assert marks.text("particle").split("\n\n") == expected.rstrip("\n").split("\n\n") + [""]
+    assert marks.text("particle").split("\n\n") == [*expected.rstrip("\n").split("\n\n"), ""]
 
 
 def test_names_with_blanks_are_read_back(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ _WRITER = textwrap.dedent(
     from pathlib import Path
     from heliodor.app.marks import Mark, Marks
     marks = Marks(Path(sys.argv[1]))
-    for i in range(100_000):
+    for i in range(int(sys.argv[2]), 100_000):
         marks.change("a b.mrc", {f"m{i}": Mark(i % 500, 1, "particle")}, ())[1].result()
         print(i, flush=True)
     """
@@ -309,11 +309,8 @@ _WRITER = textwrap.dedent(
 def test_what_was_acknowledged_outlives_being_killed(tmp_path: Path) -> None:
     expected = 0
     for turn in range(4):
-        with subprocess.Popen(
-            [sys.executable, "-c", _WRITER.replace("range(100_000)", f"range({expected}, 100_000)"),
-             str(tmp_path)],
-            stdout=subprocess.PIPE,
-        ) as process:  # fmt: skip
+        command = [sys.executable, "-c", _WRITER, str(tmp_path), str(expected)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(0.05 + 0.037 * turn)

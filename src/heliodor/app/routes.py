@@ -378,6 +378,9 @@ def _version() -> str:
     return __version__
 
 
+_ROUTERS = {404: "there is nothing at this address", 405: "this is not the way to ask"}
+
+
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"connection": "close"} if error.status_code in (408, 413) else {}
