@@ -102,8 +102,15 @@ def test_a_trained_model_takes_no_other_diameter(tmp_path):
 def test_picks_without_any_label(data, tmp_path):
     out = tmp_path / "out"
     micrographs = data / "micrographs.star"
-    result = call("pick", "--micrographs", micrographs, "--diameter", DIAMETER, "-o", out)
+    words = ["--diameter", DIAMETER, "--report", "-o", out]
+    result = call("pick", "--micrographs", micrographs, *words)
     assert result.code == 0, result.err
+    report = (out / "report.html").read_text()
+    assert f"{len(read_picks(out / 'picks.tsv')):,}" in report
+    assert 'src="data:image/png' in report
+    # Nothing was learnt here, so there is nothing to be said of it.
+    assert "Best epoch" not in report
+    assert "Labelled particles" not in report
     precision, recall = picked_right(out, data)
     assert precision > 0.7
     assert recall > 0.9

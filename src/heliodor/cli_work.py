@@ -36,6 +36,7 @@ from heliodor.options import (
     PickingModel,
     PixelSize,
     RecipeName,
+    Report,
     Resume,
     Scores,
     Seed,
@@ -183,6 +184,7 @@ def pick(
     bad_areas: BadAreas = None,
     max_contamination: MaxContamination = None,
     bad_area_masks: BadAreaMasks = False,
+    report: Report = False,
     pixel_size: PixelSize = None,
     resume: Resume = "auto",
     device: Device = "auto",
@@ -201,6 +203,7 @@ def pick(
         settings.typed(),
         settings.resuming(locals()),
         diameter,
+        report,
     )
     settings.end(picked.failures)
 

@@ -264,6 +264,10 @@ MaxContamination = Annotated[
         " output only) [default: on all]",
     ),
 ]
+Report = Annotated[
+    bool,
+    typer.Option("--report", help="Also draw OUT/report.html: scores, counts, micrographs."),
+]
 BadAreaMasks = Annotated[
     bool,
     typer.Option(

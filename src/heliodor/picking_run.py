@@ -55,6 +55,7 @@ def pick(
     command_line: str = "",
     resume: bool = True,
     diameter_angstrom: float | None = None,
+    report: bool = False,
 ) -> Picked:
     """Pick with a model and write the picks and ``run.json``.
 
@@ -70,10 +71,12 @@ def pick(
     resume
         Take over what an earlier run into the same folder found with the same model and settings
         on micrographs that hold the same; else all are picked on anew.
+    report
+        Also write ``report.html``.
     """
     arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
-    arguments["diameter_angstrom"] = diameter_angstrom
+    arguments |= {"diameter_angstrom": diameter_angstrom, "report": report}
     record = Record("pick", arguments, command_line)
     loaded = model_for(model, diameter_angstrom)
     folder = output_folder(out)
@@ -85,6 +88,17 @@ def pick(
             loaded, sources, images, settings, folder, compute.start(), record, resume=resume
         )
         record.write(folder)
+        if report:
+            from heliodor.report import write_report  # draws, and takes its time to import
+            from heliodor.summary import report_content
+
+            with record.stage("report"):
+                content = report_content(
+                    loaded, None, images, picked, sources, None, None, None, record
+                )
+                write_report(folder / "report.html", content)
+            record.write(folder)
+            console.say(f"the report is {folder / 'report.html'}")
     return picked
 
 

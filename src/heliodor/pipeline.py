@@ -146,7 +146,15 @@ def run(
         record.write(folder)  # a report that fails must not cost the record
         with record.stage("report"):
             content = report_content(
-                trained, picked, sources, known, evaluation, region_ap, record
+                trained.model,
+                trained,
+                trained.images,
+                picked,
+                sources,
+                known,
+                evaluation,
+                region_ap,
+                record,
             )
             write_report(folder / "report.html", content)
         record.write(folder)

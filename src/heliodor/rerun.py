@@ -245,6 +245,7 @@ def _pick(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
             compute,
             command_line,
             diameter_angstrom=given.get("diameter_angstrom"),
+            report=given.get("report", False),
         ).failures
     )
 

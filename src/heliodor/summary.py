@@ -16,6 +16,7 @@ from heliodor.evaluation import Truth
 from heliodor.labels import outside
 from heliodor.matching import match
 from heliodor.metrics import Evaluation
+from heliodor.model_file import Model
 from heliodor.picking_bulk import Picked
 from heliodor.picks import IndexArray, Picks
 from heliodor.preparation import WorkingImages
@@ -29,7 +30,9 @@ GALLERY = 6
 
 
 def report_content(
-    training: Training,
+    model: Model,
+    training: Training | None,
+    images: WorkingImages,
     picked: Picked,
     sources: Sequence[Source],
     truth: Truth | None,
@@ -37,8 +40,18 @@ def report_content(
     region_ap: float | None,
     record: Record,
 ) -> ReportContent:
-    """Gather what the report shows of a run."""
-    card, counts = training.model.card, np.array([row.picks for row in picked.quality])
+    """Gather what the report shows of a run.
+
+    Parameters
+    ----------
+    model
+        With which was picked.
+    training
+        How it came about, where that was part of the run.
+    images
+        Micrographs as the model sees them.
+    """
+    card, counts = model.card, np.array([row.picks for row in picked.quality])
     distance = evaluation.distance if evaluation is not None else math.nan
     settings = {
         "Particle diameter": f"{card.diameter_angstrom:g} Å",
@@ -47,12 +60,20 @@ def report_content(
         "Working pixel size": f"{card.working_pixel_size_angstrom:.3g} Å",
         "Training radius": f"{card.training_radius_angstrom:.3g} Å",
         "Normalisation": str(card.normalization["mode"]),
-        "Labelled particles": f"{card.labelled_particles:,}",
-        "Training micrographs": f"{len(card.training_micrographs):,}",
-        "Validation micrographs": f"{len(card.validation_micrographs):,}",
-        "Particles a micrograph in training": f"{card.expected_particles:.0f}",
-        "Class prior π": f"{card.class_prior:.4f}",
-        "Best epoch": f"{card.best_epoch} of {len(training.history)} ({card.updates} updates)",
+    }
+    if card.labelled_particles:
+        settings |= {
+            "Labelled particles": f"{card.labelled_particles:,}",
+            "Training micrographs": f"{len(card.training_micrographs):,}",
+            "Validation micrographs": f"{len(card.validation_micrographs):,}",
+            "Particles a micrograph in training": f"{card.expected_particles:.0f}",
+            "Class prior π": f"{card.class_prior:.4f}",
+        }
+    history = [] if training is None else training.history
+    if training is not None:
+        epochs = f"{card.best_epoch} of {len(history)} ({card.updates} updates)"
+        settings["Best epoch"] = epochs
+    settings |= {
         "Threshold": f"{picked.threshold:.3f} log-odds",
         "Seed": str(card.seed),
         "heliodor": card.version,
@@ -65,7 +86,7 @@ def report_content(
         warnings=record.notes,
         failures=[(failure.name, failure.reason) for failure in record.failures],
         diameter_angstrom=card.diameter_angstrom,
-        history=[asdict(epoch) for epoch in training.history],
+        history=[asdict(epoch) for epoch in history],
         expected_fraction=card.class_prior,
         best_epoch=card.best_epoch,
         scores=picked.sheet.candidates.values,
@@ -73,7 +94,7 @@ def report_content(
         threshold=picked.threshold,
         picks_per_micrograph=[(row.name, row.picks) for row in picked.quality],
         evaluation=None if evaluation is None else _curves(evaluation),
-        gallery=_gallery(training, picked, sources, truth, distance),
+        gallery=_gallery(training, images, picked, sources, truth, distance),
         seconds=list(record.seconds.items()),
         quality=picked.quality,
         certainty=certainty_of(
@@ -135,7 +156,8 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
 
 
 def _gallery(
-    training: Training,
+    training: Training | None,
+    images: WorkingImages,
     picked: Picked,
     sources: Sequence[Source],
     truth: Truth | None,
@@ -148,7 +170,7 @@ def _gallery(
         having = [source for source in having if source.name in truth.xy_px] or having
     having.sort(key=lambda source: picks[source.name])
     chosen = np.unique(np.linspace(0, len(having) - 1, min(GALLERY, len(having))).astype(int))
-    labels = _labels_of(training.labelled, having)
+    labels = _labels_of([] if training is None else training.labelled, having)
     items = []
     for position in chosen[::-1]:
         source = having[position]
@@ -156,7 +178,7 @@ def _gallery(
         own = picked.table(source.name)
         own = own.select(own.score >= picked.threshold)
         try:
-            item = _item(training.images, source, own, labels, xy_true, distance)
+            item = _item(images, source, own, labels, xy_true, distance)
             items.append(replace(item, bad_areas=picked.store.get(source.name).bad_areas))
         except BadInput:
             # It was readable a moment ago; a picture less is no reason to lose the report.

@@ -69,7 +69,7 @@ class WholeRun:
                 raise refuse("a run is going on already", 409)
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
-            words = [*self._command, "pick", "-o", str(self._folder)]
+            words = [*self._command, "pick", "--report", "-o", str(self._folder)]
             words += ["--threads", str(self._threads)]
             if settings.model:
                 words += ["--model", str(self._project.model_file(settings.model))]
