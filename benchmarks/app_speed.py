@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from heliodor.app.desk import Desk
 from heliodor.app.found import Seen
 from heliodor.app.gate import Gate
 from heliodor.app.marks import Mark, Marks
 from heliodor.app.pictures import Pictures, levels_of
 from heliodor.app.project import open_project
 from heliodor.app.room import Room
-from heliodor.app.routes import Handlers, application
+from heliodor.app.routes import application
 from heliodor.live.candidates import Candidates
 from heliodor.micrograph import write_mrc
 from heliodor.sources import Source, find_sources
@@ -89,7 +90,7 @@ def lists(folder: Path) -> None:
     names = [f"micrograph_{number:05d}.mrc" for number in range(LISTED)]
     sources = [Source(name, folder / "one.mrc", name) for name in names]
     room = Room(open_project(folder / "project", sources, ["*.mrc"], None, 120.0))
-    handlers = Handlers(room)
+    desk = Desk(room)
     random = np.random.default_rng(0)
     for number in range(LISTED):
         score = random.normal(0, 3, CANDIDATES)
@@ -100,7 +101,7 @@ def lists(folder: Path) -> None:
         room.found.put(number, Seen.of(found, np.zeros((0, 2)), 100.0))
     headers = {"Authorization": "Bearer t"}
     base = "http://127.0.0.1:1"
-    with TestClient(Gate(application(handlers), "t"), base, headers=headers) as client:
+    with TestClient(Gate(application(desk), "t"), base, headers=headers) as client:
         print(f"{LISTED} micrographs with {CANDIDATES} candidates each")
         for what, address in (
             ("the list, with counts", "/api/micrographs"),
@@ -112,7 +113,7 @@ def lists(folder: Path) -> None:
         mark = {"add": [{"id": "a", "x": 1, "y": 2, "kind": "particle"}]}
         took = _ms(lambda: client.post("/api/micrographs/7/labels", json=mark))
         print(f"  a mark                        {took:8.1f} ms")
-    handlers.workers.close()
+    desk.workers.close()
     room.close()
 
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from heliodor.app.desk import Desk
 from heliodor.app.gate import Gate
 from heliodor.app.project import open_project
 from heliodor.app.room import Room
-from heliodor.app.routes import Handlers, application
+from heliodor.app.routes import application
 from heliodor.micrograph import write_mrc
 from heliodor.sources import find_sources
 
@@ -99,14 +100,14 @@ def visited(
     orders.write_text(json.dumps(wishes))
     engine = [sys.executable, str(Path(__file__).with_name("app_engine.py")), str(orders)]
     room = Room(project, 1, engine)
-    handlers = Handlers(room)
+    desk = Desk(room)
     try:
         if live:
             room.live.begin()
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        gate = Gate(application(handlers), TOKEN)
+        gate = Gate(application(desk), TOKEN)
         with TestClient(gate, BASE, raise_server_exceptions=False, headers=headers) as client:
             yield Visit(room, client, orders)
     finally:
-        handlers.workers.close()
+        desk.workers.close()
         room.close()

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from heliodor import console
+from heliodor.app.desk import Desk
 from heliodor.app.gate import Gate
 from heliodor.app.project import Project, open_project
 from heliodor.app.room import Room
-from heliodor.app.routes import Handlers, application
+from heliodor.app.routes import application
 from heliodor.assignment import read_labels
 from heliodor.errors import BadInput
 from heliodor.files import output_folder
@@ -81,12 +82,12 @@ def serve(
                 take_labels(room, labels)
             room.live.begin()
             token = secrets.token_urlsafe(32)
-            handlers = Handlers(room)
+            desk = Desk(room)
             try:
                 _introduce(project, listener.getsockname()[1], token)
-                run(Gate(application(handlers), token), listener)
+                run(Gate(application(desk), token), listener)
             finally:
-                handlers.workers.close()
+                desk.workers.close()
         finally:
             room.close()
     console.say(f"the project {folder} is saved")

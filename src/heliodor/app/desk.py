@@ -1,0 +1,58 @@
+"""The desk of a room: what every address answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from starlette.responses import FileResponse, Response
+
+from heliodor.app import checked
+from heliodor.app.workers import Workers
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from heliodor.app.room import Room
+
+T = TypeVar("T")
+
+#: Threads for pictures and tables, and how much may wait for them.
+_WORKERS, _WAITING = 2, 128
+#: What is looked at now comes before what may be looked at.
+NOW, SOON, LATER = 2, 1, 0
+#: The address of one micrograph.
+ONE: Final = "/api/micrographs/{id}"
+
+
+class Desk:
+    """The project, and who works for it.
+
+    Parameters
+    ----------
+    room
+        The project.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.workers = Workers(_WORKERS, _WAITING)
+
+    async def heavy(self, work: Callable[[], T], urgency: int) -> T:
+        """Have a worker do what takes its time."""
+        return await self.workers.do(work, urgency)
+
+    def number(self, request: Request) -> int:
+        """Return the number of the micrograph that an address names, or refuse."""
+        number = checked.whole_in_path(request, "id")
+        if number >= len(self.room.sources):
+            raise checked.refuse("there is no such micrograph", 404)
+        return number
+
+
+def shown(found: tuple[Path, str] | None, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a file and its kind as an answer, or refuse where there is none."""
+    if found is None:
+        raise checked.refuse("there is nothing at this address", 404)
+    return FileResponse(found[0], media_type=found[1], headers=headers)
