@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from heliodor import console
 from heliodor.app.checked import refuse
 from heliodor.app.engine import COMMAND, Engine
 from heliodor.app.found import Found, Level, Seen
+from heliodor.app.lessons import LastTraining, all_finite
 from heliodor.app.marks import Marks
 from heliodor.app.pictures import Pictures
 from heliodor.app.project import SCORES, Project
@@ -24,8 +24,6 @@ from heliodor.live.candidates import read_candidates
 MOST_DEATHS, WITHIN = 5, 600.0
 #: Seconds before it is started again.
 _PAUSE = 0.5
-#: Points of a learning curve that are kept.
-_MOST_POINTS = 2000
 
 
 class Live:
@@ -77,7 +75,7 @@ class Live:
         #: Micrographs that were being scored when the engine ended, once; and for good.
         self._suspects: set[int] = set()
         self._left_out: set[int] = set()
-        self.training: dict[str, Any] = {"state": "none"}
+        self.training = LastTraining()
 
     def begin(self) -> None:
         """Take in what earlier sessions left, and start the engine."""
@@ -165,7 +163,7 @@ class Live:
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Begin anew with the general model for another diameter."""
         with self._lock:
-            if self.training["state"] == "running":
+            if self.training.running:
                 raise refuse("a training is going on; cancel it first", 409)
             self._project.change(diameter_angstrom=diameter_angstrom, model=0)
             self._stale = True
@@ -258,7 +256,7 @@ class Live:
         with self._lock:
             if self._project.settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
-            if self.training["state"] == "running":
+            if self.training.running:
                 raise refuse("a training is going on already", 409)
             if self._broken:
                 self._broken, self._deaths = False, []
@@ -276,10 +274,7 @@ class Live:
             if not marks["particle"]:
                 raise refuse("mark some particles first", 409)
             number = self._project.next_model()
-            self.training = {
-                "state": "running", "number": number, "update": 0, "of": 0, "loss": None,
-                "validation": None, "seconds": 0.0, "curve": [], "says": "starting",
-            }  # fmt: skip
+            self.training.begin(number)
             self._engine.send(
                 {
                     "do": "train",
@@ -295,49 +290,29 @@ class Live:
     def cancel(self) -> None:
         """End the training that is going on, if one is."""
         with self._lock:
-            if self._engine is not None and self.training["state"] == "running":
+            if self._engine is not None and self.training.running:
                 self._engine.send({"do": "cancel"})
-                self.training["says"] = "ending"
+                self.training.say("ending")
 
     def _on_phase(self, message: dict[str, Any]) -> None:
         with self._lock:
-            if self.training["state"] == "running":
-                self.training["says"] = str(message["says"])
+            self.training.say(str(message["says"]))
 
     def _on_progress(self, message: dict[str, Any]) -> None:
         with self._lock:
-            if self.training["state"] != "running":
-                return
-            point = [int(message["update"]), _finite(message.get("loss"))]
-            point.append(_finite(message.get("validation")))
-            self.training |= {
-                "update": point[0],
-                "of": int(message["of"]),
-                "loss": point[1],
-                "validation": point[2],
-                "seconds": _finite(message.get("seconds")),
-                "says": None,
-            }
-            if len(self.training["curve"]) < _MOST_POINTS:
-                self.training["curve"] = [*self.training["curve"], point]
+            self.training.progress(message)
 
     def _on_trained(self, message: dict[str, Any]) -> None:
         with self._lock:
             number = int(message["number"])
-            if number != self.training.get("number"):
+            if number != self.training.number:
                 return
             level = Level.of(message)
             kept = {key: value for key, value in message.items() if key != "event"}
-            write_json(self._project.model_file(number, ".json"), _all_finite(kept))
+            write_json(self._project.model_file(number, ".json"), all_finite(kept))
             self._found.set_level(number, level)
             self._project.change(model=number)
-            self.training |= {
-                "state": "done",
-                "seconds": _finite(message.get("seconds")),
-                "validation": _finite(message.get("validation")),
-                "curve": _all_finite(message.get("curve") or self.training["curve"]),
-                "says": None,
-            }
+            self.training.done(message)
             self._score()
             self._touch(())
 
@@ -349,8 +324,7 @@ class Live:
 
     def _without_model(self, state: str, says: str | None) -> None:
         with self._lock:
-            if self.training["state"] == "running":
-                self.training |= {"state": state, "says": says}
+            if self.training.end(state, says):
                 if self._ready:
                     self._score()  # what waited meanwhile
                 self._touch(())
@@ -366,7 +340,7 @@ class Live:
             except (OSError, ValueError):
                 kept = {"number": number}
             kept |= {key: message.get(key) for key in ("threshold", "calibration")}
-            write_json(path, _all_finite(kept))
+            write_json(path, all_finite(kept))
         self._found.set_level(number, level)
         self._touch(None)
 
@@ -380,10 +354,7 @@ class Live:
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._says = f"the engine ended ({why}) and was started again; see engine.log"
             self._ready, self._engine = False, None
-            trained = self.training["state"] == "running"
-            if trained:
-                self.training |= {"state": "refused", "says": f"the engine ended ({why})"}
-            elif self._queue:
+            if not self.training.end("refused", f"the engine ended ({why})") and self._queue:
                 self._suspect(self._queue[0], why)
             self._broken = len(self._deaths) > MOST_DEATHS
             if self._broken:
@@ -418,7 +389,7 @@ class Live:
                 state, says = "idle", "set the particle's diameter to begin"
             elif not self._ready:
                 state = "starting"
-            elif self.training["state"] == "running":
+            elif self.training.running:
                 state = "training"
             else:
                 state = "scoring" if self._queue else "idle"
@@ -436,18 +407,3 @@ class Live:
             engine = self._engine
         if engine is not None:
             engine.stop()
-
-
-def _finite(value: Any) -> float | None:
-    """Return a number that JSON can hold, else None."""
-    number = math.nan if value is None else float(value)
-    return number if math.isfinite(number) else None
-
-
-def _all_finite(value: Any) -> Any:
-    """Return the same with None for numbers that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {str(key): _all_finite(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [_all_finite(own) for own in value]
-    return _finite(value) if isinstance(value, float) else value

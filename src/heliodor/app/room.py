@@ -204,7 +204,7 @@ class Room:
         with self.lock:
             return {
                 "engine": self.live.state(),
-                "training": dict(self.live.training),
+                "training": dict(self.live.training.said),
                 "run": self.run.state(),
             }
 

@@ -58,7 +58,7 @@ class JudgeRoutes:
         """POST /api/train: begin a training."""
         await checked.json_body(request, [])
         await asyncio.to_thread(self.desk.room.live.train)
-        return JSONResponse(dict(self.desk.room.live.training), 202)
+        return JSONResponse(dict(self.desk.room.live.training.said), 202)
 
     async def cancel_training(self, request: Request) -> Response:
         """POST /api/train/cancel: end the training."""
