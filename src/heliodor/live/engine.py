@@ -44,6 +44,7 @@ def serve(stream: TextIO, events: Events) -> None:
     )
 
     studio: Studio | None = None
+    warm = False
     while True:
         wishes.wait()
         if wishes.closed:
@@ -64,6 +65,9 @@ def serve(stream: TextIO, events: Events) -> None:
             events.say(ending[0], **ending[1])
         elif studio is not None:
             studio.score()
+            if not warm and not wishes.urgent:
+                warm = True
+                threading.Thread(target=studio.warm_up, daemon=True).start()
         else:
             wishes.take_id()  # of no project
 

@@ -34,9 +34,11 @@ from heliodor.threshold import best_threshold
 from heliodor.training import train_network
 
 #: How to learn while somebody waits. A hundred updates, of layers that tell particles from what
-#: looks like them; those below, which see edges and blobs, stay as they are.
+#: looks like them; those below, which see edges and blobs, stay as they are. What the start says
+#: of unlabelled regions is kept to, by far more than in a training that is not gone on with: ten
+#: labels would else lead a good model astray.
 RECIPE: Final[dict[str, Any]] = {
-    **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 3.0,
+    **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 10.0,
 }  # fmt: skip
 #: Updates of the training that is told of four answers in five, and judged by the others.
 JUDGED_UPDATES: Final = 50
@@ -44,9 +46,6 @@ JUDGED_UPDATES: Final = 50
 FOLD: Final = 5
 #: Fewer that are held out say nothing.
 FEWEST_HELD: Final = 4
-#: Labels from which on a start is kept as `RECIPE` says, and the most it is kept with fewer.
-USUAL_LABELS: Final = 30
-MOST_KEEP: Final = 10.0
 #: Working pixels on which a new model is looked at, on the micrographs with most labels.
 MOST_PIXELS: Final = 1_600_000
 
@@ -129,9 +128,7 @@ def learn(
         )
     # At least the last layer learns, however few there are.
     freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
-    number = sum(len(item.xy_px) for item in labelled)
-    keep = min(RECIPE["keep"] * max(1.0, USUAL_LABELS / number), MOST_KEEP)
-    own = {**_own(start), **RECIPE, "freeze": freeze, "keep": keep, "start": NAME}
+    own = {**_own(start), **RECIPE, "freeze": freeze, "start": NAME}
     recipe = replace(TrainingSettings(), **own, seed=seed)
     curve, costs = list[tuple[int, float]](), list[float]()
 

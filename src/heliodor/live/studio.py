@@ -136,6 +136,13 @@ class Studio:
             finally:
                 pool.shutdown(wait=True)
 
+    @staticmethod
+    def warm_up() -> None:
+        """Do what takes long the first time, and a training would else wait for: imports."""
+        import scipy.optimize  # noqa: F401
+
+        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+
     def _score(self, i: int) -> None:
         """Score a micrograph and say how it went, whatever happens."""
         begun = time.perf_counter()
