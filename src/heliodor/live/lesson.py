@@ -29,6 +29,7 @@ from heliodor.preparation import WorkingImages
 from heliodor.probe import CONTRADICTED, Level, Probe
 from heliodor.recipe import TrainingSettings
 from heliodor.scoring import score_smoothly
+from heliodor.shelf import Shelf
 from heliodor.suppression import suppress
 from heliodor.threshold import best_threshold
 from heliodor.training import train_network
@@ -84,6 +85,7 @@ def learn(
     device: torch.device,
     seed: int,
     told: Told,
+    shelf: Shelf | None = None,
 ) -> Lesson:
     """Train a model on all labels of a project.
 
@@ -97,6 +99,8 @@ def learn(
         Micrographs as the model needs them.
     seed
         The same seed, start and labels give the same weights.
+    shelf
+        Where the images of a training lie; in memory by default.
 
     Raises
     ------
@@ -116,10 +120,10 @@ def learn(
         flatten_angstrom=start.normalizer.flatten_px * card.working_pixel_size_angstrom,
         check_frame=False,  # the labels were clicked on these very pictures
     )
-    told.phase("reading micrographs")
-    dataset = assemble(
-        labelled, [], images, data, lambda done, of: told.phase("reading micrographs")
-    )
+    shelf = shelf or Shelf()
+    reading = "reading micrographs"
+    told.phase(reading)
+    dataset = assemble(labelled, [], images, data, lambda *_: told.phase(reading), shelf)
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
         raise BadInput(
@@ -140,14 +144,14 @@ def learn(
         told.progress(update, of, cost, time.perf_counter() - begun)
 
     told.phase("learning")
-    network = _trained(dataset.images, dataset, recipe, device, start, updated)
+    network = _trained(dataset.images, dataset, recipe, device, start, updated, shelf)
     told.phase("weighing the scores")
     level = _level(network, dataset, images, card.diameter_angstrom, device, seed)
     if level.contradicted > CONTRADICTED and network.contaminant is not None:
         network.contaminant = None
     model = _model(start, network, dataset, level, recipe, curve[-1][0])
     told.phase("checking against labels left out")
-    validation = held_out(model, start, dataset, recipe, device, told.phase)
+    validation = held_out(model, start, dataset, recipe, device, told.phase, shelf)
     line = None
     if level.calibration is not None:
         line = straight(level.calibration, level.scores.values)
@@ -161,6 +165,7 @@ def held_out(
     recipe: TrainingSettings,
     device: torch.device,
     phase: Callable[[str], None],
+    shelf: Shelf,
 ) -> float | None:
     """Return how many of the answers that a model has not been told of it gets right.
 
@@ -183,7 +188,7 @@ def held_out(
         return None
     half = replace(recipe, epochs=1, epoch_updates=JUDGED_UPDATES)
     text = "checking against labels left out"
-    other = _trained(kept, dataset, half, device, start, lambda *_: phase(text))
+    other = _trained(kept, dataset, half, device, start, lambda *_: phase(text), shelf)
     radius_px = MATCH_FRACTION * _diameter_px(model)
     wanted = sum(len(_picks(model, item, device)[0]) for item in out)
     judge = Model(other, replace(model.card, threshold=-math.inf))
@@ -207,11 +212,12 @@ def _trained(
     device: torch.device,
     start: Model,
     updated: Callable[[int, int, float], None],
+    shelf: Shelf,
 ) -> Network:
     learner = Rehearsal if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
-        start=start.network, updated=updated, learner=learner,
+        shelf=shelf, start=start.network, updated=updated, learner=learner,
     ).network  # fmt: skip
 
 
