@@ -49,7 +49,10 @@ def serve(stream: TextIO, events: Events) -> None:
         wishes.wait()
         if wishes.closed:
             return
-        if (project := wishes.take_open()) is not None:
+        if wishes.cancelled and wishes.take_train() is not None:
+            wishes.trained()
+            events.say("cancelled")
+        elif (project := wishes.take_open()) is not None:
             studio = None
             try:
                 studio = Studio.of(project, wishes, events)
