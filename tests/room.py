@@ -28,7 +28,8 @@ class Engine:
         self._lines: queue.Queue[str] = queue.Queue()
         #: All that it has said and that was waited for.
         self.said: list[dict[str, Any]] = []
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def __enter__(self) -> Engine:
         return self
@@ -61,8 +62,12 @@ class Engine:
     def end(self) -> int:
         """Close its input and return how it ends."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
-        return self._process.wait(PATIENCE)
+        code = self._process.wait(PATIENCE)
+        self._listener.join(PATIENCE)
+        self._process.stdout.close()
+        return code
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

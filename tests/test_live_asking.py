@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.live.asking import (
+    LIKELY,
     NEAR_THRESHOLD,
     UNLIKE_ANSWERS,
     UNLIKE_MICROGRAPHS,
@@ -101,16 +102,16 @@ def test_what_looks_like_nothing_answered_is_asked_for_that():
     # Seven look alike, one of them answered; the last, as doubtful, looks otherwise.
     features = [[0.0, 0.1 * k] for k in range(7)] + [[9.0, 9.0]]
     found = {0: at(range(0, 160, 20), [0.0] * 8, features)}
-    asked = questions(found, {0: np.array([[0.0, 0.0]])}, {}, {0: DIAMETER}, 0.0, 2, 0)
+    asked = questions(found, {0: np.array([[0.0, 0.0]])}, {}, {0: DIAMETER}, 0.0, 3, 0)
     assert (140.0, 0.0) in [question.xy_px for question in asked]
-    assert asked[1].why == UNLIKE_ANSWERS
+    assert asked[2].why == UNLIKE_ANSWERS
 
 
 def test_a_micrograph_unlike_the_others_is_asked_about():
     found = {i: at([0, 20, 40], [0.0, 0.0, 0.0], mean=float(i % 2)) for i in range(6)}
     found[7] = at([0, 20, 40], [-3.0, -3.0, -3.0], mean=30.0)
     diameters = dict.fromkeys(found, DIAMETER)
-    asked = questions(found, {}, {}, diameters, 0.0, 4, 0)
+    asked = questions(found, {}, {}, diameters, 0.0, 5, 0)
     [strange] = [question for question in asked if question.why == UNLIKE_MICROGRAPHS]
     assert strange.micrograph == 7
 
@@ -136,3 +137,13 @@ def test_a_large_project_is_asked_about_in_a_moment():
     asked = questions(found, {}, {}, dict.fromkeys(found, 0.1), 0.0, 10, 0)
     assert len(asked) == 10
     assert time.perf_counter() - begun < 5
+
+
+def test_half_of_the_questions_are_about_likely_particles():
+    random = np.random.default_rng(0)
+    found = {i: some(random, 60) for i in range(6)}
+    asked = questions(found, {}, {}, dict.fromkeys(found, 1.0), 1.0, 24, 0)
+    likely = [question for question in asked if question.why == LIKELY]
+    assert len(likely) == 12
+    assert all(question.score >= 1.0 for question in likely)
+    assert {question.micrograph for question in likely} == set(found)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
 from heliodor.general import for_diameter
@@ -47,6 +48,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     network = scrambled("resnet8", 4)
     network.add_contaminant()
+    with torch.no_grad():  # it sees none anywhere
+        network.contaminant.weight.zero_()
+        network.contaminant.bias.fill_(-9.0)
     small = model(
         network, network="resnet8", width=4, contaminant=True, any_diameter=True, finer=True,
         working_pixel_size_angstrom=1.0, diameter_angstrom=7.0, training_radius_angstrom=1.0,

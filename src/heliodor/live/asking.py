@@ -1,8 +1,9 @@
 """Asking: which candidates teach a model most when a user says what they are.
 
-Those near the threshold teach where it lies, those unlike all that was answered teach what the
-model has not met, and a micrograph unlike the others teaches for all that look like it. Questions
-are chosen one after the other, each far from those before it, in that order.
+Half of the questions are about likely particles, for these show what particles usually look like:
+answers near the threshold alone are about the odd and the faint, and lead a good model astray.
+Of the others, those near the threshold teach where it lies, those unlike all that was answered
+what the model has not met, and a micrograph unlike the others teaches for all that look like it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from heliodor.live.candidates import Candidates
 NEAR_THRESHOLD: Final = "near the threshold"
 UNLIKE_ANSWERS: Final = "unlike what was answered"
 UNLIKE_MICROGRAPHS: Final = "a micrograph unlike the others"
+LIKELY: Final = "a likely particle"
 #: What the questions of one round are asked for, over and over.
-ROUND: Final = (NEAR_THRESHOLD, UNLIKE_ANSWERS, NEAR_THRESHOLD, UNLIKE_MICROGRAPHS)
+ROUND: Final = (
+    NEAR_THRESHOLD, LIKELY, UNLIKE_ANSWERS, LIKELY, UNLIKE_MICROGRAPHS, LIKELY,
+)  # fmt: skip
 
 #: Log-odds from the threshold at which a candidate is half as doubtful as on it, about.
 DOUBT: Final = 2.0
@@ -98,7 +102,8 @@ def questions(
         return []
     doubt = _doubt(pool.score, threshold)
     # Between two as good as each other the seed decides.
-    doubt *= 1 + 0.05 * random.random(len(doubt))
+    chance = random.random(len(doubt))
+    doubt *= 1 + 0.05 * chance
     far = _distance_to(pool.features, pool.answered)
     looks, known = _looks(found), [i for i in found if _number(labels, i) + _number(negatives, i)]
     open_ = np.ones(len(doubt), dtype=bool)
@@ -110,8 +115,12 @@ def questions(
         share = np.array([1.0 / (1 + asked_of.get(int(i), 0)) for i in pool.micrograph])
         worth = doubt * (0.1 + novelty) * share
         allowed = open_
-        if why == UNLIKE_ANSWERS and chosen:
-            worth = doubt**0.5 * novelty**2 * share
+        likely = open_ & (pool.score >= threshold)
+        if why == LIKELY and likely.any():
+            # Any of them, as long as they are spread over the micrographs.
+            worth, allowed = share + 0.1 * chance, likely
+        elif why == UNLIKE_ANSWERS and chosen:
+            worth = doubt**0.5 * (0.1 + novelty) ** 2 * share
         elif why == UNLIKE_MICROGRAPHS:
             met = list(dict.fromkeys([*known, *asked_of]))
             strangest = _strangest(looks, met, np.unique(pool.micrograph[open_]))

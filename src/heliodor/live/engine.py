@@ -44,11 +44,15 @@ def serve(stream: TextIO, events: Events) -> None:
     )
 
     studio: Studio | None = None
+    warm = False
     while True:
         wishes.wait()
         if wishes.closed:
             return
-        if (project := wishes.take_open()) is not None:
+        if wishes.cancelled and wishes.take_train() is not None:
+            wishes.trained()
+            events.say("cancelled")
+        elif (project := wishes.take_open()) is not None:
             studio = None
             try:
                 studio = Studio.of(project, wishes, events)
@@ -64,6 +68,9 @@ def serve(stream: TextIO, events: Events) -> None:
             events.say(ending[0], **ending[1])
         elif studio is not None:
             studio.score()
+            if not warm and not wishes.urgent:
+                warm = True
+                threading.Thread(target=studio.warm_up, daemon=True).start()
         else:
             wishes.take_id()  # of no project
 

@@ -31,14 +31,17 @@ from heliodor.preparation import WorkingImages
 from heliodor.probe import CONTRADICTED, Level, Probe
 from heliodor.recipe import TrainingSettings
 from heliodor.scoring import score_smoothly
+from heliodor.shelf import Shelf
 from heliodor.suppression import suppress
 from heliodor.threshold import best_threshold
 from heliodor.training import train_network
 
 #: How to learn while somebody waits. A hundred updates, of layers that tell particles from what
-#: looks like them; those below, which see edges and blobs, stay as they are.
+#: looks like them; those below, which see edges and blobs, stay as they are. What the start says
+#: of unlabelled regions is kept to, by far more than in a training that is not gone on with: ten
+#: labels would else lead a good model astray.
 RECIPE: Final[dict[str, Any]] = {
-    **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 3.0,
+    **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 10.0,
 }  # fmt: skip
 #: Updates of the training that is told of four answers in five, and judged by the others.
 JUDGED_UPDATES: Final = 50
@@ -46,9 +49,6 @@ JUDGED_UPDATES: Final = 50
 FOLD: Final = 5
 #: Fewer that are held out say nothing.
 FEWEST_HELD: Final = 4
-#: Labels from which on a start is kept as `RECIPE` says, and the most it is kept with fewer.
-USUAL_LABELS: Final = 30
-MOST_KEEP: Final = 10.0
 #: Working pixels on which a new model is looked at, on the micrographs with most labels.
 MOST_PIXELS: Final = 1_600_000
 
@@ -87,6 +87,7 @@ def learn(
     device: torch.device,
     seed: int,
     told: Told,
+    shelf: Shelf | None = None,
 ) -> Lesson:
     """Train a model on all labels of a project.
 
@@ -100,6 +101,8 @@ def learn(
         Micrographs as the model needs them.
     seed
         The same seed, start and labels give the same weights.
+    shelf
+        Where the images of a training lie; in memory by default.
 
     Raises
     ------
@@ -119,10 +122,10 @@ def learn(
         flatten_angstrom=start.normalizer.flatten_px * card.working_pixel_size_angstrom,
         check_frame=False,  # the labels were clicked on these very pictures
     )
-    told.phase("reading micrographs")
-    dataset = assemble(
-        labelled, [], images, data, lambda done, of: told.phase("reading micrographs")
-    )
+    shelf = shelf or Shelf()
+    reading = "reading micrographs"
+    told.phase(reading)
+    dataset = assemble(labelled, [], images, data, lambda *_: told.phase(reading), shelf)
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
         raise BadInput(
@@ -131,9 +134,7 @@ def learn(
         )
     # At least the last layer learns, however few there are.
     freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
-    number = sum(len(item.xy_px) for item in labelled)
-    keep = min(RECIPE["keep"] * max(1.0, USUAL_LABELS / number), MOST_KEEP)
-    own = {**_own(start), **RECIPE, "freeze": freeze, "keep": keep, "start": NAME}
+    own = {**_own(start), **RECIPE, "freeze": freeze, "start": NAME}
     recipe = replace(TrainingSettings(), **own, seed=seed)
     curve, costs = list[tuple[int, float]](), list[float]()
 
@@ -145,14 +146,14 @@ def learn(
         told.progress(update, of, cost, time.perf_counter() - begun)
 
     told.phase("learning")
-    network = _trained(dataset.images, dataset, recipe, device, start, updated)
+    network = _trained(dataset.images, dataset, recipe, device, start, updated, shelf)
     told.phase("weighing the scores")
     level = _level(network, dataset, images, card.diameter_angstrom, device, seed)
     if level.contradicted > CONTRADICTED and network.contaminant is not None:
         network.contaminant = None
     model = _model(start, network, dataset, level, recipe, curve[-1][0])
     told.phase("checking against labels left out")
-    validation = held_out(model, start, dataset, recipe, device, told.phase)
+    validation = held_out(model, start, dataset, recipe, device, told.phase, shelf)
     line = None
     if level.calibration is not None:
         line = straight(level.calibration, level.scores.values)
@@ -166,6 +167,7 @@ def held_out(
     recipe: TrainingSettings,
     device: torch.device,
     phase: Callable[[str], None],
+    shelf: Shelf,
 ) -> float | None:
     """Return how many of the answers that a model has not been told of it gets right.
 
@@ -188,7 +190,7 @@ def held_out(
         return None
     half = replace(recipe, epochs=1, epoch_updates=JUDGED_UPDATES)
     text = "checking against labels left out"
-    other = _trained(kept, dataset, half, device, start, lambda *_: phase(text))
+    other = _trained(kept, dataset, half, device, start, lambda *_: phase(text), shelf)
     radius_px = MATCH_FRACTION * _diameter_px(model)
     wanted = sum(len(_picks(model, item, device)[0]) for item in out)
     judge = Model(other, replace(model.card, threshold=-math.inf))
@@ -212,11 +214,12 @@ def _trained(
     device: torch.device,
     start: Model,
     updated: Callable[[int, int, float], None],
+    shelf: Shelf,
 ) -> Network:
     learner = Rehearsal if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
-        start=start.network, updated=updated, learner=learner,
+        shelf=shelf, start=start.network, updated=updated, learner=learner,
     ).network  # fmt: skip
 
 

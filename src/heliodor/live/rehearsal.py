@@ -40,13 +40,17 @@ class Rehearsal(Learner):
             raise ValueError("a rehearsal needs a start, frozen layers and no decoder")
         self._seen: list[_Seen] = []
         self._number = 0
+        #: Shards of the network above the layers that stay, and of the start below and above.
         self._above: Shards | None = None
+        self._start_parts: tuple[Shards, Shards] | None = None
 
     def begin(self) -> None:
         """Make the network ready to learn; see `Learner.begin`."""
         super().begin()
-        if self._above is None and can_share(self.network):
-            self._above = Shards(self.network, first=self._settings.freeze)
+        freeze, start = self._settings.freeze, self._start
+        if self._above is None and start is not None and can_share(self.network):
+            self._above = Shards(self.network, first=freeze)
+            self._start_parts = Shards(start, last=freeze), Shards(start, first=freeze)
 
     def said(self) -> tuple[Tiles, Tensor, Tensor | None, Tensor | None]:
         """Return the next minibatch and what is said of it; see `Learner.said`."""
@@ -66,12 +70,13 @@ class Rehearsal(Learner):
         start = self._start
         assert start is not None
         with torch.no_grad():
-            if self._above is not None:
-                below = Shards(start, last=freeze)(tiles.images)
-                before = Shards(start, first=freeze)(below)
+            if self._start_parts is not None:
+                below, above = self._start_parts
+                seen = below(tiles.images)
+                before = above(seen)
             else:
-                below = start.features(tiles.images, last=freeze)
-                before = start.told(start.features(below, first=freeze))
+                seen = start.features(tiles.images, last=freeze)
+                before = start.told(start.features(seen, first=freeze))
         wanted = self._settings.keep or self._settings.keep_contaminant
         left = Tiles(tiles.images[:0], tiles.known, tiles.anchors)
-        return _Seen(left, below, before if wanted else None)
+        return _Seen(left, seen, before if wanted else None)

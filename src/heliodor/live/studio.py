@@ -27,11 +27,14 @@ from heliodor.live.wishes import Wishes
 from heliodor.look import images_for
 from heliodor.model_file import Model, load_model, save_model
 from heliodor.preparation import WorkingImages, check_diameter
+from heliodor.shelf import Shelf
 from heliodor.sources import Source
 from heliodor.threads import one_thread_each
 
 #: Bytes of working images that are kept for the next training, or the next model.
 KEEP_BYTES: Final = 384 * 2**20
+#: Bytes of a training's images that lie in memory; more lie in files without a name.
+SHELF_BYTES: Final = 2**30
 #: Micrographs that are scored at a time, at most: each takes some hundred megabytes.
 MOST_AT_A_TIME: Final = 4
 #: An event and its values.
@@ -94,6 +97,7 @@ class Studio:
                 self.device,
                 wanted.seed,
                 self._told(),
+                Shelf(self.project.project, SHELF_BYTES),
             )
             self._go_on()
             save_model(wanted.out, lesson.model)
@@ -135,6 +139,13 @@ class Studio:
                         return
             finally:
                 pool.shutdown(wait=True)
+
+    @staticmethod
+    def warm_up() -> None:
+        """Do what takes long the first time, and a training would else wait for: imports."""
+        import scipy.optimize  # noqa: F401
+
+        torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 
     def _score(self, i: int) -> None:
         """Score a micrograph and say how it went, whatever happens."""

@@ -30,7 +30,7 @@ class Wishes:
         """Take a request; return False for a training that has to be refused: one is under way."""
         with self._changed:
             if isinstance(request, Open):
-                # A training that waits is begun and at once cancelled, so that its end is told.
+                # A training that waits is not dropped, but cancelled, so that its end is told.
                 self._open = request
                 self._queue.clear()
                 self._focus, self._focus_waits = None, False
