@@ -1,0 +1,37 @@
+/**
+ * The order in which micrographs are listed.
+ * @typedef {import("./room.js").Rows} Rows
+ */
+
+/**
+ * Numbers in names count as numbers: m_9 comes before m_10. One collator for all: making one is
+ * slow.
+ */
+const byName = new Intl.Collator("en", { numeric: true });
+
+/**
+ * By a column, the highest first, unknown ones last.
+ * @param {(number | null)[]} column
+ * @returns {(a: number, b: number) => number}
+ */
+function falling(column) {
+  return (a, b) => (column[b] ?? -Infinity) - (column[a] ?? -Infinity) || a - b;
+}
+
+/**
+ * @param {Rows} rows
+ * @param {string} sort order, name, picks, labels, quality or todo
+ * @param {string} filter shown are those whose name has it, in any case
+ * @returns {number[]} places of micrographs
+ */
+export function orderOf(rows, sort, filter) {
+  const part = filter.trim().toLowerCase();
+  let order = rows.name.map((_, id) => id);
+  if (part) order = order.filter((id) => rows.name[id].toLowerCase().includes(part));
+  if (sort === "name") order.sort((a, b) => byName.compare(rows.name[a], rows.name[b]));
+  else if (sort === "picks") order.sort(falling(rows.picks));
+  else if (sort === "labels") order.sort(falling(rows.labels));
+  else if (sort === "quality") order.sort(falling(rows.quality));
+  else if (sort === "todo") order.sort((a, b) => Number(rows.done[a]) - Number(rows.done[b]) || a - b);
+  return order;
+}
