@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from heliodor.resample import pad
 from heliodor.scoring import (
     choose_device,
     lattice_step,
+    score_both,
     score_coarsely,
     score_image,
     score_lattice,
+    score_seen,
     score_smoothly,
     surface_matrix,
 )
@@ -175,6 +178,32 @@ def test_a_lattice_is_no_wider_than_the_training_radius(name: str) -> None:
         assert network.stride % step == 0
         assert step <= max(1.0, radius_px)
         assert step == network.stride or 2 * step > radius_px or network.stride % (2 * step)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=names,
+    shape=st.tuples(st.integers(2, 60), st.integers(2, 60)),
+    halvings=st.integers(0, 4),
+    contaminant=st.booleans(),
+)
+def test_what_a_network_goes_by_comes_with_the_same_scores(
+    name: str, shape: Shape, halvings: int, contaminant: bool
+) -> None:
+    network, image = copy.deepcopy(NETWORK[name]), noise(shape, 5)
+    if contaminant:
+        network.add_contaminant()
+    step = max(1, network.stride >> halvings)
+    seen, both = score_seen(network, image, step), score_both(network, image, step)
+    assert np.array_equal(seen.maps.particle, both.particle)
+    assert (seen.maps.contaminant is None) is (both.contaminant is None)
+    if both.contaminant is not None:
+        assert np.array_equal(seen.maps.contaminant, both.contaminant)
+    # The classifier makes of the features what the network says.
+    weight = network.classifier.weight.detach().numpy()[0, :, 0, 0]
+    bias = network.classifier.bias.item()
+    coarse, _ = score_coarsely(network, image)
+    assert_same(np.tensordot(weight, seen.features, 1) + bias, coarse)
 
 
 @settings(max_examples=15, deadline=None)

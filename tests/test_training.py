@@ -444,3 +444,22 @@ def test_the_history_is_a_table(
             assert float(value) == pytest.approx(getattr(epoch, name), rel=1e-5)
     unknown = replace(trained.history[0], validation_ap=math.nan)
     assert math.isnan(float(history_table([unknown]).split("\t")[-1]))
+
+
+def test_each_update_is_told_of_and_can_end_the_training(images: list[LabelledImage]) -> None:
+    told: list[tuple[int, int, float]] = []
+    with_word = train_network(
+        images, [], RADIUS, PRIOR, SHORT, updated=lambda *own: told.append(own)
+    )
+    assert [own[:2] for own in told] == [(n, 6) for n in range(1, 7)]
+    losses = [np.mean([own[2] for own in told[n : n + 2]]) for n in (0, 2, 4)]
+    np.testing.assert_allclose(losses, [epoch.loss for epoch in with_word.history], rtol=1e-6)
+    without = train_network(images, [], RADIUS, PRIOR, SHORT)
+    assert same(weights(with_word), weights(without))
+
+    def enough(update: int, of: int, cost: float) -> None:
+        if update == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_network(images, [], RADIUS, PRIOR, SHORT, updated=enough)

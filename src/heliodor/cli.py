@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from heliodor import __version__, cli_files, cli_simulate, console, settings
+from heliodor import __version__, cli_app, cli_files, cli_simulate, console, settings
 from heliodor.cli_model import model_app
 from heliodor.cli_relion import relion
 from heliodor.errors import BAD_INPUT, SOME_FAILED, BadInput
@@ -379,6 +379,7 @@ def demo(
 app.command()(cli_files.convert)
 app.command()(cli_files.check)
 app.command()(cli_files.suggest)
+app.command()(cli_app.app)
 
 
 def _gather_values(arguments: list[str]) -> list[str]:

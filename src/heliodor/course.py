@@ -90,6 +90,11 @@ class Course:
         """The number of the best epoch so far, 0 before the first has ended."""
         return 0 if self._best is None else self._best[1]
 
+    @property
+    def last_cost(self) -> float:
+        """What the last update's minibatch cost; there was one in the epoch under way."""
+        return float(self._told[-1][0])
+
     def update(self) -> None:
         """Draw a minibatch and learn from it."""
         cost = self.learner.cost()

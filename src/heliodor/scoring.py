@@ -238,15 +238,54 @@ def score_both(
     return _smoothly(network, image, step, device, network.contaminant is not None)
 
 
+class Seen(NamedTuple):
+    """What a network says of an image, and what it goes by."""
+
+    maps: Maps
+    #: The last layer's features of the pixels [::stride, ::stride], shape (channels, h', w').
+    features: Image
+
+
+def score_seen(
+    network: Network, image: Image, step: int, device: torch.device | str = "cpu"
+) -> Seen:
+    """Do as `score_both`, and return the features too, in one pass where it is the same.
+
+    Parameters
+    ----------
+    network, image, step
+        As for `score_lattice`.
+
+    Returns
+    -------
+    Seen
+        Its maps are what `score_both` returns, to the last bit.
+    """
+    twin = Twin(network.to(device), dense=False)
+    features = twin.seen(_padded(network, image))
+    if step == network.stride and min(image.shape) > 3 * step:
+        lattice, contaminant = twin.told(features)
+        told = None if contaminant is None else contaminant.numpy()
+        maps = Maps(_surface(lattice.numpy(), image.shape, step), told)
+    else:
+        maps = score_both(network, image, step, device)
+    return Seen(maps, features[0].cpu().numpy())
+
+
 def _smoothly(
     network: Network, image: Image, step: int, device: torch.device | str, both: bool
 ) -> Maps:
     if step == 1 or min(image.shape) <= 3 * step:
         return _inner(network, pad(image, network.receptive_field // 2), device, both)
     lattice, contaminant = _lattice(network, image, step, device, both)
-    height, width = image.shape
+    return Maps(_surface(lattice, image.shape, step), contaminant)
+
+
+def _surface(lattice: Image, shape: tuple[int, ...], step: int) -> Image:
+    """Return the smooth surface through the scores of a lattice, of the given shape."""
+    height, width = shape
     surface = surface_matrix(height, step) @ lattice @ surface_matrix(width, step).T
-    return Maps(np.asarray(surface, dtype=np.float32), contaminant)
+    return np.asarray(surface, dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=16)

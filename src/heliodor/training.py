@@ -36,6 +36,8 @@ class Trained:
 #: Given an epoch, its network, and what each of its updates cost: a row an update, a column a
 #: field of `learning.Cost`.
 Snapshot = Callable[[Epoch, Network, FloatArray], None]
+#: Given the number of updates made, that of all, and what the last minibatch cost.
+Updated = Callable[[int, int, float], None]
 
 
 def train_network(
@@ -50,6 +52,7 @@ def train_network(
     checkpoint: Checkpoint | None = None,
     shelf: Shelf | None = None,
     start: Network | None = None,
+    updated: Updated | None = None,
 ) -> Trained:
     """Train a network and keep the weights of its best epoch.
 
@@ -76,6 +79,8 @@ def train_network(
         Where the sampler keeps the images; in memory by default.
     start
         A trained network of the same description, whose weights the training begins with.
+    updated
+        Called after each update; what it raises ends the training.
 
     Raises
     ------
@@ -105,6 +110,8 @@ def train_network(
             with whole():
                 while not course.epoch_is_full:
                     course.update()
+                    if updated is not None:
+                        updated(course.updates, course.all_updates, course.last_cost)
                     if checkpoint is not None:
                         check()
                         if checkpoint.due():

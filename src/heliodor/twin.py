@@ -154,6 +154,37 @@ class Twin:
         scores, parts = self._through(image, first_row)
         return scores, torch.cat(parts)
 
+    def seen(self, image: Tensor) -> Tensor:
+        """Return the last layer's features, from which all that is told follows.
+
+        Parameters
+        ----------
+        image
+            As for a call.
+
+        Returns
+        -------
+        Tensor
+            Of every `stride`-th pixel of a network that is not dense, shape (1, channels, h', w').
+        """
+        rows = (len(image) - self._field) // self._stride + 1
+        with torch.inference_mode():
+            # No rows beyond those that are used, as for a call.
+            x = image[None, None, : (rows - 1) * self._stride + self._field].to(self._device)
+            for start in self._layers:
+                x = start()(x)
+            return x
+
+    def told(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what is told from features: of a particle and, where it is, a contaminant.
+
+        Shape (h', w') each, on the CPU; as `both` returns it.
+        """
+        with torch.inference_mode():
+            own = self._contaminant
+            contaminant = None if own is None else own(features)[0, 0].cpu()
+            return self._classifier(features)[0, 0].cpu(), contaminant
+
     def _through(self, image: Tensor, first_row: int | None) -> tuple[Tensor, list[Tensor]]:
         """Return log-odds, and where a first row is given those of contaminants, in parts."""
         rows, columns = ((side - self._field) // self._stride + 1 for side in image.shape)

@@ -1,0 +1,176 @@
+"""The room: all that one server knows of one project, and what of it changed when."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+
+from heliodor import console
+from heliodor.app.marks import Mark, Marks
+from heliodor.app.pictures import Pictures
+from heliodor.app.project import PREVIEWS, THUMBNAILS, Project
+from heliodor.errors import BadInput
+from heliodor.naming import match_names
+from heliodor.preparation import check_diameter
+
+
+class Room:
+    """One project, open.
+
+    Any thread may call; what a call changes gets a new revision, by which pages ask for news.
+
+    Parameters
+    ----------
+    project
+        The project, of which this process is the only user.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.sources = project.sources
+        #: Changes with each start: what a page was told before holds no longer.
+        self.boot = secrets.token_hex(8)
+        self.marks = Marks(project.folder)
+        self._adopt_names()
+        self.pictures = Pictures(
+            project.sources,
+            project.folder / THUMBNAILS,
+            project.settings.pixel_size_angstrom,
+        )
+        self.lock = threading.RLock()
+        self.revision = 1
+        #: The revision in which the row, or the marks, of each micrograph changed last.
+        self._rows = np.ones(len(self.sources), dtype=np.int64)
+        self._marked = np.ones(len(self.sources), dtype=np.int64)
+        self.failed: dict[int, str] = {}
+
+    def _adopt_names(self) -> None:
+        """Call micrographs with marks as they are called now, should they be spelt otherwise."""
+        names = {source.name for source in self.sources}
+        strange = [name for name in self.marks.names() if name not in names]
+        try:
+            found = match_names(strange, self.sources)
+        except BadInput as error:
+            console.warn(f"{error}; those marks are kept, but not shown")
+            return
+        renamed = {old: source.name for old, source in found.items() if old != source.name}
+        if renamed:
+            self.marks.renamed(renamed)
+
+    def name(self, number: int) -> str:
+        """Return what a micrograph is called."""
+        return self.sources[number].name
+
+    def touch(self, numbers: Iterable[int] | None = None, marks: bool = False) -> int:
+        """Note that some micrographs' rows changed, or all; return the new revision."""
+        with self.lock:
+            self.revision += 1
+            chosen = slice(None) if numbers is None else list(numbers)
+            self._rows[chosen] = self.revision
+            if marks:
+                self._marked[chosen] = self.revision
+            return self.revision
+
+    def mark(
+        self, number: int, add: Mapping[str, Mark], remove: Iterable[str]
+    ) -> tuple[int, Future[None]]:
+        """Change a micrograph's marks; see `Marks.change`."""
+        changed, saved = self.marks.change(self.name(number), add, remove)
+        if changed:
+            self.touch([number], marks=True)
+        return self.revision, saved
+
+    def set_done(self, number: int, done: bool) -> int:
+        """Note whether the user is done with a micrograph."""
+        with self.lock:
+            before = self.project.settings.done
+            own = {self.name(number)}
+            self.project.change(done=before | own if done else before - own)
+            return self.touch([number])
+
+    def fail(self, number: int, sentence: str) -> None:
+        """Note that a micrograph cannot be used, and why."""
+        with self.lock:
+            if self.failed.get(number) != sentence:
+                self.failed[number] = sentence
+                self.touch([number])
+
+    def works(self, number: int) -> None:
+        """Note that a micrograph can be used after all."""
+        with self.lock:
+            if self.failed.pop(number, None) is not None:
+                self.touch([number])
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that the page shows."""
+        own = self.project.settings
+        return {"diameter": own.diameter_angstrom, "threshold": own.threshold}
+
+    def change_settings(self, wanted: Mapping[str, Any]) -> None:
+        """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
+        with self.lock:
+            if "threshold" in wanted:
+                self.project.change(threshold=wanted["threshold"])
+            if "diameter" in wanted:
+                self.project.change(diameter_angstrom=check_diameter(wanted["diameter"]))
+            self.touch()
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Return what the list shows of a micrograph."""
+        labels, negatives = self.marks.counts(self.name(number))
+        return {
+            "id": number,
+            "labels": labels,
+            "negatives": negatives,
+            "picks": None,
+            "done": self.name(number) in self.project.settings.done,
+            "quality": None,
+            "scored": None,
+            "failed": self.failed.get(number),
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the list shows of all micrographs."""
+        with self.lock:
+            revision = self.revision
+            rows = [self.row(number) for number in range(len(self.sources))]
+        keys = [key for key in rows[0] if key != "id"]
+        columns: dict[str, Any] = {key: [row[key] for row in rows] for key in keys}
+        return {"revision": revision, "name": [s.name for s in self.sources], **columns}
+
+    def news(self, since: int) -> dict[str, Any]:
+        """Return what changed after a revision."""
+        with self.lock:
+            changed = np.flatnonzero(self._rows > since)
+            everything = len(changed) == len(self.sources) > 1
+            marked = np.flatnonzero(self._marked > since)
+            return {
+                "boot": self.boot,
+                "revision": self.revision,
+                "all": everything,
+                "labels": marked.tolist(),
+                "rows": [] if everything else [self.row(int(n)) for n in changed],
+                "settings": self.settings(),
+                **self.processes(),
+            }
+
+    def processes(self) -> dict[str, Any]:
+        """Return the state of what works for this room."""
+        return {
+            "engine": {"state": "starting", "model": 0, "queue": 0, "says": None},
+            "training": {"state": "none"},
+            "run": {"state": "none", "done": 0, "of": 0, "says": None, "report": None},
+        }
+
+    def preview(self, number: int) -> Any:
+        """Return where the picture lies that the engine made of a micrograph."""
+        return self.project.path(PREVIEWS, number)
+
+    def close(self) -> None:
+        """Save what is left to save."""
+        self.marks.close()
