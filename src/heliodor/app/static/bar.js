@@ -39,7 +39,8 @@ export class Bar {
     viewer.overlay.changed.on(() => this.#counts());
     room.workChanged.on(() => this.#work());
     room.outbox.changed.on(() => this.#saving());
-    say(byId("folder"), room.project.folder);
+    const parts = room.project.folder.split("/");
+    say(byId("folder"), parts.length > 3 ? `…/${parts.slice(-2).join("/")}` : room.project.folder);
     byId("folder").title = room.project.folder;
     this.#history();
     this.#work();
@@ -93,7 +94,7 @@ export class Bar {
     const { room } = this;
     if (room.current < 0) return;
     byId("done").setAttribute("aria-pressed", String(room.rows.done[room.current]));
-    document.title = `${room.rows.name[room.current]} – heliodor`;
+    document.title = `${room.shortName(room.current)} – heliodor`;
   }
 
   #history() {

@@ -56,8 +56,8 @@ export class Changes {
         window.location.reload();
         return;
       }
-      const start = performance.now();
       if (news.all) this.room.rows = await get("/api/micrographs");
+      const start = performance.now();
       this.#take(news);
       note("take changes", performance.now() - start);
       this.#hear("");

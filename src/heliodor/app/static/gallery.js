@@ -3,6 +3,7 @@ import { byId, icon, make, onceAFrame, say } from "./dom.js";
 import { timed } from "./timings.js";
 import { toast } from "./toast.js";
 
+/** A crop is about so wide, its neighbours' distance included. */
 const CELL = 78;
 
 /**
@@ -17,6 +18,7 @@ export class Gallery {
   crops = new Crops();
   /** @type {Cell[]} */ #cells = [];
   #stale = true;
+  #cellSize = CELL;
   redraw = onceAFrame(timed("draw gallery", () => this.#draw()));
 
   /**
@@ -59,12 +61,12 @@ export class Gallery {
     const above = histogram.counts.reduce(
       (sum, count, bin) => sum + (histogram.edges[bin] >= threshold ? count : 0), 0);
     const row = Math.floor(above / this.#across);
-    this.box.scrollTop = Math.max(0, row * CELL - this.box.clientHeight / 2);
+    this.box.scrollTop = Math.max(0, row * this.#cellSize - this.box.clientHeight / 2);
     this.redraw();
   }
 
   get #across() {
-    return Math.max(1, Math.floor((this.box.clientWidth - 28) / CELL));
+    return Math.max(3, Math.floor(this.space.clientWidth / CELL));
   }
 
   /** @param {number} place */
@@ -105,6 +107,11 @@ export class Gallery {
     room.labels.change(micrograph, [{ x, y, kind }], there);
   }
 
+  /** @param {HTMLElement} button */
+  #fit(button) {
+    button.style.width = button.style.height = `${this.#cellSize - 4}px`;
+  }
+
   /** @returns {Cell} */
   #cell() {
     const button = make("button", "crop");
@@ -113,6 +120,7 @@ export class Gallery {
     canvas.width = canvas.height = 96;
     const score = make("span", "score");
     button.append(canvas, score);
+    this.#fit(button);
     this.space.append(button);
     return { button, canvas, score, sign: null, drawn: null, kind: null, place: -1 };
   }
@@ -125,11 +133,16 @@ export class Gallery {
       for (const cell of this.#cells) cell.drawn = null;
     }
     const across = this.#across;
+    const size = Math.floor(this.space.clientWidth / across);
+    if (size !== this.#cellSize) {
+      this.#cellSize = size;
+      for (const { button } of this.#cells) this.#fit(button);
+    }
     const total = this.crops.total ?? PAGE;
-    this.space.style.height = `${Math.ceil(total / across) * CELL}px`;
-    const needed = (Math.ceil(this.box.clientHeight / CELL) + 2) * across;
+    this.space.style.height = `${Math.ceil(total / across) * size}px`;
+    const needed = (Math.ceil(this.box.clientHeight / size) + 2) * across;
     while (this.#cells.length < needed) this.#cells.push(this.#cell());
-    const first = Math.max(0, Math.floor((this.box.scrollTop - 4) / CELL)) * across;
+    const first = Math.max(0, Math.floor((this.box.scrollTop - 4) / size)) * across;
     for (const cell of this.#cells) cell.button.hidden = true;
     for (let place = first; place < Math.min(total, first + needed); place++)
       this.#fill(this.#cells[place % this.#cells.length], place, across);
@@ -144,7 +157,8 @@ export class Gallery {
     const { button } = cell;
     cell.place = place;
     button.hidden = false;
-    const [left, top] = [(place % across) * CELL, Math.floor(place / across) * CELL];
+    const left = (place % across) * this.#cellSize;
+    const top = Math.floor(place / across) * this.#cellSize;
     button.style.transform = `translate(${left}px, ${top}px)`;
     const { threshold } = this.room;
     button.classList.toggle("below", threshold !== null && item.score < threshold);

@@ -55,15 +55,15 @@ export class HistogramChart {
   }
 
   #draw() {
+    this.canvas.setAttribute("aria-valuenow", String(this.room.threshold ?? 0));
+    if (!this.canvas.clientWidth) return;
     const { width, height, ratio } = sized(this.canvas);
     const context = this.canvas.getContext("2d");
-    if (!context || !width) return;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const axis = this.#axis;
     const { edges, counts } = this.room.histogram;
     const { threshold } = this.room;
-    this.canvas.setAttribute("aria-valuenow", String(threshold ?? 0));
     if (!axis) return;
     const foot = height - FOOT;
     // Square roots: the few at the right matter as much as the many at the left.

@@ -54,8 +54,9 @@ export class Keys {
 
   #tell() {
     const sheet = byId("help-keys");
-    for (const { shown, says } of this.shortcuts) {
-      if (!says) continue;
+    const asking = (/** @type {Shortcut} */ one) => Number(one.says.startsWith("Ask"));
+    const told = this.shortcuts.filter((one) => one.says).sort((a, b) => asking(a) - asking(b));
+    for (const { shown, says } of told) {
       const line = make("div");
       const keys = make("dt");
       for (const key of shown) keys.append(make("kbd", "", key));

@@ -4,6 +4,8 @@ import { timed } from "./timings.js";
 
 const ROW = 66;
 const RESORT = 1000;
+/** The end of a long name is what tells it from its neighbours: so much of it is always seen. */
+const TAIL = 12;
 /** Thumbnails are fetched when the list has rested so long. */
 const REST = 90;
 
@@ -107,6 +109,7 @@ export class List {
     image.draggable = false;
     const words = make("div", "words");
     const name = make("div", "name");
+    name.append(make("span", "head"), make("span", "tail"));
     const counts = make("div", "counts");
     const [labels, picks, negatives] = ["labels", "picks", "negatives"].map((one) => make("span", one));
     const signs = [icon("particle"), icon("pick"), icon("negative")];
@@ -151,7 +154,9 @@ export class List {
       line.id = id;
       row.id = `row-${id}`;
       row.dataset.id = String(id);
-      say(line.name, rows.name[id]);
+      const shown = this.room.shortName(id);
+      say(line.name.children[0], shown.slice(0, -TAIL));
+      say(line.name.children[1], shown.slice(-TAIL));
       row.title = rows.name[id];
       line.image.style.visibility = "hidden";
       line.image.dataset.of = "";

@@ -57,7 +57,7 @@ function stampOf(kind, radius, ratio) {
   if (context) {
     context.translate(side / 2, side / 2);
     context.scale(ratio, ratio);
-    const width = kind === "particle" ? 1.8 : 1.4;
+    const width = kind === "particle" ? 2 : 1.6;
     for (const [colour, line] of [[SHADE, width + 1.6], [COLOURS[kind], width]]) {
       trace(context, kind, rounded);
       context.strokeStyle = /** @type {string} */ (colour);

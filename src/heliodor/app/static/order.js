@@ -35,3 +35,15 @@ export function orderOf(rows, sort, filter) {
   else if (sort === "todo") order.sort((a, b) => Number(rows.done[a]) - Number(rows.done[b]) || a - b);
   return order;
 }
+
+/**
+ * The folders with which all names begin, "" where there are none.
+ * @param {string[]} names
+ */
+export function commonFolder(names) {
+  const first = names[0] ?? "";
+  let common = first.slice(0, first.lastIndexOf("/") + 1);
+  while (common && !names.every((name) => name.startsWith(common)))
+    common = common.slice(0, common.lastIndexOf("/", common.length - 2) + 1);
+  return common;
+}

@@ -1,12 +1,37 @@
 import { post, Refused } from "./api.js";
 import { Signal } from "./signal.js";
 
+/** Changes of one micrograph that wait go together, up to so many. */
+const TOGETHER = 200;
 const PAUSES = [300, 600, 1200, 2500, 5000];
 
 /**
  * @typedef {{id: string, x: number, y: number, kind: "particle" | "negative"}} Label
  * @typedef {{micrograph: number, name: string, add: Label[], remove: string[]}} Change
  */
+
+/**
+ * Several changes of one micrograph, in order, as one.
+ * @param {Change[]} changes
+ * @returns {Change}
+ */
+export function merged(changes) {
+  /** @type {Map<string, Label>} */
+  const add = new Map();
+  /** @type {Set<string>} */
+  const remove = new Set();
+  for (const change of changes) {
+    for (const id of change.remove) {
+      add.delete(id);
+      remove.add(id);
+    }
+    for (const label of change.add) {
+      remove.delete(label.id);
+      add.set(label.id, label);
+    }
+  }
+  return { ...changes[0], add: [...add.values()], remove: [...remove] };
+}
 
 /**
  * Changes of labels on their way to the server: one after another, tried again until they are
@@ -21,7 +46,7 @@ export class Outbox {
   refused = new Signal();
   /** What went wrong at the last try, "" when nothing did. */
   trouble = "";
-  /** @type {Change[]} the first is being sent */
+  /** @type {Change[]} the first ones are being sent */
   #queue = [];
   #sending = false;
   #tries = 0;
@@ -76,15 +101,19 @@ export class Outbox {
     if (this.#sending) return;
     this.#sending = true;
     while (this.#queue.length) {
-      const change = this.#queue[0];
+      const { micrograph: first } = this.#queue[0];
+      let together = this.#queue.findIndex((change) => change.micrograph !== first);
+      if (together < 0) together = this.#queue.length;
+      together = Math.min(together, TOGETHER);
+      const change = merged(this.#queue.slice(0, together));
       try {
         const { micrograph, add, remove } = change;
         const answer = await post(`/api/micrographs/${micrograph}/labels`, { add, remove });
-        this.#done("");
+        this.#done(together);
         this.saved.emit(change, answer.revision);
       } catch (error) {
         if (error instanceof Refused && !error.passing && ![401, 403].includes(error.status)) {
-          this.#done("");
+          this.#done(together);
           this.refused.emit(change, error.message);
         } else await this.#pause(error instanceof Error ? error.message : String(error));
       }
@@ -92,11 +121,11 @@ export class Outbox {
     this.#sending = false;
   }
 
-  /** @param {string} trouble */
-  #done(trouble) {
-    this.#queue.shift();
+  /** @param {number} n changes are settled */
+  #done(n) {
+    this.#queue.splice(0, n);
     this.#tries = 0;
-    this.trouble = trouble;
+    this.trouble = "";
     this.#told();
   }
 

@@ -119,7 +119,7 @@ export class AskPanel {
       make("i", i === this.#at ? "now" : this.#answers[i] ?? "")));
     dots.setAttribute("aria-label", `Question ${this.#at + 1} of ${this.#questions.length}`);
     byId("ask-back").disabled = this.#at === 0;
-    say(byId("ask-why"), `${question.why} Score ${question.score.toFixed(2)}, on ${this.room.rows.name[question.micrograph]}.`);
+    say(byId("ask-why"), `${question.why} Score ${question.score.toFixed(2)}, on ${this.room.shortName(question.micrograph)}.`);
     void this.stage.show(question, this.#questions[this.#at + 1] ?? null);
   }
 }

@@ -2,6 +2,7 @@ import { byId, say } from "./dom.js";
 import { timed } from "./timings.js";
 import { askFirst } from "./toast.js";
 
+const LOOK = ["contrast", "brightness", "low-pass"];
 /** Low-pass filters offered, in angstrom; the first is none. */
 const LOW_PASS = [0, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200];
 
@@ -42,6 +43,7 @@ export class LabelPanel {
     viewer.sizeChosen.on((angstrom) => void this.choose(angstrom));
     room.settingsChanged.on(() => this.#show());
     room.opened.on(() => this.#opened());
+    this.#remembered();
     this.#show();
     this.#expose();
     this.#brush();
@@ -118,6 +120,7 @@ export class LabelPanel {
     say(byId("contrast-value"), contrast.toFixed(2));
     say(byId("brightness-value"), brightness.toFixed(2));
     this.viewer.expose(contrast, brightness, byId("invert").checked);
+    this.#remember();
   }
 
   #filter() {
@@ -126,6 +129,19 @@ export class LabelPanel {
     // Filtered tiles are the server's work: ask when the slider rests.
     clearTimeout(this.#filtering);
     this.#filtering = setTimeout(() => this.viewer.filter(angstrom), 150);
+    this.#remember();
+  }
+
+  /** How the picture looks is this browser's, not the project's. */
+  #remember() {
+    const look = Object.fromEntries(LOOK.map((id) => [id, byId(id).value]));
+    localStorage.setItem("heliodor look", JSON.stringify({ ...look, invert: byId("invert").checked }));
+  }
+
+  #remembered() {
+    const look = JSON.parse(localStorage.getItem("heliodor look") ?? "{}");
+    for (const id of LOOK) if (look[id] !== undefined) byId(id).value = look[id];
+    byId("invert").checked = Boolean(look.invert);
   }
 
   #brush() {

@@ -119,9 +119,9 @@ export class TrainPanel {
     /** @type {[number, number, number | null][]} */
     const curve = given?.length ? given : this.#heard;
     const canvas = byId("curve");
+    if (!canvas.clientWidth || curve.length < 2) return;
     const { width, height, ratio } = sized(canvas);
     const context = canvas.getContext("2d");
-    if (!context || !width || curve.length < 2) return;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const x = scale(curve[0][0], curve[curve.length - 1][0], 8, width - 8);

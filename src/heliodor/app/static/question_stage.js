@@ -4,7 +4,9 @@ import { drawRing } from "./marks.js";
 import { Picture } from "./picture.js";
 
 /** So many diameters are seen across. */
-const ACROSS = 4.5;
+const ACROSS = 7;
+/** Noise finer than this share of a diameter says nothing about it. */
+const FINEST = 0.1;
 
 /** @typedef {{micrograph: number, x: number, y: number}} Place */
 
@@ -43,7 +45,7 @@ export class QuestionStage {
     this.box.hidden = false;
     const info = await this.room.info(place.micrograph);
     if (this.#place !== place) return;
-    const lowPass = this.#lowPass();
+    const lowPass = this.#lowPass() || Math.round((this.room.settings.diameter ?? 0) * FINEST);
     this.picture.lowPass = lowPass;
     this.picture.micrograph = info;
     this.#aim();

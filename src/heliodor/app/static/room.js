@@ -1,5 +1,6 @@
 import { get, post } from "./api.js";
 import { Labels } from "./labels.js";
+import { commonFolder } from "./order.js";
 import { Outbox } from "./outbox.js";
 import { Picks } from "./picks.js";
 import { Signal } from "./signal.js";
@@ -46,6 +47,7 @@ export class Room {
   draggedThreshold = null;
   /** @type {number | null} */ draggedDiameter = null;
   /** @type {Map<number, any>} */ #known = new Map();
+  #folder = 0;
   #reading = false;
   #outdated = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #posting;
@@ -59,6 +61,7 @@ export class Room {
     this.engine = project.engine;
     this.training = project.training;
     this.run = project.run;
+    this.#folder = commonFolder(rows.name).length;
     this.outbox = new Outbox(project.folder);
     this.labels = new Labels(this.outbox, (id) => this.rows.name[id]);
     this.picks = new Picks();
@@ -69,6 +72,11 @@ export class Room {
       this.rowsChanged.emit([id]);
     });
     this.outbox.recover((name) => this.rows.name.indexOf(name));
+  }
+
+  /** A micrograph's name without the folders that all have. @param {number} id */
+  shortName(id) {
+    return this.rows.name[id].slice(this.#folder);
   }
 
   get count() {
@@ -91,8 +99,11 @@ export class Room {
     this.opened.emit(id);
     const info = await this.info(id);
     if (this.current !== id) return;
-    this.micrograph = info;
+    // What cannot be read has no size; the list says why.
+    this.micrograph = info.width ? info : null;
+    this.rows.failed[id] ??= info.failed;
     this.opened.emit(id);
+    if (!this.micrograph) return;
     void post("/api/focus", { id });
     await Promise.all([this.labels.open(id), this.picks.open(id)]);
   }

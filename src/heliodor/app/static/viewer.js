@@ -53,8 +53,12 @@ export class Viewer {
     const failed = rows.failed[id];
     say(byId("stage-failed"), failed ? `This micrograph cannot be used: ${failed}` : "");
     byId("stage-failed").hidden = !failed;
-    say(byId("micrograph-name"), rows.name[id]);
-    if (micrograph?.id !== id) return;
+    say(byId("micrograph-name"), this.room.shortName(id));
+    byId("micrograph-name").title = rows.name[id];
+    if (micrograph?.id !== id) {
+      if (failed) this.picture.close();
+      return;
+    }
     this.camera.open(micrograph.width, micrograph.height);
     this.picture.micrograph = micrograph;
     this.#moved();
@@ -144,7 +148,7 @@ export class Viewer {
     const { camera, room } = this;
     if (room.diameter === null) {
       const scale = room.micrograph?.pixel_size ?? 1;
-      room.draggedDiameter = Math.round((110 / camera.zoom) * scale);
+      room.draggedDiameter = Math.round((11 / camera.zoom) * scale) * 10;
     }
     this.overlay.sizing = { x: camera.x, y: camera.y };
     this.overlay.redraw();
