@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heliodor import console
+from heliodor.app.asked import questions
+from heliodor.app.engine import COMMAND
+from heliodor.app.found import SAME, Found, near
+from heliodor.app.live import Live
 from heliodor.app.marks import Mark, Marks
 from heliodor.app.pictures import Pictures
 from heliodor.app.project import PREVIEWS, THUMBNAILS, Project
+from heliodor.app.whole_run import WholeRun
 from heliodor.errors import BadInput
 from heliodor.naming import match_names
 from heliodor.preparation import check_diameter
@@ -28,9 +34,15 @@ class Room:
     ----------
     project
         The project, of which this process is the only user.
+    threads
+        For training, scoring and picking.
+    engine
+        The command of the engine's process.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(
+        self, project: Project, threads: int = 1, engine: Sequence[str] = COMMAND
+    ) -> None:
         self.project = project
         self.sources = project.sources
         #: Changes with each start: what a page was told before holds no longer.
@@ -48,6 +60,12 @@ class Room:
         self._rows = np.ones(len(self.sources), dtype=np.int64)
         self._marked = np.ones(len(self.sources), dtype=np.int64)
         self.failed: dict[int, str] = {}
+        self.found = Found()
+        self.live = Live(
+            project, self.marks, self.pictures, self.found, threads,
+            self.lock, self.touch, self.fail, engine,
+        )  # fmt: skip
+        self.run = WholeRun(project, threads)
 
     def _adopt_names(self) -> None:
         """Call micrographs with marks as they are called now, should they be spelt otherwise."""
@@ -82,6 +100,7 @@ class Room:
         """Change a micrograph's marks; see `Marks.change`."""
         changed, saved = self.marks.change(self.name(number), add, remove)
         if changed:
+            self.found.negate(number, self.marks.xy(self.name(number), "negative"))
             self.touch([number], marks=True)
         return self.revision, saved
 
@@ -114,23 +133,30 @@ class Room:
     def change_settings(self, wanted: Mapping[str, Any]) -> None:
         """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
         with self.lock:
+            diameter = wanted.get("diameter")
+            if diameter is not None and diameter != self.project.settings.diameter_angstrom:
+                self.live.change_diameter(check_diameter(diameter))
             if "threshold" in wanted:
                 self.project.change(threshold=wanted["threshold"])
-            if "diameter" in wanted:
-                self.project.change(diameter_angstrom=check_diameter(wanted["diameter"]))
-            self.touch()
+                self.touch()
+
+    def threshold_of(self, model: int) -> float:
+        """Return the threshold for scores of a model: the user's, else the model's own."""
+        own = self.project.settings.threshold
+        return self.found.level(model).threshold if own is None else own
 
     def row(self, number: int) -> dict[str, Any]:
         """Return what the list shows of a micrograph."""
         labels, negatives = self.marks.counts(self.name(number))
+        seen = self.found.get(number)
         return {
             "id": number,
             "labels": labels,
             "negatives": negatives,
-            "picks": None,
+            "picks": None if seen is None else seen.picks(self.threshold_of(seen.model)),
             "done": self.name(number) in self.project.settings.done,
-            "quality": None,
-            "scored": None,
+            "quality": None if seen is None else seen.quality,
+            "scored": None if seen is None else seen.model,
             "failed": self.failed.get(number),
         }
 
@@ -161,16 +187,74 @@ class Room:
 
     def processes(self) -> dict[str, Any]:
         """Return the state of what works for this room."""
+        with self.lock:
+            return {
+                "engine": self.live.state(),
+                "training": dict(self.live.training),
+                "run": self.run.state(),
+            }
+
+    def picks(self, number: int) -> dict[str, Any]:
+        """Return the candidates of a micrograph, by falling score."""
+        seen = self.found.get(number)
+        if seen is None:
+            waits = self.live.waits_for(number)
+            return {
+                "state": "waiting" if waits else "none", "model": None, "x": [], "y": [],
+                "score": [], "probability": None, "bad": [],
+            }  # fmt: skip
+        chances = self.found.level(seen.model).probability(seen.score)
         return {
-            "engine": {"state": "starting", "model": 0, "queue": 0, "says": None},
-            "training": {"state": "none"},
-            "run": {"state": "none", "done": 0, "of": 0, "says": None, "report": None},
+            "state": "ready",
+            "model": seen.model,
+            "x": np.round(seen.xy_px[:, 0], 2).tolist(),
+            "y": np.round(seen.xy_px[:, 1], 2).tolist(),
+            "score": np.round(seen.score, 4).tolist(),
+            "probability": None if chances is None else np.round(chances, 4).tolist(),
+            "bad": seen.bad.astype(int).tolist(),
         }
 
-    def preview(self, number: int) -> Any:
+    def gallery(self, start: int, count: int) -> dict[str, Any]:
+        """Return some of all candidates by falling score, and what the user said of them."""
+        total, places = self.found.page(self.project.settings.model, start, count)
+        items = []
+        said: dict[int, dict[str, Any]] = {}
+        for number, place in places:
+            seen = self.found.get(number)
+            if seen is None or place >= len(seen.score):
+                continue  # it was scored anew just now
+            if number not in said:
+                name, reach = self.name(number), SAME * seen.diameter_px
+                said[number] = {
+                    kind: near(seen.xy_px, self.marks.xy(name, kind), reach)
+                    for kind in ("particle", "negative")
+                }
+            kind = next((kind for kind, own in said[number].items() if own[place]), None)
+            x, y = np.round(seen.xy_px[place], 2).tolist()
+            score = round(float(seen.score[place]), 4)
+            items.append({"micrograph": number, "x": x, "y": y, "score": score, "kind": kind})
+        return {"total": total, "items": items}
+
+    def histogram(self) -> dict[str, Any]:
+        """Return the scores of the model in use."""
+        return self.found.histogram(self.project.settings.model)
+
+    def questions(self, count: int) -> dict[str, Any]:
+        """Return the candidates whose nature would teach most."""
+        model = self.project.settings.model
+        items = questions(
+            self.project, self.marks, self.found, self.pictures, self.threshold_of(model), count
+        )
+        return {"items": items}
+
+    def preview(self, number: int) -> Path:
         """Return where the picture lies that the engine made of a micrograph."""
         return self.project.path(PREVIEWS, number)
 
     def close(self) -> None:
-        """Save what is left to save."""
-        self.marks.close()
+        """End all that works for this room, and save what is left to save."""
+        try:
+            self.run.close()
+        finally:
+            self.live.close()
+            self.marks.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +18,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from heliodor.app import checked
+from heliodor.app.crops import sprite
+from heliodor.app.handover import WHAT, export, file_to_fetch
 from heliodor.app.marks import GOOD_ID, KINDS, MOST_A_MICROGRAPH, Mark
 from heliodor.app.pictures import TILE_PX, levels_of
 from heliodor.app.project import MOST_LOG_ODDS
@@ -40,6 +44,12 @@ _NOW, _SOON, _LATER = 2, 1, 0
 _MOST_LOW_PASS = 1000.0
 #: Seconds that a picture may be kept by a browser that asks for it with the server's `boot`.
 _KEEP = 86400
+_MOST_ITEMS, _MOST_CROPS, _MOST_QUESTIONS = 500, 100, 100
+#: A report has its styles in it, and nothing that runs.
+_REPORT_POLICY = (
+    "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox;"
+    " frame-ancestors 'none'"
+)
 
 
 class Handlers:
@@ -54,6 +64,7 @@ class Handlers:
     def __init__(self, room: Room) -> None:
         self.room = room
         self.workers = Workers(_WORKERS, _WAITING)
+        self._exporting = threading.Lock()
 
     def routes(self) -> list[Route | Mount]:
         """Return all addresses."""
@@ -70,7 +81,20 @@ class Handlers:
             Route(one + "/thumbnail.jpg", self.thumbnail),
             Route(one + "/labels", self.labels, methods=["GET"]),
             Route(one + "/labels", self.mark, methods=["POST"]),
+            Route(one + "/picks", self.picks),
             Route("/api/settings", self.settings, methods=["POST"]),
+            Route("/api/focus", self.focus, methods=["POST"]),
+            Route("/api/train", self.train, methods=["POST"]),
+            Route("/api/train/cancel", self.cancel_training, methods=["POST"]),
+            Route("/api/histogram", self.histogram),
+            Route("/api/gallery", self.gallery),
+            Route("/api/crops", self.crops, methods=["POST"]),
+            Route("/api/questions", self.questions),
+            Route("/api/export", self.export, methods=["POST"]),
+            Route("/api/exports/{name}", self.exported),
+            Route("/api/run", self.run, methods=["POST"]),
+            Route("/api/run/cancel", self.cancel_run, methods=["POST"]),
+            Route("/report/{path:path}", self.report),
         ]
 
     async def _heavy(self, work: Callable[[], T], urgency: int) -> T:
@@ -222,6 +246,106 @@ class Handlers:
         await asyncio.to_thread(self.room.change_settings, body)
         return JSONResponse(self.room.settings())
 
+    async def picks(self, request: Request) -> Response:
+        """GET /api/micrographs/{id}/picks: the candidates of one."""
+        number = self._number(request)
+        return JSONResponse(await self._heavy(lambda: self.room.picks(number), _NOW))
+
+    async def focus(self, request: Request) -> Response:
+        """POST /api/focus: which micrograph is on the screen."""
+        body = await checked.json_body(request, ["id"])
+        number = checked.whole(body.get("id"), "id", len(self.room.sources) - 1)
+        await asyncio.to_thread(self.room.live.focus, number)
+        return JSONResponse({})
+
+    async def train(self, request: Request) -> Response:
+        """POST /api/train: begin a training."""
+        await checked.json_body(request, [])
+        await asyncio.to_thread(self.room.live.train)
+        return JSONResponse(dict(self.room.live.training), 202)
+
+    async def cancel_training(self, request: Request) -> Response:
+        """POST /api/train/cancel: end the training."""
+        await checked.json_body(request, [])
+        await asyncio.to_thread(self.room.live.cancel)
+        return JSONResponse({})
+
+    async def histogram(self, request: Request) -> Response:
+        """GET /api/histogram: scores, and what thresholds would give."""
+        return JSONResponse(await self._heavy(self.room.histogram, _NOW))
+
+    async def gallery(self, request: Request) -> Response:
+        """GET /api/gallery: candidates by falling score."""
+        start = checked.whole_in_query(request, "start", 0, 10**9)
+        count = checked.whole_in_query(request, "count", 60, _MOST_ITEMS)
+        return JSONResponse(await self._heavy(lambda: self.room.gallery(start, count), _SOON))
+
+    async def crops(self, request: Request) -> Response:
+        """POST /api/crops: small pictures around places, as one picture."""
+        room = self.room
+        body = await checked.json_body(request, ["at"])
+        places = []
+        for one in checked.listed(body.get("at"), "at", _MOST_CROPS):
+            if not isinstance(one, list) or len(one) != 3:
+                raise checked.refuse("each place is [id, x, y]")
+            number = checked.whole(one[0], "id", len(room.sources) - 1)
+            x, y = (checked.number(value, "x and y", -1e5, 1e6) for value in one[1:])
+            places.append((number, x, y))
+        diameter = room.project.settings.diameter_angstrom
+        if diameter is None:
+            raise checked.refuse("set the particle's diameter first", 409)
+
+        def make() -> bytes:
+            return sprite(places, room.pictures, room.preview, diameter)
+
+        return Response(await self._heavy(make, _SOON), media_type="image/jpeg")
+
+    async def questions(self, request: Request) -> Response:
+        """GET /api/questions: what to ask the user."""
+        count = checked.whole_in_query(request, "count", 10, _MOST_QUESTIONS)
+        return JSONResponse(await self._heavy(lambda: self.room.questions(count), _SOON))
+
+    async def export(self, request: Request) -> Response:
+        """POST /api/export: write picks or labels in a format."""
+        room = self.room
+        body = await checked.json_body(request, ["what", "format"])
+        what = checked.one_of(body.get("what"), "what", WHAT)
+        name = checked.one_of(body.get("format"), "format", [*FORMATS])
+
+        def make() -> str:
+            with self._exporting:
+                return export(what, name, room.project, room.marks, room.found, room.pictures)
+
+        return JSONResponse({"files": [await self._heavy(make, _SOON)]})
+
+    async def exported(self, request: Request) -> Response:
+        """GET /api/exports/{name}: fetch what was written."""
+        name = request.path_params["name"]
+        path = file_to_fetch(self.room.project, name)
+        if path is None:
+            raise checked.refuse("there is no such export", 404)
+        return FileResponse(path, media_type="application/octet-stream", filename=name)
+
+    async def run(self, request: Request) -> Response:
+        """POST /api/run: pick on everything."""
+        await checked.json_body(request, [])
+        await asyncio.to_thread(self.room.run.start)
+        return JSONResponse(self.room.run.state(), 202)
+
+    async def cancel_run(self, request: Request) -> Response:
+        """POST /api/run/cancel: stop picking on everything."""
+        await checked.json_body(request, [])
+        await asyncio.to_thread(self.room.run.cancel)
+        return JSONResponse({})
+
+    async def report(self, request: Request) -> Response:
+        """GET /report/...: what the whole run shows."""
+        found = self.room.run.shown(request.path_params["path"])
+        if found is None:
+            raise checked.refuse("there is no such page of a report", 404)
+        headers = {"content-security-policy": _REPORT_POLICY}
+        return FileResponse(found[0], media_type=found[1], headers=headers)
+
 
 def _mark_id(value: Any) -> str:
     if not isinstance(value, str) or not GOOD_ID.fullmatch(value):
@@ -238,7 +362,10 @@ def _version() -> str:
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"connection": "close"} if error.status_code in (408, 413) else {}
-    return JSONResponse({"error": str(error.detail)}, error.status_code, headers)
+    sentence = str(error.detail)
+    if sentence == HTTPStatus(error.status_code).phrase:  # the router's own
+        sentence = {404: "there is nothing at this address"}.get(error.status_code, sentence)
+    return JSONResponse({"error": sentence}, error.status_code, headers)
 
 
 def _bad_input(request: Request, error: Exception) -> Response:

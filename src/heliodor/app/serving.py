@@ -75,10 +75,11 @@ def serve(
         project = open_project(
             folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom
         )
-        room = Room(project)
+        room = Room(project, threads)
         try:
             if labels is not None:
                 take_labels(room, labels)
+            room.live.begin()
             token = secrets.token_urlsafe(32)
             handlers = Handlers(room)
             try:
