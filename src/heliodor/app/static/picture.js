@@ -30,6 +30,8 @@ export class Picture {
   micrograph = null;
   /** Low-pass filter in angstrom, 0 for none. */
   lowPass = 0;
+  /** The filter with which the window was last filled: shown until another one's tiles come. */
+  #whole = 0;
   redraw = onceAFrame(timed("draw picture", () => this.#draw()));
 
   /**
@@ -106,8 +108,12 @@ export class Picture {
     const whole = wanted.every((tile) => this.tiles.find(keyOf(tile)));
     context.imageSmoothingEnabled = this.camera.zoom * ratio < 4;
     context.imageSmoothingQuality = "medium";
-    for (let level = whole ? this.level : coarse; level >= this.level; level--)
-      for (const tile of this.inWindow(level)) this.#drawTile(context, tile, ratio);
+    const filters = whole ? [this.lowPass] : [this.#whole, this.lowPass];
+    for (const lowPass of filters)
+      for (let level = whole ? this.level : coarse; level >= this.level; level--)
+        for (const tile of this.inWindow(level))
+          this.#drawTile(context, { ...tile, lowPass }, ratio);
+    if (whole) this.#whole = this.lowPass;
   }
 
   /** @param {number} level */
