@@ -94,7 +94,8 @@ export class Bar {
     const { room } = this;
     if (room.current < 0) return;
     byId("done").setAttribute("aria-pressed", String(room.rows.done[room.current]));
-    document.title = `${room.shortName(room.current)} – heliodor`;
+    const title = `${room.shortName(room.current)} – heliodor`;
+    if (document.title !== title) document.title = title;
   }
 
   #history() {

@@ -50,6 +50,17 @@ export function say(element, text) {
 }
 
 /**
+ * Words of the server as a sentence.
+ * @param {string} words
+ */
+export function sentence(words) {
+  const text = words.trim();
+  if (!text) return "";
+  const whole = text[0].toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
+}
+
+/**
  * @param {number} n
  * @param {string} one
  * @param {string} [many]

@@ -143,16 +143,23 @@ export class Gallery {
     const needed = (Math.ceil(this.box.clientHeight / size) + 2) * across;
     while (this.#cells.length < needed) this.#cells.push(this.#cell());
     const first = Math.max(0, Math.floor((this.box.scrollTop - 4) / size)) * across;
-    for (const cell of this.#cells) cell.button.hidden = true;
+    const shown = new Set();
     for (let place = first; place < Math.min(total, first + needed); place++)
-      this.#fill(this.#cells[place % this.#cells.length], place, across);
+      if (this.#fill(this.#cells[place % this.#cells.length], place, across))
+        shown.add(place % this.#cells.length);
+    this.#cells.forEach((cell, at) => (cell.button.hidden = !shown.has(at)));
     byId("gallery-none").hidden = this.crops.total !== 0;
   }
 
-  /** @param {Cell} cell @param {number} place @param {number} across */
+  /**
+   * @param {Cell} cell
+   * @param {number} place
+   * @param {number} across
+   * @returns {boolean} whether there is something to show
+   */
   #fill(cell, place, across) {
     const found = this.crops.at(place);
-    if (!found) return;
+    if (!found) return false;
     const { item, sprite, sx, sy, side } = found;
     const { button } = cell;
     cell.place = place;
@@ -170,10 +177,11 @@ export class Gallery {
       if (cell.sign) button.append(cell.sign);
       cell.kind = item.kind;
     }
-    if (cell.drawn === item && sprite) return;
+    if (cell.drawn === item && sprite) return true;
     const context = cell.canvas.getContext("2d");
     context.clearRect(0, 0, 96, 96);
     if (sprite) context.drawImage(sprite, sx, sy, side, side, 0, 0, 96, 96);
     cell.drawn = sprite ? item : null;
+    return true;
   }
 }

@@ -15,6 +15,16 @@ const REST = 90;
  *   quality: any, sign: any, id: number, place: number}} Line
  */
 
+/**
+ * Set an attribute only where it differs.
+ * @param {Element} element
+ * @param {string} name
+ * @param {string} value
+ */
+function attribute(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
 /** The micrographs down the left: as many elements as fit, however many micrographs there are. */
 export class List {
   /** @type {Line[]} */ #lines = [];
@@ -130,13 +140,15 @@ export class List {
     const last = Math.min(this.#order.length, Math.ceil((scrollTop + clientHeight) / ROW) + 1);
     const needed = Math.ceil(clientHeight / ROW) + 3;
     while (this.#lines.length < needed) this.#lines.push(this.#line());
-    for (const line of this.#lines) line.row.hidden = true;
+    const shown = new Set();
     let resting = true;
     for (let place = first; place < last; place++) {
       const line = this.#lines[place % this.#lines.length];
+      shown.add(line);
       this.#fill(line, place);
       if (line.image.dataset.of !== String(line.id)) resting = false;
     }
+    for (const line of this.#lines) if (!shown.has(line)) line.row.hidden = true;
     clearTimeout(this.#resting);
     if (!resting) this.#resting = setTimeout(() => this.#showThumbnails(), REST);
   }
@@ -147,9 +159,13 @@ export class List {
     const id = this.#order[place];
     const { row } = line;
     row.hidden = false;
-    row.style.transform = `translateY(${place * ROW}px)`;
-    row.setAttribute("aria-selected", String(id === current));
-    if (id === current) this.box.setAttribute("aria-activedescendant", `row-${id}`);
+    if (line.place !== place) {
+      line.place = place;
+      row.style.transform = `translateY(${place * ROW}px)`;
+      row.setAttribute("aria-posinset", String(place + 1));
+    }
+    attribute(row, "aria-selected", String(id === current));
+    if (id === current) attribute(this.box, "aria-activedescendant", `row-${id}`);
     if (line.id !== id) {
       line.id = id;
       row.id = `row-${id}`;
@@ -161,8 +177,7 @@ export class List {
       line.image.style.visibility = "hidden";
       line.image.dataset.of = "";
     }
-    row.setAttribute("aria-posinset", String(place + 1));
-    row.setAttribute("aria-setsize", String(this.#order.length));
+    attribute(row, "aria-setsize", String(this.#order.length));
     say(line.labels, String(rows.labels[id]));
     say(line.negatives, String(rows.negatives[id]));
     const picks = rows.picks[id];

@@ -1,5 +1,5 @@
 import { get } from "./api.js";
-import { byId, counted, make, say } from "./dom.js";
+import { byId, counted, make, say, sentence } from "./dom.js";
 import { QuestionStage } from "./question_stage.js";
 import { timed } from "./timings.js";
 
@@ -59,7 +59,7 @@ export class AskPanel {
       for (const id of new Set(items.map((/** @type {Question} */ one) => one.micrograph)))
         void this.room.labels.open(/** @type {number} */ (id));
     } catch (error) {
-      say(byId("ask-says"), error instanceof Error ? error.message : String(error));
+      say(byId("ask-says"), sentence(error instanceof Error ? error.message : String(error)));
     } finally {
       this.#asking = false;
       byId("ask-start").disabled = false;
@@ -119,7 +119,7 @@ export class AskPanel {
       make("i", i === this.#at ? "now" : this.#answers[i] ?? "")));
     dots.setAttribute("aria-label", `Question ${this.#at + 1} of ${this.#questions.length}`);
     byId("ask-back").disabled = this.#at === 0;
-    say(byId("ask-why"), `${question.why} Score ${question.score.toFixed(2)}, on ${this.room.shortName(question.micrograph)}.`);
+    say(byId("ask-why"), `${sentence(question.why)} Score ${question.score.toFixed(2)}, on ${this.room.shortName(question.micrograph)}.`);
     void this.stage.show(question, this.#questions[this.#at + 1] ?? null);
   }
 }

@@ -1,5 +1,5 @@
 import { post } from "./api.js";
-import { byId, counted, make, say } from "./dom.js";
+import { byId, counted, make, say, sentence } from "./dom.js";
 import { timed } from "./timings.js";
 
 /** Coordinates for other programs, the run over all, and its report. */
@@ -51,7 +51,7 @@ export class OutPanel {
       }));
     } catch (error) {
       says.classList.add("trouble");
-      say(says, error instanceof Error ? error.message : String(error));
+      say(says, sentence(error instanceof Error ? error.message : String(error)));
     } finally {
       button.disabled = false;
     }
@@ -64,7 +64,7 @@ export class OutPanel {
       this.room.asked.emit();
     } catch (error) {
       byId("run-says").classList.add("trouble");
-      say(byId("run-says"), error instanceof Error ? error.message : String(error));
+      say(byId("run-says"), sentence(error instanceof Error ? error.message : String(error)));
     }
   }
 
@@ -84,7 +84,7 @@ export class OutPanel {
       const plain = {
         running: run.of ? `${run.done} of ${run.of} micrographs` : "Starting",
         done: "All micrographs are picked.",
-        failed: run.says || "The run failed.",
+        failed: sentence(run.says || "The run failed"),
         cancelled: "Cancelled.",
       };
       say(says, plain[/** @type {keyof typeof plain} */ (run.state)] ?? "");

@@ -1,9 +1,12 @@
 import { post } from "./api.js";
 import { drawLine, scale } from "./chart.js";
-import { byId, counted, onceAFrame, say, sized } from "./dom.js";
+import { byId, counted, onceAFrame, say, sentence, sized } from "./dom.js";
 import { timed } from "./timings.js";
 
 /** @typedef {import("./room.js").Room} Room */
+
+/** Share of the newest loss in the running mean. */
+const SMOOTH = 0.12;
 
 /** Seconds in words. @param {number} seconds */
 function took(seconds) {
@@ -50,7 +53,7 @@ export class TrainPanel {
       .then(() => this.room.asked.emit())
       .catch((error) => {
         byId("train").disabled = false;
-        this.#say(error.message, true);
+        this.#say(sentence(error.message), true);
       });
   }
 
@@ -87,7 +90,7 @@ export class TrainPanel {
       const figure = training.validation == null ? "" : `, validation ${training.validation.toFixed(3)}`;
       this.#say(`Model ${training.number} is ready after ${took(training.seconds ?? 0)}${figure}.`, false);
     } else if (training.state === "cancelled") this.#say("Cancelled. The model from before is in use.", false);
-    else if (training.state === "refused") this.#say(training.says ?? "The training was refused.", true);
+    else if (training.state === "refused") this.#say(sentence(training.says ?? "The training was refused"), true);
     const curve = training.curve?.length ? training.curve : this.#heard;
     byId("train-curve").hidden = curve.length < 2;
     this.redraw();
@@ -103,7 +106,7 @@ export class TrainPanel {
     const bar = byId("train-bar");
     if (update == null || !of) {
       bar.removeAttribute("value");
-      this.#say(says || "Starting", false);
+      this.#say(sentence(says || "Starting"), false);
       return;
     }
     bar.max = of;
@@ -127,7 +130,14 @@ export class TrainPanel {
     const x = scale(curve[0][0], curve[curve.length - 1][0], 8, width - 8);
     const losses = curve.map((point) => point[1]);
     const y = scale(Math.min(...losses), Math.max(...losses), height - 10, 10);
-    drawLine(context, curve.map(([at, loss]) => [x.at(at), y.at(loss)]), "#ffb000");
+    // The loss of single minibatches jumps about: it is drawn faint, its running mean over it.
+    drawLine(context, curve.map(([at, loss]) => [x.at(at), y.at(loss)]), "#6b5117");
+    let mean = losses[0];
+    const smooth = curve.map(([at, loss]) => {
+      mean += (loss - mean) * SMOOTH;
+      return /** @type {[number, number]} */ ([x.at(at), y.at(mean)]);
+    });
+    drawLine(context, smooth, "#ffb000");
     const judged = curve.filter((point) => point[2] != null);
     const unit = scale(0, 1, height - 10, 10);
     drawLine(context, judged.map(([at, , value]) => [x.at(at), unit.at(value ?? 0)]), "#5cd3ff", [5, 4]);

@@ -1,4 +1,4 @@
-import { byId, say } from "./dom.js";
+import { byId, say, sentence } from "./dom.js";
 
 const SHOWN = 6000;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -12,7 +12,7 @@ let timer;
 export function toast(says, undo = null) {
   const box = byId("toast");
   const [text, button] = box.children;
-  say(text, says);
+  say(text, sentence(says));
   button.hidden = !undo;
   button.onclick = () => {
     box.hidden = true;

@@ -1,5 +1,5 @@
 import { Camera } from "./camera.js";
-import { byId, say } from "./dom.js";
+import { byId, say, sentence } from "./dom.js";
 import { Hand } from "./hand.js";
 import { Labelling } from "./labelling.js";
 import { Overlay } from "./overlay.js";
@@ -51,7 +51,7 @@ export class Viewer {
   #open(id) {
     const { micrograph, rows } = this.room;
     const failed = rows.failed[id];
-    say(byId("stage-failed"), failed ? `This micrograph cannot be used: ${failed}` : "");
+    say(byId("stage-failed"), failed ? sentence(`This micrograph cannot be used: ${failed}`) : "");
     byId("stage-failed").hidden = !failed;
     say(byId("micrograph-name"), this.room.shortName(id));
     byId("micrograph-name").title = rows.name[id];
