@@ -140,7 +140,7 @@ class PageInUse:
         """Click a micrograph in the list, and wait for it."""
         row = self.page.locator(f"#row-{place}")
         row.click()
-        name = row.locator(".name").inner_text()
+        name = row.locator(".name").text_content() or "no name"
         self.wait_for("#micrograph-name", name, 10_000)
         self.wait_for_picture()
         self.page.wait_for_timeout(150)
