@@ -48,8 +48,9 @@ class Course:
         device: torch.device | str,
         shelf: Shelf | None = None,
         start: Network | None = None,
+        learner: type[Learner] = Learner,
     ) -> None:
-        self.learner = Learner(images, radius_px, prior, settings, device, shelf, start)
+        self.learner = learner(images, radius_px, prior, settings, device, shelf, start)
         self.network: Network = self.learner.network
         self.epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
         self.history: list[Epoch] = []

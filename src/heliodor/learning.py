@@ -147,18 +147,9 @@ class Learner:
 
     def cost(self) -> Cost:
         """Draw a minibatch and return what it costs."""
+        tiles, said, before, features = self.said()
         positives, negatives = self._settings.positives, self._negatives
         unlabelled = self._settings.batch - positives - negatives
-        tiles = self.sampler.draw(positives, unlabelled, negatives)
-        features = None
-        if self._shards is not None:
-            said, before = self._shards(tiles.images), self._before(tiles.images)
-        else:
-            with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
-                features = self.network.features(tiles.images)
-                said = self.network.told(features)
-                before = self._before(tiles.images)
-            features, said = features.float(), said.float()
         logits = said[:, 0]
         known = tiles.known
         counted = known == UNLABELLED
@@ -188,6 +179,26 @@ class Learner:
         precision = own.sum() / (own.sum() + chance.sum())
         parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
         return Cost(total, *parts, loss.total)
+
+    def draw(self) -> Tiles:
+        """Draw a minibatch."""
+        positives, negatives = self._settings.positives, self._negatives
+        unlabelled = self._settings.batch - positives - negatives
+        return self.sampler.draw(positives, unlabelled, negatives)
+
+    def said(self) -> tuple[Tiles, Tensor, Tensor | None, Tensor | None]:
+        """Draw a minibatch; return it, what is said of it, what the start says, and features.
+
+        The start's word is None where it is not wanted, and so are the last layer's features.
+        """
+        tiles = self.draw()
+        if self._shards is not None:
+            return tiles, self._shards(tiles.images), self._before(tiles.images), None
+        with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
+            features = self.network.features(tiles.images)
+            said = self.network.told(features)
+            before = self._before(tiles.images)
+        return tiles, said.float(), before, features.float()
 
     def _before(self, images: Tensor) -> Tensor | None:
         """Return what the start says of the regions, where that is wanted."""

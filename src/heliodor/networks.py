@@ -178,10 +178,16 @@ class Network(nn.Module):
         """Tell whether all weights and running statistics are finite numbers."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.state_dict().values())
 
-    def features(self, x: Tensor, dense: bool = False) -> Tensor:
-        """Return the last layer's features, shape (n, channels, h', w')."""
+    def features(
+        self, x: Tensor, dense: bool = False, first: int = 0, last: int | None = None
+    ) -> Tensor:
+        """Return the last layer's features, shape (n, channels, h', w').
+
+        Or, where not dense, those of the layers ``[first:last]``, x being what the layers before
+        these return.
+        """
         step = 1
-        for layer in self.layers:
+        for layer in self.layers[first:last]:
             x = self.dropout(layer(x, step, dense))
             if dense:
                 step *= int(layer.stride)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from heliodor.model_file import Model
 from heliodor.networks import Network
 from heliodor.picks import Picks
 from heliodor.preparation import WorkingImage, WorkingImages
-from heliodor.scoring import lattice_step, score_both, score_smoothly
+from heliodor.scoring import Maps, lattice_step, score_both, score_smoothly
 from heliodor.suppression import suppress
 
 #: Candidates below this log-odds are not worth listing.
@@ -205,12 +205,15 @@ def look_at(
 ) -> Look:
     """Do as `score_normalised`, and find the bad areas in the same pass."""
     step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
-    maps = score_both(model.network, normalised, step, device)
+    return looked(model, image, normalised, score_both(model.network, normalised, step, device))
+
+
+def looked(model: Model, image: WorkingImage, normalised: Image, maps: Maps) -> Look:
+    """Return what a model sees where its network has told the maps of an image."""
     score, shift = _levelled(model, image, normalised, maps.particle)
-    diameter_px = model.card.diameter_angstrom / image.working_pixel_size_angstrom
-    found = bad_areas_of(
-        model.network, maps.contaminant, score, diameter_px, image.working_pixel_size_angstrom
-    )
+    size = image.working_pixel_size_angstrom
+    diameter_px = model.card.diameter_angstrom / size
+    found = bad_areas_of(model.network, maps.contaminant, score, diameter_px, size)
     return Look(score, shift, found)
 
 

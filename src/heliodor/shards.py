@@ -33,9 +33,13 @@ class Shards:
     network
         Its batch normalisation in evaluation mode, without dropout. Its weights are shared, not
         copied: they may be changed in place.
+    first, last
+        Only these layers' part, as of `Network.features`; where there is a last one, features are
+        returned in place of log-odds.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, first: int = 0, last: int | None = None) -> None:
+        self._first, self._last = first, last
         self._own = list(network.parameters())
         self._replicas = [copy.deepcopy(network).eval() for _ in range(SHARDS)]
         for replica in self._replicas:
@@ -63,7 +67,8 @@ class Shards:
 
         def one(replica: Network, own: Tensor) -> Tensor:
             with torch.set_grad_enabled(graph):
-                return replica.told(replica.features(own))
+                seen = replica.features(own, first=self._first, last=self._last)
+                return replica.told(seen) if self._last is None else seen
 
         parts = images.chunk(SHARDS)
         return _each(one, self._replicas[: len(parts)], parts)

@@ -16,6 +16,7 @@ from heliodor.course import Course, fingerprint_of
 from heliodor.errors import BadInput
 from heliodor.history import Epoch
 from heliodor.labels import LabelledImage, label_mask
+from heliodor.learning import Learner
 from heliodor.networks import Network
 from heliodor.ranking import average_precision
 from heliodor.recipe import TrainingSettings
@@ -53,6 +54,7 @@ def train_network(
     shelf: Shelf | None = None,
     start: Network | None = None,
     updated: Updated | None = None,
+    learner: type[Learner] = Learner,
 ) -> Trained:
     """Train a network and keep the weights of its best epoch.
 
@@ -81,6 +83,8 @@ def train_network(
         A trained network of the same description, whose weights the training begins with.
     updated
         Called after each update; what it raises ends the training.
+    learner
+        How to learn from minibatches; without a checkpoint only, another than the usual.
 
     Raises
     ------
@@ -90,7 +94,7 @@ def train_network(
     if not 0 < prior < 1:
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
     parts = (images, radius_px, prior, settings, device, shelf, start)
-    course = Course(*parts)
+    course = Course(*parts, learner)
     if checkpoint is not None:
         made_with = fingerprint_of(images, validation, *parts[1:])
         state = checkpoint.open(made_with, course.most_bytes())

@@ -1,0 +1,87 @@
+"""The engine: a process that trains and scores for a server, told and telling by lines of JSON.
+
+``python -m heliodor.live.engine`` reads requests from its standard input and says on its standard
+output what happens; see `protocol`. A thread reads, so that a cancelled training ends at the next
+update and a micrograph that comes into focus is scored before the others. The engine ends with
+its input.
+"""
+
+from __future__ import annotations
+
+from heliodor.threads import spare_threads
+
+spare_threads()  # before numpy is imported
+
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import threading  # noqa: E402
+from typing import TextIO  # noqa: E402
+
+from heliodor.errors import BadInput  # noqa: E402
+from heliodor.live.protocol import Events, read_request  # noqa: E402
+from heliodor.live.wishes import Wishes  # noqa: E402
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    # What libraries print must not be taken for an event.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    # Ctrl-C in the server's terminal reaches this process too; the server tells what to do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(sys.stdin, Events(out))
+
+
+def serve(stream: TextIO, events: Events) -> None:
+    """Do what is asked for until the stream ends."""
+    wishes = Wishes()
+    threading.Thread(target=_listen, args=(stream, wishes, events), daemon=True).start()
+    from heliodor.live.studio import Studio  # torch takes its time, and requests may come before
+
+    studio: Studio | None = None
+    while True:
+        wishes.wait()
+        if wishes.closed:
+            return
+        if (project := wishes.take_open()) is not None:
+            studio = None
+            try:
+                studio = Studio.of(project, wishes, events)
+                events.say("ready", device=str(studio.device))
+            except BadInput as error:
+                events.say("failed", id=None, says=str(error))
+        elif (lesson := wishes.take_train()) is not None:
+            try:
+                if studio is None:
+                    events.say("refused", says="no project is open yet; open one first")
+                else:
+                    studio.train(lesson)
+            finally:
+                wishes.trained()
+        elif studio is not None:
+            studio.score()
+        else:
+            wishes.take_id()  # of no project
+
+
+def _listen(stream: TextIO, wishes: Wishes, events: Events) -> None:
+    """Pass requests on as they come."""
+    try:
+        for line in stream:
+            if not line.strip():
+                continue
+            try:
+                request = read_request(line)
+            except BadInput as error:
+                print(error, file=sys.stderr)
+                continue
+            if not wishes.add(request):
+                events.say("refused", says="a training is under way; cancel it first")
+    finally:
+        wishes.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Rehearsal: learning from the same few minibatches again and again, above layers that stay.
+
+What the first layers of a trained network see is of use for any particle. Where they stay as they
+are, they need to look at each minibatch only once, and so does the start: that is most of what an
+update costs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from heliodor.learning import Learner
+from heliodor.sampler import Tiles
+from heliodor.shards import Shards, can_share
+
+#: Minibatches that are drawn.
+MINIBATCHES: Final = 25
+
+
+class _Seen(NamedTuple):
+    """A minibatch as the layers above see it."""
+
+    #: Its images left out.
+    tiles: Tiles
+    #: What the layers that stay make of it.
+    below: Tensor
+    #: What the start says of it; None where that is not wanted.
+    before: Tensor | None
+
+
+class Rehearsal(Learner):
+    """A learner whose recipe freezes some layers, and which has a start and no decoder."""
+
+    def __init__(self, *parts: Any, **more: Any) -> None:
+        super().__init__(*parts, **more)
+        if self._start is None or self.decoder is not None or not self._settings.freeze:
+            raise ValueError("a rehearsal needs a start, frozen layers and no decoder")
+        self._seen: list[_Seen] = []
+        self._number = 0
+        self._above: Shards | None = None
+
+    def begin(self) -> None:
+        """Make the network ready to learn; see `Learner.begin`."""
+        super().begin()
+        if self._above is None and can_share(self.network):
+            self._above = Shards(self.network, first=self._settings.freeze)
+
+    def said(self) -> tuple[Tiles, Tensor, Tensor | None, Tensor | None]:
+        """Return the next minibatch and what is said of it; see `Learner.said`."""
+        place = self._number % MINIBATCHES
+        self._number += 1
+        if place == len(self._seen):
+            self._seen.append(self._look())
+        own = self._seen[place]
+        if self._above is not None:
+            return own.tiles, self._above(own.below), own.before, None
+        features = self.network.features(own.below, first=self._settings.freeze)
+        return own.tiles, self.network.told(features), own.before, None
+
+    def _look(self) -> _Seen:
+        """Draw a minibatch and look at it."""
+        tiles, freeze = self.draw(), self._settings.freeze
+        start = self._start
+        assert start is not None
+        with torch.no_grad():
+            if self._above is not None:
+                below = Shards(start, last=freeze)(tiles.images)
+                before = Shards(start, first=freeze)(below)
+            else:
+                below = start.features(tiles.images, last=freeze)
+                before = start.told(start.features(below, first=freeze))
+        wanted = self._settings.keep or self._settings.keep_contaminant
+        left = Tiles(tiles.images[:0], tiles.known, tiles.anchors)
+        return _Seen(left, below, before if wanted else None)
