@@ -183,7 +183,7 @@ class Marks:
     def _spell(self, name: str) -> None:
         """Spell the rows of a micrograph, as `star.picks_text` would."""
         # A number comes first: a row that begins with some names would read as a block.
-        said = f'"{name}"' if any(c.isspace() for c in name) else name
+        said = f'"{name}"' if " " in name else name
         for kind, rows in self._rows.items():
             own = [
                 f"{mark.x:.3f}\t{mark.y:.3f}\t{said}\t{key}"
@@ -195,13 +195,17 @@ class Marks:
             else:
                 rows.pop(name, None)
 
+    def text(self, kind: str) -> str:
+        """Return the file of all marks of a kind, as `star.picks_text` would write it."""
+        return "\n".join([_HEAD, *self._rows[kind].values(), "", ""])
+
     def _write_all(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._unsaved or self._closing)
                 kinds, self._unsaved = self._unsaved, set()
                 waiting, self._waiting = self._waiting, []
-                texts = {k: "\n".join([_HEAD, *self._rows[k].values(), "", ""]) for k in kinds}
+                texts = {kind: self.text(kind) for kind in kinds}
                 closing = self._closing
             try:
                 for kind, text in texts.items():

@@ -70,13 +70,18 @@ class Room:
     def _adopt_names(self) -> None:
         """Call micrographs with marks as they are called now, should they be spelt otherwise."""
         names = {source.name for source in self.sources}
+        # STAR files are read with one kind of quotes for the other.
+        unquoted = {name.replace("'", '"'): name for name in names}
         strange = [name for name in self.marks.names() if name not in names]
+        quoted = {name: unquoted[name] for name in strange if name in unquoted}
+        strange = [name for name in strange if name not in quoted]
         try:
             found = match_names(strange, self.sources)
         except BadInput as error:
             console.warn(f"{error}; those marks are kept, but not shown")
-            return
+            found = {}
         renamed = {old: source.name for old, source in found.items() if old != source.name}
+        renamed |= quoted
         if renamed:
             self.marks.renamed(renamed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,8 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from heliodor.app import checked
 from heliodor.app.crops import sprite
@@ -23,6 +22,7 @@ from heliodor.app.handover import WHAT, export, file_to_fetch
 from heliodor.app.marks import GOOD_ID, KINDS, MOST_A_MICROGRAPH, Mark
 from heliodor.app.pictures import TILE_PX, levels_of
 from heliodor.app.project import MOST_LOG_ODDS
+from heliodor.app.served import file_below
 from heliodor.app.workers import Full, Workers
 from heliodor.errors import BadInput
 from heliodor.output import FORMATS
@@ -45,6 +45,17 @@ _MOST_LOW_PASS = 1000.0
 #: Seconds that a picture may be kept by a browser that asks for it with the server's `boot`.
 _KEEP = 86400
 _MOST_ITEMS, _MOST_CROPS, _MOST_QUESTIONS = 500, 100, 100
+_KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".json": "application/json",
+    ".webmanifest": "application/manifest+json",
+    ".woff2": "font/woff2",
+}
 #: A report has its styles in it, and nothing that runs.
 _REPORT_POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox;"
@@ -66,12 +77,12 @@ class Handlers:
         self.workers = Workers(_WORKERS, _WAITING)
         self._exporting = threading.Lock()
 
-    def routes(self) -> list[Route | Mount]:
+    def routes(self) -> list[Route]:
         """Return all addresses."""
         one = "/api/micrographs/{id}"
         return [
             Route("/", self.page),
-            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+            Route("/static/{path:path}", self.static),
             Route("/api/project", self.project),
             Route("/api/micrographs", self.micrographs),
             Route("/api/changes", self.changes),
@@ -108,7 +119,18 @@ class Handlers:
 
     async def page(self, request: Request) -> Response:
         """GET /: the page."""
-        return FileResponse(STATIC / "index.html")
+        return self._shown(file_below(STATIC, "index.html", _KINDS))
+
+    async def static(self, request: Request) -> Response:
+        """GET /static/...: what the page is made of."""
+        return self._shown(file_below(STATIC, request.path_params["path"], _KINDS))
+
+    def _shown(
+        self, found: tuple[Path, str] | None, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        if found is None:
+            raise checked.refuse("there is nothing at this address", 404)
+        return FileResponse(found[0], media_type=found[1], headers=headers)
 
     async def project(self, request: Request) -> Response:
         """GET /api/project: what there is."""
@@ -341,10 +363,7 @@ class Handlers:
     async def report(self, request: Request) -> Response:
         """GET /report/...: what the whole run shows."""
         found = self.room.run.shown(request.path_params["path"])
-        if found is None:
-            raise checked.refuse("there is no such page of a report", 404)
-        headers = {"content-security-policy": _REPORT_POLICY}
-        return FileResponse(found[0], media_type=found[1], headers=headers)
+        return self._shown(found, {"content-security-policy": _REPORT_POLICY})
 
 
 def _mark_id(value: Any) -> str:
@@ -359,12 +378,18 @@ def _version() -> str:
     return __version__
 
 
+_ROUTERS = {404: "there is nothing at this address", 405: "this is not the way to ask"}
+
+
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"connection": "close"} if error.status_code in (408, 413) else {}
     sentence = str(error.detail)
     if sentence == HTTPStatus(error.status_code).phrase:  # the router's own
-        sentence = {404: "there is nothing at this address"}.get(error.status_code, sentence)
+        sentence = {
+            404: "there is nothing at this address",
+            405: "this is not the way to ask",
+        }.get(error.status_code, sentence)
     return JSONResponse({"error": sentence}, error.status_code, headers)
 
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from heliodor.app.checked import refuse
 from heliodor.app.project import PICKS, Project
+from heliodor.app.served import file_below
 from heliodor.errors import SOME_FAILED
 from heliodor.files import write_text
 from heliodor.journal import NAME as JOURNAL
@@ -27,7 +28,7 @@ _PATIENCE = 20.0
 #: More bytes of names than this go into a list: a command line is not endless.
 _MOST_TYPED = 32_768
 _ENTRY = b'{"micrograph": '
-#: What `serve` of the run's folder gives.
+#: What of the run's folder is shown.
 SHOWN = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
 
 
@@ -155,17 +156,7 @@ class WholeRun:
 
     def shown(self, path: str) -> tuple[Path, str] | None:
         """Return a file of the run's folder that may be shown, and its kind."""
-        parts = path.split("/")
-        kind = SHOWN.get(Path(path).suffix)
-        if kind is None or "\0" in path or "\\" in path or len(path) > 1000:
-            return None
-        if any(part.startswith(".") or not part for part in parts):
-            return None
-        file = self._folder.joinpath(*parts)
-        inside = self._folder.resolve()
-        if not file.resolve().is_relative_to(inside) or not file.is_file():
-            return None
-        return file, kind
+        return file_below(self._folder, path, SHOWN)
 
 
 class _Journal:
