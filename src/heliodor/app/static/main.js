@@ -30,8 +30,7 @@ window.addEventListener("unhandledrejection", (event) => {
 
 /** Put the page together. */
 async function start() {
-  const room = new Room();
-  await room.load();
+  const room = await Room.load();
   const tiles = new TileStore(room.project.boot);
   const viewer = new Viewer(room, tiles);
   const list = new List(room);
@@ -43,7 +42,7 @@ async function start() {
   const judge = new JudgePanel(room, viewer);
   const ask = new AskPanel(room, tiles, panels, () => viewer.picture.lowPass);
   new OutPanel(room);
-  new Keys(shortcuts({ room, viewer, list, panels, bar, label, train, judge, ask }));
+  new Keys(shortcuts({ viewer, list, panels, bar, label, train, judge, ask }));
   room.said.on((says) => toast(says));
   panels.shown.on((name) => name === "judge" && judge.redraw());
 

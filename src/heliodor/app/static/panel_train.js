@@ -5,7 +5,7 @@ import { timed } from "./timings.js";
 
 /** @typedef {import("./room.js").Room} Room */
 
-/** Share of the newest loss in the running mean. */
+/** Share of the newest loss in the running mean of a long curve. */
 const SMOOTH = 0.12;
 
 /** Seconds in words. @param {number} seconds */
@@ -134,7 +134,7 @@ export class TrainPanel {
     drawLine(context, curve.map(([at, loss]) => [x.at(at), y.at(loss)]), "#6b5117");
     let mean = losses[0];
     const smooth = curve.map(([at, loss]) => {
-      mean += (loss - mean) * SMOOTH;
+      mean += (loss - mean) * Math.max(SMOOTH, 5 / losses.length);
       return /** @type {[number, number]} */ ([x.at(at), y.at(mean)]);
     });
     drawLine(context, smooth, "#ffb000");

@@ -33,12 +33,6 @@ export class Room {
   /** Told when something was asked of the server whose answer shows in the next changes. */
   asked = new Signal();
 
-  /** @type {any} */ project = null;
-  /** @type {Rows} */ rows;
-  /** @type {Settings} */ settings = { diameter: null, threshold: null };
-  /** @type {any} */ engine = { state: "starting", model: 0, queue: 0, says: "" };
-  /** @type {any} */ training = { state: "none" };
-  /** @type {any} */ run = { state: "none" };
   /** @type {Histogram} */ histogram = { ...NO_HISTOGRAM, estimates: null };
   /** @type {import("./picture.js").Micrograph | null} */ micrograph = null;
   /** Place of the micrograph on the screen, or on its way there. */
@@ -53,10 +47,18 @@ export class Room {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #posting;
 
   /** Read the project, all of it. */
-  async load() {
-    const [project, rows] = await Promise.all([get("/api/project"), get("/api/micrographs")]);
+  static async load() {
+    return new Room(...(await Promise.all([get("/api/project"), get("/api/micrographs")])));
+  }
+
+  /**
+   * @param {any} project
+   * @param {Rows} rows
+   */
+  constructor(project, rows) {
     this.project = project;
     this.rows = rows;
+    /** @type {Settings} */
     this.settings = project.settings;
     this.engine = project.engine;
     this.training = project.training;

@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
  * @param {any} parts of the page
  * @returns {import("./keys.js").Shortcut[]}
  */
-export function shortcuts({ room, viewer, list, panels, bar, label, train, judge, ask }) {
+export function shortcuts({ viewer, list, panels, bar, label, train, judge, ask }) {
   const key = (
     /** @type {string[]} */ keys,
     /** @type {string} */ says,
