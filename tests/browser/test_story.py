@@ -65,6 +65,41 @@ def answer_ten(page: PageInUse, truth: Truth) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def drag_threshold(page: PageInUse, share: float) -> None:
+    """Drag the threshold to a share of the histogram's width, and see that picks follow."""
+    box = page.page.locator("#histogram").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    before = page.text("#judge-picks")
+    page.page.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + share * box["width"], middle, steps=8)
+    page.page.mouse.up()
+    assert page.text("#judge-picks") != before
+
+
+def run_over_all(page: PageInUse) -> None:
+    page.page.locator("#run").click()
+    page.wait_for("#run-says", "All micrographs are picked")
+    with page.page.context.expect_page() as opened:
+        page.page.locator("#run-report").click()
+    report = opened.value
+    report.wait_for_load_state()
+    assert "heliodor" in report.content()
+    report.screenshot(path=page.pictures / "6-report.png")
+    report.close()
+
+
+def refuse_another_diameter(page: PageInUse) -> None:
+    """A diameter that the trained model was not made for is taken only after a question."""
+    page.press("1")
+    page.page.locator("#diameter").fill("300")
+    page.page.locator("#diameter").press("Enter")
+    page.page.locator("#ask-first button", has_text="Keep it").click()
+    assert page.page.locator("#diameter").input_value() == str(DIAMETER)
+    assert page.get("/api/project")["settings"]["diameter"] == DIAMETER
+
+
 def reject_three(page: PageInUse, truth: Truth) -> int:
     """Reject the picks on the screen that are none, three at most, by a right click."""
     picks = page.get("/api/micrographs/0/picks")
@@ -118,6 +153,8 @@ def test_from_nothing_to_picks_that_are_right(
     page.press(*["]"] * 30)
     fewer = page.number("#here-picks")
     assert fewer < automatic < more
+    drag_threshold(page, 0.8)
+    assert page.number("#here-picks") < more
     page.page.locator("#threshold").fill("-2")
     page.page.locator("#threshold").press("Enter")
     page.page.locator("#gallery .crop").first.wait_for()
@@ -156,7 +193,9 @@ def test_from_nothing_to_picks_that_are_right(
     assert right / picked > 0.7
     assert right / true > 0.7
 
-    page.press("1")
+    run_over_all(page)
+    refuse_another_diameter(page)
+
     page.press("?")
     page.picture("7-shortcuts")
     page.press("Escape")

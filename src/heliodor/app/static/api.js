@@ -1,5 +1,8 @@
 /** Talking to the server: it answered, it refused (with a sentence), or it is not there. */
 
+const TRIES = 4;
+const PAUSE = 200;
+
 /** The server's "no", with its sentence. */
 export class Refused extends Error {
   /**
@@ -25,11 +28,13 @@ export class Unreachable extends Error {
 }
 
 /**
+ * A server that has too much to do (503) is asked again: it has not begun what it refused.
  * @param {string} path
  * @param {RequestInit} [options]
+ * @param {number} [tries]
  * @returns {Promise<Response>}
  */
-async function ask(path, options = {}) {
+async function ask(path, options = {}, tries = 1) {
   let response;
   try {
     response = await fetch(path, { credentials: "same-origin", ...options });
@@ -38,6 +43,10 @@ async function ask(path, options = {}) {
     throw new Unreachable();
   }
   if (response.ok) return response;
+  if (response.status === 503 && tries < TRIES) {
+    await new Promise((done) => setTimeout(done, PAUSE * 2 ** tries));
+    return ask(path, options, tries + 1);
+  }
   let says = "";
   try {
     says = (await response.json()).error;

@@ -23,7 +23,11 @@ export class Bar {
     this.viewer = viewer;
     this.list = list;
     const on = (/** @type {string} */ id, /** @type {() => void} */ act) =>
-      byId(id).addEventListener("click", timed(id, act));
+      byId(id).addEventListener("click", timed(id, (/** @type {MouseEvent} */ event) => {
+        act();
+        // After a click of the mouse the keys are the micrograph's again.
+        if (event.detail) byId("stage").focus({ preventScroll: true });
+      }));
     on("go-previous", () => list.go(-1));
     on("go-next", () => list.go(1));
     on("tool-label", () => this.take("label"));

@@ -108,7 +108,10 @@ export class Changes {
     const rows = /** @type {any} */ (this.room.rows);
     const rescored = [];
     for (const row of news.rows) {
-      if (rows.scored[row.id] !== row.scored) rescored.push(row.id);
+      // Scored again by the same model, and the time between went unseen.
+      const missed = row.id === this.room.current && !this.room.picks.of(row.id);
+      if (rows.scored[row.id] !== row.scored || (missed && row.scored !== null))
+        rescored.push(row.id);
       for (const column of COLUMNS) rows[column][row.id] = row[column];
     }
     // Counts of what is on its way from here are newer than the server's.

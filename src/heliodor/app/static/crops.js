@@ -9,7 +9,7 @@ const KEPT = 16;
 /**
  * @typedef {{micrograph: number, x: number, y: number, score: number,
  *   kind: "particle" | "negative" | null}} Item
- * @typedef {{items: Item[], sprite: ImageBitmap | null}} Page
+ * @typedef {{items: Item[], sprite: ImageBitmap | null, version: number}} Page
  */
 
 /** All candidates by falling score, a page of crops at a time. */
@@ -22,11 +22,9 @@ export class Crops {
   /** @type {Set<number>} */ #coming = new Set();
   #version = 0;
 
-  /** Forget all: they were scored anew. */
-  clear() {
+  /** They were scored anew: what is at hand is shown until it has been read again. */
+  outdate() {
     this.#version += 1;
-    for (const { sprite } of this.#pages.values()) sprite?.close();
-    this.#pages.clear();
     this.#coming.clear();
   }
 
@@ -38,10 +36,8 @@ export class Crops {
   at(place) {
     const number = Math.floor(place / PAGE);
     const page = this.#pages.get(number);
-    if (!page) {
-      if (!this.#coming.has(number)) void this.#read(number);
-      return null;
-    }
+    if (page?.version !== this.#version && !this.#coming.has(number)) void this.#read(number);
+    if (!page) return null;
     this.#pages.delete(number);
     this.#pages.set(number, page);
     const within = place % PAGE;
@@ -60,22 +56,25 @@ export class Crops {
       const { total, items } = await get(`/api/gallery?start=${number * PAGE}&count=${PAGE}`);
       if (version !== this.#version) return;
       this.total = total;
-      /** @type {Page} */
-      const page = { items, sprite: null };
-      this.#pages.set(number, page);
-      this.#bound();
-      this.arrived.emit();
-      if (!items.length) return;
       const at = items.map((/** @type {Item} */ one) => [one.micrograph, one.x, one.y]);
-      const sprite = await createImageBitmap(await postForBlob("/api/crops", { at }));
-      if (this.#pages.get(number) === page) page.sprite = sprite;
-      else sprite.close();
+      const sprite = at.length
+        ? await createImageBitmap(await postForBlob("/api/crops", { at }))
+        : null;
+      if (version !== this.#version) {
+        sprite?.close();
+        return;
+      }
+      this.#pages.get(number)?.sprite?.close();
+      this.#pages.delete(number);
+      this.#pages.set(number, { items, sprite, version });
+      this.#bound();
       this.arrived.emit();
     } catch (error) {
       if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
-      // Drawing again asks again.
-      if (version === this.#version) this.#pages.delete(number);
-      setTimeout(() => this.arrived.emit(), 1000);
+      // Drawing again asks again, in a while.
+      await new Promise((done) => setTimeout(done, 1000));
+      if (version === this.#version) this.#coming.delete(number);
+      this.arrived.emit();
     } finally {
       if (version === this.#version) this.#coming.delete(number);
     }

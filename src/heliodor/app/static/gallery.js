@@ -129,8 +129,7 @@ export class Gallery {
     if (!this.box.clientHeight) return;
     if (this.#stale) {
       this.#stale = false;
-      this.crops.clear();
-      for (const cell of this.#cells) cell.drawn = null;
+      this.crops.outdate();
     }
     const across = this.#across;
     const size = Math.floor(this.space.clientWidth / across);

@@ -90,10 +90,10 @@ export class Labels {
 
   /** @param {number} micrograph */
   async #read(micrograph) {
-    let read;
-    do read = await get(`/api/micrographs/${micrograph}/labels`);
+    let read = await get(`/api/micrographs/${micrograph}/labels`);
     // An answer from before something was saved from here would make it blink.
-    while (read.revision < (this.#savedAt.get(micrograph) ?? 0));
+    if (read.revision < (this.#savedAt.get(micrograph) ?? 0))
+      read = await get(`/api/micrographs/${micrograph}/labels`);
     /** @type {Map<string, Label>} */
     const labels = new Map();
     read.id.forEach((/** @type {string} */ id, /** @type {number} */ i) =>

@@ -18,8 +18,8 @@ import { Viewer } from "./viewer.js";
 
 /** Say what went wrong where nothing else does. @param {unknown} error */
 function complain(error) {
-  const expected = error instanceof Refused || error instanceof Unreachable;
-  if (!expected) console.error(error);
+  if (error instanceof Unreachable) return; // the strip at the top says so
+  if (!(error instanceof Refused)) console.error(error);
   toast(error instanceof Error ? error.message : String(error));
 }
 
@@ -51,7 +51,9 @@ async function start() {
     if (room.outbox.size) event.preventDefault();
   });
   window.addEventListener("hashchange", () => void room.open(wanted(room)));
-  room.opened.on((id) => window.history.replaceState(null, "", `#${id + 1}`));
+  room.opened.on((id) => {
+    if (room.micrograph?.id === id) window.history.replaceState(null, "", `#${id + 1}`);
+  });
   void room.readHistogram();
   changes.now();
   if (room.count) await room.open(wanted(room));

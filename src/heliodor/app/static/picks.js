@@ -35,7 +35,8 @@ export class Picks {
   reread(micrograph) {
     const reading = (this.#reading.get(micrograph) ?? Promise.resolve()).then(async () => {
       const table = await get(`/api/micrographs/${micrograph}/picks`);
-      this.#tables.delete(micrograph);
+      // While the new picks are waited for, those that were there stay.
+      if (table.state !== "waiting") this.#tables.delete(micrograph);
       if (table.state === "ready") this.#tables.set(micrograph, table);
       for (const old of this.#tables.keys()) {
         if (this.#tables.size <= KEPT) break;
@@ -59,6 +60,11 @@ export class Picks {
     for (const id of micrographs ?? [...this.#tables.keys()])
       if (id !== onScreen) this.#tables.delete(id);
     if (!micrographs || micrographs.includes(onScreen)) void this.reread(onScreen);
+  }
+
+  /** Forget all: they are of another size. */
+  clear() {
+    this.#tables.clear();
   }
 
   /**

@@ -15,6 +15,8 @@ import { Signal } from "./signal.js";
  *   precision: number[], recall: number[]}}} Histogram
  */
 
+/** Milliseconds between two readings of the histogram. */
+const REST = 1200;
 const NO_HISTOGRAM = { model: null, micrographs: 0, edges: [], counts: [], automatic: null };
 
 /** The project as this page knows it, and the micrograph on the screen. */
@@ -37,14 +39,16 @@ export class Room {
   /** @type {import("./picture.js").Micrograph | null} */ micrograph = null;
   /** Place of the micrograph on the screen, or on its way there. */
   current = -1;
-  /** A threshold, or a diameter, while it is being dragged. @type {number | null} */
-  draggedThreshold = null;
-  /** @type {number | null} */ draggedDiameter = null;
+  /** A diameter while it is being dragged. @type {number | null} */ draggedDiameter = null;
   /** @type {Map<number, any>} */ #known = new Map();
   #folder = 0;
   #reading = false;
   #outdated = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #posting;
+  /**
+   * Set while a threshold is on its way to the server.
+   * @type {ReturnType<typeof setTimeout> | undefined}
+   */
+  #posting;
 
   /** Read the project, all of it. */
   static async load() {
@@ -112,7 +116,7 @@ export class Room {
 
   /** The threshold in use; null where there is none yet. */
   get threshold() {
-    return this.draggedThreshold ?? this.settings.threshold ?? this.histogram.automatic;
+    return this.settings.threshold ?? this.histogram.automatic;
   }
 
   /** Diameter in angstrom; null where nobody has said it yet. */
@@ -133,14 +137,13 @@ export class Room {
    */
   setThreshold(threshold) {
     this.settings.threshold = threshold;
-    this.draggedThreshold = threshold;
     this.thresholdChanged.emit();
     clearTimeout(this.#posting);
-    this.#posting = setTimeout(() => {
-      void this.set({ threshold: this.settings.threshold }).then(() => {
-        this.draggedThreshold = null;
-      });
+    const posting = setTimeout(async () => {
+      await this.set({ threshold });
+      if (this.#posting === posting) this.#posting = undefined;
     }, 200);
+    this.#posting = posting;
   }
 
   /** @param {Partial<Settings>} settings */
@@ -156,9 +159,15 @@ export class Room {
   /** Take over settings from the server. @param {Settings} settings */
   take(settings) {
     const { diameter, threshold } = this.settings;
-    this.settings = { ...settings };
-    if (diameter !== settings.diameter) this.settingsChanged.emit();
-    if (threshold !== settings.threshold) this.thresholdChanged.emit();
+    // While it is on its way from here, the threshold on the screen is the newer one.
+    const moving = this.#posting !== undefined;
+    this.settings = { ...settings, threshold: moving ? threshold : settings.threshold };
+    if (diameter !== settings.diameter) {
+      this.picks.clear();
+      this.settingsChanged.emit();
+      if (this.current >= 0) void this.picks.reread(this.current);
+    }
+    if (threshold !== this.settings.threshold) this.thresholdChanged.emit();
   }
 
   /** Read the histogram again; one at a time, and once more if it changed meanwhile. */
@@ -172,6 +181,8 @@ export class Room {
         this.histogram = await get("/api/histogram");
         this.histogramChanged.emit();
         this.thresholdChanged.emit();
+        // While many micrographs are scored it changes all the time.
+        await new Promise((done) => setTimeout(done, REST));
       }
     } finally {
       this.#reading = false;
