@@ -112,7 +112,9 @@ def test_a_thumbnail_is_kept_on_disk(tmp_path: Path) -> None:
 
 def test_a_micrograph_that_cannot_be_read_says_so_and_breaks_nothing(tmp_path: Path) -> None:
     with visited(tmp_path) as visit:
-        visit.room.sources[1].path.write_bytes(b"no image at all")
+        path = visit.room.sources[1].path
+        whole = path.read_bytes()
+        path.write_bytes(b"no image at all")
         answer = visit.client.get("/api/micrographs/1/tiles/0/0/0.jpg")
         assert answer.status_code == 422
         sentence = visit.get("/api/micrographs")["failed"][1]
@@ -121,6 +123,9 @@ def test_a_micrograph_that_cannot_be_read_says_so_and_breaks_nothing(tmp_path: P
         assert one["width"] is None
         assert one["failed"] == sentence
         assert visit.client.get("/api/micrographs/0/tiles/0/0/0.jpg").status_code == 200
+        path.write_bytes(whole)
+        assert visit.client.get("/api/micrographs/1/tiles/0/0/0.jpg").status_code == 200
+        assert visit.get("/api/micrographs")["failed"] == [None] * 3
 
 
 def test_changes_tell_what_changed_since(tmp_path: Path) -> None:

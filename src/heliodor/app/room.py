@@ -59,7 +59,9 @@ class Room:
         #: The revision in which the row, or the marks, of each micrograph changed last.
         self._rows = np.ones(len(self.sources), dtype=np.int64)
         self._marked = np.ones(len(self.sources), dtype=np.int64)
-        self.failed: dict[int, str] = {}
+        #: What cannot be used, and what could not be read last time.
+        self._failed: dict[int, str] = {}
+        self._unread: dict[int, str] = {}
         self.found = Found()
         self.live = Live(
             project, self.marks, self.pictures, self.found, threads,
@@ -118,17 +120,24 @@ class Room:
             return self.touch([number])
 
     def fail(self, number: int, sentence: str) -> None:
-        """Note that a micrograph cannot be used, and why."""
+        """Note that the engine cannot use a micrograph, and why."""
+        self._note(self._failed, number, sentence)
+
+    def read(self, number: int, sentence: str | None) -> None:
+        """Note why a micrograph could not be read for a picture just now; None if it could."""
+        self._note(self._unread, number, sentence)
+
+    def _note(self, where: dict[int, str], number: int, sentence: str | None) -> None:
         with self.lock:
-            if self.failed.get(number) != sentence:
-                self.failed[number] = sentence
+            if where.get(number) != sentence:
+                where.pop(number, None)
+                if sentence is not None:
+                    where[number] = sentence
                 self.touch([number])
 
-    def works(self, number: int) -> None:
-        """Note that a micrograph can be used after all."""
-        with self.lock:
-            if self.failed.pop(number, None) is not None:
-                self.touch([number])
+    def failed(self, number: int) -> str | None:
+        """Return why a micrograph cannot be used, None if it can."""
+        return self._unread.get(number) or self._failed.get(number)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that the page shows."""
@@ -162,7 +171,7 @@ class Room:
             "done": self.name(number) in self.project.settings.done,
             "quality": None if seen is None else seen.quality,
             "scored": None if seen is None else seen.model,
-            "failed": self.failed.get(number),
+            "failed": self.failed(number),
         }
 
     def columns(self) -> dict[str, Any]:

@@ -169,14 +169,15 @@ class Handlers:
             shape = room.pictures.header(number).shape
             own |= {"width": shape[1], "height": shape[0], "levels": levels_of(shape)}
             own["pixel_size"] = room.pictures.pixel_size(number)
+            room.read(number, None)
         except BadInput as error:
-            room.fail(number, str(error))
+            room.read(number, str(error))
         return {
             "id": number,
             "name": room.name(number),
             **own,
             "tile": TILE_PX,
-            "failed": room.failed.get(number),
+            "failed": room.failed(number),
         }
 
     async def done(self, request: Request) -> Response:
@@ -215,10 +216,12 @@ class Handlers:
         try:
             made = await self._heavy(make, urgency)
         except BadInput as error:
-            self.room.fail(number, str(error))
+            self.room.read(number, str(error))
             raise
         except LookupError as error:
             raise checked.refuse(str(error.args[0]), 404) from error
+        if urgency == _NOW:  # a thumbnail may be from before
+            self.room.read(number, None)
         return made
 
     def _picture(self, request: Request, content: bytes) -> Response:
