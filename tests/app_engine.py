@@ -2,7 +2,7 @@
 
 ``python app_engine.py FILE.json``: the file says what it does out of the ordinary, and is read
 before each piece of work: {"die_on": [ids], "die_training": true, "slow": seconds,
-"refuse": sentence, "fail": [ids]}.
+"refuse": sentence, "fail": [ids], "shut": sentence}.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ class Engine:
             }[message["do"]](message)
 
     def open(self, message: dict[str, Any]) -> None:
+        if self.wish("shut"):
+            say(event="failed", id=None, says=self.wish("shut"))
+            return
         self.opened, self.number, self.todo = message, message["number"], []
         say(event="ready", device="cpu")
         say(event="level", number=self.number, threshold=2.5, calibration=None)

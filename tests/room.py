@@ -41,7 +41,9 @@ class Engine:
         self._process.stdin.write(json.dumps({"do": do, **values}) + "\n")
         self._process.stdin.flush()
 
-    def open(self, project: Path, micrographs: Sequence[Path], diameter: float, **more: Any) -> None:
+    def open(
+        self, project: Path, micrographs: Sequence[Path], diameter: float, **more: Any
+    ) -> None:
         named = [{"path": str(path), "name": path.name} for path in micrographs]
         self.ask(
             "open", project=str(project), micrographs=named, diameter=diameter,

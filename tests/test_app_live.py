@@ -161,6 +161,17 @@ def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
         assert _trained(visit)["state"] == "done"
 
 
+def test_a_project_that_the_engine_cannot_open_is_told_of(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, shut="the model is damaged") as visit:
+        news = visit.until(lambda news: news["engine"]["state"] == "failed")
+        assert news["engine"]["says"] == "the model is damaged"
+        _label(visit)
+        visit.wish()
+        visit.client.post("/api/train", json={})  # opens it anew
+        visit.until(lambda news: news["engine"]["state"] == "idle")
+        assert _trained(visit)["state"] == "done"
+
+
 def test_the_micrograph_on_the_screen_comes_first(tmp_path: Path) -> None:
     with visited(tmp_path, live=True, slow=0.3) as visit:
         visit.until(lambda news: news["engine"]["state"] == "scoring")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
-from heliodor.calibration import Calibration, calibrate
+from heliodor.calibration import Calibration, Curve, calibrate
 from heliodor.certainty import LIKELY, reliability_of
 from heliodor.conventions import FloatArray
 from heliodor.decoys import Found, clear_above, cleared
@@ -213,3 +213,14 @@ def test_the_same_seed_gives_the_same_calibration() -> None:
     assert first is not second
     assert first.as_dict() == second.as_dict()
     assert first.particles == second.particles
+
+
+def test_no_more_is_found_than_there_is() -> None:
+    # Particles far above background: between them the fit has nothing to go by, and below it a
+    # curve that ends high says that all are particles.
+    curve = Curve(np.linspace(2.3, 4.2, 33), np.full(33, 13.8), 100.0)
+    made = Calibration(curve, (), 3, np.linspace(2.9, 4.2, 30), -3.7)
+    particles, background = np.linspace(2.8, 4.4, 100), np.linspace(-6, -2, 300)
+    counts = ScoreCounts.of(np.concatenate([particles, background]))
+    assert 2.7 < best_threshold(made, counts) <= 2.8
+    assert 2.7 < best_threshold(made, counts, 0.01) <= 2.8

@@ -121,10 +121,13 @@ def best_threshold(
     falling, counts = scores.values[::-1], scores.counts[::-1]
     if not len(falling):
         return 0.0
-    found = np.cumsum(counts * calibration.curve.probability(falling))
+    there = _particles(calibration.curve, scores)
+    # No more are found than there are: the curve says little below the scores it was fitted to,
+    # where background scores far below particles.
+    found = np.minimum(np.cumsum(counts * calibration.curve.probability(falling)), there)
     number = np.cumsum(counts)
     if max_fdr is None:
-        last = int(np.argmax(found / (number + _particles(calibration.curve, scores))))
+        last = int(np.argmax(found / (number + there)))
     else:
         # The share of false ones only grows: probabilities fall with the score.
         last = int(np.count_nonzero(1 - found / number <= max_fdr)) - 1

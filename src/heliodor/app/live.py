@@ -237,6 +237,10 @@ class Live:
 
     def _on_failed(self, message: dict[str, Any]) -> None:
         with self._lock:
+            if message["id"] is None:  # the project as a whole could not be opened
+                self._broken, self._says = True, str(message["says"])
+                self._touch(())
+                return
             number = self._known(message["id"])
             if number in self._queue:
                 self._queue.remove(number)
@@ -258,7 +262,10 @@ class Live:
                 raise refuse("a training is going on already", 409)
             if self._broken:
                 self._broken, self._deaths = False, []
-                self._start()
+                if self._engine is None:
+                    self._start()
+                else:
+                    self._open()
             if not self._ready or self._engine is None:
                 raise refuse("the engine is starting; try again in a moment", 409)
             marks: dict[str, dict[str, list[list[float]]]] = {"particle": {}, "negative": {}}

@@ -38,7 +38,10 @@ def serve(stream: TextIO, events: Events) -> None:
     """Do what is asked for until the stream ends."""
     wishes = Wishes()
     threading.Thread(target=_listen, args=(stream, wishes, events), daemon=True).start()
-    from heliodor.live.studio import Studio  # torch takes its time, and requests may come before
+    from heliodor.live.studio import (  # torch takes its time, and requests may come before
+        Ending,
+        Studio,
+    )
 
     studio: Studio | None = None
     while True:
@@ -53,13 +56,12 @@ def serve(stream: TextIO, events: Events) -> None:
             except BadInput as error:
                 events.say("failed", id=None, says=str(error))
         elif (lesson := wishes.take_train()) is not None:
-            try:
-                if studio is None:
-                    events.say("refused", says="no project is open yet; open one first")
-                else:
-                    studio.train(lesson)
-            finally:
-                wishes.trained()
+            ending: Ending = ("refused", {"says": "no project is open yet; open one first"})
+            if studio is not None:
+                ending = studio.train(lesson)
+            # Before it is told: the answer may be the next training.
+            wishes.trained()
+            events.say(ending[0], **ending[1])
         elif studio is not None:
             studio.score()
         else:

@@ -16,7 +16,7 @@ from heliodor.assignment import LabelledSource
 from heliodor.conventions import FloatArray
 from heliodor.dataset import DataSettings, TrainingSet, assemble
 from heliodor.errors import BadInput
-from heliodor.general import FINE_TUNING
+from heliodor.general import FINE_TUNING, NAME
 from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
 from heliodor.live.levels import Line, straight
@@ -35,15 +35,20 @@ from heliodor.training import train_network
 
 #: How to learn while somebody waits. A hundred updates, of layers that tell particles from what
 #: looks like them; those below, which see edges and blobs, stay as they are.
-RECIPE: Final[dict[str, Any]] = {**FINE_TUNING, "epochs": 2, "freeze": 3, "start": "live"}
+RECIPE: Final[dict[str, Any]] = {
+    **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 3.0,
+}  # fmt: skip
 #: Updates of the training that is told of four answers in five, and judged by the others.
 JUDGED_UPDATES: Final = 50
 #: One answer of so many is held out there.
 FOLD: Final = 5
 #: Fewer that are held out say nothing.
 FEWEST_HELD: Final = 4
-#: Micrographs on which the level of a new model is found: those with most labels.
-LEVEL_IMAGES: Final = 4
+#: Labels from which on a start is kept as `RECIPE` says, and the most it is kept with fewer.
+USUAL_LABELS: Final = 30
+MOST_KEEP: Final = 10.0
+#: Working pixels on which a new model is looked at, on the micrographs with most labels.
+MOST_PIXELS: Final = 1_600_000
 
 
 class Cancelled(Exception):
@@ -122,7 +127,12 @@ def learn(
             "the micrographs are too coarse for the model in use; give a model that was made for"
             " such, or micrographs that are less binned"
         )
-    recipe = replace(TrainingSettings(), **_own(start), **RECIPE, seed=seed)
+    # At least the last layer learns, however few there are.
+    freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
+    number = sum(len(item.xy_px) for item in labelled)
+    keep = min(RECIPE["keep"] * max(1.0, USUAL_LABELS / number), MOST_KEEP)
+    own = {**_own(start), **RECIPE, "freeze": freeze, "keep": keep, "start": NAME}
+    recipe = replace(TrainingSettings(), **own, seed=seed)
     curve, costs = list[tuple[int, float]](), list[float]()
 
     def updated(update: int, of: int, cost: float) -> None:
@@ -158,7 +168,8 @@ def held_out(
     """Return how many of the answers that a model has not been told of it gets right.
 
     A second model is trained, in half as many updates, on four of every five labels and negatives,
-    and makes as many picks on the labelled micrographs as the first does. Of the labels left out,
+    and makes as many picks as the first does on the micrographs with most of the labels that were
+    left out, as many micrographs as can be scored in a moment. Of the labels left out there,
     the share that it picks; where at least `FEWEST_HELD` negatives were left out too, the mean of
     that and the share of those that it does not pick. The start is the same as the first model's
     and may have learnt from older answers, so with many of these the figure is a little too good.
@@ -168,7 +179,8 @@ def held_out(
     float or None
         None where fewer than `FEWEST_HELD` labels would be left out, or none be left to learn.
     """
-    kept, out = _folds(dataset.images)
+    kept, all_out = _folds(dataset.images)
+    out = _fullest(all_out)
     labels, negatives = (sum(len(getattr(i, n)) for i in out) for n in ("xy_px", "negative_xy_px"))
     if labels < FEWEST_HELD or not any(len(item.xy_px) for item in kept):
         return None
@@ -221,8 +233,18 @@ def _level(
 ) -> Level:
     """Find where the new scores lie; of more micrographs `levels` knows, once they are scored."""
     probe = Probe.of(dataset, [], images, diameter_angstrom, PickSettings(), device)
-    having = [item for item in probe.labelled if len(item.xy_px)]
-    return replace(probe, labelled=having[:LEVEL_IMAGES]).level(network, seed)
+    return replace(probe, labelled=_fullest(dataset.images)).level(network, seed)
+
+
+def _fullest(images: Sequence[LabelledImage]) -> list[LabelledImage]:
+    """Return the images with most labels, no more than can be scored while somebody waits."""
+    chosen: list[LabelledImage] = []
+    for item in sorted(images, key=lambda item: -len(item.xy_px)):
+        size = sum(own.image.size for own in [*chosen, item])
+        if chosen and (size > MOST_PIXELS or not len(item.xy_px)):
+            break
+        chosen.append(item)
+    return chosen
 
 
 def _model(

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from heliodor.threads import one_thread_each
 KEEP_BYTES: Final = 384 * 2**20
 #: Micrographs that are scored at a time, at most: each takes some hundred megabytes.
 MOST_AT_A_TIME: Final = 4
+#: An event and its values.
+Ending = tuple[str, dict[str, Any]]
 #: Seconds between two words on the progress of a training.
 EVERY: Final = 0.25
 
@@ -81,8 +83,8 @@ class Studio:
         number = project.number
         return cls(project, wishes, events, device, model, number, images, sources)
 
-    def train(self, wanted: Train) -> None:
-        """Train; the new model is in use then. Say how it ended, whatever happens."""
+    def train(self, wanted: Train) -> Ending:
+        """Train; the new model is in use then. Return how it ended, whatever happens."""
         begun = time.perf_counter()
         try:
             lesson = learn(
@@ -96,25 +98,23 @@ class Studio:
             self._go_on()
             save_model(wanted.out, lesson.model)
         except Cancelled:
-            self.events.say("cancelled")
+            return "cancelled", {}
         except BadInput as error:
-            self.events.say("refused", says=str(error))
+            return "refused", {"says": str(error)}
         except Exception as error:
-            self.events.say("refused", says=_sentence("the training", error))
-        else:
-            self.model, self.number = lesson.model, wanted.number
-            self.levels = Levels(self.model, self.device)
-            self._scored.clear()
-            self.events.say(
-                "trained",
-                number=wanted.number,
-                file=wanted.out,
-                seconds=time.perf_counter() - begun,
-                threshold=lesson.model.card.threshold,
-                validation=lesson.validation,
-                curve=_with_validation(lesson.curve, lesson.validation),
-                calibration=_as_dict(lesson.line),
-            )
+            return "refused", {"says": _sentence("the training", error)}
+        self.model, self.number = lesson.model, wanted.number
+        self.levels = Levels(self.model, self.device)
+        self._scored.clear()
+        return "trained", {
+            "number": wanted.number,
+            "file": wanted.out,
+            "seconds": time.perf_counter() - begun,
+            "threshold": lesson.model.card.threshold,
+            "validation": lesson.validation,
+            "curve": _with_validation(lesson.curve, lesson.validation),
+            "calibration": _as_dict(lesson.line),
+        }
 
     def score(self) -> None:
         """Score what waits to be, until there is nothing left or something else to do."""
