@@ -113,6 +113,8 @@ export class LabelPanel {
     byId("sizing").hidden = room.settings.diameter !== null;
     if (room.settings.diameter === null) this.measure();
     room.settingsChanged.emit();
+    // Whatever was typed, what holds is shown, even in the field that is being typed in.
+    this.diameter.value = room.settings.diameter ?? "";
   }
 
   #expose() {
