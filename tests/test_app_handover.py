@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 import sys
 import textwrap
 import zipfile
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from app_engine import BEST, places
-from app_room import HEIGHT, WIDTH, Visit, visited
+from app_room import HEIGHT, WIDTH, Visit, micrographs, visited
 from heliodor.app.whole_run import WholeRun
 from heliodor.formats import read_picks
 from heliodor.output import FORMATS
@@ -215,6 +217,21 @@ def test_names_without_end_go_into_a_list(tmp_path: Path, picker: list[str]) -> 
         words = json.loads(Path("told.json").read_text())
         listed = words[words.index("--micrographs") + 1]
         assert tuple(Path(listed.removeprefix("@")).read_text().splitlines()) == many
+
+
+def test_a_run_ends_with_the_server_that_was_killed(tmp_path: Path) -> None:
+    micrographs(tmp_path / "mics", 40)
+    command = [sys.executable, "-m", "heliodor.app.tied", "pick", "--diameter", "120"]
+    command += ["-o", str(tmp_path / "picks"), "--micrographs", str(tmp_path / "mics")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdin is not None
+        assert "picking on 40" in process.stderr.readline()
+        process.stdin.close()  # as a server's pipe is when it is killed
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert "what was done is kept" in process.stderr.read()
 
 
 def test_only_pages_pictures_and_tables_of_a_run_are_shown(tmp_path: Path) -> None:

@@ -133,7 +133,8 @@ def test_attacks_by_raw_bytes(folder: Path) -> None:
             assert answer.startswith(b"HTTP/1.1 404"), path
         twice = f"GET /api/project HTTP/1.1\r\nHost: evil.example\r\n{end}"
         assert served.raw(twice.encode())[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403")
-        absolute = "GET http://evil.example/api/project HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+        absolute = "GET http://evil.example/api/project HTTP/1.1\r\nHost: evil.example\r\n"
+        absolute += "Connection: close\r\n\r\n"
         assert served.raw(absolute.encode()).startswith(b"HTTP/1.1 403")
         for host in ("", "Host: evil.example\r\n"):
             answer = served.raw(f"GET / HTTP/1.0\r\n{host}\r\n".encode())

@@ -7,6 +7,7 @@ when its standard input ends: the pipe of a server that was killed ends too.
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import threading
 
@@ -19,11 +20,9 @@ def _tie() -> None:
 
 
 def main() -> None:
-    """Be ``heliodor``, tied."""
-    from heliodor.cli import entry
-
+    """Be ``python -m heliodor``, tied."""
     threading.Thread(target=_tie, name="tied", daemon=True).start()
-    entry()
+    runpy.run_module("heliodor", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
