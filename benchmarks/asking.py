@@ -1,13 +1,13 @@
 """What it gains to be asked: a simulated user on beta-galactosidase.
 
 The user answers from the published list (`dense.star`) whether a place is a particle. After 10,
-20, 40, 60 and 120 answers the engine's own lesson trains on all of them, beginning with the model
-before, and is judged on the test micrographs by particle AP. Asking takes what `live.asking` chooses
-from the candidates of the model in use; labelling at random takes, in turns, a particle of the list
-and a candidate of the general model from any training micrograph. From scratch the first model is an
-untrained one, which knows nothing to ask about, so that the first 10 answers are random ones in both.
+20, 40, 60 and 120 answers the engine's own lesson trains on all of them, the first beginning with
+the general model, each other with the model before, and is judged on the test micrographs by
+particle AP. Asking takes what `live.asking` chooses from the candidates of the model in use.
+Labelling at random takes, in turns, a particle of the list and a candidate of the general model,
+from any training micrograph.
 
-    python benchmarks/asking.py OUT [--begin general|scratch] [--how asking|random] [--seeds 1]
+    python benchmarks/asking.py OUT [--how asking|random] [--seeds 1]
 
 Results are kept in OUT as they come, and a table is printed of all that are there.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,6 @@ from heliodor.live.looking import find
 from heliodor.matching import MATCH_FRACTION
 from heliodor.metrics import evaluate_picks
 from heliodor.model_file import Model
-from heliodor.networks import build
 from heliodor.picking import images_for
 from heliodor.sources import Source, find_sources
 
@@ -52,9 +51,11 @@ class Answers:
     by_micrograph: dict[int, list[tuple[float, float, bool]]]
 
     def add(self, i: int, x: float, y: float, particle: bool) -> None:
+        """Take one more."""
         self.by_micrograph.setdefault(i, []).append((x, y, particle))
 
     def part(self, particle: bool) -> dict[int, FloatArray]:
+        """Return the places that are particles, or none, by micrograph."""
         return {
             i: np.array([own[:2] for own in said if own[2] is particle]).reshape(-1, 2)
             for i, said in self.by_micrograph.items()
@@ -82,6 +83,7 @@ class User:
         return bool(away.min() <= MATCH_FRACTION * DIAMETER / PIXEL)
 
     def look(self, model: Model, sources: list[Source]) -> dict[int, Candidates]:
+        """Return what a model finds on micrographs."""
         return {
             i: find(model, self.images.get(source), 0, CPU).candidates
             for i, source in enumerate(sources)
@@ -99,20 +101,12 @@ class User:
         return evaluate_picks(ranked, truth, distance).micro.average_precision
 
     def labelled(self, answers: Answers) -> list[LabelledSource]:
+        """Return the answers as a lesson takes them."""
         labels, negatives = answers.part(True), answers.part(False)
         return [
             LabelledSource(self.learn[i], labels[i], None, negatives[i])
             for i in sorted(answers.by_micrograph)
         ]
-
-
-def untrained(model: Model) -> Model:
-    """Return a model like the general one that has learnt nothing."""
-    card = model.card
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        network = build(card.network, card.width, norm=card.norm).eval()
-    return Model(network, replace(card, contaminant=False, extra={}))
 
 
 def ask(user: User, model: Model, answers: Answers, count: int, seed: int) -> None:
@@ -143,18 +137,17 @@ def at_random(user: User, general: dict[int, Candidates], answers: Answers, coun
         answers.add(i, x, y, user.says(i, (x, y)))
 
 
-def curve(user: User, general: Model, begin: str, how: str, seed: int, out: Path) -> None:
+def curve(user: User, general: Model, how: str, seed: int, out: Path) -> None:
     """Measure AP against answers, and keep each figure."""
-    model = general if begin == "general" else untrained(general)
+    model = general
     first = user.look(general, user.learn)
     answers, random = Answers({}), np.random.default_rng(seed)
     rows = []
     for step in STEPS:
         wanted = step - len(answers)
-        if how == "random" or (begin == "scratch" and not len(answers)):
+        if how == "random":
             at_random(user, first, answers, wanted, random)
         else:
-            # Ten at a time are asked for, and answered before the next training.
             ask(user, model, answers, wanted, seed)
         began = time.process_time()
         told = Told(lambda _: None, lambda *_: None)
@@ -164,36 +157,28 @@ def curve(user: User, general: Model, begin: str, how: str, seed: int, out: Path
             "answers": len(answers), "particles": sum(map(len, answers.part(True).values())),
             "ap": user.ap(model), "validation": lesson.validation, "cpu": cpu,
         }  # fmt: skip
-        print(begin, how, seed, row, flush=True)
+        print(how, seed, row, flush=True)
         rows.append(row)
-        (out / f"{begin}_{how}_{seed}.json").write_text(json.dumps(rows, indent=1) + "\n")
+        (out / f"{how}_{seed}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def table(out: Path) -> None:
     """Print what is there."""
-    for begin in ("general", "scratch"):
-        found = {how: _read(out, begin, how) for how in ("asking", "random")}
-        if not any(found.values()):
-            continue
-        print(f"\n| answers, begun from {begin} | asked: AP | at random: AP |\n|---|---|---|")
-        for n, step in enumerate(STEPS):
-            cells = []
-            for runs in found.values():
-                own = [rows[n]["ap"] for rows in runs if len(rows) > n]
-                each = ", ".join(f"{ap:.3f}" for ap in own)
-                cells.append(f"{np.median(own):.3f} ({each})" if own else "")
-            print(f"| {step} | {' | '.join(cells)} |")
-
-
-def _read(out: Path, begin: str, how: str) -> list[list[dict[str, float]]]:
-    return [json.loads(p.read_text()) for p in sorted(out.glob(f"{begin}_{how}_*.json"))]
+    print("\n| answers | asked: AP | at random: AP |\n|---|---|---|")
+    for n, step in enumerate(STEPS):
+        cells = []
+        for how in ("asking", "random"):
+            runs = [json.loads(path.read_text()) for path in sorted(out.glob(f"{how}_*.json"))]
+            own = [rows[n]["ap"] for rows in runs if len(rows) > n]
+            each = ", ".join(f"{ap:.3f}" for ap in own)
+            cells.append(f"{np.median(own):.3f} ({each})" if own else "")
+        print(f"| {step} | {' | '.join(cells)} |")
 
 
 def main() -> None:
     """Measure what is asked for and print all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--begin", choices=["general", "scratch"], action="append")
     parser.add_argument("--how", choices=["asking", "random"], action="append")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--learn", type=int, default=10, help="training micrographs [10]")
@@ -208,9 +193,8 @@ def main() -> None:
     user = User(general, given.learn, given.test)
     print(f"the general model alone: AP {user.ap(general):.3f}", flush=True)
     for seed in range(given.seeds):
-        for begin in given.begin or ["general", "scratch"]:
-            for how in given.how or ["asking", "random"]:
-                curve(user, general, begin, how, seed, given.out)
+        for how in given.how or ["asking", "random"]:
+            curve(user, general, how, seed, given.out)
     table(given.out)
 
 
