@@ -110,6 +110,16 @@ class PageInUse:
             timeout=PATIENCE,
         )
 
+    def wait_for_labels(self, particles: int, negatives: int) -> None:
+        """Wait until so many labels and rejections are on the screen."""
+        self.page.wait_for_function(
+            """([particles, negatives]) =>
+              document.getElementById("here-labels").textContent === String(particles)
+              && document.getElementById("here-negatives").textContent === String(negatives)""",
+            arg=[particles, negatives],
+            timeout=10_000,
+        )
+
     def saved(self) -> None:
         """Wait until all changes are on the server."""
         self.page.wait_for_function(

@@ -78,6 +78,16 @@ def drag_threshold(page: PageInUse, share: float) -> None:
     assert page.text("#judge-picks") != before
 
 
+def say_where_junk_starts(page: PageInUse) -> None:
+    """Click a crop: it and those after it go; and take that back."""
+    page.page.locator("#gallery .crop").nth(9).click()
+    page.wait_for("#toast", "9 picks are kept", 5_000)
+    assert 5 <= page.number("#judge-picks") <= 13
+    assert page.number("#here-picks") <= 9
+    page.page.locator("#toast button").click()
+    assert float(page.page.locator("#threshold").input_value()) == -2
+
+
 def run_over_all(page: PageInUse, project: Path) -> None:
     page.page.locator("#run").click()
     page.wait_for("#run-says", "All micrographs are picked")
@@ -154,6 +164,7 @@ def test_from_nothing_to_picks_that_are_right(
     page.page.locator("#gallery .crop").first.wait_for()
     page.page.wait_for_timeout(1000)
     page.picture("4-judge")
+    say_where_junk_starts(page)
 
     rejected = reject_three(page, simulated)
     assert rejected

@@ -1,13 +1,13 @@
 import { timed } from "./timings.js";
 
 const STILL = 4;
-const HANDLE = 9;
+const HANDLE = 8;
 /** Two clicks within so many milliseconds, in one place, are a double click. */
 const DOUBLE = 350;
 
 /**
  * @typedef {import("./viewer.js").Viewer} Viewer
- * @typedef {"none" | "maybe click" | "pan" | "brush" | "resize" | "move"} Doing
+ * @typedef {"none" | "maybe click" | "maybe resize" | "pan" | "brush" | "resize" | "move"} Doing
  */
 
 /** What the pointer does over the micrograph. */
@@ -76,7 +76,7 @@ export class Hand {
     if (event.button === 1 || (event.button === 0 && this.spaceHeld)) this.#doing = "pan";
     else if (event.button === 2) this.#doing = "maybe click";
     else if (event.button !== 0) return;
-    else if (this.#onHandle()) this.#doing = "resize";
+    else if (this.#onHandle()) this.#doing = "maybe resize";
     else if (overlay.sizing && this.#inSizing()) this.#doing = "move";
     else if (this.tool === "brush" && !event.altKey) this.#doing = "brush";
     else this.#doing = "maybe click";
@@ -90,8 +90,10 @@ export class Hand {
     const at = this.#at(event);
     const [dx, dy] = [at[0] - this.#last[0], at[1] - this.#last[1]];
     const { viewer } = this;
+    const still = Math.hypot(at[0] - this.#from[0], at[1] - this.#from[1]) <= STILL;
+    if (this.#doing.startsWith("maybe") && still) return;
+    if (this.#doing === "maybe resize") this.#doing = "resize";
     if (this.#doing === "maybe click") {
-      if (Math.hypot(at[0] - this.#from[0], at[1] - this.#from[1]) <= STILL) return;
       this.#doing = "pan";
       this.stage.classList.add("panning");
       viewer.panBy(at[0] - this.#from[0], at[1] - this.#from[1]);
@@ -111,7 +113,8 @@ export class Hand {
   /** @param {PointerEvent} event */
   #up(event) {
     const doing = this.#doing;
-    if (doing === "maybe click") {
+    // A click at a handle that was not pulled is meant for what lies there.
+    if (doing === "maybe click" || (doing === "maybe resize" && !this.viewer.overlay.sizing)) {
       this.#click(event);
     } else if (doing === "brush") {
       this.labelling.erase([...this.#erased]);
