@@ -19,6 +19,10 @@ export class TrainPanel {
   /** The curve of the running training as heard so far. @type {[number, number, number | null][]} */
   #heard = [];
   #number = -1;
+  /** Why the last training was refused. */
+  #refusal = "";
+  /** Whether a training is to begin once the engine has started. */
+  #waiting = false;
 
   /** @param {Room} room */
   constructor(room) {
@@ -38,9 +42,24 @@ export class TrainPanel {
 
   train() {
     if (this.running) return;
+    this.#refusal = "";
+    this.#waiting = false;
     this.#say("Starting", false);
     byId("train").disabled = true;
     this.#ask("/api/train");
+  }
+
+  /** What was refused because the engine is still starting is asked for again. */
+  #settle() {
+    const starting = this.room.engine.state === "starting";
+    if (this.#refusal && starting) {
+      this.#refusal = "";
+      this.#waiting = true;
+    }
+    if (this.#waiting && starting)
+      this.#say("The engine is starting: the training begins as soon as it is ready.", false);
+    else if (this.#waiting) this.train();
+    else if (this.#refusal) this.#say(sentence(this.#refusal), true);
   }
 
   cancel() {
@@ -52,8 +71,8 @@ export class TrainPanel {
     post(path)
       .then(() => this.room.asked.emit())
       .catch((error) => {
-        byId("train").disabled = false;
-        this.#say(sentence(error.message), true);
+        this.#refusal = error.message;
+        this.room.asked.emit();
       });
   }
 
@@ -93,6 +112,7 @@ export class TrainPanel {
     else if (training.state === "refused") this.#say(sentence(training.says ?? "The training was refused"), true);
     const curve = training.curve?.length ? training.curve : this.#heard;
     byId("train-curve").hidden = curve.length < 2;
+    if (!running) this.#settle();
     this.redraw();
   }
 
