@@ -100,7 +100,9 @@ def refuse_another_diameter(page: PageInUse) -> None:
     page.page.locator("#diameter").fill("300")
     page.page.locator("#diameter").press("Enter")
     page.page.locator("#ask-first button", has_text="Keep it").click()
-    assert page.page.locator("#diameter").input_value() == str(DIAMETER)
+    page.page.wait_for_function(
+        "value => document.getElementById('diameter').value === value", arg=str(DIAMETER)
+    )
     assert page.get("/api/project")["settings"]["diameter"] == DIAMETER
 
 
