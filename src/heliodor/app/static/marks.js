@@ -1,0 +1,148 @@
+/** Drawing labels, rejections and picks: told apart by shape first, by colour second. */
+
+export const COLOURS = { particle: "#ffb000", negative: "#ff6fb5", pick: "#5cd3ff" };
+const SHADE = "rgba(8, 10, 14, 0.75)";
+const LEAST_RADIUS = 3.5;
+const STAMPS_KEPT = 64;
+
+/** @type {Map<string, OffscreenCanvas>} */
+const stamps = new Map();
+
+/**
+ * Trace one mark around (0, 0).
+ * @param {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} context
+ * @param {keyof typeof COLOURS} kind
+ * @param {number} radius
+ */
+function trace(context, kind, radius) {
+  context.beginPath();
+  const turn = 2 * Math.PI;
+  if (kind === "pick") {
+    const dashes = Math.max(6, Math.round(radius / 1.6));
+    context.setLineDash([(turn * radius * 0.6) / dashes, (turn * radius * 0.4) / dashes]);
+    context.arc(0, 0, radius, 0, turn);
+    return;
+  }
+  context.setLineDash([]);
+  context.arc(0, 0, radius, 0, turn);
+  if (kind === "negative") {
+    const arm = radius * Math.SQRT1_2;
+    context.moveTo(-arm, -arm);
+    context.lineTo(arm, arm);
+    context.moveTo(arm, -arm);
+    context.lineTo(-arm, arm);
+  } else {
+    const arm = Math.min(4, radius * 0.45);
+    context.moveTo(-arm, 0);
+    context.lineTo(arm, 0);
+    context.moveTo(0, -arm);
+    context.lineTo(0, arm);
+  }
+}
+
+/**
+ * A mark drawn once, to be copied: hundreds of dashed circles a frame are too slow else.
+ * @param {keyof typeof COLOURS} kind
+ * @param {number} radius in CSS pixels
+ * @param {number} ratio device pixels to one of them
+ */
+function stampOf(kind, radius, ratio) {
+  const rounded = Math.max(LEAST_RADIUS, Math.round(radius * 2) / 2);
+  const key = `${kind}/${rounded}/${ratio}`;
+  const known = stamps.get(key);
+  if (known) return known;
+  const side = Math.ceil((rounded + 3) * 2 * ratio);
+  const stamp = new OffscreenCanvas(side, side);
+  const context = stamp.getContext("2d");
+  if (context) {
+    context.translate(side / 2, side / 2);
+    context.scale(ratio, ratio);
+    const width = kind === "particle" ? 2 : 1.6;
+    for (const [colour, line] of [[SHADE, width + 1.6], [COLOURS[kind], width]]) {
+      trace(context, kind, rounded);
+      context.strokeStyle = /** @type {string} */ (colour);
+      context.lineWidth = /** @type {number} */ (line);
+      context.stroke();
+    }
+  }
+  for (const old of stamps.keys()) {
+    if (stamps.size < STAMPS_KEPT) break;
+    stamps.delete(old);
+  }
+  stamps.set(key, stamp);
+  return stamp;
+}
+
+/**
+ * Draw marks of one kind; those outside the window cost nothing.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {import("./camera.js").Camera} camera
+ * @param {keyof typeof COLOURS} kind
+ * @param {Iterable<{x: number, y: number}>} marks
+ * @param {number} diameter in pixels of the image
+ * @param {number} ratio
+ */
+export function drawMarks(context, camera, kind, marks, diameter, ratio) {
+  const radius = (diameter / 2) * camera.zoom;
+  const tooLarge = radius > 600;
+  const stamp = tooLarge ? null : stampOf(kind, radius, ratio);
+  const half = tooLarge ? 0 : /** @type {OffscreenCanvas} */ (stamp).width / 2;
+  const reach = Math.max(radius, LEAST_RADIUS) + 4;
+  for (const { x, y } of marks) {
+    const [sx, sy] = camera.toScreen(x, y);
+    if (sx < -reach || sy < -reach || sx > camera.width + reach || sy > camera.height + reach)
+      continue;
+    if (stamp) context.drawImage(stamp, sx * ratio - half, sy * ratio - half);
+    else {
+      context.save();
+      context.setTransform(ratio, 0, 0, ratio, sx * ratio, sy * ratio);
+      trace(context, kind, radius);
+      context.strokeStyle = COLOURS[kind];
+      context.lineWidth = 2;
+      context.stroke();
+      context.restore();
+    }
+  }
+}
+
+/**
+ * The little square at a circle's right by which its size is set.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {number} sx
+ * @param {number} sy
+ * @param {number} ratio
+ */
+export function drawHandle(context, sx, sy, ratio) {
+  context.save();
+  context.setTransform(ratio, 0, 0, ratio, sx * ratio, sy * ratio);
+  context.fillStyle = "#f4f6fa";
+  context.strokeStyle = "#0b0d11";
+  context.lineWidth = 1.5;
+  context.beginPath();
+  context.rect(-4, -4, 8, 8);
+  context.fill();
+  context.stroke();
+  context.restore();
+}
+
+/**
+ * A plain ring, for the brush, the size being set and the candidate in question.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {number} sx
+ * @param {number} sy
+ * @param {number} radius
+ * @param {number} ratio
+ * @param {string} colour
+ */
+export function drawRing(context, sx, sy, radius, ratio, colour) {
+  context.save();
+  context.setTransform(ratio, 0, 0, ratio, sx * ratio, sy * ratio);
+  for (const [line, width] of /** @type {[string, number][]} */ ([[SHADE, 3.5], [colour, 1.8]])) {
+    context.beginPath();
+    context.arc(0, 0, radius, 0, 2 * Math.PI);
+    context.strokeStyle = line;
+    context.lineWidth = width;
+    context.stroke();
+  }
+  context.restore();
+}

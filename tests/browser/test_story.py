@@ -1,0 +1,213 @@
+"""The whole way in the picking room: from nothing to a file of picks that are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from page_in_use import DIAMETER, DIAMETER_PX, PageInUse, Truth, by_name
+
+from heliodor.matching import match
+
+pytestmark = pytest.mark.slow
+
+
+def set_diameter(page: PageInUse) -> None:
+    """Answer the page's first question, by the handle and then by number."""
+    page.page.locator("#sizing").wait_for()
+    field = page.page.locator("#sizing-number")
+    before = float(field.input_value())
+    box = page.page.locator("#stage").bounding_box()
+    assert box is not None
+    zoom = box["height"] / 1024
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    handle = before / 4 / 2 * zoom
+    page.picture("1-diameter")
+    page.page.mouse.move(middle[0] + handle, middle[1])
+    page.page.mouse.down()
+    page.page.mouse.move(middle[0] + handle / 2, middle[1], steps=5)
+    page.page.mouse.up()
+    assert float(field.input_value()) == pytest.approx(before / 2, rel=0.08)
+    field.fill(str(DIAMETER))
+    page.page.locator("#sizing-use").click()
+    page.page.locator("#sizing").wait_for(state="hidden")
+
+
+def label_twelve(page: PageInUse, truth: Truth) -> None:
+    for place in range(3):
+        page.choose(place)
+        for x, y in truth.apart(place, 4):
+            page.click(x, y)
+        assert page.number("#here-labels") == 4
+    page.saved()
+
+
+def answer_ten(page: PageInUse, truth: Truth) -> tuple[int, int]:
+    """Answer ten questions by the truth; return how many were particles and how many not."""
+    page.press("4")
+    with page.page.expect_response("**/api/questions*") as answered:
+        page.page.locator("#ask-start").click()
+    questions: list[dict[str, Any]] = answered.value.json()["items"]
+    assert len(questions) == 10
+    counts = [0, 0]
+    for number, one in enumerate(questions):
+        page.page.locator(f'#ask-dots[aria-label="Question {number + 1} of 10"]').wait_for()
+        if number == 2:
+            page.page.wait_for_timeout(800)
+            page.picture("5-ask")
+        is_particle = truth.near(one["micrograph"], one["x"], one["y"])
+        page.press("j" if is_particle else "k")
+        counts[0 if is_particle else 1] += 1
+    page.wait_for("#ask-says", "10 answers")
+    page.saved()
+    return counts[0], counts[1]
+
+
+def drag_threshold(page: PageInUse, share: float) -> None:
+    """Drag the threshold to a share of the histogram's width, and see that picks follow."""
+    box = page.page.locator("#histogram").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    before = page.text("#judge-picks")
+    page.page.mouse.move(box["x"] + 0.3 * box["width"], middle)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + share * box["width"], middle, steps=8)
+    page.page.mouse.up()
+    assert page.text("#judge-picks") != before
+
+
+def say_where_junk_starts(page: PageInUse) -> None:
+    """Click a crop: it and those after it go; and take that back."""
+    page.page.locator("#gallery .crop").nth(9).click()
+    page.wait_for("#toast", "9 picks are kept", 5_000)
+    assert 5 <= page.number("#judge-picks") <= 13
+    assert page.number("#here-picks") <= 9
+    page.page.locator("#toast button").click()
+    assert float(page.page.locator("#threshold").input_value()) == -2
+
+
+def run_over_all(page: PageInUse, project: Path) -> None:
+    page.page.locator("#run").click()
+    page.wait_for("#run-says", "All micrographs are picked")
+    assert len(by_name(project / "picks" / "autopick.star")) == 4
+
+
+def refuse_another_diameter(page: PageInUse) -> None:
+    """A diameter that the trained model was not made for is taken only after a question."""
+    page.press("1")
+    page.page.locator("#diameter").fill("300")
+    page.page.locator("#diameter").press("Enter")
+    page.page.locator("#ask-first button", has_text="Keep it").click()
+    page.page.wait_for_function(
+        "value => document.getElementById('diameter').value === value", arg=str(DIAMETER)
+    )
+    assert page.get("/api/project")["settings"]["diameter"] == DIAMETER
+
+
+def reject_three(page: PageInUse, truth: Truth) -> int:
+    """Reject the picks on the screen that are none, three at most, by a right click."""
+    picks = page.get("/api/micrographs/0/picks")
+    threshold = float(page.page.locator("#threshold").input_value())
+    labels = page.get("/api/micrographs/0/labels")
+    known = np.array([labels["x"], labels["y"]]).T
+    wrong: list[tuple[float, float]] = []
+    for x, y, score in zip(picks["x"], picks["y"], picks["score"], strict=True):
+        near = min(np.hypot(*(known - [x, y]).T)) < DIAMETER_PX
+        others = any(np.hypot(x - a, y - b) < DIAMETER_PX for a, b in wrong)
+        if score > threshold + 0.01 and not (near or others) and not truth.near(0, x, y):
+            wrong.append((x, y))
+    for x, y in wrong[:3]:
+        page.click(x, y, button="right")
+    return len(wrong[:3])
+
+
+def test_from_nothing_to_picks_that_are_right(
+    serve: Any, open_page: Any, simulated: Truth, tmp_path: Path
+) -> None:
+    server = serve(simulated.micrographs)
+    page: PageInUse = open_page(server.url)
+    assert page.text("#list-count") == "4 micrographs"
+    set_diameter(page)
+
+    label_twelve(page, simulated)
+    labelled = by_name(server.project / "labels.star")
+    for place in range(3):
+        found = labelled[simulated.files[place].stem]
+        assert match(found, simulated.apart(place, 4), 2).is_true_positive.all()
+    page.picture("2-labels")
+
+    page.press("Control+z", "Control+z")
+    assert page.number("#here-labels") == 2
+    page.press("Control+Shift+z", "Control+Shift+z")
+    assert page.number("#here-labels") == 4
+
+    page.press("t")
+    page.wait_for("#train-says", "Update")
+    page.picture("3-training")
+    page.wait_for("#train-says", "Model 1 is ready")
+    page.choose(0)
+    page.wait_for_picks()
+    page.wait_for("#engine", "Model 1")
+    page.picture("3-trained")
+
+    page.press("3")
+    automatic = page.number("#here-picks")
+    page.press(*["["] * 15)
+    more = page.number("#here-picks")
+    page.press(*["]"] * 30)
+    fewer = page.number("#here-picks")
+    assert fewer < automatic < more
+    drag_threshold(page, 0.8)
+    assert page.number("#here-picks") < more
+    page.page.locator("#threshold").fill("-2")
+    page.page.locator("#threshold").press("Enter")
+    page.page.locator("#gallery .crop").first.wait_for()
+    page.page.wait_for_timeout(1000)
+    page.picture("4-judge")
+    say_where_junk_starts(page)
+
+    rejected = reject_three(page, simulated)
+    assert rejected
+    assert page.number("#here-negatives") == rejected
+    page.page.locator("#threshold-auto").click()
+    page.saved()
+
+    particles, others = answer_ten(page, simulated)
+    settled = page.get("/api/micrographs")
+    assert sum(settled["labels"]) == 12 + particles
+    assert sum(settled["negatives"]) == rejected + others
+
+    page.press("t")
+    page.wait_for("#train-says", "Model 2 is ready")
+    page.wait_for("#engine", "Model 2")
+
+    page.press("5")
+    page.page.locator("#export-format").select_option("star")
+    page.page.locator("#export").click()
+    with page.page.expect_download() as loaded:
+        page.page.locator("#export-files a").click()
+    page.picture("6-hand-over")
+    exported = tmp_path / "exported.star"
+    loaded.value.save_as(exported)
+    right, picked, true = 0, 0, 0
+    for name, xy in by_name(exported).items():
+        of = simulated.xy[name]
+        right += match(xy, of, 0.4 * DIAMETER_PX).is_true_positive.sum()
+        picked += len(xy)
+        true += len(of)
+    assert right / picked > 0.7
+    assert right / true > 0.7
+
+    run_over_all(page, server.project)
+    refuse_another_diameter(page)
+
+    page.press("?")
+    page.picture("7-shortcuts")
+    page.press("Escape")
+    page.page.reload()
+    page.wait_for_picture()
+    assert page.number("#here-labels") >= 4
+    server.stop()
+    page.wait_for("#connection", "cannot be reached", 20_000)
