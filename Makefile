@@ -22,7 +22,9 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
 
+# With the tests of the page, in Chromium where there is one.
 test-all: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,browser]'
 	$(PYTEST)
 
 check: $(STAMP)
