@@ -87,6 +87,17 @@ def outcome(learn: Path, unseen: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
+def brief(learn: Path, unseen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a training that learns nothing, without its pictures."""
+    out = tmp_path_factory.mktemp("brief")
+    job = ("run", *training_data(learn), *RECIPE, *TINY, "--seed", 3, "-o", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "write_report", lambda path, content: None)
+        done(*job, "--pick", unseen / "micrographs.star", "--truth", unseen / "truth.star")
+    return out
+
+
+@pytest.fixture(scope="module")
 def model(outcome: Path) -> Path:
     return outcome / "model.safetensors"
 
@@ -99,6 +110,12 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def training_data(folder: Path) -> tuple[object, ...]:
     return "--micrographs", folder / "micrographs.star", "--labels", folder / "labels.star"
+
+
+def two_of(folder: Path) -> tuple[object, ...]:
+    """What to learn from where two micrographs are as good as six."""
+    mics = (first(folder, number) for number in (1, 2))
+    return "--micrographs", *mics, "--labels", folder / "labels.star"
 
 
 def first(folder: Path, number: int = 1) -> Path:
@@ -216,7 +233,7 @@ def test_a_network_and_its_dropout_are_what_was_asked_for(
     asked = (*RECIPE, *TINY, "--network", "conv63")
     for dropout in (0, 0.3):
         more = (*asked, "--dropout", dropout, "-o", tmp_path / str(dropout))
-        done("train", *training_data(learn), *more)
+        done("train", *two_of(learn), *more)
     given = json.loads((tmp_path / "0.3" / "run.json").read_text())["arguments"]
     assert (given["network"], given["dropout"]) == ("conv63", 0.3)
     plain, dropped = (load_model(tmp_path / name / MODEL) for name in ("0", "0.3"))
@@ -229,7 +246,7 @@ def test_a_network_and_its_dropout_are_what_was_asked_for(
 
 def test_options_change_one_thing_of_a_recipe(learn: Path, tmp_path: Path) -> None:
     # With the number of particles given, no other training comes before to estimate it.
-    data = ("train", *training_data(learn), "--diameter", DIAMETER, "--expected-particles", 12)
+    data = ("train", *two_of(learn), "--diameter", DIAMETER, "--expected-particles", 12)
     tiny = ("--width", 2, "--epochs", 1, "--epoch-updates", 2, "--working-pixel-size", WORKING)
     given = {}
     for name, more in {
@@ -268,23 +285,23 @@ def test_labelled_negatives_are_used_and_counted(learn: Path, tmp_path: Path) ->
 
 
 def test_run_is_train_and_then_pick(
-    outcome: Path, learn: Path, unseen: Path, tmp_path: Path
+    brief: Path, learn: Path, unseen: Path, tmp_path: Path
 ) -> None:
     alone, picked = tmp_path / "train", tmp_path / "pick"
-    done("train", *training_data(learn), *RECIPE, *SMALL, "--seed", 3, "-o", alone)
+    done("train", *training_data(learn), *RECIPE, *TINY, "--seed", 3, "-o", alone)
     assert files_in(alone) == {MODEL, "training.tsv", "run.json", ".trained.json"}
-    assert (alone / MODEL).read_bytes() == (outcome / MODEL).read_bytes()
+    assert (alone / MODEL).read_bytes() == (brief / MODEL).read_bytes()
     stars = ("--micrographs", unseen / "micrographs.star")
     done("pick", "--model", alone / MODEL, *stars, "-o", picked)
     for name in ("picks.tsv", "micrographs.tsv"):
-        assert (picked / name).read_bytes() == (outcome / name).read_bytes()
+        assert (picked / name).read_bytes() == (brief / name).read_bytes()
     for number in (1, 2, 3):
         name = f"micrographs/{first(unseen, number).stem}_autopick.star"
-        assert (picked / name).read_bytes() == (outcome / name).read_bytes()
+        assert (picked / name).read_bytes() == (brief / name).read_bytes()
 
 
 def test_the_order_of_the_micrographs_changes_nothing(
-    outcome: Path, learn: Path, unseen: Path, tmp_path: Path
+    brief: Path, learn: Path, unseen: Path, tmp_path: Path
 ) -> None:
     table = (learn / "micrographs.star").read_text().splitlines()
     rows = [line for line in table if ".mrc" in line]
@@ -296,11 +313,11 @@ def test_the_order_of_the_micrographs_changes_nothing(
     ][::-1]
     given = list(training_data(learn))
     given[given.index(learn / "micrographs.star")] = learn / "reversed.star"
-    done("train", *given, *RECIPE, *SMALL, "--seed", 3, "-o", tmp_path / "model")
-    assert (tmp_path / "model" / MODEL).read_bytes() == (outcome / MODEL).read_bytes()
+    done("train", *given, *RECIPE, *TINY, "--seed", 3, "-o", tmp_path / "model")
+    assert (tmp_path / "model" / MODEL).read_bytes() == (brief / MODEL).read_bytes()
     files = [first(unseen, number) for number in (3, 1, 2)]
-    done("pick", "--model", outcome / MODEL, "--micrographs", *files, "-o", tmp_path / "picks")
-    tables = ((folder / "picks.tsv").read_text() for folder in (tmp_path / "picks", outcome))
+    done("pick", "--model", brief / MODEL, "--micrographs", *files, "-o", tmp_path / "picks")
+    tables = ((folder / "picks.tsv").read_text() for folder in (tmp_path / "picks", brief))
     own, then = (sorted(line.split("\t")[1:] for line in text.splitlines()) for text in tables)
     assert own == then
 
@@ -331,15 +348,16 @@ def test_those_that_fail_change_nothing_for_the_others(
     assert len((tmp_path / "all" / "failed.tsv").read_text().splitlines()) == 2
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_record_is_enough_to_run_it_again(
-    outcome: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    brief: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = done("rerun", outcome / "run.json", "-o", "again").err
+    said = done("rerun", brief / "run.json", "-o", "again").err
     assert "model.safetensors is the same to the last byte" in said
     assert "picks.tsv is the same to the last byte" in said
     for name in (MODEL, "picks.tsv", "micrographs.tsv", "evaluation.json", "curve.tsv"):
-        assert (tmp_path / "again" / name).read_bytes() == (outcome / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == (brief / name).read_bytes()
 
 
 def test_what_is_no_record_is_not_run_again(outcome: Path, tmp_path: Path) -> None:

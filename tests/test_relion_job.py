@@ -415,7 +415,7 @@ relion.write_one_autopick = lambda *arguments: (time.sleep(0.1), write(*argument
 from heliodor.cli import main
 main()
 """
-MANY = [f"MotionCorr/job001/Movies/{n:03d}.mrc" for n in range(120)]
+MANY = [f"MotionCorr/job001/Movies/{n:03d}.mrc" for n in range(60)]
 
 
 def lines(project: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import re
 from html.parser import HTMLParser
@@ -183,31 +184,38 @@ def sure(scores: np.ndarray, truth: bool = True) -> Certainty:
 
 NORMAL = np.random.default_rng(0).normal(size=500)
 MINUS = -np.inf
+
+
+def part(scores=NORMAL, threshold=0.4, **given) -> ReportContent:
+    """Scores and one section beside them; all sections together are `full`."""
+    return minimal(scores=scores, threshold=threshold, **given)
+
+
 CASES = {
     "calibrated": full(scores=NORMAL, certainty=sure(NORMAL)),
-    "calibrated, no truth": full(
-        scores=NORMAL, certainty=sure(NORMAL, False), evaluation=None, gallery=[item()]
+    "calibrated, no truth": part(certainty=sure(NORMAL, False), gallery=[item()]),
+    "calibrated, one candidate": part(np.ones(1), certainty=sure(np.ones(1)), evaluation=curves()),
+    "calibrated, no candidates": part(
+        np.zeros(0), certainty=sure(np.zeros(0)), evaluation=curves()
     ),
-    "calibrated, one candidate": full(scores=np.ones(1), certainty=sure(np.ones(1))),
-    "calibrated, no candidates": full(scores=np.zeros(0), certainty=sure(np.zeros(0))),
     "full": full(),
     "minimal": minimal(),
     "no truth": full(evaluation=None, gallery=[item()]),
-    "existing model": full(history=[], expected_fraction=None, best_epoch=None),
-    "one epoch": full(history=[{"epoch": 1.0, "loss": 0.3}]),
-    "no validation": full(
+    "existing model": part(evaluation=curves(), gallery=[item()]),
+    "one epoch": minimal(history=[{"epoch": 1.0, "loss": 0.3}]),
+    "no validation": minimal(
         history=[{"epoch": 1.0, "loss": 0.3, "validation_ap": float("nan")}] * 2
     ),
-    "nan scores": full(scores=np.array([np.nan, MINUS, 1.0])),
-    "only nan scores": full(scores=np.full(3, np.nan)),
-    "equal scores": full(scores=np.full(30, 2.0)),
-    "threshold above all": full(threshold=50.0),
-    "nan threshold": full(threshold=float("nan")),
-    "no picks": full(gallery=[item(picks=())], picks_per_micrograph=[("mic.mrc", 0)]),
-    "many micrographs": full(picks_per_micrograph=many(5000)),
-    "equal counts": full(picks_per_micrograph=[(str(n), 7) for n in range(20)]),
-    "many failures": full(failures=[("x" * 300, "no reason")] * 500),
-    "empty curves": full(
+    "nan scores": part(np.array([np.nan, MINUS, 1.0])),
+    "only nan scores": part(np.full(3, np.nan)),
+    "equal scores": part(np.full(30, 2.0)),
+    "threshold above all": part(threshold=50.0),
+    "nan threshold": part(threshold=float("nan")),
+    "no picks": part(gallery=[item(picks=())], picks_per_micrograph=[("mic.mrc", 0)]),
+    "many micrographs": minimal(picks_per_micrograph=many(5000)),
+    "equal counts": minimal(picks_per_micrograph=[(str(n), 7) for n in range(20)]),
+    "many failures": minimal(failures=[("x" * 300, "no reason")] * 500),
+    "empty curves": part(
         evaluation=curves(
             0,
             average_precision=float("nan"),
@@ -217,10 +225,15 @@ CASES = {
             rows=[],
         )
     ),
-    "infinite threshold in the curves": full(
+    "infinite threshold in the curves": part(
         evaluation=curves(3, threshold=np.array([np.inf, 0.0, MINUS]))
     ),
 }
+
+
+@functools.cache
+def full_page() -> str:
+    return render_report(full())
 
 
 @pytest.mark.parametrize("content", CASES.values(), ids=CASES.keys())
@@ -231,7 +244,7 @@ def test_it_renders_well_formed_and_self_contained(content):
 
 
 def test_it_says_what_was_given():
-    text = parsed(render_report(full())).text
+    text = parsed(full_page()).text
     for words in (
         "conv31",
         "heliodor run 'a & b'",
@@ -257,7 +270,7 @@ def test_it_says_what_to_expect_of_the_picks():
         assert words in text
     kept = 1 / (1 + np.exp(0.5 - NORMAL[NORMAL >= 0.4]))
     assert f"probability {kept.min():.2f}" in text
-    text = parsed(render_report(full())).text
+    text = parsed(full_page()).text
     assert "no measured error rate" in text
     assert "What to expect" not in text
 
@@ -326,7 +339,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_pictures_decode():
-    sources = parsed(render_report(full())).addresses
+    sources = parsed(full_page()).addresses
     assert len(sources) == 8
     for source in sources:
         kind, data = source.split(";base64,")

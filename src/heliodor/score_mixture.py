@@ -116,11 +116,19 @@ def fit_mixture(
     starts = problem.starts() if start is None or len(start) != problem.size else [start]
     best: tuple[float, FloatArray] | None = None
     for guess in starts:
+        units = problem.units(guess)
+
+        def cost(
+            z: FloatArray, guess: FloatArray = guess, units: FloatArray = units
+        ) -> tuple[float, FloatArray]:
+            value, gradient = problem.cost(guess + units @ z)
+            return value, units.T @ gradient
+
         result = scipy.optimize.minimize(
-            problem.cost, guess, jac=True, method="L-BFGS-B", options={"maxiter": 1000}
+            cost, np.zeros_like(guess), jac=True, method="L-BFGS-B", options={"maxiter": 1000}
         )
         if best is None or result.fun < best[0]:
-            best = float(result.fun), result.x
+            best = float(result.fun), guess + units @ result.x
     assert best is not None
     return problem.mixture(best[1])
 
@@ -235,6 +243,37 @@ class _Problem:
         gradient[_SHAPE + 1 : -1] -= 2 * bend / BEND**2
         gradient[_SHAPE + 2 :] += bend / BEND**2
         return float(total), gradient
+
+    def units(self, p: FloatArray) -> FloatArray:
+        """Return parameters' steps that change the cost alike near a point, as columns.
+
+        In these a fit takes a tenth of the evaluations: the square root of the inverse of the
+        Fisher information, in which the labels' is that observed.
+        """
+        particles, decoys, background, slopes = self._rates(p)
+        of_rate, of_decoys = np.zeros((2, self.size, len(self.x)))
+        of_rate[0], of_rate[1:4] = particles, slopes * particles
+        of_rate[5], of_rate[6] = background, background * (self.x - PIVOT)
+        of_rate[_SHAPE:] = self.hats.T * background
+        of_decoys[_SHAPE:] = self.hats.T * decoys
+        of_labels = np.zeros((self.size, len(self.labels)))
+        of_labels[1:4] = peak(self.labels - p[4], p[1], p[2], p[3])[1]
+        of_labels[4] = of_labels[1]
+        of_bend = np.diff(np.eye(self.size)[:, _SHAPE:], 2) / BEND
+        of_leaning = (np.eye(self.size)[:, 2:3] - np.eye(self.size)[:, 3:4]) / LOG_LEANING[1]
+        of_rate /= np.sqrt(particles + background + 1e-6)
+        of_decoys /= np.sqrt(decoys + 1e-6)
+        every = np.concatenate([of_rate, of_decoys, of_labels, of_bend, of_leaning], axis=1)
+        # Not as a product of matrices, the last bits of which depend on the number of threads.
+        information = np.einsum("ik,jk->ij", every, every)
+        own = np.full(self.size, 1e-3)
+        own[4] = 1 / (EASE_MORE if p[4] > self.usual_ease else EASE_LESS) ** 2
+        for position, _, spread in self.priors:
+            own[position] = 1 / spread**2
+        # However far out a label lies, what is left is positive definite.
+        diagonal = np.diag_indices(self.size)
+        information[diagonal] = information[diagonal] * (1 + 1e-8) + own
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(information)).T)
 
     def mixture(self, p: FloatArray) -> Mixture:
         particles, _, background, _ = self._rates(p)
