@@ -92,6 +92,17 @@ def run_over_all(page: PageInUse, project: Path) -> None:
     page.page.locator("#run").click()
     page.wait_for("#run-says", "All micrographs are picked")
     assert len(by_name(project / "picks" / "autopick.star")) == 4
+    with page.page.context.expect_page() as opened:
+        page.page.locator("#run-report").click()
+    report = opened.value
+    report.wait_for_load_state()
+    assert report.locator("h1").inner_text() == "Particle picking report"
+    assert report.locator("img").count() >= 4
+    # It is not blocked, being in the page itself, by what the server lets pages load.
+    sizes = report.evaluate("() => [...document.images].map((one) => one.naturalWidth)")
+    assert min(sizes) > 100
+    report.screenshot(path=page.pictures / "8-report.png")
+    report.close()
 
 
 def refuse_another_diameter(page: PageInUse) -> None:
