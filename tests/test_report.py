@@ -7,11 +7,13 @@ import functools
 import io
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
 from heliodor import gallery, plots
@@ -447,3 +449,18 @@ def test_six_pictures_of_pure_noise_stay_small():
     given = item((1080, 1080), picks=np.random.default_rng(2).uniform(0, 1080, (500, 2)))
     one = len(gallery.draw_micrograph(given, 150.0)) + len(gallery.draw_detail(given, 150.0))
     assert 6 * one * 4 / 3 < 6.0e6
+
+
+def test_no_two_probabilities_are_written_over_each_other() -> None:
+    """Where scores tell particles sharply, all probabilities lie at nearly one score."""
+    figure = Figure(figsize=(4.5, 3))
+    axes = figure.add_subplot()
+    scores = np.linspace(-6.0, 6.0, 2000)
+    axes.set_xlim(-6.0, 6.0)
+    plots._probability_axis(axes, scores, 1 / (1 + np.exp(-6 * scores)))
+    figure.draw_without_rendering()
+    (top,) = axes.child_axes
+    texts = [label for label in top.get_xticklabels() if label.get_text()]
+    assert "0.5" in [label.get_text() for label in texts]
+    boxes = [label.get_window_extent() for label in texts]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))

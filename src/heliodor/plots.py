@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _MOST_POINTS: Final = 1500
 _PROBABILITIES: Final = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 _CALIBRATED: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
+#: Share of an axis that the name of a tick takes.
+_TICK_ROOM: Final = 0.1
 
 
 def loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
@@ -280,9 +282,15 @@ def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None)
     if chance is not None:
         order = np.argsort(scores)
         at = np.interp(wanted, chance[order], scores[order], left=np.nan, right=np.nan)
-    inside = (at >= low) & (at <= high)
+    inside = np.flatnonzero((at >= low) & (at <= high))
+    # Those nearest to one half first: where scores tell particles sharply, few have room.
+    kept: list[int] = []
+    for own in inside[np.argsort(abs(wanted[inside] - 0.5), kind="stable")]:
+        if all(abs(at[own] - at[other]) >= _TICK_ROOM * (high - low) for other in kept):
+            kept.append(int(own))
+    kept.sort()
     top = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
-    top.set_xticks(at[inside], [f"{p:g}" for p in wanted[inside]])
+    top.set_xticks(at[kept], [f"{p:g}" for p in wanted[kept]])
     top.set_xlabel("Probability")
 
 
