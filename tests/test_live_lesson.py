@@ -16,8 +16,9 @@ from heliodor.calibration import Calibration, Curve
 from heliodor.errors import BadInput
 from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
-from heliodor.live import lesson
-from heliodor.live.lesson import FOLD, Cancelled, Told, learn
+from heliodor.live import examination, lesson
+from heliodor.live.examination import FOLD
+from heliodor.live.lesson import Cancelled, Told, learn
 from heliodor.live.levels import straight
 from heliodor.live.rehearsal import MINIBATCHES, Rehearsal
 from heliodor.look import images_for, score_micrograph
@@ -99,7 +100,7 @@ def test_nothing_to_learn_from_is_a_sentence(labelled: list[LabelledSource]) -> 
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see how it goes, not to learn."""
     monkeypatch.setitem(lesson.RECIPE, "epoch_updates", 3)
-    monkeypatch.setattr(lesson, "JUDGED_UPDATES", 3)
+    monkeypatch.setattr(examination, "JUDGED_UPDATES", 3)
 
 
 @pytest.mark.usefixtures("short")
@@ -130,7 +131,7 @@ def test_one_answer_in_five_is_held_out(numbers: list[tuple[int, int]]) -> None:
         LabelledImage(np.zeros((4, 4), np.float32), random.random((a, 2)), random.random((b, 2)))
         for a, b in numbers
     ]
-    kept, out = lesson._folds(given_)
+    kept, out = examination.folds(given_)
     for name in ("xy_px", "negative_xy_px"):
         for whole, one, other in zip(given_, kept, out, strict=True):
             both = np.concatenate([getattr(one, name), getattr(other, name)])

@@ -7,14 +7,22 @@ update costs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
+from heliodor.dataset import TrainingSet
+from heliodor.labels import LabelledImage
 from heliodor.learning import Learner
+from heliodor.model_file import Model
+from heliodor.networks import Network
+from heliodor.recipe import TrainingSettings
 from heliodor.sampler import Tiles
 from heliodor.shards import Shards, can_share
+from heliodor.shelf import Shelf
+from heliodor.training import train_network
 
 #: Minibatches that are drawn.
 MINIBATCHES: Final = 25
@@ -80,3 +88,30 @@ class Rehearsal(Learner):
         wanted = self._settings.keep or self._settings.keep_contaminant
         left = Tiles(tiles.images[:0], tiles.known, tiles.anchors)
         return _Seen(left, seen, before if wanted else None)
+
+
+def rehearsed(
+    images: list[LabelledImage],
+    dataset: TrainingSet,
+    recipe: TrainingSettings,
+    device: torch.device,
+    start: Model,
+    updated: Callable[[int, int, float], None],
+    shelf: Shelf,
+) -> Network:
+    """Train from a model: by rehearsal where the recipe freezes layers.
+
+    Parameters
+    ----------
+    images
+        With the labels to learn, of the data set's images.
+    start
+        The model to go on from; it stays as it is.
+    updated
+        As for `train_network`.
+    """
+    learner = Rehearsal if recipe.freeze else Learner
+    return train_network(
+        images, [], dataset.radius_px, dataset.prior, recipe, device,
+        shelf=shelf, start=start.network, updated=updated, learner=learner,
+    ).network  # fmt: skip
