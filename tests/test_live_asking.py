@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.live.asking import (
+    ENOUGH,
     LIKELY,
     NEAR_THRESHOLD,
+    ROUND,
     UNLIKE_ANSWERS,
     UNLIKE_MICROGRAPHS,
     questions,
@@ -86,9 +88,23 @@ def at(places, scores, features=None, **figures) -> Candidates:
     )
 
 
-def test_the_first_question_is_near_the_threshold():
+def elsewhere(why: str) -> np.ndarray:
+    """So many labels, far from all candidates, that the next question is asked for this."""
+    number = next(n for n in range(ENOUGH, 100) if ROUND[n % len(ROUND)] == why)
+    return np.column_stack([np.zeros(number), 1000.0 + 20.0 * np.arange(number)])
+
+
+def test_with_few_particles_only_likely_ones_are_asked_about():
+    found = {0: at([0, 20, 40, 60], [9.0, 1.1, 0.9, -4.0])}
+    few = {0: elsewhere(NEAR_THRESHOLD)[: ENOUGH - 1]}
+    asked = questions(found, few, {}, {0: DIAMETER}, 1.0, 2, 0)
+    assert [own.why for own in asked] == [LIKELY, LIKELY]
+    assert {own.score for own in asked} == {9.0, 1.1}
+
+
+def test_then_some_are_near_the_threshold():
     found = {0: at([0, 20, 40], [9.0, 1.1, -4.0])}
-    [first] = questions(found, {}, {}, {0: DIAMETER}, 1.0, 1, 0)
+    [first] = questions(found, {0: elsewhere(NEAR_THRESHOLD)}, {}, {0: DIAMETER}, 1.0, 1, 0)
     assert (first.xy_px, first.why) == ((20.0, 0.0), NEAR_THRESHOLD)
 
 
@@ -102,18 +118,18 @@ def test_what_looks_like_nothing_answered_is_asked_for_that():
     # Seven look alike, one of them answered; the last, as doubtful, looks otherwise.
     features = [[0.0, 0.1 * k] for k in range(7)] + [[9.0, 9.0]]
     found = {0: at(range(0, 160, 20), [0.0] * 8, features)}
-    asked = questions(found, {0: np.array([[0.0, 0.0]])}, {}, {0: DIAMETER}, 0.0, 3, 0)
-    assert (140.0, 0.0) in [question.xy_px for question in asked]
-    assert asked[2].why == UNLIKE_ANSWERS
+    said = np.concatenate([elsewhere(UNLIKE_ANSWERS)[1:], [[0.0, 0.0]]])
+    [first] = questions(found, {0: said}, {}, {0: DIAMETER}, 0.0, 1, 0)
+    assert (first.xy_px, first.why) == ((140.0, 0.0), UNLIKE_ANSWERS)
 
 
 def test_a_micrograph_unlike_the_others_is_asked_about():
     found = {i: at([0, 20, 40], [0.0, 0.0, 0.0], mean=float(i % 2)) for i in range(6)}
     found[7] = at([0, 20, 40], [-3.0, -3.0, -3.0], mean=30.0)
     diameters = dict.fromkeys(found, DIAMETER)
-    asked = questions(found, {}, {}, diameters, 0.0, 5, 0)
-    [strange] = [question for question in asked if question.why == UNLIKE_MICROGRAPHS]
-    assert strange.micrograph == 7
+    said = {0: elsewhere(UNLIKE_MICROGRAPHS)}
+    [first] = questions(found, said, {}, diameters, 0.0, 1, 0)
+    assert (first.micrograph, first.why) == (7, UNLIKE_MICROGRAPHS)
 
 
 def test_questions_are_spread_over_micrographs():
@@ -139,11 +155,12 @@ def test_a_large_project_is_asked_about_in_a_moment():
     assert time.perf_counter() - begun < 5
 
 
-def test_half_of_the_questions_are_about_likely_particles():
+def test_most_questions_are_about_likely_particles():
     random = np.random.default_rng(0)
     found = {i: some(random, 60) for i in range(6)}
-    asked = questions(found, {}, {}, dict.fromkeys(found, 1.0), 1.0, 24, 0)
+    said = {0: elsewhere(LIKELY)}
+    asked = questions(found, said, {}, dict.fromkeys(found, DIAMETER), 0.0, 24, 0)
     likely = [question for question in asked if question.why == LIKELY]
-    assert len(likely) == 12
-    assert all(question.score >= 1.0 for question in likely)
+    assert len(likely) == 18
+    assert all(question.score >= 0 for question in likely)
     assert {question.micrograph for question in likely} == set(found)

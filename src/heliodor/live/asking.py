@@ -1,9 +1,10 @@
 """Asking: which candidates teach a model most when a user says what they are.
 
-Half of the questions are about likely particles, for these show what particles usually look like:
-answers near the threshold alone are about the odd and the faint, and lead a good model astray.
-Of the others, those near the threshold teach where it lies, those unlike all that was answered
-what the model has not met, and a micrograph unlike the others teaches for all that look like it.
+First, and then mostly, likely particles are asked about, spread over the micrographs: they show what
+particles usually look like here, and those that are none are the mistakes a user would see. Answers
+about the odd and the faint alone lead a good model astray. Of the others, those near the threshold
+teach where it lies, those unlike all that was answered what the model has not met, and a micrograph
+unlike the others teaches for all that look like it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ NEAR_THRESHOLD: Final = "near the threshold"
 UNLIKE_ANSWERS: Final = "unlike what was answered"
 UNLIKE_MICROGRAPHS: Final = "a micrograph unlike the others"
 LIKELY: Final = "a likely particle"
-#: What the questions of one round are asked for, over and over.
+#: With fewer labelled particles than this, nothing but likely ones is asked about.
+ENOUGH: Final = 20
+#: What the questions are then asked for, over and over.
 ROUND: Final = (
-    NEAR_THRESHOLD, LIKELY, UNLIKE_ANSWERS, LIKELY, UNLIKE_MICROGRAPHS, LIKELY,
+    LIKELY, LIKELY, LIKELY, NEAR_THRESHOLD,
+    LIKELY, LIKELY, LIKELY, UNLIKE_ANSWERS,
+    LIKELY, LIKELY, LIKELY, UNLIKE_MICROGRAPHS,
 )  # fmt: skip
 
 #: Log-odds from the threshold at which a candidate is half as doubtful as on it, about.
@@ -106,11 +111,13 @@ def questions(
     doubt *= 1 + 0.05 * chance
     far = _distance_to(pool.features, pool.answered)
     looks, known = _looks(found), [i for i in found if _number(labels, i) + _number(negatives, i)]
+    answers = sum(_number(part, i) for part in (labels, negatives) for i in found)
+    enough = sum(_number(labels, i) for i in found) >= ENOUGH
     open_ = np.ones(len(doubt), dtype=bool)
     asked_of: dict[int, int] = {}
     chosen: list[Question] = []
     while len(chosen) < count and open_.any():
-        why = ROUND[len(chosen) % len(ROUND)]
+        why = ROUND[(answers + len(chosen)) % len(ROUND)] if enough else LIKELY
         novelty = np.ones(len(doubt)) if np.isinf(far).all() else far / (far[open_].max() or 1.0)
         share = np.array([1.0 / (1 + asked_of.get(int(i), 0)) for i in pool.micrograph])
         worth = doubt * (0.1 + novelty) * share
@@ -119,7 +126,7 @@ def questions(
         if why == LIKELY and likely.any():
             # Any of them, as long as they are spread over the micrographs.
             worth, allowed = share + 0.1 * chance, likely
-        elif why == UNLIKE_ANSWERS and chosen:
+        elif why == UNLIKE_ANSWERS and np.isfinite(far).any():
             worth = doubt**0.5 * (0.1 + novelty) ** 2 * share
         elif why == UNLIKE_MICROGRAPHS:
             met = list(dict.fromkeys([*known, *asked_of]))
