@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from command import done
+from command import call, done
 from heliodor import cli
 from heliodor.guard import guarded
 from heliodor.hosts.relion import FAILURE, SUCCESS
 from heliodor.journal import NAME as JOURNAL
 from heliodor.model_file import save_model
+from heliodor.preparation import WorkingImage, WorkingImages
+from heliodor.sources import Source
 from tiny import discs, model, scattered, write_mrc
 
 #: Works as the program does, but dies on some micrographs: always, or the first time.
@@ -171,6 +173,30 @@ def test_what_works_dies_with_its_guard(tmp_path: Path) -> None:
     pytest.fail("it lives on")
 
 
+class Killed(BaseException):
+    """Stands for a signal that ends the process: nothing catches it."""
+
+
+def test_what_ends_where_nobody_guards_blames_no_micrograph(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = WorkingImages.get
+
+    def dying(self: WorkingImages, source: Source) -> WorkingImage:
+        if "always" in source.name:
+            raise Killed
+        return get(self, source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkingImages, "get", dying)
+        for _ in range(3):
+            with pytest.raises(Killed):
+                call(*words("out", 1, *NAMES))
+    assert b"crashed" not in (project / "out" / JOURNAL).read_bytes()
+    done(*words("out", 1, *NAMES))
+
+
+@pytest.mark.slow
 def test_a_killed_process_that_nobody_guards_blames_no_micrograph(project: Path) -> None:
     command = [sys.executable, "-c", CALL, "pick", "--model", "m.safetensors", "-o", "out"]
     command += ["--threads", "1", "--micrographs", *(f"mics/{name}.mrc" for name in NAMES)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,17 +40,32 @@ CPU = Compute("cpu", 1)
 Change = Callable[[Path], dict[str, Any]]
 
 
-@pytest.fixture
-def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with four micrographs and labels on two of them, in which the test runs."""
-    monkeypatch.chdir(tmp_path)
+def lay(folder: Path) -> Path:
+    """Write four micrographs, and labels on two of them."""
     rows = ["image_name\tx_coord\ty_coord"]
     for number in range(4):
         xy = scattered((128, 128), 14, 12, number)
-        write_mrc(tmp_path / "m" / f"{number}.mrc", discs((128, 128), xy, seed=number), 4.0)
+        write_mrc(folder / "m" / f"{number}.mrc", discs((128, 128), xy, seed=number), 4.0)
         rows += [f"{number}\t{x:g}\t{y:g}" for x, y in xy[:6] if number % 2]
-    Path("labels.tsv").write_text("\n".join(rows) + "\n")
-    return tmp_path
+    (folder / "labels.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with micrographs and labels, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return lay(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a folder in which a training has ended, to be copied."""
+    folder = lay(tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        trained()
+    return folder
 
 
 def trained(**changes: Any) -> Training:
@@ -154,9 +170,10 @@ CHANGES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("change", sorted(CHANGES))
 def test_of_another_training_or_model_it_is_trained_again(
-    change: str, ground: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained()
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
     begun = forbid(monkeypatch)
     trained()
     assert not begun

@@ -88,7 +88,9 @@ def scene(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", ["../coordinates.md", "scipion.md"])
+@pytest.mark.parametrize(
+    "page", ["../coordinates.md", pytest.param("scipion.md", marks=pytest.mark.slow)]
+)
 def test_pages_on_coordinates(page: str, scene: Path, tmp_path: Path) -> None:
     walk(HOSTS / page, scene, tmp_path / "bin")
 
