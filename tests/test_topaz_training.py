@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heliodor.errors import BadInput
-from heliodor.hosts.topaz import choices
+from heliodor.hosts.topaz import arguments, choices
 from heliodor.hosts.topaz.choices import choose
 from heliodor.hosts.topaz.curve_file import judge
 from heliodor.hosts.topaz.lists import read_images, read_labelled, split_folds
@@ -26,7 +26,7 @@ from heliodor.ranking import average_precision
 from heliodor.recipe import PAPER, RECIPES
 from heliodor.scoring import score_image
 from tiny import disc_detector, labelled_discs
-from topaz_project import Project, arguments, as_relion, curve, make, run
+from topaz_project import Project, as_relion, curve, make, run
 
 #: RELION 5's line, but for the lists; its executable sets one thread and one worker.
 RELION = "train  -n 8 -r 3 -d -1 -o {out}/model_training.txt --num-threads=1 --num-workers=1"

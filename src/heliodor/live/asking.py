@@ -1,10 +1,10 @@
 """Asking: which candidates teach a model most when a user says what they are.
 
-First, and then mostly, likely particles are asked about, spread over the micrographs: they show what
-particles usually look like here, and those that are none are the mistakes a user would see. Answers
-about the odd and the faint alone lead a good model astray. Of the others, those near the threshold
-teach where it lies, those unlike all that was answered what the model has not met, and a micrograph
-unlike the others teaches for all that look like it.
+First, and then mostly, likely particles are asked about, spread over the micrographs: they show
+what particles usually look like here, and those that are none are the mistakes a user would see.
+Answers about the odd and the faint alone lead a good model astray. Of the others, those near the
+threshold teach where it lies, those unlike all that was answered what the model has not met, and
+a micrograph unlike the others teaches for all that look like it.
 """
 
 from __future__ import annotations
