@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -74,11 +75,10 @@ def plain(trained: Trained) -> tuple[object, ...]:
     return history, trained.best_epoch, weights
 
 
-WHOLE = {
-    (name, validating): plain(trained(recipe, None, validating))
-    for name, recipe in RECIPES.items()
-    for validating in (False, True)
-}
+@functools.cache
+def whole(name: str, validating: bool) -> tuple[object, ...]:
+    """What comes of a training that nothing cuts short."""
+    return plain(trained(RECIPES[name], None, validating))
 
 
 @settings(max_examples=10)
@@ -97,8 +97,8 @@ def test_killed_anywhere_and_begun_again_it_is_the_same(
                 trained(RECIPES[name], Fragile(path, saved, last), validating)
             except Killed:
                 continue
-        assert (
-            plain(trained(RECIPES[name], Checkpoint(path), validating)) == WHOLE[name, validating]
+        assert plain(trained(RECIPES[name], Checkpoint(path), validating)) == whole(
+            name, validating
         )
 
 
@@ -152,7 +152,7 @@ def test_told_to_stop_it_keeps_what_it_has_done(tmp_path: Path) -> None:
     assert stopped.value.code == 128 + signal.SIGTERM
     # The signal came after the sixth update and is heeded after the seventh.
     assert kept(path)["values"]["updates"] == 7
-    assert plain(trained(SMALL, Checkpoint(path), False)) == WHOLE["pn-balanced", False]
+    assert plain(trained(SMALL, Checkpoint(path), False)) == whole("pn-balanced", False)
 
 
 def test_asked_to_save_it_saves_and_goes_on(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_asked_to_save_it_saves_and_goes_on(tmp_path: Path) -> None:
             saved.append(state.values["updates"])
 
     with listening():
-        assert plain(trained(SMALL, Watched(path), False)) == WHOLE["pn-balanced", False]
+        assert plain(trained(SMALL, Watched(path), False)) == whole("pn-balanced", False)
     assert saved == [1, 4, 8, 12]
 
 
@@ -192,7 +192,7 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_training(
 ) -> None:
     (tmp_path / "file").write_text("")
     there = Checkpoint(tmp_path / "file" / room.NAME)
-    assert plain(trained(SMALL, there, False)) == WHOLE["pn-balanced", False]
+    assert plain(trained(SMALL, there, False)) == whole("pn-balanced", False)
     assert capsys.readouterr().err.count("the training goes on") == 1
 
 
@@ -264,7 +264,7 @@ def test_on_demand_nothing_is_gone_on_with(
     half_trained(path)
     anew = Checkpoint(path, resume=False)
     assert not path.exists()
-    assert plain(trained(SMALL, anew, True)) == WHOLE["pn-balanced", True]
+    assert plain(trained(SMALL, anew, True)) == whole("pn-balanced", True)
     assert "going on" not in capsys.readouterr().err
 
 
@@ -342,7 +342,7 @@ def test_a_damaged_or_forged_file_is_not_used(
 ) -> None:
     path = tmp_path / room.NAME
     DAMAGES[damage](path, half_trained(path))
-    assert plain(trained(SMALL, Checkpoint(path), True)) == WHOLE["pn-balanced", True]
+    assert plain(trained(SMALL, Checkpoint(path), True)) == whole("pn-balanced", True)
     said = capsys.readouterr().err
     assert said.count("note: ") == (1 if damage != "a folder" else 2)
     assert "so training begins anew" in said
