@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from app_room import BASE, TOKEN, TestClient, Visit, visited
@@ -197,6 +198,8 @@ def test_no_part_of_an_address_leads_elsewhere(visit: Visit, part: str) -> None:
         f"/static/{part}/{part}/room.py",
         f"/static/{part}%2froom.py",
     ):
+        if httpx.URL(BASE + address).path == "/":
+            continue  # the client itself would make that of it
         answer = visit.client.get(address)
         assert answer.status_code in (404, 405), address
         assert "secret" not in answer.text

@@ -256,4 +256,5 @@ def test_no_more_is_found_than_there_is() -> None:
     particles, background = np.linspace(2.8, 4.4, 100), np.linspace(-6, -2, 300)
     counts = ScoreCounts.of(np.concatenate([particles, background]))
     assert 2.7 < best_threshold(made, counts) <= 2.8
-    assert 2.7 < best_threshold(made, counts, 0.01) <= 2.8
+    # One false pick in 101 would be fewer than a hundredth.
+    assert 2.7 < best_threshold(made, counts, 0.009) <= 2.8

@@ -41,6 +41,7 @@ def task(data: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return data.simulated(tmp_path_factory.mktemp("general"), "ribosome")
 
 
+@pytest.mark.slow
 def test_each_part_of_the_labels_holds_the_smaller_ones(data: Any, task: Any) -> None:
     def places(path: Path) -> set[tuple[str, float, float]]:
         table = read_picks(path)
@@ -53,6 +54,7 @@ def test_each_part_of_the_labels_holds_the_smaller_ones(data: Any, task: Any) ->
     assert task.expected == len(read_picks(task.learn.parent / "truth.star")) / 2
 
 
+@pytest.mark.slow
 def test_every_candidate_is_ranked_and_each_particle_found_once(
     data: Any, task: Any, tmp_path: Path
 ) -> None:

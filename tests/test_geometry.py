@@ -302,6 +302,7 @@ def test_training_notes_a_diameter_that_labels_deny(simulated, tmp_path, diamete
     assert any("the labels show particles of about" in note for note in notes) == noted
 
 
+@pytest.mark.slow
 def test_real_labels(real_data):
     data = real_data / "betagal"
     given = ["--micrographs", data / "test.star", "--labels", data / "manual_positive.star"]

@@ -121,6 +121,7 @@ def test_a_job_of_relion_is_guarded_too(project: Path, monkeypatch: pytest.Monke
     assert len([*(project / "job").rglob("*_autopick.star")]) == 2
 
 
+@pytest.mark.slow
 def test_a_job_that_always_crashes_is_one_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def test_it_learns_and_says_how_it_goes(
     assert second.read_bytes() != file.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_same_labels_and_seed_give_the_same_model(
     engine: Engine,
     project: Path,
@@ -225,6 +226,7 @@ def test_a_project_that_cannot_be_opened_is_told_of(
     assert "open" in engine.wait("refused")["says"]
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_input_even_while_it_learns(
     tmp_path: Path, micrographs: list[Path], small: Path, places: list[np.ndarray]
 ) -> None:

@@ -119,6 +119,16 @@ def test_it_ends_where_it_is_told_to(labelled: list[LabelledSource], at: str) ->
 
 
 @pytest.mark.usefixtures("short")
+def test_the_seed_settles_the_weights(labelled: list[LabelledSource]) -> None:
+    first, again, other = (
+        learn(small(), labelled, images(small()), CPU, seed, SILENT).model.network.state_dict()
+        for seed in (3, 3, 4)
+    )
+    assert all(torch.equal(weight, again[name]) for name, weight in first.items())
+    assert not all(torch.equal(weight, other[name]) for name, weight in first.items())
+
+
+@pytest.mark.usefixtures("short")
 def test_few_answers_have_no_figure(labelled: list[LabelledSource]) -> None:
     few = [replace(labelled[0], xy_px=labelled[0].xy_px[:9])]
     assert learn(small(), few, images(small()), CPU, 0, SILENT).validation is None

@@ -17,7 +17,7 @@ import pytest
 import starfile
 
 from command import Result, call, done
-from heliodor import picking_run
+from heliodor import picking_files
 from heliodor.errors import BadInput
 from heliodor.formats import read_picks
 from heliodor.hosts import relion
@@ -218,7 +218,7 @@ def test_a_crash_fails_the_job(project: Path, monkeypatch: pytest.MonkeyPatch) -
     def crash(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(picking_run, "write_picks", crash)
+    monkeypatch.setattr(picking_files, "write_picks", crash)
     with pytest.raises(ZeroDivisionError):
         call(*PICK)
     assert exits() == {FAILURE}
