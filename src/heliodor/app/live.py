@@ -14,14 +14,14 @@ from heliodor.app.engine import COMMAND, Engine
 from heliodor.app.found import Found, Level, Seen
 from heliodor.app.lessons import LastTraining, all_finite
 from heliodor.app.marks import Marks
+from heliodor.app.mishaps import MOST_DEATHS, Mishaps
+from heliodor.app.orders import places, to_open, to_train
 from heliodor.app.pictures import Pictures
 from heliodor.app.project import SCORES, Project
 from heliodor.errors import BadInput
 from heliodor.files import write_json
 from heliodor.live.candidates import read_candidates
 
-#: An engine that ends so often within so many seconds is left alone.
-MOST_DEATHS, WITHIN = 5, 600.0
 #: Seconds before it is started again.
 _PAUSE = 0.5
 
@@ -61,7 +61,7 @@ class Live:
         self._threads, self._touch, self._fail, self._command = threads, touch, fail, command
         self._lock = lock
         self._engine: Engine | None = None
-        self._deaths: list[float] = []
+        self._mishaps = Mishaps()
         self._ready = False
         #: Whether the scores that were there have been read.
         self._read = False
@@ -72,9 +72,6 @@ class Live:
         self._says: str | None = None
         self._queue: list[int] = []
         self._focus: int | None = None
-        #: Micrographs that were being scored when the engine ended, once; and for good.
-        self._suspects: set[int] = set()
-        self._left_out: set[int] = set()
         self.training = LastTraining()
 
     def begin(self) -> None:
@@ -139,26 +136,7 @@ class Live:
         self._queue = []
         if self._engine is None or settings.diameter_angstrom is None:
             return
-        model = self._project.model_file(settings.model).absolute() if settings.model else None
-        self._engine.send(
-            {
-                "do": "open",
-                "project": str(self._project.folder.absolute()),
-                "micrographs": [
-                    {
-                        "path": str(s.path.absolute()),
-                        "name": s.name,
-                        "pixel_size": s.pixel_size_angstrom,
-                    }
-                    for s in self._project.sources
-                ],
-                "pixel_size": settings.pixel_size_angstrom,
-                "diameter": settings.diameter_angstrom,
-                "model": None if model is None else str(model),
-                "number": settings.model,
-                "threads": self._threads,
-            }
-        )
+        self._engine.send(to_open(self._project, self._threads))
 
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Begin anew with the general model for another diameter."""
@@ -168,7 +146,7 @@ class Live:
             self._project.change(diameter_angstrom=diameter_angstrom, model=0)
             self._stale = True
             self._found.clear()
-            self._left_out.clear()
+            self._mishaps.forget(micrographs=True)
             self._broken = False
             if self._engine is None:
                 self._start()
@@ -202,7 +180,7 @@ class Live:
         todo = [
             number
             for number in range(len(self._project.sources))
-            if number not in self._left_out
+            if number not in self._mishaps.left_out
             and ((own := self._found.get(number)) is None or own.model != model)
         ]
         labelled = {*self._marks.names()}
@@ -229,7 +207,7 @@ class Live:
                 return  # it was begun before the diameter changed
             if number in self._queue and message.get("number") == self._project.settings.model:
                 self._queue.remove(number)
-                self._suspects.discard(number)
+                self._mishaps.clear(number)
         if self._take(number):
             self._touch([number])
 
@@ -242,7 +220,7 @@ class Live:
             number = self._known(message["id"])
             if number in self._queue:
                 self._queue.remove(number)
-            self._left_out.add(number)
+            self._mishaps.left_out.add(number)
         self._fail(number, str(message["says"]))
 
     def _known(self, value: Any) -> int:
@@ -259,32 +237,22 @@ class Live:
             if self.training.running:
                 raise refuse("a training is going on already", 409)
             if self._broken:
-                self._broken, self._deaths = False, []
+                self._broken = False
+                self._mishaps.forget()
                 if self._engine is None:
                     self._start()
                 else:
                     self._open()
             if not self._ready or self._engine is None:
                 raise refuse("the engine is starting; try again in a moment", 409)
-            marks: dict[str, dict[str, list[list[float]]]] = {"particle": {}, "negative": {}}
-            for number, source in enumerate(self._project.sources):
-                for kind, own in marks.items():
-                    if len(xy := self._marks.xy(source.name, kind)):
-                        own[str(number)] = xy.tolist()
-            if not marks["particle"]:
+            labels, negatives = (
+                places(self._project, self._marks, kind) for kind in ("particle", "negative")
+            )
+            if not labels:
                 raise refuse("mark some particles first", 409)
             number = self._project.next_model()
             self.training.begin(number)
-            self._engine.send(
-                {
-                    "do": "train",
-                    "number": number,
-                    "labels": marks["particle"],
-                    "negatives": marks["negative"],
-                    "out": str(self._project.model_file(number).absolute()),
-                    "seed": 0,
-                }
-            )
+            self._engine.send(to_train(self._project, number, labels, negatives))
             self._touch(())
 
     def cancel(self) -> None:
@@ -349,16 +317,15 @@ class Live:
         with self._lock:
             if self._closing:
                 return
-            now = time.monotonic()
-            self._deaths = [then for then in self._deaths if now - then < WITHIN] + [now]
+            deaths = self._mishaps.ended()
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._says = f"the engine ended ({why}) and was started again; see engine.log"
             self._ready, self._engine = False, None
             if not self.training.end("refused", f"the engine ended ({why})") and self._queue:
                 self._suspect(self._queue[0], why)
-            self._broken = len(self._deaths) > MOST_DEATHS
+            self._broken = deaths > MOST_DEATHS
             if self._broken:
-                self._says = f"the engine ended {len(self._deaths)} times; see engine.log"
+                self._says = f"the engine ended {deaths} times; see engine.log"
             console.warn(self._says)
             self._touch(())
         if not self._broken:
@@ -367,16 +334,14 @@ class Live:
 
     def _suspect(self, number: int, why: str) -> None:
         """Leave a micrograph out on which the engine ended twice."""
-        if number in self._suspects:
-            self._left_out.add(number)
+        if self._mishaps.suspect(number):
             name = self._project.sources[number].name
             self._fail(number, f"the engine ended twice while it worked on {name} ({why})")
-        self._suspects.add(number)
 
     def waits_for(self, number: int) -> bool:
         """Tell whether a micrograph is still to be scored."""
         with self._lock:
-            return not self._broken and number not in self._left_out
+            return not self._broken and number not in self._mishaps.left_out
 
     def state(self) -> dict[str, Any]:
         """Return what the engine does."""
