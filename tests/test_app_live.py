@@ -14,8 +14,8 @@ from PIL import Image
 
 from app_engine import BEST, NUMBER, places
 from app_room import DIAMETER, HEIGHT, PIXEL_SIZE, WIDTH, Visit, visited
-from heliodor.app.found import Found, Level, Seen, near
-from heliodor.live.candidates import Candidates
+from heliodor.app.found import Found, Level, Seen
+from heliodor.live.candidates import Candidates, near
 
 AT = places((HEIGHT, WIDTH))
 #: With the first model; the second candidate lies in a bad area.

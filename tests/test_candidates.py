@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.errors import BadInput
-from heliodor.live.candidates import Candidates, read_candidates, write_candidates
+from heliodor.live.candidates import Candidates, near, read_candidates, write_candidates
 
 
 @given(n=st.integers(0, 20), k=st.integers(0, 5), seed=st.integers(0, 9))
@@ -37,3 +37,12 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(BadInput, match="holds no candidates"):
         read_candidates(path)
+
+
+@given(n=st.integers(0, 12), m=st.integers(0, 12), seed=st.integers(0, 99))
+def test_what_is_near_is_within_the_distance(n: int, m: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    # Whole numbers, so that many are exactly as far as the distance.
+    xy, others = (random.integers(0, 20, (k, 2)).astype(float) for k in (n, m))
+    away = np.hypot(*(xy[:, None] - others[None]).transpose(2, 0, 1))
+    np.testing.assert_array_equal(near(xy, others, 5.0), (away <= 5).any(axis=1))

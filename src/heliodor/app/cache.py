@@ -69,12 +69,6 @@ class Cache:
                 self._keep(key, found, size(found))
             return found
 
-    def forget(self, wanted: Callable[[Any], bool]) -> None:
-        """Forget all keys of which `wanted` is true."""
-        with self._lock:
-            for key in [key for key in self._kept if wanted(key)]:
-                self._bytes -= self._kept.pop(key)[1]
-
     def _keep(self, key: Hashable, value: Any, size: int) -> None:
         if size > MOST_OF_IT * self.most_bytes:
             return

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from starlette.responses import FileResponse, Response
+from starlette.routing import Route
 
 from heliodor.app import checked
 from heliodor.app.workers import Workers
@@ -49,6 +50,23 @@ class Desk:
         if number >= len(self.room.sources):
             raise checked.refuse("there is no such micrograph", 404)
         return number
+
+
+class Answers:
+    """Some of the server's addresses, and what each answers.
+
+    Parameters
+    ----------
+    desk
+        The project, and who works for it.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def routes(self) -> list[Route]:
+        """Return the addresses."""
+        raise NotImplementedError
 
 
 def shown(found: tuple[Path, str] | None, headers: Mapping[str, str] | None = None) -> Response:

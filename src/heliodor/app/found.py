@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, probability
-from heliodor.live.candidates import Candidates
+from heliodor.live.candidates import Candidates, near
 
 #: Candidates below this are not shown.
 FLOOR = -5.0
@@ -102,16 +102,6 @@ def _quality(figures: Mapping[str, float]) -> float | None:
     return None if bad is None or not math.isfinite(bad) else min(1.0, max(0.0, 1.0 - bad))
 
 
-def near(xy_px: FloatArray, others: FloatArray, distance: float) -> Bools:
-    """Tell which places are no farther than a distance from any of others, shape (n,)."""
-    if not len(xy_px) or not len(others):
-        return np.zeros(len(xy_px), dtype=bool)
-    from scipy.spatial import cKDTree
-
-    away, _ = cKDTree(others).query(xy_px, distance_upper_bound=distance * (1 + 1e-9))
-    return np.asarray(np.isfinite(away))
-
-
 class Found:
     """The candidates of all micrographs that were scored; any thread may call."""
 
@@ -155,6 +145,10 @@ class Found:
     def level(self, model: int) -> Level:
         """Return what scores of a model mean."""
         return self._levels.get(model, Level())
+
+    def threshold(self, model: int, given: float | None) -> float:
+        """Return the threshold for scores of a model: the user's where given, else its own."""
+        return self.level(model).threshold if given is None else given
 
     def of_model(self, model: int) -> dict[int, Seen]:
         """Return what one model found; all that was found where it has found nothing yet."""

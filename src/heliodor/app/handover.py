@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.app.found import SAME, Found, Seen, near
+from heliodor.app.found import SAME, Found, Seen
 from heliodor.app.marks import Marks
 from heliodor.app.pictures import Pictures
 from heliodor.app.project import EXPORT, Project
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import writing
+from heliodor.live.candidates import near
 from heliodor.output import FORMATS, Given, write_picks
 from heliodor.picks import PIXEL_SIZE, PROBABILITY, Picks
 
@@ -96,15 +97,13 @@ def _picks(number: int, project: Project, marks: Marks, found: Found) -> Picks:
     labels, seen = marks.xy(name, "particle"), found.get(number)
     if seen is None:
         return Picks.on(name, labels)
-    level = found.level(seen.model)
-    threshold = project.settings.threshold
-    xy, score = chosen(seen, level.threshold if threshold is None else threshold)
+    xy, score = chosen(seen, found.threshold(seen.model, project.settings.threshold))
     lost = labels[~near(labels, xy, SAME * seen.diameter_px)]
     # They are particles for sure: no threshold must part them from the best of the picks.
     best = score[0] if len(score) else seen.score[0] if len(seen.score) else math.nan
     scores = np.concatenate([score, np.full(len(lost), best)])
     table = Picks.on(name, np.concatenate([xy, lost]), scores)
-    chances = level.probability(scores)
+    chances = found.level(seen.model).probability(scores)
     if chances is None or not len(table):
         return table
     chances[len(xy) :] = 1.0

@@ -17,7 +17,6 @@ from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.files import write_text
 from heliodor.formats import star
-from heliodor.picks import Picks
 
 #: The two kinds of marks, and the files that hold them.
 KINDS = {"particle": "labels.star", "negative": "negatives.star"}
@@ -226,10 +225,6 @@ class Marks:
                         saved.set_result(None)
             if closing:
                 return
-
-    def picks(self, kind: str, names: Iterable[str]) -> Picks:
-        """Return the marks of a kind on some micrographs as a table."""
-        return Picks.concatenate(Picks.on(name, self.xy(name, kind)) for name in names)
 
     def close(self) -> None:
         """Write what is left and end the writing."""

@@ -14,13 +14,14 @@ import numpy as np
 from heliodor import console
 from heliodor.app.asked import questions
 from heliodor.app.engine import COMMAND
-from heliodor.app.found import SAME, Found, near
+from heliodor.app.found import SAME, Found
 from heliodor.app.live import Live
 from heliodor.app.marks import Mark, Marks
 from heliodor.app.pictures import Pictures
 from heliodor.app.project import PREVIEWS, THUMBNAILS, Project
 from heliodor.app.whole_run import WholeRun
 from heliodor.errors import BadInput
+from heliodor.live.candidates import near
 from heliodor.naming import match_names
 from heliodor.preparation import check_diameter
 
@@ -156,8 +157,7 @@ class Room:
 
     def threshold_of(self, model: int) -> float:
         """Return the threshold for scores of a model: the user's, else the model's own."""
-        own = self.project.settings.threshold
-        return self.found.level(model).threshold if own is None else own
+        return self.found.threshold(model, self.project.settings.threshold)
 
     def row(self, number: int) -> dict[str, Any]:
         """Return what the list shows of a micrograph."""

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from heliodor import __version__
 from heliodor.app import checked
-from heliodor.app.desk import Desk, shown
+from heliodor.app.desk import Answers, Desk, shown
 from heliodor.app.routes_judging import JudgeRoutes
 from heliodor.app.routes_leaving import OutRoutes
 from heliodor.app.routes_looking import LookRoutes
@@ -42,17 +42,8 @@ _KINDS = {
 }
 
 
-class PageRoutes:
-    """The page, and what it asks for first and over and over.
-
-    Parameters
-    ----------
-    desk
-        The project, and who works for it.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+class PageRoutes(Answers):
+    """The page, and what it asks for first and over and over."""
 
     def routes(self) -> list[Route]:
         """Return the addresses."""

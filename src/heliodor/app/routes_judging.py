@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor.app import checked
-from heliodor.app.desk import NOW, ONE, SOON, Desk
+from heliodor.app.desk import NOW, ONE, SOON, Answers
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -17,17 +17,8 @@ if TYPE_CHECKING:
 _MOST_ITEMS, _MOST_QUESTIONS = 500, 100
 
 
-class JudgeRoutes:
-    """The model in use: training, candidates, and what to ask next.
-
-    Parameters
-    ----------
-    desk
-        The project, and who works for it.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+class JudgeRoutes(Answers):
+    """The model in use: training, candidates, and what to ask next."""
 
     def routes(self) -> list[Route]:
         """Return the addresses."""

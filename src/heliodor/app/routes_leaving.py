@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor.app import checked
-from heliodor.app.desk import SOON, Desk, shown
+from heliodor.app.desk import SOON, Answers, Desk, shown
 from heliodor.app.handover import WHAT, export, file_to_fetch
 from heliodor.output import FORMATS
 
@@ -24,17 +24,11 @@ _REPORT_POLICY = (
 )
 
 
-class OutRoutes:
-    """What leaves the room: exports, the run over all, its report.
-
-    Parameters
-    ----------
-    desk
-        The project, and who works for it.
-    """
+class OutRoutes(Answers):
+    """What leaves the room: exports, the run over all, its report."""
 
     def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+        super().__init__(desk)
         self._exporting = threading.Lock()
 
     def routes(self) -> list[Route]:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from heliodor.app import checked
 from heliodor.app.crops import sprite
-from heliodor.app.desk import LATER, NOW, ONE, SOON, Desk
+from heliodor.app.desk import LATER, NOW, ONE, SOON, Answers
 from heliodor.app.pictures import TILE_PX, levels_of
 from heliodor.errors import BadInput
 
@@ -24,17 +24,8 @@ _KEEP = 86400
 _MOST_CROPS = 100
 
 
-class LookRoutes:
-    """The list, the pictures and the crops.
-
-    Parameters
-    ----------
-    desk
-        The project, and who works for it.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+class LookRoutes(Answers):
+    """The list, the pictures and the crops."""
 
     def routes(self) -> list[Route]:
         """Return the addresses."""

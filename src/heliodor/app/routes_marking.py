@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor.app import checked
-from heliodor.app.desk import ONE, Desk
+from heliodor.app.desk import ONE, Answers
 from heliodor.app.marks import GOOD_ID, KINDS, MOST_A_MICROGRAPH, Mark
 from heliodor.app.project import MOST_LOG_ODDS
 from heliodor.preparation import DIAMETER_RANGE
@@ -18,17 +18,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-class MarkRoutes:
-    """What the user says: marks, what is done, the settings.
-
-    Parameters
-    ----------
-    desk
-        The project, and who works for it.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+class MarkRoutes(Answers):
+    """What the user says: marks, what is done, the settings."""
 
     def routes(self) -> list[Route]:
         """Return the addresses."""

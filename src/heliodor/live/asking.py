@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray
-from heliodor.live.candidates import Candidates
+from heliodor.live.candidates import Candidates, near
 
 NEAR_THRESHOLD: Final = "near the threshold"
 UNLIKE_ANSWERS: Final = "unlike what was answered"
@@ -143,8 +143,8 @@ def questions(
         chosen.append(Question(i, (x, y), float(pool.score[best]), why))
         asked_of[i] = asked_of.get(i, 0) + 1
         far = np.minimum(far, _distance_to(pool.features, pool.features[best : best + 1]))
-        near = ((pool.place - pool.place[best]) ** 2).sum(axis=1) <= 1
-        open_ &= ~(near & (pool.micrograph == i))
+        beside = ((pool.place - pool.place[best]) ** 2).sum(axis=1) <= 1
+        open_ &= ~(beside & (pool.micrograph == i))
     return chosen
 
 
@@ -169,7 +169,7 @@ def _pool(
     for i, own in found.items():
         half = diameter_px[i] / 2
         answers = [np.reshape(part[i], (-1, 2)) for part in (labels, negatives) if i in part]
-        taken = _within(own.xy_px, np.concatenate([np.zeros((0, 2)), *answers]), half)
+        taken = near(own.xy_px, np.concatenate([np.zeros((0, 2)), *answers]), half)
         answered.append(np.asarray(own.features[taken], dtype=np.float64))
         free = np.flatnonzero(~taken & ~own.bad & np.isfinite(own.score))
         if len(free) > most:
@@ -193,14 +193,6 @@ def _pool(
     known = np.concatenate(answered)
     both = _standard(np.concatenate([features, known]))
     return _Pool(micrograph, xy, place, score, both[: len(score)], both[len(score) :])
-
-
-def _within(xy: FloatArray, others: FloatArray, radius: float) -> NDArray[np.bool_]:
-    """Return which points have one of the others no farther away than the radius."""
-    near = np.zeros(len(xy), dtype=bool)
-    for other in others:
-        near |= ((xy - other) ** 2).sum(axis=1) <= radius**2
-    return near
 
 
 def _standard(table: FloatArray) -> FloatArray:

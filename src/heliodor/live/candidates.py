@@ -39,6 +39,29 @@ class Candidates:
             raise ValueError("every column of a table of candidates needs the same length")
 
 
+def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.bool_]:
+    """Tell which places are no farther than a distance from any of others.
+
+    Parameters
+    ----------
+    xy_px, others
+        (x, y), shapes (n, 2) and (m, 2).
+    distance
+        In the same unit, inclusive.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    if not len(xy_px) or not len(others):
+        return np.zeros(len(xy_px), dtype=bool)
+    from scipy.spatial import cKDTree  # slow to import
+
+    # The tree leaves out what is just as far; a little more reach and one exact test do not.
+    away, _ = cKDTree(others).query(xy_px, distance_upper_bound=distance * (1 + 1e-9))
+    return np.asarray(away <= distance)
+
+
 def write_candidates(path: Path, found: Candidates) -> None:
     """Write one micrograph's candidates, whole or not at all."""
     head = np.frombuffer(json.dumps(found.figures).encode(), dtype=np.uint8)

@@ -13,8 +13,9 @@ import torch
 from heliodor.conventions import FloatArray
 from heliodor.dataset import TrainingSet
 from heliodor.labels import LabelledImage
+from heliodor.live.candidates import near
 from heliodor.live.rehearsal import rehearsed
-from heliodor.look import card_step, level_and_shift
+from heliodor.look import card_step, level
 from heliodor.matching import MATCH_FRACTION
 from heliodor.model_file import Model
 from heliodor.picking import FLOOR
@@ -73,8 +74,8 @@ def held_out(
     picked = [xy[score >= least] for xy, score in found]
     hit, false = 0, 0
     for item, xy in zip(out, picked, strict=True):
-        hit += int(_near(item.xy_px, xy, radius_px).sum())
-        false += int(_near(item.negative_xy_px, xy, radius_px).sum())
+        hit += int(near(item.xy_px, xy, radius_px).sum())
+        false += int(near(item.negative_xy_px, xy, radius_px).sum())
     if negatives < FEWEST_HELD:
         return hit / labels
     return (hit / labels + 1 - false / negatives) / 2
@@ -113,18 +114,10 @@ def _picks(
     card = model.card
     step = card_step(model, card.working_pixel_size_angstrom)
     map_ = score_smoothly(model.network, item.image, step, device)
-    score, _ = level_and_shift(map_, item.image, card.background, _diameter_px(model))
+    score = level(map_, item.image, card.background, _diameter_px(model))
     rows_columns, scores = suppress(score, _diameter_px(model) / 2, max(card.threshold, FLOOR))
     return rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64)
 
 
 def _diameter_px(model: Model) -> float:
     return model.card.diameter_angstrom / model.card.working_pixel_size_angstrom
-
-
-def _near(points: FloatArray, others: FloatArray, radius: float) -> FloatArray:
-    """Return which points have one of the others within a radius."""
-    if not len(others):
-        return np.zeros(len(points))
-    square = ((points[:, None] - others[None]) ** 2).sum(axis=2)
-    return np.asarray(square.min(axis=1) <= radius**2, dtype=np.float64)
