@@ -34,15 +34,15 @@ check: $(STAMP)
 	$(PYTEST) -m "not slow"
 
 chaos: $(STAMP)
-	$(BIN)/python benchmarks/chaos_train.py --kills 25
-	$(BIN)/python benchmarks/chaos_pick.py --kills 30
+	$(BIN)/python -m benchmarks.reliability.chaos_train --kills 25
+	$(BIN)/python -m benchmarks.reliability.chaos_pick --kills 30
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python -m benchmarks.accuracy.main_job
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,13 +15,17 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from heliodor.conventions import to_working
-from heliodor.formats import read_picks
-from heliodor.gallery import draw_micrograph
-from heliodor.matching import match
-from heliodor.preparation import prepare
-from heliodor.report import GalleryItem
-from heliodor.simulate import Levels, SimulationSettings, simulate_micrograph
-from heliodor.sources import find_sources
+from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.micrographs.sources import find_sources
+from heliodor.data.micrographs.working_images import prepare
+from heliodor.evaluation.matching import match
+from heliodor.report.gallery import draw_micrograph
+from heliodor.report.report import GalleryItem
+from heliodor.simulation import (
+    Levels,
+    SimulationSettings,
+    simulate_micrograph,
+)
 
 DIAMETER, PIXEL_SIZE = 150.0, 6.0
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from page_in_use import PageInUse, Truth
 
-from command import done
+from browser.page import PageInUse, Truth
+from helpers.cli import done
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_in_use import DIAMETER, DIAMETER_PX, PageInUse, Truth, by_name
 
-from heliodor.matching import match
+from browser.page import (
+    DIAMETER,
+    DIAMETER_PX,
+    PageInUse,
+    Truth,
+    by_name,
+)
+from heliodor.evaluation.matching import match
 
 pytestmark = pytest.mark.slow
 

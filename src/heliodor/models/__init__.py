@@ -3,5 +3,5 @@
 from pathlib import Path
 from typing import Final
 
-#: The general model: see `heliodor.general`.
-GENERAL_MODEL: Final = Path(__file__).parent / "general.safetensors"
+#: The general model: see `heliodor.models.pretrained`.
+GENERAL_MODEL: Final = Path(__file__).parent / "weights" / "general.safetensors"

@@ -1,0 +1,131 @@
+"""How quickly the picking room answers: the first picture, marks, and long lists.
+
+    python -m benchmarks.speed.app [--folder DIR]
+
+Noise is as good as particles for that. It prints milliseconds, the middle of several.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.app.candidates import Candidates
+from heliodor.app.server.access import Gate
+from heliodor.app.server.annotations import Mark, Marks
+from heliodor.app.server.application import application
+from heliodor.app.server.endpoints import Desk
+from heliodor.app.server.predictions import Seen
+from heliodor.app.server.project import open_project
+from heliodor.app.server.state import Room
+from heliodor.app.server.tiles import Pictures, levels_of
+from heliodor.data.micrographs.micrograph import write_mrc
+from heliodor.data.micrographs.sources import Source, find_sources
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+#: Sizes of what is measured.
+SIDE, LABELLED, LABELS, LISTED, CANDIDATES = 4096, 1000, 10_000, 5000, 500
+
+
+def _ms(work: Callable[[], object], times: int = 7) -> float:
+    took = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        took.append(1000 * (time.perf_counter() - began))
+    return statistics.median(took)
+
+
+def pictures(folder: Path) -> None:
+    image = np.random.default_rng(0).normal(100, 10, (SIDE, SIDE)).astype(np.float32)
+    write_mrc(folder / "large.mrc", image, 0.9)
+    sources: Sequence[Source] = find_sources([folder / "large.mrc"])
+    last = levels_of((SIDE, SIDE)) - 1
+
+    def tile(level: int, low_pass: float = 0.0) -> Callable[[], object]:
+        return lambda: Pictures(sources, folder / "thumbnails").tile(0, level, 0, 0, low_pass)
+
+    print(f"a micrograph of {SIDE} x {SIDE}, 32 bits")
+    print(f"  first tile, overview          {_ms(tile(last)):8.0f} ms")
+    print(f"  first tile, full size         {_ms(tile(0)):8.0f} ms")
+    print(f"  first tile, half, low-pass    {_ms(tile(1, 20.0)):8.0f} ms")
+    kept = Pictures(sources, folder / "thumbnails")
+    kept.tile(0, 0, 0, 0)
+    print(f"  next tile, full size          {_ms(lambda: kept.tile(0, 0, 1, 1)):8.1f} ms")
+
+
+def marks(folder: Path) -> None:
+    folder.mkdir()
+    own = Marks(folder)
+    each = LABELS // LABELLED
+    for number in range(LABELLED):
+        name = f"MotionCorr/job002/Movies/micrograph_{number:05d}.mrc"
+        xy = np.random.default_rng(number).uniform(0, 4000, (each, 2))
+        saved = own.add_all(name, xy, "particle")
+    saved.result()
+    count = iter(range(1000))
+
+    def one() -> None:
+        new = {f"new{next(count)}": Mark(1.0, 2.0, "particle")}
+        own.change("MotionCorr/job002/Movies/micrograph_00500.mrc", new, ())[1].result()
+
+    print(f"{LABELS} marks on {LABELLED} micrographs")
+    print(f"  one more, until it is on disk {_ms(one, 51):8.1f} ms")
+    own.close()
+
+
+def lists(folder: Path) -> None:
+    folder.mkdir()
+    write_mrc(folder / "one.mrc", np.random.default_rng(0).normal(size=(64, 64)).astype("f4"), 4.0)
+    names = [f"micrograph_{number:05d}.mrc" for number in range(LISTED)]
+    sources = [Source(name, folder / "one.mrc", name) for name in names]
+    room = Room(open_project(folder / "project", sources, ["*.mrc"], None, 120.0))
+    desk = Desk(room)
+    random = np.random.default_rng(0)
+    for number in range(LISTED):
+        score = random.normal(0, 3, CANDIDATES)
+        xy = random.uniform(0, 4000, (CANDIDATES, 2))
+        found = Candidates(
+            0, xy, score, score > 9, np.zeros((CANDIDATES, 0), np.float16), {"bad": 0.1}
+        )
+        room.found.put(number, Seen.of(found, np.zeros((0, 2)), 100.0))
+    headers = {"Authorization": "Bearer t"}
+    base = "http://127.0.0.1:1"
+    with TestClient(Gate(application(desk), "t"), base, headers=headers) as client:
+        print(f"{LISTED} micrographs with {CANDIDATES} candidates each")
+        for what, address in (
+            ("the list, with counts", "/api/micrographs"),
+            ("nothing new", "/api/changes?since=1000000"),
+            ("histogram", "/api/histogram"),
+            ("a page of the gallery", "/api/gallery?start=1000&count=60"),
+        ):
+            print(f"  {what:29s} {_ms(lambda a=address: client.get(a)):8.1f} ms")  # type: ignore[misc]
+        mark = {"add": [{"id": "a", "x": 1, "y": 2, "kind": "particle"}]}
+        took = _ms(lambda: client.post("/api/micrographs/7/labels", json=mark))
+        print(f"  a mark                        {took:8.1f} ms")
+    desk.workers.close()
+    room.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, help="for what is made [a temporary one]")
+    folder = parser.parse_args().folder
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        pictures(Path(made))
+        marks(Path(made) / "marks")
+        lists(Path(made) / "lists")
+
+
+if __name__ == "__main__":
+    main()

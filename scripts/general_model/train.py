@@ -1,0 +1,324 @@
+"""Train the general model: on simulated micrographs alone, of particles that nobody deposited.
+
+    python -m scripts.general_model.train OUT [--updates 12000] [--device cuda] [--seed 1]
+        [--width 32] [--small 16] [--shapes 4000]
+
+Particles are those of `heliodor.simulation.training_world.random_particles`, numbers 0 to
+--shapes, micrographs those of `heliodor.simulation.training_world.generator`: drawn all the
+time, so that none is seen more than twice. Trained
+side by side, on the same micrographs: the general model (`general`), one of --small channels
+(`small`), and one that has no contaminant output (`without`), to tell what that is worth. Every
+--check updates they are judged on particles of numbers from a million on, which are in no
+training. Written to OUT: each network as a model file, and `curve.tsv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+from heliodor import __version__
+from heliodor.conventions import TRAINING_RADIUS_FRACTION
+from heliodor.data.micrographs.normalization import Normalizer
+from heliodor.models.model_file import (
+    GENERAL,
+    Model,
+    ModelCard,
+    load_model,
+    save_model,
+)
+from heliodor.models.networks import Network, build
+from heliodor.simulation.builtin_particles import Particle
+from heliodor.simulation.training_world.generator import Scenes, World
+from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
+from heliodor.simulation.training_world.random_particles import draw_particle
+from heliodor.training.dataset import FLATTEN_FRACTION
+from heliodor.utils.files import writing
+from heliodor.utils.threads import set_threads
+
+#: The version of the training world: any change of what it draws gets a new one.
+GENERATOR = 4
+#: Numbers of the particles that are in no training.
+HELD_OUT = 1_000_000
+#: Regions nearer to a centre than this share of the diameter, but not positive, count less.
+NEAR, NEAR_WEIGHT = 0.3, 0.3
+#: Weight of positive regions: they are few.
+POSITIVE_WEIGHT = 4.0
+#: Weight of the contaminant's loss; its regions nearer than this to an edge of one do not count.
+BAD_WEIGHT, BAD_EDGE_PX = 0.1, 7
+RADIUS_PX = TRAINING_RADIUS_FRACTION * NOMINAL_PX
+
+
+@dataclass
+class Pupil:
+    """A network in training."""
+
+    name: str
+    network: Network
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What each output of a network should say, shape (n, count, count)."""
+
+    particle: Tensor
+    weight: Tensor
+    bad: Tensor
+    bad_weight: Tensor
+
+
+def particles_of(first: int, number: int) -> list[Particle]:
+    """Return particles with their blobs made."""
+    return [draw_particle(first + own) for own in range(number)]
+
+
+def blobs_made(span: tuple[int, int]) -> list[tuple[float, object]]:
+    """Make blobs in a process of its own; particles themselves cannot travel."""
+    return [(own.diameter_angstrom, own.blobs) for own in particles_of(*span)]
+
+
+class Made:
+    """A particle whose blobs came from another process."""
+
+    def __init__(self, diameter: float, blobs: object) -> None:
+        self.diameter_angstrom, self.blobs = diameter, blobs
+
+
+def library(first: int, number: int, workers: int) -> list[Particle]:
+    """Make many particles, some processes at a time."""
+    if workers < 2:
+        return particles_of(first, number)
+    spans = [(first + at, min(50, number - at)) for at in range(0, number, 50)]
+    with ProcessPoolExecutor(workers) as pool:
+        return [Made(*own) for part in pool.map(blobs_made, spans) for own in part]  # type: ignore[misc]
+
+
+def targets_of(scenes: Scenes, network: Network) -> Targets:
+    """Return what a network should say where its strided form has outputs.
+
+    On mirrored images, as micrographs are scored: what an edge cuts must be told from particles.
+    """
+    stride, side = network.stride, scenes.images.shape[-1]
+    count = (side - 1) // stride + 1
+    distance = scenes.distances_px(0, stride, count)
+    particle = (distance <= RADIUS_PX).float()
+    near = (distance > RADIUS_PX) & (distance < NEAR * NOMINAL_PX)
+    weight = torch.ones_like(distance).masked_fill_(near, NEAR_WEIGHT)
+    weight += (POSITIVE_WEIGHT - 1) * particle
+    own = slice(0, stride * (count - 1) + 1, stride)
+    blocked = scenes.blocked[:, None].float()
+    width = 2 * BAD_EDGE_PX + 1
+    grown = nn.functional.max_pool2d(blocked, width, 1, BAD_EDGE_PX)
+    shrunk = 1 - nn.functional.max_pool2d(1 - blocked, width, 1, BAD_EDGE_PX)
+    sure = (grown == shrunk)[:, 0, own, own].float()
+    return Targets(particle, weight, blocked[:, 0, own, own], sure)
+
+
+def outputs_of(network: Network, images: Tensor) -> tuple[Tensor, ...]:
+    """Return the particle's and, where there is one, the contaminant's log-odds."""
+    halved = images.device.type == "cuda"
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
+        edge = network.receptive_field // 2
+        mirrored = nn.functional.pad(images[:, None], (edge,) * 4, mode="reflect")
+        told = network.told(network.features(mirrored.to(memory_format=torch.channels_last)))
+    return told.float().unbind(1)
+
+
+def cost(outputs: tuple[Tensor, ...], targets: Targets) -> Tensor:
+    """Return the loss of a batch: a number a pupil."""
+    total = cross_entropy(outputs[0], targets.particle, targets.weight, reduction="sum")
+    total = total / targets.weight.sum()
+    if len(outputs) > 1:
+        bad = cross_entropy(outputs[1], targets.bad, targets.bad_weight, reduction="sum")
+        total = total + BAD_WEIGHT * bad / targets.bad_weight.sum()
+    return total
+
+
+def part_of(images: Tensor, targets: Targets, part: int, batch: int) -> tuple[Tensor, Targets]:
+    """Return one batch of those that were drawn together."""
+    own = slice(part * batch, (part + 1) * batch)
+    return images[own], Targets(*(value[own] for value in vars(targets).values()))
+
+
+def turned(images: Tensor, targets: Targets, turns: int, flip: bool) -> tuple[Tensor, Targets]:
+    """Turn a batch by quarters, and mirror it."""
+
+    def one(x: Tensor) -> Tensor:
+        x = torch.rot90(x, turns, (1, 2))
+        return (x.flip(2) if flip else x).contiguous()
+
+    return one(images), Targets(*(one(own) for own in vars(targets).values()))
+
+
+def judge(pupil: Pupil, checks: list[tuple[Tensor, Targets]]) -> dict[str, float]:
+    """Return average precision over held-out lattices, of particles and of bad areas."""
+    pupil.network.eval()
+    scores: list[list[np.ndarray]] = [[], []]
+    truths: list[list[np.ndarray]] = [[], []]
+    with torch.inference_mode():
+        for images, targets in checks:
+            out = outputs_of(pupil.network, images)
+            known = (targets.weight >= 1, targets.bad_weight > 0)
+            for i, own in enumerate(out):
+                truth = (targets.particle, targets.bad)[i]
+                scores[i].append(own[known[i]].cpu().numpy())
+                truths[i].append(truth[known[i]].cpu().numpy() > 0)
+    pupil.network.train()
+    found = {
+        name: float(average_precision_score(np.concatenate(truths[i]), np.concatenate(scores[i])))
+        for i, name in enumerate(("particle", "bad"))
+        if scores[i]
+    }
+    return found
+
+
+def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
+    """Describe a model whose lengths are in units of a 35th of the particle's diameter."""
+    normalizer = Normalizer("micrograph", flatten_px=NOMINAL_PX * FLATTEN_FRACTION)
+    made = {"generator": GENERATOR, "shapes": given.shapes, "batch": given.batch}
+    made |= {
+        "side_px": given.side,
+        "rate": given.rate,
+        "start": str(given.start),
+        "torch": torch.__version__,
+    }
+    return ModelCard(
+        network=pupil.network.name,
+        width=pupil.network.classifier.in_channels // 4,
+        working_pixel_size_angstrom=1.0,
+        diameter_angstrom=NOMINAL_PX,
+        training_radius_angstrom=RADIUS_PX,
+        normalization=normalizer.as_dict(),
+        objective="pn",
+        class_prior=0.0,
+        expected_particles=0.0,
+        threshold=0.0,
+        seed=given.seed,
+        version=__version__,
+        training_micrographs=[],
+        validation_micrographs=[],
+        labelled_particles=0,
+        best_epoch=1,
+        updates=updates,
+        validation_ap=None,
+        contaminant=pupil.network.contaminant is not None,
+        any_diameter=True,
+        finer=True,
+        extra={GENERAL: made},
+    )
+
+
+def pupils_of(given: argparse.Namespace) -> list[Pupil]:
+    """Make the networks."""
+    made = []
+    for name, width, bad in (
+        ("general", given.width, True),
+        ("small", given.small, True),
+        ("without", given.width, False),
+    ):
+        if not width or name in given.leave_out:
+            continue
+        torch.manual_seed(given.seed)
+        network = build("resnet8", width, contaminant=bad)
+        network.start_at(0.02)
+        if given.start is not None:
+            before = load_model(given.start / f"{name}.safetensors")
+            network.load_state_dict(before.network.state_dict())
+        network = network.to(given.device, memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=given.rate, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, given.rate, total_steps=given.updates + 1, pct_start=0.1
+        )
+        made.append(Pupil(name, network, optimizer, schedule))
+    return made
+
+
+def main() -> None:
+    """Train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--updates", type=int, default=12000)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--small", type=int, default=16)
+    parser.add_argument("--leave-out", nargs="*", default=[])
+    parser.add_argument("--shapes", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--side", type=int, default=448)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--check", type=int, default=1000)
+    parser.add_argument("--save", type=int, default=0, help="keep the models every so often")
+    parser.add_argument("--start", type=Path, help="go on from the models in this folder")
+    parser.add_argument("--workers", type=int, default=1)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    torch.backends.cudnn.benchmark = True
+    if given.device == "cpu":
+        set_threads()
+    shapes = library(0, given.shapes, given.workers)
+    held = library(HELD_OUT, min(300, given.shapes), given.workers)
+    pupils = pupils_of(given)
+    checker = World(held, given.seed + 1, given.side, given.device)
+    checks = []
+    for _ in range(4):
+        scenes = checker.draw(given.batch)
+        checks.append((scenes.images, targets_of(scenes, pupils[0].network)))
+    world = World(shapes, given.seed, given.side, given.device)
+    print(f"{given.shapes} shapes ready after {time.perf_counter() - started:.0f} s", flush=True)
+    lines = ["update\tseconds\tmodel\tloss\tparticle_ap\tbad_ap"]
+    spent = 0.0
+    for update in range(1, given.updates + 1):
+        # Two batches are drawn at once, which takes hardly longer, and each is learnt from twice,
+        # the second time turned.
+        turn = (update - 1) % 4
+        if turn == 0:
+            at = time.perf_counter()
+            scenes = world.draw(2 * given.batch)
+            targets = targets_of(scenes, pupils[0].network)
+            spent += time.perf_counter() - at
+        batch = part_of(scenes.images, targets, turn % 2, given.batch)
+        if turn > 1:
+            batch = turned(*batch, turns=1 + update // 4 % 3, flip=update % 8 > 3)
+        losses = []
+        for pupil in pupils:
+            loss = cost(outputs_of(pupil.network, batch[0]), batch[1])
+            pupil.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            pupil.optimizer.step()
+            pupil.schedule.step()
+            losses.append(loss.detach())
+        if update % given.check == 0 or update == given.updates:
+            for pupil, loss in zip(pupils, losses, strict=True):
+                found = judge(pupil, checks)
+                row = [str(update), f"{time.perf_counter() - started:.1f}", pupil.name]
+                row += [f"{float(loss):.4f}", *(f"{own:.4f}" for own in found.values())]
+                lines.append("\t".join(row))
+                print("  ".join(row), flush=True)
+            print(f"{spent:.0f} s of simulation so far", flush=True)
+            with writing(given.out / "curve.tsv") as aside:
+                aside.write_text("\n".join(lines) + "\n")
+        if (given.save and update % given.save == 0) or update == given.updates:
+            for pupil in pupils:
+                card = card_of(pupil, given, update)
+                model = Model(pupil.network, card)
+                save_model(given.out / f"{pupil.name}.safetensors", model)
+    told = vars(given) | {"seconds": time.perf_counter() - started, "generator": GENERATOR}
+    (given.out / "train.json").write_text(json.dumps(told, default=str, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Levels: the threshold, and what scores mean, on the micrographs that have been scored so far."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+
+from heliodor.app.engine.prediction import Found
+from heliodor.conventions import FloatArray, to_working
+from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS, Calibration
+from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
+from heliodor.models.model_file import Model
+from heliodor.picking.batch import InMemory, Picked
+from heliodor.picking.candidates import FLOOR
+from heliodor.picking.decoys import Found as Places
+from heliodor.picking.decoys import (
+    cleared,
+    find,
+    outside,
+)
+from heliodor.picking.recalibration import calibrated, clear_above_of
+from heliodor.picking.score_maps import score_normalised
+from heliodor.picking.settings import PickSettings
+
+#: Numbers of micrographs at which all is estimated anew; on more, decoys are not looked for.
+STEPS: Final = (1, FEWEST_MICROGRAPHS, 8)
+#: Candidates of these probabilities are between sure and out of the question.
+DOUBTFUL: Final = (0.02, 0.98)
+
+
+class Line(NamedTuple):
+    """A probability that follows the score: sigmoid(slope * score + offset)."""
+
+    slope: float
+    offset: float
+
+
+class Level(NamedTuple):
+    """What is known of a model's scores on a project's micrographs."""
+
+    #: Log-odds from which candidates are picks.
+    threshold: float
+    #: None where probabilities are not known.
+    line: Line | None
+
+
+class Levels:
+    """Scores of the first micrographs that a model has looked at, with decoys' beside them.
+
+    Parameters
+    ----------
+    model
+        One that knows what its labels score, or the general one; of others nothing follows.
+    device
+        Where to look for decoys.
+    """
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._above = clear_above_of(model)
+        self._lock = threading.Lock()
+        self._known: dict[int, MicrographScores] = {}
+        self._begun = set[int]()
+
+    def wants(self, micrograph: int) -> bool:
+        """Tell, once, whether a micrograph is to be looked at for decoys too."""
+        with self._lock:
+            if self._above is None or len(self._begun) >= STEPS[-1] or micrograph in self._begun:
+                return False
+            self._begun.add(micrograph)
+            return True
+
+    def add(self, micrograph: int, found: Found) -> Level | None:
+        """Look for decoys on a micrograph; return the level where there is a better one now."""
+        scores = self._scores(found)
+        with self._lock:
+            self._known[micrograph] = scores
+            if len(self._known) not in STEPS:
+                return None
+            known = dict(sorted(self._known.items()))
+        names = [str(own) for own in known]
+        sheet = ScoreSheet(names, names)
+        for name, own in zip(names, known.values(), strict=True):
+            sheet.add(name, own)
+        card = self._model.card
+        before = Picked((), [], card.threshold, sheet, InMemory())
+        after = calibrated(self._model, before, PickSettings())
+        if self._model.calibration is not None and len(known) < FEWEST_MICROGRAPHS:
+            return None  # too few: what it has from its training is better
+        line = None
+        if after.calibration is not None:
+            line = straight(after.calibration, sheet.candidates.values)
+        return Level(after.threshold, line)
+
+    def _scores(self, found: Found) -> MicrographScores:
+        """Return the scores of a micrograph, as picking a whole set has them."""
+        model, image, look = self._model, found.image, found.look
+        assert self._above is not None
+        size = image.working_pixel_size_angstrom
+        own = found.candidates
+        good = ~own.bad
+        xy = to_working(own.xy_px[good], image.original_shape, image.shape)
+        distances = PickSettings().distances_px(model.card.diameter_angstrom, size)
+        reverse = score_normalised(model, image, -found.normalised, self._device)
+        there = outside(find(reverse, distances, FLOOR), look.bad_areas, size)
+        decoys = cleared(there, Places(xy, own.score[good]), self._above, distances.exclusion_px)
+        area = float(np.count_nonzero(np.isfinite(look.score))) * size**2
+        if look.bad_areas is not None:
+            area *= 1 - look.bad_areas.fraction
+        return MicrographScores(own.score[good], decoys, area)
+
+
+def straight(calibration: Calibration, scores: FloatArray) -> Line | None:
+    """Return the straight line in log-odds that is nearest to a calibration where it matters.
+
+    Parameters
+    ----------
+    calibration
+        Its curve is monotone, and near to straight between sure and out of the question.
+    scores
+        Log-odds of candidates, by which the fit is weighted.
+
+    Returns
+    -------
+    Line or None
+        None where no candidate is in doubt, or better scores do not mean more.
+    """
+    chance = calibration.probability(scores)
+    inside = (chance > DOUBTFUL[0]) & (chance < DOUBTFUL[1])
+    x, p = scores[inside], chance[inside]
+    if len(np.unique(x)) < 2:
+        return None
+    slope, offset = np.polyfit(x, np.log(p / (1 - p)), 1, w=np.sqrt(p * (1 - p)))
+    return Line(float(slope), float(offset)) if slope > 0 else None

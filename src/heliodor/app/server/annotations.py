@@ -1,0 +1,234 @@
+"""Marks: what the user says is a particle, or is none, kept in two STAR files at every change."""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from heliodor import __version__
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.formats import relion_star
+from heliodor.errors import BadInput
+from heliodor.utils.files import write_text
+
+#: The two kinds of marks, and the files that hold them.
+KINDS = {"particle": "labels.star", "negative": "negatives.star"}
+#: The column that keeps what the page calls a mark: a change that is sent once more, as after
+#: a crash, is then made once.
+ID = "heliodorMarkId"
+#: What a mark may be called.
+GOOD_ID = re.compile(r"[A-Za-z0-9_:-]{1,64}", re.ASCII)
+#: Nobody marks so many by hand.
+MOST_A_MICROGRAPH, MOST = 20_000, 1_000_000
+
+_HEAD = "\n".join(
+    [f"# Written by heliodor {__version__}", "", "data_", "", "loop_"]
+    + [f"_{c} #{i}" for i, c in enumerate((relion_star.X, relion_star.Y, relion_star.NAME, ID), 1)]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One mark, in pixels of the original file."""
+
+    x: float
+    y: float
+    #: One of `KINDS`.
+    kind: str
+
+
+class Marks:
+    """All marks of a project, by the names of micrographs.
+
+    Changes may come from any thread. Each is written before it is acknowledged; those that come
+    while a file is being written share the next writing.
+
+    Parameters
+    ----------
+    folder
+        The project's, where the files are.
+
+    Raises
+    ------
+    BadInput
+        If a file that is there cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = {kind: folder / file for kind, file in KINDS.items()}
+        self._own: dict[str, dict[str, Mark]] = {}
+        #: The rows of each micrograph as they are written, by kind.
+        self._rows: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
+        self._total = 0
+        self._wake = threading.Condition()
+        self._unsaved: set[str] = set()
+        self._waiting: list[Future[None]] = []
+        self._closing = False
+        for kind, path in self._paths.items():
+            if path.is_file():
+                self._read(kind, path)
+            else:
+                self._unsaved.add(kind)
+        self._writer = threading.Thread(target=self._write_all, name="marks", daemon=True)
+        self._writer.start()
+
+    def _read(self, kind: str, path: Path) -> None:
+        table = relion_star.read_picks(path)
+        ids = [str(value) for value in table.extra.get(ID, [""] * len(table))]
+        for name, rows in table.rows():
+            own = self._own.setdefault(name, {})
+            for row in rows:
+                x, y = table.xy_px[row]
+                key = ids[row] if GOOD_ID.fullmatch(ids[row]) else ""
+                while not key or key in own:
+                    key = uuid.uuid4().hex
+                own[key] = Mark(round(float(x), 3), round(float(y), 3), kind)
+                self._total += 1
+            self._spell(name)
+
+    def on(self, name: str) -> dict[str, Mark]:
+        """Return the marks of a micrograph by their ids."""
+        with self._wake:
+            return dict(self._own.get(name, {}))
+
+    def xy(self, name: str, kind: str) -> FloatArray:
+        """Return the places (x, y) of a micrograph's marks of a kind, shape (n, 2)."""
+        own = [(m.x, m.y) for m in self.on(name).values() if m.kind == kind]
+        return np.array(own, dtype=np.float64).reshape(-1, 2)
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """Return how many particles and how many negatives a micrograph has."""
+        with self._wake:
+            own = self._own.get(name, {})
+            particles = sum(mark.kind == "particle" for mark in own.values())
+            return particles, len(own) - particles
+
+    def names(self) -> list[str]:
+        """Return the micrographs with marks."""
+        with self._wake:
+            return [name for name, own in self._own.items() if own]
+
+    def renamed(self, names: Mapping[str, str]) -> None:
+        """Call micrographs otherwise; marks of two that become one are joined."""
+        with self._wake:
+            for old, new in names.items():
+                own = self._own.pop(old, {})
+                for rows in self._rows.values():
+                    rows.pop(old, None)
+                self._own.setdefault(new, {}).update(own)
+                self._spell(new)
+                self._unsaved.update(KINDS)
+            self._wake.notify()
+
+    def add_all(self, name: str, xy_px: FloatArray, kind: str) -> Future[None]:
+        """Add marks that have no ids yet."""
+        marks = {uuid.uuid4().hex: Mark(float(x), float(y), kind) for x, y in xy_px}
+        return self.change(name, marks, ())[1]
+
+    def change(
+        self, name: str, add: Mapping[str, Mark], remove: Iterable[str]
+    ) -> tuple[bool, Future[None]]:
+        """Remove marks of a micrograph and add others.
+
+        Adding one that is there or removing one that is not changes nothing.
+
+        Returns
+        -------
+        bool
+            Whether anything changed.
+        Future
+            Done when the change is in the files; it raises BadInput if that cannot be.
+
+        Raises
+        ------
+        BadInput
+            If there are too many; then nothing changes.
+        """
+        saved: Future[None] = Future()
+        with self._wake:
+            own = self._own.get(name, {})
+            gone = {key for key in remove if key in own}
+            new = {key: mark for key, mark in add.items() if key not in own or key in gone}
+            grown = len(new) - len(gone - new.keys())
+            if grown > 0 and len(own) + grown > MOST_A_MICROGRAPH:
+                raise BadInput(f"{name} has {len(own)} marks, and may have {MOST_A_MICROGRAPH}")
+            if grown > 0 and self._total + grown > MOST:
+                raise BadInput(f"the project has {self._total} marks, and may have {MOST}")
+            touched = {own[key].kind for key in gone}
+            for key in gone:
+                del own[key]
+            for key, mark in new.items():
+                own[key] = Mark(round(mark.x, 3), round(mark.y, 3), mark.kind)
+                touched.add(mark.kind)
+            if touched:
+                self._own[name] = own
+                self._total += len(new) - len(gone)
+                self._spell(name)
+                self._unsaved |= touched
+            if self._unsaved:
+                self._waiting.append(saved)
+                self._wake.notify()
+            else:
+                saved.set_result(None)
+        return bool(touched), saved
+
+    def _spell(self, name: str) -> None:
+        """Spell the rows of a micrograph, as `star.picks_text` would."""
+        # A number comes first: a row that begins with some names would read as a block.
+        said = f'"{name}"' if " " in name else name
+        for kind, rows in self._rows.items():
+            own = [
+                f"{mark.x:.3f}\t{mark.y:.3f}\t{said}\t{key}"
+                for key, mark in self._own.get(name, {}).items()
+                if mark.kind == kind
+            ]
+            if own:
+                rows[name] = "\n".join(own)
+            else:
+                rows.pop(name, None)
+
+    def text(self, kind: str) -> str:
+        """Return the file of all marks of a kind, as `star.picks_text` would write it."""
+        return "\n".join([_HEAD, *self._rows[kind].values(), "", ""])
+
+    def _write_all(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._unsaved or self._closing)
+                kinds, self._unsaved = self._unsaved, set()
+                waiting, self._waiting = self._waiting, []
+                texts = {kind: self.text(kind) for kind in kinds}
+                closing = self._closing
+            try:
+                for kind, text in texts.items():
+                    write_text(self._paths[kind], text)
+            except BadInput as error:
+                with self._wake:
+                    self._unsaved |= kinds
+                for saved in waiting:
+                    if saved.set_running_or_notify_cancel():
+                        saved.set_exception(error)
+                if not closing:
+                    # A full disk stays so for a while; the next change tries again.
+                    with self._wake:
+                        self._wake.wait_for(lambda: self._waiting or self._closing, 5.0)
+            else:
+                for saved in waiting:
+                    if saved.set_running_or_notify_cancel():
+                        saved.set_result(None)
+            if closing:
+                return
+
+    def close(self) -> None:
+        """Write what is left and end the writing."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._writer.join()

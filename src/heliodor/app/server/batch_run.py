@@ -1,0 +1,205 @@
+"""The whole run: ``heliodor pick`` on all micrographs, as a process beside the server."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from heliodor.app.server.project import PICKS, Project
+from heliodor.app.server.request_parsing import refuse
+from heliodor.app.server.static_files import file_below
+from heliodor.errors import SOME_FAILED
+from heliodor.picking.journal import NAME as JOURNAL
+from heliodor.utils.files import write_text
+
+#: What is run, beside a test's own.
+COMMAND = (sys.executable, "-m", "heliodor.app.server.child_process")
+#: Seconds between two looks at how far it is.
+_EVERY = 0.5
+#: Seconds that it has to end once it was told to.
+_PATIENCE = 20.0
+#: More bytes of names than this go into a list: a command line is not endless.
+_MOST_TYPED = 32_768
+_ENTRY = b'{"micrograph": '
+#: What of the run's folder is shown.
+SHOWN = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
+
+
+class WholeRun:
+    """One picking on everything at a time; any thread may call.
+
+    Parameters
+    ----------
+    project
+        The project.
+    threads
+        For the command.
+    command
+        What to run before the word `pick`.
+    """
+
+    def __init__(self, project: Project, threads: int, command: Sequence[str] = COMMAND) -> None:
+        self._project, self._threads, self._command = project, threads, command
+        self._folder = project.folder / PICKS
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher: threading.Thread | None = None
+        self._cancelled = False
+        self._total = total = len(project.sources)
+        finished = (self._folder / "run.json").is_file()
+        self._state: dict[str, Any] = {
+            "state": "done" if finished else "none",
+            "done": total if finished else 0,
+            "of": total,
+            "says": None,
+        }
+
+    def start(self) -> None:
+        """Begin, or refuse with a sentence where one is going on."""
+        settings = self._project.settings
+        with self._lock:
+            if self._process is not None:
+                raise refuse("a run is going on already", 409)
+            if settings.diameter_angstrom is None:
+                raise refuse("set the particle's diameter first", 409)
+            words = [*self._command, "pick", "--report", "-o", str(self._folder)]
+            words += ["--threads", str(self._threads)]
+            if settings.model:
+                words += ["--model", str(self._project.model_file(settings.model))]
+            else:
+                words += ["--diameter", repr(settings.diameter_angstrom)]
+            if settings.threshold is not None:
+                words += [f"--threshold={settings.threshold!r}"]
+            if settings.pixel_size_angstrom is not None:
+                words += ["--pixel-size", repr(settings.pixel_size_angstrom)]
+            words += ["--micrographs", *self._inputs()]
+            log = self._project.folder / "run.log"
+            write_text(log, f"{shlex.join(words)}\n")
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            self._cancelled = False
+            self._state |= {"state": "running", "done": 0, "says": "starting"}
+            self._watcher = threading.Thread(
+                target=self._watch, args=(self._process, log), name="run", daemon=True
+            )
+            self._watcher.start()
+
+    def _inputs(self) -> list[str]:
+        """Return the micrographs as the user typed them, or a list that has them."""
+        inputs = self._project.settings.inputs
+        plain = all(text == text.strip() and "\n" not in text for text in inputs)
+        long = sum(map(len, inputs)) > _MOST_TYPED or any(t.startswith("-") for t in inputs)
+        if long and plain and not any(text.startswith("#") for text in inputs):
+            path = self._project.folder / "inputs.txt"
+            write_text(path, "".join(f"{text}\n" for text in inputs))
+            return [f"@{path}"]
+        return list(inputs)
+
+    def _watch(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        journal = _Journal(self._folder / JOURNAL)
+        code = None
+        while code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(_EVERY)
+            done, says = journal.count(), _last_line(log)
+            with self._lock:
+                self._state |= {"done": min(done, self._total), "says": says}
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
+        with self._lock:
+            self._process = None
+            if code in (0, SOME_FAILED):
+                self._state |= {"state": "done"}
+            else:
+                self._state |= {"state": "cancelled" if self._cancelled else "failed"}
+
+    def state(self) -> dict[str, Any]:
+        """Return how far it is."""
+        with self._lock:
+            own = dict(self._state)
+        done = own["state"] == "done" and (self._folder / "report.html").is_file()
+        return {**own, "report": "/report/report.html" if done else None}
+
+    def cancel(self) -> None:
+        """Tell it to stop; what is done is kept, and gone on with the next time."""
+        with self._lock:
+            if self._process is not None:
+                self._cancelled = True
+                self._process.terminate()
+
+    def close(self) -> None:
+        """Stop it, and wait for its end."""
+        self.cancel()
+        with self._lock:
+            process, watcher = self._process, self._watcher
+        if process is not None:
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if watcher is not None:
+            watcher.join()
+
+    def shown(self, path: str) -> tuple[Path, str] | None:
+        """Return a file of the run's folder that may be shown, and its kind."""
+        return file_below(self._folder, path, SHOWN)
+
+
+class _Journal:
+    """Counts the micrographs in the journal of a picking, reading each byte of it once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin()
+
+    def _begin(self) -> None:
+        self._file: tuple[int, int] | None = None
+        self._at, self._count, self._rest = 0, 0, b""
+
+    def count(self) -> int:
+        """Return how many micrographs are done by now."""
+        try:
+            with self._path.open("rb") as stream:
+                self._read(stream)
+        except FileNotFoundError:
+            self._begin()
+        return self._count
+
+    def _read(self, stream: BinaryIO) -> None:
+        there = os.fstat(stream.fileno())
+        if self._file != (there.st_dev, there.st_ino) or there.st_size < self._at:
+            self._begin()  # it was begun anew
+            self._file = (there.st_dev, there.st_ino)
+        stream.seek(self._at)
+        while block := stream.read(2**20):
+            self._at += len(block)
+            lines = (self._rest + block).split(b"\n")
+            self._count += sum(line.startswith(_ENTRY) for line in lines[:-1])
+            # Of a line that goes on, its beginning tells what it is.
+            self._rest = lines[-1][: len(_ENTRY)]
+
+
+def _last_line(log: Path) -> str | None:
+    """Return the last line of a log file."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - 4096))
+            lines = stream.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return None
+    said = [line.strip() for line in lines[1:] if line.strip()]
+    return said[-1][:500] if said else None

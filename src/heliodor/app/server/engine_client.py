@@ -1,0 +1,108 @@
+"""The engine's process as the server has it: lines of JSON to it and from it."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+#: What the engine is, beside a test's own.
+COMMAND = (sys.executable, "-m", "heliodor.app.engine.main")
+#: Bytes of a line; a longer one is none of the engine's.
+_LONGEST = 2**24
+#: Seconds that the engine has to end once its input has ended, and again after SIGTERM.
+PATIENCE = 3.0
+
+
+class Engine:
+    """One process, from its start to its end.
+
+    Parameters
+    ----------
+    heard
+        Is called with each message, on a thread of its own, one after the other.
+    ended
+        Is called once, on the same thread, with the exit code, unless `stop` was called.
+    log
+        File for what it says on standard error.
+    command
+        What to run.
+    """
+
+    def __init__(
+        self,
+        heard: Callable[[dict[str, Any]], None],
+        ended: Callable[[int], None],
+        log: Path,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self._heard, self._ended = heard, ended
+        self._stopping = False
+        with log.open("ab") as errors:
+            # In a session of its own: Ctrl-C is for the server, which then ends this one.
+            self._process = subprocess.Popen(
+                [*command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=own, name=own.__name__, daemon=True)
+            for own in (self._write, self._read)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the process's number."""
+        return self._process.pid
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; the caller never waits. To an engine that has ended it is lost."""
+        self._out.put(json.dumps(message, allow_nan=False).encode() + b"\n")
+
+    def _write(self) -> None:
+        assert self._process.stdin is not None
+        # What is written into a pipe of a process that has ended is lost: `_read` tells of it.
+        with suppress(OSError, ValueError), self._process.stdin as pipe:
+            while (line := self._out.get()) is not None:
+                pipe.write(line)
+                pipe.flush()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as pipe:
+            while line := pipe.readline(_LONGEST):
+                try:
+                    message = json.loads(line)
+                except ValueError:
+                    continue  # something a library printed
+                if isinstance(message, dict) and not self._stopping:
+                    self._heard(message)
+        code = self._process.wait()
+        self._out.put(None)
+        if not self._stopping:
+            self._ended(code)
+
+    def stop(self) -> None:
+        """End the process: by the end of its input, else by signals; and wait for it."""
+        self._stopping = True
+        self._out.put(None)
+        for end in (self._process.terminate, self._process.kill):
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE)
+                break
+            end()
+        self._process.wait()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(PATIENCE)

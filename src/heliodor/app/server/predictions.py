@@ -1,0 +1,251 @@
+"""What the models found: candidates of all micrographs, to be counted, sorted and looked at."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.app.candidates import Candidates, near
+from heliodor.conventions import FloatArray, probability
+
+#: Candidates below this are not shown.
+FLOOR = -5.0
+#: A candidate and a mark so many diameters apart are the same thing.
+SAME = 0.4
+#: Of the fine counts by score that all histograms are made of: first edge, width, number.
+_FIRST, _WIDTH, _BINS = FLOOR, 0.05, 1000
+#: Bars of a histogram, about.
+_BARS = 60
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Level:
+    """What scores of one model mean."""
+
+    #: Log-odds from which on candidates are picks by default.
+    threshold: float = 0.0
+    #: The probability of a candidate is sigmoid(slope * score + offset), where that is known.
+    slope: float | None = None
+    offset: float = 0.0
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Level:
+        """Return what a message of the engine says; ValueError if it says nonsense."""
+        calibration = said.get("calibration") or {}
+        numbers = [float(said.get("threshold") or 0.0)]
+        numbers += [float(calibration.get(key, 0.0)) for key in ("slope", "offset")]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a level of a model is not finite")
+        return cls(numbers[0], numbers[1] if calibration else None, numbers[2])
+
+    def probability(self, score: FloatArray) -> FloatArray | None:
+        """Return the probabilities of candidates, or None where they are not known."""
+        return None if self.slope is None else probability(self.slope * score + self.offset)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The candidates of one micrograph by falling score, and which of them can be picks."""
+
+    model: int
+    xy_px: FloatArray
+    score: FloatArray
+    bad: Bools
+    diameter_px: float
+    #: Share of the micrograph that is good, 0 to 1; None where that is not known.
+    quality: float | None
+    #: Neither in a bad area nor where the user said that there is none.
+    open: Bools
+    #: Scores of those, rising.
+    rising: FloatArray
+    #: Their number by score.
+    fine: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, found: Candidates, negatives: FloatArray, diameter_px: float) -> Seen:
+        """Take in what the engine found on a micrograph."""
+        shown = found.score >= FLOOR
+        score = found.score[shown]
+        order = np.argsort(-score, kind="stable")
+        xy, bad = found.xy_px[shown][order], found.bad[shown][order]
+        none = np.zeros(0)
+        seen = cls(
+            found.model, xy, score[order], bad, diameter_px, _quality(found.figures),
+            bad, none, none.astype(np.uint32),
+        )  # fmt: skip
+        return seen.against(negatives)
+
+    def against(self, negatives: FloatArray) -> Seen:
+        """Return the same with other places where the user says that there is none."""
+        open_ = ~self.bad & ~near(self.xy_px, negatives, SAME * self.diameter_px)
+        rising = self.score[open_][::-1]
+        bins = np.clip((rising - _FIRST) / _WIDTH, 0, _BINS - 1).astype(np.intp)
+        fine = np.bincount(bins, minlength=_BINS).astype(np.uint32)
+        return replace(self, open=open_, rising=rising, fine=fine)
+
+    def picks(self, threshold: float) -> int:
+        """Count the picks from a threshold on."""
+        return len(self.rising) - int(np.searchsorted(self.rising, threshold, side="left"))
+
+
+def _quality(figures: Mapping[str, float]) -> float | None:
+    bad = figures.get("bad")
+    return None if bad is None or not math.isfinite(bad) else min(1.0, max(0.0, 1.0 - bad))
+
+
+class Found:
+    """The candidates of all micrographs that were scored; any thread may call."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Seen] = {}
+        self._levels: dict[int, Level] = {}
+        self._lock = threading.RLock()
+        self._changes = 0
+        #: The order of all candidates: of which change, when it was made, how long it took.
+        self._order: tuple[int, float, float, _Order] | None = None
+        self._ordering = threading.Lock()
+
+    def put(self, number: int, seen: Seen) -> None:
+        """Take in a micrograph, in place of what there was of it."""
+        with self._lock:
+            self._seen[number] = seen
+            self._changes += 1
+
+    def get(self, number: int) -> Seen | None:
+        """Return what was found on a micrograph, None where it was not scored."""
+        return self._seen.get(number)
+
+    def negate(self, number: int, negatives: FloatArray) -> None:
+        """Take in that the user says of other places that there is none."""
+        with self._lock:
+            if number in self._seen:
+                self.put(number, self._seen[number].against(negatives))
+
+    def clear(self) -> None:
+        """Forget all candidates and what they mean."""
+        with self._lock:
+            self._seen.clear()
+            self._levels.clear()
+            self._changes += 1
+            self._order = None
+
+    def set_level(self, model: int, level: Level) -> None:
+        """Note what scores of a model mean."""
+        self._levels[model] = level
+
+    def level(self, model: int) -> Level:
+        """Return what scores of a model mean."""
+        return self._levels.get(model, Level())
+
+    def threshold(self, model: int, given: float | None) -> float:
+        """Return the threshold for scores of a model: the user's where given, else its own."""
+        return self.level(model).threshold if given is None else given
+
+    def of_model(self, model: int) -> dict[int, Seen]:
+        """Return what one model found; all that was found where it has found nothing yet."""
+        with self._lock:
+            own = {number: seen for number, seen in self._seen.items() if seen.model == model}
+            return own or dict(self._seen)
+
+    def histogram(self, model: int) -> dict[str, Any]:
+        """Return how many candidates score how much, and what thresholds would give."""
+        with self._lock:
+            own = [seen for seen in self._seen.values() if seen.model == model]
+        level = self.level(model)
+        fine = np.zeros(_BINS, dtype=np.int64)
+        for seen in own:
+            fine += seen.fine
+        said: dict[str, Any] = {
+            "model": model,
+            "micrographs": len(own),
+            "edges": [],
+            "counts": [],
+            "automatic": level.threshold,
+            "estimates": None,
+        }
+        if not fine.any():
+            return said
+        last = int(np.flatnonzero(fine)[-1]) + 1
+        each = max(1, math.ceil(last / _BARS))
+        bars = math.ceil(last / each)
+        # More bins than there are have nothing in them.
+        fine = np.pad(fine, (0, max(0, bars * each - len(fine))))[: bars * each]
+        counts = fine.reshape(bars, each).sum(axis=1)
+        edges: FloatArray = np.float64(_FIRST) + _WIDTH * each * np.arange(bars + 1)
+        said |= {"edges": np.round(edges, 4).tolist(), "counts": counts.tolist()}
+        middles: FloatArray = np.float64(_FIRST) + _WIDTH * (np.arange(len(fine)) + 0.5)
+        chances = level.probability(middles)
+        if chances is not None:
+            said["estimates"] = _estimates(fine, chances, edges[:-1], each)
+        return said
+
+    def page(self, model: int, start: int, count: int) -> tuple[int, list[tuple[int, int]]]:
+        """Return some of all candidates by falling score, those in bad areas left out.
+
+        Returns
+        -------
+        int
+            How many there are in all.
+        list of (int, int)
+            Number of the micrograph and place among its candidates.
+        """
+        order = self._ordered(model)
+        rows = order.rows[start : start + count]
+        return len(order.rows), [(int(order.micrograph[i]), int(order.place[i])) for i in rows]
+
+    def _ordered(self, model: int) -> _Order:
+        with self._ordering:
+            kept = self._order
+            if kept is not None and kept[3].model == model:
+                of, made, took, order = kept
+                # While micrographs come in all the time, all is not sorted all the time.
+                if of == self._changes or time.monotonic() - made < max(1.0, 10 * took):
+                    return order
+            began = time.monotonic()
+            changes = self._changes
+            order = _Order.of(model, self.of_model(model))
+            now = time.monotonic()
+            self._order = (changes, now, now - began, order)
+            return order
+
+
+@dataclass(frozen=True)
+class _Order:
+    """All candidates, and their order by falling score."""
+
+    model: int
+    micrograph: NDArray[np.int32]
+    place: NDArray[np.int32]
+    rows: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, model: int, seen: Mapping[int, Seen]) -> _Order:
+        places = [np.flatnonzero(~own.bad).astype(np.int32) for own in seen.values()]
+        empty = [np.zeros(0, np.int32)]
+        micrograph = np.repeat(np.array([*seen], np.int32), [len(own) for own in places])
+        scores = [own.score[at] for own, at in zip(seen.values(), places, strict=True)]
+        rows = np.argsort(-np.concatenate([np.zeros(0), *scores]), kind="stable")
+        return cls(model, micrograph, np.concatenate(empty + places), rows)
+
+
+def _estimates(
+    fine: NDArray[np.int64], chances: FloatArray, thresholds: FloatArray, each: int
+) -> dict[str, list[float]]:
+    """Return how many picks thresholds give, and which share of them and of particles is meant."""
+    picks = np.cumsum(fine[::-1])[::-1][::each]
+    right = np.cumsum((fine * chances)[::-1])[::-1]
+    return {
+        "threshold": np.round(thresholds, 4).tolist(),
+        "picks": picks.tolist(),
+        "precision": np.round(right[::each] / np.maximum(picks, 1), 4).tolist(),
+        "recall": np.round(right[::each] / max(right[0], 1e-9), 4).tolist(),
+    }

@@ -1,0 +1,183 @@
+"""Serving: from the command to a server that answers, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import secrets
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from heliodor.app.server.access import Gate
+from heliodor.app.server.application import application
+from heliodor.app.server.endpoints import Desk
+from heliodor.app.server.project import Project, open_project
+from heliodor.app.server.state import Room
+from heliodor.data.coordinates.label_assignment import read_labels
+from heliodor.data.micrographs.sources import find_sources
+from heliodor.data.micrographs.working_images import check_pixel_size
+from heliodor.errors import BadInput
+from heliodor.utils import console
+from heliodor.utils.files import output_folder
+from heliodor.utils.locking import alone_in
+from heliodor.utils.threads import chosen_threads
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+HOST = "127.0.0.1"
+#: The port, and how many after it are tried where none was asked for.
+PORT, MORE_PORTS = 8765, 30
+#: Seconds that requests may go on after the server was told to stop.
+_GRACE = 3
+
+
+def serve(
+    micrographs: Sequence[str],
+    out: Path,
+    labels: str | None = None,
+    diameter_angstrom: float | None = None,
+    port: int | None = None,
+    pixel_size_angstrom: float | None = None,
+    threads: int | None = None,
+) -> None:
+    """Open a project and serve its page until told to stop.
+
+    Parameters
+    ----------
+    micrographs
+        As for `find_sources`.
+    out
+        The project's folder.
+    labels
+        Coordinates that a new project begins with.
+    port
+        The only port to be tried.
+    threads
+        For training and scoring.
+
+    Raises
+    ------
+    BadInput
+        If something given cannot be used, or the folder or the port is in use.
+    """
+    if pixel_size_angstrom is not None:
+        check_pixel_size(pixel_size_angstrom)
+    threads = chosen_threads(threads)
+    sources = find_sources(list(micrographs))
+    folder = output_folder(out)
+    with alone_in(folder), _listening(port) as listener:
+        project = open_project(
+            folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom
+        )
+        room = Room(project, threads)
+        try:
+            if labels is not None:
+                take_labels(room, labels)
+            room.live.begin()
+            token = secrets.token_urlsafe(32)
+            desk = Desk(room)
+            try:
+                _introduce(project, listener.getsockname()[1], token)
+                run(Gate(application(desk), token), listener)
+            finally:
+                desk.workers.close()
+        finally:
+            room.close()
+    console.say(f"the project {folder} is saved")
+
+
+def take_labels(room: Room, labels: str) -> None:
+    """Take labels into a project that is new; one that is not is gone on with."""
+    if room.project.is_old:
+        console.warn(f"the project has its own labels already, so {labels} is not read again")
+        return
+    labelled, notes = read_labels(labels, room.sources)
+    saved = [
+        room.marks.add_all(own.source.name, own.xy_px, "particle")
+        for own in labelled
+        if len(own.xy_px)
+    ]
+    for one in saved:
+        one.result()
+    for note in notes:
+        console.warn(note)
+
+
+@contextmanager
+def _listening(port: int | None) -> Iterator[socket.socket]:
+    """Listen on this machine alone: on the port asked for, else on the first that is free."""
+    if port is not None and not 0 <= port < 65536:
+        raise BadInput(f"--port must be from 0 to 65535, not {port}")
+    wanted = [port] if port is not None else range(PORT, PORT + MORE_PORTS)
+    for one in wanted:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, one))
+            listener.listen(256)
+        except OSError as error:
+            listener.close()
+            why = error.strerror
+            continue
+        with listener:
+            yield listener
+            return
+    raise BadInput(f"port {wanted[-1]} cannot be used ({why}); give another one with --port")
+
+
+def _introduce(project: Project, port: int, token: str) -> None:
+    """Say where the page is."""
+    machine = socket.gethostname()
+    console.say(
+        f"{len(project.sources)} micrographs, project folder {project.folder}\n"
+        f"open    http://{HOST}:{port}/?token={token}\n"
+        f"from another computer, first:  ssh -L {port}:{HOST}:{port} {_user()}@{machine}\n"
+        "stop with Ctrl-C; all is saved as you go"
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "USER"  # who has no name here
+
+
+class _Server(uvicorn.Server):
+    """A server that ends well when it is told to end."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Leave signals to `run`: uvicorn would raise them once more at its end."""
+        return nullcontext()
+
+
+def run(app: Gate, listener: socket.socket) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+        timeout_keep_alive=30,
+        h11_max_incomplete_event_size=64 * 2**10,
+    )
+    server = _Server(config)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        await server.serve(sockets=[listener])
+
+    asyncio.run(main())

@@ -1,0 +1,278 @@
+"""The room: all that one server knows of one project, and what of it changed when."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.app.candidates import near
+from heliodor.app.server.annotations import Mark, Marks
+from heliodor.app.server.batch_run import WholeRun
+from heliodor.app.server.engine_client import COMMAND
+from heliodor.app.server.engine_session import Live
+from heliodor.app.server.predictions import SAME, Found
+from heliodor.app.server.project import (
+    PREVIEWS,
+    THUMBNAILS,
+    Project,
+)
+from heliodor.app.server.questions import questions
+from heliodor.app.server.tiles import Pictures
+from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.working_images import check_diameter
+from heliodor.errors import BadInput
+from heliodor.utils import console
+
+
+class Room:
+    """One project, open.
+
+    Any thread may call; what a call changes gets a new revision, by which pages ask for news.
+
+    Parameters
+    ----------
+    project
+        The project, of which this process is the only user.
+    threads
+        For training, scoring and picking.
+    engine
+        The command of the engine's process.
+    """
+
+    def __init__(
+        self, project: Project, threads: int = 1, engine: Sequence[str] = COMMAND
+    ) -> None:
+        self.project = project
+        self.sources = project.sources
+        #: Changes with each start: what a page was told before holds no longer.
+        self.boot = secrets.token_hex(8)
+        self.marks = Marks(project.folder)
+        self._adopt_names()
+        self.pictures = Pictures(
+            project.sources,
+            project.folder / THUMBNAILS,
+            project.settings.pixel_size_angstrom,
+        )
+        self.lock = threading.RLock()
+        self.revision = 1
+        #: The revision in which the row, or the marks, of each micrograph changed last.
+        self._rows = np.ones(len(self.sources), dtype=np.int64)
+        self._marked = np.ones(len(self.sources), dtype=np.int64)
+        #: What cannot be used, and what could not be read last time.
+        self._failed: dict[int, str] = {}
+        self._unread: dict[int, str] = {}
+        self.found = Found()
+        self.live = Live(
+            project, self.marks, self.pictures, self.found, threads,
+            self.lock, self.touch, self.fail, engine,
+        )  # fmt: skip
+        self.run = WholeRun(project, threads)
+
+    def _adopt_names(self) -> None:
+        """Call micrographs with marks as they are called now, should they be spelt otherwise."""
+        names = {source.name for source in self.sources}
+        # STAR files are read with one kind of quotes for the other.
+        unquoted = {name.replace("'", '"'): name for name in names}
+        strange = [name for name in self.marks.names() if name not in names]
+        quoted = {name: unquoted[name] for name in strange if name in unquoted}
+        strange = [name for name in strange if name not in quoted]
+        try:
+            found = match_names(strange, self.sources)
+        except BadInput as error:
+            console.warn(f"{error}; those marks are kept, but not shown")
+            found = {}
+        renamed = {old: source.name for old, source in found.items() if old != source.name}
+        renamed |= quoted
+        if renamed:
+            self.marks.renamed(renamed)
+
+    def name(self, number: int) -> str:
+        """Return what a micrograph is called."""
+        return self.sources[number].name
+
+    def touch(self, numbers: Iterable[int] | None = None, marks: bool = False) -> int:
+        """Note that some micrographs' rows changed, or all; return the new revision."""
+        with self.lock:
+            self.revision += 1
+            chosen = slice(None) if numbers is None else list(numbers)
+            self._rows[chosen] = self.revision
+            if marks:
+                self._marked[chosen] = self.revision
+            return self.revision
+
+    def mark(
+        self, number: int, add: Mapping[str, Mark], remove: Iterable[str]
+    ) -> tuple[int, Future[None]]:
+        """Change a micrograph's marks; see `Marks.change`."""
+        changed, saved = self.marks.change(self.name(number), add, remove)
+        if changed:
+            self.found.negate(number, self.marks.xy(self.name(number), "negative"))
+            self.touch([number], marks=True)
+        return self.revision, saved
+
+    def set_done(self, number: int, done: bool) -> int:
+        """Note whether the user is done with a micrograph."""
+        with self.lock:
+            before = self.project.settings.done
+            own = {self.name(number)}
+            self.project.change(done=before | own if done else before - own)
+            return self.touch([number])
+
+    def fail(self, number: int, sentence: str) -> None:
+        """Note that the engine cannot use a micrograph, and why."""
+        self._note(self._failed, number, sentence)
+
+    def read(self, number: int, sentence: str | None) -> None:
+        """Note why a micrograph could not be read for a picture just now; None if it could."""
+        self._note(self._unread, number, sentence)
+
+    def _note(self, where: dict[int, str], number: int, sentence: str | None) -> None:
+        with self.lock:
+            if where.get(number) != sentence:
+                where.pop(number, None)
+                if sentence is not None:
+                    where[number] = sentence
+                self.touch([number])
+
+    def failed(self, number: int) -> str | None:
+        """Return why a micrograph cannot be used, None if it can."""
+        return self._unread.get(number) or self._failed.get(number)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that the page shows."""
+        own = self.project.settings
+        return {"diameter": own.diameter_angstrom, "threshold": own.threshold}
+
+    def change_settings(self, wanted: Mapping[str, Any]) -> None:
+        """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
+        with self.lock:
+            diameter = wanted.get("diameter")
+            if diameter is not None and diameter != self.project.settings.diameter_angstrom:
+                self.live.change_diameter(check_diameter(diameter))
+            if "threshold" in wanted:
+                self.project.change(threshold=wanted["threshold"])
+                self.touch()
+
+    def threshold_of(self, model: int) -> float:
+        """Return the threshold for scores of a model: the user's, else the model's own."""
+        return self.found.threshold(model, self.project.settings.threshold)
+
+    def row(self, number: int) -> dict[str, Any]:
+        """Return what the list shows of a micrograph."""
+        labels, negatives = self.marks.counts(self.name(number))
+        seen = self.found.get(number)
+        return {
+            "id": number,
+            "labels": labels,
+            "negatives": negatives,
+            "picks": None if seen is None else seen.picks(self.threshold_of(seen.model)),
+            "done": self.name(number) in self.project.settings.done,
+            "quality": None if seen is None else seen.quality,
+            "scored": None if seen is None else seen.model,
+            "failed": self.failed(number),
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the list shows of all micrographs."""
+        with self.lock:
+            revision = self.revision
+            rows = [self.row(number) for number in range(len(self.sources))]
+        keys = [key for key in rows[0] if key != "id"]
+        columns: dict[str, Any] = {key: [row[key] for row in rows] for key in keys}
+        return {"revision": revision, "name": [s.name for s in self.sources], **columns}
+
+    def news(self, since: int) -> dict[str, Any]:
+        """Return what changed after a revision."""
+        with self.lock:
+            changed = np.flatnonzero(self._rows > since)
+            everything = len(changed) == len(self.sources) > 1
+            marked = np.flatnonzero(self._marked > since)
+            return {
+                "boot": self.boot,
+                "revision": self.revision,
+                "all": everything,
+                "labels": marked.tolist(),
+                "rows": [] if everything else [self.row(int(n)) for n in changed],
+                "settings": self.settings(),
+                **self.processes(),
+            }
+
+    def processes(self) -> dict[str, Any]:
+        """Return the state of what works for this room."""
+        with self.lock:
+            return {
+                "engine": self.live.state(),
+                "training": dict(self.live.training.said),
+                "run": self.run.state(),
+            }
+
+    def picks(self, number: int) -> dict[str, Any]:
+        """Return the candidates of a micrograph, by falling score."""
+        seen = self.found.get(number)
+        if seen is None:
+            waits = self.live.waits_for(number)
+            return {
+                "state": "waiting" if waits else "none", "model": None, "x": [], "y": [],
+                "score": [], "probability": None, "bad": [],
+            }  # fmt: skip
+        chances = self.found.level(seen.model).probability(seen.score)
+        return {
+            "state": "ready",
+            "model": seen.model,
+            "x": np.round(seen.xy_px[:, 0], 2).tolist(),
+            "y": np.round(seen.xy_px[:, 1], 2).tolist(),
+            "score": np.round(seen.score, 4).tolist(),
+            "probability": None if chances is None else np.round(chances, 4).tolist(),
+            "bad": seen.bad.astype(int).tolist(),
+        }
+
+    def gallery(self, start: int, count: int) -> dict[str, Any]:
+        """Return some of all candidates by falling score, and what the user said of them."""
+        total, places = self.found.page(self.project.settings.model, start, count)
+        items = []
+        said: dict[int, dict[str, Any]] = {}
+        for number, place in places:
+            seen = self.found.get(number)
+            if seen is None or place >= len(seen.score):
+                continue  # it was scored anew just now
+            if number not in said:
+                name, reach = self.name(number), SAME * seen.diameter_px
+                said[number] = {
+                    kind: near(seen.xy_px, self.marks.xy(name, kind), reach)
+                    for kind in ("particle", "negative")
+                }
+            kind = next((kind for kind, own in said[number].items() if own[place]), None)
+            x, y = np.round(seen.xy_px[place], 2).tolist()
+            score = round(float(seen.score[place]), 4)
+            items.append({"micrograph": number, "x": x, "y": y, "score": score, "kind": kind})
+        return {"total": total, "items": items}
+
+    def histogram(self) -> dict[str, Any]:
+        """Return the scores of the model in use."""
+        return self.found.histogram(self.project.settings.model)
+
+    def questions(self, count: int) -> dict[str, Any]:
+        """Return the candidates whose nature would teach most."""
+        model = self.project.settings.model
+        items = questions(
+            self.project, self.marks, self.found, self.pictures, self.threshold_of(model), count
+        )
+        return {"items": items}
+
+    def preview(self, number: int) -> Path:
+        """Return where the picture lies that the engine made of a micrograph."""
+        return self.project.path(PREVIEWS, number)
+
+    def close(self) -> None:
+        """End all that works for this room, and save what is left to save."""
+        try:
+            self.run.close()
+        finally:
+            self.live.close()
+            self.marks.close()

@@ -1,0 +1,236 @@
+"""Pictures of micrographs for the eye: tiles at every zoom, and thumbnails."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from heliodor.app.server.cache import Cache
+from heliodor.conventions import Image, Shape
+from heliodor.data.micrographs.fourier_crop import fourier_crop
+from heliodor.data.micrographs.headers import Header, read_header
+from heliodor.data.micrographs.micrograph import open_micrograph
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import pixel_size_of
+from heliodor.errors import BadInput
+from heliodor.utils.files import writing
+
+Grey = NDArray[np.uint8]
+
+#: Side of a tile, and the longest side of a thumbnail.
+TILE_PX, THUMBNAIL_PX = 512, 128
+#: Black and white are so many robust standard deviations from the median, which is `MIDDLE`.
+REACH, MIDDLE = 4.0, 128.0
+#: Bytes of images that are kept in memory.
+KEEP_BYTES = 512 * 2**20
+#: Of the pixels that median and deviation are taken from there are about so many.
+_SAMPLE = 200_000
+_JPEG_QUALITY = 85
+#: Full-size images are large, and made again from the file in no time.
+_MOST_FLOATS = 1 / 8
+
+
+def levels_of(shape: Shape) -> int:
+    """Return the number of zoom levels: the last one fits into one tile."""
+    return 1 + max(0, math.ceil(math.log2(max(shape) / TILE_PX)))
+
+
+def shape_at(shape: Shape, level: int) -> Shape:
+    """Return (height, width) at a level, each next half of the one before, rounded up."""
+    return -(-shape[0] >> level), -(-shape[1] >> level)
+
+
+def grey(image: Image) -> Grey:
+    """Return an image as bytes: its median at 128, four robust deviations to black and white."""
+    sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
+    middle = float(np.median(sample))
+    spread = 1.4826 * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
+    scaled = image * np.float32(127.5 / (REACH * spread))
+    scaled += np.float32(MIDDLE - middle * 127.5 / (REACH * spread))
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+
+
+def smoothed(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float) -> Image:
+    """Damp what is finer than a length: to half at it, as a Gaussian of the frequency.
+
+    Parameters
+    ----------
+    image
+        Shape (h, w).
+    pixel_size_angstrom
+        Its sampling.
+    low_pass_angstrom
+        The length at which waves lose half their height.
+    """
+    import scipy.fft
+
+    height, width = image.shape
+    ratio = low_pass_angstrom / pixel_size_angstrom
+    down = np.exp2(-((np.fft.fftfreq(height) * ratio) ** 2)).astype(np.float32)
+    across = np.exp2(-((np.fft.rfftfreq(width) * ratio) ** 2)).astype(np.float32)
+    spectrum = scipy.fft.rfft2(image)
+    spectrum *= down[:, None]
+    spectrum *= across
+    return np.asarray(scipy.fft.irfft2(spectrum, s=image.shape), dtype=np.float32)
+
+
+def jpeg(picture: Grey | Pillow.Image) -> bytes:
+    """Return a picture as a JPEG file."""
+    if not isinstance(picture, Pillow.Image):
+        picture = Pillow.fromarray(picture)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()
+
+
+class Pictures:
+    """The micrographs of a project as pictures.
+
+    Any thread may ask.
+
+    Parameters
+    ----------
+    sources
+        The micrographs; the place of one is its number.
+    thumbnails
+        Folder of their thumbnails.
+    pixel_size_angstrom
+        Where the user gave it.
+    keep_bytes
+        Memory for images.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        thumbnails: Path,
+        pixel_size_angstrom: float | None = None,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        self._sources = sources
+        self._thumbnails = thumbnails
+        self._given = pixel_size_angstrom
+        self._headers: dict[int, Header] = {}
+        self.cache = Cache(keep_bytes)
+
+    def header(self, number: int) -> Header:
+        """Return a micrograph's size and what its header says of its sampling.
+
+        Raises
+        ------
+        BadInput
+            If its file cannot be used; it is looked at again the next time.
+        """
+        if number not in self._headers:
+            self._headers[number] = read_header(self._sources[number].path)
+        return self._headers[number]
+
+    def pixel_size(self, number: int) -> float:
+        """Return a micrograph's sampling in angstrom per pixel; raises BadInput if unknown."""
+        header = self.header(number)
+        return pixel_size_of(self._sources[number], header.pixel_size_angstrom, self._given)
+
+    def tile(
+        self, number: int, level: int, column: int, row: int, low_pass_angstrom: float = 0.0
+    ) -> bytes:
+        """Return one tile as a JPEG file.
+
+        Raises
+        ------
+        BadInput
+            If the micrograph cannot be read, or a low-pass is wanted and its pixel size unknown.
+        LookupError
+            If there is no such tile.
+        """
+        shape = self.header(number).shape
+        if not 0 <= level < levels_of(shape):
+            raise LookupError(f"there is no level {level}")
+        height, width = shape_at(shape, level)
+        top, left = row * TILE_PX, column * TILE_PX
+        if not (0 <= top < height and 0 <= left < width):
+            raise LookupError(f"there is no tile {column}, {row} at level {level}")
+        whole = self.grey_level(number, level, low_pass_angstrom)
+        return jpeg(np.ascontiguousarray(whole[top : top + TILE_PX, left : left + TILE_PX]))
+
+    def grey_level(self, number: int, level: int, low_pass_angstrom: float = 0.0) -> Grey:
+        """Return a whole micrograph at one level, as bytes."""
+
+        def make() -> Grey:
+            image = self._level(number, level)
+            if low_pass_angstrom > 0:
+                size = self.pixel_size(number) * self.header(number).shape[1] / image.shape[1]
+                image = smoothed(image, size, low_pass_angstrom)
+            return grey(image)
+
+        # A tenth of an angstrom more or less is not seen, and would be another image to keep.
+        key = (number, level, round(low_pass_angstrom, 1))
+        return self.cache.get(key, make, lambda made: made.nbytes)
+
+    def _level(self, number: int, level: int) -> Image:
+        """Return a whole micrograph at one level, in its own numbers."""
+        shape = shape_at(self.header(number).shape, level)
+
+        def make() -> Image:
+            for finer in range(level - 1, 0, -1):
+                kept = self.cache.peek((number, finer))
+                if kept is not None:
+                    return fourier_crop(kept, shape)
+            with open_micrograph(self._sources[number].path) as micrograph:
+                if micrograph.shape != self.header(number).shape:
+                    del self._headers[number]
+                    raise BadInput(
+                        f"{self._sources[number].path} has another size than it had; open the"
+                        " project again"
+                    )
+                return micrograph.cropped(shape)
+
+        if 4 * shape[0] * shape[1] > _MOST_FLOATS * self.cache.most_bytes:
+            return make()
+        return self.cache.get((number, level), make, lambda made: made.nbytes)
+
+    def thumbnail(self, number: int, preview: Path | None = None) -> bytes:
+        """Return a micrograph's thumbnail as a JPEG file, which is kept on disk.
+
+        Parameters
+        ----------
+        number
+            The micrograph.
+        preview
+            A picture of it that may be there, and is quicker read than the micrograph.
+        """
+        path = self._thumbnails / f"{number}.jpg"
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            pass  # it is made now
+        small = self._from_preview(preview) or self._from_file(number)
+        made = jpeg(small)
+        with writing(path) as aside:
+            aside.write_bytes(made)
+        return made
+
+    def _from_preview(self, preview: Path | None) -> Pillow.Image | None:
+        if preview is None or not preview.is_file():
+            return None
+        try:
+            with Pillow.open(preview) as picture:
+                picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+                return picture.convert("L")
+        except OSError:
+            return None  # a damaged one is as good as none
+
+    def _from_file(self, number: int) -> Pillow.Image:
+        shape = self.header(number).shape
+        factor = min(1.0, THUMBNAIL_PX / max(shape))
+        small = (max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor)))
+        last = levels_of(shape) - 1
+        if (kept := self.cache.peek((number, last))) is not None:
+            return Pillow.fromarray(grey(fourier_crop(kept, small)))
+        with open_micrograph(self._sources[number].path) as micrograph:
+            return Pillow.fromarray(grey(micrograph.cropped(small)))

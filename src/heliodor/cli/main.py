@@ -1,0 +1,168 @@
+"""The command line: one command is one function of the library, and nothing more.
+
+Modules that take long to import are imported inside the commands, so ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliodor import __version__
+from heliodor.cli import (
+    app as cli_app,
+)
+from heliodor.cli import (
+    coordinates,
+    picking,
+    settings,
+    simulate,
+)
+from heliodor.cli.models import model_app
+from heliodor.cli.options import Device, Threads
+from heliodor.cli.relion import relion
+from heliodor.errors import BAD_INPUT, BadInput
+from heliodor.utils import console
+from heliodor.utils.signals import (
+    SIGNALLED,
+    Stopped,
+    listening,
+)
+from heliodor.utils.threads import spare_threads
+
+#: Options that take any number of values, as a shell's expanded pattern gives them.
+_MANY = ("--micrographs", "--pick")
+
+#: Commands on many micrographs, which can be gone on with.
+GUARDED = (["pick"], ["run"], ["relion", "pick"])
+_ENTRY = "from heliodor.cli.main import main; main()"
+
+app = typer.Typer(
+    help="Find the particles in cryoEM micrographs from a few labelled examples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 99},
+)
+app.add_typer(relion, name="relion")
+app.add_typer(model_app, name="model")
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"heliodor {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (picking.run, picking.train, picking.pick, picking.rerun):
+    app.command()(command)
+app.command()(coordinates.evaluate)
+app.command()(picking.preprocess)
+app.command()(simulate.simulate)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")
+    ] = Path("demo"),
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Simulate micrographs, label 100 particles, and do the whole job on them."""
+    from heliodor.workflows import demo as demonstration
+
+    outcome = demonstration.demo(out, settings.computing(locals()), settings.typed())
+    settings.end(outcome.record.failures)
+
+
+app.command()(coordinates.convert)
+app.command()(coordinates.check)
+app.command()(coordinates.suggest)
+app.command()(cli_app.app)
+
+
+def _gather_values(arguments: list[str]) -> list[str]:
+    """Repeat an option before each of its values: ``--micrographs a b`` for ``*.mrc``."""
+    out: list[str] = []
+    many: str | None = None
+    for argument in arguments:
+        if argument.startswith("-"):
+            many = argument if argument in _MANY else None
+            out.append(argument)
+        elif many is not None and out[-1] != many:
+            out += [many, argument]
+        else:
+            out.append(argument)
+    return out
+
+
+def entry() -> None:
+    """Be the program `heliodor`: as `main`, but long commands are guarded against crashes."""
+    from heliodor.utils.crash_recovery import (
+        guarded,
+        has_crashed,
+        is_guarded,
+    )
+
+    words = sys.argv[1:]
+    long = any(words[: len(own)] == own for own in GUARDED) and not {"-h", "--help"} & {*words}
+    if long and os.name == "posix" and not is_guarded():
+        code = guarded([sys.executable, "-c", _ENTRY, *words])
+        if has_crashed(code) and words[0] == "relion":
+            from heliodor.cli.relion import leave_failure
+
+            leave_failure(words[1:])
+        sys.exit(code)
+    main()
+
+
+def main() -> None:
+    """Run the command line; a `BadInput` becomes its sentence and exit code 2."""
+    spare_threads()
+    # Python would look through all that was imported for garbage once more as it ends, which
+    # takes a small command a sixth of its time.
+    atexit.register(gc.freeze)
+    try:
+        with listening():
+            app(_gather_values(sys.argv[1:]), prog_name="heliodor")
+    except Stopped as stopped:
+        from heliodor.utils.prefetch import at_work
+
+        console.say(f"heliodor: {stopped}; what was done is kept")
+        if at_work():  # Python would wait for threads whose results nobody will take
+            sys.stdout.flush()
+            os._exit(SIGNALLED + stopped.number)
+        raise
+    except BadInput as error:
+        # What a library said, quoted in the sentence, may have had several lines.
+        console.say(f"heliodor: {' '.join(str(error).split())}")
+        sys.exit(BAD_INPUT)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        console.say("heliodor: the device has too little memory; give --device cpu")
+        sys.exit(BAD_INPUT)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.say(f"heliodor: {error.filename} cannot be used ({error.strerror})")
+        sys.exit(BAD_INPUT)

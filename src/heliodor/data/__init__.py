@@ -1,0 +1,1 @@
+"""Micrographs and coordinates: reading, matching, writing."""

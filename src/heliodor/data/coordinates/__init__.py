@@ -1,0 +1,1 @@
+"""Coordinates of particles: labels, picks, files."""

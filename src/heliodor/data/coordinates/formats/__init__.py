@@ -1,0 +1,198 @@
+"""Files of coordinates: one module a format family, each with its reader and writer."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.data.coordinates.formats import (
+    box,
+    cbox,
+    cryosparc,
+    eman2,
+    relion_star,
+    via,
+)
+from heliodor.data.coordinates.formats import (
+    tables as text,
+)
+from heliodor.data.coordinates.picks import Picks
+from heliodor.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A format that can be read."""
+
+    name: str
+    #: What its coordinates are, as part of a sentence.
+    says: str
+    #: Tells the format by a file's first bytes.
+    looks_like: Callable[[bytes], bool]
+    read: Callable[[Path], Picks]
+
+
+#: In the order in which they are asked: a CBOX file is a STAR file too, and a micrograph's name
+#: in a table may begin with data_, as a block of a STAR file does.
+READERS = (
+    Reader(
+        "cs",
+        "cryoSPARC; centres as fractions of the micrograph's width and height",
+        cryosparc.looks_like,
+        cryosparc.read_picks,
+    ),
+    Reader("via", "VGG Image Annotator; centres of regions", via.looks_like, via.read_picks),
+    Reader("eman2", "EMAN2 info; centres", eman2.looks_like, eman2.read_picks),
+    Reader(
+        "table",
+        "a table (heliodor, Topaz, CSV, TSV); centres",
+        text.looks_like,
+        text.read_picks,
+    ),
+    Reader(
+        "cbox",
+        "crYOLO CBOX; corners of boxes, taken to their centres",
+        cbox.looks_like,
+        cbox.read_picks,
+    ),
+    Reader("star", "RELION STAR; centres", relion_star.looks_like, relion_star.read_picks),
+    Reader(
+        "box",
+        "EMAN1 box; corners of boxes, taken to their centres at side // 2",
+        box.looks_like,
+        box.read_picks,
+    ),
+)
+#: Suffixes of the files that a folder's coordinates are taken from: those of the first group of
+#: which it has some, lest the same picks in two formats be read twice.
+SUFFIXES = ((".star", ".tsv", ".csv", ".txt"), (".box",), (".cbox",), (eman2.SUFFIX,), (".cs",))
+#: Files that stand for all those of their folder.
+LISTS = ("autopick.star", "manualpick.star")
+#: Our own table of picks and of the candidates below the threshold.
+CANDIDATES = "picks.tsv"
+#: How much of a file is looked at to tell its format.
+HEAD_BYTES = 65536
+
+
+def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = False) -> Picks:
+    """Read coordinates from files, every coordinate file of a folder, or a glob pattern.
+
+    The format is told by the content, not by the name. Where files name no micrograph but by
+    their own name, two of one name in two folders are told apart by the folder. Of our own
+    ``picks.tsv`` only the selected picks are read, unless all candidates are asked for: those
+    of a folder are in its ``picks.tsv``, where it has one.
+
+    Raises
+    ------
+    BadInput
+        If nothing is there, or a file is of no known format.
+    """
+    files = find_files(where, candidates)
+    tables = [reader_of(file).read(file) for file in files]
+    picks = Picks.concatenate(_told_apart(files, tables))
+    return picks if candidates else picks.select(selected(picks))
+
+
+def find_files(where: str | Path | Sequence[str | Path], candidates: bool = False) -> list[Path]:
+    """Return the files of coordinates that names of files and folders, or patterns, mean.
+
+    Raises
+    ------
+    BadInput
+        If there are none.
+    """
+    if not isinstance(where, str | Path):
+        return list(dict.fromkeys(file for one in where for file in find_files(one, candidates)))
+    path = Path(where)
+    if path.is_dir():
+        files = _of_folder(path, candidates)
+    elif path.exists() or not glob.has_magic(str(where)):
+        files = [path]
+    else:
+        files = [Path(p) for p in sorted(glob.glob(str(where), recursive=True))]
+    if not files:
+        raise BadInput(f"{where} holds no coordinate file (STAR, TSV, box, CBOX, JSON, cs)")
+    return files
+
+
+def _of_folder(folder: Path, candidates: bool) -> list[Path]:
+    there = sorted(p for p in folder.iterdir() if p.name[0] != ".")
+    files = next(
+        (
+            own
+            for group in SUFFIXES
+            if (own := [p for p in there if p.name.lower().endswith(group)])
+        ),
+        [],
+    )
+    # A list of coordinate files stands for all of them, and so does a table of candidates.
+    listed = [p for p in files if p.name in LISTS]
+    return [p for p in files if candidates and p.name == CANDIDATES] or listed or files
+
+
+def selected(picks: Picks) -> NDArray[np.bool_]:
+    """Tell which of a table's rows are picks: all but those with 0 in its column `selected`."""
+    marks = picks.extra.get("selected", ())
+    if not len(marks):
+        return np.ones(len(picks), dtype=bool)
+    return np.array([str(mark).strip() not in ("0", "0.0") for mark in marks], dtype=bool)
+
+
+def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
+    """Put the folder before micrographs that are named as their file where folders share one."""
+    own = [
+        table.micrographs[0]
+        if table.micrographs in ((relion_star.micrograph_of(file),), (eman2.micrograph_of(file),))
+        else None
+        for file, table in zip(files, tables, strict=True)
+    ]
+    folders: dict[str | None, set[Path]] = {}
+    for file, name in zip(files, own, strict=True):
+        folders.setdefault(name, set()).add(file.parent)
+    return [
+        replace(table, micrographs=((file.parent / name).as_posix(),))
+        if name is not None and len(folders[name]) > 1
+        else table
+        for file, table, name in zip(files, tables, own, strict=True)
+    ]
+
+
+def described(files: Sequence[Path]) -> str:
+    """Say of which formats files are, and what their coordinates mean."""
+    return " and ".join(dict.fromkeys(reader_of(file).says for file in files))
+
+
+def reader_of(path: Path) -> Reader:
+    """Tell the format of a file by its content.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, cannot be read, or is of no known format.
+    """
+    if not path.is_file():
+        raise BadInput(f"the coordinate file {path} does not exist; check the name")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})") from error
+    found = next((reader for reader in READERS if reader.looks_like(head)), None)
+    if found is not None:
+        return found
+    if not head.removeprefix(b"\xef\xbb\xbf").strip():
+        # What says nothing but its name: thousands of empty box files lie among real ones.
+        if path.suffix.lower() == ".box":
+            return READERS[-1]
+        raise BadInput(f"{path} is empty; label some particles first")
+    if b"\0" in head:
+        raise BadInput(f"{path} is not a text file: it holds no coordinates")
+    raise BadInput(
+        f"{path} is of no known coordinate format; give a RELION STAR file, an EMAN, CBOX or"
+        " cryoSPARC file, or a table with the columns image_name, x_coord, y_coord"
+    )

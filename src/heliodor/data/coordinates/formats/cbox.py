@@ -1,0 +1,172 @@
+"""CBOX files of crYOLO 1.8 and later: every candidate of a micrograph with its confidence.
+
+A STAR file with the blocks ``global`` (the version), ``cryolo`` (the boxes) and
+``cryolo_include`` (the slices of a tomogram that were labelled, empty for micrographs).
+Coordinates are of the box's corner at the lowest column and row of the MRC file, and need not
+be whole. crYOLO calls that corner the lower left, since it draws row 0 at the bottom.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import FloatArray, probability
+from heliodor.data.coordinates.formats import relion_star
+from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.picks import (
+    BOX,
+    HEIGHT,
+    PIXEL_SIZE,
+    WIDTH,
+    Picks,
+)
+from heliodor.data.star import read_blocks
+from heliodor.errors import BadInput
+from heliodor.utils.files import write_text
+
+#: The columns that crYOLO writes and expects, in its order.
+COLUMNS: Final = (
+    "CoordinateX",
+    "CoordinateY",
+    "CoordinateZ",
+    "Width",
+    "Height",
+    "Depth",
+    "EstWidth",
+    "EstHeight",
+    "Confidence",
+    "NumBoxes",
+    "Angle",
+)
+#: Columns that a table of picks has in another form.
+_OWN: Final = ("CoordinateX", "CoordinateY", "Width", "Height", "Confidence")
+
+_BLOCK = re.compile(rb"^[ \t]*data_cryolo[ \t\r]*$", re.MULTILINE)
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning is that of a CBOX file in STAR format."""
+    return _BLOCK.search(head) is not None and b"_CoordinateX" in head
+
+
+@guarded
+def read_picks(path: str | Path) -> Picks:
+    """Read every candidate of one micrograph, which the file's name says.
+
+    Centres are ``corner + width / 2``. The score is the log-odds of the confidence, which is a
+    probability; one outside 0 to 1 is not known. The side of the box (the longer one) is in
+    the extra column `box_px`; all other columns that hold a value are carried through.
+
+    Raises
+    ------
+    BadInput
+        If there are no boxes, a number is missing, or the file is of a tomogram.
+    """
+    path = Path(path)
+    table = read_blocks(path).get("cryolo")
+    missing = [c for c in _OWN[:4] if table is None or c not in table.columns]
+    if table is None or missing:
+        raise BadInput(
+            f"{path} has no column _{missing[0]} in a block data_cryolo: it is not a CBOX file of"
+            " crYOLO 1.8 or later"
+        )
+    numbers = {c: relion_star.numbers(table, c, path, finite=c in _OWN[:4]) for c in table.columns}
+    if len(np.unique(_known(numbers.get("CoordinateZ", np.zeros(0))))) > 1:
+        raise BadInput(
+            f"{path} has boxes at several heights (_CoordinateZ): it is of a tomogram; give the"
+            " CBOX files of micrographs"
+        )
+    name = relion_star.micrograph_of(path)
+    if table.empty:
+        return Picks.empty([name])
+    corner = np.column_stack([numbers["CoordinateX"], numbers["CoordinateY"]])
+    size = np.column_stack([numbers["Width"], numbers["Height"]])
+    extra = {c: v for c, v in numbers.items() if c not in _OWN and len(_known(v))}
+    confidence = numbers.get("Confidence", np.full(len(table), np.nan))
+    return Picks.from_columns(
+        [name] * len(table), corner + size / 2, _log_odds(confidence), extra | {BOX: size.max(1)}
+    )
+
+
+def _known(values: FloatArray) -> FloatArray:
+    return values[~np.isnan(values)]
+
+
+def _log_odds(chance: FloatArray) -> FloatArray:
+    """Return log-odds, finite for 0 and 1 too, and nan for what is no probability."""
+    margin = 2.0**-53
+    inside = np.where((chance >= 0) & (chance <= 1), np.clip(chance, margin, 1 - margin), np.nan)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
+
+
+def write_picks(path: Path, picks: Picks, box_px: int) -> None:
+    """Write the candidates of one micrograph.
+
+    Columns of numbers are written back under their names. Where the size of a particle was
+    never estimated it is that of the box, since programs that filter by size drop others.
+
+    Parameters
+    ----------
+    path
+        The file.
+    picks
+        Candidates of one micrograph with log-odds.
+    box_px
+        Side of the box in pixels.
+
+    Raises
+    ------
+    BadInput
+        If the box has no size, or the file cannot be written.
+    """
+    if box_px <= 0:
+        raise BadInput(f"{path} cannot be written with boxes of {box_px} pixels; give their side")
+    n = len(picks)
+    side = np.full(n, float(box_px))
+    columns: dict[str, FloatArray] = dict.fromkeys(COLUMNS, np.full(n, np.nan))
+    columns |= {"EstWidth": side, "EstHeight": side, "NumBoxes": np.ones(n)}
+    for key, values in picks.extra.items():
+        if key != BOX and carries(key, values):
+            columns[key] = np.asarray(values).astype(np.float64)
+    columns |= {
+        "CoordinateX": picks.xy_px[:, 0] - box_px / 2,
+        "CoordinateY": picks.xy_px[:, 1] - box_px / 2,
+        "Width": side,
+        "Height": side,
+        "Confidence": probability(picks.score),
+    }
+    rows = [" ".join(map(_cell, row)) for row in zip(*columns.values(), strict=True)]
+    slices = [_cell(z) for z in np.unique(_known(columns["CoordinateZ"]))]
+    write_text(
+        path,
+        "\ndata_global\n\n_cbox_format_version   1.0\n"
+        + _block("cryolo", list(columns), rows)
+        + _block("cryolo_include", ["slice_index"], slices),
+    )
+
+
+def carries(key: str, values: NDArray[Any]) -> bool:
+    """Tell whether a column that picks carry is one of numbers that floats hold exactly."""
+    if key in (*_OWN, PIXEL_SIZE, HEIGHT, WIDTH):
+        return False
+    if np.asarray(values).dtype.kind == "c":
+        return False
+    try:
+        numbers = np.asarray(values).astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return numbers.ndim == 1 and not (np.abs(numbers) > 2.0**53).any()
+
+
+def _cell(value: float) -> str:
+    return "<NA>" if np.isnan(value) else repr(float(value))
+
+
+def _block(name: str, columns: list[str], rows: list[str]) -> str:
+    header = [f"_{column} #{number}" for number, column in enumerate(columns, 1)]
+    return "\n".join([f"\ndata_{name}\n\nloop_", *header, *rows, ""])

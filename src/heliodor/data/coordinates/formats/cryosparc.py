@@ -1,0 +1,282 @@
+"""cryoSPARC's ``.cs`` files: one table of particles of many micrographs.
+
+Positions are fractions of the micrograph's width and height in float32, of the rows as the
+image file stores them: there is no flip. Of the two forms, a plain NumPy file holding a
+structured array is read and written here; the compressed stream, which cryoSPARC uses between
+its programs, is read too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import FloatArray, Shape
+from heliodor.data.coordinates.formats import cryosparc_stream
+from heliodor.data.coordinates.formats.relion_star import OPTICS
+from heliodor.data.coordinates.formats.relion_star import PIXEL_SIZE as STAR_PIXEL_SIZE
+from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.picks import (
+    HEIGHT,
+    PIXEL_SIZE,
+    WIDTH,
+    Picks,
+)
+from heliodor.errors import BadInput
+from heliodor.utils.files import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Column = NDArray[Any]
+
+NUMPY_MAGIC, STREAM_MAGIC = b"\x93NUMPY", cryosparc_stream.MAGIC
+UID = "uid"
+MICROGRAPH_UID, GROUP = "location/micrograph_uid", "location/exp_group_id"
+NAME, SHAPE = "location/micrograph_path", "location/micrograph_shape"
+X, Y = "location/center_x_frac", "location/center_y_frac"
+PSIZE, MIN_DISTANCE = "location/micrograph_psize_A", "location/min_dist_A"
+SCORE = "pick_stats/ncc_score"
+#: Fields that a table of picks has in another form.
+_OWN: Final = (NAME, SHAPE, X, Y, PSIZE, SCORE)
+#: Fields that cryoSPARC asks for, and that are 0 where nothing is known: with all picks, and
+#: beside the score.
+_LOCATION: Final = {GROUP: np.uint32, MIN_DISTANCE: np.float32}
+_STATISTICS: Final = {
+    "pick_stats/power": np.float32,
+    "pick_stats/template_idx": np.uint32,
+    "pick_stats/angle_rad": np.float32,
+}
+_TYPES: Final = {UID: np.uint64, MICROGRAPH_UID: np.uint64} | _LOCATION | _STATISTICS
+#: Of what kinds, in NumPy's letters, the values of these fields are, and which are one a row.
+_KINDS: Final = {NAME: "SUO"} | dict.fromkeys((SHAPE, X, Y, PSIZE, SCORE), "iuf")
+_FLAT: Final = (NAME, X, Y, PSIZE, SCORE)
+#: cryoSPARC puts the micrograph's uid before the names of files that it imports or makes.
+_UID_PREFIX = re.compile(r"(?<![^/])(\d{21})_(?=[^/]+$)")
+#: Tables of refined particles have more fields than numpy's limit on a header allows for.
+_MAX_HEADER = 1_000_000
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning is that of a ``.cs`` file, in either form."""
+    if head.startswith(STREAM_MAGIC):
+        return True
+    return head.startswith(NUMPY_MAGIC) and b"('uid', '<u8')" in head
+
+
+def without_uid(name: str) -> str:
+    """Return a micrograph's path without the 21-digit uid that begins its file's name."""
+    return _UID_PREFIX.sub("", name)
+
+
+@guarded
+def read_picks(path: str | Path) -> Picks:
+    """Read the particles of all micrographs, which are named by their paths in the file.
+
+    The micrographs' sizes and pixel sizes are in the extra columns `micrograph_height_px`,
+    `micrograph_width_px` and `pixel_size_angstrom`. The score is ``pick_stats/ncc_score``, where
+    there is one: the picker's own correlation, no log-odds. All other fields are carried
+    through under their own names, those of several numbers with the shape (n, k).
+
+    Raises
+    ------
+    BadInput
+        If the file is no table of positions, or cannot be read without running code in it.
+    """
+    path = Path(path)
+    columns = _load(path)
+    missing = [field for field in (NAME, SHAPE, X, Y) if field not in columns]
+    if missing:
+        raise BadInput(
+            f"{path} has no field {missing[0]}: it holds no positions on micrographs; cryoSPARC"
+            " may have put them in the passthrough file of the same job"
+        )
+    for field, column in columns.items():
+        kinds = _KINDS.get(field, "biufcSUO")
+        if column.dtype.kind not in kinds or (field in _FLAT and column.ndim != 1):
+            raise BadInput(f"{path} has no such values in its field {field} as cryoSPARC writes")
+    shape = columns[SHAPE].astype(np.float64)
+    fraction = np.column_stack([columns[X], columns[Y]]).astype(np.float64).reshape(-1, 2)
+    if shape.shape != fraction.shape:
+        raise BadInput(f"{path} has no height and width in its field {SHAPE}; export it again")
+    bad = np.flatnonzero(~(np.isfinite(fraction).all(axis=1) & (shape > 0).all(axis=1)))
+    if len(bad):
+        raise BadInput(
+            f"{path} has no position, or a micrograph without size, in row {bad[0] + 1}; export"
+            " it again from cryoSPARC"
+        )
+    if not len(fraction):
+        return Picks.empty()
+    extra = {key: _plain(column, path) for key, column in columns.items() if key not in _OWN}
+    extra |= {HEIGHT: columns[SHAPE][:, 0], WIDTH: columns[SHAPE][:, 1]}
+    if PSIZE in columns and (columns[PSIZE] > 0).any():
+        sizes = [float(size) if size > 0 else None for size in columns[PSIZE]]
+        extra[PIXEL_SIZE] = np.array(sizes, dtype=object)
+    names = _plain(columns[NAME], path)
+    nameless = np.flatnonzero(names == "")
+    if len(nameless):
+        raise BadInput(f"{path} names no micrograph in row {nameless[0] + 1}; export it again")
+    return Picks.from_columns(names, fraction * shape[:, ::-1], columns.get(SCORE), extra)
+
+
+def _load(path: Path) -> dict[str, Column]:
+    """Read the fields of either form, without ever unpickling."""
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(len(NUMPY_MAGIC))
+        if magic == STREAM_MAGIC:
+            return cryosparc_stream.read_stream(path)
+        if magic != NUMPY_MAGIC:
+            raise BadInput(f"{path} is no .cs file of cryoSPARC; check the name")
+        # Mapped, as a header may speak of more rows than the file, or any memory, holds.
+        table = np.load(path, "r", allow_pickle=False, max_header_size=_MAX_HEADER)
+    except BadInput:
+        raise
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # of a damaged header NumPy raises many kinds
+        if "Python objects" in str(error):
+            raise BadInput(
+                f"{path} holds pickled Python objects, which can run code as they are read, and"
+                " is refused; export it again from cryoSPARC"
+            ) from error
+        raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
+    if table.dtype.names is None or table.ndim != 1:
+        raise BadInput(f"{path} is a NumPy file, but no table of cryoSPARC's; check the name")
+    return {field: np.array(table[field]) for field in table.dtype.names}
+
+
+def _plain(column: Column, path: Path) -> Column:
+    """Return a column with its bytes decoded; rows with the same text share it."""
+    if column.dtype.kind not in "SO":
+        return column
+    try:
+        values, where = np.unique(column, return_inverse=True)
+        texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path} has a text that is not UTF-8 ({error}); rename the file"
+        ) from error
+    return np.array(texts, dtype=object)[where].reshape(column.shape)
+
+
+def write_picks(
+    path: Path, picks: Picks, shapes: Mapping[str, Shape], pixel_sizes: Mapping[str, float]
+) -> None:
+    """Write the picks of all micrographs as a plain NumPy ``.cs`` file.
+
+    Uids that the table carries are kept. Otherwise a micrograph's is the one its file's name
+    begins with, and all others are hashes, so the same picks give the same bytes. Fields
+    that the table carries from a ``.cs`` file are written back, unless some picks lack them.
+    cryoSPARC's tables have no place for micrographs without picks.
+
+    Parameters
+    ----------
+    path
+        The file.
+    picks
+        The picks.
+    shapes
+        (height, width) of each micrograph in pixels.
+    pixel_sizes
+        Angstrom per pixel of each micrograph.
+
+    Raises
+    ------
+    BadInput
+        If the size or pixel size of a micrograph is not known, or the file cannot be written.
+    """
+    names, n = picks.names(), len(picks)
+    for name in dict.fromkeys(names):
+        if name not in shapes or name not in pixel_sizes:
+            what = "size" if name not in shapes else "pixel size"
+            raise BadInput(
+                f"{path} cannot be written, as the {what} of {name} is not known; give the"
+                " micrographs too"
+            )
+    shape = np.array([shapes[name] for name in names], dtype=np.uint32).reshape(-1, 2)
+    fraction = picks.xy_px / shape[:, ::-1]
+    packed = {key: _packed(key, values) for key, values in picks.extra.items()}
+    carried = {key: column for key, column in packed.items() if column is not None}
+    if UID not in carried or len(np.unique(carried[UID])) < n:
+        carried[UID] = _pick_uids(names, picks.xy_px)
+    if MICROGRAPH_UID not in carried:
+        uids = {name: _micrograph_uid(name) for name in picks.micrographs}
+        carried[MICROGRAPH_UID] = np.array([uids[name] for name in names], dtype=np.uint64)
+    scored = not np.isnan(picks.score).all()
+    needed = [UID, MICROGRAPH_UID, *_LOCATION, *(_STATISTICS if scored else ())]
+    columns: dict[str, Column] = {key: np.zeros(n, _TYPES[key]) for key in needed}
+    columns |= carried | {
+        NAME: np.array([name.encode() for name in names], dtype=bytes),
+        SHAPE: shape,
+        X: fraction[:, 0].astype(np.float32),
+        Y: fraction[:, 1].astype(np.float32),
+        PSIZE: np.array([pixel_sizes[name] for name in names], dtype=np.float32),
+    }
+    if scored:
+        columns[SCORE] = picks.score.astype(np.float32)
+    table = np.zeros(n, dtype=[(key, v.dtype, v.shape[1:]) for key, v in columns.items()])
+    for key, values in columns.items():
+        table[key] = values
+    with writing(path) as aside, aside.open("wb") as stream:
+        np.save(stream, table, allow_pickle=False)
+
+
+def carries(key: str, values: Column) -> bool:
+    """Tell whether a column that picks carry finds room in a ``.cs`` file, in some form."""
+    known = (HEIGHT, WIDTH, PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
+    return key in known or _packed(key, values) is not None
+
+
+def _packed(key: str, values: Column) -> Column | None:
+    """Return a field as a ``.cs`` file holds it, or None if some rows have no value of it."""
+    if key != UID and ("/" not in key or key.startswith(OPTICS)):
+        return None
+    values = np.asarray(values)
+    if values.dtype.kind == "O":
+        if any(value is None or value != value for value in values.flat):
+            return None
+        values = np.array(values.tolist())
+    if values.dtype.kind == "U":
+        values = _unspelt(values)
+    if key in _TYPES:
+        kinds = "iu" if np.issubdtype(_TYPES[key], np.integer) else "iuf"
+        return values.astype(_TYPES[key]) if values.dtype.kind in kinds else None
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "utf-8")
+    return values if values.dtype.kind in "biufS" else None
+
+
+def _unspelt(texts: Column) -> Column:
+    """Return the numbers that texts spell, as tables hold them, or the texts."""
+    for kind in (np.int64, np.uint64, np.float64):
+        with suppress(ValueError, OverflowError):
+            return texts.astype(kind)
+    return texts
+
+
+def _pick_uids(names: list[str], xy_px: FloatArray) -> Column:
+    """Return a uid for each pick, told by where it is; picks at one place are counted."""
+    counts: dict[bytes, int] = {}
+    uids = []
+    for name, place in zip(names, xy_px, strict=True):
+        key = name.encode() + b"\0" + place.tobytes()
+        counts[key] = counts.get(key, 0) + 1
+        uids.append(_hash(key + bytes([0]) + str(counts[key]).encode()))
+    return np.array(uids, dtype=np.uint64)
+
+
+def _micrograph_uid(name: str) -> int:
+    prefix = _UID_PREFIX.search(name)
+    uid = int(prefix[1]) if prefix else 0
+    return uid if 0 < uid < 2**64 else _hash(name.encode())
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little")

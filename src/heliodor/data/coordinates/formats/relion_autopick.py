@@ -1,0 +1,90 @@
+"""RELION's auto-picking folder: a file of coordinates a micrograph, and the list of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.data.coordinates.formats.relion_star import (
+    COORDINATE_FILE,
+    NAME,
+    OPTICS_GROUP,
+    SCORE,
+    X,
+    Y,
+)
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.star import blocks_text, write_blocks
+from heliodor.utils.files import write_text
+
+
+def write_autopick_list(
+    folder: Path, files: Mapping[str, Path], comments: Sequence[str] = ()
+) -> None:
+    """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
+
+    Paths are as seen from the current
+    folder, which for RELION is the project's.
+
+    Parameters
+    ----------
+    folder
+        Where the list goes.
+    files
+        The coordinate file of each micrograph, in order. Those without picks are to be left
+        out, as RELION does.
+    comments
+        Lines for the head of the list.
+    """
+    own = [_as_seen_from_here(file) for file in files.values()]
+    write_coordinate_files(folder / "autopick.star", list(files), own, comments)
+
+
+def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -> None:
+    """Write the picks of one micrograph as RELION's auto-picker does; see `autopick_text`."""
+    write_text(path, autopick_text(picks, comments))
+
+
+def autopick_text(picks: Picks, comments: Sequence[str] = ()) -> str:
+    """Return the picks of one micrograph as RELION's auto-picker writes them.
+
+    Comments, a line each, stand at the file's head, where programs pass them over.
+
+    Columns that the picks carry, such as those of helical segments, go along, but for those
+    of optics groups, which are not for files of coordinates.
+    """
+    table: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1]}
+    scored = not len(picks) or not np.isnan(picks.score).all()
+    if scored:
+        table[SCORE] = picks.score
+    table["rlnClassNumber"] = np.zeros(len(picks), dtype=int)
+    table["rlnAnglePsi"] = np.zeros(len(picks))
+    if scored:
+        table["rlnParticleFigureOfMerit"] = np.round(picks.probability, 6)
+    for name, values in picks.extra.items():
+        if carries(name, values):
+            table[name] = values
+    return blocks_text({"": table}, comments)
+
+
+def carries(name: str, values: NDArray[Any]) -> bool:
+    """Tell whether a column that picks carry goes into a micrograph's file of coordinates."""
+    return name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1
+
+
+def write_coordinate_files(
+    path: Path, names: Sequence[str], files: Sequence[str], comments: Sequence[str] = ()
+) -> None:
+    """Write the list that pairs micrographs with their coordinate files."""
+    write_blocks(path, {"coordinate_files": {NAME: names, COORDINATE_FILE: files}}, comments)
+
+
+def _as_seen_from_here(path: Path) -> str:
+    """RELION runs in its project's folder and wants paths relative to that."""
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative.startswith("..") else relative

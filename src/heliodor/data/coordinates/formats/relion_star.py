@@ -1,0 +1,285 @@
+"""RELION STAR files: micrographs, coordinates, and the lists that join them.
+
+Read through the starfile package. RELION 3.0 keeps everything in one block; 3.1 and later
+put optics groups beside it. Coordinates are 0-based pixels of the micrograph, y growing with
+the row index of the file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
+from heliodor.data.coordinates.picks import Picks, as_number
+from heliodor.data.star import (
+    blocks_text,
+    read_blocks,
+    spelt,
+)
+from heliodor.errors import BadInput
+from heliodor.utils.files import find_beside, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+NAME = "rlnMicrographName"
+X, Y = "rlnCoordinateX", "rlnCoordinateY"
+SCORE = "rlnAutopickFigureOfMerit"
+COORDINATE_FILE = "rlnMicrographCoordinates"
+PIXEL_SIZE, ORIGINAL_PIXEL_SIZE = "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
+DETECTOR = ("rlnDetectorPixelSize", "rlnMagnification")
+OPTICS_GROUP = "rlnOpticsGroup"
+#: What a column of the optics groups' table is called where it is kept for each pick.
+OPTICS = "optics/"
+#: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
+PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
+
+_BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*data_", re.MULTILINE)
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning has a block of a STAR file."""
+    return b"\0" not in head and _BLOCK.search(head) is not None
+
+
+@guarded
+def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
+    """Read the micrographs of a STAR file with the pixel size of each, where it is given.
+
+    Returns
+    -------
+    list of (str, float or None)
+        Name and angstrom per pixel, each name once, in the file's order.
+
+    Raises
+    ------
+    BadInput
+        If no block lists micrographs, or the list is empty.
+    """
+    blocks = read_blocks(path)
+    table = next((blocks[k] for k in ("micrographs", "", "particles") if _has(blocks, k)), None)
+    if table is None:
+        table = next((b for b in blocks.values() if NAME in b.columns), None)
+    if table is None:
+        raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
+    if table.empty:
+        raise BadInput(f"{path} lists no micrographs: the table is empty")
+    sizes = _pixel_sizes(table, blocks.get("optics"), detector=True)
+    rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
+    return list(dict(rows).items())
+
+
+def _has(blocks: Mapping[str, pd.DataFrame], key: str) -> bool:
+    return key in blocks and NAME in blocks[key].columns
+
+
+def _pixel_sizes(
+    table: pd.DataFrame, optics: pd.DataFrame | None, detector: bool = False
+) -> list[float | None]:
+    """Return each row's pixel size: its optics group's, else its own, else the original's.
+
+    Parameters
+    ----------
+    detector
+        Whether RELION 3.0's detector pixel size and magnification may tell too. In tables of
+        extracted particles they are those of the rescaled particles.
+    """
+    columns = [_of_rows(table, optics, PIXEL_SIZE)]
+    if detector and {*DETECTOR} <= {*table.columns}:
+        pairs = zip(*(map(_positive, table[name]) for name in DETECTOR), strict=True)
+        columns.append([1e4 * size / times if size and times else None for size, times in pairs])
+    columns.append(_of_rows(table, optics, ORIGINAL_PIXEL_SIZE))
+    return [next((size for size in said if size), None) for said in zip(*columns, strict=True)]
+
+
+def _of_rows(table: pd.DataFrame, optics: pd.DataFrame | None, column: str) -> list[float | None]:
+    if optics is not None and column in optics.columns:
+        if OPTICS_GROUP in table.columns:
+            groups = dict(zip(optics[OPTICS_GROUP], optics[column], strict=True))
+            return [_positive(groups.get(group)) for group in table[OPTICS_GROUP]]
+        if len(optics) == 1:
+            return [_positive(optics[column].iloc[0])] * len(table)
+    if column in table.columns:
+        return [_positive(value) for value in table[column]]
+    return [None] * len(table)
+
+
+def _optics_of_rows(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[str, Any]:
+    """Return the columns of the optics groups, one value a row of the table."""
+    if optics is None or OPTICS_GROUP not in table.columns or OPTICS_GROUP not in optics.columns:
+        return {}
+    place = {group: row for row, group in enumerate(optics[OPTICS_GROUP])}
+    rows = [place.get(group) for group in table[OPTICS_GROUP]]
+    return {
+        OPTICS + label: np.array([None if r is None else values[r] for r in rows], dtype=object)
+        for label, values in ((c, optics[c].to_numpy()) for c in optics.columns)
+        if label != OPTICS_GROUP
+    }
+
+
+def _positive(value: Any) -> float | None:
+    number = as_number(value)
+    return number if np.isfinite(number) and number > 0 else None
+
+
+@guarded
+def read_picks(path: str | Path) -> Picks:
+    """Read coordinates: a combined table, a list of coordinate files, or one micrograph's.
+
+    A table without micrograph names is taken to be of the micrograph that its own file name
+    says (``stem_autopick.star`` and the like). All other columns are carried through as they
+    are spelt, those of a pick's optics group under names that begin with ``optics/``.
+
+    Raises
+    ------
+    BadInput
+        If there are no coordinate columns, or a coordinate is not a number.
+    """
+    path = Path(path)
+    return _picks_of(path, read_blocks(path, (X, Y, SCORE)))
+
+
+def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = True) -> Picks:
+    """Read coordinates from blocks; only where `listing` may they be a list of other files."""
+    listed = next((b for b in blocks.values() if COORDINATE_FILE in b.columns), None)
+    if listed is not None and NAME not in listed.columns:
+        raise BadInput(f"{path} lists coordinate files, but has no column _{NAME} beside them")
+    if listed is not None and not listing:
+        raise BadInput(f"{path} is a list of coordinate files, and is named by another one")
+    if listed is not None:
+        return _read_listed(path, listed)
+    table = next((b for b in blocks.values() if X in b.columns and Y in b.columns), None)
+    if table is None:
+        raise BadInput(f"{path} has no columns _{X} and _{Y}: it holds no coordinates")
+    xy = np.column_stack([numbers(table, X, path), numbers(table, Y, path)]).reshape(-1, 2)
+    score = numbers(table, SCORE, path, finite=False) if SCORE in table.columns else None
+    own = {NAME, X, Y, SCORE}
+    extra = {c: table[c].to_numpy() for c in table.columns if c not in own}
+    extra |= _optics_of_rows(table, blocks.get("optics"))
+    sizes = _pixel_sizes(table, blocks.get("optics"))
+    if any(size is not None for size in sizes):
+        extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
+    if NAME not in table.columns:
+        name = micrograph_of(path)
+        picks = Picks.from_columns([name] * len(xy), xy, score, extra)
+        return picks if len(picks) else Picks.empty([name])
+    names = ["" if name != name else str(name) for name in table[NAME].to_numpy(dtype=object)]
+    if "" in names:
+        raise BadInput(
+            f"{path} has no _{NAME} in row {names.index('') + 1} of its table; mend or remove the"
+            " row"
+        )
+    return Picks.from_columns(names, xy, score, extra)
+
+
+def _read_listed(path: Path, table: pd.DataFrame) -> Picks:
+    tables: dict[Path, Picks] = {}
+    for name, file in zip(
+        table[NAME].astype(str), table[COORDINATE_FILE].astype(str), strict=True
+    ):
+        found = find_beside(file, path)
+        if found is None:
+            raise BadInput(
+                f"{path} lists the coordinate file {file}, which does not exist; run from the"
+                " RELION project's folder"
+            )
+        if found in tables:
+            raise BadInput(f"{path} lists the coordinate file {file} twice; remove a row")
+        own = _picks_of(found, read_blocks(found, (X, Y, SCORE)), listing=False)
+        index = np.zeros(len(own), np.intp)
+        tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
+    return Picks.concatenate(tables.values())
+
+
+def micrograph_of(path: Path) -> str:
+    """Return the stem of the micrograph whose picks a per-micrograph file holds."""
+    stem = path.stem
+    for suffix in PICK_SUFFIXES:
+        if stem.endswith(suffix):
+            return stem.removesuffix(suffix)
+    return stem
+
+
+def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> FloatArray:
+    """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
+    values = np.array([as_number(value) for value in table[column]], dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if finite and len(bad):
+        raise BadInput(
+            f"{path} has {str(table[column].iloc[bad[0]])!r} for _{column} in row {bad[0] + 1} of"
+            " its table: that is not a number; mend or remove the row"
+        )
+    return values
+
+
+def write_picks(path: Path, picks: Picks) -> None:
+    """Write one combined table of coordinates; see `picks_text`."""
+    write_text(path, picks_text(picks, path))
+
+
+def picks_text(picks: Picks, path: str | Path | None = None) -> str:
+    """Return one combined table of coordinates, with micrograph names and optics groups.
+
+    Columns of more than one number a pick are left out; all others are there.
+
+    Raises
+    ------
+    BadInput
+        If some picks have an optics group and others have none; it names the path.
+    """
+    # A number comes first: a row that begins with the name of a micrograph such as
+    # data_1/a.mrc reads as the begin of a block, one with _a.mrc as a column.
+    columns: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1], NAME: picks.names()}
+    if not np.isnan(picks.score).all():
+        columns[SCORE] = picks.score
+    optics: dict[str, Any] = {}
+    for name, values in picks.extra.items():
+        if name.startswith(OPTICS):
+            optics[name.removeprefix(OPTICS)] = values
+        elif values.ndim == 1 and name != OUR_PIXEL_SIZE:
+            columns["_".join(name.split())] = values
+    sizes = picks.extra.get(OUR_PIXEL_SIZE)
+    if sizes is not None and PIXEL_SIZE not in {*columns, *optics}:
+        original = (columns | optics).get(ORIGINAL_PIXEL_SIZE, ())
+        if [_positive(size) for size in original] != [_positive(size) for size in sizes]:
+            columns[PIXEL_SIZE] = sizes
+    if not optics or not len(picks):
+        return blocks_text({"": columns})
+    groups, table = _grouped(optics, columns.get(OPTICS_GROUP), path or "the table")
+    columns[OPTICS_GROUP] = groups
+    return blocks_text({"optics": table, "particles": columns})
+
+
+def _grouped(
+    optics: Mapping[str, Any], numbers: Any, path: str | Path
+) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return the optics group of each pick, and the groups' table.
+
+    Groups keep their numbers, but for those that two files used for different things.
+    """
+    rows = list(zip(*(spelt(values) for values in optics.values()), strict=True))
+    wanted = spelt(numbers) if numbers is not None else ["1"] * len(rows)
+    if "nan" in wanted:
+        raise BadInput(
+            f"{path} cannot be written: some particles have an optics group and others have none;"
+            " convert the files one by one"
+        )
+    found: dict[tuple[str, tuple[str, ...]], str] = {}
+    for key in zip(wanted, rows, strict=True):
+        if key not in found:
+            taken = set(found.values())
+            free = (str(n) for n in itertools.count(1) if str(n) not in taken)
+            found[key] = key[0] if key[0] not in taken else next(free)
+    table: dict[str, list[Any]] = {OPTICS_GROUP: list(found.values())}
+    for place, label in enumerate(optics):
+        table[label] = [row[place] for _, row in found]
+    return [found[key] for key in zip(wanted, rows, strict=True)], table

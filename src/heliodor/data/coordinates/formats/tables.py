@@ -1,0 +1,213 @@
+"""Plain tables of coordinates: our ``picks.tsv``, Topaz's text, other TSV and CSV files."""
+
+from __future__ import annotations
+
+import csv
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.data.coordinates.formats.relion_star import micrograph_of
+from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.picks import Picks, as_number
+from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.star import MOST_COLUMNS, spelt
+from heliodor.errors import BadInput
+from heliodor.utils.files import writing
+
+#: Accepted headers of each column, in lower case.
+NAMES = ("micrograph", "image_name", "micrograph_name", "rlnmicrographname", "filename", "name")
+XS = ("x_px", "x_coord", "x", "rlncoordinatex")
+YS = ("y_px", "y_coord", "y", "rlncoordinatey")
+SCORES = ("log_odds", "score", "rlnautopickfigureofmerit")
+OURS = (
+    "micrograph",
+    "x_px",
+    "y_px",
+    "log_odds",
+    "probability",
+    "selected",
+    "pixel_size_angstrom",
+)
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning has a header line with coordinates."""
+    lines = head.decode("utf-8-sig", errors="replace").strip().splitlines()
+    if b"\0" in head or not lines:
+        return False
+    columns = [c.strip().strip('"').lower() for c in lines[0].split(_delimiter(lines[0]))]
+    return any(c in XS for c in columns) and any(c in YS for c in columns)
+
+
+def _delimiter(line: str) -> str:
+    return "\t" if "\t" in line else ","
+
+
+@guarded
+def read_picks(path: str | Path) -> Picks:
+    """Read a TSV or CSV table whose header names the columns.
+
+    Particle centres in pixels of the micrograph. A table without a micrograph column is
+    taken to be of the micrograph that its file name says.
+
+    Raises
+    ------
+    BadInput
+        If the columns are missing or a coordinate is not a finite number.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            return _read_rows(csv.reader(stream, delimiter=_delimiter(first)), path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as a table ({error}); save it as UTF-8") from error
+
+
+def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
+    titles = [title.strip() for title in next(rows, [])]
+    header = [title.lower() for title in titles]
+    x, y = _find(header, XS), _find(header, YS)
+    if x is None or y is None:
+        raise BadInput(f"{path} has no header with x and y columns (x_coord, y_coord)")
+    if len(header) > MOST_COLUMNS:
+        raise BadInput(f"{path} has {len(header)} columns, more than any table of particles")
+    name, score = _find(header, NAMES), _find(header, SCORES)
+    known = {x, y, name, score, _find(header, ("probability",))}
+    others = [c for c in range(len(header)) if c not in known]
+    # Dense searches list millions of candidates: their numbers are packed row by row, and what
+    # rows have in common, such as the micrograph, is kept once.
+    numbers, scores, names = array("d"), array("d"), list[str]()
+    kept: dict[str, str] = {}
+    extra: list[list[str]] = [[] for _ in others]
+    for line, row in enumerate(rows, 2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise BadInput(
+                f"{path}, line {line}, has {len(row)} columns where the header has {len(header)}"
+            )
+        if name is not None:
+            if not row[name].strip():
+                raise BadInput(
+                    f"{path}, line {line}, names no micrograph; mend or remove the line"
+                )
+            names.append(kept.setdefault(row[name], row[name]))
+        numbers.append(_number(row[x], path, line))
+        numbers.append(_number(row[y], path, line))
+        if score is not None:
+            scores.append(as_number(row[score]))
+        for column, c in zip(extra, others, strict=True):
+            column.append(kept.setdefault(row[c], row[c]))
+    xy = np.array(numbers).reshape(-1, 2)
+    columns = {
+        titles[c]: np.array(column, dtype=object) for column, c in zip(extra, others, strict=True)
+    }
+    ranked = None if score is None else np.array(scores)
+    if name is not None:
+        return Picks.from_columns(names, xy, ranked, columns)
+    stem = micrograph_of(path)
+    table = Picks.from_columns([stem] * len(xy), xy, ranked, columns)
+    return table if len(table) else Picks.empty([stem])
+
+
+def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:
+    return next((header.index(name) for name in accepted if name in header), None)
+
+
+def _number(cell: str, path: Path, line: int) -> float:
+    value = as_number(cell)
+    if not np.isfinite(value):
+        raise BadInput(f"{path}, line {line}, has {cell[:80]!r} where a coordinate should be")
+    return value
+
+
+def write_topaz(path: Path, picks: Picks) -> None:
+    """Write Topaz's table: stems of micrographs, centres, scores, and all other columns.
+
+    Raises
+    ------
+    BadInput
+        If two micrographs have the same stem, which Topaz would take for one.
+    """
+    stems = [stem_of(name) for name in picks.micrographs]
+    if len(set(stems)) < len(stems):
+        stem = next(s for s in stems if stems.count(s) > 1)
+        raise BadInput(
+            f"{path} cannot be written, as two micrographs are called {stem} in it; convert the"
+            " folders apart"
+        )
+    named = replace(picks, micrographs=tuple(stems))
+    _write_columns(path, named, ("image_name", "x_coord", "y_coord", "score"), "\t")
+
+
+def write_table(path: Path, picks: Picks, delimiter: str) -> None:
+    """Write a table with a header: micrograph, centre, score, and all other columns."""
+    _write_columns(path, picks, ("micrograph", "x_px", "y_px", "score"), delimiter)
+
+
+def _write_columns(
+    path: Path, picks: Picks, titles: tuple[str, str, str, str], delimiter: str
+) -> None:
+    columns: dict[str, list[str]] = {
+        titles[0]: picks.names(),
+        titles[1]: spelt(picks.xy_px[:, 0]),
+        titles[2]: spelt(picks.xy_px[:, 1]),
+    }
+    if not np.isnan(picks.score).all():
+        columns[titles[3]] = spelt(picks.score)
+    for name, values in picks.extra.items():
+        if np.asarray(values).ndim == 1:
+            columns.setdefault(name, spelt(values))
+    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def write_picks(
+    path: Path,
+    tables: Iterable[tuple[str, Picks]],
+    threshold: float,
+    pixel_sizes: Mapping[str, float],
+    columns: Sequence[str] = (),
+) -> None:
+    """Write ``picks.tsv``: every candidate, best first within its micrograph.
+
+    The column `selected` is 1 for the picks, those that score the threshold or more; the
+    others are kept so that the threshold can be moved, and accuracy judged, afterwards. The
+    column `probability` is the calibrated one, where picks carry it.
+
+    Parameters
+    ----------
+    tables
+        Candidates of each micrograph with log-odds, by its name; one at a time is in memory.
+    threshold
+        Log-odds.
+    pixel_sizes
+        Angstrom per pixel of each micrograph.
+    columns
+        Of numbers that all tables carry, to be written besides.
+    """
+    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow((*OURS, *columns))
+        for name, picks in tables:
+            size = f"{pixel_sizes[name]:g}"
+            more = zip(*(picks.extra[column] for column in columns), strict=True)
+            others = (tuple(f"{value:.1f}" for value in own) for own in more)
+            rows = zip(
+                picks.xy_px,
+                picks.score,
+                picks.probability,
+                others if columns else [()] * len(picks),
+                strict=True,
+            )
+            for (x, y), s, p, own in rows:
+                numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
+                writer.writerow((name, *numbers, int(s >= threshold), size, *own))

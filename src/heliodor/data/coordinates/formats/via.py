@@ -1,0 +1,109 @@
+"""CSV files of the VGG Image Annotator (VIA): one line a region of a picture.
+
+The shape of a region is JSON, in pixels of the picture from its upper left corner; a picture
+without a region has one line with a count of 0. Picking programs use points, and keep a score
+in the region's attributes. Source: VIA's user guide, "Import and export annotations as CSV".
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.picks import Picks, as_number
+from heliodor.errors import BadInput
+
+COLUMNS = (
+    "filename",
+    "file_size",
+    "file_attributes",
+    "region_count",
+    "region_id",
+    "region_shape_attributes",
+    "region_attributes",
+)
+
+
+def looks_like(head: bytes) -> bool:
+    """Tell whether a file's beginning is VIA's header line."""
+    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    return bool(lines) and {"filename", "region_shape_attributes"} <= set(_titles(lines[0]))
+
+
+def _titles(line: str) -> list[str]:
+    return [title.strip().strip('"').lstrip("#") for title in line.split(",")]
+
+
+@guarded
+def read_picks(path: str | Path) -> Picks:
+    """Read the centres of the points, circles, ellipses and boxes of each picture.
+
+    A picture ``mic.png`` shows the micrograph ``mic``, whatever its format. An attribute
+    ``score`` is the score. Pictures without a region stay listed.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read, columns are missing, or a region is of another shape.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error
+    titles = [title.strip().lstrip("#") for title in rows[0]] if rows else []
+    if not {"filename", "region_shape_attributes"} <= set(titles):
+        raise BadInput(f"{path} has no columns filename and region_shape_attributes of VIA")
+    pictures: list[str] = []
+    names: list[str] = []
+    centres: list[tuple[float, float]] = []
+    scores: list[float] = []
+    # A row may lack its last cells; to fill them in would let a wide header fill the memory.
+    places = {title: place for place, title in enumerate(titles) if title in COLUMNS}
+    for line, cells in enumerate(rows[1:], 2):
+        row = {title: cells[place] for title, place in places.items() if place < len(cells)}
+        name = row.get("filename", "")
+        shape = _json(row.get("region_shape_attributes"), path, line)
+        pictures.append(name)
+        if not shape:
+            continue  # the line that stands for a picture without a region
+        names.append(name)
+        centres.append(_centre(shape, path, line))
+        scores.append(as_number(_json(row.get("region_attributes"), path, line).get("score")))
+    regions = Picks.from_columns(names, np.array(centres), np.array(scores))
+    return Picks.concatenate([Picks.empty(dict.fromkeys(pictures)), regions])
+
+
+def _json(text: str | None, path: Path, line: int) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{path}, line {line}, has {(text or '')[:80]!r} where VIA has JSON"
+        ) from error
+    return value if isinstance(value, dict) else {}
+
+
+def _centre(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]:
+    try:
+        if "cx" in shape:
+            x, y = float(shape["cx"]), float(shape["cy"])
+        else:
+            x = float(shape["x"]) + float(shape["width"]) // 2
+            y = float(shape["y"]) + float(shape["height"]) // 2
+    except (KeyError, TypeError, ValueError, OverflowError):
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise BadInput(
+            f"{path}, line {line}, has a region {json.dumps(shape)[:80]} without a centre; mark"
+            " particles with points, circles or boxes"
+        )
+    return x, y

@@ -1,0 +1,334 @@
+"""The frame of coordinates: whether they lie on the particles that the pictures show.
+
+Programs flip, swap and scale coordinates, and the numbers look the same afterwards. The pictures
+tell: around true centres, the average of the image is a particle; around points of a wrong frame
+it is grey. The average around all picks, for every displacement at once, is the correlation of
+the image with the picks; its value without displacement is judged against those far away, which
+show what chance and the picture's own structure can do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from heliodor.conventions import (
+    FloatArray,
+    Image,
+    Shape,
+    to_working,
+)
+from heliodor.data.coordinates.labels import outside
+from heliodor.data.micrographs.dead_borders import dead_border
+from heliodor.data.micrographs.fourier_crop import fourier_crop
+
+#: Images are judged at this many pixels along their longer side: a particle is then 8 to 40 wide.
+SIDE_PX = 512
+#: Displacements up to this are looked at; those from `FAR_PX` on say what chance can do.
+REACH_PX = 64
+FAR_PX = 24
+#: The average around the picks is taken in so many rings of this width, as particles lie in
+#: any orientation.
+RINGS, RING_PX = 10, 1.5
+#: Clicks and boxes are this inexact.
+SLACK_PX = 2.5
+#: Chance gives a fit of 1 on average. The best of all frames reaches this for one in twenty sets
+#: of 10 to 30 points at random on one micrograph, and for none of some hundred points.
+FITS = 3.5
+#: Of fewer picks in all nothing is said against: of 5 or 8 points at random one set in five fits
+#: some frame well.
+FEWEST = 10
+#: In plain pictures two displacements of a hundred fit this well by chance.
+RARE = 1.6
+#: A frame is wrong where another one fits so much better.
+BETTER = 2.0
+#: A frame in which more of the picks lie outside than this is out of the question.
+MOST_OUTSIDE = 0.2
+#: So many micrographs, those with most picks, are enough to tell.
+MOST_VIEWS = 8
+#: And so many of the picks on each, taken evenly from all: windows around picks are summed one by
+#: one, which up to here is sooner done than a Fourier transform.
+MOST_PICKS = 1000
+#: In smaller pictures, in either direction, there are too few displacements to judge by.
+SMALLEST_PX = 3 * REACH_PX
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What to do with coordinates: swap x and y, scale, then mirror within the micrograph."""
+
+    swap: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+    scale: float = 1.0
+
+    @property
+    def needs_shape(self) -> bool:
+        """Whether the micrograph's shape is needed to apply it."""
+        return self.flip_x or self.flip_y
+
+    def apply(self, xy_px: FloatArray, shape: Shape | None = None) -> FloatArray:
+        """Return coordinates in the micrograph's frame.
+
+        Parameters
+        ----------
+        xy_px
+            (x, y), shape (n, 2).
+        shape
+            (height, width) of the micrograph; only a mirror image needs it.
+        """
+        xy = np.array(xy_px, dtype=np.float64).reshape(-1, 2)
+        if self.swap:
+            xy = xy[:, ::-1]
+        xy = xy * self.scale
+        if self.needs_shape and shape is None:
+            raise ValueError("a mirror image needs the micrograph's shape")
+        if self.flip_x and shape is not None:
+            xy[:, 0] = shape[1] - 1 - xy[:, 0]
+        if self.flip_y and shape is not None:
+            xy[:, 1] = shape[0] - 1 - xy[:, 1]
+        return xy
+
+    def __str__(self) -> str:
+        """Say what is done, as part of a sentence."""
+        mirrored = {(True, False): "x flipped", (False, True): "y flipped"}.get(
+            (self.flip_x, self.flip_y), "x and y flipped" if self.flip_x else ""
+        )
+        parts = [
+            "x and y swapped" if self.swap else "",
+            f"scaled by {self.scale:g}" if self.scale != 1 else "",
+            mirrored,
+        ]
+        return ", ".join(part for part in parts if part) or "as they are"
+
+
+AS_GIVEN = Frame()
+#: All that programs do to coordinates, the plain one first.
+FRAMES = tuple(
+    Frame(swap, flip_x, flip_y, scale)
+    for scale in (1.0, 0.5, 2.0, 0.25, 4.0)
+    for swap in (False, True)
+    for flip_x in (False, True)
+    for flip_y in (False, True)
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """A micrograph and the coordinates on it."""
+
+    #: At any sampling, shape (h, w).
+    image: Image
+    #: (height, width) of the original file, in whose pixels the coordinates are.
+    original_shape: Shape
+    xy_px: FloatArray
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which frame fits the pictures."""
+
+    #: The best of all frames.
+    frame: Frame
+    #: How well it fits: 1 is chance, from 3.5 on it is no chance.
+    fit: float
+    #: How well the coordinates fit as they are.
+    fit_as_given: float
+    #: Where the particles lie from the coordinates as they are, (x, y) in original pixels, if
+    #: they fit there far better than where they are and than in any other frame: corners of
+    #: boxes instead of centres, for example.
+    displacement_px: tuple[float, float] | None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the pictures tell the frame at all."""
+        return self.fit >= FITS
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the coordinates plainly lie in another frame, or beside the particles."""
+        return self.turned or self.displacement_px is not None
+
+    @property
+    def turned(self) -> bool:
+        """Whether the coordinates plainly lie in another frame."""
+        return self.decided and self.frame != AS_GIVEN and self.fit > BETTER * self.fit_as_given
+
+    def __str__(self) -> str:
+        """Say what was found, as a sentence without its full stop."""
+        if self.turned:
+            return (
+                f"the pictures show particles where the coordinates are {self.frame} (fit"
+                f" {self.fit:.1f}, as they are {self.fit_as_given:.1f}; chance is 1)"
+            )
+        if self.displacement_px is not None:
+            x, y = self.displacement_px
+            return (
+                f"the pictures show particles {x:+.0f}, {y:+.0f} px (x, y) from the coordinates:"
+                " are they corners of boxes instead of centres?"
+            )
+        if self.fit_as_given >= FITS:
+            return f"the coordinates fit the pictures as they are (fit {self.fit_as_given:.1f})"
+        return (
+            f"the pictures do not tell whether the frame is right (fit {self.fit_as_given:.1f},"
+            " chance is 1): too few picks, or too faint particles"
+        )
+
+
+def judge_frame(views: Iterable[View]) -> Verdict:
+    """Tell in which frame coordinates fit the pictures.
+
+    Parameters
+    ----------
+    views
+        Micrographs with their coordinates; 30 picks in all are enough for usual contrast.
+        Pictures of less than 192 pixels are passed over.
+
+    Returns
+    -------
+    Verdict
+        Of flips, a swap, and factors 1/4 to 4; and of a displacement common to all picks.
+    """
+    # Of each frame, for every displacement: the sum around the picks, and how many it sums.
+    sums = {frame: np.zeros((2, 2 * REACH_PX + 1, 2 * REACH_PX + 1)) for frame in FRAMES}
+    lost, total, zoom = dict.fromkeys(FRAMES, 0), 0, 1.0
+    for view in views:
+        image = _prepared(view.image)
+        if min(image.shape) < SMALLEST_PX:
+            continue
+        padded = np.pad(image.astype(np.float64), REACH_PX)
+        total += len(view.xy_px)
+        zoom = view.original_shape[1] / image.shape[1]
+        for frame in FRAMES:
+            xy = frame.apply(view.xy_px, view.original_shape)
+            inside = ~outside(xy, view.original_shape)
+            lost[frame] += int(np.count_nonzero(~inside))
+            if inside.any():
+                some = xy[inside]
+                some = some[:: -(-len(some) // MOST_PICKS)]
+                small = to_working(some, view.original_shape, _shape(image))
+                sums[frame] += _around(padded, small)
+    fits = {
+        frame: _fits(*own)
+        for frame, own in sums.items()
+        if own.any() and lost[frame] <= MOST_OUTSIDE * total
+    }
+    centre = {frame: _at_centre(fit) for frame, fit in fits.items()}
+    as_given = centre.get(AS_GIVEN, 0.0)
+    best = max(centre, key=centre.__getitem__, default=AS_GIVEN)
+    fit = centre.get(best, 0.0)
+    if total < FEWEST:
+        return Verdict(AS_GIVEN, as_given, as_given, None)
+    displacement = None
+    if AS_GIVEN in fits:
+        row, column = np.unravel_index(np.argmax(fits[AS_GIVEN]), fits[AS_GIVEN].shape)
+        # Of all displacements one is the best by chance: the bar is higher than for one try.
+        if fits[AS_GIVEN][row, column] > BETTER * max(fit, FITS):
+            displacement = ((column - REACH_PX) * zoom, (row - REACH_PX) * zoom)
+    return Verdict(best, fit, as_given, displacement)
+
+
+def _shape(image: Image) -> Shape:
+    height, width = image.shape
+    return height, width
+
+
+def _prepared(image: Image) -> Image:
+    """Return a small image without slow background, outliers or dead borders, of spread 1."""
+    factor = min(1.0, SIDE_PX / max(image.shape))
+    small = fourier_crop(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
+    small -= np.float32(small.mean(dtype=np.float64))
+    small -= gaussian_filter(small, FAR_PX / 2)
+    rows, columns = dead_border(small).grown(4).alive(small.shape)
+    alive = small[rows, columns]
+    alive = alive - np.median(alive)
+    spread = 1.4826 * float(np.median(np.abs(alive))) or 1.0
+    out = np.zeros_like(small)
+    out[rows, columns] = np.clip(alive / np.float32(spread), -3, 3)
+    out[rows, columns] -= out[rows, columns].mean()
+    return out
+
+
+def _around(padded: FloatArray, xy: FloatArray) -> FloatArray:
+    """Return the sums of an image, and of ones, around all picks, the picks in the middle.
+
+    Parameters
+    ----------
+    padded
+        The image with `REACH_PX` zeros on each side.
+    xy
+        (x, y) in the image without them, shape (n, 2).
+
+    Returns
+    -------
+    ndarray
+        Shape (2, 2 `REACH_PX` + 1, 2 `REACH_PX` + 1).
+    """
+    sides = np.array(padded.shape[::-1]) - 2 * REACH_PX
+    nearest = np.minimum(np.rint(xy).astype(np.intp), sides - 1)
+    window = 2 * REACH_PX + 1
+    total = np.zeros((window, window))
+    for x, y in nearest.tolist():
+        total += padded[y : y + window, x : x + window]
+    # Whether a displaced pick is in the image is a matter of its row and of its column.
+    moved = nearest[:, :, None] + np.arange(-REACH_PX, REACH_PX + 1)
+    columns, rows = ((moved >= 0) & (moved < sides[:, None])).transpose(1, 0, 2).astype(np.float64)
+    return np.stack([total, rows.T @ columns])
+
+
+def _distance() -> FloatArray:
+    axis = np.arange(-REACH_PX, REACH_PX + 1)
+    return np.hypot(axis[:, None], axis[None, :])
+
+
+@cache
+def _rings(padded: int) -> NDArray[np.complexfloating]:
+    """Return the spectra of means over rings around a point, for squares of `padded` pixels."""
+    axis = scipy.fft.fftfreq(padded, 1 / padded)
+    ring = np.floor(np.hypot(axis[:, None], axis[None, :]) / RING_PX)
+    kernels = (ring == np.arange(RINGS)[:, None, None]).astype(np.float64)
+    return np.asarray(scipy.fft.rfft2(kernels / kernels.sum(axis=(1, 2), keepdims=True)))
+
+
+def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
+    """Return for every displacement how far the rings around it stand out from chance.
+
+    The root of the mean over the rings of their squared averages, each in units of what is usual
+    among displacements: 1 for chance. Where most picks are displaced to outside, 0.
+    """
+    distance = _distance()
+    margin = int(RINGS * RING_PX)
+    known = count > count.max() / 2
+    known[:margin] = known[-margin:] = known[:, :margin] = known[:, -margin:] = False
+    far = known & (distance > FAR_PX)
+    if not far.any():
+        return np.zeros_like(around)
+    # The noise of a sum grows with the root of its number.
+    around = around / np.sqrt(np.maximum(count, 1.0))
+    around = around - around[far].mean()
+    side = len(around)
+    padded = scipy.fft.next_fast_len(side + margin, True)
+    spectra = scipy.fft.rfft2(around, (padded, padded)) * _rings(padded)
+    means = scipy.fft.irfft2(spectra, (padded, padded), overwrite_x=True)[:, :side, :side]
+    # From the median, as particles that all lie displaced are far away but no chance.
+    usual = np.median(means[:, far] ** 2, axis=1) / 0.455
+    usual[usual == 0] = 1.0
+    total = (means**2 / usual[:, None, None]).sum(axis=0)
+    return np.where(known, np.sqrt(total / RINGS), 0.0)
+
+
+def _at_centre(fits: FloatArray) -> float:
+    """Return the fit without displacement, less where good fits are common far away.
+
+    So they are for few picks on pictures with edges and ice in them.
+    """
+    distance = _distance()
+    far = fits[(distance > FAR_PX) & (fits > 0)]
+    common = float(np.quantile(far, 0.98)) / RARE if len(far) else 1.0
+    return float(fits[distance <= SLACK_PX].max()) / max(1.0, common)

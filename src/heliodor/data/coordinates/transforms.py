@@ -1,0 +1,125 @@
+"""Reframing: picks in another frame, with the columns that go with their positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from heliodor.conventions import Shape
+from heliodor.data.coordinates.formats.relion_star import OPTICS
+from heliodor.data.coordinates.formats.relion_star import PIXEL_SIZE as STAR_PIXEL_SIZE
+from heliodor.data.coordinates.frame_detection import Frame
+from heliodor.data.coordinates.picks import (
+    BOX,
+    HEIGHT,
+    PIXEL_SIZE,
+    WIDTH,
+    Picks,
+    as_number,
+)
+from heliodor.data.micrographs.working_images import same_pixel_size
+from heliodor.errors import BadInput
+
+#: Columns that are lengths in pixels of the micrograph; the last two are crYOLO's.
+_LENGTHS = (BOX, HEIGHT, WIDTH, "EstWidth", "EstHeight")
+#: Columns that are the micrograph's sampling.
+_SAMPLINGS = (PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
+#: How columns begin that a swap or a mirror image would change too: those of RELION, crYOLO and
+#: cryoSPARC.
+_ANGLES = ("rlnAngle", "rlnOrigin", "Angle", "pick_stats/angle", "alignments", "filament/")
+
+
+def reframed(
+    picks: Picks, frame: Frame, shapes: Mapping[str, Shape], shift_px: tuple[float, float]
+) -> Picks:
+    """Return picks in another frame; what they say of lengths and pixel sizes is scaled too.
+
+    Parameters
+    ----------
+    picks
+        Picks in the frame as they were read.
+    frame
+        What is done to their positions.
+    shapes
+        (height, width) of the micrographs in the new frame; only mirror images need them.
+    shift_px
+        Added last, (x, y).
+
+    Raises
+    ------
+    BadInput
+        If the shape of a micrograph is needed and not known.
+    """
+    xy = picks.xy_px.copy()
+    for name, own in picks.rows():
+        if frame.needs_shape and name not in shapes and len(own):
+            raise BadInput(
+                f"the size of {name} is not known, so its picks cannot be flipped; give"
+                " --micrographs, or --shape-px for all"
+            )
+        xy[own] = frame.apply(xy[own], shapes.get(name)) + np.array(shift_px)
+    extra = dict(picks.extra)
+    if frame.swap and HEIGHT in extra and WIDTH in extra:
+        extra[HEIGHT], extra[WIDTH] = extra[WIDTH], extra[HEIGHT]
+    if frame.scale != 1:
+        extra |= {c: _times(extra[c], frame.scale) for c in _LENGTHS if c in extra}
+        extra |= {c: _times(extra[c], 1 / frame.scale) for c in _SAMPLINGS if c in extra}
+    return Picks(picks.micrographs, picks.micrograph_index, xy, picks.score, extra)
+
+
+def _times(values: Any, factor: float) -> Any:
+    """Return a column of numbers, or of their spellings, times a factor; others stay."""
+    numbers = [as_number(value) for value in values]
+    return np.array(
+        [v if n != n else n * factor for v, n in zip(values, numbers, strict=True)], dtype=object
+    )
+
+
+def angles_of(picks: Picks) -> list[str]:
+    """Return the columns that a swap or a mirror image would change, where they say anything."""
+    found = (c for c in picks.extra if c.startswith(_ANGLES))
+    return [c for c in found if len({str(value) for value in picks.extra[c]}) > 1]
+
+
+def as_on(
+    picks: Picks,
+    shapes: Mapping[str, Shape],
+    pixel_sizes: Mapping[str, float],
+    exactly: bool = False,
+) -> Picks:
+    """Return picks whose columns say what is known of their micrographs.
+
+    Parameters
+    ----------
+    shapes
+        (height, width) of micrographs; only what columns say of them already is corrected.
+    pixel_sizes
+        Angstrom per pixel of micrographs.
+    exactly
+        Whether the pixel sizes replace those in columns that differ by no more than rounding.
+    """
+    extra = dict(picks.extra)
+    for place, column in enumerate((HEIGHT, WIDTH)):
+        if column in extra:
+            sides = {name: float(shape[place]) for name, shape in shapes.items()}
+            extra[column] = _told(picks, sides, column, exactly=True)
+    if pixel_sizes:
+        columns = [PIXEL_SIZE, *(c for c in _SAMPLINGS[1:] if c in extra)]
+        extra |= {column: _told(picks, pixel_sizes, column, exactly) for column in columns}
+    return Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
+
+
+def _told(picks: Picks, known: Mapping[str, float], column: str, exactly: bool) -> Any:
+    """Return a column with the number known of each pick's micrograph, in place of others."""
+    values = picks.extra.get(column, [None] * len(picks))
+    numbers = [known.get(name) for name in picks.micrographs]
+    told = []
+    for value, place in zip(values, picks.micrograph_index, strict=True):
+        number, said = numbers[place], as_number(value)
+        if number is not None and said != number:
+            rounded = not exactly and said > 0 and same_pixel_size(said, number)
+            value = value if rounded else number
+        told.append(value)
+    return np.array(told, dtype=object)

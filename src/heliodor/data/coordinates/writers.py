@@ -1,0 +1,259 @@
+"""Writing picks in the format that another program wants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import Shape
+from heliodor.data.coordinates.formats import (
+    box,
+    cbox,
+    cryosparc,
+    eman2,
+    relion_autopick,
+    relion_star,
+    tables,
+)
+from heliodor.data.coordinates.picks import (
+    BOX,
+    Picks,
+    as_number,
+)
+from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.micrographs.sources import relion_stem
+from heliodor.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Given:
+    """What some formats need beside the picks."""
+
+    #: Side of the boxes; None takes those of the picks.
+    box_px: int | None = None
+    #: (height, width) of each micrograph.
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    #: Angstrom per pixel of each micrograph.
+    pixel_sizes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that can be written."""
+
+    name: str
+    #: What its coordinates are, as part of a sentence.
+    says: str
+    #: Of its files; a folder of them where a file is of one micrograph.
+    suffix: str
+    write: Callable[[Path, Picks, Given], None]
+    #: The file of a micrograph below the folder, or None where one file has all micrographs.
+    file_of: Callable[[str], str] | None = None
+    #: Whether a column that the picks carry finds room.
+    carries: Callable[[str, NDArray[Any]], bool] = lambda _, values: values.ndim == 1
+
+
+def _box(path: Path, picks: Picks, given: Given) -> None:
+    side = _side(path, picks, given)
+    box.write_picks(path, picks, side + side % 2)
+
+
+def _cbox(path: Path, picks: Picks, given: Given) -> None:
+    cbox.write_picks(path, picks, _side(path, picks, given))
+
+
+def _side(path: Path, picks: Picks, given: Given) -> int:
+    """Return the side of the boxes: as given, else the largest that the picks have."""
+    if given.box_px is not None:
+        return given.box_px
+    sides = [side for side in map(as_number, picks.extra.get(BOX, ())) if 0 < side < math.inf]
+    if not sides and len(picks):
+        raise BadInput(
+            f"{path} cannot be written, as its format has boxes and the picks have none; give"
+            " --box-px, the side of the box in pixels"
+        )
+    return max(1, math.ceil(max(sides, default=2)))
+
+
+FORMATS = {
+    one.name: one
+    for one in (
+        Format(
+            "star",
+            "one RELION STAR file; centres",
+            ".star",
+            lambda path, picks, _: relion_star.write_picks(path, picks),
+        ),
+        Format(
+            "autopick",
+            "RELION's auto-picking folder; centres",
+            ".star",
+            lambda path, picks, _: relion_autopick.write_one_autopick(path, picks),
+            lambda name: f"{relion_stem(name)}_autopick.star",
+            relion_autopick.carries,
+        ),
+        Format(
+            "box",
+            "EMAN1 boxes; corners of boxes, whole pixels",
+            ".box",
+            _box,
+            lambda name: f"{stem_of(name)}.box",
+            lambda name, _: name in (BOX, box.TAG),
+        ),
+        Format(
+            "eman2",
+            "EMAN2 info files; centres",
+            ".json",
+            lambda path, picks, _: eman2.write_picks(path, picks),
+            eman2.info_name,
+            lambda name, _: name == eman2.TYPE,
+        ),
+        Format(
+            "cbox",
+            "crYOLO CBOX; corners of boxes, confidences",
+            ".cbox",
+            _cbox,
+            lambda name: f"{stem_of(name)}.cbox",
+            cbox.carries,
+        ),
+        Format(
+            "cs",
+            "cryoSPARC; centres as fractions of the micrograph's width and height",
+            ".cs",
+            lambda path, picks, given: cryosparc.write_picks(
+                path, picks, given.shapes, given.pixel_sizes
+            ),
+            carries=cryosparc.carries,
+        ),
+        Format(
+            "topaz",
+            "Topaz's table; centres, micrographs by their stems",
+            ".txt",
+            lambda path, picks, _: tables.write_topaz(path, picks),
+        ),
+        Format(
+            "csv",
+            "CSV; centres",
+            ".csv",
+            lambda path, picks, _: tables.write_table(path, picks, ","),
+        ),
+        Format(
+            "tsv",
+            "TSV; centres",
+            ".tsv",
+            lambda path, picks, _: tables.write_table(path, picks, "\t"),
+        ),
+    )
+}
+_BY_SUFFIX = {one.suffix: one for one in reversed(FORMATS.values())}
+
+
+def format_for(name: str | None, out: Path) -> Format:
+    """Return the format of a name, or of an output file's suffix where there is no name.
+
+    Raises
+    ------
+    BadInput
+        If there is no such format, or the suffix says nothing.
+    """
+    if name is not None:
+        if name not in FORMATS:
+            raise BadInput(f"the format {name!r} is none of {', '.join(FORMATS)}")
+        return FORMATS[name]
+    suffix = out.suffix.lower()
+    if suffix not in _BY_SUFFIX:
+        raise BadInput(
+            f"the name {out} does not tell a format; give --to, one of {', '.join(FORMATS)}"
+        )
+    return _BY_SUFFIX[suffix]
+
+
+def files_of(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
+    """Return the files that `write_picks` would write, of each micrograph its own.
+
+    Parameters
+    ----------
+    out
+        The file; for a format with a file a micrograph the folder, or the file where there is
+        only one micrograph and the name has the format's suffix.
+
+    Returns
+    -------
+    dict
+        From the name of a micrograph to its file, which several share where the format has one
+        file for all.
+
+    Raises
+    ------
+    BadInput
+        If two micrographs would share a file that holds one, or nothing can be written there.
+    """
+    if wanted.file_of is None:
+        if out.is_dir():
+            raise BadInput(f"{out} is a folder, but {wanted.name} is one file; give its name")
+        return dict.fromkeys(picks.micrographs, out)
+    if len(picks.micrographs) == 1 and out.suffix.lower() == wanted.suffix and not out.is_dir():
+        return {picks.micrographs[0]: out}
+    if (out.exists() and not out.is_dir()) or out.suffix.lower() == wanted.suffix:
+        raise BadInput(
+            f"{wanted.name} has a file a micrograph, and there are {len(picks.micrographs)}:"
+            f" {out} must be a folder; give another name with -o"
+        )
+    owners: dict[str, str] = {}
+    for name in picks.micrographs:
+        other = owners.setdefault(wanted.file_of(name), name)
+        if other != name:
+            raise BadInput(
+                f"the picks of {other} and of {name} would both be in {wanted.file_of(name)};"
+                " convert the folders apart"
+            )
+    return {name: out / file for file, name in owners.items()}
+
+
+def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given()) -> list[Path]:
+    """Write picks to a file, or to one a micrograph in a folder.
+
+    Parameters
+    ----------
+    out
+        The file or the folder, as for `files_of`.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
+    Raises
+    ------
+    BadInput
+        As `files_of`, or if something that the format needs is not known.
+    """
+    files = files_of(out, picks, wanted)
+    if wanted.file_of is None:
+        wanted.write(out, picks, given)
+        return [out]
+    # RELION leaves micrographs without picks out; elsewhere an empty file says that it has none.
+    listed = wanted.name == "autopick" and out not in files.values()
+    written = {}
+    for name, own in picks.by_micrograph():
+        if len(own) or not listed:
+            wanted.write(files[name], own, given)
+            written[name] = files[name]
+    if listed:
+        counts = zip(picks.micrographs, picks.counts(), strict=True)
+        relion_autopick.write_autopick_list(
+            out, {name: written[name] for name, count in counts if count}
+        )
+        return [out / "autopick.star", *written.values()]
+    return list(written.values())
+
+
+def left_out(picks: Picks, wanted: Format) -> list[str]:
+    """Return the columns for which a format has no room."""
+    return [c for c, values in picks.extra.items() if not wanted.carries(c, np.asarray(values))]

@@ -1,0 +1,1 @@
+"""Micrographs: files, headers, pixels."""

@@ -1,0 +1,75 @@
+"""Dead borders: bars along the edges of a micrograph in which nothing was recorded.
+
+Motion correction and detectors leave bars in which the outermost rows or columns repeat, or that
+are blank. Nothing in them is a particle, however much a stripe may look like one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heliodor.conventions import (
+    FloatArray,
+    Image,
+    Shape,
+)
+
+#: Across a bar neighbouring pixels differ by less than this share of what is usual in the image.
+QUIET = 0.3
+#: Fewer rows than this that are alike are no bar.
+LEAST_PX = 3
+#: Bars are looked for in this share of each side.
+WIDEST = 0.15
+
+
+@dataclass(frozen=True)
+class Border:
+    """Rows and columns along each edge of an image that are dead."""
+
+    top: int = 0
+    bottom: int = 0
+    left: int = 0
+    right: int = 0
+
+    def alive(self, shape: Shape | tuple[int, ...]) -> tuple[slice, slice]:
+        """Return the rows and columns that are not dead."""
+        return slice(self.top, shape[0] - self.bottom), slice(self.left, shape[1] - self.right)
+
+    def grown(self, more: int) -> Border:
+        """Return a border that is wider by some pixels along each edge that has a bar."""
+        sides = (self.top, self.bottom, self.left, self.right)
+        return Border(*(side + more if side else 0 for side in sides))
+
+
+def dead_border(image: Image) -> Border:
+    """Find the bars along the edges of an image.
+
+    Parameters
+    ----------
+    image
+        Shape (h, w), at any scale and sampling.
+
+    Returns
+    -------
+    Border
+        All zero for most micrographs.
+    """
+    rows, columns = _steps(image), _steps(image.T)
+    return Border(_quiet(rows), _quiet(rows[::-1]), _quiet(columns), _quiet(columns[::-1]))
+
+
+def _steps(image: Image) -> FloatArray:
+    """Return how much each row differs from the next, shape (h - 1,)."""
+    return np.asarray(np.abs(np.diff(image, axis=0)).mean(axis=1, dtype=np.float64))
+
+
+def _quiet(steps: FloatArray) -> int:
+    if not len(steps):
+        return 0
+    edge = steps[: max(1, int(WIDEST * len(steps)))]
+    # Not only from the first row on: Fourier cropping rings across a bar's outer edge.
+    quiet = np.flatnonzero(edge < QUIET * float(np.median(steps)))
+    # Some rows may be alike by chance; a bar has several.
+    return int(quiet[-1]) + 1 if len(quiet) >= LEAST_PX else 0

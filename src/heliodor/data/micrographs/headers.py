@@ -1,0 +1,307 @@
+"""The files of micrographs: what they may be called, and what their headers say."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from heliodor.conventions import Shape
+from heliodor.data.micrographs.compression import beginning, is_compressed
+from heliodor.data.micrographs.tiff import opened_tiff
+from heliodor.errors import BadInput
+
+MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
+TIFF_SUFFIXES = (".tif", ".tiff")
+COMPRESSIONS = (".gz", ".bz2")
+MRC_HEADER_BYTES = 1024
+#: More bytes behind the image than this share of it mean that the header is not this image's.
+MOST_SURPLUS = 0.05
+#: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
+IMOD_STAMP = 1146047817
+#: The modes of real numbers, and how NumPy calls them.
+_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+
+
+#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
+#: of the name, as in mic.001.
+_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".hdf", ".png", ".jpg", ".jpeg")
+#: See docs/conventions.md.
+TIFF_NOTE = (
+    "rows are counted from the first one stored in a TIFF file, but RELION reads TIFF images"
+    " upside down; for RELION give MRC micrographs"
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a micrograph without its pixels."""
+
+    #: (height, width).
+    shape: Shape
+    #: Angstrom per pixel, where it is plausible.
+    pixel_size_angstrom: float | None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the pixels of one image lie in a file, row after row."""
+
+    #: (height, width).
+    shape: Shape
+    #: Of one pixel, with its byte order.
+    dtype: np.dtype[Any]
+    #: Bytes before the first pixel.
+    offset: int
+    #: Angstrom per pixel, where it is plausible.
+    pixel_size_angstrom: float | None
+
+
+def is_micrograph_name(name: str) -> bool:
+    """Tell whether a file name has the suffix of a format that can be read."""
+    lower = name.lower()
+    for compression in COMPRESSIONS:
+        if lower.endswith(compression):
+            return lower.removesuffix(compression).endswith(MRC_SUFFIXES)
+    return lower.endswith(MRC_SUFFIXES + TIFF_SUFFIXES)
+
+
+def is_tiff(name: str) -> bool:
+    """Tell whether a file name is that of a TIFF image."""
+    return name.lower().endswith(TIFF_SUFFIXES)
+
+
+def without_suffix(name: str) -> str:
+    """Return a name without the suffix of an image format and of compression."""
+    for suffixes in (COMPRESSIONS, _SUFFIXES):
+        for suffix in suffixes:
+            if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
+                name = name[: -len(suffix)]
+                break
+    return name
+
+
+def stem_of(name: str | Path) -> str:
+    """Return a micrograph's file name without folder and suffix."""
+    return PurePosixPath(without_suffix(str(name))).name
+
+
+#: What breaks lines and tables, and a file's name and path can be no longer than.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_PART, _LONGEST_PATH = 255, 4096
+
+
+def fault_of_name(name: str) -> str | None:
+    """Return why a name can be no micrograph's, as part of a sentence, or None if it can.
+
+    Names are written into tables and onto terminals, and results are called after them.
+    """
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError:
+        return "is not in UTF-8"
+    if not name.strip():
+        return "is empty"
+    if name.rpartition("/")[2] in ("", ".", ".."):
+        return "is that of a folder"
+    if _CONTROL.search(name):
+        return "holds a line break, a tab or another control character"
+    if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_PART:
+        return "is longer than a file's name can be"
+    return None
+
+
+def check_file(path: str | Path) -> Path:
+    """Return the path of a file that may be a micrograph; raises BadInput for any other."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{path} does not exist; check the name and the folder it is relative to"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be found ({error.strerror}); check the name") from error
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder, not a micrograph; give its files")
+    if size == 0:
+        raise BadInput(f"{path} is an empty file; copy or motion-correct it again")
+    if not is_micrograph_name(path.name):
+        raise BadInput(
+            f"{path} is neither an MRC (.mrc, .mrc.gz, .mrc.bz2) nor a TIFF (.tif) file;"
+            " give motion-corrected micrographs in one of these formats"
+        )
+    return path
+
+
+def read_header(path: str | Path) -> Header:
+    """Read a micrograph's size and pixel size without its pixels.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, empty, truncated, of another kind, a movie or a volume.
+    """
+    path = check_file(path)
+    try:
+        if is_tiff(path.name):
+            with opened_tiff(path) as series:
+                shape, size = series.shape, None
+        elif (plain := plain_mrc(path)) is not None:
+            shape, size = plain.shape, plain.pixel_size_angstrom
+        else:
+            header = mrc_header(path)
+            shape, size = header.shape, header.pixel_size_angstrom
+    except BadInput:
+        raise
+    except Exception as error:  # the libraries raise many kinds, all meaning this
+        raise BadInput(f"{path} is not a whole micrograph ({error}); copy it again") from error
+    check_shape(shape, path)
+    return Header((int(shape[-2]), int(shape[-1])), size)
+
+
+def plain_mrc(path: Path) -> Layout | None:
+    """Return where the image lies in an MRC file as programs usually write it.
+
+    One plane of real numbers, not compressed, its map ID, machine stamp and length as the format
+    wants them. These are nearly all files, and reading them needs no library.
+
+    Returns
+    -------
+    Layout or None
+        None where anything is out of the ordinary, which is then for mrcfile to judge.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(MRC_HEADER_BYTES)
+    order = {b"DD": "<", b"DA": "<", b"\x11\x11": ">"}.get(head[212:214])
+    if order is None or len(head) < MRC_HEADER_BYTES or head[208:212] != b"MAP ":
+        return None
+    nx, ny, nz, mode, _, _, _, mx, my = struct.unpack_from(order + "9i", head)
+    cell = struct.unpack_from(order + "2f", head, 40)
+    space_group, extended = struct.unpack_from(order + "2i", head, 88)
+    kind = _MODES.get(mode)
+    if kind is None or min(nx, ny, mx, my) < 1 or nz != 1 or space_group not in (0, 1):
+        return None
+    stamp, flags = struct.unpack_from(order + "2i", head, 152)
+    if mode == 0 and stamp == IMOD_STAMP and not flags & 1:
+        kind = "u1"  # see `has_unsigned_bytes`
+    dtype = np.dtype(order + kind)
+    image = nx * ny * dtype.itemsize
+    surplus = path.stat().st_size - MRC_HEADER_BYTES - extended - image
+    if extended < 0 or not 0 <= surplus <= MOST_SURPLUS * image:
+        return None
+    # Header fields are single precision, and so is what they say together.
+    sides = (
+        float(np.float32(length / number)) for length, number in zip(cell, (mx, my), strict=True)
+    )
+    return Layout((ny, nx), dtype, MRC_HEADER_BYTES + extended, plausible_pixel_size(*sides))
+
+
+@dataclass(frozen=True)
+class MrcHeader:
+    """The header of an MRC file out of the ordinary, as mrcfile reads it."""
+
+    #: Fields by name.
+    fields: Any
+    #: (slices, height, width).
+    shape: tuple[int, int, int]
+    #: Of one pixel, with its byte order.
+    dtype: np.dtype[Any]
+    #: Bytes before the first pixel.
+    offset: int
+    #: Angstrom per pixel, where it is plausible.
+    pixel_size_angstrom: float | None
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of all pixels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def mrc_header(path: Path) -> MrcHeader:
+    """Read and check the header of an MRC file that `plain_mrc` leaves, compressed or not.
+
+    Headers written by EM programs break the letter of the format in harmless ways; what matters,
+    the amount of data, is checked here for a plain file, and for a compressed one as it is read.
+
+    Raises
+    ------
+    BadInput
+        If the file is not MRC, is too short, a movie or a volume.
+    """
+    from mrcfile.mrcinterpreter import MrcInterpreter
+    from mrcfile.utils import data_dtype_from_header
+
+    packed = is_compressed(path)
+    head = bytearray(beginning(path, MRC_HEADER_BYTES))
+    # mrcfile would make room for gigabytes of an extended header, whatever the file holds.
+    length, head[92:96] = bytes(head[92:96]), bytes(4)
+    with warnings.catch_warnings(action="ignore"):
+        mrc = MrcInterpreter(BytesIO(head), permissive=True, header_only=True)
+        order = mrc.header.nsymbt.dtype
+        extended = int(np.frombuffer(length, order)[0])
+        sides = float(mrc.voxel_size.x), float(mrc.voxel_size.y)
+    there = path.stat().st_size - MRC_HEADER_BYTES
+    if extended < 0 or (extended > there and not packed):
+        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
+    shape = int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
+    # What is no MRC file at all should not be called a movie for what its bytes would mean.
+    if min(shape) < 1 or (packed and bytes(mrc.header.map)[:3] != b"MAP"):
+        raise too_short(path)
+    dtype = data_dtype_from_header(mrc.header)
+    if not packed and math.prod(shape) * dtype.itemsize > there - extended:
+        raise too_short(path)
+    check_shape(shape, path)
+    pixel_size = plausible_pixel_size(*sides)
+    return MrcHeader(mrc.header, shape, dtype, MRC_HEADER_BYTES + extended, pixel_size)
+
+
+def too_short(path: Path) -> BadInput:
+    """Return the sentence for a file that does not hold what its header says."""
+    return BadInput(
+        f"{path} holds less data than its MRC header says, or of an unknown mode: it is"
+        " truncated or not an MRC file; copy or write it again"
+    )
+
+
+def has_unsigned_bytes(header: Any) -> bool:
+    """Tell whether mode 0 means 0 to 255: IMOD's stamp without its flag for signed bytes.
+
+    Source: IMOD's ``mrc_format`` page, fields imodStamp and imodFlags.
+    """
+    if header.mode != 0:
+        return False
+    words = np.frombuffer(header.extra2.tobytes(), header.mode.dtype)  # from byte 112 on
+    stamp, flags = words[10:12]
+    return bool(stamp == IMOD_STAMP and not flags & 1)
+
+
+def plausible_pixel_size(x: float, y: float) -> float | None:
+    """Return a header's pixel size unless it is one that programs write by default.
+
+    0 and exactly 1 stand for "not known" far more often than they are meant.
+    """
+    if not (0.1 <= x <= 100.0) or x == 1.0 or abs(x - y) > 0.01 * x:
+        return None
+    return x
+
+
+def check_shape(shape: tuple[int, ...], path: Path) -> None:
+    """Refuse all but one plane, be it a stack of one."""
+    if len(shape) == 3 and shape[0] == 1:
+        shape = shape[1:]
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise BadInput(f"{path} is a colour picture; give micrographs of one grey channel")
+    if len(shape) != 2:
+        what = f"{shape[0]} slices" if len(shape) == 3 else f"shape {shape}"
+        raise BadInput(
+            f"{path} has {what}: it is a movie, a stack or a volume; give motion-corrected"
+            " averages, one image a file"
+        )

@@ -1,0 +1,232 @@
+"""One micrograph in an MRC or TIFF file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor import __version__
+from heliodor.conventions import Image, Shape
+from heliodor.data.micrographs.bad_pixels import clean, clean_blocks
+from heliodor.data.micrographs.compression import is_compressed, unpacked
+from heliodor.data.micrographs.fourier_crop import FourierCrop
+from heliodor.data.micrographs.headers import (
+    MOST_SURPLUS,
+    check_file,
+    check_shape,
+    has_unsigned_bytes,
+    is_tiff,
+    mrc_header,
+    plain_mrc,
+    too_short,
+)
+from heliodor.data.micrographs.row_blocks import (
+    ArrayRaster,
+    FileRaster,
+    Raster,
+    whole,
+)
+from heliodor.data.micrographs.tiff import check_amount, opened_tiff
+from heliodor.errors import BadInput
+from heliodor.utils.files import writing
+
+#: The smallest side, in pixels, of anything that can be called a micrograph.
+SMALLEST_SIDE_PX = 32
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """One image, row 0 being the first row stored in its file."""
+
+    path: Path
+    #: Shape (height, width), finite, not constant.
+    image: Image
+    #: What the file's header says, angstrom per pixel, where it is plausible.
+    header_pixel_size_angstrom: float | None
+
+
+@dataclass(frozen=True)
+class OpenMicrograph:
+    """A micrograph of which only the header was looked at."""
+
+    path: Path
+    #: Its pixels as they are stored.
+    raster: Raster
+    #: What the file's header says, angstrom per pixel, where it is plausible.
+    header_pixel_size_angstrom: float | None
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width)."""
+        return self.raster.shape
+
+    def cropped(self, shape: Shape, workers: int = 1) -> Image:
+        """Read the pixels and Fourier-crop them, block by block, to (height, width).
+
+        The result is that of `fourier_crop` on the image of `read_micrograph`, which is never
+        in memory as a whole unless pixels of it are not finite.
+
+        Raises
+        ------
+        BadInput
+            As `read_micrograph`, for what only the pixels tell.
+        """
+        crop = FourierCrop(self.shape, shape, workers)
+        for rows, block in clean_blocks(self.raster, self.path):
+            crop.add(rows, block)
+        return crop.image()
+
+
+def read_micrograph(path: str | Path) -> Micrograph:
+    """Read a micrograph.
+
+    MRC modes 0 (signed, or unsigned where IMOD says so), 1, 2, 6 and 12, plain or compressed
+    (.gz, .bz2), a plane or a stack of one; TIFF of 8, 16 or 32 bits. Not more than 5 % of NaN
+    or infinite pixels are replaced by the median; single extreme pixels are clipped.
+
+    Raises
+    ------
+    BadInput
+        If the file is missing, empty, truncated, of another kind, a movie or a volume,
+        complex, blank, smaller than 32 pixels, or full of NaN.
+    """
+    with open_micrograph(path) as micrograph:
+        image = whole(micrograph.raster)
+    clean(image, micrograph.path)
+    return Micrograph(micrograph.path, image, micrograph.header_pixel_size_angstrom)
+
+
+def read_map(path: str | Path) -> Image:
+    """Read an image whose pixels are not those of a detector, as a map of scores, as it is.
+
+    Raises
+    ------
+    BadInput
+        As `read_micrograph`, but whatever the pixels are.
+    """
+    with open_micrograph(path) as micrograph:
+        return whole(micrograph.raster)
+
+
+@contextmanager
+def open_micrograph(path: str | Path) -> Iterator[OpenMicrograph]:
+    """Open a micrograph to read it block by block, as long as the context lasts.
+
+    Raises
+    ------
+    BadInput
+        As `read_micrograph`, for what can be told without the pixels.
+    """
+    path = check_file(path)
+    with ExitStack() as files:
+        try:
+            micrograph = _open(path, files)
+        except PermissionError as error:
+            raise BadInput(f"{path} may not be read; change its permissions") from error
+        except OSError as error:
+            why = error.strerror or error
+            raise BadInput(f"{path} cannot be read ({why}); copy it again") from error
+        yield micrograph
+
+
+def _open(path: Path, files: ExitStack) -> OpenMicrograph:
+    """Open a file and, where its rows can be read one by one, keep it open."""
+    if is_tiff(path.name):
+        data, pixel_size = _read_tiff(path)
+    elif (layout := plain_mrc(path)) is not None:
+        _check_size(layout.shape, path)
+        stream = files.enter_context(path.open("rb"))
+        return OpenMicrograph(path, FileRaster(stream, layout, path), layout.pixel_size_angstrom)
+    else:
+        data, pixel_size = _read_mrc(path)
+    return OpenMicrograph(path, ArrayRaster(_plane(data, path)), pixel_size)
+
+
+def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
+    try:
+        header = mrc_header(path)
+        most_surplus = int(MOST_SURPLUS * header.image_bytes)
+        wanted = header.offset + header.image_bytes
+        if is_compressed(path):
+            content = unpacked(path, wanted, wanted + most_surplus + 1).getbuffer()
+            there = len(content)
+            if there < wanted:
+                raise too_short(path)
+            count = math.prod(header.shape)
+            data = np.frombuffer(content, header.dtype, count, header.offset)
+        else:
+            there = path.stat().st_size
+            data = np.fromfile(path, header.dtype, math.prod(header.shape), "", header.offset)
+    except (BadInput, PermissionError):
+        raise
+    except Exception as error:  # mrcfile raises many kinds, all meaning this
+        raise BadInput(f"{path} is not a whole MRC file ({error}); copy it again") from error
+    if there > wanted + most_surplus:
+        raise BadInput(
+            f"{path} holds more data than its MRC header says: the header's shape or mode is not"
+            " that of the image, or it is not an MRC file; write it again"
+        )
+    if has_unsigned_bytes(header.fields):
+        data = data.view(np.uint8)
+    return data.reshape(header.shape), header.pixel_size_angstrom
+
+
+def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
+    try:
+        with opened_tiff(path) as series:
+            check_shape(series.shape, path)
+            check_amount(series, path)
+            return np.asarray(series.asarray()), None
+    except (BadInput, PermissionError):
+        raise
+    except Exception as error:  # tifffile and its codecs raise many kinds, all meaning this
+        raise BadInput(
+            f"{path} cannot be read as a TIFF file ({error}); copy it again, or write it as MRC"
+            " or as uncompressed TIFF"
+        ) from error
+
+
+def _plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return the one two-dimensional plane of an array of real numbers."""
+    check_shape(data.shape, path)
+    if data.ndim == 3:
+        data = data[0]
+    if data.dtype.kind not in "iuf":
+        raise BadInput(
+            f"{path} holds {data.dtype} values: micrographs are real numbers; write it as"
+            " integers or floats (MRC modes 0, 1, 2, 6, 12)"
+        )
+    _check_size(data.shape, path)
+    return data
+
+
+def _check_size(shape: tuple[int, ...], path: Path) -> None:
+    if min(shape) < SMALLEST_SIDE_PX:
+        height, width = shape
+        raise BadInput(
+            f"{path} has only {width} x {height} pixels: that is not a micrograph; leave it out"
+        )
+
+
+def write_mrc(path: Path, image: Image | NDArray[np.int8], pixel_size_angstrom: float) -> None:
+    """Write an image as MRC mode 2, or mode 0 if its values are bytes, whole or not at all.
+
+    The header's size, cell and statistics are those of the image, and the bytes depend on
+    nothing else: mrcfile's label with the time is replaced.
+    """
+    import mrcfile
+
+    with writing(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
+        kind = np.int8 if image.dtype == np.int8 else np.float32
+        mrc.set_data(np.ascontiguousarray(image, dtype=kind))
+        mrc.voxel_size = pixel_size_angstrom
+        mrc.header.label[:] = b""
+        mrc.header.label[0] = f"Written by heliodor {__version__}".encode()
+        mrc.header.nlabl = 1

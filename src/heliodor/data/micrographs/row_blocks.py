@@ -1,0 +1,111 @@
+"""The pixels of one stored image, a few rows at a time.
+
+A micrograph is read, converted and transformed block by block: a block stays in the processor's
+cache from one step to the next, and no more of a large image than that has to be held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import Image, Shape
+from heliodor.data.micrographs.headers import Layout, too_short
+from heliodor.errors import BadInput
+
+#: Pixels of a block: 1 MiB of float32 and as much of its transform.
+BLOCK_PX = 2**18
+#: Rows of a block at least, which the transforms take several of at once.
+LEAST_ROWS = 16
+
+
+class Raster(Protocol):
+    """Rows that can be read in any order."""
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width)."""
+
+    def read(self, first_row: int, out: Image) -> None:
+        """Fill `out`, shape (n, width), with the n rows from `first_row` on.
+
+        Doubles beyond the range of float32 become infinite.
+
+        Raises
+        ------
+        BadInput
+            If the file does not hold them any more, or cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class ArrayRaster:
+    """An image that had to be decoded as a whole: compressed, or in a rarer format."""
+
+    data: NDArray[Any]
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width)."""
+        height, width = self.data.shape
+        return height, width
+
+    def read(self, first_row: int, out: Image) -> None:
+        """Copy rows; see `Raster`."""
+        with np.errstate(over="ignore"):
+            np.copyto(out, self.data[first_row : first_row + len(out)], casting="unsafe")
+
+
+@dataclass(frozen=True)
+class FileRaster:
+    """An image whose rows lie one behind the other in an open file."""
+
+    stream: BufferedReader
+    layout: Layout
+    #: For messages.
+    path: Path
+
+    @property
+    def shape(self) -> Shape:
+        """(height, width)."""
+        return self.layout.shape
+
+    def read(self, first_row: int, out: Image) -> None:
+        """Read rows; see `Raster`."""
+        dtype, width = self.layout.dtype, self.layout.shape[1]
+        # Where the file holds what is wanted, it is read right into its place.
+        direct = dtype == out.dtype and out.flags.c_contiguous
+        stored = out if direct else np.empty(out.shape, dtype)
+        try:
+            self.stream.seek(self.layout.offset + first_row * width * dtype.itemsize)
+            there = self.stream.readinto(stored.data.cast("B"))
+        except OSError as error:
+            raise BadInput(
+                f"{self.path} cannot be read ({error.strerror or error}); copy it again"
+            ) from error
+        if there != stored.nbytes:
+            raise too_short(self.path)
+        if not direct:
+            np.copyto(out, stored, casting="unsafe")
+
+
+def spans(shape: Shape) -> Iterator[slice]:
+    """Divide an image into blocks of whole rows, from the first row to the last."""
+    height, width = shape
+    rows = max(LEAST_ROWS, BLOCK_PX // width // LEAST_ROWS * LEAST_ROWS)
+    for first in range(0, height, rows):
+        yield slice(first, min(first + rows, height))
+
+
+def whole(raster: Raster) -> Image:
+    """Return all pixels, shape (h, w)."""
+    image = np.empty(raster.shape, dtype=np.float32)
+    for rows in spans(raster.shape):
+        raster.read(rows.start, image[rows])
+    return image

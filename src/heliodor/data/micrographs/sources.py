@@ -1,0 +1,222 @@
+"""Sources: which micrographs the user means, and what each is called.
+
+A micrograph's identity is its path as it was given. Two micrographs of one file name in two
+folders are two micrographs; names are never shortened where that would confuse them.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from heliodor.data.coordinates.formats import relion_star
+from heliodor.data.micrographs.headers import (
+    fault_of_name,
+    is_micrograph_name,
+    without_suffix,
+)
+from heliodor.errors import BadInput
+from heliodor.utils.files import find_beside
+
+_JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
+#: Lists may name lists so many times.
+_DEEPEST = 20
+#: Longer patterns, and those that search all folders more often, may take for ever.
+_LONGEST, _MOST_RECURSIONS = 4096, 3
+
+
+#: What a user may give for micrographs; see `find_sources`.
+Inputs = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One micrograph the user named."""
+
+    #: What results call it: the name in the STAR file, or the path as it was given.
+    name: str
+    #: Where the file lies.
+    path: Path
+    #: Where its results lie below an output folder, without suffix, e.g. ``Movies/mic_001``.
+    output_stem: str
+    #: From the STAR file's optics group, angstrom per pixel.
+    pixel_size_angstrom: float | None = None
+
+
+def find_sources(inputs: Inputs) -> list[Source]:
+    """Resolve what a user typed into micrographs.
+
+    Parameters
+    ----------
+    inputs
+        One or more of: a file, a folder (its MRC and TIFF files), a glob pattern, a RELION
+        micrographs STAR, or ``@list.txt`` with one of these a line. Folders and patterns
+        leave hidden files out, those that begin with a dot.
+
+    Returns
+    -------
+    list of Source
+        In the order given (folders and globs sorted), each file, name and stem once.
+
+    Raises
+    ------
+    BadInput
+        If something named does not exist or holds no micrograph.
+    """
+    if isinstance(inputs, str | Path):
+        inputs = [inputs]
+    sources: list[Source] = []
+    lists = _Lists()
+    for text in inputs:
+        if not str(text).strip():  # as from a variable of the shell that is not set
+            raise BadInput("an empty name was given for micrographs; name files or a folder")
+        sources.extend(_expand(str(text), lists))
+    for source in sources:
+        _check_text(source.name)
+    unique: dict[Path, Source] = {}
+    for source in sources:
+        unique.setdefault(canonical(source.path), source)
+    if not unique:
+        raise BadInput("no micrographs were given; name files, a folder or a STAR file")
+    return _with_distinct_stems(_with_distinct_names(list(unique.values())))
+
+
+def _check_text(name: str) -> None:
+    """Refuse a name that no result file could hold."""
+    fault = fault_of_name(name)
+    if fault is not None:
+        shown = name.encode(errors="surrogateescape").decode(errors="replace")
+        raise BadInput(f"the name of {shown} {fault}; rename the file")
+
+
+@dataclass
+class _Lists:
+    """The lists that are being read, each named by the one before it, and all that were."""
+
+    open: list[Path] = field(default_factory=list)
+    seen: set[Path] = field(default_factory=set)
+
+
+def _expand(text: str, lists: _Lists) -> list[Source]:
+    if "\0" in text or len(text) > _LONGEST or text.split("/").count("**") > _MOST_RECURSIONS:
+        raise BadInput(f"{text} is no name of a file or pattern; mend the list of micrographs")
+    if text.startswith("@"):
+        return _from_list(Path(text[1:]), lists)
+    path = Path(text)
+    if os.path.isdir(path):
+        return _from_folder(path)
+    if path.suffix.lower() == ".star":
+        return _from_star(path)
+    # Unlike those of Path, these say no of a name that is longer than any.
+    if os.path.exists(path) or not glob.has_magic(text):
+        if not os.path.exists(path):
+            raise BadInput(f"{path} does not exist; check the spelling and the current folder")
+        return [_typed(path, path.parent)]
+    matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]
+    matches = [match for match in matches if _is_listed(match) and not match.is_dir()]
+    if not matches:
+        raise BadInput(f"no MRC or TIFF file matches {text}; check the pattern")
+    fixed = PurePosixPath(text[: glob.escape(text).find("[")])
+    base = Path(fixed if text[: glob.escape(text).find("[")].endswith("/") else fixed.parent)
+    return [_typed(match, base) for match in matches]
+
+
+def _from_folder(folder: Path) -> list[Source]:
+    files = sorted(p for p in folder.iterdir() if _is_listed(p) and p.is_file())
+    if not files:
+        raise BadInput(
+            f"the folder {folder} holds no MRC or TIFF file; for those in folders below it give"
+            f" '{folder}/**/*.mrc'"
+        )
+    return [_typed(file, folder) for file in files]
+
+
+def _is_listed(path: Path) -> bool:
+    """Leave out hidden files: unfinished ones, and those macOS puts beside others."""
+    return is_micrograph_name(path.name) and not path.name.startswith(".")
+
+
+def _from_list(path: Path, lists: _Lists) -> list[Source]:
+    real = canonical(path)
+    if real in lists.open:
+        raise BadInput(f"the list {path} names itself; remove that line")
+    if real in lists.seen:
+        return []  # a few lists that name each other twice would be read any number of times
+    if len(lists.open) >= _DEEPEST:
+        raise BadInput(f"the list {path} is named by {_DEEPEST} lists, one inside another")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the list {path} cannot be read as text ({error})") from error
+    entries = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
+    if not entries:
+        raise BadInput(f"the list {path} is empty; put one micrograph a line into it")
+    lists.seen.add(real)
+    lists.open.append(real)
+    found = [source for entry in entries for source in _expand(entry, lists)]
+    lists.open.pop()
+    return found
+
+
+def _from_star(path: Path) -> list[Source]:
+    rows = relion_star.read_micrographs(path)
+    sources = []
+    for name, pixel_size in rows:
+        _check_text(name)
+        found = find_beside(name, path) or Path(name)
+        sources.append(Source(name, found, relion_stem(name), pixel_size))
+    if not any(os.path.exists(source.path) for source in sources):
+        raise BadInput(
+            f"none of the {len(sources)} micrographs in {path} exists (the first is"
+            f" {sources[0].name}); run from the RELION project's folder"
+        )
+    return sources
+
+
+def _typed(path: Path, base: Path) -> Source:
+    below = path.relative_to(base).as_posix()
+    return Source(str(path), path, _contained(without_suffix(below)))
+
+
+def relion_stem(name: str) -> str:
+    """RELION keeps the folders below the job's own: MotionCorr/job002/Movies/a -> Movies/a."""
+    return _contained(without_suffix(_JOB_FOLDER.sub("", name)))
+
+
+def _contained(name: str) -> str:
+    """Drop what would lead out of the output folder: a root or '..'."""
+    parts = [part for part in name.split("/") if part not in ("", "..", ".")]
+    return "/".join(parts) or "micrograph"
+
+
+def canonical(path: Path) -> Path:
+    """Return the one real path of a file, links followed."""
+    return Path(os.path.realpath(path))
+
+
+def _with_distinct_names(sources: list[Source]) -> list[Source]:
+    """Call micrographs by their path where two projects' STAR files call two of them the same."""
+    number = Counter(source.name for source in sources)
+    return [replace(s, name=str(s.path)) if number[s.name] > 1 else s for s in sources]
+
+
+def _with_distinct_stems(sources: list[Source]) -> list[Source]:
+    """Give micrographs whose results would overwrite each other their whole path."""
+    number = Counter(source.output_stem for source in sources)
+    taken = {stem for stem, count in number.items() if count == 1}
+    changed = []
+    for source in sources:
+        stem = source.output_stem
+        if number[stem] > 1:
+            base = _contained(str(canonical(source.path))).replace(".", "_")
+            numbered = (f"{base}_{i}" for i in itertools.count(2))
+            stem = next(s for s in itertools.chain([base], numbered) if s not in taken)
+            taken.add(stem)
+        changed.append(replace(source, output_stem=stem))
+    return changed

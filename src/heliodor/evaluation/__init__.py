@@ -1,0 +1,1 @@
+"""Judging picks: matching, metrics, calibration, thresholds."""

@@ -1,0 +1,360 @@
+"""The mixture of scores: how many of the candidates are particles, and at which scores.
+
+Candidates are particles or something else. What something else scores is measured: on the same
+micrographs with their contrast reversed there are no particles, but noise, ice and whatever else
+looks the same dark and bright gives as many candidates as before (decoys, as proteomics calls
+them: Elias and Gygi, Nature Methods 4, 207 (2007)). What particles score has one peak, which may
+lean to one side; the labelled particles say where about, but those that people label may be
+easier than others, and learnt ones score higher than new ones, by an amount that is estimated
+too. All is fitted at once, by maximum likelihood with weak priors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.picks import IndexArray
+from heliodor.evaluation.score_histogram import ScoreCounts
+
+#: Scores are counted in the labels' spread, from their median: the width of a bin, and the
+#: distance of the knots between which the background is drawn.
+BIN, KNOT = 0.2, 0.5
+#: The lowest score that counts: this, or where so many decoys score more, if that is lower.
+LOWEST, FEWEST_DECOYS = -4.0, 300
+#: With fewer labels than this their spread is drawn to `USUAL_SPREAD` log-odds as if that had
+#: been seen `SPREAD_WEIGHT` times.
+ENOUGH_LABELS, USUAL_SPREAD, SPREAD_WEIGHT = 30, 1.2, 5
+#: How heavy the lower tail of the particles' scores is; 0 would be a Gaussian's.
+TAIL = 0.4
+#: Widths from a peak beyond which its density is nothing: their squares are still numbers.
+FARTHEST = 1e100
+#: Priors, as (mean, standard deviation), in the labels' spread; of logarithms where it says so.
+LOG_LOWER_WIDTH, LOG_UPPER_WIDTH, LOG_LEANING = (0.18, 0.3), (-0.05, 0.3), (0.2, 0.3)
+#: How much higher labels score: usually EASE; hardly less; but seldom more by many times
+#: EASE_MORE, at an even price for each.
+EASE, EASE_LESS, EASE_MORE = 0.25, 0.15, 0.8
+#: The background beside the decoys': log of their ratio, and its slope with the score.
+LOG_LEVEL, SLOPE = (0.0, 0.3), (0.0, 0.12)
+#: Where level and slope are told apart.
+PIVOT = -1.5
+#: The background's log density bends by about this much from knot to knot.
+BEND = 0.35
+#: Particles cover about this share of the area; a factor of e either way is nothing unusual.
+COVER, LOG_COVER_SPREAD = 0.1, 1.0
+#: Parameters before the background's knots.
+_SHAPE = 7
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Scores of one set of micrographs, log-odds."""
+
+    #: Of all candidates.
+    candidates: ScoreCounts
+    #: Of candidates on the reversed micrographs, away from likely particles.
+    decoys: ScoreCounts
+    #: Of the candidates on labelled particles.
+    labels: FloatArray
+    #: Decoys that one micrograph's worth of background would have, over those there are: the
+    #: micrographs they were not looked for on, and the places that were left out.
+    decoy_weight: float
+    #: Share of the area that one particle covers.
+    cover: float
+    #: The lowest score at which all candidates are listed.
+    floor: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A fitted mixture of scores.
+
+    Attributes
+    ----------
+    particles
+        Number of particles on the micrographs.
+    score
+        Log-odds, rising, evenly spaced, shape (n,).
+    on_particles, on_background
+        Expected candidates of either kind in a bin around each score, shape (n,).
+    parameters
+        Where the fit ended; a start for a similar one.
+    """
+
+    particles: float
+    score: FloatArray
+    on_particles: FloatArray
+    on_background: FloatArray
+    parameters: FloatArray = field(repr=False)
+
+
+def fit_mixture(
+    evidence: Evidence,
+    start: FloatArray | None = None,
+    random: np.random.Generator | None = None,
+) -> Mixture:
+    """Fit the mixture to the scores of a set of micrographs.
+
+    Parameters
+    ----------
+    evidence
+        The scores; there must be labels.
+    start
+        Where to start, from a similar fit; else from several guesses, of which the best counts.
+    random
+        Moves the priors' means by their own spread. Fits to resampled evidence with moved
+        priors scatter as far as the evidence leaves the answer open.
+    """
+    # A third of a second to import, which picking one micrograph has no use for.
+    import scipy.optimize
+
+    problem = _Problem(evidence, random)
+    starts = problem.starts() if start is None or len(start) != problem.size else [start]
+    best: tuple[float, FloatArray] | None = None
+    for guess in starts:
+        units = problem.units(guess)
+
+        def cost(
+            z: FloatArray, guess: FloatArray = guess, units: FloatArray = units
+        ) -> tuple[float, FloatArray]:
+            value, gradient = problem.cost(guess + units @ z)
+            return value, units.T @ gradient
+
+        result = scipy.optimize.minimize(
+            cost, np.zeros_like(guess), jac=True, method="L-BFGS-B", options={"maxiter": 1000}
+        )
+        if best is None or result.fun < best[0]:
+            best = float(result.fun), guess + units @ result.x
+    assert best is not None
+    return problem.mixture(best[1])
+
+
+class _Problem:
+    """The cost of the mixture's parameters, in the labels' spread.
+
+    They are: the log number of particles; the peak of their scores; the logs of its widths below
+    and above; the labels' ease; the background's log level and slope beside the decoys'; and the
+    log density of the decoys at each knot.
+    """
+
+    def __init__(self, evidence: Evidence, random: np.random.Generator | None) -> None:
+        labels = np.asarray(evidence.labels, dtype=np.float64)
+        self.middle, self.spread = scale_of(labels)
+        self.labels = (labels - self.middle) / self.spread
+        scores = (evidence.candidates, evidence.decoys)
+        candidates, decoys = ((own.values - self.middle) / self.spread for own in scores)
+        weights, decoy_weights = (own.counts for own in scores)
+        lowest = _lowest(decoys, decoy_weights)
+        low = max(lowest, (evidence.floor - self.middle) / self.spread)
+        high = max(low + 1, self.labels.max(), *(s.max(initial=low) for s in (candidates, decoys)))
+        edges = np.arange(low, high + 3 * BIN, BIN)
+        self.x = (edges[1:] + edges[:-1]) / 2
+        self.counts = np.histogram(candidates, edges, weights=weights)[0].astype(np.float64)
+        self.decoys = np.histogram(decoys, edges, weights=decoy_weights)[0].astype(np.float64)
+        self.hats = _hats((self.x - low) / KNOT)
+        self.size = _SHAPE + self.hats.shape[1]
+        self.log_weight = math.log(evidence.decoy_weight)
+        self.above = np.array([weights[candidates > edge].sum() for edge in (-0.2, -1.0, -2.5)])
+        moved = np.zeros(7) if random is None else random.standard_normal(7)
+        #: Priors by parameter: position, mean, spread.
+        cover = math.log(COVER / evidence.cover)
+        self.priors = [
+            (position, mean + move * spread, spread)
+            for (position, mean, spread), move in zip(
+                (
+                    (0, cover, LOG_COVER_SPREAD),
+                    (2, *LOG_LOWER_WIDTH),
+                    (3, *LOG_UPPER_WIDTH),
+                    (5, *LOG_LEVEL),
+                    (6, *SLOPE),
+                ),
+                moved,
+                strict=False,
+            )
+        ]
+        self.leaning = LOG_LEANING[0] + float(moved[5]) * LOG_LEANING[1]
+        self.usual_ease = EASE + float(moved[6]) * EASE_LESS
+
+    def starts(self) -> list[FloatArray]:
+        """Return a few guesses, from labels like the rest to much easier ones."""
+        weight = np.maximum(self.hats.sum(axis=0), 1e-9)
+        density = np.log(np.maximum(self.hats.T @ self.decoys / weight, 0.05) / BIN)
+        guesses = zip((0.2, 0.4, 1.0, 2.5), (0.7, 1.0, 0.5, 0.7), (0, 0, 1, 2), strict=True)
+        return [
+            np.concatenate(
+                [
+                    [math.log(max(2 * share * self.above[row], 5.0)), -ease, 0.18, -0.05, ease],
+                    [LOG_LEVEL[0], 0.0],
+                    density,
+                ]
+            )
+            for ease, share, row in guesses
+        ]
+
+    def _rates(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return particles, decoys and background expected in each bin, and the first's slopes."""
+        logs, slopes = peak(self.x, p[1], p[2], p[3])
+        particles = np.exp(np.clip(p[0] + logs, -40, 40)) * BIN
+        decoys = np.exp(np.clip(self.hats @ p[_SHAPE:], -40, 40)) * BIN
+        tilt = p[5] + p[6] * (self.x - PIVOT) + self.log_weight
+        return particles, decoys, decoys * np.exp(np.clip(tilt, -20, 20)), slopes
+
+    def cost(self, p: FloatArray) -> tuple[float, FloatArray]:
+        """Return minus the log of likelihood and priors, and its gradient."""
+        particles, decoys, background, slopes = self._rates(p)
+        gradient = np.zeros_like(p)
+        rate, decoy_rate = particles + background + 1e-6, decoys + 1e-6
+        total = (rate - self.counts * np.log(rate)).sum()
+        total += (decoy_rate - self.decoys * np.log(decoy_rate)).sum()
+        over, decoys_over = 1 - self.counts / rate, 1 - self.decoys / decoy_rate
+        gradient[0] = (over * particles).sum()
+        gradient[1:4] = slopes @ (over * particles)
+        gradient[5] = (over * background).sum()
+        gradient[6] = (over * background * (self.x - PIVOT)).sum()
+        gradient[_SHAPE:] = self.hats.T @ (over * background + decoys_over * decoys)
+
+        logs, slopes = peak(self.labels - p[4], p[1], p[2], p[3])
+        total -= logs.sum()
+        gradient[1:4] -= slopes.sum(axis=1)
+        gradient[4] -= slopes[0].sum()
+        more = p[4] - self.usual_ease
+        if more > 0:
+            root = math.sqrt(1 + (more / EASE_MORE) ** 2)
+            total += 2 * (root - 1)
+            gradient[4] += 2 * more / EASE_MORE**2 / root
+        else:
+            total += (more / EASE_LESS) ** 2 / 2
+            gradient[4] += more / EASE_LESS**2
+
+        for position, mean, spread in self.priors:
+            away = (p[position] - mean) / spread
+            total += away**2 / 2
+            gradient[position] += away / spread
+        away = (p[2] - p[3] - self.leaning) / LOG_LEANING[1]
+        total += away**2 / 2
+        gradient[2:4] += np.array([1, -1]) * away / LOG_LEANING[1]
+        bend = np.diff(p[_SHAPE:], 2)
+        total += (bend**2).sum() / BEND**2 / 2
+        gradient[_SHAPE:-2] += bend / BEND**2
+        gradient[_SHAPE + 1 : -1] -= 2 * bend / BEND**2
+        gradient[_SHAPE + 2 :] += bend / BEND**2
+        return float(total), gradient
+
+    def units(self, p: FloatArray) -> FloatArray:
+        """Return parameters' steps that change the cost alike near a point, as columns.
+
+        In these a fit takes a tenth of the evaluations: the square root of the inverse of the
+        Fisher information, in which the labels' is that observed.
+        """
+        particles, decoys, background, slopes = self._rates(p)
+        of_rate, of_decoys = np.zeros((2, self.size, len(self.x)))
+        of_rate[0], of_rate[1:4] = particles, slopes * particles
+        of_rate[5], of_rate[6] = background, background * (self.x - PIVOT)
+        of_rate[_SHAPE:] = self.hats.T * background
+        of_decoys[_SHAPE:] = self.hats.T * decoys
+        of_labels = np.zeros((self.size, len(self.labels)))
+        of_labels[1:4] = peak(self.labels - p[4], p[1], p[2], p[3])[1]
+        of_labels[4] = of_labels[1]
+        of_bend = np.diff(np.eye(self.size)[:, _SHAPE:], 2) / BEND
+        of_leaning = (np.eye(self.size)[:, 2:3] - np.eye(self.size)[:, 3:4]) / LOG_LEANING[1]
+        of_rate /= np.sqrt(particles + background + 1e-6)
+        of_decoys /= np.sqrt(decoys + 1e-6)
+        every = np.concatenate([of_rate, of_decoys, of_labels, of_bend, of_leaning], axis=1)
+        # Not as a product of matrices, the last bits of which depend on the number of threads.
+        information = np.einsum("ik,jk->ij", every, every)
+        own = np.full(self.size, 1e-3)
+        own[4] = 1 / (EASE_MORE if p[4] > self.usual_ease else EASE_LESS) ** 2
+        for position, _, spread in self.priors:
+            own[position] = 1 / spread**2
+        # However far out a label lies, what is left is positive definite.
+        diagonal = np.diag_indices(self.size)
+        information[diagonal] = information[diagonal] * (1 + 1e-8) + own
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(information)).T)
+
+    def mixture(self, p: FloatArray) -> Mixture:
+        particles, _, background, _ = self._rates(p)
+        return Mixture(
+            particles=math.exp(p[0]),
+            score=self.x * self.spread + self.middle,
+            on_particles=particles,
+            on_background=background,
+            parameters=p,
+        )
+
+
+def scale_of(labels: FloatArray) -> tuple[float, float]:
+    """Return the median and the spread of the labels' scores; of a few, with a usual one."""
+    middle = float(np.median(labels))
+    if len(labels) < ENOUGH_LABELS:
+        squares = len(labels) * float(np.var(labels)) + SPREAD_WEIGHT * USUAL_SPREAD**2
+        return middle, math.sqrt(squares / (len(labels) + SPREAD_WEIGHT))
+    low, high = np.quantile(labels, (0.16, 0.84))
+    return middle, max(float(high - low) / 2, 0.3)
+
+
+def peak(
+    x: FloatArray, position: float, log_lower: float, log_upper: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the log density of a leaning peak, and its slopes.
+
+    Above it is half a Gaussian; below it starts as one and ends as an exponential.
+
+    Parameters
+    ----------
+    x
+        Where, shape (n,).
+    position
+        Of the peak.
+    log_lower, log_upper
+        Logarithms of its widths.
+
+    Returns
+    -------
+    log_density, slopes
+        Shapes (n,) and (3, n): with the position and the two log widths.
+    """
+    # A fit may try any width; those beyond all sense must only be numbers.
+    lower, upper = (math.exp(min(max(own, -100.0), 100.0)) for own in (log_lower, log_upper))
+    below = x < position
+    width = np.where(below, lower, upper)
+    v = np.clip((x - position) / width, -FARTHEST, FARTHEST)
+    root = np.sqrt(1 + 2 * TAIL * v**2)
+    value = np.where(below, (1 - root) / (2 * TAIL), -(v**2) / 2)
+    slope = np.where(below, -v / root, -v)
+    areas = lower * _lower_area(), upper * math.sqrt(math.pi / 2)
+    area = sum(areas)
+    slopes = np.stack(
+        [
+            -slope / width,
+            np.where(below, -slope * v, 0.0) - areas[0] / area,
+            np.where(below, 0.0, -slope * v) - areas[1] / area,
+        ]
+    )
+    return value - math.log(area), slopes
+
+
+def _lowest(decoys: FloatArray, counts: IndexArray) -> float:
+    """Return the score above which candidates and decoys are counted."""
+    if not len(decoys):
+        return LOWEST
+    enough = np.flatnonzero(np.cumsum(counts[::-1]) >= FEWEST_DECOYS)
+    return min(LOWEST, float(decoys[::-1][enough[0]] if len(enough) else decoys[0]))
+
+
+@cache
+def _lower_area() -> float:
+    """Return the integral of the lower half of a peak of width 1."""
+    v = np.linspace(0, 200, 200_001)
+    values = np.exp((1 - np.sqrt(1 + 2 * TAIL * v**2)) / (2 * TAIL))
+    return float(np.trapezoid(values, v))
+
+
+def _hats(position: FloatArray) -> FloatArray:
+    """Return the weights of the two knots around each position, shape (n, knots)."""
+    knots = max(4, math.ceil(position.max()) + 1)
+    weights = 1 - np.abs(position[:, None] - np.arange(knots))
+    return np.asarray(np.maximum(weights, 0.0))

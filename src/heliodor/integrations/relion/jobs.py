@@ -1,0 +1,163 @@
+"""What heliodor does as a job of RELION: training and picking, each of which can be continued.
+
+RELION continues a job by calling the same command again. What is finished then is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from heliodor import __version__
+from heliodor.data.coordinates.formats import read_picks, relion_autopick
+from heliodor.data.micrographs.sources import find_sources
+from heliodor.data.micrographs.working_images import Failure
+from heliodor.errors import BadInput
+from heliodor.integrations.relion.external_job import Kind, write_output_nodes
+from heliodor.picking.settings import PickSettings
+from heliodor.training.dataset import DataSettings
+from heliodor.training.recipes import TrainingSettings
+from heliodor.utils import console
+from heliodor.utils.compute import Compute
+from heliodor.utils.files import output_folder, write_json
+from heliodor.utils.hashing import digest
+from heliodor.workflows.pick import pick
+from heliodor.workflows.train import train
+
+#: What the model in a job's folder was made with, and its fingerprint.
+MADE_WITH = ".training.json"
+#: RELION 3.1 names the coordinates of a job by a file that is called so and ends as they do.
+SUFFIX_FILE = "coords_suffix"
+
+
+def pick_job(
+    folder: Path,
+    micrographs: str,
+    model: str | Path | None,
+    settings: PickSettings,
+    pixel_size_angstrom: float | None,
+    compute: Compute,
+    command_line: str,
+    diameter_angstrom: float | None = None,
+) -> list[Failure]:
+    """Pick on the micrographs that are not done yet, and tell RELION of the coordinates.
+
+    Returns
+    -------
+    list of Failure
+        The micrographs that could not be used.
+    """
+    picked = pick(
+        model,
+        micrographs,
+        folder,
+        settings,
+        pixel_size_angstrom,
+        compute,
+        command_line,
+        diameter_angstrom=diameter_angstrom,
+    )
+    write_output_nodes(folder, [("autopick.star", Kind.COORDINATES)], micrographs)
+    return picked.failures
+
+
+def train_job(
+    folder: Path,
+    micrographs: str,
+    labels: str,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    compute: Compute,
+    command_line: str,
+    negatives: str | None = None,
+) -> list[Failure]:
+    """Train a model, unless the same one is there, and tell RELION of it.
+
+    Parameters
+    ----------
+    labels
+        Coordinates as RELION names them; see `labels_file`.
+
+    Returns
+    -------
+    list of Failure
+        The micrographs that could not be used.
+    """
+    folder = output_folder(folder)
+    labels = labels_file(labels, micrographs, folder)
+    made_with = _made_with(micrographs, [labels, *([negatives] if negatives else [])])
+    made_with |= {"data": asdict(data), "recipe": asdict(recipe)}
+    model = folder / "model.safetensors"
+    failures: list[Failure] = []
+    if model.is_file() and _read(folder / MADE_WITH) == made_with | {"model": _of(model)}:
+        console.say(f"{model} was trained already on the same with the same settings; it stays")
+    else:
+        trained = train(
+            micrographs, labels, folder, data, recipe, compute, command_line, negatives
+        )
+        failures = trained.failures
+        write_json(folder / MADE_WITH, made_with | {"model": _of(model)})
+    write_output_nodes(folder, [(model.name, Kind.MODEL)])
+    return failures
+
+
+def labels_file(labels: str, micrographs: str, folder: Path) -> str:
+    """Return coordinates in a form that is read here.
+
+    RELION 3.1 names those of a job by ``coords_suffix_manualpick.star``, which holds none: they
+    lie beside it, under the micrographs' names with the suffix that its own name ends with. For
+    such a file a list of them is written into the job's folder.
+
+    Raises
+    ------
+    BadInput
+        If none of the micrographs has a file of coordinates there.
+    """
+    path = Path(labels)
+    if not path.name.startswith(SUFFIX_FILE):
+        return labels
+    suffix = path.name.removeprefix(SUFFIX_FILE)
+    pairs = [
+        (source.name, (path.parent / f"{source.output_stem}{suffix}").as_posix())
+        for source in find_sources(micrographs)
+    ]
+    pairs = [(name, file) for name, file in pairs if Path(file).is_file()]
+    if not pairs:
+        raise BadInput(
+            f"beside {labels} lies no coordinate file of a micrograph in {micrographs}; give the"
+            " micrographs that were picked on"
+        )
+    listed = folder / "labels.star"
+    relion_autopick.write_coordinate_files(
+        listed, *([*column] for column in zip(*pairs, strict=True))
+    )
+    return str(listed)
+
+
+def _made_with(micrographs: str, labels: Sequence[str]) -> dict[str, Any]:
+    """Return what tells one training's input from another's, ready for JSON."""
+    tables = [read_picks(file) for file in labels]
+    parts = [
+        part
+        for table in tables
+        for part in ("\n".join(table.names()).encode(), table.xy_px.tobytes())
+    ]
+    return {
+        "heliodor": __version__,
+        "micrographs": [[s.name, s.pixel_size_angstrom] for s in find_sources(micrographs)],
+        "labels": digest(parts),
+    }
+
+
+def _of(model: Path) -> str:
+    return digest([model.read_bytes()])
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None

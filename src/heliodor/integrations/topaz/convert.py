@@ -1,0 +1,211 @@
+"""The commands `convert`, `split` and `train_test_split`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.data.coordinates.formats import relion_star
+from heliodor.data.coordinates.picks import Picks
+from heliodor.errors import BadInput
+from heliodor.integrations.topaz.coordinate_reader import (
+    SUFFIXES,
+    Format,
+    above,
+    format_of,
+    read,
+    read_star,
+    scaled,
+    whole,
+)
+from heliodor.integrations.topaz.coordinate_writer import (
+    box_text,
+    coordinate_text,
+    files_below,
+    star_text,
+    via_text,
+    write_boxes,
+    write_eman2,
+)
+from heliodor.integrations.topaz.flip_y import find_image, mirrored
+from heliodor.integrations.topaz.reports import emit
+from heliodor.utils import console
+from heliodor.utils.files import write_text
+
+#: Options that become columns of a STAR file.
+_METADATA = {
+    "voltage": "Voltage",
+    "detector_pixel_size": "DetectorPixelSize",
+    "magnification": "Magnification",
+    "amplitude_contrast": "AmplitudeContrast",
+}
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Turn coordinate files into one of another format or scale."""
+    forms = [format_of(f) if args.from_format == "auto" else args.from_format for f in args.files]
+    to = _target(args, forms)
+    if args.verbose > 0:
+        console.say(f"# {', '.join(sorted(set(forms)))} to {to}")
+    if args.down_scale == 0:
+        raise BadInput("coordinates cannot be divided by 0; give another --down-scale")
+    factor = args.up_scale / args.down_scale
+    more = {column: v for name, column in _METADATA.items() if (v := getattr(args, name)) > 0}
+    _say_idle(args, to)
+    # From STAR to STAR nothing is lost: columns, optics groups, fractions of a pixel.
+    stays = to == "star" and set(forms) == {"star"}
+    if stays:
+        tables = [read_star(path, args.image_ext) for path in args.files]
+    else:
+        tables = [read(path, form) for path, form in zip(args.files, forms, strict=True)]
+    if to != "star":
+        # Tables of text hold whole pixels wherever Topaz made them so.
+        tables = [whole(t) if f == "star" else t for t, f in zip(tables, forms, strict=True)]
+    picks = scaled(above(Picks.concatenate(tables), args.threshold), factor)
+    if factor != 1 and not stays:
+        picks = whole(picks)
+    if args.invert_y:
+        picks = mirrored(picks, args.imagedir, args.image_ext)
+    if stays:
+        extra = {f"rln{name}": np.full(len(picks), value) for name, value in more.items()}
+        picks = replace(picks, extra={**picks.extra, **extra})
+        emit(relion_star.picks_text(picks, args.output), args.output)
+    else:
+        _write(picks, to, args, more)
+    return 0
+
+
+def _say_idle(args: argparse.Namespace, to: Format) -> None:
+    """Name the options that mean nothing in the format that is written."""
+    names = [name for name in _METADATA if getattr(args, name) > 0 and to != "star"]
+    names += ["boxsize"] * (args.boxsize > 0 and to != "box")
+    names += ["suffix"] * (args.suffix != "" and to not in ("box", "json"))
+    if names:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        console.say(f"# note: no effect in {to} files: {options}")
+
+
+def _target(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
+    """Decide on the format to write."""
+    to: Format
+    if args.to_format != "auto":
+        to = args.to_format
+    elif args.output is None:
+        if len(set(forms)) > 1:
+            raise BadInput("the files are of several formats; say with --to which to write")
+        to = forms[0]
+    elif args.output.endswith("/") or Path(args.output).is_dir():
+        to = "box" if args.boxsize > 0 else "json"
+    else:
+        suffix = Path(args.output).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise BadInput(
+                f"the name {args.output} tells no format; end it with .txt, .star or .csv, or"
+                " say the format with --to"
+            )
+        to = SUFFIXES[suffix]
+    if to in ("box", "json") and args.output is None:
+        raise BadInput(f"{to} files are one a micrograph; give their folder with -o")
+    return to
+
+
+def _write(picks: Picks, to: Format, args: argparse.Namespace, more: dict[str, float]) -> None:
+    if to == "star":
+        emit(star_text(picks, args.image_ext, more), args.output)
+    elif to == "csv":
+        emit(via_text(picks), args.output)
+    elif to == "coord":
+        emit(coordinate_text(picks), args.output)
+    elif to == "json":
+        write_eman2(args.output, picks, args.suffix)
+    elif args.output.lower().endswith(".box") and not Path(args.output).is_dir():
+        if len(picks.micrographs) > 1:
+            raise BadInput(f"{args.output} is one box file; for several micrographs give a folder")
+        if args.boxsize <= 0:
+            raise BadInput("boxes need a size; give --boxsize")
+        emit(box_text(picks, args.boxsize), args.output)
+    else:
+        write_boxes(args.output, picks, args.boxsize, args.suffix)
+
+
+def split(args: argparse.Namespace) -> int:
+    """Write one coordinate file for each micrograph, in the format of the one given."""
+    if args.output is None:
+        raise BadInput("the files need a folder; give it with -o")
+    form = format_of(args.file) if args.format == "auto" else args.format
+    ending = f"{args.suffix}{Path(args.file).suffix}"
+    if form not in ("coord", "star"):
+        raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
+    picks = read_star(args.file, "") if form == "star" else read(args.file, form)
+    for file, own in files_below(args.output, above(picks, args.threshold), ending).items():
+        text = relion_star.picks_text(own) if form == "star" else coordinate_text(own, extra=True)
+        emit(text, file)
+    return 0
+
+
+def train_test_split(args: argparse.Namespace) -> int:
+    """Share the micrographs of a coordinate file out to training and test.
+
+    The same seed chooses the same micrographs as in Topaz. Beside the file go its picks in two
+    tables and, where the images' folder is given, two lists of images.
+    """
+    form = format_of(args.file) if args.format == "auto" else args.format
+    picks = read(args.file, form)
+    if form == "star":
+        picks = whole(picks)
+    tables = {name: own for name, own in picks.by_micrograph() if len(own)}
+    names = sorted(tables)
+    if args.number is None or not 0 < args.number < len(names):
+        raise BadInput(
+            f"{args.file} has {len(names)} micrographs with particles; give with -n how many of"
+            " them go to the test, at least 1 and not all"
+        )
+    # The legacy generator, as its order for a seed is the one that is wanted.
+    order = np.random.RandomState(args.seed).permutation(len(names))
+    parts = {
+        "train": [names[i] for i in order[args.number :]],
+        "test": [names[i] for i in order[: args.number]],
+    }
+    console.say(
+        f"# {len(names)} micrographs with {len(picks)} particles:"
+        f" {len(parts['train'])} for training, {len(parts['test'])} for the test"
+    )
+    base = os.path.splitext(args.file)[0]
+    for part, chosen in parts.items():
+        # Rows as in the file, the micrographs in the order they were drawn.
+        texts = [coordinate_text(tables[name], extra=True) for name in chosen]
+        header = texts[0].splitlines(keepends=True)[0]
+        rows = "".join(text.removeprefix(header) for text in texts)
+        _write_part(Path(f"{base}_{part}.txt"), header + rows)
+        if args.image_dir is not None:
+            _write_part(
+                Path(args.file).parent / f"image_list_{part}.txt", _image_list(chosen, args)
+            )
+    if args.image_dir is None:
+        console.say("# no list of images is written without --image-dir")
+    return 0
+
+
+def _image_list(names: list[str], args: argparse.Namespace) -> str:
+    lines = ["image_name\tpath"]
+    for name in names:
+        path = find_image(name, args.image_dir, args.image_ext)
+        if path is None:
+            console.say(f"# note: {name} is left out: {args.image_dir} holds no image of it")
+        else:
+            lines.append(f"{name}\t{path.absolute()}")
+    if len(lines) == 1:
+        raise BadInput(
+            f"{args.image_dir} holds none of the images; check --image-dir and --image-ext"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _write_part(path: Path, text: str) -> None:
+    console.say(f"# writing {path}")
+    write_text(path, text)

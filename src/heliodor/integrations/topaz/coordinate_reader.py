@@ -1,0 +1,142 @@
+"""Reading coordinate files as Topaz names micrographs: without suffix, folders as in the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from heliodor.data.coordinates import formats
+from heliodor.data.coordinates.formats import (
+    box,
+    eman2,
+    relion_star,
+    via,
+)
+from heliodor.data.coordinates.picks import Picks, as_number
+from heliodor.data.micrographs.headers import without_suffix
+from heliodor.errors import BadInput
+
+Format = Literal["coord", "csv", "star", "json", "box"]
+
+SUFFIXES: dict[str, Format] = {
+    ".txt": "coord",
+    ".tab": "coord",
+    ".tsv": "coord",
+    ".coord": "coord",
+    ".star": "star",
+    ".box": "box",
+    ".json": "json",
+    ".csv": "csv",
+}
+#: What Topaz calls the formats; those that it does not know are read like its own table.
+_KINDS: dict[str, Format] = {
+    "via": "csv",
+    "table": "coord",
+    "cbox": "coord",
+    "cs": "coord",
+    "star": "star",
+    "box": "box",
+    "eman2": "json",
+}
+#: How some older STAR files call the score.
+_OLD_SCORE = "rlnParticleScore"
+
+
+def format_of(path: str | Path) -> Format:
+    """Tell a coordinate file's format by its content, and by its name where that says nothing.
+
+    Raises
+    ------
+    BadInput
+        If there is no such file.
+    """
+    path = Path(path)
+    head = _head(path)
+    found = next((r.name for r in formats.READERS if r.looks_like(head)), "")
+    return _KINDS.get(found) or SUFFIXES.get(path.suffix.lower(), "coord")
+
+
+def read(path: str | Path, form: str = "auto") -> Picks:
+    """Read one coordinate file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    form
+        Its format, or ``auto``.
+
+    Returns
+    -------
+    Picks
+        Names without the suffix of an image; an older column for the score counts as the score.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read as what it is.
+    """
+    path = Path(path)
+    kind = format_of(path) if form == "auto" else form
+    if kind == "box":
+        # Its own reader, as an empty file, of a micrograph without particles, is one too; and
+        # the name is the whole stem, whatever its end may mean elsewhere.
+        picks = replace(box.read_picks(path), micrographs=(path.stem,))
+    elif kind == "csv" and via.looks_like(_head(path)):
+        picks = via.read_picks(path)
+    elif kind == "json":
+        picks = eman2.read_picks(path)
+    else:
+        picks = formats.read_picks(path)
+    return _scored(picks.renamed([without_suffix(name) for name in picks.micrographs]))
+
+
+def read_star(path: str | Path, image_ext: str) -> Picks:
+    """Read a STAR file with all its columns, micrographs called as it calls them.
+
+    Parameters
+    ----------
+    image_ext
+        What follows the name of a micrograph that has no suffix.
+    """
+    picks = _scored(relion_star.read_picks(path))
+    names = [
+        name if without_suffix(name) != name else name + image_ext for name in picks.micrographs
+    ]
+    return replace(picks, micrographs=tuple(names))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(formats.HEAD_BYTES)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); check the name") from error
+
+
+def _scored(picks: Picks) -> Picks:
+    if _OLD_SCORE not in picks.extra or not np.isnan(picks.score).all():
+        return picks
+    extra = dict(picks.extra)
+    score = np.array([*map(as_number, extra.pop(_OLD_SCORE))], dtype=np.float64)
+    return replace(picks, score=score, extra=extra)
+
+
+def above(picks: Picks, threshold: float) -> Picks:
+    """Keep the picks that score the threshold or more; a table without scores stays as it is."""
+    if threshold == -np.inf or np.isnan(picks.score).all():
+        return picks
+    return picks.select(picks.score >= threshold)
+
+
+def scaled(picks: Picks, factor: float) -> Picks:
+    """Multiply coordinates."""
+    return replace(picks, xy_px=picks.xy_px * factor)
+
+
+def whole(picks: Picks) -> Picks:
+    """Round coordinates to whole pixels."""
+    return replace(picks, xy_px=np.rint(picks.xy_px) + 0.0)

@@ -1,0 +1,182 @@
+"""Coordinate files in the layouts that Topaz writes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.data.coordinates.formats import eman2, via
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.headers import without_suffix
+from heliodor.errors import BadInput
+from heliodor.utils.files import write_text
+
+#: What names the score in the STAR files that are written, and in those of an older command.
+SCORE, OLD_SCORE = "AutopickFigureOfMerit", "ParticleScore"
+
+
+def numbers(column: Any) -> list[str]:
+    """Return a column as text: whole numbers if all are whole, else as short as is exact."""
+    values = np.asarray(column, dtype=np.float64)
+    if np.isfinite(values).all() and (values == np.rint(values)).all():
+        return [str(int(value)) for value in values]
+    return [repr(float(value)) for value in values]
+
+
+def _scores(picks: Picks) -> list[str] | None:
+    if len(picks) and np.isnan(picks.score).all():
+        return None
+    return ["" if np.isnan(s) else repr(float(s)) for s in picks.score]
+
+
+def coordinate_text(picks: Picks, extra: bool = False) -> str:
+    """Return a table ``image_name x_coord y_coord [score]``, tabs between the columns.
+
+    Parameters
+    ----------
+    picks
+        The picks; a column of scores is there if any pick has one.
+    extra
+        Whether the columns that mean nothing here follow.
+    """
+    columns = {
+        "image_name": picks.names(),
+        "x_coord": numbers(picks.xy_px[:, 0]),
+        "y_coord": numbers(picks.xy_px[:, 1]),
+    }
+    if extra:
+        columns |= {name: [str(v) for v in values] for name, values in picks.extra.items()}
+    scores = _scores(picks)
+    if scores is not None:
+        columns["score"] = scores
+    return _delimited(columns, "\t")
+
+
+def _delimited(columns: Mapping[str, Sequence[str]], delimiter: str, header: bool = True) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    if header:
+        writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return stream.getvalue()
+
+
+def star_text(picks: Picks, image_ext: str, more: Mapping[str, float] | None = None) -> str:
+    """Return one STAR block of picks, micrographs called by their name and `image_ext`.
+
+    Parameters
+    ----------
+    picks
+        The picks.
+    image_ext
+        What micrographs' names end with, such as ``.mrc``.
+    more
+        Further columns by name without ``rln``, each of one value.
+    """
+    scores = _scores(picks)
+    columns = {} if scores is None else {SCORE: [score or "nan" for score in scores]}
+    columns |= {
+        "MicrographName": [f"{name}{image_ext}" for name in picks.names()],
+        "CoordinateX": numbers(picks.xy_px[:, 0]),
+        "CoordinateY": numbers(picks.xy_px[:, 1]),
+    }
+    columns |= {name: [repr(float(v))] * len(picks) for name, v in (more or {}).items()}
+    return star_block("images", {f"rln{name}": column for name, column in columns.items()})
+
+
+def star_block(name: str, columns: Mapping[str, Sequence[str]]) -> str:
+    """Return one table as a block of a STAR file, tabs between the columns."""
+    lines = [f"data_{name}", "loop_"]
+    lines += [f"_{title} #{number}" for number, title in enumerate(columns, 1)]
+    lines += ["\t".join(map(_cell, row)) for row in zip(*columns.values(), strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return f'"{text}"' if not text or any(c.isspace() for c in text) else text
+
+
+def via_text(picks: Picks) -> str:
+    """Return a CSV file of the VGG Image Annotator, one point a pick of a PNG picture."""
+    counts = picks.counts()
+    seen = [0] * len(picks.micrographs)
+    rows: list[tuple[str, ...]] = [via.COLUMNS]
+    x, y = (numbers(column) for column in picks.xy_px.T)
+    scores = _scores(picks) or [""] * len(picks)
+    for i, number in enumerate(picks.micrograph_index):
+        shape = f'{{"name":"point","cx":{x[i]},"cy":{y[i]}}}'
+        known = json.dumps({"score": scores[i]} if scores[i] else {}, separators=(",", ":"))
+        count, ident = str(counts[number]), str(seen[number])
+        name = f"{picks.micrographs[number]}.png"
+        rows.append((name, "-1", "{}", count, ident, shape, known))
+        seen[number] += 1
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
+
+
+def box_text(picks: Picks, box_px: int) -> str:
+    """Return lines ``x y width height``, x and y of the corner nearest to pixel (0, 0).
+
+    Boxes may be of an odd size, whose middle is then the pixel at half the size rounded down.
+    """
+    corners = np.rint(picks.xy_px).astype(int) - box_px // 2
+    return "".join(f"{x}\t{y}\t{box_px}\t{box_px}\n" for x, y in corners)
+
+
+def write_boxes(folder: str | Path, picks: Picks, box_px: int, suffix: str = "") -> None:
+    """Write a ``.box`` file for each micrograph with picks.
+
+    Raises
+    ------
+    BadInput
+        If the size of the boxes is not positive.
+    """
+    if box_px <= 0:
+        raise BadInput(f"boxes of {box_px} pixels cannot be written; give --boxsize")
+    for file, own in files_below(folder, picks, f"{suffix}.box").items():
+        write_text(file, box_text(own, box_px))
+
+
+def write_eman2(folder: str | Path, picks: Picks, suffix: str = "") -> None:
+    """Write an ``_info.json`` file for each micrograph with picks, in place of its boxes."""
+    for file, own in files_below(folder, picks, f"{suffix}{eman2.SUFFIX}").items():
+        write_info(file, own)
+
+
+def write_info(path: Path, picks: Picks) -> None:
+    """Write the picks of one micrograph into a file of EMAN2's, in place of its boxes."""
+    kind = {eman2.TYPE: np.full(len(picks), "manual", dtype=object)}
+    # A score would be taken for that of EMAN2's own picker.
+    eman2.write_picks(path, replace(picks, score=np.full(len(picks), np.nan), extra=kind))
+
+
+def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Picks]:
+    """Return the file of each micrograph with picks: below the folder, wherever its name leads.
+
+    Raises
+    ------
+    BadInput
+        If two micrographs would share a file.
+    """
+    files: dict[Path, Picks] = {}
+    for name, own in picks.by_micrograph():
+        file = _below(folder, without_suffix(name), ending)
+        if len(own) and (other := files.setdefault(file, own)) is not own:
+            raise BadInput(
+                f"the picks of {other.micrographs[0]} and of {name} would both be in {file}; give"
+                " the folders apart"
+            )
+    return files
+
+
+def _below(folder: str | Path, name: str, ending: str) -> Path:
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return Path(folder, *parts[:-1], f"{parts[-1] if parts else 'micrograph'}{ending}")

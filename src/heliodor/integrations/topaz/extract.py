@@ -1,0 +1,235 @@
+"""``extract`` and ``segment``: picks, or score maps, of a host's images.
+
+RELION starts one process for each micrograph, so what is imported here is waited for each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.headers import stem_of
+from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.integrations.topaz.image_lists import repeated
+from heliodor.integrations.topaz.particle_files import PickFiles
+from heliodor.integrations.topaz.reports import report
+from heliodor.integrations.topaz.runtime import start
+from heliodor.integrations.topaz.scorers import (
+    Scored,
+    Scorer,
+    scorer,
+)
+from heliodor.picking.nms import suppress
+from heliodor.utils.files import output_folder
+
+#: In score maps for other programs, which may take a mean, dead borders have this for minus
+#: infinity.
+DEAD = -100.0
+
+
+def extract(args: argparse.Namespace) -> int:
+    """Pick on images and write the picks.
+
+    Parameters
+    ----------
+    args
+        The options.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 3 where an image could not be used.
+
+    Raises
+    ------
+    BadInput
+        If something given cannot be used, or none of the images.
+    """
+    radii = _radii(args)
+    paths = [Path(path) for path in args.paths or _standard_input()]
+    if not paths:
+        raise BadInput("no images were given, and none is named on standard input")
+    names = [stem_of(path) for path in paths]
+    scale = args.up_scale / args.down_scale
+    box_px = max(2, 2 * round(max(radii) * scale))
+    targets: dict[str, FloatArray] = {}
+    if args.targets:
+        from heliodor.integrations.topaz.precision_recall import read_targets
+
+        targets = read_targets(args.targets, names)
+    files = None
+    if args.per_micrograph:
+        beside = [str(path.with_name(stem_of(path))) for path in dict.fromkeys(paths)]
+        _check_distinct(names if args.output is not None else beside)
+    elif not args.per_micrograph and (twice := repeated(names)) is not None:
+        report(f"Several images are called {twice}: in one table their picks are not told apart.")
+    if not args.only_validate:
+        files = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
+    # The general model is told the particle's size by the radius; it cannot find that by targets.
+    told = radii[0] if args.radius is not None else None
+    score = scorer(args.model, start(args.device, args.num_threads), told)
+    found: list[tuple[Path, dict[int, Picks]]] = []
+    failures: list[str] = []
+    for path, own in _scored(paths, score, failures, args.verbose, "picked on"):
+        name = stem_of(path)
+        by_radius = {radius: _picks(name, own, radius, args.threshold) for radius in radii}
+        # Files of their own need not wait for the other images, unless the radius has to.
+        if files is not None and not targets:
+            files.add(path, _scaled(by_radius[radii[0]], scale))
+        else:
+            found.append((path, by_radius))
+    radius = _best_radius(found, targets, radii, args.assignment_radius) if targets else radii[0]
+    if files is not None:
+        for path, by_radius in found:
+            files.add(path, _scaled(by_radius[radius], scale))
+        files.finish()
+    return _code(failures, len(paths))
+
+
+def _radii(args: argparse.Namespace) -> list[int]:
+    """Return the radius, or all that are to be tried; refuse what is not there."""
+    if args.filaments:
+        raise BadInput(
+            "filaments are not traced yet; pick without --filaments, or with the Topaz that"
+            " RELION installs"
+        )
+    if args.dims != 2:
+        raise BadInput("--dims 3: tomograms are not picked on; give two-dimensional micrographs")
+    if not (args.up_scale > 0 and args.down_scale > 0):
+        raise BadInput("the scales -s and -x must be more than 0")
+    if math.isnan(args.threshold):
+        raise BadInput("the threshold -t must be a number")
+    if args.only_validate and not args.targets:
+        raise BadInput("--only-validate needs --targets to validate the picks by")
+    if args.radius is not None:
+        if args.radius < 0:
+            raise BadInput(f"the radius -r must be 0 pixels or more, not {args.radius}")
+        return [args.radius]
+    if not args.targets:
+        raise BadInput("give the radius with -r, or --targets, by which the best one is found")
+    if not (0 <= args.min_radius <= args.max_radius and args.step_radius > 0):
+        raise BadInput(
+            f"there is no radius from {args.min_radius} to {args.max_radius} in steps of"
+            f" {args.step_radius}"
+        )
+    return list(range(args.min_radius, args.max_radius + 1, args.step_radius))
+
+
+def _standard_input() -> list[str]:
+    return [line.strip() for line in sys.stdin if line.strip()]
+
+
+def _check_distinct(names: Sequence[str]) -> None:
+    """Refuse images whose results in one folder would overwrite each other."""
+    twice = repeated(names)
+    if twice is not None:
+        raise BadInput(f"two images are called {twice}; give each folder of images its own -o")
+
+
+def _scored(
+    paths: Sequence[Path], score: Scorer, failures: list[str], verbose: bool, wanted: str
+) -> Iterator[tuple[Path, Scored]]:
+    """Give each image with its score map; add to `failures` why one of them has none.
+
+    Raises
+    ------
+    BadInput
+        In the end, if none has one.
+    """
+    for path in paths:
+        try:
+            own = score(path)
+        except BadInput as error:
+            report(f"{path} was left out: {error}")
+            failures.append(str(error))
+            continue
+        yield path, own
+        if verbose:
+            report(f"{path} is scored")
+    if len(failures) == len(paths):
+        raise BadInput(f"none of the images could be {wanted}: {failures[0]}")
+
+
+def _picks(name: str, own: Scored, radius: int, threshold: float) -> Picks:
+    """Return what is found on an image but in bad areas, which Topaz does not know."""
+    rows_columns, scores = suppress(own.score, radius * own.shrunk, threshold)
+    xy = rows_columns[:, ::-1].astype(np.float64)
+    picks = Picks.on(name, own.on_image(xy), scores.astype(np.float64))
+    if own.bad_areas is None:
+        return picks
+    return picks.select(~own.bad_areas.contains(xy * own.pixel_size_angstrom))
+
+
+def _scaled(picks: Picks, scale: float) -> Picks:
+    """Return picks in the pixels that the caller wants, whole ones."""
+    return Picks.on(picks.micrographs[0], np.rint(picks.xy_px * scale), picks.score)
+
+
+def _best_radius(
+    found: Sequence[tuple[Path, dict[int, Picks]]],
+    targets: dict[str, FloatArray],
+    radii: Sequence[int],
+    assignment_radius: int | None,
+) -> int:
+    """Say how the picks of each radius do, and return the best one."""
+    from heliodor.integrations.topaz.precision_recall import judge_radius
+
+    figures = []
+    for radius in radii:
+        picks = {own[radius].micrographs[0]: own[radius] for _, own in found}
+        figures.append(judge_radius(radius, picks, targets, assignment_radius))
+        print(figures[-1].line, flush=True)
+    best = max(figures, key=lambda own: own.average_precision)
+    if len(radii) > 1:
+        report(f"Optimal radius found: {best.radius} with AUPRC: {best.average_precision:.4f}")
+    return best.radius
+
+
+def _code(failures: Sequence[str], number: int) -> int:
+    if not failures:
+        return 0
+    report(f"{len(failures)} of {number} images could not be used; they are named above")
+    return SOME_FAILED
+
+
+def segment(args: argparse.Namespace) -> int:
+    """Write the score map of each image, as Topaz does: 32-bit TIFF files.
+
+    Parameters
+    ----------
+    args
+        The options.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 3 where an image could not be used.
+
+    Raises
+    ------
+    BadInput
+        If something given cannot be used, or none of the images.
+    """
+    import tifffile
+
+    from heliodor.utils.files import writing
+
+    if not args.destdir:
+        raise BadInput("-o is missing: name the folder for the score maps")
+    paths = [Path(path) for path in args.paths]
+    _check_distinct([stem_of(path) for path in paths])
+    folder = output_folder(args.destdir)
+    score = scorer(args.model, start(args.device, args.num_threads))
+    failures: list[str] = []
+    for path, own in _scored(paths, score, failures, args.verbose, "scored"):
+        with writing(folder / f"{stem_of(path)}.tiff") as aside:
+            alive = np.isfinite(own.score)
+            tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD)))
+    return _code(failures, len(paths))

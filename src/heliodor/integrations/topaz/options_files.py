@@ -1,0 +1,179 @@
+"""The options of the commands that turn coordinate files into others."""
+
+from __future__ import annotations
+
+import math
+
+from heliodor.integrations.topaz.option_groups import Command, Commands
+
+READABLE = ["auto", "coord", "csv", "star", "box"]
+WRITABLE = ["auto", "coord", "csv", "star", "json", "box"]
+
+
+def add_convert(parser: Command) -> None:
+    """Add the options of `convert`."""
+    parser.add_argument("files", nargs="+", help="coordinate files, joined into one")
+    parser.output("file, or folder for one file a micrograph [standard output]")
+    parser.option(
+        "--from",
+        choices=READABLE,
+        default="auto",
+        dest="from_format",
+        about="format to read, else told from the content",
+    )
+    parser.option(
+        "--to",
+        choices=WRITABLE,
+        default="auto",
+        dest="to_format",
+        about="format to write, else told from the name; json and box need a folder",
+    )
+    parser.option("--suffix", default="", about="what follows the stem in a folder's files")
+    _add_threshold(parser)
+    parser.option(
+        "-s", "--down-scale", type=float, default=1.0, about="divide coordinates by this"
+    )
+    parser.option(
+        "-x", "--up-scale", type=float, default=1.0, about="multiply coordinates by this"
+    )
+    _add_metadata(parser, "voltage", "detector-pixel-size", "magnification", "amplitude-contrast")
+    parser.flag("--invert-y", about="mirror y, with the heights of the images of --imagedir")
+    parser.option("--imagedir", metavar="FOLDER", about="where the images are")
+    parser.option("--image-ext", default=".mrc", about="how the images' names end")
+    parser.option("--boxsize", type=int, default=0, about="side of the boxes in pixels")
+    parser.option("-v", "--verbose", type=int, default=0, about="1 to say what is being done")
+
+
+def add_split(parser: Command) -> None:
+    """Add the options of `split`."""
+    parser.add_argument("file", help="coordinate file")
+    parser.output("folder to write to")
+    parser.option(
+        "--format",
+        choices=["auto", "coord", "star"],
+        default="auto",
+        about="format to read and write, else told from the content",
+    )
+    parser.option("--suffix", default="", about="what follows the stem in the files' names")
+    _add_threshold(parser)
+
+
+def add_train_test_split(parser: Command) -> None:
+    """Add the options of `train_test_split`."""
+    parser.add_argument("file", help="coordinate file")
+    parser.option("--image-dir", metavar="FOLDER", about="where the images are")
+    parser.option("--image-ext", default="*", about="how the images' names end")
+    parser.option(
+        "--format",
+        choices=READABLE,
+        default="auto",
+        about="format to read, else told from the content",
+    )
+    parser.option("-n", "--number", type=int, about="images for the test")
+    parser.option("--seed", type=int, default=0, about="seed of the choice")
+
+
+def add_scale_coordinates(parser: Command) -> None:
+    """Add the options of `scale_coordinates`."""
+    parser.add_argument("file", help="coordinate file")
+    parser.option("-s", "--scale", type=float, default=0.25, about="multiply coordinates by this")
+    parser.output()
+
+
+def add_boxes_to_coordinates(parser: Command) -> None:
+    """Add the options of `boxes_to_coordinates`."""
+    parser.add_argument("files", nargs="+", help="box files")
+    _add_mirror(parser)
+    parser.output()
+
+
+def add_star_to_coordinates(parser: Command) -> None:
+    """Add the options of `star_to_coordinates`."""
+    parser.add_argument("file", help="STAR file")
+    parser.output()
+
+
+def add_coordinates_to_star(parser: Command) -> None:
+    """Add the options of `coordinates_to_star`."""
+    parser.add_argument("file", help="coordinate file")
+    parser.option("--image-ext", default=".mrc", about="how the images' names end")
+    _add_metadata(
+        parser,
+        "voltage",
+        "defocus-u",
+        "defocus-v",
+        "defocus-angle",
+        "spherical-aberation",
+        "amplitude-contrast",
+        "detector-pixel-size",
+        "magnification",
+    )
+    # Topaz has no -o here and writes to standard output; the same option as elsewhere is handy.
+    parser.output()
+
+
+def add_coordinates_to_boxes(parser: Command) -> None:
+    """Add the options of `coordinates_to_boxes`."""
+    add_coordinates_to_eman2_json(parser)
+    parser.option("--boxsize", type=int, required=True, about="side of the boxes in pixels")
+
+
+def add_coordinates_to_eman2_json(parser: Command) -> None:
+    """Add the options of `coordinates_to_eman2_json`."""
+    parser.add_argument("paths", nargs="+", help="coordinate files")
+    parser.option(
+        "--destdir",
+        required=True,
+        metavar="FOLDER",
+        about="where the files go, one an image",
+    )
+    _add_mirror(parser)
+
+
+def add_star_particles_threshold(parser: Command) -> None:
+    """Add the options of `star_particles_threshold`."""
+    parser.add_argument("file", help="STAR file")
+    parser.output()
+    _add_threshold(parser)
+
+
+def _add_threshold(parser: Command) -> None:
+    parser.option(
+        "-t",
+        "--threshold",
+        type=float,
+        default=-math.inf,
+        about="keep particles that score this or more",
+    )
+
+
+def _add_metadata(parser: Command, *names: str) -> None:
+    for name in names:
+        parser.option(
+            f"--{name}",
+            type=float,
+            default=-1.0,
+            about=f"column of the STAR file: {name.replace('-', ' ')}; none where it is below 0",
+        )
+
+
+def _add_mirror(parser: Command) -> None:
+    parser.flag("--invert-y", about="mirror y, with the heights of the images of --imagedir")
+    parser.option("--imagedir", metavar="FOLDER", about="where the images are")
+    parser.option("--image-ext", default="tiff", about="how the images' names end; * for any")
+
+
+COMMANDS: Commands = {
+    "convert": ("turn coordinates into another format or scale", add_convert),
+    "split": ("write one coordinate file for each micrograph", add_split),
+    "train_test_split": ("share micrographs out to training and test", add_train_test_split),
+}
+DEPRECATED: Commands = {
+    "scale_coordinates": ("multiply coordinates by a factor", add_scale_coordinates),
+    "boxes_to_coordinates": ("box files to a table", add_boxes_to_coordinates),
+    "star_to_coordinates": ("a STAR file to a table", add_star_to_coordinates),
+    "coordinates_to_star": ("a table to a STAR file", add_coordinates_to_star),
+    "coordinates_to_boxes": ("tables to box files", add_coordinates_to_boxes),
+    "coordinates_to_eman2_json": ("tables to EMAN2's files", add_coordinates_to_eman2_json),
+    "star_particles_threshold": ("keep a STAR file's best", add_star_particles_threshold),
+}

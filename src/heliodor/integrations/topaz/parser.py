@@ -1,0 +1,150 @@
+"""The command line of Topaz 0.3.20, as hosts such as RELION, cryoSPARC and Scipion write it.
+
+argparse reads it, as hosts rely on how that takes ``--option=value``, abbreviations, negative
+numbers and ``@file``. Names, types and defaults are Topaz's; what is behind them is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from heliodor import __version__
+from heliodor.integrations.topaz import (
+    image_options,
+    options_files,
+    options_picking,
+)
+from heliodor.integrations.topaz.option_groups import (
+    BESIDE,
+    IDLE,
+    Command,
+    Commands,
+)
+
+PROGRAM = "heliodor-topaz"
+#: The version whose command line this is; hosts choose their options by it.
+TOPAZ_VERSION = "0.3.20"
+
+#: Commands by the heading under which the help lists them.
+GROUPS: dict[str, Commands] = {
+    "Particle picking": options_picking.COMMANDS,
+    "Images": image_options.COMMANDS,
+    "Files": options_files.COMMANDS,
+    "Deprecated": options_files.DEPRECATED,
+}
+
+#: Commands that are not there, with what to use.
+ABSENT = {
+    "denoise": "heliodor picks on micrographs as they are and has no denoiser; for denoised"
+    " pictures use Topaz itself",
+    "denoise3d": "heliodor works on micrographs and has no denoiser of volumes; use Topaz itself",
+    "gui": "Topaz's window only puts command lines together; heliodor-topaz COMMAND --help lists"
+    " the options, and heliodor run writes a report with pictures",
+    "particle_stack": "heliodor extracts no particles; convert the picks to STAR and extract with"
+    " relion_preprocess or cryoSPARC",
+}
+
+
+class _Reader(argparse.ArgumentParser):
+    """A parser that leaves blank lines of ``@file`` out."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        return [arg_line] if arg_line.strip() else []
+
+
+class _Version(argparse.Action):
+    """Say the version: to a program Topaz's alone, as hosts take the line for a version."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        own = f" (heliodor {__version__})" if sys.stdout.isatty() else ""
+        print(f"{TOPAZ_VERSION}{own}")
+        parser.exit()
+
+
+def build() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+    """Return the parser of the whole command line, and that of each command."""
+    parser = _Reader(
+        prog=PROGRAM,
+        description=_description(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        fromfile_prefix_chars="@",
+    )
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="say the version and stop",
+    )
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="<command>", required=True, parser_class=Command
+    )
+    commands: dict[str, Command] = {}
+    for group in GROUPS.values():
+        for name, (about, add_options) in group.items():
+            commands[name] = subparsers.add_parser(name, description=f"{_sentence(about)}.")
+            add_options(commands[name])
+    for name in ABSENT:
+        commands[name] = subparsers.add_parser(name, add_help=False)
+        commands[name].absent = True
+    return parser, commands
+
+
+def _description() -> str:
+    width = max(len(name) for group in GROUPS.values() for name in group)
+    lines = [f"The commands and options of Topaz, done by heliodor {__version__}.", ""]
+    for title, group in GROUPS.items():
+        lines.append(f"{title}:")
+        lines += [f"  {name:{width}}  {about}" for name, (about, _) in group.items()]
+    lines += ["", f"Not there: {', '.join(ABSENT)}."]
+    lines += ["An argument @FILE stands for the lines of FILE, one argument each."]
+    return "\n".join(lines)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line.
+
+    Parameters
+    ----------
+    argv
+        The arguments behind the program's name.
+
+    Returns
+    -------
+    argparse.Namespace
+        The options by their long names, ``-`` as ``_``; `command`; `defaults`, Topaz's; and
+        `given`, the set of those that the command line itself names.
+
+    Raises
+    ------
+    SystemExit
+        As argparse does: 2 after a message where something is unknown, 0 after help.
+    """
+    parser, commands = build()
+    args = parser.parse_args(argv)
+    given = set(vars(args)) - {"command"}
+    for dest, value in commands[args.command].defaults.items():
+        if dest not in given:
+            setattr(args, dest, value)
+    args.given, args.defaults = given, commands[args.command].defaults
+    return args
+
+
+def idle(args: argparse.Namespace) -> list[str]:
+    """Return the long names of options that were given and change nothing here."""
+    alone, beside = IDLE.get(args.command, {}), BESIDE.get(args.command, {})
+    return [
+        f"--{dest if dest.startswith('filaments_') else dest.replace('_', '-')}"
+        for dest, value in vars(args).items()
+        if dest in args.given
+        and (
+            (dest in alone and value not in alone[dest])
+            or (dest in beside and value != args.defaults[dest] and not beside[dest](args))
+        )
+    ]

@@ -1,0 +1,164 @@
+"""Picks judged by labelled particles: a curve of precision and recall, or the best radius."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.headers import stem_of
+from heliodor.errors import BadInput
+from heliodor.evaluation.matching import match
+from heliodor.evaluation.ranking import PrecisionRecall, precision_recall
+from heliodor.integrations.topaz.coordinate_reader import read
+from heliodor.integrations.topaz.image_lists import repeated
+from heliodor.integrations.topaz.reports import emit
+
+
+class _Judged(NamedTuple):
+    """Picks of several micrographs, paired with their particles."""
+
+    curve: PrecisionRecall
+    #: Of each pair, in pixels.
+    distance: FloatArray
+    particles: int
+
+
+def _judge(
+    names: Iterable[str],
+    picks: Mapping[str, Picks],
+    particles: Mapping[str, FloatArray],
+    distance_px: float,
+) -> _Judged:
+    """Pair the picks of some micrographs with their particles."""
+    hits, scores, distances, number = [np.zeros(0, bool)], [np.zeros(0)], [np.zeros(0)], 0
+    for name in names:
+        truth = particles.get(name, np.zeros((0, 2)))
+        own = picks.get(name, Picks.empty())
+        order = np.argsort(-own.score, kind="stable")
+        matching = match(own.xy_px[order], truth, distance_px)
+        hits.append(matching.is_true_positive)
+        scores.append(own.score[order])
+        distances.append(matching.distance[matching.is_true_positive])
+        number += len(truth)
+    curve = precision_recall(np.concatenate(hits), np.concatenate(scores), number)
+    return _Judged(curve, np.concatenate(distances), number)
+
+
+def precision_recall_curve(args: argparse.Namespace) -> int:
+    """Write the precision, recall and F1 of scored picks at each of their scores.
+
+    The first line says the average precision and the mean distance of the matched pairs.
+    """
+    if args.predicted is None or args.targets is None:
+        raise BadInput("both --predicted, the picks, and --targets, the particles, are needed")
+    predicted, targets = read(args.predicted), read(args.targets)
+    if np.isnan(predicted.score).any():
+        raise BadInput(f"{args.predicted} has picks without a score; a curve needs them")
+    theirs, ours = dict(targets.by_micrograph()), dict(predicted.by_micrograph())
+    names = {
+        "target": list(theirs),
+        "predicted": list(ours),
+        "union": list(dict.fromkeys([*theirs, *ours])),
+    }[args.images]
+    if not theirs.keys() & ours.keys():
+        raise BadInput(
+            f"{args.predicted} and {args.targets} have no micrograph in common (one has"
+            f" {_first(predicted)}, the other {_first(targets)}); give names that agree"
+        )
+    particles = {name: own.xy_px for name, own in theirs.items()}
+    curve, matched, _ = _judge(names, ours, particles, args.assignment_radius)
+    distance = float(matched.mean()) if matched.size else float("nan")
+    lines = [f"# auprc={curve.average_precision!r}, mae={distance!r}"]
+    lines.append("threshold\tprecision\trecall\tf1")
+    columns = (curve.threshold, curve.precision, curve.recall, np.nan_to_num(curve.f1))
+    lines += ["\t".join(repr(float(value)) for value in row) for row in zip(*columns, strict=True)]
+    emit("\n".join(lines) + "\n", None)
+    return 0
+
+
+def _first(picks: Picks) -> str:
+    return picks.micrographs[0] if picks.micrographs else "none"
+
+
+@dataclass(frozen=True)
+class RadiusFigures:
+    """How well picks at one radius find the targets; `line` is Topaz's way to say it."""
+
+    radius: int
+    average_precision: float
+    #: Root mean square distance of the picks from the targets they are paired with.
+    rms_distance: float
+    found: int
+    targets: int
+
+    @property
+    def line(self) -> str:
+        """The figures in one line."""
+        return (
+            f"# radius={self.radius}, auprc={self.average_precision},"
+            f" rmse={self.rms_distance}, recall={self.found}, targets={self.targets}"
+        )
+
+
+def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
+    """Read the labelled particles of the images with the given names.
+
+    Raises
+    ------
+    BadInput
+        If there is none on any of them, or two of the images have one name.
+    """
+    twice = repeated(names)
+    if twice is not None:
+        raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
+    wanted = set(names)
+    targets = {
+        stem_of(name): own.xy_px
+        for name, own in read(path).by_micrograph()
+        if stem_of(name) in wanted
+    }
+    if not targets:
+        raise BadInput(
+            f"the targets {path} name none of the images, which are like {names[0]}; give the"
+            " coordinates of these"
+        )
+    return targets
+
+
+def judge_radius(
+    radius: int,
+    picks: Mapping[str, Picks],
+    targets: Mapping[str, FloatArray],
+    assignment_radius: int | None,
+) -> RadiusFigures:
+    """Judge the picks of one radius.
+
+    Parameters
+    ----------
+    radius
+        The radius.
+    picks
+        Of each image, best first; images without targets do not count.
+    targets
+        Labelled particles (x, y) of each image.
+    assignment_radius
+        The largest distance of a pick from its target; the radius where None.
+    """
+    distance_px = radius if assignment_radius is None else assignment_radius
+    names = [name for name in targets if name in picks]
+    curve, distance, number = _judge(names, picks, targets, distance_px)
+    known = bool(number and len(curve.threshold))
+    return RadiusFigures(
+        radius,
+        curve.average_precision if known else 0.0,
+        float(np.sqrt(np.mean(distance**2))) if len(distance) else math.nan,
+        len(distance),
+        number,
+    )

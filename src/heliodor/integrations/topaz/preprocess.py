@@ -1,0 +1,209 @@
+"""The commands `preprocess`, `normalize` and `downsample`."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import Image
+from heliodor.data.micrographs.micrograph import open_micrograph, write_mrc
+from heliodor.data.micrographs.normalization import Normalizer
+from heliodor.data.micrographs.pixel_mixture import Histograms, fit_mixture
+from heliodor.data.micrographs.sources import (
+    Source,
+    canonical,
+    find_sources,
+)
+from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.utils import console
+from heliodor.utils.files import (
+    output_folder,
+    write_json,
+    writing,
+)
+from heliodor.utils.prefetch import looking_ahead
+from heliodor.utils.threads import usable_cpus
+
+FORMATS = ("mrc", "tiff", "tif", "png", "jpg", "jpeg")
+#: A picture shows values up to so many standard deviations from the mean.
+_SHOWN_SD = 3.0
+
+
+def preprocess(args: argparse.Namespace) -> int:
+    """Make micrographs smaller, normalise them, and write each in the formats asked for.
+
+    A micrograph that cannot be used is named and left out; the others are written.
+    """
+    formats = [format_named(name.strip()) for name in args.format.split(",") if name.strip()]
+    if not formats:
+        raise BadInput("no format is named; give --format mrc, tiff, png or several of them")
+    if args.destdir is None:
+        raise BadInput("the results need a folder; give it with -o")
+    there = [name for name in args.files if os.path.exists(name) or glob.has_magic(name)]
+    failures = [
+        f"{name} does not exist" for name in dict.fromkeys(args.files) if name not in there
+    ]
+    sources = find_sources(there) if there else []
+    folder = output_folder(args.destdir)
+    given = {canonical(source.path) for source in sources}
+    for source in sources:
+        for name in formats:
+            _refuse_to_replace(_result(source, folder, name), given)
+    at_a_time = usable_cpus() if args.num_workers < 0 else min(args.num_workers, usable_cpus())
+    at_a_time = max(1, min(at_a_time, len(sources)))
+    threads = max(1, (args.num_threads if args.num_threads > 0 else usable_cpus()) // at_a_time)
+
+    def one(source: Source) -> str | None:
+        try:
+            _preprocess(source, folder, formats, threads, args)
+        except BadInput as error:
+            return str(error)
+        return None
+
+    written = 0
+    with looking_ahead(one, sources, at_a_time) as done:
+        for source, outcome in done:
+            reason = outcome.result()
+            if reason is not None:
+                failures.append(reason)
+                continue
+            written += 1
+            if args.verbose:
+                console.say(f"# wrote {source.output_stem}")
+    return _ended(failures, written)
+
+
+def _preprocess(
+    source: Source, folder: Path, formats: Sequence[str], threads: int, args: argparse.Namespace
+) -> None:
+    image, pixel_size = _smaller(source.path, args.scale, threads)
+    normal = Normalizer("standard" if args.affine else "micrograph").apply(image)
+    for name in formats:
+        write_image(_result(source, folder, name), normal, pixel_size, name)
+    if args.metadata:
+        write_json(folder / f"{source.output_stem}.metadata.json", _fitted(image, args.affine))
+
+
+def _result(source: Source, folder: Path, name: str) -> Path:
+    return folder / f"{source.output_stem}.{name}"
+
+
+def _refuse_to_replace(path: Path, given: set[Path]) -> None:
+    if canonical(path) in given:
+        raise BadInput(
+            f"the result {path} would replace a micrograph that was given; give another place"
+            " with -o"
+        )
+
+
+def _smaller(path: Path, scale: int, threads: int) -> tuple[Image, float]:
+    """Return a micrograph of 1 / `scale` the size, and its pixel size, 0 where not known."""
+    if scale < 1:
+        raise BadInput(f"micrographs cannot be made {scale} times smaller; give a larger --scale")
+    with open_micrograph(path) as micrograph:
+        height, width = micrograph.shape
+        shape = height // scale, width // scale
+        if min(shape) < 1:
+            raise BadInput(f"{path} cannot be made {scale} times smaller; give a smaller --scale")
+        known = micrograph.header_pixel_size_angstrom or 0.0
+        return micrograph.cropped(shape, threads), known * width / shape[1]
+
+
+def _fitted(image: Image, affine: bool) -> dict[str, Any]:
+    """Return what the normalisation found: mean and spread, and the mixture's two parts."""
+    if affine:
+        mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+        return {"mu": float(mean), "std": float(sd), "pi": 1.0}
+    fit = fit_mixture(Histograms.of([image]))
+    mixture, alpha = fit.mixture, float(fit.alpha[0])
+    mu, sigma = alpha * mixture.mu, alpha * mixture.sigma
+    return {
+        "mu": float(mu[mixture.dominant]),
+        "std": float(sigma[mixture.dominant]),
+        "pi": float(mixture.weight[mixture.dominant]),
+        "logp": float(fit.log_likelihood[-1]),
+        "mus": mu.tolist(),
+        "stds": sigma.tolist(),
+        "pis": mixture.weight.tolist(),
+    }
+
+
+def _ended(failures: Sequence[str], written: int) -> int:
+    """Say what failed, and return the exit code."""
+    if not failures:
+        return 0
+    if not written:
+        raise BadInput(f"no micrograph could be used: {failures[0]}")
+    for reason in failures:
+        console.say(f"# failed: {reason}")
+    console.say(f"# {len(failures)} failed, {written} were written")
+    return SOME_FAILED
+
+
+def downsample(args: argparse.Namespace) -> int:
+    """Make one micrograph smaller by cropping its Fourier transform."""
+    if args.output is None:
+        raise BadInput("the result needs a name; give it with -o")
+    output = Path(args.output)
+    name = format_named(output.suffix[1:])
+    _refuse_to_replace(output, {canonical(Path(args.file))})
+    image, pixel_size = _smaller(Path(args.file), args.scale, usable_cpus())
+    if args.verbose:
+        console.say(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")
+    write_image(output, image, pixel_size, name)
+    return 0
+
+
+def format_named(name: str) -> str:
+    """Return the name of a format that can be written, in lower case.
+
+    Raises
+    ------
+    BadInput
+        If it is none.
+    """
+    if name.lower() not in FORMATS:
+        raise BadInput(f"{name!r} is no image format; give one of {', '.join(FORMATS)}")
+    return name.lower()
+
+
+def write_image(path: Path, image: Image, pixel_size_angstrom: float, name: str) -> None:
+    """Write an image, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    image
+        Shape (h, w). MRC and TIFF hold its values as float32; pictures have 256 grey values
+        from three standard deviations below the mean to three above it.
+    pixel_size_angstrom
+        For the header of MRC; 0 where it is not known.
+    name
+        One of `FORMATS`.
+    """
+    if name == "mrc":
+        write_mrc(path, image, pixel_size_angstrom)
+    elif name in ("tiff", "tif"):
+        import tifffile
+
+        with writing(path) as aside:
+            tifffile.imwrite(aside, image.astype(np.float32))
+    else:
+        from PIL import Image as Pillow
+
+        with writing(path) as aside:
+            Pillow.fromarray(_grey(image)).save(aside)
+
+
+def _grey(image: Image) -> NDArray[np.uint8]:
+    mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
+    relative = (image - mean) / (_SHOWN_SD * sd if sd else 1.0)
+    return np.asarray(np.rint(np.clip(127.5 * (1 + relative), 0, 255)), dtype=np.uint8)

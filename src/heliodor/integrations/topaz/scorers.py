@@ -1,0 +1,178 @@
+"""Scorers: what gives an image its score map, be it a model's file, a model's name, or none.
+
+Models of this program score as they do everywhere else in it: normalised as they were taught,
+levelled, with nothing in dead borders, and with the bad areas that they find. Topaz's own score
+as Topaz does: the pixels as they are, and zeros around them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from heliodor.conventions import (
+    FloatArray,
+    Image,
+    Shape,
+    to_original,
+)
+from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.micrographs.micrograph import read_map, read_micrograph
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import MOST_FINER
+from heliodor.errors import BadInput
+from heliodor.integrations.topaz.model_lookup import (
+    NO_MODEL,
+    identity,
+    model_file,
+)
+from heliodor.models.model_file import (
+    Model,
+    ModelCard,
+    load_model,
+)
+from heliodor.models.networks import Network
+from heliodor.models.pretrained import for_diameter
+from heliodor.picking.contamination import BadAreas
+from heliodor.picking.score_maps import images_for, look_at
+from heliodor.picking.scoring import score_inner
+
+#: Pixel sizes are not known here: that of an image follows from this diameter of its particles.
+NOMINAL_ANGSTROM = 180.0
+
+
+class Scored(NamedTuple):
+    """The score map of an image, and where in it nothing is to be picked."""
+
+    score: Image
+    #: None where they are not known.
+    bad_areas: BadAreas | None = None
+    #: Of the score map, for the places in bad areas.
+    pixel_size_angstrom: float = 1.0
+    #: (height, width) of the image, where the score map's is another.
+    original: Shape | None = None
+
+    @property
+    def shrunk(self) -> float:
+        """Pixels of the score map to one of the image."""
+        return 1.0 if self.original is None else self.score.shape[1] / self.original[1]
+
+    def on_image(self, xy_px: FloatArray) -> FloatArray:
+        """Return places on the score map as places on the image, (x, y), shape (n, 2)."""
+        if self.original is None:
+            return xy_px
+        height, width = self.score.shape
+        return to_original(xy_px, self.original, (height, width))
+
+
+Scorer = Callable[[Path], Scored]
+
+
+def scorer(model: str, device: torch.device | str, radius_px: int | None = None) -> Scorer:
+    """Return what scores the images of a command.
+
+    Parameters
+    ----------
+    model
+        A file of a model, this program's or Topaz's, the name of one, or ``none``.
+    device
+        Where to compute.
+    radius_px
+        The particle's, which the general model needs.
+
+    Raises
+    ------
+    BadInput
+        If there is no such model, or no particle for it.
+    """
+    if model == NO_MODEL:
+        return lambda path: Scored(read_map(path))
+    return _scorer(model, identity(model_file(model)), device, radius_px)
+
+
+@lru_cache(maxsize=1)  # a worker scores image after image with one model
+def _scorer(
+    model: str, _: tuple[str, int, int], device: torch.device | str, radius_px: int | None
+) -> Scorer:
+    """Return the scorer of a model's file as it is now."""
+    network, card = open_model(model)
+    network = network.to(device)
+    if card is None:
+
+        def as_topaz(path: Path) -> Scored:
+            edge = network.receptive_field // 2
+            image = np.pad(read_micrograph(path).image, edge)
+            return Scored(score_inner(network, image, device))
+
+        return as_topaz
+    own = Model(network, card)
+    # Images come at the scale that the model knows: one pixel of theirs is one of its own.
+    pixel_size = card.working_pixel_size_angstrom
+    if card.any_diameter:
+        pixel_size = NOMINAL_ANGSTROM / (2 * _fitting(radius_px, card))
+        own = for_diameter(own, NOMINAL_ANGSTROM)
+    images = images_for(own, pixel_size)
+    images.keep_bytes = 0  # each is looked at once
+
+    def as_ours(path: Path) -> Scored:
+        image = images.get(Source(stem_of(path), path, stem_of(path)))
+        look = look_at(own, image, own.normalizer.apply(image.image), device)
+        original = image.original_shape if card.any_diameter else None
+        return Scored(look.score, look.bad_areas, image.working_pixel_size_angstrom, original)
+
+    return as_ours
+
+
+def _fitting(radius_px: int | None, card: ModelCard) -> int:
+    """Return the particle's radius, or refuse one with which the general model cannot do."""
+    if radius_px is None:
+        raise BadInput(
+            "the general model needs the particle's size, and there is no one radius here; give"
+            " -r, half of the longest diameter, to extract, or another model with -m"
+        )
+    least = math.ceil(card.diameter_angstrom / card.working_pixel_size_angstrom / MOST_FINER / 2)
+    if radius_px < least:
+        raise BadInput(
+            f"a radius of {radius_px} pixels is too small for the general model, which needs"
+            f" {least}; reduce the micrographs less (preprocess -s), or give another model with -m"
+        )
+    return radius_px
+
+
+def open_model(model: str) -> tuple[Network, ModelCard | None]:
+    """Open a model by file or name.
+
+    A file is told by its content, since hosts expect the models of both programs in ``.sav``.
+
+    Returns
+    -------
+    network, card
+        No card where the network is one of Topaz's.
+
+    Raises
+    ------
+    BadInput
+        If there is none, or the file is no model.
+    """
+    path = model_file(model)
+    if not _is_safetensors(path):
+        from heliodor.models.importers.topaz import read_topaz
+
+        return read_topaz(path).network, None
+    opened = load_model(path)
+    return opened.network, None if "imported" in opened.card.extra else opened.card
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell a file by its beginning: the length of a header, and the header, which is JSON."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(9)[8:] == b"{"
+    except OSError as error:
+        raise BadInput(f"the model {path} cannot be read ({error.strerror})") from error

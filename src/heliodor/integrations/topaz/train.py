@@ -1,0 +1,274 @@
+"""``train``: a host's images and coordinates in, a model an epoch and the learning curve out.
+
+One pixel of the images is the unit of length: hosts hand over images that they have downsampled
+and normalised, and coordinates in those pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heliodor import __version__
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.coordinates.placing import frame_of
+from heliodor.data.micrographs.working_images import WorkingImages
+from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.integrations.topaz.class_prior import Prior, find_prior
+from heliodor.integrations.topaz.image_lists import read_labelled, split_folds
+from heliodor.integrations.topaz.reports import report
+from heliodor.integrations.topaz.runtime import start
+from heliodor.integrations.topaz.training_log import (
+    CurveFile,
+    TestFigures,
+    judge,
+)
+from heliodor.integrations.topaz.training_recipe import Choice, choose
+from heliodor.models.model_file import (
+    Model,
+    ModelCard,
+    save_model,
+)
+from heliodor.models.networks import Network, build
+from heliodor.picking.candidates import OperatingPoint, operating_point
+from heliodor.picking.settings import PickSettings
+from heliodor.training.dataset import (
+    DataSettings,
+    TrainingSet,
+    assemble,
+)
+from heliodor.training.history import Epoch
+from heliodor.training.loop import train_network
+from heliodor.training.recipes import TrainingSettings
+
+#: Images on which the threshold of each epoch's model is set; more change it little.
+THRESHOLD_IMAGES = 2
+#: A disc of this radius is one pixel, as one of radius 0 is, which no length may be.
+LEAST_RADIUS_PX = 0.5
+#: What the card of a model says of its lengths.
+UNITS = {"units": "pixels"}
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train, and write a model for each epoch and the curve.
+
+    Parameters
+    ----------
+    args
+        The options, and in `given` the names of those that the caller gave.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 3 where an image could not be used.
+
+    Raises
+    ------
+    BadInput
+        If something given cannot be used.
+    """
+    choice = choose(args)
+    if args.describe:
+        own = choice.settings
+        print(build(own.network, own.width, own.dropout, own.norm))
+        return 0
+    training, testing = _read(args)
+    device = start(args.device, args.num_threads)
+    dataset = _assemble(training, testing, choice, float(args.radius))
+    prior = find_prior(
+        None if args.num_particles < 0 else args.num_particles,
+        args.pi,
+        dataset.images,
+        dataset.radius_px,
+        choice.diameter_px,
+    )
+    settings = choice.on(dataset.labelled_particles, prior.observed)
+    settings, class_prior = _objective(settings, prior)
+    _say_recipe(choice, settings)
+    curve = CurveFile(args.output, settings, prior.adjustment)
+    saving = _Saving(args.save_prefix, choice, settings, dataset, prior, class_prior)
+
+    def snapshot(epoch: Epoch, network: Network, costs: FloatArray) -> None:
+        test = None
+        if dataset.validation:
+            test = judge(network, dataset.validation, dataset.radius_px, device)
+        curve.add(epoch.epoch, costs, test)
+        if saving.prefix is not None:
+            probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
+            exclusion, margin = PickSettings().distances_px(choice.diameter_px, 1.0)
+            point = operating_point(
+                network,
+                probes,
+                prior.expected_particles,
+                exclusion,
+                margin,
+                device,
+                dataset.radius_px,
+            )
+            saving.save(network, epoch, point, test)
+        tested = "" if test is None else f", test average precision {test.average_precision:.3f}"
+        report(
+            f"epoch {epoch.epoch} of {settings.epochs}: loss {epoch.loss:.4f}{tested},"
+            f" {epoch.seconds:.0f} s"
+        )
+
+    train_network(
+        dataset.images, [], dataset.radius_px, class_prior, settings, device, snapshot=snapshot
+    )
+    report("Done!")
+    return SOME_FAILED if dataset.failures else 0
+
+
+def _read(args: argparse.Namespace) -> tuple[list[LabelledSource], list[LabelledSource]]:
+    """Return the labelled images to train on, and those to test on."""
+    for option in ("train_images", "train_targets"):
+        if not getattr(args, option):
+            raise BadInput(f"--{option.replace('_', '-')} is missing; training needs it")
+    labelled = read_labelled(args.train_images, args.train_targets, args.image_ext, args.format)
+    testing: list[LabelledSource] = []
+    if args.k_fold > 1:
+        seed = args.cross_validation_seed
+        labelled, testing = split_folds(labelled, args.k_fold, args.fold, seed)
+        report(
+            f"Fold {args.fold} of {args.k_fold}: {len(labelled)} images to train on,"
+            f" {len(testing)} to test on"
+        )
+        if args.test_images:
+            report("--test-images is left aside: the fold is the test set.")
+    elif args.test_images and args.test_targets:
+        testing = read_labelled(args.test_images, args.test_targets, args.image_ext, args.format)
+    elif args.test_images or args.test_targets:
+        report("There is no test: it needs both --test-images and --test-targets.")
+    return _having("train", labelled), _having("test", testing)
+
+
+def _having(what: str, labelled: Sequence[LabelledSource]) -> list[LabelledSource]:
+    having = [item for item in labelled if len(item.xy_px)]
+    if len(having) < len(labelled):
+        report(
+            f"{len(labelled) - len(having)} of {len(labelled)} {what} images have no labelled"
+            " particle and are left aside."
+        )
+    return having
+
+
+def _assemble(
+    training: Sequence[LabelledSource],
+    testing: Sequence[LabelledSource],
+    choice: Choice,
+    radius_px: float,
+) -> TrainingSet:
+    most = max(len(item.xy_px) for item in [*training, *testing])
+    data = DataSettings(
+        diameter_angstrom=choice.diameter_px,
+        expected_particles=float(most),  # a stopgap: the prior is found below
+        training_radius_angstrom=max(radius_px, LEAST_RADIUS_PX),
+        working_pixel_size_angstrom=1.0,
+        pixel_size_angstrom=1.0,
+        normalization=choice.normalization,
+        flatten_angstrom=choice.flatten_px,
+        check_frame=False,  # a host cannot overrule it: what the pictures say is only told
+    )
+    images = WorkingImages(1.0, 1.0, choice.diameter_px)
+    dataset = assemble(training, testing, images, data)
+    for note in dataset.notes:
+        report(note)
+    for failure in dataset.failures:
+        report(f"{failure.name} was left out: {failure.reason}")
+    read = [item for item in training if item.source.name in dataset.names]
+    verdict = frame_of(read, {item.source: images.get(item.source) for item in read})
+    if verdict.wrong:
+        report(f"Beware: {verdict}.")
+    particles = sum(len(item.xy_px) for item in dataset.validation)
+    report(
+        f"{dataset.labelled_particles} labelled particles on {len(dataset.images)} images to"
+        f" train on, {particles} on {len(dataset.validation)} to test on"
+    )
+    return dataset
+
+
+def _objective(settings: TrainingSettings, prior: Prior) -> tuple[TrainingSettings, float]:
+    """Return the recipe and the prior in its objective.
+
+    Generalised expectation needs unlabelled particles to expect; without any, all that is
+    unlabelled is taken for background, as Topaz does.
+    """
+    expects = settings.objective in ("ge-kl", "ge-binomial")
+    if expects and prior.total <= prior.observed:
+        report(
+            f"pi = {prior.total:.5f} is no more than the share that is labelled,"
+            f" {prior.observed:.5f}, so the method is PN; a larger -n or --pi brings the"
+            " method back."
+        )
+        settings = replace(settings, objective="pn", penalty_weight=None)
+    if settings.objective == "pn":
+        return settings, max(prior.total, prior.observed)
+    return settings, prior.unlabelled
+
+
+def _say_recipe(choice: Choice, settings: TrainingSettings) -> None:
+    assert settings.epochs != "auto"
+    what = (
+        f"{settings.network} of {settings.width} units, {settings.objective},"
+        f" {settings.epochs} epochs of {settings.epoch_updates} updates of {settings.batch} crops"
+    )
+    if choice.own:
+        report(
+            f"heliodor's own recipe is used ({what}); --method GE-binomial brings back Topaz's."
+        )
+    else:
+        report(f"Topaz's way of learning is used ({what}).")
+
+
+@dataclass(frozen=True)
+class _Saving:
+    """Writes the model of an epoch."""
+
+    prefix: str | None
+    choice: Choice
+    settings: TrainingSettings
+    dataset: TrainingSet
+    prior: Prior
+    class_prior: float
+
+    def save(
+        self, network: Network, epoch: Epoch, point: OperatingPoint, test: TestFigures | None
+    ) -> None:
+        assert self.settings.epochs != "auto"
+        digits = math.ceil(math.log10(self.settings.epochs))
+        ap = None if test is None or math.isnan(test.average_precision) else test.average_precision
+        extra: dict[str, Any] = {
+            **UNITS,
+            "made_by": "heliodor-topaz train",
+            "recipe": "fast" if self.choice.own else "topaz",
+            "epochs": self.settings.epochs,
+        }
+        card = ModelCard(
+            network=self.settings.network,
+            width=self.settings.width,
+            norm=self.settings.norm,
+            working_pixel_size_angstrom=1.0,
+            diameter_angstrom=self.choice.diameter_px,
+            training_radius_angstrom=self.dataset.radius_px,
+            normalization=self.dataset.normalizer.as_dict(),
+            objective=self.settings.objective,
+            class_prior=self.class_prior,
+            expected_particles=self.prior.expected_particles,
+            threshold=0.0 if point.threshold is None else point.threshold,
+            background=point.background,
+            seed=self.settings.seed,
+            version=__version__,
+            training_micrographs=self.dataset.names,
+            validation_micrographs=self.dataset.validation_names,
+            labelled_particles=self.dataset.labelled_particles,
+            best_epoch=epoch.epoch,
+            updates=epoch.update,
+            validation_ap=ap,
+            extra=extra,
+        )
+        path = f"{self.prefix}_epoch{epoch.epoch:0{digits}d}.sav"
+        save_model(path, Model(network, card))

@@ -1,0 +1,130 @@
+"""The learning curve, as Topaz writes it: a line an update, and one an epoch for the test images.
+
+cryoSPARC takes the epoch of the best precision on the test images from it; RELION and Scipion
+keep it. Precision and rates are soft: each region counts with its probability.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from heliodor.conventions import FloatArray, probability
+from heliodor.data.coordinates.labels import LabelledImage, label_mask
+from heliodor.evaluation.ranking import RegionCounts
+from heliodor.models.networks import Network
+from heliodor.picking.scoring import score_coarsely
+from heliodor.training.learner import Cost
+from heliodor.training.recipes import TrainingSettings
+from heliodor.utils.files import write_text
+
+#: What stands where a line has no value.
+NOTHING = "-"
+#: The columns of a minibatch's figures.
+_COLUMN = {field.name: place for place, field in enumerate(fields(Cost))}
+
+
+@dataclass(frozen=True)
+class TestFigures:
+    """How a network does on images it was not trained on, whose labels count as the truth."""
+
+    __test__ = False  # not a test, whatever pytest makes of its name
+
+    #: Mean cross entropy of a region, unweighted.
+    loss: float
+    precision: float
+    true_positive_rate: float
+    false_positive_rate: float
+    average_precision: float
+
+
+def judge(
+    network: Network,
+    images: Sequence[LabelledImage],
+    radius_px: float,
+    device: torch.device | str = "cpu",
+) -> TestFigures:
+    """Judge a network on the regions of the lattice that its strides give."""
+    counts = RegionCounts()
+    loss, found, wrong, positives, negatives = 0.0, 0.0, 0.0, 0, 0
+    for item in images:
+        score, stride = score_coarsely(network, item.image, device)
+        mask = label_mask(item.xy_px, item.shape, radius_px)[::stride, ::stride]
+        mask = mask[: score.shape[0], : score.shape[1]]
+        counts.add(mask, score)
+        wide = score.astype(np.float64)
+        loss += float(np.logaddexp(0.0, np.where(mask, -wide, wide)).sum())
+        chance = probability(wide)
+        found += float(chance[mask].sum())
+        wrong += float(chance[~mask].sum())
+        positives += int(np.count_nonzero(mask))
+        negatives += int(np.count_nonzero(~mask))
+    return TestFigures(
+        loss=loss / max(positives + negatives, 1),
+        precision=found / (found + wrong),
+        true_positive_rate=found / positives if positives else np.nan,
+        false_positive_rate=wrong / negatives if negatives else np.nan,
+        average_precision=counts.average_precision(),
+    )
+
+
+class CurveFile:
+    """The curve of one training, written anew after each epoch, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to write; standard output, epoch by epoch, where None.
+    settings
+        The recipe: the columns depend on its objective.
+    adjustment
+        What turns the precision on labels alone into the adjusted one.
+    """
+
+    def __init__(self, path: str | None, settings: TrainingSettings, adjustment: float) -> None:
+        self._path, self._adjustment = path, adjustment
+        self._penalised = settings.objective in ("ge-kl", "ge-binomial")
+        self._reconstructs = settings.autoencoder != 0
+        # Topaz writes the penalty of GE-binomial without its weight, that of GE-KL with it.
+        weight = settings.penalty_weight if settings.objective == "ge-binomial" else None
+        self._unweighted = 1.0 if not weight else 1.0 / weight
+        extra = ["ge_penalty"] * self._penalised + ["recon_error"] * self._reconstructs
+        self._header = ["epoch", "iter", "split", "loss", *extra, "precision"]
+        self._header += ["adjusted_precision", "tpr", "fpr", "auprc"]
+        self._text = "\t".join(self._header) + "\n"
+        self._said = 0
+        self._update = 0
+
+    def add(self, epoch: int, costs: FloatArray, test: TestFigures | None) -> None:
+        """Add an epoch: what each update cost, and the test images' figures, if there are any."""
+        lines = []
+        for row in costs:
+            self._update += 1
+            value = {name: float(row[place]) for name, place in _COLUMN.items()}
+            loss = value["positive"] if self._penalised else value["objective"]
+            extra = [value["unlabelled"] * self._unweighted] * self._penalised
+            extra += [value["reconstruction"]] * self._reconstructs
+            precision = value["expected_precision"]
+            rates = (value["labelled_probability"], value["mean_probability"])
+            figures = [loss, *extra, precision, precision * self._adjustment, *rates, NOTHING]
+            lines.append([epoch, self._update, "train", *figures])
+        if test is not None:
+            nothing = [NOTHING] * (self._penalised + self._reconstructs)
+            adjusted = test.precision * self._adjustment
+            rates = (test.true_positive_rate, test.false_positive_rate)
+            figures = [test.loss, *nothing, test.precision, adjusted, *rates]
+            lines.append([epoch, self._update, "test", *figures, test.average_precision])
+        self._text += "".join("\t".join(map(str, line)) + "\n" for line in lines)
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is not None:
+            write_text(self._path, self._text)
+            return
+        sys.stdout.write(self._text[self._said :])
+        sys.stdout.flush()
+        self._said = len(self._text)

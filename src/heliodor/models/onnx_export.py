@@ -1,0 +1,98 @@
+"""Models for other programs: the dense network as an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from heliodor.errors import BadInput
+from heliodor.models.model_file import FORMAT, Model
+from heliodor.models.networks import Network
+from heliodor.utils.files import writing
+
+#: The operators' version; all that are needed are in it, and in every runtime since 2022.
+OPSET = 17
+#: Largest file that ONNX can be, in bytes.
+_MOST_BYTES = 2**31 - 2**20
+
+
+class DenseTwin(nn.Module):
+    """A network that scores every pixel of an image, as `scoring.score_image` does."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Score images, shape (n, 1, h, w), surrounded by their mirror images.
+
+        Log-odds of the same shape; where the network tells contaminants, theirs too.
+        """
+        edge = self.network.receptive_field // 2
+        padded = nn.functional.pad(image, (edge, edge, edge, edge), mode="reflect")
+        if self.network.contaminant is not None:
+            both = self.network.both(padded, dense=True)
+            return both[:, :1], both[:, 1:]
+        scores: Tensor = self.network(padded, dense=True)
+        return scores[:, None]
+
+
+def export_onnx(model: Model, path: str | Path) -> None:
+    """Write a model as ONNX, whole or not at all.
+
+    The graph takes ``image``, float32 of shape (n, 1, h, w): images at the model's working pixel
+    size, normalised as its card says, and not padded. It returns ``log_odds`` of the same shape,
+    one for every pixel, on the level of `scoring.score_image`; a model that tells contaminants
+    has a second output, ``contaminant_log_odds``, of the same shape. Both sides of an image must
+    be longer than half the receptive field, for the graph mirrors the image at its edges itself.
+    The model's card lies in the file's metadata, as JSON, under the name it has in model files.
+
+    Raises
+    ------
+    BadInput
+        If the package onnx is not installed, the model is too large, or the file cannot be
+        written.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise BadInput(
+            "an ONNX file cannot be written without the package onnx; pip install heliodor[onnx]"
+        ) from error
+    size = sum(tensor.nbytes for tensor in model.network.state_dict().values())
+    if size > _MOST_BYTES:
+        raise BadInput(f"a model of {size / 2**30:.1f} GB is too large for an ONNX file")
+    both = model.network.contaminant is not None
+    twin = DenseTwin(model.network).eval()
+    outputs = ["log_odds", *(["contaminant_log_odds"] if both else [])]
+    side = model.network.receptive_field + 1
+    sides = {0: "n", 2: "h", 3: "w"}
+    with writing(path) as aside:
+        with warnings.catch_warnings():
+            # torch would rather have its other exporter used, which needs more packages.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                twin,
+                (torch.zeros(1, 1, side, side),),
+                str(aside),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=outputs,
+                dynamic_axes=dict.fromkeys(["image", *outputs], sides),
+            )
+        graph = onnx.load(str(aside))
+        card = json.dumps(asdict(model.card), allow_nan=False)
+        onnx.helper.set_model_props(graph, {FORMAT: card})
+        graph.doc_string = (
+            "image: float32 (n, 1, h, w), normalised, not padded;"
+            " log_odds: the same shape, of a particle centred on each pixel"
+            + ("; contaminant_log_odds: of a contaminant there" if both else "")
+        )
+        onnx.checker.check_model(graph)
+        onnx.save(graph, str(aside))

@@ -1,0 +1,1 @@
+"""Scoring micrographs and picking particles."""

@@ -1,0 +1,135 @@
+"""Picking: particle centres on whole micrographs, in the pixels of the original files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from heliodor.conventions import Image, to_original
+from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.working_images import WorkingImage
+from heliodor.models.model_file import Model
+from heliodor.models.networks import Network
+from heliodor.picking.contamination import BadAreas, with_distance
+from heliodor.picking.nms import suppress
+from heliodor.picking.score_maps import bad_areas_of, level
+from heliodor.picking.scoring import lattice_step, score_both
+from heliodor.picking.settings import PickSettings
+
+#: Candidates below this log-odds are not worth listing.
+FLOOR = -6.0
+
+
+def candidates(
+    model: Model,
+    image: WorkingImage,
+    score: Image,
+    settings: PickSettings,
+    bad_areas: BadAreas | None = None,
+) -> Picks:
+    """Return the ranked candidates of one micrograph.
+
+    Exact greedy non-maximum suppression (Bepler et al., Methods 9).
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    image
+        The micrograph at the model's working pixel size.
+    score
+        Its log-odds, shape (h, w).
+    settings
+        Threshold and distances.
+    bad_areas
+        Of the micrograph, where they are known. Candidates in them are left out, unless the
+        settings keep them, after the suppression: what lies beside a peak in such an area is no
+        candidate in its stead.
+
+    Returns
+    -------
+    Picks
+        In original pixels and in falling order of log-odds, down to -6 or the threshold,
+        whichever is lower.
+    """
+    distances = settings.distances_px(
+        model.card.diameter_angstrom, image.working_pixel_size_angstrom
+    )
+    # Just below, so that a candidate exactly at the threshold is one.
+    floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
+    rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
+    working = rows_columns[:, ::-1].astype(np.float64)
+    xy = to_original(working, image.original_shape, image.shape)
+    picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
+    if bad_areas is None:
+        return picks
+    places = working * image.working_pixel_size_angstrom
+    picks = with_distance(picks, bad_areas.distance_angstrom(places))
+    if settings.refuses(bad_areas):
+        return picks.select(np.zeros(0, np.intp))
+    if settings.leaves_out(bad_areas) is not None:
+        return picks.select(~bad_areas.contains(places))
+    return picks
+
+
+class OperatingPoint(NamedTuple):
+    """What a model's scores mean on the micrographs it was trained on, log-odds."""
+
+    #: Their median pixel.
+    background: float
+    #: Where they give as many picks as particles are expected; None where not even all
+    #: candidates, one at every place that is free, would be enough.
+    threshold: float | None
+
+
+def operating_point(
+    network: Network,
+    images: Sequence[LabelledImage],
+    expected_particles: float,
+    exclusion_px: float,
+    margin_px: int = 0,
+    device: torch.device | str = "cpu",
+    radius_px: float = 0.0,
+    diameter_px: float | None = None,
+) -> OperatingPoint:
+    """Find the background and the threshold of a newly trained network.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    images
+        Normalised working images, at least one.
+    expected_particles
+        Mean number an image.
+    exclusion_px, margin_px
+        Exclusion radius and edge margin in working pixels.
+    radius_px
+        Training radius, by which the pixels that are scored are chosen as in picking.
+    diameter_px
+        The particle's, where edges are doubted and candidates in bad areas do not count.
+    """
+    step = lattice_step(network, radius_px)
+    both = [score_both(network, item.image, step, device) for item in images]
+    maps = [level(own.particle, i.image, None) for own, i in zip(both, images, strict=True)]
+    medians = [float(np.median(score[np.isfinite(score)])) for score in maps]
+    background = float(np.median(medians))
+    ranked = []
+    for (_, contaminant), score, item in zip(both, maps, images, strict=True):
+        levelled = level(score, item.image, background, diameter_px or 0.0)
+        places, own = suppress(levelled, exclusion_px, margin_px=margin_px)
+        if diameter_px is not None:
+            bad_areas = bad_areas_of(network, contaminant, score, diameter_px)
+            if bad_areas is not None:
+                own = own[~bad_areas.contains(places[:, ::-1].astype(np.float64))]
+        ranked.append(own)
+    falling = np.sort(np.concatenate(ranked))[::-1]
+    position = max(1, round(expected_particles * len(images)))
+    return OperatingPoint(
+        background, float(falling[position - 1]) if position <= len(falling) else None
+    )

@@ -1,0 +1,299 @@
+"""The journal of a picking: what is done already, so that one cut short can go on.
+
+One hidden file in the output folder, a line of JSON a micrograph, added as soon as it is picked
+on. It keeps all candidates, those below the threshold too, to the last bit, so that results put
+together from it are those of a picking that nothing had interrupted. Only where each line begins
+is kept in memory, so that thousands of micrographs take no more of it than a few. A last line
+that was cut off does not count.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import is_plausible
+from heliodor.errors import BadInput
+from heliodor.evaluation.score_histogram import MicrographScores
+from heliodor.picking.contamination import (
+    DISTANCE,
+    BadAreas,
+    with_distance,
+)
+from heliodor.picking.micrograph_quality import Measured
+from heliodor.utils.files import write_text
+from heliodor.utils.hashing import digest, fingerprint
+
+NAME = ".picking.jsonl"
+#: Changes with what the lines hold: a journal of another form is begun anew.
+FORM = 4
+#: How a line begins that says what was found on a micrograph.
+_ENTRY = b'{"micrograph": '
+#: What comes of a line that is damaged.
+_MISFITS = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
+
+
+class Finished(NamedTuple):
+    """One micrograph that was picked on."""
+
+    #: All its candidates, best first.
+    candidates: Picks
+    pixel_size_angstrom: float
+    #: Scores of its cleared decoys; None where none were looked for.
+    decoys: FloatArray | None
+    #: In which there may be candidates: without dead borders, and bad areas where they are
+    #: left out.
+    area_angstrom2: float
+    measured: Measured
+    #: None of models that do not find them.
+    bad_areas: BadAreas | None = None
+    #: Whether it has no picks because too much of it is bad area.
+    refused: bool = False
+
+    @property
+    def scores(self) -> MicrographScores:
+        """What calibration asks for."""
+        return MicrographScores(self.candidates.score, self.decoys, self.area_angstrom2)
+
+
+class Journal:
+    """The micrographs of a folder that were picked on with one model and one way to pick.
+
+    Parameters
+    ----------
+    folder
+        Where the picks lie.
+    made_with
+        All that decides on the picks of a given micrograph, ready for JSON. A journal of other
+        values is begun anew.
+    anew
+        Begin anew in any case.
+    """
+
+    def __init__(self, folder: Path, made_with: Mapping[str, Any], anew: bool = False) -> None:
+        self._path = folder / NAME
+        #: Where the line of a micrograph begins, and what the micrograph was.
+        self._lines: dict[str, tuple[int, list[Any]]] = {}
+        #: Fingerprints of what was ever written to a file, by its name.
+        self._written: dict[str, set[str]] = {}
+        #: The micrographs that were begun, the last one last; and those that crashed the program,
+        #: with what they were.
+        self._begun: dict[str, bool] = {}
+        self._crashed: dict[str, list[list[Any]]] = {}
+        self._lock = threading.Lock()
+        head = _line({"form": FORM, **made_with})
+        if anew or not (self._path.is_file() and self._read(head)):
+            write_text(self._path, head.decode())
+            self._end = len(head)
+
+    def _read(self, head: bytes) -> bool:
+        """Take in what an earlier run wrote, and tell whether it was made with the same."""
+        try:
+            with self._path.open("r+b") as stream:
+                if stream.readline(len(head)) != head:
+                    return False
+                self._end = stream.tell()
+                for line in stream:
+                    try:
+                        self._take(line)
+                    except _MISFITS:
+                        break
+                    self._end += len(line)
+                stream.truncate(self._end)  # a line that was cut off must not be added to
+        except OSError as error:
+            raise BadInput(
+                f"{self._path} cannot be read ({error.strerror}); remove it to pick anew"
+            ) from error
+        return True
+
+    def _take(self, line: bytes) -> None:
+        """Take in a line, which begins where the last one ended."""
+        if line.startswith(_ENTRY):
+            name, of, _ = _entry(line)
+            self._lines[name] = (self._end, of)
+            self._begun.pop(name, None)
+            return
+        what, name, note = _note(line)
+        if what == "written":
+            self._written.setdefault(name, set()).add(str(note))
+        elif what == "begun":
+            self._begun.pop(name, None)
+            self._begun[name] = bool(note)
+        elif what == "crashed":
+            self._crashed.setdefault(name, []).append(list(note))
+        else:
+            raise ValueError("of another kind")
+
+    def remove_if_empty(self) -> None:
+        """Remove the journal where no micrograph is done: it is of no use."""
+        if not self._lines and not self._crashed:
+            self._path.unlink(missing_ok=True)
+
+    def begin(self, name: str, alone: bool) -> None:
+        """Note that a micrograph is begun, by itself or beside others; by any thread."""
+        self._append(_line({"begun": [name, alone]}))
+
+    def under_way(self) -> list[str]:
+        """Return the micrographs that were under way when an earlier run ended."""
+        return list(self._begun)
+
+    def blame(self, sources: Iterable[Source]) -> None:
+        """Note that the program crashed on the micrograph that was last begun, if by itself."""
+        for source in sources:
+            if self._begun and source.name == next(reversed(self._begun)):
+                if self._begun[source.name]:
+                    was = _identity(source)
+                    self._crashed.setdefault(source.name, []).append(was)
+                    self._append(_line({"crashed": [source.name, was]}))
+                return
+
+    def crashed(self, source: Source) -> bool:
+        """Tell whether the program crashed twice on a micrograph that is still the same."""
+        found = self._crashed.get(source.name, [])
+        return len(found) > 1 and found.count(_identity(source)) > 1
+
+    def known(self, source: Source) -> bool:
+        """Tell whether a micrograph is done, and its file still holds the same."""
+        found = self._lines.get(source.name)
+        return found is not None and found[1] != [] and found[1] == _identity(source)
+
+    def get(self, name: str) -> Finished:
+        """Return what was found on a micrograph that is done.
+
+        Raises
+        ------
+        BadInput
+            If the journal can no longer be read.
+        """
+        try:
+            with self._path.open("rb") as stream:
+                stream.seek(self._lines[name][0])
+                return _entry(stream.readline())[2]
+        except (OSError, *_MISFITS) as error:
+            raise BadInput(
+                f"{self._path} was changed while it was in use; pick again with --resume never"
+            ) from error
+
+    def add(self, source: Source, finished: Finished) -> None:
+        """Note that a micrograph is done."""
+        own = finished.candidates
+        entry: dict[str, Any] = {
+            "micrograph": source.name,
+            "of": _identity(source),
+            "pixel_size_angstrom": finished.pixel_size_angstrom,
+            "candidates": _packed(np.column_stack([own.xy_px, own.score])),
+            "decoys": None if finished.decoys is None else _packed(finished.decoys),
+            "area_angstrom2": finished.area_angstrom2,
+            "measured": finished.measured,
+        }
+        if finished.bad_areas is not None:
+            entry["bad_areas"] = finished.bad_areas.as_dict()
+            entry["distances"] = _packed(own.extra[DISTANCE])
+            entry["refused"] = finished.refused
+        self._lines[source.name] = (self._append(_line(entry)), entry["of"])
+
+    def write(self, path: Path, text: str) -> bool:
+        """Write a file of picks, unless somebody changed it since it was last written.
+
+        Returns
+        -------
+        bool
+            False where it was changed, as in a program that shows picks; it stays as it is.
+        """
+        name, wanted = path.relative_to(self._path.parent).as_posix(), digest([text.encode()])
+        known = self._written.setdefault(name, set())
+        there = digest([path.read_bytes()]) if path.is_file() else None
+        if there is not None and known and there not in {*known, wanted}:
+            return False
+        if wanted not in known:
+            # Noted first: were it cut short in between, the file would be taken for a changed one.
+            self._append(_line({"written": [name, wanted]}))
+            known.add(wanted)
+        if there != wanted:
+            write_text(path, text)
+        return True
+
+    def _append(self, line: bytes) -> int:
+        """Add a line and return where it begins."""
+        with self._lock:
+            try:
+                with self._path.open("r+b") as stream:
+                    # Over what a full disk or a signal may have left of a line.
+                    stream.seek(self._end)
+                    stream.write(line)
+                    stream.truncate()
+            except OSError as error:
+                raise BadInput(f"{self._path} cannot be written ({error.strerror})") from error
+            self._end += len(line)
+            return self._end - len(line)
+
+
+def _identity(source: Source) -> list[Any]:
+    """Tell a micrograph, and what its STAR file says of it, from what they were before."""
+    try:
+        return [fingerprint(source.path), source.pixel_size_angstrom]
+    except BadInput:
+        return []  # as of no file that is done
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=True).encode() + b"\n"
+
+
+def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
+    if not line.endswith(b"\n"):
+        raise ValueError("cut off")
+    value = json.loads(line)
+    name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
+    if not isinstance(name, str) or not isinstance(of, list) or not is_plausible(size):
+        raise ValueError("of another kind")
+    numbers, area = _unpacked(value["candidates"]).reshape(-1, 3), float(value["area_angstrom2"])
+    if not 0 <= area < math.inf or (np.diff(numbers[:, 2]) > 0).any():
+        raise ValueError("impossible")
+    candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
+    decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
+    measured = Measured(*(_known(own) for own in value["measured"]))
+    bad_areas, refused = None, False
+    if "bad_areas" in value:
+        bad_areas = BadAreas.from_dict(value["bad_areas"])
+        candidates = with_distance(candidates, _unpacked(value["distances"], endless=True))
+        refused = bool(value["refused"])
+    return name, of, Finished(candidates, size, decoys, area, measured, bad_areas, refused)
+
+
+def _known(value: Any) -> float | None:
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _note(line: bytes) -> tuple[str, str, Any]:
+    """Return what a line that is no entry notes: of which kind, of which name, and what."""
+    if not line.endswith(b"\n"):
+        raise ValueError("cut off")
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("of another kind")
+    ((kind, (name, note)),) = value.items()
+    return str(kind), str(name), note
+
+
+def _packed(numbers: FloatArray) -> str:
+    return base64.b64encode(numbers.astype("<f8").tobytes()).decode()
+
+
+def _unpacked(text: str, endless: bool = False) -> FloatArray:
+    """Return packed numbers; infinite ones only where there may be such."""
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
+    if np.isnan(numbers).any() or not (endless or np.isfinite(numbers).all()):
+        raise ValueError("no number")
+    return numbers

@@ -1,0 +1,257 @@
+"""The quality of each micrograph's picks: a row each, and which of them to look at.
+
+With thousands of micrographs nobody looks at all. One that differs from the rest, in how many
+picks it has, how they score or what it looks like, is where to look first.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.picks import PROBABILITY, Picks
+from heliodor.utils.files import writing
+
+#: The name of the table, beside ``picks.tsv``.
+NAME = "micrographs.tsv"
+COLUMNS = (
+    "micrograph",
+    "picks",
+    "candidates",
+    "expected_particles",
+    "score_lower_quartile",
+    "score_median",
+    "score_upper_quartile",
+    "levelled_by",
+    "unlike_training",
+    "bad_area",
+    "score_histogram",
+    "outlier",
+)
+#: Log-odds between the bins of the histogram of a micrograph's candidates, the same for all.
+EDGES = (-3.0, -1.5, 0.0, 1.5, 3.0, 4.5, 6.0)
+#: Of fewer micrographs than this it is not known what is usual.
+FEWEST = 8
+#: So many standard deviations from the median is unusual (Iglewicz & Hoaglin, 1993); of a set
+#: that varies at random that is one micrograph in two thousand.
+LIMIT = 3.5
+#: A median absolute deviation is this share of a standard deviation.
+MAD_SHARE = 0.6745
+#: The least standard deviations: of the root of a count, which varies by half one at random, of
+#: log-odds, and of the share that is unlike training; of few micrographs the last is a guess.
+LEAST_ROOT, LEAST_SCORE, LEAST_UNLIKE, GUESSED_UNLIKE = 0.5, 0.15, 0.01, 0.05
+#: Less of a micrograph than this may be unlike training.
+ALLOWED_UNLIKE = 0.15
+#: Fewer picks than this have no median to speak of.
+FEWEST_SCORES = 5
+#: Where so much of the usual micrograph is unlike training, the model was made for others.
+OTHERS = 0.5
+
+
+class Measured(NamedTuple):
+    """What was measured on a micrograph while it was picked on; None for what is not known."""
+
+    #: Share of its area that looks like nothing in training, 0 to 1.
+    unlike_training: float | None = None
+    #: What was added to its log-odds so that its background lies where training's does.
+    levelled_by: float | None = None
+    #: Share of it, dead borders not counted, that is bad area.
+    bad_area: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One micrograph.
+
+    Attributes
+    ----------
+    name
+        The micrograph.
+    picks, candidates
+        How many; the picks are the candidates from the threshold on.
+    quartiles
+        Lower quartile, median and upper quartile of the picks' scores; None without picks.
+    histogram
+        Number of candidates in each of the eight bins that `EDGES` part.
+    measured
+        What its picture and its score map say.
+    particles
+        Expected number of particles among its candidates; None where scores are not calibrated.
+    flags
+        Short sentences that say why to look at it; none for most.
+    """
+
+    name: str
+    picks: int
+    candidates: int
+    quartiles: tuple[float, float, float] | None
+    histogram: tuple[int, ...]
+    measured: Measured
+    particles: float | None = None
+    flags: tuple[str, ...] = ()
+    #: It has no picks because too much of it is bad area.
+    refused: bool = False
+
+
+def rows_of(
+    tables: Iterable[tuple[str, Picks]],
+    threshold: float,
+    measured: Mapping[str, Measured],
+    refused: Container[str] = (),
+) -> tuple[Row, ...]:
+    """Return a row for each micrograph, in their order.
+
+    Parameters
+    ----------
+    tables
+        Candidates of each, by its name, with log-odds, and probabilities where they are known.
+    threshold
+        Log-odds from which a candidate is a pick.
+    measured
+        By name of the micrograph; one that is missing has nothing measured.
+    refused
+        Those that have no picks as too much of them is bad area. They are flagged as such, and
+        not compared with the others.
+    """
+    rows = []
+    bins = (-math.inf, *EDGES, math.inf)
+    for name, own in tables:
+        picked = own.score[own.score >= threshold]
+        quartiles = np.quantile(picked, (0.25, 0.5, 0.75)).tolist() if len(picked) else None
+        counts = tuple(int(np.sum((own.score >= a) & (own.score < b))) for a, b in pairwise(bins))
+        rows.append(
+            Row(
+                name,
+                len(picked),
+                len(own),
+                None if quartiles is None else (quartiles[0], quartiles[1], quartiles[2]),
+                counts,
+                measured.get(name, Measured()),
+                float(np.sum(own.extra[PROBABILITY])) if PROBABILITY in own.extra else None,
+                refused=name in refused,
+            )
+        )
+    flags = iter(_flags([row for row in rows if not row.refused]))
+    return tuple(
+        replace(row, flags=(_refusal(row),) if row.refused else tuple(next(flags))) for row in rows
+    )
+
+
+def _refusal(row: Row) -> str:
+    return f"{row.measured.bad_area or 0.0:.0%} of it is bad area, so that it has no picks"
+
+
+def outliers(rows: Sequence[Row]) -> list[Row]:
+    """Return the micrographs to look at, those with the most reasons first."""
+    return sorted((row for row in rows if row.flags), key=lambda row: -len(row.flags))
+
+
+def sentence(rows: Sequence[Row]) -> str | None:
+    """Return how many micrographs are unlike the others; None where none is."""
+    found = len(outliers(rows))
+    if not found:
+        return None
+    are = "micrographs is" if found == 1 else "micrographs are"
+    return f"{found} of {len(rows)} {are} unlike the others; see {NAME}"
+
+
+def warning(rows: Sequence[Row]) -> str | None:
+    """Return what to say where the model was trained on other micrographs; None elsewhere."""
+    shares = [r.measured.unlike_training for r in rows if r.measured.unlike_training is not None]
+    usual = float(np.median(shares)) if shares else 0.0
+    if usual <= OTHERS:
+        return None
+    return (
+        f"{usual:.0%} of the usual micrograph here looks unlike those that the model was trained"
+        " on; look at the picks of some before you trust the others, or train on these"
+    )
+
+
+def write_micrographs(path: Path, rows: Sequence[Row]) -> None:
+    """Write ``micrographs.tsv``: a line a micrograph, cells empty for what is not known."""
+    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in rows:
+            quartiles = row.quartiles or (None, None, None)
+            own = row.measured
+            numbers = (*quartiles, own.levelled_by, own.unlike_training, own.bad_area)
+            spelt = ("" if value is None else f"{round(value, 3) + 0.0:.3f}" for value in numbers)
+            there = "" if row.particles is None else f"{row.particles:.1f}"
+            histogram, flags = ",".join(map(str, row.histogram)), "; ".join(row.flags)
+            writer.writerow((row.name, row.picks, row.candidates, there, *spelt, histogram, flags))
+
+
+def _flags(rows: Sequence[Row]) -> list[list[str]]:
+    """Return for each micrograph the reasons to look at it."""
+    flags: list[list[str]] = [[] for _ in rows]
+    counts = np.array([row.picks for row in rows], dtype=np.float64)
+    if len(rows) >= FEWEST:
+        usual = float(np.median(counts))
+        for i in np.flatnonzero(_unusual(np.sqrt(counts), LEAST_ROOT)).tolist():
+            flags[i].append(f"{_picks(rows[i].picks)} where {usual:.0f} are usual")
+
+    shares = _column([row.measured.unlike_training for row in rows])
+    known = np.isfinite(shares)
+    if known.any():
+        usual, spread = float(np.median(shares[known])), GUESSED_UNLIKE
+        if known.sum() >= FEWEST:
+            spread = max(_deviation(shares[known]), LEAST_UNLIKE)
+        limit = max(ALLOWED_UNLIKE, usual + LIMIT * spread)
+        for i in np.flatnonzero(known & (shares > limit)).tolist():
+            flags[i].append(f"{shares[i]:.0%} of it looks unlike the training micrographs")
+
+    middle = _column([r.quartiles[1] if r.quartiles is not None else None for r in rows])
+    middle[counts < FEWEST_SCORES] = np.nan
+    # A median of few picks is itself uncertain.
+    widths = _column([r.quartiles[2] - r.quartiles[0] if r.quartiles else None for r in rows])
+    unsure = 1.25 * (widths / (2 * MAD_SHARE)) / np.sqrt(np.maximum(counts, 1))
+    usual = float(np.median(middle[np.isfinite(middle)])) if np.isfinite(middle).any() else 0.0
+    # Higher ones are no reason to look: at more defocus, say, particles are easier to see.
+    for i in np.flatnonzero(_unusual(middle, LEAST_SCORE, unsure) & (middle < usual)).tolist():
+        flags[i].append(f"its picks have a median score of {middle[i]:.1f}, not {usual:.1f}")
+
+    moved = _column([row.measured.levelled_by for row in rows])
+    usual = float(np.median(moved[np.isfinite(moved)])) if np.isfinite(moved).any() else 0.0
+    for i in np.flatnonzero(_unusual(moved, LEAST_SCORE)).tolist():
+        side = "below" if moved[i] > usual else "above"
+        by = f"{abs(moved[i] - usual):.1f}"
+        flags[i].append(f"its scores lay {by} {side} the others' before they were levelled")
+    return flags
+
+
+def _unusual(
+    values: FloatArray, least: float, unsure: FloatArray | None = None
+) -> NDArray[np.bool_]:
+    """Tell which values lie far from the others; none where there are too few. nan is none."""
+    known = np.isfinite(values)
+    if known.sum() < FEWEST:
+        return np.zeros(len(values), dtype=bool)
+    spread = max(_deviation(values[known]), least)
+    allowed = LIMIT * (
+        np.full(len(values), spread) if unsure is None else np.hypot(spread, unsure)
+    )
+    away = np.abs(values - np.median(values[known]))
+    return np.asarray(known & (away > np.where(known, allowed, np.inf)))
+
+
+def _deviation(values: FloatArray) -> float:
+    """Return a standard deviation on which a few outliers have no influence."""
+    return float(np.median(np.abs(values - np.median(values)))) / MAD_SHARE
+
+
+def _column(values: Sequence[float | None]) -> FloatArray:
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _picks(number: int) -> str:
+    return "1 pick" if number == 1 else f"{number} picks"

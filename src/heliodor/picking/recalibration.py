@@ -1,0 +1,95 @@
+"""Calibrating: what a model's scores mean on the micrographs that it picked on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+from heliodor.evaluation import excess
+from heliodor.evaluation.calibration import (
+    FEWEST_MICROGRAPHS,
+    Calibration,
+    calibrate,
+)
+from heliodor.evaluation.thresholds import best_threshold, expected
+from heliodor.models.model_file import GENERAL, Model
+from heliodor.picking.batch import Picked
+from heliodor.picking.candidates import FLOOR
+from heliodor.picking.settings import PickSettings
+
+#: Micrographs on which decoys are looked for: so many, or this share, if that is more.
+DECOY_MICROGRAPHS, DECOY_SHARE = 16, 0.02
+
+
+def decoy_sample(names: Iterable[str]) -> frozenset[str]:
+    """Choose the micrographs on which decoys are looked for, whatever their order.
+
+    By a fingerprint of their names, so that a set that is picked on in parts, or again with
+    some more, is sampled in much the same way.
+    """
+    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return frozenset(ranked[: max(DECOY_MICROGRAPHS, math.ceil(DECOY_SHARE * len(ranked)))])
+
+
+def calibrated(model: Model, picked: Picked, settings: PickSettings) -> Picked:
+    """Return picks with the probabilities that hold, and the threshold where none was given.
+
+    Parameters
+    ----------
+    model
+        The model that picked. Of one that does not know its labels' scores, such as another
+        program's, the picks come back as they are; of the general one at the threshold at which
+        candidates are most beyond chance.
+    picked
+        Its candidates.
+    settings
+        As they were picked with.
+    """
+    known = model.calibration
+    if known is None:
+        return _by_excess(model, picked, settings)
+    calibration = _of_picking(model, known, picked, settings)
+    counts, threshold = picked.sheet.candidates, settings.threshold
+    if threshold is None:
+        threshold = best_threshold(calibration, counts, settings.max_fdr)
+    outlook = expected(calibration, counts, threshold)
+    return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
+
+
+def clear_above_of(model: Model) -> float | None:
+    """Return the score above which candidates have no decoys beside them; None for no decoys."""
+    known = model.calibration
+    if known is not None:
+        return known.clear_above
+    return excess.CLEAR_ABOVE if GENERAL in model.card.extra else None
+
+
+def _by_excess(model: Model, picked: Picked, settings: PickSettings) -> Picked:
+    if settings.threshold is not None or GENERAL not in model.card.extra:
+        return picked
+    exclusion = settings.distances_px(model.card.diameter_angstrom, 1.0).exclusion_px
+    area = math.pi * exclusion**2
+    found = excess.threshold(picked.sheet, area, settings.max_fdr, FLOOR)
+    return picked if found is None else replace(picked, threshold=found)
+
+
+def _of_picking(
+    model: Model, known: Calibration, picked: Picked, settings: PickSettings
+) -> Calibration:
+    """Return the calibration on the micrographs picked on; of too few, that of the training."""
+    if picked.sheet.micrographs < FEWEST_MICROGRAPHS:
+        return known.elsewhere()
+    diameter = model.card.diameter_angstrom
+    exclusion = settings.distances_px(diameter, 1.0).exclusion_px
+    own = calibrate(
+        picked.sheet,
+        known.labels,
+        math.pi * (diameter / 2) ** 2,
+        math.pi * exclusion**2,
+        known.clear_above,
+        FLOOR,
+        model.card.seed,
+    )
+    return known.elsewhere() if own is None else own

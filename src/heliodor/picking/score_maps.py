@@ -1,0 +1,211 @@
+"""What a model sees on one micrograph: log-odds that are comparable between micrographs."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from heliodor.conventions import Image
+from heliodor.data.micrographs.dead_borders import dead_border
+from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
+from heliodor.errors import BadInput
+from heliodor.models.model_file import Model
+from heliodor.models.networks import Network
+from heliodor.picking.contamination import BadAreas
+from heliodor.picking.scoring import (
+    Maps,
+    lattice_step,
+    score_both,
+    score_smoothly,
+)
+from heliodor.picking.settings import Scores
+
+#: No centre is nearer to a dead border than this share of the diameter.
+GUARD = 0.25
+#: What the log-odds are lowered by at an edge of a micrograph, and the share of the diameter
+#: within which they are: measured on invented particles, as docs/general-model.md says.
+EDGE_DOUBT, EDGE_REACH = 2.0, 0.2
+#: The most by which a micrograph's log-odds are moved to the level of the training's.
+MOST_LEVELLING = 1.0
+
+
+def images_for(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
+    """Return micrographs as a model needs them; the pixel size is the user's, where given.
+
+    Raises
+    ------
+    BadInput
+        If the model serves any diameter and was not told one; see `general.for_diameter`.
+    """
+    card = model.card
+    if card.any_diameter:
+        raise BadInput(
+            "this model picks particles of any size, and a diameter was not given; the commands"
+            " `pick` and `train` take --diameter, in angstrom"
+        )
+    return WorkingImages(
+        card.working_pixel_size_angstrom,
+        pixel_size_angstrom,
+        card.diameter_angstrom,
+        finer=card.finer,
+        keep_bytes=0,  # none is wanted twice
+        threads=torch.get_num_threads(),
+    )
+
+
+def score_micrograph(
+    model: Model, image: WorkingImage, device: torch.device | str = "cpu"
+) -> Image:
+    """Return the smooth log-odds of every pixel of a working image, levelled, shape (h, w)."""
+    return score_normalised(model, image, model.normalizer.apply(image.image), device)
+
+
+def score_normalised(
+    model: Model,
+    image: WorkingImage,
+    normalised: Image,
+    device: torch.device | str = "cpu",
+    scores: Scores = "smooth",
+) -> Image:
+    """Do as `score_micrograph`, given what the network is to see of the image."""
+    step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
+    score = score_smoothly(model.network, normalised, step, device)
+    return _levelled(model, image, normalised, score)[0]
+
+
+class Look(NamedTuple):
+    """What a model sees on one micrograph."""
+
+    #: Levelled log-odds of a particle at every pixel of the working image, shape (h, w).
+    score: Image
+    #: By how much they were moved to be level.
+    shift: float
+    #: None of models that have no contaminant output.
+    bad_areas: BadAreas | None
+
+
+def look_at(
+    model: Model,
+    image: WorkingImage,
+    normalised: Image,
+    device: torch.device | str = "cpu",
+    scores: Scores = "smooth",
+) -> Look:
+    """Do as `score_normalised`, and find the bad areas in the same pass."""
+    step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
+    return looked(model, image, normalised, score_both(model.network, normalised, step, device))
+
+
+def looked(model: Model, image: WorkingImage, normalised: Image, maps: Maps) -> Look:
+    """Return what a model sees where its network has told the maps of an image."""
+    score, shift = _levelled(model, image, normalised, maps.particle)
+    size = image.working_pixel_size_angstrom
+    diameter_px = model.card.diameter_angstrom / size
+    found = bad_areas_of(model.network, maps.contaminant, score, diameter_px, size)
+    return Look(score, shift, found)
+
+
+def bad_areas_of(
+    network: Network,
+    contaminant: Image | None,
+    score: Image,
+    diameter_px: float,
+    pixel_size_angstrom: float = 1.0,
+) -> BadAreas | None:
+    """Return the bad areas of an image, None where its network tells none.
+
+    Parameters
+    ----------
+    contaminant
+        Log-odds of a contaminant at the pixels [::stride, ::stride].
+    score
+        Of the particle, levelled: not finite in dead borders. Shape (h, w).
+    diameter_px
+        The particle's, in pixels of the score.
+    pixel_size_angstrom
+        Of the score; by default the areas are in its pixels.
+    """
+    if contaminant is None:
+        return None
+    step = network.stride
+    return BadAreas.of(
+        contaminant,
+        step * pixel_size_angstrom,
+        diameter_px * pixel_size_angstrom,
+        np.isfinite(score[::step, ::step]),
+    )
+
+
+def _levelled(
+    model: Model, image: WorkingImage, normalised: Image, score: Image
+) -> tuple[Image, float]:
+    card = model.card
+    diameter_px = card.diameter_angstrom / image.working_pixel_size_angstrom
+    return level_and_shift(score, normalised, card.background, diameter_px)
+
+
+def card_step(model: Model, pixel_size_angstrom: float) -> int:
+    """Return the distance of scored pixels that a model's training allows; see `lattice_step`."""
+    return lattice_step(model.network, model.card.training_radius_angstrom / pixel_size_angstrom)
+
+
+def level(score: Image, image: Image, background: float | None, diameter_px: float = 0.0) -> Image:
+    """Make the log-odds of one micrograph comparable with those of others.
+
+    Defocus, dose and ice move all log-odds of a micrograph up or down together, so that one
+    threshold finds too much on one and too little on another. Most of any micrograph is
+    background: its median is moved to where it lay in training, by no more than `MOST_LEVELLING`,
+    for a micrograph of nothing but carbon has another background. In dead borders nothing is
+    ever found, nor within a quarter of the diameter of them: much of such a particle is not there
+    to be seen, and a bar's end looks like many things. At an edge half a particle, whose centre
+    lies outside, and its mirror image, in which the micrograph is continued, look like a whole
+    one, so there the log-odds are lower by `EDGE_DOUBT`, and less so with the distance.
+
+    Parameters
+    ----------
+    score
+        Log-odds, shape (h, w).
+    image
+        The image that was scored.
+    background
+        The median log-odds of the training micrographs; None leaves the level as it is.
+    diameter_px
+        The particle's; with 0 neither dead borders nor edges have surroundings.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Minus infinity in dead borders.
+    """
+    return level_and_shift(score, image, background, diameter_px)[0]
+
+
+def level_and_shift(
+    score: Image, image: Image, background: float | None, diameter_px: float = 0.0
+) -> tuple[Image, float]:
+    """Do as `level`; return also by how much the log-odds were moved."""
+    alive = dead_border(image).grown(math.ceil(GUARD * diameter_px)).alive(score.shape)
+    shift = 0.0
+    if background is not None:
+        shift = background - float(np.median(score[alive]))
+    out = np.full(score.shape, -np.inf, dtype=np.float32)
+    shift = float(np.clip(shift, -MOST_LEVELLING, MOST_LEVELLING))
+    out[alive] = score[alive] + np.float32(shift)
+    _doubt_edges(out, EDGE_REACH * diameter_px)
+    return out, shift
+
+
+def _doubt_edges(score: Image, reach_px: float) -> None:
+    """Lower log-odds at the edges, by less and less up to a distance from them."""
+    if reach_px <= 0:
+        return
+    height, width = score.shape
+    rows, columns = (
+        np.clip(1.0 - np.minimum(np.arange(n), np.arange(n)[::-1]) / reach_px, 0.0, 1.0)
+        for n in (height, width)
+    )
+    doubt = np.maximum(rows[:, None], columns[None, :])
+    score -= np.float32(EDGE_DOUBT) * doubt.astype(np.float32)

@@ -1,0 +1,309 @@
+"""Dense scores: the log-odds of a particle at every pixel of a working image."""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from heliodor.conventions import Image
+from heliodor.data.micrographs.fourier_crop import pad
+from heliodor.errors import BadInput
+from heliodor.models.inference_network import Twin
+from heliodor.models.networks import Network
+from heliodor.utils.threads import one_thread_each
+
+#: Fewest rows that a thread scores: each begins anew at the surroundings of its first row.
+BAND_PX = 128
+
+
+class Maps(NamedTuple):
+    """What a network says of an image."""
+
+    #: Log-odds of a particle at every pixel, shape (h, w).
+    particle: Image
+    #: Log-odds of a contaminant at the pixels [::stride, ::stride]; None of networks that do not
+    #: tell.
+    contaminant: Image | None
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device to compute on: auto, cpu, cuda, cuda:N or mps.
+
+    Raises
+    ------
+    BadInput
+        If the device is unknown or not there; `auto` always finds one.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    # torch knows more names, some of which (meta) it makes tensors on that hold no numbers.
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise BadInput(f"the device {name!r} is none of auto, cpu, cuda, cuda:0 (or 1, ...), mps")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"the device {name!r} cannot be used ({reason}); give --device auto or cpu"
+        ) from error
+    return device
+
+
+def score_image(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
+    """Score every pixel of a normalised working image.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode; it is moved to the device.
+    image
+        Shape (h, w), normalised.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Log-odds.
+    """
+    return score_inner(network, pad(image, network.receptive_field // 2), device)
+
+
+def score_inner(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
+    """Score every pixel of an image that has all its surroundings in the image.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode; it is moved to the device.
+    image
+        Shape (h, w), normalised, each side at least the receptive field R.
+
+    Returns
+    -------
+    ndarray of float32, shape (h - R + 1, w - R + 1)
+        Log-odds.
+    """
+    return _inner(network, image, device, False).particle
+
+
+def _inner(network: Network, image: Image, device: torch.device | str, both: bool) -> Maps:
+    """Do as `score_inner`, and where `both` are wanted also tell contaminants."""
+    field = network.receptive_field
+    twin = Twin(network.to(device))
+    pixels = torch.from_numpy(image.astype(np.float32))
+
+    def scored(first: int, part: torch.Tensor) -> Maps:
+        if not both:
+            return Maps(twin(part).numpy(), None)
+        return Maps(*(own.numpy() for own in twin.both(part, first)))
+
+    if torch.device(device).type != "cpu":
+        return scored(0, pixels)
+    rows = len(image) - field + 1
+    with one_thread_each() as threads:
+        bands = np.array_split(np.arange(rows), max(1, min(threads, rows // BAND_PX)))
+        firsts = [int(own[0]) for own in bands]
+        parts = [pixels[own[0] : own[-1] + field] for own in bands]
+        if len(parts) == 1:
+            return scored(0, parts[0])
+        with ThreadPoolExecutor(len(parts)) as pool:
+            maps = list(pool.map(scored, firsts, parts))
+        particle = np.concatenate([own.particle for own in maps])
+        told = [own.contaminant for own in maps if own.contaminant is not None]
+        return Maps(particle, np.concatenate(told) if told else None)
+
+
+def score_coarsely(
+    network: Network, image: Image, device: torch.device | str = "cpu"
+) -> tuple[Image, int]:
+    """Score every `stride`-th pixel, at a fraction of the cost: what validation needs.
+
+    Returns
+    -------
+    ndarray of float32, int
+        Log-odds of the pixels [::stride, ::stride], and the stride.
+    """
+    return Twin(network.to(device), dense=False)(_padded(network, image)).numpy(), network.stride
+
+
+def score_lattice(
+    network: Network, image: Image, step: int, device: torch.device | str = "cpu"
+) -> Image:
+    """Score every `step`-th pixel of every `step`-th row.
+
+    The strided network gives every `stride`-th pixel; laid on shifts of the image it gives the
+    lattice.
+
+    Parameters
+    ----------
+    network, image
+        As for `score_image`.
+    step
+        A divisor of the network's stride.
+
+    Returns
+    -------
+    ndarray of float32
+        `score_image(...)[::step, ::step]`, to rounding.
+    """
+    return _lattice(network, image, step, device, False).particle
+
+
+def _lattice(
+    network: Network, image: Image, step: int, device: torch.device | str, both: bool
+) -> Maps:
+    """Do as `score_lattice`, and where `both` are wanted also tell contaminants."""
+    stride = network.stride
+    if stride % step:
+        raise ValueError(f"a step of {step} does not divide the stride {stride}")
+    height, width = image.shape
+    padded, twin = _padded(network, image), Twin(network.to(device), dense=False)
+    out = np.empty((-(-height // step), -(-width // step)), dtype=np.float32)
+    every, contaminant = stride // step, None
+    for top in range(0, min(stride, height), step):
+        for left in range(0, min(stride, width), step):
+            if both and top == left == 0:
+                scores, told = (own.numpy() for own in twin.both(padded))
+                contaminant = told
+            else:
+                scores = twin(padded[top:, left:]).numpy()
+            out[top // step :: every, left // step :: every] = scores
+    return Maps(out, contaminant)
+
+
+def _padded(network: Network, image: Image) -> torch.Tensor:
+    return torch.from_numpy(pad(image.astype(np.float32), network.receptive_field // 2))
+
+
+def lattice_step(network: Network, radius_px: float) -> int:
+    """Return how far apart pixels may be scored without missing what a network finds.
+
+    A network is taught that all within the training radius of a particle is particle, so its
+    scores are smooth on that scale.
+
+    Parameters
+    ----------
+    radius_px
+        Training radius in working pixels; 0 where it is not known.
+
+    Returns
+    -------
+    int
+        A divisor of the network's stride, no larger than the radius, at least 1.
+    """
+    stride = network.stride
+    fitting = [d for d in range(1, stride + 1) if stride % d == 0 and d <= radius_px]
+    return max(fitting, default=1)
+
+
+def score_smoothly(
+    network: Network, image: Image, step: int, device: torch.device | str = "cpu"
+) -> Image:
+    """Score a lattice and draw a smooth surface through its scores: `score_image` for less.
+
+    Parameters
+    ----------
+    network, image, step
+        As for `score_lattice`.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w)
+        Log-odds, exact on the lattice.
+    """
+    return _smoothly(network, image, step, device, False).particle
+
+
+def score_both(
+    network: Network, image: Image, step: int, device: torch.device | str = "cpu"
+) -> Maps:
+    """Do as `score_smoothly`, and tell contaminants in the same pass if the network can.
+
+    Parameters
+    ----------
+    network, image, step
+        As for `score_lattice`.
+
+    Returns
+    -------
+    Maps
+        Its `particle` is what `score_smoothly` returns, to the last bit.
+    """
+    return _smoothly(network, image, step, device, network.contaminant is not None)
+
+
+class Seen(NamedTuple):
+    """What a network says of an image, and what it goes by."""
+
+    maps: Maps
+    #: The last layer's features of the pixels [::stride, ::stride], shape (channels, h', w').
+    features: Image
+
+
+def score_seen(
+    network: Network, image: Image, step: int, device: torch.device | str = "cpu"
+) -> Seen:
+    """Do as `score_both`, and return the features too, in one pass where it is the same.
+
+    Parameters
+    ----------
+    network, image, step
+        As for `score_lattice`.
+
+    Returns
+    -------
+    Seen
+        Its maps are what `score_both` returns, to the last bit.
+    """
+    twin = Twin(network.to(device), dense=False)
+    features = twin.seen(_padded(network, image))
+    if step == network.stride and min(image.shape) > 3 * step:
+        lattice, contaminant = twin.told(features)
+        told = None if contaminant is None else contaminant.numpy()
+        maps = Maps(_surface(lattice.numpy(), image.shape, step), told)
+    else:
+        maps = score_both(network, image, step, device)
+    return Seen(maps, features[0].cpu().numpy())
+
+
+def _smoothly(
+    network: Network, image: Image, step: int, device: torch.device | str, both: bool
+) -> Maps:
+    if step == 1 or min(image.shape) <= 3 * step:
+        return _inner(network, pad(image, network.receptive_field // 2), device, both)
+    lattice, contaminant = _lattice(network, image, step, device, both)
+    return Maps(_surface(lattice, image.shape, step), contaminant)
+
+
+def _surface(lattice: Image, shape: tuple[int, ...], step: int) -> Image:
+    """Return the smooth surface through the scores of a lattice, of the given shape."""
+    height, width = shape
+    surface = surface_matrix(height, step) @ lattice @ surface_matrix(width, step).T
+    return np.asarray(surface, dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def surface_matrix(side: int, step: int) -> Image:
+    """Return what draws a cubic spline through every `step`-th of `side` pixels.
+
+    A smooth surface through a lattice is this for the rows, and for the columns. Behind the last
+    score its value is kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (side, ceil(side / step))
+        Read-only.
+    """
+    from scipy.interpolate import make_interp_spline  # slow to import
+
+    knots = np.arange(0, side, step)
+    spline = make_interp_spline(knots, np.eye(len(knots)))
+    matrix = np.asarray(spline(np.minimum(np.arange(side), knots[-1])), dtype=np.float32)
+    matrix.flags.writeable = False
+    return matrix

@@ -1,0 +1,74 @@
+"""Viewing: the pictures of the micrographs with most picks, to judge a frame by or to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.conventions import FloatArray, to_working
+from heliodor.data.coordinates.frame_detection import MOST_VIEWS, View
+from heliodor.data.coordinates.picks import BOX, Picks
+from heliodor.data.micrographs.fourier_crop import fourier_crop
+from heliodor.data.micrographs.micrograph import read_micrograph
+from heliodor.data.micrographs.sources import Source
+from heliodor.errors import BadInput
+from heliodor.utils import console
+from heliodor.utils.files import writing
+
+#: Where the particles' size is not known, so many of the marks in a picture fit side by side.
+MARKS_ACROSS = 30
+
+
+def fullest_views(picked: Iterable[tuple[Source, FloatArray]]) -> list[View]:
+    """Read the micrographs with most picks; one that cannot be read is passed over.
+
+    Parameters
+    ----------
+    picked
+        Micrographs, each with (x, y) in its own pixels, shape (n, 2).
+    """
+    views: list[View] = []
+    for source, xy_px in sorted(picked, key=lambda item: -len(item[1])):
+        if len(views) == MOST_VIEWS or not len(xy_px):
+            break
+        try:
+            image = read_micrograph(source.path).image
+        except BadInput:
+            continue  # the other pictures are enough; where it matters it is said elsewhere
+        views.append(View(image, (image.shape[0], image.shape[1]), xy_px))
+    return views
+
+
+def draw_fullest(
+    path: Path, picks: Picks, sources: dict[str, Source], pixel_sizes: dict[str, float]
+) -> None:
+    """Draw the fullest micrograph with its picks as a PNG; BadInput without a pixel size."""
+    from heliodor.report.gallery import PICTURE_PX, draw_micrograph
+    from heliodor.report.report import GalleryItem
+
+    counts = picks.counts()
+    name = picks.micrographs[int(np.argmax(counts))]
+    if name not in pixel_sizes:
+        raise BadInput(
+            f"the pixel size of {name} is not known, for a --picture; give --pixel-size"
+        )
+    own = picks.select(picks.micrograph_index == int(np.argmax(counts)))
+    image = read_micrograph(sources[name].path).image
+    height, width = image.shape
+    factor = min(1.0, PICTURE_PX / max(image.shape))
+    small = fourier_crop(image, (round(height * factor), round(width * factor)))
+    shape = (small.shape[0], small.shape[1])
+    item = GalleryItem(
+        name,
+        small,
+        pixel_sizes[name] * width / shape[1],
+        to_working(own.xy_px, (height, width), shape),
+        own.score,
+        *(None,) * 4,
+    )
+    side = own.measures(BOX).get(name, width / MARKS_ACROSS)
+    with writing(path) as aside:
+        aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
+    console.say(f"drew {name} with its {len(own)} picks into {path}")

@@ -1,0 +1,321 @@
+"""Pictures of micrographs with the picks, the labels and the truth drawn on them, as PNG.
+
+Row 0 of the image is drawn on top. Every kind of mark has a colour, an outline and a shape of
+its own, so that the pictures can be read in print and by readers who do not see the colours.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import matplotlib.style
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import EllipseCollection, PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image as Pillow
+from scipy.ndimage import gaussian_filter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from heliodor.conventions import FloatArray, Image
+    from heliodor.picking.contamination import BadAreas
+    from heliodor.report.report import GalleryItem
+
+#: (left, top, right, bottom) of a part of an image, in its pixels; the last two are outside.
+Window = tuple[int, int, int, int]
+
+#: Longest side of a picture's micrograph, in pixels of the picture.
+PICTURE_PX: Final = 1000
+DETAIL_PX: Final = 720
+
+#: Side of the enlarged part, in particle diameters.
+DETAIL_DIAMETERS: Final = 11.0
+
+#: The Gaussian that calms the noise for the eye: its sigma in particle diameters.
+SMOOTHING_DIAMETERS: Final = 1.0 / 28.0
+
+#: Percentiles of the smoothed image that are drawn black and white.
+CONTRAST_PERCENTILES: Final = (0.5, 99.5)
+
+_DPI: Final = 64  # a power of two: sizes in inches are then exact
+_POINT: Final = 72.0 / _DPI  # points in a pixel
+_GREYS: Final = 26  # of a whole micrograph, where noise hides the steps
+_DETAIL_GREYS: Final = 44
+_SHADES: Final = 6
+_LEGEND_PX: Final = 46
+
+
+@dataclass(frozen=True)
+class _Kind:
+    label: str
+    colour: str
+    corners: int  # 0: a circle
+    turn: float  # of the first corner, radians
+    dashes: str | tuple[float, tuple[float, float]]
+
+
+_DASHED: Final = (0.0, (2.0, 1.5))
+_PICK: Final = _Kind("pick", "#35d6f5", 0, 0.0, "-")
+_HIT: Final = _Kind("hit", "#35d6f5", 0, 0.0, "-")
+_FALSE: Final = _Kind("pick without truth", "#ff8a2b", 4, math.pi / 4, "-")
+_MISS: Final = _Kind("missed truth", "#ffe45c", 0, 0.0, _DASHED)
+_TRUTH: Final = _Kind("truth", "#ffe45c", 0, 0.0, _DASHED)
+_LABEL: Final = _Kind("label given", "#ff7ad9", 4, 0.0, "-")
+_BAD: Final = _Kind("bad area", "#ff5252", 4, math.pi / 4, "-")
+_KINDS: Final = (_PICK, _FALSE, _MISS, _LABEL)
+
+
+def draw_micrograph(
+    item: GalleryItem, diameter_angstrom: float, outline: Window | None = None
+) -> bytes:
+    """Draw a whole micrograph with its marks, a scale bar and a legend.
+
+    Parameters
+    ----------
+    item
+        The micrograph and what was found on it.
+    diameter_angstrom
+        The particle's diameter: marks are drawn at this size.
+    outline
+        A part of the image to be framed, such as `busiest_window` gives.
+
+    Returns
+    -------
+    bytes
+        A PNG with a palette, as deterministic as the libraries that make it. The micrograph
+        fills its top; a strip with the legend is below. Pixel (x, y) of the image is centred at
+        ``((x + 0.5) * scale, (y + 0.5) * scale)`` of the picture, where `scale` brings the
+        image's longest side to `PICTURE_PX`.
+    """
+    height, width = item.image.shape
+    whole = (0, 0, width, height)
+    return _draw(item, diameter_angstrom, whole, PICTURE_PX, legend=True, outline=outline)
+
+
+def draw_detail(item: GalleryItem, diameter_angstrom: float) -> bytes:
+    """Draw the part of a micrograph with the most marks, enlarged, with a scale bar.
+
+    The part has the proportions of the micrograph and is `DETAIL_DIAMETERS` long, so that the
+    single particles can be seen. Parameters as for `draw_micrograph`.
+    """
+    window = busiest_window(item, diameter_angstrom)
+    return _draw(item, diameter_angstrom, window, DETAIL_PX, legend=False)
+
+
+def busiest_window(item: GalleryItem, diameter_angstrom: float) -> Window:
+    """Return (left, top, right, bottom) of the enlarged part, in pixels of the image."""
+    height, width = item.image.shape
+    side = DETAIL_DIAMETERS * diameter_angstrom / item.pixel_size_angstrom
+    scale = min(1.0, side / max(height, width))
+    tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+    marks = np.concatenate([xy for _, xy in _marks(item)] or [np.empty((0, 2))])
+    best, most = ((width - wide) // 2, (height - tall) // 2), 0
+    for top in np.unique(np.linspace(0, height - tall, 12).astype(int)):
+        for left in np.unique(np.linspace(0, width - wide, 12).astype(int)):
+            inside = np.all((marks >= (left, top)) & (marks < (left + wide, top + tall)), axis=1)
+            count = int(np.count_nonzero(inside))
+            if count > most:
+                best, most = (int(left), int(top)), count
+    return best[0], best[1], best[0] + wide, best[1] + tall
+
+
+def _draw(
+    item: GalleryItem,
+    diameter_angstrom: float,
+    window: Window,
+    longest_px: int,
+    *,
+    legend: bool,
+    outline: Window | None = None,
+) -> bytes:
+    left, top, right, bottom = window
+    scale = longest_px / max(right - left, bottom - top)
+    wide, tall = (max(1, round(side * scale)) for side in (right - left, bottom - top))
+    strip, greys = (_LEGEND_PX, _GREYS) if legend else (0, _DETAIL_GREYS)
+    diameter_px = diameter_angstrom / item.pixel_size_angstrom
+    grey = _resized(
+        _grey(item.image, SMOOTHING_DIAMETERS * diameter_px), window, (wide, tall), greys
+    )
+    with matplotlib.style.context(["default", {"font.family": "DejaVu Sans"}]):
+        figure = Figure(figsize=(wide / _DPI, (tall + strip) / _DPI), dpi=_DPI)
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes((0.0, strip / (tall + strip), 1.0, tall / (tall + strip)))
+        extent = (left - 0.5, right - 0.5, bottom - 0.5, top - 0.5)
+        axes.imshow(
+            grey,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=extent,
+            interpolation="nearest",
+            aspect="auto",
+        )
+        axes.set_axis_off()
+        axes.set(xlim=extent[:2], ylim=extent[2:])
+        marks, kinds = _marks(item), [*_KINDS]
+        if item.bad_areas is not None:
+            kinds.append(_BAD)
+            _add_bad_areas(axes, item.bad_areas, item.pixel_size_angstrom)
+        line = float(np.clip(diameter_px * scale / 12.0, 1.6, 3.2))
+        for kind, xy in marks:
+            _add_marks(axes, kind, xy, diameter_px, line)
+        if outline is not None:
+            _add_frame(axes, outline)
+        _add_scale_bar(axes, item.pixel_size_angstrom, right - left, scale)
+        if legend:
+            counts = [(kind, f"{len(xy):,}") for kind, xy in marks]
+            if item.bad_areas is not None:
+                counts.insert(0, (_BAD, f"{item.bad_areas.fraction:.0%}"))
+            _add_legend(figure, counts, (wide, tall + strip))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="rgba", dpi=_DPI)
+    picture = Pillow.frombytes("RGBA", (wide, tall + strip), buffer.getvalue()).convert("RGB")
+    return _png(picture, greys, kinds)
+
+
+def _marks(item: GalleryItem) -> list[tuple[_Kind, FloatArray]]:
+    """Return the marks by kind in drawing order; kinds that were not given are left out."""
+    picks, truth = item.picks_xy_px, item.truth_xy_px
+    marks: list[tuple[_Kind, FloatArray]] = []
+    if item.labels_xy_px is not None:
+        marks.append((_LABEL, item.labels_xy_px))
+    if truth is not None and item.picks_matched is not None and item.truth_matched is not None:
+        marks.append((_MISS, truth[~item.truth_matched]))
+        marks.append((_FALSE, picks[~item.picks_matched]))
+        marks.append((_HIT, picks[item.picks_matched]))
+    else:
+        if truth is not None:
+            marks.append((_TRUTH, truth))
+        marks.append((_PICK, picks))
+    return [(kind, xy[np.isfinite(xy).all(axis=1)].reshape(-1, 2)) for kind, xy in marks]
+
+
+def _add_marks(axes: Axes, kind: _Kind, xy: FloatArray, diameter: float, line: float) -> None:
+    # A dark line below the coloured one keeps the mark visible on bright ground, and dashes whole.
+    for colour, width, dashes in (("#0008", line + 1.6, "-"), (kind.colour, line, kind.dashes)):
+        if kind.corners:
+            angle = kind.turn + 2 * np.pi * np.arange(kind.corners) / kind.corners
+            reach = 0.5 * diameter / math.cos(math.pi / kind.corners)
+            corners = reach * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+            shapes = PolyCollection(
+                list(xy[:, None, :] + corners), closed=True, facecolors="none",
+                edgecolors=colour, linewidths=width * _POINT, linestyles=[dashes],
+            )  # fmt: skip
+            axes.add_collection(shapes, autolim=False)
+        else:
+            size = np.full(len(xy), diameter)
+            circles = EllipseCollection(
+                size, size, np.zeros(len(xy)), units="xy", offsets=xy,
+                offset_transform=axes.transData, facecolors="none",
+                edgecolors=colour, linewidths=width * _POINT, linestyles=[dashes],
+            )  # fmt: skip
+            axes.add_collection(circles, autolim=False)
+
+
+def _add_bad_areas(axes: Axes, bad_areas: BadAreas, pixel_size_angstrom: float) -> None:
+    """Outline bad areas; at the micrograph's edges they are open."""
+    if bad_areas.mask.all() or not bad_areas.mask.any():
+        return
+    mask = np.pad(bad_areas.mask, 1, mode="edge").astype(np.float32)
+    step = bad_areas.pixel_size_angstrom / pixel_size_angstrom
+    rows, columns = (step * (np.arange(side) - 1) for side in mask.shape)
+    for colour, width in (("#0008", 5.0), (_BAD.colour, 3.0)):
+        axes.contour(columns, rows, mask, levels=[0.5], colors=[colour], linewidths=width * _POINT)
+
+
+def _add_frame(axes: Axes, window: Window) -> None:
+    left, top, right, bottom = window
+    for colour, width in (("#000a", 5.0), ("white", 2.4)):
+        frame = Rectangle(
+            (left - 0.5, top - 0.5), right - left, bottom - top, fill=False,
+            edgecolor=colour, linewidth=width * _POINT, zorder=4,
+        )  # fmt: skip
+        axes.add_patch(frame)
+
+
+def _add_scale_bar(axes: Axes, pixel_size: float, wide: int, scale: float) -> None:
+    """Draw, lower left, a bar of 1, 2 or 5 times a power of ten nm, up to a sixth of the width."""
+    length_nm = _round_length(wide * pixel_size / 10.0 / 6.0)
+    length = length_nm * 10.0 / pixel_size
+    unit = 1.0 / scale  # one pixel of the picture
+    x, y = axes.get_xlim()[0] + 28 * unit, axes.get_ylim()[0] - 28 * unit
+    ground = (x - 14 * unit, y - 40 * unit), length + 28 * unit, 54 * unit
+    axes.add_patch(Rectangle(*ground, color="#000000a8", linewidth=0, zorder=5))
+    axes.add_patch(Rectangle((x, y), length, 6 * unit, color="white", linewidth=0, zorder=6))
+    axes.text(
+        x + length / 2, y - 19 * unit, f"{length_nm:g} nm", color="white",
+        fontsize=23 * _POINT, ha="center", va="center", zorder=6,
+    )  # fmt: skip
+
+
+def _round_length(target: float) -> float:
+    power = 10.0 ** math.floor(math.log10(target))
+    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= target)
+
+
+def _add_legend(figure: Figure, counts: list[tuple[_Kind, str]], shape: tuple[int, int]) -> None:
+    wide, tall = shape
+    axes = figure.add_axes(
+        (0.0, 0.0, 1.0, _LEGEND_PX / tall), xlim=(0, wide), ylim=(_LEGEND_PX, 0)
+    )
+    axes.set_axis_off()
+    axes.add_patch(Rectangle((0, 0), wide, _LEGEND_PX, color="#3c444c", lw=0))
+    x = 12.0
+    for kind, count in counts[::-1]:
+        _add_marks(axes, kind, np.array([[x + 14.0, _LEGEND_PX / 2]]), 22.0, 2.2)
+        text = axes.text(
+            x + 36.0, _LEGEND_PX / 2 + 0.5, f"{kind.label} {count}", color="white",
+            fontsize=21 * _POINT, va="center",
+        )  # fmt: skip
+        x += 36.0 + text.get_window_extent().width + 26.0
+
+
+def _grey(image: Image, sigma_px: float) -> Image:
+    """Return the image smoothed and stretched to 0..255."""
+    pixels = np.asarray(image, dtype=np.float32)
+    finite = np.isfinite(pixels)
+    if not finite.all():
+        middle = np.float32(np.median(pixels[finite])) if finite.any() else np.float32(0.0)
+        pixels = np.where(finite, pixels, middle)
+    smooth = gaussian_filter(pixels, sigma_px, mode="nearest")
+    low, high = np.percentile(smooth, CONTRAST_PERCENTILES)
+    stretched = (smooth - low) / (high - low) if high > low else np.full(smooth.shape, 0.5)
+    return np.asarray(255.0 * np.clip(stretched, 0.0, 1.0), dtype=np.float32)
+
+
+def _resized(grey: Image, window: Window, size: tuple[int, int], greys: int) -> NDArray[np.uint8]:
+    left, top, right, bottom = window
+    part = Pillow.fromarray(np.ascontiguousarray(grey[top:bottom, left:right]))
+    pixels = np.clip(np.asarray(part.resize(size, Pillow.Resampling.BICUBIC)), 0, 255)
+    # Fewer greys than the eye would miss, which halves the file.
+    levels = np.round(pixels / 255.0 * (greys - 1)) / (greys - 1)
+    return np.asarray(np.round(255.0 * levels), dtype=np.uint8)
+
+
+def _png(picture: Pillow.Image, greys: int, kinds: Sequence[_Kind]) -> bytes:
+    """Encode with one fixed palette: the greys, and each mark's colour over the greys."""
+    plain = np.linspace(0.0, 1.0, greys)[:, None] * np.ones(3)
+    under = np.linspace(0.0, 1.0, _SHADES)[:, None] * np.ones(3)
+    mixes = [
+        opacity * np.array(to_rgb(kind.colour)) + (1.0 - opacity) * under
+        for kind in kinds
+        for opacity in (0.25, 0.5, 0.75)
+    ]
+    pure = np.array([to_rgb(kind.colour) for kind in kinds])
+    colours = np.round(255.0 * np.concatenate([plain, pure, *mixes])).astype(np.uint8)
+    palette = Pillow.new("P", (1, 1))
+    palette.putpalette(colours.tobytes())
+    indexed = picture.quantize(palette=palette, dither=Pillow.Dither.NONE)
+    buffer = io.BytesIO()
+    indexed.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

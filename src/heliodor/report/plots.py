@@ -1,0 +1,314 @@
+"""The report's curves and histograms, as SVG text.
+
+Each function draws one panel through matplotlib's objects, never through pyplot. The same
+numbers always give the same text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from heliodor.report.figure_style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    PALE,
+    RULE,
+    RUST,
+    legend,
+    panel,
+    style,
+    svg,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from heliodor.conventions import FloatArray
+    from heliodor.report.report import EvaluationCurves
+
+#: A curve is thinned to about this many points; more cannot be told apart in a panel.
+_MOST_POINTS: Final = 1500
+_PROBABILITIES: Final = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+_CALIBRATED: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
+#: Share of an axis that the name of a tick takes.
+_TICK_ROOM: Final = 0.1
+
+
+def loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
+    """Draw the loss and its two terms against the epoch."""
+    with style():
+        figure, axes = panel("Epoch", "Loss")
+        curves = (("loss", "Total", BLUE, "-"), ("positive_loss", "Labelled", RUST, "--"))
+        for key, label, colour, dashes in (*curves, ("unlabelled_term", "Unlabelled", GREEN, ":")):
+            _epochs(axes, history, key, label, colour, dashes)
+        _mark_epoch(axes, best_epoch)
+        legend(axes)
+        return svg(figure)
+
+
+def mean_probability_curve(
+    history: Sequence[Mapping[str, float]], expected_fraction: float | None
+) -> str:
+    """Draw the mean probability over unlabelled regions, beside the fraction expected."""
+    with style():
+        figure, axes = panel("Epoch", "Mean probability, unlabelled")
+        _epochs(axes, history, "mean_probability", "Predicted", BLUE, "-")
+        if expected_fraction is not None and np.isfinite(expected_fraction):
+            label = f"Expected (π = {expected_fraction:.3g})"
+            axes.axhline(expected_fraction, color=RUST, linestyle="--", label=label)
+        axes.set_ylim(bottom=0.0)
+        legend(axes)
+        return svg(figure)
+
+
+def validation_curve(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
+    """Draw the average precision on the validation micrographs against the epoch."""
+    with style():
+        figure, axes = panel("Epoch", "Validation average precision")
+        _epochs(axes, history, "validation_ap", "Validation", BLUE, "-")
+        _mark_epoch(axes, best_epoch)
+        legend(axes)
+        return svg(figure)
+
+
+def score_histogram(
+    scores: FloatArray,
+    threshold: float | None,
+    chance: FloatArray | None = None,
+    number: NDArray[np.integer[Any]] | None = None,
+) -> str:
+    """Draw the distribution of the candidates' scores with the threshold marked.
+
+    With the probability of each score a line says how many are particles; of each score there
+    may be a number. The upper axis
+    gives the probabilities that belong to the scores. The counts are on a logarithmic axis
+    where the kept picks would otherwise be too few to see.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    finite = np.isfinite(scores)
+    number = np.ones(finite.size, dtype=np.intp) if number is None else number
+    scores, number = scores[finite], number[finite]
+    chance = None if chance is None else chance[finite]
+    with style():
+        figure, axes = panel("Score (log-odds)", "Candidates")
+        if not scores.size:
+            return _nothing(figure, axes, "No candidates")
+        cut = threshold if threshold is not None and np.isfinite(threshold) else None
+        edges = _bin_edges(scores, cut)
+        counts, _ = np.histogram(scores, bins=edges, weights=number)
+        kept = np.ones(counts.size, dtype=np.bool_)
+        if cut is not None:
+            # Half a bin of slack: the edge that is the threshold may be off by a rounding.
+            kept = edges[:-1] > cut - 0.5 * (edges[1] - edges[0])
+            passed = int(number[scores >= cut].sum())
+            axes.axvline(
+                cut, color=RUST, linewidth=1.4, linestyle="--", label=f"Threshold {cut:.2f}"
+            )
+        for chosen, colour, label in (
+            (~kept, PALE, "" if cut is None else f"Below {number.sum() - passed:,}"),
+            (kept, BLUE, "" if cut is None else f"Kept {passed:,}"),
+        ):
+            left, width = edges[:-1][chosen], np.diff(edges)[chosen]
+            axes.bar(left, counts[chosen], width, align="edge", color=colour, label=label or None)
+        if chance is not None:
+            found, _ = np.histogram(scores, bins=edges, weights=chance * number)
+            axes.stairs(found, edges, color=INK, linewidth=1.4, label="Particles")
+        if cut is not None:
+            legend(axes)
+            if kept.any() and counts.max() > 20 * max(int(counts[kept].max()), 1):
+                axes.set_yscale("log")
+                axes.set_ylim(bottom=0.7)
+                axes.set_ylabel("Candidates (log scale)")
+        axes.set_xlim(edges[0], edges[-1])
+        _probability_axis(axes, scores, chance)
+        return svg(figure)
+
+
+def score_profiles(
+    histograms: Sequence[Sequence[int]],
+    edges: Sequence[float],
+    drawn: Sequence[Sequence[int]],
+) -> str:
+    """Draw how the candidates of some micrographs score, over a band that holds most of all.
+
+    Parameters
+    ----------
+    histograms
+        Of all micrographs: candidates in each of n bins.
+    edges
+        The n scores, rising, from which on the bins hold; the last has no end.
+    drawn
+        Those of the at most four that get a line.
+    """
+    with style():
+        figure, axes = panel("Score (log-odds)", "Candidates")
+        at = np.arange(len(edges))
+        low, high = np.quantile(np.asarray(histograms), (0.1, 0.9), axis=0)
+        axes.fill_between(at, low, high, color=PALE, linewidth=0, label="All, 10–90 %")
+        strokes = ((RUST, "-"), (BLUE, "--"), (GREEN, ":"), (INK, "-."))
+        for number, (own, (colour, dashes)) in enumerate(zip(drawn, strokes, strict=False), 1):
+            axes.plot(at, own, dashes, color=colour, marker="o", ms=3, label=f"No. {number}")
+        axes.set_xticks(at - 0.5, [f"{edge:g}" for edge in edges])
+        axes.set_ylim(bottom=0.0)
+        legend(axes)
+        return svg(figure)
+
+
+def picks_histogram(counts: Sequence[int]) -> str:
+    """Draw how many micrographs have how many picks."""
+    values = np.asarray(counts, dtype=np.int64)
+    with style():
+        figure, axes = panel("Picks on a micrograph", "Micrographs")
+        if not values.size:
+            return _nothing(figure, axes, "No micrographs")
+        low, high = int(values.min()), int(values.max())
+        step = max(1, -(-(high - low + 1) // 40))
+        edges = np.arange(low, high + step + 1, step) - 0.5
+        axes.hist(values, bins=list(edges), color=BLUE, rwidth=0.94)
+        median = float(np.median(values))
+        axes.axvline(
+            median, color=RUST, linewidth=1.4, linestyle="--", label=f"Median {median:,.0f}"
+        )
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        legend(axes)
+        return svg(figure)
+
+
+def precision_recall(evaluation: EvaluationCurves) -> str:
+    """Draw precision against recall over lines of equal F1, with the operating point."""
+    with style():
+        figure, axes = panel("Recall", "Precision")
+        axes.grid(False)
+        recall = np.linspace(0.01, 1.0, 200)
+        for f1 in (0.2, 0.4, 0.6, 0.8):
+            # Precision at which this recall gives this F1; beyond 1 there is none.
+            line = f1 * recall / np.where(2 * recall > f1, 2 * recall - f1, np.nan)
+            line[line > 1.0] = np.nan
+            axes.plot(recall, line, color=RULE, linewidth=0.8, zorder=1)
+            axes.annotate(
+                f"F1 {f1:.1f}", (1.0, f1 / (2 - f1)), (3, 0), textcoords="offset points",
+                fontsize=7, color=MUTED, va="center", annotation_clip=False,
+            )  # fmt: skip
+        keep = _thin(evaluation.recall)
+        value = evaluation.average_precision
+        label = f"AP {value:.3f}" if np.isfinite(value) else "AP –"
+        axes.plot(evaluation.recall[keep], evaluation.precision[keep], color=BLUE, label=label)
+        if evaluation.operating is not None:
+            precision, recalled, _ = evaluation.operating
+            axes.plot(
+                [recalled], [precision], "o", color=RUST, markersize=6.5, markeredgecolor="white",
+                label="Operating point", linestyle="none", zorder=5,
+            )  # fmt: skip
+        axes.set_xlim(0.0, 1.0)
+        axes.set_ylim(0.0, 1.02)
+        legend(axes)
+        return svg(figure)
+
+
+def quality_by_threshold(evaluation: EvaluationCurves, threshold: float | None) -> str:
+    """Draw precision, recall and F1 against the threshold on the score."""
+    with style():
+        figure, axes = panel("Threshold on the score (log-odds)", "Precision, recall, F1")
+        for values, label, colour, dashes in (
+            (evaluation.f1, "F1", BLUE, "-"),
+            (evaluation.precision, "Precision", GREEN, "--"),
+            (evaluation.recall, "Recall", MUTED, ":"),
+        ):
+            keep = _thin(evaluation.threshold)
+            x, y = evaluation.threshold[keep], values[keep]
+            axes.plot(x, y, color=colour, linestyle=dashes, label=label)
+        if threshold is not None and np.isfinite(threshold):
+            axes.axvline(threshold, color=RUST, linewidth=1.4, linestyle="--")
+            axes.annotate(
+                "threshold", (threshold, 0.0), (3, 4), xycoords=("data", "axes fraction"),
+                textcoords="offset points", color=RUST, fontsize=7.5,
+            )  # fmt: skip
+        if np.isfinite(evaluation.best_f1) and np.isfinite(evaluation.best_f1_threshold):
+            axes.plot(
+                [evaluation.best_f1_threshold], [evaluation.best_f1], "D", color=BLUE, zorder=5,
+                markersize=5.5, markeredgecolor="white", label="Best F1", linestyle="none",
+            )  # fmt: skip
+        axes.set_ylim(0.0, 1.02)
+        legend(axes)
+        return svg(figure)
+
+
+def _nothing(figure: Figure, axes: Axes, message: str) -> str:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes, color=MUTED)
+    return svg(figure)
+
+
+def _epochs(
+    axes: Axes,
+    history: Sequence[Mapping[str, float]],
+    key: str,
+    label: str,
+    colour: str,
+    dash: str,
+) -> None:
+    epoch = [row.get("epoch", number) for number, row in enumerate(history, 1)]
+    value = [row.get(key, np.nan) for row in history]
+    # A lone value between two missing ones would be invisible as a line.
+    marker = "o" if np.count_nonzero(np.isfinite(value)) <= 12 else None
+    axes.plot(
+        epoch, value, color=colour, linestyle=dash, label=label, marker=marker, markersize=3.5
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def _mark_epoch(axes: Axes, epoch: int | None) -> None:
+    if epoch is not None:
+        axes.axvline(
+            epoch, color=MUTED, linewidth=1.0, linestyle="-.", label=f"Kept: epoch {epoch}"
+        )
+
+
+def _bin_edges(scores: FloatArray, threshold: float | None) -> FloatArray:
+    """Return equal bins over the scores, one edge being the threshold."""
+    low, high = float(scores.min()), float(scores.max())
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+    bins = min(60, max(8, int(np.sqrt(scores.size))))
+    width = max((high - low) / bins, 1e-3)
+    origin = low if threshold is None else threshold
+    first, last = np.floor((low - origin) / width), np.floor((high - origin) / width) + 1
+    return np.asarray(origin + width * np.arange(first, last + 1), dtype=np.float64)
+
+
+def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None) -> None:
+    low, high = axes.get_xlim()
+    wanted = np.array(_PROBABILITIES if chance is None else _CALIBRATED)
+    at = np.log(wanted / (1.0 - wanted))
+    if chance is not None:
+        order = np.argsort(scores)
+        at = np.interp(wanted, chance[order], scores[order], left=np.nan, right=np.nan)
+    inside = np.flatnonzero((at >= low) & (at <= high))
+    # Those nearest to one half first: where scores tell particles sharply, few have room.
+    kept: list[int] = []
+    for own in inside[np.argsort(abs(wanted[inside] - 0.5), kind="stable")]:
+        if all(abs(at[own] - at[other]) >= _TICK_ROOM * (high - low) for other in kept):
+            kept.append(int(own))
+    kept.sort()
+    top = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
+    top.set_xticks(at[kept], [f"{p:g}" for p in wanted[kept]])
+    top.set_xlabel("Probability")
+
+
+def _thin(values: FloatArray) -> NDArray[np.intp]:
+    """Return the finite indices, evenly thinned, the first and the last kept."""
+    finite = np.flatnonzero(np.isfinite(values))
+    if finite.size <= _MOST_POINTS:
+        return finite
+    return finite[np.linspace(0, finite.size - 1, _MOST_POINTS).round().astype(np.intp)]

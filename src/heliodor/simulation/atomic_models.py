@@ -1,0 +1,235 @@
+"""The atoms of a model in an mmCIF or PDB file, with the copies of its assembly."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heliodor.data.micrographs.compression import unpacked
+from heliodor.errors import BadInput
+from heliodor.simulation.assemblies import (
+    Copies,
+    assemblies_of_mmcif,
+    assemblies_of_pdb,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import gemmi
+
+    from heliodor.conventions import FloatArray
+
+MMCIF_SUFFIXES, PDB_SUFFIXES = (".cif", ".mmcif"), (".pdb", ".ent")
+
+#: The largest file, unpacked, the most atoms in it, and the most with all copies.
+MOST_BYTES = 2**29
+MOST_ATOMS = 3_000_000
+MOST_WITH_COPIES = 5_000_000
+
+#: The most that two atoms of a particle are apart along an axis.
+MOST_ANGSTROM = 10_000.0
+
+#: A model with fewer hydrogens than this share leaves them out.
+_FEW_HYDROGENS = 0.1
+
+#: What hydrogens add to the scattering of the other atoms of protein (C 32, H 49, N 8.5, O 10 and
+#: S 0.3 % of its atoms) at zero angle.
+HYDROGENS_ADD = 1.22
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """The atoms of a particle."""
+
+    points: FloatArray
+    """(x, y, z) in angstrom, shape (n, 3)."""
+    scattering: FloatArray
+    """Electron scattering factor at zero angle in angstrom, times the occupancy; hydrogens that
+    the model leaves out are in those of the other atoms. Shape (n,), positive."""
+    assembly: str | None
+    """The name of the assembly; None for the atoms as they are in the file."""
+
+
+def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
+    """Read the first model of a file, without water, and make the copies of an assembly.
+
+    Parameters
+    ----------
+    path
+        .cif, .pdb or .ent, plain or packed (.gz).
+    assembly
+        The name of a biological assembly, or ``none`` for the atoms as they are. None: the first
+        assembly that the file defines, if it defines any.
+
+    Raises
+    ------
+    BadInput
+        If gemmi is not installed; if the file cannot be read, has no atoms or too many, or
+        coordinates that are no numbers; if it has no such assembly.
+
+    Notes
+    -----
+    The scattering factors are those of the International Tables for Crystallography C, table
+    4.3.2.2, as gemmi (Wojdyr 2022, J. Open Source Softw. 7, 4200) has them.
+    """
+    sites, assemblies = _parsed(path, assembly)
+    factors = {element: _scattering(element) for element in set(sites.elements)}
+    scattering = np.array([factors[element] for element in sites.elements]) * sites.occupancies
+    light = np.isin(sites.elements, ("H", "D"))
+    if len(light) and light.mean() < _FEW_HYDROGENS:
+        scattering *= HYDROGENS_ADD
+    # Water is left out, and sites that are occupied by nobody are in no image.
+    water = {name: _is_water(name) for name in set(sites.residues)}
+    kept = np.array([not water[name] for name in sites.residues], np.bool_) & (scattering > 0.0)
+    if not kept.any():
+        raise BadInput(f"{path} has no atoms that count; give an atomic model, not water alone")
+    points, scattering = sites.points[kept], scattering[kept]
+    chains = np.array(sites.chains)[kept]
+    if not np.isfinite(points).all():
+        raise BadInput(f"{path} has atoms whose coordinates are not numbers; mend or remove them")
+    name = _name(path, assemblies, assembly)
+    if name is not None:
+        parts = [(np.isin(chains, part.chains), part.operators) for part in assemblies[name]]
+        number = sum(int(np.count_nonzero(mask)) * len(operators) for mask, operators in parts)
+        if not 0 < number <= MOST_WITH_COPIES:
+            what = f"more than {MOST_WITH_COPIES:,}" if number else "no"
+            raise BadInput(
+                f"{path} has {what} atoms in assembly {name}; choose another with --assembly"
+            )
+        copies = [(mask, operator) for mask, operators in parts for operator in operators]
+        points, scattering = (
+            np.concatenate([points[mask] @ one[:, :3].T + one[:, 3] for mask, one in copies]),
+            np.concatenate([scattering[mask] for mask, _ in copies]),
+        )
+    if not np.isfinite(points).all() or np.ptp(points, axis=0).max() > MOST_ANGSTROM:
+        raise BadInput(
+            f"{path} has atoms more than {MOST_ANGSTROM:g} A apart: that is no particle; mend its"
+            " coordinates, or choose another assembly with --assembly"
+        )
+    return Atoms(points, scattering, name)
+
+
+@dataclass(frozen=True)
+class _Sites:
+    """The atoms of a file's first model, one entry an atom in each."""
+
+    points: FloatArray
+    occupancies: FloatArray
+    elements: list[str]
+    residues: list[str]
+    chains: list[str]
+
+
+def _parsed(path: Path, assembly: str | None) -> tuple[_Sites, dict[str, list[Copies]]]:
+    """Return what a file holds, and its assemblies by name."""
+    try:
+        import gemmi
+    except ImportError as error:
+        raise BadInput(
+            f"reading {path} needs gemmi: pip install 'heliodor[structures]', or give a density"
+            " map instead"
+        ) from error
+    try:
+        content = unpacked(path, 0, MOST_BYTES + 1).getbuffer()
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{path} cannot be read ({error}); copy it again") from error
+    if len(content) > MOST_BYTES:
+        raise BadInput(
+            f"{path} is larger than {MOST_BYTES >> 20} MiB: no model that can be simulated; give a"
+            " density map instead"
+        )
+    text = bytes(content)
+    if text.count(b"\nATOM") + text.count(b"\nHETATM") > MOST_ATOMS:
+        raise BadInput(
+            f"{path} has more than {MOST_ATOMS:,} atoms; give a part of it, or a density map"
+        )
+    name = path.name.lower().removesuffix(".gz")
+    try:
+        if name.endswith(MMCIF_SUFFIXES):
+            block = _block_with_atoms(gemmi.cif.read_string(text))
+            assemblies = {} if assembly == "none" else assemblies_of_mmcif(block)
+            return _sites_of_mmcif(block), assemblies
+        structure = gemmi.read_structure_string(text, format=gemmi.CoorFormat.Pdb)
+        return _sites_of_pdb(structure), assemblies_of_pdb(structure)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}; give --assembly none, or another file") from error
+    except Exception as error:  # gemmi raises many kinds, all meaning this
+        raise BadInput(f"{path} is not an atomic model ({error}); download it again") from error
+
+
+def _block_with_atoms(document: gemmi.cif.Document) -> gemmi.cif.Block:
+    """Return a file's first block with atoms, else its first."""
+    blocks = [block for block in document if block.find_values("_atom_site.id")]
+    return (blocks or [document[0]])[0]
+
+
+def _sites_of_mmcif(block: gemmi.cif.Block) -> _Sites:
+    """Read the columns themselves: gemmi looks through all of a chain for each new residue."""
+    from gemmi import cif
+
+    def column(name: str) -> list[str]:
+        return [cif.as_string(value) for value in block.find_values(f"_atom_site.{name}")]
+
+    elements = column("type_symbol")
+    count = len(elements)
+    axes = [column(f"Cartn_{axis}") for axis in "xyz"]
+    chains = column("label_asym_id") or column("auth_asym_id") or [""] * count
+    residues = column("label_comp_id") or column("auth_comp_id") or [""] * count
+    models = column("pdbx_PDB_model_num") or ["1"] * count
+    occupancies = column("occupancy") or ["1"] * count
+    if {len(one) for one in (*axes, chains, residues, models, occupancies)} != {count}:
+        raise ValueError("its table of atoms lacks columns")
+    first = [place for place in range(count) if models[place] == models[0]]
+    numbers = [[cif.as_number(values[place]) for place in first] for values in axes]
+    return _Sites(
+        np.array(numbers, dtype=np.float64).T.reshape(-1, 3),
+        np.array([cif.as_number(occupancies[place], 1.0) for place in first], dtype=np.float64),
+        [elements[place].upper() for place in first],
+        [residues[place] for place in first],
+        [chains[place] for place in first],
+    )
+
+
+def _sites_of_pdb(structure: gemmi.Structure) -> _Sites:
+    points, occupancies, elements, residues, chains = [], [], [], [], []
+    for model in list(structure)[:1]:
+        for chain in model:
+            for residue in chain:
+                for atom in residue:
+                    points.append(atom.pos.tolist())
+                    occupancies.append(atom.occ)
+                    elements.append(atom.element.name.upper())
+                    residues.append(residue.name)
+                    chains.append(chain.name)
+    places = np.array(points, dtype=np.float64).reshape(-1, 3)
+    return _Sites(places, np.array(occupancies, np.float64), elements, residues, chains)
+
+
+def _is_water(residue: str) -> bool:
+    import gemmi
+
+    return gemmi.find_tabulated_residue(residue).is_water()
+
+
+def _scattering(element: str) -> float:
+    """Return an element's scattering at zero angle; carbon's where the element is not known."""
+    import gemmi
+
+    table = gemmi.Element(element).c4322 or gemmi.Element("C").c4322
+    assert table is not None
+    return float(table.calculate_sf(0.0))
+
+
+def _name(path: Path, assemblies: dict[str, list[Copies]], wanted: str | None) -> str | None:
+    """Return the name of the assembly to make, or None for none."""
+    if wanted == "none" or (wanted is None and not assemblies):
+        return None
+    name = next(iter(assemblies)) if wanted is None else wanted
+    if name not in assemblies:
+        known = f"its assemblies are {', '.join(assemblies)}" if assemblies else "it defines none"
+        raise BadInput(f"{path} has no assembly {name!r}: {known}; or give --assembly none")
+    return name

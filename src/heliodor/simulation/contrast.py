@@ -1,0 +1,50 @@
+"""How strongly a particle shows: the strength of its signal through the optics."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from heliodor.simulation.optics import contrast_transfer, filtered
+from heliodor.simulation.projection import add_projection, random_angles
+
+if TYPE_CHECKING:
+    from heliodor.simulation.builtin_particles import Particle
+    from heliodor.simulation.optics import Optics
+
+#: The pixel at which the signal-to-noise ratio is defined.
+REFERENCE_PIXEL_ANGSTROM = 4.0
+
+#: Orientations that the signal is averaged over to set the contrast.
+CALIBRATION_VIEWS = 64
+
+
+@lru_cache(maxsize=64)
+def signal_deviation(kind: Particle, preferred: bool, optics: Optics) -> float:
+    """Return the standard deviation of a particle's image within discs of its diameter.
+
+    Parameters
+    ----------
+    kind
+        The particle, its density as it is.
+    preferred
+        In its preferred views instead of all.
+    optics
+        The microscope.
+    """
+    pixel = REFERENCE_PIXEL_ANGSTROM
+    rng = np.random.default_rng(1)
+    side = 2 * math.ceil(1.5 * kind.diameter_angstrom / pixel)
+    transfer = contrast_transfer((side, side), pixel, optics)
+    middle = np.array([0.5 * side, 0.5 * side])
+    rows, columns = np.indices((side, side)) - 0.5 * side
+    disc = np.hypot(rows, columns) <= 0.5 * kind.diameter_angstrom / pixel
+    values = []
+    for angles in random_angles(rng, CALIBRATION_VIEWS, kind, preferred):
+        box = np.zeros((side, side), np.float32)
+        add_projection(box, kind.blobs, angles, middle, pixel)
+        values.append(filtered(box, transfer)[disc])
+    return float(np.std(np.concatenate(values)))

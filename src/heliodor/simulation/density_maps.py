@@ -1,0 +1,214 @@
+"""The density of a particle in a map: MRC, CCP4."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from heliodor.data.micrographs.compression import (
+    beginning,
+    is_compressed,
+    unpacked,
+)
+from heliodor.data.micrographs.headers import MRC_HEADER_BYTES
+from heliodor.errors import BadInput
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from heliodor.conventions import FloatArray
+
+MAP_SUFFIXES = (".mrc", ".map", ".ccp4")
+
+#: 812 voxels a side.
+MOST_VOXELS = 2**29
+
+#: Voxels are averaged up to about this size, and the density is smoothed to this resolution.
+VOXEL_ANGSTROM = 2.5
+RESOLUTION_ANGSTROM = 6.0
+#: The standard deviation of the Gaussian of a resolution, as in UCSF Chimera's molmap.
+SIGMA_OF_RESOLUTION = 1.0 / (math.pi * math.sqrt(2.0))
+
+#: Without a contour, density begins so many deviations above the faces of the box at least.
+_DEVIATIONS = 4.0
+#: A separate piece with less than this share of the largest one's mass is noise.
+_LEAST_PIECE = 0.1
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What a map shows of a particle."""
+
+    points: FloatArray
+    """Centres of the voxels with density, (x, y, z) in angstrom, shape (n, 3)."""
+    weights: FloatArray
+    """Density above that of the surroundings, in the map's units, shape (n,), positive."""
+    voxel_angstrom: FloatArray
+    """Sides of such a voxel along x, y and z, shape (3,)."""
+    contour: float
+    """The least density that counts, in the map's units."""
+
+
+def read_volume(path: Path, contour: float | None = None) -> Volume:
+    """Read a map and find the particle in it.
+
+    Parameters
+    ----------
+    path
+        .mrc, .map or .ccp4, plain or packed (.gz).
+    contour
+        The least density that is the particle's, as databases recommend it. None: found in the
+        smoothed map, where it parts the densities best in two (Otsu), but well above the noise
+        at the faces of the box.
+
+    Raises
+    ------
+    BadInput
+        If the file is no map, has no size of voxels, values that are no numbers, or no density.
+    """
+    data, sides = _grid(path)
+    if not np.isfinite(data).all():
+        raise BadInput(f"{path} has voxels that are not numbers; write the map again")
+    surroundings = float(np.median(_faces(data)))
+    if contour is not None:
+        # A contour is of the map as it is; what is below is left out before voxels are averaged.
+        data = np.where(data >= contour, data - np.float32(surroundings), np.float32(0.0))
+        data = np.maximum(data, 0.0)
+    factors = [
+        max(1, min(math.floor(VOXEL_ANGSTROM / side), number // 2))
+        for side, number in zip(sides, data.shape, strict=True)
+    ]
+    data = _averaged(data, factors)
+    sides = sides * factors
+    least = contour
+    if least is None:
+        data = ndimage.gaussian_filter(
+            data, SIGMA_OF_RESOLUTION * RESOLUTION_ANGSTROM / sides, mode="nearest"
+        )
+        least = _threshold(data)
+        # The smoothed map's units are the map's own.
+        inside = data > least
+        data = data - np.float32(surroundings)
+        inside &= data > 0.0
+    else:
+        inside = data > 0.0
+    if not inside.any():
+        what = "that stands out" if contour is None else f"of {contour:g} or more"
+        raise BadInput(
+            f"{path} shows no density {what}; give the right level with --contour, or another map"
+        )
+    inside = _main_pieces(inside, data)
+    points = np.argwhere(inside) * sides
+    return Volume(points, data[inside].astype(np.float64), sides, float(least))
+
+
+def _grid(path: Path) -> tuple[NDArray[np.float32], FloatArray]:
+    """Return the density along (x, y, z) and the sides of a voxel."""
+    from mrcfile.mrcinterpreter import MrcInterpreter
+    from mrcfile.utils import data_dtype_from_header
+
+    try:
+        head = bytearray(beginning(path, MRC_HEADER_BYTES))
+        if len(head) < MRC_HEADER_BYTES or head[208:211] != b"MAP":
+            raise BadInput(f"{path} is not a map in MRC or CCP4 format; write it again")
+        length, head[92:96] = bytes(head[92:96]), bytes(4)
+        with warnings.catch_warnings(action="ignore"):
+            header = MrcInterpreter(BytesIO(head), permissive=True, header_only=True).header
+        extended = int(np.frombuffer(length, header.nsymbt.dtype)[0])
+        dtype = data_dtype_from_header(header)
+        content = _content(path, header, extended, dtype)
+    except BadInput:
+        raise
+    except Exception as error:  # mrcfile and the packers raise many kinds, all meaning this
+        raise BadInput(f"{path} is not a whole map ({error}); copy it again") from error
+    sides = _sides(path, header)
+    named = [int(header.maps), int(header.mapr), int(header.mapc)]
+    named = named if sorted(named) == [1, 2, 3] else [3, 2, 1]
+    along_xyz = content.transpose([named.index(axis) for axis in (1, 2, 3)])
+    return np.ascontiguousarray(along_xyz, dtype=np.float32), sides
+
+
+def _content(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[Any]:
+    shape = int(header.nz), int(header.ny), int(header.nx)
+    if min(shape) < 8:
+        raise BadInput(
+            f"{path} has {shape[2]} x {shape[1]} x {shape[0]} voxels: it is an image, or no map;"
+            " give a density map with at least 8 a side"
+        )
+    count = math.prod(shape)
+    if count > MOST_VOXELS or not 0 <= extended <= 2**25:
+        raise BadInput(f"{path} has more voxels than {MOST_VOXELS:,}; bin or crop the map")
+    if dtype.kind not in "iuf":
+        raise BadInput(f"{path} holds {dtype} values; give a map of real numbers")
+    offset = MRC_HEADER_BYTES + extended
+    wanted = offset + count * dtype.itemsize
+    if is_compressed(path):
+        content = np.frombuffer(unpacked(path, 0, wanted).getbuffer(), np.uint8)
+    else:
+        content = np.fromfile(path, np.uint8, wanted)
+    if len(content) < wanted:
+        raise BadInput(f"{path} holds less data than its header says; copy it again")
+    return np.asarray(content[offset:wanted].view(dtype).reshape(shape))
+
+
+def _sides(path: Path, header: Any) -> FloatArray:
+    """Return the sides of a voxel along x, y and z."""
+    cell = np.array([float(header.cella[axis]) for axis in "xyz"])
+    number = np.array([int(header[name]) for name in ("mx", "my", "mz")])
+    angles = [float(header.cellb[name]) for name in ("alpha", "beta", "gamma")]
+    # Some programs leave the angles out.
+    if any(angles) and not np.allclose(angles, 90.0, atol=0.5):
+        raise BadInput(f"{path} has a cell with oblique angles; resample the map on a cubic grid")
+    sides = cell / np.maximum(number, 1)
+    if not (np.isfinite(sides).all() and (sides >= 0.05).all() and (sides <= 50.0).all()):
+        raise BadInput(f"{path} does not say how large its voxels are; write that in its header")
+    return np.asarray(sides)
+
+
+def _averaged(data: NDArray[np.float32], factors: list[int]) -> NDArray[np.float32]:
+    """Average blocks of voxels; what is left over at the far faces is dropped."""
+    for axis, factor in enumerate(factors):
+        if factor == 1:
+            continue
+        number = data.shape[axis] // factor
+        parts = np.moveaxis(data, axis, 0)[: number * factor]
+        parts = parts.reshape(number, factor, *parts.shape[1:]).mean(axis=1)
+        data = np.moveaxis(parts, 0, axis)
+    return data
+
+
+def _faces(data: NDArray[np.float32]) -> NDArray[np.float32]:
+    ends = [np.take(data, place, axis).ravel() for axis in range(3) for place in (0, -1)]
+    return np.concatenate(ends)
+
+
+def _threshold(data: NDArray[np.float32]) -> float:
+    """Return the density that parts a map in two with the most variance between (Otsu 1979)."""
+    low, high = float(data.min()), float(data.max())
+    counts, edges = np.histogram(data, bins=1024, range=(low, max(high, low + 1e-30)))
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    mass = np.cumsum(counts * middles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = mass / below - (mass[-1] - mass) / above
+        between = np.nan_to_num(below * above * apart**2)
+    faces = _faces(data)
+    noise = 1.4826 * float(np.median(np.abs(faces - np.median(faces))))
+    best = float(edges[1:][np.argmax(between)])
+    return max(best, float(np.median(faces)) + _DEVIATIONS * noise)
+
+
+def _main_pieces(inside: NDArray[np.bool_], data: NDArray[np.float32]) -> NDArray[np.bool_]:
+    pieces, number = ndimage.label(inside, np.ones((3, 3, 3)))
+    masses = ndimage.sum_labels(data, pieces, np.arange(1, number + 1))
+    kept = 1 + np.flatnonzero(masses >= _LEAST_PIECE * masses.max())
+    return np.isin(pieces, kept)

@@ -1,0 +1,93 @@
+"""The detector: one that counts electrons, or one that integrates the light or charge of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.fft
+
+from heliodor.simulation.optics import filtered
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from heliodor.conventions import Image, Shape
+
+#: An integrating detector's modulation transfer at its Nyquist frequency.
+MTF_AT_NYQUIST = 0.25
+#: Its quantum efficiency at low frequencies: electrons give unequal amounts of light.
+DQE_AT_ZERO = 0.5
+#: Deviation of its read noise in a pixel, over that of the shot noise of the mean intensity.
+READ_NOISE = 0.25
+
+#: Grey values of a standard deviation in 8 bits.
+GREYS_A_DEVIATION = 25.0
+
+#: Pixels by which images are extended, as in a mirror, before the blur.
+_PAD_PX = 16
+
+
+def blurred(image: Image) -> Image:
+    """Return what an integrating detector makes of an intensity: it rolls off towards Nyquist.
+
+    Parameters
+    ----------
+    image
+        Intensity, shape (height, width).
+    """
+    wide = np.pad(image, _PAD_PX, mode="symmetric")
+    inner = slice(_PAD_PX, -_PAD_PX)
+    return filtered(wide, modulation_transfer(wide.shape))[inner, inner].astype(np.float32)
+
+
+def integrated_noise(shot: Image, rng: np.random.Generator, mean_deviation: float) -> Image:
+    """Return an integrating detector's noise, given the electrons' shot noise.
+
+    Parameters
+    ----------
+    shot
+        Shot noise, shape (height, width).
+    rng
+        Source of the read noise.
+    mean_deviation
+        Of the shot noise of a pixel of mean intensity.
+
+    Notes
+    -----
+    Electrons spread by unequal amounts, so that the noise rolls off less than the signal: its
+    power here as the modulation transfer, not as the square of that (McMullan et al. 2009,
+    Ultramicroscopy 109, 1126-1143). The quantum efficiency is ``DQE_AT_ZERO`` times the
+    modulation transfer before the read noise, and lower with it.
+    """
+    rolled = filtered(shot, np.sqrt(modulation_transfer(shot.shape) / np.float32(DQE_AT_ZERO)))
+    read = rng.standard_normal(shot.shape, dtype=np.float32)
+    return np.asarray(rolled + np.float32(READ_NOISE * mean_deviation) * read, dtype=np.float32)
+
+
+def modulation_transfer(shape: Shape) -> Image:
+    """Return the modulation transfer on the ``rfft2`` grid of an image of that shape.
+
+    ``1 / (1 + (f / g)^2)`` with f in cycles a pixel: the transform of an exponential spread of
+    light, with g such that it is `MTF_AT_NYQUIST` at half a cycle a pixel.
+    """
+    rows = scipy.fft.fftfreq(shape[0])[:, None]
+    columns = scipy.fft.rfftfreq(shape[1])[None, :]
+    steep = 4.0 * (1.0 / MTF_AT_NYQUIST - 1.0)
+    return np.asarray(1.0 / (1.0 + steep * (rows**2 + columns**2)), dtype=np.float32)
+
+
+def eight_bit(image: Image) -> NDArray[np.int8]:
+    """Return an image as whole numbers of -128 to 127.
+
+    The mean becomes 0 and a standard deviation 25 grey values: steps are then small beside the
+    noise, and five deviations to either side fit. What is beyond is clipped.
+
+    Parameters
+    ----------
+    image
+        Shape (height, width).
+    """
+    mean, deviation = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
+    stretched = (image - np.float32(mean)) * np.float32(GREYS_A_DEVIATION / (deviation or 1.0))
+    return np.asarray(np.clip(np.rint(stretched), -128, 127), dtype=np.int8)

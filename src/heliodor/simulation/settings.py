@@ -1,0 +1,215 @@
+"""What a user can choose about simulated micrographs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+from heliodor.errors import BadInput
+from heliodor.simulation.builtin_particles import PARTICLES, Particle
+from heliodor.simulation.contaminant_levels import Levels
+from heliodor.simulation.negative_stain import (
+    STAIN_AMPLITUDE_CONTRAST,
+    STAIN_B_FACTOR,
+    STAIN_CONTRAST,
+)
+from heliodor.simulation.scene import MEAN_ICE_NM
+
+if TYPE_CHECKING:
+    from heliodor.conventions import Shape
+
+Orientations = Literal["random", "preferred"]
+Detector = Literal["counting", "integrating"]
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """How to simulate a set of micrographs.
+
+    Raises
+    ------
+    BadInput
+        If a value is out of range or two do not fit together.
+    """
+
+    particle: str | Particle = "barrel"
+    """A name in `PARTICLES`, or a particle of one's own, such as `read_structure` gives."""
+    count: int = 16
+    """Number of micrographs."""
+    shape: Shape = (1024, 1024)
+    """(height, width) in pixels."""
+    pixel_size_angstrom: float = 4.0
+    """Sampling, angstrom per pixel."""
+    particles_per_micrograph: int | None = None
+    """Particles whose centres are inside the field; fewer where there is no room. None: one for
+    each square with a side of 1.5 particle diameters + 150 A."""
+    snr: float = 0.12
+    """Signal-to-noise ratio at 4 A per pixel (a bandwidth of 1/8 per angstrom): the variance of
+    the noise-free particles after the contrast transfer inside discs of the particle's diameter,
+    at the middle of the defocus range and averaged over orientations, over the variance of the
+    shot noise, in ice of average thickness. It does not depend on `pixel_size_angstrom`: at p A
+    per pixel the shot noise of one pixel has (4 / p)^2 times the variance. Infinity leaves the
+    shot noise out; the noise of the ice always stays."""
+    defocus_um: tuple[float, float] = (1.0, 2.2)
+    """(least, most) underfocus in micrometre; each micrograph draws its own."""
+    voltage_kv: float = 300.0
+    """Acceleration voltage in kilovolt."""
+    spherical_aberration_mm: float = 2.7
+    """Cs in millimetre."""
+    amplitude_contrast: float = 0.1
+    """Fraction of amplitude contrast."""
+    b_factor: float = 150.0
+    """Envelope of the contrast transfer, ``exp(-b_factor k^2 / 4)``, square angstrom."""
+    contaminants: float | Levels = 1.0
+    """Level of carbon edges, ice crystals, gold, aggregates and fragments: 0 is none, 1 usual,
+    2 twice as many; or a level for each kind. In negative stain there are no carbon edges and no
+    crystals."""
+    carbon_only: bool = False
+    """Every micrograph lies on the carbon film beside a hole, and has no particles."""
+    ice_nm: float = MEAN_ICE_NM
+    """Mean thickness of the ice; each micrograph has its own, 0.7 to 1.4 times that. Thicker ice
+    is noisier and lets fewer electrons through."""
+    ice_gradient: float | None = None
+    """Relative change of the thickness from the middle of a micrograph to its far edge; None:
+    each micrograph has its own, of up to 0.35."""
+    negative_stain: bool = False
+    """Bright particles in a dark, uneven film of heavy metal instead of dark ones in ice."""
+    detector: Detector = "counting"
+    """Counting: the image is what the electrons make. Integrating: it rolls off towards the
+    Nyquist frequency, and its noise is that of a lower quantum efficiency and of reading out;
+    `snr` is that of the electrons all the same."""
+    inverted: bool = False
+    """Reverse the contrast about the image's mean."""
+    eight_bit: bool = False
+    """Write MRC mode 0: mean 0, 25 grey values a standard deviation, clipped."""
+    masks: bool = False
+    """Also write where a micrograph is carbon, crystal, gold or aggregate."""
+    overlap: bool = False
+    """Let particles overlap; otherwise their centres are at least one diameter apart."""
+    orientations: Orientations = "random"
+    """Evenly over the sphere, or around the particle's preferred views."""
+    mean_counts: float = 1000.0
+    """Mean value of a pixel of clean ice of average thickness."""
+    labels: int = 0
+    """Size of the random subset of the truth written as labels; all of it if there are fewer."""
+    seed: int = 0
+    """Micrograph i depends on (seed, i) and on the other settings except `count` and `labels`."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.particle, str) and self.particle not in PARTICLES:
+            raise BadInput(
+                f"There is no particle named {self.particle!r}: choose one of "
+                f"{', '.join(PARTICLES)}."
+            )
+        _whole("The number of micrographs", self.count, 1)
+        if len(self.shape) != 2:
+            raise BadInput("The size of a micrograph must be two numbers, height and width.")
+        for side in self.shape:
+            _whole("Each side of a micrograph in pixels", side, 16)
+            _within("Each side of a micrograph in pixels", side, 16, 20000)
+        _within("The pixel size in angstrom", self.pixel_size_angstrom, 0.1, 100.0)
+        if self.pixel_size_angstrom > self.kind.diameter_angstrom / 4.0:
+            raise BadInput(
+                f"A pixel size of {self.pixel_size_angstrom:g} A is too coarse for the "
+                f"{self.kind.name}: choose at most {self.kind.diameter_angstrom / 4.0:g} A."
+            )
+        if self.particles_per_micrograph is not None:
+            _whole("The number of particles per micrograph", self.particles_per_micrograph, 0)
+        if math.isnan(self.snr) or self.snr <= 0.0:
+            raise BadInput(f"The signal-to-noise ratio must be above 0, not {self.snr:g}.")
+        if len(self.defocus_um) != 2:
+            raise BadInput("The defocus range must be two numbers, least and most.")
+        for defocus in self.defocus_um:
+            _within("The defocus in micrometre", defocus, 0.05, 20.0)
+        if self.defocus_um[0] > self.defocus_um[1]:
+            raise BadInput(
+                f"The least defocus, {self.defocus_um[0]:g} um, is larger than the most, "
+                f"{self.defocus_um[1]:g} um."
+            )
+        _within("The voltage in kilovolt", self.voltage_kv, 10.0, 3000.0)
+        _within("The spherical aberration in millimetre", self.spherical_aberration_mm, 0.0, 20.0)
+        _within("The amplitude contrast", self.amplitude_contrast, 0.0, 1.0)
+        _within("The B-factor in square angstrom", self.b_factor, 0.0, 5000.0)
+        _ = self.levels  # which refuses what is out of range
+        _within("The mean thickness of the ice in nanometre", self.ice_nm, 5.0, 500.0)
+        if self.ice_gradient is not None:
+            _within("The gradient of the ice", self.ice_gradient, 0.0, 1.0)
+        _within("The mean counts of a pixel", self.mean_counts, 1e-6, 1e9)
+        if self.orientations not in get_args(Orientations):
+            raise BadInput(f"Orientations must be random or preferred, not {self.orientations!r}.")
+        if self.detector not in get_args(Detector):
+            raise BadInput(f"The detector must be counting or integrating, not {self.detector!r}.")
+        _whole("The number of labels", self.labels, 0)
+        _whole("The seed", self.seed, 0)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse what makes no sense together."""
+        if self.carbon_only:
+            if self.particles_per_micrograph:
+                raise BadInput("There are no particles on micrographs of carbon only.")
+            if self.negative_stain:
+                raise BadInput("Negative stain lies on carbon everywhere: carbon only is for ice.")
+            if isinstance(self.contaminants, Levels) and self.contaminants.carbon is not None:
+                raise BadInput("There is no level of carbon on micrographs of carbon only.")
+        if self.labels and self.wanted_particles == 0:
+            raise BadInput("There can be no labels where there are no particles.")
+        if self.negative_stain:
+            if self.ice_nm != MEAN_ICE_NM or self.ice_gradient is not None:
+                raise BadInput("There is no ice in negative stain: leave its thickness out.")
+            if isinstance(self.contaminants, Levels) and (
+                self.contaminants.carbon or self.contaminants.crystals
+            ):
+                raise BadInput(
+                    "There are no carbon edges and no ice crystals in negative stain: leave their"
+                    " levels out."
+                )
+
+    @property
+    def kind(self) -> Particle:
+        """Return the particle itself."""
+        return PARTICLES[self.particle] if isinstance(self.particle, str) else self.particle
+
+    @property
+    def levels(self) -> Levels:
+        """Return the level of each kind of contaminant."""
+        given = self.contaminants
+        levels = given if isinstance(given, Levels) else Levels(given)
+        return replace(levels, carbon=0.0, crystals=0.0) if self.negative_stain else levels
+
+    @property
+    def contrast(self) -> float:
+        """Return the deviation of the relative intensity inside a particle's disc."""
+        return self.kind.contrast * (STAIN_CONTRAST if self.negative_stain else 1.0)
+
+    @property
+    def whole_amplitude_contrast(self) -> float:
+        """Return the amplitude contrast with that of stain."""
+        more = STAIN_AMPLITUDE_CONTRAST if self.negative_stain else 0.0
+        return min(self.amplitude_contrast + more, 1.0)
+
+    @property
+    def whole_b_factor(self) -> float:
+        """Return the envelope's B-factor with that of stain, square angstrom."""
+        return self.b_factor + (STAIN_B_FACTOR if self.negative_stain else 0.0)
+
+    @property
+    def wanted_particles(self) -> int:
+        """Return how many particles a micrograph should show."""
+        if self.carbon_only:
+            return 0
+        if self.particles_per_micrograph is not None:
+            return self.particles_per_micrograph
+        height, width = (side * self.pixel_size_angstrom for side in self.shape)
+        return max(1, round(height * width / (1.5 * self.kind.diameter_angstrom + 150.0) ** 2))
+
+
+def _whole(what: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{what} must be a whole number of at least {least}, not {value!r}.")
+
+
+def _within(what: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise BadInput(f"{what} must be within {least:g} and {most:g}, not {value!r}.")

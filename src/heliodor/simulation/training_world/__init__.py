@@ -1,0 +1,1 @@
+"""Random particles and imaging conditions for training the general model."""

@@ -1,0 +1,281 @@
+"""The training world: micrographs of any particle under any circumstances, at one scale.
+
+What a general model learns from. The forward model is that of `micrograph`, but many micrographs
+at a time, on the device that trains, at a pixel size of which the particle's diameter is always
+as many as the network wants, and of squares that close on themselves: what leaves at one edge
+comes in at the other, so that no margin is simulated but what is cut off in the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from heliodor.simulation.builtin_particles import Particle
+from heliodor.simulation.training_world.contaminants import (
+    Backdrop,
+    Dice,
+    backdrop,
+)
+from heliodor.simulation.training_world.imaging import (
+    PER_ANGSTROM,
+    exposed,
+    processed,
+)
+from heliodor.simulation.training_world.imaging_conditions import (
+    MOST_CLUMPS,
+    NOMINAL_PX,
+    Circumstances,
+)
+from heliodor.simulation.training_world.projection import (
+    Library,
+    Stamps,
+    add_stamps,
+    random_turns,
+    turns_of,
+)
+
+#: Rings of equal width, up to the Nyquist frequency, in which a projection's power is known.
+RINGS = 36
+#: Pixels cut off around a field, where carbon's edge does not meet itself.
+CUT_PX = 32
+#: Places tried, times those wanted.
+TRIES = 2
+#: Orientations over which the energy of a projection is averaged.
+VIEWS = 8
+WINDOW_PX = 72
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Simulated micrographs, normalised as a model's input is, and the truth about them."""
+
+    #: Shape (n, h, w); protein is dark.
+    images: Tensor
+    #: Which micrograph each particle is on, shape (m,).
+    owner: Tensor
+    #: Centres (x, y) in pixels, some of them outside, shape (m, 2).
+    xy_px: Tensor
+    #: True on carbon, crystals, gold and aggregates, shape (n, h, w).
+    blocked: Tensor
+    circumstances: Circumstances
+
+    def distances_px(self, first_px: int, step_px: int, count: int) -> Tensor:
+        """Return how far each point of a lattice is from the nearest particle's centre.
+
+        Parameters
+        ----------
+        first_px, step_px, count
+            The lattice's first pixel, its step and its points along a side.
+
+        Returns
+        -------
+        Tensor
+            Shape (n, count, count), rows first; infinite where there is no particle.
+        """
+        n = len(self.images)
+        out = torch.full((n, count, count), math.inf, device=self.images.device)
+        axis = first_px + step_px * torch.arange(count, device=out.device, dtype=torch.float32)
+        for image in range(n):
+            xy = self.xy_px[self.owner == image]
+            if len(xy):
+                x, y = ((axis[None] - xy[:, i : i + 1]) ** 2 for i in (0, 1))
+                squares = (y[:, :, None] + x[:, None, :]).amin(dim=0)
+                out[image] = torch.sqrt(squares)
+        return out
+
+
+class World:
+    """A source of simulated micrographs.
+
+    Parameters
+    ----------
+    particles
+        What is on them.
+    seed
+        Fixes every draw, on one kind of device.
+    side_px
+        Side of the fields, of which `CUT_PX` are cut off all around.
+    """
+
+    def __init__(
+        self,
+        particles: Sequence[Particle],
+        seed: int,
+        side_px: int = 448,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.side_px = side_px
+        self._diameters = np.array([own.diameter_angstrom for own in particles])
+        self.library = Library.of(particles, device)
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
+        self._dice = Dice(seed, device)
+        self._power = self._powers()
+
+    def draw(self, number: int) -> Scenes:
+        """Simulate micrographs."""
+        side, dice = self.side_px, self._dice
+        given = Circumstances.draw(self._rng, self._diameters, number, side, self.device)
+        behind = backdrop(given, side, dice)
+        clumps = self._clumps(given, behind)
+        particles = self._particles(given, behind)
+        rest = self._rest(given, behind, particles)
+        potential = torch.zeros(number, side, side, device=self.device)
+        everything = Stamps.joined([particles, clumps, rest])
+        add_stamps(potential, self.library, everything, WINDOW_PX)
+        potential *= (PER_ANGSTROM * given.pixel_angstrom)[:, None, None]
+        images = exposed(given, behind, potential, self._power[given.which], dice)
+        cut = slice(CUT_PX, side - CUT_PX)
+        images = processed(given, images[:, cut, cut], dice)
+        return Scenes(
+            images,
+            particles.image,
+            particles.xy_px - CUT_PX,
+            behind.blocked[:, cut, cut],
+            given,
+        )
+
+    def _powers(self) -> Tensor:
+        """Return the power of each particle's projections at the nominal size.
+
+        Shape (particles, rings); over the rings it adds up to the mean sum of squares.
+        """
+        number = len(self.library)
+        which = torch.arange(number, device=self.device).repeat_interleave(VIEWS)
+        rows = torch.fft.fftfreq(WINDOW_PX, device=self.device)[:, None]
+        columns = torch.fft.fftfreq(WINDOW_PX, device=self.device)[None, :]
+        ring = (torch.sqrt(rows**2 + columns**2) * 2 * RINGS).long().clamp(max=RINGS).flatten()
+        sums = []
+        for own in torch.split(which, 256):
+            count = len(own)
+            field = torch.zeros(count, WINDOW_PX, WINDOW_PX, device=self.device)
+            where = torch.full((count, 2), WINDOW_PX / 2, device=self.device)
+            turns = random_turns(count, self._dice.generator)
+            stamps = self._stamps(torch.arange(count, device=self.device), own, where, turns)
+            add_stamps(field, self.library, stamps, WINDOW_PX)
+            power = torch.fft.fft2(field).abs().square().flatten(1) / WINDOW_PX**2
+            rings = torch.zeros(count, RINGS + 1, device=self.device)
+            sums.append(rings.index_add_(1, ring, power)[:, :RINGS])
+        return torch.cat(sums).view(number, VIEWS, RINGS).mean(dim=1)
+
+    def _stamps(
+        self,
+        image: Tensor,
+        which: Tensor,
+        xy: Tensor,
+        turns: Tensor,
+        diameter: Tensor | float = NOMINAL_PX,
+        beyond: Tensor | float = -1.0,
+    ) -> Stamps:
+        like = torch.ones(len(image), device=self.device)
+        return Stamps(image, which, xy, turns, like * diameter, like, like * beyond)
+
+    def _thrown(
+        self, given: Circumstances, number: Tensor, spacing_px: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Throw points, each kept where none before it is too near; return images and (x, y)."""
+        n = len(given)
+        tries = TRIES * max(1, int(number.max()))
+        xy = self._dice.uniform(0.0, float(self.side_px), n, tries, 2)
+        away = (xy[:, :, None] - xy[:, None]).abs_()
+        away = torch.minimum(away, self.side_px - away)
+        near = away.square().sum(dim=3) < spacing_px[:, None, None] ** 2
+        earlier = near & torch.ones(tries, tries, dtype=torch.bool, device=self.device).tril(-1)
+        alive = torch.arange(tries, device=self.device) < (TRIES * number)[:, None]
+        earlier &= alive[:, None, :]
+        kept = torch.zeros_like(alive)
+        # Those with no rival left before them stay, and end their rivals, until all is decided.
+        for _ in range(12):
+            kept |= alive & ~(earlier & alive[:, None, :]).any(dim=2)
+            alive = kept | (alive & ~(earlier & kept[:, None, :]).any(dim=2))
+        kept &= kept.cumsum(dim=1) <= number[:, None]
+        image, place = kept.nonzero(as_tuple=True)
+        return image, xy[image, place]
+
+    def _free(self, behind: Backdrop, image: Tensor, xy: Tensor) -> Tensor:
+        """Tell which points are as far from what is blocked as half a particle."""
+        reach = int(NOMINAL_PX) // 2 * 2 + 1
+        blocked = max_pool2d(behind.blocked[:, None].float(), reach, 1, reach // 2)[:, 0] > 0
+        column, row = torch.remainder(xy.long(), self.side_px).unbind(1)
+        return ~blocked[image, row, column]
+
+    def _particles(self, given: Circumstances, behind: Backdrop) -> Stamps:
+        image, xy = self._thrown(given, given.wanted, given.spacing * given.diameter_px)
+        kept = self._free(behind, image, xy)
+        image, xy = image[kept], xy[kept]
+        turns = random_turns(len(image), self._dice.generator)
+        # A preferred way of lying: about one axis through the particle, with some spread.
+        lying = turns_of(self._dice.normal(len(given), 4))[image]
+        spin = self._dice.uniform(0.0, math.pi, len(image))
+        about = torch.stack(
+            [torch.cos(spin), 0.12 * self._dice.normal(len(image)),
+             0.12 * self._dice.normal(len(image)), torch.sin(spin)], dim=1
+        )  # fmt: skip
+        preferred = turns_of(about) @ lying
+        turns = torch.where(given.preferred[image, None, None], preferred, turns)
+        return self._stamps(image, given.which[image], xy, turns, given.diameter_px[image])
+
+    def _clumps(self, given: Circumstances, behind: Backdrop) -> Stamps:
+        """Draw aggregates, and block their places."""
+        n, dice = len(given), self._dice
+        members = 9
+        count = torch.minimum(given.clumps, torch.full_like(given.clumps, MOST_CLUMPS))
+        image = torch.arange(n, device=self.device).repeat_interleave(count)
+        centre = dice.uniform(0.0, float(self.side_px), len(image), 2)
+        # A walk of short steps; of four to nine particles each, for two are only neighbours.
+        turn = dice.uniform(0.0, 2.0 * math.pi, len(image), members)
+        step = dice.uniform(0.3, 0.65, len(image), members) * given.diameter_px[image, None]
+        walk = torch.stack([step * torch.cos(turn), step * torch.sin(turn)], dim=2).cumsum(dim=1)
+        xy = (centre[:, None] + walk).flatten(0, 1)
+        there = torch.arange(members, device=self.device) < dice.uniform(
+            4.0, members + 0.99, len(image), 1
+        )
+        image = image.repeat_interleave(members)[there.flatten()]
+        xy = xy[there.flatten()]
+        axis = torch.arange(self.side_px, device=self.device, dtype=torch.float32)
+        for own, place in zip(torch.split(image, 64), torch.split(xy, 64), strict=True):
+            x, y = (
+                torch.remainder(axis - place[:, i : i + 1] + self.side_px / 2, self.side_px)
+                - self.side_px / 2
+                for i in (0, 1)
+            )
+            inside = (
+                y[:, :, None] ** 2 + x[:, None, :] ** 2
+                < (0.5 * given.diameter_px[own, None, None]) ** 2
+            )
+            count_of = torch.zeros_like(behind.potential)
+            count_of.index_add_(0, own, inside.float())
+            behind.blocked.logical_or_(count_of > 0)
+        turns = random_turns(len(image), dice.generator)
+        return self._stamps(image, given.which[image], xy, turns, given.diameter_px[image])
+
+    def _rest(self, given: Circumstances, behind: Backdrop, particles: Stamps) -> Stamps:
+        """Draw broken particles, and particles of another kind that are too small."""
+        dice, parts = self._dice, []
+        for number, broken in ((given.fragments, True), (given.others, False)):
+            image, xy = self._thrown(given, number, 0.5 * given.diameter_px)
+            kept = self._free(behind, image, xy)
+            image, xy = image[kept], xy[kept]
+            # Not on a particle: nobody could tell.
+            apart = (xy[:, None] - particles.xy_px[None]).square().sum(dim=2)
+            apart[image[:, None] != particles.image[None]] = math.inf
+            least = apart.amin(dim=1) if len(particles) else torch.full_like(xy[:, 0], math.inf)
+            kept = least > (0.75 * given.diameter_px[image]) ** 2
+            image, xy = image[kept], xy[kept]
+            turns = random_turns(len(image), dice.generator)
+            size = given.diameter_px[image]
+            if broken:
+                which, beyond = given.which[image], dice.uniform(0.12, 0.4, len(image))
+            else:
+                another = (given.which + 1) % len(self.library)
+                which, beyond = another[image], torch.full_like(size, -1.0)
+                size = size * given.other_size[image]
+            parts.append(self._stamps(image, which, xy, turns, size, beyond))
+        return Stamps.joined(parts)

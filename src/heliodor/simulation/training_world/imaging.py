@@ -1,0 +1,126 @@
+"""Exposures of many fields at a time: what a microscope, a camera and processing make of them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from heliodor.data.micrographs.normalization import background_waves
+from heliodor.simulation.optics import wavelength_angstrom
+from heliodor.simulation.training_world.contaminants import Backdrop, Dice
+from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, Circumstances
+from heliodor.training.dataset import FLATTEN_FRACTION
+
+#: Relative change of intensity by an angstrom of solid protein in ice, before the optics.
+PER_ANGSTROM = 2.0e-3
+LEAST_INTENSITY = 0.05
+#: What the standard deviation is of the middle half of a normal distribution's width.
+OF_QUARTILES = 1.349
+
+
+def exposed(
+    given: Circumstances, behind: Backdrop, particles: Tensor, power: Tensor, dice: Dice
+) -> Tensor:
+    """Return what the microscope makes of a field, in units of the mean intensity.
+
+    Parameters
+    ----------
+    given, behind
+        Of n fields of side s.
+    particles
+        Their potential, shape (n, s, s).
+    power
+        Of each field's particle at the nominal size, in rings of equal width up to the Nyquist
+        frequency, shape (n, rings): what the optics leave of it decides on the noise.
+
+    Returns
+    -------
+    Tensor
+        Shape (n, s, s).
+    """
+    each = {name: value[:, None, None] for name, value in vars(given).items()}
+    scale = PER_ANGSTROM * given.pixel_angstrom * (given.diameter_px / NOMINAL_PX) ** 2
+    rings = power.shape[1]
+    middle = (torch.arange(rings, device=power.device) + 0.5) / (2 * rings)
+    ring = middle[None] / given.pixel_angstrom[:, None]
+    flat = {name: value[:, :, 0] for name, value in each.items()}
+    left = transfer(flat, torch.zeros_like(ring), ring, ring**2) ** 2
+    signal = (power * left).sum(dim=1) * scale**2
+    shot = torch.sqrt(signal / given.energy)[:, None, None]
+    side = particles.shape[1]
+    rows = torch.fft.fftfreq(side, device=power.device)[:, None] / each["pixel_angstrom"]
+    columns = torch.fft.rfftfreq(side, device=power.device)[None] / each["pixel_angstrom"]
+    squared = rows**2 + columns**2
+    noise = dice.normal(*particles.shape) * behind.grain
+    slow = (1.0 + squared * each["slow_angstrom"] ** 2) ** -1.5
+    amplitude = each["grain"] * shot * torch.sqrt(1.0 + each["slow"] ** 2 * slow)
+    spectrum = torch.fft.rfft2(noise) * amplitude
+    spectrum += torch.fft.rfft2(behind.potential + particles)
+    spectrum *= transfer(each, rows, columns, squared)
+    contrast = torch.fft.irfft2(spectrum, s=particles.shape[1:])
+    bright = behind.transmission * torch.clamp(1.0 + contrast, min=LEAST_INTENSITY)
+    image: Tensor = bright + shot * torch.sqrt(bright) * dice.normal(*particles.shape)
+    # The detector's blur, and what some do to their micrographs before they pick.
+    blur = given.blur_px.square() + (given.low_pass_px / 2.355).square()
+    if bool((blur > 0).any()):
+        pixels = squared * each["pixel_angstrom"] ** 2
+        passed = torch.exp(-2.0 * math.pi**2 * pixels * blur[:, None, None])
+        image = torch.fft.irfft2(torch.fft.rfft2(image) * passed, s=image.shape[1:])
+    return image
+
+
+def transfer(each: dict[str, Tensor], rows: Tensor, columns: Tensor, squared: Tensor) -> Tensor:
+    """Return the contrast transfer, as `optics.contrast_transfer` does.
+
+    Parameters
+    ----------
+    each
+        The circumstances by their names, each of a shape that fits those below.
+    rows, columns, squared
+        Frequencies along both directions, per angstrom, and the square of their length.
+    """
+    volts = {kv: wavelength_angstrom(kv) for kv in (200.0, 300.0)}
+    length = torch.where(each["voltage_kv"] > 250.0, volts[300.0], volts[200.0])
+    angle = 2.0 * each["astigmatism_turn"]
+    twofold = torch.cos(angle) * (columns**2 - rows**2) + torch.sin(angle) * 2 * columns * rows
+    defocus = each["defocus_angstrom"] * squared + 0.5 * each["astigmatism_angstrom"] * twofold
+    chi = math.pi * length * defocus
+    chi = chi - 0.5 * math.pi * 1e7 * each["spherical_mm"] * length**3 * squared**2
+    chi = chi + torch.asin(each["amplitude"])
+    return -torch.sin(chi) * torch.exp(-0.25 * each["b_factor"] * squared)
+
+
+def processed(given: Circumstances, images: Tensor, dice: Dice) -> Tensor:
+    """Do as is done with a micrograph before a network sees it, shape (n, s, s)."""
+    side = images.shape[1]
+    levels = given.levels[:, None, None]
+    spread = images.std(dim=(1, 2), keepdim=True)
+    rounded = torch.round(images / spread * levels) / levels.clamp(min=1.0) * spread
+    images = torch.where(levels > 0, rounded, images)
+    waves, left = background_waves(side, NOMINAL_PX * FLATTEN_FRACTION)
+    down = torch.from_numpy(waves).to(images.device)
+    own = torch.from_numpy(left).to(images.device)
+    images = images - images.mean(dim=(1, 2), keepdim=True)
+    slow = (down @ images @ down.T) * own[:, None] * own
+    images = images - down.T @ slow @ down
+    sample = images.flatten(1)[:, ::7]
+    marks = torch.tensor([0.25, 0.5, 0.75], device=images.device)
+    low, middle, high = torch.quantile(sample, marks, dim=1)
+    width = (high - low).clamp(min=1e-12) / OF_QUARTILES
+    images = (images - middle[:, None, None]) / width[:, None, None]
+    images = images * given.gain[:, None, None] + given.offset[:, None, None]
+    return _bordered(given, images, dice)
+
+
+def _bordered(given: Circumstances, images: Tensor, dice: Dice) -> Tensor:
+    """Blank a strip along one edge of some."""
+    n, side = len(images), images.shape[1]
+    axis = torch.arange(side, device=images.device)
+    strip = axis[None] < given.border_px[:, None]
+    which = torch.randint(4, (n,), generator=dice.generator, device=images.device)
+    strip = torch.where((which % 2 == 0)[:, None], strip, strip.flip(1))[:, None, :]
+    strip = torch.where((which < 2)[:, None, None], strip, strip.transpose(1, 2))
+    level = 4.0 * dice.normal(n, 1, 1)
+    return torch.where(strip, level, images)

@@ -1,0 +1,173 @@
+"""The receipt of a training: which one made the model in a folder, so that it is made once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from heliodor import __version__
+from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import Failure
+from heliodor.errors import BadInput
+from heliodor.models.model_file import Model, fingerprint_of
+from heliodor.picking.settings import PickSettings
+from heliodor.training.dataset import DataSettings
+from heliodor.training.history import Epoch
+from heliodor.training.recipes import TrainingSettings
+from heliodor.utils.files import write_json
+from heliodor.utils.hashing import digest, fingerprint
+
+NAME: Final = ".trained.json"
+#: Changes with what a receipt holds.
+FORM: Final = 1
+#: What a micrograph that cannot be read has in the place of a fingerprint.
+_UNREADABLE: Final = "unreadable"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished training was asked for, what it read, and what it said."""
+
+    #: Of settings, labels and names of micrographs; see `asked_for`.
+    asked: str
+    #: Fingerprints of the micrographs it read, by their place among those given.
+    files: dict[int, str]
+    #: Of the model file.
+    model: str
+    working_pixel_size_angstrom: float
+    history: list[Epoch]
+    failures: list[Failure]
+    notes: list[str]
+    #: Of each stage.
+    seconds: dict[str, float]
+
+    def write(self, folder: Path) -> None:
+        """Write it beside the model."""
+        value = {
+            "form": FORM,
+            "asked": self.asked,
+            "files": {str(place): found for place, found in self.files.items()},
+            "model": self.model,
+            "working_pixel_size_angstrom": self.working_pixel_size_angstrom,
+            "history": [epoch.as_dict() for epoch in self.history],
+            "failures": [asdict(failure) for failure in self.failures],
+            "notes": self.notes,
+            "seconds": self.seconds,
+        }
+        write_json(folder / NAME, value)
+
+    @classmethod
+    def find(cls, folder: Path, asked: str, sources: Sequence[Source]) -> Receipt | None:
+        """Return the receipt of the very same training, whose model is still in the folder.
+
+        Parameters
+        ----------
+        folder
+            Of the results.
+        asked
+            What `asked_for` returns now.
+        sources
+            All micrographs given.
+
+        Returns
+        -------
+        Receipt or None
+            None where the folder has none, or anything has changed since: a setting, a label, a
+            micrograph that was read, the model.
+        """
+        try:
+            value = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            if value["form"] != FORM or value["asked"] != asked:
+                return None
+            found = cls(
+                asked=asked,
+                files={int(place): str(own) for place, own in value["files"].items()},
+                model=str(value["model"]),
+                working_pixel_size_angstrom=float(value["working_pixel_size_angstrom"]),
+                history=[Epoch.from_dict(row) for row in value["history"]],
+                failures=[Failure(str(o["name"]), str(o["reason"])) for o in value["failures"]],
+                notes=[str(note) for note in value["notes"]],
+                seconds={str(stage): float(own) for stage, own in value["seconds"].items()},
+            )
+            same = found.model == of_model(folder / "model.safetensors")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None  # there is none, or it is damaged: then the model is made again
+        if not same or not all(0 <= place < len(sources) for place in found.files):
+            return None
+        return found if found.files == read_of(found.files, sources) else None
+
+
+def asked_for(
+    labelled: Sequence[LabelledSource],
+    data: DataSettings,
+    recipe: TrainingSettings,
+    picking: PickSettings,
+    device: torch.device,
+    start: Model | None = None,
+) -> str:
+    """Return what tells one training from another, but for the content of its micrographs.
+
+    Parameters
+    ----------
+    labelled
+        All micrographs given, those without labels too.
+    picking
+        Of it count the distances and shares that a model's calibration depends on.
+    start
+        The model that the training begins with, if any.
+    """
+    head: dict[str, Any] = {
+        "heliodor": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "scipy": version("scipy"),
+        "device": device.type,
+        "data": asdict(data),
+        "recipe": asdict(recipe),
+        "picking": [
+            picking.exclusion_radius_angstrom,
+            picking.edge_margin_angstrom,
+            picking.scores,
+            picking.max_fdr,
+            picking.bad_areas,
+            picking.max_contamination,
+        ],
+        "micrographs": [
+            [item.source.name, item.source.pixel_size_angstrom, item.pixel_size_angstrom]
+            for item in labelled
+        ],
+    }
+    labels = (own for item in labelled for own in (item.xy_px, item.negative_xy_px))
+    begun = [] if start is None else [fingerprint_of(start).encode()]
+    return digest([json.dumps(head, sort_keys=True).encode(), *begun, *labels])
+
+
+def read_of(places: Iterable[int], sources: Sequence[Source]) -> dict[int, str]:
+    """Return the fingerprints of the micrographs at some places among all."""
+    return {place: _of(sources[place]) for place in places}
+
+
+def places_of(wanted: Iterable[Source], sources: Sequence[Source]) -> list[int]:
+    """Return the places of some micrographs among all."""
+    place: Mapping[Source, int] = {source: number for number, source in enumerate(sources)}
+    return [place[source] for source in wanted]
+
+
+def of_model(path: Path) -> str:
+    """Return what tells a model file from another, all of it read."""
+    return digest([path.read_bytes()])
+
+
+def _of(source: Source) -> str:
+    try:
+        return fingerprint(source.path)
+    except BadInput:
+        return _UNREADABLE

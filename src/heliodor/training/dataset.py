@@ -1,0 +1,293 @@
+"""The training set: which images, which labels on them, and how many particles to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
+from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.coordinates.labels import (
+    LabelledImage,
+    class_prior,
+    guess_particles,
+)
+from heliodor.data.coordinates.placing import (
+    check_frame,
+    check_sampling,
+    drop_outside,
+)
+from heliodor.data.micrographs.normalization import (
+    MODES,
+    Mode,
+    Normalizer,
+)
+from heliodor.data.micrographs.working_images import (
+    MOST_FINER,
+    MOST_STRETCH,
+    Failure,
+    WorkingImage,
+    WorkingImages,
+    check_diameter,
+    coarser_than,
+    on_shelf,
+    prepare_all,
+)
+from heliodor.errors import BadInput
+from heliodor.utils.array_store import Shelf
+
+#: With fewer labelled micrographs than this, none is kept for validation.
+FEWEST_TO_VALIDATE = 5
+#: The slow background is averaged over this share of the diameter (standard deviation).
+FLATTEN_FRACTION = 0.6
+#: A particle needs at least so many pixels for its shape to be learnt.
+FEWEST_PX = 6.0
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What a training set is made of; lengths in angstrom."""
+
+    diameter_angstrom: float
+    #: Mean number of particles a micrograph; None estimates it, from a guess by the diameter.
+    expected_particles: float | None = None
+    training_radius_angstrom: float | None = None
+    working_pixel_size_angstrom: float | None = None
+    pixel_size_angstrom: float | None = None
+    normalization: Mode = "micrograph"
+    #: Standard deviation of the Gaussian average that is subtracted as the slow background; 0
+    #: subtracts none, None takes 0.6 of the diameter.
+    flatten_angstrom: float | None = None
+    #: Share of the labelled micrographs kept for choosing the best epoch, where there are at
+    #: least five of them. None by default: their labels are worth more in training, and the
+    #: schedule ends with weights that hardly change any more.
+    validation_share: float = 0.0
+    seed: int = 0
+    #: Whether labels are refused that plainly lie in another frame than the pictures.
+    check_frame: bool = True
+
+    def __post_init__(self) -> None:
+        check_diameter(self.diameter_angstrom)
+        if self.normalization not in MODES:
+            raise BadInput(f"the normalisation {self.normalization!r} is none of {MODES}")
+        if self.expected_particles is not None and not 0 < self.expected_particles < 1e6:
+            raise BadInput(
+                "the expected particles a micrograph must be more than 0 and fewer than a million,"
+                f" not {self.expected_particles:g}"
+            )
+        if not 0 <= self.validation_share < 1:
+            raise BadInput("the share of micrographs for validation must lie from 0 to below 1")
+        if self.seed < 0:
+            raise BadInput(f"the seed must not be negative, but is {self.seed}")
+        if self.flatten_angstrom is not None and not 0 <= self.flatten_angstrom < 1e5:
+            raise BadInput(
+                f"the length to flatten by must be 0 A or more, not {self.flatten_angstrom:g}"
+            )
+        for name in ("training_radius", "working_pixel_size", "pixel_size"):
+            value = getattr(self, f"{name}_angstrom")
+            if value is not None and not 0 < value < self.diameter_angstrom:
+                raise BadInput(
+                    f"a {name.replace('_', ' ')} of {value:g} A is not between 0 and the"
+                    f" particle's diameter of {self.diameter_angstrom:g} A"
+                )
+
+    @property
+    def background_angstrom(self) -> float:
+        """The background's length: as given, else 0.6 of the diameter."""
+        given = self.flatten_angstrom
+        return self.diameter_angstrom * FLATTEN_FRACTION if given is None else given
+
+    @property
+    def radius_angstrom(self) -> float:
+        """The training radius: as given, else an eighth of the diameter."""
+        given = self.training_radius_angstrom
+        return self.diameter_angstrom * TRAINING_RADIUS_FRACTION if given is None else given
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything the training loop needs, and what the user should know of it."""
+
+    images: list[LabelledImage]
+    validation: list[LabelledImage]
+    names: list[str]
+    validation_names: list[str]
+    normalizer: Normalizer
+    prior: float
+    expected_particles: float
+    radius_px: float
+    labelled_particles: int
+    labelled_negatives: int
+    failures: list[Failure]
+    #: Sentences the user should read.
+    notes: list[str]
+
+    def expecting(self, particles: float) -> TrainingSet:
+        """Return the same with another number of particles expected a micrograph."""
+        prior = class_prior(particles, self.images, self.radius_px)
+        return replace(self, prior=prior, expected_particles=particles)
+
+
+def choose_sources(
+    labelled: Sequence[LabelledSource], settings: DataSettings
+) -> tuple[list[LabelledSource], list[LabelledSource], list[str]]:
+    """Choose the micrographs to train on and those to validate on, by the seed.
+
+    Only micrographs with labels are used: unlabelled regions of others would teach the network
+    to tell micrographs apart, by defocus or ice, instead of particles.
+
+    Returns
+    -------
+    training, validation, notes
+        With fewer than five labelled micrographs there are none to validate on.
+    """
+    having = [item for item in labelled if len(item.xy_px)]
+    kept = 0
+    notes: list[str] = []
+    if settings.validation_share > 0:
+        if len(having) < FEWEST_TO_VALIDATE:
+            notes.append(
+                f"labels lie on {len(having)} of the micrographs, too few to keep one for"
+                " validation, so the last epoch is used"
+            )
+        else:
+            kept = min(len(having) - 1, max(1, round(settings.validation_share * len(having))))
+    random = np.random.default_rng(settings.seed)
+    held = set(random.permutation(len(having))[:kept].tolist())
+    training = [item for i, item in enumerate(having) if i not in held]
+    return training, [item for i, item in enumerate(having) if i in held], notes
+
+
+def assemble(
+    training: Sequence[LabelledSource],
+    validation: Sequence[LabelledSource],
+    images: WorkingImages,
+    settings: DataSettings,
+    progress: Callable[[int, int], None] | None = None,
+    shelf: Shelf | None = None,
+) -> TrainingSet:
+    """Read, crop and normalise the images and put the labels onto them.
+
+    The images are kept on the shelf; in memory by default.
+
+    Raises
+    ------
+    BadInput
+        If no image can be used, or the labels plainly do not lie on their images.
+    """
+    items = [*training, *validation]
+    notes: list[str] = []
+    shelf = shelf or Shelf()
+    prepared, failures = _prepare(items, images, settings, notes, progress, shelf)
+    working = {image.source: image for image in prepared}
+    check_sampling(items, working)
+    items = [item for item in items if item.source in working]
+    if settings.check_frame:
+        check_frame(items, working)
+    items = drop_outside(items, working, notes)
+    validating = {item.source for item in validation}
+    learn = [item for item in items if item.source not in validating]
+    check = [item for item in items if item.source in validating]
+    if not any(len(item.xy_px) for item in learn):
+        reason = failures[0].reason if failures else "their labels lie outside of them"
+        raise BadInput(f"none of the labelled micrographs can be trained on: {reason}")
+    if validation and not check:
+        notes.append("no micrograph kept for validation could be read, so the last epoch is used")
+    normalizer = Normalizer.fit(
+        [working[item.source].image for item in learn],
+        settings.normalization,
+        settings.background_angstrom / images.working_pixel_size_angstrom,
+    )
+
+    def labelled(item: LabelledSource) -> LabelledImage:
+        image = working[item.source]
+        xy, negative_xy = (
+            to_working(own, image.original_shape, image.shape)
+            for own in (item.xy_px, item.negative_xy_px)
+        )
+        return LabelledImage(shelf.keep(normalizer.apply(image.image)), xy, negative_xy)
+
+    train_images = [labelled(item) for item in learn]
+    radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
+    most = max(len(item.xy_px) for item in items)
+    expected = _expected(settings, most, [working[item.source] for item in learn], notes)
+    prior = class_prior(expected, train_images, radius_px)
+    return TrainingSet(
+        images=train_images,
+        validation=[labelled(item) for item in check],
+        names=[item.source.name for item in learn],
+        validation_names=[item.source.name for item in check],
+        normalizer=normalizer,
+        prior=prior,
+        expected_particles=expected,
+        radius_px=radius_px,
+        labelled_particles=sum(len(item.xy_px) for item in learn),
+        labelled_negatives=sum(len(item.negative_xy_px) for item in learn),
+        failures=failures,
+        notes=notes,
+    )
+
+
+def _prepare(
+    items: Sequence[LabelledSource],
+    images: WorkingImages,
+    settings: DataSettings,
+    notes: list[str],
+    progress: Callable[[int, int], None] | None,
+    shelf: Shelf,
+) -> tuple[list[WorkingImage], list[Failure]]:
+    """Read the images at one scale: the wanted one, or the originals' where those are coarser.
+
+    A single micrograph that is coarser than the rest, by a wrong header most likely, is left
+    out rather than allowed to coarsen all.
+    """
+    images.coarsest_angstrom = max(
+        settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
+    )
+    prepared, failures = prepare_all([item.source for item in items], images, progress, shelf)
+    usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
+    suits = MOST_FINER if images.finer else 1.001  # headers are rounded
+    too_coarse = usual > suits * images.working_pixel_size_angstrom
+    if too_coarse and images.finer:
+        raise BadInput(
+            f"the micrographs have {usual:.3g} A a pixel, too coarse for a model to start from"
+            f" that works at {images.working_pixel_size_angstrom:.3g} A; give --from scratch"
+        )
+    if too_coarse:
+        notes.append(
+            f"the micrographs have {usual:.3g} A a pixel, coarser than the"
+            f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
+            " picks at the coarser"
+        )
+        images.coarsen(usual)
+        prepared = [on_shelf(images.get(image.source), shelf) for image in prepared]
+    images.coarsest_angstrom = None  # from here on what a model made for this scale can use
+    limit = MOST_FINER if images.finer else MOST_STRETCH
+    limit *= images.working_pixel_size_angstrom
+    failures += [
+        coarser_than(usual, image) for image in prepared if image.pixel_size_angstrom > limit
+    ]
+    return [image for image in prepared if image.pixel_size_angstrom <= limit], failures
+
+
+def _expected(
+    settings: DataSettings, most: int, images: Sequence[WorkingImage], notes: list[str]
+) -> float:
+    """Return the particles expected a micrograph: the user's number, else a first guess."""
+    expected = settings.expected_particles
+    if expected is None:
+        area = float(np.mean([_area(image) for image in images]))
+        expected = guess_particles(area, settings.diameter_angstrom, most)
+    elif expected < most:
+        notes.append(
+            f"{expected:g} particles a micrograph are expected, but one micrograph has {most}"
+            " labels; the expected number should count labelled and unlabelled ones"
+        )
+    return expected
+
+
+def _area(image: WorkingImage) -> float:
+    height, width = image.original_shape
+    return height * width * image.pixel_size_angstrom**2

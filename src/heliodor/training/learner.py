@@ -1,0 +1,250 @@
+"""Learning from one minibatch: what a network's outputs on it cost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.models.autoencoder import (
+    Decoder,
+    automatic_weight,
+    reconstruction_error,
+)
+from heliodor.models.networks import Network, build
+from heliodor.training.objectives import objective, with_negatives
+from heliodor.training.recipes import Precision, TrainingSettings
+from heliodor.training.sampler import (
+    NEGATIVE,
+    POSITIVE,
+    UNLABELLED,
+    Sampler,
+    Tiles,
+    send,
+)
+from heliodor.training.sharded_gradients import Shards, can_share
+from heliodor.utils.array_store import Shelf
+
+#: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
+#: and their loss has this weight: that of the labelled particles in balanced PN.
+NEGATIVE_SHARE = 0.2
+NEGATIVE_WEIGHT = 0.2
+#: Labelled particles beyond which a start is to be kept less.
+FEW_LABELS = 30
+#: Regions of a minibatch that the decoder reconstructs: their mean estimates that over all.
+RECONSTRUCTED = 64
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a minibatch cost, all scalar tensors."""
+
+    total: Tensor
+    positive: Tensor
+    unlabelled: Tensor
+    #: Mean probability over the unlabelled regions.
+    mean_probability: Tensor
+    #: Mean squared error of the reconstruction, summed over a region; 0 without a decoder.
+    reconstruction: Tensor
+    #: Mean probability over the labelled regions: the expected recall.
+    labelled_probability: Tensor
+    #: Their share of all probability: the expected precision.
+    expected_precision: Tensor
+    #: The objective's own value, without reconstruction and squared weights.
+    objective: Tensor
+
+
+class Learner:
+    """A network in training, with its objective, its decoder and its source of minibatches.
+
+    Parameters
+    ----------
+    images
+        Normalised working images with their labels.
+    radius_px
+        Training radius in working pixels.
+    prior
+        pi, the fraction of positive regions among the unlabelled ones.
+    settings
+        The recipe; its seed fixes the initial weights and every draw.
+    device
+        Where to train.
+    shelf
+        Where the sampler keeps the images; in memory by default.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        radius_px: float,
+        prior: float,
+        settings: TrainingSettings,
+        device: torch.device | str,
+        shelf: Shelf | None = None,
+        start: Network | None = None,
+    ) -> None:
+        self._settings, self._prior = settings, prior
+        labelled = sum(len(item.xy_px) for item in images)
+        weight = settings.autoencoder
+        self._keep = settings.keep * min(1.0, FEW_LABELS / max(labelled, 1))
+        self._gamma = automatic_weight(max(labelled, 1)) if weight == "auto" else weight
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which would also seed every GPU for good.
+            torch.default_generator.manual_seed(settings.seed)
+            network = build(
+                settings.network,
+                settings.width,
+                settings.dropout,
+                settings.norm,
+                contaminant=start is not None and start.contaminant is not None,
+            )
+            channels, field = network.classifier.in_channels, network.receptive_field
+            self.decoder = Decoder(channels, field).to(device) if self._gamma > 0 else None
+        self._start = start
+        self._shards: Shards | None = None
+        self._start_shards: Shards | None = None
+        if start is not None:
+            network.load_state_dict(start.state_dict())
+            # One's own copy, and not the caller's, goes to the device.
+            self._start = copy.deepcopy(start).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            for layer in network.layers[: settings.freeze]:
+                layer.requires_grad_(False)
+        elif settings.start_at_prior:
+            network.start_at(prior)
+        # The channels of a pixel side by side in memory: convolutions run faster so, and back.
+        self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Not the sampler's seed, lest what is dropped goes with what is drawn.
+        dropped = torch.Generator(device).manual_seed(settings.seed + 1)
+        network.draw_from(dropped)
+        self.sampler = Sampler(
+            images, radius_px, field, settings.seed, device, network.stride, settings.side, shelf
+        )
+        # In the place of unlabelled ones, most of which must stay: they show all there is.
+        rest = settings.batch - settings.positives
+        known = self.sampler.negative_pixels > 0
+        self._negatives = max(1, round(NEGATIVE_SHARE * rest)) if known and rest > 1 else 0
+        self._near = torch.Generator().manual_seed(settings.seed + 2)
+        #: All that draws at random.
+        self.random = {"sampler": self.sampler.random, "near": self._near, "dropout": dropped}
+        self._halved = halved(settings.precision, torch.device(device))
+        self._criterion = objective(settings.objective, settings.penalty_weight)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return all that is learnt."""
+        decoder = () if self.decoder is None else self.decoder.parameters()
+        own = [*self.network.parameters(), *decoder]
+        return [parameter for parameter in own if parameter.requires_grad]
+
+    def begin(self) -> None:
+        """Make the network ready to learn.
+
+        One with a start keeps its running statistics: a minibatch, in which there are more
+        particles than on micrographs, would only lead them away.
+        """
+        self.network.train()
+        if self._start is not None:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        if self._shards is None and self.decoder is None and can_share(self.network):
+            # Made once: its weights are the network's own.
+            self._shards = Shards(self.network)
+            self._start_shards = None if self._start is None else Shards(self._start)
+
+    def cost(self) -> Cost:
+        """Draw a minibatch and return what it costs."""
+        tiles, said, before, features = self.said()
+        positives, negatives = self._settings.positives, self._negatives
+        unlabelled = self._settings.batch - positives - negatives
+        logits = said[:, 0]
+        known = tiles.known
+        counted = known == UNLABELLED
+        counted[positives + unlabelled :] = False
+        beside = torch.rand(counted[:positives].shape, generator=self._near)
+        counted[:positives] &= beside < self._settings.near
+        rest, labelled = _where(logits, counted), _where(logits, known == POSITIVE)
+        loss = self._criterion(labelled, rest, self._prior)
+        if negatives:
+            loss = with_negatives(loss, _where(logits, known == NEGATIVE), NEGATIVE_WEIGHT)
+        total, error = loss.total, torch.zeros_like(loss.total)
+        if self.decoder is not None and features is not None:
+            error = self._reconstruction(self.decoder, features, tiles)
+            total = total + self._gamma * error
+        if before is not None:
+            law = torch.sigmoid(before.float())
+            if self._keep:
+                own_law = _where(law[:, 0], counted)
+                total = total + self._keep * cross_entropy(rest, own_law)
+            if law.shape[1] > 1:
+                bad = cross_entropy(said[:, 1], law[:, 1])
+                total = total + self._settings.keep_contaminant * bad
+        if self._settings.l2:
+            squares = [weight.square().sum() for weight in self.network.parameters()]
+            total = total + self._settings.l2 / 2 * torch.stack(squares).sum()
+        chance, own = torch.sigmoid(rest.detach()), torch.sigmoid(labelled.detach())
+        precision = own.sum() / (own.sum() + chance.sum())
+        parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
+        return Cost(total, *parts, loss.total)
+
+    def draw(self) -> Tiles:
+        """Draw a minibatch."""
+        positives, negatives = self._settings.positives, self._negatives
+        unlabelled = self._settings.batch - positives - negatives
+        return self.sampler.draw(positives, unlabelled, negatives)
+
+    def said(self) -> tuple[Tiles, Tensor, Tensor | None, Tensor | None]:
+        """Draw a minibatch; return it, what is said of it, what the start says, and features.
+
+        The start's word is None where it is not wanted, and so are the last layer's features.
+        """
+        tiles = self.draw()
+        if self._shards is not None:
+            return tiles, self._shards(tiles.images), self._before(tiles.images), None
+        with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
+            features = self.network.features(tiles.images)
+            said = self.network.told(features)
+            before = self._before(tiles.images)
+        return tiles, said.float(), before, features.float()
+
+    def _before(self, images: Tensor) -> Tensor | None:
+        """Return what the start says of the regions, where that is wanted."""
+        start, settings = self._start, self._settings
+        if start is None or not (settings.keep or settings.keep_contaminant):
+            return None
+        if not settings.keep and start.contaminant is None:
+            return None
+        with torch.no_grad():
+            if self._start_shards is not None:
+                return self._start_shards(images)
+            return start.told(start.features(images))
+
+    def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
+        """Decode each tile's anchor region: as the paper's minibatch of regions."""
+        number = torch.arange(0, len(features), max(1, len(features) // RECONSTRUCTED))
+        row, column = send(tiles.anchors[number].T.contiguous(), features.device)
+        number = send(number, features.device)
+        width = torch.arange(self.network.receptive_field, device=features.device)
+        rows = (row * self.network.stride)[:, None] + width
+        columns = (column * self.network.stride)[:, None] + width
+        regions = tiles.images[number[:, None, None], 0, rows[:, :, None], columns[:, None, :]]
+        return reconstruction_error(regions[:, None], decoder(features[number, :, row, column]))
+
+
+def _where(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the values where a mask of the CPU's says; they may lie on another device.
+
+    As ``values[mask]``, but a GPU need not be waited for to count them.
+    """
+    return values.flatten()[send(mask.flatten().nonzero()[:, 0], values.device)]
+
+
+def halved(precision: Precision, device: torch.device) -> bool:
+    """Tell whether a network computes in bf16 on a device; see `TrainingSettings`."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"

@@ -1,0 +1,77 @@
+"""The card of a newly trained model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heliodor import __version__
+from heliodor.models.model_file import (
+    NOVELTY,
+    Model,
+    ModelCard,
+)
+from heliodor.models.novelty import Reference
+from heliodor.training.dataset import DataSettings, TrainingSet
+from heliodor.training.loop import Trained
+from heliodor.training.recipes import TrainingSettings
+from heliodor.training.score_calibration import Level
+
+
+def card_of(
+    start: Model | None,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    dataset: TrainingSet,
+    trained: Trained,
+    level: Level,
+    threshold: float,
+    size: float,
+) -> ModelCard:
+    """Return what is to be known of a model beside its weights.
+
+    Parameters
+    ----------
+    start
+        What it began with, if it did.
+    data, recipe, dataset
+        What it learnt from, and how.
+    trained, level
+        What came of it, and where its scores lie.
+    threshold
+        Log-odds from which on candidates are picks.
+    size
+        Working pixel size in angstrom.
+    """
+    best = trained.history[trained.best_epoch - 1]
+    return ModelCard(
+        network=recipe.network,
+        width=recipe.width,
+        norm=recipe.norm,
+        contaminant=trained.network.contaminant is not None,
+        finer=start is not None and start.card.finer,
+        working_pixel_size_angstrom=size,
+        diameter_angstrom=data.diameter_angstrom,
+        training_radius_angstrom=data.radius_angstrom,
+        normalization=dataset.normalizer.as_dict(),
+        objective=recipe.objective,
+        class_prior=dataset.prior,
+        expected_particles=dataset.expected_particles,
+        threshold=threshold,
+        background=level.background,
+        calibration=None if level.calibration is None else level.calibration.as_dict(),
+        seed=recipe.seed,
+        version=__version__,
+        training_micrographs=dataset.names,
+        validation_micrographs=dataset.validation_names,
+        labelled_particles=dataset.labelled_particles,
+        best_epoch=trained.best_epoch,
+        updates=best.update,
+        validation_ap=best.validation_ap if best.validation_ap == best.validation_ap else None,
+        extra=_novelty(dataset, data.diameter_angstrom / size),
+    )
+
+
+def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:
+    """Return what the card says of how the training images look, where they are large enough."""
+    found = Reference.fit([item.image for item in dataset.images], diameter_px)
+    return {} if found is None else {NOVELTY: found.as_dict()}

@@ -1,0 +1,321 @@
+"""The command `check`: what is wrong with micrographs, coordinates and models, before use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from heliodor.data import star as blocks
+from heliodor.data.coordinates.formats import (
+    described,
+    eman2,
+    find_files,
+    read_picks,
+    relion_star,
+)
+from heliodor.data.coordinates.frame_detection import judge_frame
+from heliodor.data.coordinates.label_assignment import LabelledSource, assign_labels
+from heliodor.data.coordinates.labels import outside
+from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.micrographs.headers import (
+    Header,
+    is_micrograph_name,
+    read_header,
+)
+from heliodor.data.micrographs.micrograph import read_micrograph
+from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.sources import Source, find_sources
+from heliodor.data.micrographs.working_images import is_plausible, same_pixel_size
+from heliodor.errors import BadInput
+from heliodor.models.model_file import load_model
+from heliodor.report.coordinate_preview import fullest_views
+from heliodor.utils.files import find_beside
+
+Level = Literal["error", "note", "good"]
+#: Picks nearer than this to each other are one particle picked twice.
+DUPLICATE_PX = 2.0
+#: No more examples than this are named of any one fault.
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing found out about one of the files."""
+
+    level: Level
+    #: The file, or what was typed.
+    where: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """How to check."""
+
+    #: Two picks on a micrograph nearer than this are duplicates; None takes 2 pixels.
+    distance_angstrom: float | None = None
+    pixel_size_angstrom: float | None = None
+    #: Only the headers of micrographs are read, and no picture is looked at.
+    headers_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("distance", "pixel_size"):
+            value = getattr(self, f"{name}_angstrom")
+            if value is not None and not 0 < value < 1e5:
+                raise BadInput(f"a {name.replace('_', ' ')} of {value:g} A is not plausible")
+
+
+def check(
+    inputs: Sequence[str | Path],
+    micrographs: Sequence[str | Path] | None = None,
+    settings: CheckSettings = CheckSettings(),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Check files of any kind; see `Finding`.
+
+    Parameters
+    ----------
+    inputs
+        Micrographs, STAR files of micrographs, coordinates, models; files, folders, patterns.
+    micrographs
+        The micrographs that the coordinates are for; by default those they name, where found.
+
+    Raises
+    ------
+    BadInput
+        If an input means no file at all.
+    """
+    findings: list[Finding] = []
+    given = None if micrographs is None else find_sources(list(micrographs))
+    if given is not None:
+        findings += _of_micrographs(given, settings, progress)
+    for one in inputs:
+        findings += _of_input(str(one), given, settings, progress)
+    return findings
+
+
+def _of_input(
+    text: str,
+    given: Sequence[Source] | None,
+    settings: CheckSettings,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Finding]:
+    path = Path(text)
+    try:
+        if path.suffix == ".safetensors":
+            yield from _of_model(path)
+        elif _lists_micrographs(text):
+            if path.suffix.lower() == ".star":
+                yield from _of_list(path)
+            yield from _of_micrographs(find_sources(text), settings, progress)
+            yield from _passed_over(path)
+        else:
+            yield from _of_picks(text, given, settings)
+    except BadInput as error:
+        yield Finding("error", text, str(error))
+
+
+def _lists_micrographs(text: str) -> bool:
+    """Tell whether an input means micrographs: by its name, or for a STAR file its columns."""
+    path = Path(text)
+    if text.startswith("@") or is_micrograph_name(text):
+        return True
+    if path.is_dir():
+        return any(is_micrograph_name(p.name) for p in path.iterdir())
+    if path.suffix.lower() != ".star" or not path.is_file():
+        return False
+    columns = {c for table in blocks.read_blocks(path).values() for c in table.columns}
+    return (
+        relion_star.NAME in columns and not {relion_star.X, relion_star.COORDINATE_FILE} & columns
+    )
+
+
+def _passed_over(path: Path) -> Iterator[Finding]:
+    """Say which coordinates lie beside micrographs, as a folder's files are looked at as those."""
+    names = [p.name for p in path.iterdir()] if path.is_dir() else []
+    for suffix in (".box", ".cbox", eman2.SUFFIX, ".cs"):
+        number = sum(name.endswith(suffix) for name in names)
+        if number:
+            yield Finding(
+                "note",
+                str(path),
+                f"{number} {suffix} files were not looked at: give '{path}/*{suffix}' too",
+            )
+
+
+def _of_model(path: Path) -> Iterator[Finding]:
+    card = load_model(path).card
+    yield Finding(
+        "good",
+        str(path),
+        f"a {card.network} of width {card.width} for particles of {card.diameter_angstrom:g} A at"
+        f" {card.working_pixel_size_angstrom:.3g} A a pixel",
+    )
+
+
+def _of_list(path: Path) -> Iterator[Finding]:
+    """Check what only the table knows: rows that are there twice, files that are not there."""
+    table = next(b for b in blocks.read_blocks(path).values() if relion_star.NAME in b.columns)
+    names = table[relion_star.NAME].astype(str)
+    twice = names[names.duplicated()].tolist()
+    if twice:
+        yield Finding("error", str(path), f"{len(twice)} rows repeat a micrograph{_some(twice)}")
+
+
+def _of_micrographs(
+    sources: Sequence[Source],
+    settings: CheckSettings,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[Finding]:
+    """Read every micrograph, and compare what headers, STAR file and user say of pixel sizes."""
+    sizes: list[float] = []
+    nameless, differing = [], []
+    bad = 0
+    for number, source in enumerate(sources, 1):
+        try:
+            header = _read(source, settings.headers_only)
+        except BadInput as error:
+            bad += 1
+            yield Finding("error", source.name, str(error))
+        else:
+            own = header.pixel_size_angstrom
+            said = settings.pixel_size_angstrom or source.pixel_size_angstrom
+            if said and own and not same_pixel_size(said, own):
+                differing.append(f"{source.name}: {own:.4g} in its header, {said:.4g} else")
+            size = said or own
+            if size is None:
+                nameless.append(source.name)
+                continue
+            sizes.append(size)
+            if not is_plausible(size):
+                yield Finding("error", source.name, f"{size:g} A a pixel is not plausible")
+        finally:
+            if progress is not None:
+                progress(number, len(sources))
+    where = f"{len(sources)} micrographs"
+    if nameless:
+        yield Finding(
+            "note",
+            where,
+            f"{len(nameless)} have no pixel size{_some(nameless)}: give --pixel-size",
+        )
+    if differing:
+        yield Finding(
+            "note", where, f"{len(differing)} have two pixel sizes, in angstrom{_some(differing)}"
+        )
+    if sizes and not same_pixel_size(min(sizes), max(sizes)):
+        yield Finding(
+            "note", where, f"pixel sizes differ, from {min(sizes):.4g} to {max(sizes):.4g} A"
+        )
+    yield Finding("good", where, f"{len(sources) - bad} can be read")
+
+
+def _read(source: Source, header_only: bool) -> Header:
+    if header_only:
+        return read_header(source.path)
+    micrograph = read_micrograph(source.path)
+    height, width = micrograph.image.shape
+    return Header((height, width), micrograph.header_pixel_size_angstrom)
+
+
+def _of_picks(
+    text: str, given: Sequence[Source] | None, settings: CheckSettings
+) -> Iterator[Finding]:
+    files = find_files(text)
+    picks = read_picks(files)
+    yield Finding(
+        "good",
+        text,
+        f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({described(files)})",
+    )
+    sources = _existing(picks, files[0]) if given is None else list(given)
+    found = match_names(picks.micrographs, sources) if sources else {}
+    missing = [name for name in picks.micrographs if name not in found]
+    if missing:
+        level: Level = "note" if not found and given is None else "error"
+        yield Finding(level, text, f"{len(missing)} micrographs are not there{_some(missing)}")
+    headers: dict[str, Header] = {}
+    for name, source in found.items():
+        try:
+            headers[name] = read_header(source.path)
+        except BadInput as error:
+            yield Finding("error", source.name, str(error))
+    yield from _of_places(text, picks, headers, settings)
+    labelled = assign_labels(picks, sources)[0] if headers and len(picks) else []
+    yield from _of_sampling(text, picks, found, headers)
+    if not settings.headers_only:
+        yield from _of_frame(text, labelled)
+
+
+def _existing(picks: Picks, file: Path) -> list[Source]:
+    """Return the micrographs that picks name, where they are found as those of a STAR file."""
+    named = [name for name in picks.micrographs if is_micrograph_name(name)]
+    found = ((name, find_beside(name, file)) for name in named)
+    return [Source(name, path, name) for name, path in found if path is not None]
+
+
+def _of_places(
+    text: str, picks: Picks, headers: dict[str, Header], settings: CheckSettings
+) -> Iterator[Finding]:
+    """Look for picks outside of their micrographs, and for particles picked twice."""
+    lost, twice = [], []
+    said = picks.measures(PIXEL_SIZE)
+    for name, own in picks.by_micrograph():
+        if name in headers:
+            number = int(np.count_nonzero(outside(own.xy_px, headers[name].shape)))
+            lost += [f"{number} on {name}"] if number else []
+        reach = DUPLICATE_PX
+        if settings.distance_angstrom is not None:
+            header = headers.get(name)
+            size = settings.pixel_size_angstrom or said.get(name)
+            size = size or (header.pixel_size_angstrom if header else None)
+            if not size:
+                raise BadInput(
+                    f"the pixel size of {name} is not known, so no --distance in angstrom can be"
+                    " checked; give --pixel-size"
+                )
+            reach = settings.distance_angstrom / size
+        tree = cKDTree(own.xy_px)
+        pairs = (tree.count_neighbors(tree, reach) - len(own)) // 2 if len(own) else 0
+        twice += [f"{pairs} on {name}"] if pairs else []
+    if lost:
+        yield Finding("error", text, f"picks lie outside their micrographs{_some(lost)}")
+    if twice:
+        yield Finding("error", text, f"pairs of picks are one particle, by distance{_some(twice)}")
+
+
+def _of_sampling(
+    text: str, picks: Picks, found: dict[str, Source], headers: dict[str, Header]
+) -> Iterator[Finding]:
+    said = picks.measures(PIXEL_SIZE)
+    differing = []
+    for name, header in headers.items():
+        size = found[name].pixel_size_angstrom or header.pixel_size_angstrom
+        if size and name in said and not same_pixel_size(size, said[name]):
+            differing.append(f"{name}: picks {said[name]:.4g}, micrograph {size:.4g}")
+    if differing:
+        yield Finding(
+            "error",
+            text,
+            f"the picks are in pixels of another size, in angstrom{_some(differing)}",
+        )
+
+
+def _of_frame(text: str, labelled: Sequence[LabelledSource]) -> Iterator[Finding]:
+    """Look at the pictures with most picks."""
+    views = fullest_views((item.source, item.xy_px) for item in labelled)
+    if views:
+        verdict = judge_frame(views)
+        level: Level = "error" if verdict.wrong else "good" if verdict.decided else "note"
+        yield Finding(level, text, str(verdict))
+
+
+def _some(examples: Sequence[str]) -> str:
+    """Return the first few examples, in brackets."""
+    more = ", ..." if len(examples) > EXAMPLES else ""
+    return f" ({', '.join(examples[:EXAMPLES])}{more})"

@@ -1,0 +1,47 @@
+"""The demonstration: simulated micrographs, a hundred labels, the whole job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from heliodor.errors import BadInput
+from heliodor.models.pretrained import starting
+from heliodor.simulation import SimulationSettings, simulate
+from heliodor.training.dataset import DataSettings
+from heliodor.training.recipes import TrainingSettings
+from heliodor.utils import console
+from heliodor.utils.compute import Compute
+from heliodor.utils.files import output_folder
+from heliodor.workflows.run import Outcome, run
+
+#: Ten micrographs to learn from and six, of another seed, to pick on.
+LEARN = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
+UNSEEN = SimulationSettings(particle="barrel", count=6, seed=2)
+RECIPE = TrainingSettings()
+#: What it begins with; None is the default, the general model.
+START: str | None = None
+
+
+def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Outcome:
+    """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
+    compute.start()  # refuses what it cannot do before anything is simulated
+    folder = output_folder(out)
+    sets = {"learn": LEARN, "unseen": UNSEEN}
+    if any((folder / name).exists() for name in sets):
+        raise BadInput(
+            f"{folder} holds an earlier demonstration; remove it or give another with -o"
+        )
+    for name, settings in sets.items():
+        with console.progress(f"simulating micrographs to {name}") as progress:
+            simulate(folder / name, settings, progress)
+    return run(
+        folder / "learn" / "micrographs.star",
+        folder / "learn" / "labels.star",
+        folder / "results",
+        DataSettings(diameter_angstrom=LEARN.kind.diameter_angstrom),
+        starting(RECIPE, START, ()),
+        pick_micrographs=folder / "unseen" / "micrographs.star",
+        truth=folder / "unseen" / "truth.star",
+        compute=compute,
+        command_line=command_line,
+    )

@@ -1,0 +1,249 @@
+"""The command `evaluate`: files of picks and truth in, figures out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heliodor.data.coordinates.formats import read_picks, selected
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.sources import (
+    Inputs,
+    Source,
+    find_sources,
+)
+from heliodor.data.micrographs.working_images import Failure
+from heliodor.errors import BadInput
+from heliodor.evaluation.matching import checked_distance
+from heliodor.evaluation.metrics import Evaluation
+from heliodor.evaluation.ranking import PrecisionRecall
+from heliodor.models.model_file import load_model
+from heliodor.picking.score_maps import images_for
+from heliodor.utils import console
+from heliodor.utils.compute import Compute
+from heliodor.utils.files import (
+    output_folder,
+    write_json,
+    write_text,
+)
+from heliodor.utils.locking import alone_in
+from heliodor.workflows.judging import (
+    Truth,
+    as_sources,
+    evaluate,
+    evaluate_regions,
+    pixel_sizes_of,
+)
+from heliodor.workflows.run_record import Record, flat
+
+
+def evaluate_files(
+    picks: str | Path,
+    truth: str | Path,
+    match_distance_angstrom: float,
+    threshold: float | None = None,
+    model: str | Path | None = None,
+    micrographs: Inputs | None = None,
+    pixel_size_angstrom: float | None = None,
+    out: str | Path | None = None,
+    compute: Compute = Compute(),
+    command_line: str = "",
+) -> tuple[Evaluation, float | None, list[Failure]]:
+    """Judge a file of picks, from any program, against a file of true centres.
+
+    Parameters
+    ----------
+    picks, truth
+        Coordinate files in pixels of the same micrographs.
+    match_distance_angstrom
+        A pick and a particle further apart than this are not the same.
+    threshold
+        Operating threshold; None takes the selection that a ``picks.tsv`` carries.
+    model, micrographs
+        With both, the region average precision of the model is computed too. With
+        micrographs, those that have truth but no picks count as missed.
+    pixel_size_angstrom
+        Of all micrographs; None takes what the picks or the truth say, else the STAR file of
+        the micrographs.
+    out
+        Folder for ``evaluation.json``, ``curve.tsv`` and the record, ``evaluate.json``.
+
+    Returns
+    -------
+    Evaluation, float or None, list of Failure
+        The figures, the region average precision where a model was given, and the micrographs
+        that it could not score.
+
+    Raises
+    ------
+    BadInput
+        If a file cannot be read, or the two speak of different micrographs or were made on
+        images of different binning.
+    """
+    if model is not None and micrographs is None:
+        raise BadInput("the region AP of a model needs --micrographs to score")
+    if threshold is not None and not math.isfinite(threshold):
+        raise BadInput(f"the threshold must be a number (log-odds), not {threshold:g}")
+    checked_distance(match_distance_angstrom)
+    arguments = {
+        "picks": picks,
+        "truth": truth,
+        "match_distance_angstrom": match_distance_angstrom,
+        "threshold": threshold,
+        "model": model,
+        "micrographs": micrographs,
+        "pixel_size_angstrom": pixel_size_angstrom,
+        **flat(compute),
+    }
+    record = Record("evaluate", arguments, command_line)
+    device = compute.start()
+    loaded = None if model is None else load_model(model)
+    given = read_picks(picks, candidates=True)
+    if not given.micrographs:
+        raise BadInput(f"{picks} holds no picks; there is nothing to judge")
+    unscored = np.count_nonzero(np.isnan(given.score))
+    if 0 < unscored < len(given):
+        raise BadInput(
+            f"{picks} has {unscored} of {len(given)} picks without a score, which cannot be ranked"
+            " among the others; give all of them a score, or none"
+        )
+    if unscored:  # without scores there is no threshold to tell the picks from the others
+        given = given.select(selected(given))
+    if micrographs is None:
+        sources = as_sources(given.micrographs)
+    else:
+        sources = find_sources(micrographs)
+        record.used("judging", sources)
+    true = Truth.read(truth, sources)
+    own = _renamed(given, sources)
+    if not any(source.name in own.micrographs for source in sources):
+        raise BadInput(
+            f"{picks} names none of the micrographs to judge: it has micrographs like"
+            f" {given.micrographs[0]}, they are like {sources[0].name}; give the picks of these"
+        )
+    if true.left_out and micrographs is None:
+        record.notes.append(
+            f"{true.left_out} micrographs of the truth have no picks and are not judged; give"
+            " --micrographs to count them as missed"
+        )
+        console.warn(record.notes[-1])
+    sizes = pixel_sizes_of(own, true, sources, pixel_size_angstrom)
+    if threshold is None:
+        threshold = selected_from(given)
+    folder = None if out is None else output_folder(out)
+    region_ap, failures = None, list[Failure]()
+    with alone_in(folder):
+        with record.stage("judging"):
+            evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
+        if loaded is not None:
+            loaded.network.to(device)
+            images = images_for(loaded, pixel_size_angstrom)
+            with record.stage("scoring"), console.progress("scoring regions") as progress:
+                region_ap, failures = evaluate_regions(
+                    loaded, sources, true, images, device, progress
+                )
+            for failure in failures:
+                console.warn(f"{failure.name} was left out: {failure.reason}")
+        if folder is not None:
+            write_evaluation(folder, evaluation, region_ap)
+            record.failures += failures
+            record.results["evaluation"] = figures(evaluation, region_ap)
+            # Not run.json: the folder may be that of the run that is judged.
+            write_json(folder / "evaluate.json", record.as_dict())
+    return evaluation, region_ap, failures
+
+
+def _renamed(picks: Picks, sources: list[Source]) -> Picks:
+    """Call the picks' micrographs by the names of the micrographs judged."""
+    found = match_names(picks.micrographs, sources)
+    tables = []
+    for name, own in picks.by_micrograph():
+        new = found[name].name if name in found else name
+        tables.append(Picks((new,), own.micrograph_index, own.xy_px, own.score, own.extra))
+    return Picks.concatenate(tables)
+
+
+def selected_from(picks: Picks) -> float | None:
+    """Return the lowest score among the candidates that a ``picks.tsv`` marks as selected."""
+    if "selected" not in picks.extra or not len(picks) or np.isnan(picks.score).any():
+        return None
+    scores = picks.score[selected(picks)]
+    return float(scores.min()) if len(scores) else math.inf
+
+
+def figures(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
+    """Return an evaluation ready for JSON, without its curve, which may have a million points.
+
+    `write_evaluation` puts the curve into ``curve.tsv``.
+    """
+    values = evaluation.as_dict(curve=False)
+    known = region_ap is not None and region_ap == region_ap
+    return values | {"region_average_precision": region_ap if known else None}
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation, region_ap: float | None) -> None:
+    """Write ``evaluation.json`` and the precision-recall curve as ``curve.tsv``."""
+    write_json(folder / "evaluation.json", figures(evaluation, region_ap))
+    write_text(folder / "curve.tsv", curve_table(evaluation.curve))
+
+
+def forget_evaluation(folder: Path) -> None:
+    """Remove the figures of an earlier run, which are not those of the picks there now."""
+    for name in ("evaluation.json", "curve.tsv"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def curve_table(curve: PrecisionRecall) -> str:
+    """Return a precision-recall curve as TSV text, one threshold a line."""
+    rows = zip(curve.threshold, curve.precision, curve.recall, curve.f1, strict=True)
+    lines = ["\t".join(f"{value:.6g}" for value in row) for row in rows]
+    return "\n".join(["log_odds\tprecision\trecall\tf1", *lines]) + "\n"
+
+
+def line(evaluation: Evaluation, region_ap: float | None) -> str:
+    """Return the main figures in one line."""
+    e = evaluation
+    region = "" if region_ap is None else f", region AP {region_ap:.3f}"
+    return (
+        f"particle AP {e.micro.average_precision:.3f}, best F1 {e.best_f1:.3f} (at log-odds"
+        f" {e.best_f1_threshold:.2f}); at the threshold: precision {e.micro.precision:.3f},"
+        f" recall {e.micro.recall:.3f}, F1 {e.micro.f1:.3f}{region}"
+    )
+
+
+def table(evaluation: Evaluation, region_ap: float | None) -> str:
+    """Return an evaluation as a table for the terminal."""
+    head = f"{'micrograph':40} {'picks':>7} {'truth':>7} {'found':>7} {'P':>6} {'R':>6} {'F1':>6} {'AP':>6}"  # noqa: E501
+    lines = [head]
+    for row in evaluation.micrographs:
+        s = row.scores
+        lines.append(
+            f"{row.name[-40:]:40} {row.n_picks:7d} {row.n_truth:7d} {row.n_true_positives:7d}"
+            f" {s.precision:6.3f} {s.recall:6.3f} {s.f1:6.3f} {s.average_precision:6.3f}"
+        )
+    e = evaluation
+    for name, s in (("all (micro)", e.micro), ("mean of micrographs (macro)", e.macro)):
+        counts = (
+            f"{e.n_picks:7d} {e.n_truth:7d} {e.n_true_positives:7d}" if s is e.micro else " " * 23
+        )
+        lines.append(
+            f"{name:40} {counts} {s.precision:6.3f} {s.recall:6.3f} {s.f1:6.3f}"
+            f" {s.average_precision:6.3f}"
+        )
+    at = "all picks" if e.threshold is None else f"log-odds from {e.threshold:.3f}"
+    lines += [
+        f"P, R and F1 at {at}; AP over all {len(e.curve.threshold)} distinct scores",
+        f"best F1 {e.best_f1:.3f} at log-odds {e.best_f1_threshold:.3f}",
+        f"match distance {e.distance:g} A, median distance of matched pairs"
+        f" {e.median_distance:.1f} A",
+        "truth in cryoEM is seldom complete: precision is then a lower bound",
+    ]
+    if region_ap is not None:
+        lines.append(f"region AP {region_ap:.3f}")
+    if e.ignored_micrographs:
+        lines.append(f"{e.ignored_micrographs} micrographs with picks have no truth: left out")
+    return "\n".join(lines)

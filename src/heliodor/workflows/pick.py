@@ -1,0 +1,320 @@
+"""The command `pick`: a model and micrographs in, ranked picks out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heliodor import __version__
+from heliodor.conventions import Image
+from heliodor.data.micrographs.headers import TIFF_NOTE, is_tiff
+from heliodor.data.micrographs.sources import (
+    Inputs,
+    Source,
+    find_sources,
+)
+from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
+from heliodor.errors import BadInput
+from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS
+from heliodor.models.model_file import Model, fingerprint_of
+from heliodor.models.pretrained import model_for
+from heliodor.picking import contamination, micrograph_quality
+from heliodor.picking.batch import (
+    CRASHED,
+    MOST_AT_A_TIME,
+    DecoySearch,
+    Picked,
+    pick_all,
+    sheet_of,
+    with_probability,
+)
+from heliodor.picking.candidates import FLOOR
+from heliodor.picking.journal import Finished, Journal
+from heliodor.picking.output_files import (
+    autopick_name,
+    coordinate_text,
+    write_masks,
+    write_tables,
+)
+from heliodor.picking.recalibration import (
+    calibrated,
+    clear_above_of,
+    decoy_sample,
+)
+from heliodor.picking.score_maps import images_for
+from heliodor.picking.series import check_series
+from heliodor.picking.settings import PickSettings
+from heliodor.utils import console
+from heliodor.utils.compute import Compute
+from heliodor.utils.crash_recovery import crashes
+from heliodor.utils.files import (
+    can_be,
+    output_folder,
+    sweep,
+)
+from heliodor.utils.locking import alone_in
+from heliodor.workflows.run_record import Record, flat
+
+if TYPE_CHECKING:
+    from heliodor.workflows.judging import RegionJudge
+
+
+def pick(
+    model: str | Path | None,
+    micrographs: Inputs,
+    out: str | Path,
+    settings: PickSettings = PickSettings(),
+    pixel_size_angstrom: float | None = None,
+    compute: Compute = Compute(),
+    command_line: str = "",
+    resume: bool = True,
+    diameter_angstrom: float | None = None,
+    report: bool = False,
+) -> Picked:
+    """Pick with a model and write the picks and ``run.json``.
+
+    Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
+    and ``picks.tsv``, all in the pixels of the original files, and ``micrographs.tsv``.
+
+    Parameters
+    ----------
+    model
+        The file of a trained model; None for the general one.
+    diameter_angstrom
+        The particle's: for the general model, and for others that serve any diameter.
+    resume
+        Take over what an earlier run into the same folder found with the same model and settings
+        on micrographs that hold the same; else all are picked on anew.
+    report
+        Also write ``report.html``.
+    """
+    arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
+    arguments["pixel_size_angstrom"] = pixel_size_angstrom
+    arguments |= {"diameter_angstrom": diameter_angstrom, "report": report}
+    record = Record("pick", arguments, command_line)
+    loaded = model_for(model, diameter_angstrom)
+    folder = output_folder(out)
+    with alone_in(folder):
+        sweep(folder)
+        sources = find_sources(micrographs)
+        images = images_for(loaded, pixel_size_angstrom)
+        picked, _sizes = pick_step(
+            loaded, sources, images, settings, folder, compute.start(), record, resume=resume
+        )
+        record.write(folder)
+        if report:
+            from heliodor.report.report import write_report  # draws, and takes its time to import
+            from heliodor.workflows.report_content import report_content
+
+            with record.stage("report"):
+                content = report_content(
+                    loaded, None, images, picked, sources, None, None, None, record
+                )
+                write_report(folder / "report.html", content)
+            record.write(folder)
+            console.say(f"the report is {folder / 'report.html'}")
+    return picked
+
+
+def pick_step(
+    model: Model,
+    sources: Sequence[Source],
+    images: WorkingImages,
+    settings: PickSettings,
+    folder: Path,
+    device: torch.device,
+    record: Record,
+    judge: RegionJudge | None = None,
+    resume: bool = True,
+) -> tuple[Picked, dict[str, float]]:
+    """Pick as one stage of a longer run, which keeps the record; see `pick`.
+
+    Micrographs that are to be judged by regions are always picked on: score maps are not kept.
+
+    Returns
+    -------
+    Picked, dict
+        The candidates, and the pixel size of each micrograph in angstrom.
+    """
+    settings.check_for(model.card.contaminant)
+    threshold = settings.threshold_for(model)
+    known = model.calibration
+    record.used("picking", sources)
+    chosen = settings.threshold is None and clear_above_of(model) is not None
+    console.say(
+        f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
+        + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
+    )
+    model.network.to(device)
+    files = {source.name: folder / autopick_name(source) for source in sources}
+    check_series(folder, files.values(), settings.threshold_series)
+    # What no file can be written for is not picked on.
+    refused = {name: TOO_LONG.format(path=p) for name, p in files.items() if not can_be(p)}
+    # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
+    for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
+
+    search = None
+    above = clear_above_of(model)
+    if above is not None and len(sources) >= FEWEST_MICROGRAPHS:
+        search = DecoySearch(decoy_sample(s.name for s in sources), above)
+    journal = Journal(folder, made_with(model, settings, images), not resume)
+    again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
+    if finished := sum(journal.known(s) for s in sources if s.name not in again):
+        console.say(f"{finished} of them are done already and left as they are")
+
+    def done(image: WorkingImage, score: Image, found: Finished) -> None:
+        own = with_probability(found.candidates, known)
+        journal.write(files[image.source.name], coordinate_text(own, threshold))
+        if judge is not None:
+            judge.add(image, score)
+
+    with record.stage("picking"), console.progress("picking") as progress:
+        work = _Work(model, images, settings, device, journal, search, refused)
+        try:
+            picked = work.through(sources, done, progress, again)
+        except BadInput:
+            journal.remove_if_empty()
+            raise
+    with record.stage("calibrating"):
+        picked = calibrated(model, picked, settings)
+    if settings.max_fdr is not None and picked.calibration is None and search is None:
+        record.notes.append(
+            "too little is known of what scores mean here to keep to --max-fdr: picks are"
+            f" candidates from {picked.threshold:.2f} on"
+        )
+        console.warn(record.notes[-1])
+    masks = {s.name: folder / contamination.FOLDER / f"{s.output_stem}.png" for s in sources}
+    for failure in picked.failures:
+        if failure.name not in refused:
+            files[failure.name].unlink(missing_ok=True)
+            masks[failure.name].unlink(missing_ok=True)
+        console.warn(f"{failure.name} was left out: {failure.reason}")
+    with record.stage("writing"):
+        picked, sizes, head = write_tables(picked, settings, folder, files, journal)
+        write_masks(masks, picked, settings.bad_area_masks)
+    record.failures += [f for f in picked.failures if f not in record.failures]
+    counts = {row.name: row.picks for row in picked.quality}
+    total = sum(counts.values())
+    record.results |= {
+        "threshold": picked.threshold,
+        "expected": None if picked.expected is None else picked.expected.as_dict(),
+        "picks": total,
+        "picks_per_micrograph": counts,
+    }
+    if model.card.contaminant:
+        record.results["bad_areas"] = {
+            "fraction": {row.name: row.measured.bad_area for row in picked.quality},
+            "no_picks_on": [row.name for row in picked.quality if row.refused],
+        }
+        if left_out := sum(row.refused for row in picked.quality):
+            console.warn(
+                f"{left_out} of {len(counts)} micrographs have no picks, as more than"
+                f" {settings.max_contamination:g} of each is bad area;"
+                f" see {micrograph_quality.NAME}"
+            )
+    found = sorted({f"{size:.4g}" for size in sizes.values()}, key=float)
+    console.say(
+        f"{total} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
+        f" {folder}/autopick.star"
+    )
+    for sentence in head:
+        console.say(sentence)
+    _say_quality(picked.quality, record)
+    if any(is_tiff(source.path.name) for source in sources):
+        console.warn(TIFF_NOTE)
+    return picked, sizes
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Picking on micrographs through crashes of the process."""
+
+    model: Model
+    images: WorkingImages
+    settings: PickSettings
+    device: torch.device
+    journal: Journal
+    search: DecoySearch | None
+    #: Micrographs that cannot be used, and why.
+    refused: Mapping[str, str]
+
+    def _on(self, sources: Sequence[Source], search: DecoySearch | None, **more: Any) -> Picked:
+        return pick_all(
+            self.model, sources, self.images, self.settings, self.device,
+            store=self.journal, search=search, **more,
+        )  # fmt: skip
+
+    def through(
+        self,
+        sources: Sequence[Source],
+        done: Callable[[WorkingImage, Image, Finished], None],
+        progress: Callable[[int, int], None],
+        again: Container[str],
+    ) -> Picked:
+        """Pick on all; what was under way when the process before crashed comes first, alone."""
+        if crashes():
+            self.journal.blame(sources)
+        crashed = {s.name: CRASHED.format(path=s.path) for s in sources if self.journal.crashed(s)}
+        refused = {**self.refused, **crashed}
+        way = {*self.journal.under_way()} - refused.keys()
+        suspects = [s for s in sources if s.name in way and not self.journal.known(s)]
+        if crashes() and suspects:
+            # What the process died of is among them. Alone, each has all the memory there is.
+            with suppress(BadInput):
+                self._on(suspects, self.search, at_a_time=1)
+        fewer = max(1, MOST_AT_A_TIME >> crashes())
+        picked = self._on(
+            sources, self.search,
+            done=done, progress=progress, again=again, at_a_time=fewer, refused=refused,
+        )  # fmt: skip
+        return picked if self.search is None else self._decoyed(picked, sources, self.search)
+
+    def _decoyed(self, picked: Picked, sources: Sequence[Source], search: DecoySearch) -> Picked:
+        """Look for decoys on others where micrographs failed that were to have some.
+
+        Or were refused. What is made of the others is then the same as without those.
+        """
+        refusing = self.settings.max_contamination is not None
+        names = [n for n in picked.micrographs if not (refusing and self.journal.get(n).refused)]
+        wanted = decoy_sample(names)
+        if wanted == search.on:
+            return picked
+        more = [s for s in sources if s.name in wanted - search.on]
+        more = [s for s in more if self.journal.get(s.name).decoys is None]
+        if more:
+            with suppress(BadInput):  # should they have become unreadable: fewer will do
+                self._on(more, replace(search, on=wanted))
+        return replace(picked, sheet=sheet_of(self.journal, names, wanted))
+
+
+def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
+    """Return all that decides on what is found on a micrograph, ready for JSON."""
+    said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_of(model)}
+    # What is chosen among the candidates afterwards does not decide on them.
+    chosen = {"threshold", "max_fdr", "threshold_series", "bad_area_masks"}
+    said |= {key: value for key, value in asdict(settings).items() if key not in chosen}
+    said["floor"] = min(FLOOR, settings.threshold_for(model))
+    return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
+
+
+def _say_quality(rows: Sequence[micrograph_quality.Row], record: Record) -> None:
+    """Say which micrographs stand out, and note them."""
+    record.results["outliers"] = [
+        {"micrograph": row.name, "flags": list(row.flags)}
+        for row in micrograph_quality.outliers(rows)
+    ]
+    if (warning := micrograph_quality.warning(rows)) is not None:
+        record.notes.append(warning)
+        console.warn(warning)
+    if (sentence := micrograph_quality.sentence(rows)) is not None:
+        console.say(sentence)
+
+
+#: Why a micrograph whose name leaves no room for more fails.
+TOO_LONG = "its picks cannot be written: {path} is too long a name; give the micrograph a shorter"

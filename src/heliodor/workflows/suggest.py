@@ -1,0 +1,226 @@
+"""The command `suggest`: the diameter and the lengths that follow from it, told by labels."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from heliodor.conventions import to_working
+from heliodor.data.coordinates.label_assignment import LabelledSource, read_labels
+from heliodor.data.coordinates.particle_average import LabelledView
+from heliodor.data.coordinates.particle_diameter import (
+    ENOUGH_LABELS,
+    FINEST_ANGSTROM,
+    MOST_MICROGRAPHS,
+    NETWORK,
+    Geometry,
+    measure_geometry,
+)
+from heliodor.data.coordinates.placing import (
+    check_frame,
+    check_sampling,
+    drop_outside,
+)
+from heliodor.data.micrographs.fourier_crop import fourier_crop
+from heliodor.data.micrographs.sources import Inputs, find_sources
+from heliodor.data.micrographs.working_images import (
+    MOST_STRETCH,
+    PIXEL_SIZE_RANGE,
+    Failure,
+    WorkingImage,
+    WorkingImages,
+    coarser_than,
+    prepare_all,
+)
+from heliodor.errors import BadInput
+from heliodor.utils import console
+from heliodor.utils.files import (
+    output_folder,
+    write_json,
+    writing,
+)
+from heliodor.utils.locking import alone_in
+from heliodor.utils.threads import chosen_threads
+from heliodor.workflows.run_record import Record
+
+
+def suggest(
+    micrographs: Inputs,
+    labels: str | Path,
+    out: str | Path | None = None,
+    pixel_size_angstrom: float | None = None,
+    trust_labels: bool = False,
+    seed: int = 0,
+    threads: int | None = None,
+    command_line: str = "",
+) -> tuple[Geometry, list[Failure]]:
+    """Measure what labels show of their particles.
+
+    Parameters
+    ----------
+    micrographs, labels
+        As for training.
+    out
+        Folder for ``geometry.json`` and ``average.png``; None writes nothing.
+    pixel_size_angstrom
+        Of all micrographs; None takes what the STAR file or the headers say.
+    trust_labels
+        Go on where the pictures show that the labels are in another frame.
+    seed
+        Of the choice of labels, where there are many, and of the uncertainty.
+
+    Returns
+    -------
+    Geometry, list of Failure
+        The figures, and the micrographs that could not be used.
+
+    Raises
+    ------
+    BadInput
+        If files cannot be read, labels lie elsewhere, or there are fewer than five of them or
+        nothing is seen at them.
+    """
+    if seed < 0:
+        raise BadInput(f"the seed must not be negative, but is {seed}")
+    arguments = {
+        "micrographs": micrographs,
+        "labels": labels,
+        "pixel_size_angstrom": pixel_size_angstrom,
+        "trust_labels": trust_labels,
+        "seed": seed,
+    }
+    record = Record("suggest", arguments, command_line)
+    sources = find_sources(micrographs)
+    labelled, record.notes = read_labels(labels, sources)
+    items = sorted((i for i in labelled if len(i.xy_px)), key=lambda i: -len(i.xy_px))
+    if len(items) > MOST_MICROGRAPHS:
+        record.notes.append(
+            f"of {len(items)} micrographs with labels the {MOST_MICROGRAPHS} with most are used"
+        )
+        items = items[:MOST_MICROGRAPHS]
+    record.used("measuring", [item.source for item in items])
+    folder = None if out is None else output_folder(out)
+    with alone_in(folder):
+        return _measured(
+            record, folder, items, labels, pixel_size_angstrom, trust_labels, seed, threads
+        )
+
+
+def _measured(
+    record: Record,
+    folder: Path | None,
+    items: Sequence[LabelledSource],
+    labels: str | Path,
+    pixel_size_angstrom: float | None,
+    trust_labels: bool,
+    seed: int,
+    threads: int | None,
+) -> tuple[Geometry, list[Failure]]:
+    """Measure the labels of some micrographs, and write the figures where there is a folder."""
+    images = WorkingImages(
+        FINEST_ANGSTROM,
+        pixel_size_angstrom,
+        coarsest_angstrom=PIXEL_SIZE_RANGE[1],
+        keep_bytes=0,
+        threads=chosen_threads(threads),
+    )
+    with record.stage("reading"), console.progress("reading micrographs") as progress:
+        prepared, failures = prepare_all([item.source for item in items], images, progress)
+    prepared, more = _of_one_scale(prepared)
+    record.failures += [*failures, *more]
+    working = {image.source: image for image in prepared}
+    check_sampling(items, working)
+    items = [item for item in items if item.source in working]
+    if not trust_labels:
+        check_frame(items, working)
+    items = drop_outside(items, working, record.notes)
+    original = float(np.median([image.pixel_size_angstrom for image in prepared]))
+    with record.stage("measuring"):
+        try:
+            geometry = measure_geometry(
+                [_view(item, working[item.source]) for item in items], original, seed
+            )
+        except BadInput as error:
+            raise BadInput(f"{labels}: {error}") from error
+    record.notes += geometry.notes
+    for failure in record.failures:
+        console.warn(f"{failure.name} was left out: {failure.reason}")
+    for note in record.notes:
+        console.warn(note)
+    if folder is not None:
+        from heliodor.report.portrait import draw_portrait
+
+        record.results["geometry"] = geometry.as_dict()
+        with writing(folder / "average.png") as aside:
+            aside.write_bytes(draw_portrait(geometry))
+        write_json(folder / "geometry.json", record.as_dict())
+        console.say(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
+    return geometry, record.failures
+
+
+def _of_one_scale(
+    prepared: Sequence[WorkingImage],
+) -> tuple[list[WorkingImage], list[Failure]]:
+    """Bring images to the usual pixel size; those that are coarser are left out."""
+    usual = float(np.median([image.working_pixel_size_angstrom for image in prepared]))
+    good: list[WorkingImage] = []
+    failures: list[Failure] = []
+    for image in prepared:
+        ratio = image.working_pixel_size_angstrom / usual
+        if ratio > MOST_STRETCH:
+            failures.append(coarser_than(usual, image))
+        elif ratio < 1 / MOST_STRETCH:
+            height, width = (max(1, round(side * ratio)) for side in image.shape)
+            good.append(replace(image, image=fourier_crop(image.image, (height, width))))
+        else:
+            good.append(image)
+    return good, failures
+
+
+def _view(item: LabelledSource, image: WorkingImage) -> LabelledView:
+    xy = to_working(item.xy_px, image.original_shape, image.shape)
+    return LabelledView(image.image, image.working_pixel_size_angstrom, xy)
+
+
+def table(geometry: Geometry, micrographs: Sequence[str], labels: str) -> str:
+    """Return the figures as a table for the terminal, with what to type next."""
+    g, extent = geometry, geometry.extent
+    rough = ", rough" if g.labels < ENOUGH_LABELS else ""
+    rows = [
+        (
+            "longest diameter",
+            f"{g.diameter_angstrom:g} A",
+            f"{extent.low_angstrom:.0f} to {extent.high_angstrom:.0f} A in 95 of 100 cases{rough}",
+        ),
+        ("working pixel size", f"{g.working_pixel_size_angstrom:g} A", f"for {NETWORK}"),
+        ("training radius", f"{g.training_radius_angstrom:g} A", "an eighth of the diameter"),
+        ("exclusion radius", f"{g.exclusion_radius_angstrom:g} A", _apart(g)),
+    ]
+    lines = [f"{g.labels} labels on {g.micrographs} micrographs, {extent.labels} of them measured"]
+    lines += [f"{name:20} {value:>8}   {more}" for name, value, more in rows]
+    given = shlex.join([*micrographs, "--labels", labels])
+    lines.append(
+        "next: heliodor run --micrographs"
+        f" {given} --diameter {g.diameter_angstrom:g} -o OUT"
+        f"{_extra(g)} (the other lengths follow from the diameter)"
+    )
+    return "\n".join(lines)
+
+
+def _apart(geometry: Geometry) -> str:
+    distance = geometry.label_distance_angstrom
+    if distance is None:
+        return "half the diameter; too few labels have neighbours to tell more"
+    smaller = geometry.exclusion_radius_angstrom < round(geometry.extent.diameter_angstrom / 2, 1)
+    of_half = "less than half the diameter" if smaller else "half the diameter"
+    return f"{of_half}; 95 of 100 labels keep {distance:g} A from the next"
+
+
+def _extra(geometry: Geometry) -> str:
+    if geometry.exclusion_radius_angstrom < round(geometry.extent.diameter_angstrom / 2, 1):
+        return f" --exclusion-radius {geometry.exclusion_radius_angstrom:g}"
+    return ""

@@ -1,0 +1,330 @@
+"""The command `train`: micrographs and labels in, a model out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from heliodor.data.coordinates.label_assignment import LabelledSource, read_labels
+from heliodor.data.coordinates.particle_diameter import diameter_doubt
+from heliodor.data.micrographs.sources import Inputs, find_sources
+from heliodor.data.micrographs.working_images import (
+    KEEP_BYTES,
+    Failure,
+    WorkingImages,
+    same_pixel_size,
+    working_pixel_size,
+)
+from heliodor.errors import BadInput
+from heliodor.evaluation.thresholds import best_threshold
+from heliodor.models.model_file import (
+    Model,
+    load_model,
+    save_model,
+)
+from heliodor.models.pretrained import start_of
+from heliodor.picking.settings import PickSettings
+from heliodor.training.checkpoint import NAME as CHECKPOINT
+from heliodor.training.checkpoint import Checkpoint
+from heliodor.training.completion_record import (
+    Receipt,
+    asked_for,
+    of_model,
+    places_of,
+    read_of,
+)
+from heliodor.training.dataset import (
+    DataSettings,
+    assemble,
+    choose_sources,
+)
+from heliodor.training.history import Epoch, history_table
+from heliodor.training.loop import train_network
+from heliodor.training.model_card import card_of
+from heliodor.training.objectives import uses_prior
+from heliodor.training.recipes import RECIPES, TrainingSettings
+from heliodor.training.score_calibration import (
+    CONTRADICTED,
+    Probe,
+    choose_others,
+)
+from heliodor.utils import console
+from heliodor.utils.array_store import Shelf
+from heliodor.utils.compute import Compute
+from heliodor.utils.files import (
+    output_folder,
+    sweep,
+    write_text,
+)
+from heliodor.utils.locking import alone_in
+from heliodor.workflows.run_record import Record, flat
+from heliodor.workflows.training_words import (
+    about_number,
+    and_negatives,
+    say_epoch,
+    start_in_words,
+)
+
+#: The training that counts the particles for one whose objective must know.
+QUICK = RECIPES["quick"]
+#: What it has in common with the training that it counts for.
+_ALIKE = ("network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed")
+#: The model in a folder of results.
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train` leaves behind for the steps after it."""
+
+    model: Model
+    history: list[Epoch]
+    failures: list[Failure]
+    labelled: list[LabelledSource]
+    images: WorkingImages
+
+
+def train(
+    micrographs: Inputs,
+    labels: str | Path,
+    out: str | Path,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    compute: Compute = Compute(),
+    command_line: str = "",
+    negatives: str | Path | None = None,
+    resume: bool = True,
+) -> Training:
+    """Train a model and write ``model.safetensors``, ``training.tsv`` and ``run.json``.
+
+    Parameters
+    ----------
+    micrographs
+        Files, folders, globs, STAR files or @lists.
+    labels
+        Coordinates of some particles on some of them.
+    out
+        Folder for the results.
+    negatives
+        Coordinates of what is no particle, if the user has any.
+    resume
+        Whether to go on with the same training where one in the folder was cut short, and to
+        leave its model as it is where it had ended.
+
+    Raises
+    ------
+    BadInput
+        As the steps do, with a sentence for the user.
+    """
+    arguments = {"micrographs": micrographs, "labels": labels, "negatives": negatives}
+    arguments |= flat(data, recipe, compute)
+    record = Record("train", arguments, command_line)
+    folder = output_folder(out)
+    with alone_in(folder):
+        sweep(folder)
+        trained = train_step(
+            micrographs,
+            labels,
+            folder,
+            data,
+            recipe,
+            compute.start(),
+            record,
+            negatives=negatives,
+            resume=resume,
+            shelf=compute.shelf(folder),
+        )
+        record.write(folder)
+    return trained
+
+
+def train_step(
+    micrographs: Inputs,
+    labels: str | Path,
+    folder: Path,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    device: torch.device,
+    record: Record,
+    picking: PickSettings = PickSettings(),
+    negatives: str | Path | None = None,
+    resume: bool = True,
+    shelf: Shelf | None = None,
+) -> Training:
+    """Train as one stage of a longer run, which keeps the record; see `train`.
+
+    The distances of `picking` are those at which the model's own threshold is set. The images
+    are kept on the shelf; in memory by default.
+    """
+    shelf = shelf or Shelf()
+    start = start_of(recipe)
+    size = wanted_pixel_size(data, recipe, start)
+    before = len(record.notes)
+    sources = find_sources(micrographs)
+    record.used("training", sources)
+    labelled, notes = read_labels(labels, sources, negatives)
+    # In whatever order they were given: minibatches are drawn from them by their place.
+    labelled = sorted(labelled, key=lambda item: item.source.name)
+    asked = asked_for(labelled, data, recipe, picking, device, start)
+    images = WorkingImages(
+        size,
+        data.pixel_size_angstrom,
+        data.diameter_angstrom,
+        finer=start is not None and start.card.finer,
+        keep_bytes=min(KEEP_BYTES, shelf.budget_bytes / 4),
+        threads=torch.get_num_threads(),
+    )
+    receipt = Receipt.find(folder, asked, sources) if resume else None
+    checkpoint = Checkpoint(folder / CHECKPOINT, resume)
+    if receipt is not None:
+        checkpoint.remove()
+        return _trained_before(folder, receipt, record, labelled, images)
+    training, validation, more = choose_sources(labelled, data)
+    read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
+    console.say(
+        f"training {recipe.network} ({recipe.objective}{start_in_words(recipe)}) on"
+        f" {len(training)} micrographs, {len(validation)} kept for validation"
+    )
+    with record.stage("reading"), console.progress("reading micrographs") as progress:
+        dataset = assemble(training, validation, images, data, progress, shelf)
+    record.notes += [*notes, *more, *dataset.notes]
+    shelf.let_go()
+    doubt = diameter_doubt(
+        dataset.images, images.working_pixel_size_angstrom, data.diameter_angstrom
+    )
+    record.notes += [doubt] if doubt else []
+    for note in record.notes:
+        console.warn(note)
+    size = images.working_pixel_size_angstrom
+    for failure in dataset.failures:
+        console.warn(f"{failure.name} was left out: {failure.reason}")
+    record.failures += dataset.failures
+    console.say(
+        f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
+        f"{and_negatives(dataset.labelled_negatives)}"
+    )
+    begin = None if start is None else start.network
+    others = choose_others(dataset, labelled)
+    read |= read_of(places_of(others, sources), sources)
+    probe = Probe.of(dataset, others, images, data.diameter_angstrom, picking, device)
+    estimated = data.expected_particles is None
+    if estimated and uses_prior(recipe.objective):
+        with record.stage("estimating the prior"):
+            # An objective that needs no prior, and few updates, count well enough for one that
+            # does.
+            same = {name: getattr(recipe, name) for name in _ALIKE}
+            if begin is not None:
+                same["learning_rate"] = recipe.learning_rate
+            quick = replace(QUICK, **same)
+            learn, radius_px = dataset.images, dataset.radius_px
+            first = train_network(
+                learn, [], radius_px, dataset.prior, quick, device, shelf=shelf, start=begin
+            )
+            found = probe.level(first.network, recipe.seed).calibration
+            if found is not None:
+                dataset = dataset.expecting(found.particles[0] / found.micrographs)
+    if uses_prior(recipe.objective):
+        console.say(
+            f"{dataset.expected_particles:.0f} particles are expected a micrograph, so"
+            f" {dataset.prior:.2%} of the unlabelled regions are taken to be on a particle"
+        )
+    with record.stage("training"):
+        trained = train_network(
+            dataset.images,
+            dataset.validation,
+            dataset.radius_px,
+            dataset.prior,
+            recipe,
+            device,
+            progress=say_epoch(recipe.epochs_for(dataset.labelled_particles)),
+            checkpoint=checkpoint,
+            shelf=shelf,
+            start=begin,
+        )
+    with record.stage("calibrating"):
+        level = probe.level(trained.network, recipe.seed)
+    if level.contradicted > CONTRADICTED and trained.network.contaminant is not None:
+        trained.network.contaminant = None
+        record.notes.append(
+            f"{level.contradicted:.0%} of the labels lie where the model told contaminants, so it"
+            " is not to tell them any more"
+        )
+        console.warn(record.notes[-1])
+    calibration = level.calibration
+    if calibration is not None:
+        threshold = best_threshold(calibration, level.scores, picking.max_fdr)
+        counts = [count / calibration.micrographs for count in calibration.particles]
+        if estimated:
+            dataset = dataset.expecting(counts[0])
+        note = about_number(counts, data.expected_particles)
+    else:
+        threshold = probe.threshold_of(trained.network, dataset.expected_particles)
+        note = (
+            "there are too few labels to estimate how many particles there are, so"
+            f" {dataset.expected_particles:.0f} a micrograph are assumed; label some more, or give"
+            " --expected-particles"
+        )
+    if note:
+        record.notes.append(note)
+        console.warn(note)
+    card = card_of(start, data, recipe, dataset, trained, level, threshold, size)
+    model = Model(trained.network, card)
+    path = folder / MODEL
+    save_model(path, model)
+    write_text(folder / "training.tsv", history_table(trained.history))
+    record.results |= {"model": asdict(card)}
+    Receipt(
+        asked,
+        read,
+        of_model(path),
+        size,
+        trained.history,
+        dataset.failures,
+        record.notes[before:],
+        dict(record.seconds),
+    ).write(folder)
+    checkpoint.remove()
+    console.say(f"wrote {path}")
+    return Training(model, trained.history, dataset.failures, labelled, images)
+
+
+def _trained_before(
+    folder: Path,
+    receipt: Receipt,
+    record: Record,
+    labelled: list[LabelledSource],
+    images: WorkingImages,
+) -> Training:
+    """Return what the same training left behind when it ended before."""
+    path = folder / MODEL
+    console.say(f"{path} was trained already on the same with the same settings; it stays")
+    model = load_model(path)
+    write_text(folder / "training.tsv", history_table(receipt.history))
+    record.notes += receipt.notes
+    record.failures += receipt.failures
+    record.seconds |= receipt.seconds
+    record.results |= {"model": asdict(model.card)}
+    if receipt.working_pixel_size_angstrom != images.working_pixel_size_angstrom:
+        images.coarsen(receipt.working_pixel_size_angstrom)
+    return Training(model, receipt.history, receipt.failures, labelled, images)
+
+
+def wanted_pixel_size(
+    data: DataSettings, recipe: TrainingSettings, start: Model | None = None
+) -> float:
+    """Return the working pixel size: as given, else what suits the network, or its start."""
+    if start is not None:
+        card = start.card
+        size = card.working_pixel_size_angstrom * data.diameter_angstrom / card.diameter_angstrom
+        given = data.working_pixel_size_angstrom
+        if given is not None and not same_pixel_size(given, size):
+            raise BadInput(
+                f"a model to start from fixes the working pixel size, here at {size:.3g} A, and"
+                f" {given:g} A was given; leave --working-pixel-size out, or give --from scratch"
+            )
+        return size
+    if data.working_pixel_size_angstrom is not None:
+        return data.working_pixel_size_angstrom
+    return working_pixel_size(data.diameter_angstrom, recipe.network)

@@ -1,0 +1,190 @@
+"""The page as a user has it: clicks at places of the micrograph, keys, and what can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.formats import read_picks
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+#: The barrel's diameter in angstrom, and in pixels of the micrographs of these tests.
+DIAMETER = 150
+PIXEL_SIZE = 4.0
+DIAMETER_PX = DIAMETER / PIXEL_SIZE
+SIZE_PX = 1024
+#: Milliseconds in which something done by the engine may come.
+PATIENCE = 180_000
+
+
+class Truth:
+    """Simulated micrographs, and their particles by the micrograph's place in the list."""
+
+    def __init__(self, folder: Path) -> None:
+        self.micrographs = folder / "micrographs.star"
+        self.files = sorted((folder / "micrographs").glob("*.mrc"))
+        self.xy = by_name(folder / "truth.star")
+
+    def near(self, place: int, x: float, y: float) -> bool:
+        """Whether a particle is there."""
+        xy = self.xy[self.files[place].stem]
+        return bool(np.hypot(*(xy - [x, y]).T).min() < 0.4 * DIAMETER_PX)
+
+    def apart(self, place: int, count: int) -> FloatArray:
+        """Particles that touch no other one and lie well inside."""
+        xy = self.xy[self.files[place].stem]
+        alone = cKDTree(xy).query(xy, 2)[0][:, 1] > 1.2 * DIAMETER_PX
+        inside = ((xy > 40) & (xy < SIZE_PX - 40)).all(axis=1)
+        found: FloatArray = xy[alone & inside][:count]
+        assert len(found) == count
+        return found
+
+
+def by_name(star: Path) -> dict[str, FloatArray]:
+    """Read coordinates, by the name of the micrograph without its folder and suffix."""
+    return {Path(name).stem: picks.xy_px for name, picks in read_picks(star).by_micrograph()}
+
+
+class PageInUse:
+    """One tab with the page.
+
+    Parameters
+    ----------
+    page
+        The tab.
+    pictures
+        Folder for pictures of it.
+    """
+
+    def __init__(self, page: Page, pictures: Path) -> None:
+        self.page, self.pictures = page, pictures
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._hear)
+
+    def _hear(self, message: Any) -> None:
+        # The browser itself says this of every refusal, which tests may provoke.
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            self.errors.append(message.text)
+
+    def open(self, url: str) -> None:
+        """Go to the page and wait until the first micrograph is there."""
+        self.page.goto(url)
+        self.wait_for_picture()
+
+    def wait_for_picture(self) -> None:
+        """Wait until something of the micrograph is drawn."""
+        self.page.wait_for_function(
+            """() => {
+              const canvas = document.getElementById("picture");
+              const { width, height } = canvas;
+              if (!width) return false;
+              const [x, y] = [Math.floor(width / 2), Math.floor(height / 2)];
+              const seen = canvas.getContext("2d").getImageData(x, y, 16, 16).data;
+              return new Set(seen.filter((_, i) => i % 4 === 0)).size > 8;
+            }"""
+        )
+
+    def text(self, selector: str) -> str:
+        """Return what an element says."""
+        return self.page.locator(selector).inner_text()
+
+    def number(self, selector: str) -> int:
+        """Return a number that an element shows."""
+        return int(self.text(selector).replace(",", ""))
+
+    def wait_for(self, selector: str, says: str, patience: int = PATIENCE) -> None:
+        """Wait until an element says something."""
+        self.page.locator(selector, has_text=says).wait_for(timeout=patience)
+
+    def wait_for_picks(self) -> None:
+        """Wait until the picks of the micrograph on the screen are known."""
+        self.page.wait_for_function(
+            "() => /^[0-9]+$/.test(document.getElementById('here-picks').textContent)",
+            timeout=PATIENCE,
+        )
+
+    def wait_for_labels(self, particles: int, negatives: int) -> None:
+        """Wait until so many labels and rejections are on the screen."""
+        self.page.wait_for_function(
+            """([particles, negatives]) =>
+              document.getElementById("here-labels").textContent === String(particles)
+              && document.getElementById("here-negatives").textContent === String(negatives)""",
+            arg=[particles, negatives],
+            timeout=10_000,
+        )
+
+    def saved(self) -> None:
+        """Wait until all changes are on the server."""
+        self.page.wait_for_function(
+            "() => document.getElementById('saving').textContent === 'Saved'"
+        )
+
+    def press(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def on_screen(self, x: float, y: float, size_px: float = SIZE_PX) -> tuple[float, float]:
+        """Return where a place of the micrograph is while the whole of it is shown."""
+        box = self.page.locator("#stage").bounding_box()
+        assert box is not None
+        zoom = min(box["width"], box["height"]) / size_px
+        middle = size_px / 2 - 0.5
+        return (
+            box["x"] + box["width"] / 2 + (x - middle) * zoom,
+            box["y"] + box["height"] / 2 + (y - middle) * zoom,
+        )
+
+    def click(self, x: float, y: float, **how: Any) -> None:
+        """Click at a place of the micrograph while the whole of it is shown."""
+        self.page.mouse.click(*self.on_screen(x, y), **how)
+
+    def choose(self, place: int) -> None:
+        """Click a micrograph in the list, and wait for it."""
+        row = self.page.locator(f"#row-{place}")
+        row.click()
+        name = row.locator(".name").text_content() or "no name"
+        self.wait_for("#micrograph-name", name, 10_000)
+        self.wait_for_picture()
+        self.page.wait_for_timeout(150)
+
+    def get(self, path: str) -> Any:
+        """Ask the server as the page does."""
+        origin = "/".join(self.page.url.split("/")[:3])
+        answer = self.page.request.get(origin + path)
+        assert answer.ok, answer.text()
+        return answer.json()
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page in both sizes that matter."""
+        for width, height in ((1440, 900), (1024, 768)):
+            self.page.set_viewport_size({"width": width, "height": height})
+            self.page.wait_for_timeout(350)
+            self.page.screenshot(path=self.pictures / f"{name}-{width}x{height}.png")
+            self.nothing_is_cut_off()
+        self.page.set_viewport_size({"width": 1440, "height": 900})
+        self.page.wait_for_timeout(200)
+
+    def nothing_is_cut_off(self) -> None:
+        """Every button and field that is shown is whole inside the window."""
+        cut = self.page.evaluate(
+            """() => [...document.querySelectorAll("#top *, #bar *, #tabs *, .panel > *")]
+              .filter((e) => e.checkVisibility())
+              .map((e) => [e.id || e.className?.baseVal || e.textContent,
+                           e.getBoundingClientRect(), e.closest("main > section, header")])
+              .filter(([, r, home]) => r.right > home.getBoundingClientRect().right + 1
+                || r.left < home.getBoundingClientRect().left - 1)
+              .map(([name]) => name)"""
+        )
+        assert cut == []
+
+    def timings(self) -> list[tuple[str, float]]:
+        """Return what the page's actions took, in milliseconds."""
+        return [(one["name"], one["ms"]) for one in self.page.evaluate("heliodorTimings")]

@@ -1,0 +1,77 @@
+"""Labels: in two tabs of one project, and by all that the pointer does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from browser.page import (
+    PageInUse,
+    Truth,
+    by_name,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def test_what_one_tab_does_appears_in_the_other(
+    serve: Any, open_page: Any, simulated: Truth
+) -> None:
+    server = serve(simulated.micrographs, "--diameter", 150)
+    one: PageInUse = open_page(server.url)
+    other: PageInUse = open_page(server.url.split("?")[0], beside=one)
+    first, second, third, fourth = simulated.apart(0, 4)
+
+    one.click(*first)
+    other.wait_for_labels(1, 0)
+    other.click(*second)
+    other.click(*third, button="right")
+    one.wait_for_labels(2, 1)
+    # Each takes back what it did itself, not what the other one did.
+    one.press("Control+z")
+    other.wait_for_labels(1, 1)
+    one.wait_for_labels(1, 1)
+    # Both at once: nothing is lost.
+    one.click(*first)
+    other.click(*fourth)
+    one.wait_for_labels(3, 1)
+    other.wait_for_labels(3, 1)
+    one.saved()
+    other.saved()
+    assert len(by_name(server.project / "labels.star")["barrel_0001"]) == 3
+    assert len(by_name(server.project / "negatives.star")["barrel_0001"]) == 1
+
+
+def test_a_brush_erases_what_it_passes_over(serve: Any, open_page: Any, simulated: Truth) -> None:
+    server = serve(simulated.micrographs, "--diameter", 150)
+    page: PageInUse = open_page(server.url)
+    page.page.wait_for_timeout(300)
+    for x, y in ((200, 200), (400, 200), (600, 200), (200, 500)):
+        page.click(x, y)
+    page.click(400, 350, button="right")
+    page.wait_for_labels(4, 1)
+
+    page.press("b")
+    mouse = page.page.mouse
+    mouse.move(*page.on_screen(150, 200))
+    mouse.down()
+    mouse.move(*page.on_screen(480, 200), steps=12)
+    mouse.up()
+    page.wait_for_labels(2, 1)
+    page.press("Control+z")
+    page.wait_for_labels(4, 1)
+    page.press("Control+Shift+z", "b")
+    # A click on a label takes it away; a double click shows the whole and changes nothing.
+    page.click(600, 200)
+    page.wait_for_labels(1, 1)
+    page.page.wait_for_timeout(500)
+    page.page.mouse.dblclick(*page.on_screen(800, 800))
+    page.wait_for_labels(1, 1)
+    page.page.keyboard.down("Alt")
+    page.click(200, 500)
+    page.page.keyboard.up("Alt")
+    page.wait_for_labels(0, 2)
+    page.saved()
+    assert "barrel_0001" not in by_name(server.project / "labels.star")
+    assert len(by_name(server.project / "negatives.star")["barrel_0001"]) == 2

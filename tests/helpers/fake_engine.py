@@ -1,0 +1,149 @@
+"""An engine for tests: it finds dark spots that it is told of, and learns in no time.
+
+``python app_engine.py FILE.json``: the file says what it does out of the ordinary, and is read
+before each piece of work: {"die_on": [ids], "die_training": true, "slow": seconds,
+"refuse": sentence, "fail": [ids], "shut": sentence}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from heliodor.app.candidates import Candidates, write_candidates
+from heliodor.data.micrographs.micrograph import read_micrograph
+
+#: Candidates of each micrograph: their scores fall from here by one each.
+BEST, NUMBER = 6.0, 9
+
+
+def say(**message: Any) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def places(shape: tuple[int, int]) -> np.ndarray:
+    """Return where the candidates of any micrograph are: on its diagonal."""
+    along = (np.arange(NUMBER) + 0.5) / NUMBER
+    return np.column_stack([along * shape[1], along * shape[0]])
+
+
+class Engine:
+    def __init__(self, wishes: Path) -> None:
+        self.wishes = wishes
+        self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.todo: list[int] = []
+        self.opened: dict[str, Any] = {}
+        self.number = 0
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def read(self) -> None:
+        for line in sys.stdin:
+            self.lines.put(json.loads(line))
+        self.lines.put(None)
+
+    def wish(self, name: str) -> Any:
+        return json.loads(self.wishes.read_text()).get(name)
+
+    def run(self) -> None:
+        while True:
+            try:
+                message = self.lines.get(block=not self.todo)
+            except queue.Empty:
+                self.score(self.todo.pop(0))
+                continue
+            if message is None:
+                return
+            {
+                "open": self.open,
+                "score": self.line_up,
+                "focus": self.focus,
+                "train": self.train,
+                "cancel": lambda _: None,
+            }[message["do"]](message)
+
+    def open(self, message: dict[str, Any]) -> None:
+        if self.wish("shut"):
+            say(event="failed", id=None, says=self.wish("shut"))
+            return
+        self.opened, self.number, self.todo = message, message["number"], []
+        say(event="ready", device="cpu")
+        say(event="level", number=self.number, threshold=2.5, calibration=None)
+
+    def line_up(self, message: dict[str, Any]) -> None:
+        self.todo = list(message["ids"])
+
+    def focus(self, message: dict[str, Any]) -> None:
+        if message["id"] in self.todo:
+            self.todo.remove(message["id"])
+            self.todo.insert(0, message["id"])
+
+    def score(self, number: int) -> None:
+        time.sleep(self.wish("slow") or 0)
+        if number in (self.wish("die_on") or []):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number in (self.wish("fail") or []):
+            say(event="failed", id=number, says=f"micrograph {number} is no good")
+            return
+        image = read_micrograph(self.opened["micrographs"][number]["path"]).image
+        project = Path(self.opened["project"])
+        score = BEST + self.number - np.arange(NUMBER, dtype=float)
+        found = Candidates(
+            self.number,
+            places(image.shape),
+            score,
+            np.arange(NUMBER) == 1,
+            np.random.default_rng(number).normal(size=(NUMBER, 4)).astype(np.float16),
+            {"bad": 0.25, "mean": float(image.mean())},
+        )
+        write_candidates(project / "scores" / f"{number}.npz", found)
+        scaled = 128 + 30 * (image - image.mean()) / image.std()
+        Image.fromarray(scaled.clip(0, 255).astype(np.uint8)).save(
+            project / "previews" / f"{number}.jpg"
+        )
+        say(event="scored", id=number, number=self.number, seconds=0.01)
+
+    def train(self, message: dict[str, Any]) -> None:
+        if self.wish("refuse"):
+            say(event="refused", says=self.wish("refuse"))
+            return
+        say(event="phase", says="reading micrographs")
+        curve = []
+        for update in range(1, 6):
+            curve.append([update, 1.0 / update, None])
+            say(
+                event="progress", update=update, of=5, loss=1.0 / update, validation=None,
+                seconds=0.1 * update,
+            )  # fmt: skip
+            if self.wish("die_training"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(self.wish("slow") or 0)
+            kept = []
+            while not self.lines.empty():
+                other = self.lines.get()
+                if other is not None and other["do"] == "cancel":
+                    say(event="cancelled")
+                    return
+                kept.append(other)
+            for other in kept:
+                self.lines.put(other)
+        Path(message["out"]).write_text(json.dumps(message))
+        self.number = message["number"]
+        say(
+            event="trained", number=self.number, file=message["out"], seconds=0.5, threshold=3.5,
+            validation=0.9, curve=curve, calibration={"slope": 1.0, "offset": -1.0},
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    Engine(Path(sys.argv[1])).run()

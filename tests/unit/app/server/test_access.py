@@ -1,0 +1,332 @@
+"""Attacks on the picking room: whoever has no token, or wants what is not the project's."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from heliodor.app.server.access import MOST_BODY
+from helpers.app import (
+    BASE,
+    TOKEN,
+    TestClient,
+    Visit,
+    visited,
+)
+
+ADDRESSES = [
+    "/",
+    "/static/app.js",
+    "/api/project",
+    "/api/micrographs",
+    "/api/changes?since=0",
+    "/api/micrographs/0",
+    "/api/micrographs/0/tiles/0/0/0.jpg",
+    "/api/micrographs/0/labels",
+    "/api/exports/picks.star",
+    "/report/report.html",
+    "/no/such/address",
+]
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+    folder = tmp_path_factory.mktemp("gate")
+    with visited(folder) as own:
+        (folder / "project/secret.html").write_text("secret of the user")
+        (folder / "secret.html").write_text("secret of the user")
+        yield own
+
+
+@pytest.fixture
+def stranger(visit: Visit) -> TestClient:
+    return TestClient(visit.client.app, BASE, headers={}, follow_redirects=False)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_nothing_is_told_without_the_token(stranger: TestClient, address: str) -> None:
+    for headers in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Authorization": "Bearer \xff"},
+        {"Cookie": "heliodor_8765=wrong"},
+        {"Cookie": f"heliodor_9999={TOKEN}"},
+        {"Cookie": "heliodor_8765="},
+        {"Cookie": "\x7f;=;heliodor_8765"},
+    ):
+        raw = {name: value.encode("latin-1") for name, value in headers.items()}
+        answer = stranger.get(address, headers=raw)
+        assert answer.status_code == 401, headers
+        assert "token" in answer.json()["error"]
+
+
+def test_nothing_is_changed_without_the_token(visit: Visit, stranger: TestClient) -> None:
+    before = visit.get("/api/project")["settings"]
+    mark = {"add": [{"id": "a", "x": 1, "y": 2, "kind": "particle"}]}
+    assert stranger.post("/api/micrographs/0/labels", json=mark).status_code == 401
+    assert stranger.post("/api/settings", json={"threshold": 7}).status_code == 401
+    assert visit.get("/api/micrographs/0/labels")["id"] == []
+    assert visit.get("/api/project")["settings"] == before
+
+
+def test_the_token_opens_once_and_the_cookie_then(stranger: TestClient) -> None:
+    assert stranger.get("/?token=wrong").status_code == 401
+    assert stranger.get(f"/?token={TOKEN}&token={TOKEN}").status_code == 401
+    assert stranger.get(f"/api/project?token={TOKEN}").status_code == 401
+    answer = stranger.get(f"/?token={TOKEN}")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith(f"heliodor_8765={TOKEN};")
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= {
+        part.strip() for part in cookie.split(";")
+    }
+    assert stranger.get("/api/project").status_code == 200
+
+
+def test_a_link_on_another_page_leads_to_the_page_too(stranger: TestClient) -> None:
+    follow = {
+        "sec-fetch-site": "cross-site",
+        "sec-fetch-mode": "navigate",
+        "sec-fetch-dest": "document",
+    }
+    answer = stranger.get(f"/?token={TOKEN}", headers=follow)
+    assert answer.status_code == 200
+    assert "heliodor_8765=" in answer.headers["set-cookie"]
+    assert 'http-equiv="refresh"' in answer.text
+    assert stranger.get("/?token=wrong", headers=follow).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8765", 200),
+        ("localhost:1", 200),
+        ("[::1]:8765", 200),
+        ("localhost", 200),
+        ("evil.example", 403),
+        ("evil.example:8765", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example:8765", 403),
+        ("127.0.0.1:8765@evil.example", 403),
+        ("0.0.0.0:8765", 403),
+        ("127.0.0.1:99999", 403),
+        ("127.0.0.1:", 403),
+        ("", 403),
+    ],
+)
+def test_only_this_machine_is_meant(visit: Visit, host: str, status: int) -> None:
+    assert visit.client.get("/api/project", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": BASE}, 200),
+        ({"Origin": "http://localhost:8765"}, 403),
+        ({"Origin": "http://127.0.0.1:9999"}, 403),
+        ({"Origin": "https://127.0.0.1:8765"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate",
+          "Sec-Fetch-Dest": "document"}, 403),
+    ],
+)  # fmt: skip
+def test_other_pages_are_refused(visit: Visit, headers: dict[str, str], status: int) -> None:
+    assert visit.client.get("/api/project", headers=headers).status_code == status
+    posted = visit.client.post("/api/settings", json={"threshold": 1}, headers=headers)
+    assert posted.status_code == status
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_form_of_another_page_cannot_post(visit: Visit, kind: str) -> None:
+    answer = visit.client.post(
+        "/api/settings", content=b'{"threshold":1}', headers={"Content-Type": kind}
+    )
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_other_methods_are_refused(visit: Visit, method: str) -> None:
+    assert visit.client.request(method, "/api/project").status_code == 405
+    assert visit.client.get("/api/train").status_code == 405
+    assert visit.client.post("/api/micrographs", json={}).status_code == 405
+
+
+def test_every_answer_is_guarded(visit: Visit, stranger: TestClient) -> None:
+    for client in (visit.client, stranger):
+        for address in ADDRESSES:
+            headers = client.get(address).headers
+            assert "default-src 'self'" in headers["content-security-policy"]
+            assert "unsafe" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["cache-control"] == "no-store"
+            assert "access-control-allow-origin" not in headers
+
+
+_PARTS = [
+    "..", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%2f..", "%2fetc%2fpasswd", "%00", "0%00",
+    "-1", "1e3", "0x1", "nan", "inf", "99999999999999999999", "3", "1.5", "%D9%A3", "a", "0;ls",
+    "....%2f%2f", "%5c..%5c", "C:%5c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", _PARTS)
+def test_no_part_of_an_address_leads_elsewhere(visit: Visit, part: str) -> None:
+    for address in (
+        f"/api/micrographs/{part}",
+        f"/api/micrographs/{part}/labels",
+        f"/api/micrographs/{part}/picks",
+        f"/api/micrographs/{part}/thumbnail.jpg",
+        f"/api/micrographs/{part}/tiles/0/0/0.jpg",
+        f"/api/micrographs/0/tiles/{part}/0/0.jpg",
+        f"/api/micrographs/0/tiles/0/{part}/0.jpg",
+        f"/api/micrographs/0/tiles/0/0/{part}.jpg",
+        f"/api/exports/{part}",
+        f"/api/exports/{part}%2fproject.json",
+        f"/api/exports/{part}%2f{part}%2fproject.json",
+        f"/report/{part}",
+        f"/report/{part}%2fsecret.html",
+        f"/report/{part}/{part}/secret.html",
+        f"/static/{part}",
+        f"/static/{part}/{part}/room.py",
+        f"/static/{part}%2froom.py",
+    ):
+        if httpx.URL(BASE + address).path == "/":
+            continue  # the client itself would make that of it
+        answer = visit.client.get(address)
+        assert answer.status_code in (404, 405), address
+        assert "secret" not in answer.text
+        assert "import" not in answer.text
+    for address in ("labels", "done"):
+        answer = visit.client.post(f"/api/micrographs/{part}/{address}", json={})
+        assert answer.status_code in (404, 405)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tiles/0/0/0.jpg?low_pass=nan", "tiles/0/0/0.jpg?low_pass=inf",
+        "tiles/0/0/0.jpg?low_pass=-1", "tiles/0/0/0.jpg?low_pass=1e9",
+        "tiles/0/0/0.jpg?low_pass=../..", "tiles/0/0/0.jpg?low_pass=",
+    ],
+)  # fmt: skip
+def test_queries_are_checked(visit: Visit, query: str) -> None:
+    answer = visit.client.get(f"/api/micrographs/0/{query}")
+    assert answer.status_code == 400
+    assert "low_pass" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/api/changes?since=-1", "/api/changes?since=nan", "/api/changes?since=1e9",
+        "/api/changes?since=9999999999", "/api/gallery?start=-1", "/api/gallery?count=100000",
+        "/api/questions?count=0x10", "/api/questions?count=99999",
+    ],
+)  # fmt: skip
+def test_numbers_in_queries_are_checked(visit: Visit, address: str) -> None:
+    assert visit.client.get(address).status_code == 400
+
+
+_BODIES: list[tuple[str, Any]] = [
+    *(("/api/settings", {"threshold": v}) for v in (1e9, "1", [1], True, {})),
+    *(("/api/settings", {"diameter": v}) for v in (0, -5, 1e9, "120", None, True, [])),
+    ("/api/settings", {"folder": "/etc"}),
+    *(("/api/focus", {"id": v}) for v in (-1, 3, 1.0, "0", None, True, 10**30)),
+    ("/api/train", {"out": "/etc/passwd"}),
+    *(("/api/export", {"what": v, "format": "star"}) for v in ("../labels", None, 3, ["labels"])),
+    *(("/api/export", {"what": "labels", "format": v}) for v in ("../star", "", None, 3, {})),
+    ("/api/run", {"command": "ls"}),
+    ("/api/crops", {}),
+    ("/api/crops", {"at": [[0, 1]]}),
+    ("/api/crops", {"at": [[-1, 1, 1]]}),
+    ("/api/crops", {"at": [[0, "a", 1]]}),
+    ("/api/crops", {"at": [[0, 1, 1]] * 101}),
+    ("/api/micrographs/0/done", {"done": 1}),
+    ("/api/micrographs/0/labels", {"add": {}}),
+    ("/api/micrographs/0/labels", {"remove": "a"}),
+    ("/api/micrographs/0/labels", {"remove": [3]}),
+    ("/api/micrographs/0/labels", []),
+]
+
+
+@pytest.mark.parametrize(("address", "body"), _BODIES)
+def test_bodies_are_checked(visit: Visit, address: str, body: Any) -> None:
+    before = visit.get("/api/project")["settings"]
+    answer = visit.client.post(address, json=body)
+    assert answer.status_code == 400
+    assert len(answer.json()["error"]) > 10
+    assert visit.get("/api/project")["settings"] == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"{", b"\xff\xfe", b'{"threshold": NaN}', b'{"threshold": Infinity}', b"[" * 100_000,
+     b'{"threshold": 1e999}', b'{"threshold": ' + b"9" * 5000 + b"}"],
+)  # fmt: skip
+def test_what_is_no_json_is_refused(visit: Visit, text: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert visit.client.post("/api/settings", content=text, headers=headers).status_code == 400
+
+
+def test_a_body_may_have_four_megabytes_however_it_comes(visit: Visit) -> None:
+    headers = {"Content-Type": "application/json"}
+    padded = json.dumps({"threshold": 1}).encode().ljust(MOST_BODY)
+    assert visit.client.post("/api/settings", content=padded, headers=headers).status_code == 200
+
+    def pieces() -> Iterator[bytes]:
+        yield padded
+        yield b" "
+
+    for content in (padded + b" ", pieces()):
+        answer = visit.client.post("/api/settings", content=content, headers=headers)
+        assert answer.status_code == 413
+    lying = {**headers, "Content-Length": "9" * 30}
+    assert visit.client.post("/api/settings", content=b"{}", headers=lying).status_code == 413
+
+
+def test_too_much_work_is_put_off_and_marks_are_not(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    pictures = visit.room.pictures
+    real = pictures.thumbnail
+
+    def slow(*arguments: Any) -> bytes:
+        assert go_on.wait(30)
+        return real(*arguments)
+
+    monkeypatch.setattr(pictures, "thumbnail", slow)
+    address = "/api/micrographs/0/thumbnail.jpg"
+    with ThreadPoolExecutor(140) as pool:
+        asked = [pool.submit(visit.client.get, address) for _ in range(140)]
+        put_off = next(answer for one in asked if (answer := _soon(one)) is not None)
+        mark = {"id": "a", "x": 1, "y": 2, "kind": "particle"}
+        visit.post("/api/micrographs/1/labels", add=[mark])
+        go_on.set()
+        codes = sorted(one.result().status_code for one in asked)
+    assert put_off.status_code == 503
+    assert put_off.headers["retry-after"] == "1"
+    assert codes[0] == 200
+    assert codes.count(200) == 130  # two at work, the rest in the line
+    assert visit.get("/api/micrographs/1/labels")["id"] == ["a"]
+
+
+def _soon(future: Any) -> Any:
+    try:
+        return future.result(0.3)
+    except TimeoutError:
+        return None

@@ -1,0 +1,345 @@
+"""The picking room's link to its engine: scores, trainings, and an engine that dies."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heliodor.app.candidates import Candidates, near
+from heliodor.app.server.predictions import (
+    Found,
+    Level,
+    Seen,
+)
+from helpers.app import (
+    DIAMETER,
+    HEIGHT,
+    PIXEL_SIZE,
+    WIDTH,
+    Visit,
+    visited,
+)
+from helpers.fake_engine import (
+    BEST,
+    NUMBER,
+    places,
+)
+
+AT = places((HEIGHT, WIDTH))
+#: With the first model; the second candidate lies in a bad area.
+SCORES = BEST - np.arange(NUMBER)
+
+
+def _label(visit: Visit, number: int = 0, count: int = 2, kind: str = "particle") -> None:
+    add = [
+        {"id": f"{kind}-{i}", "x": float(AT[i, 0]), "y": float(AT[i, 1]), "kind": kind}
+        for i in range(count)
+    ]
+    visit.post(f"/api/micrographs/{number}/labels", add=add)
+
+
+def _trained(visit: Visit) -> dict[str, object]:
+    visit.post("/api/train", 202)
+    done = visit.until(lambda news: news["training"]["state"] not in ("running", "none"))
+    return dict(done["training"])
+
+
+def test_all_are_scored_and_counted_at_the_threshold(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        rows = visit.get("/api/micrographs")
+        # The engine's own threshold is 2.5.
+        expected = int(((SCORES >= 2.5) & (np.arange(NUMBER) != 1)).sum())
+        assert rows["picks"] == [expected] * 3
+        assert rows["quality"] == [0.75] * 3
+        before = visit.get("/api/changes", since=0)["revision"]
+        visit.post("/api/settings", threshold=4.5)
+        assert visit.get("/api/changes", since=before)["all"]
+        assert visit.get("/api/micrographs")["picks"] == [1] * 3
+        picks = visit.get("/api/micrographs/1/picks")
+        assert (picks["state"], picks["model"], picks["probability"]) == ("ready", 0, None)
+        np.testing.assert_allclose(picks["score"], SCORES)
+        np.testing.assert_allclose(np.column_stack([picks["x"], picks["y"]]), AT, atol=0.01)
+        assert picks["bad"] == [0, 1, *[0] * (NUMBER - 2)]
+
+
+def test_what_is_a_negative_is_no_pick(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        before = visit.get("/api/micrographs")["picks"][0]
+        _label(visit, 0, 1, "negative")
+        assert visit.get("/api/micrographs")["picks"][0] == before - 1
+        items = visit.get("/api/gallery", count=6)["items"]
+        said = {(item["micrograph"], item["score"]): item["kind"] for item in items}
+        assert said[0, BEST] == "negative"
+        assert said[1, BEST] is None
+        visit.post("/api/micrographs/0/labels", remove=["negative-0"])
+        assert visit.get("/api/micrographs")["picks"][0] == before
+
+
+def test_a_training_gives_a_model_and_everything_is_scored_with_it(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        assert "particles" in visit.post("/api/train", 409)["error"]
+        _label(visit)
+        _label(visit, 2, 1, "negative")
+        training = _trained(visit)
+        assert (training["state"], training["number"]) == ("done", 1)
+        assert training["curve"] == [[i, 1 / i, None] for i in range(1, 6)]
+        visit.scored(1)
+        project = tmp_path / "project"
+        told = json.loads((project / "models/0001.safetensors").read_text())
+        assert [*told["labels"]] == ["0"]
+        np.testing.assert_allclose(told["labels"]["0"], AT[:2], atol=1e-3)
+        np.testing.assert_allclose(told["negatives"]["2"], AT[:1], atol=1e-3)
+        assert json.loads((project / "models/0001.json").read_text())["threshold"] == 3.5
+        chances = visit.get("/api/micrographs/0/picks")["probability"]
+        np.testing.assert_allclose(chances, 1 / (1 + np.exp(-(SCORES + 1 - 1))), atol=1e-3)
+        assert _trained(visit)["number"] == 2
+        visit.scored(2)
+    with visited(tmp_path, live=True) as visit:  # as it was left
+        assert visit.get("/api/project")["engine"]["model"] == 2
+        visit.scored(2)
+        assert visit.room.found.level(2).threshold == 2.5  # what the engine said last
+
+
+def test_a_training_can_be_cancelled_and_the_old_model_stays(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, slow=0.2) as visit:
+        _label(visit)
+        visit.until(lambda news: news["engine"]["state"] in ("scoring", "idle"))
+        visit.post("/api/train", 202)
+        assert "already" in visit.post("/api/train", 409)["error"]
+        assert "going on" in visit.post("/api/settings", 409, diameter=200)["error"]
+        visit.until(lambda news: news["training"]["update"] > 0)
+        visit.post("/api/train/cancel")
+        news = visit.until(lambda news: news["training"]["state"] != "running")
+        assert news["training"]["state"] == "cancelled"
+        assert news["engine"]["model"] == 0
+        visit.wish()
+        visit.scored(0)
+
+
+def test_what_cannot_be_trained_on_is_told(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, refuse="more labels are needed") as visit:
+        visit.scored()
+        _label(visit)
+        training = _trained(visit)
+        assert (training["state"], training["says"]) == ("refused", "more labels are needed")
+
+
+def test_an_engine_that_dies_is_started_again(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, die_training=True) as visit:
+        visit.scored()
+        _label(visit)
+        training = _trained(visit)
+        assert training["state"] == "refused"
+        assert "signal 9" in str(training["says"])
+        news = visit.until(lambda news: news["engine"]["state"] == "idle")
+        assert news["engine"]["model"] == 0
+        visit.wish()
+        assert _trained(visit)["state"] == "done"
+
+
+def test_a_micrograph_that_kills_the_engine_is_left_out(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, die_on=[1], fail=[2]) as visit:
+        visit.until(lambda news: news["engine"]["state"] == "idle")
+        rows = visit.get("/api/micrographs")
+        assert rows["scored"] == [0, None, None]
+        assert "ended twice" in rows["failed"][1]
+        assert rows["failed"][2] == "micrograph 2 is no good"
+        assert visit.get("/api/micrographs/1/picks")["state"] == "none"
+
+
+def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliodor.app.server.engine_session._PAUSE", 0.01)
+    monkeypatch.setattr("heliodor.app.server.engine_session.MOST_DEATHS", 2)
+    with visited(tmp_path, live=True, die_training=True) as visit:
+        visit.scored()
+        _label(visit)
+        for _ in range(3):
+            visit.until(lambda news: news["engine"]["state"] in ("idle", "failed"))
+            assert _trained(visit)["state"] == "refused"
+        news = visit.until(lambda news: news["engine"]["state"] == "failed")
+        assert "3 times" in news["engine"]["says"]
+        visit.wish()
+        visit.client.post("/api/train", json={})  # begins it anew
+        visit.until(lambda news: news["engine"]["state"] == "idle")
+        assert _trained(visit)["state"] == "done"
+
+
+def test_a_project_that_the_engine_cannot_open_is_told_of(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, shut="the model is damaged") as visit:
+        news = visit.until(lambda news: news["engine"]["state"] == "failed")
+        assert news["engine"]["says"] == "the model is damaged"
+        _label(visit)
+        visit.wish()
+        visit.client.post("/api/train", json={})  # opens it anew
+        visit.until(lambda news: news["engine"]["state"] == "idle")
+        assert _trained(visit)["state"] == "done"
+
+
+def test_the_micrograph_on_the_screen_comes_first(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True, slow=0.3) as visit:
+        visit.until(lambda news: news["engine"]["state"] == "scoring")
+        visit.post("/api/focus", id=2)
+        news = visit.until(lambda news: visit.get("/api/micrographs")["scored"].count(0) >= 2)
+        assert news["engine"]["queue"] <= 1
+        assert visit.get("/api/micrographs")["scored"] == [0, None, 0]
+        visit.wish()
+
+
+def test_another_diameter_begins_with_the_general_model(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        _label(visit)
+        visit.scored()
+        _trained(visit)
+        visit.scored(1)
+        stamps = [path.stat().st_mtime_ns for path in (tmp_path / "project/scores").iterdir()]
+        visit.post("/api/settings", diameter=150)
+        visit.scored(0)
+        now = [path.stat().st_mtime_ns for path in (tmp_path / "project/scores").iterdir()]
+        assert min(now) > max(stamps)
+        assert visit.room.found.get(0).diameter_px == pytest.approx(150 / PIXEL_SIZE)  # type: ignore[union-attr]
+        _trained(visit)
+        assert visit.get("/api/project")["engine"]["model"] == 2
+    with visited(tmp_path, diameter=None, live=True) as visit:
+        assert visit.get("/api/project")["settings"]["diameter"] == 150
+        assert visit.get("/api/project")["engine"]["model"] == 2
+
+
+def test_scores_of_before_are_not_made_again(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+    with visited(tmp_path, live=True, fail=[0, 1, 2]) as visit:
+        visit.scored()
+        assert visit.get("/api/micrographs")["failed"] == [None] * 3
+    (tmp_path / "project/scores/1.npz").write_bytes(b"damaged")
+    with visited(tmp_path, live=True, fail=[0, 2]) as visit:
+        visit.scored()
+
+
+def test_the_engine_ends_with_the_room(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        engine = visit.room.live._engine
+        assert engine is not None
+        os.kill(engine.pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(engine.pid, 0)
+
+
+def test_the_gallery_is_in_order_and_crops_show_the_place(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        said = visit.get("/api/gallery", count=500)
+        assert said["total"] == len(said["items"]) == 3 * (NUMBER - 1)
+        scores = [item["score"] for item in said["items"]]
+        assert scores == sorted(scores, reverse=True)
+        assert BEST - 1 not in scores  # in a bad area
+        part = visit.get("/api/gallery", start=4, count=3)["items"]
+        assert part == said["items"][4:7]
+        bright = visit.room.project.path("previews", 0)
+        picture = np.zeros((HEIGHT, WIDTH), np.uint8)
+        x, y = AT[4]
+        picture[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4] = 255
+        Image.fromarray(picture).save(bright, quality=100)
+        answer = visit.client.post("/api/crops", json={"at": [[1, 5, 5]] * 11 + [[0, x, y]]})
+        with Image.open(io.BytesIO(answer.content)) as opened:
+            sheet = np.asarray(opened).astype(float)
+        assert sheet.shape == (2 * 96, 10 * 96)
+        crop = sheet[96:192, 96:192]
+        rows, columns = np.nonzero(crop > 128)
+        assert rows.mean() == pytest.approx(47.5, abs=1.5)
+        assert columns.mean() == pytest.approx(47.5, abs=1.5)
+        # A square of 7 pixels of 4 A, in crops of 1.5 diameters.
+        side = 7 * PIXEL_SIZE / (1.5 * DIAMETER) * 96
+        assert len(rows) == pytest.approx(side**2, rel=0.2)
+
+
+def test_crops_need_no_preview(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        answer = visit.client.post("/api/crops", json={"at": [[0, 100, 100], [1, -50, 5000]]})
+        assert answer.status_code == 200
+        with Image.open(io.BytesIO(answer.content)) as opened:
+            sheet = np.asarray(opened).astype(float)
+        assert sheet[:96, :96].std() > 5
+        assert abs(sheet[:96, 96:192] - 128).max() < 4  # beyond the picture
+
+
+def test_the_histogram_counts_what_can_be_picked(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        said = visit.get("/api/histogram")
+        assert (said["model"], said["micrographs"], said["automatic"]) == (0, 3, 2.5)
+        assert sum(said["counts"]) == 3 * (NUMBER - 1)
+        assert len(said["edges"]) == len(said["counts"]) + 1
+        assert said["estimates"] is None
+
+
+def test_questions_are_about_what_is_not_known_yet(tmp_path: Path) -> None:
+    with visited(tmp_path, live=True) as visit:
+        visit.scored()
+        _label(visit, 0, 3)
+        items = visit.get("/api/questions", count=10)["items"]
+        assert items == visit.get("/api/questions", count=10)["items"]
+        assert 5 < len(items) <= 10
+        for item in items:
+            here = np.array([[item["x"], item["y"]]])
+            assert near(here, AT, 0.1).all()
+            assert not near(here, AT[1:2], 1).any()  # in a bad area
+            assert item["micrograph"] > 0 or not near(here, AT[:3], 1).any()
+            assert item["why"]
+
+
+def _seen(random: np.random.Generator, model: int = 1, count: int = 300) -> Seen:
+    score = random.normal(1, 4, count)
+    found = Candidates(
+        model, random.uniform(0, 4000, (count, 2)), score, random.random(count) < 0.1,
+        np.zeros((count, 1), np.float16), {},
+    )  # fmt: skip
+    return Seen.of(found, random.uniform(0, 4000, (20, 2)), 100.0)
+
+
+def test_estimates_are_those_of_a_plain_sum() -> None:
+    random = np.random.default_rng(3)
+    found = Found()
+    for number in range(5):
+        found.put(number, _seen(random))
+    found.put(5, _seen(random, model=0))
+    found.set_level(1, Level(0.0, 0.8, -0.5))
+    said = found.histogram(1)
+    scores = np.concatenate([found.get(number).rising for number in range(5)])  # type: ignore[union-attr]
+    chances = 1 / (1 + np.exp(-(0.8 * scores - 0.5)))
+    np.testing.assert_array_equal(np.histogram(scores, said["edges"])[0], said["counts"])
+    estimates = said["estimates"]
+    for place in (0, 10, 25):
+        above = scores >= estimates["threshold"][place]
+        assert estimates["picks"][place] == above.sum()
+        assert estimates["precision"][place] == pytest.approx(chances[above].mean(), abs=0.005)
+        share = chances[above].sum() / chances.sum()
+        assert estimates["recall"][place] == pytest.approx(share, abs=0.005)
+
+
+def test_thousands_of_micrographs_are_counted_quickly() -> None:
+    random = np.random.default_rng(3)
+    found = Found()
+    own = _seen(random, count=500)
+    for number in range(5000):
+        found.put(number, own)
+    began = time.perf_counter()
+    total = sum(found.get(number).picks(1.5) for number in range(5000))  # type: ignore[union-attr]
+    took = time.perf_counter() - began
+    assert total == 5000 * int((own.rising >= 1.5).sum())
+    assert took < 0.5
+    began = time.perf_counter()
+    found.histogram(1)
+    assert time.perf_counter() - began < 0.5

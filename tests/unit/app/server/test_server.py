@@ -1,0 +1,290 @@
+"""The picking room as a process: its start, its end, and being attacked or killed between."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from heliodor.data.coordinates.formats import read_picks
+from helpers.app import micrographs
+from helpers.cli import call
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends by signals")
+
+
+@dataclass
+class Served:
+    """A server that answers."""
+
+    process: subprocess.Popen[str]
+    said: str
+    base: str
+    token: str
+
+    def client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.Client(base_url=self.base, headers=headers, timeout=60)
+
+    def raw(self, request: bytes) -> bytes:
+        """Send bytes, and return all that comes back."""
+        port = int(self.base.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+            with suppress(OSError):  # it may have heard enough
+                line.sendall(request)
+            answer = b""
+            with suppress(ConnectionResetError):
+                while part := line.recv(65536):
+                    answer += part
+        return answer
+
+    def engines(self) -> list[int]:
+        """Return the processes that this one has begun."""
+        path = f"/proc/{self.process.pid}/task"
+        lists = [Path(path, task, "children").read_text() for task in os.listdir(path)]
+        return [int(number) for text in lists for number in text.split()]
+
+
+@contextmanager
+def _serving(folder: Path, *more: str) -> Iterator[Served]:
+    command = [sys.executable, "-m", "heliodor", "app", str(folder / "mics"), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "-o", str(folder / "project"), *more],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    said: list[str] = []
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if "Ctrl-C" in line:
+                break
+        found = re.search(r"(http://127\.0\.0\.1:\d+)/\?token=([\w-]{43})\n", "".join(said))
+        assert found is not None, said
+        yield Served(process, "".join(said), found[1], found[2])
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def _mark(number: int) -> dict[str, object]:
+    return {"id": f"m{number}", "x": number % 700, "y": 5, "kind": "particle"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    micrographs(tmp_path / "mics")
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_says_where_it_is_and_ends_well(folder: Path, number: int) -> None:
+    with _serving(folder) as served:
+        port = served.base.rpartition(":")[2]
+        assert f"ssh -L {port}:127.0.0.1:{port} " in served.said
+        with served.client() as client:
+            add = {"add": [_mark(1)]}
+            assert client.post("/api/micrographs/0/labels", json=add).status_code == 200
+            if sys.platform == "linux":
+                assert served.engines()
+                began = served.engines()
+            else:
+                began = []
+        served.process.send_signal(number)
+        assert served.process.wait(20) == 0
+        assert "is saved" in served.process.stderr.read()  # type: ignore[union-attr]
+        for one in began:
+            with pytest.raises(ProcessLookupError):
+                os.kill(one, 0)
+    assert len(read_picks(folder / "project/labels.star")) == 1
+
+
+@pytest.mark.slow
+def test_attacks_by_raw_bytes(folder: Path) -> None:
+    with _serving(folder) as served:
+        port = served.base.rpartition(":")[2]
+        head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {served.token}\r\n"
+        end = f"{head}Connection: close\r\n\r\n"
+        fine = served.raw(f"GET /api/project HTTP/1.1\r\n{end}".encode())
+        assert fine.startswith(b"HTTP/1.1 200")
+        for path in (
+            "/static/../room.py", "/static/..%2froom.py", "/report/../project.json",
+            "/report/..%2fproject.json", "/../../etc/passwd", "//etc/passwd",
+            "/api/exports/..%2fproject.json", "/static/%00", "/report/%00.html",
+        ):  # fmt: skip
+            answer = served.raw(f"GET {path} HTTP/1.1\r\n{end}".encode())
+            assert answer.startswith(b"HTTP/1.1 404"), path
+        twice = f"GET /api/project HTTP/1.1\r\nHost: evil.example\r\n{end}"
+        assert served.raw(twice.encode())[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403")
+        absolute = "GET http://evil.example/api/project HTTP/1.1\r\nHost: evil.example\r\n"
+        absolute += "Connection: close\r\n\r\n"
+        assert served.raw(absolute.encode()).startswith(b"HTTP/1.1 403")
+        for host in ("", "Host: evil.example\r\n"):
+            answer = served.raw(f"GET / HTTP/1.0\r\n{host}\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 403")
+        assert served.raw(b"\x16\x03\x01\x02\x00 no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert served.raw(b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000)[:10] in (b"HTTP/1.1 4", b"")
+
+
+@pytest.mark.slow
+def test_a_hundred_megabytes_are_refused_without_being_kept(folder: Path) -> None:
+    with _serving(folder) as served:
+        port = served.base.rpartition(":")[2]
+        head = (
+            "POST /api/settings HTTP/1.1\r\nContent-Type: application/json\r\n"
+            f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {served.token}\r\n"
+        )
+        size = 100 * 2**20
+        told = served.raw(f"{head}Content-Length: {size}\r\n\r\n".encode() + b" " * 2**16)
+        assert told.startswith(b"HTTP/1.1 413")
+        piece = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+        streamed = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + piece * 100
+        answer = served.raw(streamed)
+        assert answer.startswith(b"HTTP/1.1 413") or answer == b""  # reset while still sending
+        status = Path(f"/proc/{served.process.pid}/status")
+        if status.is_file():
+            peak = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])  # type: ignore[index]
+            assert peak < 600_000
+        with served.client() as client:
+            assert client.get("/api/project").json()["settings"]["threshold"] is None
+
+
+@pytest.mark.slow
+def test_fifty_at_once_lose_nothing(folder: Path) -> None:
+    with _serving(folder) as served, served.client() as client:
+
+        def work(number: int) -> int:
+            if number % 2:
+                address = f"/api/micrographs/{number % 3}/tiles/0/0/0.jpg?low_pass={number}"
+                return client.get(address).status_code
+            add = {"add": [_mark(number)]}
+            return client.post(f"/api/micrographs/{number % 3}/labels", json=add).status_code
+
+        with ThreadPoolExecutor(50) as pool:
+            codes = [*pool.map(work, range(50))]
+        assert codes[::2] == [200] * 25
+        assert {*codes[1::2]} <= {200, 503}
+        there = read_picks(folder / "project/labels.star").xy_px[:, 0]
+        assert sorted(there.tolist()) == [*range(0, 50, 2)]
+
+
+@pytest.mark.slow
+def test_a_killed_server_is_gone_on_with_where_it_was(folder: Path) -> None:
+    acknowledged: list[int] = []
+    with _serving(folder) as served:
+        began = served.engines() if sys.platform == "linux" else []
+
+        def write() -> None:
+            with served.client() as client, suppress(httpx.TransportError):
+                for number in range(100_000):
+                    add = {"add": [_mark(number)], "remove": []}
+                    assert client.post("/api/micrographs/1/labels", json=add).status_code == 200
+                    acknowledged.append(number)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        with served.client() as client:
+            assert client.post("/api/settings", json={"threshold": 1.25}).status_code == 200
+            client.post("/api/micrographs/2/done", json={"done": True})
+        while len(acknowledged) < 60:
+            time.sleep(0.01)
+        served.process.send_signal(signal.SIGKILL)
+        writer.join()
+        end = time.monotonic() + 20
+        for one in began:  # its engine ends by itself
+            while Path(f"/proc/{one}/status").is_file() and time.monotonic() < end:
+                if "Z (zombie)" in Path(f"/proc/{one}/status").read_text():
+                    break
+                time.sleep(0.05)
+            else:
+                assert not Path(f"/proc/{one}").exists()
+    there = len(read_picks(folder / "project/labels.star"))
+    assert len(acknowledged) <= there <= len(acknowledged) + 1
+    with _serving(folder) as served, served.client() as client:
+        rows = client.get("/api/micrographs").json()
+        assert rows["labels"] == [0, there, 0]
+        assert rows["done"] == [False, False, True]
+        assert client.get("/api/project").json()["settings"]["threshold"] == 1.25
+        again = {"add": [_mark(number) for number in range(there)]}
+        assert client.post("/api/micrographs/1/labels", json=again).status_code == 200
+        assert client.get("/api/micrographs").json()["labels"] == [0, there, 0]
+
+
+def test_one_server_a_project(folder: Path) -> None:
+    with _serving(folder):
+        result = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
+        assert result.code == 2
+        assert "at work in" in result.sentence
+
+
+def test_a_port_in_use_is_told_of(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = call("app", folder / "mics", "-o", folder / "project", "--port", port)
+    assert result.code == 2
+    assert f"port {port}" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--diameter", "5"], "plausible"),
+        (["--pixel-size", "900"], "plausible"),
+        (["--port", "70000"], "--port"),
+        (["--threads", "0"], "threads"),
+        (["--labels", "nowhere.star"], "nowhere.star"),
+    ],
+)
+def test_what_cannot_be_is_refused(folder: Path, words: list[str], told: str) -> None:
+    result = call("app", folder / "mics", "-o", folder / "project", *words)
+    assert result.code == 2
+    assert told in result.sentence
+
+
+def test_without_the_extra_its_name_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heliodor.cli.app.find_spec", lambda name: None)
+    result = call("app", folder / "mics", "-o", folder / "project")
+    assert result.code == 2
+    assert "heliodor[app]" in result.sentence
+    assert not (folder / "project").exists()
+
+
+@pytest.mark.slow
+def test_labels_begin_a_project_and_are_left_alone_after(folder: Path) -> None:
+    (folder / "labels.csv").write_text(
+        "image_name,x_coord,y_coord\nmic 0,10,20\nmic 0,30,40\nmic 2,50,60\n"
+    )
+    words = ("--labels", str(folder / "labels.csv"))
+    with _serving(folder, *words) as served, served.client() as client:
+        assert client.get("/api/micrographs").json()["labels"] == [2, 0, 1]
+        own = client.get("/api/micrographs/0/labels").json()
+        client.post("/api/micrographs/0/labels", json={"remove": own["id"]})
+    with _serving(folder, *words) as served, served.client() as client:
+        assert "not read again" in served.said
+        assert client.get("/api/micrographs").json()["labels"] == [0, 0, 1]
+
+
+def test_a_folder_of_something_else_is_refused(folder: Path) -> None:
+    (folder / "project").mkdir()
+    for text in ("[]", "{}", "no json", json.dumps({"form": 99})):
+        (folder / "project/project.json").write_text(text)
+        result = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
+        assert result.code == 2
+        assert "project.json" in result.sentence

@@ -1,0 +1,204 @@
+"""The picking room's list, pictures and settings."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heliodor.app.server.cache import Cache
+from heliodor.app.server.tiles import (
+    grey,
+    levels_of,
+    shape_at,
+    smoothed,
+)
+from heliodor.data.micrographs.fourier_crop import fourier_crop
+from heliodor.data.micrographs.micrograph import read_micrograph
+from helpers.app import (
+    HEIGHT,
+    WIDTH,
+    visited,
+)
+
+
+def _picture(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.format == "JPEG"
+        assert picture.mode == "L"
+        return np.asarray(picture).astype(float)
+
+
+def test_the_list_has_every_micrograph(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        project = visit.get("/api/project")
+        assert project["count"] == 3
+        assert project["settings"] == {"diameter": 120.0, "threshold": None}
+        assert {"star", "box", "cs"} < {one["name"] for one in project["formats"]}
+        rows = visit.get("/api/micrographs")
+        assert [Path(name).name for name in rows["name"]] == [f"mic {i}.mrc" for i in range(3)]
+        assert rows["labels"] == rows["negatives"] == [0, 0, 0]
+        assert rows["picks"] == rows["scored"] == rows["failed"] == [None] * 3
+        one = visit.get("/api/micrographs/1")
+        assert (one["width"], one["height"], one["pixel_size"]) == (WIDTH, HEIGHT, 4.0)
+        assert (one["levels"], one["tile"], one["failed"]) == (2, 512, None)
+
+
+def test_tiles_make_up_the_picture_at_every_level(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        image = read_micrograph(visit.room.sources[0].path).image
+        for level in range(levels_of((HEIGHT, WIDTH))):
+            height, width = shape_at((HEIGHT, WIDTH), level)
+            whole = np.full((height, width), np.nan)
+            for row in range(-(-height // 512)):
+                for column in range(-(-width // 512)):
+                    address = f"/api/micrographs/0/tiles/{level}/{column}/{row}.jpg"
+                    answer = visit.client.get(address)
+                    assert answer.headers["content-type"] == "image/jpeg"
+                    part = _picture(answer.content)
+                    place = np.s_[row * 512 : row * 512 + 512, column * 512 : column * 512 + 512]
+                    assert part.shape == whole[place].shape
+                    whole[place] = part
+            expected = grey(fourier_crop(image, (height, width))).astype(float)
+            # What JPEG loses of noise; were it moved by one pixel, it would be 36.
+            assert np.abs(whole - expected).mean() < 6
+            assert abs(np.median(whole) - 128) < 2
+
+
+def test_there_is_no_tile_beyond_the_picture(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        for place in ("0/2/0", "0/0/2", "2/0/0", "1/1/0"):
+            answer = visit.client.get(f"/api/micrographs/0/tiles/{place}.jpg")
+            assert answer.status_code == 404, place
+            assert answer.json()["error"]
+
+
+def test_a_low_pass_halves_waves_of_its_length() -> None:
+    x = np.arange(256)
+    for length in (8, 16, 32):  # pixels
+        wave = np.sin(2 * np.pi * x / length)[None].repeat(64, axis=0).astype(np.float32)
+        damped = smoothed(wave, 3.0, 16 * 3.0)
+        expected = 2.0 ** -((16 / length) ** 2)
+        assert damped.std() / wave.std() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_low_pass_changes_the_tile(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        address = "/api/micrographs/0/tiles/1/0/0.jpg"
+        plain, again, damped = (
+            visit.client.get(address, params=query).content
+            for query in ({}, {"low_pass": 0}, {"low_pass": 100})
+        )
+        assert plain == again
+        fine = [np.abs(np.diff(_picture(one), axis=1)).mean() for one in (plain, damped)]
+        assert fine[1] < 0.3 * fine[0]
+
+
+def test_pictures_may_be_kept_for_one_start_of_the_server_only(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        address = "/api/micrographs/0/tiles/1/0/0.jpg"
+        keep = [
+            visit.client.get(address, params={"v": v}).headers["cache-control"]
+            for v in ("", "other", visit.room.boot)
+        ]
+        assert keep[:2] == ["no-store"] * 2
+        assert "immutable" in keep[2]
+
+
+def test_a_thumbnail_is_kept_on_disk(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        first = visit.client.get("/api/micrographs/2/thumbnail.jpg").content
+        assert _picture(first).shape == (96, 128)
+        assert (tmp_path / "project/thumbnails/2.jpg").read_bytes() == first
+        visit.room.sources[2].path.unlink()
+        assert visit.client.get("/api/micrographs/2/thumbnail.jpg").content == first
+
+
+def test_a_micrograph_that_cannot_be_read_says_so_and_breaks_nothing(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        path = visit.room.sources[1].path
+        whole = path.read_bytes()
+        path.write_bytes(b"no image at all")
+        answer = visit.client.get("/api/micrographs/1/tiles/0/0/0.jpg")
+        assert answer.status_code == 422
+        sentence = visit.get("/api/micrographs")["failed"][1]
+        assert sentence == answer.json()["error"]
+        one = visit.get("/api/micrographs/1")
+        assert one["width"] is None
+        assert one["failed"] == sentence
+        assert visit.client.get("/api/micrographs/0/tiles/0/0/0.jpg").status_code == 200
+        path.write_bytes(whole)
+        assert visit.client.get("/api/micrographs/1/tiles/0/0/0.jpg").status_code == 200
+        assert visit.get("/api/micrographs")["failed"] == [None] * 3
+
+
+def test_changes_tell_what_changed_since(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        before = visit.get("/api/changes", since=0)
+        assert before["all"]
+        revision = before["revision"]
+        assert visit.get("/api/changes", since=revision)["rows"] == []
+        visit.post("/api/micrographs/1/done", done=True)
+        news = visit.get("/api/changes", since=revision)
+        assert [(row["id"], row["done"]) for row in news["rows"]] == [(1, True)]
+        assert (news["labels"], news["all"]) == ([], False)
+        mark = {"id": "a", "x": 3, "y": 4, "kind": "negative"}
+        visit.post("/api/micrographs/2/labels", add=[mark])
+        news = visit.get("/api/changes", since=news["revision"])
+        assert [(row["id"], row["negatives"]) for row in news["rows"]] == [(2, 1)]
+        assert news["labels"] == [2]
+    with visited(tmp_path) as visit:
+        assert visit.get("/api/changes", since=0)["boot"] != before["boot"]
+        assert visit.get("/api/micrographs")["done"] == [False, True, False]
+
+
+def test_settings_are_kept(tmp_path: Path) -> None:
+    with visited(tmp_path, diameter=None) as visit:
+        assert visit.get("/api/project")["engine"]["state"] == "idle"
+        assert visit.post("/api/settings", threshold=1.5) == {"diameter": None, "threshold": 1.5}
+    with visited(tmp_path, diameter=None) as visit:
+        assert visit.get("/api/project")["settings"]["threshold"] == 1.5
+        visit.post("/api/settings", threshold=None)
+        assert visit.get("/api/project")["settings"]["threshold"] is None
+
+
+def test_another_list_of_micrographs_throws_pictures_of_the_old_one_away(tmp_path: Path) -> None:
+    with visited(tmp_path) as visit:
+        visit.client.get("/api/micrographs/2/thumbnail.jpg")
+        marked = {"id": "a", "x": 3, "y": 4, "kind": "particle"}
+        visit.post("/api/micrographs/2/labels", add=[marked])
+        first = visit.room.sources[0].path
+    first.unlink()
+    with visited(tmp_path) as visit:
+        assert not list((tmp_path / "project/thumbnails").iterdir())
+        assert visit.get("/api/micrographs")["labels"] == [0, 1]  # by name
+
+
+def test_a_cache_forgets_what_was_used_longest_ago() -> None:
+    made: list[str] = []
+
+    def get(cache: Cache, key: str, size: int = 4) -> str:
+        return cache.get(key, lambda: made.append(key) or key, lambda _: size)  # type: ignore[func-returns-value]
+
+    cache = Cache(10)
+    for key in ("a", "b", "a", "c", "a", "b"):
+        assert get(cache, key) == key
+        assert cache.bytes <= 10
+    assert made == ["a", "b", "c", "b"]
+    assert get(cache, "large", 6) == "large"
+    assert cache.peek("large") is None
+    assert cache.peek("b") == "b"
+
+
+def test_the_server_does_not_import_torch() -> None:
+    code = (
+        "import sys; import heliodor.app.server.server, heliodor.cli.app;"
+        "import scipy.fft, scipy.spatial;"
+        " sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,217 @@
+"""The frame of coordinates: the pictures tell flips, swaps, scales and displacements."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import correlate
+
+from heliodor.data.coordinates.formats import read_picks, relion_star
+from heliodor.data.coordinates.frame_detection import (
+    AS_GIVEN,
+    FRAMES,
+    REACH_PX,
+    Frame,
+    View,
+    _around,
+    judge_frame,
+)
+from heliodor.data.coordinates.label_assignment import assign_labels
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.micrograph import read_micrograph
+from heliodor.data.micrographs.sources import find_sources
+from heliodor.simulation.micrograph import simulate_micrograph
+from heliodor.simulation.settings import SimulationSettings
+from helpers.cli import call
+from helpers.networks import (
+    discs,
+    noise,
+    scattered,
+    write_mrc,
+)
+
+SHAPE = (420, 560)
+FACTOR = {0.5: 2.0, 2.0: 0.5, 0.25: 4.0, 4.0: 0.25, 1.0: 1.0}
+
+
+def inverse(frame: Frame) -> list[Frame]:
+    """The frames that undo a frame on a square image: swap last instead of first."""
+    flips = (frame.flip_y, frame.flip_x) if frame.swap else (frame.flip_x, frame.flip_y)
+    return [Frame(frame.swap, *flips, FACTOR[frame.scale])]
+
+
+def views(frame: Frame = AS_GIVEN, shift=(0, 0), number=40, shape=SHAPE, shown=True):
+    for seed in range(2):
+        xy = scattered(shape, number, 14, seed)
+        image = discs(shape, xy if shown else xy[:0], depth=1.0, seed=seed)
+        yield View(image, shape, frame.apply(xy, shape) + np.array(shift))
+
+
+shapes = st.tuples(st.integers(2, 3000), st.integers(2, 3000))
+
+
+@given(shapes, st.sampled_from(FRAMES), st.lists(st.tuples(st.floats(0, 999), st.floats(0, 999))))
+def test_a_frame_undone(shape, frame, xy):
+    """Swapping, scaling and flipping forth and back gives what was there, on square images."""
+    side = (shape[0], shape[0])
+    there = Frame(frame.swap, frame.flip_x, frame.flip_y).apply(np.array(xy).reshape(-1, 2), side)
+    back = inverse(replace(frame, scale=1.0))[0].apply(there, side)
+    np.testing.assert_allclose(back, np.array(xy).reshape(-1, 2), rtol=0, atol=1e-9)
+
+
+def test_a_flip_keeps_the_first_pixel_in_the_image():
+    assert Frame(flip_y=True).apply(np.zeros((1, 2)), (7, 5)).tolist() == [[0, 6]]
+    assert Frame(flip_x=True).apply(np.zeros((1, 2)), (7, 5)).tolist() == [[4, 0]]
+    assert Frame(swap=True, scale=2).apply(np.array([[1, 3]])).tolist() == [[6, 2]]
+    with pytest.raises(ValueError, match="shape"):
+        Frame(flip_x=True).apply(np.zeros((1, 2)))
+
+
+@settings(max_examples=20)
+@given(st.tuples(st.integers(1, 90), st.integers(1, 90)), st.integers(0, 12), st.integers(0, 99))
+def test_sums_around_picks_are_correlations(shape, number, seed):
+    random = np.random.default_rng(seed)
+    height, width = shape
+    xy = random.integers((width, height), size=(number, 2))
+    picks = np.zeros(shape)
+    np.add.at(picks, (xy[:, 1], xy[:, 0]), 1)
+    image = noise(shape, seed)
+    found = _around(np.pad(image.astype(np.float64), REACH_PX), xy + random.uniform(-0.4, 0.4))
+    # Beyond this no displaced pick is in the image.
+    rows, columns = (min(side - 1, REACH_PX) for side in shape)
+    inner = (slice(REACH_PX - rows, REACH_PX + rows + 1),)
+    inner += (slice(REACH_PX - columns, REACH_PX + columns + 1),)
+    for own, there in zip(found, (image, np.ones(shape)), strict=True):
+        whole = correlate(there.astype(np.float64), picks, method="fft")
+        expected = whole[height - 1 - rows : height + rows, width - 1 - columns : width + columns]
+        np.testing.assert_allclose(own[inner], expected, rtol=0, atol=1e-9)
+        assert own.sum() == pytest.approx(own[inner].sum(), abs=1e-9)
+
+
+def test_of_very_many_coordinates_some_are_enough():
+    view = next(views())
+    many = replace(view, xy_px=np.repeat(view.xy_px, 30, axis=0))
+    assert judge_frame([many]).fit == pytest.approx(judge_frame([view]).fit, rel=1e-6)
+
+
+def test_coordinates_on_their_particles_fit():
+    verdict = judge_frame(views())
+    assert verdict.frame == AS_GIVEN
+    assert verdict.decided
+    assert not verdict.wrong
+    assert "as they are" in str(verdict)
+
+
+@pytest.mark.parametrize(
+    ("planted", "found"),
+    [
+        (Frame(flip_y=True), Frame(flip_y=True)),
+        (Frame(flip_x=True, flip_y=True), Frame(flip_x=True, flip_y=True)),
+        (Frame(swap=True), Frame(swap=True)),
+        (Frame(scale=0.5), Frame(scale=2.0)),
+        (Frame(scale=4.0), Frame(scale=0.25)),
+    ],
+    ids=str,
+)
+def test_planted_frames_are_named(planted, found):
+    verdict = judge_frame(views(planted))
+    assert verdict.wrong
+    assert verdict.turned
+    assert verdict.frame == found
+    assert str(found) in str(verdict)
+
+
+def test_corners_of_boxes_are_named():
+    verdict = judge_frame(views(shift=(-20, -20), number=60))
+    assert verdict.wrong
+    assert verdict.displacement_px is not None
+    np.testing.assert_allclose(verdict.displacement_px, (20, 20), atol=2)
+    assert "corners" in str(verdict)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_points_at_random_decide_nothing(seed):
+    random = np.random.default_rng(seed)
+    scenes = [replace(view, xy_px=random.uniform(0, 420, (80, 2))) for view in views(number=60)]
+    verdict = judge_frame(scenes)
+    assert not verdict.wrong
+    assert verdict.fit < 3.5
+    assert "do not tell" in str(verdict)
+
+
+def test_a_handful_of_points_never_speaks_against_coordinates():
+    """Between ice crystals and gold, a few points fit one of the frames by chance."""
+    settings = SimulationSettings(shape=(512, 512), pixel_size_angstrom=8.0, contaminants=3.0)
+    image = simulate_micrograph(settings, 0).image
+    for seed in (0, 7, 10):
+        xy = np.random.default_rng(seed).uniform(0, 511, (5, 2))
+        verdict = judge_frame([View(image, (512, 512), xy)])
+        assert not verdict.wrong
+        assert not verdict.decided
+
+
+def test_pictures_without_particles_decide_nothing():
+    assert not judge_frame(views(Frame(flip_y=True), shown=False)).decided
+
+
+def test_small_pictures_and_none_decide_nothing():
+    assert not judge_frame([]).decided
+    assert not judge_frame(views(Frame(flip_y=True), shape=(120, 400), number=15)).decided
+
+
+def real(folder: Path, labels: str, number: int | None):
+    """The eight fullest micrographs of a set with some of their labels."""
+    sources = find_sources(folder / "micrographs")
+    labelled, _ = assign_labels(read_picks(folder / labels), sources)
+    fullest = sorted(labelled, key=lambda item: -len(item.xy_px))[:8]
+    random = np.random.default_rng(0)
+    for item in fullest:
+        image = read_micrograph(item.source.path).image
+        xy = item.xy_px
+        if number is not None:
+            xy = xy[random.permutation(len(xy))[:number]]
+        yield View(image, (image.shape[0], image.shape[1]), xy)
+
+
+@pytest.mark.parametrize(
+    ("folder", "labels", "number"),
+    [
+        ("betagal", "manual_positive.star", 5),
+        ("betagal", "manual_positive.star", None),
+        ("t20s", "weak_autopicks.star", 8),  # 64 in all, many of them wrong
+    ],
+)
+def test_real_micrographs(real_data, folder, labels, number):
+    scenes = list(real(real_data / folder, labels, number))
+    plain = judge_frame(scenes)
+    assert plain.frame == AS_GIVEN
+    assert plain.decided
+    assert not plain.wrong
+    flip = Frame(flip_y=True)
+    flipped = [replace(v, xy_px=flip.apply(v.xy_px, v.original_shape)) for v in scenes]
+    verdict = judge_frame(flipped)
+    assert verdict.wrong
+    assert verdict.frame == flip
+
+
+def test_training_refuses_labels_in_a_wrong_frame(tmp_path):
+    tables = []
+    for number, view in enumerate(views(Frame(flip_y=True))):
+        write_mrc(tmp_path / "mics" / f"m{number}.mrc", view.image)
+        tables.append(Picks.on(f"m{number}.mrc", view.xy_px))
+    relion_star.write_picks(tmp_path / "labels.star", Picks.concatenate(tables))
+    arguments = ["train", "--micrographs", tmp_path / "mics", "--diameter", 100]
+    arguments += ["--labels", tmp_path / "labels.star", "-o", tmp_path / "out"]
+    arguments += ["--network", "conv31", "--width", 2, "--epochs", 1, "--epoch-updates", 1]
+    arguments += ["--expected-particles", 40]
+    refused = call(*arguments)
+    assert refused.code == 2
+    assert "y flipped" in refused.sentence
+    assert "--trust-labels" in refused.sentence
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert call(*arguments, "--trust-labels").code == 0

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliodor.errors import BadInput
+from heliodor.utils import files
+from heliodor.utils.files import (
+    output_folder,
+    write_json,
+    write_text,
+    writing,
+)
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):
+    path = tmp_path / "new" / "folder" / "a.star"
+    with writing(path) as aside:
+        aside.write_text("half")
+        assert not path.exists()
+        assert aside.parent == path.parent
+        assert aside.suffix == ".star"
+        assert aside.name.startswith(".")
+    assert path.read_text() == "half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with writing(path) as aside:
+            aside.write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_as_bad_input(tmp_path: Path):
+    def fill() -> None:
+        with writing(tmp_path / "a.txt") as aside:
+            aside.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(BadInput, match=r"a\.txt cannot be written \(No space"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "a.txt", tmp_path / "file" / "deeper" / "a.txt"):
+        with pytest.raises(BadInput, match="cannot be written"):
+            write_text(place, "x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_text(tmp_path / "folder", "x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_writing_again_replaces(tmp_path: Path):
+    write_text(tmp_path / "a.txt", "1")
+    write_text(str(tmp_path / "a.txt"), "ü\n")
+    assert (tmp_path / "a.txt").read_bytes() == "ü\n".encode()
+
+
+def test_long_names(tmp_path: Path):
+    name = "m" * 240 + ".star"
+    write_text(tmp_path / name, "x")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(values)
+def test_json_round_trip(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "value.json"
+    write_json(path, value)
+    assert json.loads(path.read_text(encoding="utf-8")) == value
+
+
+def test_json_keeps_the_order_and_has_no_nan(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"z": 1, "a": "ü"})
+    assert (tmp_path / "a.json").read_text("utf-8") == '{\n  "z": 1,\n  "a": "ü"\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", float("nan"))
+
+
+def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = output_folder(tmp_path / "a" / "b")
+    assert folder.is_dir()
+    assert output_folder(str(folder)) == folder
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="is a file, not a folder"):
+        output_folder(tmp_path / "file")
+    with pytest.raises(BadInput, match="cannot be made"):
+        output_folder(tmp_path / "file" / "below")
+    monkeypatch.setattr(files.os, "access", lambda *_: False)
+    with pytest.raises(BadInput, match="may not be written to"):
+        output_folder(folder)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path: Path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(BadInput, match="may not be written to"):
+        output_folder(tmp_path)
+    with pytest.raises(BadInput, match="cannot be written"):
+        write_text(tmp_path / "a.txt", "x")
+    tmp_path.chmod(0o700)

@@ -1,0 +1,78 @@
+"""A fingerprint sees what happens to micrographs, and reads little of a large file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliodor.errors import BadInput
+from heliodor.utils.hashing import (
+    BLOCK,
+    BLOCKS,
+    ENDS,
+    SMALL,
+    fingerprint,
+)
+
+LARGE = 3 * SMALL + 12_345
+
+
+def content(size: int, seed: int = 0) -> bytearray:
+    return bytearray(np.random.default_rng(seed).integers(0, 256, size, np.uint8).tobytes())
+
+
+def test_the_same_content_has_the_same_wherever_it_lies(tmp_path: Path) -> None:
+    for size in (0, 1, SMALL, SMALL + 1, LARGE):
+        one, other = tmp_path / "one.mrc", tmp_path / "other.mrc"
+        one.write_bytes(content(size))
+        other.write_bytes(content(size))
+        os.utime(other, (0, 0))
+        assert fingerprint(one) == fingerprint(other)
+        assert len(fingerprint(one)) == 64
+
+
+@given(st.integers(1, 5000), st.data())
+def test_any_byte_of_a_small_file_counts(size: int, data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path, own = Path(folder) / "small", content(size)
+        path.write_bytes(own)
+        before = fingerprint(path)
+        own[data.draw(st.integers(0, size - 1))] ^= 1
+        path.write_bytes(own)
+        assert fingerprint(path) != before
+
+
+def test_of_a_large_file_count_size_ends_and_blocks(tmp_path: Path) -> None:
+    path, own = tmp_path / "large", content(LARGE)
+    path.write_bytes(own)
+    before = fingerprint(path)
+    room = LARGE - 2 * ENDS - BLOCK
+    blocks = [ENDS + room * k // (BLOCKS - 1) for k in range(BLOCKS)]
+    assert blocks[-1] + BLOCK == LARGE - ENDS
+    for where in (0, ENDS - 1, blocks[0], blocks[30], blocks[-1], LARGE - ENDS, LARGE - 1):
+        path.write_bytes(own[:where] + bytes([own[where] ^ 1]) + own[where + 1 :])
+        assert fingerprint(path) != before, where
+    for size in (LARGE - 1, LARGE // 2, SMALL):
+        path.write_bytes(own[:size])
+        assert fingerprint(path) != before
+    path.write_bytes(own[: LARGE // 2] + bytes(LARGE - LARGE // 2))
+    assert fingerprint(path) != before
+    path.write_bytes(content(LARGE, seed=1))
+    assert fingerprint(path) != before
+    # What lies between two blocks does not count: the price of not reading everything.
+    where = blocks[1] - 1
+    path.write_bytes(own[:where] + bytes([own[where] ^ 1]) + own[where + 1 :])
+    assert fingerprint(path) == before
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.mrc cannot be read"):
+        fingerprint(tmp_path / "gone.mrc")
+    with pytest.raises(BadInput, match="cannot be read"):
+        fingerprint(tmp_path)

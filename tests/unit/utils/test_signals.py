@@ -1,0 +1,194 @@
+"""Signals are heeded where nothing can be half done, and no two runs share a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heliodor.errors import BadInput
+from heliodor.utils.locking import NAME, alone_in
+from heliodor.utils.signals import (
+    SIGNALLED,
+    Stopped,
+    check,
+    deferred,
+    listening,
+    save_wanted,
+    stop_wanted,
+)
+from helpers.cli import call, done
+from helpers.networks import (
+    discs,
+    scattered,
+    write_mrc,
+)
+
+
+def tell(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def usual() -> Iterator[None]:
+    """Handlers as a program begins with; under nohup, say, one would be ignored."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_at_once_with_the_code_of_a_shell(number: int, usual: None) -> None:
+    before = signal.getsignal(number)
+
+    def work() -> None:
+        with listening():
+            assert signal.getsignal(number) != before
+            tell(number)
+            pytest.fail("it went on")
+
+    with pytest.raises(Stopped) as stopped:
+        work()
+    assert stopped.value.code == SIGNALLED + number
+    assert signal.getsignal(number) == before
+
+
+def test_a_deferred_block_comes_to_its_end_or_to_a_check() -> None:
+    done = []
+
+    def checked() -> None:
+        with listening(), deferred():
+            tell(signal.SIGTERM)
+            assert stop_wanted()
+            done.append(1)
+            check()
+            done.append(2)
+
+    def ended() -> None:
+        with listening():
+            with deferred():
+                tell(signal.SIGTERM)
+                done.append(3)
+            done.append(4)
+
+    with pytest.raises(Stopped):
+        checked()
+    with pytest.raises(Stopped):
+        ended()
+    assert done == [1, 3]
+
+
+def test_a_second_signal_does_not_interrupt_the_ending() -> None:
+    ended = []
+
+    def work() -> None:
+        with listening():
+            try:
+                tell(signal.SIGTERM)
+            finally:
+                tell(signal.SIGTERM)
+                tell(signal.SIGINT)
+                ended.append(1)
+
+    with pytest.raises(Stopped):
+        work()
+    assert ended == [1]
+
+
+def test_sigusr1_asks_to_save_and_ends_nothing() -> None:
+    with listening():
+        assert not save_wanted()
+        tell(signal.SIGUSR1)
+        assert save_wanted()
+        assert not save_wanted()
+        check()
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening():
+            tell(signal.SIGHUP)
+            check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_threads_listen_to_nothing() -> None:
+    found = []
+
+    def work() -> None:
+        with listening():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from heliodor.utils.locking import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_commands_that_only_judge_or_convert_keep_out_of_a_folder_at_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    xy = scattered((96, 96), 6, 14)
+    write_mrc(tmp_path / "a.mrc", discs((96, 96), xy))
+    rows = "".join(f"a\t{x:g}\t{y:g}\n" for x, y in xy)
+    (tmp_path / "a.txt").write_text("image_name\tx_coord\ty_coord\n" + rows)
+    size = ("--pixel-size", 4)
+    commands: list[tuple[object, ...]] = [
+        ("convert", "a.txt", "--to", "autopick"),
+        ("evaluate", "--picks", "a.txt", "--truth", "a.txt", "--match-distance", 20, *size),
+        ("suggest", "--micrographs", "a.mrc", "--labels", "a.txt", *size),
+    ]
+    hold = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as own:
+        assert own.stdout is not None
+        assert own.stdout.readline() == "in\n"
+        for words in commands:
+            result = call(*words, "-o", "out")
+            assert result.code == 2
+            assert "at work in out already" in result.sentence
+            assert [path.name for path in (tmp_path / "out").iterdir()] == [NAME]
+    for words in commands[:2]:
+        done(*words, "-o", "out")
+        assert not (tmp_path / "out" / NAME).exists()
+
+
+def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "in\n"
+    with (
+        pytest.raises(BadInput, match=f"at work in {tmp_path} already .process {first.pid} on"),
+        alone_in(tmp_path),
+    ):
+        pass
+    assert f"process {first.pid} on" in (tmp_path / NAME).read_text()
+    first.kill()
+    first.communicate()
+    with alone_in(tmp_path):
+        assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
+    assert not (tmp_path / NAME).exists()
