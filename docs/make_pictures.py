@@ -19,8 +19,8 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import prepare
 from heliodor.evaluation.matching import match
+from heliodor.report.content import GalleryItem
 from heliodor.report.gallery import draw_micrograph
-from heliodor.report.report import GalleryItem
 from heliodor.simulation import (
     Levels,
     SimulationSettings,

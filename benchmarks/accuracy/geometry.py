@@ -48,7 +48,7 @@ from heliodor.data.coordinates.particle_diameter import (
 from heliodor.data.coordinates.particle_extent import measure_extent
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph
-from heliodor.data.micrographs.normalization import Normalizer
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Normalizer
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from heliodor.simulation import (
@@ -62,7 +62,6 @@ from heliodor.simulation.optics import (
     filtered,
 )
 from heliodor.simulation.projection import add_projection, random_angles
-from heliodor.training.dataset import FLATTEN_FRACTION
 
 LABELS, SNRS, DENSITIES, COUNT = (20, 50, 100), (0.12, 0.06), (0.5, 1.5), 8
 OFF_ANGSTROM = 8.0

@@ -27,7 +27,7 @@ from heliodor.conventions import Image
 from heliodor.data.coordinates.formats.tables import write_table
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.micrograph import write_mrc
-from heliodor.data.micrographs.normalization import Normalizer
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Normalizer
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import WorkingImages, working_pixel_size
 from heliodor.models.model_file import Model, load_model
@@ -36,7 +36,7 @@ from heliodor.picking.micrograph_quality import NAME
 from heliodor.picking.score_maps import card_step
 from heliodor.picking.scoring import score_smoothly
 from heliodor.simulation import SimulationSettings, simulate_micrograph
-from heliodor.training.dataset import FLATTEN_FRACTION, DataSettings
+from heliodor.training.dataset import DataSettings
 from heliodor.training.recipes import TrainingSettings
 from heliodor.workflows.run import run
 

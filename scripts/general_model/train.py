@@ -29,7 +29,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from heliodor import __version__
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
-from heliodor.data.micrographs.normalization import Normalizer
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Normalizer
 from heliodor.models.model_file import (
     GENERAL,
     Model,
@@ -42,7 +42,6 @@ from heliodor.simulation.builtin_particles import Particle
 from heliodor.simulation.training_world.generator import Scenes, World
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.simulation.training_world.random_particles import draw_particle
-from heliodor.training.dataset import FLATTEN_FRACTION
 from heliodor.utils.files import writing
 from heliodor.utils.threads import set_threads
 

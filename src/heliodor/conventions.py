@@ -101,3 +101,6 @@ def disc_area_px(radius_px: float) -> int:
     reach = math.floor(radius_px)
     offsets = np.arange(-reach, reach + 1)
     return int(np.count_nonzero(offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius_px**2))
+
+
+IndexArray = NDArray[np.intp]

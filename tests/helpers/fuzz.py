@@ -53,6 +53,7 @@ from heliodor.data.coordinates.writers import (
     Given,
     write_picks,
 )
+from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import Source, find_sources
@@ -1000,7 +1001,7 @@ KINDS = {
             "star lists",
             _star_lists,
             star_changed,
-            (relion_star.read_micrographs, relion_star.read_picks, find_sources),
+            (star_list.read_micrographs, relion_star.read_picks, find_sources),
             needs_others=True,
         ),
         Kind("box", _boxes, table_changed, (box.read_picks, formats.read_picks)),

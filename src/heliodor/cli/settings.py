@@ -39,7 +39,7 @@ def data_settings(options: dict[str, Any]) -> Any:
 
 def recipe_settings(options: dict[str, Any]) -> Any:
     """Return the recipe, with what was given in place of its own."""
-    from heliodor.models.pretrained import starting
+    from heliodor.training.initialization import starting
     from heliodor.training.recipes import recipe
 
     names = (
@@ -115,11 +115,8 @@ def end(failures: list[Any]) -> None:
 
 def _tells_contaminants(options: dict[str, Any]) -> bool:
     """Tell whether the model that is given, or the one that will be trained, knows bad areas."""
-    from heliodor.models.pretrained import (
-        NAME,
-        opened,
-        start_of,
-    )
+    from heliodor.models.pretrained import NAME, opened
+    from heliodor.training.initialization import start_of
 
     if "model" in options:
         path = options["model"]

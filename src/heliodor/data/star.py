@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heliodor import __version__
-from heliodor.data.coordinates.picks import as_number
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
+from heliodor.utils.parsing import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,8 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.picks import IndexArray
+from heliodor.conventions import FloatArray, IndexArray
 
 #: Log-odds in a bin. Thresholds are chosen in steps of it, so that what is printed selects what
 #: was picked.

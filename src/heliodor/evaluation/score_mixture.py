@@ -17,8 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.picks import IndexArray
+from heliodor.conventions import FloatArray, IndexArray
 from heliodor.evaluation.score_histogram import ScoreCounts
 
 #: Scores are counted in the labels' spread, from their median: the width of a bin, and the

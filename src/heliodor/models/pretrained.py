@@ -6,28 +6,19 @@ is always as many; lengths in its card are in units of such a pixel, until a dia
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
 from heliodor.models import GENERAL_MODEL
 from heliodor.models.model_file import (
     Model,
-    ModelCard,
     load_model,
 )
-from heliodor.training.recipes import TrainingSettings
 
 #: What it is called where a model is named, and what means none at all.
 NAME, SCRATCH = "general", "scratch"
-#: What is chosen of a network by the model that it starts from.
-OF_START = ("network", "width", "norm")
-
-#: What a training does otherwise that does not begin with nothing.
-FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
 
 
 def general_model() -> Model:
@@ -90,63 +81,3 @@ def model_for(path: str | Path | None, diameter_angstrom: float | None) -> Model
             " --diameter, in angstrom"
         )
     return for_diameter(model, diameter_angstrom)
-
-
-def start_of(settings: TrainingSettings) -> Model | None:
-    """Return the model that a training starts from, or None where it starts from nothing.
-
-    Raises
-    ------
-    BadInput
-        If its file cannot be used, or its network is another than that of the settings.
-    """
-    if settings.start == SCRATCH:
-        return None
-    model = opened(settings.start)
-    _check_fit(model.card, settings)
-    return model
-
-
-def _check_fit(card: ModelCard, settings: TrainingSettings) -> None:
-    """Refuse a model to start from whose network is another than that of the settings."""
-    for name in OF_START:
-        own, wanted = getattr(card, name), getattr(settings, name)
-        if own != wanted:
-            raise BadInput(
-                f"the model to start from has the {name} {own}, and {wanted} was chosen; leave"
-                " that choice out, or give --from scratch"
-            )
-
-
-def starting(
-    settings: TrainingSettings, start: str | None, chosen: Collection[str]
-) -> TrainingSettings:
-    """Return a recipe with where its weights come from.
-
-    Parameters
-    ----------
-    settings
-        The recipe with all that was chosen.
-    start
-        general, scratch or a model's file, as the user says; None takes the general model, unless
-        something was chosen that it cannot have, or the recipe is of another network.
-    chosen
-        Names of what the user chose.
-
-    Raises
-    ------
-    BadInput
-        As `start_of` does.
-    """
-    if start == SCRATCH:
-        return replace(settings, start=SCRATCH)
-    card = opened(NAME if start is None else start).card
-    own = {name: getattr(card, name) for name in OF_START}
-    free = {name: value for name, value in own.items() if name not in chosen}
-    if start is None:
-        fits = all(own[name] == getattr(settings, name) for name in OF_START if name in chosen)
-        if not fits or settings.network != card.network:
-            return replace(settings, start=SCRATCH)
-    started = replace(settings, start=NAME if start is None else str(start), **free)
-    _check_fit(card, started)
-    return replace(started, **{k: v for k, v in FINE_TUNING.items() if k not in chosen})

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from heliodor.evaluation import excess
+from heliodor.evaluation import thresholds
 from heliodor.evaluation.calibration import (
     FEWEST_MICROGRAPHS,
     Calibration,
@@ -63,7 +63,7 @@ def clear_above_of(model: Model) -> float | None:
     known = model.calibration
     if known is not None:
         return known.clear_above
-    return excess.CLEAR_ABOVE if GENERAL in model.card.extra else None
+    return thresholds.CLEAR_ABOVE if GENERAL in model.card.extra else None
 
 
 def _by_excess(model: Model, picked: Picked, settings: PickSettings) -> Picked:
@@ -71,7 +71,7 @@ def _by_excess(model: Model, picked: Picked, settings: PickSettings) -> Picked:
         return picked
     exclusion = settings.distances_px(model.card.diameter_angstrom, 1.0).exclusion_px
     area = math.pi * exclusion**2
-    found = excess.threshold(picked.sheet, area, settings.max_fdr, FLOOR)
+    found = thresholds.threshold(picked.sheet, area, settings.max_fdr, FLOOR)
     return picked if found is None else replace(picked, threshold=found)
 
 

@@ -11,7 +11,6 @@ import torch
 
 from heliodor.conventions import Image
 from heliodor.data.micrographs.fourier_crop import pad
-from heliodor.errors import BadInput
 from heliodor.models.inference_network import Twin
 from heliodor.models.networks import Network
 from heliodor.utils.threads import one_thread_each
@@ -28,32 +27,6 @@ class Maps(NamedTuple):
     #: Log-odds of a contaminant at the pixels [::stride, ::stride]; None of networks that do not
     #: tell.
     contaminant: Image | None
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device to compute on: auto, cpu, cuda, cuda:N or mps.
-
-    Raises
-    ------
-    BadInput
-        If the device is unknown or not there; `auto` always finds one.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    # torch knows more names, some of which (meta) it makes tensors on that hold no numbers.
-    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise BadInput(f"the device {name!r} is none of auto, cpu, cuda, cuda:0 (or 1, ...), mps")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(
-            f"the device {name!r} cannot be used ({reason}); give --device auto or cpu"
-        ) from error
-    return device
 
 
 def score_image(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:

@@ -45,8 +45,8 @@ def draw_fullest(
     path: Path, picks: Picks, sources: dict[str, Source], pixel_sizes: dict[str, float]
 ) -> None:
     """Draw the fullest micrograph with its picks as a PNG; BadInput without a pixel size."""
+    from heliodor.report.content import GalleryItem
     from heliodor.report.gallery import PICTURE_PX, draw_micrograph
-    from heliodor.report.report import GalleryItem
 
     counts = picks.counts()
     name = picks.micrographs[int(np.argmax(counts))]

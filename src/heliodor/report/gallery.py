@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from heliodor.conventions import FloatArray, Image
     from heliodor.picking.contamination import BadAreas
-    from heliodor.report.report import GalleryItem
+    from heliodor.report.content import GalleryItem
 
 #: (left, top, right, bottom) of a part of an image, in its pixels; the last two are outside.
 Window = tuple[int, int, int, int]

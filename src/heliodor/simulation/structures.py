@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heliodor.data.micrographs.headers import fault_of_name
+from heliodor.data.micrographs.names import fault_of_name
 from heliodor.errors import BadInput
 from heliodor.simulation.atomic_models import (
     MMCIF_SUFFIXES,

@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
-from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.coordinates.label_assignment import (
+    LabelledSource,
+    check_frame,
+    check_sampling,
+    drop_outside,
+)
 from heliodor.data.coordinates.labels import (
     LabelledImage,
     class_prior,
     guess_particles,
 )
-from heliodor.data.coordinates.placing import (
-    check_frame,
-    check_sampling,
-    drop_outside,
-)
 from heliodor.data.micrographs.normalization import (
+    FLATTEN_FRACTION,
     MODES,
     Mode,
     Normalizer,
@@ -40,8 +41,6 @@ from heliodor.utils.array_store import Shelf
 
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
-#: The slow background is averaged over this share of the diameter (standard deviation).
-FLATTEN_FRACTION = 0.6
 #: A particle needs at least so many pixels for its shape to be learnt.
 FEWEST_PX = 6.0
 

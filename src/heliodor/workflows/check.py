@@ -22,13 +22,11 @@ from heliodor.data.coordinates.frame_detection import judge_frame
 from heliodor.data.coordinates.label_assignment import LabelledSource, assign_labels
 from heliodor.data.coordinates.labels import outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
-from heliodor.data.micrographs.headers import (
-    Header,
-    is_micrograph_name,
-    read_header,
-)
+from heliodor.data.micrographs import star_list
+from heliodor.data.micrographs.headers import Header, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import is_plausible, same_pixel_size
 from heliodor.errors import BadInput
@@ -130,9 +128,7 @@ def _lists_micrographs(text: str) -> bool:
     if path.suffix.lower() != ".star" or not path.is_file():
         return False
     columns = {c for table in blocks.read_blocks(path).values() for c in table.columns}
-    return (
-        relion_star.NAME in columns and not {relion_star.X, relion_star.COORDINATE_FILE} & columns
-    )
+    return star_list.NAME in columns and not {relion_star.X, relion_star.COORDINATE_FILE} & columns
 
 
 def _passed_over(path: Path) -> Iterator[Finding]:
@@ -160,8 +156,8 @@ def _of_model(path: Path) -> Iterator[Finding]:
 
 def _of_list(path: Path) -> Iterator[Finding]:
     """Check what only the table knows: rows that are there twice, files that are not there."""
-    table = next(b for b in blocks.read_blocks(path).values() if relion_star.NAME in b.columns)
-    names = table[relion_star.NAME].astype(str)
+    table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b.columns)
+    names = table[star_list.NAME].astype(str)
     twice = names[names.duplicated()].tolist()
     if twice:
         yield Finding("error", str(path), f"{len(twice)} rows repeat a micrograph{_some(twice)}")

@@ -19,7 +19,6 @@ from heliodor.data.coordinates.formats import (
     find_files,
     read_picks,
 )
-from heliodor.data.coordinates.formats.cryosparc import without_uid
 from heliodor.data.coordinates.frame_detection import (
     FITS,
     Frame,
@@ -45,13 +44,9 @@ from heliodor.data.coordinates.writers import (
     left_out,
     write_picks,
 )
-from heliodor.data.micrographs.headers import (
-    TIFF_NOTE,
-    is_tiff,
-    read_header,
-    without_suffix,
-)
+from heliodor.data.micrographs.headers import TIFF_NOTE, read_header
 from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.names import is_tiff, without_suffix, without_uid
 from heliodor.data.micrographs.sources import (
     Inputs,
     Source,

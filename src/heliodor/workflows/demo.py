@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from heliodor.errors import BadInput
-from heliodor.models.pretrained import starting
 from heliodor.simulation import SimulationSettings, simulate
 from heliodor.training.dataset import DataSettings
+from heliodor.training.initialization import starting
 from heliodor.training.recipes import TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute

@@ -12,7 +12,8 @@ import torch
 
 from heliodor import __version__
 from heliodor.conventions import Image
-from heliodor.data.micrographs.headers import TIFF_NOTE, is_tiff
+from heliodor.data.micrographs.headers import TIFF_NOTE
+from heliodor.data.micrographs.names import is_tiff
 from heliodor.data.micrographs.sources import (
     Inputs,
     Source,
@@ -37,6 +38,7 @@ from heliodor.picking.candidates import FLOOR
 from heliodor.picking.journal import Finished, Journal
 from heliodor.picking.output_files import (
     autopick_name,
+    check_series,
     coordinate_text,
     write_masks,
     write_tables,
@@ -47,7 +49,6 @@ from heliodor.picking.recalibration import (
     decoy_sample,
 )
 from heliodor.picking.score_maps import images_for
-from heliodor.picking.series import check_series
 from heliodor.picking.settings import PickSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute

@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from heliodor.conventions import FloatArray, to_working
+from heliodor.conventions import FloatArray, IndexArray, to_working
 from heliodor.data.coordinates.label_assignment import LabelledSource
 from heliodor.data.coordinates.labels import outside
-from heliodor.data.coordinates.picks import IndexArray, Picks
+from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source, canonical
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
@@ -20,11 +20,7 @@ from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import Picked
 from heliodor.report.calibration_section import certainty_of
-from heliodor.report.report import (
-    EvaluationCurves,
-    GalleryItem,
-    ReportContent,
-)
+from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 from heliodor.workflows.judging import Truth
 from heliodor.workflows.run_record import Record
 from heliodor.workflows.train import Training

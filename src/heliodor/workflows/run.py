@@ -17,11 +17,11 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.matching import MATCH_FRACTION, checked_distance
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
-from heliodor.models.pretrained import start_of
 from heliodor.picking.batch import Picked
 from heliodor.picking.settings import PickSettings
 from heliodor.report.report import write_report
 from heliodor.training.dataset import FEWEST_PX, DataSettings
+from heliodor.training.initialization import start_of
 from heliodor.training.recipes import TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute

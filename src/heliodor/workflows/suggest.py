@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.conventions import to_working
-from heliodor.data.coordinates.label_assignment import LabelledSource, read_labels
+from heliodor.data.coordinates.label_assignment import (
+    LabelledSource,
+    check_frame,
+    check_sampling,
+    drop_outside,
+    read_labels,
+)
 from heliodor.data.coordinates.particle_average import LabelledView
 from heliodor.data.coordinates.particle_diameter import (
     ENOUGH_LABELS,
@@ -19,11 +25,6 @@ from heliodor.data.coordinates.particle_diameter import (
     NETWORK,
     Geometry,
     measure_geometry,
-)
-from heliodor.data.coordinates.placing import (
-    check_frame,
-    check_sampling,
-    drop_outside,
 )
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.sources import Inputs, find_sources
@@ -152,7 +153,7 @@ def _measured(
     for note in record.notes:
         console.warn(note)
     if folder is not None:
-        from heliodor.report.portrait import draw_portrait
+        from heliodor.report.plots import draw_portrait
 
         record.results["geometry"] = geometry.as_dict()
         with writing(folder / "average.png") as aside:

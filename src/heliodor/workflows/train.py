@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from heliodor.models.model_file import (
     load_model,
     save_model,
 )
-from heliodor.models.pretrained import start_of
+from heliodor.models.pretrained import NAME, SCRATCH
 from heliodor.picking.settings import PickSettings
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
@@ -41,6 +42,7 @@ from heliodor.training.dataset import (
     choose_sources,
 )
 from heliodor.training.history import Epoch, history_table
+from heliodor.training.initialization import start_of
 from heliodor.training.loop import train_network
 from heliodor.training.model_card import card_of
 from heliodor.training.objectives import uses_prior
@@ -60,12 +62,6 @@ from heliodor.utils.files import (
 )
 from heliodor.utils.locking import alone_in
 from heliodor.workflows.run_record import Record, flat
-from heliodor.workflows.training_words import (
-    about_number,
-    and_negatives,
-    say_epoch,
-    start_in_words,
-)
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]
@@ -328,3 +324,45 @@ def wanted_pixel_size(
     if data.working_pixel_size_angstrom is not None:
         return data.working_pixel_size_angstrom
     return working_pixel_size(data.diameter_angstrom, recipe.network)
+
+
+#: A number of particles this many times off the estimate's band is worth a word.
+FAR_OFF = 1.5
+
+
+def about_number(counts: Sequence[float], given: float | None) -> str:
+    """Say the estimated particles a micrograph; return a note where the user's are others."""
+    estimate, low, high = counts
+    console.say(
+        f"an estimated {estimate:.0f} particles a micrograph ({low:.0f} to {high:.0f}), labelled"
+        " or not"
+    )
+    if given is None or max(given / high, low / given) < FAR_OFF:
+        return ""
+    return (
+        f"{given:g} particles a micrograph were expected, but the scores speak for {estimate:.0f}"
+        f" ({low:.0f} to {high:.0f})"
+    )
+
+
+def start_in_words(recipe: TrainingSettings) -> str:
+    """Say what a training starts from, where it is a model."""
+    starts = {SCRATCH: "", NAME: ", from the general model"}
+    return starts.get(recipe.start, f", from {recipe.start}")
+
+
+def and_negatives(number: int) -> str:
+    """Name the labelled negatives, where there are some."""
+    return f" and {number} labelled negatives" if number else ""
+
+
+def say_epoch(epochs: int) -> Callable[[Epoch], None]:
+    """Return what says how an epoch went, of so many."""
+
+    def say(epoch: Epoch) -> None:
+        ap = f", validation AP {epoch.validation_ap:.3f}" if epoch.validation_ap >= 0 else ""
+        console.say(
+            f"epoch {epoch.epoch} of {epochs}: loss {epoch.loss:.4f}{ap}, {epoch.seconds:.0f} s"
+        )
+
+    return say

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.evaluation.excess import CLEAR_ABOVE, threshold
 from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
+from heliodor.evaluation.thresholds import CLEAR_ABOVE, threshold
 
 AREA = 1e6
 DISC = 1e3

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from heliodor.models.gradients import PReLU, fork
-from heliodor.models.layers import Residual, convolve
+from heliodor.models.layers import PReLU, Residual, convolve, fork
 from heliodor.models.networks import (
     NETWORKS,
     Network,

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from heliodor.errors import BadInput
-from heliodor.models.gradients import PReLU
-from heliodor.models.layers import Convolution, Residual
+from heliodor.models.layers import Convolution, PReLU, Residual
 from heliodor.models.networks import (
     NETWORKS,
     Network,

@@ -18,16 +18,10 @@ from heliodor.models.model_file import (
     load_model,
     save_model,
 )
-from heliodor.models.pretrained import (
-    FINE_TUNING,
-    for_diameter,
-    general_model,
-    model_for,
-    start_of,
-    starting,
-)
+from heliodor.models.pretrained import for_diameter, general_model, model_for
 from heliodor.picking.score_maps import images_for
 from heliodor.simulation import SimulationSettings, simulate
+from heliodor.training.initialization import FINE_TUNING, start_of, starting
 from heliodor.training.loop import train_network
 from heliodor.training.objectives import OBJECTIVES
 from heliodor.training.recipes import recipe

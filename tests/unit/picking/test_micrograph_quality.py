@@ -22,7 +22,7 @@ from heliodor.picking.micrograph_quality import (
     write_micrographs,
 )
 from heliodor.report.report import render_report
-from heliodor.report.trust import trust_section
+from heliodor.report.sections import trust_section
 from unit.report.test_report import minimal
 
 

@@ -16,7 +16,6 @@ from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
 from heliodor.picking import scoring
 from heliodor.picking.scoring import (
-    choose_device,
     lattice_step,
     score_both,
     score_coarsely,
@@ -26,6 +25,7 @@ from heliodor.picking.scoring import (
     score_smoothly,
     surface_matrix,
 )
+from heliodor.utils.compute import choose_device
 from helpers.networks import (
     disc_detector,
     discs,

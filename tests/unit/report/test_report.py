@@ -20,13 +20,8 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import Estimate, Expected
 from heliodor.report import gallery, plots
 from heliodor.report.calibration_section import Certainty, Reliability
-from heliodor.report.report import (
-    EvaluationCurves,
-    GalleryItem,
-    ReportContent,
-    render_report,
-    write_report,
-)
+from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
+from heliodor.report.report import render_report, write_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 NASTY = "a <b> & \"c\" 'd'/../mic<script>alert(1)</script>.mrc"

@@ -26,7 +26,7 @@ from heliodor.data.coordinates.writers import (
     format_for,
     write_picks,
 )
-from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.micrographs.names import stem_of
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
 from heliodor.workflows.convert import ConversionSettings, convert

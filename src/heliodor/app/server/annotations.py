@@ -15,6 +15,7 @@ import numpy as np
 from heliodor import __version__
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import relion_star
+from heliodor.data.micrographs import star_list
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 
@@ -30,7 +31,7 @@ MOST_A_MICROGRAPH, MOST = 20_000, 1_000_000
 
 _HEAD = "\n".join(
     [f"# Written by heliodor {__version__}", "", "data_", "", "loop_"]
-    + [f"_{c} #{i}" for i, c in enumerate((relion_star.X, relion_star.Y, relion_star.NAME, ID), 1)]
+    + [f"_{c} #{i}" for i, c in enumerate((relion_star.X, relion_star.Y, star_list.NAME, ID), 1)]
 )
 
 

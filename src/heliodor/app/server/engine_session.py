@@ -10,13 +10,12 @@ from typing import Any
 
 from heliodor.app.candidates import read_candidates
 from heliodor.app.server.annotations import Marks
-from heliodor.app.server.engine_client import COMMAND, Engine
+from heliodor.app.server.engine_client import COMMAND, MOST_DEATHS, Engine, Mishaps
 from heliodor.app.server.engine_requests import (
     places,
     to_open,
     to_train,
 )
-from heliodor.app.server.mishaps import MOST_DEATHS, Mishaps
 from heliodor.app.server.predictions import (
     Found,
     Level,

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from heliodor.conventions import (
     FloatArray,
     Image,
+    IndexArray,
     Shape,
     disc_area_px,
 )
-from heliodor.data.coordinates.picks import IndexArray
 
 BoolArray = NDArray[np.bool_]
 

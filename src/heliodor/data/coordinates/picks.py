@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, probability
+from heliodor.conventions import FloatArray, IndexArray, probability
+from heliodor.utils.parsing import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-IndexArray = NDArray[np.intp]
 
 #: Columns of `Picks.extra` that have one meaning whatever the file's format.
 PIXEL_SIZE = "pixel_size_angstrom"
@@ -185,14 +185,6 @@ class Picks:
                     {key: value[own] for key, value in self.extra.items()},
                 ),
             )
-
-
-def as_number(value: Any) -> float:
-    """Return a number, or the one that a text spells; nan for what is none."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
 
 
 def _column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:

@@ -9,18 +9,12 @@ import numpy as np
 
 from heliodor.conventions import Shape
 from heliodor.data.coordinates.formats.relion_star import OPTICS
-from heliodor.data.coordinates.formats.relion_star import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.data.coordinates.frame_detection import Frame
-from heliodor.data.coordinates.picks import (
-    BOX,
-    HEIGHT,
-    PIXEL_SIZE,
-    WIDTH,
-    Picks,
-    as_number,
-)
+from heliodor.data.coordinates.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
+from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
+from heliodor.utils.parsing import as_number
 
 #: Columns that are lengths in pixels of the micrograph; the last two are crYOLO's.
 _LENGTHS = (BOX, HEIGHT, WIDTH, "EstWidth", "EstHeight")

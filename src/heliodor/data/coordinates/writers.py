@@ -21,14 +21,11 @@ from heliodor.data.coordinates.formats import (
     relion_star,
     tables,
 )
-from heliodor.data.coordinates.picks import (
-    BOX,
-    Picks,
-    as_number,
-)
-from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.coordinates.picks import BOX, Picks
+from heliodor.data.micrographs.names import stem_of
 from heliodor.data.micrographs.sources import relion_stem
 from heliodor.errors import BadInput
+from heliodor.utils.parsing import as_number
 
 
 @dataclass(frozen=True)

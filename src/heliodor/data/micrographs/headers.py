@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import math
-import re
 import struct
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from heliodor.conventions import Shape
 from heliodor.data.micrographs.compression import beginning, is_compressed
+from heliodor.data.micrographs.names import is_micrograph_name, is_tiff
 from heliodor.data.micrographs.tiff import opened_tiff
 from heliodor.errors import BadInput
 
-MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
-TIFF_SUFFIXES = (".tif", ".tiff")
-COMPRESSIONS = (".gz", ".bz2")
 MRC_HEADER_BYTES = 1024
 #: More bytes behind the image than this share of it mean that the header is not this image's.
 MOST_SURPLUS = 0.05
@@ -30,9 +27,6 @@ IMOD_STAMP = 1146047817
 _MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 
 
-#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
-#: of the name, as in mic.001.
-_SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".hdf", ".png", ".jpg", ".jpeg")
 #: See docs/conventions.md.
 TIFF_NOTE = (
     "rows are counted from the first one stored in a TIFF file, but RELION reads TIFF images"
@@ -62,60 +56,6 @@ class Layout:
     offset: int
     #: Angstrom per pixel, where it is plausible.
     pixel_size_angstrom: float | None
-
-
-def is_micrograph_name(name: str) -> bool:
-    """Tell whether a file name has the suffix of a format that can be read."""
-    lower = name.lower()
-    for compression in COMPRESSIONS:
-        if lower.endswith(compression):
-            return lower.removesuffix(compression).endswith(MRC_SUFFIXES)
-    return lower.endswith(MRC_SUFFIXES + TIFF_SUFFIXES)
-
-
-def is_tiff(name: str) -> bool:
-    """Tell whether a file name is that of a TIFF image."""
-    return name.lower().endswith(TIFF_SUFFIXES)
-
-
-def without_suffix(name: str) -> str:
-    """Return a name without the suffix of an image format and of compression."""
-    for suffixes in (COMPRESSIONS, _SUFFIXES):
-        for suffix in suffixes:
-            if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
-                name = name[: -len(suffix)]
-                break
-    return name
-
-
-def stem_of(name: str | Path) -> str:
-    """Return a micrograph's file name without folder and suffix."""
-    return PurePosixPath(without_suffix(str(name))).name
-
-
-#: What breaks lines and tables, and a file's name and path can be no longer than.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_LONGEST_PART, _LONGEST_PATH = 255, 4096
-
-
-def fault_of_name(name: str) -> str | None:
-    """Return why a name can be no micrograph's, as part of a sentence, or None if it can.
-
-    Names are written into tables and onto terminals, and results are called after them.
-    """
-    try:
-        raw = name.encode()
-    except UnicodeEncodeError:
-        return "is not in UTF-8"
-    if not name.strip():
-        return "is empty"
-    if name.rpartition("/")[2] in ("", ".", ".."):
-        return "is that of a folder"
-    if _CONTROL.search(name):
-        return "holds a line break, a tab or another control character"
-    if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_PART:
-        return "is longer than a file's name can be"
-    return None
 
 
 def check_file(path: str | Path) -> Path:

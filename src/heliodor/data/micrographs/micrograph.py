@@ -22,11 +22,11 @@ from heliodor.data.micrographs.headers import (
     check_file,
     check_shape,
     has_unsigned_bytes,
-    is_tiff,
     mrc_header,
     plain_mrc,
     too_short,
 )
+from heliodor.data.micrographs.names import is_tiff
 from heliodor.data.micrographs.row_blocks import (
     ArrayRaster,
     FileRaster,

@@ -7,8 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from heliodor.data.coordinates.formats.cryosparc import without_uid
-from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.micrographs.names import stem_of, without_uid
 from heliodor.data.micrographs.sources import Source, canonical
 from heliodor.errors import BadInput
 

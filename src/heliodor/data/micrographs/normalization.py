@@ -164,3 +164,7 @@ def background_waves(side: int, sd_px: float) -> tuple[Image, Image]:
     waves = np.cos(frequency[:, None] * (np.arange(side) + 0.5)) * np.sqrt(2 / side)
     waves[0] = np.sqrt(1 / side)
     return waves.astype(np.float32), left.astype(np.float32)
+
+
+#: The slow background is averaged over this share of the diameter (standard deviation).
+FLATTEN_FRACTION = 0.6

@@ -15,12 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from heliodor.data.coordinates.formats import relion_star
-from heliodor.data.micrographs.headers import (
-    fault_of_name,
-    is_micrograph_name,
-    without_suffix,
-)
+from heliodor.data.micrographs import star_list
+from heliodor.data.micrographs.names import fault_of_name, is_micrograph_name, without_suffix
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_beside
 
@@ -165,7 +161,7 @@ def _from_list(path: Path, lists: _Lists) -> list[Source]:
 
 
 def _from_star(path: Path) -> list[Source]:
-    rows = relion_star.read_micrographs(path)
+    rows = star_list.read_micrographs(path)
     sources = []
     for name, pixel_size in rows:
         _check_text(name)

@@ -15,9 +15,10 @@ from heliodor.data.coordinates.formats import (
     relion_star,
     via,
 )
-from heliodor.data.coordinates.picks import Picks, as_number
-from heliodor.data.micrographs.headers import without_suffix
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.names import without_suffix
 from heliodor.errors import BadInput
+from heliodor.utils.parsing import as_number
 
 Format = Literal["coord", "csv", "star", "json", "box"]
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.micrographs.names import stem_of
 from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.integrations.topaz.coordinate_writer import PickFiles
 from heliodor.integrations.topaz.image_lists import repeated
-from heliodor.integrations.topaz.particle_files import PickFiles
 from heliodor.integrations.topaz.reports import report
 from heliodor.integrations.topaz.runtime import start
 from heliodor.integrations.topaz.scorers import (

@@ -10,11 +10,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.headers import (
-    is_micrograph_name,
-    read_header,
-    without_suffix,
-)
+from heliodor.data.micrographs.headers import read_header
+from heliodor.data.micrographs.names import is_micrograph_name, without_suffix
 from heliodor.errors import BadInput
 
 #: Pictures to look at, which coordinates may have been made on.

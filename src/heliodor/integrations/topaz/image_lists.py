@@ -16,11 +16,7 @@ import numpy as np
 
 from heliodor.data.coordinates.label_assignment import LabelledSource, assign_labels
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.headers import (
-    fault_of_name,
-    stem_of,
-    without_suffix,
-)
+from heliodor.data.micrographs.names import fault_of_name, stem_of, without_suffix
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.coordinate_reader import read

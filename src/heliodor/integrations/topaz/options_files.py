@@ -163,7 +163,7 @@ def _add_mirror(parser: Command) -> None:
     parser.option("--image-ext", default="tiff", about="how the images' names end; * for any")
 
 
-COMMANDS: Commands = {
+FILE_COMMANDS: Commands = {
     "convert": ("turn coordinates into another format or scale", add_convert),
     "split": ("write one coordinate file for each micrograph", add_split),
     "train_test_split": ("share micrographs out to training and test", add_train_test_split),
@@ -176,4 +176,51 @@ DEPRECATED: Commands = {
     "coordinates_to_boxes": ("tables to box files", add_coordinates_to_boxes),
     "coordinates_to_eman2_json": ("tables to EMAN2's files", add_coordinates_to_eman2_json),
     "star_particles_threshold": ("keep a STAR file's best", add_star_particles_threshold),
+}
+
+
+def add_downsample(parser: Command) -> None:
+    """Add the options of `downsample`."""
+    parser.add_argument("file", help="micrograph")
+    parser.option("-s", "--scale", type=int, default=4, about="how many times smaller")
+    parser.output("file to write")
+    parser.flag("-v", "--verbose", about="say what is being done")
+
+
+def add_preprocess(parser: Command) -> None:
+    """Add the options of `preprocess`, which are those of `normalize`."""
+    parser.add_argument("files", nargs="+", help="micrographs")
+    parser.option("-s", "--scale", type=int, default=1, about="how many times smaller")
+    parser.flag(
+        "--affine",
+        about="normalise by mean and standard deviation instead of a mixture of two Gaussians",
+    )
+    parser.option("--sample", type=int, default=10, about="ignored: all pixels are used")
+    parser.option("--niters", type=int, default=100, about="ignored: the fit runs to its end")
+    parser.option("-a", "--alpha", type=float, default=900.0, about="ignored: no prior")
+    parser.option("-b", "--beta", type=float, default=1.0, about="ignored: no prior")
+    parser.flag("--metadata", about="write what was fitted to each micrograph beside it")
+    parser.device(default=-1)
+    parser.option(
+        "-t",
+        "--num-workers",
+        type=int,
+        default=0,
+        about="micrographs at a time; below 0, as many as there are CPUs",
+    )
+    parser.threads()
+    parser.option("-o", "--destdir", metavar="FOLDER", about="where the results go")
+    parser.option(
+        "--format",
+        default="mrc",
+        metavar="FORMATS",
+        about="mrc, tiff, png, or several with commas between them",
+    )
+    parser.flag("-v", "--verbose", about="say what is being done")
+
+
+IMAGE_COMMANDS: Commands = {
+    "downsample": ("make a micrograph smaller by cropping its Fourier transform", add_downsample),
+    "normalize": ("normalise micrographs by a mixture of two Gaussians", add_preprocess),
+    "preprocess": ("make micrographs smaller and normalise them", add_preprocess),
 }

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 from heliodor import __version__
 from heliodor.integrations.topaz import (
-    image_options,
     options_files,
     options_picking,
 )
@@ -30,8 +29,8 @@ TOPAZ_VERSION = "0.3.20"
 #: Commands by the heading under which the help lists them.
 GROUPS: dict[str, Commands] = {
     "Particle picking": options_picking.COMMANDS,
-    "Images": image_options.COMMANDS,
-    "Files": options_files.COMMANDS,
+    "Images": options_files.IMAGE_COMMANDS,
+    "Files": options_files.FILE_COMMANDS,
     "Deprecated": options_files.DEPRECATED,
 }
 

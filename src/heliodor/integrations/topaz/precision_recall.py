@@ -12,7 +12,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.micrographs.names import stem_of
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import match
 from heliodor.evaluation.ranking import PrecisionRecall, precision_recall

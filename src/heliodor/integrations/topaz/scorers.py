@@ -22,8 +22,8 @@ from heliodor.conventions import (
     Shape,
     to_original,
 )
-from heliodor.data.micrographs.headers import stem_of
 from heliodor.data.micrographs.micrograph import read_map, read_micrograph
+from heliodor.data.micrographs.names import stem_of
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import MOST_FINER
 from heliodor.errors import BadInput

@@ -14,8 +14,7 @@ from typing import Any
 
 from heliodor import __version__
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.label_assignment import LabelledSource
-from heliodor.data.coordinates.placing import frame_of
+from heliodor.data.coordinates.label_assignment import LabelledSource, frame_of
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.integrations.topaz.class_prior import Prior, find_prior

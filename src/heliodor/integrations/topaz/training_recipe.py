@@ -12,10 +12,9 @@ import argparse
 from dataclasses import dataclass, replace
 
 from heliodor.conventions import WORKING_DIAMETER_PX
-from heliodor.data.micrographs.normalization import Mode
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Mode
 from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
-from heliodor.training.dataset import FLATTEN_FRACTION
 from heliodor.training.recipes import (
     PAPER,
     RECIPES,

@@ -7,11 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from heliodor.data.micrographs.normalization import background_waves
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, background_waves
 from heliodor.simulation.optics import wavelength_angstrom
 from heliodor.simulation.training_world.contaminants import Backdrop, Dice
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, Circumstances
-from heliodor.training.dataset import FLATTEN_FRACTION
 
 #: Relative change of intensity by an angstrom of solid protein in ice, before the optics.
 PER_ANGSTROM = 2.0e-3

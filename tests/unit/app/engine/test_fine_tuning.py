@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliodor.app.engine import examination, fine_tuning
-from heliodor.app.engine.examination import FOLD
+from heliodor.app.engine import fine_tuning
 from heliodor.app.engine.feature_cache import MINIBATCHES, Rehearsal
 from heliodor.app.engine.fine_tuning import (
+    FOLD,
     Cancelled,
     Told,
     learn,
@@ -111,7 +111,7 @@ def test_nothing_to_learn_from_is_a_sentence(labelled: list[LabelledSource]) -> 
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see how it goes, not to learn."""
     monkeypatch.setitem(fine_tuning.RECIPE, "epoch_updates", 3)
-    monkeypatch.setattr(examination, "JUDGED_UPDATES", 3)
+    monkeypatch.setattr(fine_tuning, "JUDGED_UPDATES", 3)
 
 
 @pytest.mark.usefixtures("short")
@@ -152,7 +152,7 @@ def test_one_answer_in_five_is_held_out(numbers: list[tuple[int, int]]) -> None:
         LabelledImage(np.zeros((4, 4), np.float32), random.random((a, 2)), random.random((b, 2)))
         for a, b in numbers
     ]
-    kept, out = examination.folds(given_)
+    kept, out = fine_tuning.folds(given_)
     for name in ("xy_px", "negative_xy_px"):
         for whole, one, other in zip(given_, kept, out, strict=True):
             both = np.concatenate([getattr(one, name), getattr(other, name)])

@@ -27,7 +27,7 @@ from heliodor.app.server.annotations import (
 from heliodor.data.coordinates.formats import read_picks, relion_star
 from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.headers import fault_of_name
+from heliodor.data.micrographs.names import fault_of_name
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from helpers.app import (
@@ -190,7 +190,7 @@ def test_there_is_an_end_to_marks(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import heliodor.app.marks as module
+    from heliodor.app.server import annotations as module
 
     with visited(tmp_path) as visit:
         visit.post("/api/micrographs/0/labels", add=[_mark(1, 2, name="before")])

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.data.micrographs.bad_pixels import CLIP_AT_SD
-from heliodor.data.micrographs.headers import is_micrograph_name
 from heliodor.data.micrographs.micrograph import read_micrograph, write_mrc
+from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.errors import BadInput
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.data.micrographs.headers import fault_of_name
 from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.names import fault_of_name
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.errors import BadInput
 

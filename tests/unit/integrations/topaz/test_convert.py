@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import starfile
 
-from heliodor.data.coordinates.formats.relion_star import read_micrographs
+from heliodor.data.micrographs.star_list import read_micrographs
 from helpers.topaz_cli import (
     PICKS,
     RELION_STAR,

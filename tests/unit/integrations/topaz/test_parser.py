@@ -62,8 +62,8 @@ EXTRACT = {
 
 @pytest.mark.parametrize(
     ("command", "module", "line"),
-    [("train", "training", line) for line in TRAIN.values()]
-    + [("extract", "extraction", line) for line in EXTRACT.values()],
+    [("train", "train", line) for line in TRAIN.values()]
+    + [("extract", "extract", line) for line in EXTRACT.values()],
     ids=[f"train: {host}" for host in TRAIN] + [f"extract: {host}" for host in EXTRACT],
 )
 def test_lines_of_hosts_reach_their_command(

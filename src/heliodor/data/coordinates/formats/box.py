@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.data.coordinates.formats.relion_star import micrograph_of
-from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.formats.validation import validated
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
@@ -50,7 +50,7 @@ def _numbers(line: str) -> list[float] | None:
     return values if min(values[2:4]) > 0 else None
 
 
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read the boxes of one micrograph, which the file's name says.
 

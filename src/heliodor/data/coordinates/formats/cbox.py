@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, probability
 from heliodor.data.coordinates.formats import relion_star
-from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.formats.validation import validated
 from heliodor.data.coordinates.picks import (
     BOX,
     HEIGHT,
@@ -54,7 +54,7 @@ def looks_like(head: bytes) -> bool:
     return _BLOCK.search(head) is not None and b"_CoordinateX" in head
 
 
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read every candidate of one micrograph, which the file's name says.
 

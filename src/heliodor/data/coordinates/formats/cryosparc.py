@@ -9,7 +9,6 @@ its programs, is read too.
 from __future__ import annotations
 
 import hashlib
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,14 +19,15 @@ from numpy.typing import NDArray
 from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats import cryosparc_stream
 from heliodor.data.coordinates.formats.relion_star import OPTICS
-from heliodor.data.coordinates.formats.relion_star import PIXEL_SIZE as STAR_PIXEL_SIZE
-from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.formats.validation import validated
 from heliodor.data.coordinates.picks import (
     HEIGHT,
     PIXEL_SIZE,
     WIDTH,
     Picks,
 )
+from heliodor.data.micrographs.names import _UID_PREFIX
+from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.errors import BadInput
 from heliodor.utils.files import writing
 
@@ -57,8 +57,6 @@ _TYPES: Final = {UID: np.uint64, MICROGRAPH_UID: np.uint64} | _LOCATION | _STATI
 #: Of what kinds, in NumPy's letters, the values of these fields are, and which are one a row.
 _KINDS: Final = {NAME: "SUO"} | dict.fromkeys((SHAPE, X, Y, PSIZE, SCORE), "iuf")
 _FLAT: Final = (NAME, X, Y, PSIZE, SCORE)
-#: cryoSPARC puts the micrograph's uid before the names of files that it imports or makes.
-_UID_PREFIX = re.compile(r"(?<![^/])(\d{21})_(?=[^/]+$)")
 #: Tables of refined particles have more fields than numpy's limit on a header allows for.
 _MAX_HEADER = 1_000_000
 
@@ -70,12 +68,7 @@ def looks_like(head: bytes) -> bool:
     return head.startswith(NUMPY_MAGIC) and b"('uid', '<u8')" in head
 
 
-def without_uid(name: str) -> str:
-    """Return a micrograph's path without the 21-digit uid that begins its file's name."""
-    return _UID_PREFIX.sub("", name)
-
-
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read the particles of all micrographs, which are named by their paths in the file.
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.data.coordinates.formats.validation import guarded
-from heliodor.data.coordinates.picks import Picks, as_number
-from heliodor.data.micrographs.headers import fault_of_name, stem_of
+from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.names import fault_of_name, stem_of
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
+from heliodor.utils.parsing import as_number
 
 SUFFIX = "_info.json"
 #: Extra column of each box's type, which says who made it: "manual", "auto_convnet", ...
@@ -51,7 +52,7 @@ def info_name(micrograph: str) -> str:
     return micrograph_of(Path(stem_of(micrograph) + SUFFIX)) + SUFFIX
 
 
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read the boxes of one micrograph, which the file's name says.
 

@@ -10,15 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.data.coordinates.formats.relion_star import (
-    COORDINATE_FILE,
-    NAME,
-    OPTICS_GROUP,
-    SCORE,
-    X,
-    Y,
-)
+from heliodor.data.coordinates.formats.relion_star import COORDINATE_FILE, SCORE, X, Y
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.star_list import NAME, OPTICS_GROUP
 from heliodor.data.star import blocks_text, write_blocks
 from heliodor.utils.files import write_text
 

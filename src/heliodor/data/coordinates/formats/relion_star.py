@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.formats.validation import guarded
+from heliodor.data.coordinates.formats.validation import validated
 from heliodor.data.coordinates.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
-from heliodor.data.coordinates.picks import Picks, as_number
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.star_list import (
+    NAME,
+    OPTICS_GROUP,
+    ORIGINAL_PIXEL_SIZE,
+    PIXEL_SIZE,
+    as_positive,
+    pixel_sizes,
+)
 from heliodor.data.star import (
     blocks_text,
     read_blocks,
@@ -25,19 +33,16 @@ from heliodor.data.star import (
 )
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_beside, write_text
+from heliodor.utils.parsing import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-NAME = "rlnMicrographName"
 X, Y = "rlnCoordinateX", "rlnCoordinateY"
 SCORE = "rlnAutopickFigureOfMerit"
 COORDINATE_FILE = "rlnMicrographCoordinates"
-PIXEL_SIZE, ORIGINAL_PIXEL_SIZE = "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
-DETECTOR = ("rlnDetectorPixelSize", "rlnMagnification")
-OPTICS_GROUP = "rlnOpticsGroup"
 #: What a column of the optics groups' table is called where it is kept for each pick.
 OPTICS = "optics/"
 #: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
@@ -49,68 +54,6 @@ _BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*data_", re.MULTILINE)
 def looks_like(head: bytes) -> bool:
     """Tell whether a file's beginning has a block of a STAR file."""
     return b"\0" not in head and _BLOCK.search(head) is not None
-
-
-@guarded
-def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
-    """Read the micrographs of a STAR file with the pixel size of each, where it is given.
-
-    Returns
-    -------
-    list of (str, float or None)
-        Name and angstrom per pixel, each name once, in the file's order.
-
-    Raises
-    ------
-    BadInput
-        If no block lists micrographs, or the list is empty.
-    """
-    blocks = read_blocks(path)
-    table = next((blocks[k] for k in ("micrographs", "", "particles") if _has(blocks, k)), None)
-    if table is None:
-        table = next((b for b in blocks.values() if NAME in b.columns), None)
-    if table is None:
-        raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
-    if table.empty:
-        raise BadInput(f"{path} lists no micrographs: the table is empty")
-    sizes = _pixel_sizes(table, blocks.get("optics"), detector=True)
-    rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
-    return list(dict(rows).items())
-
-
-def _has(blocks: Mapping[str, pd.DataFrame], key: str) -> bool:
-    return key in blocks and NAME in blocks[key].columns
-
-
-def _pixel_sizes(
-    table: pd.DataFrame, optics: pd.DataFrame | None, detector: bool = False
-) -> list[float | None]:
-    """Return each row's pixel size: its optics group's, else its own, else the original's.
-
-    Parameters
-    ----------
-    detector
-        Whether RELION 3.0's detector pixel size and magnification may tell too. In tables of
-        extracted particles they are those of the rescaled particles.
-    """
-    columns = [_of_rows(table, optics, PIXEL_SIZE)]
-    if detector and {*DETECTOR} <= {*table.columns}:
-        pairs = zip(*(map(_positive, table[name]) for name in DETECTOR), strict=True)
-        columns.append([1e4 * size / times if size and times else None for size, times in pairs])
-    columns.append(_of_rows(table, optics, ORIGINAL_PIXEL_SIZE))
-    return [next((size for size in said if size), None) for said in zip(*columns, strict=True)]
-
-
-def _of_rows(table: pd.DataFrame, optics: pd.DataFrame | None, column: str) -> list[float | None]:
-    if optics is not None and column in optics.columns:
-        if OPTICS_GROUP in table.columns:
-            groups = dict(zip(optics[OPTICS_GROUP], optics[column], strict=True))
-            return [_positive(groups.get(group)) for group in table[OPTICS_GROUP]]
-        if len(optics) == 1:
-            return [_positive(optics[column].iloc[0])] * len(table)
-    if column in table.columns:
-        return [_positive(value) for value in table[column]]
-    return [None] * len(table)
 
 
 def _optics_of_rows(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[str, Any]:
@@ -126,12 +69,7 @@ def _optics_of_rows(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[st
     }
 
 
-def _positive(value: Any) -> float | None:
-    number = as_number(value)
-    return number if np.isfinite(number) and number > 0 else None
-
-
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read coordinates: a combined table, a list of coordinate files, or one micrograph's.
 
@@ -165,7 +103,7 @@ def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = Tr
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c].to_numpy() for c in table.columns if c not in own}
     extra |= _optics_of_rows(table, blocks.get("optics"))
-    sizes = _pixel_sizes(table, blocks.get("optics"))
+    sizes = pixel_sizes(table, blocks.get("optics"))
     if any(size is not None for size in sizes):
         extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
     if NAME not in table.columns:
@@ -250,7 +188,7 @@ def picks_text(picks: Picks, path: str | Path | None = None) -> str:
     sizes = picks.extra.get(OUR_PIXEL_SIZE)
     if sizes is not None and PIXEL_SIZE not in {*columns, *optics}:
         original = (columns | optics).get(ORIGINAL_PIXEL_SIZE, ())
-        if [_positive(size) for size in original] != [_positive(size) for size in sizes]:
+        if [as_positive(size) for size in original] != [as_positive(size) for size in sizes]:
             columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
         return blocks_text({"": columns})

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.data.coordinates.formats.relion_star import micrograph_of
-from heliodor.data.coordinates.formats.validation import guarded
-from heliodor.data.coordinates.picks import Picks, as_number
-from heliodor.data.micrographs.headers import stem_of
+from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.names import stem_of
 from heliodor.data.star import MOST_COLUMNS, spelt
 from heliodor.errors import BadInput
 from heliodor.utils.files import writing
+from heliodor.utils.parsing import as_number
 
 #: Accepted headers of each column, in lower case.
 NAMES = ("micrograph", "image_name", "micrograph_name", "rlnmicrographname", "filename", "name")
@@ -47,7 +48,7 @@ def _delimiter(line: str) -> str:
     return "\t" if "\t" in line else ","
 
 
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read a TSV or CSV table whose header names the columns.
 

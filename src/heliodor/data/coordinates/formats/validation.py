@@ -1,49 +1,34 @@
-"""The guard of the readers: what a file does to them is said of the file.
-
-Files come from many programs, and some are damaged in ways that nobody has thought of. A reader
-says what it knows to be wrong; whatever else happens in it or in a library is refused here.
-"""
+"""Checks of the coordinates that a reader returns."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.headers import fault_of_name
+from heliodor.data.micrographs.names import fault_of_name
 from heliodor.errors import BadInput
-
-Read = TypeVar("Read")
+from heliodor.utils.parsing import refuse_damaged
 
 #: No image has a pixel as far out, and whole numbers hold what is nearer.
 FARTHEST_PX = 1e9
 
 
-def guarded(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:
-    """Let a reader of one file raise nothing but `BadInput`.
+def validated(read: Callable[[str | Path], Picks]) -> Callable[[str | Path], Picks]:
+    """Let a reader of one file raise nothing but `BadInput`, and check the picks it returns.
 
-    Picks that it returns have coordinates that can be pixels, and names that can be written
-    wherever names are written.
+    Their coordinates can be pixels, and their micrographs' names can be written into tables.
     """
+    safely = refuse_damaged(read)
 
     @functools.wraps(read)
-    def reading(path: str | Path) -> Read:
-        try:
-            with np.errstate(all="ignore"):  # what overflows is infinite, and refused as that
-                found = read(path)
-        except BadInput:
-            raise
-        except Exception as error:
-            raise BadInput(
-                f"{path} cannot be read ({error or type(error).__name__}); check the file"
-            ) from error
-        if isinstance(found, Picks):
-            _check(found, path)
-        return found
+    def reading(path: str | Path) -> Picks:
+        picks = safely(path)
+        _check(picks, path)
+        return picks
 
     return reading
 
@@ -53,10 +38,10 @@ def _check(picks: Picks, path: str | Path) -> None:
     if len(bad):
         x, y = picks.xy_px[bad[0]]
         raise BadInput(
-            f"{path} has a particle at {x:g}, {y:g}, which is no place; mend or remove it"
+            f"{path} has an invalid coordinate ({x:g}, {y:g}); fix or remove that particle"
         )
     for name in picks.micrographs:
         if (fault := fault_of_name(name)) is not None:
             raise BadInput(
-                f"{path} calls a micrograph {name[:100]!a}, which {fault}; mend the name"
+                f"{path} calls a micrograph {name[:100]!a}, which {fault}; fix the name"
             )

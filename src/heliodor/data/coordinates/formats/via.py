@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.data.coordinates.formats.validation import guarded
-from heliodor.data.coordinates.picks import Picks, as_number
+from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.picks import Picks
 from heliodor.errors import BadInput
+from heliodor.utils.parsing import as_number
 
 COLUMNS = (
     "filename",
@@ -41,7 +42,7 @@ def _titles(line: str) -> list[str]:
     return [title.strip().strip('"').lstrip("#") for title in line.split(",")]
 
 
-@guarded
+@validated
 def read_picks(path: str | Path) -> Picks:
     """Read the centres of the points, circles, ellipses and boxes of each picture.
 

@@ -17,6 +17,7 @@ from heliodor.data.coordinates.picks import (
     WIDTH,
     Picks,
 )
+from heliodor.data.micrographs import names
 from heliodor.errors import BadInput
 from helpers import fuzz
 
@@ -259,7 +260,7 @@ def test_pixel_sizes_may_be_unknown(tmp_path: Path):
     ],
 )
 def test_names_without_uid(name, without):
-    assert cryosparc.without_uid(name) == without
+    assert names.without_uid(name) == without
 
 
 def changed(field, values):

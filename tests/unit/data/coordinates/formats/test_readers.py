@@ -23,6 +23,7 @@ from heliodor.data.coordinates.formats import (
     tables as text,
 )
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs import star_list
 from heliodor.errors import BadInput
 
 BLOCK = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n"
@@ -134,7 +135,7 @@ def test_which_pixel_size_is_the_micrographs(
     block = f"data_optics\n\nloop_\n_rlnOpticsGroup #1\n{optics}\n\n" if optics else ""
     table = NAMED.replace("data_", "data_particles") + columns + f"a.mrc 1 2 {row}\n"
     path = save(tmp_path / "a.star", block + table)
-    assert relion_star.read_micrographs(path) == [("a.mrc", of_micrographs)]
+    assert star_list.read_micrographs(path) == [("a.mrc", of_micrographs)]
     sizes = read_picks(path).extra.get("pixel_size_angstrom")
     assert sizes is None if of_picks is None else sizes.tolist() == [of_picks]
 
@@ -339,7 +340,7 @@ def test_micrographs_in_a_folder_that_is_called_as_a_block(tmp_path: Path):
     block = "data_micrographs\n\nloop_\n_rlnMicrographName #1\ndata_1/a.mrc\ndata_1/b.mrc\n"
     optics = "data_optics\n\nloop_\n_rlnMicrographPixelSize #1\n1.5\n\n"
     path = save(tmp_path / "a.star", optics + block)
-    assert relion_star.read_micrographs(path) == [("data_1/a.mrc", 1.5), ("data_1/b.mrc", 1.5)]
+    assert star_list.read_micrographs(path) == [("data_1/a.mrc", 1.5), ("data_1/b.mrc", 1.5)]
     files = {"data_1/a.mrc": tmp_path / "a_autopick.star"}
     picks = Picks.on("data_1/a.mrc", np.ones((1, 2)), np.zeros(1))
     relion_autopick.write_one_autopick(files["data_1/a.mrc"], picks)
@@ -418,7 +419,7 @@ def test_files_without_coordinates(tmp_path: Path, name, contents, words):
 
 
 def test_the_star_reader_alone(tmp_path: Path):
-    for reader in (relion_star.read_picks, relion_star.read_blocks, relion_star.read_micrographs):
+    for reader in (relion_star.read_picks, relion_star.read_blocks, star_list.read_micrographs):
         with pytest.raises(BadInput, match="does not exist"):
             reader(tmp_path / "a.star")
         with pytest.raises(BadInput, match="empty"):

@@ -567,7 +567,8 @@ def test_a_worker_whose_program_has_changed_leaves_its_clients_to_themselves(
 
 def test_nothing_slow_is_imported_by_a_client() -> None:
     code = (
-        "import sys, json; from heliodor.integrations.topaz import client, arguments;"
+        "import sys, json; from heliodor.integrations.topaz import parser;"
+        "from heliodor.integrations.topaz.worker import client;"
         "print(json.dumps(sorted(sys.modules)))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout

@@ -1,0 +1,100 @@
+"""The micrographs that a RELION STAR file lists, with their pixel sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from heliodor.data.star import read_blocks
+from heliodor.errors import BadInput
+from heliodor.utils.parsing import as_number, refuse_damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+
+NAME = "rlnMicrographName"
+
+
+PIXEL_SIZE, ORIGINAL_PIXEL_SIZE = "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
+
+
+DETECTOR = ("rlnDetectorPixelSize", "rlnMagnification")
+
+
+OPTICS_GROUP = "rlnOpticsGroup"
+
+
+@refuse_damaged
+def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
+    """Read the micrographs of a STAR file with the pixel size of each, where it is given.
+
+    Returns
+    -------
+    list of (str, float or None)
+        Name and angstrom per pixel, each name once, in the file's order.
+
+    Raises
+    ------
+    BadInput
+        If no block lists micrographs, or the list is empty.
+    """
+    blocks = read_blocks(path)
+    table = next((blocks[k] for k in ("micrographs", "", "particles") if _has(blocks, k)), None)
+    if table is None:
+        table = next((b for b in blocks.values() if NAME in b.columns), None)
+    if table is None:
+        raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
+    if table.empty:
+        raise BadInput(f"{path} lists no micrographs: the table is empty")
+    sizes = pixel_sizes(table, blocks.get("optics"), detector=True)
+    rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
+    return list(dict(rows).items())
+
+
+def _has(blocks: Mapping[str, pd.DataFrame], key: str) -> bool:
+    return key in blocks and NAME in blocks[key].columns
+
+
+def pixel_sizes(
+    table: pd.DataFrame, optics: pd.DataFrame | None, detector: bool = False
+) -> list[float | None]:
+    """Return each row's pixel size: its optics group's, else its own, else the original's.
+
+    Parameters
+    ----------
+    detector
+        Whether RELION 3.0's detector pixel size and magnification may tell too. In tables of
+        extracted particles they are those of the rescaled particles.
+    """
+    columns = [values_of_rows(table, optics, PIXEL_SIZE)]
+    if detector and {*DETECTOR} <= {*table.columns}:
+        pairs = zip(*(map(as_positive, table[name]) for name in DETECTOR), strict=True)
+        columns.append([1e4 * size / times if size and times else None for size, times in pairs])
+    columns.append(values_of_rows(table, optics, ORIGINAL_PIXEL_SIZE))
+    return [next((size for size in said if size), None) for said in zip(*columns, strict=True)]
+
+
+def values_of_rows(
+    table: pd.DataFrame, optics: pd.DataFrame | None, column: str
+) -> list[float | None]:
+    """Return a column's positive numbers, row by row: the optics group's, or the row's own."""
+    if optics is not None and column in optics.columns:
+        if OPTICS_GROUP in table.columns:
+            groups = dict(zip(optics[OPTICS_GROUP], optics[column], strict=True))
+            return [as_positive(groups.get(group)) for group in table[OPTICS_GROUP]]
+        if len(optics) == 1:
+            return [as_positive(optics[column].iloc[0])] * len(table)
+    if column in table.columns:
+        return [as_positive(value) for value in table[column]]
+    return [None] * len(table)
+
+
+def as_positive(value: Any) -> float | None:
+    """Return a positive, finite number, or None."""
+    number = as_number(value)
+    return number if np.isfinite(number) and number > 0 else None

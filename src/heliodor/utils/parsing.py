@@ -1,0 +1,45 @@
+"""Reading values and files that other programs wrote."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from heliodor.errors import BadInput
+
+Read = TypeVar("Read")
+
+
+def as_number(value: Any) -> float:
+    """Return a number, or the number that a text spells; nan for anything else."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def refuse_damaged(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:
+    """Let a reader of one file raise nothing but `BadInput`.
+
+    Files come from many programs, and some are damaged in ways that nobody has thought of. A
+    reader reports what it knows to be wrong; any other exception, its own or a library's, is
+    reported here as an unreadable file.
+    """
+
+    @functools.wraps(read)
+    def reading(path: str | Path) -> Read:
+        try:
+            with np.errstate(all="ignore"):  # overflow gives inf, which readers refuse
+                return read(path)
+        except BadInput:
+            raise
+        except Exception as error:
+            raise BadInput(
+                f"{path} cannot be read ({error or type(error).__name__}); check the file"
+            ) from error
+
+    return reading
