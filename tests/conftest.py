@@ -14,10 +14,15 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+from heliodor.utils import console
+
 # A machine that is shared may stall for longer than any deadline. Continuous integration tries
 # the same examples every time; new ones are found at home.
 settings.register_profile("heliodor", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("heliodor")
+
+# The tests read the messages of functions as a command prints them.
+console.show_messages()
 
 # No test leaves a process behind it, and each reads the program that it tests.
 os.environ["HELIODOR_WORKER"] = "0"

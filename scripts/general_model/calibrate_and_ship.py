@@ -37,7 +37,7 @@ from heliodor.picking.nms import suppress
 from heliodor.picking.scoring import lattice_step, score_both
 from heliodor.simulation.training_world.generator import World
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
-from heliodor.utils.threads import set_threads
+from heliodor.utils.compute import set_threads
 
 #: Candidates below are of no interest.
 FLOOR = -8.0

@@ -42,8 +42,8 @@ from heliodor.simulation.builtin_particles import Particle
 from heliodor.simulation.training_world.generator import Scenes, World
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.simulation.training_world.random_particles import draw_particle
+from heliodor.utils.compute import set_threads
 from heliodor.utils.files import writing
-from heliodor.utils.threads import set_threads
 
 #: The version of the training world: any change of what it draws gets a new one.
 GENERATOR = 4

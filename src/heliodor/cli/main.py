@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 import sys
 from pathlib import Path
@@ -35,6 +36,8 @@ from heliodor.utils.signals import (
     listening,
 )
 from heliodor.utils.threads import spare_threads
+
+log = logging.getLogger(__name__)
 
 #: Options that take any number of values, as a shell's expanded pattern gives them.
 _MANY = ("--micrographs", "--pick")
@@ -121,6 +124,7 @@ def entry() -> None:
         is_guarded,
     )
 
+    console.show_messages()
     words = sys.argv[1:]
     long = any(words[: len(own)] == own for own in GUARDED) and not {"-h", "--help"} & {*words}
     if long and os.name == "posix" and not is_guarded():
@@ -136,6 +140,7 @@ def entry() -> None:
 def main() -> None:
     """Run the command line; a `BadInput` becomes its sentence and exit code 2."""
     spare_threads()
+    console.show_messages()
     # Python would look through all that was imported for garbage once more as it ends, which
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)
@@ -145,24 +150,24 @@ def main() -> None:
     except Stopped as stopped:
         from heliodor.utils.prefetch import at_work
 
-        console.say(f"heliodor: {stopped}; what was done is kept")
+        log.error(f"heliodor: {stopped}; what was done is kept")
         if at_work():  # Python would wait for threads whose results nobody will take
             sys.stdout.flush()
             os._exit(SIGNALLED + stopped.number)
         raise
     except BadInput as error:
         # What a library said, quoted in the sentence, may have had several lines.
-        console.say(f"heliodor: {' '.join(str(error).split())}")
+        log.error(f"heliodor: {' '.join(str(error).split())}")
         sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
-        console.say("heliodor: the device has too little memory; give --device cpu")
+        log.error("heliodor: the device has too little memory; give --device cpu")
         sys.exit(BAD_INPUT)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
-        console.say(f"heliodor: {error.filename} cannot be used ({error.strerror})")
+        log.error(f"heliodor: {error.filename} cannot be used ({error.strerror})")
         sys.exit(BAD_INPUT)

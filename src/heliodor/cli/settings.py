@@ -6,6 +6,7 @@ Imports are inside the functions, so that ``--help`` is instant.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import typer
 
 from heliodor.errors import SOME_FAILED, BadInput
-from heliodor.utils import console
+
+log = logging.getLogger(__name__)
 
 
 def data_settings(options: dict[str, Any]) -> Any:
@@ -109,7 +111,7 @@ def typed() -> str:
 def end(failures: list[Any]) -> None:
     """End a command with its exit code: some micrographs may have failed."""
     if failures:
-        console.say(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
+        log.info(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
         raise typer.Exit(SOME_FAILED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,8 @@ from heliodor.cli.coordinates import shape_of
 from heliodor.cli.options import Seed, number
 from heliodor.errors import BadInput
 from heliodor.utils import console
+
+log = logging.getLogger(__name__)
 
 #: In negative stain particles stand out more.
 SNR, SNR_IN_STAIN = 0.12, 1.0
@@ -155,12 +158,10 @@ def simulate(
         **more,
     )
     if structure is not None:
-        console.say(f"{settings.kind.name}: {settings.kind.description}")
+        log.info(f"{settings.kind.name}: {settings.kind.description}")
     with console.progress(f"simulating {settings.kind.name}") as progress:
         made = make(out, settings, progress)
-    console.say(
-        f"{made.micrograph_count} micrographs with {made.particle_count} particles in {out}"
-    )
+    log.info(f"{made.micrograph_count} micrographs with {made.particle_count} particles in {out}")
 
 
 def _particle(

@@ -35,8 +35,8 @@ from heliodor.picking.journal import Finished
 from heliodor.picking.micrograph_quality import Measured, Row
 from heliodor.picking.score_maps import look_at, score_normalised
 from heliodor.picking.settings import PickSettings
+from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import looking_ahead
-from heliodor.utils.threads import one_thread_each
 
 #: Of a micrograph that ends the process, as where a library fails on what is in it.
 CRASHED = "the program crashed on {path}; look at the file, and leave it out or mend it"

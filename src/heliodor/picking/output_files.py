@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +21,9 @@ from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import Picked
 from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
-from heliodor.utils import console
 from heliodor.utils.files import output_folder, write_text
+
+log = logging.getLogger(__name__)
 
 #: What the names of coordinate files end with.
 ENDING = "_autopick.star"
@@ -93,7 +95,7 @@ def write_tables(
         # A streaming reader has had a first version, before the threshold was chosen.
         changed += not journal.write(files[name], coordinate_text(own, picked.threshold, head))
     if changed:
-        console.warn(
+        log.warning(
             f"{changed} of the files *{ENDING} were changed since they were written, and are left"
             " as they are; remove them to have them written anew"
         )

@@ -13,7 +13,7 @@ from heliodor.conventions import Image
 from heliodor.data.micrographs.fourier_crop import pad
 from heliodor.models.inference_network import Twin
 from heliodor.models.networks import Network
-from heliodor.utils.threads import one_thread_each
+from heliodor.utils.compute import one_thread_each
 
 #: Fewest rows that a thread scores: each begins anew at the surroundings of its first row.
 BAND_PX = 128

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.utils import console
 from heliodor.utils.files import writing
+
+log = logging.getLogger(__name__)
 
 #: Where the particles' size is not known, so many of the marks in a picture fit side by side.
 MARKS_ACROSS = 30
@@ -71,4 +73,4 @@ def draw_fullest(
     side = own.measures(BOX).get(name, width / MARKS_ACROSS)
     with writing(path) as aside:
         aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
-    console.say(f"drew {name} with its {len(own)} picks into {path}")
+    log.info(f"drew {name} with its {len(own)} picks into {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -18,10 +19,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from heliodor.errors import BadInput
-from heliodor.utils import console
 from heliodor.utils.files import writing
 from heliodor.utils.hashing import digest
 from heliodor.utils.signals import save_wanted
+
+log = logging.getLogger(__name__)
 
 #: The checkpoint in a folder of results.
 NAME: Final = ".training.safetensors"
@@ -124,7 +126,7 @@ class Checkpoint:
 
     def refuse(self, reason: Exception) -> None:
         """Say that the file was not used."""
-        console.warn(f"{self._path} is not used ({reason}), so training begins anew")
+        log.warning(f"{self._path} is not used ({reason}), so training begins anew")
 
     def _read(self, most_bytes: int) -> State:
         with self._path.open("rb") as stream:
@@ -164,7 +166,7 @@ class Checkpoint:
                 os.fsync(stream.fileno())  # lest a machine that fails keeps the name alone
         except BadInput as error:
             if not self._failed:
-                console.warn(f"{error}; the training goes on, but could not be continued")
+                log.warning(f"{error}; the training goes on, but could not be continued")
             self._failed = True
         self._saved = time.monotonic()
 

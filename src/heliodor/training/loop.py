@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,13 +21,14 @@ from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner
 from heliodor.training.recipes import TrainingSettings
 from heliodor.training.trainer import Course, fingerprint_of
-from heliodor.utils import console
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.signals import (
     Stopped,
     check,
     deferred,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def train_network(
         if state is not None:
             try:
                 course.restore(state)
-                console.say(f"going on after update {course.updates} of {course.all_updates}")
+                log.info(f"going on after update {course.updates} of {course.all_updates}")
             except Misfit as misfit:
                 checkpoint.refuse(misfit)
                 course = Course(*parts)

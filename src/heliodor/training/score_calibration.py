@@ -42,8 +42,8 @@ from heliodor.picking.scoring import (
 )
 from heliodor.picking.settings import Distances, PickSettings
 from heliodor.training.dataset import TrainingSet
+from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import looking_ahead
-from heliodor.utils.threads import one_thread_each
 
 #: Where more than this share of the labels lies in bad areas, these are not believed.
 CONTRADICTED = 0.01

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from heliodor.models.networks import Network
-from heliodor.utils.threads import one_thread_each
+from heliodor.utils.compute import one_thread_each
 
 #: Shards of a minibatch, and so the most threads that share it.
 SHARDS = 4

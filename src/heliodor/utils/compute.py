@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import Shelf
-from heliodor.utils.threads import set_threads
+from heliodor.utils.threads import chosen_threads
 
 #: What the program, its libraries and a minibatch take, and the least that it can work with.
 WORK_GB, LEAST_GB = 0.9, 1.0
@@ -116,3 +118,38 @@ def keep_freed_memory() -> bool:
     kept = ((_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _MOST_UNUSED))
     wanted = (*kept, (_ARENA_MAX, 1))
     return all(library.mallopt(name, value) == 1 for name, value in wanted)
+
+
+def set_threads(threads: int | None = None) -> int:
+    """Fix the number of threads that PyTorch uses in this process; see `chosen_threads`.
+
+    Returns
+    -------
+    int
+        The number in force.
+    """
+    number = chosen_threads(threads)
+
+    torch.set_num_threads(number)
+    return number
+
+
+@contextmanager
+def one_thread_each(wanted: bool = True) -> Iterator[int]:
+    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
+
+    Several pieces of work at a time use processors better than several threads for each piece,
+    and the sums of a network then do not depend on how many processors there are.
+
+    Yields
+    ------
+    int
+        The number of threads that PyTorch used before, and uses again afterwards.
+    """
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)

@@ -1,31 +1,73 @@
-"""What a command says while it works: a bar on a terminal, plain lines in a log file."""
+"""Messages and progress of a command: a bar on a terminal, plain lines in a log file.
+
+The package reports through `logging`, below the logger ``heliodor``, and is silent unless an
+application asks for the messages. A command asks with `show_messages`; a notebook may do the
+same, or configure `logging` itself.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: The parent of the loggers of all modules.
+LOGGER = logging.getLogger("heliodor")
+log = logging.getLogger(__name__)
 
 
-def say(text: str) -> None:
-    """Say one line to the person watching (standard error, so results stay clean)."""
-    print(text, file=sys.stderr, flush=True)
+class _Lines(logging.Handler):
+    """Print messages to standard error, where results do not go; warnings begin with `note:`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return f"note: {text}" if record.levelno == logging.WARNING else text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if sys.stderr.isatty():  # above a progress bar, if there is one
+                _terminal().print(
+                    self.format(record), markup=False, highlight=False, soft_wrap=True
+                )
+            else:
+                print(self.format(record), file=sys.stderr, flush=True)
+        except OSError:
+            self.handleError(record)
 
 
-def warn(text: str) -> None:
-    """Say something the person should act on."""
-    say(f"note: {text}")
+@cache
+def _terminal() -> Console:
+    """Return the terminal, which a progress bar and messages share."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def show_messages() -> None:
+    """Print the messages of the package to standard error, and show progress."""
+    if not any(isinstance(handler, _Lines) for handler in LOGGER.handlers):
+        LOGGER.addHandler(_Lines())
+        LOGGER.propagate = False
+    LOGGER.setLevel(logging.INFO)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function to call with (done, total) while something takes long.
 
-    On a terminal it moves a bar; in a file it writes a line now and then, ten or so in all.
+    On a terminal it moves a bar; in a file it writes ten lines or so in all. Where nobody asked
+    for messages it does nothing.
     """
-    if sys.stderr.isatty():
-        from rich.console import Console
+    if not log.isEnabledFor(logging.INFO):
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -35,7 +77,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         )
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        with Progress(*columns, TimeRemainingColumn(), console=_terminal()) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
@@ -47,6 +89,6 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
             share = done / total
             if share - shown >= 0.1 or done == total:
                 shown = share
-                say(f"{what}: {done} of {total}, {time.monotonic() - started:.0f} s")
+                log.info(f"{what}: {done} of {total}, {time.monotonic() - started:.0f} s")
 
         yield line

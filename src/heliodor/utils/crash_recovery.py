@@ -8,6 +8,7 @@ at a time, those that were under way alone; one that crashes it alone is reporte
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,8 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from heliodor.utils import console
 from heliodor.utils.signals import SIGNALLED
+
+log = logging.getLogger(__name__)
 
 #: What a process dies of that nobody told to end.
 CRASHES: Final = tuple(
@@ -71,12 +73,12 @@ def guarded(command: Sequence[str]) -> int:
             return SIGNALLED - code
         if crash == MOST_CRASHES:
             break
-        console.warn(
+        log.warning(
             f"the process that worked died of {signal.Signals(-code).name}"
             f"{' (out of memory?)' if -code == signal.SIGKILL else ''}; going on from what it had"
             " done, fewer micrographs at a time"
         )
-    console.say(f"heliodor: it died {MOST_CRASHES + 1} times; what was done is kept")
+    log.error(f"heliodor: it died {MOST_CRASHES + 1} times; what was done is kept")
     return SIGNALLED - code
 
 

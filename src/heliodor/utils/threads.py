@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from heliodor.errors import BadInput
@@ -63,41 +61,3 @@ def spare_threads() -> None:
     other in a busy loop make a fit take minutes where others use the processors too.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-def set_threads(threads: int | None = None) -> int:
-    """Fix the number of threads that PyTorch uses in this process; see `chosen_threads`.
-
-    Returns
-    -------
-    int
-        The number in force.
-    """
-    number = chosen_threads(threads)
-    import torch
-
-    torch.set_num_threads(number)
-    return number
-
-
-@contextmanager
-def one_thread_each(wanted: bool = True) -> Iterator[int]:
-    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
-
-    Several pieces of work at a time use processors better than several threads for each piece,
-    and the sums of a network then do not depend on how many processors there are.
-
-    Yields
-    ------
-    int
-        The number of threads that PyTorch used before, and uses again afterwards.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield before
-    finally:
-        torch.set_num_threads(before)

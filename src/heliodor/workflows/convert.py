@@ -6,6 +6,7 @@ swapped, scaled, mirrored within the micrograph, and shifted.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -56,8 +57,9 @@ from heliodor.data.micrographs.sources import (
 from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
 from heliodor.report.coordinate_preview import draw_fullest, fullest_views
-from heliodor.utils import console
 from heliodor.utils.locking import alone_in
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,10 @@ def convert(
     shapes, pixel_sizes = _known_of(picks, sources, settings, frame)
     picks = reframed(picks, frame, shapes, settings.shift_px)
     shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
-    console.say(f"coordinates: {frame}{shifted}")
+    log.info(f"coordinates: {frame}{shifted}")
     turned = angles_of(picks) if frame.swap or frame.needs_shape else []
     if turned:
-        console.warn(f"{', '.join(turned)} hold angles or shifts, and stay as they are")
+        log.warning(f"{', '.join(turned)} hold angles or shifts, and stay as they are")
     if micrographs is not None and not settings.fit:
         verdict = _verdict(picks, sources)
         if verdict.wrong and not settings.trust:
@@ -158,7 +160,7 @@ def convert(
                 f"nothing was written: {verdict}; convert with --fit, or write them as they are"
                 " with --trust"
             )
-        console.say(f"frame: {verdict}")
+        log.info(f"frame: {verdict}")
     _say_outside(picks, shapes)
     moved = picks
     names = _new_names(picks.micrographs, settings)
@@ -173,23 +175,23 @@ def convert(
     picks = replace(picks, micrographs=tuple(names.values()))
     _refuse_to_replace(read, {*files_of(out, picks, wanted).values()})
     if lost:
-        console.say(f"columns: {wanted.name} has no room for {', '.join(lost)}")
+        log.info(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     if picture is not None:
         draw_fullest(picture, moved, sources, pixel_sizes)
     # A folder that is not there yet is nobody's, and is made when nothing is refused any more.
     with alone_in(out if wanted.file_of and out.is_dir() else None):
         files = write_picks(out, picks, wanted, given)
-    console.say(
+    log.info(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
         f" ({wanted.says})"
     )
     others = _others(out, files) if wanted.name in ("box", "cbox", "eman2") else 0
     if others:
-        console.warn(f"{others} other {wanted.suffix} files were in {out} before, and still are")
+        log.warning(f"{others} other {wanted.suffix} files were in {out} before, and still are")
     if wanted.name in ("star", "autopick") and any(
         is_tiff(source.path.name) for source in sources.values()
     ):
-        console.warn(TIFF_NOTE)
+        log.warning(TIFF_NOTE)
     return files
 
 
@@ -212,11 +214,11 @@ def _others(out: Path, files: Sequence[Path]) -> int:
 def _read(files: Sequence[Path], candidates: bool) -> Picks:
     """Read the picks and say what they are taken for."""
     picks = read_picks(files, candidates)
-    console.say(
+    log.info(
         f"read {len(picks)} picks on {len(picks.micrographs)} micrographs from {len(files)}"
         f" file{'s' * (len(files) > 1)} ({described(files)})"
     )
-    console.say("origin: 0-based, y grows from the first row stored in the micrograph's file")
+    log.info("origin: 0-based, y grows from the first row stored in the micrograph's file")
     return replace(picks, extra={k: v for k, v in picks.extra.items() if k != "selected"})
 
 
@@ -239,7 +241,7 @@ def _named_as(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str,
             f" {sources[0].name}"
         )
     if strangers:
-        console.warn(
+        log.warning(
             f"the picks of {len(strangers)} micrographs (such as {strangers[0]}) were left out:"
             " no micrograph given is of their name"
         )
@@ -285,7 +287,7 @@ def _known_of(
     for number, found in ((len(differing), differing), (len(unread), unread)):
         if number:
             more = f" (and {number - 1} more micrographs like it)" if number > 1 else ""
-            console.warn(found[0] + more)
+            log.warning(found[0] + more)
     return shapes, sizes
 
 
@@ -299,7 +301,7 @@ def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
     verdict = _verdict(picks, sources)
     if not verdict.turned and (verdict.fit_as_given < FITS or verdict.displacement_px is not None):
         raise BadInput(f"no frame can be fitted: {verdict}")
-    console.say(f"frame: {verdict}")
+    log.info(f"frame: {verdict}")
     return verdict.frame if verdict.turned else Frame()
 
 
@@ -312,7 +314,7 @@ def _say_outside(picks: Picks, shapes: dict[str, Shape]) -> None:
     total = sum(lost.values())
     if total:
         first = next(name for name, number in lost.items() if number)
-        console.warn(f"{total} picks lie outside their micrographs (some of them on {first})")
+        log.warning(f"{total} picks lie outside their micrographs (some of them on {first})")
 
 
 def _new_names(names: Sequence[str], settings: ConversionSettings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from heliodor.workflows.judging import (
     pixel_sizes_of,
 )
 from heliodor.workflows.run_record import Record, flat
+
+log = logging.getLogger(__name__)
 
 
 def evaluate_files(
@@ -130,7 +133,7 @@ def evaluate_files(
             f"{true.left_out} micrographs of the truth have no picks and are not judged; give"
             " --micrographs to count them as missed"
         )
-        console.warn(record.notes[-1])
+        log.warning(record.notes[-1])
     sizes = pixel_sizes_of(own, true, sources, pixel_size_angstrom)
     if threshold is None:
         threshold = selected_from(given)
@@ -147,7 +150,7 @@ def evaluate_files(
                     loaded, sources, true, images, device, progress
                 )
             for failure in failures:
-                console.warn(f"{failure.name} was left out: {failure.reason}")
+                log.warning(f"{failure.name} was left out: {failure.reason}")
         if folder is not None:
             write_evaluation(folder, evaluation, region_ap)
             record.failures += failures

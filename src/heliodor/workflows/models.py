@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from heliodor.models.model_file import (
 from heliodor.models.onnx_export import export_onnx
 from heliodor.models.pretrained import opened
 from heliodor.models.registry import model_path
-from heliodor.utils import console
+
+log = logging.getLogger(__name__)
 
 #: What a network asks of its input that has not seen this program's data sets.
 IMPORT_MODES = tuple(mode for mode in MODES if mode != "joint")
@@ -106,14 +108,14 @@ def import_model(
         },
     )
     save_model(target, Model(read.network, card))
-    console.say(f"{card.network} of {card.width} units from {file} in {target}")
+    log.info(f"{card.network} of {card.width} units from {file} in {target}")
     return target
 
 
 def export_model(model: str | Path, out: str | Path) -> None:
     """Write a model as an ONNX file; see `export.export_onnx`."""
     export_onnx(opened(model), out)
-    console.say(f"the network of {model} in {out}")
+    log.info(f"the network of {model} in {out}")
 
 
 def description(model: str | Path) -> dict[str, Any]:

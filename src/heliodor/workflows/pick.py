@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -64,6 +65,8 @@ from heliodor.workflows.run_record import Record, flat
 if TYPE_CHECKING:
     from heliodor.workflows.judging import RegionJudge
 
+log = logging.getLogger(__name__)
+
 
 def pick(
     model: str | Path | None,
@@ -118,7 +121,7 @@ def pick(
                 )
                 write_report(folder / "report.html", content)
             record.write(folder)
-            console.say(f"the report is {folder / 'report.html'}")
+            log.info(f"the report is {folder / 'report.html'}")
     return picked
 
 
@@ -147,7 +150,7 @@ def pick_step(
     known = model.calibration
     record.used("picking", sources)
     chosen = settings.threshold is None and clear_above_of(model) is not None
-    console.say(
+    log.info(
         f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
     )
@@ -167,7 +170,7 @@ def pick_step(
     journal = Journal(folder, made_with(model, settings, images), not resume)
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
     if finished := sum(journal.known(s) for s in sources if s.name not in again):
-        console.say(f"{finished} of them are done already and left as they are")
+        log.info(f"{finished} of them are done already and left as they are")
 
     def done(image: WorkingImage, score: Image, found: Finished) -> None:
         own = with_probability(found.candidates, known)
@@ -189,13 +192,13 @@ def pick_step(
             "too little is known of what scores mean here to keep to --max-fdr: picks are"
             f" candidates from {picked.threshold:.2f} on"
         )
-        console.warn(record.notes[-1])
+        log.warning(record.notes[-1])
     masks = {s.name: folder / contamination.FOLDER / f"{s.output_stem}.png" for s in sources}
     for failure in picked.failures:
         if failure.name not in refused:
             files[failure.name].unlink(missing_ok=True)
             masks[failure.name].unlink(missing_ok=True)
-        console.warn(f"{failure.name} was left out: {failure.reason}")
+        log.warning(f"{failure.name} was left out: {failure.reason}")
     with record.stage("writing"):
         picked, sizes, head = write_tables(picked, settings, folder, files, journal)
         write_masks(masks, picked, settings.bad_area_masks)
@@ -214,21 +217,21 @@ def pick_step(
             "no_picks_on": [row.name for row in picked.quality if row.refused],
         }
         if left_out := sum(row.refused for row in picked.quality):
-            console.warn(
+            log.warning(
                 f"{left_out} of {len(counts)} micrographs have no picks, as more than"
                 f" {settings.max_contamination:g} of each is bad area;"
                 f" see {micrograph_quality.NAME}"
             )
     found = sorted({f"{size:.4g}" for size in sizes.values()}, key=float)
-    console.say(
+    log.info(
         f"{total} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
         f" {folder}/autopick.star"
     )
     for sentence in head:
-        console.say(sentence)
+        log.info(sentence)
     _say_quality(picked.quality, record)
     if any(is_tiff(source.path.name) for source in sources):
-        console.warn(TIFF_NOTE)
+        log.warning(TIFF_NOTE)
     return picked, sizes
 
 
@@ -312,9 +315,9 @@ def _say_quality(rows: Sequence[micrograph_quality.Row], record: Record) -> None
     ]
     if (warning := micrograph_quality.warning(rows)) is not None:
         record.notes.append(warning)
-        console.warn(warning)
+        log.warning(warning)
     if (sentence := micrograph_quality.sentence(rows)) is not None:
-        console.say(sentence)
+        log.info(sentence)
 
 
 #: Why a micrograph whose name leaves no room for more fails.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from heliodor.utils.locking import alone_in
 from heliodor.utils.prefetch import looking_ahead
 from heliodor.utils.threads import chosen_threads
 from heliodor.workflows.run_record import Record
+
+log = logging.getLogger(__name__)
 
 
 def preprocess(
@@ -97,7 +100,7 @@ def preprocess(
                 image, normal = future.result()
             except BadInput as error:
                 record.failures.append(Failure(source.name, str(error)))
-                console.warn(f"{source.name} was left out: {error}")
+                log.warning(f"{source.name} was left out: {error}")
             else:
                 write_mrc(_result(source, folder), normal, image.working_pixel_size_angstrom)
                 written += 1
@@ -105,7 +108,7 @@ def preprocess(
     if not written:
         raise BadInput(f"no micrograph could be preprocessed: {record.failures[0].reason}")
     record.write(folder)
-    console.say(f"wrote {written} micrographs to {folder}")
+    log.info(f"wrote {written} micrographs to {folder}")
     return record.failures
 
 

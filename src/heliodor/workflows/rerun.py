@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -15,8 +16,9 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 from heliodor import __version__
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
-from heliodor.utils import console
 from heliodor.workflows.run_record import RESULTS, digests_of
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -80,7 +82,7 @@ def rerun(record: str | Path, out: str | Path, command_line: str = "") -> Rerun:
             " where it is"
         )
     if known.version != __version__:
-        console.warn(
+        log.warning(
             f"{path} was made by heliodor {known.version}, this is {__version__}; results may"
             " differ"
         )
@@ -89,7 +91,7 @@ def rerun(record: str | Path, out: str | Path, command_line: str = "") -> Rerun:
     now = digests_of(folder, known.command)
     same = {name: now.get(name) == digest for name, digest in known.digests.items()}
     for name, equal in same.items():
-        console.say(f"{name} is {'the same to the last byte' if equal else 'ANOTHER than then'}")
+        log.info(f"{name} is {'the same to the last byte' if equal else 'ANOTHER than then'}")
     return Rerun(failures, same)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from heliodor.report.report import write_report
 from heliodor.training.dataset import FEWEST_PX, DataSettings
 from heliodor.training.initialization import start_of
 from heliodor.training.recipes import TrainingSettings
-from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import output_folder, sweep
 from heliodor.utils.locking import alone_in
@@ -47,6 +47,8 @@ from heliodor.workflows.train import (
     train_step,
     wanted_pixel_size,
 )
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def run(
         read = {} if known is None else {n: xy for n, xy in known.xy_px.items() if n in sizes}
         if known is not None and not read:
             record.notes.append("no micrograph with truth could be read, so nothing is judged")
-            console.warn(record.notes[-1])
+            log.warning(record.notes[-1])
         if known is not None and judge is not None and read:
             with record.stage("judging"):
                 own = Picks.concatenate(picked.table(n) for n in picked.micrographs if n in read)
@@ -153,7 +155,7 @@ def run(
                 region_ap = judge.average_precision()
             write_evaluation(folder, evaluation, region_ap)
             record.results["evaluation"] = figures(evaluation, region_ap)
-            console.say(line(evaluation, region_ap))
+            log.info(line(evaluation, region_ap))
         else:
             forget_evaluation(folder)
         record.write(folder)  # a report that fails must not cost the record
@@ -171,7 +173,7 @@ def run(
             )
             write_report(folder / "report.html", content)
         record.write(folder)
-        console.say(f"the report is {folder / 'report.html'}")
+        log.info(f"the report is {folder / 'report.html'}")
     return Outcome(trained, picked, evaluation, region_ap, record)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,6 +48,8 @@ from heliodor.utils.files import (
 from heliodor.utils.locking import alone_in
 from heliodor.utils.threads import chosen_threads
 from heliodor.workflows.run_record import Record
+
+log = logging.getLogger(__name__)
 
 
 def suggest(
@@ -149,9 +152,9 @@ def _measured(
             raise BadInput(f"{labels}: {error}") from error
     record.notes += geometry.notes
     for failure in record.failures:
-        console.warn(f"{failure.name} was left out: {failure.reason}")
+        log.warning(f"{failure.name} was left out: {failure.reason}")
     for note in record.notes:
-        console.warn(note)
+        log.warning(note)
     if folder is not None:
         from heliodor.report.plots import draw_portrait
 
@@ -159,7 +162,7 @@ def _measured(
         with writing(folder / "average.png") as aside:
             aside.write_bytes(draw_portrait(geometry))
         write_json(folder / "geometry.json", record.as_dict())
-        console.say(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
+        log.info(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
     return geometry, record.failures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,6 +63,8 @@ from heliodor.utils.files import (
 )
 from heliodor.utils.locking import alone_in
 from heliodor.workflows.run_record import Record, flat
+
+log = logging.getLogger(__name__)
 
 #: The training that counts the particles for one whose objective must know.
 QUICK = RECIPES["quick"]
@@ -179,7 +182,7 @@ def train_step(
         return _trained_before(folder, receipt, record, labelled, images)
     training, validation, more = choose_sources(labelled, data)
     read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
-    console.say(
+    log.info(
         f"training {recipe.network} ({recipe.objective}{start_in_words(recipe)}) on"
         f" {len(training)} micrographs, {len(validation)} kept for validation"
     )
@@ -192,12 +195,12 @@ def train_step(
     )
     record.notes += [doubt] if doubt else []
     for note in record.notes:
-        console.warn(note)
+        log.warning(note)
     size = images.working_pixel_size_angstrom
     for failure in dataset.failures:
-        console.warn(f"{failure.name} was left out: {failure.reason}")
+        log.warning(f"{failure.name} was left out: {failure.reason}")
     record.failures += dataset.failures
-    console.say(
+    log.info(
         f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
         f"{and_negatives(dataset.labelled_negatives)}"
     )
@@ -222,7 +225,7 @@ def train_step(
             if found is not None:
                 dataset = dataset.expecting(found.particles[0] / found.micrographs)
     if uses_prior(recipe.objective):
-        console.say(
+        log.info(
             f"{dataset.expected_particles:.0f} particles are expected a micrograph, so"
             f" {dataset.prior:.2%} of the unlabelled regions are taken to be on a particle"
         )
@@ -247,7 +250,7 @@ def train_step(
             f"{level.contradicted:.0%} of the labels lie where the model told contaminants, so it"
             " is not to tell them any more"
         )
-        console.warn(record.notes[-1])
+        log.warning(record.notes[-1])
     calibration = level.calibration
     if calibration is not None:
         threshold = best_threshold(calibration, level.scores, picking.max_fdr)
@@ -264,7 +267,7 @@ def train_step(
         )
     if note:
         record.notes.append(note)
-        console.warn(note)
+        log.warning(note)
     card = card_of(start, data, recipe, dataset, trained, level, threshold, size)
     model = Model(trained.network, card)
     path = folder / MODEL
@@ -282,7 +285,7 @@ def train_step(
         dict(record.seconds),
     ).write(folder)
     checkpoint.remove()
-    console.say(f"wrote {path}")
+    log.info(f"wrote {path}")
     return Training(model, trained.history, dataset.failures, labelled, images)
 
 
@@ -295,7 +298,7 @@ def _trained_before(
 ) -> Training:
     """Return what the same training left behind when it ended before."""
     path = folder / MODEL
-    console.say(f"{path} was trained already on the same with the same settings; it stays")
+    log.info(f"{path} was trained already on the same with the same settings; it stays")
     model = load_model(path)
     write_text(folder / "training.tsv", history_table(receipt.history))
     record.notes += receipt.notes
@@ -333,7 +336,7 @@ FAR_OFF = 1.5
 def about_number(counts: Sequence[float], given: float | None) -> str:
     """Say the estimated particles a micrograph; return a note where the user's are others."""
     estimate, low, high = counts
-    console.say(
+    log.info(
         f"an estimated {estimate:.0f} particles a micrograph ({low:.0f} to {high:.0f}), labelled"
         " or not"
     )
@@ -361,7 +364,7 @@ def say_epoch(epochs: int) -> Callable[[Epoch], None]:
 
     def say(epoch: Epoch) -> None:
         ap = f", validation AP {epoch.validation_ap:.3f}" if epoch.validation_ap >= 0 else ""
-        console.say(
+        log.info(
             f"epoch {epoch.epoch} of {epochs}: loss {epoch.loss:.4f}{ap}, {epoch.seconds:.0f} s"
         )
 

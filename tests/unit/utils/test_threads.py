@@ -10,7 +10,8 @@ import torch
 
 from heliodor.errors import BadInput
 from heliodor.utils import threads
-from heliodor.utils.threads import set_threads, usable_cpus
+from heliodor.utils.compute import set_threads
+from heliodor.utils.threads import usable_cpus
 
 
 @pytest.fixture(autouse=True)

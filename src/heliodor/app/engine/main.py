@@ -22,10 +22,12 @@ from typing import TextIO  # noqa: E402
 from heliodor.app.engine.request_queue import Wishes  # noqa: E402
 from heliodor.app.protocol import Events, read_request  # noqa: E402
 from heliodor.errors import BadInput  # noqa: E402
+from heliodor.utils import console  # noqa: E402
 
 
 def main() -> None:
     """Serve until the input ends."""
+    console.show_messages()
     # What libraries print must not be taken for an event.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -40,8 +40,7 @@ from heliodor.models.model_file import (
 from heliodor.models.pretrained import for_diameter, general_model
 from heliodor.picking.score_maps import images_for
 from heliodor.utils.array_store import Shelf
-from heliodor.utils.compute import Compute
-from heliodor.utils.threads import one_thread_each
+from heliodor.utils.compute import Compute, one_thread_each
 
 #: Bytes of working images that are kept for the next training, or the next model.
 KEEP_BYTES: Final = 384 * 2**20

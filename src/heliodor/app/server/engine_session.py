@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,8 +27,9 @@ from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import Pictures
 from heliodor.app.server.training_status import LastTraining, all_finite
 from heliodor.errors import BadInput
-from heliodor.utils import console
 from heliodor.utils.files import write_json
+
+log = logging.getLogger(__name__)
 
 #: Seconds before it is started again.
 _PAUSE = 0.5
@@ -132,8 +134,8 @@ class Live:
             if self._closing:
                 return
             self._ready = False
-            log = self._project.folder / "engine.log"
-            self._engine = Engine(self._heard, self._ended, log, self._command)
+            path = self._project.folder / "engine.log"
+            self._engine = Engine(self._heard, self._ended, path, self._command)
             self._open()
 
     def _open(self) -> None:
@@ -168,7 +170,7 @@ class Live:
         try:
             own(message)
         except (KeyError, ValueError, TypeError) as error:
-            console.warn(f"the engine said what makes no sense ({type(error).__name__}: {error})")
+            log.warning(f"the engine said what makes no sense ({type(error).__name__}: {error})")
 
     def _on_ready(self, message: dict[str, Any]) -> None:
         with self._lock:
@@ -333,7 +335,7 @@ class Live:
             self._broken = deaths > MOST_DEATHS
             if self._broken:
                 self._says = f"the engine ended {deaths} times; see engine.log"
-            console.warn(self._says)
+            log.warning(self._says)
             self._touch(())
         if not self._broken:
             time.sleep(_PAUSE)

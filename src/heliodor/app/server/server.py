@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import logging
 import secrets
 import signal
 import socket
@@ -23,13 +24,14 @@ from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
-from heliodor.utils import console
 from heliodor.utils.files import output_folder
 from heliodor.utils.locking import alone_in
 from heliodor.utils.threads import chosen_threads
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 #: The port, and how many after it are tried where none was asked for.
@@ -90,13 +92,13 @@ def serve(
                 desk.workers.close()
         finally:
             room.close()
-    console.say(f"the project {folder} is saved")
+    log.info(f"the project {folder} is saved")
 
 
 def take_labels(room: Room, labels: str) -> None:
     """Take labels into a project that is new; one that is not is gone on with."""
     if room.project.is_old:
-        console.warn(f"the project has its own labels already, so {labels} is not read again")
+        log.warning(f"the project has its own labels already, so {labels} is not read again")
         return
     labelled, notes = read_labels(labels, room.sources)
     saved = [
@@ -107,7 +109,7 @@ def take_labels(room: Room, labels: str) -> None:
     for one in saved:
         one.result()
     for note in notes:
-        console.warn(note)
+        log.warning(note)
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def _listening(port: int | None) -> Iterator[socket.socket]:
 def _introduce(project: Project, port: int, token: str) -> None:
     """Say where the page is."""
     machine = socket.gethostname()
-    console.say(
+    log.info(
         f"{len(project.sources)} micrographs, project folder {project.folder}\n"
         f"open    http://{HOST}:{port}/?token={token}\n"
         f"from another computer, first:  ssh -L {port}:{HOST}:{port} {_user()}@{machine}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,8 @@ from heliodor.app.server.tiles import Pictures
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
-from heliodor.utils import console
+
+log = logging.getLogger(__name__)
 
 
 class Room:
@@ -85,7 +87,7 @@ class Room:
         try:
             found = match_names(strange, self.sources)
         except BadInput as error:
-            console.warn(f"{error}; those marks are kept, but not shown")
+            log.warning(f"{error}; those marks are kept, but not shown")
             found = {}
         renamed = {old: source.name for old, source in found.items() if old != source.name}
         renamed |= quoted

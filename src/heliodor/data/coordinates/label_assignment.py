@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.frame_detection import MOST_VIEWS, Verdict, View, judge_frame
 from heliodor.data.coordinates.labels import outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImage, same_pixel_size
 from heliodor.errors import BadInput
+
+if TYPE_CHECKING:
+    from heliodor.data.coordinates.frame_detection import Verdict
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,9 @@ MOST_OUTSIDE = 0.05
 
 def frame_of(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> Verdict:
     """Tell in which frame labels fit their pictures, by the micrographs with most of them."""
+    # Slow to import, and only these checks need it.
+    from heliodor.data.coordinates.frame_detection import MOST_VIEWS, View, judge_frame
+
     fullest = sorted(items, key=lambda item: -len(item.xy_px))[:MOST_VIEWS]
     images = [working[item.source] for item in fullest]
     return judge_frame(

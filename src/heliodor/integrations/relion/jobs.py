@@ -6,6 +6,7 @@ RELION continues a job by calling the same command again. What is finished then 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,12 +21,13 @@ from heliodor.integrations.relion.external_job import Kind, write_output_nodes
 from heliodor.picking.settings import PickSettings
 from heliodor.training.dataset import DataSettings
 from heliodor.training.recipes import TrainingSettings
-from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import output_folder, write_json
 from heliodor.utils.hashing import digest
 from heliodor.workflows.pick import pick
 from heliodor.workflows.train import train
+
+log = logging.getLogger(__name__)
 
 #: What the model in a job's folder was made with, and its fingerprint.
 MADE_WITH = ".training.json"
@@ -93,7 +95,7 @@ def train_job(
     model = folder / "model.safetensors"
     failures: list[Failure] = []
     if model.is_file() and _read(folder / MADE_WITH) == made_with | {"model": _of(model)}:
-        console.say(f"{model} was trained already on the same with the same settings; it stays")
+        log.info(f"{model} was trained already on the same with the same settings; it stays")
     else:
         trained = train(
             micrographs, labels, folder, data, recipe, compute, command_line, negatives

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,8 +35,9 @@ from heliodor.integrations.topaz.coordinate_writer import (
 )
 from heliodor.integrations.topaz.flip_y import find_image, mirrored
 from heliodor.integrations.topaz.reports import emit
-from heliodor.utils import console
 from heliodor.utils.files import write_text
+
+log = logging.getLogger(__name__)
 
 #: Options that become columns of a STAR file.
 _METADATA = {
@@ -51,7 +53,7 @@ def convert(args: argparse.Namespace) -> int:
     forms = [format_of(f) if args.from_format == "auto" else args.from_format for f in args.files]
     to = _target(args, forms)
     if args.verbose > 0:
-        console.say(f"# {', '.join(sorted(set(forms)))} to {to}")
+        log.info(f"# {', '.join(sorted(set(forms)))} to {to}")
     if args.down_scale == 0:
         raise BadInput("coordinates cannot be divided by 0; give another --down-scale")
     factor = args.up_scale / args.down_scale
@@ -87,7 +89,7 @@ def _say_idle(args: argparse.Namespace, to: Format) -> None:
     names += ["suffix"] * (args.suffix != "" and to not in ("box", "json"))
     if names:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-        console.say(f"# note: no effect in {to} files: {options}")
+        log.info(f"# note: no effect in {to} files: {options}")
 
 
 def _target(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
@@ -171,7 +173,7 @@ def train_test_split(args: argparse.Namespace) -> int:
         "train": [names[i] for i in order[args.number :]],
         "test": [names[i] for i in order[: args.number]],
     }
-    console.say(
+    log.info(
         f"# {len(names)} micrographs with {len(picks)} particles:"
         f" {len(parts['train'])} for training, {len(parts['test'])} for the test"
     )
@@ -187,7 +189,7 @@ def train_test_split(args: argparse.Namespace) -> int:
                 Path(args.file).parent / f"image_list_{part}.txt", _image_list(chosen, args)
             )
     if args.image_dir is None:
-        console.say("# no list of images is written without --image-dir")
+        log.info("# no list of images is written without --image-dir")
     return 0
 
 
@@ -196,7 +198,7 @@ def _image_list(names: list[str], args: argparse.Namespace) -> str:
     for name in names:
         path = find_image(name, args.image_dir, args.image_ext)
         if path is None:
-            console.say(f"# note: {name} is left out: {args.image_dir} holds no image of it")
+            log.info(f"# note: {name} is left out: {args.image_dir} holds no image of it")
         else:
             lines.append(f"{name}\t{path.absolute()}")
     if len(lines) == 1:
@@ -207,5 +209,5 @@ def _image_list(names: list[str], args: argparse.Namespace) -> str:
 
 
 def _write_part(path: Path, text: str) -> None:
-    console.say(f"# writing {path}")
+    log.info(f"# writing {path}")
     write_text(path, text)

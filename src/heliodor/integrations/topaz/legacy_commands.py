@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,7 +28,8 @@ from heliodor.integrations.topaz.coordinate_writer import (
 )
 from heliodor.integrations.topaz.flip_y import mirrored
 from heliodor.integrations.topaz.reports import emit
-from heliodor.utils import console
+
+log = logging.getLogger(__name__)
 
 #: Options of `coordinates_to_star` in the order of their columns.
 _METADATA = {
@@ -124,6 +126,6 @@ def star_particles_threshold(args: argparse.Namespace) -> int:
     """Keep the particles of a STAR file that score the threshold or more."""
     picks = read_star(args.file, "")
     kept = above(picks, args.threshold)
-    console.say(f"# kept {len(kept)} of {len(picks)} particles")
+    log.info(f"# kept {len(kept)} of {len(picks)} particles")
     emit(relion_star.picks_text(kept, args.output), args.output)
     return 0

@@ -7,6 +7,7 @@ RELION starts one process a micrograph.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from heliodor.utils.threads import spare_threads
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+
+log = logging.getLogger(__name__)
 
 #: Where the function of each command is, in modules of this package.
 COMMANDS = {
@@ -57,11 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for some micrographs.
     """
     spare_threads()
+    console.show_messages()
     args = parsed(sys.argv[1:] if argv is None else argv)
     try:
         names = parser.idle(args)
         if names:
-            console.say(f"# note: no effect here: {', '.join(names)}")
+            log.info(f"# note: no effect here: {', '.join(names)}")
         code = _refusing(_by_worker, args)
         return perform(args) if code is None else code
     except BrokenPipeError:
@@ -94,7 +98,7 @@ def _refusing(
     try:
         return function(args)
     except BadInput as error:
-        console.say(f"# error: {error}")
+        log.info(f"# error: {error}")
         return BAD_INPUT
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ from heliodor.data.micrographs.sources import (
     find_sources,
 )
 from heliodor.errors import SOME_FAILED, BadInput
-from heliodor.utils import console
 from heliodor.utils.files import (
     output_folder,
     write_json,
@@ -30,6 +30,8 @@ from heliodor.utils.files import (
 )
 from heliodor.utils.prefetch import looking_ahead
 from heliodor.utils.threads import usable_cpus
+
+log = logging.getLogger(__name__)
 
 FORMATS = ("mrc", "tiff", "tif", "png", "jpg", "jpeg")
 #: A picture shows values up to so many standard deviations from the mean.
@@ -76,7 +78,7 @@ def preprocess(args: argparse.Namespace) -> int:
                 continue
             written += 1
             if args.verbose:
-                console.say(f"# wrote {source.output_stem}")
+                log.info(f"# wrote {source.output_stem}")
     return _ended(failures, written)
 
 
@@ -142,8 +144,8 @@ def _ended(failures: Sequence[str], written: int) -> int:
     if not written:
         raise BadInput(f"no micrograph could be used: {failures[0]}")
     for reason in failures:
-        console.say(f"# failed: {reason}")
-    console.say(f"# {len(failures)} failed, {written} were written")
+        log.info(f"# failed: {reason}")
+    log.info(f"# {len(failures)} failed, {written} were written")
     return SOME_FAILED
 
 
@@ -156,7 +158,7 @@ def downsample(args: argparse.Namespace) -> int:
     _refuse_to_replace(output, {canonical(Path(args.file))})
     image, pixel_size = _smaller(Path(args.file), args.scale, usable_cpus())
     if args.verbose:
-        console.say(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")
+        log.info(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")
     write_image(output, image, pixel_size, name)
     return 0
 

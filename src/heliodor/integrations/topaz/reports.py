@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
 
-from heliodor.utils import console
 from heliodor.utils.files import write_text
+
+log = logging.getLogger(__name__)
 
 #: The table in a folder.
 IN_FOLDER = "extracted_particles.txt"
@@ -15,7 +17,7 @@ IN_FOLDER = "extracted_particles.txt"
 
 def report(text: str) -> None:
     """Say one line to whoever reads the log."""
-    console.say(f"# {text}")
+    log.info(f"# {text}")
 
 
 def emit(text: str, path: str | Path | None) -> None:

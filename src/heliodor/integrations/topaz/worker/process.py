@@ -22,6 +22,7 @@ from heliodor.integrations.topaz.main import perform
 from heliodor.integrations.topaz.worker import messages
 from heliodor.integrations.topaz.worker.client import PATIENCE_S, seconds_idle
 from heliodor.integrations.topaz.worker.registry import Slot, sweep
+from heliodor.utils import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +169,7 @@ def _alive(connection: socket.socket) -> Iterator[None]:
 
 def main() -> None:
     """Serve the slot that the command line names, from a process of its own."""
+    console.show_messages()
     descriptor, stem = sys.argv[1:]
     if os.fork():
         os._exit(0)
