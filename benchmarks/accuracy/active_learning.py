@@ -37,7 +37,7 @@ from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.evaluation.metrics import evaluate_picks
 from heliodor.models.model_file import Model
 from heliodor.models.pretrained import for_diameter, general_model
-from heliodor.picking.score_maps import images_for
+from heliodor.picking.score_maps import open_working_images
 
 DIAMETER, PIXEL = 180.0, 3.54
 STEPS = (10, 20, 40, 60, 120)
@@ -71,7 +71,7 @@ class User:
     def __init__(self, model: Model, learn: int, test: int) -> None:
         folder = DATA / "betagal"
         truth = {Path(n).stem: own for n, own in read_picks(folder / "dense.star").by_micrograph()}
-        self.images = images_for(model)
+        self.images = open_working_images(model)
         self.images.keep_bytes = 2**30
         self.learn = find_sources(str(folder / "train.star"))[:learn]
         self.test = find_sources(str(folder / "test.star"))[:test]

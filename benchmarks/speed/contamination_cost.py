@@ -20,8 +20,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from heliodor.models.networks import build
-from heliodor.picking.contamination import BadAreas
-from heliodor.picking.scoring import score_both, score_smoothly
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.scoring import score_smoothly, score_with_contaminants
 
 #: Working pixels of a particle's diameter, as the usual network has it, and so many candidates.
 DIAMETER_PX, CANDIDATES = 35.0, 1500
@@ -53,7 +53,7 @@ def main() -> None:
             return score_smoothly(network, image, step)
 
         def both(step: int = step) -> Any:
-            return score_both(network, image, step)
+            return score_with_contaminants(network, image, step)
 
         plain(), both()
         pairs = [(seconds(plain), seconds(both)) for _ in range(args.turns)]
@@ -66,8 +66,10 @@ def main() -> None:
     log_odds = 20 * (smooth - np.quantile(smooth, 0.8)) / smooth.std()
     places = random.uniform(0, args.side, (CANDIDATES, 2))
 
-    def areas() -> BadAreas:
-        found = BadAreas.of(log_odds.astype(np.float32), float(network.stride), DIAMETER_PX)
+    def areas() -> ContaminationMask:
+        found = ContaminationMask.of(
+            log_odds.astype(np.float32), float(network.stride), DIAMETER_PX
+        )
         found.distance_angstrom(places)
         return found
 
@@ -75,7 +77,7 @@ def main() -> None:
     taken = statistics.median(seconds(areas) for _ in range(args.turns))
     clean = np.full_like(log_odds, -9.0, dtype=np.float32)
     none = statistics.median(
-        seconds(lambda: BadAreas.of(clean, float(network.stride), DIAMETER_PX))
+        seconds(lambda: ContaminationMask.of(clean, float(network.stride), DIAMETER_PX))
         for _ in range(args.turns)
     )
     print(

@@ -32,9 +32,9 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.networks import Network
-from heliodor.picking.contamination import BadAreas
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.nms import suppress
-from heliodor.picking.scoring import lattice_step, score_both
+from heliodor.picking.scoring import lattice_step, score_with_contaminants
 from heliodor.simulation.training_world.generator import World
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.utils.compute import set_threads
@@ -45,11 +45,11 @@ FLOOR = -8.0
 
 def picks_of(network: Network, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (x, y) and log-odds of the candidates outside bad areas of a normalised image."""
-    maps = score_both(network, image, lattice_step(network, RADIUS_PX))
+    maps = score_with_contaminants(network, image, lattice_step(network, RADIUS_PX))
     places, scores = suppress(maps.particle, NOMINAL_PX / 2, FLOOR)
     xy = places[:, ::-1].astype(float)
     if maps.contaminant is not None:
-        bad = BadAreas.of(maps.contaminant, float(network.stride), NOMINAL_PX)
+        bad = ContaminationMask.of(maps.contaminant, float(network.stride), NOMINAL_PX)
         kept = ~bad.contains(xy)
         xy, scores = xy[kept], scores[kept]
     return xy, scores

@@ -66,8 +66,8 @@ from heliodor.integrations.topaz.flip_y import height_of
 from heliodor.models.importers.topaz import read_topaz
 from heliodor.models.model_file import load_model, save_model
 from heliodor.picking.journal import NAME as JOURNAL
-from heliodor.picking.journal import Finished, Journal
-from heliodor.picking.micrograph_quality import Measured
+from heliodor.picking.journal import Journal, MicrographResult
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.settings import PickSettings
 from heliodor.training.dataset import DataSettings
 from heliodor.training.recipes import TrainingSettings
@@ -411,10 +411,12 @@ def _micrographs() -> list[Source]:
     return [Source(name, Path(name), Path(name).stem) for name in ("good.mrc", "other.mrc")]
 
 
-def _found(name: str) -> Finished:
+def _found(name: str) -> MicrographResult:
     xy = np.arange(12.0).reshape(6, 2) * 3 + 4.25
     own = Picks.on(name, xy, np.linspace(2.5, -1, 6))
-    return Finished(own, 1.5, np.array([0.5, -0.25]), 4e6, Measured(0.01, None))
+    return MicrographResult(
+        own, 1.5, np.array([0.5, -0.25]), 4e6, MicrographMeasurements(0.01, None)
+    )
 
 
 def _journals() -> dict[str, bytes]:

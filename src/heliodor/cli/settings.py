@@ -41,7 +41,7 @@ def data_settings(options: dict[str, Any]) -> Any:
 
 def recipe_settings(options: dict[str, Any]) -> Any:
     """Return the recipe, with what was given in place of its own."""
-    from heliodor.training.initialization import starting
+    from heliodor.training.initialization import choose_start
     from heliodor.training.recipes import recipe
 
     names = (
@@ -62,12 +62,12 @@ def recipe_settings(options: dict[str, Any]) -> Any:
         start = "scratch"
     if start is None and options["working_pixel_size"] is not None:
         start = "scratch"  # at another scale than a model knows
-    return starting(settings, start, given)
+    return choose_start(settings, start, given)
 
 
 def pick_settings(options: dict[str, Any]) -> Any:
     """Return how to pick."""
-    from heliodor.picking.contamination import refuse_unknown
+    from heliodor.picking.contamination import reject_contamination_option
     from heliodor.picking.settings import PickSettings
 
     how = options["bad_areas"]
@@ -84,7 +84,7 @@ def pick_settings(options: dict[str, Any]) -> Any:
     )
     if how is not None:  # by name even what is usual is refused where it means nothing
         if not _tells_contaminants(options):
-            refuse_unknown("--bad-areas")
+            reject_contamination_option("--bad-areas")
     return made
 
 
@@ -118,10 +118,10 @@ def end(failures: list[Any]) -> None:
 def _tells_contaminants(options: dict[str, Any]) -> bool:
     """Tell whether the model that is given, or the one that will be trained, knows bad areas."""
     from heliodor.models.pretrained import NAME, opened
-    from heliodor.training.initialization import start_of
+    from heliodor.training.initialization import load_start_model
 
     if "model" in options:
         path = options["model"]
         return bool(opened(NAME if path is None else path).card.contaminant)
-    start = start_of(recipe_settings(options))
+    start = load_start_model(recipe_settings(options))
     return start is not None and start.card.contaminant

@@ -24,16 +24,16 @@ from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import ScoreSheet
 from heliodor.evaluation.thresholds import Expected
 from heliodor.models.model_file import Model
-from heliodor.picking.candidates import FLOOR, candidates
+from heliodor.picking.candidates import FLOOR, find_candidates
 from heliodor.picking.decoys import (
-    Found,
-    cleared,
-    find,
-    outside,
+    ScoredPositions,
+    drop_contaminated,
+    find_maxima,
+    keep_clear_decoys,
 )
-from heliodor.picking.journal import Finished
-from heliodor.picking.micrograph_quality import Measured, Row
-from heliodor.picking.score_maps import look_at, score_normalised
+from heliodor.picking.journal import MicrographResult
+from heliodor.picking.micrograph_quality import MicrographMeasurements, MicrographQuality
+from heliodor.picking.score_maps import compute_score_maps, score_normalized
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import looking_ahead
@@ -41,21 +41,21 @@ from heliodor.utils.prefetch import looking_ahead
 #: Of a micrograph that ends the process, as where a library fails on what is in it.
 CRASHED = "the program crashed on {path}; look at the file, and leave it out or mend it"
 #: The most micrographs that are worked on at a time, as each takes memory.
-MOST_AT_A_TIME = 16
+MAX_PARALLEL = 16
 
 
-class Store(Protocol):
+class ResultStore(Protocol):
     """Where what was found on micrographs is kept until all are done, such as a `Journal`."""
 
     def known(self, source: Source) -> bool:
         """Tell whether a micrograph is done already."""
         ...
 
-    def get(self, name: str) -> Finished:
+    def get(self, name: str) -> MicrographResult:
         """Return what was found on a micrograph that is done."""
         ...
 
-    def add(self, source: Source, finished: Finished) -> None:
+    def add(self, source: Source, finished: MicrographResult) -> None:
         """Keep what was found on a micrograph."""
         ...
 
@@ -64,21 +64,21 @@ class Store(Protocol):
         ...
 
 
-class InMemory:
+class InMemoryStore:
     """A store of a few micrographs."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Finished] = {}
+        self._found: dict[str, MicrographResult] = {}
 
     def known(self, source: Source) -> bool:
         """Tell whether a micrograph is done already."""
         return source.name in self._found
 
-    def get(self, name: str) -> Finished:
+    def get(self, name: str) -> MicrographResult:
         """Return what was found on a micrograph that is done."""
         return self._found[name]
 
-    def add(self, source: Source, finished: Finished) -> None:
+    def add(self, source: Source, finished: MicrographResult) -> None:
         """Keep what was found on a micrograph."""
         self._found[source.name] = finished
 
@@ -87,11 +87,11 @@ class InMemory:
 
 
 @dataclass(frozen=True)
-class Picked:
+class PickingResult:
     """What was found on many micrographs, and those that failed.
 
     Of thousands of micrographs the candidates may lie on disk: `table` and `tables` read those of
-    one at a time, `candidates` and `picks` all.
+    one at a time, `find_candidates` and `picks` all.
     """
 
     #: Those that were picked on, in order.
@@ -99,16 +99,16 @@ class Picked:
     failures: list[Failure]
     threshold: float
     sheet: ScoreSheet = field(repr=False)
-    store: Store = field(repr=False)
+    store: ResultStore = field(repr=False)
     #: What scores mean on these micrographs, and what to expect of the picks; None: not known.
     calibration: Calibration | None = field(default=None, repr=False)
     expected: Expected | None = None
     #: A row for each micrograph, in their order, where they were looked at side by side.
-    quality: tuple[Row, ...] = ()
+    quality: tuple[MicrographQuality, ...] = ()
 
     def table(self, micrograph: str) -> Picks:
         """Return the candidates of a micrograph, best first, with their probabilities."""
-        return with_probability(self.store.get(micrograph).candidates, self.calibration)
+        return add_probability(self.store.get(micrograph).candidates, self.calibration)
 
     def tables(self) -> Iterator[tuple[str, Picks]]:
         """Go through the candidates of all micrographs, one at a time."""
@@ -127,7 +127,7 @@ class Picked:
         return Picks.concatenate(found)
 
 
-def with_probability(candidates: Picks, calibration: Calibration | None) -> Picks:
+def add_probability(candidates: Picks, calibration: Calibration | None) -> Picks:
     """Return candidates with the probability of each, where it is known."""
     if calibration is None:
         return candidates
@@ -146,23 +146,23 @@ class DecoySearch:
 
 
 #: A micrograph with its score map, and what was found on it.
-_Scored = tuple[WorkingImage, Image, Finished]
+_Scored = tuple[WorkingImage, Image, MicrographResult]
 
 
-def pick_all(
+def pick_micrographs(
     model: Model,
     sources: Sequence[Source],
     images: WorkingImages,
     settings: PickSettings,
     device: torch.device | str = "cpu",
-    done: Callable[[WorkingImage, Image, Finished], None] | None = None,
+    done: Callable[[WorkingImage, Image, MicrographResult], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    store: Store | None = None,
+    store: ResultStore | None = None,
     search: DecoySearch | None = None,
     again: Container[str] = frozenset(),
     at_a_time: int | None = None,
     refused: Mapping[str, str] = MappingProxyType({}),
-) -> Picked:
+) -> PickingResult:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
 
     Parameters
@@ -187,7 +187,7 @@ def pick_all(
     BadInput
         If not a single micrograph can be used.
     """
-    store = InMemory() if store is None else store
+    store = InMemoryStore() if store is None else store
     searched = frozenset[str]() if search is None else search.on
     names: list[str] = []
     failures: list[Failure] = []
@@ -202,28 +202,32 @@ def pick_all(
         return image, model.normalizer.apply(image.image)
 
     def score(image: WorkingImage, normalised: Image) -> _Scored:
-        own, shift, bad_areas = look_at(model, image, normalised, device, settings.scores)
-        picks = candidates(model, image, own, settings, bad_areas)
+        own, shift, bad_areas = compute_score_maps(
+            model, image, normalised, device, settings.scores
+        )
+        picks = find_candidates(model, image, own, settings, bad_areas)
         refused, without = settings.refuses(bad_areas), settings.leaves_out(bad_areas)
         size = image.working_pixel_size_angstrom
         decoys = None
         if search is not None and image.source.name in searched and not refused:
             distances = settings.distances_px(model.card.diameter_angstrom, size)
-            reverse = score_normalised(model, image, -normalised, device, settings.scores)
+            reverse = score_normalized(model, image, -normalised, device, settings.scores)
             xy = to_working(picks.xy_px, image.original_shape, image.shape)
             radius = distances.exclusion_px
-            there = outside(find(reverse, distances, FLOOR), without, size)
-            decoys = cleared(there, Found(xy, picks.score), search.above, radius)
+            there = drop_contaminated(find_maxima(reverse, distances, FLOOR), without, size)
+            decoys = keep_clear_decoys(
+                there, ScoredPositions(xy, picks.score), search.above, radius
+            )
         area = np.count_nonzero(np.isfinite(own)) * size**2
         if without is not None:
             area *= 1 - without.fraction
         unlike = float("nan") if reference is None else reference.share(normalised)
-        measured = Measured(
+        measured = MicrographMeasurements(
             None if isnan(unlike) else unlike,
             None if model.card.background is None else shift,
             None if bad_areas is None else bad_areas.fraction,
         )
-        found = Finished(
+        found = MicrographResult(
             picks, image.pixel_size_angstrom, decoys, float(area), measured, bad_areas, refused
         )
         return image, own, found
@@ -239,7 +243,7 @@ def pick_all(
         if found.decoys is None and not found.refused:
             kept.remove(name)
     others = [source for source in sources if source.name not in kept]
-    at_a_time = min(images.threads, MOST_AT_A_TIME, at_a_time or MOST_AT_A_TIME)
+    at_a_time = min(images.threads, MAX_PARALLEL, at_a_time or MAX_PARALLEL)
     with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
         for number, source in enumerate(sources, 1):
             name = source.name
@@ -262,12 +266,12 @@ def pick_all(
     if not names:
         reason = failures[0].reason if failures else "none was given"
         raise BadInput(f"no micrograph could be picked on: {reason}")
-    sheet = sheet_of(store, names, searched, settings.max_contamination is not None)
-    return Picked(tuple(names), failures, settings.threshold_for(model), sheet, store)
+    sheet = count_scores(store, names, searched, settings.max_contamination is not None)
+    return PickingResult(tuple(names), failures, settings.threshold_for(model), sheet, store)
 
 
-def sheet_of(
-    store: Store, names: Sequence[str], searched: Container[str], refusing: bool = False
+def count_scores(
+    store: ResultStore, names: Sequence[str], searched: Container[str], refusing: bool = False
 ) -> ScoreSheet:
     """Count the scores of micrographs.
 

@@ -15,22 +15,22 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
-from heliodor.picking.contamination import BadAreas, with_distance
+from heliodor.picking.contamination import ContaminationMask, add_distances
 from heliodor.picking.nms import suppress
-from heliodor.picking.score_maps import bad_areas_of, level
-from heliodor.picking.scoring import lattice_step, score_both
+from heliodor.picking.score_maps import find_contamination, level_scores
+from heliodor.picking.scoring import lattice_step, score_with_contaminants
 from heliodor.picking.settings import PickSettings
 
 #: Candidates below this log-odds are not worth listing.
 FLOOR = -6.0
 
 
-def candidates(
+def find_candidates(
     model: Model,
     image: WorkingImage,
     score: Image,
     settings: PickSettings,
-    bad_areas: BadAreas | None = None,
+    bad_areas: ContaminationMask | None = None,
 ) -> Picks:
     """Return the ranked candidates of one micrograph.
 
@@ -69,7 +69,7 @@ def candidates(
     if bad_areas is None:
         return picks
     places = working * image.working_pixel_size_angstrom
-    picks = with_distance(picks, bad_areas.distance_angstrom(places))
+    picks = add_distances(picks, bad_areas.distance_angstrom(places))
     if settings.refuses(bad_areas):
         return picks.select(np.zeros(0, np.intp))
     if settings.leaves_out(bad_areas) is not None:
@@ -87,7 +87,7 @@ class OperatingPoint(NamedTuple):
     threshold: float | None
 
 
-def operating_point(
+def find_operating_point(
     network: Network,
     images: Sequence[LabelledImage],
     expected_particles: float,
@@ -115,16 +115,16 @@ def operating_point(
         The particle's, where edges are doubted and candidates in bad areas do not count.
     """
     step = lattice_step(network, radius_px)
-    both = [score_both(network, item.image, step, device) for item in images]
-    maps = [level(own.particle, i.image, None) for own, i in zip(both, images, strict=True)]
+    both = [score_with_contaminants(network, item.image, step, device) for item in images]
+    maps = [level_scores(own.particle, i.image, None) for own, i in zip(both, images, strict=True)]
     medians = [float(np.median(score[np.isfinite(score)])) for score in maps]
     background = float(np.median(medians))
     ranked = []
     for (_, contaminant), score, item in zip(both, maps, images, strict=True):
-        levelled = level(score, item.image, background, diameter_px or 0.0)
+        levelled = level_scores(score, item.image, background, diameter_px or 0.0)
         places, own = suppress(levelled, exclusion_px, margin_px=margin_px)
         if diameter_px is not None:
-            bad_areas = bad_areas_of(network, contaminant, score, diameter_px)
+            bad_areas = find_contamination(network, contaminant, score, diameter_px)
             if bad_areas is not None:
                 own = own[~bad_areas.contains(places[:, ::-1].astype(np.float64))]
         ranked.append(own)

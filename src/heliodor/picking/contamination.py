@@ -43,7 +43,7 @@ MOST_POINTS = 2**26
 
 
 @dataclass(frozen=True)
-class BadAreas:
+class ContaminationMask:
     """The bad areas of one micrograph.
 
     Attributes
@@ -67,7 +67,7 @@ class BadAreas:
         pixel_size_angstrom: float,
         diameter_angstrom: float,
         alive: Mask | None = None,
-    ) -> BadAreas:
+    ) -> ContaminationMask:
         """Find the areas in which contaminants are.
 
         Probabilities are smoothed a little. Where a contaminant is more likely than not, on no
@@ -171,7 +171,7 @@ class BadAreas:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> BadAreas:
+    def from_dict(cls, values: Mapping[str, Any]) -> ContaminationMask:
         """Return what `as_dict` wrote.
 
         Raises
@@ -201,13 +201,13 @@ class BadAreas:
             Pillow.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(aside, "PNG")
 
 
-def with_distance(picks: Picks, distance_angstrom: FloatArray) -> Picks:
+def add_distances(picks: Picks, distance_angstrom: FloatArray) -> Picks:
     """Return picks with the distance of each to the nearest bad area, shape (n,)."""
     extra = {**picks.extra, DISTANCE: np.asarray(distance_angstrom, dtype=np.float64)}
     return Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
 
 
-def refuse_unknown(option: str) -> None:
+def reject_contamination_option(option: str) -> None:
     """Refuse an option that asks for bad areas where the model tells none."""
     raise BadInput(
         f"{option} speaks of bad areas, but the model has no contaminant output and finds none;"

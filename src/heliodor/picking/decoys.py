@@ -16,7 +16,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, Image
-from heliodor.picking.contamination import BadAreas
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.nms import suppress
 from heliodor.picking.settings import Distances
 
@@ -26,20 +26,22 @@ CLEARED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Found:
+class ScoredPositions:
     """Candidates or decoys on one image, in its own pixels."""
 
     xy_px: FloatArray
     score: FloatArray
 
 
-def find(score: Image, distances: Distances, floor: float) -> Found:
-    """Return the local maxima of a score map, from a score on; see `suppression.suppress`."""
+def find_maxima(score: Image, distances: Distances, floor: float) -> ScoredPositions:
+    """Return the local maxima of a score map, from a score on; see `nms.suppress`."""
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
-    return Found(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
+    return ScoredPositions(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
 
 
-def outside(found: Found, bad_areas: BadAreas | None, pixel_size_angstrom: float = 1.0) -> Found:
+def drop_contaminated(
+    found: ScoredPositions, bad_areas: ContaminationMask | None, pixel_size_angstrom: float = 1.0
+) -> ScoredPositions:
     """Return what does not lie in bad areas; all where there are None.
 
     Parameters
@@ -52,10 +54,12 @@ def outside(found: Found, bad_areas: BadAreas | None, pixel_size_angstrom: float
     if bad_areas is None:
         return found
     kept = ~bad_areas.contains(found.xy_px * pixel_size_angstrom)
-    return Found(found.xy_px[kept], found.score[kept])
+    return ScoredPositions(found.xy_px[kept], found.score[kept])
 
 
-def clear_above(decoys: Sequence[Found], area_px: float, radius_px: float) -> float:
+def choose_clear_above(
+    decoys: Sequence[ScoredPositions], area_px: float, radius_px: float
+) -> float:
     """Return the score from which on candidates are too likely particles for decoys beside them.
 
     Parameters
@@ -74,7 +78,9 @@ def clear_above(decoys: Sequence[Found], area_px: float, radius_px: float) -> fl
     return float(falling[min(number, len(falling) - 1)])
 
 
-def cleared(decoys: Found, candidates: Found, above: float, radius_px: float) -> FloatArray:
+def keep_clear_decoys(
+    decoys: ScoredPositions, candidates: ScoredPositions, above: float, radius_px: float
+) -> FloatArray:
     """Return the scores of the decoys that are not beside likely particles.
 
     Parameters

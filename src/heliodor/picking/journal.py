@@ -27,10 +27,10 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.score_histogram import MicrographScores
 from heliodor.picking.contamination import (
     DISTANCE,
-    BadAreas,
-    with_distance,
+    ContaminationMask,
+    add_distances,
 )
-from heliodor.picking.micrograph_quality import Measured
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.utils.files import write_text
 from heliodor.utils.hashing import digest, fingerprint
 
@@ -43,7 +43,7 @@ _ENTRY = b'{"micrograph": '
 _MISFITS = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 
 
-class Finished(NamedTuple):
+class MicrographResult(NamedTuple):
     """One micrograph that was picked on."""
 
     #: All its candidates, best first.
@@ -54,9 +54,9 @@ class Finished(NamedTuple):
     #: In which there may be candidates: without dead borders, and bad areas where they are
     #: left out.
     area_angstrom2: float
-    measured: Measured
+    measured: MicrographMeasurements
     #: None of models that do not find them.
-    bad_areas: BadAreas | None = None
+    bad_areas: ContaminationMask | None = None
     #: Whether it has no picks because too much of it is bad area.
     refused: bool = False
 
@@ -167,7 +167,7 @@ class Journal:
         found = self._lines.get(source.name)
         return found is not None and found[1] != [] and found[1] == _identity(source)
 
-    def get(self, name: str) -> Finished:
+    def get(self, name: str) -> MicrographResult:
         """Return what was found on a micrograph that is done.
 
         Raises
@@ -184,7 +184,7 @@ class Journal:
                 f"{self._path} was changed while it was in use; pick again with --resume never"
             ) from error
 
-    def add(self, source: Source, finished: Finished) -> None:
+    def add(self, source: Source, finished: MicrographResult) -> None:
         """Note that a micrograph is done."""
         own = finished.candidates
         entry: dict[str, Any] = {
@@ -250,7 +250,7 @@ def _line(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=True).encode() + b"\n"
 
 
-def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
+def _entry(line: bytes) -> tuple[str, list[Any], MicrographResult]:
     if not line.endswith(b"\n"):
         raise ValueError("cut off")
     value = json.loads(line)
@@ -262,13 +262,13 @@ def _entry(line: bytes) -> tuple[str, list[Any], Finished]:
         raise ValueError("impossible")
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
-    measured = Measured(*(_known(own) for own in value["measured"]))
+    measured = MicrographMeasurements(*(_known(own) for own in value["measured"]))
     bad_areas, refused = None, False
     if "bad_areas" in value:
-        bad_areas = BadAreas.from_dict(value["bad_areas"])
-        candidates = with_distance(candidates, _unpacked(value["distances"], endless=True))
+        bad_areas = ContaminationMask.from_dict(value["bad_areas"])
+        candidates = add_distances(candidates, _unpacked(value["distances"], endless=True))
         refused = bool(value["refused"])
-    return name, of, Finished(candidates, size, decoys, area, measured, bad_areas, refused)
+    return name, of, MicrographResult(candidates, size, decoys, area, measured, bad_areas, refused)
 
 
 def _known(value: Any) -> float | None:

@@ -57,7 +57,7 @@ FEWEST_SCORES = 5
 OTHERS = 0.5
 
 
-class Measured(NamedTuple):
+class MicrographMeasurements(NamedTuple):
     """What was measured on a micrograph while it was picked on; None for what is not known."""
 
     #: Share of its area that looks like nothing in training, 0 to 1.
@@ -69,7 +69,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class MicrographQuality:
     """One micrograph.
 
     Attributes
@@ -95,19 +95,19 @@ class Row:
     candidates: int
     quartiles: tuple[float, float, float] | None
     histogram: tuple[int, ...]
-    measured: Measured
+    measured: MicrographMeasurements
     particles: float | None = None
     flags: tuple[str, ...] = ()
     #: It has no picks because too much of it is bad area.
     refused: bool = False
 
 
-def rows_of(
+def assess_micrographs(
     tables: Iterable[tuple[str, Picks]],
     threshold: float,
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, MicrographMeasurements],
     refused: Container[str] = (),
-) -> tuple[Row, ...]:
+) -> tuple[MicrographQuality, ...]:
     """Return a row for each micrograph, in their order.
 
     Parameters
@@ -129,13 +129,13 @@ def rows_of(
         quartiles = np.quantile(picked, (0.25, 0.5, 0.75)).tolist() if len(picked) else None
         counts = tuple(int(np.sum((own.score >= a) & (own.score < b))) for a, b in pairwise(bins))
         rows.append(
-            Row(
+            MicrographQuality(
                 name,
                 len(picked),
                 len(own),
                 None if quartiles is None else (quartiles[0], quartiles[1], quartiles[2]),
                 counts,
-                measured.get(name, Measured()),
+                measured.get(name, MicrographMeasurements()),
                 float(np.sum(own.extra[PROBABILITY])) if PROBABILITY in own.extra else None,
                 refused=name in refused,
             )
@@ -146,25 +146,25 @@ def rows_of(
     )
 
 
-def _refusal(row: Row) -> str:
+def _refusal(row: MicrographQuality) -> str:
     return f"{row.measured.bad_area or 0.0:.0%} of it is bad area, so that it has no picks"
 
 
-def outliers(rows: Sequence[Row]) -> list[Row]:
+def find_outliers(rows: Sequence[MicrographQuality]) -> list[MicrographQuality]:
     """Return the micrographs to look at, those with the most reasons first."""
     return sorted((row for row in rows if row.flags), key=lambda row: -len(row.flags))
 
 
-def sentence(rows: Sequence[Row]) -> str | None:
+def describe_outliers(rows: Sequence[MicrographQuality]) -> str | None:
     """Return how many micrographs are unlike the others; None where none is."""
-    found = len(outliers(rows))
+    found = len(find_outliers(rows))
     if not found:
         return None
     are = "micrographs is" if found == 1 else "micrographs are"
     return f"{found} of {len(rows)} {are} unlike the others; see {NAME}"
 
 
-def warning(rows: Sequence[Row]) -> str | None:
+def describe_mismatch(rows: Sequence[MicrographQuality]) -> str | None:
     """Return what to say where the model was trained on other micrographs; None elsewhere."""
     shares = [r.measured.unlike_training for r in rows if r.measured.unlike_training is not None]
     usual = float(np.median(shares)) if shares else 0.0
@@ -176,7 +176,7 @@ def warning(rows: Sequence[Row]) -> str | None:
     )
 
 
-def write_micrographs(path: Path, rows: Sequence[Row]) -> None:
+def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
     """Write ``micrographs.tsv``: a line a micrograph, cells empty for what is not known."""
     with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -191,7 +191,7 @@ def write_micrographs(path: Path, rows: Sequence[Row]) -> None:
             writer.writerow((row.name, row.picks, row.candidates, there, *spelt, histogram, flags))
 
 
-def _flags(rows: Sequence[Row]) -> list[list[str]]:
+def _flags(rows: Sequence[MicrographQuality]) -> list[list[str]]:
     """Return for each micrograph the reasons to look at it."""
     flags: list[list[str]] = [[] for _ in rows]
     counts = np.array([row.picks for row in rows], dtype=np.float64)

@@ -18,7 +18,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import Estimate, falling_thresholds, outlooks, sentences
 from heliodor.picking import contamination, micrograph_quality
-from heliodor.picking.batch import Picked
+from heliodor.picking.batch import PickingResult
 from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import output_folder, write_text
@@ -51,12 +51,12 @@ def coordinate_text(candidates: Picks, threshold: float, comments: Sequence[str]
 
 
 def write_tables(
-    picked: Picked,
+    picked: PickingResult,
     settings: PickSettings,
     folder: Path,
     files: Mapping[str, Path],
     journal: Journal,
-) -> tuple[Picked, dict[str, float], list[str]]:
+) -> tuple[PickingResult, dict[str, float], list[str]]:
     """Write all tables, one micrograph in memory at a time.
 
     Parameters
@@ -77,14 +77,16 @@ def write_tables(
         threshold.
     """
     sizes: dict[str, float] = {}
-    measured: dict[str, micrograph_quality.Measured] = {}
+    measured: dict[str, micrograph_quality.MicrographMeasurements] = {}
     refused, known = set[str](), False
     for name in picked.micrographs:
         found = journal.get(name)
         sizes[name], measured[name] = found.pixel_size_angstrom, found.measured
         refused |= {name} if found.refused else set()
         known |= found.bad_areas is not None
-    rows = micrograph_quality.rows_of(picked.tables(), picked.threshold, measured, refused)
+    rows = micrograph_quality.assess_micrographs(
+        picked.tables(), picked.threshold, measured, refused
+    )
     outlook, head = picked.expected, []
     if outlook is not None:
         outlook = replace(outlook, picks=sum(row.picks for row in rows))
@@ -108,7 +110,7 @@ def write_tables(
     return picked, sizes, head
 
 
-def write_masks(files: Mapping[str, Path], picked: Picked, wanted: bool) -> None:
+def write_masks(files: Mapping[str, Path], picked: PickingResult, wanted: bool) -> None:
     """Write the bad areas of each micrograph as an image, or remove those of an earlier run."""
     for name in picked.micrographs:
         found = picked.store.get(name).bad_areas if wanted else None
@@ -123,7 +125,7 @@ FOLDER = "series"
 
 
 def write_series(
-    folder: Path, picked: Picked, settings: PickSettings, files: Mapping[str, Path]
+    folder: Path, picked: PickingResult, settings: PickSettings, files: Mapping[str, Path]
 ) -> None:
     """Write the sets and ``series.tsv``, or remove an older series where none is wanted.
 

@@ -15,7 +15,7 @@ from heliodor.evaluation.calibration import (
 )
 from heliodor.evaluation.thresholds import best_threshold, expected
 from heliodor.models.model_file import GENERAL, Model
-from heliodor.picking.batch import Picked
+from heliodor.picking.batch import PickingResult
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.settings import PickSettings
 
@@ -23,7 +23,7 @@ from heliodor.picking.settings import PickSettings
 DECOY_MICROGRAPHS, DECOY_SHARE = 16, 0.02
 
 
-def decoy_sample(names: Iterable[str]) -> frozenset[str]:
+def choose_decoy_micrographs(names: Iterable[str]) -> frozenset[str]:
     """Choose the micrographs on which decoys are looked for, whatever their order.
 
     By a fingerprint of their names, so that a set that is picked on in parts, or again with
@@ -33,7 +33,7 @@ def decoy_sample(names: Iterable[str]) -> frozenset[str]:
     return frozenset(ranked[: max(DECOY_MICROGRAPHS, math.ceil(DECOY_SHARE * len(ranked)))])
 
 
-def calibrated(model: Model, picked: Picked, settings: PickSettings) -> Picked:
+def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:
     """Return picks with the probabilities that hold, and the threshold where none was given.
 
     Parameters
@@ -58,7 +58,7 @@ def calibrated(model: Model, picked: Picked, settings: PickSettings) -> Picked:
     return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
 
 
-def clear_above_of(model: Model) -> float | None:
+def get_clear_above(model: Model) -> float | None:
     """Return the score above which candidates have no decoys beside them; None for no decoys."""
     known = model.calibration
     if known is not None:
@@ -66,7 +66,7 @@ def clear_above_of(model: Model) -> float | None:
     return thresholds.CLEAR_ABOVE if GENERAL in model.card.extra else None
 
 
-def _by_excess(model: Model, picked: Picked, settings: PickSettings) -> Picked:
+def _by_excess(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:
     if settings.threshold is not None or GENERAL not in model.card.extra:
         return picked
     exclusion = settings.distances_px(model.card.diameter_angstrom, 1.0).exclusion_px
@@ -76,7 +76,7 @@ def _by_excess(model: Model, picked: Picked, settings: PickSettings) -> Picked:
 
 
 def _of_picking(
-    model: Model, known: Calibration, picked: Picked, settings: PickSettings
+    model: Model, known: Calibration, picked: PickingResult, settings: PickSettings
 ) -> Calibration:
     """Return the calibration on the micrographs picked on; of too few, that of the training."""
     if picked.sheet.micrographs < FEWEST_MICROGRAPHS:

@@ -14,12 +14,12 @@ from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
-from heliodor.picking.contamination import BadAreas
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.scoring import (
-    Maps,
+    NetworkOutput,
     lattice_step,
-    score_both,
     score_smoothly,
+    score_with_contaminants,
 )
 from heliodor.picking.settings import Scores
 
@@ -32,13 +32,13 @@ EDGE_DOUBT, EDGE_REACH = 2.0, 0.2
 MOST_LEVELLING = 1.0
 
 
-def images_for(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
+def open_working_images(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
     """Return micrographs as a model needs them; the pixel size is the user's, where given.
 
     Raises
     ------
     BadInput
-        If the model serves any diameter and was not told one; see `general.for_diameter`.
+        If the model serves any diameter and was not told one; see `pretrained.for_diameter`.
     """
     card = model.card
     if card.any_diameter:
@@ -60,10 +60,10 @@ def score_micrograph(
     model: Model, image: WorkingImage, device: torch.device | str = "cpu"
 ) -> Image:
     """Return the smooth log-odds of every pixel of a working image, levelled, shape (h, w)."""
-    return score_normalised(model, image, model.normalizer.apply(image.image), device)
+    return score_normalized(model, image, model.normalizer.apply(image.image), device)
 
 
-def score_normalised(
+def score_normalized(
     model: Model,
     image: WorkingImage,
     normalised: Image,
@@ -76,7 +76,7 @@ def score_normalised(
     return _levelled(model, image, normalised, score)[0]
 
 
-class Look(NamedTuple):
+class ScoreMaps(NamedTuple):
     """What a model sees on one micrograph."""
 
     #: Levelled log-odds of a particle at every pixel of the working image, shape (h, w).
@@ -84,37 +84,41 @@ class Look(NamedTuple):
     #: By how much they were moved to be level.
     shift: float
     #: None of models that have no contaminant output.
-    bad_areas: BadAreas | None
+    bad_areas: ContaminationMask | None
 
 
-def look_at(
+def compute_score_maps(
     model: Model,
     image: WorkingImage,
     normalised: Image,
     device: torch.device | str = "cpu",
     scores: Scores = "smooth",
-) -> Look:
-    """Do as `score_normalised`, and find the bad areas in the same pass."""
+) -> ScoreMaps:
+    """Do as `score_normalized`, and find the bad areas in the same pass."""
     step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
-    return looked(model, image, normalised, score_both(model.network, normalised, step, device))
+    return assemble_score_maps(
+        model, image, normalised, score_with_contaminants(model.network, normalised, step, device)
+    )
 
 
-def looked(model: Model, image: WorkingImage, normalised: Image, maps: Maps) -> Look:
+def assemble_score_maps(
+    model: Model, image: WorkingImage, normalised: Image, maps: NetworkOutput
+) -> ScoreMaps:
     """Return what a model sees where its network has told the maps of an image."""
     score, shift = _levelled(model, image, normalised, maps.particle)
     size = image.working_pixel_size_angstrom
     diameter_px = model.card.diameter_angstrom / size
-    found = bad_areas_of(model.network, maps.contaminant, score, diameter_px, size)
-    return Look(score, shift, found)
+    found = find_contamination(model.network, maps.contaminant, score, diameter_px, size)
+    return ScoreMaps(score, shift, found)
 
 
-def bad_areas_of(
+def find_contamination(
     network: Network,
     contaminant: Image | None,
     score: Image,
     diameter_px: float,
     pixel_size_angstrom: float = 1.0,
-) -> BadAreas | None:
+) -> ContaminationMask | None:
     """Return the bad areas of an image, None where its network tells none.
 
     Parameters
@@ -131,7 +135,7 @@ def bad_areas_of(
     if contaminant is None:
         return None
     step = network.stride
-    return BadAreas.of(
+    return ContaminationMask.of(
         contaminant,
         step * pixel_size_angstrom,
         diameter_px * pixel_size_angstrom,
@@ -144,7 +148,7 @@ def _levelled(
 ) -> tuple[Image, float]:
     card = model.card
     diameter_px = card.diameter_angstrom / image.working_pixel_size_angstrom
-    return level_and_shift(score, normalised, card.background, diameter_px)
+    return level_scores_with_shift(score, normalised, card.background, diameter_px)
 
 
 def card_step(model: Model, pixel_size_angstrom: float) -> int:
@@ -152,7 +156,9 @@ def card_step(model: Model, pixel_size_angstrom: float) -> int:
     return lattice_step(model.network, model.card.training_radius_angstrom / pixel_size_angstrom)
 
 
-def level(score: Image, image: Image, background: float | None, diameter_px: float = 0.0) -> Image:
+def level_scores(
+    score: Image, image: Image, background: float | None, diameter_px: float = 0.0
+) -> Image:
     """Make the log-odds of one micrograph comparable with those of others.
 
     Defocus, dose and ice move all log-odds of a micrograph up or down together, so that one
@@ -180,13 +186,13 @@ def level(score: Image, image: Image, background: float | None, diameter_px: flo
     ndarray of float32, shape (h, w)
         Minus infinity in dead borders.
     """
-    return level_and_shift(score, image, background, diameter_px)[0]
+    return level_scores_with_shift(score, image, background, diameter_px)[0]
 
 
-def level_and_shift(
+def level_scores_with_shift(
     score: Image, image: Image, background: float | None, diameter_px: float = 0.0
 ) -> tuple[Image, float]:
-    """Do as `level`; return also by how much the log-odds were moved."""
+    """Do as `level_scores`; return also by how much the log-odds were moved."""
     alive = dead_border(image).grown(math.ceil(GUARD * diameter_px)).alive(score.shape)
     shift = 0.0
     if background is not None:

@@ -19,7 +19,7 @@ from heliodor.utils.compute import one_thread_each
 BAND_PX = 128
 
 
-class Maps(NamedTuple):
+class NetworkOutput(NamedTuple):
     """What a network says of an image."""
 
     #: Log-odds of a particle at every pixel, shape (h, w).
@@ -65,16 +65,18 @@ def score_inner(network: Network, image: Image, device: torch.device | str = "cp
     return _inner(network, image, device, False).particle
 
 
-def _inner(network: Network, image: Image, device: torch.device | str, both: bool) -> Maps:
+def _inner(
+    network: Network, image: Image, device: torch.device | str, both: bool
+) -> NetworkOutput:
     """Do as `score_inner`, and where `both` are wanted also tell contaminants."""
     field = network.receptive_field
     twin = Twin(network.to(device))
     pixels = torch.from_numpy(image.astype(np.float32))
 
-    def scored(first: int, part: torch.Tensor) -> Maps:
+    def scored(first: int, part: torch.Tensor) -> NetworkOutput:
         if not both:
-            return Maps(twin(part).numpy(), None)
-        return Maps(*(own.numpy() for own in twin.both(part, first)))
+            return NetworkOutput(twin(part).numpy(), None)
+        return NetworkOutput(*(own.numpy() for own in twin.both(part, first)))
 
     if torch.device(device).type != "cpu":
         return scored(0, pixels)
@@ -89,7 +91,7 @@ def _inner(network: Network, image: Image, device: torch.device | str, both: boo
             maps = list(pool.map(scored, firsts, parts))
         particle = np.concatenate([own.particle for own in maps])
         told = [own.contaminant for own in maps if own.contaminant is not None]
-        return Maps(particle, np.concatenate(told) if told else None)
+        return NetworkOutput(particle, np.concatenate(told) if told else None)
 
 
 def score_coarsely(
@@ -130,7 +132,7 @@ def score_lattice(
 
 def _lattice(
     network: Network, image: Image, step: int, device: torch.device | str, both: bool
-) -> Maps:
+) -> NetworkOutput:
     """Do as `score_lattice`, and where `both` are wanted also tell contaminants."""
     stride = network.stride
     if stride % step:
@@ -147,7 +149,7 @@ def _lattice(
             else:
                 scores = twin(padded[top:, left:]).numpy()
             out[top // step :: every, left // step :: every] = scores
-    return Maps(out, contaminant)
+    return NetworkOutput(out, contaminant)
 
 
 def _padded(network: Network, image: Image) -> torch.Tensor:
@@ -193,9 +195,9 @@ def score_smoothly(
     return _smoothly(network, image, step, device, False).particle
 
 
-def score_both(
+def score_with_contaminants(
     network: Network, image: Image, step: int, device: torch.device | str = "cpu"
-) -> Maps:
+) -> NetworkOutput:
     """Do as `score_smoothly`, and tell contaminants in the same pass if the network can.
 
     Parameters
@@ -211,18 +213,18 @@ def score_both(
     return _smoothly(network, image, step, device, network.contaminant is not None)
 
 
-class Seen(NamedTuple):
+class OutputAndFeatures(NamedTuple):
     """What a network says of an image, and what it goes by."""
 
-    maps: Maps
+    maps: NetworkOutput
     #: The last layer's features of the pixels [::stride, ::stride], shape (channels, h', w').
     features: Image
 
 
-def score_seen(
+def score_with_features(
     network: Network, image: Image, step: int, device: torch.device | str = "cpu"
-) -> Seen:
-    """Do as `score_both`, and return the features too, in one pass where it is the same.
+) -> OutputAndFeatures:
+    """Do as `score_with_contaminants` and also return the features, in one pass where possible.
 
     Parameters
     ----------
@@ -232,26 +234,26 @@ def score_seen(
     Returns
     -------
     Seen
-        Its maps are what `score_both` returns, to the last bit.
+        Its maps are what `score_with_contaminants` returns, to the last bit.
     """
     twin = Twin(network.to(device), dense=False)
     features = twin.seen(_padded(network, image))
     if step == network.stride and min(image.shape) > 3 * step:
         lattice, contaminant = twin.told(features)
         told = None if contaminant is None else contaminant.numpy()
-        maps = Maps(_surface(lattice.numpy(), image.shape, step), told)
+        maps = NetworkOutput(_surface(lattice.numpy(), image.shape, step), told)
     else:
-        maps = score_both(network, image, step, device)
-    return Seen(maps, features[0].cpu().numpy())
+        maps = score_with_contaminants(network, image, step, device)
+    return OutputAndFeatures(maps, features[0].cpu().numpy())
 
 
 def _smoothly(
     network: Network, image: Image, step: int, device: torch.device | str, both: bool
-) -> Maps:
+) -> NetworkOutput:
     if step == 1 or min(image.shape) <= 3 * step:
         return _inner(network, pad(image, network.receptive_field // 2), device, both)
     lattice, contaminant = _lattice(network, image, step, device, both)
-    return Maps(_surface(lattice, image.shape, step), contaminant)
+    return NetworkOutput(_surface(lattice, image.shape, step), contaminant)
 
 
 def _surface(lattice: Image, shape: tuple[int, ...], step: int) -> Image:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
-from heliodor.picking.contamination import BadAreas, refuse_unknown
+from heliodor.picking.contamination import ContaminationMask, reject_contamination_option
 
 #: The most thresholds of a series.
 MOST_SERIES = 50
@@ -97,14 +97,14 @@ class PickSettings:
         }
         for option, given in asked.items():
             if given and not contaminant:
-                refuse_unknown(option)
+                reject_contamination_option(option)
 
-    def refuses(self, bad_areas: BadAreas | None) -> bool:
+    def refuses(self, bad_areas: ContaminationMask | None) -> bool:
         """Tell whether a micrograph is to have no picks, as too much of it is bad area."""
         most = self.max_contamination
         return most is not None and bad_areas is not None and bad_areas.fraction > most
 
-    def leaves_out(self, bad_areas: BadAreas | None) -> BadAreas | None:
+    def leaves_out(self, bad_areas: ContaminationMask | None) -> ContaminationMask | None:
         """Return the areas in which nothing is a candidate, None for none."""
         return bad_areas if self.bad_areas == "leave-out" else None
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heliodor.conventions import FloatArray, Image
-    from heliodor.picking.contamination import BadAreas
-    from heliodor.picking.micrograph_quality import Row
+    from heliodor.picking.contamination import ContaminationMask
+    from heliodor.picking.micrograph_quality import MicrographQuality
     from heliodor.report.calibration_section import Certainty
 
 
@@ -52,7 +52,7 @@ class GalleryItem:
     truth_xy_px: FloatArray | None
     picks_matched: NDArray[np.bool_] | None
     truth_matched: NDArray[np.bool_] | None
-    bad_areas: BadAreas | None = None
+    bad_areas: ContaminationMask | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,6 @@ class ReportContent:
     evaluation: EvaluationCurves | None
     gallery: Sequence[GalleryItem]
     seconds: Sequence[tuple[str, float]]
-    quality: Sequence[Row] = ()
+    quality: Sequence[MicrographQuality] = ()
     candidates: NDArray[np.integer[Any]] | None = None
     certainty: Certainty | None = None

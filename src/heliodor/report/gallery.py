@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heliodor.conventions import FloatArray, Image
-    from heliodor.picking.contamination import BadAreas
+    from heliodor.picking.contamination import ContaminationMask
     from heliodor.report.content import GalleryItem
 
 #: (left, top, right, bottom) of a part of an image, in its pixels; the last two are outside.
@@ -222,7 +222,7 @@ def _add_marks(axes: Axes, kind: _Kind, xy: FloatArray, diameter: float, line: f
             axes.add_collection(circles, autolim=False)
 
 
-def _add_bad_areas(axes: Axes, bad_areas: BadAreas, pixel_size_angstrom: float) -> None:
+def _add_bad_areas(axes: Axes, bad_areas: ContaminationMask, pixel_size_angstrom: float) -> None:
     """Outline bad areas; at the micrograph's edges they are open."""
     if bad_areas.mask.all() or not bad_areas.mask.any():
         return

@@ -18,7 +18,7 @@ from heliodor.report import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heliodor.picking.micrograph_quality import Row
+    from heliodor.picking.micrograph_quality import MicrographQuality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -340,7 +340,7 @@ _WORDS: Final = (
 )
 
 
-def trust_section(rows: Sequence[Row]) -> str:
+def trust_section(rows: Sequence[MicrographQuality]) -> str:
     """Return the micrographs to look at and why, or nothing where none differs.
 
     Parameters
@@ -348,7 +348,7 @@ def trust_section(rows: Sequence[Row]) -> str:
     rows
         Of all micrographs.
     """
-    found = micrograph_quality.outliers(rows)
+    found = micrograph_quality.find_outliers(rows)
     if not found:
         return ""
     cells = [

@@ -35,12 +35,12 @@ MOST_HEADER_BYTES: Final = 2**25
 EVERY_SECONDS: Final = 20.0
 
 
-class Misfit(Exception):
+class CheckpointMismatch(Exception):
     """What a checkpoint holds is no state of this training."""
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """A training at one moment."""
 
     #: Ready for JSON.
@@ -54,7 +54,7 @@ class State:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-class Tensors:
+class TensorReader:
     """The tensors of a state, taken one by one."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -98,7 +98,7 @@ class Checkpoint:
         if not resume:
             self.remove()
 
-    def open(self, fingerprint: str, most_bytes: int) -> State | None:
+    def open(self, fingerprint: str, most_bytes: int) -> TrainingState | None:
         """Return the state that the file holds, and keep that of this training there from now on.
 
         Parameters
@@ -120,7 +120,7 @@ class Checkpoint:
         try:
             there = self._resume and self._path.exists()
             return self._read(most_bytes) if there else None
-        except (Misfit, SafetensorError, OSError, ValueError, RecursionError) as error:
+        except (CheckpointMismatch, SafetensorError, OSError, ValueError, RecursionError) as error:
             self.refuse(error)
             return None
 
@@ -128,29 +128,31 @@ class Checkpoint:
         """Say that the file was not used."""
         log.warning(f"{self._path} is not used ({reason}), so training begins anew")
 
-    def _read(self, most_bytes: int) -> State:
+    def _read(self, most_bytes: int) -> TrainingState:
         with self._path.open("rb") as stream:
             size, header = stream.seek(0, 2), 0
             stream.seek(0)
             header = int.from_bytes(stream.read(8), "little")
         if header > MOST_HEADER_BYTES or size > most_bytes + header + 8:
-            raise Misfit("it is larger than what this training keeps")
+            raise CheckpointMismatch("it is larger than what this training keeps")
         with safe_open(self._path, framework="pt") as file:
             kept = json.loads((file.metadata() or {}).get(FORMAT, "null"))
             if not isinstance(kept, dict) or not isinstance(kept.get("values"), dict):
-                raise Misfit("it is not of this program")
+                raise CheckpointMismatch("it is not of this program")
             if kept.get("fingerprint") != self._fingerprint:
-                raise Misfit("other data, settings or versions made it")
-            state = State(kept["values"], {name: file.get_tensor(name) for name in file.keys()})
+                raise CheckpointMismatch("other data, settings or versions made it")
+            state = TrainingState(
+                kept["values"], {name: file.get_tensor(name) for name in file.keys()}
+            )
         if kept.get("digest") != _digest(state):
-            raise Misfit("it is damaged")
+            raise CheckpointMismatch("it is damaged")
         return state
 
     def due(self) -> bool:
         """Tell whether to save: it was asked for, or the last time is long ago."""
         return save_wanted() or time.monotonic() - self._saved >= self._every
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Write a state, whole or not at all; where that fails, the training goes on without."""
         kept = {
             "fingerprint": self._fingerprint,
@@ -176,7 +178,7 @@ class Checkpoint:
             self._path.unlink()
 
 
-def _digest(state: State) -> str:
+def _digest(state: TrainingState) -> str:
     parts: list[bytes | NDArray[Any]] = [json.dumps(state.values, sort_keys=True).encode()]
     for name, tensor in sorted(state.tensors.items()):
         parts += [f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), tensor.numpy()]

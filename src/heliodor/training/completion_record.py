@@ -33,10 +33,10 @@ _UNREADABLE: Final = "unreadable"
 
 
 @dataclass(frozen=True)
-class Receipt:
+class CompletionRecord:
     """What a finished training was asked for, what it read, and what it said."""
 
-    #: Of settings, labels and names of micrographs; see `asked_for`.
+    #: Of settings, labels and names of micrographs; see `fingerprint_request`.
     asked: str
     #: Fingerprints of the micrographs it read, by their place among those given.
     files: dict[int, str]
@@ -65,7 +65,7 @@ class Receipt:
         write_json(folder / NAME, value)
 
     @classmethod
-    def find(cls, folder: Path, asked: str, sources: Sequence[Source]) -> Receipt | None:
+    def find(cls, folder: Path, asked: str, sources: Sequence[Source]) -> CompletionRecord | None:
         """Return the receipt of the very same training, whose model is still in the folder.
 
         Parameters
@@ -73,13 +73,13 @@ class Receipt:
         folder
             Of the results.
         asked
-            What `asked_for` returns now.
+            What `fingerprint_request` returns now.
         sources
             All micrographs given.
 
         Returns
         -------
-        Receipt or None
+        CompletionRecord or None
             None where the folder has none, or anything has changed since: a setting, a label, a
             micrograph that was read, the model.
         """
@@ -97,15 +97,15 @@ class Receipt:
                 notes=[str(note) for note in value["notes"]],
                 seconds={str(stage): float(own) for stage, own in value["seconds"].items()},
             )
-            same = found.model == of_model(folder / "model.safetensors")
+            same = found.model == fingerprint_model_file(folder / "model.safetensors")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None  # there is none, or it is damaged: then the model is made again
         if not same or not all(0 <= place < len(sources) for place in found.files):
             return None
-        return found if found.files == read_of(found.files, sources) else None
+        return found if found.files == fingerprint_micrographs(found.files, sources) else None
 
 
-def asked_for(
+def fingerprint_request(
     labelled: Sequence[LabelledSource],
     data: DataSettings,
     recipe: TrainingSettings,
@@ -150,23 +150,23 @@ def asked_for(
     return digest([json.dumps(head, sort_keys=True).encode(), *begun, *labels])
 
 
-def read_of(places: Iterable[int], sources: Sequence[Source]) -> dict[int, str]:
+def fingerprint_micrographs(places: Iterable[int], sources: Sequence[Source]) -> dict[int, str]:
     """Return the fingerprints of the micrographs at some places among all."""
-    return {place: _of(sources[place]) for place in places}
+    return {place: _fingerprint_micrograph(sources[place]) for place in places}
 
 
-def places_of(wanted: Iterable[Source], sources: Sequence[Source]) -> list[int]:
+def find_indices(wanted: Iterable[Source], sources: Sequence[Source]) -> list[int]:
     """Return the places of some micrographs among all."""
     place: Mapping[Source, int] = {source: number for number, source in enumerate(sources)}
     return [place[source] for source in wanted]
 
 
-def of_model(path: Path) -> str:
+def fingerprint_model_file(path: Path) -> str:
     """Return what tells a model file from another, all of it read."""
     return digest([path.read_bytes()])
 
 
-def _of(source: Source) -> str:
+def _fingerprint_micrograph(source: Source) -> str:
     try:
         return fingerprint(source.path)
     except BadInput:

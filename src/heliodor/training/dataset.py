@@ -159,7 +159,7 @@ def choose_sources(
     return training, [item for i, item in enumerate(having) if i in held], notes
 
 
-def assemble(
+def assemble_training_set(
     training: Sequence[LabelledSource],
     validation: Sequence[LabelledSource],
     images: WorkingImages,

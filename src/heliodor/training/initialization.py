@@ -12,14 +12,14 @@ from heliodor.models.pretrained import NAME, SCRATCH, opened
 from heliodor.training.recipes import TrainingSettings
 
 #: What is chosen of a network by the model that it starts from.
-OF_START = ("network", "width", "norm")
+FIXED_BY_START = ("network", "width", "norm")
 
 
 #: What a training does otherwise that does not begin with nothing.
 FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
 
 
-def start_of(settings: TrainingSettings) -> Model | None:
+def load_start_model(settings: TrainingSettings) -> Model | None:
     """Return the model that a training starts from, or None where it starts from nothing.
 
     Raises
@@ -36,7 +36,7 @@ def start_of(settings: TrainingSettings) -> Model | None:
 
 def _check_fit(card: ModelCard, settings: TrainingSettings) -> None:
     """Refuse a model to start from whose network is another than that of the settings."""
-    for name in OF_START:
+    for name in FIXED_BY_START:
         own, wanted = getattr(card, name), getattr(settings, name)
         if own != wanted:
             raise BadInput(
@@ -45,7 +45,7 @@ def _check_fit(card: ModelCard, settings: TrainingSettings) -> None:
             )
 
 
-def starting(
+def choose_start(
     settings: TrainingSettings, start: str | None, chosen: Collection[str]
 ) -> TrainingSettings:
     """Return a recipe with where its weights come from.
@@ -63,15 +63,17 @@ def starting(
     Raises
     ------
     BadInput
-        As `start_of` does.
+        As `load_start_model` does.
     """
     if start == SCRATCH:
         return replace(settings, start=SCRATCH)
     card = opened(NAME if start is None else start).card
-    own = {name: getattr(card, name) for name in OF_START}
+    own = {name: getattr(card, name) for name in FIXED_BY_START}
     free = {name: value for name, value in own.items() if name not in chosen}
     if start is None:
-        fits = all(own[name] == getattr(settings, name) for name in OF_START if name in chosen)
+        fits = all(
+            own[name] == getattr(settings, name) for name in FIXED_BY_START if name in chosen
+        )
         if not fits or settings.network != card.network:
             return replace(settings, start=SCRATCH)
     started = replace(settings, start=NAME if start is None else str(start), **free)

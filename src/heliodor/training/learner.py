@@ -17,17 +17,17 @@ from heliodor.models.autoencoder import (
     reconstruction_error,
 )
 from heliodor.models.networks import Network, build
-from heliodor.training.objectives import objective, with_negatives
+from heliodor.training.objectives import add_negatives, objective
 from heliodor.training.recipes import Precision, TrainingSettings
 from heliodor.training.sampler import (
     NEGATIVE,
     POSITIVE,
     UNLABELLED,
+    Minibatch,
     Sampler,
-    Tiles,
-    send,
+    copy_to_device,
 )
-from heliodor.training.sharded_gradients import Shards, can_share
+from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import Shelf
 
 #: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
@@ -41,7 +41,7 @@ RECONSTRUCTED = 64
 
 
 @dataclass(frozen=True)
-class Cost:
+class MinibatchCost:
     """What a minibatch cost, all scalar tensors."""
 
     total: Tensor
@@ -131,7 +131,7 @@ class Learner:
         self._near = torch.Generator().manual_seed(settings.seed + 2)
         #: All that draws at random.
         self.random = {"sampler": self.sampler.random, "near": self._near, "dropout": dropped}
-        self._halved = halved(settings.precision, torch.device(device))
+        self._halved = uses_bfloat16(settings.precision, torch.device(device))
         self._criterion = objective(settings.objective, settings.penalty_weight)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -151,12 +151,12 @@ class Learner:
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-        if self._shards is None and self.decoder is None and can_share(self.network):
+        if self._shards is None and self.decoder is None and can_shard(self.network):
             # Made once: its weights are the network's own.
             self._shards = Shards(self.network)
             self._start_shards = None if self._start is None else Shards(self._start)
 
-    def cost(self) -> Cost:
+    def cost(self) -> MinibatchCost:
         """Draw a minibatch and return what it costs."""
         tiles, said, before, features = self.said()
         positives, negatives = self._settings.positives, self._negatives
@@ -170,7 +170,7 @@ class Learner:
         rest, labelled = _where(logits, counted), _where(logits, known == POSITIVE)
         loss = self._criterion(labelled, rest, self._prior)
         if negatives:
-            loss = with_negatives(loss, _where(logits, known == NEGATIVE), NEGATIVE_WEIGHT)
+            loss = add_negatives(loss, _where(logits, known == NEGATIVE), NEGATIVE_WEIGHT)
         total, error = loss.total, torch.zeros_like(loss.total)
         if self.decoder is not None and features is not None:
             error = self._reconstruction(self.decoder, features, tiles)
@@ -189,15 +189,15 @@ class Learner:
         chance, own = torch.sigmoid(rest.detach()), torch.sigmoid(labelled.detach())
         precision = own.sum() / (own.sum() + chance.sum())
         parts = (loss.positive, loss.unlabelled, chance.mean(), error, own.mean(), precision)
-        return Cost(total, *parts, loss.total)
+        return MinibatchCost(total, *parts, loss.total)
 
-    def draw(self) -> Tiles:
+    def draw(self) -> Minibatch:
         """Draw a minibatch."""
         positives, negatives = self._settings.positives, self._negatives
         unlabelled = self._settings.batch - positives - negatives
         return self.sampler.draw(positives, unlabelled, negatives)
 
-    def said(self) -> tuple[Tiles, Tensor, Tensor | None, Tensor | None]:
+    def said(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
         """Draw a minibatch; return it, what is said of it, what the start says, and features.
 
         The start's word is None where it is not wanted, and so are the last layer's features.
@@ -223,11 +223,11 @@ class Learner:
                 return self._start_shards(images)
             return start.told(start.features(images))
 
-    def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Tiles) -> Tensor:
+    def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Minibatch) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""
         number = torch.arange(0, len(features), max(1, len(features) // RECONSTRUCTED))
-        row, column = send(tiles.anchors[number].T.contiguous(), features.device)
-        number = send(number, features.device)
+        row, column = copy_to_device(tiles.anchors[number].T.contiguous(), features.device)
+        number = copy_to_device(number, features.device)
         width = torch.arange(self.network.receptive_field, device=features.device)
         rows = (row * self.network.stride)[:, None] + width
         columns = (column * self.network.stride)[:, None] + width
@@ -240,10 +240,10 @@ def _where(values: Tensor, mask: Tensor) -> Tensor:
 
     As ``values[mask]``, but a GPU need not be waited for to count them.
     """
-    return values.flatten()[send(mask.flatten().nonzero()[:, 0], values.device)]
+    return values.flatten()[copy_to_device(mask.flatten().nonzero()[:, 0], values.device)]
 
 
-def halved(precision: Precision, device: torch.device) -> bool:
+def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
     """Tell whether a network computes in bf16 on a device; see `TrainingSettings`."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

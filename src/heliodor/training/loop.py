@@ -16,11 +16,11 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.ranking import average_precision
 from heliodor.models.networks import Network
 from heliodor.picking.scoring import score_coarsely
-from heliodor.training.checkpoint import Checkpoint, Misfit
+from heliodor.training.checkpoint import Checkpoint, CheckpointMismatch
 from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner
 from heliodor.training.recipes import TrainingSettings
-from heliodor.training.trainer import Course, fingerprint_of
+from heliodor.training.trainer import Trainer, fingerprint_training
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.signals import (
     Stopped,
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """The best network and how it came about."""
 
     network: Network
@@ -41,10 +41,10 @@ class Trained:
 
 
 #: Given an epoch, its network, and what each of its updates cost: a row an update, a column a
-#: field of `learning.Cost`.
-Snapshot = Callable[[Epoch, Network, FloatArray], None]
+#: field of `learner.MinibatchCost`.
+EpochCallback = Callable[[Epoch, Network, FloatArray], None]
 #: Given the number of updates made, that of all, and what the last minibatch cost.
-Updated = Callable[[int, int, float], None]
+UpdateCallback = Callable[[int, int, float], None]
 
 
 def train_network(
@@ -55,13 +55,13 @@ def train_network(
     settings: TrainingSettings,
     device: torch.device | str = "cpu",
     progress: Callable[[Epoch], None] | None = None,
-    snapshot: Snapshot | None = None,
+    snapshot: EpochCallback | None = None,
     checkpoint: Checkpoint | None = None,
     shelf: Shelf | None = None,
     start: Network | None = None,
-    updated: Updated | None = None,
+    updated: UpdateCallback | None = None,
     learner: type[Learner] = Learner,
-) -> Trained:
+) -> TrainedNetwork:
     """Train a network and keep the weights of its best epoch.
 
     Parameters
@@ -100,17 +100,17 @@ def train_network(
     if not 0 < prior < 1:
         raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
     parts = (images, radius_px, prior, settings, device, shelf, start)
-    course = Course(*parts, learner)
+    course = Trainer(*parts, learner)
     if checkpoint is not None:
-        made_with = fingerprint_of(images, validation, *parts[1:])
+        made_with = fingerprint_training(images, validation, *parts[1:])
         state = checkpoint.open(made_with, course.most_bytes())
         if state is not None:
             try:
                 course.restore(state)
                 log.info(f"going on after update {course.updates} of {course.all_updates}")
-            except Misfit as misfit:
+            except CheckpointMismatch as misfit:
                 checkpoint.refuse(misfit)
-                course = Course(*parts)
+                course = Trainer(*parts)
     network = course.network
     # Without a checkpoint there is nothing to come to an end.
     whole = nullcontext if checkpoint is None else deferred
@@ -142,7 +142,7 @@ def train_network(
             checkpoint.save(course.state())
         raise
     best_epoch, history = course.best_epoch, course.history
-    return Trained(course.best_network(), history, best_epoch)
+    return TrainedNetwork(course.best_network(), history, best_epoch)
 
 
 def validate(

@@ -12,18 +12,18 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.novelty import Reference
 from heliodor.training.dataset import DataSettings, TrainingSet
-from heliodor.training.loop import Trained
+from heliodor.training.loop import TrainedNetwork
 from heliodor.training.recipes import TrainingSettings
-from heliodor.training.score_calibration import Level
+from heliodor.training.score_calibration import ScoreScale
 
 
-def card_of(
+def build_model_card(
     start: Model | None,
     data: DataSettings,
     recipe: TrainingSettings,
     dataset: TrainingSet,
-    trained: Trained,
-    level: Level,
+    trained: TrainedNetwork,
+    level: ScoreScale,
     threshold: float,
     size: float,
 ) -> ModelCard:

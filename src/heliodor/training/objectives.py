@@ -151,14 +151,14 @@ def ge_binomial_exact(
     """GE-binomial with the true law of the count instead of a Gaussian.
 
     As `ge_binomial`, but q is the Poisson-binomial law of a sum of independent draws of
-    probability p_j, one a region; see `count_law`.
+    probability p_j, one a region; see `count_distribution`.
     """
     labelled = softplus(-positive).mean()
-    penalty = weight * _cross_entropy(count_law(unlabelled), prior).to(labelled.dtype)
+    penalty = weight * _cross_entropy(count_distribution(unlabelled), prior).to(labelled.dtype)
     return Loss(labelled + penalty, labelled, penalty)
 
 
-def with_negatives(loss: Loss, negative: Tensor, weight: float = 1.0) -> Loss:
+def add_negatives(loss: Loss, negative: Tensor, weight: float = 1.0) -> Loss:
     """Add what labelled negatives cost: the semi-supervised form (Bepler et al., Discussion).
 
     The expectation over the labelled regions, mean_P softplus(-s), gets its other half,
@@ -188,7 +188,7 @@ def _cross_entropy(law: Tensor, prior: float) -> Tensor:
     return -(law * log_binomial(_counts(number, law), number, prior)).sum()
 
 
-def count_law(logits: Tensor) -> Tensor:
+def count_distribution(logits: Tensor) -> Tensor:
     """Return the law of the number of positives among independent regions, exactly.
 
     The discrete Fourier transform of the characteristic function prod_j (1 + p_j (w^l - 1)),

@@ -50,7 +50,7 @@ _SYMMETRIES = torch.tensor(
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Minibatch:
     """A minibatch, or one kind of its tiles."""
 
     #: Shape (n, 1, S, S).
@@ -158,7 +158,7 @@ class Sampler:
         """Regions that are labelled as something else than a particle."""
         return len(self._negative)
 
-    def draw(self, positives: int, unlabelled: int, negatives: int = 0) -> Tiles:
+    def draw(self, positives: int, unlabelled: int, negatives: int = 0) -> Minibatch:
         """Return tiles drawn for positive, then for unlabelled, then for negative regions.
 
         Each is drawn for one region, its anchor, evenly among those of its kind; the anchor is
@@ -197,7 +197,7 @@ class Sampler:
             found = torch.cat([found, drawn[self._known[drawn] == UNLABELLED]])
         return found[:number]
 
-    def cut(self, regions: Tensor, turns: Tensor, anchors: Tensor | None = None) -> Tiles:
+    def cut(self, regions: Tensor, turns: Tensor, anchors: Tensor | None = None) -> Minibatch:
         """Cut tiles around regions (positions counted through all images).
 
         Parameters
@@ -220,9 +220,11 @@ class Sampler:
         placed = torch.stack([corner, down, right])
         known = _gather(self._known_padded, placed, 0, self._stride, self._side)
         width = 2 * self._half + 1 + self._stride * (self._side - 1)
-        tiles = _gather(self._pixels, send(placed, self._pixels.device), -self._half, 1, width)
+        tiles = _gather(
+            self._pixels, copy_to_device(placed, self._pixels.device), -self._half, 1, width
+        )
         self._shelf.let_go()
-        return Tiles(tiles[:, None], known, anchors)
+        return Minibatch(tiles[:, None], known, anchors)
 
     @property
     def random(self) -> torch.Generator:
@@ -230,7 +232,7 @@ class Sampler:
         return self._generator
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
+def copy_to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the CPU's to a device, without waiting for what a GPU still has to do."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()

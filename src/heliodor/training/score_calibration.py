@@ -24,21 +24,21 @@ from heliodor.evaluation.score_histogram import (
     ScoreSheet,
 )
 from heliodor.models.networks import Network
-from heliodor.picking.candidates import FLOOR, operating_point
-from heliodor.picking.contamination import BadAreas
+from heliodor.picking.candidates import FLOOR, find_operating_point
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.decoys import (
-    Found,
-    clear_above,
-    cleared,
-    find,
-    outside,
+    ScoredPositions,
+    choose_clear_above,
+    drop_contaminated,
+    find_maxima,
+    keep_clear_decoys,
 )
-from heliodor.picking.score_maps import bad_areas_of, level
+from heliodor.picking.score_maps import find_contamination, level_scores
 from heliodor.picking.scoring import (
-    Maps,
+    NetworkOutput,
     lattice_step,
-    score_both,
     score_smoothly,
+    score_with_contaminants,
 )
 from heliodor.picking.settings import Distances, PickSettings
 from heliodor.training.dataset import TrainingSet
@@ -51,7 +51,7 @@ CONTRADICTED = 0.01
 IMAGES, LABELLED = 12, 6
 
 
-class Level(NamedTuple):
+class ScoreScale(NamedTuple):
     """Where a network's scores lie on the micrographs it was trained on."""
 
     #: Their median pixel, log-odds.
@@ -65,7 +65,7 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Probe:
+class CalibrationSet:
     """Normalised images with and without labels, and how they are picked on.
 
     Those without are like micrographs to come: the network was not taught that their unlabelled
@@ -92,8 +92,8 @@ class Probe:
         diameter_angstrom: float,
         picking: PickSettings,
         device: torch.device,
-    ) -> Probe:
-        """Read the micrographs: those of `choose_others`, and where most labels lie."""
+    ) -> CalibrationSet:
+        """Read the micrographs: those of `choose_unlabeled`, and where most labels lie."""
         size = images.working_pixel_size_angstrom
         own = sorted([*dataset.validation, *dataset.images], key=lambda item: -len(item.xy_px))
         read = []
@@ -115,7 +115,7 @@ class Probe:
             picking=picking,
         )
 
-    def level(self, network: Network, seed: int) -> Level:
+    def level(self, network: Network, seed: int) -> ScoreScale:
         """Find the level of a newly trained network's scores, and what they mean.
 
         Parameters
@@ -130,19 +130,21 @@ class Probe:
         images = [*(item.image for item in self.labelled), *self.others]
         workers = self.threads if alone else 1
 
-        def scored(image: Image) -> tuple[Maps, Image]:
-            own = score_both(network, image, step, self.device)
+        def scored(image: Image) -> tuple[NetworkOutput, Image]:
+            own = score_with_contaminants(network, image, step, self.device)
             return own, score_smoothly(network, -image, step, self.device)
 
         with one_thread_each(alone), looking_ahead(scored, images, workers) as results:
             maps = [future.result() for _, future in results]
         own_maps = [own.particle for own, _ in maps]
-        flat = [level(own, image, None) for own, image in zip(own_maps, images, strict=True)]
+        flat = [
+            level_scores(own, image, None) for own, image in zip(own_maps, images, strict=True)
+        ]
         alive = [np.isfinite(own) for own in flat]
         medians = [float(np.median(own[here])) for own, here in zip(own_maps, alive, strict=True)]
         background = float(np.median(medians[: len(self.labelled)]))
         bad_areas = [
-            bad_areas_of(network, own.contaminant, score, self.diameter_px)
+            find_contamination(network, own.contaminant, score, self.diameter_px)
             for (own, _), score in zip(maps, flat, strict=True)
         ]
         contradicted = self._in_bad_areas(bad_areas)
@@ -150,13 +152,15 @@ class Probe:
             bad_areas = [None] * len(images)
         without = [self.picking.leaves_out(own) for own in bad_areas]
 
-        def searched(number: int) -> tuple[Found, Found]:
+        def searched(number: int) -> tuple[ScoredPositions, ScoredPositions]:
             own, reverse = maps[number]
             levelled = (
-                level(m, images[number], background, self.diameter_px) for m in (own[0], reverse)
+                level_scores(m, images[number], background, self.diameter_px)
+                for m in (own[0], reverse)
             )
             candidates, decoys = (
-                outside(find(own, self.distances, FLOOR), without[number]) for own in levelled
+                drop_contaminated(find_maxima(own, self.distances, FLOOR), without[number])
+                for own in levelled
             )
             return candidates, decoys
 
@@ -169,7 +173,7 @@ class Probe:
             for here, own in zip(alive, without, strict=True)
         ]
         labels = [
-            label_scores(candidates, item.xy_px, MATCH_FRACTION * self.diameter_px)
+            find_label_scores(candidates, item.xy_px, MATCH_FRACTION * self.diameter_px)
             for item, (candidates, _), use in zip(self.labelled, found, kept, strict=False)
             if use
         ]
@@ -177,11 +181,13 @@ class Probe:
         found = [own for own, use in zip(found, kept, strict=True) if use]
         areas = [own for own, use in zip(areas, kept, strict=True) if use]
         if not found:
-            return Level(background, None, ScoreSheet.of([]).candidates, contradicted)
-        above = clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
+            return ScoreScale(background, None, ScoreSheet.of([]).candidates, contradicted)
+        above = choose_clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
         sheet = ScoreSheet.of(
             [
-                MicrographScores(own.score, cleared(decoys, own, above, exclusion_px), area)
+                MicrographScores(
+                    own.score, keep_clear_decoys(decoys, own, above, exclusion_px), area
+                )
                 for (own, decoys), area in zip(found, areas, strict=True)
             ]
         )
@@ -194,9 +200,9 @@ class Probe:
             FLOOR,
             seed,
         )
-        return Level(background, calibration, sheet.candidates, contradicted)
+        return ScoreScale(background, calibration, sheet.candidates, contradicted)
 
-    def _in_bad_areas(self, bad_areas: Sequence[BadAreas | None]) -> float:
+    def _in_bad_areas(self, bad_areas: Sequence[ContaminationMask | None]) -> float:
         """Return the share of the labels that lie in bad areas."""
         inside = [
             own.contains(item.xy_px)
@@ -207,7 +213,7 @@ class Probe:
 
     def threshold_of(self, network: Network, expected_particles: float) -> float:
         """Return the log-odds at which a network finds so many particles a micrograph, or 0."""
-        point = operating_point(
+        point = find_operating_point(
             network,
             self.labelled,
             expected_particles,
@@ -219,7 +225,7 @@ class Probe:
         return 0.0 if point.threshold is None else point.threshold
 
 
-def choose_others(dataset: TrainingSet, labelled: Sequence[LabelledSource]) -> list[Source]:
+def choose_unlabeled(dataset: TrainingSet, labelled: Sequence[LabelledSource]) -> list[Source]:
     """Choose the micrographs without labels to calibrate on, evenly from all that were given."""
     free = [item.source for item in labelled if not len(item.xy_px)]
     own = len(dataset.validation) + len(dataset.images)
@@ -227,7 +233,9 @@ def choose_others(dataset: TrainingSet, labelled: Sequence[LabelledSource]) -> l
     return [free[position * len(free) // wanted] for position in range(wanted)]
 
 
-def label_scores(candidates: Found, xy_px: FloatArray, reach_px: float) -> FloatArray:
+def find_label_scores(
+    candidates: ScoredPositions, xy_px: FloatArray, reach_px: float
+) -> FloatArray:
     """Return the scores of the candidates on labelled particles, one a label that has one."""
     pairs = match(candidates.xy_px, xy_px, reach_px)
     return candidates.score[pairs.is_true_positive]

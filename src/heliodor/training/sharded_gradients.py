@@ -91,7 +91,7 @@ class Shards:
         return [next(rest) if learns else None for learns in learning]
 
 
-def can_share(network: Network) -> bool:
+def can_shard(network: Network) -> bool:
     """Tell whether a network's regions do not depend on each other while it learns."""
     fixed = all(not m.training for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     on_cpu = network.classifier.weight.device.type == "cpu"

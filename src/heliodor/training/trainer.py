@@ -21,12 +21,12 @@ from heliodor.data.coordinates.labels import LabelledImage
 from heliodor.errors import BadInput
 from heliodor.models.networks import Network
 from heliodor.training.checkpoint import (
-    Misfit,
-    State,
-    Tensors,
+    CheckpointMismatch,
+    TensorReader,
+    TrainingState,
 )
 from heliodor.training.history import Epoch
-from heliodor.training.learner import Cost, Learner
+from heliodor.training.learner import Learner, MinibatchCost
 from heliodor.training.recipes import TrainingSettings
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.hashing import digest
@@ -37,8 +37,8 @@ _MOVED = ("lr", "betas")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class Course:
-    """A training as it goes on; see `training.train_network` for the parameters.
+class Trainer:
+    """A training as it goes on; see `loop.train_network` for the parameters.
 
     Its state after an update, or after the end of an epoch, is all that the rest follows from.
     """
@@ -112,7 +112,7 @@ class Course:
         self.updates += 1
 
     def costs(self) -> FloatArray:
-        """Return what each update of a full epoch cost: a row an update, a column a `Cost` field.
+        """Return the costs of an epoch: a row per update, a column per field of `MinibatchCost`.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Course:
         self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self.network.eval()
 
-    def state(self) -> State:
+    def state(self) -> TrainingState:
         """Return all that `restore` needs to go on from here, to the last bit."""
         tensors = self._weights()
         for name, generator in self.learner.random.items():
@@ -157,7 +157,7 @@ class Course:
         for number, weight in enumerate(self.learner.parameters()):
             for name, tensor in self._optimizer.state.get(weight, {}).items():
                 tensors[f"adam.{number}.{name}"] = tensor
-        columns = len(fields(Cost))
+        columns = len(fields(MinibatchCost))
         tensors["costs"] = torch.stack(self._told) if self._told else torch.zeros(0, columns)
         best = None
         if self._best is not None:
@@ -177,11 +177,11 @@ class Course:
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
         }
-        return State(values, own)
+        return TrainingState(values, own)
 
     def most_bytes(self) -> int:
         """Return a number of bytes that no state of this training exceeds."""
-        costs = 8 * self._epoch_updates * len(fields(Cost))
+        costs = 8 * self._epoch_updates * len(fields(MinibatchCost))
         return 8 * sum(own.nbytes for own in self._weights().values()) + costs + 2**20
 
     def _weights(self) -> dict[str, Tensor]:
@@ -194,7 +194,7 @@ class Course:
             for name, tensor in module.state_dict().items()
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: TrainingState) -> None:
         """Go on from a state of the same training.
 
         Raises
@@ -203,11 +203,11 @@ class Course:
             If it is none. The course is then of no use any more.
         """
         try:
-            self._restore(state.values, Tensors(state.tensors))
+            self._restore(state.values, TensorReader(state.tensors))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise Misfit(f"its parts do not fit together: {error}") from error
+            raise CheckpointMismatch(f"its parts do not fit together: {error}") from error
 
-    def _restore(self, values: Mapping[str, Any], tensors: Tensors) -> None:
+    def _restore(self, values: Mapping[str, Any], tensors: TensorReader) -> None:
         history = [Epoch.from_dict(row) for row in values["history"]]
         updates, ended = values["updates"], len(history) * self._epoch_updates
         if type(updates) is not int or not max(1, ended) <= updates <= self.all_updates:
@@ -230,7 +230,7 @@ class Course:
             if bool((own["exp_avg_sq"] < 0).any()):
                 raise ValueError("a mean square is negative")
             self._optimizer.state[weight] = own
-        costs = torch.zeros(updates - ended, len(fields(Cost)))
+        costs = torch.zeros(updates - ended, len(fields(MinibatchCost)))
         self._told = list(tensors.take("costs", costs).to(self.network.classifier.weight.device))
         if len(self._told) > self._epoch_updates:
             raise ValueError("an epoch is too long")
@@ -267,7 +267,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def fingerprint_of(
+def fingerprint_training(
     images: Sequence[LabelledImage],
     validation: Sequence[LabelledImage],
     radius_px: float,

@@ -7,7 +7,7 @@ from pathlib import Path
 from heliodor.errors import BadInput
 from heliodor.simulation import SimulationSettings, simulate
 from heliodor.training.dataset import DataSettings
-from heliodor.training.initialization import starting
+from heliodor.training.initialization import choose_start
 from heliodor.training.recipes import TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
@@ -39,7 +39,7 @@ def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Out
         folder / "learn" / "labels.star",
         folder / "results",
         DataSettings(diameter_angstrom=LEARN.kind.diameter_angstrom),
-        starting(RECIPE, START, ()),
+        choose_start(RECIPE, START, ()),
         pick_micrographs=folder / "unseen" / "micrographs.star",
         truth=folder / "unseen" / "truth.star",
         compute=compute,

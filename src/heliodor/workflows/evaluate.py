@@ -23,7 +23,7 @@ from heliodor.evaluation.matching import checked_distance
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.evaluation.ranking import PrecisionRecall
 from heliodor.models.model_file import load_model
-from heliodor.picking.score_maps import images_for
+from heliodor.picking.score_maps import open_working_images
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import (
@@ -144,7 +144,7 @@ def evaluate_files(
             evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
         if loaded is not None:
             loaded.network.to(device)
-            images = images_for(loaded, pixel_size_angstrom)
+            images = open_working_images(loaded, pixel_size_angstrom)
             with record.stage("scoring"), console.progress("scoring regions") as progress:
                 region_ap, failures = evaluate_regions(
                     loaded, sources, true, images, device, progress

@@ -28,15 +28,15 @@ from heliodor.models.pretrained import model_for
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import (
     CRASHED,
-    MOST_AT_A_TIME,
+    MAX_PARALLEL,
     DecoySearch,
-    Picked,
-    pick_all,
-    sheet_of,
-    with_probability,
+    PickingResult,
+    add_probability,
+    count_scores,
+    pick_micrographs,
 )
 from heliodor.picking.candidates import FLOOR
-from heliodor.picking.journal import Finished, Journal
+from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.output_files import (
     autopick_name,
     check_series,
@@ -45,11 +45,11 @@ from heliodor.picking.output_files import (
     write_tables,
 )
 from heliodor.picking.recalibration import (
-    calibrated,
-    clear_above_of,
-    decoy_sample,
+    calibrate_picks,
+    choose_decoy_micrographs,
+    get_clear_above,
 )
-from heliodor.picking.score_maps import images_for
+from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
@@ -79,7 +79,7 @@ def pick(
     resume: bool = True,
     diameter_angstrom: float | None = None,
     report: bool = False,
-) -> Picked:
+) -> PickingResult:
     """Pick with a model and write the picks and ``run.json``.
 
     Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
@@ -106,7 +106,7 @@ def pick(
     with alone_in(folder):
         sweep(folder)
         sources = find_sources(micrographs)
-        images = images_for(loaded, pixel_size_angstrom)
+        images = open_working_images(loaded, pixel_size_angstrom)
         picked, _sizes = pick_step(
             loaded, sources, images, settings, folder, compute.start(), record, resume=resume
         )
@@ -135,7 +135,7 @@ def pick_step(
     record: Record,
     judge: RegionJudge | None = None,
     resume: bool = True,
-) -> tuple[Picked, dict[str, float]]:
+) -> tuple[PickingResult, dict[str, float]]:
     """Pick as one stage of a longer run, which keeps the record; see `pick`.
 
     Micrographs that are to be judged by regions are always picked on: score maps are not kept.
@@ -149,7 +149,7 @@ def pick_step(
     threshold = settings.threshold_for(model)
     known = model.calibration
     record.used("picking", sources)
-    chosen = settings.threshold is None and clear_above_of(model) is not None
+    chosen = settings.threshold is None and get_clear_above(model) is not None
     log.info(
         f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
         + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
@@ -164,16 +164,16 @@ def pick_step(
         (folder / name).unlink(missing_ok=True)
 
     search = None
-    above = clear_above_of(model)
+    above = get_clear_above(model)
     if above is not None and len(sources) >= FEWEST_MICROGRAPHS:
-        search = DecoySearch(decoy_sample(s.name for s in sources), above)
+        search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), above)
     journal = Journal(folder, made_with(model, settings, images), not resume)
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
     if finished := sum(journal.known(s) for s in sources if s.name not in again):
         log.info(f"{finished} of them are done already and left as they are")
 
-    def done(image: WorkingImage, score: Image, found: Finished) -> None:
-        own = with_probability(found.candidates, known)
+    def done(image: WorkingImage, score: Image, found: MicrographResult) -> None:
+        own = add_probability(found.candidates, known)
         journal.write(files[image.source.name], coordinate_text(own, threshold))
         if judge is not None:
             judge.add(image, score)
@@ -186,7 +186,7 @@ def pick_step(
             journal.remove_if_empty()
             raise
     with record.stage("calibrating"):
-        picked = calibrated(model, picked, settings)
+        picked = calibrate_picks(model, picked, settings)
     if settings.max_fdr is not None and picked.calibration is None and search is None:
         record.notes.append(
             "too little is known of what scores mean here to keep to --max-fdr: picks are"
@@ -248,8 +248,10 @@ class _Work:
     #: Micrographs that cannot be used, and why.
     refused: Mapping[str, str]
 
-    def _on(self, sources: Sequence[Source], search: DecoySearch | None, **more: Any) -> Picked:
-        return pick_all(
+    def _on(
+        self, sources: Sequence[Source], search: DecoySearch | None, **more: Any
+    ) -> PickingResult:
+        return pick_micrographs(
             self.model, sources, self.images, self.settings, self.device,
             store=self.journal, search=search, **more,
         )  # fmt: skip
@@ -257,10 +259,10 @@ class _Work:
     def through(
         self,
         sources: Sequence[Source],
-        done: Callable[[WorkingImage, Image, Finished], None],
+        done: Callable[[WorkingImage, Image, MicrographResult], None],
         progress: Callable[[int, int], None],
         again: Container[str],
-    ) -> Picked:
+    ) -> PickingResult:
         """Pick on all; what was under way when the process before crashed comes first, alone."""
         if crashes():
             self.journal.blame(sources)
@@ -272,21 +274,23 @@ class _Work:
             # What the process died of is among them. Alone, each has all the memory there is.
             with suppress(BadInput):
                 self._on(suspects, self.search, at_a_time=1)
-        fewer = max(1, MOST_AT_A_TIME >> crashes())
+        fewer = max(1, MAX_PARALLEL >> crashes())
         picked = self._on(
             sources, self.search,
             done=done, progress=progress, again=again, at_a_time=fewer, refused=refused,
         )  # fmt: skip
         return picked if self.search is None else self._decoyed(picked, sources, self.search)
 
-    def _decoyed(self, picked: Picked, sources: Sequence[Source], search: DecoySearch) -> Picked:
+    def _decoyed(
+        self, picked: PickingResult, sources: Sequence[Source], search: DecoySearch
+    ) -> PickingResult:
         """Look for decoys on others where micrographs failed that were to have some.
 
         Or were refused. What is made of the others is then the same as without those.
         """
         refusing = self.settings.max_contamination is not None
         names = [n for n in picked.micrographs if not (refusing and self.journal.get(n).refused)]
-        wanted = decoy_sample(names)
+        wanted = choose_decoy_micrographs(names)
         if wanted == search.on:
             return picked
         more = [s for s in sources if s.name in wanted - search.on]
@@ -294,7 +298,7 @@ class _Work:
         if more:
             with suppress(BadInput):  # should they have become unreadable: fewer will do
                 self._on(more, replace(search, on=wanted))
-        return replace(picked, sheet=sheet_of(self.journal, names, wanted))
+        return replace(picked, sheet=count_scores(self.journal, names, wanted))
 
 
 def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
@@ -307,16 +311,16 @@ def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> di
     return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
 
 
-def _say_quality(rows: Sequence[micrograph_quality.Row], record: Record) -> None:
+def _say_quality(rows: Sequence[micrograph_quality.MicrographQuality], record: Record) -> None:
     """Say which micrographs stand out, and note them."""
     record.results["outliers"] = [
         {"micrograph": row.name, "flags": list(row.flags)}
-        for row in micrograph_quality.outliers(rows)
+        for row in micrograph_quality.find_outliers(rows)
     ]
-    if (warning := micrograph_quality.warning(rows)) is not None:
+    if (warning := micrograph_quality.describe_mismatch(rows)) is not None:
         record.notes.append(warning)
         log.warning(warning)
-    if (sentence := micrograph_quality.sentence(rows)) is not None:
+    if (sentence := micrograph_quality.describe_outliers(rows)) is not None:
         log.info(sentence)
 
 

@@ -18,7 +18,7 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.matching import match
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
-from heliodor.picking.batch import Picked
+from heliodor.picking.batch import PickingResult
 from heliodor.report.calibration_section import certainty_of
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 from heliodor.workflows.judging import Truth
@@ -33,7 +33,7 @@ def report_content(
     model: Model,
     training: Training | None,
     images: WorkingImages,
-    picked: Picked,
+    picked: PickingResult,
     sources: Sequence[Source],
     truth: Truth | None,
     evaluation: Evaluation | None,
@@ -104,7 +104,7 @@ def report_content(
 
 
 def _headline(
-    picked: Picked, counts: IndexArray,
+    picked: PickingResult, counts: IndexArray,
     evaluation: Evaluation | None, region_ap: float | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
     figures = [
@@ -158,7 +158,7 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
 def _gallery(
     training: Training | None,
     images: WorkingImages,
-    picked: Picked,
+    picked: PickingResult,
     sources: Sequence[Source],
     truth: Truth | None,
     distance: float,

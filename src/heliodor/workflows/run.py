@@ -18,11 +18,11 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.matching import MATCH_FRACTION, checked_distance
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
-from heliodor.picking.batch import Picked
+from heliodor.picking.batch import PickingResult
 from heliodor.picking.settings import PickSettings
 from heliodor.report.report import write_report
 from heliodor.training.dataset import FEWEST_PX, DataSettings
-from heliodor.training.initialization import start_of
+from heliodor.training.initialization import load_start_model
 from heliodor.training.recipes import TrainingSettings
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import output_folder, sweep
@@ -56,7 +56,7 @@ class Outcome:
     """What `run` found."""
 
     training: Training
-    picked: Picked
+    picked: PickingResult
     evaluation: Evaluation | None
     region_ap: float | None
     record: Record
@@ -111,7 +111,7 @@ def run(
     }
     record = Record("run", arguments, command_line)
     # Whatever can be refused is refused before the long work.
-    start = start_of(recipe)
+    start = load_start_model(recipe)
     # Labels of particles teach no contaminants; a start that knows them keeps them.
     settings.check_for(contaminant=start is not None and start.card.contaminant)
     device = compute.start()

@@ -31,27 +31,27 @@ from heliodor.picking.settings import PickSettings
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
 from heliodor.training.completion_record import (
-    Receipt,
-    asked_for,
-    of_model,
-    places_of,
-    read_of,
+    CompletionRecord,
+    find_indices,
+    fingerprint_micrographs,
+    fingerprint_model_file,
+    fingerprint_request,
 )
 from heliodor.training.dataset import (
     DataSettings,
-    assemble,
+    assemble_training_set,
     choose_sources,
 )
 from heliodor.training.history import Epoch, history_table
-from heliodor.training.initialization import start_of
+from heliodor.training.initialization import load_start_model
 from heliodor.training.loop import train_network
-from heliodor.training.model_card import card_of
+from heliodor.training.model_card import build_model_card
 from heliodor.training.objectives import uses_prior
 from heliodor.training.recipes import RECIPES, TrainingSettings
 from heliodor.training.score_calibration import (
     CONTRADICTED,
-    Probe,
-    choose_others,
+    CalibrationSet,
+    choose_unlabeled,
 )
 from heliodor.utils import console
 from heliodor.utils.array_store import Shelf
@@ -158,7 +158,7 @@ def train_step(
     are kept on the shelf; in memory by default.
     """
     shelf = shelf or Shelf()
-    start = start_of(recipe)
+    start = load_start_model(recipe)
     size = wanted_pixel_size(data, recipe, start)
     before = len(record.notes)
     sources = find_sources(micrographs)
@@ -166,7 +166,7 @@ def train_step(
     labelled, notes = read_labels(labels, sources, negatives)
     # In whatever order they were given: minibatches are drawn from them by their place.
     labelled = sorted(labelled, key=lambda item: item.source.name)
-    asked = asked_for(labelled, data, recipe, picking, device, start)
+    asked = fingerprint_request(labelled, data, recipe, picking, device, start)
     images = WorkingImages(
         size,
         data.pixel_size_angstrom,
@@ -175,19 +175,21 @@ def train_step(
         keep_bytes=min(KEEP_BYTES, shelf.budget_bytes / 4),
         threads=torch.get_num_threads(),
     )
-    receipt = Receipt.find(folder, asked, sources) if resume else None
+    receipt = CompletionRecord.find(folder, asked, sources) if resume else None
     checkpoint = Checkpoint(folder / CHECKPOINT, resume)
     if receipt is not None:
         checkpoint.remove()
         return _trained_before(folder, receipt, record, labelled, images)
     training, validation, more = choose_sources(labelled, data)
-    read = read_of(places_of([i.source for i in [*training, *validation]], sources), sources)
+    read = fingerprint_micrographs(
+        find_indices([i.source for i in [*training, *validation]], sources), sources
+    )
     log.info(
         f"training {recipe.network} ({recipe.objective}{start_in_words(recipe)}) on"
         f" {len(training)} micrographs, {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
-        dataset = assemble(training, validation, images, data, progress, shelf)
+        dataset = assemble_training_set(training, validation, images, data, progress, shelf)
     record.notes += [*notes, *more, *dataset.notes]
     shelf.let_go()
     doubt = diameter_doubt(
@@ -205,9 +207,9 @@ def train_step(
         f"{and_negatives(dataset.labelled_negatives)}"
     )
     begin = None if start is None else start.network
-    others = choose_others(dataset, labelled)
-    read |= read_of(places_of(others, sources), sources)
-    probe = Probe.of(dataset, others, images, data.diameter_angstrom, picking, device)
+    others = choose_unlabeled(dataset, labelled)
+    read |= fingerprint_micrographs(find_indices(others, sources), sources)
+    probe = CalibrationSet.of(dataset, others, images, data.diameter_angstrom, picking, device)
     estimated = data.expected_particles is None
     if estimated and uses_prior(recipe.objective):
         with record.stage("estimating the prior"):
@@ -268,16 +270,16 @@ def train_step(
     if note:
         record.notes.append(note)
         log.warning(note)
-    card = card_of(start, data, recipe, dataset, trained, level, threshold, size)
+    card = build_model_card(start, data, recipe, dataset, trained, level, threshold, size)
     model = Model(trained.network, card)
     path = folder / MODEL
     save_model(path, model)
     write_text(folder / "training.tsv", history_table(trained.history))
     record.results |= {"model": asdict(card)}
-    Receipt(
+    CompletionRecord(
         asked,
         read,
-        of_model(path),
+        fingerprint_model_file(path),
         size,
         trained.history,
         dataset.failures,
@@ -291,7 +293,7 @@ def train_step(
 
 def _trained_before(
     folder: Path,
-    receipt: Receipt,
+    receipt: CompletionRecord,
     record: Record,
     labelled: list[LabelledSource],
     images: WorkingImages,

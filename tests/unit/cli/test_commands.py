@@ -38,8 +38,8 @@ from heliodor.models.model_file import (
     load_model,
     save_model,
 )
-from heliodor.picking.candidates import candidates
-from heliodor.picking.recalibration import decoy_sample
+from heliodor.picking.candidates import find_candidates
+from heliodor.picking.recalibration import choose_decoy_micrographs
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.settings import PickSettings
 from heliodor.simulation import SimulationSettings
@@ -346,7 +346,7 @@ def test_those_that_fail_change_nothing_for_the_others(
     known = [source.name for source in find_sources(str(mics))]
     names = (f"broken_{n}.mrc" for n in range(1000))
     beside = known[0].removesuffix(Path(known[0]).name)
-    broken = next(n for n in names if beside + n in decoy_sample([beside + n, *known]))
+    broken = next(n for n in names if beside + n in choose_decoy_micrographs([beside + n, *known]))
     (mics / broken).write_bytes(b"nothing")
     assert call(*pick, tmp_path / "all").code == 3
     for name in ("picks.tsv", "micrographs.tsv"):
@@ -610,7 +610,7 @@ def test_threshold_is_inclusive(model: Path, unseen: Path, tmp_path: Path) -> No
     card = loaded.card
     images = WorkingImages(card.working_pixel_size_angstrom, None, card.diameter_angstrom)
     image = images.get(find_sources(first(unseen))[0])
-    own = candidates(loaded, image, score_micrograph(loaded, image), PickSettings())
+    own = find_candidates(loaded, image, score_micrograph(loaded, image), PickSettings())
     score = float(own.score[6])
 
     def picked(threshold: float) -> list[str]:

@@ -39,9 +39,9 @@ from heliodor.evaluation.thresholds import (
     outlooks,
 )
 from heliodor.picking.decoys import (
-    Found,
-    clear_above,
-    cleared,
+    ScoredPositions,
+    choose_clear_above,
+    keep_clear_decoys,
 )
 from heliodor.report.calibration_section import LIKELY, reliability_of
 
@@ -253,10 +253,10 @@ def test_too_little_is_not_calibrated() -> None:
 
 
 def test_decoys_beside_likely_particles_are_left_out() -> None:
-    decoys = Found(np.array([[0.0, 0.0], [50.0, 0.0]]), np.array([1.0, 2.0]))
-    candidates = Found(np.array([[3.0, 0.0], [52.0, 0.0]]), np.array([5.0, 0.5]))
-    np.testing.assert_array_equal(cleared(decoys, candidates, 1.0, 5.0), [2.0])
-    assert clear_above([decoys], 100.0, 1.0) == 1.0
+    decoys = ScoredPositions(np.array([[0.0, 0.0], [50.0, 0.0]]), np.array([1.0, 2.0]))
+    candidates = ScoredPositions(np.array([[3.0, 0.0], [52.0, 0.0]]), np.array([5.0, 0.5]))
+    np.testing.assert_array_equal(keep_clear_decoys(decoys, candidates, 1.0, 5.0), [2.0])
+    assert choose_clear_above([decoys], 100.0, 1.0) == 1.0
 
 
 def test_the_same_seed_gives_the_same_calibration() -> None:

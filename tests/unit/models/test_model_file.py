@@ -31,7 +31,7 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.networks import NETWORKS
 from heliodor.models.novelty import Reference
-from heliodor.picking.candidates import candidates
+from heliodor.picking.candidates import find_candidates
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.scoring import score_image
 from heliodor.picking.settings import PickSettings
@@ -334,7 +334,7 @@ def test_any_value_in_any_field_loads_or_is_refused(
         return
     # What loads can pick.
     image = working(noise((40, 40)))
-    candidates(loaded, image, score_micrograph(loaded, image), PickSettings())
+    find_candidates(loaded, image, score_micrograph(loaded, image), PickSettings())
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.pretrained import for_diameter, general_model, model_for
-from heliodor.picking.score_maps import images_for
+from heliodor.picking.score_maps import open_working_images
 from heliodor.simulation import SimulationSettings, simulate
-from heliodor.training.initialization import FINE_TUNING, start_of, starting
+from heliodor.training.initialization import FINE_TUNING, choose_start, load_start_model
 from heliodor.training.loop import train_network
 from heliodor.training.objectives import OBJECTIVES
 from heliodor.training.recipes import recipe
@@ -86,7 +86,7 @@ def test_without_a_diameter_it_is_refused():
     with pytest.raises(BadInput, match="--diameter"):
         model_for(None, None)
     with pytest.raises(BadInput, match="diameter"):
-        images_for(general_model())
+        open_working_images(general_model())
 
 
 def test_a_trained_model_takes_no_other_diameter(tmp_path):
@@ -124,14 +124,14 @@ def test_a_sentence_where_the_diameter_is_missing(data, tmp_path):
 
 def test_coarse_micrographs_are_made_finer(data, tmp_path):
     """Pixels twice as large as the model's still show the particles."""
-    images = images_for(for_diameter(general_model(), 80.0))
+    images = open_working_images(for_diameter(general_model(), 80.0))
     from heliodor.data.micrographs.sources import find_sources
 
     source = find_sources(str(data / "micrographs.star"))[0]
     image = images.get(source)
     assert image.image.shape[0] > image.original_shape[0]
     assert image.working_pixel_size_angstrom == pytest.approx(80 / 35, rel=0.01)
-    coarse = images_for(for_diameter(general_model(), 40.0))
+    coarse = open_working_images(for_diameter(general_model(), 40.0))
     with pytest.raises(BadInput, match="too coarse"):
         coarse.get(source)
 
@@ -203,15 +203,15 @@ def test_what_does_not_go_together_is_refused(little, tmp_path, options, words):
 
 def test_what_a_start_cannot_have_means_none():
     fast = recipe("fast")
-    general = starting(fast, None, ())
+    general = choose_start(fast, None, ())
     assert general.start == "general"
     assert general.learning_rate == FINE_TUNING["learning_rate"]
-    assert starting(recipe("fast", network="conv31"), None, {"network"}).start == "scratch"
-    assert starting(recipe("fast", width=5), None, {"width"}).start == "scratch"
-    chosen = starting(recipe("fast", learning_rate=0.02), None, {"learning_rate"})
+    assert choose_start(recipe("fast", network="conv31"), None, {"network"}).start == "scratch"
+    assert choose_start(recipe("fast", width=5), None, {"width"}).start == "scratch"
+    chosen = choose_start(recipe("fast", learning_rate=0.02), None, {"learning_rate"})
     assert chosen.learning_rate == 0.02
-    assert start_of(starting(fast, "scratch", ())) is None
-    assert starting(fast, "scratch", ()) == fast
+    assert load_start_model(choose_start(fast, "scratch", ())) is None
+    assert choose_start(fast, "scratch", ()) == fast
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))

@@ -25,21 +25,21 @@ from heliodor.models.model_file import NOVELTY, Model
 from heliodor.models.novelty import Reference
 from heliodor.picking.batch import (
     DecoySearch,
-    InMemory,
-    Picked,
-    pick_all,
+    InMemoryStore,
+    PickingResult,
+    pick_micrographs,
 )
-from heliodor.picking.candidates import candidates, operating_point
-from heliodor.picking.journal import Finished
-from heliodor.picking.micrograph_quality import Measured
+from heliodor.picking.candidates import find_candidates, find_operating_point
+from heliodor.picking.journal import MicrographResult
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import (
     EDGE_DOUBT,
     EDGE_REACH,
     card_step,
-    level,
+    level_scores,
     score_micrograph,
-    score_normalised,
+    score_normalized,
 )
 from heliodor.picking.scoring import score_image, score_smoothly
 from heliodor.picking.settings import PickSettings
@@ -67,7 +67,7 @@ def peaks(shape: Shape, at: dict[tuple[int, int], float], below: float = -20.0) 
 
 def pick(score: Image, wanted: PickSettings = PickSettings(), **changes: Any) -> Picks:
     chosen = model(disc_detector(), **changes) if changes else MODEL
-    return candidates(chosen, working(np.zeros_like(score)), score, wanted)
+    return find_candidates(chosen, working(np.zeros_like(score)), score, wanted)
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,7 +84,7 @@ def test_candidates_map_to_original_pixels_exactly(
     column = data.draw(st.integers(0, shape[1] - 1))
     score = peaks(shape, {(row, column): 2.5})
     image = working(np.zeros(shape, np.float32), original)
-    found = candidates(MODEL, image, score, PickSettings())
+    found = find_candidates(MODEL, image, score, PickSettings())
     assert found.micrographs == ("mic.mrc",)
     assert found.score.tolist() == [2.5]
     assert found.score.dtype == found.xy_px.dtype == np.float64
@@ -129,11 +129,11 @@ def test_a_pick_scores_the_threshold_or_more(value: float) -> None:
     # The threshold that a model file brings back is the float32 value itself.
     wanted = PickSettings(threshold=float(single))
     found = pick(score, wanted)
-    store = InMemory()
+    store = InMemoryStore()
     name = found.micrographs[0]
     source = Source(name, Path(name), name)
-    store.add(source, Finished(found, 4.0, None, 1.0, Measured(None, None)))
-    picked = Picked((name,), [], float(single), ScoreSheet([name], ()), store)
+    store.add(source, MicrographResult(found, 4.0, None, 1.0, MicrographMeasurements(None, None)))
+    picked = PickingResult((name,), [], float(single), ScoreSheet([name], ()), store)
     assert picked.picks.score.tolist() == [3.0, float(single)]
     assert picked.picks.micrographs == ("mic.mrc",)
 
@@ -164,7 +164,7 @@ def test_distances_in_angstrom_are_kept(
         exclusion_radius_angstrom=exclusion, edge_margin_angstrom=margin, threshold=-6
     )
     score = noise(shape, seed)
-    found = candidates(MODEL, image, score, wanted)
+    found = find_candidates(MODEL, image, score, wanted)
     xy = found.xy_px * image.pixel_size_angstrom
     apart = 20.0 if exclusion is None else exclusion
     between = np.hypot(*np.moveaxis(xy[:, None] - xy[None], 2, 0))
@@ -271,7 +271,9 @@ def images(threads: int = 1) -> WorkingImages:
 
 
 def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> None:
-    picked = pick_all(MODEL, [mics[name] for name in TRUTH], images(), PickSettings(threshold=0))
+    picked = pick_micrographs(
+        MODEL, [mics[name] for name in TRUTH], images(), PickSettings(threshold=0)
+    )
     assert picked.candidates.micrographs == picked.picks.micrographs == tuple(TRUTH)
     assert picked.threshold == 0
     assert picked.failures == []
@@ -286,11 +288,11 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -> None:
-    alone = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings())
+    alone = pick_micrographs(MODEL, [mics["a.mrc"]], images(), PickSettings())
     order = ["broken.mrc", "b.mrc", "missing.mrc", "a.mrc", "coarse.mrc"]
-    told: list[tuple[WorkingImage, Image, Finished]] = []
+    told: list[tuple[WorkingImage, Image, MicrographResult]] = []
     steps: list[tuple[int, int]] = []
-    picked = pick_all(
+    picked = pick_micrographs(
         MODEL,
         [mics[name] for name in order],
         images(threads),
@@ -319,19 +321,24 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int) -> None:
     sources = [mics["a.mrc"], mics["b.mrc"]]
-    told: dict[str, Measured] = {}
+    told: dict[str, MicrographMeasurements] = {}
 
-    def note(image: WorkingImage, _: Image, found: Finished) -> None:
+    def note(image: WorkingImage, _: Image, found: MicrographResult) -> None:
         told[image.source.name] = found.measured
 
     # A model that says nothing of its training and does not level has nothing to measure by.
-    pick_all(MODEL, sources, images(threads), PickSettings(), done=note)
-    assert told == {"a.mrc": Measured(None, None), "b.mrc": Measured(None, None)}
+    pick_micrographs(MODEL, sources, images(threads), PickSettings(), done=note)
+    assert told == {
+        "a.mrc": MicrographMeasurements(None, None),
+        "b.mrc": MicrographMeasurements(None, None),
+    }
     seen = {s.name: MODEL.normalizer.apply(images().get(s).image) for s in sources}
     reference = Reference.fit([noise((120, 160), 5)], 10.0)
     assert reference is not None
     own = replace(MODEL.card, background=-3.5, extra={NOVELTY: reference.as_dict()})
-    pick_all(Model(MODEL.network, own), sources, images(threads), PickSettings(), done=note)
+    pick_micrographs(
+        Model(MODEL.network, own), sources, images(threads), PickSettings(), done=note
+    )
     for name, image in seen.items():
         median = float(np.median(score_image(MODEL.network, image)))
         assert told[name].unlike_training == reference.share(image)
@@ -339,21 +346,25 @@ def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int)
 
 
 def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source]) -> None:
-    own = pick_all(MODEL, [mics["a.mrc"]], images(), PickSettings()).candidates
-    store = InMemory()
+    own = pick_micrographs(MODEL, [mics["a.mrc"]], images(), PickSettings()).candidates
+    store = InMemoryStore()
     for name in ("broken.mrc", "coarse.mrc"):
         table = Picks.on(name, own.xy_px, own.score)
-        store.add(mics[name], Finished(table, 4.0, None, 1.0, Measured(None, None)))
+        store.add(
+            mics[name], MicrographResult(table, 4.0, None, 1.0, MicrographMeasurements(None, None))
+        )
     order = ["broken.mrc", "b.mrc", "missing.mrc", "coarse.mrc", "a.mrc"]
     sources = [mics[name] for name in order]
-    picked = pick_all(MODEL, sources, images(2), PickSettings(), store=store)
+    picked = pick_micrographs(MODEL, sources, images(2), PickSettings(), store=store)
     assert picked.candidates.micrographs == ("broken.mrc", "b.mrc", "coarse.mrc", "a.mrc")
     assert [failure.name for failure in picked.failures] == ["missing.mrc"]
-    again = pick_all(MODEL, sources, images(2), PickSettings(), store=store, again={"coarse.mrc"})
+    again = pick_micrographs(
+        MODEL, sources, images(2), PickSettings(), store=store, again={"coarse.mrc"}
+    )
     assert again.micrographs == ("broken.mrc", "b.mrc", "a.mrc")
     # Known without decoys, one on which they are searched for is read again.
     search = DecoySearch(frozenset({"a.mrc", "broken.mrc"}), 0.0)
-    again = pick_all(MODEL, sources, images(2), PickSettings(), store=store, search=search)
+    again = pick_micrographs(MODEL, sources, images(2), PickSettings(), store=store, search=search)
     assert [failure.name for failure in again.failures] == ["broken.mrc", "missing.mrc"]
     assert store.get("a.mrc").decoys is not None
 
@@ -363,20 +374,24 @@ def test_an_error_of_the_caller_is_no_failure_of_the_micrograph(mics: dict[str, 
         raise BadInput("the disk is full")
 
     with pytest.raises(BadInput, match="disk is full"):
-        pick_all(MODEL, [mics["a.mrc"], mics["b.mrc"]], images(), PickSettings(), done=full)
+        pick_micrographs(
+            MODEL, [mics["a.mrc"], mics["b.mrc"]], images(), PickSettings(), done=full
+        )
 
 
 def test_not_a_single_usable_micrograph(mics: dict[str, Source]) -> None:
     with pytest.raises(BadInput, match=r"no micrograph could be picked on: .*broken\.mrc"):
-        pick_all(MODEL, [mics["broken.mrc"], mics["missing.mrc"]], images(), PickSettings())
+        pick_micrographs(
+            MODEL, [mics["broken.mrc"], mics["missing.mrc"]], images(), PickSettings()
+        )
     with pytest.raises(BadInput, match="no micrograph could be picked on"):
-        pick_all(MODEL, [], images(), PickSettings())
+        pick_micrographs(MODEL, [], images(), PickSettings())
 
 
 def test_the_models_own_normalisation_is_used() -> None:
     image = working(100 + 7 * discs((40, 40), np.array([[20.0, 20.0]])))
     normalised = MODEL.normalizer.apply(image.image)
-    expected = level(score_image(MODEL.network, normalised), normalised, None, 10.0)
+    expected = level_scores(score_image(MODEL.network, normalised), normalised, None, 10.0)
     np.testing.assert_array_equal(score_micrograph(MODEL, image), expected)
 
 
@@ -386,12 +401,12 @@ def test_scores_are_smooth_or_dense_as_asked_for() -> None:
     image = working(discs((60, 50), np.array([[21.0, 33.0]])))
     normalised = chosen.normalizer.apply(image.image)
     assert card_step(chosen, image.working_pixel_size_angstrom) == 2
-    dense = score_normalised(chosen, image, normalised, scores="dense")
-    smooth = score_normalised(chosen, image, normalised, scores="smooth")
+    dense = score_normalized(chosen, image, normalised, scores="dense")
+    smooth = score_normalized(chosen, image, normalised, scores="smooth")
     every = score_image(chosen.network, normalised)
     fewer = score_smoothly(chosen.network, normalised, 2)
-    np.testing.assert_array_equal(dense, level(every, normalised, None, 10.0))
-    np.testing.assert_array_equal(smooth, level(fewer, normalised, None, 10.0))
+    np.testing.assert_array_equal(dense, level_scores(every, normalised, None, 10.0))
+    np.testing.assert_array_equal(smooth, level_scores(fewer, normalised, None, 10.0))
     assert not np.allclose(smooth, dense)
 
 
@@ -404,12 +419,14 @@ def test_the_operating_threshold_gives_the_expected_number(stride: int, expected
         xy = scattered((90, 100), 14, 8, seed)
         image = discs((90, 100), xy, depth=np.linspace(1, 8, 14), seed=seed)
         items.append(LabelledImage(image, xy[:5]))
-    background, threshold = operating_point(chosen.network, items, expected, exclusion_px=5)
+    background, threshold = find_operating_point(chosen.network, items, expected, exclusion_px=5)
     # As many as are picked, all three images taken together.
     number = 0
     for item in items:
-        score = level(score_image(chosen.network, item.image), item.image, background)
-        found = candidates(chosen, working(item.image), score, PickSettings(threshold=threshold))
+        score = level_scores(score_image(chosen.network, item.image), item.image, background)
+        found = find_candidates(
+            chosen, working(item.image), score, PickSettings(threshold=threshold)
+        )
         number += int((found.score >= threshold).sum())
     assert number == round(3 * expected)
 
@@ -419,9 +436,9 @@ def test_the_operating_threshold_of_absurd_numbers() -> None:
     item = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
     score = score_image(network, item.image)
     ranked = suppress(score, 5)[1]
-    assert operating_point(network, [item], len(ranked), 5).threshold == ranked.min()
-    assert operating_point(network, [item], len(ranked) + 1, 5).threshold is None
-    assert operating_point(network, [item], 1e-6, 5).threshold == score.max()
+    assert find_operating_point(network, [item], len(ranked), 5).threshold == ranked.min()
+    assert find_operating_point(network, [item], len(ranked) + 1, 5).threshold is None
+    assert find_operating_point(network, [item], 1e-6, 5).threshold == score.max()
 
 
 KEEP_ALL = PickSettings(threshold=-5.9)
@@ -431,9 +448,9 @@ def test_levelling_undoes_a_shift_of_all_scores_but_no_large_one() -> None:
     image, score = noise((40, 60)), noise((40, 60), 1)
     background = float(np.median(score))
     for shift, left in ((0.0, 0.0), (0.7, 0.0), (-0.9, 0.0), (2.5, 1.5), (-3.0, -2.0)):
-        levelled = level(score + np.float32(shift), image, background)
+        levelled = level_scores(score + np.float32(shift), image, background)
         np.testing.assert_allclose(levelled, score + left, atol=1e-5)
-    np.testing.assert_array_equal(level(score, image, None), score)
+    np.testing.assert_array_equal(level_scores(score, image, None), score)
 
 
 @given(st.integers(20, 60), st.integers(20, 60), st.floats(5.0, 30.0), st.integers(0, 2**31 - 1))
@@ -445,7 +462,7 @@ def test_edges_are_doubted_and_nothing_else(
     for axis, n in enumerate((height, width)):
         own = np.minimum(np.arange(n), n - 1 - np.arange(n))
         away = np.minimum(away, own[:, None] if axis == 0 else own[None, :])
-    taken = score - level(score, image, None, diameter_px)
+    taken = score - level_scores(score, image, None, diameter_px)
     reach = EDGE_REACH * diameter_px
     np.testing.assert_allclose(taken[away == 0], EDGE_DOUBT, atol=1e-5)
     np.testing.assert_array_equal(taken[away >= reach], 0.0)
@@ -455,7 +472,9 @@ def test_edges_are_doubted_and_nothing_else(
 def test_a_whole_particle_at_an_edge_is_still_found() -> None:
     xy = np.array([[1.0, 45.0], [50.0, 45.0]])
     image = working(discs((90, 100), xy, depth=8.0))
-    found = candidates(MODEL, image, score_micrograph(MODEL, image), PickSettings(threshold=0.0))
+    found = find_candidates(
+        MODEL, image, score_micrograph(MODEL, image), PickSettings(threshold=0.0)
+    )
     picked = found.xy_px[found.score >= 0.0]
     np.testing.assert_allclose(picked, xy[::-1], atol=1.5)
 
@@ -464,7 +483,9 @@ def test_nothing_is_picked_in_dead_borders() -> None:
     xy = np.array([[30.0, 30.0], [50.0, 3.0], [4.0, 40.0], [60.0, 60.0]])
     image = discs((70, 80), xy)
     image[:6] = image[6]  # as where a detector repeats its last row
-    found = candidates(MODEL, working(image), score_micrograph(MODEL, working(image)), KEEP_ALL)
+    found = find_candidates(
+        MODEL, working(image), score_micrograph(MODEL, working(image)), KEEP_ALL
+    )
     centres = found.xy_px[found.score > 0]
     assert len(centres) == 3
     assert np.hypot(*(centres[:, None] - xy[[0, 2, 3]]).T).min(axis=0).max() < 2

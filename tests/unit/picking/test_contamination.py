@@ -47,22 +47,22 @@ from heliodor.models.networks import (
     build,
     shapes,
 )
-from heliodor.picking.batch import DecoySearch, pick_all
-from heliodor.picking.candidates import candidates
-from heliodor.picking.contamination import DISTANCE, BadAreas
-from heliodor.picking.micrograph_quality import Measured, rows_of
-from heliodor.picking.score_maps import look_at, score_normalised
+from heliodor.picking.batch import DecoySearch, pick_micrographs
+from heliodor.picking.candidates import find_candidates
+from heliodor.picking.contamination import DISTANCE, ContaminationMask
+from heliodor.picking.micrograph_quality import MicrographMeasurements, assess_micrographs
+from heliodor.picking.score_maps import compute_score_maps, score_normalized
 from heliodor.picking.scoring import (
-    score_both,
     score_image,
     score_lattice,
     score_smoothly,
+    score_with_contaminants,
 )
 from heliodor.picking.settings import PickSettings
 from heliodor.report import report
 from heliodor.report.gallery import draw_micrograph
 from heliodor.simulation import SimulationSettings, simulate_micrograph
-from heliodor.training.score_calibration import Probe
+from heliodor.training.score_calibration import CalibrationSet
 from helpers.cli import call, done
 from helpers.networks import (
     card,
@@ -223,7 +223,7 @@ def test_an_onnx_file_has_both(tmp_path: Path) -> None:
         image = noise(shape, 4)
         found = session.run(None, {"image": image[None, None]})
         assert [own.shape for own in found] == [(1, 1, *shape)] * 2
-        maps = score_both(network, image, 1)
+        maps = score_with_contaminants(network, image, 1)
         np.testing.assert_allclose(found[0][0, 0], maps.particle, atol=1e-4)
         assert maps.contaminant is not None
         step = network.stride
@@ -245,8 +245,8 @@ def test_the_particles_score_is_the_same_to_the_last_bit(
 ) -> None:
     network, image = both_heads(name, 16, seed), noise(shape, seed)
     step = min(step, network.stride)
-    maps = score_both(network, image, step)
-    bare = score_both(plain(network), image, step)
+    maps = score_with_contaminants(network, image, step)
+    bare = score_with_contaminants(plain(network), image, step)
     assert bare.contaminant is None
     assert maps.particle.tobytes() == bare.particle.tobytes()
     assert maps.particle.tobytes() == score_smoothly(plain(network), image, step).tobytes()
@@ -265,7 +265,7 @@ def test_bands_of_threads_give_one_lattice(threads: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        maps = score_both(network, image, 1)
+        maps = score_with_contaminants(network, image, 1)
     finally:
         torch.set_num_threads(before)
     assert maps.contaminant is not None
@@ -281,7 +281,7 @@ def test_bands_of_threads_give_one_lattice(threads: int) -> None:
 
 @given(mask=masks, pixel=st.floats(0.5, 40), data=st.data())
 def test_distances_are_those_on_a_fine_grid(mask: Mask, pixel: float, data: st.DataObject) -> None:
-    areas = BadAreas(mask, pixel, 0.5)
+    areas = ContaminationMask(mask, pixel, 0.5)
     fine = 8  # pixels of the grid in one of the mask, whose centres are never on an edge
     grid = np.kron(mask, np.ones((fine, fine), np.bool_))
     row = data.draw(st.integers(0, len(grid) - 1))
@@ -304,7 +304,7 @@ def test_distances_are_those_on_a_fine_grid(mask: Mask, pixel: float, data: st.D
 @given(mask=masks)
 def test_distances_at_the_points_of_the_lattice_are_exact(mask: Mask) -> None:
     places = np.argwhere(np.ones_like(mask))[:, ::-1] * 20.0
-    found = BadAreas(mask, 20.0, 0.5).distance_angstrom(places).reshape(mask.shape)
+    found = ContaminationMask(mask, 20.0, 0.5).distance_angstrom(places).reshape(mask.shape)
     if not mask.any():
         assert (found == np.inf).all()
     elif mask.all():
@@ -321,7 +321,7 @@ def test_no_area_and_no_hole_is_smaller_than_a_particle(
 ) -> None:
     strength = data.draw(st.floats(0.1, 50))
     log_odds = np.where(mask, strength, -strength).astype(np.float32)
-    found = BadAreas.of(log_odds, 20.0, diameter)
+    found = ContaminationMask.of(log_odds, 20.0, diameter)
     least = math.pi / 4 * (diameter / 20.0) ** 2
     for side in (found.mask, ~found.mask):
         areas, number = ndimage.label(side)
@@ -329,30 +329,30 @@ def test_no_area_and_no_hole_is_smaller_than_a_particle(
         # One that fills the whole micrograph has no other side to belong to.
         assert number == 0 or sizes.min() >= least or side.all()
     assert found.fraction == found.mask.mean()
-    assert not BadAreas.of(np.full_like(log_odds, -strength), 20.0, diameter).mask.any()
+    assert not ContaminationMask.of(np.full_like(log_odds, -strength), 20.0, diameter).mask.any()
 
 
 @given(mask=masks)
 def test_without_size_or_noise_the_mask_is_where_a_contaminant_is_likely(mask: Mask) -> None:
     log_odds = np.where(mask, 1.0, -4.0).astype(np.float32)
     # A particle far smaller than a pixel: nothing is smoothed, nothing too small.
-    found = BadAreas.of(log_odds, 20.0, 0.1)
+    found = ContaminationMask.of(log_odds, 20.0, 0.1)
     np.testing.assert_array_equal(found.mask, mask)
     # What is possible counts where it touches what is likely, and nowhere else.
     grown = np.where(mask, log_odds, -1.5).astype(np.float32)
-    assert BadAreas.of(grown, 20.0, 0.1).mask.all() == mask.any()
+    assert ContaminationMask.of(grown, 20.0, 0.1).mask.all() == mask.any()
     apart = np.full((3, 9), -4.0, np.float32)
     apart[1, 1], apart[1, 2], apart[1, 6] = 1.0, -1.5, -1.5
-    assert np.argwhere(BadAreas.of(apart, 20.0, 0.1).mask).tolist() == [[1, 1], [1, 2]]
+    assert np.argwhere(ContaminationMask.of(apart, 20.0, 0.1).mask).tolist() == [[1, 1], [1, 2]]
     # Even odds count.
-    assert BadAreas.of(np.zeros((3, 4), np.float32), 20.0, 0.1).mask.all()
+    assert ContaminationMask.of(np.zeros((3, 4), np.float32), 20.0, 0.1).mask.all()
 
 
 @given(mask=masks, seed=st.integers(0, 99))
 def test_dead_borders_are_no_part_of_it(mask: Mask, seed: int) -> None:
     alive = np.zeros_like(mask)
     alive[seed % 3 :, : mask.shape[1] - seed % 2] = True
-    found = BadAreas.of(np.where(mask, 5.0, -5.0).astype(np.float32), 20.0, 40.0, alive)
+    found = ContaminationMask.of(np.where(mask, 5.0, -5.0).astype(np.float32), 20.0, 40.0, alive)
     assert not (found.mask & ~alive).any()
     bad, there = found.mask.sum(), alive.sum()
     assert found.fraction == (bad / there if there else 0.0)
@@ -360,8 +360,8 @@ def test_dead_borders_are_no_part_of_it(mask: Mask, seed: int) -> None:
 
 @given(mask=masks, pixel=st.floats(0.5, 40), fraction=st.floats(0, 1))
 def test_what_a_journal_keeps_is_all(mask: Mask, pixel: float, fraction: float) -> None:
-    areas = BadAreas(mask, pixel, fraction)
-    again = BadAreas.from_dict(json.loads(json.dumps(areas.as_dict())))
+    areas = ContaminationMask(mask, pixel, fraction)
+    again = ContaminationMask.from_dict(json.loads(json.dumps(areas.as_dict())))
     np.testing.assert_array_equal(again.mask, mask)
     assert (again.pixel_size_angstrom, again.fraction) == (pixel, fraction)
 
@@ -379,9 +379,9 @@ def test_what_a_journal_keeps_is_all(mask: Mask, pixel: float, fraction: float) 
     ],
 )
 def test_a_damaged_mask_is_refused(change: dict[str, Any]) -> None:
-    values = BadAreas(blobs((9, 9), 1), 20.0, 0.5).as_dict()
+    values = ContaminationMask(blobs((9, 9), 1), 20.0, 0.5).as_dict()
     with pytest.raises((ValueError, LookupError, TypeError)):
-        BadAreas.from_dict(values | change)
+        ContaminationMask.from_dict(values | change)
 
 
 # ---- picking ----
@@ -484,7 +484,7 @@ def by_name(rows: Sequence[dict[str, str]]) -> dict[str, list[tuple[float, float
 def test_bad_areas_are_where_the_carbon_is(scores: Any) -> None:
     for number in range(4):
         image, _ = carbon_picture(number)
-        seen = look_at(MODEL, working(image), image, scores=scores)
+        seen = compute_score_maps(MODEL, working(image), image, scores=scores)
         assert seen.bad_areas is not None
         assert seen.bad_areas.pixel_size_angstrom == 16.0
         assert seen.bad_areas.mask.shape == (40, 50)
@@ -492,18 +492,18 @@ def test_bad_areas_are_where_the_carbon_is(scores: Any) -> None:
         assert abs(seen.bad_areas.fraction - expected) <= 0.02
         # One score or the other, they are those of the same model without the second output.
         bare = model(plain(HAND_MADE), **CARD | {"contaminant": False})
-        assert look_at(bare, working(image), image, scores=scores).bad_areas is None
-        expected_score = score_normalised(bare, working(image), image, scores=scores)
+        assert compute_score_maps(bare, working(image), image, scores=scores).bad_areas is None
+        expected_score = score_normalized(bare, working(image), image, scores=scores)
         assert seen.score.tobytes() == expected_score.tobytes()
 
 
 def test_candidates_in_bad_areas_are_left_out_after_the_suppression() -> None:
     image, xy = carbon_picture(0)
-    seen = look_at(MODEL, working(image), image)
+    seen = compute_score_maps(MODEL, working(image), image)
     assert seen.bad_areas is not None
-    everything = candidates(MODEL, working(image), seen.score, PickSettings())
+    everything = find_candidates(MODEL, working(image), seen.score, PickSettings())
     assert DISTANCE not in everything.extra
-    kept = candidates(
+    kept = find_candidates(
         MODEL, working(image), seen.score, PickSettings(bad_areas="keep"), seen.bad_areas
     )
     np.testing.assert_array_equal(kept.xy_px, everything.xy_px)
@@ -513,7 +513,7 @@ def test_candidates_in_bad_areas_are_left_out_after_the_suppression() -> None:
     # The carbon ends in the middle between two columns.
     expected = (kept.xy_px[:, 0] - 39.5) * 4.0
     assert np.abs(distance - expected).max() <= 24.0
-    left = candidates(MODEL, working(image), seen.score, PickSettings(), seen.bad_areas)
+    left = find_candidates(MODEL, working(image), seen.score, PickSettings(), seen.bad_areas)
     out = seen.bad_areas.contains(kept.xy_px * 4.0)
     assert 0 < out.sum() < len(kept)
     np.testing.assert_array_equal(left.xy_px, kept.xy_px[~out])
@@ -607,7 +607,7 @@ def test_masks_are_written_and_go_again(ground: Path) -> None:
         assert picture.mode == "L"
         number = int(file.stem)
         image, _ = carbon_picture(number)
-        areas = look_at(MODEL, working(image), image).bad_areas
+        areas = compute_score_maps(MODEL, working(image), image).bad_areas
         assert areas is not None
         np.testing.assert_array_equal(np.asarray(picture), np.where(areas.mask, 255, 0))
     done(*arguments)
@@ -744,7 +744,7 @@ def test_what_is_left_out_is_not_counted(ground: Path) -> None:
         PickSettings(), PickSettings(bad_areas="keep"), PickSettings(max_contamination=0.5)
     ):  # fmt: skip
         images = WorkingImages(4.0, None, 40.0)
-        search_all[wanted] = pick_all(own, sources, images, wanted, search=search)
+        search_all[wanted] = pick_micrographs(own, sources, images, wanted, search=search)
     left, kept, strict = search_all.values()
     for result in (left, kept, strict):
         assert result.sheet.candidates.total == len(result.candidates)
@@ -787,7 +787,7 @@ def test_what_is_expected_is_of_what_is_picked(ground: Path, few_repeats: None) 
 
 
 def outside_carbon(image: Image, xy: FloatArray) -> FloatArray:
-    areas = look_at(MODEL, working(image), image).bad_areas
+    areas = compute_score_maps(MODEL, working(image), image).bad_areas
     assert areas is not None
     return xy[~areas.contains(xy * areas.pixel_size_angstrom / HAND_MADE.stride)]
 
@@ -801,7 +801,7 @@ def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
             LabelledImage(image, xy if keep else outside_carbon(image, xy))
             for image, xy in pictures
         ]
-        probe = Probe(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
+        probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
         told.append(probe.level(HAND_MADE, 0))
     assert told[0].contradicted > 0.01
     assert told[1].contradicted == 0
@@ -818,7 +818,7 @@ def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) 
     found = {}
     for how in (wanted, replace(wanted, bad_areas="keep")):
         distances = how.distances_px(40.0, 4.0)
-        probe = Probe(labelled[:3], [labelled[3].image], distances, 10.0, 2.0,
+        probe = CalibrationSet(labelled[:3], [labelled[3].image], distances, 10.0, 2.0,
                       torch.device("cpu"), 1, how)  # fmt: skip
         found[how.bad_areas] = probe.level(HAND_MADE, 0), probe.threshold_of(HAND_MADE, 30.0)
         # What a model of this level finds there.
@@ -826,8 +826,8 @@ def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) 
         own = replace(MODEL, card=replace(MODEL.card, background=level.background))
         totals = 0
         for image, _ in pictures:
-            seen = look_at(own, working(image), image)
-            totals += len(candidates(own, working(image), seen.score, how, seen.bad_areas))
+            seen = compute_score_maps(own, working(image), image)
+            totals += len(find_candidates(own, working(image), seen.score, how, seen.bad_areas))
         assert level.scores.total == totals
     left, kept = found["leave-out"], found["keep"]
     if most == 0.0:
@@ -842,7 +842,7 @@ def test_a_network_that_tells_none_is_calibrated_as_ever(few_repeats: None) -> N
     pictures = [carbon_picture(number) for number in range(4)]
     labelled = [LabelledImage(image, xy) for image, xy in pictures]
     distances = PickSettings().distances_px(40.0, 4.0)
-    probe = Probe(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
+    probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
     keeping = replace(probe, picking=PickSettings(bad_areas="keep"))
     bare, kept = probe.level(plain(HAND_MADE), 0), keeping.level(HAND_MADE, 0)
     assert bare.calibration is not None
@@ -878,7 +878,7 @@ def test_a_head_trained_for_seconds_tells_simulated_carbon() -> None:
         optimiser.step()
     network.eval()
     own = model(network, network="resnet8", width=4, diameter_angstrom=150.0, contaminant=True)
-    seen = look_at(
+    seen = compute_score_maps(
         own, working(images[0].astype(np.float32), pixel=6.0), images[0].astype(np.float32)
     )
     assert seen.bad_areas is not None
@@ -893,13 +893,15 @@ def test_a_head_trained_for_seconds_tells_simulated_carbon() -> None:
 def test_refused_micrographs_are_not_compared() -> None:
     counts = [100, 95, 104, 110, 99, 101, 97, 103, 0]
     tables = table([[2.0] * count for count in counts])
-    measured = {f"m{i:02d}.mrc": Measured(0.0, 0.0, 0.9 if i == 8 else 0.0) for i in range(9)}
-    rows = rows_of(tables, 0.0, measured, {"m08.mrc"})
+    measured = {
+        f"m{i:02d}.mrc": MicrographMeasurements(0.0, 0.0, 0.9 if i == 8 else 0.0) for i in range(9)
+    }
+    rows = assess_micrographs(tables, 0.0, measured, {"m08.mrc"})
     assert [row.flags for row in rows] == [()] * 8 + [
         ("90% of it is bad area, so that it has no picks",)
     ]
     assert [row.refused for row in rows] == [False] * 8 + [True]
-    assert rows_of(tables, 0.0, measured)[8].flags == ("0 picks where 100 are usual",)
+    assert assess_micrographs(tables, 0.0, measured)[8].flags == ("0 picks where 100 are usual",)
 
 
 RED = (255, 82, 82)
@@ -913,7 +915,7 @@ def red(content: bytes) -> Mask:
 def test_bad_areas_are_outlined_in_pictures() -> None:
     mask = np.zeros((15, 20), np.bool_)
     mask[3:9, 5:12] = True
-    areas = BadAreas(mask, 20.0, 0.14)
+    areas = ContaminationMask(mask, 20.0, 0.14)
     shown = item(bad_areas=areas)  # 60 x 80 pixels of 5 A
     drawn = red(draw_micrograph(shown, 50.0))[:750]  # without the legend
     assert drawn.any()
@@ -930,16 +932,19 @@ def test_bad_areas_are_outlined_in_pictures() -> None:
     ]
     assert not middle.any()
     for uniform in (np.zeros_like(mask), np.ones_like(mask)):
-        assert not red(draw_micrograph(item(bad_areas=BadAreas(uniform, 20.0, 1.0)), 50.0))[
-            :750
-        ].any()
+        assert not red(
+            draw_micrograph(item(bad_areas=ContaminationMask(uniform, 20.0, 1.0)), 50.0)
+        )[:750].any()
     assert not red(draw_micrograph(item(), 50.0)).any()
 
 
 def test_the_report_says_how_much_is_bad() -> None:
-    areas = BadAreas(np.eye(4, dtype=np.bool_), 100.0, 0.25)
-    measured = {"m00.mrc": Measured(0.0, 0.0, 0.25), "m01.mrc": Measured(0.0, 0.0, 0.75)}
-    rows = rows_of(table([[2.0] * 5, []]), 0.0, measured, {"m01.mrc"})
+    areas = ContaminationMask(np.eye(4, dtype=np.bool_), 100.0, 0.25)
+    measured = {
+        "m00.mrc": MicrographMeasurements(0.0, 0.0, 0.25),
+        "m01.mrc": MicrographMeasurements(0.0, 0.0, 0.75),
+    }
+    rows = assess_micrographs(table([[2.0] * 5, []]), 0.0, measured, {"m01.mrc"})
     content = minimal(
         gallery=[item(bad_areas=areas)],
         quality=rows,

@@ -16,9 +16,9 @@ from heliodor.picking import micrograph_quality
 from heliodor.picking.micrograph_quality import (
     COLUMNS,
     EDGES,
-    Measured,
-    Row,
-    rows_of,
+    MicrographMeasurements,
+    MicrographQuality,
+    assess_micrographs,
     write_micrographs,
 )
 from heliodor.report.report import render_report
@@ -35,35 +35,39 @@ def table(scores: Sequence[Sequence[float]]) -> list[tuple[str, Picks]]:
     ]
 
 
-def of_counts(counts: Sequence[int]) -> tuple[Row, ...]:
-    return rows_of(table([[2.0] * count for count in counts]), 0.0, {})
+def of_counts(counts: Sequence[int]) -> tuple[MicrographQuality, ...]:
+    return assess_micrographs(table([[2.0] * count for count in counts]), 0.0, {})
 
 
-def flagged(rows: Sequence[Row]) -> list[str]:
+def flagged(rows: Sequence[MicrographQuality]) -> list[str]:
     return [row.name for row in rows if row.flags]
 
 
-def of_shares(shares: Sequence[float | None]) -> tuple[Row, ...]:
-    measured = {f"m{i:02d}.mrc": Measured(share, 0.0) for i, share in enumerate(shares)}
-    return rows_of(table([[2.0] * 20] * len(shares)), 0.0, measured)
+def of_shares(shares: Sequence[float | None]) -> tuple[MicrographQuality, ...]:
+    measured = {
+        f"m{i:02d}.mrc": MicrographMeasurements(share, 0.0) for i, share in enumerate(shares)
+    }
+    return assess_micrographs(table([[2.0] * 20] * len(shares)), 0.0, measured)
 
 
 def test_a_row_is_what_a_micrograph_has() -> None:
     scores = [5.0, 4.0, 3.0, 1.0, 0.9999, -0.5, -7.0]
-    first, empty = rows_of(table([scores, []]), 1.0, {"m00.mrc": Measured(0.25, -0.5)})
+    first, empty = assess_micrographs(
+        table([scores, []]), 1.0, {"m00.mrc": MicrographMeasurements(0.25, -0.5)}
+    )
     assert (first.name, first.picks, first.candidates) == ("m00.mrc", 4, 7)
     assert first.quartiles == tuple(np.quantile([5, 4, 3, 1], [0.25, 0.5, 0.75]))
     assert first.histogram == (1, 0, 1, 2, 0, 2, 1, 0)
-    assert first.measured == Measured(0.25, -0.5)
+    assert first.measured == MicrographMeasurements(0.25, -0.5)
     assert (empty.name, empty.picks, empty.candidates) == ("m01.mrc", 0, 0)
     assert empty.quartiles is None
     assert empty.histogram == (0,) * 8
-    assert empty.measured == Measured(None, None)
+    assert empty.measured == MicrographMeasurements(None, None)
 
 
 @given(st.lists(st.floats(-20, 20, width=32), max_size=40), st.floats(-6, 6))
 def test_every_candidate_is_in_one_bin(scores: list[float], threshold: float) -> None:
-    (row,) = rows_of(table([scores]), threshold, {})
+    (row,) = assess_micrographs(table([scores]), threshold, {})
     assert sum(row.histogram) == row.candidates == len(scores)
     inner, _ = np.histogram(scores, EDGES)
     # NumPy's last bin has its upper edge too.
@@ -119,35 +123,39 @@ def test_unlike_training_by_a_limit_of_the_set() -> None:
 def test_a_set_that_is_all_unlike_training_is_told_as_such() -> None:
     rows = of_shares([0.9, 1.0, 1.0, 0.95])
     assert flagged(rows) == []
-    warning = micrograph_quality.warning(rows)
+    warning = micrograph_quality.describe_mismatch(rows)
     assert warning is not None
     assert warning.startswith("98% of the usual micrograph here looks unlike those")
-    assert micrograph_quality.warning(of_shares([0.0, 1.0, 0.1])) is None
-    assert micrograph_quality.warning(of_shares([None, None])) is None
-    assert micrograph_quality.warning(()) is None
+    assert micrograph_quality.describe_mismatch(of_shares([0.0, 1.0, 0.1])) is None
+    assert micrograph_quality.describe_mismatch(of_shares([None, None])) is None
+    assert micrograph_quality.describe_mismatch(()) is None
 
 
 def test_scores_unlike_the_others() -> None:
     random = np.random.default_rng(1)
     usual = [(random.normal(3 + shift, 1, 80)).tolist() for shift in random.normal(0, 0.2, 12)]
-    assert flagged(rows_of(table(usual), -9, {})) == []
-    rows = rows_of(table([*usual, random.normal(0.5, 1, 80).tolist()]), -9, {})
+    assert flagged(assess_micrographs(table(usual), -9, {})) == []
+    rows = assess_micrographs(table([*usual, random.normal(0.5, 1, 80).tolist()]), -9, {})
     assert flagged(rows) == ["m12.mrc"]
     assert rows[-1].flags[0].startswith("its picks have a median score of 0.")
     better = random.normal(6, 1, 80).tolist()
-    assert flagged(rows_of(table([*usual, better]), -9, {})) == []
+    assert flagged(assess_micrographs(table([*usual, better]), -9, {})) == []
     # The median of six picks is uncertain, that of four is none.
     wide = [-3.0, 0.0, 0.5, 1.0, 4.0, 5.0]
-    assert flagged(rows_of(table([*usual, wide]), -9, {})) == ["m12.mrc"]
-    assert rows_of(table([*usual, wide]), -9, {})[-1].flags == ("6 picks where 80 are usual",)
-    few = rows_of(table([*usual, [-8.0] * 4]), -9, {})
+    assert flagged(assess_micrographs(table([*usual, wide]), -9, {})) == ["m12.mrc"]
+    assert assess_micrographs(table([*usual, wide]), -9, {})[-1].flags == (
+        "6 picks where 80 are usual",
+    )
+    few = assess_micrographs(table([*usual, [-8.0] * 4]), -9, {})
     assert few[-1].flags == ("4 picks where 80 are usual",)
 
 
 def test_scores_that_had_to_be_moved_far() -> None:
     moved = [0.0, 0.05, -0.05, 0.1, -0.1, 0.02, 0.0, 0.01, 1.0, -0.8]
-    measured = {f"m{i:02d}.mrc": Measured(None, shift) for i, shift in enumerate(moved)}
-    rows = rows_of(table([[2.0] * 20] * 10), 0.0, measured)
+    measured = {
+        f"m{i:02d}.mrc": MicrographMeasurements(None, shift) for i, shift in enumerate(moved)
+    }
+    rows = assess_micrographs(table([[2.0] * 20] * 10), 0.0, measured)
     assert [row.flags for row in rows[-2:]] == [
         ("its scores lay 1.0 below the others' before they were levelled",),
         ("its scores lay 0.8 above the others' before they were levelled",),
@@ -156,8 +164,11 @@ def test_scores_that_had_to_be_moved_far() -> None:
 
 
 def test_the_table_on_disk(tmp_path: Path) -> None:
-    measured = {"m00.mrc": Measured(0.0, -0.0), "m01.mrc": Measured(0.12345, 1.0, 0.25)}
-    rows = rows_of(table([[1.23456, 0.5], [], [7.0] * 3]), 0.0, measured)
+    measured = {
+        "m00.mrc": MicrographMeasurements(0.0, -0.0),
+        "m01.mrc": MicrographMeasurements(0.12345, 1.0, 0.25),
+    }
+    rows = assess_micrographs(table([[1.23456, 0.5], [], [7.0] * 3]), 0.0, measured)
     write_micrographs(tmp_path / "micrographs.tsv", rows)
     lines = (tmp_path / "micrographs.tsv").read_text().splitlines()
     assert lines[0].split("\t") == list(COLUMNS)
@@ -167,7 +178,7 @@ def test_the_table_on_disk(tmp_path: Path) -> None:
         "m02.mrc\t3\t3\t\t7.000\t7.000\t7.000\t\t\t\t0,0,0,0,0,0,0,3\t",
     ]
     odd = Picks.on('a\t"b"\nc.mrc', np.zeros((1, 2)), np.zeros(1))
-    write_micrographs(tmp_path / "odd.tsv", rows_of(odd.by_micrograph(), 0.0, {}))
+    write_micrographs(tmp_path / "odd.tsv", assess_micrographs(odd.by_micrograph(), 0.0, {}))
     with (tmp_path / "odd.tsv").open(newline="") as stream:
         read = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["micrograph"] for row in read] == ['a\t"b"\nc.mrc']
@@ -175,10 +186,10 @@ def test_the_table_on_disk(tmp_path: Path) -> None:
 
 def test_what_is_said() -> None:
     usual = [100, 95, 104, 110, 99, 101, 97, 103, 92, 108]
-    assert micrograph_quality.sentence(of_counts(usual)) is None
-    one = micrograph_quality.sentence(of_counts([*usual, 0]))
+    assert micrograph_quality.describe_outliers(of_counts(usual)) is None
+    one = micrograph_quality.describe_outliers(of_counts([*usual, 0]))
     assert one == "1 of 11 micrographs is unlike the others; see micrographs.tsv"
-    two = micrograph_quality.sentence(of_counts([*usual, 0, 500]))
+    two = micrograph_quality.describe_outliers(of_counts([*usual, 0, 500]))
     assert two == "2 of 12 micrographs are unlike the others; see micrographs.tsv"
 
 
@@ -186,8 +197,11 @@ def test_the_section_lists_those_that_stand_out_worst_first() -> None:
     assert trust_section(()) == ""
     assert trust_section(of_counts([100] * 10)) == ""
     counts = [100, 95, 104, 110, 99, 101, 97, 103, 92, 0, 400]
-    measured = {"m10.mrc": Measured(0.8, None), "m09.mrc": Measured(0.0, None)}
-    rows = rows_of(table([[2.0] * count for count in counts]), 0.0, measured)
+    measured = {
+        "m10.mrc": MicrographMeasurements(0.8, None),
+        "m09.mrc": MicrographMeasurements(0.0, None),
+    }
+    rows = assess_micrographs(table([[2.0] * count for count in counts]), 0.0, measured)
     html = trust_section(rows)
     assert "Micrographs to look at (2 of 11)" in html
     assert html.index("m10.mrc") < html.index("m09.mrc")

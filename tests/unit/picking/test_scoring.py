@@ -17,12 +17,12 @@ from heliodor.models.networks import NETWORKS
 from heliodor.picking import scoring
 from heliodor.picking.scoring import (
     lattice_step,
-    score_both,
     score_coarsely,
     score_image,
     score_lattice,
-    score_seen,
     score_smoothly,
+    score_with_contaminants,
+    score_with_features,
     surface_matrix,
 )
 from heliodor.utils.compute import choose_device
@@ -199,7 +199,10 @@ def test_what_a_network_goes_by_comes_with_the_same_scores(
     if contaminant:
         network.add_contaminant()
     step = max(1, network.stride >> halvings)
-    seen, both = score_seen(network, image, step), score_both(network, image, step)
+    seen, both = (
+        score_with_features(network, image, step),
+        score_with_contaminants(network, image, step),
+    )
     assert np.array_equal(seen.maps.particle, both.particle)
     assert (seen.maps.contaminant is None) is (both.contaminant is None)
     if both.contaminant is not None:

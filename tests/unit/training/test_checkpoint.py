@@ -23,12 +23,12 @@ from heliodor.training import checkpoint as room
 from heliodor.training.checkpoint import (
     FORMAT,
     Checkpoint,
-    State,
+    TrainingState,
 )
 from heliodor.training.history import Epoch
-from heliodor.training.loop import Trained, train_network
+from heliodor.training.loop import TrainedNetwork, train_network
 from heliodor.training.recipes import TrainingSettings
-from heliodor.training.trainer import Course, fingerprint_of
+from heliodor.training.trainer import Trainer, fingerprint_training
 from heliodor.utils.signals import Stopped, listening
 from helpers.networks import labelled_discs
 
@@ -67,12 +67,14 @@ class Fragile(Checkpoint):
         return self._number in self._saves
 
 
-def trained(recipe: TrainingSettings, checkpoint: Checkpoint | None, validating: bool) -> Trained:
+def trained(
+    recipe: TrainingSettings, checkpoint: Checkpoint | None, validating: bool
+) -> TrainedNetwork:
     validation = VALIDATION if validating else []
     return train_network(IMAGES, validation, RADIUS, PRIOR, recipe, checkpoint=checkpoint)
 
 
-def plain(trained: Trained) -> tuple[object, ...]:
+def plain(trained: TrainedNetwork) -> tuple[object, ...]:
     """All of a result but the seconds."""
     history = [replace(epoch, seconds=0.0).as_dict() for epoch in trained.history]
     weights = {k: v.numpy().tobytes() for k, v in trained.network.state_dict().items()}
@@ -108,20 +110,20 @@ def test_killed_anywhere_and_begun_again_it_is_the_same(
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_each_update_can_be_the_last(name: str, tmp_path: Path) -> None:
-    course = Course(IMAGES, RADIUS, PRIOR, RECIPES[name], "cpu")
+    course = Trainer(IMAGES, RADIUS, PRIOR, RECIPES[name], "cpu")
     states = []
     for _ in range(4):
         course.update()
         states.append(course.state())
     for number, state in enumerate(states, 1):
-        again = Course(IMAGES, RADIUS, PRIOR, RECIPES[name], "cpu")
+        again = Trainer(IMAGES, RADIUS, PRIOR, RECIPES[name], "cpu")
         again.restore(state)
         for _ in range(4 - number):
             again.update()
         assert_same(again.state(), states[-1])
 
 
-def assert_same(one: State, other: State) -> None:
+def assert_same(one: TrainingState, other: TrainingState) -> None:
     assert {**one.values, "seconds": 0} == {**other.values, "seconds": 0}
     assert one.tensors.keys() == other.tensors.keys()
     for key, tensor in one.tensors.items():
@@ -168,7 +170,7 @@ def test_asked_to_save_it_saves_and_goes_on(tmp_path: Path) -> None:
                 os.kill(os.getpid(), signal.SIGUSR1)
             return super().due()
 
-        def save(self, state: State) -> None:
+        def save(self, state: TrainingState) -> None:
             super().save(state)
             saved.append(state.values["updates"])
 
@@ -181,7 +183,7 @@ def test_within_an_epoch_it_saves_now_and_then(tmp_path: Path) -> None:
     saved = []
 
     class Watched(Checkpoint):
-        def save(self, state: State) -> None:
+        def save(self, state: TrainingState) -> None:
             saved.append(state.values["updates"])
 
     train_network(
@@ -205,13 +207,13 @@ def kept(path: Path) -> Any:
         return json.loads(file.metadata()[FORMAT])
 
 
-def half_trained(path: Path) -> State:
+def half_trained(path: Path) -> TrainingState:
     """Keep a training of six updates; return its state."""
     with pytest.raises(Killed):
         trained(SMALL, Fragile(path, {6}, 7), True)
     values = kept(path)["values"]
     with safe_open(path, framework="pt") as file:
-        return State(values, {name: file.get_tensor(name) for name in file.keys()})
+        return TrainingState(values, {name: file.get_tensor(name) for name in file.keys()})
 
 
 def test_the_file_is_readable_json_and_tensors(tmp_path: Path) -> None:
@@ -245,8 +247,8 @@ def test_all_that_decides_on_the_result_is_in_the_fingerprint(change: dict[str, 
         "images": IMAGES, "validation": VALIDATION, "radius_px": RADIUS, "prior": PRIOR,
         "settings": SMALL, "device": "cpu",
     }  # fmt: skip
-    assert fingerprint_of(**own) == fingerprint_of(**own)
-    assert fingerprint_of(**own) != fingerprint_of(**(own | change))
+    assert fingerprint_training(**own) == fingerprint_training(**own)
+    assert fingerprint_training(**own) != fingerprint_training(**(own | change))
 
 
 def test_the_checkpoint_of_another_training_is_not_used(
@@ -277,18 +279,21 @@ def forge(
 ) -> Callable[..., None]:
     """Return what changes a checkpoint's content, and makes the digest fit again."""
 
-    def apply(path: Path, state: State) -> None:
+    def apply(path: Path, state: TrainingState) -> None:
         values = json.loads(json.dumps(state.values))
         tensors = {k: v.clone() for k, v in state.tensors.items()}
         change(values, tensors)
-        head = kept(path) | {"values": values, "digest": room._digest(State(values, tensors))}
+        head = kept(path) | {
+            "values": values,
+            "digest": room._digest(TrainingState(values, tensors)),
+        }
         save_file(tensors, path, {FORMAT: json.dumps(head)})
 
     return apply
 
 
-def bytewise(change: Callable[[bytearray], object]) -> Callable[[Path, State], None]:
-    def apply(path: Path, state: State) -> None:
+def bytewise(change: Callable[[bytearray], object]) -> Callable[[Path, TrainingState], None]:
+    def apply(path: Path, state: TrainingState) -> None:
         content = bytearray(path.read_bytes())
         change(content)
         path.write_bytes(content)
@@ -300,7 +305,7 @@ def header(path: Path, metadata: dict[str, str]) -> None:
     save_file({"a": torch.zeros(1)}, path, metadata)
 
 
-DAMAGES: dict[str, Callable[[Path, State], object]] = {
+DAMAGES: dict[str, Callable[[Path, TrainingState], object]] = {
     "empty": lambda path, state: path.write_bytes(b""),
     "text": lambda path, state: path.write_text("heliodor " * 100),
     "cut short": bytewise(lambda own: own.__delitem__(slice(len(own) // 2, None))),
@@ -356,10 +361,10 @@ def test_a_damaged_or_forged_file_is_not_used(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_gpu_goes_on_from_all_that_it_had(name: str) -> None:
-    course = Course(IMAGES, RADIUS, PRIOR, RECIPES[name], "cuda")
+    course = Trainer(IMAGES, RADIUS, PRIOR, RECIPES[name], "cuda")
     for _ in range(3):
         course.update()
-    again = Course(IMAGES, RADIUS, PRIOR, RECIPES[name], "cuda")
+    again = Trainer(IMAGES, RADIUS, PRIOR, RECIPES[name], "cuda")
     again.restore(course.state())
     assert_same(again.state(), course.state())
     course.update()

@@ -22,7 +22,7 @@ from heliodor.errors import BadInput
 from heliodor.training.dataset import (
     FEWEST_TO_VALIDATE,
     DataSettings,
-    assemble,
+    assemble_training_set,
     choose_sources,
 )
 from helpers.networks import (
@@ -205,7 +205,7 @@ def test_images_and_labels_lie_on_each_other(
     xy = at((20, 16), (60.5, 33), (100, 80))
     dark = write_mrc(tmp_path / "dark.mrc", 50 + 2 * discs(SHAPE, xy.round(), depth=6))
     items = [LabelledSource(dark, xy), LabelledSource(mics["tall"], grid(1))]
-    made = assemble(items, [], images(), replace(SETTINGS, normalization=mode))
+    made = assemble_training_set(items, [], images(), replace(SETTINGS, normalization=mode))
     image, tall = made.images
     assert image.shape == (48, 60)
     assert tall.shape == (65, 32)
@@ -231,7 +231,9 @@ def test_what_it_says_of_itself(mics: dict[str, Source]) -> None:
     ]
     check = [LabelledSource(mics["d"], grid(3))]
     steps: list[tuple[int, int]] = []
-    made = assemble(items, check, images(), SETTINGS, lambda *step: steps.append(step))
+    made = assemble_training_set(
+        items, check, images(), SETTINGS, lambda *step: steps.append(step)
+    )
     assert made.names == ["a.mrc", "b.mrc", "c.mrc"]
     assert made.validation_names == ["d.mrc"]
     assert [len(i.xy_px) for i in made.images] == [4, 2, 0]
@@ -260,7 +262,7 @@ def test_few_labels_outside_are_left_out_and_many_refused(
     xy[:outside] = (119.6, 50)
     items = [LabelledSource(mics["a"], xy)]
     if kept:
-        made = assemble(items, [], images(), replace(SETTINGS, expected_particles=50))
+        made = assemble_training_set(items, [], images(), replace(SETTINGS, expected_particles=50))
         assert made.labelled_particles == count - outside
         assert len(made.images[0].xy_px) == count - outside
         assert made.images[0].xy_px.max() < 60
@@ -269,38 +271,38 @@ def test_few_labels_outside_are_left_out_and_many_refused(
         assert "a.mrc has 120 x 96 pixels, but a label at (119.6, 50)" in made.notes[0]
     else:
         with pytest.raises(BadInput, match=rf"^{outside} of {count} labels lie outside"):
-            assemble(items, [], images(), SETTINGS)
+            assemble_training_set(items, [], images(), SETTINGS)
 
 
 def test_labels_of_validation_count_among_those_outside(mics: dict[str, Source]) -> None:
     wrong = LabelledSource(mics["b"], grid(10) + 1000)
     with pytest.raises(BadInput, match=r"10 of 14 labels lie outside .* x and y are swapped"):
-        assemble([LabelledSource(mics["a"], grid(4))], [wrong], images(), SETTINGS)
+        assemble_training_set([LabelledSource(mics["a"], grid(4))], [wrong], images(), SETTINGS)
 
 
 def test_labels_on_the_very_edge_are_inside(mics: dict[str, Source]) -> None:
     edge = at((-0.5, -0.5), (119.5, 95.5), (0, 95), (119, 0))
-    made = assemble([LabelledSource(mics["a"], edge)], [], images(), SETTINGS)
+    made = assemble_training_set([LabelledSource(mics["a"], edge)], [], images(), SETTINGS)
     assert made.labelled_particles == 4
     assert made.notes == []
 
 
 def test_fewer_expected_than_labelled_is_noted(mics: dict[str, Source]) -> None:
     few = replace(SETTINGS, expected_particles=3)
-    made = assemble([LabelledSource(mics["a"], grid(4))], [], images(), few)
+    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [], images(), few)
     assert len(made.notes) == 1
     assert "3 particles a micrograph are expected" in made.notes[0]
     assert "4 labels" in made.notes[0]
     assert made.expected_particles == 3
     assert made.prior == 1e-4
     enough = replace(SETTINGS, expected_particles=4)
-    made = assemble([LabelledSource(mics["a"], grid(4))], [], images(), enough)
+    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [], images(), enough)
     assert made.notes == []
 
 
 def test_without_a_number_it_starts_from_a_guess(mics: dict[str, Source]) -> None:
     unknown = replace(SETTINGS, expected_particles=None)
-    made = assemble([LabelledSource(mics["a"], grid(4))], [], images(), unknown)
+    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [], images(), unknown)
     area = 96 * 120 * 4.0**2
     guess = 0.15 * area / (math.pi * 20**2)
     assert guess > 4
@@ -308,7 +310,7 @@ def test_without_a_number_it_starts_from_a_guess(mics: dict[str, Source]) -> Non
     assert made.notes == []
     # A guess below what is labelled would be absurd, wherever that is labelled.
     full = LabelledSource(mics["b"], grid(40))
-    made = assemble([LabelledSource(mics["a"], grid(4))], [full], images(), unknown)
+    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [full], images(), unknown)
     assert made.expected_particles == 40
 
 
@@ -317,7 +319,7 @@ def test_a_file_that_cannot_be_read_spoils_no_other(mics: dict[str, Source]) -> 
         LabelledSource(mics["broken"], grid(9) + 1000),
         LabelledSource(mics["a"], grid(4)),
     ]
-    made = assemble(items, [], images(), SETTINGS)
+    made = assemble_training_set(items, [], images(), SETTINGS)
     assert made.names == ["a.mrc"]
     assert made.labelled_particles == 4
     assert [failure.name for failure in made.failures] == ["broken.mrc"]
@@ -325,7 +327,7 @@ def test_a_file_that_cannot_be_read_spoils_no_other(mics: dict[str, Source]) -> 
 
 
 def test_validation_that_cannot_be_read_is_noted(mics: dict[str, Source]) -> None:
-    made = assemble(
+    made = assemble_training_set(
         [LabelledSource(mics["a"], grid(4))],
         [LabelledSource(mics["broken"], grid(4))],
         images(),
@@ -341,12 +343,12 @@ def test_nothing_to_train_on(mics: dict[str, Source]) -> None:
     blank = LabelledSource(mics["a"], at())
     check = LabelledSource(mics["b"], grid(40))
     with pytest.raises(BadInput, match=r"broken\.mrc"):
-        assemble([broken], [], images(), SETTINGS)
+        assemble_training_set([broken], [], images(), SETTINGS)
     with pytest.raises(BadInput, match=r"none of the labelled micrographs .*broken\.mrc"):
-        assemble([broken, blank], [check], images(), SETTINGS)
+        assemble_training_set([broken, blank], [check], images(), SETTINGS)
     lost = LabelledSource(mics["a"], at((500, 500)))
     with pytest.raises(BadInput, match=r"none of the labelled micrographs .*outside"):
-        assemble([lost], [check], images(), SETTINGS)
+        assemble_training_set([lost], [check], images(), SETTINGS)
 
 
 def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) -> None:
@@ -355,7 +357,7 @@ def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) ->
     hopeless = write_mrc(tmp_path / "hopeless.mrc", noise((64, 64), 3), 11.0)
     items = [LabelledSource(s, grid(3)) for s in (fine, coarse, hopeless)]
     wanted = WorkingImages(5.0)
-    made = assemble(items, [], wanted, DataSettings(60.0, expected_particles=20))
+    made = assemble_training_set(items, [], wanted, DataSettings(60.0, expected_particles=20))
     # A particle of 60 A needs 6 pixels of 10 A at least.
     assert [failure.name for failure in made.failures] == ["hopeless.mrc"]
     assert wanted.working_pixel_size_angstrom == 8
@@ -376,7 +378,7 @@ def test_one_coarse_header_does_not_coarsen_the_rest(tmp_path: Path) -> None:
     odd = write_mrc(tmp_path / "odd.mrc", noise((96, 96), 9), 9.0)
     items = [LabelledSource(source, grid(3)) for source in (*sources, odd)]
     wanted = WorkingImages(5.0)
-    made = assemble(items, [], wanted, DataSettings(60.0, expected_particles=20))
+    made = assemble_training_set(items, [], wanted, DataSettings(60.0, expected_particles=20))
     assert [failure.name for failure in made.failures] == [odd.name]
     assert "9 A a pixel where 4 A are usual" in made.failures[0].reason
     assert wanted.working_pixel_size_angstrom == 5
@@ -386,9 +388,11 @@ def test_one_coarse_header_does_not_coarsen_the_rest(tmp_path: Path) -> None:
 def test_labels_in_pixels_of_another_size_are_refused(mics: dict[str, Source]) -> None:
     actual = images().get(mics["a"]).pixel_size_angstrom
     said = replace(LabelledSource(mics["a"], grid(4)), pixel_size_angstrom=1.01 * actual)
-    assemble([said], [], images(), SETTINGS)
+    assemble_training_set([said], [], images(), SETTINGS)
     with pytest.raises(BadInput, match="in pixels of"):
-        assemble([replace(said, pixel_size_angstrom=2 * actual)], [], images(), SETTINGS)
+        assemble_training_set(
+            [replace(said, pixel_size_angstrom=2 * actual)], [], images(), SETTINGS
+        )
 
 
 def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
@@ -397,7 +401,7 @@ def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
         path = tmp_path / folder / "a.mrc"
         sources.append(replace(write_mrc(path, noise(SHAPE)), name=str(path)))
     items = [LabelledSource(s, grid(i + 1)) for i, s in enumerate(sources)]
-    made = assemble([items[0]], [items[1]], images(), SETTINGS)
+    made = assemble_training_set([items[0]], [items[1]], images(), SETTINGS)
     assert [len(made.images[0].xy_px), len(made.validation[0].xy_px)] == [1, 2]
     assert made.names != made.validation_names
 

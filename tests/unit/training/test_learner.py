@@ -13,7 +13,7 @@ from heliodor.training.learner import (
     RECONSTRUCTED,
     Learner,
     _where,
-    halved,
+    uses_bfloat16,
 )
 from heliodor.training.loop import train_network
 from heliodor.training.objectives import objective
@@ -255,14 +255,18 @@ def test_it_learns_in_bf16_and_the_weights_stay_whole(images: list[LabelledImage
 
 def test_only_a_gpu_computes_in_bf16_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert (halved("auto", cpu), halved("bf16", cpu), halved("float32", cpu)) == (
+    assert (
+        uses_bfloat16("auto", cpu),
+        uses_bfloat16("bf16", cpu),
+        uses_bfloat16("float32", cpu),
+    ) == (
         False,
         True,
         False,
     )
     for able in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: able)  # noqa: B023
-        assert halved("auto", gpu) == able
-        assert not halved("float32", gpu)
+        assert uses_bfloat16("auto", gpu) == able
+        assert not uses_bfloat16("float32", gpu)
     with pytest.raises(BadInput, match="precision"):
         replace(TILES, precision="half")

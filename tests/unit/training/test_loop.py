@@ -19,9 +19,9 @@ from heliodor.models.networks import Network
 from heliodor.picking.scoring import score_image
 from heliodor.training import objectives
 from heliodor.training.history import Epoch, history_table
-from heliodor.training.learner import Cost, Learner
+from heliodor.training.learner import Learner, MinibatchCost
 from heliodor.training.loop import (
-    Trained,
+    TrainedNetwork,
     train_network,
     validate,
 )
@@ -68,7 +68,7 @@ def validation() -> list[LabelledImage]:
     return [labelled_discs((96, 104), 14, seed) for seed in (10, 11)]
 
 
-def weights(trained: Trained) -> dict[str, Tensor]:
+def weights(trained: TrainedNetwork) -> dict[str, Tensor]:
     return dict(trained.network.state_dict())
 
 
@@ -265,7 +265,7 @@ def test_each_epoch_hands_out_its_network(images: list[LabelledImage]) -> None:
     trained = train_network(images, [], RADIUS, PRIOR, SHORT, snapshot=keep)
     assert [epoch for epoch, _, _ in seen] == trained.history
     assert same(seen[-1][1], weights(trained))
-    names = [f.name for f in fields(Cost)]
+    names = [f.name for f in fields(MinibatchCost)]
     for epoch, _, costs in seen:
         assert costs.shape == (SHORT.epoch_updates, len(names))
         figures = dict(zip(names, costs.T, strict=True))
@@ -279,7 +279,7 @@ def test_squared_weights_cost(images: list[LabelledImage]) -> None:
     figures = []
 
     def keep(epoch: Epoch, network: Network, costs: FloatArray) -> None:
-        figures.append(dict(zip([f.name for f in fields(Cost)], costs[0], strict=True)))
+        figures.append(dict(zip([f.name for f in fields(MinibatchCost)], costs[0], strict=True)))
 
     settings = replace(SHORT, epochs=1, epoch_updates=1, l2=0.5)
     train_network(images, [], RADIUS, PRIOR, settings, snapshot=keep)

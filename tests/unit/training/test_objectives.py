@@ -17,7 +17,8 @@ from heliodor.errors import BadInput
 from heliodor.training.objectives import (
     OBJECTIVES,
     Objective,
-    count_law,
+    add_negatives,
+    count_distribution,
     ge_binomial,
     ge_binomial_exact,
     ge_kl,
@@ -26,7 +27,6 @@ from heliodor.training.objectives import (
     objective,
     pn,
     pn_balanced,
-    with_negatives,
 )
 
 #: Those whose gradient is that of their value: nnPU's step up a negative risk is not.
@@ -75,7 +75,7 @@ def test_balanced_pn_by_hand() -> None:
 def test_labelled_negatives_add_their_loss_to_every_objective(function: Objective) -> None:
     plain = function(tensor([1.0, -2.0]), tensor([0.5, -1.0, -3.0]), 0.2)
     negative = tensor([0.0, math.log(3)]).requires_grad_()
-    loss = with_negatives(plain, negative, 0.5)
+    loss = add_negatives(plain, negative, 0.5)
     # softplus(0) = log 2 and softplus(log 3) = log 4.
     added = 0.5 * (math.log(2) + math.log(4)) / 2
     assert loss.total.item() == pytest.approx(plain.total.item() + added)
@@ -174,7 +174,7 @@ def law_by_enumeration(s: FloatArray) -> FloatArray:
 @given(rest=st.lists(st.floats(-50, 50), min_size=1, max_size=9))
 def test_the_law_of_the_count_equals_enumeration(rest: list[float]) -> None:
     np.testing.assert_allclose(
-        count_law(tensor(rest)), law_by_enumeration(np.array(rest)), atol=1e-14
+        count_distribution(tensor(rest)), law_by_enumeration(np.array(rest)), atol=1e-14
     )
 
 
@@ -183,7 +183,7 @@ def test_the_law_of_the_count_equals_enumeration(rest: list[float]) -> None:
 def test_the_law_of_equal_chances_is_binomial(number: int, chance: float) -> None:
     same = torch.full((number,), math.log(chance / (1 - chance)), dtype=torch.float64)
     expected = binom.pmf(np.arange(number + 1), number, chance)
-    np.testing.assert_allclose(count_law(same), expected, atol=1e-12)
+    np.testing.assert_allclose(count_distribution(same), expected, atol=1e-12)
 
 
 @settings(max_examples=40, deadline=None)

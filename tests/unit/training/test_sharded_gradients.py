@@ -12,7 +12,7 @@ from heliodor.data.coordinates.labels import LabelledImage
 from heliodor.models.pretrained import general_model
 from heliodor.training.loop import train_network
 from heliodor.training.recipes import recipe
-from heliodor.training.sharded_gradients import Shards, can_share
+from heliodor.training.sharded_gradients import Shards, can_shard
 from helpers.networks import scrambled
 
 
@@ -61,10 +61,10 @@ def test_frozen_weights_get_no_gradient():
 
 def test_what_depends_on_its_neighbours_is_not_shared_out():
     network = scrambled("resnet8", 3)
-    assert can_share(network)
-    assert not can_share(network.train())
-    assert can_share(scrambled("resnet8", 3, norm=False).train())
-    assert not can_share(scrambled("resnet8", 3, dropout=0.2))
+    assert can_shard(network)
+    assert not can_shard(network.train())
+    assert can_shard(scrambled("resnet8", 3, norm=False).train())
+    assert not can_shard(scrambled("resnet8", 3, dropout=0.2))
 
 
 def test_any_number_of_threads_gives_the_same_model():

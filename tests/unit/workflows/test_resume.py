@@ -22,7 +22,7 @@ from heliodor.picking.settings import PickSettings
 from heliodor.training import completion_record
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
-from heliodor.training.completion_record import Receipt
+from heliodor.training.completion_record import CompletionRecord
 from heliodor.training.dataset import DataSettings
 from heliodor.training.history import history_table
 from heliodor.training.recipes import TrainingSettings
@@ -234,7 +234,7 @@ def test_a_receipt_of_other_places_is_none(ground: Path) -> None:
     value = json.loads(path.read_text())
     for files in ({"99": "x"}, {"-1": "x"}, {"x": "y"}, [], None):
         path.write_text(json.dumps(value | {"files": files}))
-        assert Receipt.find(Path("out"), value["asked"], []) is None
+        assert CompletionRecord.find(Path("out"), value["asked"], []) is None
 
 
 # ---- run ----

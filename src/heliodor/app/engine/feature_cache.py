@@ -20,8 +20,8 @@ from heliodor.training.dataset import TrainingSet
 from heliodor.training.learner import Learner
 from heliodor.training.loop import train_network
 from heliodor.training.recipes import TrainingSettings
-from heliodor.training.sampler import Tiles
-from heliodor.training.sharded_gradients import Shards, can_share
+from heliodor.training.sampler import Minibatch
+from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import Shelf
 
 #: Minibatches that are drawn.
@@ -32,7 +32,7 @@ class _Seen(NamedTuple):
     """A minibatch as the layers above see it."""
 
     #: Its images left out.
-    tiles: Tiles
+    tiles: Minibatch
     #: What the layers that stay make of it.
     below: Tensor
     #: What the start says of it; None where that is not wanted.
@@ -56,11 +56,11 @@ class Rehearsal(Learner):
         """Make the network ready to learn; see `Learner.begin`."""
         super().begin()
         freeze, start = self._settings.freeze, self._start
-        if self._above is None and start is not None and can_share(self.network):
+        if self._above is None and start is not None and can_shard(self.network):
             self._above = Shards(self.network, first=freeze)
             self._start_parts = Shards(start, last=freeze), Shards(start, first=freeze)
 
-    def said(self) -> tuple[Tiles, Tensor, Tensor | None, Tensor | None]:
+    def said(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
         """Return the next minibatch and what is said of it; see `Learner.said`."""
         place = self._number % MINIBATCHES
         self._number += 1
@@ -86,7 +86,7 @@ class Rehearsal(Learner):
                 seen = start.features(tiles.images, last=freeze)
                 before = start.told(start.features(seen, first=freeze))
         wanted = self._settings.keep or self._settings.keep_contaminant
-        left = Tiles(tiles.images[:0], tiles.known, tiles.anchors)
+        left = Minibatch(tiles.images[:0], tiles.known, tiles.anchors)
         return _Seen(left, seen, before if wanted else None)
 
 

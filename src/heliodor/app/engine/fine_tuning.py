@@ -27,20 +27,20 @@ from heliodor.models.networks import Network
 from heliodor.models.pretrained import NAME
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.nms import suppress
-from heliodor.picking.score_maps import card_step, level
+from heliodor.picking.score_maps import card_step, level_scores
 from heliodor.picking.scoring import score_smoothly
 from heliodor.picking.settings import PickSettings
 from heliodor.training.dataset import (
     DataSettings,
     TrainingSet,
-    assemble,
+    assemble_training_set,
 )
 from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.recipes import TrainingSettings
 from heliodor.training.score_calibration import (
     CONTRADICTED,
-    Level,
-    Probe,
+    CalibrationSet,
+    ScoreScale,
 )
 from heliodor.utils.array_store import Shelf
 
@@ -125,7 +125,9 @@ def learn(
     shelf = shelf or Shelf()
     reading = "reading micrographs"
     told.phase(reading)
-    dataset = assemble(labelled, [], images, data, lambda *_: told.phase(reading), shelf)
+    dataset = assemble_training_set(
+        labelled, [], images, data, lambda *_: told.phase(reading), shelf
+    )
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
         raise BadInput(
@@ -172,9 +174,9 @@ def _level(
     diameter_angstrom: float,
     device: torch.device,
     seed: int,
-) -> Level:
+) -> ScoreScale:
     """Find where the new scores lie; of more micrographs `levels` knows, once they are scored."""
-    probe = Probe.of(dataset, [], images, diameter_angstrom, PickSettings(), device)
+    probe = CalibrationSet.of(dataset, [], images, diameter_angstrom, PickSettings(), device)
     return replace(probe, labelled=fullest(dataset.images)).level(network, seed)
 
 
@@ -182,7 +184,7 @@ def _model(
     start: Model,
     network: Network,
     dataset: TrainingSet,
-    level: Level,
+    level: ScoreScale,
     recipe: TrainingSettings,
     updates: int,
 ) -> Model:
@@ -311,7 +313,7 @@ def _picks(
     card = model.card
     step = card_step(model, card.working_pixel_size_angstrom)
     map_ = score_smoothly(model.network, item.image, step, device)
-    score = level(map_, item.image, card.background, _diameter_px(model))
+    score = level_scores(map_, item.image, card.background, _diameter_px(model))
     rows_columns, scores = suppress(score, _diameter_px(model) / 2, max(card.threshold, FLOOR))
     return rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64)
 

@@ -20,13 +20,13 @@ from heliodor.conventions import (
 from heliodor.data.micrographs.dead_borders import dead_border
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
-from heliodor.picking.candidates import candidates
+from heliodor.picking.candidates import find_candidates
 from heliodor.picking.score_maps import (
-    Look,
+    ScoreMaps,
+    assemble_score_maps,
     card_step,
-    looked,
 )
-from heliodor.picking.scoring import score_seen
+from heliodor.picking.scoring import score_with_features
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import writing
 
@@ -48,7 +48,7 @@ class Found:
     """What a model finds on a micrograph."""
 
     candidates: Candidates
-    look: Look
+    look: ScoreMaps
     #: What the network saw, shape (h, w).
     normalised: Image
     image: WorkingImage
@@ -68,9 +68,9 @@ def find(model: Model, image: WorkingImage, number: int, device: torch.device) -
     """
     normalised = model.normalizer.apply(image.image)
     step = card_step(model, image.working_pixel_size_angstrom)
-    seen = score_seen(model.network, normalised, step, device)
-    look = looked(model, image, normalised, seen.maps)
-    picks = candidates(model, image, look.score, PICKING, look.bad_areas)
+    seen = score_with_features(model.network, normalised, step, device)
+    look = assemble_score_maps(model, image, normalised, seen.maps)
+    picks = find_candidates(model, image, look.score, PICKING, look.bad_areas)
     kept = np.flatnonzero(picks.score >= LEAST)
     xy, score = picks.xy_px[kept], picks.score[kept]
     working = to_working(xy, image.original_shape, image.shape)
@@ -109,7 +109,7 @@ def _projection(channels: int) -> Image:
     return np.asarray(drawn / np.sqrt(FEATURES), dtype=np.float32)
 
 
-def _figures(image: Image, normalised: Image, look: Look) -> dict[str, float]:
+def _figures(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, float]:
     """Return what tells a micrograph from others: dose and ice, defocus, carbon.
 
     The mean and the spread of the micrograph itself; of the normalised one the logarithm of its

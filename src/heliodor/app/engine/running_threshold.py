@@ -13,16 +13,16 @@ from heliodor.conventions import FloatArray, to_working
 from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS, Calibration
 from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
 from heliodor.models.model_file import Model
-from heliodor.picking.batch import InMemory, Picked
+from heliodor.picking.batch import InMemoryStore, PickingResult
 from heliodor.picking.candidates import FLOOR
-from heliodor.picking.decoys import Found as Places
+from heliodor.picking.decoys import ScoredPositions as Places
 from heliodor.picking.decoys import (
-    cleared,
-    find,
-    outside,
+    drop_contaminated,
+    find_maxima,
+    keep_clear_decoys,
 )
-from heliodor.picking.recalibration import calibrated, clear_above_of
-from heliodor.picking.score_maps import score_normalised
+from heliodor.picking.recalibration import calibrate_picks, get_clear_above
+from heliodor.picking.score_maps import score_normalized
 from heliodor.picking.settings import PickSettings
 
 #: Numbers of micrographs at which all is estimated anew; on more, decoys are not looked for.
@@ -60,7 +60,7 @@ class Levels:
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self._model, self._device = model, device
-        self._above = clear_above_of(model)
+        self._above = get_clear_above(model)
         self._lock = threading.Lock()
         self._known: dict[int, MicrographScores] = {}
         self._begun = set[int]()
@@ -86,8 +86,8 @@ class Levels:
         for name, own in zip(names, known.values(), strict=True):
             sheet.add(name, own)
         card = self._model.card
-        before = Picked((), [], card.threshold, sheet, InMemory())
-        after = calibrated(self._model, before, PickSettings())
+        before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
+        after = calibrate_picks(self._model, before, PickSettings())
         if self._model.calibration is not None and len(known) < FEWEST_MICROGRAPHS:
             return None  # too few: what it has from its training is better
         line = None
@@ -104,9 +104,11 @@ class Levels:
         good = ~own.bad
         xy = to_working(own.xy_px[good], image.original_shape, image.shape)
         distances = PickSettings().distances_px(model.card.diameter_angstrom, size)
-        reverse = score_normalised(model, image, -found.normalised, self._device)
-        there = outside(find(reverse, distances, FLOOR), look.bad_areas, size)
-        decoys = cleared(there, Places(xy, own.score[good]), self._above, distances.exclusion_px)
+        reverse = score_normalized(model, image, -found.normalised, self._device)
+        there = drop_contaminated(find_maxima(reverse, distances, FLOOR), look.bad_areas, size)
+        decoys = keep_clear_decoys(
+            there, Places(xy, own.score[good]), self._above, distances.exclusion_px
+        )
         area = float(np.count_nonzero(np.isfinite(look.score))) * size**2
         if look.bad_areas is not None:
             area *= 1 - look.bad_areas.fraction

@@ -38,7 +38,7 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.pretrained import for_diameter, general_model
-from heliodor.picking.score_maps import images_for
+from heliodor.picking.score_maps import open_working_images
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.compute import Compute, one_thread_each
 
@@ -88,7 +88,7 @@ class Studio:
         if model.card.any_diameter:
             model = for_diameter(model, diameter)
         model.network.to(device)
-        images = images_for(model, project.pixel_size_angstrom)
+        images = open_working_images(model, project.pixel_size_angstrom)
         images.keep_bytes = KEEP_BYTES
         sources = tuple(
             Source(own.name, own.path, str(i), own.pixel_size_angstrom)

@@ -39,8 +39,8 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import for_diameter
-from heliodor.picking.contamination import BadAreas
-from heliodor.picking.score_maps import images_for, look_at
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.score_maps import compute_score_maps, open_working_images
 from heliodor.picking.scoring import score_inner
 
 #: Pixel sizes are not known here: that of an image follows from this diameter of its particles.
@@ -52,7 +52,7 @@ class Scored(NamedTuple):
 
     score: Image
     #: None where they are not known.
-    bad_areas: BadAreas | None = None
+    bad_areas: ContaminationMask | None = None
     #: Of the score map, for the places in bad areas.
     pixel_size_angstrom: float = 1.0
     #: (height, width) of the image, where the score map's is another.
@@ -117,12 +117,12 @@ def _scorer(
     if card.any_diameter:
         pixel_size = NOMINAL_ANGSTROM / (2 * _fitting(radius_px, card))
         own = for_diameter(own, NOMINAL_ANGSTROM)
-    images = images_for(own, pixel_size)
+    images = open_working_images(own, pixel_size)
     images.keep_bytes = 0  # each is looked at once
 
     def as_ours(path: Path) -> Scored:
         image = images.get(Source(stem_of(path), path, stem_of(path)))
-        look = look_at(own, image, own.normalizer.apply(image.image), device)
+        look = compute_score_maps(own, image, own.normalizer.apply(image.image), device)
         original = image.original_shape if card.any_diameter else None
         return Scored(look.score, look.bad_areas, image.working_pixel_size_angstrom, original)
 

@@ -33,12 +33,12 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.networks import Network, build
-from heliodor.picking.candidates import OperatingPoint, operating_point
+from heliodor.picking.candidates import OperatingPoint, find_operating_point
 from heliodor.picking.settings import PickSettings
 from heliodor.training.dataset import (
     DataSettings,
     TrainingSet,
-    assemble,
+    assemble_training_set,
 )
 from heliodor.training.history import Epoch
 from heliodor.training.loop import train_network
@@ -99,7 +99,7 @@ def train(args: argparse.Namespace) -> int:
         if saving.prefix is not None:
             probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
             exclusion, margin = PickSettings().distances_px(choice.diameter_px, 1.0)
-            point = operating_point(
+            point = find_operating_point(
                 network,
                 probes,
                 prior.expected_particles,
@@ -173,7 +173,7 @@ def _assemble(
         check_frame=False,  # a host cannot overrule it: what the pictures say is only told
     )
     images = WorkingImages(1.0, 1.0, choice.diameter_px)
-    dataset = assemble(training, testing, images, data)
+    dataset = assemble_training_set(training, testing, images, data)
     for note in dataset.notes:
         report(note)
     for failure in dataset.failures:

@@ -18,14 +18,14 @@ from heliodor.data.coordinates.labels import LabelledImage, label_mask
 from heliodor.evaluation.ranking import RegionCounts
 from heliodor.models.networks import Network
 from heliodor.picking.scoring import score_coarsely
-from heliodor.training.learner import Cost
+from heliodor.training.learner import MinibatchCost
 from heliodor.training.recipes import TrainingSettings
 from heliodor.utils.files import write_text
 
 #: What stands where a line has no value.
 NOTHING = "-"
 #: The columns of a minibatch's figures.
-_COLUMN = {field.name: place for place, field in enumerate(fields(Cost))}
+_COLUMN = {field.name: place for place, field in enumerate(fields(MinibatchCost))}
 
 
 @dataclass(frozen=True)

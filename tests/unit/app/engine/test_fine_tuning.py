@@ -27,7 +27,7 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration, Curve
 from heliodor.models.model_file import Model
 from heliodor.models.networks import build
-from heliodor.picking.score_maps import images_for, score_micrograph
+from heliodor.picking.score_maps import open_working_images, score_micrograph
 from heliodor.training.learner import Learner
 from heliodor.training.recipes import TrainingSettings
 from helpers.networks import (
@@ -68,7 +68,7 @@ def labelled(tmp_path: Path) -> list[LabelledSource]:
 
 
 def images(own: Model) -> WorkingImages:
-    kept = images_for(own)
+    kept = open_working_images(own)
     kept.keep_bytes = 2**28
     return kept
 

@@ -15,8 +15,8 @@ from heliodor.app.engine.prediction import FEATURES, LEAST
 from heliodor.data.micrographs.sources import Source
 from heliodor.models.model_file import load_model, save_model
 from heliodor.models.pretrained import for_diameter
-from heliodor.picking.candidates import candidates
-from heliodor.picking.score_maps import images_for, look_at
+from heliodor.picking.candidates import find_candidates
+from heliodor.picking.score_maps import compute_score_maps, open_working_images
 from heliodor.picking.settings import PickSettings
 from helpers.engine_process import Engine
 from helpers.networks import (
@@ -101,9 +101,9 @@ def test_it_scores_all_but_what_is_no_micrograph(
         assert abs(np.median(np.asarray(preview)) - 128) < 3
     # What it finds is what picking finds, to the last bit that is kept.
     loaded = for_diameter(load_model(small), DIAMETER)
-    image = images_for(loaded).get(Source("m0", micrographs[0], "m0"))
-    look = look_at(loaded, image, loaded.normalizer.apply(image.image))
-    picks = candidates(loaded, image, look.score, PickSettings(), look.bad_areas)
+    image = open_working_images(loaded).get(Source("m0", micrographs[0], "m0"))
+    look = compute_score_maps(loaded, image, loaded.normalizer.apply(image.image))
+    picks = find_candidates(loaded, image, look.score, PickSettings(), look.bad_areas)
     found = read_candidates(project / "scores" / "0.npz")
     assert found.model == 0
     assert found.features.shape == (len(found.score), FEATURES)

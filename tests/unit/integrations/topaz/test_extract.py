@@ -28,11 +28,11 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import for_diameter, general_model
-from heliodor.picking.candidates import candidates
+from heliodor.picking.candidates import find_candidates
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import (
-    images_for,
-    look_at,
+    compute_score_maps,
+    open_working_images,
     score_micrograph,
 )
 from heliodor.picking.scoring import score_image
@@ -90,7 +90,7 @@ def topaz(project: Project) -> tuple[Path, Network]:
 
 def our_scores(model: Path, image: Path) -> Image:
     loaded = load_model(model)
-    working = images_for(loaded, 1.0).get(Source("x", image, "x"))
+    working = open_working_images(loaded, 1.0).get(Source("x", image, "x"))
     return score_micrograph(loaded, working)
 
 
@@ -195,10 +195,10 @@ def test_without_a_model_the_general_one_is_told_the_radius(
     # As `pick --diameter` with pixels of which a particle's diameter is twice the radius.
     diameter = 180.0
     own = for_diameter(general_model(), diameter)
-    working = images_for(own, diameter / 24).get(Source("x", image, "x"))
-    look = look_at(own, working, own.normalizer.apply(working.image))
+    working = open_working_images(own, diameter / 24).get(Source("x", image, "x"))
+    look = compute_score_maps(own, working, own.normalizer.apply(working.image))
     settings = PickSettings(threshold=-9.0)
-    found = candidates(own, working, look.score, settings, look.bad_areas)
+    found = find_candidates(own, working, look.score, settings, look.bad_areas)
     xy, scores = as_relion(tmp_path / "a")
     assert len(found.score) > 5
     np.testing.assert_array_equal(xy, np.rint(2 * found.xy_px))
