@@ -26,7 +26,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from heliodor.report.figure_style import style
+from heliodor.report.figure_style import figure_style
 from heliodor.utils.files import writing
 
 #: Colours of Okabe and Ito, told apart with any colour vision, and by marker in print.
@@ -54,7 +54,7 @@ def draw_figure(
     if not datasets:
         return
     size = (0.6 + 2.7 * len(datasets), 0.5 + 2.1 * len(grids))
-    with style():
+    with figure_style():
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(len(grids), len(datasets), squeeze=False, sharex=True)

@@ -19,10 +19,10 @@ from heliodor.report.figure_style import (
     GREEN,
     MUTED,
     RUST,
-    legend,
-    panel,
-    style,
-    svg,
+    add_legend,
+    figure_style,
+    new_panel,
+    render_svg,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Reliability:
 
 
 @dataclass(frozen=True)
-class Certainty:
+class CalibrationSummary:
     """What is known of the picks without looking at them.
 
     Attributes
@@ -93,12 +93,12 @@ class Certainty:
     measured: tuple[float, float, float] | None = None
 
 
-def certainty_of(
+def summarize_calibration(
     calibration: Calibration | None,
     outlook: Expected | None,
     scores: ScoreCounts,
     evaluation: Evaluation | None = None,
-) -> Certainty | None:
+) -> CalibrationSummary | None:
     """Gather what is known of picks, or None where their scores are not calibrated.
 
     Parameters
@@ -118,18 +118,18 @@ def certainty_of(
     thresholds = np.linspace(high, low, POINTS).tolist() if high > low else [high]
     curve = [own for own in outlooks(calibration, scores, thresholds) if own.picks]
     if evaluation is None:
-        return Certainty(outlook, curve, chance)
+        return CalibrationSummary(outlook, curve, chance)
     micro = evaluation.micro
-    return Certainty(
+    return CalibrationSummary(
         outlook,
         curve,
         chance,
-        reliability_of(calibration, evaluation),
+        compute_reliability(calibration, evaluation),
         (micro.precision, micro.recall, micro.f1),
     )
 
 
-def reliability_of(calibration: Calibration, evaluation: Evaluation) -> Reliability:
+def compute_reliability(calibration: Calibration, evaluation: Evaluation) -> Reliability:
     """Compare probabilities with the truth, in ten groups of equal width.
 
     Guo et al., ICML 2017, for the reliability diagram and the expected calibration error.
@@ -147,7 +147,7 @@ def reliability_of(calibration: Calibration, evaluation: Evaluation) -> Reliabil
     return Reliability(stated, true, number[there])
 
 
-def certainty_section(known: Certainty | None) -> str:
+def build_calibration_section(known: CalibrationSummary | None) -> str:
     """Return the section, or nothing where scores are not calibrated."""
     if known is None:
         return ""
@@ -187,8 +187,8 @@ def certainty_section(known: Certainty | None) -> str:
 
 def _curves(curve: Sequence[Expected], threshold: float) -> str:
     """Draw expected precision and recall with their bands against the threshold."""
-    with style():
-        figure, axes = panel("Threshold on the score (log-odds)", "Expected")
+    with figure_style():
+        figure, axes = new_panel("Threshold on the score (log-odds)", "Expected")
         at = [own.threshold for own in curve]
         for values, label, colour, dashes in (
             ([own.precision for own in curve], "Precision", GREEN, "--"),
@@ -205,8 +205,8 @@ def _curves(curve: Sequence[Expected], threshold: float) -> str:
             label=f"Threshold {threshold:.2f}",
         )
         axes.set_ylim(0.0, 1.02)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
 def _or_value(own: Estimate, side: str) -> float:
@@ -216,8 +216,8 @@ def _or_value(own: Estimate, side: str) -> float:
 
 def _diagram(known: Reliability) -> str:
     """Draw the share of particles of each group against the probability stated."""
-    with style():
-        figure, axes = panel("Probability stated", "Share in the truth")
+    with figure_style():
+        figure, axes = new_panel("Probability stated", "Share in the truth")
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.0, linestyle=":", label="As stated")
         wide = np.sqrt(known.true * (1 - known.true) / np.maximum(known.candidates, 1))
         axes.errorbar(
@@ -226,5 +226,5 @@ def _diagram(known: Reliability) -> str:
         )  # fmt: skip
         axes.set_xlim(0.0, 1.0)
         axes.set_ylim(0.0, 1.02)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)

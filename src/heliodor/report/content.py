@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from heliodor.conventions import FloatArray, Image
     from heliodor.picking.contamination import ContaminationMask
     from heliodor.picking.micrograph_quality import MicrographQuality
-    from heliodor.report.calibration_section import Certainty
+    from heliodor.report.calibration_section import CalibrationSummary
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class EvaluationCurves:
     ----------
     threshold
         Descending, log-odds; `precision`, `recall` and `f1` belong to it.
-    operating
+    at_threshold
         Precision, recall and F1 at the threshold in use, if there is one.
     match_distance_angstrom
         A pick and a true particle at most this far apart may be matched.
@@ -78,7 +78,7 @@ class EvaluationCurves:
     average_precision: float
     best_f1: float
     best_f1_threshold: float
-    operating: tuple[float, float, float] | None
+    at_threshold: tuple[float, float, float] | None
     match_distance_angstrom: float
     rows: Sequence[tuple[str, int, int, int, float, float, float, float]]
 
@@ -89,7 +89,7 @@ class ReportContent:
 
     Attributes
     ----------
-    headline
+    key_figures
         The big figures: ("Picks", "2,314"), ("Particle AP", "0.83").
     settings
         What was run, by name.
@@ -97,7 +97,7 @@ class ReportContent:
         The command line, or an empty string.
     warnings
         Sentences the user should read.
-    failures
+    skipped
         Micrographs that could not be used: name and reason.
     history
         One mapping per epoch: epoch, update, seconds, learning_rate, loss, positive_loss,
@@ -110,22 +110,22 @@ class ReportContent:
         The score from which candidates were kept.
     picks_per_micrograph
         Micrograph and number of picks kept.
-    seconds
+    stage_seconds
         Per stage.
     quality
         A row for each micrograph; see `quality`.
     candidates
         How many there are of each score, shape (n,); None: one.
-    certainty
+    calibration
         What to expect of the picks; None where their scores are not calibrated.
     """
 
     title: str
-    headline: Sequence[tuple[str, str]]
+    key_figures: Sequence[tuple[str, str]]
     settings: Sequence[tuple[str, str]]
     command: str
     warnings: Sequence[str]
-    failures: Sequence[tuple[str, str]]
+    skipped: Sequence[tuple[str, str]]
     diameter_angstrom: float
     history: Sequence[Mapping[str, float]]
     expected_fraction: float | None
@@ -135,7 +135,7 @@ class ReportContent:
     picks_per_micrograph: Sequence[tuple[str, int]]
     evaluation: EvaluationCurves | None
     gallery: Sequence[GalleryItem]
-    seconds: Sequence[tuple[str, float]]
+    stage_seconds: Sequence[tuple[str, float]]
     quality: Sequence[MicrographQuality] = ()
     candidates: NDArray[np.integer[Any]] | None = None
-    certainty: Certainty | None = None
+    calibration: CalibrationSummary | None = None

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MARKS_ACROSS = 30
 
 
-def fullest_views(picked: Iterable[tuple[Source, FloatArray]]) -> list[View]:
+def read_views_with_most_picks(picked: Iterable[tuple[Source, FloatArray]]) -> list[View]:
     """Read the micrographs with most picks; one that cannot be read is passed over.
 
     Parameters
@@ -43,7 +43,7 @@ def fullest_views(picked: Iterable[tuple[Source, FloatArray]]) -> list[View]:
     return views
 
 
-def draw_fullest(
+def draw_micrograph_with_most_picks(
     path: Path, picks: Picks, sources: dict[str, Source], pixel_sizes: dict[str, float]
 ) -> None:
     """Draw the fullest micrograph with its picks as a PNG; BadInput without a pixel size."""

@@ -62,12 +62,12 @@ _STYLE: Final = {
 }
 
 
-def style() -> AbstractContextManager[None]:
+def figure_style() -> AbstractContextManager[None]:
     """Return the context in which panels are drawn and saved."""
     return matplotlib.style.context(["default", _STYLE])
 
 
-def panel(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+def new_panel(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     """Return a new figure and its axes."""
     figure = Figure(figsize=PANEL_INCHES, layout="constrained")
     FigureCanvasAgg(figure)
@@ -77,7 +77,7 @@ def panel(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def legend(axes: Axes) -> None:
+def add_legend(axes: Axes) -> None:
     """Put the legend above the axes, if anything in them has a name."""
     handles, _ = axes.get_legend_handles_labels()
     if handles:
@@ -85,7 +85,7 @@ def legend(axes: Axes) -> None:
         axes.figure.legend(handles=handles, loc="outside upper left", ncols=columns)
 
 
-def svg(figure: Figure) -> str:
+def render_svg(figure: Figure) -> str:
     """Return the figure's SVG with its texts set in the reader's own fonts."""
     buffer = io.StringIO()
     figure.savefig(

@@ -87,7 +87,7 @@ def draw_micrograph(
     diameter_angstrom
         The particle's diameter: marks are drawn at this size.
     outline
-        A part of the image to be framed, such as `busiest_window` gives.
+        A part of the image to be framed, such as `find_densest_window` gives.
 
     Returns
     -------
@@ -108,11 +108,11 @@ def draw_detail(item: GalleryItem, diameter_angstrom: float) -> bytes:
     The part has the proportions of the micrograph and is `DETAIL_DIAMETERS` long, so that the
     single particles can be seen. Parameters as for `draw_micrograph`.
     """
-    window = busiest_window(item, diameter_angstrom)
+    window = find_densest_window(item, diameter_angstrom)
     return _draw(item, diameter_angstrom, window, DETAIL_PX, legend=False)
 
 
-def busiest_window(item: GalleryItem, diameter_angstrom: float) -> Window:
+def find_densest_window(item: GalleryItem, diameter_angstrom: float) -> Window:
     """Return (left, top, right, bottom) of the enlarged part, in pixels of the image."""
     height, width = item.image.shape
     side = DETAIL_DIAMETERS * diameter_angstrom / item.pixel_size_angstrom

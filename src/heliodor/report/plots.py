@@ -24,10 +24,10 @@ from heliodor.report.figure_style import (
     PANEL_INCHES,
     RULE,
     RUST,
-    legend,
-    panel,
-    style,
-    svg,
+    add_legend,
+    figure_style,
+    new_panel,
+    render_svg,
 )
 
 if TYPE_CHECKING:
@@ -51,44 +51,44 @@ _CALIBRATED: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
 _TICK_ROOM: Final = 0.1
 
 
-def loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
+def draw_loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
     """Draw the loss and its two terms against the epoch."""
-    with style():
-        figure, axes = panel("Epoch", "Loss")
+    with figure_style():
+        figure, axes = new_panel("Epoch", "Loss")
         curves = (("loss", "Total", BLUE, "-"), ("positive_loss", "Labelled", RUST, "--"))
         for key, label, colour, dashes in (*curves, ("unlabelled_term", "Unlabelled", GREEN, ":")):
             _epochs(axes, history, key, label, colour, dashes)
         _mark_epoch(axes, best_epoch)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
-def mean_probability_curve(
+def draw_mean_probability(
     history: Sequence[Mapping[str, float]], expected_fraction: float | None
 ) -> str:
     """Draw the mean probability over unlabelled regions, beside the fraction expected."""
-    with style():
-        figure, axes = panel("Epoch", "Mean probability, unlabelled")
+    with figure_style():
+        figure, axes = new_panel("Epoch", "Mean probability, unlabelled")
         _epochs(axes, history, "mean_probability", "Predicted", BLUE, "-")
         if expected_fraction is not None and np.isfinite(expected_fraction):
             label = f"Expected (π = {expected_fraction:.3g})"
             axes.axhline(expected_fraction, color=RUST, linestyle="--", label=label)
         axes.set_ylim(bottom=0.0)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
-def validation_curve(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
+def draw_validation_curve(history: Sequence[Mapping[str, float]], best_epoch: int | None) -> str:
     """Draw the average precision on the validation micrographs against the epoch."""
-    with style():
-        figure, axes = panel("Epoch", "Validation average precision")
+    with figure_style():
+        figure, axes = new_panel("Epoch", "Validation average precision")
         _epochs(axes, history, "validation_ap", "Validation", BLUE, "-")
         _mark_epoch(axes, best_epoch)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
-def score_histogram(
+def draw_score_histogram(
     scores: FloatArray,
     threshold: float | None,
     chance: FloatArray | None = None,
@@ -106,8 +106,8 @@ def score_histogram(
     number = np.ones(finite.size, dtype=np.intp) if number is None else number
     scores, number = scores[finite], number[finite]
     chance = None if chance is None else chance[finite]
-    with style():
-        figure, axes = panel("Score (log-odds)", "Candidates")
+    with figure_style():
+        figure, axes = new_panel("Score (log-odds)", "Candidates")
         if not scores.size:
             return _nothing(figure, axes, "No candidates")
         cut = threshold if threshold is not None and np.isfinite(threshold) else None
@@ -131,17 +131,17 @@ def score_histogram(
             found, _ = np.histogram(scores, bins=edges, weights=chance * number)
             axes.stairs(found, edges, color=INK, linewidth=1.4, label="Particles")
         if cut is not None:
-            legend(axes)
+            add_legend(axes)
             if kept.any() and counts.max() > 20 * max(int(counts[kept].max()), 1):
                 axes.set_yscale("log")
                 axes.set_ylim(bottom=0.7)
                 axes.set_ylabel("Candidates (log scale)")
         axes.set_xlim(edges[0], edges[-1])
         _probability_axis(axes, scores, chance)
-        return svg(figure)
+        return render_svg(figure)
 
 
-def score_profiles(
+def draw_score_profiles(
     histograms: Sequence[Sequence[int]],
     edges: Sequence[float],
     drawn: Sequence[Sequence[int]],
@@ -157,8 +157,8 @@ def score_profiles(
     drawn
         Those of the at most four that get a line.
     """
-    with style():
-        figure, axes = panel("Score (log-odds)", "Candidates")
+    with figure_style():
+        figure, axes = new_panel("Score (log-odds)", "Candidates")
         at = np.arange(len(edges))
         low, high = np.quantile(np.asarray(histograms), (0.1, 0.9), axis=0)
         axes.fill_between(at, low, high, color=PALE, linewidth=0, label="All, 10–90 %")
@@ -167,15 +167,15 @@ def score_profiles(
             axes.plot(at, own, dashes, color=colour, marker="o", ms=3, label=f"No. {number}")
         axes.set_xticks(at - 0.5, [f"{edge:g}" for edge in edges])
         axes.set_ylim(bottom=0.0)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
-def picks_histogram(counts: Sequence[int]) -> str:
+def draw_picks_histogram(counts: Sequence[int]) -> str:
     """Draw how many micrographs have how many picks."""
     values = np.asarray(counts, dtype=np.int64)
-    with style():
-        figure, axes = panel("Picks on a micrograph", "Micrographs")
+    with figure_style():
+        figure, axes = new_panel("Picks on a micrograph", "Micrographs")
         if not values.size:
             return _nothing(figure, axes, "No micrographs")
         low, high = int(values.min()), int(values.max())
@@ -188,14 +188,14 @@ def picks_histogram(counts: Sequence[int]) -> str:
         )
         axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
-def precision_recall(evaluation: EvaluationCurves) -> str:
-    """Draw precision against recall over lines of equal F1, with the operating point."""
-    with style():
-        figure, axes = panel("Recall", "Precision")
+def draw_precision_recall(evaluation: EvaluationCurves) -> str:
+    """Draw precision against recall over lines of equal F1, with the point in use."""
+    with figure_style():
+        figure, axes = new_panel("Recall", "Precision")
         axes.grid(False)
         recall = np.linspace(0.01, 1.0, 200)
         for f1 in (0.2, 0.4, 0.6, 0.8):
@@ -211,22 +211,22 @@ def precision_recall(evaluation: EvaluationCurves) -> str:
         value = evaluation.average_precision
         label = f"AP {value:.3f}" if np.isfinite(value) else "AP –"
         axes.plot(evaluation.recall[keep], evaluation.precision[keep], color=BLUE, label=label)
-        if evaluation.operating is not None:
-            precision, recalled, _ = evaluation.operating
+        if evaluation.at_threshold is not None:
+            precision, recalled, _ = evaluation.at_threshold
             axes.plot(
                 [recalled], [precision], "o", color=RUST, markersize=6.5, markeredgecolor="white",
                 label="Operating point", linestyle="none", zorder=5,
             )  # fmt: skip
         axes.set_xlim(0.0, 1.0)
         axes.set_ylim(0.0, 1.02)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
-def quality_by_threshold(evaluation: EvaluationCurves, threshold: float | None) -> str:
+def draw_quality_by_threshold(evaluation: EvaluationCurves, threshold: float | None) -> str:
     """Draw precision, recall and F1 against the threshold on the score."""
-    with style():
-        figure, axes = panel("Threshold on the score (log-odds)", "Precision, recall, F1")
+    with figure_style():
+        figure, axes = new_panel("Threshold on the score (log-odds)", "Precision, recall, F1")
         for values, label, colour, dashes in (
             (evaluation.f1, "F1", BLUE, "-"),
             (evaluation.precision, "Precision", GREEN, "--"),
@@ -247,15 +247,15 @@ def quality_by_threshold(evaluation: EvaluationCurves, threshold: float | None) 
                 markersize=5.5, markeredgecolor="white", label="Best F1", linestyle="none",
             )  # fmt: skip
         axes.set_ylim(0.0, 1.02)
-        legend(axes)
-        return svg(figure)
+        add_legend(axes)
+        return render_svg(figure)
 
 
 def _nothing(figure: Figure, axes: Axes, message: str) -> str:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes, color=MUTED)
-    return svg(figure)
+    return render_svg(figure)
 
 
 def _epochs(
@@ -333,7 +333,7 @@ SHOWN_DIAMETERS = 1.1
 DPI = 150
 
 
-def draw_portrait(geometry: Geometry) -> bytes:
+def draw_particle_average(geometry: Geometry) -> bytes:
     """Draw the average with the diameter around it, and beside it what the rings show.
 
     Parameters
@@ -347,7 +347,7 @@ def draw_portrait(geometry: Geometry) -> bytes:
         A PNG; the same for the same geometry.
     """
     extent, diameter = geometry.extent, geometry.diameter_angstrom
-    with style():
+    with figure_style():
         width, height = PANEL_INCHES
         figure = Figure(figsize=(2 * width, height), layout="constrained")
         FigureCanvasAgg(figure)

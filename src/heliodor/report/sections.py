@@ -45,22 +45,22 @@ _NOT_CALIBRATED: Final = (
 
 def footnotes(content: ReportContent) -> tuple[str, ...]:
     """Return what scores and probabilities mean in this report, and where the method is from."""
-    return (_NOT_CALIBRATED if content.certainty is None else _CALIBRATED, _METHOD)
+    return (_NOT_CALIBRATED if content.calibration is None else _CALIBRATED, _METHOD)
 
 
-def training_section(content: ReportContent) -> str:
+def build_training_section(content: ReportContent) -> str:
     """Return the training curves, or nothing where an existing model was used."""
     history = content.history
     if not history:
         return ""
     figures = [
         html.picture(
-            plots.loss_curves(history, content.best_epoch),
+            plots.draw_loss_curves(history, content.best_epoch),
             "Loss against epoch",
             "The loss and its two terms. A good run falls and levels off.",
         ),
         html.picture(
-            plots.mean_probability_curve(history, content.expected_fraction),
+            plots.draw_mean_probability(history, content.expected_fraction),
             "Mean probability over unlabelled regions against epoch",
             "How much of the unlabelled area the network takes for particles. It should settle "
             "near the expected fraction; far above or below, reconsider that fraction.",
@@ -69,7 +69,7 @@ def training_section(content: ReportContent) -> str:
     if any(math.isfinite(row.get("validation_ap", math.nan)) for row in history):
         figures.append(
             html.picture(
-                plots.validation_curve(history, content.best_epoch),
+                plots.draw_validation_curve(history, content.best_epoch),
                 "Validation average precision against epoch",
                 "Average precision on labelled micrographs that were held out of training.",
             )
@@ -83,7 +83,7 @@ def training_section(content: ReportContent) -> str:
     )
 
 
-def picks_section(content: ReportContent) -> str:
+def build_picks_section(content: ReportContent) -> str:
     """Return the scores, the threshold and the number of picks on the micrographs."""
     named = content.picks_per_micrograph
     counts = np.array([count for _, count in named], dtype=np.int64)
@@ -91,7 +91,7 @@ def picks_section(content: ReportContent) -> str:
     many = np.ones(len(finite), int) if content.candidates is None else content.candidates
     candidates = int(many[finite].sum())
     lines = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,}")]
-    chance = None if content.certainty is None else content.certainty.probability
+    chance = None if content.calibration is None else content.calibration.probability
     if content.threshold is not None and math.isfinite(content.threshold):
         lines.append(("Threshold", f"{content.threshold:.2f} log-odds"))
         least = _least(content.threshold, content.scores, chance)
@@ -111,15 +111,15 @@ def picks_section(content: ReportContent) -> str:
         lines.append(("Bad area on each", f"median {usual}, at most {most}"))
         if refused := sum(row.refused for row in content.quality):
             lines.append(("Without picks as too bad", f"{refused:,}"))
-    if content.failures:
+    if content.skipped:
         lines.append(
-            ("Not usable", _number_of(len(content.failures), "micrograph") + ", listed below")
+            ("Not usable", _number_of(len(content.skipped), "micrograph") + ", listed below")
         )
     figures = []
     if candidates:
         figures.append(
             html.picture(
-                plots.score_histogram(content.scores, content.threshold, chance, many),
+                plots.draw_score_histogram(content.scores, content.threshold, chance, many),
                 "Histogram of the candidates' scores",
                 "Scores of all candidates. A threshold in a valley between two humps is a safe "
                 "one; where there is no valley, look at the pictures."
@@ -132,7 +132,7 @@ def picks_section(content: ReportContent) -> str:
     if not few:
         figures.append(
             html.picture(
-                plots.picks_histogram([count for _, count in named]),
+                plots.draw_picks_histogram([count for _, count in named]),
                 "Histogram of the number of picks on a micrograph",
                 "Micrographs far from the rest deserve a look: empty ice, carbon, contamination.",
             )
@@ -165,7 +165,7 @@ def _least(threshold: float, scores: FloatArray, chance: FloatArray | None) -> f
     return float(kept.min()) if len(kept) else None
 
 
-def evaluation_section(content: ReportContent) -> str:
+def build_evaluation_section(content: ReportContent) -> str:
     """Return the comparison with the truth, or nothing where none was given."""
     evaluation = content.evaluation
     if evaluation is None:
@@ -175,19 +175,21 @@ def evaluation_section(content: ReportContent) -> str:
         ("Average precision", _quality(evaluation.average_precision)),
         ("Best F1", f"{_quality(evaluation.best_f1)} at score {_figures(best)}"),
     ]
-    if evaluation.operating is not None:
+    if evaluation.at_threshold is not None:
         names = ("Precision in use", "Recall in use", "F1 in use")
-        lines += [(name, _quality(v)) for name, v in zip(names, evaluation.operating, strict=True)]
+        lines += [
+            (name, _quality(v)) for name, v in zip(names, evaluation.at_threshold, strict=True)
+        ]
     lines.append(("Match distance", f"{evaluation.match_distance_angstrom:,.1f} Å"))
     figures = [
         html.picture(
-            plots.precision_recall(evaluation),
+            plots.draw_precision_recall(evaluation),
             "Precision against recall",
             "Truth in cryoEM is usually incomplete: people leave out particles that are there. "
             "A pick without truth may be a real particle, so the precision is a lower bound.",
         ),
         html.picture(
-            plots.quality_by_threshold(evaluation, content.threshold),
+            plots.draw_quality_by_threshold(evaluation, content.threshold),
             "Precision, recall and F1 against the threshold",
             "What another threshold would have given.",
         ),
@@ -205,7 +207,7 @@ def evaluation_section(content: ReportContent) -> str:
     )
 
 
-def gallery_section(content: ReportContent) -> str:
+def build_gallery_section(content: ReportContent) -> str:
     """Return the micrographs' pictures, or nothing where there are none."""
     if not content.gallery:
         return ""
@@ -228,7 +230,7 @@ def gallery_section(content: ReportContent) -> str:
     )
     items = []
     for item in content.gallery:
-        window = left, top, right, bottom = gallery.busiest_window(item, diameter)
+        window = left, top, right, bottom = gallery.find_densest_window(item, diameter)
         place = f"x {left} to {right}, y {top} to {bottom} of {item.image.shape[::-1]}"
         items.append(
             html.pair(
@@ -257,24 +259,24 @@ def _gallery_note(item: GalleryItem) -> str:
     return " · ".join(parts)
 
 
-def run_section(content: ReportContent) -> str:
+def build_run_section(content: ReportContent) -> str:
     """Return the settings, the time each stage took and the command."""
-    if not (content.settings or content.seconds or content.command):
+    if not (content.settings or content.stage_seconds or content.command):
         return ""
     body = [html.facts(content.settings)]
-    if content.seconds:
-        total = sum(seconds for _, seconds in content.seconds if math.isfinite(seconds))
-        stages = [(name, _duration(seconds)) for name, seconds in content.seconds]
+    if content.stage_seconds:
+        total = sum(seconds for _, seconds in content.stage_seconds if math.isfinite(seconds))
+        stages = [(name, _duration(seconds)) for name, seconds in content.stage_seconds]
         body.append(html.facts([*stages, ("Together", _duration(total))]))
     command = html.code(content.command) if content.command else ""
     return html.section("What was run", html.panels([part for part in body if part]), command)
 
 
-def failures_section(content: ReportContent) -> str:
+def build_skipped_section(content: ReportContent) -> str:
     """Return the micrographs that could not be used and why, or nothing."""
-    if not content.failures:
+    if not content.skipped:
         return ""
-    rows = [list(failure) for failure in content.failures]
+    rows = [list(failure) for failure in content.skipped]
     listed = _long_table("Every one", ["Micrograph", "Reason"], rows, 2)
     return html.section(f"Micrographs that could not be used ({len(rows):,})", listed)
 
@@ -340,7 +342,7 @@ _WORDS: Final = (
 )
 
 
-def trust_section(rows: Sequence[MicrographQuality]) -> str:
+def build_outlier_section(rows: Sequence[MicrographQuality]) -> str:
     """Return the micrographs to look at and why, or nothing where none differs.
 
     Parameters
@@ -364,7 +366,7 @@ def trust_section(rows: Sequence[MicrographQuality]) -> str:
     if len(found) > MOST_ROWS:
         table = html.paragraph(f"The first {MOST_ROWS} of {len(found):,}:") + table
     picture = html.picture(
-        plots.score_profiles(
+        plots.draw_score_profiles(
             [row.histogram[BELOW:] for row in rows],
             micrograph_quality.EDGES[BELOW - 1 :],
             [row.histogram[BELOW:] for row in found[:DRAWN]],

@@ -31,7 +31,7 @@ from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import is_plausible, same_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
-from heliodor.report.coordinate_preview import fullest_views
+from heliodor.report.coordinate_preview import read_views_with_most_picks
 from heliodor.utils.files import find_beside
 
 Level = Literal["error", "note", "good"]
@@ -304,7 +304,7 @@ def _of_sampling(
 
 def _of_frame(text: str, labelled: Sequence[LabelledSource]) -> Iterator[Finding]:
     """Look at the pictures with most picks."""
-    views = fullest_views((item.source, item.xy_px) for item in labelled)
+    views = read_views_with_most_picks((item.source, item.xy_px) for item in labelled)
     if views:
         verdict = judge_frame(views)
         level: Level = "error" if verdict.wrong else "good" if verdict.decided else "note"

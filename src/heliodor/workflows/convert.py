@@ -56,7 +56,10 @@ from heliodor.data.micrographs.sources import (
 )
 from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
-from heliodor.report.coordinate_preview import draw_fullest, fullest_views
+from heliodor.report.coordinate_preview import (
+    draw_micrograph_with_most_picks,
+    read_views_with_most_picks,
+)
 from heliodor.utils.locking import alone_in
 
 log = logging.getLogger(__name__)
@@ -177,7 +180,7 @@ def convert(
     if lost:
         log.info(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     if picture is not None:
-        draw_fullest(picture, moved, sources, pixel_sizes)
+        draw_micrograph_with_most_picks(picture, moved, sources, pixel_sizes)
     # A folder that is not there yet is nobody's, and is made when nothing is refused any more.
     with alone_in(out if wanted.file_of and out.is_dir() else None):
         files = write_picks(out, picks, wanted, given)
@@ -293,7 +296,9 @@ def _known_of(
 
 def _verdict(picks: Picks, sources: dict[str, Source]) -> Verdict:
     named = picks.by_micrograph()
-    return judge_frame(fullest_views((sources[name], own.xy_px) for name, own in named))
+    return judge_frame(
+        read_views_with_most_picks((sources[name], own.xy_px) for name, own in named)
+    )
 
 
 def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:

@@ -113,10 +113,10 @@ def pick(
         record.write(folder)
         if report:
             from heliodor.report.report import write_report  # draws, and takes its time to import
-            from heliodor.workflows.report_content import report_content
+            from heliodor.workflows.report_content import build_report_content
 
             with record.stage("report"):
-                content = report_content(
+                content = build_report_content(
                     loaded, None, images, picked, sources, None, None, None, record
                 )
                 write_report(folder / "report.html", content)

@@ -19,7 +19,7 @@ from heliodor.evaluation.matching import match
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import PickingResult
-from heliodor.report.calibration_section import certainty_of
+from heliodor.report.calibration_section import summarize_calibration
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 from heliodor.workflows.judging import Truth
 from heliodor.workflows.run_record import Record
@@ -29,7 +29,7 @@ from heliodor.workflows.train import Training
 GALLERY = 6
 
 
-def report_content(
+def build_report_content(
     model: Model,
     training: Training | None,
     images: WorkingImages,
@@ -80,11 +80,11 @@ def report_content(
     }
     return ReportContent(
         title="Particle picking report",
-        headline=_headline(picked, counts, evaluation, region_ap),
+        key_figures=_key_figures(picked, counts, evaluation, region_ap),
         settings=list(settings.items()),
         command=record.command_line,
         warnings=record.notes,
-        failures=[(failure.name, failure.reason) for failure in record.failures],
+        skipped=[(failure.name, failure.reason) for failure in record.failures],
         diameter_angstrom=card.diameter_angstrom,
         history=[asdict(epoch) for epoch in history],
         expected_fraction=card.class_prior,
@@ -95,15 +95,15 @@ def report_content(
         picks_per_micrograph=[(row.name, row.picks) for row in picked.quality],
         evaluation=None if evaluation is None else _curves(evaluation),
         gallery=_gallery(training, images, picked, sources, truth, distance),
-        seconds=list(record.seconds.items()),
+        stage_seconds=list(record.seconds.items()),
         quality=picked.quality,
-        certainty=certainty_of(
+        calibration=summarize_calibration(
             picked.calibration, picked.expected, picked.sheet.candidates, evaluation
         ),
     )
 
 
-def _headline(
+def _key_figures(
     picked: PickingResult, counts: IndexArray,
     evaluation: Evaluation | None, region_ap: float | None,
 ) -> list[tuple[str, str]]:  # fmt: skip
@@ -149,7 +149,7 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
         average_precision=micro.average_precision,
         best_f1=evaluation.best_f1,
         best_f1_threshold=evaluation.best_f1_threshold,
-        operating=(micro.precision, micro.recall, micro.f1),
+        at_threshold=(micro.precision, micro.recall, micro.f1),
         match_distance_angstrom=evaluation.distance,
         rows=rows,
     )

@@ -40,7 +40,7 @@ from heliodor.workflows.judging import (
     evaluate,
 )
 from heliodor.workflows.pick import pick_step
-from heliodor.workflows.report_content import report_content
+from heliodor.workflows.report_content import build_report_content
 from heliodor.workflows.run_record import Record, flat
 from heliodor.workflows.train import (
     Training,
@@ -160,7 +160,7 @@ def run(
             forget_evaluation(folder)
         record.write(folder)  # a report that fails must not cost the record
         with record.stage("report"):
-            content = report_content(
+            content = build_report_content(
                 trained.model,
                 trained,
                 trained.images,

@@ -156,11 +156,11 @@ def _measured(
     for note in record.notes:
         log.warning(note)
     if folder is not None:
-        from heliodor.report.plots import draw_portrait
+        from heliodor.report.plots import draw_particle_average
 
         record.results["geometry"] = geometry.as_dict()
         with writing(folder / "average.png") as aside:
-            aside.write_bytes(draw_portrait(geometry))
+            aside.write_bytes(draw_particle_average(geometry))
         write_json(folder / "geometry.json", record.as_dict())
         log.info(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
     return geometry, record.failures

@@ -43,7 +43,7 @@ from heliodor.picking.decoys import (
     choose_clear_above,
     keep_clear_decoys,
 )
-from heliodor.report.calibration_section import LIKELY, reliability_of
+from heliodor.report.calibration_section import LIKELY, compute_reliability
 
 #: Particles and background of each of twelve micrographs.
 PARTICLES, BACKGROUND, MICROGRAPHS = 60, 1500, 12
@@ -178,7 +178,7 @@ def test_reliability_compares_probabilities_with_the_truth() -> None:
     # One micrograph with each candidate in a place of its own, particles at those of the hits.
     xy = np.stack([np.arange(len(scores)) * 10.0, np.zeros(len(scores))], axis=1)
     evaluation = evaluate_picks({"m": (xy, scores)}, {"m": xy[hits]}, 1.0)
-    known = reliability_of(made, evaluation)
+    known = compute_reliability(made, evaluation)
     chance = made.probability(scores)
     likely = chance >= LIKELY
     tenth = (chance * 10).astype(int)

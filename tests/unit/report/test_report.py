@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import Estimate, Expected
 from heliodor.report import gallery, plots
-from heliodor.report.calibration_section import Certainty, Reliability
+from heliodor.report.calibration_section import CalibrationSummary, Reliability
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 from heliodor.report.report import render_report, write_report
 
@@ -48,11 +48,11 @@ def item(shape=(60, 80), picks=((20.0, 10.0),), **given) -> GalleryItem:
 def minimal(**given) -> ReportContent:
     values = {
         "title": "Picks",
-        "headline": [],
+        "key_figures": [],
         "settings": [],
         "command": "",
         "warnings": [],
-        "failures": [],
+        "skipped": [],
         "diameter_angstrom": 50.0,
         "history": [],
         "expected_fraction": None,
@@ -62,7 +62,7 @@ def minimal(**given) -> ReportContent:
         "picks_per_micrograph": [],
         "evaluation": None,
         "gallery": [],
-        "seconds": [],
+        "stage_seconds": [],
     }
     return ReportContent(**{**values, **given})
 
@@ -78,7 +78,7 @@ def curves(count=40, **given) -> EvaluationCurves:
         "average_precision": 0.77,
         "best_f1": 0.71,
         "best_f1_threshold": -2.0,
-        "operating": (0.8, 0.6, 0.69),
+        "at_threshold": (0.8, 0.6, 0.69),
         "match_distance_angstrom": 25.0,
         "rows": [("mic.mrc", 1, 2, 1, 1.0, 0.5, 0.667, float("nan"))],
     }
@@ -105,11 +105,11 @@ def full(**given) -> ReportContent:
         truth_matched=np.array([True, False]),
     )
     values = {
-        "headline": [("Picks", "1")],
+        "key_figures": [("Picks", "1")],
         "settings": [("Network", "conv31")],
         "command": "heliodor run 'a & b'",
         "warnings": ["Only 3 labels were given."],
-        "failures": [("broken.mrc", "the file ends before its data")],
+        "skipped": [("broken.mrc", "the file ends before its data")],
         "history": epochs,
         "expected_fraction": 0.03,
         "best_epoch": 3,
@@ -118,7 +118,7 @@ def full(**given) -> ReportContent:
         "picks_per_micrograph": [("mic.mrc", 1)],
         "evaluation": curves(),
         "gallery": [pictured],
-        "seconds": [("Training", 61.0), ("Picking", 4000.0)],
+        "stage_seconds": [("Training", 61.0), ("Picking", 4000.0)],
     }
     return minimal(**{**values, **given})
 
@@ -162,7 +162,7 @@ def many(count: int) -> list[tuple[str, int]]:
     return [(f"mic_{n:05d}.mrc", n % 400) for n in range(count)]
 
 
-def sure(scores: np.ndarray, truth: bool = True) -> Certainty:
+def sure(scores: np.ndarray, truth: bool = True) -> CalibrationSummary:
     around = Estimate(0.8, 0.7, 0.9)
     unknown = Estimate(0.5, float("nan"), float("nan"))
 
@@ -170,7 +170,7 @@ def sure(scores: np.ndarray, truth: bool = True) -> Certainty:
         return Expected(threshold, 100, Estimate(123.0, 99.0, 150.0), around, unknown, around)
 
     groups = np.array([0.1, 0.9])
-    return Certainty(
+    return CalibrationSummary(
         expected(0.4),
         [expected(at) for at in (2.0, 1.0, 0.0)],
         1 / (1 + np.exp(0.5 - scores)),
@@ -189,11 +189,13 @@ def part(scores=NORMAL, threshold=0.4, **given) -> ReportContent:
 
 
 CASES = {
-    "calibrated": full(scores=NORMAL, certainty=sure(NORMAL)),
-    "calibrated, no truth": part(certainty=sure(NORMAL, False), gallery=[item()]),
-    "calibrated, one candidate": part(np.ones(1), certainty=sure(np.ones(1)), evaluation=curves()),
+    "calibrated": full(scores=NORMAL, calibration=sure(NORMAL)),
+    "calibrated, no truth": part(calibration=sure(NORMAL, False), gallery=[item()]),
+    "calibrated, one candidate": part(
+        np.ones(1), calibration=sure(np.ones(1)), evaluation=curves()
+    ),
     "calibrated, no candidates": part(
-        np.zeros(0), certainty=sure(np.zeros(0)), evaluation=curves()
+        np.zeros(0), calibration=sure(np.zeros(0)), evaluation=curves()
     ),
     "full": full(),
     "minimal": minimal(),
@@ -211,14 +213,14 @@ CASES = {
     "no picks": part(gallery=[item(picks=())], picks_per_micrograph=[("mic.mrc", 0)]),
     "many micrographs": minimal(picks_per_micrograph=many(5000)),
     "equal counts": minimal(picks_per_micrograph=[(str(n), 7) for n in range(20)]),
-    "many failures": minimal(failures=[("x" * 300, "no reason")] * 500),
+    "many failures": minimal(skipped=[("x" * 300, "no reason")] * 500),
     "empty curves": part(
         evaluation=curves(
             0,
             average_precision=float("nan"),
             best_f1=float("nan"),
             best_f1_threshold=float("nan"),
-            operating=None,
+            at_threshold=None,
             rows=[],
         )
     ),
@@ -256,7 +258,7 @@ def test_it_says_what_was_given():
 
 
 def test_it_says_what_to_expect_of_the_picks():
-    text = parsed(render_report(full(scores=NORMAL, certainty=sure(NORMAL)))).text
+    text = parsed(render_report(full(scores=NORMAL, calibration=sure(NORMAL)))).text
     for words in (
         "0.80 (0.70 to 0.90); in truth 0.81",
         "0.50; in truth 0.72",
@@ -281,15 +283,15 @@ def test_sections_without_content_are_left_out():
 def test_text_is_escaped():
     content = full(
         title=NASTY,
-        headline=[(NASTY, NASTY)],
+        key_figures=[(NASTY, NASTY)],
         settings=[(NASTY, NASTY)],
         command=NASTY,
         warnings=[NASTY],
-        failures=[(NASTY, NASTY)],
+        skipped=[(NASTY, NASTY)],
         picks_per_micrograph=[(NASTY, 3)],
         evaluation=curves(rows=[(NASTY, 1, 1, 1, 1.0, 1.0, 1.0, 1.0)]),
         gallery=[item(name=NASTY)],
-        seconds=[(NASTY, 1.0)],
+        stage_seconds=[(NASTY, 1.0)],
     )
     html = render_report(content)
     assert parsed(html).text.count(NASTY) == 14  # the title twice
@@ -351,7 +353,7 @@ def test_pictures_decode():
 
 def test_the_threshold_splits_the_histogram_exactly():
     scores = np.array([-1.0, 0.0, 0.5, 0.5, 0.7, 3.0] * 30)
-    svg = plots.score_histogram(scores, 0.5)
+    svg = plots.draw_score_histogram(scores, 0.5)
     assert "Threshold 0.50" in svg
     assert "Kept 120" in svg
     assert "Below 60" in svg
@@ -429,7 +431,7 @@ def test_pixels_that_are_no_numbers_and_flat_images_are_drawn():
 def test_the_detail_shows_the_busiest_part():
     crowd = np.random.default_rng(1).uniform((300, 20), (340, 60), size=(30, 2))
     given = item((400, 400), picks=np.concatenate([crowd, [[10.0, 390.0]]]))
-    left, top, right, bottom = gallery.busiest_window(given, 50.0)
+    left, top, right, bottom = gallery.find_densest_window(given, 50.0)
     assert (right - left, bottom - top) == (110, 110)
     assert np.all((crowd >= (left, top)) & (crowd < (right, bottom)))
     picture = pixels(gallery.draw_detail(given, 50.0))
@@ -437,7 +439,7 @@ def test_the_detail_shows_the_busiest_part():
 
 
 def test_a_small_micrograph_is_its_own_detail():
-    assert gallery.busiest_window(item((30, 20)), 500.0) == (0, 0, 20, 30)
+    assert gallery.find_densest_window(item((30, 20)), 500.0) == (0, 0, 20, 30)
 
 
 def test_six_pictures_of_pure_noise_stay_small():
