@@ -185,7 +185,7 @@ def cost(out: Path, seeds: int) -> None:
                 for learner, optimizer, own in zip(learners, optimizers, seconds, strict=True):
                     began = time.process_time()
                     optimizer.zero_grad()
-                    learner.cost().total.backward()
+                    learner.compute_cost().total.backward()
                     optimizer.step()
                     own.append(time.process_time() - began)
             gaussian, exact = (statistics.median(own[3:]) for own in seconds)

@@ -67,7 +67,7 @@ def main() -> None:
     places = random.uniform(0, args.side, (CANDIDATES, 2))
 
     def areas() -> ContaminationMask:
-        found = ContaminationMask.of(
+        found = ContaminationMask.from_log_odds(
             log_odds.astype(np.float32), float(network.stride), DIAMETER_PX
         )
         found.distance_angstrom(places)
@@ -77,7 +77,7 @@ def main() -> None:
     taken = statistics.median(seconds(areas) for _ in range(args.turns))
     clean = np.full_like(log_odds, -9.0, dtype=np.float32)
     none = statistics.median(
-        seconds(lambda: ContaminationMask.of(clean, float(network.stride), DIAMETER_PX))
+        seconds(lambda: ContaminationMask.from_log_odds(clean, float(network.stride), DIAMETER_PX))
         for _ in range(args.turns)
     )
     print(

@@ -183,7 +183,7 @@ def operations(images: list[LabelledImage], settings: TrainingSettings) -> int:
     """Count the multiplications and additions of an update's convolutions, there and back."""
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     with FlopCounterMode(display=False) as counter:
-        learner.cost().total.backward()
+        learner.compute_cost().total.backward()
     return counter.get_total_flops()
 
 

@@ -428,12 +428,12 @@ def _journals() -> dict[str, bytes]:
         for source in _micrographs():
             (folder / source.name).write_bytes(_mrc())
             own = replace(source, path=folder / source.name)
-            journal.begin(source.name, True)
+            journal.mark_started(source.name, True)
             journal.add(own, _found(source.name))
             journal.write(folder / f"{source.output_stem}.star", "data_\n")
-        journal.begin("good.mrc", True)
-        journal.blame([own])
-        journal.begin("third.mrc", False)
+        journal.mark_started("good.mrc", True)
+        journal.record_crash([own])
+        journal.mark_started("third.mrc", False)
         return {JOURNAL: (folder / JOURNAL).read_bytes()}
 
 
@@ -941,11 +941,11 @@ def _as_resumed(path: Path) -> Any:
     folder = path.parent
     journal = Journal(folder, _MADE_WITH)
     sources = _micrographs()
-    assert not journal.crashed(Source("third.mrc", folder / "third.mrc", "third"))
-    assert all(isinstance(name, str) for name in journal.under_way())
+    assert not journal.has_crashed(Source("third.mrc", folder / "third.mrc", "third"))
+    assert all(isinstance(name, str) for name in journal.list_interrupted())
     for source in sources:
-        journal.crashed(source)
-        if journal.known(source):
+        journal.has_crashed(source)
+        if journal.has(source):
             found = journal.get(source.name)
             assert np.isfinite(found.candidates.xy_px).all()
             assert (np.diff(found.candidates.score) <= 0).all()
@@ -953,15 +953,15 @@ def _as_resumed(path: Path) -> Any:
             assert found.decoys is None or np.isfinite(found.decoys).all()
             assert 0 <= found.area_angstrom2 < math.inf
             assert is_plausible(found.pixel_size_angstrom)
-    journal.blame(sources)
+    journal.record_crash(sources)
     for source in sources:
-        journal.begin(source.name, False)
+        journal.mark_started(source.name, False)
         journal.add(source, _found(source.name))
         journal.write(folder / f"{source.output_stem}.star", "data_\n")
     again = Journal(folder, _MADE_WITH)
-    assert all(again.known(source) for source in sources)
+    assert all(again.has(source) for source in sources)
     assert again.get("good.mrc").candidates.score[0] == 2.5
-    assert again.under_way().count("good.mrc") == 0
+    assert again.list_interrupted().count("good.mrc") == 0
     return again
 
 

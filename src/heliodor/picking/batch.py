@@ -47,7 +47,7 @@ MAX_PARALLEL = 16
 class ResultStore(Protocol):
     """Where what was found on micrographs is kept until all are done, such as a `Journal`."""
 
-    def known(self, source: Source) -> bool:
+    def has(self, source: Source) -> bool:
         """Tell whether a micrograph is done already."""
         ...
 
@@ -59,7 +59,7 @@ class ResultStore(Protocol):
         """Keep what was found on a micrograph."""
         ...
 
-    def begin(self, name: str, alone: bool) -> None:
+    def mark_started(self, name: str, alone: bool) -> None:
         """Hear that a micrograph is begun, by itself or beside others; by any thread."""
         ...
 
@@ -70,7 +70,7 @@ class InMemoryStore:
     def __init__(self) -> None:
         self._found: dict[str, MicrographResult] = {}
 
-    def known(self, source: Source) -> bool:
+    def has(self, source: Source) -> bool:
         """Tell whether a micrograph is done already."""
         return source.name in self._found
 
@@ -82,7 +82,7 @@ class InMemoryStore:
         """Keep what was found on a micrograph."""
         self._found[source.name] = finished
 
-    def begin(self, name: str, alone: bool) -> None:
+    def mark_started(self, name: str, alone: bool) -> None:
         """Hear that a micrograph is begun, which is of no interest here."""
 
 
@@ -140,9 +140,9 @@ class DecoySearch:
     """Where decoys are looked for; see `decoys`."""
 
     #: Names of micrographs.
-    on: frozenset[str]
+    micrographs: frozenset[str]
     #: Candidates that score more are too likely particles for decoys beside them.
-    above: float
+    clear_above: float
 
 
 #: A micrograph with its score map, and what was found on it.
@@ -159,8 +159,8 @@ def pick_micrographs(
     progress: Callable[[int, int], None] | None = None,
     store: ResultStore | None = None,
     search: DecoySearch | None = None,
-    again: Container[str] = frozenset(),
-    at_a_time: int | None = None,
+    repeat: Container[str] = frozenset(),
+    max_parallel: int | None = None,
     refused: Mapping[str, str] = MappingProxyType({}),
 ) -> PickingResult:
     """Pick on many micrographs; one that cannot be used is reported and spoils no other.
@@ -175,9 +175,9 @@ def pick_micrographs(
         for that it does not know.
     search
         Where decoys are looked for; None: nowhere.
-    again
+    repeat
         Names of micrographs that are picked on even if the store knows them.
-    at_a_time
+    max_parallel
         Micrographs at most under way at a time; None: as many as there are processors.
     refused
         Names of micrographs that are not tried, as the program has crashed on them, and why.
@@ -188,7 +188,7 @@ def pick_micrographs(
         If not a single micrograph can be used.
     """
     store = InMemoryStore() if store is None else store
-    searched = frozenset[str]() if search is None else search.on
+    searched = frozenset[str]() if search is None else search.micrographs
     names: list[str] = []
     failures: list[Failure] = []
     reference = model.novelty
@@ -197,16 +197,16 @@ def pick_micrographs(
         """Do what can be done ahead of the network."""
         if source.name in refused:
             raise BadInput(refused[source.name])
-        store.begin(source.name, at_a_time == 1)
+        store.mark_started(source.name, max_parallel == 1)
         image = images.get(source)
         return image, model.normalizer.apply(image.image)
 
     def score(image: WorkingImage, normalised: Image) -> _Scored:
-        own, shift, bad_areas = compute_score_maps(
+        own, shift, contamination = compute_score_maps(
             model, image, normalised, device, settings.scores
         )
-        picks = find_candidates(model, image, own, settings, bad_areas)
-        refused, without = settings.refuses(bad_areas), settings.leaves_out(bad_areas)
+        picks = find_candidates(model, image, own, settings, contamination)
+        refused, without = settings.refuses(contamination), settings.leaves_out(contamination)
         size = image.working_pixel_size_angstrom
         decoys = None
         if search is not None and image.source.name in searched and not refused:
@@ -216,7 +216,7 @@ def pick_micrographs(
             radius = distances.exclusion_px
             there = drop_contaminated(find_maxima(reverse, distances, FLOOR), without, size)
             decoys = keep_clear_decoys(
-                there, ScoredPositions(xy, picks.score), search.above, radius
+                there, ScoredPositions(xy, picks.score), search.clear_above, radius
             )
         area = np.count_nonzero(np.isfinite(own)) * size**2
         if without is not None:
@@ -225,10 +225,10 @@ def pick_micrographs(
         measured = MicrographMeasurements(
             None if isnan(unlike) else unlike,
             None if model.card.background is None else shift,
-            None if bad_areas is None else bad_areas.fraction,
+            None if contamination is None else contamination.fraction,
         )
         found = MicrographResult(
-            picks, image.pixel_size_angstrom, decoys, float(area), measured, bad_areas, refused
+            picks, image.pixel_size_angstrom, decoys, float(area), measured, contamination, refused
         )
         return image, own, found
 
@@ -236,15 +236,15 @@ def pick_micrographs(
     # and the processors see to it that the next is at hand.
     alone = torch.device(device).type == "cpu"
     ahead: Callable[[Source], Any] = (lambda s: score(*prepare(s))) if alone else prepare
-    kept = {s.name for s in sources if s.name not in again and store.known(s)}
+    kept = {s.name for s in sources if s.name not in repeat and store.has(s)}
     for name in kept & searched:
         # In another set of micrographs this one may not have been searched for decoys.
         found = store.get(name)
         if found.decoys is None and not found.refused:
             kept.remove(name)
     others = [source for source in sources if source.name not in kept]
-    at_a_time = min(images.threads, MAX_PARALLEL, at_a_time or MAX_PARALLEL)
-    with one_thread_each(alone), looking_ahead(ahead, others, at_a_time) as results:
+    max_parallel = min(images.threads, MAX_PARALLEL, max_parallel or MAX_PARALLEL)
+    with one_thread_each(alone), looking_ahead(ahead, others, max_parallel) as results:
         for number, source in enumerate(sources, 1):
             name = source.name
             if name in kept:

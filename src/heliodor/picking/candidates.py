@@ -30,7 +30,7 @@ def find_candidates(
     image: WorkingImage,
     score: Image,
     settings: PickSettings,
-    bad_areas: ContaminationMask | None = None,
+    contamination: ContaminationMask | None = None,
 ) -> Picks:
     """Return the ranked candidates of one micrograph.
 
@@ -46,7 +46,7 @@ def find_candidates(
         Its log-odds, shape (h, w).
     settings
         Threshold and distances.
-    bad_areas
+    contamination
         Of the micrograph, where they are known. Candidates in them are left out, unless the
         settings keep them, after the suppression: what lies beside a peak in such an area is no
         candidate in its stead.
@@ -66,14 +66,14 @@ def find_candidates(
     working = rows_columns[:, ::-1].astype(np.float64)
     xy = to_original(working, image.original_shape, image.shape)
     picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
-    if bad_areas is None:
+    if contamination is None:
         return picks
     places = working * image.working_pixel_size_angstrom
-    picks = add_distances(picks, bad_areas.distance_angstrom(places))
-    if settings.refuses(bad_areas):
+    picks = add_distances(picks, contamination.distance_angstrom(places))
+    if settings.refuses(contamination):
         return picks.select(np.zeros(0, np.intp))
-    if settings.leaves_out(bad_areas) is not None:
-        return picks.select(~bad_areas.contains(places))
+    if settings.leaves_out(contamination) is not None:
+        return picks.select(~contamination.contains(places))
     return picks
 
 
@@ -124,9 +124,9 @@ def find_operating_point(
         levelled = level_scores(score, item.image, background, diameter_px or 0.0)
         places, own = suppress(levelled, exclusion_px, margin_px=margin_px)
         if diameter_px is not None:
-            bad_areas = find_contamination(network, contaminant, score, diameter_px)
-            if bad_areas is not None:
-                own = own[~bad_areas.contains(places[:, ::-1].astype(np.float64))]
+            contamination = find_contamination(network, contaminant, score, diameter_px)
+            if contamination is not None:
+                own = own[~contamination.contains(places[:, ::-1].astype(np.float64))]
         ranked.append(own)
     falling = np.sort(np.concatenate(ranked))[::-1]
     position = max(1, round(expected_particles * len(images)))

@@ -61,7 +61,7 @@ class ContaminationMask:
     fraction: float
 
     @classmethod
-    def of(
+    def from_log_odds(
         cls,
         log_odds: Image,
         pixel_size_angstrom: float,

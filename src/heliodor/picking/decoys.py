@@ -40,7 +40,9 @@ def find_maxima(score: Image, distances: Distances, floor: float) -> ScoredPosit
 
 
 def drop_contaminated(
-    found: ScoredPositions, bad_areas: ContaminationMask | None, pixel_size_angstrom: float = 1.0
+    found: ScoredPositions,
+    contamination: ContaminationMask | None,
+    pixel_size_angstrom: float = 1.0,
 ) -> ScoredPositions:
     """Return what does not lie in bad areas; all where there are None.
 
@@ -48,12 +50,12 @@ def drop_contaminated(
     ----------
     found
         On an image with pixels of the given size.
-    bad_areas
+    contamination
         Of the image.
     """
-    if bad_areas is None:
+    if contamination is None:
         return found
-    kept = ~bad_areas.contains(found.xy_px * pixel_size_angstrom)
+    kept = ~contamination.contains(found.xy_px * pixel_size_angstrom)
     return ScoredPositions(found.xy_px[kept], found.score[kept])
 
 

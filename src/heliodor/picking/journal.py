@@ -56,7 +56,7 @@ class MicrographResult(NamedTuple):
     area_angstrom2: float
     measured: MicrographMeasurements
     #: None of models that do not find them.
-    bad_areas: ContaminationMask | None = None
+    contamination: ContaminationMask | None = None
     #: Whether it has no picks because too much of it is bad area.
     refused: bool = False
 
@@ -139,15 +139,15 @@ class Journal:
         if not self._lines and not self._crashed:
             self._path.unlink(missing_ok=True)
 
-    def begin(self, name: str, alone: bool) -> None:
+    def mark_started(self, name: str, alone: bool) -> None:
         """Note that a micrograph is begun, by itself or beside others; by any thread."""
         self._append(_line({"begun": [name, alone]}))
 
-    def under_way(self) -> list[str]:
+    def list_interrupted(self) -> list[str]:
         """Return the micrographs that were under way when an earlier run ended."""
         return list(self._begun)
 
-    def blame(self, sources: Iterable[Source]) -> None:
+    def record_crash(self, sources: Iterable[Source]) -> None:
         """Note that the program crashed on the micrograph that was last begun, if by itself."""
         for source in sources:
             if self._begun and source.name == next(reversed(self._begun)):
@@ -157,12 +157,12 @@ class Journal:
                     self._append(_line({"crashed": [source.name, was]}))
                 return
 
-    def crashed(self, source: Source) -> bool:
+    def has_crashed(self, source: Source) -> bool:
         """Tell whether the program crashed twice on a micrograph that is still the same."""
         found = self._crashed.get(source.name, [])
         return len(found) > 1 and found.count(_identity(source)) > 1
 
-    def known(self, source: Source) -> bool:
+    def has(self, source: Source) -> bool:
         """Tell whether a micrograph is done, and its file still holds the same."""
         found = self._lines.get(source.name)
         return found is not None and found[1] != [] and found[1] == _identity(source)
@@ -196,8 +196,8 @@ class Journal:
             "area_angstrom2": finished.area_angstrom2,
             "measured": finished.measured,
         }
-        if finished.bad_areas is not None:
-            entry["bad_areas"] = finished.bad_areas.as_dict()
+        if finished.contamination is not None:
+            entry["bad_areas"] = finished.contamination.as_dict()
             entry["distances"] = _packed(own.extra[DISTANCE])
             entry["refused"] = finished.refused
         self._lines[source.name] = (self._append(_line(entry)), entry["of"])
@@ -263,12 +263,16 @@ def _entry(line: bytes) -> tuple[str, list[Any], MicrographResult]:
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
     measured = MicrographMeasurements(*(_known(own) for own in value["measured"]))
-    bad_areas, refused = None, False
+    contamination, refused = None, False
     if "bad_areas" in value:
-        bad_areas = ContaminationMask.from_dict(value["bad_areas"])
+        contamination = ContaminationMask.from_dict(value["bad_areas"])
         candidates = add_distances(candidates, _unpacked(value["distances"], endless=True))
         refused = bool(value["refused"])
-    return name, of, MicrographResult(candidates, size, decoys, area, measured, bad_areas, refused)
+    return (
+        name,
+        of,
+        MicrographResult(candidates, size, decoys, area, measured, contamination, refused),
+    )
 
 
 def _known(value: Any) -> float | None:

@@ -65,7 +65,7 @@ class MicrographMeasurements(NamedTuple):
     #: What was added to its log-odds so that its background lies where training's does.
     levelled_by: float | None = None
     #: Share of it, dead borders not counted, that is bad area.
-    bad_area: float | None = None
+    contaminated_fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def assess_micrographs(
 
 
 def _refusal(row: MicrographQuality) -> str:
-    return f"{row.measured.bad_area or 0.0:.0%} of it is bad area, so that it has no picks"
+    return f"no picks: {row.measured.contaminated_fraction or 0.0:.0%} of it is contamination"
 
 
 def find_outliers(rows: Sequence[MicrographQuality]) -> list[MicrographQuality]:
@@ -184,7 +184,7 @@ def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
         for row in rows:
             quartiles = row.quartiles or (None, None, None)
             own = row.measured
-            numbers = (*quartiles, own.levelled_by, own.unlike_training, own.bad_area)
+            numbers = (*quartiles, own.levelled_by, own.unlike_training, own.contaminated_fraction)
             spelt = ("" if value is None else f"{round(value, 3) + 0.0:.3f}" for value in numbers)
             there = "" if row.particles is None else f"{row.particles:.1f}"
             histogram, flags = ",".join(map(str, row.histogram)), "; ".join(row.flags)

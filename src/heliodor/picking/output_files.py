@@ -83,7 +83,7 @@ def write_tables(
         found = journal.get(name)
         sizes[name], measured[name] = found.pixel_size_angstrom, found.measured
         refused |= {name} if found.refused else set()
-        known |= found.bad_areas is not None
+        known |= found.contamination is not None
     rows = micrograph_quality.assess_micrographs(
         picked.tables(), picked.threshold, measured, refused
     )
@@ -113,7 +113,7 @@ def write_tables(
 def write_masks(files: Mapping[str, Path], picked: PickingResult, wanted: bool) -> None:
     """Write the bad areas of each micrograph as an image, or remove those of an earlier run."""
     for name in picked.micrographs:
-        found = picked.store.get(name).bad_areas if wanted else None
+        found = picked.store.get(name).contamination if wanted else None
         if found is not None:
             found.write(files[name])
         elif files[name].is_file():

@@ -84,7 +84,7 @@ class ScoreMaps(NamedTuple):
     #: By how much they were moved to be level.
     shift: float
     #: None of models that have no contaminant output.
-    bad_areas: ContaminationMask | None
+    contamination: ContaminationMask | None
 
 
 def compute_score_maps(
@@ -135,7 +135,7 @@ def find_contamination(
     if contaminant is None:
         return None
     step = network.stride
-    return ContaminationMask.of(
+    return ContaminationMask.from_log_odds(
         contaminant,
         step * pixel_size_angstrom,
         diameter_px * pixel_size_angstrom,

@@ -104,7 +104,7 @@ def build_picks_section(content: ReportContent) -> str:
             ("Fewest, most", f"{counts.min():,}, {counts.max():,}"),
             ("Without picks", f"{np.count_nonzero(counts == 0):,}"),
         ]
-    areas = {row.name: row.measured.bad_area for row in content.quality}
+    areas = {row.name: row.measured.contaminated_fraction for row in content.quality}
     known = [share for share in areas.values() if share is not None]
     if known:
         usual, most = f"{np.median(known):.0%}", f"{max(known):.0%}"

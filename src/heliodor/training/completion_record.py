@@ -37,7 +37,7 @@ class CompletionRecord:
     """What a finished training was asked for, what it read, and what it said."""
 
     #: Of settings, labels and names of micrographs; see `fingerprint_request`.
-    asked: str
+    request: str
     #: Fingerprints of the micrographs it read, by their place among those given.
     files: dict[int, str]
     #: Of the model file.
@@ -53,7 +53,7 @@ class CompletionRecord:
         """Write it beside the model."""
         value = {
             "form": FORM,
-            "asked": self.asked,
+            "asked": self.request,
             "files": {str(place): found for place, found in self.files.items()},
             "model": self.model,
             "working_pixel_size_angstrom": self.working_pixel_size_angstrom,
@@ -88,7 +88,7 @@ class CompletionRecord:
             if value["form"] != FORM or value["asked"] != asked:
                 return None
             found = cls(
-                asked=asked,
+                request=asked,
                 files={int(place): str(own) for place, own in value["files"].items()},
                 model=str(value["model"]),
                 working_pixel_size_angstrom=float(value["working_pixel_size_angstrom"]),

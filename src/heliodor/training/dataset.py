@@ -123,7 +123,7 @@ class TrainingSet:
     #: Sentences the user should read.
     notes: list[str]
 
-    def expecting(self, particles: float) -> TrainingSet:
+    def with_expected_particles(self, particles: float) -> TrainingSet:
         """Return the same with another number of particles expected a micrograph."""
         prior = class_prior(particles, self.images, self.radius_px)
         return replace(self, prior=prior, expected_particles=particles)

@@ -131,7 +131,7 @@ class Learner:
         self._near = torch.Generator().manual_seed(settings.seed + 2)
         #: All that draws at random.
         self.random = {"sampler": self.sampler.random, "near": self._near, "dropout": dropped}
-        self._halved = uses_bfloat16(settings.precision, torch.device(device))
+        self._use_bfloat16 = uses_bfloat16(settings.precision, torch.device(device))
         self._criterion = objective(settings.objective, settings.penalty_weight)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -140,7 +140,7 @@ class Learner:
         own = [*self.network.parameters(), *decoder]
         return [parameter for parameter in own if parameter.requires_grad]
 
-    def begin(self) -> None:
+    def prepare(self) -> None:
         """Make the network ready to learn.
 
         One with a start keeps its running statistics: a minibatch, in which there are more
@@ -156,13 +156,13 @@ class Learner:
             self._shards = Shards(self.network)
             self._start_shards = None if self._start is None else Shards(self._start)
 
-    def cost(self) -> MinibatchCost:
+    def compute_cost(self) -> MinibatchCost:
         """Draw a minibatch and return what it costs."""
-        tiles, said, before, features = self.said()
+        tiles, said, before, features = self.forward()
         positives, negatives = self._settings.positives, self._negatives
         unlabelled = self._settings.batch - positives - negatives
         logits = said[:, 0]
-        known = tiles.known
+        known = tiles.labels
         counted = known == UNLABELLED
         counted[positives + unlabelled :] = False
         beside = torch.rand(counted[:positives].shape, generator=self._near)
@@ -197,7 +197,7 @@ class Learner:
         unlabelled = self._settings.batch - positives - negatives
         return self.sampler.draw(positives, unlabelled, negatives)
 
-    def said(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
+    def forward(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
         """Draw a minibatch; return it, what is said of it, what the start says, and features.
 
         The start's word is None where it is not wanted, and so are the last layer's features.
@@ -205,7 +205,7 @@ class Learner:
         tiles = self.draw()
         if self._shards is not None:
             return tiles, self._shards(tiles.images), self._before(tiles.images), None
-        with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._halved):
+        with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._use_bfloat16):
             features = self.network.features(tiles.images)
             said = self.network.told(features)
             before = self._before(tiles.images)

@@ -59,7 +59,7 @@ def train_network(
     checkpoint: Checkpoint | None = None,
     shelf: Shelf | None = None,
     start: Network | None = None,
-    updated: UpdateCallback | None = None,
+    on_update: UpdateCallback | None = None,
     learner: type[Learner] = Learner,
 ) -> TrainedNetwork:
     """Train a network and keep the weights of its best epoch.
@@ -87,7 +87,7 @@ def train_network(
         Where the sampler keeps the images; in memory by default.
     start
         A trained network of the same description, whose weights the training begins with.
-    updated
+    on_update
         Called after each update; what it raises ends the training.
     learner
         How to learn from minibatches; without a checkpoint only, another than the usual.
@@ -116,12 +116,12 @@ def train_network(
     whole = nullcontext if checkpoint is None else deferred
     try:
         while not course.finished:
-            course.learner.begin()
+            course.learner.prepare()
             with whole():
                 while not course.epoch_is_full:
                     course.update()
-                    if updated is not None:
-                        updated(course.updates, course.all_updates, course.last_cost)
+                    if on_update is not None:
+                        on_update(course.updates, course.all_updates, course.last_cost)
                     if checkpoint is not None:
                         check()
                         if checkpoint.due():

@@ -56,7 +56,7 @@ class Minibatch:
     #: Shape (n, 1, S, S).
     images: Tensor
     #: What is known of the region of each output, int8, shape (n, side, side), on the CPU.
-    known: Tensor
+    labels: Tensor
     #: Row and column of the output for which a tile was drawn, shape (n, 2).
     anchors: Tensor
 

@@ -61,7 +61,7 @@ class ScoreScale(NamedTuple):
     #: Of all candidates on the images.
     scores: ScoreCounts
     #: Share of the labels that lie in bad areas.
-    contradicted: float = 0.0
+    labels_in_contamination: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class CalibrationSet:
     picking: PickSettings = PickSettings()
 
     @classmethod
-    def of(
+    def read(
         cls,
         dataset: TrainingSet,
         others: Sequence[Source],
@@ -115,7 +115,7 @@ class CalibrationSet:
             picking=picking,
         )
 
-    def level(self, network: Network, seed: int) -> ScoreScale:
+    def measure_scale(self, network: Network, seed: int) -> ScoreScale:
         """Find the level of a newly trained network's scores, and what they mean.
 
         Parameters
@@ -143,14 +143,14 @@ class CalibrationSet:
         alive = [np.isfinite(own) for own in flat]
         medians = [float(np.median(own[here])) for own, here in zip(own_maps, alive, strict=True)]
         background = float(np.median(medians[: len(self.labelled)]))
-        bad_areas = [
+        contamination = [
             find_contamination(network, own.contaminant, score, self.diameter_px)
             for (own, _), score in zip(maps, flat, strict=True)
         ]
-        contradicted = self._in_bad_areas(bad_areas)
+        contradicted = self._in_bad_areas(contamination)
         if contradicted > CONTRADICTED:
-            bad_areas = [None] * len(images)
-        without = [self.picking.leaves_out(own) for own in bad_areas]
+            contamination = [None] * len(images)
+        without = [self.picking.leaves_out(own) for own in contamination]
 
         def searched(number: int) -> tuple[ScoredPositions, ScoredPositions]:
             own, reverse = maps[number]
@@ -167,7 +167,7 @@ class CalibrationSet:
         with one_thread_each(alone), looking_ahead(searched, range(len(images)), workers) as pairs:
             found = [future.result() for _, future in pairs]
         # Those that would have no picks are no part of what is counted.
-        kept = [not self.picking.refuses(own) for own in bad_areas]
+        kept = [not self.picking.refuses(own) for own in contamination]
         areas = [
             float(np.count_nonzero(here)) * (1 if own is None else 1 - own.fraction)
             for here, own in zip(alive, without, strict=True)
@@ -202,16 +202,16 @@ class CalibrationSet:
         )
         return ScoreScale(background, calibration, sheet.candidates, contradicted)
 
-    def _in_bad_areas(self, bad_areas: Sequence[ContaminationMask | None]) -> float:
+    def _in_bad_areas(self, contamination: Sequence[ContaminationMask | None]) -> float:
         """Return the share of the labels that lie in bad areas."""
         inside = [
             own.contains(item.xy_px)
-            for item, own in zip(self.labelled, bad_areas, strict=False)
+            for item, own in zip(self.labelled, contamination, strict=False)
             if own is not None and len(item.xy_px)
         ]
         return float(np.concatenate(inside).mean()) if inside else 0.0
 
-    def threshold_of(self, network: Network, expected_particles: float) -> float:
+    def find_threshold(self, network: Network, expected_particles: float) -> float:
         """Return the log-odds at which a network finds so many particles a micrograph, or 0."""
         point = find_operating_point(
             network,

@@ -71,7 +71,7 @@ class Trainer:
         )
         self._schedule = _schedule(self._optimizer, settings, self.epochs * self._epoch_updates)
         #: What each update of the epoch under way cost.
-        self._told: list[Tensor] = []
+        self._costs: list[Tensor] = []
         self._rate = 0.0
         self._started = time.perf_counter()
 
@@ -88,7 +88,7 @@ class Trainer:
     @property
     def epoch_is_full(self) -> bool:
         """Whether all updates of the epoch under way were made."""
-        return len(self._told) == self._epoch_updates
+        return len(self._costs) == self._epoch_updates
 
     @property
     def best_epoch(self) -> int:
@@ -98,17 +98,17 @@ class Trainer:
     @property
     def last_cost(self) -> float:
         """What the last update's minibatch cost; there was one in the epoch under way."""
-        return float(self._told[-1][0])
+        return float(self._costs[-1][0])
 
     def update(self) -> None:
         """Draw a minibatch and learn from it."""
-        cost = self.learner.cost()
+        cost = self.learner.compute_cost()
         self._optimizer.zero_grad(set_to_none=True)
         cost.total.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self._rate = float(self._schedule.get_last_lr()[0])
         self._schedule.step()
-        self._told.append(torch.stack([part.detach() for part in vars(cost).values()]))
+        self._costs.append(torch.stack([part.detach() for part in vars(cost).values()]))
         self.updates += 1
 
     def costs(self) -> FloatArray:
@@ -120,7 +120,7 @@ class Trainer:
             If they, or the weights, are no longer finite.
         """
         # Fetched once an epoch: a GPU would have to be waited for after each update.
-        costs = torch.stack(self._told).cpu().double().numpy()
+        costs = torch.stack(self._costs).cpu().double().numpy()
         # The last update can break the weights without any loss having seen it.
         if not (np.isfinite(costs.mean(axis=0)).all() and self.network.is_finite()):
             raise BadInput(
@@ -137,7 +137,7 @@ class Trainer:
         parts = (self._rate, total, positive, unlabelled, chance, error, ap)
         epoch = Epoch(number, self.updates, time.perf_counter() - self._started, *parts)
         self.history.append(epoch)
-        self._told = []
+        self._costs = []
         if self._best is None or np.isnan(ap) or ap >= self._best[0]:
             self._best = (ap, number, copy.deepcopy(self.network.state_dict()))
         return epoch
@@ -158,7 +158,7 @@ class Trainer:
             for name, tensor in self._optimizer.state.get(weight, {}).items():
                 tensors[f"adam.{number}.{name}"] = tensor
         columns = len(fields(MinibatchCost))
-        tensors["costs"] = torch.stack(self._told) if self._told else torch.zeros(0, columns)
+        tensors["costs"] = torch.stack(self._costs) if self._costs else torch.zeros(0, columns)
         best = None
         if self._best is not None:
             ap, number, weights = self._best
@@ -231,8 +231,8 @@ class Trainer:
                 raise ValueError("a mean square is negative")
             self._optimizer.state[weight] = own
         costs = torch.zeros(updates - ended, len(fields(MinibatchCost)))
-        self._told = list(tensors.take("costs", costs).to(self.network.classifier.weight.device))
-        if len(self._told) > self._epoch_updates:
+        self._costs = list(tensors.take("costs", costs).to(self.network.classifier.weight.device))
+        if len(self._costs) > self._epoch_updates:
             raise ValueError("an epoch is too long")
         if (values["best"] is None) != (not history):
             raise ValueError("there is no best epoch")

@@ -169,7 +169,7 @@ def pick_step(
         search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), above)
     journal = Journal(folder, made_with(model, settings, images), not resume)
     again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
-    if finished := sum(journal.known(s) for s in sources if s.name not in again):
+    if finished := sum(journal.has(s) for s in sources if s.name not in again):
         log.info(f"{finished} of them are done already and left as they are")
 
     def done(image: WorkingImage, score: Image, found: MicrographResult) -> None:
@@ -213,7 +213,7 @@ def pick_step(
     }
     if model.card.contaminant:
         record.results["bad_areas"] = {
-            "fraction": {row.name: row.measured.bad_area for row in picked.quality},
+            "fraction": {row.name: row.measured.contaminated_fraction for row in picked.quality},
             "no_picks_on": [row.name for row in picked.quality if row.refused],
         }
         if left_out := sum(row.refused for row in picked.quality):
@@ -265,19 +265,21 @@ class _Work:
     ) -> PickingResult:
         """Pick on all; what was under way when the process before crashed comes first, alone."""
         if crashes():
-            self.journal.blame(sources)
-        crashed = {s.name: CRASHED.format(path=s.path) for s in sources if self.journal.crashed(s)}
+            self.journal.record_crash(sources)
+        crashed = {
+            s.name: CRASHED.format(path=s.path) for s in sources if self.journal.has_crashed(s)
+        }
         refused = {**self.refused, **crashed}
-        way = {*self.journal.under_way()} - refused.keys()
-        suspects = [s for s in sources if s.name in way and not self.journal.known(s)]
+        way = {*self.journal.list_interrupted()} - refused.keys()
+        suspects = [s for s in sources if s.name in way and not self.journal.has(s)]
         if crashes() and suspects:
             # What the process died of is among them. Alone, each has all the memory there is.
             with suppress(BadInput):
-                self._on(suspects, self.search, at_a_time=1)
+                self._on(suspects, self.search, max_parallel=1)
         fewer = max(1, MAX_PARALLEL >> crashes())
         picked = self._on(
             sources, self.search,
-            done=done, progress=progress, again=again, at_a_time=fewer, refused=refused,
+            done=done, progress=progress, repeat=again, max_parallel=fewer, refused=refused,
         )  # fmt: skip
         return picked if self.search is None else self._decoyed(picked, sources, self.search)
 
@@ -291,13 +293,13 @@ class _Work:
         refusing = self.settings.max_contamination is not None
         names = [n for n in picked.micrographs if not (refusing and self.journal.get(n).refused)]
         wanted = choose_decoy_micrographs(names)
-        if wanted == search.on:
+        if wanted == search.micrographs:
             return picked
-        more = [s for s in sources if s.name in wanted - search.on]
+        more = [s for s in sources if s.name in wanted - search.micrographs]
         more = [s for s in more if self.journal.get(s.name).decoys is None]
         if more:
             with suppress(BadInput):  # should they have become unreadable: fewer will do
-                self._on(more, replace(search, on=wanted))
+                self._on(more, replace(search, micrographs=wanted))
         return replace(picked, sheet=count_scores(self.journal, names, wanted))
 
 

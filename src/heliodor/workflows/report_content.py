@@ -179,7 +179,7 @@ def _gallery(
         own = own.select(own.score >= picked.threshold)
         try:
             item = _item(images, source, own, labels, xy_true, distance)
-            items.append(replace(item, bad_areas=picked.store.get(source.name).bad_areas))
+            items.append(replace(item, bad_areas=picked.store.get(source.name).contamination))
         except BadInput:
             # It was readable a moment ago; a picture less is no reason to lose the report.
             continue

@@ -209,7 +209,7 @@ def train_step(
     begin = None if start is None else start.network
     others = choose_unlabeled(dataset, labelled)
     read |= fingerprint_micrographs(find_indices(others, sources), sources)
-    probe = CalibrationSet.of(dataset, others, images, data.diameter_angstrom, picking, device)
+    probe = CalibrationSet.read(dataset, others, images, data.diameter_angstrom, picking, device)
     estimated = data.expected_particles is None
     if estimated and uses_prior(recipe.objective):
         with record.stage("estimating the prior"):
@@ -223,9 +223,9 @@ def train_step(
             first = train_network(
                 learn, [], radius_px, dataset.prior, quick, device, shelf=shelf, start=begin
             )
-            found = probe.level(first.network, recipe.seed).calibration
+            found = probe.measure_scale(first.network, recipe.seed).calibration
             if found is not None:
-                dataset = dataset.expecting(found.particles[0] / found.micrographs)
+                dataset = dataset.with_expected_particles(found.particles[0] / found.micrographs)
     if uses_prior(recipe.objective):
         log.info(
             f"{dataset.expected_particles:.0f} particles are expected a micrograph, so"
@@ -245,12 +245,12 @@ def train_step(
             start=begin,
         )
     with record.stage("calibrating"):
-        level = probe.level(trained.network, recipe.seed)
-    if level.contradicted > CONTRADICTED and trained.network.contaminant is not None:
+        level = probe.measure_scale(trained.network, recipe.seed)
+    if level.labels_in_contamination > CONTRADICTED and trained.network.contaminant is not None:
         trained.network.contaminant = None
         record.notes.append(
-            f"{level.contradicted:.0%} of the labels lie where the model told contaminants, so it"
-            " is not to tell them any more"
+            f"{level.labels_in_contamination:.0%} of the labels lie where the model told"
+            " contaminants, so it is not to tell them any more"
         )
         log.warning(record.notes[-1])
     calibration = level.calibration
@@ -258,10 +258,10 @@ def train_step(
         threshold = best_threshold(calibration, level.scores, picking.max_fdr)
         counts = [count / calibration.micrographs for count in calibration.particles]
         if estimated:
-            dataset = dataset.expecting(counts[0])
+            dataset = dataset.with_expected_particles(counts[0])
         note = about_number(counts, data.expected_particles)
     else:
-        threshold = probe.threshold_of(trained.network, dataset.expected_particles)
+        threshold = probe.find_threshold(trained.network, dataset.expected_particles)
         note = (
             "there are too few labels to estimate how many particles there are, so"
             f" {dataset.expected_particles:.0f} a micrograph are assumed; label some more, or give"

@@ -359,7 +359,7 @@ def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source
     assert picked.candidates.micrographs == ("broken.mrc", "b.mrc", "coarse.mrc", "a.mrc")
     assert [failure.name for failure in picked.failures] == ["missing.mrc"]
     again = pick_micrographs(
-        MODEL, sources, images(2), PickSettings(), store=store, again={"coarse.mrc"}
+        MODEL, sources, images(2), PickSettings(), store=store, repeat={"coarse.mrc"}
     )
     assert again.micrographs == ("broken.mrc", "b.mrc", "a.mrc")
     # Known without decoys, one on which they are searched for is read again.

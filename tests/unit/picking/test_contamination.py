@@ -321,7 +321,7 @@ def test_no_area_and_no_hole_is_smaller_than_a_particle(
 ) -> None:
     strength = data.draw(st.floats(0.1, 50))
     log_odds = np.where(mask, strength, -strength).astype(np.float32)
-    found = ContaminationMask.of(log_odds, 20.0, diameter)
+    found = ContaminationMask.from_log_odds(log_odds, 20.0, diameter)
     least = math.pi / 4 * (diameter / 20.0) ** 2
     for side in (found.mask, ~found.mask):
         areas, number = ndimage.label(side)
@@ -329,30 +329,37 @@ def test_no_area_and_no_hole_is_smaller_than_a_particle(
         # One that fills the whole micrograph has no other side to belong to.
         assert number == 0 or sizes.min() >= least or side.all()
     assert found.fraction == found.mask.mean()
-    assert not ContaminationMask.of(np.full_like(log_odds, -strength), 20.0, diameter).mask.any()
+    assert not ContaminationMask.from_log_odds(
+        np.full_like(log_odds, -strength), 20.0, diameter
+    ).mask.any()
 
 
 @given(mask=masks)
 def test_without_size_or_noise_the_mask_is_where_a_contaminant_is_likely(mask: Mask) -> None:
     log_odds = np.where(mask, 1.0, -4.0).astype(np.float32)
     # A particle far smaller than a pixel: nothing is smoothed, nothing too small.
-    found = ContaminationMask.of(log_odds, 20.0, 0.1)
+    found = ContaminationMask.from_log_odds(log_odds, 20.0, 0.1)
     np.testing.assert_array_equal(found.mask, mask)
     # What is possible counts where it touches what is likely, and nowhere else.
     grown = np.where(mask, log_odds, -1.5).astype(np.float32)
-    assert ContaminationMask.of(grown, 20.0, 0.1).mask.all() == mask.any()
+    assert ContaminationMask.from_log_odds(grown, 20.0, 0.1).mask.all() == mask.any()
     apart = np.full((3, 9), -4.0, np.float32)
     apart[1, 1], apart[1, 2], apart[1, 6] = 1.0, -1.5, -1.5
-    assert np.argwhere(ContaminationMask.of(apart, 20.0, 0.1).mask).tolist() == [[1, 1], [1, 2]]
+    assert np.argwhere(ContaminationMask.from_log_odds(apart, 20.0, 0.1).mask).tolist() == [
+        [1, 1],
+        [1, 2],
+    ]
     # Even odds count.
-    assert ContaminationMask.of(np.zeros((3, 4), np.float32), 20.0, 0.1).mask.all()
+    assert ContaminationMask.from_log_odds(np.zeros((3, 4), np.float32), 20.0, 0.1).mask.all()
 
 
 @given(mask=masks, seed=st.integers(0, 99))
 def test_dead_borders_are_no_part_of_it(mask: Mask, seed: int) -> None:
     alive = np.zeros_like(mask)
     alive[seed % 3 :, : mask.shape[1] - seed % 2] = True
-    found = ContaminationMask.of(np.where(mask, 5.0, -5.0).astype(np.float32), 20.0, 40.0, alive)
+    found = ContaminationMask.from_log_odds(
+        np.where(mask, 5.0, -5.0).astype(np.float32), 20.0, 40.0, alive
+    )
     assert not (found.mask & ~alive).any()
     bad, there = found.mask.sum(), alive.sum()
     assert found.fraction == (bad / there if there else 0.0)
@@ -485,14 +492,14 @@ def test_bad_areas_are_where_the_carbon_is(scores: Any) -> None:
     for number in range(4):
         image, _ = carbon_picture(number)
         seen = compute_score_maps(MODEL, working(image), image, scores=scores)
-        assert seen.bad_areas is not None
-        assert seen.bad_areas.pixel_size_angstrom == 16.0
-        assert seen.bad_areas.mask.shape == (40, 50)
+        assert seen.contamination is not None
+        assert seen.contamination.pixel_size_angstrom == 16.0
+        assert seen.contamination.mask.shape == (40, 50)
         expected = COLUMNS[number] / SHAPE[1]
-        assert abs(seen.bad_areas.fraction - expected) <= 0.02
+        assert abs(seen.contamination.fraction - expected) <= 0.02
         # One score or the other, they are those of the same model without the second output.
         bare = model(plain(HAND_MADE), **CARD | {"contaminant": False})
-        assert compute_score_maps(bare, working(image), image, scores=scores).bad_areas is None
+        assert compute_score_maps(bare, working(image), image, scores=scores).contamination is None
         expected_score = score_normalized(bare, working(image), image, scores=scores)
         assert seen.score.tobytes() == expected_score.tobytes()
 
@@ -500,21 +507,21 @@ def test_bad_areas_are_where_the_carbon_is(scores: Any) -> None:
 def test_candidates_in_bad_areas_are_left_out_after_the_suppression() -> None:
     image, xy = carbon_picture(0)
     seen = compute_score_maps(MODEL, working(image), image)
-    assert seen.bad_areas is not None
+    assert seen.contamination is not None
     everything = find_candidates(MODEL, working(image), seen.score, PickSettings())
     assert DISTANCE not in everything.extra
     kept = find_candidates(
-        MODEL, working(image), seen.score, PickSettings(bad_areas="keep"), seen.bad_areas
+        MODEL, working(image), seen.score, PickSettings(bad_areas="keep"), seen.contamination
     )
     np.testing.assert_array_equal(kept.xy_px, everything.xy_px)
     np.testing.assert_array_equal(kept.score, everything.score)
-    distance = seen.bad_areas.distance_angstrom(kept.xy_px * 4.0)
+    distance = seen.contamination.distance_angstrom(kept.xy_px * 4.0)
     np.testing.assert_array_equal(kept.extra[DISTANCE], distance)
     # The carbon ends in the middle between two columns.
     expected = (kept.xy_px[:, 0] - 39.5) * 4.0
     assert np.abs(distance - expected).max() <= 24.0
-    left = find_candidates(MODEL, working(image), seen.score, PickSettings(), seen.bad_areas)
-    out = seen.bad_areas.contains(kept.xy_px * 4.0)
+    left = find_candidates(MODEL, working(image), seen.score, PickSettings(), seen.contamination)
+    out = seen.contamination.contains(kept.xy_px * 4.0)
     assert 0 < out.sum() < len(kept)
     np.testing.assert_array_equal(left.xy_px, kept.xy_px[~out])
     np.testing.assert_array_equal(left.extra[DISTANCE], distance[~out])
@@ -567,7 +574,7 @@ def test_a_micrograph_of_mostly_bad_area_has_no_picks(ground: Path) -> None:
     assert strict == usual | {"m/2.mrc": []}
     rows = rows_in(Path("strict/micrographs.tsv"))
     assert [row["outlier"] for row in rows] == [
-        "", "", f"{float(rows[2]['bad_area']):.0%} of it is bad area, so that it has no picks", ""
+        "", "", f"no picks: {float(rows[2]['bad_area']):.0%} of it is contamination", ""
     ]  # fmt: skip
     assert rows[2]["picks"] == rows[2]["candidates"] == "0"
     record = json.loads(Path("strict/run.json").read_text())
@@ -607,7 +614,7 @@ def test_masks_are_written_and_go_again(ground: Path) -> None:
         assert picture.mode == "L"
         number = int(file.stem)
         image, _ = carbon_picture(number)
-        areas = compute_score_maps(MODEL, working(image), image).bad_areas
+        areas = compute_score_maps(MODEL, working(image), image).contamination
         assert areas is not None
         np.testing.assert_array_equal(np.asarray(picture), np.where(areas.mask, 255, 0))
     done(*arguments)
@@ -750,7 +757,7 @@ def test_what_is_left_out_is_not_counted(ground: Path) -> None:
         assert result.sheet.candidates.total == len(result.candidates)
     areas = [sum(g.area for g in result.sheet.groups) for result in (left, kept, strict)]
     whole = SHAPE[0] * SHAPE[1] * 16.0
-    fractions = [kept.store.get(s.name).bad_areas.fraction for s in sources]  # type: ignore[union-attr]
+    fractions = [kept.store.get(s.name).contamination.fraction for s in sources]  # type: ignore[union-attr]
     np.testing.assert_allclose(areas[0], whole * sum(1 - f for f in fractions))
     assert areas[1] == 4 * whole
     np.testing.assert_allclose(areas[2], whole * sum(1 - f for f in fractions if f <= 0.5))
@@ -764,10 +771,10 @@ def test_what_is_left_out_is_not_counted(ground: Path) -> None:
             assert found.refused == (
                 wanted.max_contamination is not None and source.name == "m/2.mrc"
             )
-            assert found.bad_areas is not None
-            assert found.measured.bad_area == found.bad_areas.fraction
+            assert found.contamination is not None
+            assert found.measured.contaminated_fraction == found.contamination.fraction
             if wanted.bad_areas == "leave-out":
-                assert not found.bad_areas.contains(found.candidates.xy_px * 4.0).any()
+                assert not found.contamination.contains(found.candidates.xy_px * 4.0).any()
 
 
 def test_what_is_expected_is_of_what_is_picked(ground: Path, few_repeats: None) -> None:
@@ -787,7 +794,7 @@ def test_what_is_expected_is_of_what_is_picked(ground: Path, few_repeats: None) 
 
 
 def outside_carbon(image: Image, xy: FloatArray) -> FloatArray:
-    areas = compute_score_maps(MODEL, working(image), image).bad_areas
+    areas = compute_score_maps(MODEL, working(image), image).contamination
     assert areas is not None
     return xy[~areas.contains(xy * areas.pixel_size_angstrom / HAND_MADE.stride)]
 
@@ -802,9 +809,9 @@ def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
             for image, xy in pictures
         ]
         probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
-        told.append(probe.level(HAND_MADE, 0))
-    assert told[0].contradicted > 0.01
-    assert told[1].contradicted == 0
+        told.append(probe.measure_scale(HAND_MADE, 0))
+    assert told[0].labels_in_contamination > 0.01
+    assert told[1].labels_in_contamination == 0
     # Nothing is left out where it is not believed.
     assert told[0].scores.total > told[1].scores.total
 
@@ -820,14 +827,19 @@ def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) 
         distances = how.distances_px(40.0, 4.0)
         probe = CalibrationSet(labelled[:3], [labelled[3].image], distances, 10.0, 2.0,
                       torch.device("cpu"), 1, how)  # fmt: skip
-        found[how.bad_areas] = probe.level(HAND_MADE, 0), probe.threshold_of(HAND_MADE, 30.0)
+        found[how.bad_areas] = (
+            probe.measure_scale(HAND_MADE, 0),
+            probe.find_threshold(HAND_MADE, 30.0),
+        )
         # What a model of this level finds there.
         level = found[how.bad_areas][0]
         own = replace(MODEL, card=replace(MODEL.card, background=level.background))
         totals = 0
         for image, _ in pictures:
             seen = compute_score_maps(own, working(image), image)
-            totals += len(find_candidates(own, working(image), seen.score, how, seen.bad_areas))
+            totals += len(
+                find_candidates(own, working(image), seen.score, how, seen.contamination)
+            )
         assert level.scores.total == totals
     left, kept = found["leave-out"], found["keep"]
     if most == 0.0:
@@ -844,11 +856,11 @@ def test_a_network_that_tells_none_is_calibrated_as_ever(few_repeats: None) -> N
     distances = PickSettings().distances_px(40.0, 4.0)
     probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
     keeping = replace(probe, picking=PickSettings(bad_areas="keep"))
-    bare, kept = probe.level(plain(HAND_MADE), 0), keeping.level(HAND_MADE, 0)
+    bare, kept = probe.measure_scale(plain(HAND_MADE), 0), keeping.measure_scale(HAND_MADE, 0)
     assert bare.calibration is not None
     assert kept.calibration is not None
     assert bare.calibration.as_dict() == kept.calibration.as_dict()
-    assert probe.threshold_of(plain(HAND_MADE), 30.0) == keeping.threshold_of(HAND_MADE, 30.0)
+    assert probe.find_threshold(plain(HAND_MADE), 30.0) == keeping.find_threshold(HAND_MADE, 30.0)
 
 
 # ---- trained ----
@@ -881,9 +893,9 @@ def test_a_head_trained_for_seconds_tells_simulated_carbon() -> None:
     seen = compute_score_maps(
         own, working(images[0].astype(np.float32), pixel=6.0), images[0].astype(np.float32)
     )
-    assert seen.bad_areas is not None
+    assert seen.contamination is not None
     truth = mics[0].blocked[::step, ::step]
-    overlap = (truth & seen.bad_areas.mask).sum() / (truth | seen.bad_areas.mask).sum()
+    overlap = (truth & seen.contamination.mask).sum() / (truth | seen.contamination.mask).sum()
     assert overlap > 0.4
 
 
@@ -897,9 +909,7 @@ def test_refused_micrographs_are_not_compared() -> None:
         f"m{i:02d}.mrc": MicrographMeasurements(0.0, 0.0, 0.9 if i == 8 else 0.0) for i in range(9)
     }
     rows = assess_micrographs(tables, 0.0, measured, {"m08.mrc"})
-    assert [row.flags for row in rows] == [()] * 8 + [
-        ("90% of it is bad area, so that it has no picks",)
-    ]
+    assert [row.flags for row in rows] == [()] * 8 + [("no picks: 90% of it is contamination",)]
     assert [row.refused for row in rows] == [False] * 8 + [True]
     assert assess_micrographs(tables, 0.0, measured)[8].flags == ("0 picks where 100 are usual",)
 
@@ -955,7 +965,7 @@ def test_the_report_says_how_much_is_bad() -> None:
     assert "outlined in red" in page
     assert "median 50%, at most 75%" in page
     assert '<td>m00.mrc</td><td class="number">25.0%</td><td class="number">5</td>' in page
-    assert "75% of it is bad area, so that it has no picks" in page
+    assert "no picks: 75% of it is contamination" in page
     plainly = report.render_report(
         minimal(gallery=[item()], picks_per_micrograph=[("m00.mrc", 5), ("m01.mrc", 0)])
     )

@@ -51,7 +51,7 @@ def test_single_regions_cost_what_the_objective_says(
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     same = Sampler(images, RADIUS, 31, settings.seed, stride=4)
     crops = same.draw(8, 16).images
-    cost = learner.cost()
+    cost = learner.compute_cost()
     logits = learner.network(crops).flatten()
     expected = objective(name)(logits[:8], logits[8:], PRIOR)
     torch.testing.assert_close(cost.total, expected.total)
@@ -65,11 +65,11 @@ def test_of_tiles_every_known_region_counts_once(near: float, images: list[Label
     settings = replace(TILES, near=near, objective="pn")
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     tiles = Sampler(images, RADIUS, 31, settings.seed, stride=4, side=3).draw(3, 5)
-    cost = learner.cost()
+    cost = learner.compute_cost()
     logits = learner.network(tiles.images)
     assert logits.shape == (8, 3, 3)
-    positive = logits[tiles.known == POSITIVE]
-    unlabelled = tiles.known == UNLABELLED
+    positive = logits[tiles.labels == POSITIVE]
+    unlabelled = tiles.labels == UNLABELLED
     if not near:
         unlabelled[:3] = False
     expected = objective("pn")(positive, logits[unlabelled], PRIOR)
@@ -82,10 +82,10 @@ def test_of_tiles_every_known_region_counts_once(near: float, images: list[Label
 def test_the_autoencoder_adds_its_error_to_every_objective(
     name: str, settings: TrainingSettings, images: list[LabelledImage]
 ) -> None:
-    plain = Learner(images, RADIUS, PRIOR, replace(settings, objective=name), "cpu").cost()
+    plain = Learner(images, RADIUS, PRIOR, replace(settings, objective=name), "cpu").compute_cost()
     weighted = replace(settings, objective=name, autoencoder=0.25)
     learner = Learner(images, RADIUS, PRIOR, weighted, "cpu")
-    cost = learner.cost()
+    cost = learner.compute_cost()
     # The decoder changes neither the network's start nor the draws.
     torch.testing.assert_close(cost.positive, plain.positive)
     torch.testing.assert_close(cost.total, plain.total + 0.25 * cost.reconstruction)
@@ -110,7 +110,7 @@ def test_a_large_minibatch_is_reconstructed_in_part(images: list[LabelledImage])
     decoder = learner.decoder
     assert decoder is not None
     decoder.register_forward_hook(lambda module, given, out: seen.append(len(out)))
-    learner.cost()
+    learner.compute_cost()
     assert seen == [RECONSTRUCTED]
 
 
@@ -126,10 +126,10 @@ def test_the_automatic_weight_counts_the_labelled_particles(images: list[Labelle
     auto = Learner(images, RADIUS, PRIOR, replace(REGIONS, autoencoder="auto"), "cpu")
     set_to = replace(REGIONS, autoencoder=automatic_weight(12))
     same = Learner(images, RADIUS, PRIOR, set_to, "cpu")
-    assert auto.cost().total.item() == same.cost().total.item()
+    assert auto.compute_cost().total.item() == same.compute_cost().total.item()
     many = [replace(images[0], xy_px=np.full((251, 2), 40.0)), images[1]]
     without = Learner(many, RADIUS, PRIOR, replace(REGIONS, autoencoder="auto"), "cpu")
-    assert without.cost().reconstruction == 0
+    assert without.compute_cost().reconstruction == 0
 
 
 def test_negatives_lower_the_scores_of_their_kind() -> None:
@@ -174,7 +174,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
 def test_only_the_papers_recipe_starts_at_one_half(images: list[LabelledImage]) -> None:
     for start, chance in ((True, PRIOR), (False, 0.5)):
         learner = Learner(images, RADIUS, PRIOR, replace(REGIONS, start_at_prior=start), "cpu")
-        assert learner.cost().mean_probability.item() == pytest.approx(chance, rel=0.6)
+        assert learner.compute_cost().mean_probability.item() == pytest.approx(chance, rel=0.6)
     assert (PAPER.start_at_prior, RECIPES["fast"].start_at_prior) == (False, True)
 
 
@@ -229,7 +229,7 @@ def test_bf16_costs_nearly_the_same(
     found = []
     for precision in ("float32", "bf16"):
         learner = Learner(images, RADIUS, PRIOR, replace(own, precision=precision), "cpu")
-        cost = learner.cost()
+        cost = learner.compute_cost()
         cost.total.backward()
         gradients = [weight.grad for weight in learner.parameters()]
         assert all(gradient.dtype == torch.float32 for gradient in gradients)

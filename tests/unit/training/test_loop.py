@@ -459,7 +459,7 @@ def test_the_history_is_a_table(
 def test_each_update_is_told_of_and_can_end_the_training(images: list[LabelledImage]) -> None:
     told: list[tuple[int, int, float]] = []
     with_word = train_network(
-        images, [], RADIUS, PRIOR, SHORT, updated=lambda *own: told.append(own)
+        images, [], RADIUS, PRIOR, SHORT, on_update=lambda *own: told.append(own)
     )
     assert [own[:2] for own in told] == [(n, 6) for n in range(1, 7)]
     losses = [np.mean([own[2] for own in told[n : n + 2]]) for n in (0, 2, 4)]
@@ -472,4 +472,4 @@ def test_each_update_is_told_of_and_can_end_the_training(images: list[LabelledIm
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        train_network(images, [], RADIUS, PRIOR, SHORT, updated=enough)
+        train_network(images, [], RADIUS, PRIOR, SHORT, on_update=enough)

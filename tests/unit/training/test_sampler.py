@@ -267,7 +267,7 @@ def test_each_output_of_a_tile_is_the_crop_and_the_label_of_its_region(
     region = sum(sizes[:number]) + row * columns + column
     one = torch.tensor
     tile = tiles.cut(one([region]), one([turn]), one([anchor]))
-    assert tile.known.shape == (1, side, side)
+    assert tile.labels.shape == (1, side, side)
     positive = label_mask(images[number].xy_px, (height, columns), 1.5)
     negative = label_mask(images[number].negative_xy_px, (height, columns), 1.5)
     symmetry = crops_turn(turn)
@@ -276,7 +276,7 @@ def test_each_output_of_a_tile_is_the_crop_and_the_label_of_its_region(
             step = stride * (np.array([i, j]) - np.array(anchor))
             down, right = symmetry @ step
             r, c = row + down, column + right
-            known = int(tile.known[0, i, j])
+            known = int(tile.labels[0, i, j])
             if not (0 <= r < height and 0 <= c < columns):
                 assert known == OUTSIDE
                 continue
@@ -304,7 +304,7 @@ def test_tiles_are_drawn_for_their_anchors() -> None:
     sampler = Sampler(images, 2, 5, 0, stride=2, side=3)
     tiles = sampler.draw(300, 500, 200)
     number = torch.arange(1000)
-    known = tiles.known[number, tiles.anchors[:, 0], tiles.anchors[:, 1]]
+    known = tiles.labels[number, tiles.anchors[:, 0], tiles.anchors[:, 1]]
     expected = torch.tensor([POSITIVE] * 300 + [UNLABELLED] * 500 + [NEGATIVE] * 200)
     assert torch.equal(known.long(), expected)
     assert sampler.negative_pixels == 13

@@ -117,5 +117,5 @@ def test_minibatches_are_the_same_wherever_the_images_lie(tmp_path: Path, share:
     for _ in range(3):
         a, b = one.draw(5, 9, 2), other.draw(5, 9, 2)
         assert a.images.numpy().tobytes() == b.images.numpy().tobytes()
-        assert a.known.numpy().tobytes() == b.known.numpy().tobytes()
+        assert a.labels.numpy().tobytes() == b.labels.numpy().tobytes()
         assert a.anchors.numpy().tobytes() == b.anchors.numpy().tobytes()

@@ -52,15 +52,15 @@ class Rehearsal(Learner):
         self._above: Shards | None = None
         self._start_parts: tuple[Shards, Shards] | None = None
 
-    def begin(self) -> None:
+    def prepare(self) -> None:
         """Make the network ready to learn; see `Learner.begin`."""
-        super().begin()
+        super().prepare()
         freeze, start = self._settings.freeze, self._start
         if self._above is None and start is not None and can_shard(self.network):
             self._above = Shards(self.network, first=freeze)
             self._start_parts = Shards(start, last=freeze), Shards(start, first=freeze)
 
-    def said(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
+    def forward(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
         """Return the next minibatch and what is said of it; see `Learner.said`."""
         place = self._number % MINIBATCHES
         self._number += 1
@@ -86,7 +86,7 @@ class Rehearsal(Learner):
                 seen = start.features(tiles.images, last=freeze)
                 before = start.told(start.features(seen, first=freeze))
         wanted = self._settings.keep or self._settings.keep_contaminant
-        left = Minibatch(tiles.images[:0], tiles.known, tiles.anchors)
+        left = Minibatch(tiles.images[:0], tiles.labels, tiles.anchors)
         return _Seen(left, seen, before if wanted else None)
 
 
@@ -113,5 +113,5 @@ def rehearsed(
     learner = Rehearsal if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
-        shelf=shelf, start=start.network, updated=updated, learner=learner,
+        shelf=shelf, start=start.network, on_update=updated, learner=learner,
     ).network  # fmt: skip

@@ -151,7 +151,7 @@ def learn(
     network = rehearsed(dataset.images, dataset, recipe, device, start, updated, shelf)
     told.phase("weighing the scores")
     level = _level(network, dataset, images, card.diameter_angstrom, device, seed)
-    if level.contradicted > CONTRADICTED and network.contaminant is not None:
+    if level.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
         network.contaminant = None
     model = _model(start, network, dataset, level, recipe, curve[-1][0])
     told.phase("checking against labels left out")
@@ -176,8 +176,8 @@ def _level(
     seed: int,
 ) -> ScoreScale:
     """Find where the new scores lie; of more micrographs `levels` knows, once they are scored."""
-    probe = CalibrationSet.of(dataset, [], images, diameter_angstrom, PickSettings(), device)
-    return replace(probe, labelled=fullest(dataset.images)).level(network, seed)
+    probe = CalibrationSet.read(dataset, [], images, diameter_angstrom, PickSettings(), device)
+    return replace(probe, labelled=fullest(dataset.images)).measure_scale(network, seed)
 
 
 def _model(
@@ -199,7 +199,7 @@ def _model(
         contaminant=network.contaminant is not None,
         normalization=dataset.normalizer.as_dict(),
         objective=recipe.objective,
-        class_prior=dataset.expecting(particles).prior,
+        class_prior=dataset.with_expected_particles(particles).prior,
         expected_particles=particles,
         threshold=threshold,
         background=level.background,

@@ -70,13 +70,13 @@ def find(model: Model, image: WorkingImage, number: int, device: torch.device) -
     step = card_step(model, image.working_pixel_size_angstrom)
     seen = score_with_features(model.network, normalised, step, device)
     look = assemble_score_maps(model, image, normalised, seen.maps)
-    picks = find_candidates(model, image, look.score, PICKING, look.bad_areas)
+    picks = find_candidates(model, image, look.score, PICKING, look.contamination)
     kept = np.flatnonzero(picks.score >= LEAST)
     xy, score = picks.xy_px[kept], picks.score[kept]
     working = to_working(xy, image.original_shape, image.shape)
     bad = np.zeros(len(score), dtype=bool)
-    if look.bad_areas is not None:
-        bad = look.bad_areas.contains(working * image.working_pixel_size_angstrom)
+    if look.contamination is not None:
+        bad = look.contamination.contains(working * image.working_pixel_size_angstrom)
     features = _features(seen.features, working / model.network.stride)
     figures = _figures(image.image, normalised, look)
     return Found(Candidates(number, xy, score, bad, features, figures), look, normalised, image)
@@ -124,7 +124,7 @@ def _figures(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, floa
         "contrast": float(own.std(dtype=np.float64)),
         **{f"detail_{n}": band for n, band in enumerate(bands[:-1], 1)},
         "background": bands[-1],
-        "bad": 0.0 if look.bad_areas is None else look.bad_areas.fraction,
+        "bad": 0.0 if look.contamination is None else look.contamination.fraction,
         "levelled_by": look.shift,
     }
 

@@ -105,13 +105,13 @@ class Levels:
         xy = to_working(own.xy_px[good], image.original_shape, image.shape)
         distances = PickSettings().distances_px(model.card.diameter_angstrom, size)
         reverse = score_normalized(model, image, -found.normalised, self._device)
-        there = drop_contaminated(find_maxima(reverse, distances, FLOOR), look.bad_areas, size)
+        there = drop_contaminated(find_maxima(reverse, distances, FLOOR), look.contamination, size)
         decoys = keep_clear_decoys(
             there, Places(xy, own.score[good]), self._above, distances.exclusion_px
         )
         area = float(np.count_nonzero(np.isfinite(look.score))) * size**2
-        if look.bad_areas is not None:
-            area *= 1 - look.bad_areas.fraction
+        if look.contamination is not None:
+            area *= 1 - look.contamination.fraction
         return MicrographScores(own.score[good], decoys, area)
 
 

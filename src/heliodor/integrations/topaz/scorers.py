@@ -124,7 +124,7 @@ def _scorer(
         image = images.get(Source(stem_of(path), path, stem_of(path)))
         look = compute_score_maps(own, image, own.normalizer.apply(image.image), device)
         original = image.original_shape if card.any_diameter else None
-        return Scored(look.score, look.bad_areas, image.working_pixel_size_angstrom, original)
+        return Scored(look.score, look.contamination, image.working_pixel_size_angstrom, original)
 
     return as_ours
 

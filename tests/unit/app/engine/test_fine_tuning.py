@@ -169,10 +169,10 @@ def test_a_rehearsal_learns_as_usual_until_it_repeats() -> None:
         kind(items, 2.0, 0.02, recipe, "cpu", None, start) for kind in (Learner, Rehearsal)
     )
     for learner in (usual, other):
-        learner.begin()
+        learner.prepare()
     first = None
     for update in range(MINIBATCHES):
-        one, two = usual.cost(), other.cost()
+        one, two = usual.compute_cost(), other.compute_cost()
         assert two.total.item() == pytest.approx(one.total.item(), rel=1e-5)
         if update == 0:
             first = two
@@ -184,7 +184,7 @@ def test_a_rehearsal_learns_as_usual_until_it_repeats() -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
     # Then the first minibatch comes again, of which only some regions are drawn anew.
     assert first is not None
-    again = other.cost()
+    again = other.compute_cost()
     assert again.positive.item() == pytest.approx(first.positive.item(), rel=1e-5)
 
 

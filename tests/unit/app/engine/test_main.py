@@ -103,7 +103,7 @@ def test_it_scores_all_but_what_is_no_micrograph(
     loaded = for_diameter(load_model(small), DIAMETER)
     image = open_working_images(loaded).get(Source("m0", micrographs[0], "m0"))
     look = compute_score_maps(loaded, image, loaded.normalizer.apply(image.image))
-    picks = find_candidates(loaded, image, look.score, PickSettings(), look.bad_areas)
+    picks = find_candidates(loaded, image, look.score, PickSettings(), look.contamination)
     found = read_candidates(project / "scores" / "0.npz")
     assert found.model == 0
     assert found.features.shape == (len(found.score), FEATURES)

@@ -198,7 +198,7 @@ def test_without_a_model_the_general_one_is_told_the_radius(
     working = open_working_images(own, diameter / 24).get(Source("x", image, "x"))
     look = compute_score_maps(own, working, own.normalizer.apply(working.image))
     settings = PickSettings(threshold=-9.0)
-    found = find_candidates(own, working, look.score, settings, look.bad_areas)
+    found = find_candidates(own, working, look.score, settings, look.contamination)
     xy, scores = as_relion(tmp_path / "a")
     assert len(found.score) > 5
     np.testing.assert_array_equal(xy, np.rint(2 * found.xy_px))
