@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from benchmarks.accuracy.general_model.data import DATA
 
-from heliodor.app.active_learning import questions
+from heliodor.app.active_learning import choose_questions
 from heliodor.app.candidates import Candidates
-from heliodor.app.engine.fine_tuning import Told, learn
-from heliodor.app.engine.prediction import find
-from heliodor.app.engine.running_threshold import Levels
+from heliodor.app.engine.fine_tuning import TrainingCallbacks, fine_tune
+from heliodor.app.engine.prediction import predict
+from heliodor.app.engine.running_threshold import RunningThreshold
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.label_assignment import LabelledSource
@@ -85,7 +85,7 @@ class User:
     def look(self, model: Model, sources: list[Source]) -> dict[int, Candidates]:
         """Return what a model finds on micrographs."""
         return {
-            i: find(model, self.images.get(source), 0, CPU).candidates
+            i: predict(model, self.images.get(source), 0, CPU).candidates
             for i, source in enumerate(sources)
         }
 
@@ -113,15 +113,15 @@ def ask(user: User, model: Model, answers: Answers, count: int, seed: int) -> No
     """Have the user answer what the model asks."""
     found = user.look(model, user.learn)
     threshold = model.card.threshold
-    levels = Levels(model, CPU)
+    running = RunningThreshold(model, CPU)
     for i in range(len(user.learn) if model.card.calibration is None else 0):
-        if levels.wants(i):  # as the engine finds the general model's
-            level = levels.add(i, find(model, user.images.get(user.learn[i]), 0, CPU))
+        if running.claim(i):  # as the engine finds the general model's
+            level = running.add(i, predict(model, user.images.get(user.learn[i]), 0, CPU))
             threshold = threshold if level is None else level.threshold
             break
     diameters = dict.fromkeys(found, DIAMETER / PIXEL)
     labels, negatives = answers.part(True), answers.part(False)
-    for own in questions(found, labels, negatives, diameters, threshold, count, seed):
+    for own in choose_questions(found, labels, negatives, diameters, threshold, count, seed):
         answers.add(own.micrograph, *own.xy_px, user.says(own.micrograph, own.xy_px))
 
 
@@ -150,8 +150,8 @@ def curve(user: User, general: Model, how: str, seed: int, out: Path) -> None:
         else:
             ask(user, model, answers, wanted, seed)
         began = time.process_time()
-        told = Told(lambda _: None, lambda *_: None)
-        lesson = learn(model, user.labelled(answers), user.images, CPU, seed, told)
+        told = TrainingCallbacks(lambda _: None, lambda *_: None)
+        lesson = fine_tune(model, user.labelled(answers), user.images, CPU, seed, told)
         cpu, model = time.process_time() - began, lesson.model
         row = {
             "answers": len(answers), "particles": sum(map(len, answers.part(True).values())),

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.app.candidates import Candidates
-from heliodor.app.server.access import Gate
-from heliodor.app.server.annotations import Mark, Marks
-from heliodor.app.server.application import application
-from heliodor.app.server.endpoints import Desk
-from heliodor.app.server.predictions import Seen
+from heliodor.app.server.access import AccessControl
+from heliodor.app.server.annotations import Annotation, Annotations
+from heliodor.app.server.application import build_application
+from heliodor.app.server.endpoints import AppContext
+from heliodor.app.server.predictions import MicrographPredictions
 from heliodor.app.server.project import open_project
-from heliodor.app.server.state import Room
-from heliodor.app.server.tiles import Pictures, levels_of
+from heliodor.app.server.state import ProjectState
+from heliodor.app.server.tiles import MicrographTiles, count_levels
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.micrographs.sources import Source, find_sources
 
@@ -50,23 +50,25 @@ def pictures(folder: Path) -> None:
     image = np.random.default_rng(0).normal(100, 10, (SIDE, SIDE)).astype(np.float32)
     write_mrc(folder / "large.mrc", image, 0.9)
     sources: Sequence[Source] = find_sources([folder / "large.mrc"])
-    last = levels_of((SIDE, SIDE)) - 1
+    last = count_levels((SIDE, SIDE)) - 1
 
     def tile(level: int, low_pass: float = 0.0) -> Callable[[], object]:
-        return lambda: Pictures(sources, folder / "thumbnails").tile(0, level, 0, 0, low_pass)
+        return lambda: MicrographTiles(sources, folder / "thumbnails").tile(
+            0, level, 0, 0, low_pass
+        )
 
     print(f"a micrograph of {SIDE} x {SIDE}, 32 bits")
     print(f"  first tile, overview          {_ms(tile(last)):8.0f} ms")
     print(f"  first tile, full size         {_ms(tile(0)):8.0f} ms")
     print(f"  first tile, half, low-pass    {_ms(tile(1, 20.0)):8.0f} ms")
-    kept = Pictures(sources, folder / "thumbnails")
+    kept = MicrographTiles(sources, folder / "thumbnails")
     kept.tile(0, 0, 0, 0)
     print(f"  next tile, full size          {_ms(lambda: kept.tile(0, 0, 1, 1)):8.1f} ms")
 
 
 def marks(folder: Path) -> None:
     folder.mkdir()
-    own = Marks(folder)
+    own = Annotations(folder)
     each = LABELS // LABELLED
     for number in range(LABELLED):
         name = f"MotionCorr/job002/Movies/micrograph_{number:05d}.mrc"
@@ -76,7 +78,7 @@ def marks(folder: Path) -> None:
     count = iter(range(1000))
 
     def one() -> None:
-        new = {f"new{next(count)}": Mark(1.0, 2.0, "particle")}
+        new = {f"new{next(count)}": Annotation(1.0, 2.0, "particle")}
         own.change("MotionCorr/job002/Movies/micrograph_00500.mrc", new, ())[1].result()
 
     print(f"{LABELS} marks on {LABELLED} micrographs")
@@ -89,8 +91,8 @@ def lists(folder: Path) -> None:
     write_mrc(folder / "one.mrc", np.random.default_rng(0).normal(size=(64, 64)).astype("f4"), 4.0)
     names = [f"micrograph_{number:05d}.mrc" for number in range(LISTED)]
     sources = [Source(name, folder / "one.mrc", name) for name in names]
-    room = Room(open_project(folder / "project", sources, ["*.mrc"], None, 120.0))
-    desk = Desk(room)
+    state = ProjectState(open_project(folder / "project", sources, ["*.mrc"], None, 120.0))
+    context = AppContext(state)
     random = np.random.default_rng(0)
     for number in range(LISTED):
         score = random.normal(0, 3, CANDIDATES)
@@ -98,10 +100,14 @@ def lists(folder: Path) -> None:
         found = Candidates(
             0, xy, score, score > 9, np.zeros((CANDIDATES, 0), np.float16), {"bad": 0.1}
         )
-        room.found.put(number, Seen.of(found, np.zeros((0, 2)), 100.0))
+        state.predictions.put(
+            number, MicrographPredictions.from_candidates(found, np.zeros((0, 2)), 100.0)
+        )
     headers = {"Authorization": "Bearer t"}
     base = "http://127.0.0.1:1"
-    with TestClient(Gate(application(desk), "t"), base, headers=headers) as client:
+    with TestClient(
+        AccessControl(build_application(context), "t"), base, headers=headers
+    ) as client:
         print(f"{LISTED} micrographs with {CANDIDATES} candidates each")
         for what, address in (
             ("the list, with counts", "/api/micrographs"),
@@ -113,8 +119,8 @@ def lists(folder: Path) -> None:
         mark = {"add": [{"id": "a", "x": 1, "y": 2, "kind": "particle"}]}
         took = _ms(lambda: client.post("/api/micrographs/7/labels", json=mark))
         print(f"  a mark                        {took:8.1f} ms")
-    desk.workers.close()
-    room.close()
+    context.workers.close()
+    state.close()
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.app.server.access import Gate
-from heliodor.app.server.application import application
-from heliodor.app.server.endpoints import Desk
+from heliodor.app.server.access import AccessControl
+from heliodor.app.server.application import build_application
+from heliodor.app.server.endpoints import AppContext
 from heliodor.app.server.project import open_project
-from heliodor.app.server.state import Room
+from heliodor.app.server.state import ProjectState
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.micrographs.sources import find_sources
 
@@ -44,12 +44,12 @@ def micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (HEIGHT, 
 
 
 @dataclass
-class Visit:
+class AppVisit:
     """An open room and somebody who may come in."""
 
-    room: Room
+    state: ProjectState
     client: TestClient
-    wishes: Path
+    overrides: Path
 
     def get(self, address: str, **query: Any) -> Any:
         answer = self.client.get(address, params=query)
@@ -61,11 +61,11 @@ class Visit:
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    def wish(self, **wishes: Any) -> None:
+    def override(self, **overrides: Any) -> None:
         """Tell the engine what to do out of the ordinary."""
-        aside = self.wishes.with_suffix(".new")
-        aside.write_text(json.dumps(wishes))
-        aside.replace(self.wishes)
+        aside = self.overrides.with_suffix(".new")
+        aside.write_text(json.dumps(overrides))
+        aside.replace(self.overrides)
 
     def until(self, true: Callable[[dict[str, Any]], bool], seconds: float = 20.0) -> Any:
         """Ask for news until they are as wanted."""
@@ -88,26 +88,26 @@ class Visit:
 
 
 @contextmanager
-def visited(
-    folder: Path, diameter: float | None = DIAMETER, live: bool = False, **wishes: Any
-) -> Iterator[Visit]:
+def open_app(
+    folder: Path, diameter: float | None = DIAMETER, with_engine: bool = False, **overrides: Any
+) -> Iterator[AppVisit]:
     """Open the project in a folder; the engine is that of the tests."""
     inputs = [str(folder / "mics")]
     if not (folder / "mics").is_dir():
         micrographs(folder / "mics")
     project = open_project(folder / "project", find_sources(inputs), inputs, None, diameter)
-    orders = folder / "wishes.json"
-    orders.write_text(json.dumps(wishes))
-    engine = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), str(orders)]
-    room = Room(project, 1, engine)
-    desk = Desk(room)
+    overrides_file = folder / "overrides.json"
+    overrides_file.write_text(json.dumps(overrides))
+    engine = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), str(overrides_file)]
+    state = ProjectState(project, 1, engine)
+    context = AppContext(state)
     try:
-        if live:
-            room.live.begin()
+        if with_engine:
+            state.engine.start()
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        gate = Gate(application(desk), TOKEN)
+        gate = AccessControl(build_application(context), TOKEN)
         with TestClient(gate, BASE, raise_server_exceptions=False, headers=headers) as client:
-            yield Visit(room, client, orders)
+            yield AppVisit(state, client, overrides_file)
     finally:
-        desk.workers.close()
-        room.close()
+        context.workers.close()
+        state.close()

@@ -39,8 +39,8 @@ def places(shape: tuple[int, int]) -> np.ndarray:
 
 
 class Engine:
-    def __init__(self, wishes: Path) -> None:
-        self.wishes = wishes
+    def __init__(self, overrides: Path) -> None:
+        self.overrides = overrides
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.todo: list[int] = []
         self.opened: dict[str, Any] = {}
@@ -52,8 +52,8 @@ class Engine:
             self.lines.put(json.loads(line))
         self.lines.put(None)
 
-    def wish(self, name: str) -> Any:
-        return json.loads(self.wishes.read_text()).get(name)
+    def override(self, name: str) -> Any:
+        return json.loads(self.overrides.read_text()).get(name)
 
     def run(self) -> None:
         while True:
@@ -73,8 +73,8 @@ class Engine:
             }[message["do"]](message)
 
     def open(self, message: dict[str, Any]) -> None:
-        if self.wish("shut"):
-            say(event="failed", id=None, says=self.wish("shut"))
+        if self.override("shut"):
+            say(event="failed", id=None, says=self.override("shut"))
             return
         self.opened, self.number, self.todo = message, message["number"], []
         say(event="ready", device="cpu")
@@ -89,10 +89,10 @@ class Engine:
             self.todo.insert(0, message["id"])
 
     def score(self, number: int) -> None:
-        time.sleep(self.wish("slow") or 0)
-        if number in (self.wish("die_on") or []):
+        time.sleep(self.override("slow") or 0)
+        if number in (self.override("die_on") or []):
             os.kill(os.getpid(), signal.SIGKILL)
-        if number in (self.wish("fail") or []):
+        if number in (self.override("fail") or []):
             say(event="failed", id=number, says=f"micrograph {number} is no good")
             return
         image = read_micrograph(self.opened["micrographs"][number]["path"]).image
@@ -114,8 +114,8 @@ class Engine:
         say(event="scored", id=number, number=self.number, seconds=0.01)
 
     def train(self, message: dict[str, Any]) -> None:
-        if self.wish("refuse"):
-            say(event="refused", says=self.wish("refuse"))
+        if self.override("refuse"):
+            say(event="refused", says=self.override("refuse"))
             return
         say(event="phase", says="reading micrographs")
         curve = []
@@ -125,9 +125,9 @@ class Engine:
                 event="progress", update=update, of=5, loss=1.0 / update, validation=None,
                 seconds=0.1 * update,
             )  # fmt: skip
-            if self.wish("die_training"):
+            if self.override("die_training"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(self.wish("slow") or 0)
+            time.sleep(self.override("slow") or 0)
             kept = []
             while not self.lines.empty():
                 other = self.lines.get()

@@ -20,24 +20,24 @@ from heliodor.app.candidates import Candidates, near
 from heliodor.conventions import FloatArray
 
 NEAR_THRESHOLD: Final = "near the threshold"
-UNLIKE_ANSWERS: Final = "unlike what was answered"
-UNLIKE_MICROGRAPHS: Final = "a micrograph unlike the others"
+UNUSUAL_CANDIDATE: Final = "unlike what was answered"
+UNUSUAL_MICROGRAPH: Final = "a micrograph unlike the others"
 LIKELY: Final = "a likely particle"
 #: With fewer labelled particles than this, nothing but likely ones is asked about.
-ENOUGH: Final = 20
+ENOUGH_LABELS: Final = 20
 #: What the questions are then asked for, over and over.
-ROUND: Final = (
+REASON_CYCLE: Final = (
     LIKELY, LIKELY, LIKELY, NEAR_THRESHOLD,
-    LIKELY, LIKELY, LIKELY, UNLIKE_ANSWERS,
-    LIKELY, LIKELY, LIKELY, UNLIKE_MICROGRAPHS,
+    LIKELY, LIKELY, LIKELY, UNUSUAL_CANDIDATE,
+    LIKELY, LIKELY, LIKELY, UNUSUAL_MICROGRAPH,
 )  # fmt: skip
 
 #: Log-odds from the threshold at which a candidate is half as doubtful as on it, about.
-DOUBT: Final = 2.0
+UNCERTAIN_RANGE: Final = 2.0
 #: How much a candidate that is not in doubt at all still counts beside one that is.
 SURE_ABOVE, SURE_BELOW = 0.15, 0.02
 #: Of more candidates than this a share is drawn from each micrograph.
-MOST_CANDIDATES: Final = 20_000
+MAX_CANDIDATES: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Question:
 
 
 @dataclass
-class _Pool:
+class _CandidatePool:
     """Candidates that may be asked about, and what was answered already; a row each."""
 
     micrograph: NDArray[np.int64]
@@ -68,7 +68,7 @@ class _Pool:
     answered: FloatArray
 
 
-def questions(
+def choose_questions(
     found: Mapping[int, Candidates],
     labels: Mapping[int, FloatArray],
     negatives: Mapping[int, FloatArray],
@@ -102,22 +102,25 @@ def questions(
         within half a diameter of an answer or of another question.
     """
     random = np.random.default_rng(seed)
-    pool = _pool(found, labels, negatives, diameter_px, threshold, random)
+    pool = _collect_candidates(found, labels, negatives, diameter_px, threshold, random)
     if not len(pool.score) or count < 1:
         return []
-    doubt = _doubt(pool.score, threshold)
+    doubt = _uncertainty(pool.score, threshold)
     # Between two as good as each other the seed decides.
     chance = random.random(len(doubt))
     doubt *= 1 + 0.05 * chance
     far = _distance_to(pool.features, pool.answered)
-    looks, known = _looks(found), [i for i in found if _number(labels, i) + _number(negatives, i)]
-    answers = sum(_number(part, i) for part in (labels, negatives) for i in found)
-    enough = sum(_number(labels, i) for i in found) >= ENOUGH
+    looks, known = (
+        _micrograph_features(found),
+        [i for i in found if _count(labels, i) + _count(negatives, i)],
+    )
+    answers = sum(_count(part, i) for part in (labels, negatives) for i in found)
+    enough = sum(_count(labels, i) for i in found) >= ENOUGH_LABELS
     open_ = np.ones(len(doubt), dtype=bool)
     asked_of: dict[int, int] = {}
     chosen: list[Question] = []
     while len(chosen) < count and open_.any():
-        why = ROUND[(answers + len(chosen)) % len(ROUND)] if enough else LIKELY
+        why = REASON_CYCLE[(answers + len(chosen)) % len(REASON_CYCLE)] if enough else LIKELY
         novelty = np.ones(len(doubt)) if np.isinf(far).all() else far / (far[open_].max() or 1.0)
         share = np.array([1.0 / (1 + asked_of.get(int(i), 0)) for i in pool.micrograph])
         worth = doubt * (0.1 + novelty) * share
@@ -126,11 +129,11 @@ def questions(
         if why == LIKELY and likely.any():
             # Any of them, as long as they are spread over the micrographs.
             worth, allowed = share + 0.1 * chance, likely
-        elif why == UNLIKE_ANSWERS and np.isfinite(far).any():
+        elif why == UNUSUAL_CANDIDATE and np.isfinite(far).any():
             worth = doubt**0.5 * (0.1 + novelty) ** 2 * share
-        elif why == UNLIKE_MICROGRAPHS:
+        elif why == UNUSUAL_MICROGRAPH:
             met = list(dict.fromkeys([*known, *asked_of]))
-            strangest = _strangest(looks, met, np.unique(pool.micrograph[open_]))
+            strangest = _most_unusual(looks, met, np.unique(pool.micrograph[open_]))
             if strangest is None:
                 why = NEAR_THRESHOLD
             else:
@@ -148,22 +151,22 @@ def questions(
     return chosen
 
 
-def _doubt(score: FloatArray, threshold: float) -> FloatArray:
+def _uncertainty(score: FloatArray, threshold: float) -> FloatArray:
     """Return how much is to be learnt of each score: 1 on the threshold, less far from it."""
     away = np.clip(score - threshold, -40.0, 40.0)
     sure = np.where(away > 0, SURE_ABOVE, SURE_BELOW)
-    return np.asarray(sure + (1 - sure) / np.cosh(away / DOUBT) ** 2)
+    return np.asarray(sure + (1 - sure) / np.cosh(away / UNCERTAIN_RANGE) ** 2)
 
 
-def _pool(
+def _collect_candidates(
     found: Mapping[int, Candidates],
     labels: Mapping[int, FloatArray],
     negatives: Mapping[int, FloatArray],
     diameter_px: Mapping[int, float],
     threshold: float,
     random: np.random.Generator,
-) -> _Pool:
-    most = max(1, MOST_CANDIDATES // max(1, len(found)))
+) -> _CandidatePool:
+    most = max(1, MAX_CANDIDATES // max(1, len(found)))
     columns: list[tuple[NDArray[np.int64], FloatArray, FloatArray, FloatArray, FloatArray]] = []
     answered = []
     for i, own in found.items():
@@ -173,7 +176,7 @@ def _pool(
         answered.append(np.asarray(own.features[taken], dtype=np.float64))
         free = np.flatnonzero(~taken & ~own.bad & np.isfinite(own.score))
         if len(free) > most:
-            weight = _doubt(own.score[free], threshold)
+            weight = _uncertainty(own.score[free], threshold)
             free = np.sort(random.choice(free, most, replace=False, p=weight / weight.sum()))
         columns.append(
             (
@@ -186,16 +189,16 @@ def _pool(
         )
     if not columns:
         nothing = np.zeros(0)
-        return _Pool(nothing.astype(np.int64), *[nothing] * 5)
+        return _CandidatePool(nothing.astype(np.int64), *[nothing] * 5)
     micrograph, xy, place, score, features = (
         np.concatenate([own[k] for own in columns]) for k in range(5)
     )
     known = np.concatenate(answered)
-    both = _standard(np.concatenate([features, known]))
-    return _Pool(micrograph, xy, place, score, both[: len(score)], both[len(score) :])
+    both = _standardize(np.concatenate([features, known]))
+    return _CandidatePool(micrograph, xy, place, score, both[: len(score)], both[len(score) :])
 
 
-def _standard(table: FloatArray) -> FloatArray:
+def _standardize(table: FloatArray) -> FloatArray:
     """Return columns of mean 0 and variance 1; what is not finite, or all the same, is 0."""
     table = np.where(np.isfinite(table), table, np.nan)
     known = np.isfinite(table)
@@ -213,15 +216,15 @@ def _distance_to(features: FloatArray, others: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(far))
 
 
-def _looks(found: Mapping[int, Candidates]) -> dict[int, FloatArray]:
+def _micrograph_features(found: Mapping[int, Candidates]) -> dict[int, FloatArray]:
     """Return how each micrograph looks, in numbers that can be compared."""
     names = sorted({name for own in found.values() for name in own.figures})
     rows = [[own.figures.get(name, np.nan) for name in names] for own in found.values()]
-    table = _standard(np.array(rows, dtype=np.float64).reshape(len(found), len(names)))
+    table = _standardize(np.array(rows, dtype=np.float64).reshape(len(found), len(names)))
     return dict(zip(found, table, strict=True))
 
 
-def _strangest(
+def _most_unusual(
     looks: Mapping[int, FloatArray], met: list[int], among: NDArray[np.int64]
 ) -> int | None:
     """Return the micrograph that looks least like those that were met; None if all look alike."""
@@ -232,5 +235,5 @@ def _strangest(
     return others[int(np.argmax(far))] if far.max() > 0 else None
 
 
-def _number(points: Mapping[int, FloatArray], i: int) -> int:
+def _count(points: Mapping[int, FloatArray], i: int) -> int:
     return len(np.reshape(points[i], (-1, 2))) if i in points else 0

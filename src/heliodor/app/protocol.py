@@ -18,7 +18,7 @@ from heliodor.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Micrograph:
+class ProjectMicrograph:
     """A micrograph of the project; its place in the list is its number."""
 
     name: str
@@ -28,11 +28,11 @@ class Micrograph:
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenRequest:
     """Begin with a project, or begin anew with another diameter or model."""
 
     project: Path
-    micrographs: tuple[Micrograph, ...]
+    micrographs: tuple[ProjectMicrograph, ...]
     pixel_size_angstrom: float | None
     diameter_angstrom: float
     #: None: the general model.
@@ -44,21 +44,21 @@ class Open:
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreRequest:
     """Score these micrographs in this order, in place of what was still to be scored."""
 
     ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Focus:
+class FocusRequest:
     """Score this micrograph before the others."""
 
     id: int
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainRequest:
     """Train on labels, in pixels of the original files, shape (n, 2) a micrograph."""
 
     number: int
@@ -69,11 +69,11 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Cancel:
+class CancelRequest:
     """End the training."""
 
 
-Request = Open | Score | Focus | Train | Cancel
+Request = OpenRequest | ScoreRequest | FocusRequest | TrainRequest | CancelRequest
 
 
 def read_request(line: str) -> Request:
@@ -94,12 +94,12 @@ def read_request(line: str) -> Request:
         ) from error
 
 
-def _open(value: dict[str, Any]) -> Open:
+def _open(value: dict[str, Any]) -> OpenRequest:
     model, threads = value.get("model"), value.get("threads")
-    return Open(
+    return OpenRequest(
         Path(value["project"]),
         tuple(
-            Micrograph(str(own["name"]), Path(own["path"]), _length(own.get("pixel_size")))
+            ProjectMicrograph(str(own["name"]), Path(own["path"]), _length(own.get("pixel_size")))
             for own in value["micrographs"]
         ),
         _length(value.get("pixel_size")),
@@ -110,8 +110,8 @@ def _open(value: dict[str, Any]) -> Open:
     )
 
 
-def _train(value: dict[str, Any]) -> Train:
-    return Train(
+def _train(value: dict[str, Any]) -> TrainRequest:
+    return TrainRequest(
         int(value["number"]),
         _places(value["labels"]),
         _places(value.get("negatives", {})),
@@ -143,14 +143,14 @@ def _length(value: Any) -> float | None:
 
 _READERS: dict[str, Callable[[dict[str, Any]], Request]] = {
     "open": _open,
-    "score": lambda value: Score(tuple(int(i) for i in value["ids"])),
-    "focus": lambda value: Focus(int(value["id"])),
+    "score": lambda value: ScoreRequest(tuple(int(i) for i in value["ids"])),
+    "focus": lambda value: FocusRequest(int(value["id"])),
     "train": _train,
-    "cancel": lambda value: Cancel(),
+    "cancel": lambda value: CancelRequest(),
 }
 
 
-class Events:
+class EventWriter:
     """What the engine says, from any of its threads.
 
     Parameters
@@ -162,7 +162,7 @@ class Events:
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._lock = stream, threading.Lock()
 
-    def say(self, event: str, **values: Any) -> None:
+    def send(self, event: str, **values: Any) -> None:
         """Say that something happened; numbers that are not finite are told as null."""
         line = json.dumps({"event": event} | {k: _plain(v) for k, v in values.items()})
         with self._lock:

@@ -1,4 +1,4 @@
-"""The protocol and the wishes: what may come, in which order it is done, and what is said."""
+"""The protocol and the requests: what may come, in which order it is done, and what is said."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliodor.app.engine.request_queue import Wishes
+from heliodor.app.engine.request_queue import RequestQueue
 from heliodor.app.protocol import (
-    Cancel,
-    Events,
-    Focus,
-    Micrograph,
-    Open,
-    Score,
-    Train,
+    CancelRequest,
+    EventWriter,
+    FocusRequest,
+    OpenRequest,
+    ProjectMicrograph,
+    ScoreRequest,
+    TrainRequest,
     read_request,
 )
 from heliodor.errors import BadInput
@@ -42,13 +42,15 @@ def read(**value: Any) -> Any:
 
 
 def test_requests_are_read() -> None:
-    expected = Open(Path("P"), (Micrograph("A", Path("a.mrc")),), None, 150.0, None, 0, 2)
+    expected = OpenRequest(
+        Path("P"), (ProjectMicrograph("A", Path("a.mrc")),), None, 150.0, None, 0, 2
+    )
     assert read(**OPEN) == expected
-    assert read(do="score", ids=[3, 1]) == Score((3, 1))
-    assert read(do="focus", id=7) == Focus(7)
-    assert read(do="cancel") == Cancel()
+    assert read(do="score", ids=[3, 1]) == ScoreRequest((3, 1))
+    assert read(do="focus", id=7) == FocusRequest(7)
+    assert read(do="cancel") == CancelRequest()
     train = read(do="train", number=2, labels={"10": [[5, 6], [1, 2]], "9": []}, out="o", seed=1)
-    assert isinstance(train, Train)
+    assert isinstance(train, TrainRequest)
     assert list(train.labels) == [9, 10]
     np.testing.assert_array_equal(train.labels[10], [[1, 2], [5, 6]])
     assert train.labels[9].shape == (0, 2)
@@ -84,10 +86,10 @@ def test_labels_are_numbers(x: Any) -> None:
 
 def test_what_is_said_is_json_whatever_it_is() -> None:
     stream = io.StringIO()
-    events = Events(stream)
-    events.say("progress", loss=float("nan"), curve=[(1, float("inf"))], file=Path("a"))
+    events = EventWriter(stream)
+    events.send("progress", loss=float("nan"), curve=[(1, float("inf"))], file=Path("a"))
     threads = [
-        threading.Thread(target=lambda: [events.say("scored", id=i) for i in range(50)])
+        threading.Thread(target=lambda: [events.send("scored", id=i) for i in range(50)])
         for _ in range(4)
     ]
     for thread in threads:
@@ -102,69 +104,69 @@ def test_what_is_said_is_json_whatever_it_is() -> None:
 def test_nobody_listening_is_no_error() -> None:
     stream = io.StringIO()
     stream.close()
-    Events(stream).say("scored", id=1)
+    EventWriter(stream).send("scored", id=1)
 
 
-def drained(wishes: Wishes) -> list[int]:
+def drained(requests: RequestQueue) -> list[int]:
     found = []
-    while (taken := wishes.take_id()) is not None:
+    while (taken := requests.take_id()) is not None:
         found.append(taken)
     return found
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(0, 12))
 def test_focus_comes_first_and_nothing_twice(ids: list[int], focus: int) -> None:
-    wishes = Wishes()
-    wishes.add(Score((99,)))
-    wishes.add(Score(tuple(ids)))
-    wishes.add(Focus(focus))
+    requests = RequestQueue()
+    requests.add(ScoreRequest((99,)))
+    requests.add(ScoreRequest(tuple(ids)))
+    requests.add(FocusRequest(focus))
     once = list(dict.fromkeys(ids))
-    assert drained(wishes) == [focus, *(i for i in once if i != focus)]
+    assert drained(requests) == [focus, *(i for i in once if i != focus)]
     # A new queue has it first again, if it is there.
-    wishes.add(Score(tuple(ids)))
+    requests.add(ScoreRequest(tuple(ids)))
     first = [focus] if focus in once else []
-    assert drained(wishes) == [*first, *(i for i in once if i != focus)]
+    assert drained(requests) == [*first, *(i for i in once if i != focus)]
 
 
 def test_one_training_at_a_time() -> None:
-    wishes = Wishes()
-    train = Train(1, {}, {}, Path("o"), 0)
-    wishes.add(Focus(4))
-    assert drained(wishes) == [4]
-    wishes.add(Cancel())
-    assert not wishes.cancelled
-    assert wishes.add(train)
-    assert wishes.urgent
-    assert not wishes.add(train)
-    assert wishes.take_train() == train
-    assert wishes.take_train() is None
-    assert not wishes.add(train)
-    wishes.add(Cancel())
-    assert wishes.cancelled
-    wishes.trained()
-    assert not wishes.cancelled
-    assert drained(wishes) == [4]
-    assert wishes.add(train)
+    requests = RequestQueue()
+    train = TrainRequest(1, {}, {}, Path("o"), 0)
+    requests.add(FocusRequest(4))
+    assert drained(requests) == [4]
+    requests.add(CancelRequest())
+    assert not requests.cancelled
+    assert requests.add(train)
+    assert requests.urgent
+    assert not requests.add(train)
+    assert requests.take_train() == train
+    assert requests.take_train() is None
+    assert not requests.add(train)
+    requests.add(CancelRequest())
+    assert requests.cancelled
+    requests.finish_training()
+    assert not requests.cancelled
+    assert drained(requests) == [4]
+    assert requests.add(train)
 
 
 def test_another_project_drops_what_waited() -> None:
-    wishes = Wishes()
+    requests = RequestQueue()
     project = read(**OPEN)
-    wishes.add(Score((1, 2)))
-    wishes.add(Train(1, {}, {}, Path("o"), 0))
-    wishes.add(project)
-    assert wishes.take_open() == project
-    assert wishes.take_open() is None
+    requests.add(ScoreRequest((1, 2)))
+    requests.add(TrainRequest(1, {}, {}, Path("o"), 0))
+    requests.add(project)
+    assert requests.take_open() == project
+    assert requests.take_open() is None
     # The training is still to be told of: as cancelled.
-    assert wishes.take_train() is not None
-    assert wishes.cancelled
-    wishes.trained()
-    assert drained(wishes) == []
+    assert requests.take_train() is not None
+    assert requests.cancelled
+    requests.finish_training()
+    assert drained(requests) == []
 
 
 def test_the_end_ends_a_wait() -> None:
-    wishes = Wishes()
-    threading.Timer(0.05, wishes.close).start()
-    wishes.wait(60)
-    assert wishes.closed
-    assert wishes.cancelled
+    requests = RequestQueue()
+    threading.Timer(0.05, requests.close).start()
+    requests.wait(60)
+    assert requests.closed
+    assert requests.cancelled

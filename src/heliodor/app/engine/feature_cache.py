@@ -28,7 +28,7 @@ from heliodor.utils.array_store import Shelf
 MINIBATCHES: Final = 25
 
 
-class _Seen(NamedTuple):
+class _CachedMinibatch(NamedTuple):
     """A minibatch as the layers above see it."""
 
     #: Its images left out.
@@ -39,14 +39,14 @@ class _Seen(NamedTuple):
     before: Tensor | None
 
 
-class Rehearsal(Learner):
+class CachedFeatureLearner(Learner):
     """A learner whose recipe freezes some layers, and which has a start and no decoder."""
 
     def __init__(self, *parts: Any, **more: Any) -> None:
         super().__init__(*parts, **more)
         if self._start is None or self.decoder is not None or not self._settings.freeze:
             raise ValueError("a rehearsal needs a start, frozen layers and no decoder")
-        self._seen: list[_Seen] = []
+        self._seen: list[_CachedMinibatch] = []
         self._number = 0
         #: Shards of the network above the layers that stay, and of the start below and above.
         self._above: Shards | None = None
@@ -72,7 +72,7 @@ class Rehearsal(Learner):
         features = self.network.features(own.below, first=self._settings.freeze)
         return own.tiles, self.network.told(features), own.before, None
 
-    def _look(self) -> _Seen:
+    def _look(self) -> _CachedMinibatch:
         """Draw a minibatch and look at it."""
         tiles, freeze = self.draw(), self._settings.freeze
         start = self._start
@@ -87,10 +87,10 @@ class Rehearsal(Learner):
                 before = start.told(start.features(seen, first=freeze))
         wanted = self._settings.keep or self._settings.keep_contaminant
         left = Minibatch(tiles.images[:0], tiles.labels, tiles.anchors)
-        return _Seen(left, seen, before if wanted else None)
+        return _CachedMinibatch(left, seen, before if wanted else None)
 
 
-def rehearsed(
+def train_on_cached_features(
     images: list[LabelledImage],
     dataset: TrainingSet,
     recipe: TrainingSettings,
@@ -110,7 +110,7 @@ def rehearsed(
     updated
         As for `train_network`.
     """
-    learner = Rehearsal if recipe.freeze else Learner
+    learner = CachedFeatureLearner if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
         shelf=shelf, start=start.network, on_update=updated, learner=learner,

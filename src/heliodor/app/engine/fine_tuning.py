@@ -13,8 +13,8 @@ import torch
 
 from heliodor import __version__
 from heliodor.app.candidates import near
-from heliodor.app.engine.feature_cache import rehearsed
-from heliodor.app.engine.running_threshold import Line, straight
+from heliodor.app.engine.feature_cache import train_on_cached_features
+from heliodor.app.engine.running_threshold import LogisticCalibration, fit_logistic
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.label_assignment import LabelledSource
 from heliodor.data.coordinates.labels import LabelledImage
@@ -58,7 +58,7 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True)
-class Told:
+class TrainingCallbacks:
     """What there is to tell while a lesson goes on."""
 
     #: Called with a few words when something else is being done.
@@ -69,26 +69,26 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FineTuningResult:
     """What came of it."""
 
     model: Model
-    #: Between 0 and 1; see `held_out`. None where there is too little to say.
+    #: Between 0 and 1; see `validate_held_out`. None where there is too little to say.
     validation: float | None
     #: Update, and the mean cost of those since the row before.
     curve: list[tuple[int, float]]
-    line: Line | None
+    calibration: LogisticCalibration | None
 
 
-def learn(
+def fine_tune(
     start: Model,
     labelled: Sequence[LabelledSource],
     images: WorkingImages,
     device: torch.device,
     seed: int,
-    told: Told,
+    callbacks: TrainingCallbacks,
     shelf: Shelf | None = None,
-) -> Lesson:
+) -> FineTuningResult:
     """Train a model on all labels of a project.
 
     Parameters
@@ -124,10 +124,8 @@ def learn(
     )
     shelf = shelf or Shelf()
     reading = "reading micrographs"
-    told.phase(reading)
-    dataset = assemble_training_set(
-        labelled, [], images, data, lambda *_: told.phase(reading), shelf
-    )
+    callbacks.phase(reading)
+    dataset = assemble_training_set(labelled, [], images, data, lambda *_: callbacks.phase(reading), shelf)
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
         raise BadInput(
@@ -136,7 +134,7 @@ def learn(
         )
     # At least the last layer learns, however few there are.
     freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
-    own = {**_own(start), **RECIPE, "freeze": freeze, "start": NAME}
+    own = {**_network_settings(start), **RECIPE, "freeze": freeze, "start": NAME}
     recipe = replace(TrainingSettings(), **own, seed=seed)
     curve, costs = list[tuple[int, float]](), list[float]()
 
@@ -145,29 +143,31 @@ def learn(
         if update % 10 == 0 or update == of:
             curve.append((update, float(np.mean(costs))))
             costs.clear()
-        told.progress(update, of, cost, time.perf_counter() - begun)
+        callbacks.progress(update, of, cost, time.perf_counter() - begun)
 
-    told.phase("learning")
-    network = rehearsed(dataset.images, dataset, recipe, device, start, updated, shelf)
-    told.phase("weighing the scores")
-    level = _level(network, dataset, images, card.diameter_angstrom, device, seed)
+    callbacks.phase("learning")
+    network = train_on_cached_features(
+        dataset.images, dataset, recipe, device, start, updated, shelf
+    )
+    callbacks.phase("weighing the scores")
+    level = _calibrate_scores(network, dataset, images, card.diameter_angstrom, device, seed)
     if level.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
         network.contaminant = None
-    model = _model(start, network, dataset, level, recipe, curve[-1][0])
-    told.phase("checking against labels left out")
-    validation = held_out(model, start, dataset, recipe, device, told.phase, shelf)
+    model = _build_model(start, network, dataset, level, recipe, curve[-1][0])
+    callbacks.phase("checking against labels left out")
+    validation = validate_held_out(model, start, dataset, recipe, device, callbacks.phase, shelf)
     line = None
     if level.calibration is not None:
-        line = straight(level.calibration, level.scores.values)
-    return Lesson(model, validation, curve, line)
+        line = fit_logistic(level.calibration, level.scores.values)
+    return FineTuningResult(model, validation, curve, line)
 
 
-def _own(start: Model) -> dict[str, Any]:
+def _network_settings(start: Model) -> dict[str, Any]:
     """Return what of a recipe is the start's."""
     return {name: getattr(start.card, name) for name in ("network", "width", "norm")}
 
 
-def _level(
+def _calibrate_scores(
     network: Network,
     dataset: TrainingSet,
     images: WorkingImages,
@@ -177,10 +177,10 @@ def _level(
 ) -> ScoreScale:
     """Find where the new scores lie; of more micrographs `levels` knows, once they are scored."""
     probe = CalibrationSet.read(dataset, [], images, diameter_angstrom, PickSettings(), device)
-    return replace(probe, labelled=fullest(dataset.images)).measure_scale(network, seed)
+    return replace(probe, labelled=choose_most_labeled(dataset.images)).measure_scale(network, seed)
 
 
-def _model(
+def _build_model(
     start: Model,
     network: Network,
     dataset: TrainingSet,
@@ -217,8 +217,8 @@ def _model(
     return Model(network, card)
 
 
-#: Updates of the training that is told of four answers in five, and judged by the others.
-JUDGED_UPDATES: Final = 50
+#: Updates of the training that is callbacks of four answers in five, and judged by the others.
+VALIDATION_UPDATES: Final = 50
 
 
 #: One answer of so many is held out there.
@@ -226,14 +226,14 @@ FOLD: Final = 5
 
 
 #: Fewer that are held out say nothing.
-FEWEST_HELD: Final = 4
+MIN_HELD_OUT: Final = 4
 
 
 #: Working pixels on which a new model is looked at, on the micrographs with most labels.
-MOST_PIXELS: Final = 1_600_000
+MAX_VALIDATION_PIXELS: Final = 1_600_000
 
 
-def held_out(
+def validate_held_out(
     model: Model,
     start: Model,
     dataset: TrainingSet,
@@ -242,32 +242,34 @@ def held_out(
     phase: Callable[[str], None],
     shelf: Shelf,
 ) -> float | None:
-    """Return how many of the answers that a model has not been told of it gets right.
+    """Return how many of the answers that a model has not been callbacks of it gets right.
 
     A second model is trained, in half as many updates, on four of every five labels and negatives,
     and makes as many picks as the first does on the micrographs with most of the labels that were
     left out, as many micrographs as can be scored in a moment. Of the labels left out there,
-    the share that it picks; where at least `FEWEST_HELD` negatives were left out too, the mean of
+    the share that it picks; where at least `MIN_HELD_OUT` negatives were left out too, the mean of
     that and the share of those that it does not pick. The start is the same as the first model's
     and may have learnt from older answers, so with many of these the figure is a little too good.
 
     Returns
     -------
     float or None
-        None where fewer than `FEWEST_HELD` labels would be left out, or none be left to learn.
+        None where fewer than `MIN_HELD_OUT` labels would be left out, or none be left to learn.
     """
-    kept, all_out = folds(dataset.images)
-    out = fullest(all_out)
+    kept, all_out = split_held_out(dataset.images)
+    out = choose_most_labeled(all_out)
     labels, negatives = (sum(len(getattr(i, n)) for i in out) for n in ("xy_px", "negative_xy_px"))
-    if labels < FEWEST_HELD or not any(len(item.xy_px) for item in kept):
+    if labels < MIN_HELD_OUT or not any(len(item.xy_px) for item in kept):
         return None
-    half = replace(recipe, epochs=1, epoch_updates=JUDGED_UPDATES)
+    half = replace(recipe, epochs=1, epoch_updates=VALIDATION_UPDATES)
     text = "checking against labels left out"
-    other = rehearsed(kept, dataset, half, device, start, lambda *_: phase(text), shelf)
+    other = train_on_cached_features(
+        kept, dataset, half, device, start, lambda *_: phase(text), shelf
+    )
     radius_px = MATCH_FRACTION * _diameter_px(model)
-    wanted = sum(len(_picks(model, item, device)[0]) for item in out)
+    wanted = sum(len(_find_picks(model, item, device)[0]) for item in out)
     judge = Model(other, replace(model.card, threshold=-math.inf))
-    found = [_picks(judge, item, device) for item in out]
+    found = [_find_picks(judge, item, device) for item in out]
     every = np.sort(np.concatenate([score for _, score in found]))[::-1]
     least = every[min(wanted, len(every)) - 1] if wanted and len(every) else math.inf
     picked = [xy[score >= least] for xy, score in found]
@@ -275,23 +277,23 @@ def held_out(
     for item, xy in zip(out, picked, strict=True):
         hit += int(near(item.xy_px, xy, radius_px).sum())
         false += int(near(item.negative_xy_px, xy, radius_px).sum())
-    if negatives < FEWEST_HELD:
+    if negatives < MIN_HELD_OUT:
         return hit / labels
     return (hit / labels + 1 - false / negatives) / 2
 
 
-def fullest(images: Sequence[LabelledImage]) -> list[LabelledImage]:
+def choose_most_labeled(images: Sequence[LabelledImage]) -> list[LabelledImage]:
     """Return the images with most labels, no more than can be scored while somebody waits."""
     chosen: list[LabelledImage] = []
     for item in sorted(images, key=lambda item: -len(item.xy_px)):
         size = sum(own.image.size for own in [*chosen, item])
-        if chosen and (size > MOST_PIXELS or not len(item.xy_px)):
+        if chosen and (size > MAX_VALIDATION_PIXELS or not len(item.xy_px)):
             break
         chosen.append(item)
     return chosen
 
 
-def folds(
+def split_held_out(
     images: Sequence[LabelledImage],
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """Return the images with four of every five answers, and those with the others."""
@@ -306,7 +308,7 @@ def folds(
     return kept, out
 
 
-def _picks(
+def _find_picks(
     model: Model, item: LabelledImage, device: torch.device
 ) -> tuple[FloatArray, FloatArray]:
     """Return centres in working pixels and scores of the candidates from the threshold on."""

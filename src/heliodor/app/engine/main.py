@@ -19,8 +19,8 @@ import sys  # noqa: E402
 import threading  # noqa: E402
 from typing import TextIO  # noqa: E402
 
-from heliodor.app.engine.request_queue import Wishes  # noqa: E402
-from heliodor.app.protocol import Events, read_request  # noqa: E402
+from heliodor.app.engine.request_queue import RequestQueue  # noqa: E402
+from heliodor.app.protocol import EventWriter, read_request  # noqa: E402
 from heliodor.errors import BadInput  # noqa: E402
 from heliodor.utils import console  # noqa: E402
 
@@ -34,48 +34,48 @@ def main() -> None:
     sys.stdout = sys.stderr
     # Ctrl-C in the server's terminal reaches this process too; the server tells what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(sys.stdin, Events(out))
+    serve(sys.stdin, EventWriter(out))
 
 
-def serve(stream: TextIO, events: Events) -> None:
+def serve(stream: TextIO, events: EventWriter) -> None:
     """Do what is asked for until the stream ends."""
-    wishes = Wishes()
-    threading.Thread(target=_listen, args=(stream, wishes, events), daemon=True).start()
-    from heliodor.app.engine.session import Ending, Studio
+    requests = RequestQueue()
+    threading.Thread(target=_listen, args=(stream, requests, events), daemon=True).start()
+    from heliodor.app.engine.session import Event, Session
 
-    studio: Studio | None = None
+    session: Session | None = None
     warm = False
     while True:
-        wishes.wait()
-        if wishes.closed:
+        requests.wait()
+        if requests.closed:
             return
-        if wishes.cancelled and wishes.take_train() is not None:
-            wishes.trained()
-            events.say("cancelled")
-        elif (project := wishes.take_open()) is not None:
-            studio = None
+        if requests.cancelled and requests.take_train() is not None:
+            requests.finish_training()
+            events.send("cancelled")
+        elif (project := requests.take_open()) is not None:
+            session = None
             try:
-                studio = Studio.of(project, wishes, events)
-                events.say("ready", device=str(studio.device))
+                session = Session.open(project, requests, events)
+                events.send("ready", device=str(session.device))
             except BadInput as error:
-                events.say("failed", id=None, says=str(error))
-        elif (lesson := wishes.take_train()) is not None:
-            ending: Ending = ("refused", {"says": "no project is open yet; open one first"})
-            if studio is not None:
-                ending = studio.train(lesson)
+                events.send("failed", id=None, says=str(error))
+        elif (result := requests.take_train()) is not None:
+            ending: Event = ("refused", {"says": "no project is open yet; open one first"})
+            if session is not None:
+                ending = session.train(result)
             # Before it is told: the answer may be the next training.
-            wishes.trained()
-            events.say(ending[0], **ending[1])
-        elif studio is not None:
-            studio.score()
-            if not warm and not wishes.urgent:
+            requests.finish_training()
+            events.send(ending[0], **ending[1])
+        elif session is not None:
+            session.score()
+            if not warm and not requests.urgent:
                 warm = True
-                threading.Thread(target=studio.warm_up, daemon=True).start()
+                threading.Thread(target=session.warm_up, daemon=True).start()
         else:
-            wishes.take_id()  # of no project
+            requests.take_id()  # of no project
 
 
-def _listen(stream: TextIO, wishes: Wishes, events: Events) -> None:
+def _listen(stream: TextIO, requests: RequestQueue, events: EventWriter) -> None:
     """Pass requests on as they come."""
     try:
         for line in stream:
@@ -86,10 +86,10 @@ def _listen(stream: TextIO, wishes: Wishes, events: Events) -> None:
             except BadInput as error:
                 print(error, file=sys.stderr)
                 continue
-            if not wishes.add(request):
-                events.say("refused", says="a training is under way; cancel it first")
+            if not requests.add(request):
+                events.send("refused", says="a training is under way; cancel it first")
     finally:
-        wishes.close()
+        requests.close()
 
 
 if __name__ == "__main__":

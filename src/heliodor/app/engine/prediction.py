@@ -31,20 +31,20 @@ from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import writing
 
 #: Candidates that score less are not kept.
-LEAST: Final = -5.0
+MIN_SCORE: Final = -5.0
 #: All candidates are: bad areas are told, and left to the user.
-PICKING: Final = PickSettings(bad_areas="keep")
+SETTINGS: Final = PickSettings(bad_areas="keep")
 #: Numbers that are kept of what the network sees at a candidate.
 FEATURES: Final = 32
 #: Of a preview: this many robust standard deviations on either side of the median are shown.
-SHOWN: Final = 4.0
-QUALITY: Final = 85
+GRAY_DEVIATIONS: Final = 4.0
+JPEG_QUALITY: Final = 85
 #: Bands of detail, each of twice the length of the one before, by which micrographs are compared.
 BANDS: Final = 3
 
 
 @dataclass(frozen=True)
-class Found:
+class Prediction:
     """What a model finds on a micrograph."""
 
     candidates: Candidates
@@ -54,7 +54,7 @@ class Found:
     image: WorkingImage
 
 
-def find(model: Model, image: WorkingImage, number: int, device: torch.device) -> Found:
+def predict(model: Model, image: WorkingImage, number: int, device: torch.device) -> Prediction:
     """Find the candidates of a micrograph; the same, with the same scores, as picking does.
 
     Parameters
@@ -70,16 +70,18 @@ def find(model: Model, image: WorkingImage, number: int, device: torch.device) -
     step = card_step(model, image.working_pixel_size_angstrom)
     seen = score_with_features(model.network, normalised, step, device)
     look = assemble_score_maps(model, image, normalised, seen.maps)
-    picks = find_candidates(model, image, look.score, PICKING, look.contamination)
-    kept = np.flatnonzero(picks.score >= LEAST)
+    picks = find_candidates(model, image, look.score, SETTINGS, look.contamination)
+    kept = np.flatnonzero(picks.score >= MIN_SCORE)
     xy, score = picks.xy_px[kept], picks.score[kept]
     working = to_working(xy, image.original_shape, image.shape)
     bad = np.zeros(len(score), dtype=bool)
     if look.contamination is not None:
         bad = look.contamination.contains(working * image.working_pixel_size_angstrom)
-    features = _features(seen.features, working / model.network.stride)
-    figures = _figures(image.image, normalised, look)
-    return Found(Candidates(number, xy, score, bad, features, figures), look, normalised, image)
+    features = _sample_features(seen.features, working / model.network.stride)
+    figures = _measure_micrograph(image.image, normalised, look)
+    return Prediction(
+        Candidates(number, xy, score, bad, features, figures), look, normalised, image
+    )
 
 
 def write_preview(path: Path, normalised: Image) -> None:
@@ -88,14 +90,14 @@ def write_preview(path: Path, normalised: Image) -> None:
 
     middle = float(np.median(normalised))
     spread = 1.4826 * float(np.median(np.abs(normalised - middle))) or 1.0
-    grey = 128 + (normalised - middle) * (127 / (SHOWN * spread))
+    grey = 128 + (normalised - middle) * (127 / (GRAY_DEVIATIONS * spread))
     with writing(path) as aside:
         Pillow.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).save(
-            aside, "JPEG", quality=QUALITY
+            aside, "JPEG", quality=JPEG_QUALITY
         )
 
 
-def _features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:
+def _sample_features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:
     """Return what is seen at places of its own lattice, in a few numbers, shape (n, FEATURES)."""
     _, height, width = seen.shape
     columns, rows = np.clip(np.rint(xy).astype(np.intp), 0, [width - 1, height - 1]).T
@@ -109,7 +111,7 @@ def _projection(channels: int) -> Image:
     return np.asarray(drawn / np.sqrt(FEATURES), dtype=np.float32)
 
 
-def _figures(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, float]:
+def _measure_micrograph(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, float]:
     """Return what tells a micrograph from others: dose and ice, defocus, carbon.
 
     The mean and the spread of the micrograph itself; of the normalised one the logarithm of its
@@ -118,7 +120,7 @@ def _figures(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, floa
     """
     alive = dead_border(normalised).alive(normalised.shape)
     own = image[alive]
-    bands = [float(np.log(band.var() + 1e-6)) for band in _bands(normalised)]
+    bands = [float(np.log(band.var() + 1e-6)) for band in _split_bands(normalised)]
     return {
         "mean": float(own.mean(dtype=np.float64)),
         "contrast": float(own.std(dtype=np.float64)),
@@ -129,7 +131,7 @@ def _figures(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, floa
     }
 
 
-def _bands(image: Image) -> list[Image]:
+def _split_bands(image: Image) -> list[Image]:
     """Return an image's detail of one pixel, of two, and so on, and what is left."""
     bands = []
     for _ in range(BANDS):

@@ -6,16 +6,16 @@ import threading
 from collections import deque
 
 from heliodor.app.protocol import (
-    Cancel,
-    Focus,
-    Open,
+    CancelRequest,
+    FocusRequest,
+    OpenRequest,
     Request,
-    Score,
-    Train,
+    ScoreRequest,
+    TrainRequest,
 )
 
 
-class Wishes:
+class RequestQueue:
     """What the server wants that has not been begun yet.
 
     Of projects and queues only the last one told of counts. Micrographs are taken from the queue
@@ -24,8 +24,8 @@ class Wishes:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._open: Open | None = None
-        self._train: Train | None = None
+        self._open: OpenRequest | None = None
+        self._train: TrainRequest | None = None
         self._queue: deque[int] = deque()
         self._focus: int | None = None
         self._focus_waits = False
@@ -36,18 +36,18 @@ class Wishes:
     def add(self, request: Request) -> bool:
         """Take a request; return False for a training that has to be refused: one is under way."""
         with self._changed:
-            if isinstance(request, Open):
+            if isinstance(request, OpenRequest):
                 # A training that waits is not dropped, but cancelled, so that its end is told.
                 self._open = request
                 self._queue.clear()
                 self._focus, self._focus_waits = None, False
                 self._cancelled = self._training
-            elif isinstance(request, Score):
+            elif isinstance(request, ScoreRequest):
                 self._queue = deque(dict.fromkeys(request.ids))
                 self._focus_waits = self._focus in self._queue
-            elif isinstance(request, Focus):
+            elif isinstance(request, FocusRequest):
                 self._focus, self._focus_waits = request.id, True
-            elif isinstance(request, Cancel):
+            elif isinstance(request, CancelRequest):
                 self._cancelled = self._training
             elif self._training:
                 return False
@@ -87,19 +87,19 @@ class Wishes:
         with self._changed:
             self._changed.notify_all()
 
-    def take_open(self) -> Open | None:
+    def take_open(self) -> OpenRequest | None:
         """Return the project to begin with, once."""
         with self._changed:
             taken, self._open = self._open, None
             return taken
 
-    def take_train(self) -> Train | None:
+    def take_train(self) -> TrainRequest | None:
         """Return the training to begin, once; `trained` says that it has ended."""
         with self._changed:
             taken, self._train = self._train, None
             return taken
 
-    def trained(self) -> None:
+    def finish_training(self) -> None:
         """Say that the training has ended, however; what is in focus is to be scored anew."""
         with self._changed:
             self._training = False

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from heliodor.app.engine.prediction import Found
+from heliodor.app.engine.prediction import Prediction
 from heliodor.conventions import FloatArray, to_working
 from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS, Calibration
 from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
@@ -26,28 +26,28 @@ from heliodor.picking.score_maps import score_normalized
 from heliodor.picking.settings import PickSettings
 
 #: Numbers of micrographs at which all is estimated anew; on more, decoys are not looked for.
-STEPS: Final = (1, FEWEST_MICROGRAPHS, 8)
+UPDATE_AT: Final = (1, FEWEST_MICROGRAPHS, 8)
 #: Candidates of these probabilities are between sure and out of the question.
-DOUBTFUL: Final = (0.02, 0.98)
+UNCERTAIN_RANGE: Final = (0.02, 0.98)
 
 
-class Line(NamedTuple):
+class LogisticCalibration(NamedTuple):
     """A probability that follows the score: sigmoid(slope * score + offset)."""
 
     slope: float
     offset: float
 
 
-class Level(NamedTuple):
+class ThresholdEstimate(NamedTuple):
     """What is known of a model's scores on a project's micrographs."""
 
     #: Log-odds from which candidates are picks.
     threshold: float
     #: None where probabilities are not known.
-    line: Line | None
+    calibration: LogisticCalibration | None
 
 
-class Levels:
+class RunningThreshold:
     """Scores of the first micrographs that a model has looked at, with decoys' beside them.
 
     Parameters
@@ -65,20 +65,24 @@ class Levels:
         self._known: dict[int, MicrographScores] = {}
         self._begun = set[int]()
 
-    def wants(self, micrograph: int) -> bool:
+    def claim(self, micrograph: int) -> bool:
         """Tell, once, whether a micrograph is to be looked at for decoys too."""
         with self._lock:
-            if self._above is None or len(self._begun) >= STEPS[-1] or micrograph in self._begun:
+            if (
+                self._above is None
+                or len(self._begun) >= UPDATE_AT[-1]
+                or micrograph in self._begun
+            ):
                 return False
             self._begun.add(micrograph)
             return True
 
-    def add(self, micrograph: int, found: Found) -> Level | None:
-        """Look for decoys on a micrograph; return the level where there is a better one now."""
+    def add(self, micrograph: int, found: Prediction) -> ThresholdEstimate | None:
+        """Look for decoys on a micrograph; return the estimate where there is a better one now."""
         scores = self._scores(found)
         with self._lock:
             self._known[micrograph] = scores
-            if len(self._known) not in STEPS:
+            if len(self._known) not in UPDATE_AT:
                 return None
             known = dict(sorted(self._known.items()))
         names = [str(own) for own in known]
@@ -92,10 +96,10 @@ class Levels:
             return None  # too few: what it has from its training is better
         line = None
         if after.calibration is not None:
-            line = straight(after.calibration, sheet.candidates.values)
-        return Level(after.threshold, line)
+            line = fit_logistic(after.calibration, sheet.candidates.values)
+        return ThresholdEstimate(after.threshold, line)
 
-    def _scores(self, found: Found) -> MicrographScores:
+    def _scores(self, found: Prediction) -> MicrographScores:
         """Return the scores of a micrograph, as picking a whole set has them."""
         model, image, look = self._model, found.image, found.look
         assert self._above is not None
@@ -115,7 +119,7 @@ class Levels:
         return MicrographScores(own.score[good], decoys, area)
 
 
-def straight(calibration: Calibration, scores: FloatArray) -> Line | None:
+def fit_logistic(calibration: Calibration, scores: FloatArray) -> LogisticCalibration | None:
     """Return the straight line in log-odds that is nearest to a calibration where it matters.
 
     Parameters
@@ -131,9 +135,9 @@ def straight(calibration: Calibration, scores: FloatArray) -> Line | None:
         None where no candidate is in doubt, or better scores do not mean more.
     """
     chance = calibration.probability(scores)
-    inside = (chance > DOUBTFUL[0]) & (chance < DOUBTFUL[1])
+    inside = (chance > UNCERTAIN_RANGE[0]) & (chance < UNCERTAIN_RANGE[1])
     x, p = scores[inside], chance[inside]
     if len(np.unique(x)) < 2:
         return None
     slope, offset = np.polyfit(x, np.log(p / (1 - p)), 1, w=np.sqrt(p * (1 - p)))
-    return Line(float(slope), float(offset)) if slope > 0 else None
+    return LogisticCalibration(float(slope), float(offset)) if slope > 0 else None

@@ -1,4 +1,4 @@
-"""The studio: a project with the model in use, which learns and scores."""
+"""The session: a project with the model in use, which learns and scores."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import torch
 from heliodor.app.candidates import write_candidates
 from heliodor.app.engine.fine_tuning import (
     Cancelled,
-    Told,
-    learn,
+    TrainingCallbacks,
+    fine_tune,
 )
-from heliodor.app.engine.prediction import find, write_preview
-from heliodor.app.engine.request_queue import Wishes
-from heliodor.app.engine.running_threshold import Levels, Line
+from heliodor.app.engine.prediction import predict, write_preview
+from heliodor.app.engine.request_queue import RequestQueue
+from heliodor.app.engine.running_threshold import LogisticCalibration, RunningThreshold
 from heliodor.app.protocol import (
-    Events,
-    Open,
-    Train,
+    EventWriter,
+    OpenRequest,
+    TrainRequest,
 )
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.label_assignment import LabelledSource
@@ -43,38 +43,38 @@ from heliodor.utils.array_store import Shelf
 from heliodor.utils.compute import Compute, one_thread_each
 
 #: Bytes of working images that are kept for the next training, or the next model.
-KEEP_BYTES: Final = 384 * 2**20
+IMAGE_CACHE_BYTES: Final = 384 * 2**20
 #: Bytes of a training's images that lie in memory; more lie in files without a name.
-SHELF_BYTES: Final = 2**30
+TRAINING_BYTES: Final = 2**30
 #: Micrographs that are scored at a time, at most: each takes some hundred megabytes.
-MOST_AT_A_TIME: Final = 4
+MAX_CONCURRENT: Final = 4
 #: An event and its values.
-Ending = tuple[str, dict[str, Any]]
+Event = tuple[str, dict[str, Any]]
 #: Seconds between two words on the progress of a training.
-EVERY: Final = 0.25
+PROGRESS_SECONDS: Final = 0.25
 
 
 @dataclass
-class Studio:
+class Session:
     """A project, and the model in use."""
 
-    project: Open
-    wishes: Wishes
-    events: Events
+    project: OpenRequest
+    requests: RequestQueue
+    events: EventWriter
     device: torch.device
     model: Model
     number: int
     images: WorkingImages
     sources: tuple[Source, ...]
-    levels: Levels = field(init=False)
+    running_threshold: RunningThreshold = field(init=False)
     #: What the model in use has scored already.
     _scored: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.levels = Levels(self.model, self.device)
+        self.running_threshold = RunningThreshold(self.model, self.device)
 
     @classmethod
-    def of(cls, project: Open, wishes: Wishes, events: Events) -> Studio:
+    def open(cls, project: OpenRequest, requests: RequestQueue, events: EventWriter) -> Session:
         """Open a project.
 
         Raises
@@ -89,58 +89,58 @@ class Studio:
             model = for_diameter(model, diameter)
         model.network.to(device)
         images = open_working_images(model, project.pixel_size_angstrom)
-        images.keep_bytes = KEEP_BYTES
+        images.keep_bytes = IMAGE_CACHE_BYTES
         sources = tuple(
             Source(own.name, own.path, str(i), own.pixel_size_angstrom)
             for i, own in enumerate(project.micrographs)
         )
         number = project.number
-        return cls(project, wishes, events, device, model, number, images, sources)
+        return cls(project, requests, events, device, model, number, images, sources)
 
-    def train(self, wanted: Train) -> Ending:
+    def train(self, wanted: TrainRequest) -> Event:
         """Train; the new model is in use then. Return how it ended, whatever happens."""
         begun = time.perf_counter()
         try:
-            lesson = learn(
+            result = fine_tune(
                 self.model,
-                self._labelled(wanted.labels, wanted.negatives),
+                self._labeled_sources(wanted.labels, wanted.negatives),
                 self.images,
                 self.device,
                 wanted.seed,
-                self._told(),
-                Shelf(self.project.project, SHELF_BYTES),
+                self._callbacks(),
+                Shelf(self.project.project, TRAINING_BYTES),
             )
-            self._go_on()
-            save_model(wanted.out, lesson.model)
+            self._check_cancelled()
+            save_model(wanted.out, result.model)
         except Cancelled:
             return "cancelled", {}
         except BadInput as error:
             return "refused", {"says": str(error)}
         except Exception as error:
-            return "refused", {"says": _sentence("the training", error)}
-        self.model, self.number = lesson.model, wanted.number
-        self.levels = Levels(self.model, self.device)
+            return "refused", {"says": _describe_error("the training", error)}
+        self.model, self.number = result.model, wanted.number
+        self.running_threshold = RunningThreshold(self.model, self.device)
         self._scored.clear()
         return "trained", {
             "number": wanted.number,
             "file": wanted.out,
             "seconds": time.perf_counter() - begun,
-            "threshold": lesson.model.card.threshold,
-            "validation": lesson.validation,
-            "curve": _with_validation(lesson.curve, lesson.validation),
-            "calibration": _as_dict(lesson.line),
+            "threshold": result.model.card.threshold,
+            "validation": result.validation,
+            "curve": _add_validation(result.curve, result.validation),
+            "calibration": _as_dict(result.calibration),
         }
 
     def score(self) -> None:
         """Score what waits to be, until there is nothing left or something else to do."""
         alone = self.device.type == "cpu"
         with one_thread_each(alone) as threads:
-            at_a_time = min(threads, MOST_AT_A_TIME) if alone else 1
+            at_a_time = min(threads, MAX_CONCURRENT) if alone else 1
             pool = ThreadPoolExecutor(at_a_time, thread_name_prefix="heliodor-score")
             under_way = set[Future[None]]()
             try:
-                while not self.wishes.urgent:
-                    number = self.wishes.take_id() if len(under_way) < at_a_time else None
+                while not self.requests.urgent:
+                    number = self.requests.take_id() if len(under_way) < at_a_time else None
                     if number is not None:
                         under_way.add(pool.submit(self._score, number))
                     elif under_way:
@@ -164,35 +164,37 @@ class Studio:
         folder = self.project.project
         table = folder / "scores" / f"{i}.npz"
         if not 0 <= i < len(self.sources):
-            self.events.say("failed", id=i, says=f"there is no micrograph {i}")
+            self.events.send("failed", id=i, says=f"there is no micrograph {i}")
             return
         if i in self._scored and table.is_file():
-            self.events.say("scored", id=i, number=self.number, seconds=0.0)
+            self.events.send("scored", id=i, number=self.number, seconds=0.0)
             return
         try:
-            found = find(self.model, self.images.get(self.sources[i]), self.number, self.device)
+            found = predict(self.model, self.images.get(self.sources[i]), self.number, self.device)
             write_preview(folder / "previews" / f"{i}.jpg", found.normalised)
             write_candidates(table, found.candidates)
         except Exception as error:
-            self.events.say("failed", id=i, says=_sentence(self.sources[i].name, error))
+            self.events.send("failed", id=i, says=_describe_error(self.sources[i].name, error))
             return
         self._scored.add(i)
         seconds = time.perf_counter() - begun
-        self.events.say("scored", id=i, number=self.number, seconds=seconds)
+        self.events.send("scored", id=i, number=self.number, seconds=seconds)
         try:
-            level = self.levels.add(i, found) if self.levels.wants(i) else None
+            estimate = (
+                self.running_threshold.add(i, found) if self.running_threshold.claim(i) else None
+            )
         except Exception as error:
-            print(_sentence("a level", error), file=sys.stderr)
+            print(_describe_error("a level", error), file=sys.stderr)
             return
-        if level is not None:
-            self.events.say(
+        if estimate is not None:
+            self.events.send(
                 "level",
                 number=self.number,
-                threshold=level.threshold,
-                calibration=_as_dict(level.line),
+                threshold=estimate.threshold,
+                calibration=_as_dict(estimate.calibration),
             )
 
-    def _labelled(
+    def _labeled_sources(
         self, labels: Mapping[int, FloatArray], negatives: Mapping[int, FloatArray]
     ) -> list[LabelledSource]:
         """Return the micrographs that something was said of."""
@@ -205,33 +207,33 @@ class Studio:
             for i in known
         ]
 
-    def _told(self) -> Told:
-        last_phase, last_said = "", -EVERY
+    def _callbacks(self) -> TrainingCallbacks:
+        last_phase, last_said = "", -PROGRESS_SECONDS
 
         def phase(text: str) -> None:
             nonlocal last_phase
-            self._go_on()
+            self._check_cancelled()
             if text != last_phase:
                 last_phase = text
-                self.events.say("phase", says=text)
+                self.events.send("phase", says=text)
 
         def progress(update: int, of: int, cost: float, seconds: float) -> None:
             nonlocal last_said
-            self._go_on()
-            if update == of or seconds - last_said >= EVERY:
+            self._check_cancelled()
+            if update == of or seconds - last_said >= PROGRESS_SECONDS:
                 last_said = seconds
-                self.events.say(
+                self.events.send(
                     "progress", update=update, of=of, loss=cost, validation=None, seconds=seconds
                 )
 
-        return Told(phase, progress)
+        return TrainingCallbacks(phase, progress)
 
-    def _go_on(self) -> None:
-        if self.wishes.cancelled:
+    def _check_cancelled(self) -> None:
+        if self.requests.cancelled:
             raise Cancelled
 
 
-def _sentence(what: str, error: Exception) -> str:
+def _describe_error(what: str, error: Exception) -> str:
     """Return what to say of an error; one that nobody foresaw is told in full on the side."""
     if isinstance(error, BadInput):
         return str(error)
@@ -241,11 +243,11 @@ def _sentence(what: str, error: Exception) -> str:
     return f"{what} failed ({type(error).__name__}: {error})"
 
 
-def _as_dict(line: Line | None) -> dict[str, float] | None:
+def _as_dict(line: LogisticCalibration | None) -> dict[str, float] | None:
     return None if line is None else line._asdict()
 
 
-def _with_validation(
+def _add_validation(
     curve: list[tuple[int, float]], validation: float | None
 ) -> list[list[float | None]]:
     """Return a curve's rows, the figure with the last one, of which it is."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Bytes of a request's body; seconds that it may take to come.
-MOST_BODY, MOST_SECONDS = 4 * 2**20, 30.0
+MAX_BODY, MAX_SECONDS = 4 * 2**20, 30.0
 #: Requests at a time.
-MOST_AT_ONCE = 256
+MAX_REQUESTS = 256
 #: Any port: the user's end of a tunnel may have another one.
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(?::(\d{1,5}))?", re.ASCII)
 #: Of requests that a page of this server makes, or the user with the address line.
@@ -45,13 +45,13 @@ _HEADERS = {
 }
 #: For who comes by a link on another page: with a redirect the browser would hold back the
 #: cookie, as it was the other page that began it.
-_GO_ON = (
+_FORWARD_PAGE = (
     b'<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>heliodor</title>'
     b'<a href="/">heliodor</a>'
 )
 
 
-class Gate:
+class AccessControl:
     """An ASGI application around another that lets only its user in.
 
     Parameters
@@ -84,7 +84,7 @@ class Gate:
 
         refusal = self._refusal(scope)
         if refusal is not None:
-            await _say(answer, *refusal)
+            await _send_error(answer, *refusal)
             return
         if scope["path"] == "/" and scope["query_string"]:
             query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
@@ -92,16 +92,16 @@ class Gate:
                 await self._enter(scope, answer, query["token"])
                 return
         if not self._is_known(scope):
-            await _say(
+            await _send_error(
                 answer, 401, "open the address that heliodor app printed: its token is needed"
             )
             return
-        if self._inside >= MOST_AT_ONCE:
-            await _say(answer, 503, "too many requests at a time; try again", retry=True)
+        if self._inside >= MAX_REQUESTS:
+            await _send_error(answer, 503, "too many requests at a time; try again", retry=True)
             return
         self._inside += 1
         try:
-            await self._app(scope, _Limited(receive).receive, answer)
+            await self._app(scope, _LimitedBody(receive).receive, answer)
         finally:
             self._inside -= 1
 
@@ -109,39 +109,42 @@ class Gate:
         """Return why a request is refused whoever makes it."""
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "only GET and POST are understood"
-        host = _only(scope, b"host")
+        host = _single(scope, b"host")
         found = _HOST.fullmatch(host or "")
         if found is None or int(found[2] or 80) > 65535:
             return 403, "this server answers only as 127.0.0.1 or localhost"
-        if _has(scope, b"origin") and _only(scope, b"origin") != f"http://{host}":
+        if _has_header(scope, b"origin") and _single(scope, b"origin") != f"http://{host}":
             return 403, "requests of other pages are refused"
-        if _has(scope, b"sec-fetch-site") and _only(scope, b"sec-fetch-site") not in _SITES:
+        if (
+            _has_header(scope, b"sec-fetch-site")
+            and _single(scope, b"sec-fetch-site") not in _SITES
+        ):
             # A link to the page may be followed from anywhere; nothing but the page comes of it.
-            way = [_only(scope, b"sec-fetch-" + name) for name in (b"mode", b"dest")]
+            way = [_single(scope, b"sec-fetch-" + name) for name in (b"mode", b"dest")]
             if scope["path"] != "/" or way != ["navigate", "document"]:
                 return 403, "requests of other pages are refused"
-        length = _only(scope, b"content-length")
-        if _has(scope, b"content-length") and not (length or "").isdecimal():
+        length = _single(scope, b"content-length")
+        if _has_header(scope, b"content-length") and not (length or "").isdecimal():
             return 400, "the length of the body is no number"
-        if length is not None and (len(length) > 12 or int(length) > MOST_BODY):
-            return 413, f"a request may carry {MOST_BODY} bytes at most"
+        if length is not None and (len(length) > 12 or int(length) > MAX_BODY):
+            return 413, f"a request may carry {MAX_BODY} bytes at most"
         if scope["method"] == "POST":
-            kind = (_only(scope, b"content-type") or "").partition(";")[0].strip().lower()
+            kind = (_single(scope, b"content-type") or "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 return 415, "the body must be application/json"
         return None
 
     def _is_known(self, scope: Scope) -> bool:
-        said = _only(scope, b"authorization") or ""
+        said = _single(scope, b"authorization") or ""
         if said.startswith("Bearer ") and self._fits(said.removeprefix("Bearer ").strip()):
             return True
         cookies: SimpleCookie = SimpleCookie()
-        for value in _all(scope, b"cookie"):
+        for value in _header_values(scope, b"cookie"):
             try:
                 cookies.load(value)
             except CookieError:
                 continue  # of another server on this machine
-        found = cookies.get(_cookie(scope))
+        found = cookies.get(_cookie_name(scope))
         return found is not None and self._fits(found.value)
 
     def _fits(self, token: str) -> bool:
@@ -150,19 +153,21 @@ class Gate:
     async def _enter(self, scope: Scope, answer: Send, tokens: list[str]) -> None:
         """Give who has the token the cookie, and lead to the page."""
         if len(tokens) != 1 or not self._fits(tokens[0]):
-            await _say(answer, 401, "the token is not that of this server; it was started anew?")
+            await _send_error(
+                answer, 401, "the token is not that of this server; it was started anew?"
+            )
             return
-        site = _only(scope, b"sec-fetch-site")
-        cookie = f"{_cookie(scope)}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"
+        site = _single(scope, b"sec-fetch-site")
+        cookie = f"{_cookie_name(scope)}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"
         headers = [(b"set-cookie", cookie.encode()), (b"content-type", b"text/html")]
         if site is None or site in _SITES:
             headers.append((b"location", b"/"))
             await _send(answer, 303, headers, b"")
         else:
-            await _send(answer, 200, headers, _GO_ON)
+            await _send(answer, 200, headers, _FORWARD_PAGE)
 
 
-class _Limited:
+class _LimitedBody:
     """A request's body, counted as it comes."""
 
     def __init__(self, receive: Receive) -> None:
@@ -174,37 +179,37 @@ class _Limited:
         if self._whole:
             return await self._receive()  # the client's going away, whenever
         try:
-            message = await asyncio.wait_for(self._receive(), MOST_SECONDS)
+            message = await asyncio.wait_for(self._receive(), MAX_SECONDS)
         except TimeoutError as error:
             raise HTTPException(408, "the body did not come in time") from error
         self._bytes += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
-        if self._bytes > MOST_BODY:
-            raise HTTPException(413, f"a request may carry {MOST_BODY} bytes at most")
+        if self._bytes > MAX_BODY:
+            raise HTTPException(413, f"a request may carry {MAX_BODY} bytes at most")
         return message
 
 
-def _all(scope: Scope, name: bytes) -> Iterable[str]:
+def _header_values(scope: Scope, name: bytes) -> Iterable[str]:
     return [value.decode("latin-1") for own, value in scope["headers"] if own.lower() == name]
 
 
-def _has(scope: Scope, name: bytes) -> bool:
-    return bool(_all(scope, name))
+def _has_header(scope: Scope, name: bytes) -> bool:
+    return bool(_header_values(scope, name))
 
 
-def _only(scope: Scope, name: bytes) -> str | None:
+def _single(scope: Scope, name: bytes) -> str | None:
     """Return a header that is there once; one that is there twice says nothing."""
-    values = list(_all(scope, name))
+    values = list(_header_values(scope, name))
     return values[0] if len(values) == 1 else None
 
 
-def _cookie(scope: Scope) -> str:
+def _cookie_name(scope: Scope) -> str:
     """Return the cookie's name: ports of one machine share their cookies."""
-    found = _HOST.fullmatch(_only(scope, b"host") or "")
+    found = _HOST.fullmatch(_single(scope, b"host") or "")
     return f"heliodor_{(found and found[2]) or 80}"
 
 
-async def _say(answer: Send, status: int, sentence: str, retry: bool = False) -> None:
+async def _send_error(answer: Send, status: int, sentence: str, retry: bool = False) -> None:
     headers = [(b"content-type", b"application/json")]
     if retry:
         headers.append((b"retry-after", b"1"))

@@ -23,20 +23,23 @@ from heliodor.utils.files import write_text
 KINDS = {"particle": "labels.star", "negative": "negatives.star"}
 #: The column that keeps what the page calls a mark: a change that is sent once more, as after
 #: a crash, is then made once.
-ID = "heliodorMarkId"
+ID_COLUMN = "heliodorMarkId"
 #: What a mark may be called.
-GOOD_ID = re.compile(r"[A-Za-z0-9_:-]{1,64}", re.ASCII)
+VALID_ID = re.compile(r"[A-Za-z0-9_:-]{1,64}", re.ASCII)
 #: Nobody marks so many by hand.
-MOST_A_MICROGRAPH, MOST = 20_000, 1_000_000
+MAX_PER_MICROGRAPH, MAX_PER_PROJECT = 20_000, 1_000_000
 
 _HEAD = "\n".join(
     [f"# Written by heliodor {__version__}", "", "data_", "", "loop_"]
-    + [f"_{c} #{i}" for i, c in enumerate((relion_star.X, relion_star.Y, star_list.NAME, ID), 1)]
+    + [
+        f"_{c} #{i}"
+        for i, c in enumerate((relion_star.X, relion_star.Y, star_list.NAME, ID_COLUMN), 1)
+    ]
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Annotation:
     """One mark, in pixels of the original file."""
 
     x: float
@@ -45,7 +48,7 @@ class Mark:
     kind: str
 
 
-class Marks:
+class Annotations:
     """All marks of a project, by the names of micrographs.
 
     Changes may come from any thread. Each is written before it is acknowledged; those that come
@@ -64,7 +67,7 @@ class Marks:
 
     def __init__(self, folder: Path) -> None:
         self._paths = {kind: folder / file for kind, file in KINDS.items()}
-        self._own: dict[str, dict[str, Mark]] = {}
+        self._by_micrograph: dict[str, dict[str, Annotation]] = {}
         #: The rows of each micrograph as they are written, by kind.
         self._rows: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self._total = 0
@@ -82,59 +85,59 @@ class Marks:
 
     def _read(self, kind: str, path: Path) -> None:
         table = relion_star.read_picks(path)
-        ids = [str(value) for value in table.extra.get(ID, [""] * len(table))]
+        ids = [str(value) for value in table.extra.get(ID_COLUMN, [""] * len(table))]
         for name, rows in table.rows():
-            own = self._own.setdefault(name, {})
+            own = self._by_micrograph.setdefault(name, {})
             for row in rows:
                 x, y = table.xy_px[row]
-                key = ids[row] if GOOD_ID.fullmatch(ids[row]) else ""
+                key = ids[row] if VALID_ID.fullmatch(ids[row]) else ""
                 while not key or key in own:
                     key = uuid.uuid4().hex
-                own[key] = Mark(round(float(x), 3), round(float(y), 3), kind)
+                own[key] = Annotation(round(float(x), 3), round(float(y), 3), kind)
                 self._total += 1
-            self._spell(name)
+            self._format_rows(name)
 
-    def on(self, name: str) -> dict[str, Mark]:
+    def of_micrograph(self, name: str) -> dict[str, Annotation]:
         """Return the marks of a micrograph by their ids."""
         with self._wake:
-            return dict(self._own.get(name, {}))
+            return dict(self._by_micrograph.get(name, {}))
 
-    def xy(self, name: str, kind: str) -> FloatArray:
+    def positions(self, name: str, kind: str) -> FloatArray:
         """Return the places (x, y) of a micrograph's marks of a kind, shape (n, 2)."""
-        own = [(m.x, m.y) for m in self.on(name).values() if m.kind == kind]
+        own = [(m.x, m.y) for m in self.of_micrograph(name).values() if m.kind == kind]
         return np.array(own, dtype=np.float64).reshape(-1, 2)
 
     def counts(self, name: str) -> tuple[int, int]:
         """Return how many particles and how many negatives a micrograph has."""
         with self._wake:
-            own = self._own.get(name, {})
+            own = self._by_micrograph.get(name, {})
             particles = sum(mark.kind == "particle" for mark in own.values())
             return particles, len(own) - particles
 
     def names(self) -> list[str]:
         """Return the micrographs with marks."""
         with self._wake:
-            return [name for name, own in self._own.items() if own]
+            return [name for name, own in self._by_micrograph.items() if own]
 
-    def renamed(self, names: Mapping[str, str]) -> None:
+    def rename_micrographs(self, names: Mapping[str, str]) -> None:
         """Call micrographs otherwise; marks of two that become one are joined."""
         with self._wake:
             for old, new in names.items():
-                own = self._own.pop(old, {})
+                own = self._by_micrograph.pop(old, {})
                 for rows in self._rows.values():
                     rows.pop(old, None)
-                self._own.setdefault(new, {}).update(own)
-                self._spell(new)
+                self._by_micrograph.setdefault(new, {}).update(own)
+                self._format_rows(new)
                 self._unsaved.update(KINDS)
             self._wake.notify()
 
-    def add_all(self, name: str, xy_px: FloatArray, kind: str) -> Future[None]:
+    def add_positions(self, name: str, xy_px: FloatArray, kind: str) -> Future[None]:
         """Add marks that have no ids yet."""
-        marks = {uuid.uuid4().hex: Mark(float(x), float(y), kind) for x, y in xy_px}
+        marks = {uuid.uuid4().hex: Annotation(float(x), float(y), kind) for x, y in xy_px}
         return self.change(name, marks, ())[1]
 
     def change(
-        self, name: str, add: Mapping[str, Mark], remove: Iterable[str]
+        self, name: str, add: Mapping[str, Annotation], remove: Iterable[str]
     ) -> tuple[bool, Future[None]]:
         """Remove marks of a micrograph and add others.
 
@@ -154,24 +157,26 @@ class Marks:
         """
         saved: Future[None] = Future()
         with self._wake:
-            own = self._own.get(name, {})
+            own = self._by_micrograph.get(name, {})
             gone = {key for key in remove if key in own}
             new = {key: mark for key, mark in add.items() if key not in own or key in gone}
             grown = len(new) - len(gone - new.keys())
-            if grown > 0 and len(own) + grown > MOST_A_MICROGRAPH:
-                raise BadInput(f"{name} has {len(own)} marks, and may have {MOST_A_MICROGRAPH}")
-            if grown > 0 and self._total + grown > MOST:
-                raise BadInput(f"the project has {self._total} marks, and may have {MOST}")
+            if grown > 0 and len(own) + grown > MAX_PER_MICROGRAPH:
+                raise BadInput(f"{name} has {len(own)} marks, and may have {MAX_PER_MICROGRAPH}")
+            if grown > 0 and self._total + grown > MAX_PER_PROJECT:
+                raise BadInput(
+                    f"the project has {self._total} marks, and may have {MAX_PER_PROJECT}"
+                )
             touched = {own[key].kind for key in gone}
             for key in gone:
                 del own[key]
             for key, mark in new.items():
-                own[key] = Mark(round(mark.x, 3), round(mark.y, 3), mark.kind)
+                own[key] = Annotation(round(mark.x, 3), round(mark.y, 3), mark.kind)
                 touched.add(mark.kind)
             if touched:
-                self._own[name] = own
+                self._by_micrograph[name] = own
                 self._total += len(new) - len(gone)
-                self._spell(name)
+                self._format_rows(name)
                 self._unsaved |= touched
             if self._unsaved:
                 self._waiting.append(saved)
@@ -180,14 +185,14 @@ class Marks:
                 saved.set_result(None)
         return bool(touched), saved
 
-    def _spell(self, name: str) -> None:
+    def _format_rows(self, name: str) -> None:
         """Spell the rows of a micrograph, as `star.picks_text` would."""
         # A number comes first: a row that begins with some names would read as a block.
         said = f'"{name}"' if " " in name else name
         for kind, rows in self._rows.items():
             own = [
                 f"{mark.x:.3f}\t{mark.y:.3f}\t{said}\t{key}"
-                for key, mark in self._own.get(name, {}).items()
+                for key, mark in self._by_micrograph.get(name, {}).items()
                 if mark.kind == kind
             ]
             if own:
@@ -195,7 +200,7 @@ class Marks:
             else:
                 rows.pop(name, None)
 
-    def text(self, kind: str) -> str:
+    def render(self, kind: str) -> str:
         """Return the file of all marks of a kind, as `star.picks_text` would write it."""
         return "\n".join([_HEAD, *self._rows[kind].values(), "", ""])
 
@@ -205,7 +210,7 @@ class Marks:
                 self._wake.wait_for(lambda: self._waiting or self._unsaved or self._closing)
                 kinds, self._unsaved = self._unsaved, set()
                 waiting, self._waiting = self._waiting, []
-                texts = {kind: self.text(kind) for kind in kinds}
+                texts = {kind: self.render(kind) for kind in kinds}
                 closing = self._closing
             try:
                 for kind, text in texts.items():

@@ -16,16 +16,16 @@ from starlette.routing import Route
 from heliodor import __version__
 from heliodor.app.server import request_parsing
 from heliodor.app.server.endpoints import (
-    Answers,
-    Desk,
-    shown,
+    AppContext,
+    Endpoints,
+    file_response,
 )
-from heliodor.app.server.routes.annotations import MarkRoutes
-from heliodor.app.server.routes.exports import OutRoutes
-from heliodor.app.server.routes.images import LookRoutes
-from heliodor.app.server.routes.model import JudgeRoutes
+from heliodor.app.server.routes.annotations import AnnotationRoutes
+from heliodor.app.server.routes.exports import ExportRoutes
+from heliodor.app.server.routes.images import ImageRoutes
+from heliodor.app.server.routes.model import ModelRoutes
 from heliodor.app.server.static_files import file_below
-from heliodor.app.server.worker_pool import Full
+from heliodor.app.server.worker_pool import QueueFull
 from heliodor.data.coordinates.writers import FORMATS
 from heliodor.errors import BadInput
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 STATIC = Path(__file__).parents[1] / "static"
-_KINDS = {
+MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -46,7 +46,7 @@ _KINDS = {
 }
 
 
-class PageRoutes(Answers):
+class PageRoutes(Endpoints):
     """The page, and what it asks for first and over and over."""
 
     def routes(self) -> list[Route]:
@@ -60,39 +60,39 @@ class PageRoutes(Answers):
 
     async def page(self, request: Request) -> Response:
         """GET /: the page."""
-        return shown(file_below(STATIC, "index.html", _KINDS))
+        return file_response(file_below(STATIC, "index.html", MEDIA_TYPES))
 
     async def static(self, request: Request) -> Response:
         """GET /static/...: what the page is made of."""
-        return shown(file_below(STATIC, request.path_params["path"], _KINDS))
+        return file_response(file_below(STATIC, request.path_params["path"], MEDIA_TYPES))
 
     async def project(self, request: Request) -> Response:
         """GET /api/project: what there is."""
-        room = self.desk.room
+        state = self.context.state
         return JSONResponse(
             {
-                "boot": room.boot,
-                "revision": room.revision,
+                "boot": state.boot,
+                "revision": state.revision,
                 "version": __version__,
-                "folder": str(room.project.folder.absolute()),
-                "settings": room.settings(),
-                "count": len(room.sources),
+                "folder": str(state.project.folder.absolute()),
+                "settings": state.settings(),
+                "count": len(state.sources),
                 "formats": [{"name": one.name, "says": one.says} for one in FORMATS.values()],
-                **room.processes(),
+                **state.process_states(),
             }
         )
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes: what is new."""
         since = request_parsing.whole_in_query(request, "since", 0, 10**9)
-        return JSONResponse(self.desk.room.news(since))
+        return JSONResponse(self.context.state.changes_since(since))
 
 
 #: Those who answer.
-ROUTES = (PageRoutes, LookRoutes, MarkRoutes, JudgeRoutes, OutRoutes)
+ROUTES = (PageRoutes, ImageRoutes, AnnotationRoutes, ModelRoutes, ExportRoutes)
 
 
-def _refused(request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"connection": "close"} if error.status_code in (408, 413) else {}
     sentence = str(error.detail)
@@ -104,29 +104,29 @@ def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": sentence}, error.status_code, headers)
 
 
-def _bad_input(request: Request, error: Exception) -> Response:
+def _bad_input_error(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 422)
 
 
-def _full(request: Request, error: Exception) -> Response:
+def _queue_full(request: Request, error: Exception) -> Response:
     sentence = "too much is waiting to be done; try again"
     return JSONResponse({"error": sentence}, 503, {"retry-after": "1"})
 
 
-def _broken(request: Request, error: Exception) -> Response:
+def _internal_error(request: Request, error: Exception) -> Response:
     sentence = f"the server stumbled ({type(error).__name__}); see what it printed"
     return JSONResponse({"error": sentence}, 500)
 
 
-def application(desk: Desk) -> Starlette:
+def build_application(context: AppContext) -> Starlette:
     """Return the application behind the gate."""
     return Starlette(
-        routes=[route for part in ROUTES for route in part(desk).routes()],
+        routes=[route for part in ROUTES for route in part(context).routes()],
         middleware=[Middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)],
         exception_handlers={
-            HTTPException: _refused,
-            BadInput: _bad_input,
-            Full: _full,
-            Exception: _broken,
+            HTTPException: _http_error,
+            BadInput: _bad_input_error,
+            QueueFull: _queue_full,
+            Exception: _internal_error,
         },
     )

@@ -22,17 +22,17 @@ from heliodor.utils.files import write_text
 #: What is run, beside a test's own.
 COMMAND = (sys.executable, "-m", "heliodor.app.server.child_process")
 #: Seconds between two looks at how far it is.
-_EVERY = 0.5
+_POLL_SECONDS = 0.5
 #: Seconds that it has to end once it was told to.
-_PATIENCE = 20.0
+_STOP_SECONDS = 20.0
 #: More bytes of names than this go into a list: a command line is not endless.
-_MOST_TYPED = 32_768
+_MAX_INPUT_CHARS = 32_768
 _ENTRY = b'{"micrograph": '
 #: What of the run's folder is shown.
-SHOWN = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
+MEDIA_TYPES = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
 
 
-class WholeRun:
+class BatchRun:
     """One picking on everything at a time; any thread may call.
 
     Parameters
@@ -101,7 +101,7 @@ class WholeRun:
         """Return the micrographs as the user typed them, or a list that has them."""
         inputs = self._project.settings.inputs
         plain = all(text == text.strip() and "\n" not in text for text in inputs)
-        long = sum(map(len, inputs)) > _MOST_TYPED or any(t.startswith("-") for t in inputs)
+        long = sum(map(len, inputs)) > _MAX_INPUT_CHARS or any(t.startswith("-") for t in inputs)
         if long and plain and not any(text.startswith("#") for text in inputs):
             path = self._project.folder / "inputs.txt"
             write_text(path, "".join(f"{text}\n" for text in inputs))
@@ -109,12 +109,12 @@ class WholeRun:
         return list(inputs)
 
     def _watch(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        journal = _Journal(self._folder / JOURNAL)
+        journal = _JournalCounter(self._folder / JOURNAL)
         code = None
         while code is None:
             with suppress(subprocess.TimeoutExpired):
-                code = process.wait(_EVERY)
-            done, says = journal.count(), _last_line(log)
+                code = process.wait(_POLL_SECONDS)
+            done, says = journal.count(), _read_last_line(log)
             with self._lock:
                 self._state |= {"done": min(done, self._total), "says": says}
         assert process.stdin is not None
@@ -148,18 +148,18 @@ class WholeRun:
             process, watcher = self._process, self._watcher
         if process is not None:
             try:
-                process.wait(_PATIENCE)
+                process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
         if watcher is not None:
             watcher.join()
 
-    def shown(self, path: str) -> tuple[Path, str] | None:
+    def find_output(self, path: str) -> tuple[Path, str] | None:
         """Return a file of the run's folder that may be shown, and its kind."""
-        return file_below(self._folder, path, SHOWN)
+        return file_below(self._folder, path, MEDIA_TYPES)
 
 
-class _Journal:
+class _JournalCounter:
     """Counts the micrographs in the journal of a picking, reading each byte of it once."""
 
     def __init__(self, path: Path) -> None:
@@ -193,7 +193,7 @@ class _Journal:
             self._rest = lines[-1][: len(_ENTRY)]
 
 
-def _last_line(log: Path) -> str | None:
+def _read_last_line(log: Path) -> str | None:
     """Return the last line of a log file."""
     try:
         with log.open("rb") as stream:

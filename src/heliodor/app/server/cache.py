@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Nothing larger than this share of the whole is kept: it would drive all the rest out.
-MOST_OF_IT = 0.5
+MAX_SHARE = 0.5
 
 
 class Cache:
@@ -70,7 +70,7 @@ class Cache:
             return found
 
     def _keep(self, key: Hashable, value: Any, size: int) -> None:
-        if size > MOST_OF_IT * self.most_bytes:
+        if size > MAX_SHARE * self.most_bytes:
             return
         with self._lock:
             if key in self._kept:

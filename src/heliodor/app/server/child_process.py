@@ -12,7 +12,7 @@ import signal
 import threading
 
 
-def _tie() -> None:
+def _end_with_parent() -> None:
     # Not through `sys.stdin`: it could not be closed at the end while a thread reads from it.
     while os.read(0, 1024):
         pass
@@ -21,7 +21,7 @@ def _tie() -> None:
 
 def main() -> None:
     """Be ``python -m heliodor``, tied."""
-    threading.Thread(target=_tie, name="tied", daemon=True).start()
+    threading.Thread(target=_end_with_parent, name="tied", daemon=True).start()
     runpy.run_module("heliodor", run_name="__main__", alter_sys=True)
 
 

@@ -1,4 +1,4 @@
-"""The desk of a room: what every address answers with."""
+"""The context of a state: what every address answers with."""
 
 from __future__ import annotations
 
@@ -10,66 +10,68 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from heliodor.app.server import request_parsing
-from heliodor.app.server.worker_pool import Workers
+from heliodor.app.server.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from heliodor.app.server.state import Room
+    from heliodor.app.server.state import ProjectState
 
 T = TypeVar("T")
 
 #: Threads for pictures and tables, and how much may wait for them.
-_WORKERS, _WAITING = 2, 128
+_THREADS, _MAX_WAITING = 2, 128
 #: What is looked at now comes before what may be looked at.
 NOW, SOON, LATER = 2, 1, 0
 #: The address of one micrograph.
-ONE: Final = "/api/micrographs/{id}"
+MICROGRAPH_PATH: Final = "/api/micrographs/{id}"
 
 
-class Desk:
+class AppContext:
     """The project, and who works for it.
 
     Parameters
     ----------
-    room
+    state
         The project.
     """
 
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.workers = Workers(_WORKERS, _WAITING)
+    def __init__(self, state: ProjectState) -> None:
+        self.state = state
+        self.workers = WorkerPool(_THREADS, _MAX_WAITING)
 
-    async def heavy(self, work: Callable[[], T], urgency: int) -> T:
+    async def run_in_pool(self, work: Callable[[], T], urgency: int) -> T:
         """Have a worker do what takes its time."""
-        return await self.workers.do(work, urgency)
+        return await self.workers.run(work, urgency)
 
-    def number(self, request: Request) -> int:
+    def micrograph_number(self, request: Request) -> int:
         """Return the number of the micrograph that an address names, or refuse."""
         number = request_parsing.whole_in_path(request, "id")
-        if number >= len(self.room.sources):
+        if number >= len(self.state.sources):
             raise request_parsing.refuse("there is no such micrograph", 404)
         return number
 
 
-class Answers:
+class Endpoints:
     """Some of the server's addresses, and what each answers.
 
     Parameters
     ----------
-    desk
+    context
         The project, and who works for it.
     """
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
 
     def routes(self) -> list[Route]:
         """Return the addresses."""
         raise NotImplementedError
 
 
-def shown(found: tuple[Path, str] | None, headers: Mapping[str, str] | None = None) -> Response:
+def file_response(
+    found: tuple[Path, str] | None, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a file and its kind as an answer, or refuse where there is none."""
     if found is None:
         raise request_parsing.refuse("there is nothing at this address", 404)

@@ -16,17 +16,17 @@ from typing import Any
 #: What the engine is, beside a test's own.
 COMMAND = (sys.executable, "-m", "heliodor.app.engine.main")
 #: Bytes of a line; a longer one is none of the engine's.
-_LONGEST = 2**24
+_MAX_LINE = 2**24
 #: Seconds that the engine has to end once its input has ended, and again after SIGTERM.
-PATIENCE = 3.0
+STOP_SECONDS = 3.0
 
 
-class Engine:
+class EngineClient:
     """One process, from its start to its end.
 
     Parameters
     ----------
-    heard
+    on_message
         Is called with each message, on a thread of its own, one after the other.
     ended
         Is called once, on the same thread, with the exit code, unless `stop` was called.
@@ -38,12 +38,12 @@ class Engine:
 
     def __init__(
         self,
-        heard: Callable[[dict[str, Any]], None],
-        ended: Callable[[int], None],
+        on_message: Callable[[dict[str, Any]], None],
+        on_exit: Callable[[int], None],
         log: Path,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._heard, self._ended = heard, ended
+        self._on_message, self._on_exit = on_message, on_exit
         self._stopping = False
         with log.open("ab") as errors:
             # In a session of its own: Ctrl-C is for the server, which then ends this one.
@@ -82,17 +82,17 @@ class Engine:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as pipe:
-            while line := pipe.readline(_LONGEST):
+            while line := pipe.readline(_MAX_LINE):
                 try:
                     message = json.loads(line)
                 except ValueError:
                     continue  # something a library printed
                 if isinstance(message, dict) and not self._stopping:
-                    self._heard(message)
+                    self._on_message(message)
         code = self._process.wait()
         self._out.put(None)
         if not self._stopping:
-            self._ended(code)
+            self._on_exit(code)
 
     def stop(self) -> None:
         """End the process: by the end of its input, else by signals; and wait for it."""
@@ -100,20 +100,20 @@ class Engine:
         self._out.put(None)
         for end in (self._process.terminate, self._process.kill):
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(PATIENCE)
+                self._process.wait(STOP_SECONDS)
                 break
             end()
         self._process.wait()
         for thread in self._threads:
             if thread is not threading.current_thread():
-                thread.join(PATIENCE)
+                thread.join(STOP_SECONDS)
 
 
 #: An engine that ends so often within so many seconds is left alone.
-MOST_DEATHS, WITHIN = 5, 600.0
+MAX_FAILURES, FAILURE_WINDOW = 5, 600.0
 
 
-class Mishaps:
+class EngineFailures:
     """What an engine ended on; the caller holds the lock."""
 
     def __init__(self) -> None:
@@ -121,28 +121,28 @@ class Mishaps:
         #: Micrographs that were being scored when it ended, once.
         self._suspects: set[int] = set()
         #: Micrographs that are not scored any more: it ended twice on them, or cannot read them.
-        self.left_out: set[int] = set()
+        self.skipped: set[int] = set()
 
-    def ended(self) -> int:
-        """Note that it ended, and return how often it has lately."""
+    def record_exit(self) -> int:
+        """Note that the engine ended, and return how often it has lately."""
         now = time.monotonic()
-        self._deaths = [then for then in self._deaths if now - then < WITHIN] + [now]
+        self._deaths = [then for then in self._deaths if now - then < FAILURE_WINDOW] + [now]
         return len(self._deaths)
 
-    def suspect(self, number: int) -> bool:
+    def record_suspect(self, number: int) -> bool:
         """Note what it was working on as it ended; tell whether that was so once before."""
         twice = number in self._suspects
         if twice:
-            self.left_out.add(number)
+            self.skipped.add(number)
         self._suspects.add(number)
         return twice
 
-    def clear(self, number: int) -> None:
+    def clear_suspect(self, number: int) -> None:
         """Note that a micrograph went well."""
         self._suspects.discard(number)
 
-    def forget(self, micrographs: bool = False) -> None:
+    def reset(self, micrographs: bool = False) -> None:
         """Begin to count anew; with all `micrographs` tried again where wanted."""
         self._deaths = []
         if micrographs:
-            self.left_out.clear()
+            self.skipped.clear()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from heliodor.app.server.annotations import Marks
+from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.project import Project
 
 #: Places (x, y) by the micrograph's number, as JSON has them.
-Places = dict[str, list[list[float]]]
+Positions = dict[str, list[list[float]]]
 
 
-def to_open(project: Project, threads: int) -> dict[str, Any]:
+def build_open_request(project: Project, threads: int) -> dict[str, Any]:
     """Return what opens a project with the model in use."""
     settings = project.settings
     model = project.model_file(settings.model).absolute() if settings.model else None
@@ -34,16 +34,19 @@ def to_open(project: Project, threads: int) -> dict[str, Any]:
     }
 
 
-def places(project: Project, marks: Marks, kind: str) -> Places:
-    """Return all marks of a kind, by the numbers of their micrographs."""
+def collect_positions(project: Project, annotations: Annotations, kind: str) -> Positions:
+    """Return all annotations of a kind, by the numbers of their micrographs."""
     every = {
-        str(number): marks.xy(source.name, kind) for number, source in enumerate(project.sources)
+        str(number): annotations.positions(source.name, kind)
+        for number, source in enumerate(project.sources)
     }
     return {number: xy.tolist() for number, xy in every.items() if len(xy)}
 
 
-def to_train(project: Project, number: int, labels: Places, negatives: Places) -> dict[str, Any]:
-    """Return what makes the model of a number from marks."""
+def build_train_request(
+    project: Project, number: int, labels: Positions, negatives: Positions
+) -> dict[str, Any]:
+    """Return what makes the model of a number from annotations."""
     return {
         "do": "train",
         "number": number,

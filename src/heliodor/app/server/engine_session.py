@@ -10,38 +10,38 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from heliodor.app.candidates import read_candidates
-from heliodor.app.server.annotations import Marks
-from heliodor.app.server.engine_client import COMMAND, MOST_DEATHS, Engine, Mishaps
+from heliodor.app.server.annotations import Annotations
+from heliodor.app.server.engine_client import COMMAND, MAX_FAILURES, EngineClient, EngineFailures
 from heliodor.app.server.engine_requests import (
-    places,
-    to_open,
-    to_train,
+    build_open_request,
+    build_train_request,
+    collect_positions,
 )
 from heliodor.app.server.predictions import (
-    Found,
-    Level,
-    Seen,
+    MicrographPredictions,
+    ModelCalibration,
+    Predictions,
 )
 from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.request_parsing import refuse
-from heliodor.app.server.tiles import Pictures
-from heliodor.app.server.training_status import LastTraining, all_finite
+from heliodor.app.server.tiles import MicrographTiles
+from heliodor.app.server.training_status import TrainingStatus, replace_nonfinite
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_json
 
 log = logging.getLogger(__name__)
 
 #: Seconds before it is started again.
-_PAUSE = 0.5
+_RESTART_SECONDS = 0.5
 
 
-class Live:
+class EngineSession:
     """The engine, and the models and scores that come of it; any thread may call.
 
     Parameters
     ----------
-    project, marks, pictures, found
-        Of the room.
+    project, annotations, tiles, predictions
+        Of the state.
     threads
         For the engine.
     lock
@@ -57,43 +57,50 @@ class Live:
     def __init__(
         self,
         project: Project,
-        marks: Marks,
-        pictures: Pictures,
-        found: Found,
+        annotations: Annotations,
+        tiles: MicrographTiles,
+        predictions: Predictions,
         threads: int,
         lock: threading.RLock,
         touch: Callable[[Iterable[int] | None], int],
         fail: Callable[[int, str], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._project, self._marks, self._pictures, self._found = project, marks, pictures, found
+        self._project, self._annotations, self._tiles, self._predictions = (
+            project,
+            annotations,
+            tiles,
+            predictions,
+        )
         self._threads, self._touch, self._fail, self._command = threads, touch, fail, command
         self._lock = lock
-        self._engine: Engine | None = None
-        self._mishaps = Mishaps()
+        self._engine: EngineClient | None = None
+        self._failures = EngineFailures()
         self._ready = False
         #: Whether the scores that were there have been read.
         self._read = False
-        self._broken = False
+        self._failed = False
         self._closing = False
         #: Whether scores that are there are for another diameter.
         self._stale = False
-        self._says: str | None = None
+        self._message: str | None = None
         self._queue: list[int] = []
         self._focus: int | None = None
-        self.training = LastTraining()
+        self.training = TrainingStatus()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Take in what earlier sessions left, and start the engine."""
         for number in {0, self._project.settings.model}:
-            self._read_level(number)
+            self._read_calibration(number)
         threading.Thread(target=self._read_scores, name="reading scores", daemon=True).start()
-        self._start()
+        self._start_engine()
 
-    def _read_level(self, number: int) -> None:
+    def _read_calibration(self, number: int) -> None:
         path = self._project.model_file(number, ".json")
         try:
-            self._found.set_level(number, Level.of(json.loads(path.read_text("utf-8"))))
+            self._predictions.set_calibration(
+                number, ModelCalibration.from_message(json.loads(path.read_text("utf-8")))
+            )
         except (OSError, ValueError, TypeError, AttributeError):
             return  # it is not there, or no longer whole: the engine tells it again
 
@@ -103,16 +110,16 @@ class Live:
         for number in range(len(self._project.sources)):
             if self._closing:
                 return
-            if self._project.path(SCORES, number).is_file() and self._take(number):
+            if self._project.path(SCORES, number).is_file() and self._load_candidates(number):
                 there.append(number)
         if there:
             self._touch(there)
         with self._lock:
             self._read = True
             if self._ready:
-                self._score()
+                self._send_queue()
 
-    def _take(self, number: int) -> bool:
+    def _load_candidates(self, number: int) -> bool:
         """Take in the file of a micrograph's candidates, and tell whether that could be."""
         path = self._project.path(SCORES, number)
         diameter = self._project.settings.diameter_angstrom
@@ -120,32 +127,36 @@ class Live:
             return False
         try:
             candidates = read_candidates(path)
-            size = self._pictures.pixel_size(number)
+            size = self._tiles.pixel_size(number)
         except BadInput:
             path.unlink(missing_ok=True)  # it is made again
             return False
         name = self._project.sources[number].name
-        negatives = self._marks.xy(name, "negative")
-        self._found.put(number, Seen.of(candidates, negatives, diameter / size))
+        negatives = self._annotations.positions(name, "negative")
+        self._predictions.put(
+            number, MicrographPredictions.from_candidates(candidates, negatives, diameter / size)
+        )
         return True
 
-    def _start(self) -> None:
+    def _start_engine(self) -> None:
         with self._lock:
             if self._closing:
                 return
             self._ready = False
             path = self._project.folder / "engine.log"
-            self._engine = Engine(self._heard, self._ended, path, self._command)
-            self._open()
+            self._engine = EngineClient(
+                self._handle_message, self._handle_exit, path, self._command
+            )
+            self._send_project()
 
-    def _open(self) -> None:
+    def _send_project(self) -> None:
         """Tell the engine what there is; without a diameter there is nothing to be found."""
         settings = self._project.settings
         self._ready = False
         self._queue = []
         if self._engine is None or settings.diameter_angstrom is None:
             return
-        self._engine.send(to_open(self._project, self._threads))
+        self._engine.send(build_open_request(self._project, self._threads))
 
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Begin anew with the general model for another diameter."""
@@ -154,16 +165,16 @@ class Live:
                 raise refuse("a training is going on; cancel it first", 409)
             self._project.change(diameter_angstrom=diameter_angstrom, model=0)
             self._stale = True
-            self._found.clear()
-            self._mishaps.forget(micrographs=True)
-            self._broken = False
+            self._predictions.clear()
+            self._failures.reset(micrographs=True)
+            self._failed = False
             if self._engine is None:
-                self._start()
+                self._start_engine()
             else:
-                self._open()
+                self._send_project()
             self._touch(None)
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _handle_message(self, message: dict[str, Any]) -> None:
         own = getattr(self, f"_on_{message.get('event')}", None)
         if own is None:
             return
@@ -177,22 +188,22 @@ class Live:
             if self._stale:
                 self._project.forget_scores()
                 self._stale = False
-            self._ready, self._says = True, None
+            self._ready, self._message = True, None
             if self._read:
-                self._score()
+                self._send_queue()
             self._touch(())
 
-    def _score(self) -> None:
+    def _send_queue(self) -> None:
         """Send the engine all that is to be scored with the model in use."""
         assert self._engine is not None
         model = self._project.settings.model
         todo = [
             number
             for number in range(len(self._project.sources))
-            if number not in self._mishaps.left_out
-            and ((own := self._found.get(number)) is None or own.model != model)
+            if number not in self._failures.skipped
+            and ((own := self._predictions.get(number)) is None or own.model != model)
         ]
-        labelled = {*self._marks.names()}
+        labelled = {*self._annotations.names()}
         todo.sort(key=lambda n: self._project.sources[n].name not in labelled)
         if self._focus in todo:
             todo.remove(self._focus)
@@ -211,57 +222,58 @@ class Live:
 
     def _on_scored(self, message: dict[str, Any]) -> None:
         with self._lock:
-            number = self._known(message["id"])
+            number = self._check_number(message["id"])
             if not self._ready or self._stale:
                 return  # it was begun before the diameter changed
             if number in self._queue and message.get("number") == self._project.settings.model:
                 self._queue.remove(number)
-                self._mishaps.clear(number)
-        if self._take(number):
+                self._failures.clear_suspect(number)
+        if self._load_candidates(number):
             self._touch([number])
 
     def _on_failed(self, message: dict[str, Any]) -> None:
         with self._lock:
             if message["id"] is None:  # the project as a whole could not be opened
-                self._broken, self._says = True, str(message["says"])
+                self._failed, self._message = True, str(message["says"])
                 self._touch(())
                 return
-            number = self._known(message["id"])
+            number = self._check_number(message["id"])
             if number in self._queue:
                 self._queue.remove(number)
-            self._mishaps.left_out.add(number)
+            self._failures.skipped.add(number)
         self._fail(number, str(message["says"]))
 
-    def _known(self, value: Any) -> int:
+    def _check_number(self, value: Any) -> int:
         number = int(value)
         if not 0 <= number < len(self._project.sources):
             raise ValueError(f"there is no micrograph {number}")
         return number
 
     def train(self) -> None:
-        """Begin a training with all marks there are, or refuse with a sentence."""
+        """Begin a training with all annotations there are, or refuse with a sentence."""
         with self._lock:
             if self._project.settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             if self.training.running:
                 raise refuse("a training is going on already", 409)
-            if self._broken:
-                self._broken = False
-                self._mishaps.forget()
+            if self._failed:
+                self._failed = False
+                self._failures.reset()
                 if self._engine is None:
-                    self._start()
+                    self._start_engine()
                 else:
-                    self._open()
+                    self._send_project()
             if not self._ready or self._engine is None:
                 raise refuse("the engine is starting; try again in a moment", 409)
             labels, negatives = (
-                places(self._project, self._marks, kind) for kind in ("particle", "negative")
+                collect_positions(self._project, self._annotations, kind)
+                for kind in ("particle", "negative")
             )
             if not labels:
                 raise refuse("mark some particles first", 409)
             number = self._project.next_model()
-            self.training.begin(number)
-            self._engine.send(to_train(self._project, number, labels, negatives))
+            self.training.start(number)
+            self._engine.send(build_train_request(self._project, number, labels, negatives))
             self._touch(())
 
     def cancel(self) -> None:
@@ -269,45 +281,45 @@ class Live:
         with self._lock:
             if self._engine is not None and self.training.running:
                 self._engine.send({"do": "cancel"})
-                self.training.say("ending")
+                self.training.set_message("ending")
 
     def _on_phase(self, message: dict[str, Any]) -> None:
         with self._lock:
-            self.training.say(str(message["says"]))
+            self.training.set_message(str(message["says"]))
 
     def _on_progress(self, message: dict[str, Any]) -> None:
         with self._lock:
-            self.training.progress(message)
+            self.training.update(message)
 
     def _on_trained(self, message: dict[str, Any]) -> None:
         with self._lock:
             number = int(message["number"])
             if number != self.training.number:
                 return
-            level = Level.of(message)
+            level = ModelCalibration.from_message(message)
             kept = {key: value for key, value in message.items() if key != "event"}
-            write_json(self._project.model_file(number, ".json"), all_finite(kept))
-            self._found.set_level(number, level)
+            write_json(self._project.model_file(number, ".json"), replace_nonfinite(kept))
+            self._predictions.set_calibration(number, level)
             self._project.change(model=number)
-            self.training.done(message)
-            self._score()
+            self.training.finish(message)
+            self._send_queue()
             self._touch(())
 
     def _on_cancelled(self, message: dict[str, Any]) -> None:
-        self._without_model("cancelled", None)
+        self._end_training("cancelled", None)
 
     def _on_refused(self, message: dict[str, Any]) -> None:
-        self._without_model("refused", str(message["says"]))
+        self._end_training("refused", str(message["says"]))
 
-    def _without_model(self, state: str, says: str | None) -> None:
+    def _end_training(self, state: str, says: str | None) -> None:
         with self._lock:
-            if self.training.end(state, says):
+            if self.training.stop(state, says):
                 if self._ready:
-                    self._score()  # what waited meanwhile
+                    self._send_queue()  # what waited meanwhile
                 self._touch(())
 
     def _on_level(self, message: dict[str, Any]) -> None:
-        number, level = int(message["number"]), Level.of(message)
+        number, level = int(message["number"]), ModelCalibration.from_message(message)
         path = self._project.model_file(number, ".json")
         with self._lock:
             if number != self._project.settings.model or self._stale:
@@ -317,47 +329,47 @@ class Live:
             except (OSError, ValueError):
                 kept = {"number": number}
             kept |= {key: message.get(key) for key in ("threshold", "calibration")}
-            write_json(path, all_finite(kept))
-        self._found.set_level(number, level)
+            write_json(path, replace_nonfinite(kept))
+        self._predictions.set_calibration(number, level)
         self._touch(None)
 
-    def _ended(self, code: int) -> None:
+    def _handle_exit(self, code: int) -> None:
         """Start the engine again, unless it ends time after time."""
         with self._lock:
             if self._closing:
                 return
-            deaths = self._mishaps.ended()
+            deaths = self._failures.record_exit()
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._says = f"the engine ended ({why}) and was started again; see engine.log"
+            self._message = f"the engine ended ({why}) and was started again; see engine.log"
             self._ready, self._engine = False, None
-            if not self.training.end("refused", f"the engine ended ({why})") and self._queue:
-                self._suspect(self._queue[0], why)
-            self._broken = deaths > MOST_DEATHS
-            if self._broken:
-                self._says = f"the engine ended {deaths} times; see engine.log"
-            log.warning(self._says)
+            if not self.training.stop("refused", f"the engine ended ({why})") and self._queue:
+                self._record_suspect(self._queue[0], why)
+            self._failed = deaths > MAX_FAILURES
+            if self._failed:
+                self._message = f"the engine ended {deaths} times; see engine.log"
+            log.warning(self._message)
             self._touch(())
-        if not self._broken:
-            time.sleep(_PAUSE)
-            self._start()
+        if not self._failed:
+            time.sleep(_RESTART_SECONDS)
+            self._start_engine()
 
-    def _suspect(self, number: int, why: str) -> None:
+    def _record_suspect(self, number: int, why: str) -> None:
         """Leave a micrograph out on which the engine ended twice."""
-        if self._mishaps.suspect(number):
+        if self._failures.record_suspect(number):
             name = self._project.sources[number].name
             self._fail(number, f"the engine ended twice while it worked on {name} ({why})")
 
-    def waits_for(self, number: int) -> bool:
+    def is_pending(self, number: int) -> bool:
         """Tell whether a micrograph is still to be scored."""
         with self._lock:
-            return not self._broken and number not in self._mishaps.left_out
+            return not self._failed and number not in self._failures.skipped
 
     def state(self) -> dict[str, Any]:
         """Return what the engine does."""
         with self._lock:
             settings = self._project.settings
-            says = self._says
-            if self._broken:
+            says = self._message
+            if self._failed:
                 state = "failed"
             elif settings.diameter_angstrom is None:
                 state, says = "idle", "set the particle's diameter to begin"

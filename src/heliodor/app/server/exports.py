@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.app.candidates import near
-from heliodor.app.server.annotations import Marks
+from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.predictions import (
-    SAME,
-    Found,
-    Seen,
+    SAME_DIAMETERS,
+    MicrographPredictions,
+    Predictions,
 )
 from heliodor.app.server.project import EXPORT, Project
-from heliodor.app.server.tiles import Pictures
+from heliodor.app.server.tiles import MicrographTiles
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import (
     PIXEL_SIZE,
@@ -35,20 +35,20 @@ from heliodor.errors import BadInput
 from heliodor.utils.files import writing
 
 #: What can be handed over.
-WHAT = ("picks", "labels")
+CONTENTS = ("picks", "labels")
 #: Boxes are so many diameters wide.
 BOX_DIAMETERS = 1.5
 #: The files that can be fetched.
-_NAME = re.compile(r"(picks|labels)(_[a-z0-9]+)?\.[a-z0-9]+", re.ASCII)
+_FILE_NAME = re.compile(r"(picks|labels)(_[a-z0-9]+)?\.[a-z0-9]+", re.ASCII)
 
 
-def export(
+def export_file(
     what: str,
     name: str,
     project: Project,
-    marks: Marks,
-    found: Found,
-    pictures: Pictures,
+    annotations: Annotations,
+    predictions: Predictions,
+    tiles: MicrographTiles,
 ) -> str:
     """Write picks or labels of all micrographs in a format, and return the file's name.
 
@@ -62,9 +62,9 @@ def export(
         If there are none, or the format cannot hold them.
     """
     tables = [
-        _labels(number, project, marks)
+        _label_table(number, project, annotations)
         if what == "labels"
-        else _picks(number, project, marks, found)
+        else _pick_table(number, project, annotations, predictions)
         for number in range(len(project.sources))
     ]
     joined = Picks.concatenate(tables)
@@ -74,7 +74,7 @@ def export(
             if what == "picks"
             else "there are no labels yet: mark some particles first"
         )
-    joined, given = _measured(joined, project, pictures)
+    joined, given = _add_sizes(joined, project, tiles)
     wanted = FORMATS[name]
     folder = project.folder / EXPORT
     if wanted.file_of is None:
@@ -91,31 +91,33 @@ def export(
     return packed.name
 
 
-def file_to_fetch(project: Project, name: str) -> Path | None:
+def find_export(project: Project, name: str) -> Path | None:
     """Return an exported file, None where there is none of that name."""
     path = project.folder / EXPORT / name
-    if not _NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
+    if not _FILE_NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
         return None
     return path
 
 
-def _labels(number: int, project: Project, marks: Marks) -> Picks:
+def _label_table(number: int, project: Project, annotations: Annotations) -> Picks:
     name = project.sources[number].name
-    return Picks.on(name, marks.xy(name, "particle"))
+    return Picks.on(name, annotations.positions(name, "particle"))
 
 
-def _picks(number: int, project: Project, marks: Marks, found: Found) -> Picks:
+def _pick_table(
+    number: int, project: Project, annotations: Annotations, predictions: Predictions
+) -> Picks:
     name = project.sources[number].name
-    labels, seen = marks.xy(name, "particle"), found.get(number)
+    labels, seen = annotations.positions(name, "particle"), predictions.get(number)
     if seen is None:
         return Picks.on(name, labels)
-    xy, score = chosen(seen, found.threshold(seen.model, project.settings.threshold))
-    lost = labels[~near(labels, xy, SAME * seen.diameter_px)]
+    xy, score = select_picks(seen, predictions.threshold(seen.model, project.settings.threshold))
+    lost = labels[~near(labels, xy, SAME_DIAMETERS * seen.diameter_px)]
     # They are particles for sure: no threshold must part them from the best of the picks.
     best = score[0] if len(score) else seen.score[0] if len(seen.score) else math.nan
     scores = np.concatenate([score, np.full(len(lost), best)])
     table = Picks.on(name, np.concatenate([xy, lost]), scores)
-    chances = found.level(seen.model).probability(scores)
+    chances = predictions.calibration(seen.model).probability(scores)
     if chances is None or not len(table):
         return table
     chances[len(xy) :] = 1.0
@@ -123,13 +125,13 @@ def _picks(number: int, project: Project, marks: Marks, found: Found) -> Picks:
                  {PROBABILITY: np.round(chances, 4)})  # fmt: skip
 
 
-def chosen(seen: Seen, threshold: float) -> tuple[FloatArray, FloatArray]:
+def select_picks(seen: MicrographPredictions, threshold: float) -> tuple[FloatArray, FloatArray]:
     """Return the places and scores of a micrograph's picks, by falling score."""
-    mask = seen.open & (seen.score >= threshold)
+    mask = seen.selectable & (seen.score >= threshold)
     return seen.xy_px[mask], seen.score[mask]
 
 
-def _measured(picks: Picks, project: Project, pictures: Pictures) -> tuple[Picks, Given]:
+def _add_sizes(picks: Picks, project: Project, tiles: MicrographTiles) -> tuple[Picks, Given]:
     """Add what some formats ask for: sizes of micrographs, pixels and boxes."""
     place = {source.name: number for number, source in enumerate(project.sources)}
     counts = dict(zip(picks.micrographs, picks.counts(), strict=True))
@@ -138,8 +140,8 @@ def _measured(picks: Picks, project: Project, pictures: Pictures) -> tuple[Picks
         if not counts[name]:
             continue
         try:
-            shapes[name] = pictures.header(place[name]).shape
-            sizes[name] = pictures.pixel_size(place[name])
+            shapes[name] = tiles.header(place[name]).shape
+            sizes[name] = tiles.pixel_size(place[name])
         except BadInput:
             continue  # the format that needs it says so
     extra = dict(picks.extra)
@@ -147,7 +149,7 @@ def _measured(picks: Picks, project: Project, pictures: Pictures) -> tuple[Picks
     if all(name in sizes for name in counts if counts[name]):
         extra[PIXEL_SIZE] = np.array([sizes[name] for name in names])
     if PROBABILITY in extra:
-        extra[PROBABILITY] = _numbers(extra[PROBABILITY])
+        extra[PROBABILITY] = _as_floats(extra[PROBABILITY])
     diameter, box = project.settings.diameter_angstrom, None
     if diameter is not None and sizes:
         box = 2 * math.ceil(BOX_DIAMETERS * diameter / min(sizes.values()) / 2)
@@ -155,5 +157,5 @@ def _measured(picks: Picks, project: Project, pictures: Pictures) -> tuple[Picks
     return table, Given(box, shapes, sizes)
 
 
-def _numbers(values: Iterable[object]) -> FloatArray:
+def _as_floats(values: Iterable[object]) -> FloatArray:
     return np.array([math.nan if v is None else v for v in values], dtype=np.float64)

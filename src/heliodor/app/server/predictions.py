@@ -16,19 +16,19 @@ from heliodor.app.candidates import Candidates, near
 from heliodor.conventions import FloatArray, probability
 
 #: Candidates below this are not shown.
-FLOOR = -5.0
+MIN_SCORE = -5.0
 #: A candidate and a mark so many diameters apart are the same thing.
-SAME = 0.4
+SAME_DIAMETERS = 0.4
 #: Of the fine counts by score that all histograms are made of: first edge, width, number.
-_FIRST, _WIDTH, _BINS = FLOOR, 0.05, 1000
+_FIRST_EDGE, _BIN_WIDTH, _BINS = MIN_SCORE, 0.05, 1000
 #: Bars of a histogram, about.
-_BARS = 60
+_MAX_BARS = 60
 
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Level:
+class ModelCalibration:
     """What scores of one model mean."""
 
     #: Log-odds from which on candidates are picks by default.
@@ -38,10 +38,10 @@ class Level:
     offset: float = 0.0
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Level:
+    def from_message(cls, message: Mapping[str, Any]) -> ModelCalibration:
         """Return what a message of the engine says; ValueError if it says nonsense."""
-        calibration = said.get("calibration") or {}
-        numbers = [float(said.get("threshold") or 0.0)]
+        calibration = message.get("calibration") or {}
+        numbers = [float(message.get("threshold") or 0.0)]
         numbers += [float(calibration.get(key, 0.0)) for key in ("slope", "offset")]
         if not all(map(math.isfinite, numbers)):
             raise ValueError("a level of a model is not finite")
@@ -53,7 +53,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Seen:
+class MicrographPredictions:
     """The candidates of one micrograph by falling score, and which of them can be picks."""
 
     model: int
@@ -64,37 +64,43 @@ class Seen:
     #: Share of the micrograph that is good, 0 to 1; None where that is not known.
     quality: float | None
     #: Neither in a bad area nor where the user said that there is none.
-    open: Bools
-    #: Scores of those, rising.
-    rising: FloatArray
+    selectable: Bools
+    #: Scores of those, ascending.
+    ascending_scores: FloatArray
     #: Their number by score.
-    fine: NDArray[np.uint32]
+    histogram: NDArray[np.uint32]
 
     @classmethod
-    def of(cls, found: Candidates, negatives: FloatArray, diameter_px: float) -> Seen:
-        """Take in what the engine found on a micrograph."""
-        shown = found.score >= FLOOR
-        score = found.score[shown]
+    def from_candidates(
+        cls, candidates: Candidates, negatives: FloatArray, diameter_px: float
+    ) -> MicrographPredictions:
+        """Build from what the engine found on a micrograph."""
+        shown = candidates.score >= MIN_SCORE
+        score = candidates.score[shown]
         order = np.argsort(-score, kind="stable")
-        xy, bad = found.xy_px[shown][order], found.bad[shown][order]
+        xy, bad = candidates.xy_px[shown][order], candidates.bad[shown][order]
         none = np.zeros(0)
-        seen = cls(
-            found.model, xy, score[order], bad, diameter_px, _quality(found.figures),
+        predictions = cls(
+            candidates.model, xy, score[order], bad, diameter_px, _quality(candidates.figures),
             bad, none, none.astype(np.uint32),
         )  # fmt: skip
-        return seen.against(negatives)
+        return predictions.with_negatives(negatives)
 
-    def against(self, negatives: FloatArray) -> Seen:
+    def with_negatives(self, negatives: FloatArray) -> MicrographPredictions:
         """Return the same with other places where the user says that there is none."""
-        open_ = ~self.bad & ~near(self.xy_px, negatives, SAME * self.diameter_px)
-        rising = self.score[open_][::-1]
-        bins = np.clip((rising - _FIRST) / _WIDTH, 0, _BINS - 1).astype(np.intp)
-        fine = np.bincount(bins, minlength=_BINS).astype(np.uint32)
-        return replace(self, open=open_, rising=rising, fine=fine)
+        selectable = ~self.bad & ~near(self.xy_px, negatives, SAME_DIAMETERS * self.diameter_px)
+        ascending_scores = self.score[selectable][::-1]
+        bins = np.clip((ascending_scores - _FIRST_EDGE) / _BIN_WIDTH, 0, _BINS - 1).astype(np.intp)
+        histogram = np.bincount(bins, minlength=_BINS).astype(np.uint32)
+        return replace(
+            self, selectable=selectable, ascending_scores=ascending_scores, histogram=histogram
+        )
 
     def picks(self, threshold: float) -> int:
         """Count the picks from a threshold on."""
-        return len(self.rising) - int(np.searchsorted(self.rising, threshold, side="left"))
+        return len(self.ascending_scores) - int(
+            np.searchsorted(self.ascending_scores, threshold, side="left")
+        )
 
 
 def _quality(figures: Mapping[str, float]) -> float | None:
@@ -102,33 +108,33 @@ def _quality(figures: Mapping[str, float]) -> float | None:
     return None if bad is None or not math.isfinite(bad) else min(1.0, max(0.0, 1.0 - bad))
 
 
-class Found:
+class Predictions:
     """The candidates of all micrographs that were scored; any thread may call."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, Seen] = {}
-        self._levels: dict[int, Level] = {}
+        self._seen: dict[int, MicrographPredictions] = {}
+        self._levels: dict[int, ModelCalibration] = {}
         self._lock = threading.RLock()
         self._changes = 0
         #: The order of all candidates: of which change, when it was made, how long it took.
-        self._order: tuple[int, float, float, _Order] | None = None
+        self._order: tuple[int, float, float, _Ranking] | None = None
         self._ordering = threading.Lock()
 
-    def put(self, number: int, seen: Seen) -> None:
+    def put(self, number: int, seen: MicrographPredictions) -> None:
         """Take in a micrograph, in place of what there was of it."""
         with self._lock:
             self._seen[number] = seen
             self._changes += 1
 
-    def get(self, number: int) -> Seen | None:
+    def get(self, number: int) -> MicrographPredictions | None:
         """Return what was found on a micrograph, None where it was not scored."""
         return self._seen.get(number)
 
-    def negate(self, number: int, negatives: FloatArray) -> None:
+    def set_negatives(self, number: int, negatives: FloatArray) -> None:
         """Take in that the user says of other places that there is none."""
         with self._lock:
             if number in self._seen:
-                self.put(number, self._seen[number].against(negatives))
+                self.put(number, self._seen[number].with_negatives(negatives))
 
     def clear(self) -> None:
         """Forget all candidates and what they mean."""
@@ -138,19 +144,19 @@ class Found:
             self._changes += 1
             self._order = None
 
-    def set_level(self, model: int, level: Level) -> None:
+    def set_calibration(self, model: int, level: ModelCalibration) -> None:
         """Note what scores of a model mean."""
         self._levels[model] = level
 
-    def level(self, model: int) -> Level:
+    def calibration(self, model: int) -> ModelCalibration:
         """Return what scores of a model mean."""
-        return self._levels.get(model, Level())
+        return self._levels.get(model, ModelCalibration())
 
     def threshold(self, model: int, given: float | None) -> float:
         """Return the threshold for scores of a model: the user's where given, else its own."""
-        return self.level(model).threshold if given is None else given
+        return self.calibration(model).threshold if given is None else given
 
-    def of_model(self, model: int) -> dict[int, Seen]:
+    def of_model(self, model: int) -> dict[int, MicrographPredictions]:
         """Return what one model found; all that was found where it has found nothing yet."""
         with self._lock:
             own = {number: seen for number, seen in self._seen.items() if seen.model == model}
@@ -160,10 +166,10 @@ class Found:
         """Return how many candidates score how much, and what thresholds would give."""
         with self._lock:
             own = [seen for seen in self._seen.values() if seen.model == model]
-        level = self.level(model)
+        level = self.calibration(model)
         fine = np.zeros(_BINS, dtype=np.int64)
         for seen in own:
-            fine += seen.fine
+            fine += seen.histogram
         said: dict[str, Any] = {
             "model": model,
             "micrographs": len(own),
@@ -175,17 +181,17 @@ class Found:
         if not fine.any():
             return said
         last = int(np.flatnonzero(fine)[-1]) + 1
-        each = max(1, math.ceil(last / _BARS))
+        each = max(1, math.ceil(last / _MAX_BARS))
         bars = math.ceil(last / each)
         # More bins than there are have nothing in them.
         fine = np.pad(fine, (0, max(0, bars * each - len(fine))))[: bars * each]
         counts = fine.reshape(bars, each).sum(axis=1)
-        edges: FloatArray = np.float64(_FIRST) + _WIDTH * each * np.arange(bars + 1)
+        edges: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * each * np.arange(bars + 1)
         said |= {"edges": np.round(edges, 4).tolist(), "counts": counts.tolist()}
-        middles: FloatArray = np.float64(_FIRST) + _WIDTH * (np.arange(len(fine)) + 0.5)
+        middles: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * (np.arange(len(fine)) + 0.5)
         chances = level.probability(middles)
         if chances is not None:
-            said["estimates"] = _estimates(fine, chances, edges[:-1], each)
+            said["estimates"] = _estimate_curves(fine, chances, edges[:-1], each)
         return said
 
     def page(self, model: int, start: int, count: int) -> tuple[int, list[tuple[int, int]]]:
@@ -202,7 +208,7 @@ class Found:
         rows = order.rows[start : start + count]
         return len(order.rows), [(int(order.micrograph[i]), int(order.place[i])) for i in rows]
 
-    def _ordered(self, model: int) -> _Order:
+    def _ordered(self, model: int) -> _Ranking:
         with self._ordering:
             kept = self._order
             if kept is not None and kept[3].model == model:
@@ -212,14 +218,14 @@ class Found:
                     return order
             began = time.monotonic()
             changes = self._changes
-            order = _Order.of(model, self.of_model(model))
+            order = _Ranking.build(model, self.of_model(model))
             now = time.monotonic()
             self._order = (changes, now, now - began, order)
             return order
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Ranking:
     """All candidates, and their order by falling score."""
 
     model: int
@@ -228,16 +234,16 @@ class _Order:
     rows: NDArray[np.intp]
 
     @classmethod
-    def of(cls, model: int, seen: Mapping[int, Seen]) -> _Order:
-        places = [np.flatnonzero(~own.bad).astype(np.int32) for own in seen.values()]
+    def build(cls, model: int, predictions: Mapping[int, MicrographPredictions]) -> _Ranking:
+        places = [np.flatnonzero(~own.bad).astype(np.int32) for own in predictions.values()]
         empty = [np.zeros(0, np.int32)]
-        micrograph = np.repeat(np.array([*seen], np.int32), [len(own) for own in places])
-        scores = [own.score[at] for own, at in zip(seen.values(), places, strict=True)]
+        micrograph = np.repeat(np.array([*predictions], np.int32), [len(own) for own in places])
+        scores = [own.score[at] for own, at in zip(predictions.values(), places, strict=True)]
         rows = np.argsort(-np.concatenate([np.zeros(0), *scores]), kind="stable")
         return cls(model, micrograph, np.concatenate(empty + places), rows)
 
 
-def _estimates(
+def _estimate_curves(
     fine: NDArray[np.int64], chances: FloatArray, thresholds: FloatArray, each: int
 ) -> dict[str, list[float]]:
     """Return how many picks thresholds give, and which share of them and of particles is meant."""

@@ -24,16 +24,16 @@ from heliodor.utils.locking import alone_in
 
 NAME = "project.json"
 #: Changes with what the file holds.
-FORM = 1
+FORM_VERSION = 1
 #: Folders of what is made again where it is missing, and holds for one list of micrographs only.
 SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
 #: Thresholds are log-odds; none is beyond this.
-MOST_LOG_ODDS = 100.0
+MAX_LOG_ODDS = 100.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProjectSettings:
     """What `project.json` keeps."""
 
     #: What the user typed for micrographs.
@@ -53,10 +53,15 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
         own = asdict(self)
-        return {"form": FORM, **own, "inputs": list(self.inputs), "done": sorted(self.done)}
+        return {
+            "form": FORM_VERSION,
+            **own,
+            "inputs": list(self.inputs),
+            "done": sorted(self.done),
+        }
 
 
-def _settings(path: Path) -> Settings:
+def _read_settings(path: Path) -> ProjectSettings:
     """Read what an earlier session left.
 
     Raises
@@ -66,11 +71,11 @@ def _settings(path: Path) -> Settings:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-        if value.pop("form") != FORM:
+        if value.pop("form") != FORM_VERSION:
             raise ValueError("of another version of the program")
         value["inputs"] = tuple(map(str, value["inputs"]))
         value["done"] = frozenset(map(str, value["done"]))
-        own = Settings(**value)
+        own = ProjectSettings(**value)
         for number in (own.pixel_size_angstrom, own.diameter_angstrom, own.threshold):
             if number is not None and not math.isfinite(float(number)):
                 raise ValueError(f"{number} is no finite number")
@@ -90,9 +95,9 @@ class Project:
 
     folder: Path
     sources: Sequence[Source]
-    settings: Settings
+    settings: ProjectSettings
     #: Whether it was there before.
-    is_old: bool
+    existed: bool
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -149,8 +154,8 @@ def open_project(
         If the folder holds something else, or the diameter is absurd.
     """
     path = output_folder(folder) / NAME
-    is_old = path.is_file()
-    settings = _settings(path) if is_old else Settings()
+    existed = path.is_file()
+    settings = _read_settings(path) if existed else ProjectSettings()
     if diameter_angstrom is not None:
         check_diameter(diameter_angstrom)
         if diameter_angstrom != settings.diameter_angstrom:
@@ -159,12 +164,12 @@ def open_project(
         settings = replace(settings, pixel_size_angstrom=pixel_size_angstrom)
     for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
         (folder / name).mkdir(exist_ok=True)
-    _sweep(folder)
+    _remove_partial_files(folder)
     pictures = digest(
         [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
         + [repr(settings.pixel_size_angstrom).encode()]
     )
-    project = Project(folder, sources, replace(settings, inputs=tuple(inputs)), is_old)
+    project = Project(folder, sources, replace(settings, inputs=tuple(inputs)), existed)
     if settings.model and not project.model_file(settings.model).is_file():
         project.settings = replace(project.settings, model=0)
     if pictures != settings.pictures_of:
@@ -177,7 +182,7 @@ def open_project(
     return project
 
 
-def _sweep(folder: Path) -> None:
+def _remove_partial_files(folder: Path) -> None:
     """Remove what was half written, but for what a whole run that still goes on is writing."""
     picks = folder / PICKS
     if not picks.is_dir():

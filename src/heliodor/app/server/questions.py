@@ -6,47 +6,47 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.app.active_learning import questions as chosen_questions
+from heliodor.app.active_learning import choose_questions as chosen_questions
 from heliodor.app.candidates import Candidates, read_candidates
-from heliodor.app.server.annotations import Marks
-from heliodor.app.server.predictions import Found
+from heliodor.app.server.annotations import Annotations
+from heliodor.app.server.predictions import Predictions
 from heliodor.app.server.project import SCORES, Project
-from heliodor.app.server.tiles import Pictures
+from heliodor.app.server.tiles import MicrographTiles
 from heliodor.errors import BadInput
 
 #: Questions are chosen from so many micrographs, drawn from all: each has to be read.
-MOST_MICROGRAPHS = 200
+MAX_MICROGRAPHS = 200
 
 
-def questions(
+def propose_questions(
     project: Project,
-    marks: Marks,
-    found: Found,
-    pictures: Pictures,
+    annotations: Annotations,
+    predictions: Predictions,
+    tiles: MicrographTiles,
     threshold: float,
     count: int,
 ) -> list[dict[str, Any]]:
     """Choose the candidates to ask about; see `heliodor.app.active_learning`.
 
-    The same marks and scores give the same questions.
+    The same annotations and scores give the same questions.
     """
-    seen = found.of_model(project.settings.model)
-    marked = {name: sum(marks.counts(name)) for name in marks.names()}
+    seen = predictions.of_model(project.settings.model)
+    marked = {name: sum(annotations.counts(name)) for name in annotations.names()}
     answered = [n for n in seen if project.sources[n].name in marked]
     others = np.array([n for n in sorted(seen) if project.sources[n].name not in marked], np.intp)
     seed = sum(marked.values())
     np.random.default_rng(seed).shuffle(others)
-    drawn = [*answered[: MOST_MICROGRAPHS // 2], *others.tolist()][:MOST_MICROGRAPHS]
+    drawn = [*answered[: MAX_MICROGRAPHS // 2], *others.tolist()][:MAX_MICROGRAPHS]
     candidates: dict[int, Candidates] = {}
     for number in sorted(drawn):
-        own = _candidates(number, project, pictures)
+        own = _read_candidates_of(number, project, tiles)
         if own is not None and own.model == seen[number].model:
             candidates[number] = own
     names = {number: project.sources[number].name for number in candidates}
     asked = chosen_questions(
         candidates,
-        {number: marks.xy(name, "particle") for number, name in names.items()},
-        {number: marks.xy(name, "negative") for number, name in names.items()},
+        {number: annotations.positions(name, "particle") for number, name in names.items()},
+        {number: annotations.positions(name, "negative") for number, name in names.items()},
         {number: seen[number].diameter_px for number in candidates},
         threshold,
         count,
@@ -64,12 +64,14 @@ def questions(
     ]
 
 
-def _candidates(number: int, project: Project, pictures: Pictures) -> Candidates | None:
+def _read_candidates_of(
+    number: int, project: Project, tiles: MicrographTiles
+) -> Candidates | None:
     """Return a micrograph's candidates with their features; None where they are being replaced."""
     path = project.path(SCORES, number)
     try:
         stamp = path.stat().st_mtime_ns
-        return pictures.cache.get(
+        return tiles.cache.get(
             ("candidates", number, stamp),
             lambda: read_candidates(path),
             lambda made: int(made.features.nbytes + 32 * len(made.score)),

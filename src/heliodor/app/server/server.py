@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from heliodor.app.server.access import Gate
-from heliodor.app.server.application import application
-from heliodor.app.server.endpoints import Desk
+from heliodor.app.server.access import AccessControl
+from heliodor.app.server.application import build_application
+from heliodor.app.server.endpoints import AppContext
 from heliodor.app.server.project import Project, open_project
-from heliodor.app.server.state import Room
+from heliodor.app.server.state import ProjectState
 from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
@@ -74,35 +74,35 @@ def serve(
     threads = chosen_threads(threads)
     sources = find_sources(list(micrographs))
     folder = output_folder(out)
-    with alone_in(folder), _listening(port) as listener:
+    with alone_in(folder), _listen(port) as listener:
         project = open_project(
             folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom
         )
-        room = Room(project, threads)
+        state = ProjectState(project, threads)
         try:
             if labels is not None:
-                take_labels(room, labels)
-            room.live.begin()
+                import_labels(state, labels)
+            state.engine.start()
             token = secrets.token_urlsafe(32)
-            desk = Desk(room)
+            context = AppContext(state)
             try:
-                _introduce(project, listener.getsockname()[1], token)
-                run(Gate(application(desk), token), listener)
+                _announce(project, listener.getsockname()[1], token)
+                run(AccessControl(build_application(context), token), listener)
             finally:
-                desk.workers.close()
+                context.workers.close()
         finally:
-            room.close()
+            state.close()
     log.info(f"the project {folder} is saved")
 
 
-def take_labels(room: Room, labels: str) -> None:
+def import_labels(state: ProjectState, labels: str) -> None:
     """Take labels into a project that is new; one that is not is gone on with."""
-    if room.project.is_old:
+    if state.project.existed:
         log.warning(f"the project has its own labels already, so {labels} is not read again")
         return
-    labelled, notes = read_labels(labels, room.sources)
+    labelled, notes = read_labels(labels, state.sources)
     saved = [
-        room.marks.add_all(own.source.name, own.xy_px, "particle")
+        state.annotations.add_positions(own.source.name, own.xy_px, "particle")
         for own in labelled
         if len(own.xy_px)
     ]
@@ -113,7 +113,7 @@ def take_labels(room: Room, labels: str) -> None:
 
 
 @contextmanager
-def _listening(port: int | None) -> Iterator[socket.socket]:
+def _listen(port: int | None) -> Iterator[socket.socket]:
     """Listen on this machine alone: on the port asked for, else on the first that is free."""
     if port is not None and not 0 <= port < 65536:
         raise BadInput(f"--port must be from 0 to 65535, not {port}")
@@ -134,18 +134,18 @@ def _listening(port: int | None) -> Iterator[socket.socket]:
     raise BadInput(f"port {wanted[-1]} cannot be used ({why}); give another one with --port")
 
 
-def _introduce(project: Project, port: int, token: str) -> None:
+def _announce(project: Project, port: int, token: str) -> None:
     """Say where the page is."""
     machine = socket.gethostname()
     log.info(
         f"{len(project.sources)} micrographs, project folder {project.folder}\n"
         f"open    http://{HOST}:{port}/?token={token}\n"
-        f"from another computer, first:  ssh -L {port}:{HOST}:{port} {_user()}@{machine}\n"
+        f"from another computer, first:  ssh -L {port}:{HOST}:{port} {_user_name()}@{machine}\n"
         "stop with Ctrl-C; all is saved as you go"
     )
 
 
-def _user() -> str:
+def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -160,7 +160,7 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def run(app: Gate, listener: socket.socket) -> None:
+def run(app: AccessControl, listener: socket.socket) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP."""
     config = uvicorn.Config(
         app,

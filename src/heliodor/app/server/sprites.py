@@ -1,4 +1,4 @@
-"""Crops: many small pictures around places, as one picture."""
+"""Crops: many small tiles around places, as one picture."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from PIL import Image as Pillow
 
 from heliodor.app.server.tiles import (
-    Pictures,
-    jpeg,
-    levels_of,
+    MicrographTiles,
+    count_levels,
+    encode_jpeg,
 )
 from heliodor.errors import BadInput
 
 #: Side of a crop in pixels and in particle diameters, and crops in a row.
-CROP_PX, DIAMETERS, ACROSS = 96, 1.5, 10
+CROP_PX, CROP_DIAMETERS, CROPS_PER_ROW = 96, 1.5, 10
 #: Where there is no preview, a diameter has about so many pixels of the picture cut from.
-_ENOUGH_PX = 36.0
-_BEYOND = 128
+_DIAMETER_PX = 36.0
+_GRAY = 128
 
 
-def sprite(
+def render_sprite(
     places: Sequence[tuple[int, float, float]],
-    pictures: Pictures,
+    tiles: MicrographTiles,
     preview: Callable[[int], Path],
     diameter_angstrom: float,
 ) -> bytes:
@@ -42,31 +42,31 @@ def sprite(
     diameter_angstrom
         The particle's.
     """
-    rows = math.ceil(len(places) / ACROSS)
-    sheet = Pillow.new("L", (ACROSS * CROP_PX, max(1, rows) * CROP_PX), _BEYOND)
+    rows = math.ceil(len(places) / CROPS_PER_ROW)
+    sheet = Pillow.new("L", (CROPS_PER_ROW * CROP_PX, max(1, rows) * CROP_PX), _GRAY)
     for position, (number, x, y) in enumerate(places):
         try:
-            picture = _picture(number, pictures, preview(number), diameter_angstrom)
-            height, width = pictures.header(number).shape
-            side = DIAMETERS * diameter_angstrom / pictures.pixel_size(number)
+            picture = _micrograph_image(number, tiles, preview(number), diameter_angstrom)
+            height, width = tiles.header(number).shape
+            side = CROP_DIAMETERS * diameter_angstrom / tiles.pixel_size(number)
         except BadInput:
             continue
-        own = _cut(picture, x * picture.width / width, y * picture.height / height,
+        own = _crop(picture, x * picture.width / width, y * picture.height / height,
                    side * picture.width / width)  # fmt: skip
-        sheet.paste(own, (position % ACROSS * CROP_PX, position // ACROSS * CROP_PX))
-    return jpeg(sheet)
+        sheet.paste(own, (position % CROPS_PER_ROW * CROP_PX, position // CROPS_PER_ROW * CROP_PX))
+    return encode_jpeg(sheet)
 
 
-def _picture(
-    number: int, pictures: Pictures, preview: Path, diameter_angstrom: float
+def _micrograph_image(
+    number: int, tiles: MicrographTiles, preview: Path, diameter_angstrom: float
 ) -> Pillow.Image:
     """Return a picture of a whole micrograph, as fine as crops need it."""
     try:
         stamp = preview.stat().st_mtime_ns
     except OSError:
-        shape, size = pictures.header(number).shape, pictures.pixel_size(number)
-        level = int(max(0.0, math.log2(max(1.0, diameter_angstrom / size / _ENOUGH_PX))))
-        return Pillow.fromarray(pictures.grey_level(number, min(level, levels_of(shape) - 1)))
+        shape, size = tiles.header(number).shape, tiles.pixel_size(number)
+        level = int(max(0.0, math.log2(max(1.0, diameter_angstrom / size / _DIAMETER_PX))))
+        return Pillow.fromarray(tiles.gray_level(number, min(level, count_levels(shape) - 1)))
 
     def read() -> Any:
         try:
@@ -75,11 +75,11 @@ def _picture(
         except OSError as error:
             raise BadInput(f"{preview} is no picture ({error})") from error
 
-    made = pictures.cache.get(("preview", number, stamp), read, lambda own: int(own.nbytes))
+    made = tiles.cache.get(("preview", number, stamp), read, lambda own: int(own.nbytes))
     return Pillow.fromarray(made)
 
 
-def _cut(picture: Pillow.Image, x: float, y: float, side: float) -> Pillow.Image:
+def _crop(picture: Pillow.Image, x: float, y: float, side: float) -> Pillow.Image:
     """Return the square around a place, the centre of pixel 0 being 0; grey beyond the edge."""
     scale = side / CROP_PX
     corner = 0.5 - side / 2
@@ -88,5 +88,5 @@ def _cut(picture: Pillow.Image, x: float, y: float, side: float) -> Pillow.Image
         Pillow.Transform.AFFINE,
         (scale, 0.0, x + corner, 0.0, scale, y + corner),
         Pillow.Resampling.BILINEAR,
-        fillcolor=_BEYOND,
+        fillcolor=_GRAY,
     )

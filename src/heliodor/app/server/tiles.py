@@ -21,42 +21,42 @@ from heliodor.data.micrographs.working_images import pixel_size_of
 from heliodor.errors import BadInput
 from heliodor.utils.files import writing
 
-Grey = NDArray[np.uint8]
+GrayImage = NDArray[np.uint8]
 
 #: Side of a tile, and the longest side of a thumbnail.
 TILE_PX, THUMBNAIL_PX = 512, 128
-#: Black and white are so many robust standard deviations from the median, which is `MIDDLE`.
-REACH, MIDDLE = 4.0, 128.0
+#: Black and white are so many robust standard deviations from the median, which is `MEDIAN_GRAY`.
+GRAY_DEVIATIONS, MEDIAN_GRAY = 4.0, 128.0
 #: Bytes of images that are kept in memory.
-KEEP_BYTES = 512 * 2**20
+CACHE_BYTES = 512 * 2**20
 #: Of the pixels that median and deviation are taken from there are about so many.
-_SAMPLE = 200_000
+_SAMPLE_SIZE = 200_000
 _JPEG_QUALITY = 85
 #: Full-size images are large, and made again from the file in no time.
-_MOST_FLOATS = 1 / 8
+_MAX_CACHED_SHARE = 1 / 8
 
 
-def levels_of(shape: Shape) -> int:
+def count_levels(shape: Shape) -> int:
     """Return the number of zoom levels: the last one fits into one tile."""
     return 1 + max(0, math.ceil(math.log2(max(shape) / TILE_PX)))
 
 
-def shape_at(shape: Shape, level: int) -> Shape:
+def level_shape(shape: Shape, level: int) -> Shape:
     """Return (height, width) at a level, each next half of the one before, rounded up."""
     return -(-shape[0] >> level), -(-shape[1] >> level)
 
 
-def grey(image: Image) -> Grey:
+def to_gray(image: Image) -> GrayImage:
     """Return an image as bytes: its median at 128, four robust deviations to black and white."""
-    sample = image.ravel()[:: max(1, image.size // _SAMPLE)]
+    sample = image.ravel()[:: max(1, image.size // _SAMPLE_SIZE)]
     middle = float(np.median(sample))
     spread = 1.4826 * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
-    scaled = image * np.float32(127.5 / (REACH * spread))
-    scaled += np.float32(MIDDLE - middle * 127.5 / (REACH * spread))
+    scaled = image * np.float32(127.5 / (GRAY_DEVIATIONS * spread))
+    scaled += np.float32(MEDIAN_GRAY - middle * 127.5 / (GRAY_DEVIATIONS * spread))
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
 
 
-def smoothed(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float) -> Image:
+def low_pass(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float) -> Image:
     """Damp what is finer than a length: to half at it, as a Gaussian of the frequency.
 
     Parameters
@@ -80,7 +80,7 @@ def smoothed(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float)
     return np.asarray(scipy.fft.irfft2(spectrum, s=image.shape), dtype=np.float32)
 
 
-def jpeg(picture: Grey | Pillow.Image) -> bytes:
+def encode_jpeg(picture: GrayImage | Pillow.Image) -> bytes:
     """Return a picture as a JPEG file."""
     if not isinstance(picture, Pillow.Image):
         picture = Pillow.fromarray(picture)
@@ -89,7 +89,7 @@ def jpeg(picture: Grey | Pillow.Image) -> bytes:
     return stream.getvalue()
 
 
-class Pictures:
+class MicrographTiles:
     """The micrographs of a project as pictures.
 
     Any thread may ask.
@@ -111,11 +111,11 @@ class Pictures:
         sources: Sequence[Source],
         thumbnails: Path,
         pixel_size_angstrom: float | None = None,
-        keep_bytes: int = KEEP_BYTES,
+        keep_bytes: int = CACHE_BYTES,
     ) -> None:
         self._sources = sources
         self._thumbnails = thumbnails
-        self._given = pixel_size_angstrom
+        self._pixel_size_override = pixel_size_angstrom
         self._headers: dict[int, Header] = {}
         self.cache = Cache(keep_bytes)
 
@@ -134,7 +134,9 @@ class Pictures:
     def pixel_size(self, number: int) -> float:
         """Return a micrograph's sampling in angstrom per pixel; raises BadInput if unknown."""
         header = self.header(number)
-        return pixel_size_of(self._sources[number], header.pixel_size_angstrom, self._given)
+        return pixel_size_of(
+            self._sources[number], header.pixel_size_angstrom, self._pixel_size_override
+        )
 
     def tile(
         self, number: int, level: int, column: int, row: int, low_pass_angstrom: float = 0.0
@@ -149,24 +151,24 @@ class Pictures:
             If there is no such tile.
         """
         shape = self.header(number).shape
-        if not 0 <= level < levels_of(shape):
+        if not 0 <= level < count_levels(shape):
             raise LookupError(f"there is no level {level}")
-        height, width = shape_at(shape, level)
+        height, width = level_shape(shape, level)
         top, left = row * TILE_PX, column * TILE_PX
         if not (0 <= top < height and 0 <= left < width):
             raise LookupError(f"there is no tile {column}, {row} at level {level}")
-        whole = self.grey_level(number, level, low_pass_angstrom)
-        return jpeg(np.ascontiguousarray(whole[top : top + TILE_PX, left : left + TILE_PX]))
+        whole = self.gray_level(number, level, low_pass_angstrom)
+        return encode_jpeg(np.ascontiguousarray(whole[top : top + TILE_PX, left : left + TILE_PX]))
 
-    def grey_level(self, number: int, level: int, low_pass_angstrom: float = 0.0) -> Grey:
+    def gray_level(self, number: int, level: int, low_pass_angstrom: float = 0.0) -> GrayImage:
         """Return a whole micrograph at one level, as bytes."""
 
-        def make() -> Grey:
+        def make() -> GrayImage:
             image = self._level(number, level)
             if low_pass_angstrom > 0:
                 size = self.pixel_size(number) * self.header(number).shape[1] / image.shape[1]
-                image = smoothed(image, size, low_pass_angstrom)
-            return grey(image)
+                image = low_pass(image, size, low_pass_angstrom)
+            return to_gray(image)
 
         # A tenth of an angstrom more or less is not seen, and would be another image to keep.
         key = (number, level, round(low_pass_angstrom, 1))
@@ -174,7 +176,7 @@ class Pictures:
 
     def _level(self, number: int, level: int) -> Image:
         """Return a whole micrograph at one level, in its own numbers."""
-        shape = shape_at(self.header(number).shape, level)
+        shape = level_shape(self.header(number).shape, level)
 
         def make() -> Image:
             for finer in range(level - 1, 0, -1):
@@ -190,7 +192,7 @@ class Pictures:
                     )
                 return micrograph.cropped(shape)
 
-        if 4 * shape[0] * shape[1] > _MOST_FLOATS * self.cache.most_bytes:
+        if 4 * shape[0] * shape[1] > _MAX_CACHED_SHARE * self.cache.most_bytes:
             return make()
         return self.cache.get((number, level), make, lambda made: made.nbytes)
 
@@ -210,7 +212,7 @@ class Pictures:
         except FileNotFoundError:
             pass  # it is made now
         small = self._from_preview(preview) or self._from_file(number)
-        made = jpeg(small)
+        made = encode_jpeg(small)
         with writing(path) as aside:
             aside.write_bytes(made)
         return made
@@ -229,8 +231,8 @@ class Pictures:
         shape = self.header(number).shape
         factor = min(1.0, THUMBNAIL_PX / max(shape))
         small = (max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor)))
-        last = levels_of(shape) - 1
+        last = count_levels(shape) - 1
         if (kept := self.cache.peek((number, last))) is not None:
-            return Pillow.fromarray(grey(fourier_crop(kept, small)))
+            return Pillow.fromarray(to_gray(fourier_crop(kept, small)))
         with open_micrograph(self._sources[number].path) as micrograph:
-            return Pillow.fromarray(grey(micrograph.cropped(small)))
+            return Pillow.fromarray(to_gray(micrograph.cropped(small)))

@@ -6,82 +6,82 @@ import math
 from typing import Any
 
 #: Points of a learning curve that are kept.
-_MOST_POINTS = 2000
+_MAX_POINTS = 2000
 
 
-class LastTraining:
+class TrainingStatus:
     """How the last training stands; the caller holds the lock."""
 
     def __init__(self) -> None:
-        self.said: dict[str, Any] = {"state": "none"}
+        self.status: dict[str, Any] = {"state": "none"}
 
     @property
     def running(self) -> bool:
         """Whether one is going on."""
-        return bool(self.said["state"] == "running")
+        return bool(self.status["state"] == "running")
 
     @property
     def number(self) -> int | None:
         """The number of the model that it makes."""
-        return self.said.get("number")
+        return self.status.get("number")
 
-    def begin(self, number: int) -> None:
+    def start(self, number: int) -> None:
         """Note that one has begun."""
-        self.said = {
+        self.status = {
             "state": "running", "number": number, "update": 0, "of": 0, "loss": None,
             "validation": None, "seconds": 0.0, "curve": [], "says": "starting",
         }  # fmt: skip
 
-    def say(self, sentence: str) -> None:
+    def set_message(self, sentence: str) -> None:
         """Note what it is doing, if it is going on."""
         if self.running:
-            self.said["says"] = sentence
+            self.status["says"] = sentence
 
-    def progress(self, message: dict[str, Any]) -> None:
+    def update(self, message: dict[str, Any]) -> None:
         """Take in how far it is; KeyError, TypeError or ValueError if that makes no sense."""
         if not self.running:
             return
-        point = [int(message["update"]), finite(message.get("loss"))]
-        point.append(finite(message.get("validation")))
-        self.said |= {
+        point = [int(message["update"]), finite_or_none(message.get("loss"))]
+        point.append(finite_or_none(message.get("validation")))
+        self.status |= {
             "update": point[0],
             "of": int(message["of"]),
             "loss": point[1],
             "validation": point[2],
-            "seconds": finite(message.get("seconds")),
+            "seconds": finite_or_none(message.get("seconds")),
             "says": None,
         }
-        if len(self.said["curve"]) < _MOST_POINTS:
-            self.said["curve"] = [*self.said["curve"], point]
+        if len(self.status["curve"]) < _MAX_POINTS:
+            self.status["curve"] = [*self.status["curve"], point]
 
-    def done(self, message: dict[str, Any]) -> None:
+    def finish(self, message: dict[str, Any]) -> None:
         """Take in that there is a model."""
-        self.said |= {
+        self.status |= {
             "state": "done",
-            "seconds": finite(message.get("seconds")),
-            "validation": finite(message.get("validation")),
-            "curve": all_finite(message.get("curve") or self.said["curve"]),
+            "seconds": finite_or_none(message.get("seconds")),
+            "validation": finite_or_none(message.get("validation")),
+            "curve": replace_nonfinite(message.get("curve") or self.status["curve"]),
             "says": None,
         }
 
-    def end(self, state: str, says: str | None) -> bool:
+    def stop(self, state: str, says: str | None) -> bool:
         """Note that it ended without a model, and tell whether one was going on."""
         running = self.running
         if running:
-            self.said |= {"state": state, "says": says}
+            self.status |= {"state": state, "says": says}
         return running
 
 
-def finite(value: Any) -> float | None:
+def finite_or_none(value: Any) -> float | None:
     """Return a number that JSON can hold, else None."""
     number = math.nan if value is None else float(value)
     return number if math.isfinite(number) else None
 
 
-def all_finite(value: Any) -> Any:
+def replace_nonfinite(value: Any) -> Any:
     """Return the same with None for numbers that JSON cannot hold."""
     if isinstance(value, dict):
-        return {str(key): all_finite(own) for key, own in value.items()}
+        return {str(key): replace_nonfinite(own) for key, own in value.items()}
     if isinstance(value, list | tuple):
-        return [all_finite(own) for own in value]
-    return finite(value) if isinstance(value, float) else value
+        return [replace_nonfinite(own) for own in value]
+    return finite_or_none(value) if isinstance(value, float) else value

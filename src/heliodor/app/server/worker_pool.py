@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Full(Exception):
-    """So much work is waiting that this piece was not taken, or had to make room."""
+class QueueFull(Exception):
+    """So much work is waiting that this piece was not taken, or was dropped."""
 
 
-class Workers:
+class WorkerPool:
     """Threads that take what is most urgent first, and of that what came last.
 
     Who scrolls on no longer waits for what came before.
@@ -43,7 +43,7 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    async def do(self, work: Callable[[], T], urgency: int = 0) -> T:
+    async def run(self, work: Callable[[], T], urgency: int = 0) -> T:
         """Do something in a thread, and return or raise what it does.
 
         Raises
@@ -60,7 +60,7 @@ class Workers:
             self._wake.notify()
         for other in given_up:
             if other.set_running_or_notify_cancel():
-                other.set_exception(Full())
+                other.set_exception(QueueFull())
         return await asyncio.wrap_future(future)
 
     def _work(self) -> None:

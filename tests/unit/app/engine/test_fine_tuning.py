@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.app.engine import fine_tuning
-from heliodor.app.engine.feature_cache import MINIBATCHES, Rehearsal
+from heliodor.app.engine.feature_cache import MINIBATCHES, CachedFeatureLearner
 from heliodor.app.engine.fine_tuning import (
     FOLD,
     Cancelled,
-    Told,
-    learn,
+    TrainingCallbacks,
+    fine_tune,
 )
-from heliodor.app.engine.running_threshold import straight
+from heliodor.app.engine.running_threshold import fit_logistic
 from heliodor.data.coordinates.label_assignment import LabelledSource
 from heliodor.data.coordinates.labels import LabelledImage
 from heliodor.data.micrographs.working_images import WorkingImages
@@ -40,7 +40,7 @@ from helpers.networks import (
 )
 
 SHAPE = (150, 170)
-SILENT = Told(lambda text: None, lambda *own: None)
+SILENT = TrainingCallbacks(lambda text: None, lambda *own: None)
 CPU = torch.device("cpu")
 
 
@@ -83,8 +83,8 @@ def test_labels_and_corrections_are_heeded(labelled: list[LabelledSource]) -> No
     start = small()
     before = {name: weight.clone() for name, weight in start.network.state_dict().items()}
     # Without the corrections the discs of the third micrograph look like those of the others.
-    without = learn(start, labelled[:2], images(start), CPU, 0, SILENT).model
-    found = learn(start, labelled, images(start), CPU, 0, SILENT)
+    without = fine_tune(start, labelled[:2], images(start), CPU, 0, SILENT).model
+    found = fine_tune(start, labelled, images(start), CPU, 0, SILENT)
     against = labelled[2].negative_xy_px
     unheeded = mean_score(without, labelled[2], against)
     heeded = mean_score(found.model, labelled[2], against)
@@ -104,14 +104,14 @@ def test_labels_and_corrections_are_heeded(labelled: list[LabelledSource]) -> No
 
 def test_nothing_to_learn_from_is_a_sentence(labelled: list[LabelledSource]) -> None:
     with pytest.raises(BadInput, match="no particle is labelled yet"):
-        learn(small(), labelled[2:], images(small()), CPU, 0, SILENT)
+        fine_tune(small(), labelled[2:], images(small()), CPU, 0, SILENT)
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough to see how it goes, not to learn."""
     monkeypatch.setitem(fine_tuning.RECIPE, "epoch_updates", 3)
-    monkeypatch.setattr(fine_tuning, "JUDGED_UPDATES", 3)
+    monkeypatch.setattr(fine_tuning, "VALIDATION_UPDATES", 3)
 
 
 @pytest.mark.usefixtures("short")
@@ -126,13 +126,13 @@ def test_it_ends_where_it_is_told_to(labelled: list[LabelledSource], at: str) ->
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        learn(small(), labelled, images(small()), CPU, 0, Told(phase, progress))
+        fine_tune(small(), labelled, images(small()), CPU, 0, TrainingCallbacks(phase, progress))
 
 
 @pytest.mark.usefixtures("short")
 def test_the_seed_settles_the_weights(labelled: list[LabelledSource]) -> None:
     first, again, other = (
-        learn(small(), labelled, images(small()), CPU, seed, SILENT).model.network.state_dict()
+        fine_tune(small(), labelled, images(small()), CPU, seed, SILENT).model.network.state_dict()
         for seed in (3, 3, 4)
     )
     assert all(torch.equal(weight, again[name]) for name, weight in first.items())
@@ -142,7 +142,7 @@ def test_the_seed_settles_the_weights(labelled: list[LabelledSource]) -> None:
 @pytest.mark.usefixtures("short")
 def test_few_answers_have_no_figure(labelled: list[LabelledSource]) -> None:
     few = [replace(labelled[0], xy_px=labelled[0].xy_px[:9])]
-    assert learn(small(), few, images(small()), CPU, 0, SILENT).validation is None
+    assert fine_tune(small(), few, images(small()), CPU, 0, SILENT).validation is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=6))
@@ -152,7 +152,7 @@ def test_one_answer_in_five_is_held_out(numbers: list[tuple[int, int]]) -> None:
         LabelledImage(np.zeros((4, 4), np.float32), random.random((a, 2)), random.random((b, 2)))
         for a, b in numbers
     ]
-    kept, out = fine_tuning.folds(given_)
+    kept, out = fine_tuning.split_held_out(given_)
     for name in ("xy_px", "negative_xy_px"):
         for whole, one, other in zip(given_, kept, out, strict=True):
             both = np.concatenate([getattr(one, name), getattr(other, name)])
@@ -166,7 +166,8 @@ def test_a_rehearsal_learns_as_usual_until_it_repeats() -> None:
     recipe = TrainingSettings(width=4, batch=8, positives=3, freeze=3, keep=1.0, start="general")
     start = scrambled("resnet8", 4)
     usual, other = (
-        kind(items, 2.0, 0.02, recipe, "cpu", None, start) for kind in (Learner, Rehearsal)
+        kind(items, 2.0, 0.02, recipe, "cpu", None, start)
+        for kind in (Learner, CachedFeatureLearner)
     )
     for learner in (usual, other):
         learner.prepare()
@@ -192,18 +193,18 @@ def test_a_rehearsal_needs_what_it_rests_on() -> None:
     items = [labelled_discs((96, 112), 14, 1)]
     recipe = TrainingSettings(width=4, batch=8, positives=3)
     with pytest.raises(ValueError, match="frozen"):
-        Rehearsal(items, 2.0, 0.02, recipe, "cpu", None, build("resnet8", 4).eval())
+        CachedFeatureLearner(items, 2.0, 0.02, recipe, "cpu", None, build("resnet8", 4).eval())
 
 
 @given(st.floats(0.3, 3), st.floats(-2, 2))
 def test_a_straight_calibration_is_its_line(slope: float, offset: float) -> None:
     score = np.linspace(-8, 8, 200)
     curve = Curve(score, np.clip(slope * score + offset, -13, 13), 100.0)
-    line = straight(Calibration(curve, (), 3, score, 5.0), np.linspace(-4, 4, 50))
+    line = fit_logistic(Calibration(curve, (), 3, score, 5.0), np.linspace(-4, 4, 50))
     assert line is not None
     assert line == pytest.approx((slope, offset), rel=0.02, abs=0.02)
 
 
 def test_where_nothing_is_in_doubt_there_is_no_line() -> None:
     curve = Curve(np.array([0.0, 1.0]), np.array([13.0, 13.5]), 100.0)
-    assert straight(Calibration(curve, (), 3, np.ones(9), 5.0), np.linspace(1, 4, 9)) is None
+    assert fit_logistic(Calibration(curve, (), 3, np.ones(9), 5.0), np.linspace(1, 4, 9)) is None

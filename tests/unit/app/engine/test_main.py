@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pillow
 
 from heliodor.app.candidates import read_candidates
-from heliodor.app.engine.prediction import FEATURES, LEAST
+from heliodor.app.engine.prediction import FEATURES, MIN_SCORE
 from heliodor.data.micrographs.sources import Source
 from heliodor.models.model_file import load_model, save_model
 from heliodor.models.pretrained import for_diameter
@@ -107,7 +107,7 @@ def test_it_scores_all_but_what_is_no_micrograph(
     found = read_candidates(project / "scores" / "0.npz")
     assert found.model == 0
     assert found.features.shape == (len(found.score), FEATURES)
-    good = picks.score >= LEAST
+    good = picks.score >= MIN_SCORE
     assert len(found.score[~found.bad]) > 0
     np.testing.assert_array_equal(found.score[~found.bad], picks.score[good])
     np.testing.assert_allclose(found.xy_px[~found.bad], picks.xy_px[good], rtol=1e-6)

@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
-from heliodor.app.server.access import MOST_BODY
+from heliodor.app.server.access import MAX_BODY
 from helpers.app import (
     BASE,
     TOKEN,
+    AppVisit,
     TestClient,
-    Visit,
-    visited,
+    open_app,
 )
 
 ADDRESSES = [
@@ -36,16 +36,16 @@ ADDRESSES = [
 
 
 @pytest.fixture(scope="module")
-def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
+def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppVisit]:
     folder = tmp_path_factory.mktemp("gate")
-    with visited(folder) as own:
+    with open_app(folder) as own:
         (folder / "project/secret.html").write_text("secret of the user")
         (folder / "secret.html").write_text("secret of the user")
         yield own
 
 
 @pytest.fixture
-def stranger(visit: Visit) -> TestClient:
+def stranger(visit: AppVisit) -> TestClient:
     return TestClient(visit.client.app, BASE, headers={}, follow_redirects=False)
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_told_without_the_token(stranger: TestClient, address: str) -
         assert "token" in answer.json()["error"]
 
 
-def test_nothing_is_changed_without_the_token(visit: Visit, stranger: TestClient) -> None:
+def test_nothing_is_changed_without_the_token(visit: AppVisit, stranger: TestClient) -> None:
     before = visit.get("/api/project")["settings"]
     mark = {"add": [{"id": "a", "x": 1, "y": 2, "kind": "particle"}]}
     assert stranger.post("/api/micrographs/0/labels", json=mark).status_code == 401
@@ -122,7 +122,7 @@ def test_a_link_on_another_page_leads_to_the_page_too(stranger: TestClient) -> N
         ("", 403),
     ],
 )
-def test_only_this_machine_is_meant(visit: Visit, host: str, status: int) -> None:
+def test_only_this_machine_is_meant(visit: AppVisit, host: str, status: int) -> None:
     assert visit.client.get("/api/project", headers={"Host": host}).status_code == status
 
 
@@ -144,14 +144,14 @@ def test_only_this_machine_is_meant(visit: Visit, host: str, status: int) -> Non
           "Sec-Fetch-Dest": "document"}, 403),
     ],
 )  # fmt: skip
-def test_other_pages_are_refused(visit: Visit, headers: dict[str, str], status: int) -> None:
+def test_other_pages_are_refused(visit: AppVisit, headers: dict[str, str], status: int) -> None:
     assert visit.client.get("/api/project", headers=headers).status_code == status
     posted = visit.client.post("/api/settings", json={"threshold": 1}, headers=headers)
     assert posted.status_code == status
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_form_of_another_page_cannot_post(visit: Visit, kind: str) -> None:
+def test_a_form_of_another_page_cannot_post(visit: AppVisit, kind: str) -> None:
     answer = visit.client.post(
         "/api/settings", content=b'{"threshold":1}', headers={"Content-Type": kind}
     )
@@ -159,13 +159,13 @@ def test_a_form_of_another_page_cannot_post(visit: Visit, kind: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
-def test_other_methods_are_refused(visit: Visit, method: str) -> None:
+def test_other_methods_are_refused(visit: AppVisit, method: str) -> None:
     assert visit.client.request(method, "/api/project").status_code == 405
     assert visit.client.get("/api/train").status_code == 405
     assert visit.client.post("/api/micrographs", json={}).status_code == 405
 
 
-def test_every_answer_is_guarded(visit: Visit, stranger: TestClient) -> None:
+def test_every_answer_is_guarded(visit: AppVisit, stranger: TestClient) -> None:
     for client in (visit.client, stranger):
         for address in ADDRESSES:
             headers = client.get(address).headers
@@ -184,7 +184,7 @@ _PARTS = [
 
 
 @pytest.mark.parametrize("part", _PARTS)
-def test_no_part_of_an_address_leads_elsewhere(visit: Visit, part: str) -> None:
+def test_no_part_of_an_address_leads_elsewhere(visit: AppVisit, part: str) -> None:
     for address in (
         f"/api/micrographs/{part}",
         f"/api/micrographs/{part}/labels",
@@ -223,7 +223,7 @@ def test_no_part_of_an_address_leads_elsewhere(visit: Visit, part: str) -> None:
         "tiles/0/0/0.jpg?low_pass=../..", "tiles/0/0/0.jpg?low_pass=",
     ],
 )  # fmt: skip
-def test_queries_are_checked(visit: Visit, query: str) -> None:
+def test_queries_are_checked(visit: AppVisit, query: str) -> None:
     answer = visit.client.get(f"/api/micrographs/0/{query}")
     assert answer.status_code == 400
     assert "low_pass" in answer.json()["error"]
@@ -237,7 +237,7 @@ def test_queries_are_checked(visit: Visit, query: str) -> None:
         "/api/questions?count=0x10", "/api/questions?count=99999",
     ],
 )  # fmt: skip
-def test_numbers_in_queries_are_checked(visit: Visit, address: str) -> None:
+def test_numbers_in_queries_are_checked(visit: AppVisit, address: str) -> None:
     assert visit.client.get(address).status_code == 400
 
 
@@ -264,7 +264,7 @@ _BODIES: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("address", "body"), _BODIES)
-def test_bodies_are_checked(visit: Visit, address: str, body: Any) -> None:
+def test_bodies_are_checked(visit: AppVisit, address: str, body: Any) -> None:
     before = visit.get("/api/project")["settings"]
     answer = visit.client.post(address, json=body)
     assert answer.status_code == 400
@@ -277,14 +277,14 @@ def test_bodies_are_checked(visit: Visit, address: str, body: Any) -> None:
     [b"{", b"\xff\xfe", b'{"threshold": NaN}', b'{"threshold": Infinity}', b"[" * 100_000,
      b'{"threshold": 1e999}', b'{"threshold": ' + b"9" * 5000 + b"}"],
 )  # fmt: skip
-def test_what_is_no_json_is_refused(visit: Visit, text: bytes) -> None:
+def test_what_is_no_json_is_refused(visit: AppVisit, text: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     assert visit.client.post("/api/settings", content=text, headers=headers).status_code == 400
 
 
-def test_a_body_may_have_four_megabytes_however_it_comes(visit: Visit) -> None:
+def test_a_body_may_have_four_megabytes_however_it_comes(visit: AppVisit) -> None:
     headers = {"Content-Type": "application/json"}
-    padded = json.dumps({"threshold": 1}).encode().ljust(MOST_BODY)
+    padded = json.dumps({"threshold": 1}).encode().ljust(MAX_BODY)
     assert visit.client.post("/api/settings", content=padded, headers=headers).status_code == 200
 
     def pieces() -> Iterator[bytes]:
@@ -299,10 +299,10 @@ def test_a_body_may_have_four_megabytes_however_it_comes(visit: Visit) -> None:
 
 
 def test_too_much_work_is_put_off_and_marks_are_not(
-    visit: Visit, monkeypatch: pytest.MonkeyPatch
+    visit: AppVisit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
-    pictures = visit.room.pictures
+    pictures = visit.state.tiles
     real = pictures.thumbnail
 
     def slow(*arguments: Any) -> bytes:

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from heliodor.app.server.annotations import (
     KINDS,
-    MOST_A_MICROGRAPH,
-    Mark,
-    Marks,
+    MAX_PER_MICROGRAPH,
+    Annotation,
+    Annotations,
 )
 from heliodor.data.coordinates.formats import read_picks, relion_star
 from heliodor.data.coordinates.label_assignment import read_labels
@@ -33,7 +33,7 @@ from heliodor.errors import BadInput
 from helpers.app import (
     DIAMETER,
     PIXEL_SIZE,
-    visited,
+    open_app,
 )
 from helpers.cli import call
 
@@ -48,14 +48,14 @@ def _on_disk(project: Path, kind: str = "particle") -> dict[str, list[tuple[floa
 
 
 def test_both_files_are_there_from_the_start_and_can_be_read(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
-        visit.room.marks.close()
+    with open_app(tmp_path) as visit:
+        visit.state.annotations.close()
         assert _on_disk(tmp_path / "project") == _on_disk(tmp_path / "project", "negative") == {}
 
 
 def test_a_mark_is_in_its_file_when_it_is_acknowledged(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
-        name = visit.room.name(1)
+    with open_app(tmp_path) as visit:
+        name = visit.state.name(1)
         project = tmp_path / "project"
         visit.post("/api/micrographs/1/labels", add=[_mark(10.25, 20.5), _mark(1, 2, name="b")])
         assert _on_disk(project) == {name: [(10.25, 20.5), (1, 2)]}
@@ -68,7 +68,7 @@ def test_a_mark_is_in_its_file_when_it_is_acknowledged(tmp_path: Path) -> None:
 
 
 def test_what_is_said_twice_is_done_once(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         address = "/api/micrographs/0/labels"
         first = visit.post(address, add=[_mark(1, 2)])["revision"]
         assert visit.post(address, add=[_mark(1, 2)])["revision"] == first
@@ -79,9 +79,9 @@ def test_what_is_said_twice_is_done_once(tmp_path: Path) -> None:
 
 
 def test_ids_outlive_the_server(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         visit.post("/api/micrographs/0/labels", add=[_mark(1.5, 2, name="first")])
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         assert visit.get("/api/micrographs/0/labels")["id"] == ["first"]
         visit.post("/api/micrographs/0/labels", add=[_mark(1.5, 2, name="first")])
         assert visit.get("/api/micrographs")["labels"] == [1, 0, 0]
@@ -97,30 +97,32 @@ def test_ids_outlive_the_server(tmp_path: Path) -> None:
 )
 def test_files_are_those_that_the_writer_of_star_files_makes(names: list[str]) -> None:
     names = [name for name in names if fault_of_name(name) is None]
-    marks = object.__new__(Marks)
-    marks._own = {name: {"k": Mark(1.5, 2.25 + i, "particle")} for i, name in enumerate(names)}
+    marks = object.__new__(Annotations)
+    marks._by_micrograph = {
+        name: {"k": Annotation(1.5, 2.25 + i, "particle")} for i, name in enumerate(names)
+    }
     marks._rows = {kind: {} for kind in KINDS}
     for name in names:
-        marks._spell(name)
+        marks._format_rows(name)
     xy = np.array([(1.5, 2.25 + i) for i in range(len(names))]).reshape(-1, 2)
     table = Picks.from_columns(names, xy, None, {"heliodorMarkId": np.array(["k"] * len(names))})
     # Three digits behind the point are enough for a mark.
     expected = re.sub(
         r"(?m)^(\d+\.\d{3})000\t(\d+\.\d{3})000\t", r"\1\t\2\t", relion_star.picks_text(table)
     )
-    assert marks.text("particle").split("\n\n") == [*expected.rstrip("\n").split("\n\n"), ""]
+    assert marks.render("particle").split("\n\n") == [*expected.rstrip("\n").split("\n\n"), ""]
 
 
 def test_names_with_blanks_are_read_back(tmp_path: Path) -> None:
-    marks = Marks(tmp_path)
+    marks = Annotations(tmp_path)
     names = ["a b.mrc", "data_1/x.mrc", "_y.mrc", "plain.mrc"]
     for i, name in enumerate(names):
-        marks.change(name, {"k": Mark(i, i + 0.125, "particle")}, ())[1].result(5)
+        marks.change(name, {"k": Annotation(i, i + 0.125, "particle")}, ())[1].result(5)
     marks.close()
     assert _on_disk(tmp_path) == {name: [(i, i + 0.125)] for i, name in enumerate(names)}
-    again = Marks(tmp_path)
-    assert [again.on(name) for name in names] == [
-        {"k": Mark(i, i + 0.125, "particle")} for i in range(len(names))
+    again = Annotations(tmp_path)
+    assert [again.of_micrograph(name) for name in names] == [
+        {"k": Annotation(i, i + 0.125, "particle")} for i in range(len(names))
     ]
     again.close()
 
@@ -128,22 +130,22 @@ def test_names_with_blanks_are_read_back(tmp_path: Path) -> None:
 def test_a_label_file_of_old_is_taken_by_another_spelling_of_its_micrographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         visit.post("/api/micrographs/1/labels", add=[_mark(1, 2)])
     text = (tmp_path / "project/labels.star").read_text()
     (tmp_path / "project/labels.star").write_text(text.replace(f"{tmp_path}/", "elsewhere/"))
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         assert visit.get("/api/micrographs")["labels"] == [0, 1, 0]
-        visit.room.marks.close()
-        assert [*_on_disk(tmp_path / "project")] == [visit.room.name(1)]
+        visit.state.annotations.close()
+        assert [*_on_disk(tmp_path / "project")] == [visit.state.name(1)]
 
 
 def test_a_damaged_file_of_labels_is_told_of_and_left(tmp_path: Path) -> None:
-    with visited(tmp_path):
+    with open_app(tmp_path):
         pass
     damaged = tmp_path / "project/labels.star"
     damaged.write_text("data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\none two\n")
-    with pytest.raises(BadInput, match=r"labels\.star"), visited(tmp_path):
+    with pytest.raises(BadInput, match=r"labels\.star"), open_app(tmp_path):
         pass
     assert "one two" in damaged.read_text()
 
@@ -169,7 +171,7 @@ def test_a_damaged_file_of_labels_is_told_of_and_left(tmp_path: Path) -> None:
 def test_a_bad_mark_is_refused_and_nothing_of_its_change_is_made(
     tmp_path: Path, mark: object
 ) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         good = _mark(1, 2, name="good")
         said = visit.post("/api/micrographs/0/labels", 400, add=[good, mark])
         assert said["error"]
@@ -177,14 +179,14 @@ def test_a_bad_mark_is_refused_and_nothing_of_its_change_is_made(
 
 
 def test_there_is_an_end_to_marks(tmp_path: Path) -> None:
-    marks = Marks(tmp_path)
-    many = {f"m{i}": Mark(i, 0, "particle") for i in range(MOST_A_MICROGRAPH)}
+    marks = Annotations(tmp_path)
+    many = {f"m{i}": Annotation(i, 0, "particle") for i in range(MAX_PER_MICROGRAPH)}
     marks.change("a.mrc", many, ())
     with pytest.raises(BadInput, match="20000 marks"):
-        marks.change("a.mrc", {"one": Mark(0, 0, "particle")}, ())
-    marks.change("a.mrc", {"one": Mark(0, 0, "particle")}, ["m0"])[1].result(5)
+        marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ())
+    marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ["m0"])[1].result(5)
     marks.close()
-    assert len(read_picks(tmp_path / "labels.star")) == MOST_A_MICROGRAPH
+    assert len(read_picks(tmp_path / "labels.star")) == MAX_PER_MICROGRAPH
 
 
 def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
@@ -192,7 +194,7 @@ def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
 ) -> None:
     from heliodor.app.server import annotations as module
 
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         visit.post("/api/micrographs/0/labels", add=[_mark(1, 2, name="before")])
         real = module.write_text
 
@@ -209,7 +211,7 @@ def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
 
 
 def test_fifty_at_once_lose_nothing_and_the_file_is_whole_all_the_time(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         path = tmp_path / "project/labels.star"
         ended = threading.Event()
         read = []
@@ -248,7 +250,7 @@ def test_fifty_at_once_lose_nothing_and_the_file_is_whole_all_the_time(tmp_path:
 
 
 def test_two_users_of_one_micrograph_see_the_same(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         address = "/api/micrographs/0/labels"
         visit.post(address, add=[_mark(1, i, name=f"old{i}") for i in range(20)])
 
@@ -260,12 +262,12 @@ def test_two_users_of_one_micrograph_see_the_same(tmp_path: Path) -> None:
             list(pool.map(user, ["left", "right"]))
         wanted = {f"{own}{i}" for own in ("left", "right") for i in range(20)}
         assert {*visit.get(address)["id"]} == wanted
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         assert {*visit.get(address)["id"]} == wanted
 
 
 def test_training_reads_the_files(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         for number in (0, 2):
             marks = [_mark(50.5 + 9 * i, 60, name=f"p{i}") for i in range(3)]
             visit.post(
@@ -281,7 +283,7 @@ def test_training_reads_the_files(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_of_the_command_line_goes_through_with_them(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         random = np.random.default_rng(1)
         for number in range(3):
             marks = [
@@ -305,10 +307,10 @@ _WRITER = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from heliodor.app.server.annotations import Mark, Marks
-    marks = Marks(Path(sys.argv[1]))
+    from heliodor.app.server.annotations import Annotation, Annotations
+    marks = Annotations(Path(sys.argv[1]))
     for i in range(int(sys.argv[2]), 100_000):
-        marks.change("a b.mrc", {f"m{i}": Mark(i % 500, 1, "particle")}, ())[1].result()
+        marks.change("a b.mrc", {f"m{i}": Annotation(i % 500, 1, "particle")}, ())[1].result()
         print(i, flush=True)
     """
 )

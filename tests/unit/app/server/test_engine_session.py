@@ -14,17 +14,17 @@ from PIL import Image
 
 from heliodor.app.candidates import Candidates, near
 from heliodor.app.server.predictions import (
-    Found,
-    Level,
-    Seen,
+    MicrographPredictions,
+    ModelCalibration,
+    Predictions,
 )
 from helpers.app import (
     DIAMETER,
     HEIGHT,
     PIXEL_SIZE,
     WIDTH,
-    Visit,
-    visited,
+    AppVisit,
+    open_app,
 )
 from helpers.fake_engine import (
     BEST,
@@ -37,7 +37,7 @@ AT = places((HEIGHT, WIDTH))
 SCORES = BEST - np.arange(NUMBER)
 
 
-def _label(visit: Visit, number: int = 0, count: int = 2, kind: str = "particle") -> None:
+def _label(visit: AppVisit, number: int = 0, count: int = 2, kind: str = "particle") -> None:
     add = [
         {"id": f"{kind}-{i}", "x": float(AT[i, 0]), "y": float(AT[i, 1]), "kind": kind}
         for i in range(count)
@@ -45,14 +45,14 @@ def _label(visit: Visit, number: int = 0, count: int = 2, kind: str = "particle"
     visit.post(f"/api/micrographs/{number}/labels", add=add)
 
 
-def _trained(visit: Visit) -> dict[str, object]:
+def _trained(visit: AppVisit) -> dict[str, object]:
     visit.post("/api/train", 202)
     done = visit.until(lambda news: news["training"]["state"] not in ("running", "none"))
     return dict(done["training"])
 
 
 def test_all_are_scored_and_counted_at_the_threshold(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         rows = visit.get("/api/micrographs")
         # The engine's own threshold is 2.5.
@@ -71,7 +71,7 @@ def test_all_are_scored_and_counted_at_the_threshold(tmp_path: Path) -> None:
 
 
 def test_what_is_a_negative_is_no_pick(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         before = visit.get("/api/micrographs")["picks"][0]
         _label(visit, 0, 1, "negative")
@@ -85,7 +85,7 @@ def test_what_is_a_negative_is_no_pick(tmp_path: Path) -> None:
 
 
 def test_a_training_gives_a_model_and_everything_is_scored_with_it(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         assert "particles" in visit.post("/api/train", 409)["error"]
         _label(visit)
@@ -104,14 +104,14 @@ def test_a_training_gives_a_model_and_everything_is_scored_with_it(tmp_path: Pat
         np.testing.assert_allclose(chances, 1 / (1 + np.exp(-(SCORES + 1 - 1))), atol=1e-3)
         assert _trained(visit)["number"] == 2
         visit.scored(2)
-    with visited(tmp_path, live=True) as visit:  # as it was left
+    with open_app(tmp_path, with_engine=True) as visit:  # as it was left
         assert visit.get("/api/project")["engine"]["model"] == 2
         visit.scored(2)
-        assert visit.room.found.level(2).threshold == 2.5  # what the engine said last
+        assert visit.state.predictions.calibration(2).threshold == 2.5  # what the engine said last
 
 
 def test_a_training_can_be_cancelled_and_the_old_model_stays(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True, slow=0.2) as visit:
+    with open_app(tmp_path, with_engine=True, slow=0.2) as visit:
         _label(visit)
         visit.until(lambda news: news["engine"]["state"] in ("scoring", "idle"))
         visit.post("/api/train", 202)
@@ -122,12 +122,12 @@ def test_a_training_can_be_cancelled_and_the_old_model_stays(tmp_path: Path) -> 
         news = visit.until(lambda news: news["training"]["state"] != "running")
         assert news["training"]["state"] == "cancelled"
         assert news["engine"]["model"] == 0
-        visit.wish()
+        visit.override()
         visit.scored(0)
 
 
 def test_what_cannot_be_trained_on_is_told(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True, refuse="more labels are needed") as visit:
+    with open_app(tmp_path, with_engine=True, refuse="more labels are needed") as visit:
         visit.scored()
         _label(visit)
         training = _trained(visit)
@@ -135,7 +135,7 @@ def test_what_cannot_be_trained_on_is_told(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_dies_is_started_again(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True, die_training=True) as visit:
+    with open_app(tmp_path, with_engine=True, die_training=True) as visit:
         visit.scored()
         _label(visit)
         training = _trained(visit)
@@ -143,12 +143,12 @@ def test_an_engine_that_dies_is_started_again(tmp_path: Path) -> None:
         assert "signal 9" in str(training["says"])
         news = visit.until(lambda news: news["engine"]["state"] == "idle")
         assert news["engine"]["model"] == 0
-        visit.wish()
+        visit.override()
         assert _trained(visit)["state"] == "done"
 
 
 def test_a_micrograph_that_kills_the_engine_is_left_out(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True, die_on=[1], fail=[2]) as visit:
+    with open_app(tmp_path, with_engine=True, die_on=[1], fail=[2]) as visit:
         visit.until(lambda news: news["engine"]["state"] == "idle")
         rows = visit.get("/api/micrographs")
         assert rows["scored"] == [0, None, None]
@@ -160,9 +160,9 @@ def test_a_micrograph_that_kills_the_engine_is_left_out(tmp_path: Path) -> None:
 def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heliodor.app.server.engine_session._PAUSE", 0.01)
-    monkeypatch.setattr("heliodor.app.server.engine_session.MOST_DEATHS", 2)
-    with visited(tmp_path, live=True, die_training=True) as visit:
+    monkeypatch.setattr("heliodor.app.server.engine_session._RESTART_SECONDS", 0.01)
+    monkeypatch.setattr("heliodor.app.server.engine_session.MAX_FAILURES", 2)
+    with open_app(tmp_path, with_engine=True, die_training=True) as visit:
         visit.scored()
         _label(visit)
         for _ in range(3):
@@ -170,35 +170,35 @@ def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
             assert _trained(visit)["state"] == "refused"
         news = visit.until(lambda news: news["engine"]["state"] == "failed")
         assert "3 times" in news["engine"]["says"]
-        visit.wish()
+        visit.override()
         visit.client.post("/api/train", json={})  # begins it anew
         visit.until(lambda news: news["engine"]["state"] == "idle")
         assert _trained(visit)["state"] == "done"
 
 
 def test_a_project_that_the_engine_cannot_open_is_told_of(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True, shut="the model is damaged") as visit:
+    with open_app(tmp_path, with_engine=True, shut="the model is damaged") as visit:
         news = visit.until(lambda news: news["engine"]["state"] == "failed")
         assert news["engine"]["says"] == "the model is damaged"
         _label(visit)
-        visit.wish()
+        visit.override()
         visit.client.post("/api/train", json={})  # opens it anew
         visit.until(lambda news: news["engine"]["state"] == "idle")
         assert _trained(visit)["state"] == "done"
 
 
 def test_the_micrograph_on_the_screen_comes_first(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True, slow=0.3) as visit:
+    with open_app(tmp_path, with_engine=True, slow=0.3) as visit:
         visit.until(lambda news: news["engine"]["state"] == "scoring")
         visit.post("/api/focus", id=2)
         news = visit.until(lambda news: visit.get("/api/micrographs")["scored"].count(0) >= 2)
         assert news["engine"]["queue"] <= 1
         assert visit.get("/api/micrographs")["scored"] == [0, None, 0]
-        visit.wish()
+        visit.override()
 
 
 def test_another_diameter_begins_with_the_general_model(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         _label(visit)
         visit.scored()
         _trained(visit)
@@ -208,29 +208,29 @@ def test_another_diameter_begins_with_the_general_model(tmp_path: Path) -> None:
         visit.scored(0)
         now = [path.stat().st_mtime_ns for path in (tmp_path / "project/scores").iterdir()]
         assert min(now) > max(stamps)
-        assert visit.room.found.get(0).diameter_px == pytest.approx(150 / PIXEL_SIZE)  # type: ignore[union-attr]
+        assert visit.state.predictions.get(0).diameter_px == pytest.approx(150 / PIXEL_SIZE)  # type: ignore[union-attr]
         _trained(visit)
         assert visit.get("/api/project")["engine"]["model"] == 2
-    with visited(tmp_path, diameter=None, live=True) as visit:
+    with open_app(tmp_path, diameter=None, with_engine=True) as visit:
         assert visit.get("/api/project")["settings"]["diameter"] == 150
         assert visit.get("/api/project")["engine"]["model"] == 2
 
 
 def test_scores_of_before_are_not_made_again(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
-    with visited(tmp_path, live=True, fail=[0, 1, 2]) as visit:
+    with open_app(tmp_path, with_engine=True, fail=[0, 1, 2]) as visit:
         visit.scored()
         assert visit.get("/api/micrographs")["failed"] == [None] * 3
     (tmp_path / "project/scores/1.npz").write_bytes(b"damaged")
-    with visited(tmp_path, live=True, fail=[0, 2]) as visit:
+    with open_app(tmp_path, with_engine=True, fail=[0, 2]) as visit:
         visit.scored()
 
 
 def test_the_engine_ends_with_the_room(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
-        engine = visit.room.live._engine
+        engine = visit.state.engine._engine
         assert engine is not None
         os.kill(engine.pid, 0)
     with pytest.raises(ProcessLookupError):
@@ -238,7 +238,7 @@ def test_the_engine_ends_with_the_room(tmp_path: Path) -> None:
 
 
 def test_the_gallery_is_in_order_and_crops_show_the_place(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         said = visit.get("/api/gallery", count=500)
         assert said["total"] == len(said["items"]) == 3 * (NUMBER - 1)
@@ -247,7 +247,7 @@ def test_the_gallery_is_in_order_and_crops_show_the_place(tmp_path: Path) -> Non
         assert BEST - 1 not in scores  # in a bad area
         part = visit.get("/api/gallery", start=4, count=3)["items"]
         assert part == said["items"][4:7]
-        bright = visit.room.project.path("previews", 0)
+        bright = visit.state.project.path("previews", 0)
         picture = np.zeros((HEIGHT, WIDTH), np.uint8)
         x, y = AT[4]
         picture[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4] = 255
@@ -266,7 +266,7 @@ def test_the_gallery_is_in_order_and_crops_show_the_place(tmp_path: Path) -> Non
 
 
 def test_crops_need_no_preview(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         answer = visit.client.post("/api/crops", json={"at": [[0, 100, 100], [1, -50, 5000]]})
         assert answer.status_code == 200
         with Image.open(io.BytesIO(answer.content)) as opened:
@@ -276,7 +276,7 @@ def test_crops_need_no_preview(tmp_path: Path) -> None:
 
 
 def test_the_histogram_counts_what_can_be_picked(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         said = visit.get("/api/histogram")
         assert (said["model"], said["micrographs"], said["automatic"]) == (0, 3, 2.5)
@@ -286,7 +286,7 @@ def test_the_histogram_counts_what_can_be_picked(tmp_path: Path) -> None:
 
 
 def test_questions_are_about_what_is_not_known_yet(tmp_path: Path) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         _label(visit, 0, 3)
         items = visit.get("/api/questions", count=10)["items"]
@@ -300,24 +300,24 @@ def test_questions_are_about_what_is_not_known_yet(tmp_path: Path) -> None:
             assert item["why"]
 
 
-def _seen(random: np.random.Generator, model: int = 1, count: int = 300) -> Seen:
+def _seen(random: np.random.Generator, model: int = 1, count: int = 300) -> MicrographPredictions:
     score = random.normal(1, 4, count)
     found = Candidates(
         model, random.uniform(0, 4000, (count, 2)), score, random.random(count) < 0.1,
         np.zeros((count, 1), np.float16), {},
     )  # fmt: skip
-    return Seen.of(found, random.uniform(0, 4000, (20, 2)), 100.0)
+    return MicrographPredictions.from_candidates(found, random.uniform(0, 4000, (20, 2)), 100.0)
 
 
 def test_estimates_are_those_of_a_plain_sum() -> None:
     random = np.random.default_rng(3)
-    found = Found()
+    found = Predictions()
     for number in range(5):
         found.put(number, _seen(random))
     found.put(5, _seen(random, model=0))
-    found.set_level(1, Level(0.0, 0.8, -0.5))
+    found.set_calibration(1, ModelCalibration(0.0, 0.8, -0.5))
     said = found.histogram(1)
-    scores = np.concatenate([found.get(number).rising for number in range(5)])  # type: ignore[union-attr]
+    scores = np.concatenate([found.get(number).ascending_scores for number in range(5)])  # type: ignore[union-attr]
     chances = 1 / (1 + np.exp(-(0.8 * scores - 0.5)))
     np.testing.assert_array_equal(np.histogram(scores, said["edges"])[0], said["counts"])
     estimates = said["estimates"]
@@ -331,14 +331,14 @@ def test_estimates_are_those_of_a_plain_sum() -> None:
 
 def test_thousands_of_micrographs_are_counted_quickly() -> None:
     random = np.random.default_rng(3)
-    found = Found()
+    found = Predictions()
     own = _seen(random, count=500)
     for number in range(5000):
         found.put(number, own)
     began = time.perf_counter()
     total = sum(found.get(number).picks(1.5) for number in range(5000))  # type: ignore[union-attr]
     took = time.perf_counter() - began
-    assert total == 5000 * int((own.rising >= 1.5).sum())
+    assert total == 5000 * int((own.ascending_scores >= 1.5).sum())
     assert took < 0.5
     began = time.perf_counter()
     found.histogram(1)

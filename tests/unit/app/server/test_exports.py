@@ -14,22 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heliodor.app.server.batch_run import WholeRun
+from heliodor.app.server.batch_run import BatchRun
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.writers import FORMATS
 from helpers.app import (
     HEIGHT,
     WIDTH,
-    Visit,
+    AppVisit,
     micrographs,
-    visited,
+    open_app,
 )
 from helpers.fake_engine import BEST, places
 
 AT = places((HEIGHT, WIDTH))
 
 
-def _fetch(visit: Visit, what: str, name: str, folder: Path) -> list[Path]:
+def _fetch(visit: AppVisit, what: str, name: str, folder: Path) -> list[Path]:
     """Export, fetch, and return the files."""
     (file,) = visit.post("/api/export", what=what, format=name)["files"]
     answer = visit.client.get(f"/api/exports/{file}")
@@ -44,7 +44,7 @@ def _fetch(visit: Visit, what: str, name: str, folder: Path) -> list[Path]:
         return [folder / name for name in archive.namelist()]
 
 
-def _mark(visit: Visit, number: int, x: float, y: float, kind: str) -> None:
+def _mark(visit: AppVisit, number: int, x: float, y: float, kind: str) -> None:
     add = [{"id": f"{kind}{x:.0f}", "x": x, "y": y, "kind": kind}]
     visit.post(f"/api/micrographs/{number}/labels", add=add)
 
@@ -52,7 +52,7 @@ def _mark(visit: Visit, number: int, x: float, y: float, kind: str) -> None:
 def test_picks_are_candidates_from_the_threshold_on_and_what_the_user_says(
     tmp_path: Path,
 ) -> None:
-    with visited(tmp_path, live=True) as visit:
+    with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         _mark(visit, 0, AT[0, 0] + 5, AT[0, 1], "negative")  # near the best one
         _mark(visit, 0, AT[2, 0] + 5, AT[2, 1], "particle")  # is a pick already
@@ -61,7 +61,7 @@ def test_picks_are_candidates_from_the_threshold_on_and_what_the_user_says(
         visit.post("/api/settings", threshold=2.5)
         (file,) = _fetch(visit, "picks", "star", tmp_path / "out")
         own = dict(read_picks(file).by_micrograph())
-        first, second, third = (own[visit.room.name(number)] for number in range(3))
+        first, second, third = (own[visit.state.name(number)] for number in range(3))
         np.testing.assert_allclose(first.xy_px, [*AT[2:4], (700, 30)], atol=0.01)
         np.testing.assert_allclose(first.score, [BEST - 2, BEST - 3, BEST - 2])
         np.testing.assert_allclose(second.xy_px, [AT[0], *AT[2:4], AT[8]], atol=0.01)
@@ -73,7 +73,7 @@ def test_picks_are_candidates_from_the_threshold_on_and_what_the_user_says(
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> object:
     folder = tmp_path_factory.mktemp("judged")
-    with visited(folder, live=True) as visit:
+    with open_app(folder, with_engine=True) as visit:
         visit.scored()
         _mark(visit, 0, 700, 30, "particle")
         visit.post("/api/settings", threshold=2.5)
@@ -83,7 +83,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> object:
 @pytest.mark.parametrize("what", ["picks", "labels"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_can_be_fetched_and_read(
-    judged: Visit, tmp_path: Path, name: str, what: str
+    judged: AppVisit, tmp_path: Path, name: str, what: str
 ) -> None:
     files = _fetch(judged, what, name, tmp_path / "out")
     if name == "autopick":
@@ -104,7 +104,7 @@ def test_every_format_can_be_fetched_and_read(
 
 
 def test_where_there_is_nothing_a_sentence_says_so(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         for what, word in (("picks", "train first"), ("labels", "mark some")):
             said = visit.post("/api/export", 422, what=what, format="star")
             assert word in said["error"]
@@ -113,7 +113,7 @@ def test_where_there_is_nothing_a_sentence_says_so(tmp_path: Path) -> None:
 
 def test_links_in_the_export_folder_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "secret.star").write_text("secret")
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         (tmp_path / "project/export/picks.star").symlink_to(tmp_path / "secret.star")
         assert visit.client.get("/api/exports/picks.star").status_code == 404
         (tmp_path / "project/picks").mkdir()
@@ -161,8 +161,8 @@ def _orders(micrographs: int = 2, wait: bool = True, code: int = 0) -> None:
 
 
 def test_the_whole_run_is_told_what_the_room_knows(tmp_path: Path, picker: list[str]) -> None:
-    with visited(tmp_path) as visit:
-        run = visit.room.run = WholeRun(visit.room.project, 2, picker)
+    with open_app(tmp_path) as visit:
+        run = visit.state.batch_run = BatchRun(visit.state.project, 2, picker)
         _orders()
         visit.post("/api/settings", threshold=-1.5)
         assert visit.post("/api/run", 202)["state"] == "running"
@@ -182,7 +182,7 @@ def test_the_whole_run_is_told_what_the_room_knows(tmp_path: Path, picker: list[
         assert words[words.index("--diameter") + 1] == "120.0"
         assert "--threshold=-1.5" in words
         assert "--model" not in words
-        visit.room.project.change(model=3, threshold=None)
+        visit.state.project.change(model=3, threshold=None)
         run.start()
         run._watcher.join(10)  # type: ignore[union-attr]
         words = json.loads(Path("told.json").read_text())
@@ -194,8 +194,8 @@ def test_the_whole_run_is_told_what_the_room_knows(tmp_path: Path, picker: list[
 def test_a_run_that_fails_says_why_and_one_that_is_stopped_does_not(
     tmp_path: Path, picker: list[str]
 ) -> None:
-    with visited(tmp_path) as visit:
-        visit.room.run = WholeRun(visit.room.project, 2, picker)
+    with open_app(tmp_path) as visit:
+        visit.state.batch_run = BatchRun(visit.state.project, 2, picker)
         _orders(wait=False, code=2)
         visit.post("/api/run", 202)
         news = visit.until(lambda news: news["run"]["state"] != "running")
@@ -207,16 +207,16 @@ def test_a_run_that_fails_says_why_and_one_that_is_stopped_does_not(
         news = visit.until(lambda news: news["run"]["state"] != "running")
         assert news["run"]["state"] == "cancelled"
         visit.post("/api/run", 202)
-        process = visit.room.run._process
+        process = visit.state.batch_run._process
     assert process is not None
     assert process.poll() is not None  # it ended with the room
 
 
 def test_names_without_end_go_into_a_list(tmp_path: Path, picker: list[str]) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         many = tuple(f"{tmp_path}/mics/mic {i % 3}.mrc" for i in range(2000))
-        visit.room.project.change(inputs=many)
-        visit.room.run = WholeRun(visit.room.project, 2, picker)
+        visit.state.project.change(inputs=many)
+        visit.state.batch_run = BatchRun(visit.state.project, 2, picker)
         _orders(wait=False)
         visit.post("/api/run", 202)
         visit.until(lambda news: news["run"]["state"] == "done")
@@ -248,7 +248,7 @@ def test_a_run_ends_with_the_server_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_only_pages_pictures_and_tables_of_a_run_are_shown(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         picks = tmp_path / "project/picks"
         (picks / "below").mkdir(parents=True)
         for name in ("report.html", "run.json", ".hidden.html", "below/a.png", "picks.tsv"):
@@ -266,10 +266,10 @@ def test_the_whole_run_picks_with_the_general_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         visit.post("/api/run", 202)
         news = visit.until(lambda news: news["run"]["state"] != "running", 300)
         assert news["run"]["state"] == "done", news["run"]
         assert news["run"]["done"] == 3
         read = read_picks(tmp_path / "project/picks/picks.tsv", candidates=True)
-        assert {*read.micrographs} <= {source.name for source in visit.room.sources}
+        assert {*read.micrographs} <= {source.name for source in visit.state.sources}

@@ -13,17 +13,17 @@ from PIL import Image
 
 from heliodor.app.server.cache import Cache
 from heliodor.app.server.tiles import (
-    grey,
-    levels_of,
-    shape_at,
-    smoothed,
+    count_levels,
+    level_shape,
+    low_pass,
+    to_gray,
 )
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph
 from helpers.app import (
     HEIGHT,
     WIDTH,
-    visited,
+    open_app,
 )
 
 
@@ -35,7 +35,7 @@ def _picture(content: bytes) -> np.ndarray:
 
 
 def test_the_list_has_every_micrograph(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         project = visit.get("/api/project")
         assert project["count"] == 3
         assert project["settings"] == {"diameter": 120.0, "threshold": None}
@@ -50,10 +50,10 @@ def test_the_list_has_every_micrograph(tmp_path: Path) -> None:
 
 
 def test_tiles_make_up_the_picture_at_every_level(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
-        image = read_micrograph(visit.room.sources[0].path).image
-        for level in range(levels_of((HEIGHT, WIDTH))):
-            height, width = shape_at((HEIGHT, WIDTH), level)
+    with open_app(tmp_path) as visit:
+        image = read_micrograph(visit.state.sources[0].path).image
+        for level in range(count_levels((HEIGHT, WIDTH))):
+            height, width = level_shape((HEIGHT, WIDTH), level)
             whole = np.full((height, width), np.nan)
             for row in range(-(-height // 512)):
                 for column in range(-(-width // 512)):
@@ -64,14 +64,14 @@ def test_tiles_make_up_the_picture_at_every_level(tmp_path: Path) -> None:
                     place = np.s_[row * 512 : row * 512 + 512, column * 512 : column * 512 + 512]
                     assert part.shape == whole[place].shape
                     whole[place] = part
-            expected = grey(fourier_crop(image, (height, width))).astype(float)
+            expected = to_gray(fourier_crop(image, (height, width))).astype(float)
             # What JPEG loses of noise; were it moved by one pixel, it would be 36.
             assert np.abs(whole - expected).mean() < 6
             assert abs(np.median(whole) - 128) < 2
 
 
 def test_there_is_no_tile_beyond_the_picture(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         for place in ("0/2/0", "0/0/2", "2/0/0", "1/1/0"):
             answer = visit.client.get(f"/api/micrographs/0/tiles/{place}.jpg")
             assert answer.status_code == 404, place
@@ -82,13 +82,13 @@ def test_a_low_pass_halves_waves_of_its_length() -> None:
     x = np.arange(256)
     for length in (8, 16, 32):  # pixels
         wave = np.sin(2 * np.pi * x / length)[None].repeat(64, axis=0).astype(np.float32)
-        damped = smoothed(wave, 3.0, 16 * 3.0)
+        damped = low_pass(wave, 3.0, 16 * 3.0)
         expected = 2.0 ** -((16 / length) ** 2)
         assert damped.std() / wave.std() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_low_pass_changes_the_tile(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         address = "/api/micrographs/0/tiles/1/0/0.jpg"
         plain, again, damped = (
             visit.client.get(address, params=query).content
@@ -100,28 +100,28 @@ def test_a_low_pass_changes_the_tile(tmp_path: Path) -> None:
 
 
 def test_pictures_may_be_kept_for_one_start_of_the_server_only(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         address = "/api/micrographs/0/tiles/1/0/0.jpg"
         keep = [
             visit.client.get(address, params={"v": v}).headers["cache-control"]
-            for v in ("", "other", visit.room.boot)
+            for v in ("", "other", visit.state.boot)
         ]
         assert keep[:2] == ["no-store"] * 2
         assert "immutable" in keep[2]
 
 
 def test_a_thumbnail_is_kept_on_disk(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         first = visit.client.get("/api/micrographs/2/thumbnail.jpg").content
         assert _picture(first).shape == (96, 128)
         assert (tmp_path / "project/thumbnails/2.jpg").read_bytes() == first
-        visit.room.sources[2].path.unlink()
+        visit.state.sources[2].path.unlink()
         assert visit.client.get("/api/micrographs/2/thumbnail.jpg").content == first
 
 
 def test_a_micrograph_that_cannot_be_read_says_so_and_breaks_nothing(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
-        path = visit.room.sources[1].path
+    with open_app(tmp_path) as visit:
+        path = visit.state.sources[1].path
         whole = path.read_bytes()
         path.write_bytes(b"no image at all")
         answer = visit.client.get("/api/micrographs/1/tiles/0/0/0.jpg")
@@ -138,7 +138,7 @@ def test_a_micrograph_that_cannot_be_read_says_so_and_breaks_nothing(tmp_path: P
 
 
 def test_changes_tell_what_changed_since(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         before = visit.get("/api/changes", since=0)
         assert before["all"]
         revision = before["revision"]
@@ -152,29 +152,29 @@ def test_changes_tell_what_changed_since(tmp_path: Path) -> None:
         news = visit.get("/api/changes", since=news["revision"])
         assert [(row["id"], row["negatives"]) for row in news["rows"]] == [(2, 1)]
         assert news["labels"] == [2]
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         assert visit.get("/api/changes", since=0)["boot"] != before["boot"]
         assert visit.get("/api/micrographs")["done"] == [False, True, False]
 
 
 def test_settings_are_kept(tmp_path: Path) -> None:
-    with visited(tmp_path, diameter=None) as visit:
+    with open_app(tmp_path, diameter=None) as visit:
         assert visit.get("/api/project")["engine"]["state"] == "idle"
         assert visit.post("/api/settings", threshold=1.5) == {"diameter": None, "threshold": 1.5}
-    with visited(tmp_path, diameter=None) as visit:
+    with open_app(tmp_path, diameter=None) as visit:
         assert visit.get("/api/project")["settings"]["threshold"] == 1.5
         visit.post("/api/settings", threshold=None)
         assert visit.get("/api/project")["settings"]["threshold"] is None
 
 
 def test_another_list_of_micrographs_throws_pictures_of_the_old_one_away(tmp_path: Path) -> None:
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         visit.client.get("/api/micrographs/2/thumbnail.jpg")
         marked = {"id": "a", "x": 3, "y": 4, "kind": "particle"}
         visit.post("/api/micrographs/2/labels", add=[marked])
-        first = visit.room.sources[0].path
+        first = visit.state.sources[0].path
     first.unlink()
-    with visited(tmp_path) as visit:
+    with open_app(tmp_path) as visit:
         assert not list((tmp_path / "project/thumbnails").iterdir())
         assert visit.get("/api/micrographs")["labels"] == [0, 1]  # by name
 

@@ -12,14 +12,14 @@ from starlette.routing import Route
 from heliodor.app.server import request_parsing
 from heliodor.app.server.endpoints import (
     SOON,
-    Answers,
-    Desk,
-    shown,
+    AppContext,
+    Endpoints,
+    file_response,
 )
 from heliodor.app.server.exports import (
-    WHAT,
-    export,
-    file_to_fetch,
+    CONTENTS,
+    export_file,
+    find_export,
 )
 from heliodor.data.coordinates.writers import FORMATS
 
@@ -33,11 +33,11 @@ _REPORT_POLICY = (
 )
 
 
-class OutRoutes(Answers):
+class ExportRoutes(Endpoints):
     """What leaves the room: exports, the run over all, its report."""
 
-    def __init__(self, desk: Desk) -> None:
-        super().__init__(desk)
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
         self._exporting = threading.Lock()
 
     def routes(self) -> list[Route]:
@@ -52,21 +52,23 @@ class OutRoutes(Answers):
 
     async def export(self, request: Request) -> Response:
         """POST /api/export: write picks or labels in a format."""
-        room = self.desk.room
+        state = self.context.state
         body = await request_parsing.json_body(request, ["what", "format"])
-        what = request_parsing.one_of(body.get("what"), "what", WHAT)
+        what = request_parsing.one_of(body.get("what"), "what", CONTENTS)
         name = request_parsing.one_of(body.get("format"), "format", [*FORMATS])
 
         def make() -> str:
             with self._exporting:
-                return export(what, name, room.project, room.marks, room.found, room.pictures)
+                return export_file(
+                    what, name, state.project, state.annotations, state.predictions, state.tiles
+                )
 
-        return JSONResponse({"files": [await self.desk.heavy(make, SOON)]})
+        return JSONResponse({"files": [await self.context.run_in_pool(make, SOON)]})
 
     async def exported(self, request: Request) -> Response:
         """GET /api/exports/{name}: fetch what was written."""
         name = request.path_params["name"]
-        path = file_to_fetch(self.desk.room.project, name)
+        path = find_export(self.context.state.project, name)
         if path is None:
             raise request_parsing.refuse("there is no such export", 404)
         return FileResponse(path, media_type="application/octet-stream", filename=name)
@@ -74,16 +76,16 @@ class OutRoutes(Answers):
     async def run(self, request: Request) -> Response:
         """POST /api/run: pick on everything."""
         await request_parsing.json_body(request, [])
-        await asyncio.to_thread(self.desk.room.run.start)
-        return JSONResponse(self.desk.room.run.state(), 202)
+        await asyncio.to_thread(self.context.state.batch_run.start)
+        return JSONResponse(self.context.state.batch_run.state(), 202)
 
     async def cancel_run(self, request: Request) -> Response:
         """POST /api/run/cancel: stop picking on everything."""
         await request_parsing.json_body(request, [])
-        await asyncio.to_thread(self.desk.room.run.cancel)
+        await asyncio.to_thread(self.context.state.batch_run.cancel)
         return JSONResponse({})
 
     async def report(self, request: Request) -> Response:
         """GET /report/...: what the whole run shows."""
-        found = self.desk.room.run.shown(request.path_params["path"])
-        return shown(found, {"content-security-policy": _REPORT_POLICY})
+        found = self.context.state.batch_run.find_output(request.path_params["path"])
+        return file_response(found, {"content-security-policy": _REPORT_POLICY})

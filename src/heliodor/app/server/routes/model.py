@@ -10,24 +10,24 @@ from starlette.routing import Route
 
 from heliodor.app.server import request_parsing
 from heliodor.app.server.endpoints import (
+    MICROGRAPH_PATH,
     NOW,
-    ONE,
     SOON,
-    Answers,
+    Endpoints,
 )
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-_MOST_ITEMS, _MOST_QUESTIONS = 500, 100
+_MAX_ITEMS, _MAX_QUESTIONS = 500, 100
 
 
-class JudgeRoutes(Answers):
+class ModelRoutes(Endpoints):
     """The model in use: training, candidates, and what to ask next."""
 
     def routes(self) -> list[Route]:
         """Return the addresses."""
-        one = ONE
+        one = MICROGRAPH_PATH
         return [
             Route(one + "/picks", self.picks),
             Route("/api/focus", self.focus, methods=["POST"]),
@@ -40,41 +40,45 @@ class JudgeRoutes(Answers):
 
     async def picks(self, request: Request) -> Response:
         """GET /api/micrographs/{id}/picks: the candidates of one."""
-        number = self.desk.number(request)
-        return JSONResponse(await self.desk.heavy(lambda: self.desk.room.picks(number), NOW))
+        number = self.context.micrograph_number(request)
+        return JSONResponse(
+            await self.context.run_in_pool(lambda: self.context.state.picks(number), NOW)
+        )
 
     async def focus(self, request: Request) -> Response:
         """POST /api/focus: which micrograph is on the screen."""
         body = await request_parsing.json_body(request, ["id"])
-        number = request_parsing.whole(body.get("id"), "id", len(self.desk.room.sources) - 1)
-        await asyncio.to_thread(self.desk.room.live.focus, number)
+        number = request_parsing.whole(body.get("id"), "id", len(self.context.state.sources) - 1)
+        await asyncio.to_thread(self.context.state.engine.focus, number)
         return JSONResponse({})
 
     async def train(self, request: Request) -> Response:
         """POST /api/train: begin a training."""
         await request_parsing.json_body(request, [])
-        await asyncio.to_thread(self.desk.room.live.train)
-        return JSONResponse(dict(self.desk.room.live.training.said), 202)
+        await asyncio.to_thread(self.context.state.engine.train)
+        return JSONResponse(dict(self.context.state.engine.training.status), 202)
 
     async def cancel_training(self, request: Request) -> Response:
         """POST /api/train/cancel: end the training."""
         await request_parsing.json_body(request, [])
-        await asyncio.to_thread(self.desk.room.live.cancel)
+        await asyncio.to_thread(self.context.state.engine.cancel)
         return JSONResponse({})
 
     async def histogram(self, request: Request) -> Response:
         """GET /api/histogram: scores, and what thresholds would give."""
-        return JSONResponse(await self.desk.heavy(self.desk.room.histogram, NOW))
+        return JSONResponse(await self.context.run_in_pool(self.context.state.histogram, NOW))
 
     async def gallery(self, request: Request) -> Response:
         """GET /api/gallery: candidates by falling score."""
         start = request_parsing.whole_in_query(request, "start", 0, 10**9)
-        count = request_parsing.whole_in_query(request, "count", 60, _MOST_ITEMS)
+        count = request_parsing.whole_in_query(request, "count", 60, _MAX_ITEMS)
         return JSONResponse(
-            await self.desk.heavy(lambda: self.desk.room.gallery(start, count), SOON)
+            await self.context.run_in_pool(lambda: self.context.state.gallery(start, count), SOON)
         )
 
     async def questions(self, request: Request) -> Response:
         """GET /api/questions: what to ask the user."""
-        count = request_parsing.whole_in_query(request, "count", 10, _MOST_QUESTIONS)
-        return JSONResponse(await self.desk.heavy(lambda: self.desk.room.questions(count), SOON))
+        count = request_parsing.whole_in_query(request, "count", 10, _MAX_QUESTIONS)
+        return JSONResponse(
+            await self.context.run_in_pool(lambda: self.context.state.questions(count), SOON)
+        )
