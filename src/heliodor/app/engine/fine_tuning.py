@@ -125,7 +125,9 @@ def fine_tune(
     shelf = shelf or Shelf()
     reading = "reading micrographs"
     callbacks.phase(reading)
-    dataset = assemble_training_set(labelled, [], images, data, lambda *_: callbacks.phase(reading), shelf)
+    dataset = assemble_training_set(
+        labelled, [], images, data, lambda *_: callbacks.phase(reading), shelf
+    )
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
         raise BadInput(
@@ -177,7 +179,9 @@ def _calibrate_scores(
 ) -> ScoreScale:
     """Find where the new scores lie; of more micrographs `levels` knows, once they are scored."""
     probe = CalibrationSet.read(dataset, [], images, diameter_angstrom, PickSettings(), device)
-    return replace(probe, labelled=choose_most_labeled(dataset.images)).measure_scale(network, seed)
+    return replace(probe, labelled=choose_most_labeled(dataset.images)).measure_scale(
+        network, seed
+    )
 
 
 def _build_model(
