@@ -107,7 +107,7 @@ def pick(
         sweep(folder)
         sources = find_sources(micrographs)
         images = open_working_images(loaded, pixel_size_angstrom)
-        picked, _sizes = pick_step(
+        picked, pixel_sizes = pick_step(
             loaded, sources, images, settings, folder, compute.start(), record, resume=resume
         )
         record.write(folder)
@@ -117,7 +117,7 @@ def pick(
 
             with record.stage("report"):
                 content = build_report_content(
-                    loaded, None, images, picked, sources, None, None, None, record
+                    loaded, None, images, picked, sources, None, None, None, record, pixel_sizes
                 )
                 write_report(folder / "report.html", content)
             record.write(folder)

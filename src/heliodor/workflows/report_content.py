@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -39,6 +39,7 @@ def build_report_content(
     evaluation: Evaluation | None,
     region_ap: float | None,
     record: Record,
+    pixel_sizes: Mapping[str, float],
 ) -> ReportContent:
     """Gather what the report shows of a run.
 

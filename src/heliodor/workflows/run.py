@@ -170,6 +170,7 @@ def run(
                 evaluation,
                 region_ap,
                 record,
+                sizes,
             )
             write_report(folder / "report.html", content)
         record.write(folder)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ class Record:
     results: dict[str, Any] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: When the command started: local time with its offset from UTC, ISO 8601.
+    started: str = field(
+        default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds")
+    )
 
     def used(self, purpose: str, sources: Sequence[Source]) -> None:
         """Note the files of micrographs."""
@@ -68,6 +73,7 @@ class Record:
         return {
             "command": self.command,
             "command_line": self.command_line,
+            "started": self.started,
             "directory": os.getcwd(),
             "arguments": {key: _plain(value) for key, value in self.arguments.items()},
             "inputs": self.inputs,

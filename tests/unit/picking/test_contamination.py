@@ -629,7 +629,7 @@ def results(out: str) -> dict[str, bytes]:
         if path.is_file() and path.name != ".picking.jsonl"
     }
     record = json.loads(found.pop("run.json"))
-    for key in ("seconds", "command_line", "threads", "arguments"):
+    for key in ("seconds", "started", "command_line", "threads", "arguments"):
         del record[key]
     return found | {"record": json.dumps(record).replace(out, "OUT").encode()} | {
         name: content.replace(out.encode(), b"OUT")
