@@ -1,17 +1,16 @@
-"""Picking on many micrographs: as many at a time as there are processors."""
+"""Picking many micrographs, as many at a time as there are processors."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isnan
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
-from heliodor.conventions import Image, to_working
+from heliodor.conventions import FloatArray, Image
 from heliodor.data.coordinates.picks import PROBABILITY, Picks
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
@@ -24,77 +23,77 @@ from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import ScoreSheet
 from heliodor.evaluation.thresholds import Expected
 from heliodor.models.model_file import Model
-from heliodor.picking.candidates import FLOOR, find_candidates
+from heliodor.picking.candidates import find_candidates
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.decoys import (
     ScoredPositions,
-    drop_contaminated,
-    find_maxima,
-    keep_clear_decoys,
+    measure_candidate_area,
+    score_clear_decoys,
 )
 from heliodor.picking.journal import MicrographResult
 from heliodor.picking.micrograph_quality import MicrographMeasurements, MicrographQuality
-from heliodor.picking.score_maps import compute_score_maps, score_normalized
+from heliodor.picking.score_maps import compute_score_maps
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import looking_ahead
 
-#: Of a micrograph that ends the process, as where a library fails on what is in it.
-CRASHED = "the program crashed on {path}; look at the file, and leave it out or mend it"
-#: The most micrographs that are worked on at a time, as each takes memory.
+#: Why a micrograph is skipped that ends the process, for example by a fault of a library.
+CRASHED = "the program crashed on {path}; fix or remove it"
+#: Most micrographs that are worked on at a time, as each takes memory.
 MAX_PARALLEL = 16
 
 
 class ResultStore(Protocol):
-    """Where what was found on micrographs is kept until all are done, such as a `Journal`."""
+    """Keeps the results of micrographs until all are done, such as a `Journal`."""
 
     def has(self, source: Source) -> bool:
-        """Tell whether a micrograph is done already."""
+        """Return whether a micrograph is done."""
         ...
 
     def get(self, name: str) -> MicrographResult:
-        """Return what was found on a micrograph that is done."""
+        """Return the result of a micrograph that is done."""
         ...
 
     def add(self, source: Source, finished: MicrographResult) -> None:
-        """Keep what was found on a micrograph."""
+        """Keep the result of a micrograph."""
         ...
 
     def mark_started(self, name: str, alone: bool) -> None:
-        """Hear that a micrograph is begun, by itself or beside others; by any thread."""
+        """Note that a micrograph is started, by itself or beside others; from any thread."""
         ...
 
 
 class InMemoryStore:
-    """A store of a few micrographs."""
+    """A store for a few micrographs."""
 
     def __init__(self) -> None:
-        self._found: dict[str, MicrographResult] = {}
+        self._results: dict[str, MicrographResult] = {}
 
     def has(self, source: Source) -> bool:
-        """Tell whether a micrograph is done already."""
-        return source.name in self._found
+        """Return whether a micrograph is done."""
+        return source.name in self._results
 
     def get(self, name: str) -> MicrographResult:
-        """Return what was found on a micrograph that is done."""
-        return self._found[name]
+        """Return the result of a micrograph that is done."""
+        return self._results[name]
 
     def add(self, source: Source, finished: MicrographResult) -> None:
-        """Keep what was found on a micrograph."""
-        self._found[source.name] = finished
+        """Keep the result of a micrograph."""
+        self._results[source.name] = finished
 
     def mark_started(self, name: str, alone: bool) -> None:
-        """Hear that a micrograph is begun, which is of no interest here."""
+        """Do nothing: only a journal needs to know."""
 
 
 @dataclass(frozen=True)
 class PickingResult:
-    """What was found on many micrographs, and those that failed.
+    """The results of many micrographs, and those that failed.
 
-    Of thousands of micrographs the candidates may lie on disk: `table` and `tables` read those of
-    one at a time, `find_candidates` and `picks` all.
+    With thousands of micrographs the candidates may be on disk: `table` and `tables` read those
+    of one at a time, `candidates` and `picks` those of all.
     """
 
-    #: Those that were picked on, in order.
+    #: Those that were picked, in order.
     micrographs: tuple[str, ...]
     failures: list[Failure]
     threshold: float
@@ -103,7 +102,7 @@ class PickingResult:
     #: What scores mean on these micrographs, and what to expect of the picks; None: not known.
     calibration: Calibration | None = field(default=None, repr=False)
     expected: Expected | None = None
-    #: A row for each micrograph, in their order, where they were looked at side by side.
+    #: For each micrograph, in their order, where they were compared.
     quality: tuple[MicrographQuality, ...] = ()
 
     def table(self, micrograph: str) -> Picks:
@@ -111,20 +110,20 @@ class PickingResult:
         return add_probability(self.store.get(micrograph).candidates, self.calibration)
 
     def tables(self) -> Iterator[tuple[str, Picks]]:
-        """Go through the candidates of all micrographs, one at a time."""
+        """Yield the name and the candidates of each micrograph."""
         for name in self.micrographs:
             yield name, self.table(name)
 
     @property
     def candidates(self) -> Picks:
         """All candidates, read into memory."""
-        return Picks.concatenate(own for _, own in self.tables())
+        return Picks.concatenate(table for _, table in self.tables())
 
     @property
     def picks(self) -> Picks:
-        """The candidates from the threshold on; micrographs without any stay listed."""
-        found = (own.select(own.score >= self.threshold) for _, own in self.tables())
-        return Picks.concatenate(found)
+        """The candidates at or above the threshold; micrographs without any stay listed."""
+        picks = (table.select(table.score >= self.threshold) for _, table in self.tables())
+        return Picks.concatenate(picks)
 
 
 def add_probability(candidates: Picks, calibration: Calibration | None) -> Picks:
@@ -137,16 +136,96 @@ def add_probability(candidates: Picks, calibration: Calibration | None) -> Picks
 
 @dataclass(frozen=True)
 class DecoySearch:
-    """Where decoys are looked for; see `decoys`."""
+    """On which micrographs to look for decoys; see `heliodor.picking.decoys`."""
 
     #: Names of micrographs.
     micrographs: frozenset[str]
-    #: Candidates that score more are too likely particles for decoys beside them.
+    #: Candidates that score more are likely particles; decoys next to them do not count.
     clear_above: float
 
 
-#: A micrograph with its score map, and what was found on it.
+#: A micrograph with its score map, and its result.
 _Scored = tuple[WorkingImage, Image, MicrographResult]
+
+
+@dataclass(frozen=True)
+class _Picker:
+    """The steps of picking one micrograph; for the fields see `pick_micrographs`."""
+
+    model: Model
+    images: WorkingImages
+    settings: PickSettings
+    device: torch.device | str
+    search: DecoySearch | None
+    store: ResultStore
+    #: Whether one micrograph is worked on at a time.
+    alone: bool
+    excluded: Mapping[str, str]
+
+    def read(self, source: Source) -> tuple[WorkingImage, Image]:
+        """Do what can be done ahead of the network: read and normalize a micrograph."""
+        if source.name in self.excluded:
+            raise BadInput(self.excluded[source.name])
+        self.store.mark_started(source.name, self.alone)
+        image = self.images.get(source)
+        return image, self.model.normalizer.apply(image.image)
+
+    def read_and_pick(self, source: Source) -> _Scored:
+        """Take a micrograph from its file to its candidates."""
+        return self.pick(*self.read(source))
+
+    def pick(self, image: WorkingImage, normalized: Image) -> _Scored:
+        """Score a micrograph and find its candidates."""
+        score, shift, contamination = compute_score_maps(
+            self.model, image, normalized, self.device, self.settings.scores
+        )
+        candidates = find_candidates(self.model, image, score, self.settings, contamination)
+        refused = self.settings.refuses(contamination)
+        masked = self.settings.leaves_out(contamination)
+        decoys = None if refused else self._decoys(image, normalized, candidates, masked)
+        result = MicrographResult(
+            candidates,
+            image.pixel_size_angstrom,
+            decoys,
+            measure_candidate_area(score, masked, image.working_pixel_size_angstrom),
+            self._measure(normalized, shift, contamination),
+            contamination,
+            refused,
+        )
+        return image, score, result
+
+    def _decoys(
+        self,
+        image: WorkingImage,
+        normalized: Image,
+        candidates: Picks,
+        contamination: ContaminationMask | None,
+    ) -> FloatArray | None:
+        """Return the scores of the decoys, None where none are looked for."""
+        if self.search is None or image.source.name not in self.search.micrographs:
+            return None
+        return score_clear_decoys(
+            self.model,
+            image,
+            normalized,
+            ScoredPositions(candidates.xy_px, candidates.score),
+            self.settings,
+            contamination,
+            self.search.clear_above,
+            self.device,
+        )
+
+    def _measure(
+        self, normalized: Image, shift: float, contamination: ContaminationMask | None
+    ) -> MicrographMeasurements:
+        """Return what the micrograph's quality is judged by."""
+        reference = self.model.novelty
+        unlike = math.nan if reference is None else reference.share(normalized)
+        return MicrographMeasurements(
+            None if math.isnan(unlike) else unlike,
+            None if self.model.card.background is None else shift,
+            None if contamination is None else contamination.fraction,
+        )
 
 
 def pick_micrographs(
@@ -161,26 +240,26 @@ def pick_micrographs(
     search: DecoySearch | None = None,
     repeat: Container[str] = frozenset(),
     max_parallel: int | None = None,
-    refused: Mapping[str, str] = MappingProxyType({}),
+    excluded: Mapping[str, str] = MappingProxyType({}),
 ) -> PickingResult:
-    """Pick on many micrographs; one that cannot be used is reported and spoils no other.
+    """Pick many micrographs; one that cannot be used is reported and does not affect the others.
 
     Parameters
     ----------
     done
-        Called with each micrograph, its score map and what was found on it, as soon as that is
-        in the store.
+        Called with each micrograph, its score map and its result, as soon as the result is in
+        the store.
     store
-        Keeps what is found. What it knows already is not read again, unless decoys are searched
-        for that it does not know.
+        Keeps the results. Micrographs that it already has are not read again, unless decoys are
+        searched for that it does not have.
     search
-        Where decoys are looked for; None: nowhere.
+        Where to look for decoys; None: nowhere.
     repeat
-        Names of micrographs that are picked on even if the store knows them.
+        Names of micrographs that are picked even if the store has them.
     max_parallel
-        Micrographs at most under way at a time; None: as many as there are processors.
-    refused
-        Names of micrographs that are not tried, as the program has crashed on them, and why.
+        Most micrographs that are worked on at a time; None: as many as there are processors.
+    excluded
+        Names of micrographs that are not tried, as the program crashed on them, and why.
 
     Raises
     ------
@@ -189,85 +268,55 @@ def pick_micrographs(
     """
     store = InMemoryStore() if store is None else store
     searched = frozenset[str]() if search is None else search.micrographs
+    max_parallel = min(images.threads, MAX_PARALLEL, max_parallel or MAX_PARALLEL)
+    picker = _Picker(model, images, settings, device, search, store, max_parallel == 1, excluded)
+    finished = _finished_before(sources, store, searched, repeat)
+    remaining = [source for source in sources if source.name not in finished]
     names: list[str] = []
     failures: list[Failure] = []
-    reference = model.novelty
-
-    def prepare(source: Source) -> tuple[WorkingImage, Image]:
-        """Do what can be done ahead of the network."""
-        if source.name in refused:
-            raise BadInput(refused[source.name])
-        store.mark_started(source.name, max_parallel == 1)
-        image = images.get(source)
-        return image, model.normalizer.apply(image.image)
-
-    def score(image: WorkingImage, normalised: Image) -> _Scored:
-        own, shift, contamination = compute_score_maps(
-            model, image, normalised, device, settings.scores
-        )
-        picks = find_candidates(model, image, own, settings, contamination)
-        refused, without = settings.refuses(contamination), settings.leaves_out(contamination)
-        size = image.working_pixel_size_angstrom
-        decoys = None
-        if search is not None and image.source.name in searched and not refused:
-            distances = settings.distances_px(model.card.diameter_angstrom, size)
-            reverse = score_normalized(model, image, -normalised, device, settings.scores)
-            xy = to_working(picks.xy_px, image.original_shape, image.shape)
-            radius = distances.exclusion_px
-            there = drop_contaminated(find_maxima(reverse, distances, FLOOR), without, size)
-            decoys = keep_clear_decoys(
-                there, ScoredPositions(xy, picks.score), search.clear_above, radius
-            )
-        area = np.count_nonzero(np.isfinite(own)) * size**2
-        if without is not None:
-            area *= 1 - without.fraction
-        unlike = float("nan") if reference is None else reference.share(normalised)
-        measured = MicrographMeasurements(
-            None if isnan(unlike) else unlike,
-            None if model.card.background is None else shift,
-            None if contamination is None else contamination.fraction,
-        )
-        found = MicrographResult(
-            picks, image.pixel_size_angstrom, decoys, float(area), measured, contamination, refused
-        )
-        return image, own, found
-
-    # Processors each take a micrograph from its file to its picks; a GPU takes one at a time,
-    # and the processors see to it that the next is at hand.
-    alone = torch.device(device).type == "cpu"
-    ahead: Callable[[Source], Any] = (lambda s: score(*prepare(s))) if alone else prepare
-    kept = {s.name for s in sources if s.name not in repeat and store.has(s)}
-    for name in kept & searched:
-        # In another set of micrographs this one may not have been searched for decoys.
-        found = store.get(name)
-        if found.decoys is None and not found.refused:
-            kept.remove(name)
-    others = [source for source in sources if source.name not in kept]
-    max_parallel = min(images.threads, MAX_PARALLEL, max_parallel or MAX_PARALLEL)
-    with one_thread_each(alone), looking_ahead(ahead, others, max_parallel) as results:
-        for number, source in enumerate(sources, 1):
-            name = source.name
-            if name in kept:
-                names.append(name)
+    # On CPUs each thread takes a micrograph from its file to its candidates; a GPU takes one at
+    # a time, and the threads read ahead for it.
+    on_cpu = torch.device(device).type == "cpu"
+    ahead: Callable[[Source], Any] = picker.read_and_pick if on_cpu else picker.read
+    with one_thread_each(on_cpu), looking_ahead(ahead, remaining, max_parallel) as results:
+        for count, source in enumerate(sources, 1):
+            if source.name in finished:
+                names.append(source.name)
             else:
                 _, future = next(results)
                 try:
                     result = future.result()
-                    image, score_map, found = result if alone else score(*result)
+                    image, score_map, found = result if on_cpu else picker.pick(*result)
                 except BadInput as error:
-                    failures.append(Failure(name, str(error)))
+                    failures.append(Failure(source.name, str(error)))
                 else:
                     store.add(source, found)
                     if done is not None:
                         done(image, score_map, found)
-                    names.append(name)
+                    names.append(source.name)
             if progress is not None:
-                progress(number, len(sources))
+                progress(count, len(sources))
     if not names:
-        reason = failures[0].reason if failures else "none was given"
-        raise BadInput(f"no micrograph could be picked on: {reason}")
+        reason = failures[0].reason if failures else "no micrographs were given"
+        raise BadInput(f"no micrograph could be picked: {reason}")
     sheet = count_scores(store, names, searched, settings.max_contamination is not None)
     return PickingResult(tuple(names), failures, settings.threshold_for(model), sheet, store)
+
+
+def _finished_before(
+    sources: Sequence[Source],
+    store: ResultStore,
+    searched: frozenset[str],
+    repeat: Container[str],
+) -> set[str]:
+    """Return the names of the micrographs whose results the store already has."""
+    finished = {s.name for s in sources if s.name not in repeat and store.has(s)}
+    for name in finished & searched:
+        # As part of another set this one may not have been searched for decoys.
+        result = store.get(name)
+        if result.decoys is None and not result.refused:
+            finished.remove(name)
+    return finished
 
 
 def count_scores(
@@ -278,13 +327,13 @@ def count_scores(
     Parameters
     ----------
     store
-        Knows them.
+        Has their results.
     names
-        Of the micrographs, which alone decide on the result.
+        Of the micrographs; only these count.
     searched
-        Those of which the decoys count.
+        Those whose decoys count.
     refusing
-        Whether some may be refused, as too much of them is bad area; they do not count.
+        Whether some may be excluded because too much of them is contamination; they do not count.
     """
     if refusing:
         names = [name for name in names if not store.get(name).refused]

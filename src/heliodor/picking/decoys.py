@@ -1,9 +1,9 @@
-"""Decoys: candidates where there are no particles, on micrographs with their contrast reversed.
+"""Decoys: candidates where there are no particles, on micrographs with reversed contrast.
 
-Noise looks the same dark and bright, so a network finds as much and as good in a reversed
-micrograph as it wrongly finds in the micrograph itself. Only at particles this is not so: a
-network of few labels may take a bright particle for one too, and fringes around it for others.
-So decoys beside likely particles do not count, nor does the room there.
+Noise looks the same dark and bright, so a network finds as many false candidates, with the same
+scores, on a reversed micrograph as on the micrograph itself. Particles are the exception: a
+network trained on few labels may take a bright particle, or the fringes around it, for particles
+too. So decoys next to likely particles do not count, nor does the area there.
 """
 
 from __future__ import annotations
@@ -13,88 +13,140 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import KDTree
 
-from heliodor.conventions import FloatArray, Image
+from heliodor.conventions import FloatArray, Image, to_working
+from heliodor.data.micrographs.working_images import WorkingImage
+from heliodor.models.model_file import Model
+from heliodor.picking.candidates import FLOOR
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.nms import suppress
-from heliodor.picking.settings import Distances
+from heliodor.picking.score_maps import score_normalized
+from heliodor.picking.settings import Distances, PickSettings
 
-#: Likely particles are candidates that score more than so many decoys do that discs around
-#: these would cover this share of the area.
+#: Candidates are likely particles if they score more than as many decoys as it takes for the
+#: discs around these to cover this share of the area.
 CLEARED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class ScoredPositions:
-    """Candidates or decoys on one image, in its own pixels."""
+    """Candidates or decoys on one image, in its pixels."""
 
     xy_px: FloatArray
     score: FloatArray
 
 
-def find_maxima(score: Image, distances: Distances, floor: float) -> ScoredPositions:
-    """Return the local maxima of a score map, from a score on; see `nms.suppress`."""
-    rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
-    return ScoredPositions(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
-
-
-def drop_contaminated(
-    found: ScoredPositions,
+def score_clear_decoys(
+    model: Model,
+    image: WorkingImage,
+    normalized: Image,
+    candidates: ScoredPositions,
+    settings: PickSettings,
     contamination: ContaminationMask | None,
-    pixel_size_angstrom: float = 1.0,
-) -> ScoredPositions:
-    """Return what does not lie in bad areas; all where there are None.
+    clear_above: float,
+    device: torch.device | str = "cpu",
+) -> FloatArray:
+    """Return the scores of the decoys of one micrograph that are not next to likely particles.
 
     Parameters
     ----------
-    found
-        On an image with pixels of the given size.
+    image, normalized
+        The micrograph, and what the network sees of it.
+    candidates
+        Of the micrograph, in its original pixels.
     contamination
-        Of the image.
+        Areas in which nothing is a candidate; None: none.
+    clear_above
+        Candidates that score more are likely particles.
     """
+    size = image.working_pixel_size_angstrom
+    distances = settings.distances_px(model.card.diameter_angstrom, size)
+    reverse = score_normalized(model, image, -normalized, device, settings.scores)
+    decoys = find_positions(reverse, distances, contamination, size)
+    xy = to_working(candidates.xy_px, image.original_shape, image.shape)
+    positions = ScoredPositions(xy, candidates.score)
+    return keep_clear_decoys(decoys, positions, clear_above, distances.exclusion_px)
+
+
+def find_positions(
+    score: Image,
+    distances: Distances,
+    contamination: ContaminationMask | None,
+    pixel_size_angstrom: float = 1.0,
+) -> ScoredPositions:
+    """Return the local maxima of a score map that do not lie in contamination.
+
+    Parameters
+    ----------
+    score
+        Log-odds, shape (h, w), with pixels of the given size.
+    distances
+        Exclusion radius and edge margin; see `nms.suppress`.
+    contamination
+        Of the same image; None: none.
+    """
+    rows_columns, scores = suppress(score, distances.exclusion_px, FLOOR, distances.margin_px)
+    maxima = ScoredPositions(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
     if contamination is None:
-        return found
-    kept = ~contamination.contains(found.xy_px * pixel_size_angstrom)
-    return ScoredPositions(found.xy_px[kept], found.score[kept])
+        return maxima
+    kept = ~contamination.contains(maxima.xy_px * pixel_size_angstrom)
+    return ScoredPositions(maxima.xy_px[kept], maxima.score[kept])
+
+
+def measure_candidate_area(
+    score: Image, contamination: ContaminationMask | None, pixel_size_angstrom: float = 1.0
+) -> float:
+    """Return the area in which there may be candidates, in the square of the pixel size's unit.
+
+    Parameters
+    ----------
+    score
+        Log-odds, not finite in dead borders, shape (h, w).
+    contamination
+        Areas in which nothing is a candidate; None: none.
+    """
+    area = float(np.count_nonzero(np.isfinite(score))) * pixel_size_angstrom**2
+    return area if contamination is None else area * (1 - contamination.fraction)
 
 
 def choose_clear_above(
     decoys: Sequence[ScoredPositions], area_px: float, radius_px: float
 ) -> float:
-    """Return the score from which on candidates are too likely particles for decoys beside them.
+    """Choose the score above which a candidate is likely enough to void the decoys next to it.
 
     Parameters
     ----------
     decoys
-        Of all images, none left out.
+        Of all images, all of them.
     area_px
         Of all images.
     radius_px
         Of the disc without decoys.
     """
-    falling = np.sort(np.concatenate([own.score for own in decoys]))[::-1]
+    falling = np.sort(np.concatenate([positions.score for positions in decoys]))[::-1]
     if not len(falling):
         return 0.0
-    number = int(CLEARED_SHARE * area_px / (math.pi * radius_px**2))
-    return float(falling[min(number, len(falling) - 1)])
+    count = int(CLEARED_SHARE * area_px / (math.pi * radius_px**2))
+    return float(falling[min(count, len(falling) - 1)])
 
 
 def keep_clear_decoys(
-    decoys: ScoredPositions, candidates: ScoredPositions, above: float, radius_px: float
+    decoys: ScoredPositions, candidates: ScoredPositions, clear_above: float, radius_px: float
 ) -> FloatArray:
-    """Return the scores of the decoys that are not beside likely particles.
+    """Return the scores of the decoys that are not next to likely particles.
 
     Parameters
     ----------
     decoys, candidates
         Of one image.
-    above
+    clear_above
         Candidates that score more are likely particles.
     radius_px
-        Decoys this near to one are left out.
+        Decoys within this distance of one are dropped.
     """
-    likely = candidates.xy_px[candidates.score > above]
+    likely = candidates.xy_px[candidates.score > clear_above]
     if not len(likely) or not len(decoys.xy_px):
         return decoys.score
     return np.asarray(decoys.score[KDTree(likely).query(decoys.xy_px)[0] > radius_px])

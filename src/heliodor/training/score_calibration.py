@@ -1,11 +1,11 @@
-"""The probe: the micrographs of a training on which its network is calibrated."""
+"""Score calibration: what the scores of a newly trained network mean on its micrographs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,9 +29,9 @@ from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.decoys import (
     ScoredPositions,
     choose_clear_above,
-    drop_contaminated,
-    find_maxima,
+    find_positions,
     keep_clear_decoys,
+    measure_candidate_area,
 )
 from heliodor.picking.score_maps import find_contamination, level_scores
 from heliodor.picking.scoring import (
@@ -45,31 +45,56 @@ from heliodor.training.dataset import TrainingSet
 from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import looking_ahead
 
-#: Where more than this share of the labels lies in bad areas, these are not believed.
+#: Where more than this share of the labels lies in contamination, its detection is not trusted.
 CONTRADICTED = 0.01
-#: Micrographs to calibrate on, and how many of them have labels where enough have none.
+#: Micrographs to calibrate on, and how many of them have labels if enough others have none.
 IMAGES, LABELLED = 12, 6
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class ScoreScale(NamedTuple):
-    """Where a network's scores lie on the micrographs it was trained on."""
+    """Where a network's scores lie on the micrographs it was trained on, and what they mean."""
 
     #: Their median pixel, log-odds.
     background: float
-    #: None where too little is known to calibrate.
+    #: None where there is too little data to calibrate.
     calibration: Calibration | None
     #: Of all candidates on the images.
     scores: ScoreCounts
-    #: Share of the labels that lie in bad areas.
+    #: Share of the labels that lie in contamination.
     labels_in_contamination: float = 0.0
+
+
+class _Scored(NamedTuple):
+    """An image of the calibration set, scored."""
+
+    image: Image
+    output: NetworkOutput
+    #: Log-odds of the image with reversed contrast, shape (h, w).
+    reverse: Image
+    #: The log-odds, not finite in dead borders, shape (h, w).
+    masked: Image
+
+
+class _Counted(NamedTuple):
+    """What is counted on an image of the calibration set."""
+
+    candidates: ScoredPositions
+    decoys: ScoredPositions
+    #: In which there may be candidates, in square pixels.
+    area: float
+    #: Of the image's labels, None of an image without labels.
+    xy_px: FloatArray | None
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Normalised images with and without labels, and how they are picked on.
+    """Normalized images with and without labels, and how they are picked.
 
-    Those without are like micrographs to come: the network was not taught that their unlabelled
-    particles are background.
+    Those without are like micrographs to come: the network was not trained to take their
+    unlabeled particles for background.
     """
 
     labelled: list[LabelledImage]
@@ -80,7 +105,7 @@ class CalibrationSet:
     radius_px: float
     device: torch.device
     threads: int
-    #: What becomes of bad areas, should the network tell them.
+    #: How contamination is treated, if the network detects it.
     picking: PickSettings = PickSettings()
 
     @classmethod
@@ -93,19 +118,21 @@ class CalibrationSet:
         picking: PickSettings,
         device: torch.device,
     ) -> CalibrationSet:
-        """Read the micrographs: those of `choose_unlabeled`, and where most labels lie."""
+        """Read the micrographs: those of `choose_unlabeled`, and those with the most labels."""
         size = images.working_pixel_size_angstrom
-        own = sorted([*dataset.validation, *dataset.images], key=lambda item: -len(item.xy_px))
+        labelled = sorted(
+            [*dataset.validation, *dataset.images], key=lambda item: -len(item.xy_px)
+        )
         read = []
         for source in others:
             try:
                 image = images.get(source)
             except BadInput:
-                # It is reported when it is picked on; here one fewer will do.
+                # It is reported when it is picked; here one fewer will do.
                 continue
             read.append(dataset.normalizer.apply(image.image))
         return cls(
-            labelled=own[: IMAGES - len(read)],
+            labelled=labelled[: IMAGES - len(read)],
             others=read,
             distances=picking.distances_px(diameter_angstrom, size),
             diameter_px=diameter_angstrom / size,
@@ -116,7 +143,7 @@ class CalibrationSet:
         )
 
     def measure_scale(self, network: Network, seed: int) -> ScoreScale:
-        """Find the level of a newly trained network's scores, and what they mean.
+        """Measure where a newly trained network's scores lie, and calibrate them.
 
         Parameters
         ----------
@@ -125,94 +152,111 @@ class CalibrationSet:
         seed
             Of the resampling.
         """
-        step = lattice_step(network, self.radius_px)
-        alone = self.device.type == "cpu"
-        images = [*(item.image for item in self.labelled), *self.others]
-        workers = self.threads if alone else 1
-
-        def scored(image: Image) -> tuple[NetworkOutput, Image]:
-            own = score_with_contaminants(network, image, step, self.device)
-            return own, score_smoothly(network, -image, step, self.device)
-
-        with one_thread_each(alone), looking_ahead(scored, images, workers) as results:
-            maps = [future.result() for _, future in results]
-        own_maps = [own.particle for own, _ in maps]
-        flat = [
-            level_scores(own, image, None) for own, image in zip(own_maps, images, strict=True)
+        scored = self._score(network)
+        background = self._background(scored)
+        masks = [
+            find_contamination(network, own.output.contaminant, own.masked, self.diameter_px)
+            for own in scored
         ]
-        alive = [np.isfinite(own) for own in flat]
-        medians = [float(np.median(own[here])) for own, here in zip(own_maps, alive, strict=True)]
-        background = float(np.median(medians[: len(self.labelled)]))
-        contamination = [
-            find_contamination(network, own.contaminant, score, self.diameter_px)
-            for (own, _), score in zip(maps, flat, strict=True)
-        ]
-        contradicted = self._in_bad_areas(contamination)
-        if contradicted > CONTRADICTED:
-            contamination = [None] * len(images)
-        without = [self.picking.leaves_out(own) for own in contamination]
-
-        def searched(number: int) -> tuple[ScoredPositions, ScoredPositions]:
-            own, reverse = maps[number]
-            levelled = (
-                level_scores(m, images[number], background, self.diameter_px)
-                for m in (own[0], reverse)
-            )
-            candidates, decoys = (
-                drop_contaminated(find_maxima(own, self.distances, FLOOR), without[number])
-                for own in levelled
-            )
-            return candidates, decoys
-
-        with one_thread_each(alone), looking_ahead(searched, range(len(images)), workers) as pairs:
-            found = [future.result() for _, future in pairs]
-        # Those that would have no picks are no part of what is counted.
-        kept = [not self.picking.refuses(own) for own in contamination]
-        areas = [
-            float(np.count_nonzero(here)) * (1 if own is None else 1 - own.fraction)
-            for here, own in zip(alive, without, strict=True)
-        ]
-        labels = [
-            find_label_scores(candidates, item.xy_px, MATCH_FRACTION * self.diameter_px)
-            for item, (candidates, _), use in zip(self.labelled, found, kept, strict=False)
-            if use
-        ]
+        share = self._share_of_labels_in(masks)
+        if share > CONTRADICTED:
+            masks = [None] * len(scored)
+        counted = self._count(scored, masks, background)
+        if not counted:
+            return ScoreScale(background, None, ScoreSheet.of([]).candidates, share)
         exclusion_px = self.distances.exclusion_px
-        found = [own for own, use in zip(found, kept, strict=True) if use]
-        areas = [own for own, use in zip(areas, kept, strict=True) if use]
-        if not found:
-            return ScoreScale(background, None, ScoreSheet.of([]).candidates, contradicted)
-        above = choose_clear_above([decoys for _, decoys in found], sum(areas), exclusion_px)
+        clear_above = choose_clear_above(
+            [own.decoys for own in counted], sum(own.area for own in counted), exclusion_px
+        )
         sheet = ScoreSheet.of(
             [
                 MicrographScores(
-                    own.score, keep_clear_decoys(decoys, own, above, exclusion_px), area
+                    own.candidates.score,
+                    keep_clear_decoys(own.decoys, own.candidates, clear_above, exclusion_px),
+                    own.area,
                 )
-                for (own, decoys), area in zip(found, areas, strict=True)
+                for own in counted
             ]
         )
+        reach_px = MATCH_FRACTION * self.diameter_px
+        label_scores = [
+            find_label_scores(own.candidates, own.xy_px, reach_px)
+            for own in counted
+            if own.xy_px is not None
+        ]
         calibration = calibrate(
             sheet,
-            np.concatenate([np.zeros(0), *labels]),
+            np.concatenate([np.zeros(0), *label_scores]),
             math.pi * (self.diameter_px / 2) ** 2,
             math.pi * exclusion_px**2,
-            above,
+            clear_above,
             FLOOR,
             seed,
         )
-        return ScoreScale(background, calibration, sheet.candidates, contradicted)
+        return ScoreScale(background, calibration, sheet.candidates, share)
 
-    def _in_bad_areas(self, contamination: Sequence[ContaminationMask | None]) -> float:
-        """Return the share of the labels that lie in bad areas."""
+    def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Apply a function to items, several at a time on CPUs."""
+        on_cpu = self.device.type == "cpu"
+        workers = self.threads if on_cpu else 1
+        with one_thread_each(on_cpu), looking_ahead(function, items, workers) as results:
+            return [future.result() for _, future in results]
+
+    def _score(self, network: Network) -> list[_Scored]:
+        """Score the images, those with labels first, and the same with reversed contrast."""
+        step = lattice_step(network, self.radius_px)
+
+        def score(image: Image) -> _Scored:
+            output = score_with_contaminants(network, image, step, self.device)
+            reverse = score_smoothly(network, -image, step, self.device)
+            return _Scored(image, output, reverse, level_scores(output.particle, image, None))
+
+        return self._map(score, [*(item.image for item in self.labelled), *self.others])
+
+    def _background(self, scored: Sequence[_Scored]) -> float:
+        """Return the median pixel of the images with labels, log-odds."""
+        medians = [
+            float(np.median(own.output.particle[np.isfinite(own.masked)]))
+            for own in scored[: len(self.labelled)]
+        ]
+        return float(np.median(medians))
+
+    def _share_of_labels_in(self, masks: Sequence[ContaminationMask | None]) -> float:
+        """Return the share of the labels that lie in contamination."""
         inside = [
-            own.contains(item.xy_px)
-            for item, own in zip(self.labelled, contamination, strict=False)
-            if own is not None and len(item.xy_px)
+            mask.contains(item.xy_px)
+            for item, mask in zip(self.labelled, masks, strict=False)
+            if mask is not None and len(item.xy_px)
         ]
         return float(np.concatenate(inside).mean()) if inside else 0.0
 
+    def _count(
+        self,
+        scored: Sequence[_Scored],
+        masks: Sequence[ContaminationMask | None],
+        background: float,
+    ) -> list[_Counted]:
+        """Find candidates and decoys on the images, except those that would have no picks."""
+
+        def count(index: int) -> _Counted:
+            own, mask = scored[index], self.picking.leaves_out(masks[index])
+            candidates, decoys = (
+                find_positions(
+                    level_scores(score, own.image, background, self.diameter_px),
+                    self.distances,
+                    mask,
+                )
+                for score in (own.output.particle, own.reverse)
+            )
+            has_labels = index < len(self.labelled)
+            xy = self.labelled[index].xy_px if has_labels else None
+            return _Counted(candidates, decoys, measure_candidate_area(own.masked, mask), xy)
+
+        used = [i for i, mask in enumerate(masks) if not self.picking.refuses(mask)]
+        return self._map(count, used)
+
     def find_threshold(self, network: Network, expected_particles: float) -> float:
-        """Return the log-odds at which a network finds so many particles a micrograph, or 0."""
+        """Return the log-odds at which a network finds so many particles per micrograph, or 0."""
         point = find_operating_point(
             network,
             self.labelled,
@@ -228,14 +272,14 @@ class CalibrationSet:
 def choose_unlabeled(dataset: TrainingSet, labelled: Sequence[LabelledSource]) -> list[Source]:
     """Choose the micrographs without labels to calibrate on, evenly from all that were given."""
     free = [item.source for item in labelled if not len(item.xy_px)]
-    own = len(dataset.validation) + len(dataset.images)
-    wanted = min(len(free), IMAGES - min(LABELLED, own))
-    return [free[position * len(free) // wanted] for position in range(wanted)]
+    with_labels = len(dataset.validation) + len(dataset.images)
+    count = min(len(free), IMAGES - min(LABELLED, with_labels))
+    return [free[index * len(free) // count] for index in range(count)]
 
 
 def find_label_scores(
     candidates: ScoredPositions, xy_px: FloatArray, reach_px: float
 ) -> FloatArray:
-    """Return the scores of the candidates on labelled particles, one a label that has one."""
+    """Return the scores of the candidates that match a label, one per matched label."""
     pairs = match(candidates.xy_px, xy_px, reach_px)
     return candidates.score[pairs.is_true_positive]

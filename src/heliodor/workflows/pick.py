@@ -279,7 +279,7 @@ class _Work:
         fewer = max(1, MAX_PARALLEL >> crashes())
         picked = self._on(
             sources, self.search,
-            done=done, progress=progress, repeat=again, max_parallel=fewer, refused=refused,
+            done=done, progress=progress, repeat=again, max_parallel=fewer, excluded=refused,
         )  # fmt: skip
         return picked if self.search is None else self._decoyed(picked, sources, self.search)
 

@@ -380,11 +380,11 @@ def test_an_error_of_the_caller_is_no_failure_of_the_micrograph(mics: dict[str, 
 
 
 def test_not_a_single_usable_micrograph(mics: dict[str, Source]) -> None:
-    with pytest.raises(BadInput, match=r"no micrograph could be picked on: .*broken\.mrc"):
+    with pytest.raises(BadInput, match=r"no micrograph could be picked: .*broken\.mrc"):
         pick_micrographs(
             MODEL, [mics["broken.mrc"], mics["missing.mrc"]], images(), PickSettings()
         )
-    with pytest.raises(BadInput, match="no micrograph could be picked on"):
+    with pytest.raises(BadInput, match="no micrograph could be picked"):
         pick_micrographs(MODEL, [], images(), PickSettings())
 
 

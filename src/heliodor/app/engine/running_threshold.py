@@ -9,20 +9,17 @@ import numpy as np
 import torch
 
 from heliodor.app.engine.prediction import Prediction
-from heliodor.conventions import FloatArray, to_working
+from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS, Calibration
 from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import InMemoryStore, PickingResult
-from heliodor.picking.candidates import FLOOR
-from heliodor.picking.decoys import ScoredPositions as Places
 from heliodor.picking.decoys import (
-    drop_contaminated,
-    find_maxima,
-    keep_clear_decoys,
+    ScoredPositions,
+    measure_candidate_area,
+    score_clear_decoys,
 )
 from heliodor.picking.recalibration import calibrate_picks, get_clear_above
-from heliodor.picking.score_maps import score_normalized
 from heliodor.picking.settings import PickSettings
 
 #: Numbers of micrographs at which all is estimated anew; on more, decoys are not looked for.
@@ -103,19 +100,20 @@ class RunningThreshold:
         """Return the scores of a micrograph, as picking a whole set has them."""
         model, image, look = self._model, found.image, found.look
         assert self._above is not None
-        size = image.working_pixel_size_angstrom
         own = found.candidates
         good = ~own.bad
-        xy = to_working(own.xy_px[good], image.original_shape, image.shape)
-        distances = PickSettings().distances_px(model.card.diameter_angstrom, size)
-        reverse = score_normalized(model, image, -found.normalised, self._device)
-        there = drop_contaminated(find_maxima(reverse, distances, FLOOR), look.contamination, size)
-        decoys = keep_clear_decoys(
-            there, Places(xy, own.score[good]), self._above, distances.exclusion_px
+        decoys = score_clear_decoys(
+            model,
+            image,
+            found.normalised,
+            ScoredPositions(own.xy_px[good], own.score[good]),
+            PickSettings(),
+            look.contamination,
+            self._above,
+            self._device,
         )
-        area = float(np.count_nonzero(np.isfinite(look.score))) * size**2
-        if look.contamination is not None:
-            area *= 1 - look.contamination.fraction
+        size = image.working_pixel_size_angstrom
+        area = measure_candidate_area(look.score, look.contamination, size)
         return MicrographScores(own.score[good], decoys, area)
 
 
