@@ -36,8 +36,7 @@ from heliodor.picking.micrograph_quality import NAME
 from heliodor.picking.score_maps import card_step
 from heliodor.picking.scoring import score_smoothly
 from heliodor.simulation import SimulationSettings, simulate_micrograph
-from heliodor.training.dataset import DataSettings
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.workflows.run import run
 
 PIXEL = 4.0

@@ -34,7 +34,8 @@ from heliodor.data.coordinates.labels import LabelledImage
 from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner
 from heliodor.training.loop import train_network
-from heliodor.training.recipes import PAPER, TrainingSettings
+from heliodor.training.recipes import PAPER
+from heliodor.training.settings import TrainingSettings
 from heliodor.utils.compute import Compute
 
 RADIUS, PRIOR = 3, 0.02

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The errors that a user is meant to read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,33 @@ import re
 BAD_INPUT, SOME_FAILED = 2, 3
 
 
-class BadInput(ValueError):
+class HeliodorError(ValueError):
+    """Any error that this package raises on purpose."""
+
+
+class BadInput(HeliodorError):
     """Something the user gave cannot be used.
 
     The message is one sentence that says what is wrong, in which file, and what to do.
     The command line prints it and exits with code 2; no traceback is shown.
+
+    Parameters
+    ----------
+    sentence
+        The message.
+    parameter
+        The parameter of the settings or the function that is at fault, if it is one. The command
+        line adds the name of its option.
     """
 
-    def __init__(self, sentence: str) -> None:
+    def __init__(self, sentence: str, parameter: str | None = None) -> None:
         super().__init__(_printable(sentence))
+        self.parameter = parameter
 
 
 #: A longer sentence, as where a file's one line is quoted, loses its middle.
 _LONGEST = 1000
-#: What would break the line, speak to a terminal, or be no text.
+#: What would break the line, control a terminal, or is not text.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 

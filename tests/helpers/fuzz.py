@@ -69,8 +69,7 @@ from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.settings import PickSettings
-from heliodor.training.dataset import DataSettings
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import Compute
 from heliodor.workflows import train
 from heliodor.workflows.models import description, table

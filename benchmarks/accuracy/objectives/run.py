@@ -42,7 +42,8 @@ from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.labels import LabelledImage, class_prior
 from heliodor.errors import BadInput
 from heliodor.training.loop import train_network
-from heliodor.training.recipes import TrainingSettings, recipe
+from heliodor.training.recipes import recipe
+from heliodor.training.settings import TrainingSettings
 from heliodor.utils.files import write_json
 
 GRIDS = ("objectives", "autoencoder", "prior")

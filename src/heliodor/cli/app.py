@@ -1,4 +1,4 @@
-"""The command `app`: the picking room in a browser."""
+"""The command `app`: the heliodor app in a browser."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from heliodor.cli.options import (
+    Micrographs,
     PixelSize,
     Threads,
+    choice,
     number,
+    out_option,
 )
 from heliodor.errors import BadInput
 
@@ -20,37 +21,30 @@ _NEEDED = ("starlette", "uvicorn")
 
 
 def app(
-    micrographs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MICROGRAPHS...",
-            help="Files, folders, patterns, a RELION micrographs STAR, or @list.txt.",
-        ),
-    ],
+    micrographs: Micrographs,
     labels: Annotated[
         str | None,
-        typer.Option(
-            metavar="L", help="Coordinates of some particles, for a new project to begin with."
-        ),
+        choice("FILE", "Coordinates of some particles, for a new project.", "Input"),
     ] = None,
     diameter: Annotated[
         float | None,
-        number("ANGSTROM", "The particle's longest diameter; can be set in the page too."),
+        number(
+            "ANGSTROM",
+            "Longest diameter of the particle; it can be set in the app too.",
+            "Particle",
+        ),
     ] = None,
     out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="PROJECT", help="The project's folder, new or to go on with."
-        ),
+        Path, out_option("Project folder (created, or reopened if it exists).", "picking")
     ] = Path("picking"),
     port: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Port on this machine [default: 8765, or the next free]"),
+        choice("N", "Port on this machine.", "Other", default="8765, or the next free one"),
     ] = None,
     pixel_size: PixelSize = None,
     threads: Threads = None,
 ) -> None:
-    """Label, train, judge and pick in a browser, here or through an SSH tunnel."""
+    """Label, train, inspect and pick in a browser, here or through an SSH tunnel."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise BadInput(
             f"heliodor app needs the package {' and '.join(missing)}; install heliodor[app]"

@@ -9,18 +9,24 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli import settings as asked
 from heliodor.cli.options import (
-    Device,
     Labels,
     Micrographs,
+    Only,
     PixelSize,
     Seed,
     Threads,
+    choice,
+    flag,
     number,
+    out_option,
 )
+from heliodor.cli.session import command_line
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.utils import console
+from heliodor.utils.compute import Compute
+
+_COORDINATES, _EVALUATION = "Coordinates", "Evaluation"
 
 
 def convert(
@@ -29,78 +35,95 @@ def convert(
         typer.Argument(metavar="IN...", help="Files, folders or patterns of coordinates."),
     ],
     out: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--out", metavar="OUT", help="The file, or the folder for a file a micrograph."
+        Path | None,
+        out_option(
+            "The file, or the folder for one file per micrograph.",
+            "converted.star, or the folder or file `converted` in the format of --to",
         ),
-    ],
+    ] = None,
     to: Annotated[
         str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="star, autopick (RELION's folder), box (EMAN1), eman2, cbox (crYOLO), cs"
-            " (cryoSPARC), topaz, csv or tsv [default: by the suffix of OUT]",
+        choice(
+            "FORMAT",
+            "star, autopick (RELION's folder), box (EMAN1), eman2, cbox (crYOLO), cs (cryoSPARC),"
+            " topaz, csv or tsv.",
+            "Output",
+            default="by the suffix of OUT",
         ),
     ] = None,
     micrographs: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="B",
-            help="The micrographs that the result is for: names, sizes and pixel sizes are"
-            " theirs, and the pictures must not show that the particles are elsewhere.",
+        choice(
+            "FILE",
+            "The micrographs that the result is for: it takes their names, sizes and pixel sizes,"
+            " and the conversion is refused if they contradict the coordinates.",
+            "Input",
         ),
     ] = None,
     fit: Annotated[
-        bool, typer.Option("--fit", help="Find swaps, flips and the scale from the pictures.")
+        bool,
+        flag("--fit", "Find swaps, flips and the scale from the micrographs.", _COORDINATES),
     ] = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Write what does not fit the pictures all the same.")
+        bool, flag("--trust", "Write even what contradicts the micrographs.", _COORDINATES)
     ] = False,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="PNG", help="Draw the fullest micrograph with its picks."),
+        choice("PNG", "Save an image of the micrograph with the most picks.", "Output"),
     ] = None,
     scale: Annotated[
         float,
-        number("FACTOR", "Multiply coordinates: 0.5 for micrographs binned by two."),
+        number(
+            "FACTOR",
+            "Multiply coordinates: 0.5 for micrographs binned by two.",
+            _COORDINATES,
+            "1",
+        ),
     ] = 1.0,
-    swap_xy: Annotated[bool, typer.Option("--swap-xy", help="Swap x and y (first).")] = False,
+    swap_xy: Annotated[bool, flag("--swap-xy", "Swap x and y (first).", _COORDINATES)] = False,
     flip_x: Annotated[
-        bool, typer.Option("--flip-x", help="Mirror x within the micrograph.")
+        bool, flag("--flip-x", "Mirror x within the micrograph.", _COORDINATES)
     ] = False,
     flip_y: Annotated[
-        bool, typer.Option("--flip-y", help="Mirror y within the micrograph.")
+        bool, flag("--flip-y", "Mirror y within the micrograph.", _COORDINATES)
     ] = False,
     shift_px: Annotated[
-        str, typer.Option(metavar="DX,DY", help="Add to coordinates (last), in pixels.")
+        str,
+        choice("DX,DY", "Add to coordinates (last), in pixels.", _COORDINATES, default="0,0"),
     ] = "0,0",
     threshold: Annotated[
         float | None,
-        number("SCORE", "Keep picks with this score or more (of picks.tsv, of all candidates)."),
+        number(
+            "SCORE",
+            "Keep picks with this score or more (of picks.tsv, of all candidates).",
+            "Picking",
+        ),
     ] = None,
     box_px: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Side of the boxes in pixels [default: as they are]"),
+        choice("N", "Side of the boxes in pixels.", _COORDINATES, default="as in the input files"),
     ] = None,
     shape_px: Annotated[
         str | None,
-        typer.Option(
-            metavar="WxH", help="Width and height of all micrographs, where they are not at hand."
+        choice(
+            "WxH",
+            "Width and height of all micrographs, if they are not available.",
+            _COORDINATES,
         ),
     ] = None,
     pixel_size: Annotated[
-        float | None, number("ANGSTROM", "Pixel size of the micrographs of the result.")
+        float | None,
+        number("ANGSTROM", "Pixel size of the micrographs of the result.", _COORDINATES),
     ] = None,
     root: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Name micrographs as in this folder."),
+        str | None, choice("DIR", "Name micrographs as in this folder.", "Output")
     ] = None,
     image_suffix: Annotated[
-        str | None, typer.Option(metavar=".EXT", help="Name micrographs with this suffix.")
+        str | None, choice(".EXT", "Name micrographs with this suffix.", "Output")
     ] = None,
     strip_uid: Annotated[
         bool,
-        typer.Option("--strip-uid", help="Name micrographs without cryoSPARC's 21-digit uid."),
+        flag("--strip-uid", "Remove cryoSPARC's 21-digit uid from micrograph names.", "Output"),
     ] = False,
 ) -> None:
     """Convert coordinates between RELION, EMAN, crYOLO, cryoSPARC, Topaz and tables."""
@@ -120,7 +143,17 @@ def convert(
         image_suffix=image_suffix,
         strip_uid=strip_uid,
     )
+    if out is None:
+        out = _default_output(to)
     conversion.convert(inputs, out, to, settings, micrographs or None, picture)
+
+
+def _default_output(to: str | None) -> Path:
+    """Return where a conversion goes without ``--out``."""
+    from heliodor.data.coordinates.writers import format_for
+
+    form = format_for("star" if to is None else to, Path())
+    return Path("converted" if form.file_of is not None else f"converted{form.suffix}")
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[float, float]:
@@ -151,22 +184,24 @@ def check(
     ],
     micrographs: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="B",
-            help="The micrographs that the coordinates are for [default: those they name]",
+        choice(
+            "FILE",
+            "The micrographs that the coordinates are for.",
+            "Input",
+            default="those the coordinates name",
         ),
     ] = None,
     distance: Annotated[
         float | None,
-        number("ANGSTROM", "Picks nearer than this are one particle [default: 2 pixels]"),
+        number("ANGSTROM", "Picks closer than this are one particle.", "Picking", "2 pixels"),
     ] = None,
-    pixel_size: Annotated[float | None, number("ANGSTROM", "Pixel size of micrographs.")] = None,
+    pixel_size: PixelSize = None,
     headers_only: Annotated[
-        bool, typer.Option("--headers-only", help="Read no pixels: fast, but sees less.")
+        bool, flag("--headers-only", "Read no pixels: fast, but finds less.", "Input")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON.", "Output")] = False,
 ) -> None:
-    """Say what is wrong with micrographs, coordinates and models; exit code 2 if anything is."""
+    """Check micrographs, coordinates and models for problems; exit code 2 if there are any."""
     from heliodor.workflows import check as checking
 
     settings = checking.CheckSettings(distance, pixel_size, headers_only)
@@ -185,28 +220,26 @@ def suggest(
     micrographs: Micrographs,
     labels: Labels,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", metavar="OUT", help="Folder for average.png and geometry.json."
-        ),
+        Path | None, out_option("Folder for average.png and geometry.json.", "write no files")
     ] = None,
     pixel_size: PixelSize = None,
     trust_labels: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--trust-labels",
-            help="Measure even if the pictures say that the labels are flipped, scaled or beside"
-            " the particles.",
+            "Measure even if the micrographs suggest that the labels are flipped, scaled or"
+            " beside the particles.",
+            _COORDINATES,
         ),
     ] = False,
     seed: Seed = 0,
     threads: Threads = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
 ) -> None:
     """Measure the particle's diameter from labels, and suggest all lengths that follow."""
-    from heliodor.workflows import suggest as suggest_run
+    from heliodor.workflows import suggest as suggestion
 
-    geometry, failures = suggest_run.suggest(
+    geometry, failures = suggestion.suggest(
         micrographs,
         labels,
         out,
@@ -214,62 +247,71 @@ def suggest(
         trust_labels,
         seed,
         threads,
-        asked.typed(),
+        command_line(),
     )
     if as_json:
         print(json.dumps(geometry.as_dict(), indent=2))
     else:
-        print(suggest_run.table(geometry, micrographs, labels))
+        print(suggestion.table(geometry, micrographs, labels))
     if failures:
         raise typer.Exit(SOME_FAILED)
 
 
 def evaluate(
-    picks: Annotated[str, typer.Option(metavar="P", help="Picks: picks.tsv, STAR, text.")],
-    truth: Annotated[str, typer.Option(metavar="T", help="Coordinates of all particles.")],
+    picks: Annotated[str, choice("FILE", "Picks: picks.tsv, STAR, text.", "Input")],
+    truth: Annotated[str, choice("FILE", "Coordinates of all particles.", "Input")],
     match_distance: Annotated[
-        float, number("ANGSTROM", "A pick this near to a particle finds it.")
+        float,
+        number(
+            "ANGSTROM",
+            "Maximum distance between a pick and a true particle to count as a match.",
+            _EVALUATION,
+        ),
     ],
+    compute: Annotated[Compute, Only(("device", "threads"))],
     threshold: Annotated[
         float | None,
         number(
             "LOGODDS",
-            "Operating threshold [default: the one picks.tsv was selected with, else none]",
+            "Operating threshold.",
+            "Picking",
+            "the one picks.tsv was selected with, otherwise none",
         ),
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="M", help="Also the region AP of this model (needs --micrographs)."),
+        choice(
+            "FILE",
+            "Also compute the region AP of this model (needs --micrographs).",
+            _EVALUATION,
+        ),
     ] = None,
     micrographs: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="B",
-            help="The micrographs to judge; those without picks then count as missed"
-            " [default: those with picks]",
+        choice(
+            "FILE",
+            "The micrographs to evaluate; particles on those without picks count as missed.",
+            "Input",
+            default="those with picks",
         ),
     ] = None,
     pixel_size: Annotated[
         float | None,
         number(
             "ANGSTROM",
-            "Pixel size of the micrographs; else from the files of picks and truth, else from"
-            " the micrographs' STAR file.",
+            "Pixel size of the micrographs.",
+            "Input",
+            "from the files of picks and truth, otherwise from the micrographs' STAR file",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--out", metavar="OUT", help="Folder for evaluation.json and curve.tsv."
-        ),
+        Path | None, out_option("Folder for evaluation.json and curve.tsv.", "write no files")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON (without the curve), not a table.")
+        bool, flag("--json", "Print JSON (without the curve), not a table.", "Output")
     ] = False,
-    device: Device = "auto",
-    threads: Threads = None,
 ) -> None:
-    """Judge picks against the truth: AP, precision, recall and F1, micro and macro."""
+    """Compare picks with the truth: AP, precision, recall and F1, micro and macro averages."""
     from heliodor.workflows import evaluate as evaluation_run
 
     evaluation, region_ap, failures = evaluation_run.evaluate_files(
@@ -281,8 +323,8 @@ def evaluate(
         micrographs=micrographs or None,
         pixel_size_angstrom=pixel_size,
         out=out,
-        compute=asked.computing(locals()),
-        command_line=asked.typed(),
+        compute=compute,
+        command_line=command_line(),
     )
     if as_json:
         print(json.dumps(evaluation_run.figures(evaluation, region_ap), indent=2))

@@ -16,20 +16,15 @@ from typing import Annotated
 import typer
 
 from heliodor import __version__
-from heliodor.cli import (
-    app as cli_app,
-)
-from heliodor.cli import (
-    coordinates,
-    picking,
-    settings,
-    simulate,
-)
+from heliodor.cli import coordinates, picking, simulate
+from heliodor.cli.app import app as open_app
 from heliodor.cli.models import model_app
-from heliodor.cli.options import Device, Threads
+from heliodor.cli.options import Only, option_for, out_option, register
 from heliodor.cli.relion import relion
+from heliodor.cli.session import command_line, end
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.utils import console
+from heliodor.utils.compute import Compute
 from heliodor.utils.signals import (
     SIGNALLED,
     Stopped,
@@ -47,7 +42,7 @@ GUARDED = (["pick"], ["run"], ["relion", "pick"])
 _ENTRY = "from heliodor.cli.main import main; main()"
 
 app = typer.Typer(
-    help="Find the particles in cryoEM micrographs from a few labelled examples.",
+    help="Find the particles in cryoEM micrographs from a few labeled examples.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,38 +62,37 @@ def _version(value: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
-for command in (picking.run, picking.train, picking.pick, picking.rerun):
-    app.command()(command)
-app.command()(coordinates.evaluate)
-app.command()(picking.preprocess)
-app.command()(simulate.simulate)
-
-
-@app.command()
 def demo(
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")
-    ] = Path("demo"),
-    device: Device = "auto",
-    threads: Threads = None,
+    compute: Annotated[Compute, Only(("device", "threads"))],
+    out: Annotated[Path, out_option("Folder for the results.", "demo")] = Path("demo"),
 ) -> None:
     """Simulate micrographs, label 100 particles, and do the whole job on them."""
-    from heliodor.workflows import demo as demonstration
+    from heliodor.workflows.demo import demo as run_demo
 
-    outcome = demonstration.demo(out, settings.computing(locals()), settings.typed())
-    settings.end(outcome.record.failures)
+    end(run_demo(out, compute, command_line()).record.failures)
 
 
-app.command()(coordinates.convert)
-app.command()(coordinates.check)
-app.command()(coordinates.suggest)
-app.command()(cli_app.app)
+register(app, picking.run)
+register(app, picking.train)
+register(app, picking.pick)
+register(app, open_app)
+register(app, coordinates.evaluate)
+register(app, coordinates.convert)
+register(app, coordinates.check)
+register(app, coordinates.suggest)
+register(app, picking.preprocess)
+register(app, picking.rerun)
+register(app, simulate.simulate)
+register(app, demo)
 
 
 def _gather_values(arguments: list[str]) -> list[str]:
@@ -156,8 +150,8 @@ def main() -> None:
             os._exit(SIGNALLED + stopped.number)
         raise
     except BadInput as error:
-        # What a library said, quoted in the sentence, may have had several lines.
-        log.error(f"heliodor: {' '.join(str(error).split())}")
+        # A library's message, quoted in the sentence, may have had several lines.
+        log.error(f"heliodor: {' '.join(str(error).split())}{option_for(error)}")
         sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here

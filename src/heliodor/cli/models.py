@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli.options import number
+from heliodor.cli.options import choice, flag, number, out_option, register
 
 model_app = typer.Typer(
     help="Import, export and show models.", no_args_is_help=True, rich_markup_mode=None
@@ -17,64 +17,77 @@ model_app = typer.Typer(
 _File = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors, or general.")]
 
 
-@model_app.command("import")
-def import_(
+def import_topaz(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A model of Topaz (.sav).")],
     working_pixel_size: Annotated[
-        float, number("ANGSTROM", "Pixel size of the images it was trained on.")
+        float, number("ANGSTROM", "Pixel size of the images it was trained on.", "Input")
     ],
-    diameter: Annotated[float, number("ANGSTROM", "The longest diameter of what it is to find.")],
+    diameter: Annotated[
+        float, number("ANGSTROM", "Longest diameter of the target particle.", "Particle")
+    ],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="OUT", help="File for the model.")
+        Path | None, out_option("File for the model.", "FILE's name with .safetensors, here")
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Instead of a file: a name in $HELIODOR_MODELS [~/.config/heliodor/models]",
+        choice(
+            "NAME",
+            "Instead of a file: a name in $HELIODOR_MODELS (~/.config/heliodor/models).",
+            "Output",
         ),
     ] = None,
     threshold: Annotated[
         float,
         number(
             "LOGODDS",
-            "Candidates from this score on are picks; 0 is a probability of one half. Candidates"
-            " down to -6 are listed too.",
+            "Candidates with this score or more are picks; 0 is a probability of one half."
+            " Candidates down to -6 are listed too.",
+            "Picking",
+            "0",
         ),
     ] = 0.0,
     normalization: Annotated[
         str,
-        typer.Option(
-            metavar="MODE",
-            help="What it was trained on: micrograph, the two-component mixture (topaz"
-            " preprocess or normalize); standard, mean and deviation; none, as the images come.",
+        choice(
+            "MODE",
+            "What it was trained on: micrograph, the two-Gaussian mixture (topaz preprocess or"
+            " normalize); standard, mean and standard deviation; none, the images as they are.",
+            "Input",
+            default="micrograph",
         ),
     ] = "micrograph",
 ) -> None:
-    """Turn a model of Topaz into one of this program; nothing in its file is run."""
+    """Convert a Topaz model for heliodor; no code in its file is run."""
     from heliodor.workflows import models
 
+    if out is None and name is None:
+        out = Path(f"{file.stem}.safetensors")
     models.import_model(file, working_pixel_size, diameter, out, name, threshold, normalization)
 
 
-@model_app.command("export")
 def export(
     model: _File,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="File, model.onnx.")],
+    out: Annotated[
+        Path | None, out_option("File for the network.", "MODEL's name with .onnx, here")
+    ] = None,
 ) -> None:
-    """Write a model's network as ONNX: normalised images in, log-odds of every pixel out."""
+    """Write a model's network as ONNX: normalized images in, log-odds of every pixel out."""
     from heliodor.workflows import models
 
-    models.export_model(model, out)
+    models.export_model(model, Path(f"{model.stem}.onnx") if out is None else out)
 
 
-@model_app.command("show")
 def show(
     model: _File,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
 ) -> None:
-    """Say what a model is, what it was trained on, and what it needs."""
+    """Show what a model is, what it was trained on, and what it needs."""
     from heliodor.workflows import models
 
     values = models.description(model)
     print(json.dumps(values, indent=2) if as_json else models.table(values))
+
+
+register(model_app, import_topaz, "import")
+register(model_app, export)
+register(model_app, show)

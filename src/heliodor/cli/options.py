@@ -1,313 +1,417 @@
-"""The options that several commands share: their names, units and help."""
+"""From settings classes to the options of a command, and the options that are not settings.
+
+A command is a function; a parameter whose type is a settings class stands for all its options
+(see `heliodor.utils.settings`). What the classes declare is shown in the help under headings.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from heliodor.errors import BadInput
+from heliodor.picking.settings import PickSettings
+from heliodor.training.settings import TrainSettings
+from heliodor.utils.compute import Compute
+from heliodor.utils.settings import Option, build, options_of
+
+#: The headings of a command's help, in this order.
+GROUPS = (
+    "Input",
+    "Output",
+    "Particle",
+    "Training data",
+    "Training",
+    "Picking",
+    "Evaluation",
+    "Coordinates",
+    "Specimen",
+    "Imaging",
+    "Compute",
+    "Advanced training",
+    "Advanced picking",
+    "Other",
+)
+
+#: Arguments or options: what typer takes for an unlimited number of values.
+Command = Callable[..., Any]
+
+
+def option_name(param: typer.CallbackParam) -> str:
+    """Return an option as it is typed."""
+    return max(param.opts, key=len)
 
 
 def finite(param: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuse nan and inf, which Python takes for numbers and no option means."""
+    """Refuse nan and inf, which Python reads as numbers and no option means."""
     if value is not None and not math.isfinite(value):
-        raise BadInput(f"{max(param.opts, key=len)} must be a finite number, not {value:g}")
+        raise BadInput(f"{option_name(param)} must be a finite number, not {value:g}")
     return value
 
 
-def auto_or_number(param: typer.CallbackParam, value: str | None) -> float | None:
-    """Read a finite number, or auto, which is None."""
-    if value is None or value == "auto":
-        return None
+def _read_number(param: typer.CallbackParam, value: str, kind: type) -> float:
     try:
-        number = float(value)
+        return finite(param, kind(value))  # type: ignore[return-value]
     except ValueError as error:
-        name = max(param.opts, key=len)
-        raise BadInput(f"{name} must be a number or auto, not {value!r}") from error
-    return finite(param, number)
+        if isinstance(error, BadInput):
+            raise
+        what = "a whole number" if kind is int else "a number"
+        raise BadInput(f"{option_name(param)} must be {what} or auto, not {value!r}") from error
 
 
-def number(metavar: str, what: str) -> Any:
+def auto_or_number(
+    param: typer.CallbackParam, value: str | None, kind: type = float, auto: str | None = None
+) -> float | str | None:
+    """Read a finite number, or `auto`, which stands for the value of that name."""
+    if value is None:
+        return None
+    return auto if value == "auto" else _read_number(param, value, kind)
+
+
+def number(metavar: str, what: str, group: str = "Other", default: str | None = None) -> Any:
     """Return an option that takes a finite number."""
-    return typer.Option(metavar=metavar, help=what, callback=finite)
+    return typer.Option(
+        metavar=metavar,
+        help=_with_default(what, default),
+        callback=finite,
+        rich_help_panel=group,
+        show_default=default is None,
+    )
 
 
-Micrographs = Annotated[
-    list[str],
-    typer.Option(
-        metavar="A",
-        help="Micrographs: files, folders, patterns, a RELION micrographs STAR, or @list.txt.",
-    ),
-]
+def choice(
+    metavar: str, what: str, group: str = "Other", *names: str, default: str | None = None
+) -> Any:
+    """Return an option that takes a text."""
+    return typer.Option(
+        *names,
+        metavar=metavar,
+        help=_with_default(what, default),
+        rich_help_panel=group,
+        show_default=default is None,
+    )
+
+
+def flag(name: str, what: str, group: str = "Other") -> Any:
+    """Return an option without a value."""
+    return typer.Option(name, help=what, rich_help_panel=group)
+
+
+def _with_default(what: str, default: str | None) -> str:
+    return what if default is None else f"{what} [default: {default}]"
+
+
+def _typer_option(name: str, declared: Option, kind: str, value: Any) -> tuple[Any, Any]:
+    """Return a settings field as typer wants it: its annotation, and its default.
+
+    Parameters
+    ----------
+    kind
+        The field's type, as it is annotated.
+    value
+        The field's default, `MISSING` where it is required.
+    """
+    parts = [part.strip() for part in kind.split(" | ")]
+    is_optional = "None" in parts or value is None
+    base: Any = next((t for t in (bool, int, float, Path) if t.__name__ in parts), str)
+    callback: Any = None
+    default = declared.default
+    if base is bool:
+        value = not value if declared.inverted else value
+    elif declared.auto or 'Literal["auto"]' in parts:
+        auto = None if declared.auto else "auto"
+        callback = partial(auto_or_number, kind=int if base is int else float, auto=auto)
+        # typer calls by the names of a function's parameters
+        callback = _as_callback(callback)
+        base, is_optional = str, True
+        value = None if value == "auto" else value
+    elif base is float:
+        callback = finite
+    if default is None and value not in (MISSING, None) and base is not bool:
+        default = f"{value:g}" if isinstance(value, float) else str(value)
+    info = typer.Option(
+        f"--{(declared.name or name).replace('_', '-')}",
+        metavar=declared.metavar,
+        help=_with_default(declared.help, default),
+        show_default=False,
+        callback=callback,
+        rich_help_panel=declared.group,
+    )
+    return Annotated[base | None if is_optional else base, info], (
+        inspect.Parameter.empty if value is MISSING else value
+    )
+
+
+def _as_callback(function: Callable[..., Any]) -> Callable[..., Any]:
+    def callback(param: typer.CallbackParam, value: str | None) -> Any:
+        return function(param, value)
+
+    return callback
+
+
+@dataclass(frozen=True)
+class Only:
+    """Says that a command takes only these options of a settings class, or all but some."""
+
+    names: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Positional:
+    """Says that micrographs may be typed without ``--micrographs``."""
+
+    help: str
+    is_required: bool = True
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The names of the options that a user typed."""
+
+    names: frozenset[str]
+
+
+def _fields_of(settings: type, only: Only) -> dict[str, tuple[Option, str, Any]]:
+    """Return the options of a settings class: declaration, type and default."""
+    if issubclass(settings, TrainSettings):
+        found = settings.options()
+    else:
+        found = {
+            name: (declared, str(each.type), each.default)
+            for name, (each, declared) in options_of(settings).items()
+        }
+    return {
+        name: value
+        for name, value in found.items()
+        if name not in only.but and (not only.names or name in only.names)
+    }
+
+
+def _make(settings: type, values: Mapping[str, Any]) -> Any:
+    if issubclass(settings, TrainSettings):
+        return settings.from_options(**values)
+    return build(settings, values)
+
+
+_SETTINGS = (TrainSettings, PickSettings, Compute)
+
+
+def expand(command: Command) -> Command:
+    """Return a command with an option for each field of its settings, for typer to read."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, tuple[str, ...]]] = {}
+    positional: Positional | None = None
+    typed: str | None = None
+
+    def add(name: str, annotation: Any, default: Any) -> None:
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters.append(inspect.Parameter(name, keyword, annotation=annotation, default=default))
+
+    for parameter in inspect.signature(command).parameters.values():
+        name, hint = parameter.name, hints[parameter.name]
+        kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        if isinstance(kind, type) and issubclass(kind, _SETTINGS):
+            only = next((extra for extra in extras if isinstance(extra, Only)), Only())
+            declared = _fields_of(kind, only)
+            groups[name] = (kind, tuple(declared))
+            for option, (says, spelled, default) in declared.items():
+                add(option, *_typer_option(option, says, spelled, default))
+        elif kind is Typed:
+            typed = name
+        elif place := next((extra for extra in extras if isinstance(extra, Positional)), None):
+            positional = place
+            add(
+                "files",
+                Annotated[
+                    list[str] | None,
+                    typer.Argument(metavar="MICROGRAPHS", help=place.help, show_default=False),
+                ],
+                None,
+            )
+            add(
+                name,
+                Annotated[
+                    list[str] | None,
+                    typer.Option(
+                        f"--{name}",
+                        metavar="MICROGRAPHS",
+                        help="The same, as an option; takes several values.",
+                        rich_help_panel="Input",
+                        show_default=False,
+                    ),
+                ],
+                None,
+            )
+        else:
+            add(name, hint, parameter.default)
+    # Required options first, as a default may not stand before them.
+    parameters.sort(key=lambda one: one.default is not inspect.Parameter.empty)
+    context = inspect.Parameter(
+        "context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
+    )
+
+    @wraps(command)
+    def run(context: typer.Context, **values: Any) -> Any:
+        if positional is not None:
+            values["micrographs"] = _micrographs(
+                values.pop("files"), values["micrographs"], positional
+            )
+        if typed is not None:
+            values[typed] = Typed(_typed_names(context))
+        for name, (kind, names) in groups.items():
+            values[name] = _make(kind, {option: values.pop(option) for option in names})
+        return command(**values)
+
+    signature = inspect.Signature([context, *parameters])
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+    del run.__wrapped__  # typer must not look behind it
+    return run
+
+
+def _typed_names(context: typer.Context) -> frozenset[str]:
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(
+        name
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    )
+
+
+def _micrographs(
+    files: list[str] | None, option: list[str] | None, place: Positional
+) -> list[str] | None:
+    """Return the micrographs, which may be typed with or without ``--micrographs``."""
+    if files and option:
+        raise BadInput(
+            f"micrographs were given with --micrographs and without ({files[0]}); give all of them"
+            " one way"
+        )
+    if not files and not option and place.is_required:
+        raise BadInput(
+            "no micrographs were given; name files, folders, patterns, a RELION micrographs STAR"
+            " file or @list.txt"
+        )
+    return files or option or None
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options under headings."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options of each heading."""
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in ("Arguments", *GROUPS)}
+        for param in self.get_params(ctx):
+            if (row := param.get_help_record(ctx)) is None:
+                continue
+            is_argument = param.param_type_name == "argument"
+            panel = getattr(param, "rich_help_panel", None) or "Other"
+            if is_argument:
+                rows["Arguments"].append((row[0].rpartition(" <")[0] or row[0], row[1]))
+            else:
+                rows[panel].append(row)
+        for heading, lines in rows.items():
+            if lines:
+                with formatter.section(heading):
+                    formatter.write_dl(lines)
+
+
+def register(app: typer.Typer, command: Command, name: str | None = None) -> None:
+    """Add a command to an application."""
+    app.command(name, cls=GroupedCommand)(expand(command))
+
+
+_FILES = "Micrographs: files, folders, patterns, a RELION micrographs STAR file, or @list.txt."
+
+Micrographs = Annotated[list[str], Positional(_FILES)]
 Labels = Annotated[
     str,
-    typer.Option(metavar="L", help="Coordinates of some particles: STAR, TSV or CSV."),
+    choice("FILE", "Coordinates of some particles, in any format that convert reads.", "Input"),
 ]
-Diameter = Annotated[float, number("ANGSTROM", "The particle's longest diameter.")]
-PickingModel = Annotated[
+Negatives = Annotated[
     str | None,
-    typer.Option(
-        metavar="M",
-        help="The model.safetensors of a training [default: the general model, which needs no"
-        " training but --diameter]",
+    choice(
+        "FILE",
+        "Coordinates of negatives (things that are not particles) on the labeled micrographs.",
+        "Training data",
     ),
 ]
-PickingDiameter = Annotated[
-    float | None, number("ANGSTROM", "The particle's longest diameter, for the general model.")
-]
-Expected = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N",
-        callback=auto_or_number,
-        help="Particles a micrograph, labelled or not, on average; auto estimates it [auto]",
-    ),
-]
-Out = Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder for the results.")]
 PixelSize = Annotated[
     float | None,
     number(
         "ANGSTROM",
-        "Pixel size of the micrographs; else from the STAR file, else from the headers.",
+        "Pixel size of the micrographs.",
+        "Input",
+        "from the STAR file, otherwise from the headers",
     ),
 ]
-Negatives = Annotated[
+PickingModel = Annotated[
     str | None,
-    typer.Option(
-        metavar="N", help="Coordinates of what is no particle, on the micrographs with labels."
+    choice(
+        "FILE",
+        "The model.safetensors of a training.",
+        "Picking",
+        default="the general model, which needs no training but --diameter",
     ),
 ]
-RecipeName = Annotated[
-    str,
-    typer.Option(
-        "--recipe",
-        metavar="NAME",
-        help="fast; quick, a hundred updates; or paper, the published one. The options below"
-        " change one thing in it.",
-    ),
-]
-ObjectiveName = Annotated[
-    str | None,
-    typer.Option(
-        "--objective",
-        metavar="NAME",
-        help="pn, pn-balanced, nnpu, ge-kl, ge-binomial or ge-binomial-exact"
-        " [fast: pn-balanced; paper: ge-binomial]",
-    ),
-]
-Start = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="START",
-        help="general: begin with the general model; scratch: with random weights; or a model's"
-        " file [default: general, where the network is its own]",
-    ),
-]
-NetworkName = Annotated[
-    str | None,
-    typer.Option(
-        "--network",
-        metavar="NAME",
-        help="conv31, conv63, conv127, resnet8 or resnet16 [fast: resnet8; paper: conv31]",
-    ),
-]
-Width = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Channels of the first layer [fast: 32, as the general model has; from scratch 16;"
-        " paper: 32]",
-    ),
-]
-Dropout = Annotated[
+PickingDiameter = Annotated[
     float | None,
-    number("SHARE", "Features set to zero at random while training, after each layer [0]"),
+    number("ANGSTROM", "Longest diameter of the particle, for the general model.", "Particle"),
 ]
-
-
-def _weight(value: str | None) -> float | str | None:
-    """Read the autoencoder's weight: a number, or auto."""
-    if value is None or value == "auto":
-        return value
-    try:
-        weight = float(value)
-    except ValueError:
-        weight = math.nan
-    if not math.isfinite(weight):
-        raise BadInput(f"--autoencoder must be a finite number or auto, not {value!r}")
-    return weight
-
-
-Autoencoder = Annotated[
-    str | None,
-    typer.Option(
-        metavar="WEIGHT",
-        callback=_weight,
-        help="Weight of the autoencoder's error; auto: 10 / N up to N = 250 labelled particles,"
-        " else 0 [fast: 0; paper: auto]",
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Epochs [fast: labels / 40, 2 to 10; from scratch labels / 20; quick: 2; paper: 10]",
-    ),
-]
-Updates = Annotated[
-    int | None, typer.Option(metavar="N", help="Minibatches an epoch [fast: 50; paper: 1000]")
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        metavar="RATE",
-        help="Highest learning rate of the schedule [fast: 1e-3; from scratch 3e-3; paper: 2e-4]",
-        callback=finite,
-    ),
-]
-TrainingRadius = Annotated[
-    float | None,
-    number("ANGSTROM", "Regions this near to a label are positive [default: diameter / 8]"),
-]
-WorkingPixelSize = Annotated[
+MatchDistance = Annotated[
     float | None,
     number(
         "ANGSTROM",
-        "Sampling to learn and pick at"
-        " [default: diameter / 25 for conv31, / 35 for resnet8, / 40 for conv63 and resnet16,"
-        " / 70 for conv127]",
-    ),
-]
-Normalization = Annotated[
-    str,
-    typer.Option(
-        metavar="MODE",
-        help="micrograph: the two-component mixture, an image at a time; joint: one for the"
-        " whole data set with a scale an image (the paper's); standard: mean and deviation; none:"
-        " the micrographs are normalised already.",
-    ),
-]
-Flatten = Annotated[
-    float | None,
-    number(
-        "ANGSTROM",
-        "Subtract the slow background, a Gaussian average of this standard deviation; 0: none"
-        " [default: 0.6 of the diameter; recipe paper: 0]",
-    ),
-]
-ValidationShare = Annotated[
-    float,
-    number(
-        "SHARE",
-        "Labelled micrographs kept aside to choose the best epoch (where five or more are"
-        " labelled); their labels are then not learnt from.",
-    ),
-]
-Seed = Annotated[int, typer.Option(metavar="S", help="The same seed gives the same picks.")]
-Threshold = Annotated[
-    str | None,
-    typer.Option(
-        metavar="LOGODDS",
-        callback=auto_or_number,
-        help="Candidates from this score on are picks; auto: where the expected F1 on these"
-        " micrographs is highest [auto]",
-    ),
-]
-MaxFdr = Annotated[
-    float | None,
-    number(
-        "SHARE",
-        "Choose the threshold such that no larger share of the picks is expected to be false.",
-    ),
-]
-ThresholdSeries = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        help="Also write N nested sets of picks, at falling thresholds: OUT/series/1 ... and"
-        " OUT/series.tsv [none]",
-        show_default=False,
-    ),
-]
-ExclusionRadius = Annotated[
-    float | None, number("ANGSTROM", "No two picks are nearer than this [default: diameter / 2]")
-]
-EdgeMargin = Annotated[
-    float, number("ANGSTROM", "No pick's centre is nearer to an edge than this.")
-]
-Scores = Annotated[
-    str,
-    typer.Option(
-        metavar="KIND",
-        help="smooth: of every few pixels, with a surface through them; dense: of every pixel,"
-        " several times slower.",
-    ),
-]
-BadAreas = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOW",
-        help="leave-out: no picks in carbon, ice and other bad areas; keep: they are picked on"
-        " like the rest (models with a contaminant output only) [leave-out]",
-        show_default=False,
-    ),
-]
-MaxContamination = Annotated[
-    float | None,
-    number(
-        "SHARE",
-        "No picks on micrographs of which a larger share is bad area (models with a contaminant"
-        " output only) [default: on all]",
+        "Maximum distance between a pick and a true particle to count as a match.",
+        "Evaluation",
+        "0.4 of the diameter",
     ),
 ]
 Report = Annotated[
     bool,
-    typer.Option("--report", help="Also draw OUT/report.html: scores, counts, micrographs."),
-]
-BadAreaMasks = Annotated[
-    bool,
-    typer.Option(
-        "--bad-area-masks",
-        help="Write the bad areas of each micrograph: OUT/bad_areas/MICROGRAPH.png (models with"
-        " a contaminant output only).",
-    ),
-]
-MatchDistance = Annotated[
-    float | None,
-    number("ANGSTROM", "A pick this near to a particle finds it [default: 0.4 of the diameter]"),
-]
-TrustLabels = Annotated[
-    bool,
-    typer.Option(
-        "--trust-labels",
-        help="Learn from labels even if the pictures say that they are flipped, scaled or beside"
-        " the particles.",
-    ),
+    flag("--report", "Also write OUT/report.html: scores, counts, micrographs.", "Output"),
 ]
 Resume = Annotated[
     str,
-    typer.Option(
-        metavar="WHEN",
-        help="auto: go on where the same command was cut short in OUT; never: begin anew.",
+    choice(
+        "WHEN",
+        "auto: resume an interrupted run in OUT; never: start over.",
+        "Output",
+        default="auto",
     ),
 ]
-Memory = Annotated[
-    float | None,
-    number(
-        "GB",
-        "Most memory that training may take: images beyond are kept in files in OUT, which is"
-        " slower and changes no result [default: no limit]",
-    ),
-]
-#: Named, as some versions of typer take a metavar that spells the name for the name itself.
-Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.")
-]
+Seed = Annotated[int, choice("S", "The same seed gives the same results.", "Compute", default="0")]
 Threads = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Threads [default: the CPUs this process may use]"),
+    choice("N", "Number of threads.", "Compute", default="the CPUs this process may use"),
 ]
+
+
+def out_option(what: str, default: str | None = None) -> Any:
+    """Return the option for a command's output."""
+    return typer.Option(
+        "-o",
+        "--out",
+        metavar="OUT",
+        help=_with_default(what, default),
+        rich_help_panel="Output",
+        show_default=False,
+    )
+
+
+def option_for(error: BadInput) -> str:
+    """Return the option of the parameter that an error is about, as the end of its sentence."""
+    if error.parameter is None:
+        return ""
+    option = f"--{error.parameter.replace('_', '-')}"
+    return "" if option in str(error) else f" ({option})"

@@ -7,235 +7,178 @@ from typing import Annotated
 
 import typer
 
-from heliodor.cli import settings
 from heliodor.cli.options import (
-    Autoencoder,
-    BadAreaMasks,
-    BadAreas,
-    Device,
-    Diameter,
-    Dropout,
-    EdgeMargin,
-    Epochs,
-    ExclusionRadius,
-    Expected,
-    Flatten,
     Labels,
-    LearningRate,
     MatchDistance,
-    MaxContamination,
-    MaxFdr,
-    Memory,
     Micrographs,
     Negatives,
-    NetworkName,
-    Normalization,
-    ObjectiveName,
-    Out,
+    Only,
     PickingDiameter,
     PickingModel,
     PixelSize,
-    RecipeName,
     Report,
     Resume,
-    Scores,
-    Seed,
-    Start,
     Threads,
-    Threshold,
-    ThresholdSeries,
-    TrainingRadius,
-    TrustLabels,
-    Updates,
-    ValidationShare,
-    Width,
-    WorkingPixelSize,
+    Typed,
+    choice,
     number,
+    out_option,
 )
+from heliodor.cli.session import command_line, end, refuse_bad_areas, should_resume
+from heliodor.picking.settings import PickSettings
+from heliodor.training.settings import DataSettings, TrainSettings
+from heliodor.utils.compute import Compute
+from heliodor.utils.settings import options_of
+
+_NORMALIZATION = options_of(DataSettings)["normalization"][1]
 
 
 def run(
     micrographs: Micrographs,
     labels: Labels,
-    diameter: Diameter,
-    out: Out,
+    settings: TrainSettings,
+    picking: PickSettings,
+    compute: Compute,
+    typed: Typed,
+    out: Annotated[Path, out_option("Folder for the results.", "results")] = Path("results"),
     negatives: Negatives = None,
-    expected_particles: Expected = None,
     pick: Annotated[
         list[str] | None,
-        typer.Option(metavar="B", help="Micrographs to pick on [default: those trained on]"),
+        choice("FILE", "Micrographs to pick.", "Input", default="those trained on"),
     ] = None,
     truth: Annotated[
         str | None,
-        typer.Option(metavar="T", help="Coordinates of all particles, to judge the picks by."),
+        choice("FILE", "Coordinates of all particles, to evaluate the picks.", "Evaluation"),
     ] = None,
     match_distance: MatchDistance = None,
-    start: Start = None,
-    recipe: RecipeName = "fast",
-    objective: ObjectiveName = None,
-    network: NetworkName = None,
-    width: Width = None,
-    dropout: Dropout = None,
-    autoencoder: Autoencoder = None,
-    epochs: Epochs = None,
-    epoch_updates: Updates = None,
-    learning_rate: LearningRate = None,
-    training_radius: TrainingRadius = None,
-    working_pixel_size: WorkingPixelSize = None,
-    pixel_size: PixelSize = None,
-    normalization: Normalization = "micrograph",
-    flatten: Flatten = None,
-    validation_share: ValidationShare = 0.0,
-    trust_labels: TrustLabels = False,
-    threshold: Threshold = None,
-    max_fdr: MaxFdr = None,
-    threshold_series: ThresholdSeries = 0,
-    exclusion_radius: ExclusionRadius = None,
-    edge_margin: EdgeMargin = 0.0,
-    scores: Scores = "smooth",
-    bad_areas: BadAreas = None,
-    max_contamination: MaxContamination = None,
-    bad_area_masks: BadAreaMasks = False,
-    seed: Seed = 0,
     resume: Resume = "auto",
-    memory: Memory = None,
-    device: Device = "auto",
-    threads: Threads = None,
 ) -> None:
-    """Train, pick, judge and report in one go: the whole job."""
-    from heliodor.workflows import run as pipeline
+    """Train, pick, evaluate and report: the whole job in one command."""
+    from heliodor.training.initialization import load_start_model
+    from heliodor.workflows.run import run as run_all
 
-    outcome = pipeline.run(
+    if "bad_areas" in typed.names:
+        start = load_start_model(settings.training)
+        refuse_bad_areas(typed, start is not None and start.card.contaminant)
+    outcome = run_all(
         micrographs,
         labels,
         out,
-        settings.data_settings(locals()),
-        settings.recipe_settings(locals()),
+        settings.data,
+        settings.training,
         pick_micrographs=pick or None,
         truth=truth,
         match_distance_angstrom=match_distance,
-        settings=settings.pick_settings(locals()),
-        compute=settings.computing(locals()),
-        command_line=settings.typed(),
+        settings=picking,
+        compute=compute,
+        command_line=command_line(),
         negatives=negatives,
-        resume=settings.resuming(locals()),
+        resume=should_resume(resume),
     )
-    settings.end(outcome.record.failures)
+    end(outcome.record.failures)
 
 
 def train(
     micrographs: Micrographs,
     labels: Labels,
-    diameter: Diameter,
-    out: Out,
+    settings: TrainSettings,
+    compute: Compute,
+    out: Annotated[
+        Path, out_option("Folder for model.safetensors and training.tsv.", "training")
+    ] = Path("training"),
     negatives: Negatives = None,
-    expected_particles: Expected = None,
-    start: Start = None,
-    recipe: RecipeName = "fast",
-    objective: ObjectiveName = None,
-    network: NetworkName = None,
-    width: Width = None,
-    dropout: Dropout = None,
-    autoencoder: Autoencoder = None,
-    epochs: Epochs = None,
-    epoch_updates: Updates = None,
-    learning_rate: LearningRate = None,
-    training_radius: TrainingRadius = None,
-    working_pixel_size: WorkingPixelSize = None,
-    pixel_size: PixelSize = None,
-    normalization: Normalization = "micrograph",
-    flatten: Flatten = None,
-    validation_share: ValidationShare = 0.0,
-    trust_labels: TrustLabels = False,
-    seed: Seed = 0,
     resume: Resume = "auto",
-    memory: Memory = None,
-    device: Device = "auto",
-    threads: Threads = None,
 ) -> None:
-    """Learn from labelled particles: OUT/model.safetensors and OUT/training.tsv."""
-    from heliodor.workflows import train as training_run
+    """Train a model on labeled particles: OUT/model.safetensors and OUT/training.tsv."""
+    from heliodor.workflows.train import train as train_model
 
-    trained = training_run.train(
+    trained = train_model(
         micrographs,
         labels,
         out,
-        settings.data_settings(locals()),
-        settings.recipe_settings(locals()),
-        settings.computing(locals()),
-        settings.typed(),
+        settings.data,
+        settings.training,
+        compute,
+        command_line(),
         negatives,
-        settings.resuming(locals()),
+        should_resume(resume),
     )
-    settings.end(trained.failures)
+    end(trained.failures)
 
 
 def pick(
     micrographs: Micrographs,
-    out: Out,
+    picking: PickSettings,
+    compute: Annotated[Compute, Only(but=("memory",))],
+    typed: Typed,
+    out: Annotated[Path, out_option("Folder for the picks.", "picks")] = Path("picks"),
     model: PickingModel = None,
     diameter: PickingDiameter = None,
-    threshold: Threshold = None,
-    max_fdr: MaxFdr = None,
-    threshold_series: ThresholdSeries = 0,
-    exclusion_radius: ExclusionRadius = None,
-    edge_margin: EdgeMargin = 0.0,
-    scores: Scores = "smooth",
-    bad_areas: BadAreas = None,
-    max_contamination: MaxContamination = None,
-    bad_area_masks: BadAreaMasks = False,
-    report: Report = False,
     pixel_size: PixelSize = None,
+    report: Report = False,
     resume: Resume = "auto",
-    device: Device = "auto",
-    threads: Threads = None,
 ) -> None:
-    """Pick, trained or not: OUT/autopick.star, a STAR a micrograph, picks.tsv, micrographs.tsv."""
-    from heliodor.workflows import pick as picking_run
+    """Pick particles with the general model or your own.
 
-    picked = picking_run.pick(
+    Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
+    """
+    from heliodor.models.pretrained import NAME, opened
+    from heliodor.workflows.pick import pick as pick_particles
+
+    if "bad_areas" in typed.names:
+        refuse_bad_areas(typed, opened(NAME if model is None else model).card.contaminant)
+    picked = pick_particles(
         model,
         micrographs,
         out,
-        settings.pick_settings(locals()),
+        picking,
         pixel_size,
-        settings.computing(locals()),
-        settings.typed(),
-        settings.resuming(locals()),
+        compute,
+        command_line(),
+        should_resume(resume),
         diameter,
         report,
     )
-    settings.end(picked.failures)
+    end(picked.failures)
 
 
 def rerun(
-    record: Annotated[Path, typer.Argument(metavar="RUN.JSON", help="What a run left behind.")],
-    out: Out,
+    record: Annotated[
+        Path, typer.Argument(metavar="RUN.JSON", help="The run.json of an earlier run.")
+    ],
+    out: Annotated[Path, out_option("Folder for the results.", "rerun")] = Path("rerun"),
 ) -> None:
-    """Do again what a run.json says was done, and tell whether the results are the same."""
-    from heliodor.workflows import rerun as again
+    """Repeat the run recorded in a run.json and compare the results."""
+    from heliodor.workflows.rerun import rerun as repeat
 
-    settings.end(again.rerun(record, out, settings.typed()).failures)
+    end(repeat(record, out, command_line()).failures)
 
 
 def preprocess(
     micrographs: Micrographs,
-    out: Out,
-    working_pixel_size: Annotated[float, number("ANGSTROM", "Pixel size of the results.")],
-    normalization: Normalization = "micrograph",
+    working_pixel_size: Annotated[
+        float, number("ANGSTROM", "Pixel size of the results.", "Output")
+    ],
+    out: Annotated[
+        Path, out_option("Folder for the preprocessed micrographs.", "preprocessed")
+    ] = Path("preprocessed"),
+    normalization: Annotated[
+        str,
+        choice(_NORMALIZATION.metavar or "", _NORMALIZATION.help, "Output", default="micrograph"),
+    ] = "micrograph",
     pixel_size: PixelSize = None,
     threads: Threads = None,
 ) -> None:
-    """Fourier-crop and normalise micrographs into float32 MRC files."""
-    from heliodor.workflows import preprocess as preprocessing_run
+    """Fourier-crop and normalize micrographs into float32 MRC files."""
+    from heliodor.workflows.preprocess import preprocess as preprocess_micrographs
 
-    failures = preprocessing_run.preprocess(
+    failures = preprocess_micrographs(
         micrographs,
         out,
         working_pixel_size,
         normalization,  # type: ignore[arg-type]
         pixel_size,
         threads,
-        settings.typed(),
+        command_line(),
     )
-    settings.end(failures)
+    end(failures)

@@ -12,42 +12,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from heliodor.cli import settings
 from heliodor.cli.options import (
-    Autoencoder,
-    BadAreas,
-    Device,
-    Diameter,
-    Dropout,
-    EdgeMargin,
-    Epochs,
-    ExclusionRadius,
-    Expected,
-    Flatten,
-    LearningRate,
-    MaxContamination,
-    MaxFdr,
     Negatives,
-    NetworkName,
-    Normalization,
-    ObjectiveName,
+    Only,
     PickingDiameter,
     PickingModel,
     PixelSize,
-    RecipeName,
-    Scores,
-    Seed,
-    Start,
-    Threshold,
-    ThresholdSeries,
-    TrainingRadius,
-    TrustLabels,
-    Updates,
-    ValidationShare,
-    Width,
-    WorkingPixelSize,
+    Typed,
+    choice,
+    register,
 )
+from heliodor.cli.session import command_line, end, refuse_bad_areas
 from heliodor.errors import BadInput
+from heliodor.picking.settings import PickSettings
+from heliodor.training.settings import TrainSettings
+from heliodor.utils.compute import Compute
 
 #: The inputs of RELION's Input tab that mean something to a command, as RELION calls them.
 _INPUTS = {"pick": {"--in-mics"}, "train": {"--in-mics", "--in-coords", "--in-parts"}}
@@ -79,7 +58,7 @@ class _Job(TyperGroup):
         with job(folder):
             _check(words)
             failures = super().invoke(ctx)
-        settings.end(failures)
+        end(failures)
 
 
 def leave_failure(words: list[str]) -> None:
@@ -132,93 +111,72 @@ def _check(words: list[str]) -> None:
 
 relion = typer.Typer(
     cls=_Job,
-    help="Be an External job of RELION; see docs/hosts/relion.md.",
+    help="Run as a RELION External job; see docs/hosts/relion.md.",
     no_args_is_help=True,
     context_settings={"token_normalize_func": _dashed},
 )
 
-Job = Annotated[Path, typer.Option("--o", metavar="JOB", help="The job's folder.")]
-InMics = Annotated[str, typer.Option("--in_mics", metavar="STAR", help="Input micrographs.")]
-Jobs = Annotated[int, typer.Option("--j", metavar="N", help="Number of threads.")]
+Job = Annotated[Path, choice("JOB", "The job's folder.", "Output", "--o")]
+InMics = Annotated[str, choice("STAR", "Input micrographs.", "Input", "--in_mics")]
+Jobs = Annotated[int, choice("N", "Number of threads.", "Compute", "--j", default="1")]
 Gpu = Annotated[
-    str | None, typer.Option("--gpu", metavar="N", help="The same as --device cuda:N.")
+    str | None, choice("N", "GPU number; the same as --device cuda:N.", "Compute", "--gpu")
 ]
+#: RELION gives the number of threads as ``--j``.
+Device = Annotated[Compute, Only(("device",))]
 
 
-@relion.command()
 def pick(
     o: Job,
     in_mics: InMics,
+    picking: Annotated[PickSettings, Only(but=("bad_area_masks",))],
+    compute: Device,
+    typed: Typed,
     model: PickingModel = None,
     diameter: PickingDiameter = None,
-    threshold: Threshold = None,
-    max_fdr: MaxFdr = None,
-    threshold_series: ThresholdSeries = 0,
-    exclusion_radius: ExclusionRadius = None,
-    edge_margin: EdgeMargin = 0.0,
-    scores: Scores = "smooth",
-    bad_areas: BadAreas = None,
-    max_contamination: MaxContamination = None,
     pixel_size: PixelSize = None,
-    device: Device = "auto",
     gpu: Gpu = None,
     j: Jobs = 1,
 ) -> Any:
-    """Pick with a model; micrographs that are done already are left as they are."""
+    """Pick particles; micrographs that are already picked are skipped."""
     from heliodor.integrations.relion.jobs import pick_job
-    from heliodor.utils.compute import Compute
+    from heliodor.models.pretrained import NAME, opened
 
-    how = settings.pick_settings(locals())
-    rest = Compute(device, j), settings.typed(), diameter
-    return pick_job(o, in_mics, model, how, pixel_size, *rest)
+    if "bad_areas" in typed.names:
+        refuse_bad_areas(typed, opened(NAME if model is None else model).card.contaminant)
+    where = Compute(compute.device, j)
+    return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter)
 
 
-@relion.command()
 def train(
     o: Job,
     in_mics: InMics,
-    diameter: Diameter,
+    settings: TrainSettings,
+    compute: Device,
     in_coords: Annotated[
-        str | None,
-        typer.Option("--in_coords", metavar="STAR", help="Coordinates of some particles."),
+        str | None, choice("STAR", "Coordinates of some particles.", "Input", "--in_coords")
     ] = None,
     in_parts: Annotated[
         str | None,
-        typer.Option("--in_parts", metavar="STAR", help="Or extracted particles to learn from."),
+        choice("STAR", "Extracted particles to train on instead.", "Input", "--in_parts"),
     ] = None,
     negatives: Negatives = None,
-    expected_particles: Expected = None,
-    start: Start = None,
-    recipe: RecipeName = "fast",
-    objective: ObjectiveName = None,
-    network: NetworkName = None,
-    width: Width = None,
-    dropout: Dropout = None,
-    autoencoder: Autoencoder = None,
-    epochs: Epochs = None,
-    epoch_updates: Updates = None,
-    learning_rate: LearningRate = None,
-    training_radius: TrainingRadius = None,
-    working_pixel_size: WorkingPixelSize = None,
-    pixel_size: PixelSize = None,
-    normalization: Normalization = "micrograph",
-    flatten: Flatten = None,
-    validation_share: ValidationShare = 0.0,
-    trust_labels: TrustLabels = False,
-    seed: Seed = 0,
-    device: Device = "auto",
     gpu: Gpu = None,
     j: Jobs = 1,
 ) -> Any:
-    """Learn from labelled particles; a model of the same training is left as it is."""
+    """Train on labeled particles; an up-to-date model is kept."""
     from heliodor.integrations.relion.jobs import train_job
-    from heliodor.utils.compute import Compute
 
     labels = in_coords or in_parts
     if labels is None or (in_coords and in_parts):
         raise BadInput(
-            "training learns from either coordinates or particles; fill in one of the two fields"
+            "training needs either coordinates or particles; fill in exactly one of the two fields"
             " of the Input tab"
         )
-    how = settings.data_settings(locals()), settings.recipe_settings(locals())
-    return train_job(o, in_mics, labels, *how, Compute(device, j), settings.typed(), negatives)
+    where = Compute(compute.device, j)
+    chosen = settings.data, settings.training
+    return train_job(o, in_mics, labels, *chosen, where, command_line(), negatives)
+
+
+register(relion, pick)
+register(relion, train)

@@ -9,125 +9,155 @@ from typing import Annotated, Any
 import typer
 
 from heliodor.cli.coordinates import shape_of
-from heliodor.cli.options import Seed, number
+from heliodor.cli.options import Seed, choice, flag, number
 from heliodor.errors import BadInput
 from heliodor.utils import console
 
 log = logging.getLogger(__name__)
 
+_SPECIMEN, _IMAGING = "Specimen", "Imaging"
 #: In negative stain particles stand out more.
 SNR, SNR_IN_STAIN = 0.12, 1.0
 
 
 def simulate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder for the results [default: simulated]")
+    ] = Path("simulated"),
     particle: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="barrel, ribosome, trimer, shell or stick, or drawn-0, drawn-1, ...: any of an"
-            " endless family [default: barrel]",
+        choice(
+            "NAME",
+            "barrel, ribosome, trimer, shell or stick, or drawn-N: a randomly generated particle"
+            " with seed N.",
+            "Particle",
+            default="barrel",
         ),
     ] = None,
     structure: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A particle of your own instead: an atomic model (.cif, .pdb, .ent) or a density"
+        choice(
+            "FILE",
+            "Simulate your own particle instead: an atomic model (.cif, .pdb, .ent) or a density"
             " map (.mrc, .map, .ccp4).",
+            "Particle",
         ),
     ] = None,
     assembly: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Biological assembly of the atomic model, or none [default: its first]",
+        choice(
+            "NAME",
+            "Biological assembly of the atomic model, or none.",
+            "Particle",
+            default="its first",
         ),
     ] = None,
     contour: Annotated[
-        float | None, number("LEVEL", "Contour level of the density map [default: found in it]")
+        float | None,
+        number("LEVEL", "Contour level of the density map.", "Particle", "found in the map"),
     ] = None,
     diameter: Annotated[
         float | None,
         number(
             "ANGSTROM",
-            "Longest diameter of the particle in FILE or drawn [default: its own]",
+            "Longest diameter of the particle of --structure or drawn-N.",
+            "Particle",
+            "its own",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(metavar="N", help="Number of micrographs.")] = 16,
+    count: Annotated[int, choice("N", "Number of micrographs.", "Output", default="16")] = 16,
     size_px: Annotated[
-        str, typer.Option("--size-px", metavar="WxH", help="Width and height in pixels.")
+        str,
+        choice("WxH", "Width and height in pixels.", "Output", "--size-px", default="1024x1024"),
     ] = "1024x1024",
-    pixel_size: Annotated[float, number("ANGSTROM", "Sampling.")] = 4.0,
+    pixel_size: Annotated[float, number("ANGSTROM", "Pixel size.", "Output", "4")] = 4.0,
     particles: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Particles a micrograph, 0 for none [default: usual]"),
+        choice(
+            "N",
+            "Particles per micrograph, 0 for none.",
+            "Particle",
+            default="the usual number for the particle",
+        ),
     ] = None,
     snr: Annotated[
         float | None,
         number(
             "RATIO",
-            f"Signal-to-noise of particles at 4 A a pixel [default: {SNR}; in negative stain"
-            f" {SNR_IN_STAIN:g}]",
+            "Signal-to-noise ratio of particles at 4 Å/pixel.",
+            _IMAGING,
+            f"{SNR}; in negative stain {SNR_IN_STAIN:g}",
         ),
     ] = None,
-    defocus_min: Annotated[float, number("UM", "Least underfocus.")] = 1.0,
-    defocus_max: Annotated[float, number("UM", "Most underfocus.")] = 2.2,
-    voltage: Annotated[float, number("KV", "Acceleration voltage.")] = 300.0,
-    b_factor: Annotated[float, number("ANGSTROM2", "Envelope of the contrast transfer.")] = 150.0,
-    ice: Annotated[float | None, number("NM", "Mean thickness of the ice [default: 45]")] = None,
+    defocus_min: Annotated[float, number("UM", "Minimum defocus.", _IMAGING, "1")] = 1.0,
+    defocus_max: Annotated[float, number("UM", "Maximum defocus.", _IMAGING, "2.2")] = 2.2,
+    voltage: Annotated[float, number("KV", "Acceleration voltage.", _IMAGING, "300")] = 300.0,
+    b_factor: Annotated[
+        float, number("ANGSTROM2", "Envelope of the contrast transfer.", _IMAGING, "150")
+    ] = 150.0,
+    ice: Annotated[
+        float | None, number("NM", "Mean thickness of the ice.", _SPECIMEN, "45")
+    ] = None,
     ice_gradient: Annotated[
         float | None,
         number(
             "SHARE",
-            "Change of the ice's thickness from the middle to the far edge [default: drawn, up to"
-            " 0.35]",
+            "Change of the ice thickness from the center to the far edge.",
+            _SPECIMEN,
+            "random, up to 0.35",
         ),
     ] = None,
     negative_stain: Annotated[
         bool,
-        typer.Option("--negative-stain", help="Bright particles in heavy metal, not in ice."),
+        flag("--negative-stain", "Bright particles in heavy metal, not in ice.", _SPECIMEN),
     ] = False,
     contaminants: Annotated[
         str,
-        typer.Option(
-            metavar="LEVELS",
-            help="Carbon, ice, gold, aggregates: 0 none, 1 usual; or by kind, as in"
+        choice(
+            "LEVELS",
+            "Carbon, ice, gold, aggregates: 0 none, 1 usual; or by kind, as in"
             " carbon=4,crystals=0 or 0,gold=2 (also clumps, fragments).",
+            _SPECIMEN,
+            default="1",
         ),
     ] = "1",
     carbon_only: Annotated[
         bool,
-        typer.Option("--carbon-only", help="Only carbon film on every micrograph, no particles."),
+        flag("--carbon-only", "Only carbon film on every micrograph, no particles.", _SPECIMEN),
     ] = False,
     orientations: Annotated[
-        str, typer.Option(metavar="HOW", help="random or preferred.")
+        str, choice("HOW", "random or preferred.", _SPECIMEN, default="random")
     ] = "random",
-    overlap: Annotated[bool, typer.Option("--overlap", help="Let particles overlap.")] = False,
+    overlap: Annotated[bool, flag("--overlap", "Let particles overlap.", _SPECIMEN)] = False,
     detector: Annotated[
         str,
-        typer.Option(
-            metavar="KIND", help="counting, or integrating: blur, read noise and a lower DQE."
+        choice(
+            "KIND",
+            "counting, or integrating: blur, read noise and a lower DQE.",
+            _IMAGING,
+            default="counting",
         ),
     ] = "counting",
     inverted: Annotated[
-        bool, typer.Option("--inverted", help="Reverse the contrast: white particles.")
+        bool, flag("--inverted", "Reverse the contrast: white particles.", _IMAGING)
     ] = False,
     eight_bit: Annotated[
-        bool, typer.Option("--eight-bit", help="Write MRC mode 0: one byte a pixel, stretched.")
+        bool, flag("--eight-bit", "Write MRC mode 0: one byte per pixel, stretched.", "Output")
     ] = False,
     labels: Annotated[
-        int, typer.Option(metavar="N", help="Also write N random labels to labels.star.")
+        int, choice("N", "Also write N random labels to labels.star.", "Output", default="0")
     ] = 0,
     masks: Annotated[
         bool,
-        typer.Option(
-            "--masks", help="Also write masks/NAME.png: 255 on carbon, crystals, gold, aggregates."
+        flag(
+            "--masks",
+            "Also write masks/NAME.png: 255 on carbon, crystals, gold, aggregates.",
+            "Output",
         ),
     ] = False,
     seed: Seed = 0,
 ) -> None:
-    """Make synthetic micrographs with known truth: MRC files, micrographs.star, truth.star."""
+    """Simulate micrographs with known particles: MRC files, micrographs.star, truth.star."""
     from heliodor.simulation import SimulationSettings
     from heliodor.simulation import simulate as make
     from heliodor.simulation.contaminant_levels import levels_from
@@ -178,7 +208,9 @@ def _particle(
 
         number = str(name).removeprefix("drawn-")
         if not number.isdecimal() or len(number) > 9:
-            raise BadInput(f"{name} is no particle: after drawn- comes its number, 0 or more")
+            raise BadInput(
+                f"{name} is not a particle: drawn- must be followed by a number, 0 or more"
+            )
         return draw_particle(int(number), diameter)
     if structure is None:
         for option, value in (
@@ -187,10 +219,10 @@ def _particle(
             ("diameter", diameter),
         ):
             if value is not None:
-                raise BadInput(f"--{option} is for a particle in a file: give --structure too")
+                raise BadInput(f"--{option} needs --structure")
         return "barrel" if name is None else name
     if name is not None:
-        raise BadInput("--particle and --structure are two particles; give one of them")
+        raise BadInput("give either --particle or --structure, not both")
     from heliodor.simulation import read_structure
 
     return read_structure(

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, Image
 from heliodor.data.coordinates.picks import Picks
-from heliodor.errors import BadInput
 from heliodor.utils.files import writing
 
 if TYPE_CHECKING:
@@ -205,14 +204,6 @@ def add_distances(picks: Picks, distance_angstrom: FloatArray) -> Picks:
     """Return picks with the distance of each to the nearest bad area, shape (n,)."""
     extra = {**picks.extra, DISTANCE: np.asarray(distance_angstrom, dtype=np.float64)}
     return Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
-
-
-def reject_contamination_option(option: str) -> None:
-    """Refuse an option that asks for bad areas where the model tells none."""
-    raise BadInput(
-        f"{option} speaks of bad areas, but the model has no contaminant output and finds none;"
-        " leave the option out or give a model that has one"
-    )
 
 
 def _touching(core: Mask, wide: Mask) -> Mask:

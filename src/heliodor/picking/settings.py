@@ -1,14 +1,20 @@
-"""How to pick: thresholds and distances, and what becomes of bad areas."""
+"""How to pick: thresholds and distances, and what becomes of contamination.
+
+Light to import: the command line is made from these classes.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from heliodor.errors import BadInput
-from heliodor.models.model_file import Model
-from heliodor.picking.contamination import ContaminationMask, reject_contamination_option
+from heliodor.utils.settings import option
+
+if TYPE_CHECKING:
+    from heliodor.models.model_file import Model
+    from heliodor.picking.contamination import ContaminationMask
 
 #: The most thresholds of a series.
 MOST_SERIES = 50
@@ -16,8 +22,11 @@ MOST_SERIES = 50
 #: smooth: of a lattice as fine as the network's training asks for, and a surface through it;
 #: dense: of every pixel.
 Scores = Literal["smooth", "dense"]
-#: leave-out: candidates whose centre lies in a bad area are none; keep: they are like others.
+#: leave-out: candidates whose center lies in contamination are dropped; keep: they are kept.
 InBadAreas = Literal["leave-out", "keep"]
+
+_PICKING, _OUTPUT = "Picking", "Output"
+_ADVANCED = "Advanced picking"
 
 
 class Distances(NamedTuple):
@@ -31,85 +40,138 @@ class Distances(NamedTuple):
 class PickSettings:
     """How to pick; lengths in angstrom, None takes what follows from the model's diameter."""
 
-    #: Log-odds from which a candidate is a pick; None chooses it, by what is to be expected of
-    #: these micrographs.
-    threshold: float | None = None
-    #: The largest share of false picks to expect where the threshold is chosen; None chooses the
-    #: highest expected F1.
-    max_fdr: float | None = None
-    #: No two picks are nearer than this; the particle's radius by default.
-    exclusion_radius_angstrom: float | None = None
-    #: No pick's centre is nearer to an edge than this. RELION extracts a box that crosses an
-    #: edge all the same; half a diameter leaves out the particles that are cut off.
-    edge_margin_angstrom: float = 0.0
-    scores: Scores = "smooth"
-    #: So many nested sets of picks are written beside, at falling thresholds; 0: none.
-    threshold_series: int = 0
-    #: What becomes of candidates in bad areas; of models without a contaminant output none are
-    #: known.
-    bad_areas: InBadAreas = "leave-out"
-    #: No picks on micrographs of which a larger fraction is bad area; None: on all.
-    max_contamination: float | None = None
-    #: Whether the bad areas of each micrograph are written as an image.
-    bad_area_masks: bool = False
+    #: None chooses it from what is expected on these micrographs.
+    threshold: float | None = option(
+        None,
+        help="Candidates with this score (log-odds) or more are picks; auto: the score with the"
+        " highest expected F1 on these micrographs.",
+        group=_PICKING,
+        metavar="LOGODDS",
+        default="auto",
+        auto=True,
+    )
+    max_fdr: float | None = option(
+        None,
+        help="Choose the threshold so that at most this share of the picks is expected to be"
+        " false, instead of by F1.",
+        group=_PICKING,
+        metavar="SHARE",
+    )
+    exclusion_radius_angstrom: float | None = option(
+        None,
+        help="Minimum distance between two picks.",
+        group=_PICKING,
+        metavar="ANGSTROM",
+        default="diameter / 2",
+    )
+    #: RELION extracts boxes that cross an edge too; half a diameter drops particles that are cut.
+    edge_margin_angstrom: float = option(
+        0.0,
+        help="Minimum distance between a pick's center and the edge of the micrograph.",
+        group=_PICKING,
+        metavar="ANGSTROM",
+    )
+    scores: Scores = option(
+        "smooth",
+        help="smooth: score every few pixels and draw a surface through them; dense: score every"
+        " pixel, several times slower.",
+        group=_ADVANCED,
+        metavar="KIND",
+    )
+    threshold_series: int = option(
+        0,
+        help="Also write N nested sets of picks at falling thresholds: OUT/series/1 ... and"
+        " OUT/series.tsv.",
+        group=_OUTPUT,
+        metavar="N",
+        default="none",
+    )
+    bad_areas: InBadAreas = option(
+        "leave-out",
+        help="leave-out: no picks in contamination (carbon, ice crystals, aggregates); keep: pick"
+        " there as well (for models that detect contamination).",
+        group=_PICKING,
+        metavar="HOW",
+    )
+    max_contamination: float | None = option(
+        None,
+        help="No picks on micrographs with a larger contaminated share (for models that detect"
+        " contamination).",
+        group=_PICKING,
+        metavar="SHARE",
+        default="pick on all",
+    )
+    bad_area_masks: bool = option(
+        False,
+        help="Write the contamination of each micrograph as an image,"
+        " OUT/bad_areas/MICROGRAPH.png (for models that detect contamination).",
+        group=_OUTPUT,
+    )
 
     def __post_init__(self) -> None:
-        if self.bad_areas not in get_args(InBadAreas):
-            raise BadInput(
-                f"--bad-areas must be {' or '.join(get_args(InBadAreas))}, not {self.bad_areas!r}"
-            )
+        for name, choices in (("bad_areas", InBadAreas), ("scores", Scores)):
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise BadInput(
+                    f"{name} must be one of {', '.join(get_args(choices))}, not {value!r}",
+                    parameter=name,
+                )
         if self.max_contamination is not None and not 0 <= self.max_contamination <= 1:
             raise BadInput(
-                "the largest fraction of bad area (--max-contamination) must lie between 0 and 1,"
-                f" not {self.max_contamination:g}"
+                "the largest contaminated share must be from 0 to 1, not"
+                f" {self.max_contamination:g}",
+                parameter="max_contamination",
             )
-        if self.scores not in get_args(Scores):
-            raise BadInput(f"the scores {self.scores!r} are none of {', '.join(get_args(Scores))}")
         if self.threshold is not None and not math.isfinite(self.threshold):
-            raise BadInput("the threshold must be a number (log-odds)")
+            raise BadInput("the threshold must be a number (log-odds)", parameter="threshold")
         if self.max_fdr is not None:
             if self.threshold is not None:
                 raise BadInput(
-                    "a threshold and a largest share of false picks (--max-fdr) were given; the"
-                    " second chooses the first, so give one of them"
+                    "give either a threshold or a largest share of false picks, which chooses the"
+                    " threshold, but not both",
+                    parameter="max_fdr",
                 )
             if not 0 < self.max_fdr < 1:
                 raise BadInput(
-                    "the largest share of false picks (--max-fdr) must lie between 0 and 1, not"
-                    f" {self.max_fdr:g}"
+                    "the largest share of false picks must be more than 0 and less than 1, not"
+                    f" {self.max_fdr:g}",
+                    parameter="max_fdr",
                 )
         if self.threshold_series != 0 and not 2 <= self.threshold_series <= MOST_SERIES:
             raise BadInput(
-                f"a series of thresholds has 2 to {MOST_SERIES} of them, not"
-                f" {self.threshold_series}"
+                f"a series of thresholds must have 2 to {MOST_SERIES} of them, not"
+                f" {self.threshold_series}",
+                parameter="threshold_series",
             )
         for name in ("exclusion_radius", "edge_margin"):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 <= value < 1e5:
-                raise BadInput(f"the {name.replace('_', ' ')} must be 0 A or more, not {value:g}")
+                raise BadInput(
+                    f"the {name.replace('_', ' ')} must be 0 Å or more, not {value:g}",
+                    parameter=name,
+                )
 
     def check_for(self, contaminant: bool) -> None:
-        """Refuse what is asked of bad areas where a model does not tell `contaminant`s."""
-        asked = {
-            "--bad-areas keep": self.bad_areas != "leave-out",
-            "--max-contamination": self.max_contamination is not None,
-            "--bad-area-masks": self.bad_area_masks,
+        """Refuse settings of contamination for a model that does not detect `contaminant`s."""
+        chosen = {
+            "bad_areas": self.bad_areas != "leave-out",
+            "max_contamination": self.max_contamination is not None,
+            "bad_area_masks": self.bad_area_masks,
         }
-        for option, given in asked.items():
-            if given and not contaminant:
-                reject_contamination_option(option)
+        for name, is_chosen in chosen.items():
+            if is_chosen and not contaminant:
+                refuse_without_contaminants(name)
 
     def refuses(self, bad_areas: ContaminationMask | None) -> bool:
-        """Tell whether a micrograph is to have no picks, as too much of it is bad area."""
+        """Return whether a micrograph gets no picks, because too much of it is contaminated."""
         most = self.max_contamination
         return most is not None and bad_areas is not None and bad_areas.fraction > most
 
     def leaves_out(self, bad_areas: ContaminationMask | None) -> ContaminationMask | None:
-        """Return the areas in which nothing is a candidate, None for none."""
+        """Return the areas without candidates, or None."""
         return bad_areas if self.bad_areas == "leave-out" else None
 
     def threshold_for(self, model: Model) -> float:
-        """Return the threshold, log-odds: as given, else the model's until one is chosen."""
+        """Return the threshold, log-odds: the one given, otherwise the model's."""
         return model.card.threshold if self.threshold is None else self.threshold
 
     def distances_px(self, diameter_angstrom: float, pixel_size_angstrom: float) -> Distances:
@@ -119,3 +181,12 @@ class PickSettings:
             exclusion = diameter_angstrom / 2
         margin = math.ceil(self.edge_margin_angstrom / pixel_size_angstrom)
         return Distances(exclusion / pixel_size_angstrom, margin)
+
+
+def refuse_without_contaminants(name: str) -> None:
+    """Refuse a setting of contamination because the model does not detect any."""
+    raise BadInput(
+        f"{name} is about contamination, which this model does not detect; remove that setting or"
+        " use a model with a contaminant output",
+        parameter=name,
+    )

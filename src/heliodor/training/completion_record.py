@@ -19,9 +19,8 @@ from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_of
 from heliodor.picking.settings import PickSettings
-from heliodor.training.dataset import DataSettings
 from heliodor.training.history import Epoch
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.files import write_json
 from heliodor.utils.hashing import digest, fingerprint
 

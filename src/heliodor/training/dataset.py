@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
+from heliodor.conventions import to_working
 from heliodor.data.coordinates.label_assignment import (
     LabelledSource,
     check_frame,
@@ -19,90 +19,25 @@ from heliodor.data.coordinates.labels import (
     class_prior,
     guess_particles,
 )
-from heliodor.data.micrographs.normalization import (
-    FLATTEN_FRACTION,
-    MODES,
-    Mode,
-    Normalizer,
-)
+from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.data.micrographs.working_images import (
     MOST_FINER,
     MOST_STRETCH,
     Failure,
     WorkingImage,
     WorkingImages,
-    check_diameter,
     coarser_than,
     on_shelf,
     prepare_all,
 )
 from heliodor.errors import BadInput
+from heliodor.training.settings import DataSettings
 from heliodor.utils.array_store import Shelf
 
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
 #: A particle needs at least so many pixels for its shape to be learnt.
 FEWEST_PX = 6.0
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """What a training set is made of; lengths in angstrom."""
-
-    diameter_angstrom: float
-    #: Mean number of particles a micrograph; None estimates it, from a guess by the diameter.
-    expected_particles: float | None = None
-    training_radius_angstrom: float | None = None
-    working_pixel_size_angstrom: float | None = None
-    pixel_size_angstrom: float | None = None
-    normalization: Mode = "micrograph"
-    #: Standard deviation of the Gaussian average that is subtracted as the slow background; 0
-    #: subtracts none, None takes 0.6 of the diameter.
-    flatten_angstrom: float | None = None
-    #: Share of the labelled micrographs kept for choosing the best epoch, where there are at
-    #: least five of them. None by default: their labels are worth more in training, and the
-    #: schedule ends with weights that hardly change any more.
-    validation_share: float = 0.0
-    seed: int = 0
-    #: Whether labels are refused that plainly lie in another frame than the pictures.
-    check_frame: bool = True
-
-    def __post_init__(self) -> None:
-        check_diameter(self.diameter_angstrom)
-        if self.normalization not in MODES:
-            raise BadInput(f"the normalisation {self.normalization!r} is none of {MODES}")
-        if self.expected_particles is not None and not 0 < self.expected_particles < 1e6:
-            raise BadInput(
-                "the expected particles a micrograph must be more than 0 and fewer than a million,"
-                f" not {self.expected_particles:g}"
-            )
-        if not 0 <= self.validation_share < 1:
-            raise BadInput("the share of micrographs for validation must lie from 0 to below 1")
-        if self.seed < 0:
-            raise BadInput(f"the seed must not be negative, but is {self.seed}")
-        if self.flatten_angstrom is not None and not 0 <= self.flatten_angstrom < 1e5:
-            raise BadInput(
-                f"the length to flatten by must be 0 A or more, not {self.flatten_angstrom:g}"
-            )
-        for name in ("training_radius", "working_pixel_size", "pixel_size"):
-            value = getattr(self, f"{name}_angstrom")
-            if value is not None and not 0 < value < self.diameter_angstrom:
-                raise BadInput(
-                    f"a {name.replace('_', ' ')} of {value:g} A is not between 0 and the"
-                    f" particle's diameter of {self.diameter_angstrom:g} A"
-                )
-
-    @property
-    def background_angstrom(self) -> float:
-        """The background's length: as given, else 0.6 of the diameter."""
-        given = self.flatten_angstrom
-        return self.diameter_angstrom * FLATTEN_FRACTION if given is None else given
-
-    @property
-    def radius_angstrom(self) -> float:
-        """The training radius: as given, else an eighth of the diameter."""
-        given = self.training_radius_angstrom
-        return self.diameter_angstrom * TRAINING_RADIUS_FRACTION if given is None else given
 
 
 @dataclass(frozen=True)

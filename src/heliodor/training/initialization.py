@@ -9,7 +9,7 @@ from typing import Any
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, ModelCard
 from heliodor.models.pretrained import NAME, SCRATCH, opened
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 
 #: What is chosen of a network by the model that it starts from.
 FIXED_BY_START = ("network", "width", "norm")

@@ -18,7 +18,6 @@ from heliodor.models.autoencoder import (
 )
 from heliodor.models.networks import Network, build
 from heliodor.training.objectives import add_negatives, objective
-from heliodor.training.recipes import Precision, TrainingSettings
 from heliodor.training.sampler import (
     NEGATIVE,
     POSITIVE,
@@ -27,6 +26,7 @@ from heliodor.training.sampler import (
     Sampler,
     copy_to_device,
 )
+from heliodor.training.settings import Precision, TrainingSettings
 from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import Shelf
 

@@ -19,7 +19,7 @@ from heliodor.picking.scoring import score_coarsely
 from heliodor.training.checkpoint import Checkpoint, CheckpointMismatch
 from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from heliodor.training.trainer import Trainer, fingerprint_training
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.signals import (

@@ -11,10 +11,10 @@ from heliodor.models.model_file import (
     ModelCard,
 )
 from heliodor.models.novelty import Reference
-from heliodor.training.dataset import DataSettings, TrainingSet
+from heliodor.training.dataset import TrainingSet
 from heliodor.training.loop import TrainedNetwork
-from heliodor.training.recipes import TrainingSettings
 from heliodor.training.score_calibration import ScoreScale
+from heliodor.training.settings import DataSettings, TrainingSettings
 
 
 def build_model_card(

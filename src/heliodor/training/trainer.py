@@ -27,7 +27,7 @@ from heliodor.training.checkpoint import (
 )
 from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner, MinibatchCost
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.hashing import digest
 

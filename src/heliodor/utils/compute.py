@@ -1,4 +1,4 @@
-"""Where to compute: the device and the number of threads of a command."""
+"""Where to compute: device, number of threads, memory. PyTorch is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -8,31 +8,52 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.settings import option
 from heliodor.utils.threads import chosen_threads
+
+if TYPE_CHECKING:
+    import torch
+
+    from heliodor.utils.array_store import Shelf
 
 #: What the program, its libraries and a minibatch take, and the least that it can work with.
 WORK_GB, LEAST_GB = 0.9, 1.0
+
+_COMPUTE = "Compute"
 
 
 @dataclass(frozen=True)
 class Compute:
     """Where to compute."""
 
-    device: str = "auto"
-    threads: int | None = None
+    device: str = option(
+        "auto", help="auto, cpu, cuda, cuda:N or mps.", group=_COMPUTE, metavar="DEVICE"
+    )
+    threads: int | None = option(
+        None,
+        help="Number of threads.",
+        group=_COMPUTE,
+        metavar="N",
+        default="the CPUs this process may use",
+    )
     #: GB (10^9 bytes) that a training may take; None is no limit.
-    memory_gb: float | None = None
+    memory_gb: float | None = option(
+        None,
+        help="Memory limit for training; images beyond it are kept in temporary files in OUT,"
+        " which is slower and changes no result.",
+        group=_COMPUTE,
+        metavar="GB",
+        default="no limit",
+    )
 
     def __post_init__(self) -> None:
         if self.memory_gb is not None and not LEAST_GB <= self.memory_gb < 1e6:
             raise BadInput(
-                f"training cannot do with {self.memory_gb:g} GB of memory (--memory); give"
-                f" {LEAST_GB:g} or more"
+                f"training needs {LEAST_GB:g} GB of memory or more, not {self.memory_gb:g}",
+                parameter="memory",
             )
 
     def shelf(self, folder: Path) -> Shelf:
@@ -43,15 +64,20 @@ class Compute:
         folder
             On whose disk the files lie.
         """
+        from heliodor.utils.array_store import Shelf
+
         if self.memory_gb is None:
             return Shelf()
         return Shelf(folder, (self.memory_gb - WORK_GB) * 1e9)
 
     def start(self) -> torch.device:
-        """Fix the number of threads, see to the use of memory, and return the device.
+        """Set the number of threads and the use of memory of this process; return the device.
 
-        On a GPU too the same seed is to give the same picks, so only deterministic kernels.
+        For commands: it changes the whole process. On a GPU too the same seed gives the same
+        picks, so only deterministic kernels are used.
         """
+        import torch
+
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         set_threads(self.threads)
@@ -65,36 +91,76 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises
     ------
     BadInput
-        If the device is unknown or not there; `auto` always finds one.
+        If the device is unknown or not available; `auto` always finds one.
     """
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     # torch knows more names, some of which (meta) it makes tensors on that hold no numbers.
     if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
-        raise BadInput(f"the device {name!r} is none of auto, cpu, cuda, cuda:0 (or 1, ...), mps")
+        raise BadInput(
+            f"the device must be one of auto, cpu, cuda, cuda:0 (or 1, ...), mps, not {name!r}",
+            parameter="device",
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
-            f"the device {name!r} cannot be used ({reason}); give --device auto or cpu"
+            f"the device {name!r} cannot be used ({reason}); choose auto or cpu",
+            parameter="device",
         ) from error
     return device
 
 
+def set_threads(threads: int | None = None) -> int:
+    """Set the number of threads that PyTorch uses in this process; see `chosen_threads`.
+
+    Returns
+    -------
+    int
+        The number in force.
+    """
+    count = chosen_threads(threads)
+    import torch
+
+    torch.set_num_threads(count)
+    return count
+
+
+@contextmanager
+def one_thread_each(wanted: bool = True) -> Iterator[int]:
+    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
+
+    Several tasks at once use processors better than several threads per task, and the sums of a
+    network then do not depend on the number of processors.
+
+    Yields
+    ------
+    int
+        The number of threads that PyTorch used before, and uses again afterwards.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
+
+
 #: mallopt's names of what is given back to the system, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-
-
-#: Larger blocks than this, bytes, are mapped each for itself, as by default: the most that the
-#: C library allows.
+#: Blocks larger than this, bytes, are mapped one by one, as by default: the most that the C
+#: library allows.
 _LARGEST_KEPT = 2**25
-
-
-#: So much may lie unused before the end of it is given back.
+#: Unused memory beyond this is given back.
 _MOST_UNUSED = 2**29
 
 
@@ -107,7 +173,7 @@ def keep_freed_memory() -> bool:
     Returns
     -------
     bool
-        Whether that could be asked for: only glibc is known to understand it.
+        Whether that could be set: only glibc is known to understand it.
     """
     if sys.platform != "linux":
         return False
@@ -118,38 +184,3 @@ def keep_freed_memory() -> bool:
     kept = ((_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _MOST_UNUSED))
     wanted = (*kept, (_ARENA_MAX, 1))
     return all(library.mallopt(name, value) == 1 for name, value in wanted)
-
-
-def set_threads(threads: int | None = None) -> int:
-    """Fix the number of threads that PyTorch uses in this process; see `chosen_threads`.
-
-    Returns
-    -------
-    int
-        The number in force.
-    """
-    number = chosen_threads(threads)
-
-    torch.set_num_threads(number)
-    return number
-
-
-@contextmanager
-def one_thread_each(wanted: bool = True) -> Iterator[int]:
-    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
-
-    Several pieces of work at a time use processors better than several threads for each piece,
-    and the sums of a network then do not depend on how many processors there are.
-
-    Yields
-    ------
-    int
-        The number of threads that PyTorch used before, and uses again afterwards.
-    """
-    before = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield before
-    finally:
-        torch.set_num_threads(before)

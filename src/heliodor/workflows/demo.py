@@ -6,9 +6,8 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 from heliodor.simulation import SimulationSettings, simulate
-from heliodor.training.dataset import DataSettings
 from heliodor.training.initialization import choose_start
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import output_folder

@@ -10,7 +10,8 @@ from typing import Any
 
 from heliodor import __version__
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
-from heliodor.data.micrographs.normalization import MODES, Normalizer
+from heliodor.data.micrographs.modes import MODES
+from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
 from heliodor.models.importers.topaz import read_topaz
 from heliodor.models.model_file import (

@@ -10,11 +10,8 @@ import numpy as np
 
 from heliodor.conventions import Image
 from heliodor.data.micrographs.micrograph import write_mrc
-from heliodor.data.micrographs.normalization import (
-    MOST_IMAGES,
-    Mode,
-    Normalizer,
-)
+from heliodor.data.micrographs.modes import Mode
+from heliodor.data.micrographs.normalization import MOST_IMAGES, Normalizer
 from heliodor.data.micrographs.sources import (
     Inputs,
     Source,

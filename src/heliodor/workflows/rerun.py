@@ -213,8 +213,7 @@ def _compute(given: dict[str, Any]) -> Any:
 
 
 def _train(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
-    from heliodor.training.dataset import DataSettings
-    from heliodor.training.recipes import TrainingSettings
+    from heliodor.training.settings import DataSettings, TrainingSettings
     from heliodor.workflows.train import train
 
     data, recipe = _made(DataSettings, given), _made(TrainingSettings, given)
@@ -255,8 +254,7 @@ def _pick(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
 
 def _run(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:
     from heliodor.picking.settings import PickSettings
-    from heliodor.training.dataset import DataSettings
-    from heliodor.training.recipes import TrainingSettings
+    from heliodor.training.settings import DataSettings, TrainingSettings
     from heliodor.workflows.run import run
 
     data, recipe = _made(DataSettings, given), _made(TrainingSettings, given)

@@ -21,9 +21,9 @@ from heliodor.models.model_file import Model
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.settings import PickSettings
 from heliodor.report.report import write_report
-from heliodor.training.dataset import FEWEST_PX, DataSettings
+from heliodor.training.dataset import FEWEST_PX
 from heliodor.training.initialization import load_start_model
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import output_folder, sweep
 from heliodor.utils.locking import alone_in

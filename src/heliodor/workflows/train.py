@@ -37,22 +37,19 @@ from heliodor.training.completion_record import (
     fingerprint_model_file,
     fingerprint_request,
 )
-from heliodor.training.dataset import (
-    DataSettings,
-    assemble_training_set,
-    choose_sources,
-)
+from heliodor.training.dataset import assemble_training_set, choose_sources
 from heliodor.training.history import Epoch, history_table
 from heliodor.training.initialization import load_start_model
 from heliodor.training.loop import train_network
 from heliodor.training.model_card import build_model_card
 from heliodor.training.objectives import uses_prior
-from heliodor.training.recipes import RECIPES, TrainingSettings
+from heliodor.training.recipes import RECIPES
 from heliodor.training.score_calibration import (
     CONTRADICTED,
     CalibrationSet,
     choose_unlabeled,
 )
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.array_store import Shelf
 from heliodor.utils.compute import Compute

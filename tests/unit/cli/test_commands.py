@@ -43,7 +43,7 @@ from heliodor.picking.recalibration import choose_decoy_micrographs
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.settings import PickSettings
 from heliodor.simulation import SimulationSettings
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from heliodor.workflows import (
     demo,
     preprocess,

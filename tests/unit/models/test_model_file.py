@@ -17,11 +17,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from heliodor.data.micrographs.normalization import (
-    MODES,
-    Mode,
-    Normalizer,
-)
+from heliodor.data.micrographs.modes import MODES, Mode
+from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
 from heliodor.models.model_file import (
     FORMAT,

@@ -259,7 +259,7 @@ def test_a_model_file_says_whether_it_serves_any_diameter(tmp_path):
 
 
 def test_wanted_pixel_size_is_the_starts():
-    from heliodor.training.dataset import DataSettings
+    from heliodor.training.settings import DataSettings
 
     data = DataSettings(diameter_angstrom=70.0)
     assert wanted_pixel_size(data, recipe("fast"), general_model()) == pytest.approx(2.0)

@@ -27,7 +27,7 @@ from heliodor.training.checkpoint import (
 )
 from heliodor.training.history import Epoch
 from heliodor.training.loop import TrainedNetwork, train_network
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from heliodor.training.trainer import Trainer, fingerprint_training
 from heliodor.utils.signals import Stopped, listening
 from helpers.networks import labelled_discs

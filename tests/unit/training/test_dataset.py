@@ -15,16 +15,12 @@ from heliodor.data.coordinates.label_assignment import LabelledSource, assign_la
 from heliodor.data.coordinates.labels import label_mask
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.fourier_crop import fourier_crop
-from heliodor.data.micrographs.normalization import MODES, Mode
+from heliodor.data.micrographs.modes import MODES, Mode
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.training.dataset import (
-    FEWEST_TO_VALIDATE,
-    DataSettings,
-    assemble_training_set,
-    choose_sources,
-)
+from heliodor.training.dataset import FEWEST_TO_VALIDATE, assemble_training_set, choose_sources
+from heliodor.training.settings import DataSettings
 from helpers.networks import (
     discs,
     noise,

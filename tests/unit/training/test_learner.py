@@ -17,17 +17,13 @@ from heliodor.training.learner import (
 )
 from heliodor.training.loop import train_network
 from heliodor.training.objectives import objective
-from heliodor.training.recipes import (
-    PAPER,
-    RECIPES,
-    TrainingSettings,
-    recipe,
-)
+from heliodor.training.recipes import PAPER, RECIPES, recipe
 from heliodor.training.sampler import (
     POSITIVE,
     UNLABELLED,
     Sampler,
 )
+from heliodor.training.settings import TrainingSettings
 from helpers.networks import labelled_discs, noise
 
 RADIUS = 2.0

@@ -30,7 +30,7 @@ from heliodor.training.objectives import (
     Objective,
     pn,
 )
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from helpers.networks import (
     disc_detector,
     discs,

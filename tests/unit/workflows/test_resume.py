@@ -23,9 +23,8 @@ from heliodor.training import completion_record
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
 from heliodor.training.completion_record import CompletionRecord
-from heliodor.training.dataset import DataSettings
 from heliodor.training.history import history_table
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import compute
 from heliodor.utils.compute import Compute
 from heliodor.workflows import run

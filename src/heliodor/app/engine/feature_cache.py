@@ -19,8 +19,8 @@ from heliodor.models.networks import Network
 from heliodor.training.dataset import TrainingSet
 from heliodor.training.learner import Learner
 from heliodor.training.loop import train_network
-from heliodor.training.recipes import TrainingSettings
 from heliodor.training.sampler import Minibatch
+from heliodor.training.settings import TrainingSettings
 from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import Shelf
 

@@ -30,18 +30,14 @@ from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import card_step, level_scores
 from heliodor.picking.scoring import score_smoothly
 from heliodor.picking.settings import PickSettings
-from heliodor.training.dataset import (
-    DataSettings,
-    TrainingSet,
-    assemble_training_set,
-)
+from heliodor.training.dataset import TrainingSet, assemble_training_set
 from heliodor.training.initialization import FINE_TUNING
-from heliodor.training.recipes import TrainingSettings
 from heliodor.training.score_calibration import (
     CONTRADICTED,
     CalibrationSet,
     ScoreScale,
 )
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.array_store import Shelf
 
 #: How to learn while somebody waits. A hundred updates, of layers that tell particles from what

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from heliodor.conventions import Image
+from heliodor.data.micrographs.modes import MODES, Mode
 from heliodor.data.micrographs.pixel_mixture import (
     Histograms,
     Mixture,
@@ -17,11 +18,6 @@ from heliodor.data.micrographs.pixel_mixture import (
     fit_scale,
 )
 from heliodor.errors import BadInput
-
-#: One mixture for the data set (the paper's), one an image, mean and standard deviation, or
-#: nothing: the images are normalised already.
-Mode = Literal["joint", "micrograph", "standard", "none"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 #: Gaussians of at least this standard deviation, in pixels, leave few enough cosines of an image
 #: for these to be summed up; of each, no less than this share.

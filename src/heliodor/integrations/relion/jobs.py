@@ -19,8 +19,7 @@ from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
 from heliodor.integrations.relion.external_job import Kind, write_output_nodes
 from heliodor.picking.settings import PickSettings
-from heliodor.training.dataset import DataSettings
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import output_folder, write_json
 from heliodor.utils.hashing import digest

@@ -35,14 +35,10 @@ from heliodor.models.model_file import (
 from heliodor.models.networks import Network, build
 from heliodor.picking.candidates import OperatingPoint, find_operating_point
 from heliodor.picking.settings import PickSettings
-from heliodor.training.dataset import (
-    DataSettings,
-    TrainingSet,
-    assemble_training_set,
-)
+from heliodor.training.dataset import TrainingSet, assemble_training_set
 from heliodor.training.history import Epoch
 from heliodor.training.loop import train_network
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import DataSettings, TrainingSettings
 
 #: Images on which the threshold of each epoch's model is set; more change it little.
 THRESHOLD_IMAGES = 2

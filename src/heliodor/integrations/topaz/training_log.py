@@ -19,7 +19,7 @@ from heliodor.evaluation.ranking import RegionCounts
 from heliodor.models.networks import Network
 from heliodor.picking.scoring import score_coarsely
 from heliodor.training.learner import MinibatchCost
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from heliodor.utils.files import write_text
 
 #: What stands where a line has no value.

@@ -12,14 +12,12 @@ import argparse
 from dataclasses import dataclass, replace
 
 from heliodor.conventions import WORKING_DIAMETER_PX
-from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Mode
+from heliodor.data.micrographs.modes import Mode
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION
 from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
-from heliodor.training.recipes import (
-    PAPER,
-    RECIPES,
-    TrainingSettings,
-)
+from heliodor.training.recipes import PAPER, RECIPES
+from heliodor.training.settings import TrainingSettings
 
 #: Topaz's names of the objectives, and ours.
 METHODS = {"PN": "pn", "GE-KL": "ge-kl", "GE-binomial": "ge-binomial", "PU": "nnpu"}

@@ -29,7 +29,7 @@ from heliodor.models.model_file import Model
 from heliodor.models.networks import build
 from heliodor.picking.score_maps import open_working_images, score_micrograph
 from heliodor.training.learner import Learner
-from heliodor.training.recipes import TrainingSettings
+from heliodor.training.settings import TrainingSettings
 from helpers.networks import (
     discs,
     labelled_discs,

@@ -12,13 +12,8 @@ from sklearn.mixture import GaussianMixture
 
 from heliodor.data.micrographs import normalization
 from heliodor.data.micrographs import pixel_mixture as em
-from heliodor.data.micrographs.normalization import (
-    MODES,
-    MOST_IMAGES,
-    SLOW_PX,
-    Normalizer,
-    flattened,
-)
+from heliodor.data.micrographs.modes import MODES
+from heliodor.data.micrographs.normalization import MOST_IMAGES, SLOW_PX, Normalizer, flattened
 from heliodor.data.micrographs.pixel_mixture import (
     BINS,
     Histograms,

@@ -1,0 +1,42 @@
+"""What all commands do around their work: the command line, resuming, and the exit code."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from heliodor.cli.options import Typed
+from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.picking.settings import refuse_without_contaminants
+
+log = logging.getLogger(__name__)
+
+
+def command_line() -> str:
+    """Return the command line as it was typed."""
+    return shlex.join(["heliodor", *sys.argv[1:]])
+
+
+def should_resume(when: str) -> bool:
+    """Return whether to resume an interrupted run; refuse anything but auto and never."""
+    if when not in ("auto", "never"):
+        raise BadInput(f"--resume must be auto or never, not {when!r}")
+    return when == "auto"
+
+
+def refuse_bad_areas(typed: Typed, contaminant: bool) -> None:
+    """Refuse ``--bad-areas``, even with its default value, where it has no meaning."""
+    if "bad_areas" in typed.names and not contaminant:
+        refuse_without_contaminants("bad_areas")
+
+
+def end(failures: Sequence[Any]) -> None:
+    """End a command with its exit code: some micrographs may have failed."""
+    if failures:
+        log.info(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
+        raise typer.Exit(SOME_FAILED)
