@@ -126,7 +126,7 @@ def _typer_option(name: str, declared: Option, kind: str, value: Any) -> tuple[A
     default = declared.default
     if base is bool:
         value = not value if declared.inverted else value
-    elif declared.auto or 'Literal["auto"]' in parts:
+    elif declared.auto or "Literal['auto']" in parts:
         auto = None if declared.auto else "auto"
         callback = partial(auto_or_number, kind=int if base is int else float, auto=auto)
         # typer calls by the names of a function's parameters

@@ -219,7 +219,7 @@ def _particle(
             ("diameter", diameter),
         ):
             if value is not None:
-                raise BadInput(f"--{option} needs --structure")
+                raise BadInput(f"--{option} is only for the particle of --structure")
         return "barrel" if name is None else name
     if name is not None:
         raise BadInput("give either --particle or --structure, not both")

@@ -112,7 +112,6 @@ def test_a_model_imported_by_name(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((*SIZES,), "either a file with -o or a name"),
         ((*SIZES, "-o", "m", "--name", "n"), "either a file with -o or a name"),
         ((*SIZES, "--name", "../n"), "cannot be called '../n'"),
         ((*SIZES, "-o", "m", "--normalization", "joint"), "none of micrograph, standard, none"),
