@@ -1,16 +1,16 @@
-"""STAR files as such: named blocks of columns, every value as it is spelt in the file.
+"""STAR files: named blocks of columns, with every value as it is written in the file.
 
-Read and written through the starfile package, around what it stops on.
+Values are split by gemmi's CIF reader (Wojdyr 2022, J. Open Source Softw. 7, 4200). STAR files of
+cryo-EM differ from CIF in three ways, which this module takes care of: a table has one row per
+line, blocks may share a name, and values that CIF reserves need no quotes.
 """
 
 from __future__ import annotations
 
 import io
-import linecache
+import math
 import re
-import tempfile
-from contextlib import contextmanager
-from itertools import pairwise
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,249 +24,290 @@ from heliodor.utils.parsing import as_number
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    import pandas as pd
     from numpy.typing import NDArray
 
-#: A row that begins with a name such as data_1/a.mrc, which starfile takes for a new block.
-_ROW_LIKE_BLOCK = re.compile(rb"^[ \t]*(data_(?:\S*/\S*|\S+(?=[ \t]+[^\s#])))", re.MULTILINE)
-#: A comment where the rows of a table should begin, on which starfile stops if there are none.
-_COMMENT_FOR_ROWS = re.compile(rb"^([ \t]*_\S[^\n]*\n\s*)#[^\n]*", re.MULTILINE)
-#: A comment that would tell Python the encoding of its source.
-_CODING = re.compile(rb"^[ \t\f]*#[^\r\n]*coding[:=][^\r\n]*", re.MULTILINE)
-#: The end of a line on old machines, at which starfile does not count lines.
-_BARE_RETURN = re.compile(rb"\r(?!\n)")
-#: Lines that say nothing, of which each takes memory.
-_BLANK_LINES = re.compile(rb"\n[ \t\n]*\n")
-#: Where a block begins.
-_BLOCK = re.compile(rb"^[ \t]*data_", re.MULTILINE)
-#: A STAR file has no more different columns than this, and no more blocks.
+#: More columns or blocks take long to read; no file of particles has as many.
 MOST_COLUMNS, MOST_BLOCKS = 1000, 1000
-#: Bytes: a longer line may take any time and memory to be parted into cells.
+#: Bytes. Longer lines take long to split into values; no row is as long.
 LONGEST_LINE = 2**14
-#: Rows of a longer file are read so many bytes at a time.
-PART_BYTES = 2**19
-#: The head of a table with rows: names of columns, and what may lie between them.
-_LOOP_HEAD = re.compile(rb"[ \t]*data_[^\n]*\n\s*loop_[^\n]*\n(?:[ \t]*_[^\n]*\n)+")
-#: Values that may be kept to be shared.
-_MOST_SHARED = 10**6
-#: What a column is called.
-_LABEL = re.compile(rb"^[ \t]*_([^\s#]+)", re.MULTILINE)
+#: Bytes of rows that are split at a time: in memory, values take many times their size in a file.
+CHUNK_BYTES = 2**19
+
+#: The line that begins a block. A row may begin with a name such as data_1/a.mrc, too.
+_BLOCK = re.compile(rb"^[ \t]*data_([^\s/]*)[ \t]*(?:#[^\n]*)?$", re.MULTILINE)
+#: The head of a table with rows: loop_, then the labels of the columns.
+_LOOP = re.compile(rb"(?:\s*+#[^\n]*+)*+\s*+loop_[^\n]*+((?:\s*+[#_][^\n]*+)*+)")
+_LABEL = re.compile(rb"^[ \t]*_(\S*)", re.MULTILINE)
+#: Quoted values and comments, and then (in group 1) values that CIF reserves or does not allow.
+_RESERVED = re.compile(
+    rb"""(?<![^ \t\n])(?:
+        "[^\n]*?"(?![^ \t\n]) | '[^\n]*?'(?![^ \t\n]) | \#[^\n]*
+        | ((?:[_$;"']|(?i:data_|loop_|global_|save_|stop_))[^ \t\n]*
+        | [^ \t\n]*[^ -~\t\n][^ \t\n]*)
+    )""",
+    re.VERBOSE,
+)
+#: Written behind each row, as gemmi does not report where lines end.
+_END_OF_ROW = "~end-of-row~"
+#: Values that stand for a missing number.
+_MISSING = frozenset({"nan", "NaN", "<NA>"})
 
 
-def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, pd.DataFrame]:
+class Table:
+    """The columns of a block by label, in the order of the file.
+
+    A column is an array of the values as they are written: a number of twenty digits or with a
+    leading zero may be a name. A missing number (``nan``, ``<NA>``) is a float nan.
+    """
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        self._columns = dict(columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Labels without their leading underscore."""
+        return tuple(self._columns)
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._columns
+
+    def __getitem__(self, label: str) -> NDArray[Any]:
+        return self._columns[label]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(next(iter(self._columns.values()), ()))
+
+
+def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Table]:
     """Read every table of a STAR file, by block name without ``data_``.
 
-    Values are strings, as they are spelt: a number of twenty digits or with a leading zero may
-    be a name. What stands for no number (nan) is a float NaN.
+    Of blocks with the same name the last one is returned.
 
     Parameters
     ----------
     path
         The file.
     numbers
-        Columns that are of use as numbers only: in a long table they may be float64.
+        Columns that are only used as numbers: they are float64 where all their values are
+        finite.
 
     Raises
     ------
     BadInput
         If the file is missing, empty, not text or holds no STAR block.
     """
-    import pandas as pd
-    import starfile
-
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"the STAR file {path} does not exist; check the name")
     if path.stat().st_size == 0:
         raise BadInput(f"the STAR file {path} is empty (0 bytes); write it again")
-    # starfile reads through this cache and empties it only after a file it could parse: what is
-    # left from another one would be read in place of this file.
-    linecache.clearcache()
     try:
-        raw = path.read_bytes()
-        mended = _mended(raw)
-        labels = sorted({name.decode() for name in _LABEL.findall(mended)})
-        # Each column and block takes its time, and no table has as many.
-        if len(labels) > MOST_COLUMNS or len(_BLOCK.findall(mended)) > MOST_BLOCKS:
-            raise ValueError("it has more columns or blocks than any that lists particles")
-        if max(map(len, io.BytesIO(mended)), default=0) > LONGEST_LINE:
-            raise ValueError("it has a line that is longer than any row")
-        blocks = _by_parts(mended, labels, numbers)
-        if blocks is None:
-            with _file_of(mended, path, mended == raw) as readable:
-                blocks = starfile.read(readable, always_dict=True, parse_as_string=labels)
-    except Exception as error:  # starfile and pandas raise many kinds, all meaning this
+        text = _check_text(path.read_bytes())
+        heads = list(_BLOCK.finditer(text))
+        if len(heads) > MOST_BLOCKS:
+            raise ValueError(f"it has {len(heads)} blocks, more than any file of particles")
+        tables: dict[str, Table] = {}
+        for head, following in zip_longest(heads, heads[1:]):
+            end = following.start() if following else len(text)
+            columns = _read_block(text, head.end(), end, numbers)
+            if columns:
+                tables[head[1].decode()] = Table(columns)
+        if heads and not tables:
+            raise ValueError("its blocks are empty")
+    except (ValueError, OSError) as error:
         raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
-    tables = {
-        name: block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
-        for name, block in blocks.items()
-    }
     if not tables:
         raise BadInput(f"{path} has no data_ block: it is not a STAR file")
-    for name, table in tables.items():
-        twice = table.columns[table.columns.duplicated()]
-        if len(twice):
-            raise BadInput(f"{path} has the column _{twice[0]} twice in its block data_{name}")
     return tables
 
 
-def _mended(raw: bytes) -> bytes:
-    """Return what a file holds without that on which starfile stops."""
+def _check_text(raw: bytes) -> bytes:
+    """Return a file's text with line feeds at the ends of lines, if it is text."""
     if b"\0" in raw:
-        raise ValueError("it holds zero bytes, and so is no text")
-    # starfile takes a file for empty that it cannot decode, and reads it again for every line.
-    raw.decode()
-    mended = _CODING.sub(b"#", raw, count=2)
-    mended = _BLANK_LINES.sub(b"\n\n", _BARE_RETURN.sub(b"\n", mended))
-    return _COMMENT_FOR_ROWS.sub(rb"\1", _ROW_LIKE_BLOCK.sub(rb'"\1"', mended))
+        raise ValueError("it holds zero bytes, so it is not text")
+    if not raw.isascii():
+        raw.decode()
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in raw:
+        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
+        raise ValueError("it has a line that is longer than any row")
+    return raw
 
 
-def _by_parts(mended: bytes, labels: list[str], numbers: Sequence[str]) -> dict[str, Any] | None:
-    """Read a long file a part of its rows at a time, as starfile takes many times its size.
-
-    Each part is read by starfile under the block's own head, so that it means what it means in the
-    whole.
-
-    Returns
-    -------
-    dict or None
-        Blocks as starfile returns them, with one object for values that are spelt the same; None
-        where the file is short, or can only be read as a whole.
-    """
-    if len(mended) <= PART_BYTES:
-        return None
-    import pandas as pd
-    import starfile
-
-    begins = [found.start() for found in _BLOCK.finditer(mended)]
-    blocks: dict[str, Any] = {}
-    memo: dict[Any, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        part = Path(folder) / "part.star"
-        for begin, end in pairwise([*begins, len(mended)]):
-            head, firsts = _parted(mended, begin, end)
-            columns: dict[str, list[NDArray[Any]]] = {}
-            for first, last in pairwise([*firsts, end]):
-                with part.open("wb") as stream:
-                    stream.write(head)
-                    stream.write(memoryview(mended)[first:last])
-                linecache.clearcache()
-                try:
-                    found = starfile.read(part, always_dict=True, parse_as_string=labels)
-                except Exception:
-                    return None  # what is wrong with it is said of the whole
-                if len(found) != 1:
-                    return None
-                ((name, block),) = found.items()
-                if len(firsts) == 1:
-                    blocks[name] = block
-                    continue
-                if not isinstance(block, pd.DataFrame) or block.columns.has_duplicates:
-                    return None
-                for column, values in block.items():
-                    own = _shared(values, memo, column in numbers)
-                    columns.setdefault(str(column), []).append(own)
-            if columns:
-                joined = {column: np.concatenate(columns.pop(column)) for column in [*columns]}
-                blocks[name] = pd.DataFrame(
-                    {column: pd.Series(own, dtype=own.dtype) for column, own in joined.items()}
-                )
-    return blocks
+def _read_block(text: bytes, start: int, end: int, numbers: Sequence[str]) -> dict[str, Any]:
+    """Return the columns of the block whose content lies between two positions of a file."""
+    loop = _LOOP.match(text, start, end)
+    if loop is None:
+        pairs = _read_pairs(text[start:end])
+        labels = list(pairs)
+        chunks: Iterator[list[list[str]]] = iter([[[value] for value in pairs.values()]])
+    else:
+        labels = [label.decode() for label in _LABEL.findall(loop[1])]
+        if not labels:
+            raise ValueError("it has a table without labels")
+        chunks = _split_rows(text, loop.end(), end, len(labels))
+    if len(labels) > MOST_COLUMNS:
+        raise ValueError(f"it has {len(labels)} columns, more than any table of particles")
+    if len(set(labels)) < len(labels):
+        label = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"it has the column _{label} twice in one block")
+    parts: dict[str, list[NDArray[Any]]] = {label: [] for label in labels}
+    shared: dict[str, str] = {}
+    for columns in chunks:
+        for label, values in zip(labels, columns, strict=True):
+            parts[label].append(_pack(values, label in numbers, shared))
+    return {label: np.concatenate(parts.pop(label)) for label in labels}
 
 
-def _parted(mended: bytes, begin: int, end: int) -> tuple[bytes, list[int]]:
-    """Return the head of a block, and where parts of its rows begin."""
-    found = _LOOP_HEAD.match(mended, begin, end)
-    if found is None or end - begin <= PART_BYTES:
-        return b"", [begin]
-    firsts = [found.end()]
-    while end - firsts[-1] > PART_BYTES:
-        cut = mended.find(b"\n", firsts[-1] + PART_BYTES, end)
-        if cut < 0:
-            break
-        firsts.append(cut + 1)
-    if not mended[firsts[-1] : end].strip():
-        firsts.pop()
-    return found[0], firsts
+def _read_pairs(text: bytes) -> dict[str, str]:
+    """Return the values of a block without a table by label."""
+    pairs = {}
+    for line in text.split(b"\n"):
+        if line.lstrip().startswith(b"_"):
+            values = _split_line(line)
+            if len(values) != 2:
+                raise ValueError(f"the label {values[0]} needs one value, or loop_ before it")
+            pairs[values[0][1:]] = values[1]
+    return pairs
 
 
-def _shared(values: Any, memo: dict[Any, Any], number: bool) -> NDArray[Any]:
-    """Return a column's values, those that are spelt the same as one object, or its numbers."""
-    own: NDArray[Any] = values.to_numpy(dtype=object)
-    if number:
-        read = np.array([as_number(value) for value in own], dtype=np.float64)
-        if np.isfinite(read).all():  # else what is wrong is to be told as it is spelt
+def _split_rows(text: bytes, start: int, end: int, width: int) -> Iterator[list[list[str]]]:
+    """Yield the values of each column, one chunk of rows at a time and at least one chunk."""
+    count = 0
+    while True:
+        cut = text.find(b"\n", start + CHUNK_BYTES, end) + 1 or end
+        columns = _split_chunk(text[start:cut].strip(b" \t\n"), width, count)
+        yield columns
+        count += len(columns[0])
+        start = cut
+        if start >= end:
+            return
+
+
+def _split_chunk(rows: bytes, width: int, count: int) -> list[list[str]]:
+    """Return the values of each column of whole rows, which `count` others precede."""
+    if not rows:
+        return [[] for _ in range(width)]
+    end = f" {_END_OF_ROW}\n".encode()
+    for prepare in (bytes, _quote_reserved):
+        try:
+            values = _split_values(prepare(rows).replace(b"\n", end) + end, width + 1)
+        except ValueError:
+            continue
+        if all(value == _END_OF_ROW for value in values[width :: width + 1]):
+            return [values[column :: width + 1] for column in range(width)]
+    # Blank lines, comments behind values, or rows that lack their last values.
+    columns: list[list[str]] = [[] for _ in range(width)]
+    for line in rows.split(b"\n"):
+        values = _split_line(line)
+        count += bool(values)
+        if len(values) > width or (count == 1 and 0 < len(values) < width):
+            raise ValueError(f"row {count} has {len(values)} values for {width} columns")
+        if values:
+            values += [""] * (width - len(values))
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+    return columns
+
+
+def _split_line(line: bytes) -> list[str]:
+    """Return the values of a line, none if it is blank or a comment."""
+    try:
+        return _split_values(_quote_reserved(line) + b"\n", 1) if line.strip() else []
+    except ValueError as error:
+        raise ValueError(
+            f"the line {line[:80].decode(errors='replace')!r} is not valid"
+        ) from error
+
+
+def _quote_reserved(text: bytes) -> bytes:
+    """Return text with quotes around the values that CIF reserves or does not allow."""
+    return _RESERVED.sub(lambda found: b'"%s"' % found[1] if found[1] else found[0], text)
+
+
+def _split_values(text: bytes, width: int) -> list[str]:
+    """Return the values of a table with so many columns, row by row and without quotes."""
+    from gemmi import cif
+
+    document = cif.read_string(b"data_\nloop_\n" + b"_v\n" * width + text, 0)
+    items = list(document[0])
+    if len(document) != 1 or len(items) != 1 or items[0].loop is None:
+        raise ValueError("the rows hold something that is not a value")
+    values = items[0].loop.values
+    if b'"' in text or b"'" in text:
+        return [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+    return values
+
+
+def _pack(values: list[str], is_number: bool, shared: dict[str, str]) -> NDArray[Any]:
+    """Return a column as an array of numbers, or of values that share equal strings."""
+    if is_number:
+        read = np.fromiter(map(as_number, values), np.float64, len(values))
+        if np.isfinite(read).all():  # otherwise a message has to quote the value
             return read
-    different = dict.fromkeys(own)
-    if len(different) <= len(own) // 4 and len(memo) < _MOST_SHARED:
-        own[:] = [memo.setdefault(value, value) for value in own]
-    return own
-
-
-@contextmanager
-def _file_of(mended: bytes, path: Path, is_same: bool) -> Iterator[Path]:
-    """Give a file that holds what was mended: the file itself where it is the same."""
-    if is_same:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "mended.star"
-        copy.write_bytes(mended)
-        yield copy
+    different = set(values)
+    if len(different) <= len(values) // 4:
+        values = [shared.setdefault(value, value) for value in values]
+    column = np.array(values, dtype=object)
+    if not different.isdisjoint(_MISSING):
+        column[[value in _MISSING for value in values]] = math.nan
+    return column
 
 
 def write_blocks(
     path: Path, blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str] = ()
 ) -> None:
-    """Write tables as the blocks of one STAR file; see `blocks_text`."""
-    write_text(path, blocks_text(blocks, comments))
+    """Write tables as the blocks of one STAR file; see `render_blocks`."""
+    write_text(path, render_blocks(blocks, comments))
 
 
-def blocks_text(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str] = ()) -> str:
-    """Return tables as the blocks of one STAR file; the same tables give the same bytes.
+def render_blocks(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[str] = ()) -> str:
+    """Return tables as the text of one STAR file; the same tables give the same bytes.
 
     Parameters
     ----------
     blocks
-        Columns by label, all of one length within a block. Floats are written with six digits
-        behind the point, with more where it takes more to read the same number back.
+        Columns by label, all with the same length within a block. Floats are written with six
+        decimals, or with more if the same number could not be read back otherwise.
     comments
-        Lines for the file's head.
+        Lines for the beginning of the file.
+
+    Raises
+    ------
+    BadInput
+        If a value has a tab or a line break.
     """
-    import pandas as pd
-    import starfile
-
-    tables = {
-        name: pd.DataFrame(
-            {label: _in_a_row(label, spelt(values)) for label, values in block.items()},
-            dtype=object,
-        )
-        for name, block in blocks.items()
-    }
-    text = starfile.to_string(tables)
-    # starfile notes the time in its first line, which would make every run's files differ.
-    body = text[text.index("data_") :]
-    head = [f"Written by heliodor {__version__}", *comments]
-    return "".join(f"# {line}\n" for line in head) + f"\n{body}"
+    lines = [f"# {line}" for line in (f"Written by heliodor {__version__}", *comments)]
+    lines.append("")
+    for name, block in blocks.items():
+        columns = [_quote_column(label, format_values(values)) for label, values in block.items()]
+        lines += [f"data_{name}", "", "loop_"]
+        lines += [f"_{label} #{number}" for number, label in enumerate(block, 1)]
+        lines += ["\t".join(row) for row in zip(*columns, strict=True)]
+        lines += ["", ""]
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _in_a_row(label: str, values: list[str]) -> list[str]:
-    """Return values that stand in a row of a table; one that would end it is refused."""
+def _quote_column(label: str, values: list[str]) -> list[str]:
+    """Return values as they stand in a row; one that would end the row is refused."""
     for value in values:
         if not value.isprintable() and ("\t" in value or value.splitlines() != [value]):
             raise BadInput(
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
-                " tab or a line break in it; write a CSV file"
+                " tab or a line break; write a CSV file instead"
             )
-    return values
+    return [f'"{value}"' if " " in value or not value else value for value in values]
 
 
-def spelt(values: Any) -> list[str]:
-    """Return a column's values as text from which the same values are read back."""
-    return [_spelt(value) for value in (values.tolist() if hasattr(values, "tolist") else values)]
+def format_values(values: Any) -> list[str]:
+    """Return the values of a column as text from which the same values are read back."""
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    return [_format_value(value) for value in listed]
 
 
-def _spelt(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         short = f"{value:.6f}"
         return short if float(short) == value or value != value else repr(value)

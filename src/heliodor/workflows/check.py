@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,9 +157,9 @@ def _of_model(path: Path) -> Iterator[Finding]:
 
 def _of_list(path: Path) -> Iterator[Finding]:
     """Check what only the table knows: rows that are there twice, files that are not there."""
-    table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b.columns)
-    names = table[star_list.NAME].astype(str)
-    twice = names[names.duplicated()].tolist()
+    table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b)
+    counts = Counter(map(str, table[star_list.NAME]))
+    twice = [name for name, count in counts.items() for _ in range(count - 1)]
     if twice:
         yield Finding("error", str(path), f"{len(twice)} rows repeat a micrograph{_some(twice)}")
 

@@ -14,7 +14,7 @@ from heliodor.utils.parsing import as_number, refuse_damaged
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
+    from heliodor.data.star import Table
 
 
 NAME = "rlnMicrographName"
@@ -46,23 +46,21 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
     blocks = read_blocks(path)
     table = next((blocks[k] for k in ("micrographs", "", "particles") if _has(blocks, k)), None)
     if table is None:
-        table = next((b for b in blocks.values() if NAME in b.columns), None)
+        table = next((b for b in blocks.values() if NAME in b), None)
     if table is None:
         raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
-    if table.empty:
+    if not len(table):
         raise BadInput(f"{path} lists no micrographs: the table is empty")
     sizes = pixel_sizes(table, blocks.get("optics"), detector=True)
     rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
     return list(dict(rows).items())
 
 
-def _has(blocks: Mapping[str, pd.DataFrame], key: str) -> bool:
-    return key in blocks and NAME in blocks[key].columns
+def _has(blocks: Mapping[str, Table], key: str) -> bool:
+    return key in blocks and NAME in blocks[key]
 
 
-def pixel_sizes(
-    table: pd.DataFrame, optics: pd.DataFrame | None, detector: bool = False
-) -> list[float | None]:
+def pixel_sizes(table: Table, optics: Table | None, detector: bool = False) -> list[float | None]:
     """Return each row's pixel size: its optics group's, else its own, else the original's.
 
     Parameters
@@ -79,17 +77,15 @@ def pixel_sizes(
     return [next((size for size in said if size), None) for said in zip(*columns, strict=True)]
 
 
-def values_of_rows(
-    table: pd.DataFrame, optics: pd.DataFrame | None, column: str
-) -> list[float | None]:
+def values_of_rows(table: Table, optics: Table | None, column: str) -> list[float | None]:
     """Return a column's positive numbers, row by row: the optics group's, or the row's own."""
-    if optics is not None and column in optics.columns:
-        if OPTICS_GROUP in table.columns:
+    if optics is not None and column in optics:
+        if OPTICS_GROUP in table:
             groups = dict(zip(optics[OPTICS_GROUP], optics[column], strict=True))
             return [as_positive(groups.get(group)) for group in table[OPTICS_GROUP]]
         if len(optics) == 1:
-            return [as_positive(optics[column].iloc[0])] * len(table)
-    if column in table.columns:
+            return [as_positive(optics[column][0])] * len(table)
+    if column in table:
         return [as_positive(value) for value in table[column]]
     return [None] * len(table)
 

@@ -156,8 +156,6 @@ def write_output_nodes(
         The STAR file of the micrographs. RELION 3.1 takes coordinates by a file that names it
         and whose own name ends as those of the coordinate files do.
     """
-    import pandas as pd
-
     from heliodor.data.star import write_blocks
 
     relion = version(folder)
@@ -169,5 +167,5 @@ def write_output_nodes(
         if kind in _TYPES[relion]:
             rows.append(((folder / name).as_posix(), _TYPES[relion][kind]))
     column = "rlnPipeLineNodeType" if relion == 3 else "rlnPipeLineNodeTypeLabel"
-    table = pd.DataFrame(rows, columns=["rlnPipeLineNodeName", column])
+    table = {"rlnPipeLineNodeName": [name for name, _ in rows], column: [kind for _, kind in rows]}
     write_blocks(folder / OUTPUT_NODES, {"output_nodes": table})

@@ -69,7 +69,7 @@ def read_picks(path: str | Path) -> Picks:
     """
     path = Path(path)
     table = read_blocks(path).get("cryolo")
-    missing = [c for c in _OWN[:4] if table is None or c not in table.columns]
+    missing = [c for c in _OWN[:4] if table is None or c not in table]
     if table is None or missing:
         raise BadInput(
             f"{path} has no column _{missing[0]} in a block data_cryolo: it is not a CBOX file of"
@@ -82,7 +82,7 @@ def read_picks(path: str | Path) -> Picks:
             " CBOX files of micrographs"
         )
     name = relion_star.micrograph_of(path)
-    if table.empty:
+    if not len(table):
         return Picks.empty([name])
     corner = np.column_stack([numbers["CoordinateX"], numbers["CoordinateY"]])
     size = np.column_stack([numbers["Width"], numbers["Height"]])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from heliodor.data.coordinates.formats.relion_star import COORDINATE_FILE, SCORE, X, Y
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.star_list import NAME, OPTICS_GROUP
-from heliodor.data.star import blocks_text, write_blocks
+from heliodor.data.star import render_blocks, write_blocks
 from heliodor.utils.files import write_text
 
 
@@ -63,7 +63,7 @@ def autopick_text(picks: Picks, comments: Sequence[str] = ()) -> str:
     for name, values in picks.extra.items():
         if carries(name, values):
             table[name] = values
-    return blocks_text({"": table}, comments)
+    return render_blocks({"": table}, comments)
 
 
 def carries(name: str, values: NDArray[Any]) -> bool:

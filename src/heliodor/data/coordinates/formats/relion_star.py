@@ -1,6 +1,6 @@
 """RELION STAR files: micrographs, coordinates, and the lists that join them.
 
-Read through the starfile package. RELION 3.0 keeps everything in one block; 3.1 and later
+RELION 3.0 keeps everything in one block; 3.1 and later
 put optics groups beside it. Coordinates are 0-based pixels of the micrograph, y growing with
 the row index of the file.
 """
@@ -26,19 +26,13 @@ from heliodor.data.micrographs.star_list import (
     as_positive,
     pixel_sizes,
 )
-from heliodor.data.star import (
-    blocks_text,
-    read_blocks,
-    spelt,
-)
+from heliodor.data.star import Table, format_values, read_blocks, render_blocks
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_beside, write_text
 from heliodor.utils.parsing import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import pandas as pd
 
 X, Y = "rlnCoordinateX", "rlnCoordinateY"
 SCORE = "rlnAutopickFigureOfMerit"
@@ -56,15 +50,15 @@ def looks_like(head: bytes) -> bool:
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
-def _optics_of_rows(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[str, Any]:
+def _optics_of_rows(table: Table, optics: Table | None) -> dict[str, Any]:
     """Return the columns of the optics groups, one value a row of the table."""
-    if optics is None or OPTICS_GROUP not in table.columns or OPTICS_GROUP not in optics.columns:
+    if optics is None or OPTICS_GROUP not in table or OPTICS_GROUP not in optics:
         return {}
     place = {group: row for row, group in enumerate(optics[OPTICS_GROUP])}
     rows = [place.get(group) for group in table[OPTICS_GROUP]]
     return {
         OPTICS + label: np.array([None if r is None else values[r] for r in rows], dtype=object)
-        for label, values in ((c, optics[c].to_numpy()) for c in optics.columns)
+        for label, values in ((c, optics[c]) for c in optics.columns)
         if label != OPTICS_GROUP
     }
 
@@ -86,31 +80,31 @@ def read_picks(path: str | Path) -> Picks:
     return _picks_of(path, read_blocks(path, (X, Y, SCORE)))
 
 
-def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = True) -> Picks:
+def _picks_of(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> Picks:
     """Read coordinates from blocks; only where `listing` may they be a list of other files."""
-    listed = next((b for b in blocks.values() if COORDINATE_FILE in b.columns), None)
-    if listed is not None and NAME not in listed.columns:
+    listed = next((b for b in blocks.values() if COORDINATE_FILE in b), None)
+    if listed is not None and NAME not in listed:
         raise BadInput(f"{path} lists coordinate files, but has no column _{NAME} beside them")
     if listed is not None and not listing:
         raise BadInput(f"{path} is a list of coordinate files, and is named by another one")
     if listed is not None:
         return _read_listed(path, listed)
-    table = next((b for b in blocks.values() if X in b.columns and Y in b.columns), None)
+    table = next((b for b in blocks.values() if X in b and Y in b), None)
     if table is None:
         raise BadInput(f"{path} has no columns _{X} and _{Y}: it holds no coordinates")
     xy = np.column_stack([numbers(table, X, path), numbers(table, Y, path)]).reshape(-1, 2)
-    score = numbers(table, SCORE, path, finite=False) if SCORE in table.columns else None
+    score = numbers(table, SCORE, path, finite=False) if SCORE in table else None
     own = {NAME, X, Y, SCORE}
-    extra = {c: table[c].to_numpy() for c in table.columns if c not in own}
+    extra = {c: table[c] for c in table.columns if c not in own}
     extra |= _optics_of_rows(table, blocks.get("optics"))
     sizes = pixel_sizes(table, blocks.get("optics"))
     if any(size is not None for size in sizes):
         extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
-    if NAME not in table.columns:
+    if NAME not in table:
         name = micrograph_of(path)
         picks = Picks.from_columns([name] * len(xy), xy, score, extra)
         return picks if len(picks) else Picks.empty([name])
-    names = ["" if name != name else str(name) for name in table[NAME].to_numpy(dtype=object)]
+    names = ["" if name != name else str(name) for name in table[NAME]]
     if "" in names:
         raise BadInput(
             f"{path} has no _{NAME} in row {names.index('') + 1} of its table; mend or remove the"
@@ -119,11 +113,9 @@ def _picks_of(path: Path, blocks: Mapping[str, pd.DataFrame], listing: bool = Tr
     return Picks.from_columns(names, xy, score, extra)
 
 
-def _read_listed(path: Path, table: pd.DataFrame) -> Picks:
+def _read_listed(path: Path, table: Table) -> Picks:
     tables: dict[Path, Picks] = {}
-    for name, file in zip(
-        table[NAME].astype(str), table[COORDINATE_FILE].astype(str), strict=True
-    ):
+    for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
         found = find_beside(file, path)
         if found is None:
             raise BadInput(
@@ -147,13 +139,13 @@ def micrograph_of(path: Path) -> str:
     return stem
 
 
-def numbers(table: pd.DataFrame, column: str, path: Path, finite: bool = True) -> FloatArray:
+def numbers(table: Table, column: str, path: Path, finite: bool = True) -> FloatArray:
     """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
     values = np.array([as_number(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if finite and len(bad):
         raise BadInput(
-            f"{path} has {str(table[column].iloc[bad[0]])!r} for _{column} in row {bad[0] + 1} of"
+            f"{path} has {str(table[column][bad[0]])!r} for _{column} in row {bad[0] + 1} of"
             " its table: that is not a number; mend or remove the row"
         )
     return values
@@ -191,10 +183,10 @@ def picks_text(picks: Picks, path: str | Path | None = None) -> str:
         if [as_positive(size) for size in original] != [as_positive(size) for size in sizes]:
             columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
-        return blocks_text({"": columns})
+        return render_blocks({"": columns})
     groups, table = _grouped(optics, columns.get(OPTICS_GROUP), path or "the table")
     columns[OPTICS_GROUP] = groups
-    return blocks_text({"optics": table, "particles": columns})
+    return render_blocks({"optics": table, "particles": columns})
 
 
 def _grouped(
@@ -204,8 +196,8 @@ def _grouped(
 
     Groups keep their numbers, but for those that two files used for different things.
     """
-    rows = list(zip(*(spelt(values) for values in optics.values()), strict=True))
-    wanted = spelt(numbers) if numbers is not None else ["1"] * len(rows)
+    rows = list(zip(*(format_values(values) for values in optics.values()), strict=True))
+    wanted = format_values(numbers) if numbers is not None else ["1"] * len(rows)
     if "nan" in wanted:
         raise BadInput(
             f"{path} cannot be written: some particles have an optics group and others have none;"

@@ -14,7 +14,7 @@ from heliodor.data.coordinates.formats.relion_star import micrograph_of
 from heliodor.data.coordinates.formats.validation import validated
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import stem_of
-from heliodor.data.star import MOST_COLUMNS, spelt
+from heliodor.data.star import MOST_COLUMNS, format_values
 from heliodor.errors import BadInput
 from heliodor.utils.files import writing
 from heliodor.utils.parsing import as_number
@@ -157,14 +157,14 @@ def _write_columns(
 ) -> None:
     columns: dict[str, list[str]] = {
         titles[0]: picks.names(),
-        titles[1]: spelt(picks.xy_px[:, 0]),
-        titles[2]: spelt(picks.xy_px[:, 1]),
+        titles[1]: format_values(picks.xy_px[:, 0]),
+        titles[2]: format_values(picks.xy_px[:, 1]),
     }
     if not np.isnan(picks.score).all():
-        columns[titles[3]] = spelt(picks.score)
+        columns[titles[3]] = format_values(picks.score)
     for name, values in picks.extra.items():
         if np.asarray(values).ndim == 1:
-            columns.setdefault(name, spelt(values))
+            columns.setdefault(name, format_values(values))
     with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         writer.writerow(columns)
