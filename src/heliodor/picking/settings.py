@@ -6,8 +6,8 @@ Light to import: the command line is made from these classes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from heliodor.errors import BadInput
 from heliodor.utils.settings import option
@@ -190,3 +190,14 @@ def refuse_without_contaminants(name: str) -> None:
         " use a model with a contaminant output",
         parameter=name,
     )
+
+
+#: Fields that choose among the candidates of a micrograph, or what is written of them.
+_AFTER_CANDIDATES: Final = frozenset(
+    {"threshold", "max_fdr", "threshold_series", "bad_area_masks"}
+)
+
+
+def settings_that_change_picks(settings: PickSettings) -> dict[str, Any]:
+    """Return the settings that the candidates of a micrograph and their scores depend on."""
+    return {k: v for k, v in asdict(settings).items() if k not in _AFTER_CANDIDATES}

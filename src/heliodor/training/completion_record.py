@@ -18,7 +18,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_of
-from heliodor.picking.settings import PickSettings
+from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.training.history import Epoch
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.files import write_json
@@ -123,6 +123,7 @@ def fingerprint_request(
     start
         The model that the training begins with, if any.
     """
+    picking_values = list(settings_that_change_picks(picking).values())
     head: dict[str, Any] = {
         "heliodor": __version__,
         "torch": str(torch.__version__),
@@ -131,14 +132,7 @@ def fingerprint_request(
         "device": device.type,
         "data": asdict(data),
         "recipe": asdict(recipe),
-        "picking": [
-            picking.exclusion_radius_angstrom,
-            picking.edge_margin_angstrom,
-            picking.scores,
-            picking.max_fdr,
-            picking.bad_areas,
-            picking.max_contamination,
-        ],
+        "picking": [*picking_values[:3], picking.max_fdr, *picking_values[3:]],
         "micrographs": [
             [item.source.name, item.source.pixel_size_angstrom, item.pixel_size_angstrom]
             for item in labelled

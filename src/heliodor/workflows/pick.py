@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ from heliodor.picking.recalibration import (
     get_clear_above,
 )
 from heliodor.picking.score_maps import open_working_images
-from heliodor.picking.settings import PickSettings
+from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.crash_recovery import crashes
@@ -306,9 +306,7 @@ class _Work:
 def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
     """Return all that decides on what is found on a micrograph, ready for JSON."""
     said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_of(model)}
-    # What is chosen among the candidates afterwards does not decide on them.
-    chosen = {"threshold", "max_fdr", "threshold_series", "bad_area_masks"}
-    said |= {key: value for key, value in asdict(settings).items() if key not in chosen}
+    said |= settings_that_change_picks(settings)
     said["floor"] = min(FLOOR, settings.threshold_for(model))
     return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
 
