@@ -83,8 +83,8 @@ def main() -> None:
 
 def draw_picks(demo: Path, out: Path) -> None:
     """Draw a micrograph of the demonstration with its picks."""
-    picks = dict(read_picks(demo / "results" / "picks.tsv").by_micrograph())
-    truth = dict(read_picks(demo / "unseen" / "truth.star").by_micrograph())
+    picks = dict(read_picks(demo / "results" / "picks.tsv").split_by_micrograph())
+    truth = dict(read_picks(demo / "unseen" / "truth.star").split_by_micrograph())
     source = find_sources(demo / "unseen" / "micrographs.star")[0]
     own, true = picks[source.name], truth[source.name]
     matching = match(own.xy_px, true.xy_px, 0.4 * DIAMETER / 4.0)

@@ -31,7 +31,7 @@ from heliodor.app.engine.prediction import predict
 from heliodor.app.engine.running_threshold import RunningThreshold
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.evaluation.metrics import evaluate_picks
@@ -48,21 +48,21 @@ CPU = torch.device("cpu")
 class Answers:
     """What the user has said so far: (x, y, whether it is a particle) by micrograph."""
 
-    by_micrograph: dict[int, list[tuple[float, float, bool]]]
+    split_by_micrograph: dict[int, list[tuple[float, float, bool]]]
 
     def add(self, i: int, x: float, y: float, particle: bool) -> None:
         """Take one more."""
-        self.by_micrograph.setdefault(i, []).append((x, y, particle))
+        self.split_by_micrograph.setdefault(i, []).append((x, y, particle))
 
     def part(self, particle: bool) -> dict[int, FloatArray]:
         """Return the places that are particles, or none, by micrograph."""
         return {
             i: np.array([own[:2] for own in said if own[2] is particle]).reshape(-1, 2)
-            for i, said in self.by_micrograph.items()
+            for i, said in self.split_by_micrograph.items()
         }
 
     def __len__(self) -> int:
-        return sum(map(len, self.by_micrograph.values()))
+        return sum(map(len, self.split_by_micrograph.values()))
 
 
 class User:
@@ -70,7 +70,9 @@ class User:
 
     def __init__(self, model: Model, learn: int, test: int) -> None:
         folder = DATA / "betagal"
-        truth = {Path(n).stem: own for n, own in read_picks(folder / "dense.star").by_micrograph()}
+        truth = {
+            Path(n).stem: own for n, own in read_picks(folder / "dense.star").split_by_micrograph()
+        }
         self.images = open_working_images(model)
         self.images.keep_bytes = 2**30
         self.learn = find_sources(str(folder / "train.star"))[:learn]
@@ -100,12 +102,12 @@ class User:
         distance = MATCH_FRACTION * DIAMETER / PIXEL
         return evaluate_picks(ranked, truth, distance).micro.average_precision
 
-    def labelled(self, answers: Answers) -> list[LabelledSource]:
+    def labelled(self, answers: Answers) -> list[LabeledSource]:
         """Return the answers as a lesson takes them."""
         labels, negatives = answers.part(True), answers.part(False)
         return [
-            LabelledSource(self.learn[i], labels[i], None, negatives[i])
-            for i in sorted(answers.by_micrograph)
+            LabeledSource(self.learn[i], labels[i], None, negatives[i])
+            for i in sorted(answers.split_by_micrograph)
         ]
 
 

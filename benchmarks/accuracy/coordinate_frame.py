@@ -18,9 +18,9 @@ import numpy as np
 
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.frame_detection import (
-    AS_GIVEN,
+    UNCHANGED,
     Frame,
-    View,
+    ImageCoordinates,
     judge_frame,
 )
 from heliodor.data.coordinates.label_assignment import assign_labels
@@ -29,7 +29,7 @@ from heliodor.data.micrographs.sources import find_sources
 
 SETS = (("betagal", "manual_positive.star"), ("t20s", "weak_autopicks.star"))
 PLANTED = {
-    "none": (AS_GIVEN, AS_GIVEN),
+    "none": (UNCHANGED, UNCHANGED),
     "y flip": (Frame(flip_y=True), Frame(flip_y=True)),
     "swap": (Frame(swap=True), Frame(swap=True)),
     "double": (Frame(scale=2.0), Frame(scale=0.5)),
@@ -37,18 +37,20 @@ PLANTED = {
 VIEWS, DRAWS = 8, 5
 
 
-def views(folder: Path, labels: str) -> list[View]:
+def views(folder: Path, labels: str) -> list[ImageCoordinates]:
     """Return the micrographs with most labels."""
     labelled, _ = assign_labels(read_picks(folder / labels), find_sources(folder / "micrographs"))
     fullest = sorted(labelled, key=lambda item: -len(item.xy_px))[:VIEWS]
     images = [read_micrograph(item.source.path).image for item in fullest]
     return [
-        View(image, (image.shape[0], image.shape[1]), item.xy_px)
+        ImageCoordinates(image, (image.shape[0], image.shape[1]), item.xy_px)
         for image, item in zip(images, fullest, strict=True)
     ]
 
 
-def drawn(scene: list[View], number: int, random: np.random.Generator) -> Iterator[View]:
+def drawn(
+    scene: list[ImageCoordinates], number: int, random: np.random.Generator
+) -> Iterator[ImageCoordinates]:
     """Draw some of the labels of all micrographs."""
     total = sum(len(view.xy_px) for view in scene)
     chosen = np.zeros(total, dtype=bool)

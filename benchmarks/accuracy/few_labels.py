@@ -35,7 +35,7 @@ from benchmarks.accuracy.main_job import (
 )
 
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.training.learner import Learner
 from heliodor.training.recipes import recipe
@@ -171,7 +171,7 @@ def negatives(out: Path, seeds: int) -> None:
 def cost(out: Path, seeds: int) -> None:
     random = np.random.default_rng(0)
     image = random.normal(size=(512, 512)).astype(np.float32)
-    images = [LabelledImage(image, random.uniform(20, 490, (100, 2)))]
+    images = [LabeledImage(image, random.uniform(20, 490, (100, 2)))]
     for name in ("conv31", "resnet8"):
         whole = recipe("paper", network=name, autoencoder=0.0)
         for settings in (whole, recipe("fast", network=name)):

@@ -32,17 +32,17 @@ from heliodor.conventions import (
 )
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.label_assignment import assign_labels
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.particle_average import (
     SIDE_PX,
-    LabelledView,
-    Scale,
+    BoxScale,
+    LabeledView,
     cut_scales,
 )
 from heliodor.data.coordinates.particle_diameter import (
     FINEST_ANGSTROM,
     NETWORK,
-    diameter_doubt,
+    check_diameter,
     measure_geometry,
 )
 from heliodor.data.coordinates.particle_extent import measure_extent
@@ -158,10 +158,10 @@ def judged(scene: Scene, draws: int, all_of: dict[int, list[tuple[float, bool]]]
         ratios, refused = [], 0
         for seed in range(draws):
             pixel = fine.pixel_size_angstrom
-            views = [LabelledView(i, pixel, xy) for i, xy in fine.drawn(number, seed)]
-            images = [LabelledImage(i, xy) for i, xy in working.drawn(number, seed)]
+            views = [LabeledView(i, pixel, xy) for i, xy in fine.drawn(number, seed)]
+            images = [LabeledImage(i, xy) for i, xy in working.drawn(number, seed)]
             started = time.process_time()
-            doubted += diameter_doubt(images, working.pixel_size_angstrom, true) is not None
+            doubted += check_diameter(images, working.pixel_size_angstrom, true) is not None
             seconds.append(time.process_time() - started)
             try:
                 extent = measure_geometry(views, scene.pixel_size_angstrom).extent
@@ -219,7 +219,7 @@ def defocus() -> None:
                 optics = Optics(300.0, 2.7, 0.1, 1e4 * defocus, 1e4 * defocus, 0.0, 150.0)
                 transfer = contrast_transfer((SIDE_PX, SIDE_PX), pixel, optics)
                 shown = np.stack([filtered(box, transfer) for box in boxes])
-            scale = Scale(pixel, shown, np.full((VIEWS, 4), SIDE_PX))
+            scale = BoxScale(pixel, shown, np.full((VIEWS, 4), SIDE_PX))
             # Without noise what is largest stands out most: only a factor of 1.5 is looked at.
             extent = measure_extent([scale], true / 1.5, true * 1.3, draws=0)
             cells.append("none" if extent is None else f"{extent.diameter_angstrom / true:.2f}")
@@ -235,7 +235,7 @@ def random_points(draws: int) -> None:
             random = np.random.default_rng(seed)
             for number in (5, 12):
                 views = [
-                    LabelledView(i, 4.0, random.uniform(0, (width - 1, height - 1), (number, 2)))
+                    LabeledView(i, 4.0, random.uniform(0, (width - 1, height - 1), (number, 2)))
                     for i in scene.images
                 ]
                 extent = measure_extent(cut_scales(views, 1600.0), 40.0, 1600.0, draws=0)

@@ -77,7 +77,7 @@ def make_betagal(folder: Path, seed: int) -> None:
     ]
     known = {
         Path(n).stem: own.xy_px
-        for n, own in read_picks(DATA / "betagal/dense.star").by_micrograph()
+        for n, own in read_picks(DATA / "betagal/dense.star").split_by_micrograph()
     }
     places, ease, names, size = [], [], [], SIZES["betagal"]
     for source in sources:
@@ -211,7 +211,9 @@ def hits_of(
     folder: Path, names: list[str], xy_px: np.ndarray, score: np.ndarray, size: float
 ) -> tuple[np.ndarray, int]:
     """Return which candidates are matched to particles, best scores first, and how many are."""
-    truth = {Path(n).stem: p.xy_px for n, p in read_picks(folder / "truth.star").by_micrograph()}
+    truth = {
+        Path(n).stem: p.xy_px for n, p in read_picks(folder / "truth.star").split_by_micrograph()
+    }
     reach = MATCH_FRACTION * float((folder / "diameter").read_text())
     stems = np.array([Path(name).stem for name in names])
     hit = np.zeros(len(names), bool)

@@ -30,7 +30,7 @@ import torch
 from benchmarks.common.topaz_peer import install
 from torch.utils.flop_counter import FlopCounterMode
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner
 from heliodor.training.loop import train_network
@@ -123,7 +123,7 @@ class Topaz:
         self._process.communicate()
 
 
-def data(work: Path) -> list[LabelledImage]:
+def data(work: Path) -> list[LabeledImage]:
     """Make micrographs of noise with labels at random, for both programs."""
     random = np.random.default_rng(0)
     images, rows, targets = [], ["image_name\tpath"], ["image_name\tx_coord\ty_coord"]
@@ -134,7 +134,7 @@ def data(work: Path) -> list[LabelledImage]:
         mrcfile.write(path, image)
         rows.append(f"{path.stem}\t{path}")
         targets += [f"{path.stem}\t{x}\t{y}" for x, y in xy]
-        images.append(LabelledImage(image, xy.astype(float)))
+        images.append(LabeledImage(image, xy.astype(float)))
     (work / "images.txt").write_text("\n".join(rows) + "\n")
     (work / "targets.txt").write_text("\n".join(targets) + "\n")
     return images
@@ -147,7 +147,7 @@ def settings_for(network: str, updates: int, repeats: int) -> TrainingSettings:
 
 
 def by_turns(
-    images: list[LabelledImage],
+    images: list[LabeledImage],
     settings: TrainingSettings,
     peer: Topaz,
     clock: Callable[[], float] = time.perf_counter,
@@ -169,7 +169,7 @@ def by_turns(
 
 
 def drawing(
-    images: list[LabelledImage], settings: TrainingSettings, clock: Callable[[], float]
+    images: list[LabeledImage], settings: TrainingSettings, clock: Callable[[], float]
 ) -> float:
     """Return the seconds that drawing a minibatch takes, which the update's contain."""
     sampler, took = Learner(images, RADIUS, PRIOR, settings, "cpu").sampler, []
@@ -180,7 +180,7 @@ def drawing(
     return statistics.median(took)
 
 
-def operations(images: list[LabelledImage], settings: TrainingSettings) -> int:
+def operations(images: list[LabeledImage], settings: TrainingSettings) -> int:
     """Count the multiplications and additions of an update's convolutions, there and back."""
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     with FlopCounterMode(display=False) as counter:

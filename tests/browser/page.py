@@ -48,7 +48,7 @@ class Truth:
 
 def by_name(star: Path) -> dict[str, FloatArray]:
     """Read coordinates, by the name of the micrograph without its folder and suffix."""
-    return {Path(name).stem: picks.xy_px for name, picks in read_picks(star).by_micrograph()}
+    return {Path(name).stem: picks.xy_px for name, picks in read_picks(star).split_by_micrograph()}
 
 
 class PageInUse:

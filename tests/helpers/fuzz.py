@@ -50,7 +50,7 @@ from heliodor.data.coordinates.formats import (
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.writers import (
     FORMATS,
-    Given,
+    WriteContext,
     write_picks,
 )
 from heliodor.data.micrographs import star_list
@@ -221,7 +221,7 @@ other.mrc 1 30 12 nan
 @functools.cache
 def _stars() -> dict[str, bytes]:
     return {
-        "picks.star": relion_star.picks_text(picks()).encode(),
+        "picks.star": relion_star.render_picks(picks()).encode(),
         "good_autopick.star": _RELION.format(block="particles").encode(),
         "simple.star": b"data_\n_rlnMicrographName good.mrc\n_rlnCoordinateX 3\n"
         b"_rlnCoordinateY 4\n",
@@ -258,7 +258,7 @@ def _infos() -> dict[str, bytes]:
 
 def _tables() -> dict[str, bytes]:
     sizes = dict.fromkeys(picks().micrographs, 1.5)
-    tables = list(picks().by_micrograph())
+    tables = list(picks().split_by_micrograph())
     return {
         "picks.tsv": _written("p.tsv", lambda p: text.write_picks(p, tables, 0.5, sizes)),
         "topaz.txt": _written("t.txt", lambda p: text.write_topaz(p, picks())),
@@ -1137,7 +1137,7 @@ def _check_picks(value: Picks, path: Path) -> None:
         out = path.parent / "out"
         place = out / form if wanted.file_of else out / f"all{wanted.suffix}"
         try:
-            write_picks(place, value, wanted, Given(box_px=8))
+            write_picks(place, value, wanted, WriteContext(box_px=8))
         except BadInput:
             continue
         finally:

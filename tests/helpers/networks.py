@@ -15,7 +15,7 @@ from heliodor.conventions import (
     Image,
     Shape,
 )
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.layers import Convolution
@@ -102,10 +102,10 @@ def scattered(shape: Shape, number: int, apart: float, seed: int = 0, edge: int 
 
 def labelled_discs(
     shape: Shape, number: int, seed: int, labelled: int | None = None
-) -> LabelledImage:
+) -> LabeledImage:
     """An image of discs and the labels of the first few of them."""
     xy = scattered(shape, number, 9, seed)
-    return LabelledImage(discs(shape, xy, depth=3, seed=seed), xy[:labelled])
+    return LabeledImage(discs(shape, xy, depth=3, seed=seed), xy[:labelled])
 
 
 def write_mrc(path: Path, image: Image, pixel_size_angstrom: float = 4.0) -> Source:

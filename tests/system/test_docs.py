@@ -56,7 +56,7 @@ def relion_project(folder: Path) -> None:
     text = (job / "micrographs.star").read_text()
     table.write_text(text.replace("micrographs/", "MotionCorr/job002/Movies/"))
     names, files = [], []
-    for name, own in read_picks(job / "labels.star").by_micrograph():
+    for name, own in read_picks(job / "labels.star").split_by_micrograph():
         names.append(f"MotionCorr/job002/Movies/{Path(name).name}")
         files.append(f"ManualPick/job004/Movies/{Path(name).stem}_manualpick.star")
         columns = {relion_star.X: own.xy_px[:, 0], relion_star.Y: own.xy_px[:, 1]}

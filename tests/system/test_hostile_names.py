@@ -298,8 +298,8 @@ def test_sets_of_a_series_keep_micrographs_of_one_name_apart(here: Path) -> None
     everything = read_picks(here / "out" / "picks.tsv", candidates=True)
     lowest = last.score.min()
     assert len(last) > 2
-    for name, own in everything.by_micrograph():
-        found = dict(last.by_micrograph())[name]
+    for name, own in everything.split_by_micrograph():
+        found = dict(last.split_by_micrograph())[name]
         assert len(found) == np.count_nonzero(own.score >= lowest - 1e-9), name
     # Without a series none is left of the older one.
     assert call(*words).code == 0

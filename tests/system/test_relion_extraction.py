@@ -59,7 +59,7 @@ def write(picks: Picks) -> None:
         name: Path(f"{JOB}/{name.removesuffix('.mrc')}_autopick.star")
         for name in picks.micrographs
     }
-    for name, own in picks.by_micrograph():
+    for name, own in picks.split_by_micrograph():
         relion_autopick.write_one_autopick(files[name], own)
     relion_autopick.write_autopick_list(Path(JOB), files)
 
@@ -85,7 +85,7 @@ def test_boxes_are_the_pixels_around_the_picks(project: Path, real_data: Path) -
     write(picks)
     stacks = extract()
     assert sum(map(len, stacks)) == len(picks) == len(dense) + len(edges)
-    by_name = sorted(picks.by_micrograph())
+    by_name = sorted(picks.split_by_micrograph())
     for (name, own), stack in zip(by_name, stacks, strict=True):
         padded = np.pad(mrcfile.read(name).astype(np.float32), HALF, mode="edge")
         corners = own.xy_px.astype(int)
@@ -137,7 +137,7 @@ def test_relion_reads_our_stars(project: Path, real_data: Path) -> None:
     table = ("data_coordinate_files", "_rlnMicrographName", "_rlnMicrographCoordinates")
     listed = printed(f"{JOB}/autopick.star", *table)
     assert [name for name, _ in listed] == list(picks.micrographs)
-    for (name, file), (_, own) in zip(listed, picks.by_micrograph(), strict=True):
+    for (name, file), (_, own) in zip(listed, picks.split_by_micrograph(), strict=True):
         xy = printed(file, "data_", "_rlnCoordinateX", "_rlnCoordinateY")
         assert np.allclose(np.array(xy, dtype=float), own.xy_px, 0, 1e-3), name
 

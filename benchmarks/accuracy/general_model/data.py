@@ -72,7 +72,7 @@ def simulated(out: Path, name: str, snr: float | None = None) -> Task:
                 check=True, capture_output=True,
             )  # fmt: skip
     truth = read_picks(learn / "truth.star")
-    every = [(name, table.xy_px) for name, table in truth.by_micrograph()]
+    every = [(name, table.xy_px) for name, table in truth.split_by_micrograph()]
     for number in LABELS:
         chosen = choose_labels([len(xy) for _, xy in every], number, seed)
         rows = [(every[image][0], *every[image][1][row].tolist()) for image, row in chosen]
@@ -110,8 +110,10 @@ def betagal(out: Path, labels: int = 1000) -> Task | None:
 def average_precision(task: Task, picks: Path) -> float:
     """Judge every candidate, ranked by score, against the truth of the unseen micrographs."""
     stems = {source.path.stem for source in task.sources("unseen")}
-    found = {Path(n).stem: own for n, own in read_picks(picks, candidates=True).by_micrograph()}
-    every = {Path(n).stem: own.xy_px for n, own in read_picks(task.truth).by_micrograph()}
+    found = {
+        Path(n).stem: own for n, own in read_picks(picks, candidates=True).split_by_micrograph()
+    }
+    every = {Path(n).stem: own.xy_px for n, own in read_picks(task.truth).split_by_micrograph()}
     if missing := stems - every.keys():
         raise SystemExit(f"no truth for {', '.join(sorted(missing))} in {task.truth}")
     truth = {stem: every[stem] for stem in sorted(stems)}

@@ -105,7 +105,7 @@ def false_picks(kind: str, general: General, bad_areas: str, out: Path, data: Pa
         pick(micrographs, folder, *general.picking, *more)
         table = read_picks(folder / "picks.tsv")
         counts[str(diameter)], bad[str(diameter)] = len(table), 0
-        for name, own in table.by_micrograph():
+        for name, own in table.split_by_micrograph():
             columns, rows = np.clip(np.rint(own.xy_px).astype(int), 0, SIDE - 1).T
             bad[str(diameter)] += int(masks[Path(name).stem][rows, columns].sum())
     return {
@@ -116,7 +116,7 @@ def false_picks(kind: str, general: General, bad_areas: str, out: Path, data: Pa
 
 def _true_counts(task: Task) -> list[int]:
     stems = {source.path.stem for source in task.sources("unseen")}
-    by_name = read_picks(task.truth).by_micrograph()
+    by_name = read_picks(task.truth).split_by_micrograph()
     return [len(own) for name, own in by_name if Path(name).stem in stems]
 
 

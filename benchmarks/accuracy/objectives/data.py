@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.conventions import TRAINING_RADIUS_FRACTION, to_working
-from heliodor.data.coordinates.labels import LabelledImage, label_mask
+from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import WorkingImages, working_pixel_size
@@ -105,8 +105,8 @@ DATASETS: dict[str, Simulated | Betagal] = {
 class Data:
     """A data set as networks see it: normalised working images and all true particles."""
 
-    training: list[LabelledImage]
-    test: list[LabelledImage]
+    training: list[LabeledImage]
+    test: list[LabeledImage]
     pixel_size_angstrom: float
     diameter_angstrom: float
     match_angstrom: float
@@ -129,7 +129,7 @@ def load(name: str, out: Path) -> Data:
     with np.load(arrays) as kept:
         parts = {
             part: [
-                LabelledImage(kept[f"{part}_image_{i}"], kept[f"{part}_xy_{i}"])
+                LabeledImage(kept[f"{part}_image_{i}"], kept[f"{part}_xy_{i}"])
                 for i in range(int(kept[f"{part}_count"]))
             ]
             for part in ("training", "test")
@@ -167,7 +167,7 @@ def judge(network: Network, data: Data) -> dict[str, float]:
     pixel = data.pixel_size_angstrom
     for i, item in enumerate(data.test):
         score = score_lattice(network, item.image, LATTICE_PX)
-        mask = label_mask(item.xy_px, item.shape, data.radius_px)
+        mask = make_label_mask(item.xy_px, item.shape, data.radius_px)
         masks.append(mask[::LATTICE_PX, ::LATTICE_PX].ravel())
         scores.append(score.ravel())
         # No floor: objectives differ in how low they put the log-odds of what they find.

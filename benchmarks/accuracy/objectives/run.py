@@ -39,7 +39,7 @@ from benchmarks.accuracy.objectives.data import (
 
 import heliodor
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.labels import LabelledImage, class_prior
+from heliodor.data.coordinates.labels import LabeledImage, class_prior
 from heliodor.errors import BadInput
 from heliodor.training.loop import train_network
 from heliodor.training.recipes import recipe
@@ -139,7 +139,7 @@ def carry_out(run: Run, out: Path) -> dict[str, Any]:
     """Train and judge; return what is written of the run."""
     data = load(run.dataset, out)
     labels = draw_labels([i.xy_px for i in data.training], run.dataset, run.labels, run.draw)
-    images = [LabelledImage(i.image, xy) for i, xy in zip(data.training, labels, strict=True)]
+    images = [LabeledImage(i.image, xy) for i, xy in zip(data.training, labels, strict=True)]
     expected = float(np.mean([len(i.xy_px) for i in data.training]))
     true_prior = class_prior(expected, images, data.radius_px)
     prior, settings = run.factor * true_prior, settings_for(run)

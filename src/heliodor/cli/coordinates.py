@@ -150,9 +150,9 @@ def convert(
 
 def _default_output(to: str | None) -> Path:
     """Return where a conversion goes without ``--out``."""
-    from heliodor.data.coordinates.writers import format_for
+    from heliodor.data.coordinates.writers import choose_format
 
-    form = format_for("star" if to is None else to, Path())
+    form = choose_format("star" if to is None else to, Path())
     return Path("converted" if form.file_of is not None else f"converted{form.suffix}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from heliodor.conventions import Image, to_original
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
@@ -89,7 +89,7 @@ class OperatingPoint(NamedTuple):
 
 def find_operating_point(
     network: Network,
-    images: Sequence[LabelledImage],
+    images: Sequence[LabeledImage],
     expected_particles: float,
     exclusion_px: float,
     margin_px: int = 0,

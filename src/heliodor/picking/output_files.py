@@ -47,7 +47,7 @@ def coordinate_text(candidates: Picks, threshold: float, comments: Sequence[str]
         For the file's head.
     """
     chosen = candidates.select(candidates.score >= threshold)
-    return relion_autopick.autopick_text(chosen.rounded(), comments)
+    return relion_autopick.render_autopick(chosen.rounded(), comments)
 
 
 def write_tables(

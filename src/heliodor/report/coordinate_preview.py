@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.conventions import FloatArray, to_working
-from heliodor.data.coordinates.frame_detection import MOST_VIEWS, View
+from heliodor.data.coordinates.frame_detection import MOST_VIEWS, ImageCoordinates
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph
@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 MARKS_ACROSS = 30
 
 
-def read_views_with_most_picks(picked: Iterable[tuple[Source, FloatArray]]) -> list[View]:
+def read_views_with_most_picks(
+    picked: Iterable[tuple[Source, FloatArray]],
+) -> list[ImageCoordinates]:
     """Read the micrographs with most picks; one that cannot be read is passed over.
 
     Parameters
@@ -31,7 +33,7 @@ def read_views_with_most_picks(picked: Iterable[tuple[Source, FloatArray]]) -> l
     picked
         Micrographs, each with (x, y) in its own pixels, shape (n, 2).
     """
-    views: list[View] = []
+    views: list[ImageCoordinates] = []
     for source, xy_px in sorted(picked, key=lambda item: -len(item[1])):
         if len(views) == MOST_VIEWS or not len(xy_px):
             break
@@ -39,7 +41,7 @@ def read_views_with_most_picks(picked: Iterable[tuple[Source, FloatArray]]) -> l
             image = read_micrograph(source.path).image
         except BadInput:
             continue  # the other pictures are enough; where it matters it is said elsewhere
-        views.append(View(image, (image.shape[0], image.shape[1]), xy_px))
+        views.append(ImageCoordinates(image, (image.shape[0], image.shape[1]), xy_px))
     return views
 
 
@@ -70,7 +72,7 @@ def draw_micrograph_with_most_picks(
         own.score,
         *(None,) * 4,
     )
-    side = own.measures(BOX).get(name, width / MARKS_ACROSS)
+    side = own.first_positive_values(BOX).get(name, width / MARKS_ACROSS)
     with writing(path) as aside:
         aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
     log.info(f"drew {name} with its {len(own)} picks into {path}")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from heliodor import __version__
-from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
@@ -105,7 +105,7 @@ class CompletionRecord:
 
 
 def fingerprint_request(
-    labelled: Sequence[LabelledSource],
+    labelled: Sequence[LabeledSource],
     data: DataSettings,
     recipe: TrainingSettings,
     picking: PickSettings,

@@ -9,13 +9,13 @@ import numpy as np
 
 from heliodor.conventions import to_working
 from heliodor.data.coordinates.label_assignment import (
-    LabelledSource,
+    LabeledSource,
     check_frame,
     check_sampling,
     drop_outside,
 )
 from heliodor.data.coordinates.labels import (
-    LabelledImage,
+    LabeledImage,
     class_prior,
     guess_particles,
 )
@@ -44,8 +44,8 @@ FEWEST_PX = 6.0
 class TrainingSet:
     """Everything the training loop needs, and what the user should know of it."""
 
-    images: list[LabelledImage]
-    validation: list[LabelledImage]
+    images: list[LabeledImage]
+    validation: list[LabeledImage]
     names: list[str]
     validation_names: list[str]
     normalizer: Normalizer
@@ -65,8 +65,8 @@ class TrainingSet:
 
 
 def choose_sources(
-    labelled: Sequence[LabelledSource], settings: DataSettings
-) -> tuple[list[LabelledSource], list[LabelledSource], list[str]]:
+    labelled: Sequence[LabeledSource], settings: DataSettings
+) -> tuple[list[LabeledSource], list[LabeledSource], list[str]]:
     """Choose the micrographs to train on and those to validate on, by the seed.
 
     Only micrographs with labels are used: unlabelled regions of others would teach the network
@@ -95,8 +95,8 @@ def choose_sources(
 
 
 def assemble_training_set(
-    training: Sequence[LabelledSource],
-    validation: Sequence[LabelledSource],
+    training: Sequence[LabeledSource],
+    validation: Sequence[LabeledSource],
     images: WorkingImages,
     settings: DataSettings,
     progress: Callable[[int, int], None] | None = None,
@@ -135,13 +135,13 @@ def assemble_training_set(
         settings.background_angstrom / images.working_pixel_size_angstrom,
     )
 
-    def labelled(item: LabelledSource) -> LabelledImage:
+    def labelled(item: LabeledSource) -> LabeledImage:
         image = working[item.source]
         xy, negative_xy = (
             to_working(own, image.original_shape, image.shape)
             for own in (item.xy_px, item.negative_xy_px)
         )
-        return LabelledImage(shelf.keep(normalizer.apply(image.image)), xy, negative_xy)
+        return LabeledImage(shelf.keep(normalizer.apply(image.image)), xy, negative_xy)
 
     train_images = [labelled(item) for item in learn]
     radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
@@ -165,7 +165,7 @@ def assemble_training_set(
 
 
 def _prepare(
-    items: Sequence[LabelledSource],
+    items: Sequence[LabeledSource],
     images: WorkingImages,
     settings: DataSettings,
     notes: list[str],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.models.autoencoder import (
     Decoder,
     automatic_weight,
@@ -80,7 +80,7 @@ class Learner:
 
     def __init__(
         self,
-        images: Sequence[LabelledImage],
+        images: Sequence[LabeledImage],
         radius_px: float,
         prior: float,
         settings: TrainingSettings,

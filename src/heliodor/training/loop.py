@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.labels import LabelledImage, label_mask
+from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
 from heliodor.errors import BadInput
 from heliodor.evaluation.ranking import average_precision
 from heliodor.models.networks import Network
@@ -48,8 +48,8 @@ UpdateCallback = Callable[[int, int, float], None]
 
 
 def train_network(
-    images: Sequence[LabelledImage],
-    validation: Sequence[LabelledImage],
+    images: Sequence[LabeledImage],
+    validation: Sequence[LabeledImage],
     radius_px: float,
     prior: float,
     settings: TrainingSettings,
@@ -147,7 +147,7 @@ def train_network(
 
 def validate(
     network: Network,
-    images: Sequence[LabelledImage],
+    images: Sequence[LabeledImage],
     radius_px: float,
     device: torch.device | str = "cpu",
 ) -> float:
@@ -159,7 +159,7 @@ def validate(
     labels, scores = [], []
     for item in images:
         score, stride = score_coarsely(network, item.image, device)
-        mask = label_mask(item.xy_px, item.shape, radius_px)[::stride, ::stride]
+        mask = make_label_mask(item.xy_px, item.shape, radius_px)[::stride, ::stride]
         labels.append(mask[: score.shape[0], : score.shape[1]].ravel())
         scores.append(score.ravel())
     if not labels:

@@ -25,7 +25,7 @@ from heliodor.conventions import (
     Image,
     Shape,
 )
-from heliodor.data.coordinates.labels import LabelledImage, disc_pixels
+from heliodor.data.coordinates.labels import LabeledImage, disc_pixels
 from heliodor.data.micrographs.dead_borders import dead_border
 from heliodor.data.micrographs.fourier_crop import pad
 from heliodor.errors import BadInput
@@ -89,7 +89,7 @@ class Sampler:
 
     def __init__(
         self,
-        images: Sequence[LabelledImage],
+        images: Sequence[LabeledImage],
         radius_px: float,
         width: int,
         seed: int,
@@ -264,7 +264,7 @@ def _nothing_known(image: Image) -> NDArray[np.int8]:
 
 
 def _regions(
-    xy_px: Sequence[FloatArray], images: Sequence[LabelledImage], radius_px: float
+    xy_px: Sequence[FloatArray], images: Sequence[LabeledImage], radius_px: float
 ) -> tuple[Tensor, list[int]]:
     """Return the pixels around points, counted through all images, and their number an image."""
     first, parts = 0, []

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from heliodor.conventions import FloatArray, Image
-from heliodor.data.coordinates.label_assignment import LabelledSource
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.label_assignment import LabeledSource
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
@@ -97,7 +97,7 @@ class CalibrationSet:
     unlabeled particles for background.
     """
 
-    labelled: list[LabelledImage]
+    labelled: list[LabeledImage]
     others: list[Image]
     distances: Distances
     diameter_px: float
@@ -269,7 +269,7 @@ class CalibrationSet:
         return 0.0 if point.threshold is None else point.threshold
 
 
-def choose_unlabeled(dataset: TrainingSet, labelled: Sequence[LabelledSource]) -> list[Source]:
+def choose_unlabeled(dataset: TrainingSet, labelled: Sequence[LabeledSource]) -> list[Source]:
     """Choose the micrographs without labels to calibrate on, evenly from all that were given."""
     free = [item.source for item in labelled if not len(item.xy_px)]
     with_labels = len(dataset.validation) + len(dataset.images)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from heliodor import __version__
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
 from heliodor.models.networks import Network
 from heliodor.training.checkpoint import (
@@ -45,7 +45,7 @@ class Trainer:
 
     def __init__(
         self,
-        images: Sequence[LabelledImage],
+        images: Sequence[LabeledImage],
         radius_px: float,
         prior: float,
         settings: TrainingSettings,
@@ -268,8 +268,8 @@ def _number(value: Any) -> float:
 
 
 def fingerprint_training(
-    images: Sequence[LabelledImage],
-    validation: Sequence[LabelledImage],
+    images: Sequence[LabeledImage],
+    validation: Sequence[LabeledImage],
     radius_px: float,
     prior: float,
     settings: TrainingSettings,

@@ -13,15 +13,15 @@ from scipy.spatial import cKDTree
 
 from heliodor.data import star as blocks
 from heliodor.data.coordinates.formats import (
-    described,
+    describe_formats,
     eman2,
     find_files,
     read_picks,
     relion_star,
 )
 from heliodor.data.coordinates.frame_detection import judge_frame
-from heliodor.data.coordinates.label_assignment import LabelledSource, assign_labels
-from heliodor.data.coordinates.labels import outside
+from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
+from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.headers import Header, read_header
@@ -228,7 +228,7 @@ def _of_picks(
     yield Finding(
         "good",
         text,
-        f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({described(files)})",
+        f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )
     sources = _existing(picks, files[0]) if given is None else list(given)
     found = match_names(picks.micrographs, sources) if sources else {}
@@ -261,10 +261,10 @@ def _of_places(
 ) -> Iterator[Finding]:
     """Look for picks outside of their micrographs, and for particles picked twice."""
     lost, twice = [], []
-    said = picks.measures(PIXEL_SIZE)
-    for name, own in picks.by_micrograph():
+    said = picks.first_positive_values(PIXEL_SIZE)
+    for name, own in picks.split_by_micrograph():
         if name in headers:
-            number = int(np.count_nonzero(outside(own.xy_px, headers[name].shape)))
+            number = int(np.count_nonzero(mask_outside(own.xy_px, headers[name].shape)))
             lost += [f"{number} on {name}"] if number else []
         reach = DUPLICATE_PX
         if settings.distance_angstrom is not None:
@@ -289,7 +289,7 @@ def _of_places(
 def _of_sampling(
     text: str, picks: Picks, found: dict[str, Source], headers: dict[str, Header]
 ) -> Iterator[Finding]:
-    said = picks.measures(PIXEL_SIZE)
+    said = picks.first_positive_values(PIXEL_SIZE)
     differing = []
     for name, header in headers.items():
         size = found[name].pixel_size_angstrom or header.pixel_size_angstrom
@@ -303,7 +303,7 @@ def _of_sampling(
         )
 
 
-def _of_frame(text: str, labelled: Sequence[LabelledSource]) -> Iterator[Finding]:
+def _of_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Finding]:
     """Look at the pictures with most picks."""
     views = read_views_with_most_picks((item.source, item.xy_px) for item in labelled)
     if views:

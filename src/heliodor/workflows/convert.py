@@ -16,17 +16,17 @@ import numpy as np
 
 from heliodor.conventions import Shape
 from heliodor.data.coordinates.formats import (
-    described,
+    describe_formats,
     find_files,
     read_picks,
 )
 from heliodor.data.coordinates.frame_detection import (
     FITS,
     Frame,
-    Verdict,
+    FrameVerdict,
     judge_frame,
 )
-from heliodor.data.coordinates.labels import outside
+from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import (
     HEIGHT,
     PIXEL_SIZE,
@@ -34,15 +34,15 @@ from heliodor.data.coordinates.picks import (
     Picks,
 )
 from heliodor.data.coordinates.transforms import (
-    angles_of,
-    as_on,
-    reframed,
+    apply_frame,
+    find_orientation_columns,
+    update_micrograph_columns,
 )
 from heliodor.data.coordinates.writers import (
-    Given,
-    files_of,
-    format_for,
-    left_out,
+    WriteContext,
+    choose_format,
+    find_dropped_columns,
+    plan_files,
     write_picks,
 )
 from heliodor.data.micrographs.headers import TIFF_NOTE, read_header
@@ -136,7 +136,7 @@ def convert(
         If something cannot be read or written, or the coordinates do not fit the pictures.
     """
     out = Path(out)
-    wanted = format_for(to, out)
+    wanted = choose_format(to, out)
     if settings.fit and micrographs is None:
         raise BadInput("--fit looks at the pictures: give --micrographs")
     if picture is not None and micrographs is None:
@@ -150,10 +150,10 @@ def convert(
         picks, sources = _named_as(picks, find_sources(micrographs))
     frame = _fitting(picks, sources) if settings.fit else settings.frame
     shapes, pixel_sizes = _known_of(picks, sources, settings, frame)
-    picks = reframed(picks, frame, shapes, settings.shift_px)
+    picks = apply_frame(picks, frame, shapes, settings.shift_px)
     shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
     log.info(f"coordinates: {frame}{shifted}")
-    turned = angles_of(picks) if frame.swap or frame.needs_shape else []
+    turned = find_orientation_columns(picks) if frame.swap or frame.needs_shape else []
     if turned:
         log.warning(f"{', '.join(turned)} hold angles or shifts, and stay as they are")
     if micrographs is not None and not settings.fit:
@@ -167,16 +167,18 @@ def convert(
     _say_outside(picks, shapes)
     moved = picks
     names = _new_names(picks.micrographs, settings)
-    given = Given(
+    given = WriteContext(
         settings.box_px,
         {names[old]: shape for old, shape in shapes.items()},
         {names[old]: size for old, size in pixel_sizes.items()},
     )
-    lost = left_out(picks, wanted)
+    lost = find_dropped_columns(picks, wanted)
     exactly = settings.pixel_size_angstrom is not None
-    picks = as_on(picks, shapes, pixel_sizes if micrographs or exactly else {}, exactly)
+    picks = update_micrograph_columns(
+        picks, shapes, pixel_sizes if micrographs or exactly else {}, exactly
+    )
     picks = replace(picks, micrographs=tuple(names.values()))
-    _refuse_to_replace(read, {*files_of(out, picks, wanted).values()})
+    _refuse_to_replace(read, {*plan_files(out, picks, wanted).values()})
     if lost:
         log.info(f"columns: {wanted.name} has no room for {', '.join(lost)}")
     if picture is not None:
@@ -219,7 +221,7 @@ def _read(files: Sequence[Path], candidates: bool) -> Picks:
     picks = read_picks(files, candidates)
     log.info(
         f"read {len(picks)} picks on {len(picks.micrographs)} micrographs from {len(files)}"
-        f" file{'s' * (len(files) > 1)} ({described(files)})"
+        f" file{'s' * (len(files) > 1)} ({describe_formats(files)})"
     )
     log.info("origin: 0-based, y grows from the first row stored in the micrograph's file")
     return replace(picks, extra={k: v for k, v in picks.extra.items() if k != "selected"})
@@ -248,7 +250,7 @@ def _named_as(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str,
             f"the picks of {len(strangers)} micrographs (such as {strangers[0]}) were left out:"
             " no micrograph given is of their name"
         )
-    kept = [own for name, own in picks.by_micrograph() if name in found]
+    kept = [own for name, own in picks.split_by_micrograph() if name in found]
     named = [replace(own, micrographs=(found[own.micrographs[0]].name,)) for own in kept]
     return Picks.concatenate(named), {source.name: source for source in found.values()}
 
@@ -259,8 +261,8 @@ def _known_of(
     """Return the micrographs' shapes and pixel sizes, as they are once the picks are moved."""
     shapes: dict[str, Shape] = {}
     sizes: dict[str, float] = {}
-    heights, widths = picks.measures(HEIGHT), picks.measures(WIDTH)
-    said = picks.measures(PIXEL_SIZE)
+    heights, widths = picks.first_positive_values(HEIGHT), picks.first_positive_values(WIDTH)
+    said = picks.first_positive_values(PIXEL_SIZE)
     differing, unread = [], []
     for name in picks.micrographs:
         own = None
@@ -294,8 +296,8 @@ def _known_of(
     return shapes, sizes
 
 
-def _verdict(picks: Picks, sources: dict[str, Source]) -> Verdict:
-    named = picks.by_micrograph()
+def _verdict(picks: Picks, sources: dict[str, Source]) -> FrameVerdict:
+    named = picks.split_by_micrograph()
     return judge_frame(
         read_views_with_most_picks((sources[name], own.xy_px) for name, own in named)
     )
@@ -312,8 +314,8 @@ def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
 
 def _say_outside(picks: Picks, shapes: dict[str, Shape]) -> None:
     lost = {
-        name: int(np.count_nonzero(outside(own.xy_px, shapes[name])))
-        for name, own in picks.by_micrograph()
+        name: int(np.count_nonzero(mask_outside(own.xy_px, shapes[name])))
+        for name, own in picks.split_by_micrograph()
         if name in shapes
     }
     total = sum(lost.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.data.coordinates.formats import read_picks, selected
+from heliodor.data.coordinates.formats import mask_selected, read_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import (
@@ -115,7 +115,7 @@ def evaluate_files(
             " among the others; give all of them a score, or none"
         )
     if unscored:  # without scores there is no threshold to tell the picks from the others
-        given = given.select(selected(given))
+        given = given.select(mask_selected(given))
     if micrographs is None:
         sources = as_sources(given.micrographs)
     else:
@@ -164,7 +164,7 @@ def _renamed(picks: Picks, sources: list[Source]) -> Picks:
     """Call the picks' micrographs by the names of the micrographs judged."""
     found = match_names(picks.micrographs, sources)
     tables = []
-    for name, own in picks.by_micrograph():
+    for name, own in picks.split_by_micrograph():
         new = found[name].name if name in found else name
         tables.append(Picks((new,), own.micrograph_index, own.xy_px, own.score, own.extra))
     return Picks.concatenate(tables)
@@ -174,7 +174,7 @@ def selected_from(picks: Picks) -> float | None:
     """Return the lowest score among the candidates that a ``picks.tsv`` marks as selected."""
     if "selected" not in picks.extra or not len(picks) or np.isnan(picks.score).any():
         return None
-    scores = picks.score[selected(picks)]
+    scores = picks.score[mask_selected(picks)]
     return float(scores.min()) if len(scores) else math.inf
 
 

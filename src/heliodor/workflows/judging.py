@@ -15,7 +15,7 @@ from heliodor.conventions import (
     to_working,
 )
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import label_mask
+from heliodor.data.coordinates.labels import make_label_mask
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
@@ -67,7 +67,7 @@ class Truth:
         """
         found = match_names(table.micrographs, sources)
         xy: dict[str, list[FloatArray]] = {}
-        for name, own in table.by_micrograph():
+        for name, own in table.split_by_micrograph():
             if name in found:
                 xy.setdefault(found[name].name, []).append(own.xy_px)
         if not xy:
@@ -113,7 +113,7 @@ def evaluate(
         picks = Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, np.zeros(len(picks)))
     own = {
         name: (table.xy_px * pixel_sizes[name], table.score)
-        for name, table in picks.by_micrograph()
+        for name, table in picks.split_by_micrograph()
         if name in truth.xy_px
     }
     true = {name: xy * pixel_sizes[name] for name, xy in truth.xy_px.items()}
@@ -167,7 +167,7 @@ def check_same_binning(
 
 
 def _sizes_in(table: Picks) -> dict[str, float]:
-    said = table.measures(PIXEL_SIZE)
+    said = table.first_positive_values(PIXEL_SIZE)
     return {name: size for name, size in said.items() if is_plausible(size)}
 
 
@@ -203,7 +203,7 @@ class RegionJudge:
             return
         working = to_working(xy, image.original_shape, image.shape)
         radius_px = self._radius / image.working_pixel_size_angstrom
-        self._counts.add(label_mask(working, image.shape, radius_px), score)
+        self._counts.add(make_label_mask(working, image.shape, radius_px), score)
 
     def average_precision(self) -> float:
         """Return the average precision so far; nan without any region."""

@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from heliodor.conventions import FloatArray, IndexArray, to_working
-from heliodor.data.coordinates.label_assignment import LabelledSource
-from heliodor.data.coordinates.labels import outside
+from heliodor.data.coordinates.label_assignment import LabeledSource
+from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source, canonical
 from heliodor.data.micrographs.working_images import WorkingImages
@@ -188,7 +188,7 @@ def _gallery(
 
 
 def _labels_of(
-    labelled: Sequence[LabelledSource], sources: Sequence[Source]
+    labelled: Sequence[LabeledSource], sources: Sequence[Source]
 ) -> dict[str, FloatArray]:
     """Return the labels of micrographs picked on, which are the same only if the files are."""
     own = {canonical(item.source.path): item.xy_px for item in labelled}
@@ -211,7 +211,7 @@ def _item(
 
     marked = labels.get(source.name)
     if marked is not None:
-        marked = working(marked[~outside(marked, image.original_shape)])
+        marked = working(marked[~mask_outside(marked, image.original_shape)])
     hits = found = None
     if xy_true is not None:
         order = np.argsort(-picks.score, kind="stable")

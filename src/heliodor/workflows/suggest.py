@@ -12,13 +12,13 @@ import numpy as np
 
 from heliodor.conventions import to_working
 from heliodor.data.coordinates.label_assignment import (
-    LabelledSource,
+    LabeledSource,
     check_frame,
     check_sampling,
     drop_outside,
     read_labels,
 )
-from heliodor.data.coordinates.particle_average import LabelledView
+from heliodor.data.coordinates.particle_average import LabeledView
 from heliodor.data.coordinates.particle_diameter import (
     ENOUGH_LABELS,
     FINEST_ANGSTROM,
@@ -117,7 +117,7 @@ def suggest(
 def _measured(
     record: Record,
     folder: Path | None,
-    items: Sequence[LabelledSource],
+    items: Sequence[LabeledSource],
     labels: str | Path,
     pixel_size_angstrom: float | None,
     trust_labels: bool,
@@ -185,9 +185,9 @@ def _of_one_scale(
     return good, failures
 
 
-def _view(item: LabelledSource, image: WorkingImage) -> LabelledView:
+def _view(item: LabeledSource, image: WorkingImage) -> LabeledView:
     xy = to_working(item.xy_px, image.original_shape, image.shape)
-    return LabelledView(image.image, image.working_pixel_size_angstrom, xy)
+    return LabeledView(image.image, image.working_pixel_size_angstrom, xy)
 
 
 def table(geometry: Geometry, micrographs: Sequence[str], labels: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from heliodor.data.coordinates.label_assignment import LabelledSource, read_labels
-from heliodor.data.coordinates.particle_diameter import diameter_doubt
+from heliodor.data.coordinates.label_assignment import LabeledSource, read_labels
+from heliodor.data.coordinates.particle_diameter import check_diameter
 from heliodor.data.micrographs.sources import Inputs, find_sources
 from heliodor.data.micrographs.working_images import (
     KEEP_BYTES,
@@ -78,7 +78,7 @@ class Training:
     model: Model
     history: list[Epoch]
     failures: list[Failure]
-    labelled: list[LabelledSource]
+    labelled: list[LabeledSource]
     images: WorkingImages
 
 
@@ -189,7 +189,7 @@ def train_step(
         dataset = assemble_training_set(training, validation, images, data, progress, shelf)
     record.notes += [*notes, *more, *dataset.notes]
     shelf.let_go()
-    doubt = diameter_doubt(
+    doubt = check_diameter(
         dataset.images, images.working_pixel_size_angstrom, data.diameter_angstrom
     )
     record.notes += [doubt] if doubt else []
@@ -292,7 +292,7 @@ def _trained_before(
     folder: Path,
     receipt: CompletionRecord,
     record: Record,
-    labelled: list[LabelledSource],
+    labelled: list[LabeledSource],
     images: WorkingImages,
 ) -> Training:
     """Return what the same training left behind when it ended before."""

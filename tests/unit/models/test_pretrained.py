@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import match
 from heliodor.models.model_file import (
@@ -218,7 +218,7 @@ def test_what_a_start_cannot_have_means_none():
 def test_every_objective_works_from_it(objective):
     rng = np.random.default_rng(1)
     image = rng.standard_normal((128, 128)).astype(np.float32)
-    items = [LabelledImage(image, np.array([[60.0, 70.0], [30.0, 50.0]]))]
+    items = [LabeledImage(image, np.array([[60.0, 70.0], [30.0, 50.0]]))]
     width = general_model().card.width
     small = {"epochs": 1, "epoch_updates": 2, "batch": 8, "positives": 2}
     settings = recipe("fast", width=width, objective=objective, **small)
@@ -232,7 +232,7 @@ def test_the_distance_to_the_start_holds_it(little, tmp_path):
     start = general_model().network
     rng = np.random.default_rng(0)
     image = rng.standard_normal((160, 160)).astype(np.float32)
-    items = [LabelledImage(image, np.array([[80.0, 80.0], [40.0, 50.0]]))]
+    items = [LabeledImage(image, np.array([[80.0, 80.0], [40.0, 50.0]]))]
     width = general_model().card.width
     few = recipe("fast", width=width, epochs=1, epoch_updates=6, batch=8, positives=2)
     said = []

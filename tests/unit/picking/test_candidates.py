@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.conventions import Image, Shape
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
@@ -277,7 +277,7 @@ def test_planted_discs_are_picked_where_they_lie(mics: dict[str, Source]) -> Non
     assert picked.candidates.micrographs == picked.picks.micrographs == tuple(TRUTH)
     assert picked.threshold == 0
     assert picked.failures == []
-    for name, own in picked.picks.by_micrograph():
+    for name, own in picked.picks.split_by_micrograph():
         assert len(own) == len(TRUTH[name])
         true = 2 * TRUTH[name]  # original pixels
         for xy in true:
@@ -306,7 +306,7 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
     assert all(isinstance(f, Failure) and f.name in f.reason for f in picked.failures)
     assert steps == [(i, 5) for i in range(1, 6)]
     # What else is picked on changes nothing.
-    own = dict(picked.candidates.by_micrograph())["a.mrc"]
+    own = dict(picked.candidates.split_by_micrograph())["a.mrc"]
     np.testing.assert_array_equal(own.xy_px, alone.candidates.xy_px)
     np.testing.assert_array_equal(own.score, alone.candidates.score)
     # As soon as a micrograph is done: its score map and all its candidates.
@@ -314,7 +314,7 @@ def test_one_that_fails_spoils_no_other(mics: dict[str, Source], threads: int) -
     for image, score, found in told:
         assert score.shape == image.shape
         np.testing.assert_array_equal(score, score_micrograph(MODEL, image))
-        expected = dict(picked.candidates.by_micrograph())[image.source.name]
+        expected = dict(picked.candidates.split_by_micrograph())[image.source.name]
         np.testing.assert_array_equal(found.candidates.xy_px, expected.xy_px)
 
 
@@ -418,7 +418,7 @@ def test_the_operating_threshold_gives_the_expected_number(stride: int, expected
     for seed in (1, 2, 3):
         xy = scattered((90, 100), 14, 8, seed)
         image = discs((90, 100), xy, depth=np.linspace(1, 8, 14), seed=seed)
-        items.append(LabelledImage(image, xy[:5]))
+        items.append(LabeledImage(image, xy[:5]))
     background, threshold = find_operating_point(chosen.network, items, expected, exclusion_px=5)
     # As many as are picked, all three images taken together.
     number = 0
@@ -433,7 +433,7 @@ def test_the_operating_threshold_gives_the_expected_number(stride: int, expected
 
 def test_the_operating_threshold_of_absurd_numbers() -> None:
     network = disc_detector()
-    item = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
+    item = LabeledImage(noise((40, 40)), np.zeros((0, 2)))
     score = score_image(network, item.image)
     ranked = suppress(score, 5)[1]
     assert find_operating_point(network, [item], len(ranked), 5).threshold == ranked.min()

@@ -28,7 +28,7 @@ from heliodor.conventions import (
     Shape,
 )
 from heliodor.data.coordinates.formats.tables import read_picks
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
@@ -731,7 +731,7 @@ def test_the_drop_in_leaves_them_out(ground: Path, capsys: pytest.CaptureFixture
     topaz(["extract", "-m", "model.safetensors", "-r", "5", "-t", "0", "-o", "found.txt",
            "-d", "-1", "m/0.mrc", "m/1.mrc"])  # fmt: skip
     found = read_picks("found.txt")
-    for name, own in found.by_micrograph():
+    for name, own in found.split_by_micrograph():
         rows = by_name(rows_in(Path("out/picks.tsv")))[f"m/{name}.mrc"]
         expected = sorted((round(x), round(y)) for x, y, score in rows if float(score) > 0)
         assert sorted(map(tuple, own.xy_px.tolist())) == expected
@@ -805,7 +805,7 @@ def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
     told = []
     for keep in (True, False):
         labelled = [
-            LabelledImage(image, xy if keep else outside_carbon(image, xy))
+            LabeledImage(image, xy if keep else outside_carbon(image, xy))
             for image, xy in pictures
         ]
         probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
@@ -820,7 +820,7 @@ def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
 def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) -> None:
     pictures = [carbon_picture(number) for number in range(4)]
     # Nobody labels what lies on carbon; where labels do, it would not be believed to be carbon.
-    labelled = [LabelledImage(image, outside_carbon(image, xy)) for image, xy in pictures]
+    labelled = [LabeledImage(image, outside_carbon(image, xy)) for image, xy in pictures]
     wanted = PickSettings(max_contamination=most)
     found = {}
     for how in (wanted, replace(wanted, bad_areas="keep")):
@@ -852,7 +852,7 @@ def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) 
 
 def test_a_network_that_tells_none_is_calibrated_as_ever(few_repeats: None) -> None:
     pictures = [carbon_picture(number) for number in range(4)]
-    labelled = [LabelledImage(image, xy) for image, xy in pictures]
+    labelled = [LabeledImage(image, xy) for image, xy in pictures]
     distances = PickSettings().distances_px(40.0, 4.0)
     probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
     keeping = replace(probe, picking=PickSettings(bad_areas="keep"))

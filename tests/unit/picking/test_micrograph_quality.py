@@ -178,7 +178,7 @@ def test_the_table_on_disk(tmp_path: Path) -> None:
         "m02.mrc\t3\t3\t\t7.000\t7.000\t7.000\t\t\t\t0,0,0,0,0,0,0,3\t",
     ]
     odd = Picks.on('a\t"b"\nc.mrc', np.zeros((1, 2)), np.zeros(1))
-    write_micrographs(tmp_path / "odd.tsv", assess_micrographs(odd.by_micrograph(), 0.0, {}))
+    write_micrographs(tmp_path / "odd.tsv", assess_micrographs(odd.split_by_micrograph(), 0.0, {}))
     with (tmp_path / "odd.tsv").open(newline="") as stream:
         read = list(csv.DictReader(stream, delimiter="\t"))
     assert [row["micrograph"] for row in read] == ['a\t"b"\nc.mrc']

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.conventions import FloatArray, disc_area_px
-from heliodor.data.coordinates.label_assignment import LabelledSource, assign_labels
-from heliodor.data.coordinates.labels import label_mask
+from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
+from heliodor.data.coordinates.labels import make_label_mask
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.modes import MODES, Mode
@@ -115,10 +115,10 @@ def test_labels_of_none_of_the_micrographs() -> None:
         assign_labels(labels(x=grid(3), a=at()), [source("a.mrc")])
 
 
-def labelled(having: int, lacking: int = 0) -> list[LabelledSource]:
+def labelled(having: int, lacking: int = 0) -> list[LabeledSource]:
     """Micrographs with and without labels, in mixed order."""
-    items = [LabelledSource(source(f"h{i}"), grid(2)) for i in range(having)]
-    items += [LabelledSource(source(f"l{i}"), at()) for i in range(lacking)]
+    items = [LabeledSource(source(f"h{i}"), grid(2)) for i in range(having)]
+    items += [LabeledSource(source(f"l{i}"), at()) for i in range(lacking)]
     return [items[i] for i in np.random.default_rng(0).permutation(len(items))]
 
 
@@ -200,7 +200,7 @@ def test_images_and_labels_lie_on_each_other(
 ) -> None:
     xy = at((20, 16), (60.5, 33), (100, 80))
     dark = write_mrc(tmp_path / "dark.mrc", 50 + 2 * discs(SHAPE, xy.round(), depth=6))
-    items = [LabelledSource(dark, xy), LabelledSource(mics["tall"], grid(1))]
+    items = [LabeledSource(dark, xy), LabeledSource(mics["tall"], grid(1))]
     made = assemble_training_set(items, [], images(), replace(SETTINGS, normalization=mode))
     image, tall = made.images
     assert image.shape == (48, 60)
@@ -221,11 +221,11 @@ def test_images_and_labels_lie_on_each_other(
 
 def test_what_it_says_of_itself(mics: dict[str, Source]) -> None:
     items = [
-        LabelledSource(mics["a"], grid(4)),
-        LabelledSource(mics["b"], grid(2)),
-        LabelledSource(mics["c"], at()),
+        LabeledSource(mics["a"], grid(4)),
+        LabeledSource(mics["b"], grid(2)),
+        LabeledSource(mics["c"], at()),
     ]
-    check = [LabelledSource(mics["d"], grid(3))]
+    check = [LabeledSource(mics["d"], grid(3))]
     steps: list[tuple[int, int]] = []
     made = assemble_training_set(
         items, check, images(), SETTINGS, lambda *step: steps.append(step)
@@ -240,7 +240,7 @@ def test_what_it_says_of_itself(mics: dict[str, Source]) -> None:
     assert (made.failures, made.notes) == ([], [])
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     # 20 discs of 5 pixels an image, less those of its labels; images count as their labels do.
-    covered = [label_mask(i.xy_px, i.shape, 1.25).sum() for i in made.images]
+    covered = [make_label_mask(i.xy_px, i.shape, 1.25).sum() for i in made.images]
     assert disc_area_px(1.25) == 5
     assert covered == [20, 10, 0]
     first, second = ((20 * 5 - pixels) / (48 * 60 - pixels) for pixels in covered[:2])
@@ -256,7 +256,7 @@ def test_few_labels_outside_are_left_out_and_many_refused(
     # 120 is the width: the first x beyond the last pixel is 119.5.
     xy = grid(count)
     xy[:outside] = (119.6, 50)
-    items = [LabelledSource(mics["a"], xy)]
+    items = [LabeledSource(mics["a"], xy)]
     if kept:
         made = assemble_training_set(items, [], images(), replace(SETTINGS, expected_particles=50))
         assert made.labelled_particles == count - outside
@@ -271,49 +271,49 @@ def test_few_labels_outside_are_left_out_and_many_refused(
 
 
 def test_labels_of_validation_count_among_those_outside(mics: dict[str, Source]) -> None:
-    wrong = LabelledSource(mics["b"], grid(10) + 1000)
+    wrong = LabeledSource(mics["b"], grid(10) + 1000)
     with pytest.raises(BadInput, match=r"10 of 14 labels lie outside .* x and y are swapped"):
-        assemble_training_set([LabelledSource(mics["a"], grid(4))], [wrong], images(), SETTINGS)
+        assemble_training_set([LabeledSource(mics["a"], grid(4))], [wrong], images(), SETTINGS)
 
 
 def test_labels_on_the_very_edge_are_inside(mics: dict[str, Source]) -> None:
     edge = at((-0.5, -0.5), (119.5, 95.5), (0, 95), (119, 0))
-    made = assemble_training_set([LabelledSource(mics["a"], edge)], [], images(), SETTINGS)
+    made = assemble_training_set([LabeledSource(mics["a"], edge)], [], images(), SETTINGS)
     assert made.labelled_particles == 4
     assert made.notes == []
 
 
 def test_fewer_expected_than_labelled_is_noted(mics: dict[str, Source]) -> None:
     few = replace(SETTINGS, expected_particles=3)
-    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [], images(), few)
+    made = assemble_training_set([LabeledSource(mics["a"], grid(4))], [], images(), few)
     assert len(made.notes) == 1
     assert "3 particles a micrograph are expected" in made.notes[0]
     assert "4 labels" in made.notes[0]
     assert made.expected_particles == 3
     assert made.prior == 1e-4
     enough = replace(SETTINGS, expected_particles=4)
-    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [], images(), enough)
+    made = assemble_training_set([LabeledSource(mics["a"], grid(4))], [], images(), enough)
     assert made.notes == []
 
 
 def test_without_a_number_it_starts_from_a_guess(mics: dict[str, Source]) -> None:
     unknown = replace(SETTINGS, expected_particles=None)
-    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [], images(), unknown)
+    made = assemble_training_set([LabeledSource(mics["a"], grid(4))], [], images(), unknown)
     area = 96 * 120 * 4.0**2
     guess = 0.15 * area / (math.pi * 20**2)
     assert guess > 4
     assert made.expected_particles == pytest.approx(guess)
     assert made.notes == []
     # A guess below what is labelled would be absurd, wherever that is labelled.
-    full = LabelledSource(mics["b"], grid(40))
-    made = assemble_training_set([LabelledSource(mics["a"], grid(4))], [full], images(), unknown)
+    full = LabeledSource(mics["b"], grid(40))
+    made = assemble_training_set([LabeledSource(mics["a"], grid(4))], [full], images(), unknown)
     assert made.expected_particles == 40
 
 
 def test_a_file_that_cannot_be_read_spoils_no_other(mics: dict[str, Source]) -> None:
     items = [
-        LabelledSource(mics["broken"], grid(9) + 1000),
-        LabelledSource(mics["a"], grid(4)),
+        LabeledSource(mics["broken"], grid(9) + 1000),
+        LabeledSource(mics["a"], grid(4)),
     ]
     made = assemble_training_set(items, [], images(), SETTINGS)
     assert made.names == ["a.mrc"]
@@ -324,8 +324,8 @@ def test_a_file_that_cannot_be_read_spoils_no_other(mics: dict[str, Source]) -> 
 
 def test_validation_that_cannot_be_read_is_noted(mics: dict[str, Source]) -> None:
     made = assemble_training_set(
-        [LabelledSource(mics["a"], grid(4))],
-        [LabelledSource(mics["broken"], grid(4))],
+        [LabeledSource(mics["a"], grid(4))],
+        [LabeledSource(mics["broken"], grid(4))],
         images(),
         SETTINGS,
     )
@@ -335,14 +335,14 @@ def test_validation_that_cannot_be_read_is_noted(mics: dict[str, Source]) -> Non
 
 
 def test_nothing_to_train_on(mics: dict[str, Source]) -> None:
-    broken = LabelledSource(mics["broken"], grid(4))
-    blank = LabelledSource(mics["a"], at())
-    check = LabelledSource(mics["b"], grid(40))
+    broken = LabeledSource(mics["broken"], grid(4))
+    blank = LabeledSource(mics["a"], at())
+    check = LabeledSource(mics["b"], grid(40))
     with pytest.raises(BadInput, match=r"broken\.mrc"):
         assemble_training_set([broken], [], images(), SETTINGS)
     with pytest.raises(BadInput, match=r"none of the labelled micrographs .*broken\.mrc"):
         assemble_training_set([broken, blank], [check], images(), SETTINGS)
-    lost = LabelledSource(mics["a"], at((500, 500)))
+    lost = LabeledSource(mics["a"], at((500, 500)))
     with pytest.raises(BadInput, match=r"none of the labelled micrographs .*outside"):
         assemble_training_set([lost], [check], images(), SETTINGS)
 
@@ -351,7 +351,7 @@ def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) ->
     fine = write_mrc(tmp_path / "fine.mrc", noise((96, 96), 1), 4.0)
     coarse = write_mrc(tmp_path / "coarse.mrc", noise((64, 80), 2), 8.0)
     hopeless = write_mrc(tmp_path / "hopeless.mrc", noise((64, 64), 3), 11.0)
-    items = [LabelledSource(s, grid(3)) for s in (fine, coarse, hopeless)]
+    items = [LabeledSource(s, grid(3)) for s in (fine, coarse, hopeless)]
     wanted = WorkingImages(5.0)
     made = assemble_training_set(items, [], wanted, DataSettings(60.0, expected_particles=20))
     # A particle of 60 A needs 6 pixels of 10 A at least.
@@ -372,7 +372,7 @@ def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) ->
 def test_one_coarse_header_does_not_coarsen_the_rest(tmp_path: Path) -> None:
     sources = [write_mrc(tmp_path / f"{i}.mrc", noise((96, 96), i), 4.0) for i in range(3)]
     odd = write_mrc(tmp_path / "odd.mrc", noise((96, 96), 9), 9.0)
-    items = [LabelledSource(source, grid(3)) for source in (*sources, odd)]
+    items = [LabeledSource(source, grid(3)) for source in (*sources, odd)]
     wanted = WorkingImages(5.0)
     made = assemble_training_set(items, [], wanted, DataSettings(60.0, expected_particles=20))
     assert [failure.name for failure in made.failures] == [odd.name]
@@ -383,7 +383,7 @@ def test_one_coarse_header_does_not_coarsen_the_rest(tmp_path: Path) -> None:
 
 def test_labels_in_pixels_of_another_size_are_refused(mics: dict[str, Source]) -> None:
     actual = images().get(mics["a"]).pixel_size_angstrom
-    said = replace(LabelledSource(mics["a"], grid(4)), pixel_size_angstrom=1.01 * actual)
+    said = replace(LabeledSource(mics["a"], grid(4)), pixel_size_angstrom=1.01 * actual)
     assemble_training_set([said], [], images(), SETTINGS)
     with pytest.raises(BadInput, match="in pixels of"):
         assemble_training_set(
@@ -396,7 +396,7 @@ def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         path = tmp_path / folder / "a.mrc"
         sources.append(replace(write_mrc(path, noise(SHAPE)), name=str(path)))
-    items = [LabelledSource(s, grid(i + 1)) for i, s in enumerate(sources)]
+    items = [LabeledSource(s, grid(i + 1)) for i, s in enumerate(sources)]
     made = assemble_training_set([items[0]], [items[1]], images(), SETTINGS)
     assert [len(made.images[0].xy_px), len(made.validation[0].xy_px)] == [1, 2]
     assert made.names != made.validation_names

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
 from heliodor.models.autoencoder import automatic_weight
 from heliodor.training.learner import (
@@ -35,13 +35,13 @@ TILES = replace(REGIONS, side=3, batch=8, positives=3)
 
 
 @pytest.fixture(scope="module")
-def images() -> list[LabelledImage]:
+def images() -> list[LabeledImage]:
     return [labelled_discs((80, 90), 10, seed, labelled=6) for seed in (1, 2)]
 
 
 @pytest.mark.parametrize("name", ["pn", "pn-balanced", "nnpu", "ge-binomial", "ge-binomial-exact"])
 def test_single_regions_cost_what_the_objective_says(
-    name: str, images: list[LabelledImage]
+    name: str, images: list[LabeledImage]
 ) -> None:
     settings = replace(REGIONS, objective=name)
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
@@ -57,7 +57,7 @@ def test_single_regions_cost_what_the_objective_says(
 
 
 @pytest.mark.parametrize("near", [0.0, 1.0])
-def test_of_tiles_every_known_region_counts_once(near: float, images: list[LabelledImage]) -> None:
+def test_of_tiles_every_known_region_counts_once(near: float, images: list[LabeledImage]) -> None:
     settings = replace(TILES, near=near, objective="pn")
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     tiles = Sampler(images, RADIUS, 31, settings.seed, stride=4, side=3).draw(3, 5)
@@ -76,7 +76,7 @@ def test_of_tiles_every_known_region_counts_once(near: float, images: list[Label
 @pytest.mark.parametrize("settings", [REGIONS, TILES])
 @pytest.mark.parametrize("name", ["pn", "nnpu", "ge-kl", "ge-binomial", "ge-binomial-exact"])
 def test_the_autoencoder_adds_its_error_to_every_objective(
-    name: str, settings: TrainingSettings, images: list[LabelledImage]
+    name: str, settings: TrainingSettings, images: list[LabeledImage]
 ) -> None:
     plain = Learner(images, RADIUS, PRIOR, replace(settings, objective=name), "cpu").compute_cost()
     weighted = replace(settings, objective=name, autoencoder=0.25)
@@ -99,7 +99,7 @@ def test_the_autoencoder_adds_its_error_to_every_objective(
     assert len(learner.parameters()) > len(list(learner.network.parameters()))
 
 
-def test_a_large_minibatch_is_reconstructed_in_part(images: list[LabelledImage]) -> None:
+def test_a_large_minibatch_is_reconstructed_in_part(images: list[LabeledImage]) -> None:
     settings = replace(REGIONS, batch=4 * RECONSTRUCTED, positives=16, autoencoder=1.0)
     learner = Learner(images, RADIUS, PRIOR, settings, "cpu")
     seen: list[int] = []
@@ -110,7 +110,7 @@ def test_a_large_minibatch_is_reconstructed_in_part(images: list[LabelledImage])
     assert seen == [RECONSTRUCTED]
 
 
-def test_training_with_the_autoencoder_lowers_its_error(images: list[LabelledImage]) -> None:
+def test_training_with_the_autoencoder_lowers_its_error(images: list[LabeledImage]) -> None:
     settings = replace(
         TILES, width=4, batch=32, positives=8, autoencoder=1.0, epochs=3, epoch_updates=15
     )
@@ -118,7 +118,7 @@ def test_training_with_the_autoencoder_lowers_its_error(images: list[LabelledIma
     assert history[-1].reconstruction < 0.95 * history[0].reconstruction
 
 
-def test_the_automatic_weight_counts_the_labelled_particles(images: list[LabelledImage]) -> None:
+def test_the_automatic_weight_counts_the_labelled_particles(images: list[LabeledImage]) -> None:
     auto = Learner(images, RADIUS, PRIOR, replace(REGIONS, autoencoder="auto"), "cpu")
     set_to = replace(REGIONS, autoencoder=automatic_weight(12))
     same = Learner(images, RADIUS, PRIOR, set_to, "cpu")
@@ -140,12 +140,12 @@ def test_negatives_lower_the_scores_of_their_kind() -> None:
         rows, columns = np.indices(image.shape)
         for k, (x, y) in enumerate(small):
             image[np.hypot(columns - x, rows - y) <= (5 if k % 2 else 7)] += 2
-        images.append(LabelledImage(image, small[1::2][:6].astype(float)))
+        images.append(LabeledImage(image, small[1::2][:6].astype(float)))
         images[-1] = replace(images[-1], negative_xy_px=small[::2].astype(float))
     settings = replace(TILES, width=6, batch=32, positives=8, epoch_updates=60, epochs=1)
     settings = replace(settings, learning_rate=1e-2, objective="pn-balanced")
 
-    def gap(items: list[LabelledImage]) -> float:
+    def gap(items: list[LabeledImage]) -> float:
         from heliodor.picking.scoring import score_image
 
         network = train_network(items, [], RADIUS, 0.05, settings).network
@@ -167,7 +167,7 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert RECIPES["fast"] == TrainingSettings()
 
 
-def test_only_the_papers_recipe_starts_at_one_half(images: list[LabelledImage]) -> None:
+def test_only_the_papers_recipe_starts_at_one_half(images: list[LabeledImage]) -> None:
     for start, chance in ((True, PRIOR), (False, 0.5)):
         learner = Learner(images, RADIUS, PRIOR, replace(REGIONS, start_at_prior=start), "cpu")
         assert learner.compute_cost().mean_probability.item() == pytest.approx(chance, rel=0.6)
@@ -189,13 +189,13 @@ def test_a_recipe_takes_what_is_given() -> None:
             recipe("fast", **wrong)
 
 
-def test_a_constant_schedule_is_constant(images: list[LabelledImage]) -> None:
+def test_a_constant_schedule_is_constant(images: list[LabeledImage]) -> None:
     settings = replace(REGIONS, schedule="constant", epochs=3, epoch_updates=2)
     history = train_network(images, [], RADIUS, PRIOR, settings).history
     assert {epoch.learning_rate for epoch in history} == {settings.learning_rate}
 
 
-def test_few_labels_are_learnt_from_for_a_shorter_time(images: list[LabelledImage]) -> None:
+def test_few_labels_are_learnt_from_for_a_shorter_time(images: list[LabeledImage]) -> None:
     settings = RECIPES["fast"]
     number = {n: settings.epochs_for(n) for n in (1, 10, 40, 50, 100, 199, 200, 5000)}
     assert number == {1: 2, 10: 2, 40: 2, 50: 2, 100: 5, 199: 10, 200: 10, 5000: 10}
@@ -219,7 +219,7 @@ def test_what_a_mask_tells_is_picked_in_its_order(side: int) -> None:
 @pytest.mark.parametrize("name", ["conv31", "resnet8"])
 @pytest.mark.parametrize("objective", ["pn-balanced", "nnpu", "ge-binomial"])
 def test_bf16_costs_nearly_the_same(
-    name: str, norm: bool, objective: str, images: list[LabelledImage]
+    name: str, norm: bool, objective: str, images: list[LabeledImage]
 ) -> None:
     own = replace(TILES, network=name, width=4, norm=norm, objective=objective, autoencoder=0.1)
     found = []
@@ -239,7 +239,7 @@ def test_bf16_costs_nearly_the_same(
     assert torch.cosine_similarity(exact, rounded, dim=0) > 0.98
 
 
-def test_it_learns_in_bf16_and_the_weights_stay_whole(images: list[LabelledImage]) -> None:
+def test_it_learns_in_bf16_and_the_weights_stay_whole(images: list[LabeledImage]) -> None:
     settings = replace(TILES, width=4, batch=32, positives=8, epochs=3, epoch_updates=15)
     settings = replace(settings, objective="pn-balanced", learning_rate=1e-2, precision="bf16")
     first, again = (train_network(images, images, RADIUS, PRIOR, settings) for _ in range(2))

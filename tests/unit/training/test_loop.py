@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.labels import LabelledImage, label_mask
+from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
 from heliodor.errors import BadInput
 from heliodor.evaluation.ranking import average_precision
 from heliodor.models.networks import Network
@@ -58,13 +58,13 @@ SHORT = replace(QUICK, epoch_updates=2, epochs=3, batch=16, positives=4)
 
 
 @pytest.fixture(scope="module")
-def images() -> list[LabelledImage]:
+def images() -> list[LabeledImage]:
     # Ten of fourteen particles are labelled, the others are among the unlabelled regions.
     return [labelled_discs((96, 112), 14, seed, labelled=10) for seed in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
-def validation() -> list[LabelledImage]:
+def validation() -> list[LabeledImage]:
     return [labelled_discs((96, 104), 14, seed) for seed in (10, 11)]
 
 
@@ -78,7 +78,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("name", ["pn", "ge-binomial"])
 def test_it_learns_dark_discs(
-    name: str, images: list[LabelledImage], validation: list[LabelledImage]
+    name: str, images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     settings = replace(QUICK, objective=name, width=8)
     trained = train_network(images, validation, RADIUS, PRIOR, settings)
@@ -91,11 +91,11 @@ def test_it_learns_dark_discs(
     # Images it has never seen, every pixel scored: the discs are the maxima.
     new = labelled_discs((80, 90), 10, 20)
     score = score_image(trained.network, new.image)
-    mask = label_mask(new.xy_px, new.shape, RADIUS)
+    mask = make_label_mask(new.xy_px, new.shape, RADIUS)
     assert average_precision(mask.ravel(), score.ravel()) > 0.8
 
 
-def test_resnet8_learns_too(images: list[LabelledImage], validation: list[LabelledImage]) -> None:
+def test_resnet8_learns_too(images: list[LabeledImage], validation: list[LabeledImage]) -> None:
     settings = replace(QUICK, network="resnet8", epochs=3)
     trained = train_network(images, validation[:1], RADIUS, PRIOR, settings)
     assert trained.history[-1].validation_ap > 0.7
@@ -103,7 +103,7 @@ def test_resnet8_learns_too(images: list[LabelledImage], validation: list[Labell
 
 @pytest.mark.parametrize("name", ["conv63", "conv127", "resnet16"])
 def test_every_network_can_be_trained(
-    name: str, images: list[LabelledImage], validation: list[LabelledImage]
+    name: str, images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     settings = replace(SHORT, network=name, width=1, epochs=1)
     trained = train_network(images, validation[:1], RADIUS, PRIOR, settings)
@@ -111,7 +111,7 @@ def test_every_network_can_be_trained(
     assert 0 < trained.history[0].validation_ap <= 1
 
 
-def test_dropout_is_drawn_from_the_seed_alone(images: list[LabelledImage]) -> None:
+def test_dropout_is_drawn_from_the_seed_alone(images: list[LabeledImage]) -> None:
     settings = replace(SHORT, dropout=0.5)
     torch.manual_seed(1)
     first = train_network(images, [], RADIUS, PRIOR, settings)
@@ -129,7 +129,7 @@ def test_dropout_is_drawn_from_the_seed_alone(images: list[LabelledImage]) -> No
 
 
 def test_it_learns_with_dropout(
-    images: list[LabelledImage], validation: list[LabelledImage]
+    images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     settings = replace(QUICK, width=8, dropout=0.2)
     trained = train_network(images, validation, RADIUS, PRIOR, settings)
@@ -137,7 +137,7 @@ def test_it_learns_with_dropout(
 
 
 def test_the_same_seed_gives_the_same_bits(
-    images: list[LabelledImage], validation: list[LabelledImage]
+    images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     torch.manual_seed(1)
     first = train_network(images, validation, RADIUS, PRIOR, SHORT)
@@ -155,7 +155,7 @@ def test_the_same_seed_gives_the_same_bits(
 
 
 def test_the_global_random_state_is_left_alone(
-    images: list[LabelledImage], validation: list[LabelledImage]
+    images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
@@ -166,7 +166,7 @@ def test_the_global_random_state_is_left_alone(
     np.testing.assert_array_equal(after[1], of_numpy[1])
 
 
-def test_no_gpu_is_seeded(images: list[LabelledImage], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu_is_seeded(images: list[LabeledImage], monkeypatch: pytest.MonkeyPatch) -> None:
     # As torch.manual_seed does; seen on a machine without one too.
     seeded: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
@@ -175,14 +175,14 @@ def test_no_gpu_is_seeded(images: list[LabelledImage], monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_random_state_of_a_gpu_is_left_alone(images: list[LabelledImage]) -> None:
+def test_the_random_state_of_a_gpu_is_left_alone(images: list[LabeledImage]) -> None:
     torch.cuda.manual_seed_all(123)
     before = torch.cuda.get_rng_state()
     train_network(images, [], RADIUS, PRIOR, replace(SHORT, dropout=0.5), "cuda")
     assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
-def test_the_settings_and_images_are_left_alone(images: list[LabelledImage]) -> None:
+def test_the_settings_and_images_are_left_alone(images: list[LabeledImage]) -> None:
     kept = [item.image.copy() for item in images]
     train_network(images, [], RADIUS, PRIOR, SHORT)
     for item, image in zip(images, kept, strict=True):
@@ -217,7 +217,7 @@ def snapshots(
     ],
 )
 def test_the_weights_of_the_best_epoch_are_kept(
-    values: list[float], best: int, images: list[LabelledImage], monkeypatch: pytest.MonkeyPatch
+    values: list[float], best: int, images: list[LabeledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen, _ = snapshots(monkeypatch, values)
     trained = train_network(images, [], RADIUS, PRIOR, SHORT)
@@ -228,7 +228,7 @@ def test_the_weights_of_the_best_epoch_are_kept(
     assert not same(seen[1], seen[2])
 
 
-def test_without_validation_the_last_epoch_is_kept(images: list[LabelledImage]) -> None:
+def test_without_validation_the_last_epoch_is_kept(images: list[LabeledImage]) -> None:
     trained = train_network(images, [], RADIUS, PRIOR, SHORT)
     assert trained.best_epoch == len(trained.history) == 3
     assert all(math.isnan(epoch.validation_ap) for epoch in trained.history)
@@ -237,7 +237,7 @@ def test_without_validation_the_last_epoch_is_kept(images: list[LabelledImage]) 
 
 
 def test_the_history_says_what_happened(
-    images: list[LabelledImage], validation: list[LabelledImage]
+    images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     told: list[Epoch] = []
     trained = train_network(images, validation, RADIUS, PRIOR, SHORT, progress=told.append)
@@ -254,7 +254,7 @@ def test_the_history_says_what_happened(
     assert told[0].mean_probability == pytest.approx(PRIOR, rel=0.3)
 
 
-def test_each_epoch_hands_out_its_network(images: list[LabelledImage]) -> None:
+def test_each_epoch_hands_out_its_network(images: list[LabeledImage]) -> None:
     seen: list[tuple[Epoch, dict[str, Tensor], FloatArray]] = []
 
     def keep(epoch: Epoch, network: Network, costs: FloatArray) -> None:
@@ -275,7 +275,7 @@ def test_each_epoch_hands_out_its_network(images: list[LabelledImage]) -> None:
         assert ((figures["expected_precision"] > 0) & (figures["expected_precision"] < 1)).all()
 
 
-def test_squared_weights_cost(images: list[LabelledImage]) -> None:
+def test_squared_weights_cost(images: list[LabeledImage]) -> None:
     figures = []
 
     def keep(epoch: Epoch, network: Network, costs: FloatArray) -> None:
@@ -299,18 +299,18 @@ def test_squared_weights_cost(images: list[LabelledImage]) -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2])
 @pytest.mark.parametrize("updates", [1, 2, 3, 4, 5, 6, 7])
-def test_any_number_of_updates(updates: int, epochs: int, images: list[LabelledImage]) -> None:
+def test_any_number_of_updates(updates: int, epochs: int, images: list[LabeledImage]) -> None:
     settings = replace(SHORT, epoch_updates=updates, epochs=epochs, width=1)
     trained = train_network(images[:1], [], RADIUS, PRIOR, settings)
     assert trained.history[-1].update == updates * epochs
 
 
-def test_the_smallest_minibatch(images: list[LabelledImage]) -> None:
+def test_the_smallest_minibatch(images: list[LabeledImage]) -> None:
     settings = replace(SHORT, batch=2, positives=1)
     assert train_network(images, [], RADIUS, PRIOR, settings).network.is_finite()
 
 
-def test_the_learning_rate_rises_and_falls(images: list[LabelledImage]) -> None:
+def test_the_learning_rate_rises_and_falls(images: list[LabeledImage]) -> None:
     settings = replace(SHORT, epoch_updates=1, epochs=40)
     trained = train_network(images[:1], [], RADIUS, PRIOR, settings)
     rates = np.array([epoch.learning_rate for epoch in trained.history])
@@ -357,19 +357,19 @@ def test_bad_settings(change: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_largest_seed_works(images: list[LabelledImage]) -> None:
+def test_the_largest_seed_works(images: list[LabeledImage]) -> None:
     settings = replace(SHORT, seed=2**63 - 1, epochs=1, width=1)
     assert train_network(images[:1], [], RADIUS, PRIOR, settings).network.is_finite()
 
 
 @pytest.mark.parametrize("prior", [0.0, 1.0, -0.1, math.nan])
-def test_bad_priors(prior: float, images: list[LabelledImage]) -> None:
+def test_bad_priors(prior: float, images: list[LabeledImage]) -> None:
     with pytest.raises(BadInput, match="class prior"):
         train_network(images, [], RADIUS, prior, SHORT)
 
 
 def test_without_labels_there_is_nothing_to_learn() -> None:
-    blank = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
+    blank = LabeledImage(noise((40, 40)), np.zeros((0, 2)))
     with pytest.raises(BadInput, match="no label"):
         train_network([blank], [], RADIUS, PRIOR, SHORT)
     with pytest.raises(BadInput, match="no micrograph"):
@@ -378,7 +378,7 @@ def test_without_labels_there_is_nothing_to_learn() -> None:
 
 @pytest.mark.parametrize("with_validation", [False, True])
 def test_divergence_by_a_huge_learning_rate_is_a_sentence(
-    with_validation: bool, images: list[LabelledImage], validation: list[LabelledImage]
+    with_validation: bool, images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     settings = replace(SHORT)
     # Settings refuse so large a rate; to float32 it is what a smaller one is after a while.
@@ -407,8 +407,8 @@ def broken_at(update: int) -> Objective:
 def test_divergence_is_seen_even_after_the_last_update(
     update: int,
     with_validation: bool,
-    images: list[LabelledImage],
-    validation: list[LabelledImage],
+    images: list[LabeledImage],
+    validation: list[LabeledImage],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(objectives.OBJECTIVES, "pn", broken_at(update))
@@ -422,11 +422,11 @@ def test_validation_is_the_average_precision_of_the_strided_pixels() -> None:
     images = []
     for seed, shape in enumerate([(40, 51), (33, 30)]):
         xy = scattered(shape, 5, 9, seed)
-        images.append(LabelledImage(discs(shape, xy, depth=2, seed=seed), xy))
+        images.append(LabeledImage(discs(shape, xy, depth=2, seed=seed), xy))
     labels, scores = [], []
     for item in images:
         dense = score_image(network, item.image)
-        labels.append(label_mask(item.xy_px, item.shape, RADIUS)[::2, ::2].ravel())
+        labels.append(make_label_mask(item.xy_px, item.shape, RADIUS)[::2, ::2].ravel())
         scores.append(dense[::2, ::2].ravel())
     expected = average_precision(np.concatenate(labels), np.concatenate(scores))
     assert 0.5 < expected < 1
@@ -436,12 +436,12 @@ def test_validation_is_the_average_precision_of_the_strided_pixels() -> None:
 def test_validation_of_nothing_is_not_a_number() -> None:
     network = disc_detector()
     assert math.isnan(validate(network, [], RADIUS))
-    blank = LabelledImage(noise((40, 40)), np.zeros((0, 2)))
+    blank = LabeledImage(noise((40, 40)), np.zeros((0, 2)))
     assert math.isnan(validate(network, [blank], RADIUS))
 
 
 def test_the_history_is_a_table(
-    images: list[LabelledImage], validation: list[LabelledImage]
+    images: list[LabeledImage], validation: list[LabeledImage]
 ) -> None:
     trained = train_network(images, validation, RADIUS, PRIOR, SHORT)
     text = history_table(trained.history)
@@ -456,7 +456,7 @@ def test_the_history_is_a_table(
     assert math.isnan(float(history_table([unknown]).split("\t")[-1]))
 
 
-def test_each_update_is_told_of_and_can_end_the_training(images: list[LabelledImage]) -> None:
+def test_each_update_is_told_of_and_can_end_the_training(images: list[LabeledImage]) -> None:
     told: list[tuple[int, int, float]] = []
     with_word = train_network(
         images, [], RADIUS, PRIOR, SHORT, on_update=lambda *own: told.append(own)

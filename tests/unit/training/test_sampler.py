@@ -12,7 +12,7 @@ from heliodor.conventions import (
     Image,
     Shape,
 )
-from heliodor.data.coordinates.labels import LabelledImage, label_mask
+from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
 from heliodor.data.micrographs.fourier_crop import pad
 from heliodor.errors import BadInput
 from heliodor.training.sampler import (
@@ -37,9 +37,9 @@ def at(*xy: tuple[float, float]) -> FloatArray:
     return np.array(xy, dtype=np.float64).reshape(-1, 2)
 
 
-def two_images() -> list[LabelledImage]:
-    first = LabelledImage(numbered((20, 33)), at((4, 5), (30, 18.4), (12, 7)))
-    second = LabelledImage(numbered((27, 16), 1000), at((8, 8)))
+def two_images() -> list[LabeledImage]:
+    first = LabeledImage(numbered((20, 33)), at((4, 5), (30, 18.4), (12, 7)))
+    second = LabeledImage(numbered((27, 16), 1000), at((8, 8)))
     return [first, second]
 
 
@@ -49,8 +49,8 @@ def test_crops_are_slices_of_the_padded_images(
     sizes: list[Shape], width: int, data: st.DataObject
 ) -> None:
     # Every image with a label in a corner, one pixel wide.
-    images = [LabelledImage(noise(s, i), at((0, 0))) for i, s in enumerate(sizes)]
-    images[0] = LabelledImage(noise((5, 3), 9), at((2, 4)))
+    images = [LabeledImage(noise(s, i), at((0, 0))) for i, s in enumerate(sizes)]
+    images[0] = LabeledImage(noise((5, 3), 9), at((2, 4)))
     sampler = Sampler(images, 0.5, width, 0)
     regions, expected = [], []
     first = 0
@@ -79,7 +79,7 @@ def test_padding_mirrors_about_the_edge_pixel() -> None:
 
 def test_the_eight_turns_are_the_symmetries_of_a_square() -> None:
     image = noise((9, 9), 3)
-    sampler = Sampler([LabelledImage(image, at((4, 4)))], 1, 9, 0)
+    sampler = Sampler([LabeledImage(image, at((4, 4)))], 1, 9, 0)
     crops = sampler.cut(torch.full((8,), 4 * 9 + 4), torch.arange(8)).images[:, 0].numpy()
     np.testing.assert_array_equal(crops[0], image)
     group = [np.rot90(m, k) for m in (image, image.T) for k in range(4)]
@@ -130,8 +130,8 @@ def test_positives_lie_within_the_radius_and_unlabelled_never_do() -> None:
 def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
     # Two labels at one place and one beside it: no pixel may weigh more than another.
     images = [
-        LabelledImage(numbered((12, 9)), at((3, 3), (3, 3), (4, 3))),
-        LabelledImage(numbered((7, 20), 500), at((10, 3))),
+        LabeledImage(numbered((12, 9)), at((3, 3), (3, 3), (4, 3))),
+        LabeledImage(numbered((7, 20), 500), at((10, 3))),
     ]
     sampler = Sampler(images, 1, 3, 5)
     drawn = centres(sampler.draw(20_000, 60_000).images)
@@ -150,7 +150,7 @@ def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
 def test_turns_are_drawn_uniformly_and_for_both_kinds() -> None:
     image = numbered((3, 3))
     image[1, 1] = -1
-    sampler = Sampler([LabelledImage(image, at((1, 1)))], 0.1, 3, 2)
+    sampler = Sampler([LabeledImage(image, at((1, 1)))], 0.1, 3, 2)
     crops = sampler.draw(8000, 1).images[:-1, 0].numpy().reshape(8000, 9)
     counts = np.unique(crops, axis=0, return_counts=True)[1]
     assert len(counts) == 8
@@ -197,13 +197,13 @@ def test_labels_anywhere_on_an_image_agree_with_the_mask(
     )
     beyond = data.draw(st.tuples(st.floats(-3, shape[1] + 2), st.floats(-3, shape[0] + 2)))
     xy = at(inside, beyond)
-    mask = label_mask(xy, shape, radius)
+    mask = make_label_mask(xy, shape, radius)
     image = numbered(shape)
     if mask.all():
         with pytest.raises(BadInput, match="cover the whole"):
-            Sampler([LabelledImage(image, xy)], radius, 5, 0)
+            Sampler([LabeledImage(image, xy)], radius, 5, 0)
         return
-    sampler = Sampler([LabelledImage(image, xy)], radius, 5, 0)
+    sampler = Sampler([LabeledImage(image, xy)], radius, 5, 0)
     assert sampler.labelled_pixels == mask.sum() >= 1
     drawn = centres(sampler.draw(60, 60).images)
     assert mask.ravel()[drawn[:60].astype(int)].all()
@@ -214,17 +214,17 @@ def test_unusable_labels() -> None:
     image = numbered((8, 9))
     for xy in (at(), at((40, 3)), at((3, -20), (-9, 1))):
         with pytest.raises(BadInput, match="no label lies on any"):
-            Sampler([LabelledImage(image, xy)], 2, 5, 0)
+            Sampler([LabeledImage(image, xy)], 2, 5, 0)
     with pytest.raises(BadInput, match="cover the whole micrographs"):
-        Sampler([LabelledImage(image, at((4, 4)))], 100, 5, 0)
+        Sampler([LabeledImage(image, at((4, 4)))], 100, 5, 0)
     with pytest.raises(BadInput, match="no micrograph"):
         Sampler([], 2, 5, 0)
 
 
 def test_an_image_without_labels_is_never_drawn_from() -> None:
     images = [
-        LabelledImage(numbered((5, 5)), at((2, 2))),
-        LabelledImage(numbered((5, 5), 50), at()),
+        LabeledImage(numbered((5, 5)), at((2, 2))),
+        LabeledImage(numbered((5, 5), 50), at()),
     ]
     drawn = centres(Sampler(images, 1, 3, 0).draw(50, 400).images)
     assert (drawn < 25).all()
@@ -232,11 +232,11 @@ def test_an_image_without_labels_is_never_drawn_from() -> None:
 
 def test_labels_that_leave_nothing_beside_them_are_refused() -> None:
     # A further image has unlabelled regions, but none is drawn from it.
-    covered, empty = LabelledImage(numbered((5, 5)), at((2, 2))), numbered((5, 5), 50)
+    covered, empty = LabeledImage(numbered((5, 5)), at((2, 2))), numbered((5, 5), 50)
     with pytest.raises(BadInput, match="cover the whole"):
-        Sampler([covered, LabelledImage(empty, at())], 10, 3, 0)
+        Sampler([covered, LabeledImage(empty, at())], 10, 3, 0)
     drawn = centres(
-        Sampler([covered, LabelledImage(empty, at((0, 0)))], 5, 3, 0).draw(20, 20).images
+        Sampler([covered, LabeledImage(empty, at((0, 0)))], 5, 3, 0).draw(20, 20).images
     )
     assert (drawn[20:] >= 50).all()
 
@@ -253,8 +253,8 @@ def test_each_output_of_a_tile_is_the_crop_and_the_label_of_its_region(
     width: int, stride: int, side: int, turn: int, data: st.DataObject
 ) -> None:
     images = [
-        LabelledImage(numbered((13, 9)), at((3, 4)), at((7, 9))),
-        LabelledImage(numbered((6, 17), 200), at((15, 1)), at((2, 2), (15, 2))),
+        LabeledImage(numbered((13, 9)), at((3, 4)), at((7, 9))),
+        LabeledImage(numbered((6, 17), 200), at((15, 1)), at((2, 2), (15, 2))),
     ]
     tiles = Sampler(images, 1.5, width, 0, stride=stride, side=side)
     crops = Sampler(images, 1.5, width, 0)
@@ -268,8 +268,8 @@ def test_each_output_of_a_tile_is_the_crop_and_the_label_of_its_region(
     one = torch.tensor
     tile = tiles.cut(one([region]), one([turn]), one([anchor]))
     assert tile.labels.shape == (1, side, side)
-    positive = label_mask(images[number].xy_px, (height, columns), 1.5)
-    negative = label_mask(images[number].negative_xy_px, (height, columns), 1.5)
+    positive = make_label_mask(images[number].xy_px, (height, columns), 1.5)
+    negative = make_label_mask(images[number].negative_xy_px, (height, columns), 1.5)
     symmetry = crops_turn(turn)
     for i in range(side):
         for j in range(side):
@@ -290,7 +290,7 @@ def test_each_output_of_a_tile_is_the_crop_and_the_label_of_its_region(
 def crops_turn(turn: int) -> FloatArray:
     """Read a symmetry off a crop of an image whose pixels say where they are."""
     image = numbered((5, 5))
-    sampler = Sampler([LabelledImage(image, at((2, 2)))], 0.1, 5, 0)
+    sampler = Sampler([LabeledImage(image, at((2, 2)))], 0.1, 5, 0)
     crop = sampler.cut(torch.tensor([12]), torch.tensor([turn])).images[0, 0].numpy()
     below, beside = (np.array(divmod(int(v), 5)) - 2 for v in (crop[3, 2], crop[2, 3]))
     return np.stack([below, beside], axis=1)
@@ -298,8 +298,8 @@ def crops_turn(turn: int) -> FloatArray:
 
 def test_tiles_are_drawn_for_their_anchors() -> None:
     images = [
-        LabelledImage(numbered((30, 30)), at((8, 8)), at((20, 22))),
-        LabelledImage(numbered((20, 40), 2000), at((11, 5))),
+        LabeledImage(numbered((30, 30)), at((8, 8)), at((20, 22))),
+        LabeledImage(numbered((20, 40), 2000), at((11, 5))),
     ]
     sampler = Sampler(images, 2, 5, 0, stride=2, side=3)
     tiles = sampler.draw(300, 500, 200)
@@ -313,16 +313,16 @@ def test_tiles_are_drawn_for_their_anchors() -> None:
 
 
 def test_a_label_overrules_a_negative_at_its_place() -> None:
-    image = LabelledImage(numbered((9, 9)), at((4, 4)), at((4, 5)))
+    image = LabeledImage(numbered((9, 9)), at((4, 4)), at((4, 5)))
     sampler = Sampler([image], 1, 3, 0)
     assert (sampler.labelled_pixels, sampler.negative_pixels) == (5, 3)
 
 
 def test_negatives_that_leave_nothing_unlabelled_are_refused() -> None:
-    image = LabelledImage(numbered((6, 6)), at((0, 0)), at((3, 3)))
+    image = LabeledImage(numbered((6, 6)), at((0, 0)), at((3, 3)))
     with pytest.raises(BadInput, match="cover the whole"):
         Sampler([image], 10, 3, 0)
-    many = LabelledImage(
+    many = LabeledImage(
         numbered((3, 3)), at((1, 1)), at(*((x, y) for x in range(3) for y in (0, 1, 2)))
     )
     with pytest.raises(BadInput, match="cover the whole"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.models.pretrained import general_model
 from heliodor.training.loop import train_network
 from heliodor.training.recipes import recipe
@@ -71,7 +71,7 @@ def test_any_number_of_threads_gives_the_same_model():
     start = general_model().network
     rng = np.random.default_rng(4)
     image = rng.standard_normal((200, 200)).astype(np.float32)
-    items = [LabelledImage(image, rng.uniform(10, 190, (12, 2)))]
+    items = [LabeledImage(image, rng.uniform(10, 190, (12, 2)))]
     small = {"epochs": 1, "epoch_updates": 5, "batch": 18, "positives": 6}
     few = recipe("fast", width=general_model().card.width, **small)
     settings = dataclasses.replace(few, keep=0.5)

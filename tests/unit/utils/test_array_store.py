@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
 from heliodor.training.sampler import Sampler
 from heliodor.utils.array_store import Shelf
@@ -108,10 +108,10 @@ def test_minibatches_are_the_same_wherever_the_images_lie(tmp_path: Path, share:
     nbytes = 2 * sum(item.image.nbytes for item in images)
     shelf = Shelf(tmp_path, share * nbytes)
     there = [
-        LabelledImage(shelf.keep(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
+        LabeledImage(shelf.keep(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
         for item in images
     ]
-    here = [LabelledImage(item.image, item.xy_px, item.xy_px[:1] + 15) for item in images]
+    here = [LabeledImage(item.image, item.xy_px, item.xy_px[:1] + 15) for item in images]
     one = Sampler(here, 2.0, 31, 5, stride=2, side=3)
     other = Sampler(there, 2.0, 31, 5, stride=2, side=3, shelf=shelf)
     for _ in range(3):

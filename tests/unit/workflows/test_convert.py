@@ -19,11 +19,11 @@ from PIL import Image as Pillow
 from heliodor.data.coordinates.formats import read_picks, relion_star
 from heliodor.data.coordinates.frame_detection import Frame
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.coordinates.transforms import reframed
+from heliodor.data.coordinates.transforms import apply_frame
 from heliodor.data.coordinates.writers import (
     FORMATS,
-    Given,
-    format_for,
+    WriteContext,
+    choose_format,
     write_picks,
 )
 from heliodor.data.micrographs.names import stem_of
@@ -59,14 +59,14 @@ def tables(draw):
     )
 
 
-def given_for(picks: Picks) -> Given:
-    return Given(
+def given_for(picks: Picks) -> WriteContext:
+    return WriteContext(
         64, dict.fromkeys(picks.micrographs, SHAPE), dict.fromkeys(picks.micrographs, 1.5)
     )
 
 
 def by_stem(picks: Picks) -> dict[str, Picks]:
-    return {stem_of(name): own for name, own in picks.by_micrograph() if len(own)}
+    return {stem_of(name): own for name, own in picks.split_by_micrograph() if len(own)}
 
 
 def same(back: Picks, picks: Picks, tolerance: float) -> None:
@@ -183,7 +183,7 @@ def test_scaled_picks_say_their_new_pixel_size(tmp_path):
     )
     back = read_picks(tmp_path / "b.star")
     assert back.xy_px.tolist() == [[5, 10]]
-    assert back.measures("pixel_size_angstrom") == {"M/a.mrc": 4.0}
+    assert back.first_positive_values("pixel_size_angstrom") == {"M/a.mrc": 4.0}
 
 
 def test_betagal_boxes_agree_with_its_star(real_data, tmp_path, monkeypatch):
@@ -233,8 +233,8 @@ def test_micrographs_give_names_sizes_and_pixel_sizes(scene, tmp_path):
     done("convert", "labels.star", "-o", "x.cs", "--micrographs", "M/*.mrc")
     back = read_picks("x.cs")
     assert back.micrographs == ("M/a.mrc", "M/b.mrc")
-    assert back.measures("pixel_size_angstrom") == {"M/a.mrc": 4.0, "M/b.mrc": 4.0}
-    assert back.measures("micrograph_width_px") == {"M/a.mrc": 400, "M/b.mrc": 400}
+    assert back.first_positive_values("pixel_size_angstrom") == {"M/a.mrc": 4.0, "M/b.mrc": 4.0}
+    assert back.first_positive_values("micrograph_width_px") == {"M/a.mrc": 400, "M/b.mrc": 400}
     np.testing.assert_allclose(back.xy_px, scene.xy_px, atol=1e-4)
     # From a .cs the shape is known: no micrographs are needed to flip.
     done("convert", "x.cs", "-o", "y.tsv", "--flip-y")
@@ -370,11 +370,14 @@ def test_files_that_were_there_before_are_told(scene):
 def test_the_pixel_size_given_is_written(scene, to):
     out = f"x.{to}"
     done("convert", "labels.star", "-o", out, "--pixel-size", 2.5, "--shape-px", "400x300")
-    assert read_picks(out).measures("pixel_size_angstrom") == {"a": 2.5, "b": 2.5}
+    assert read_picks(out).first_positive_values("pixel_size_angstrom") == {"a": 2.5, "b": 2.5}
     done("convert", out, "-o", "y.star", "--pixel-size", 2.51)
-    assert read_picks("y.star").measures("pixel_size_angstrom") == {"a": 2.51, "b": 2.51}
+    assert read_picks("y.star").first_positive_values("pixel_size_angstrom") == {
+        "a": 2.51,
+        "b": 2.51,
+    }
     done("convert", out, "-o", "z.star", "--micrographs", "M")
-    back = read_picks("z.star").measures("pixel_size_angstrom")
+    back = read_picks("z.star").first_positive_values("pixel_size_angstrom")
     assert back == {"M/a.mrc": 4.0, "M/b.mrc": 4.0}
 
 
@@ -403,7 +406,7 @@ def test_a_fitted_scale_counts_for_pixel_sizes(scene):
     relion_star.write_picks(Path("fine.star"), fine)
     for out in ("x.cs", "x.star"):
         done("convert", "fine.star", "-o", out, "--fit", "--micrographs", "M")
-        assert {*read_picks(out).measures("pixel_size_angstrom").values()} == {4.0}
+        assert {*read_picks(out).first_positive_values("pixel_size_angstrom").values()} == {4.0}
 
 
 def test_one_line_of_pixel_sizes_that_differ(scene):
@@ -436,7 +439,7 @@ def test_tiff_micrographs_are_upside_down_to_relion(scene):
 
 def test_sizes_of_crYOLO_scale_and_angles_are_told(scene):
     table = replace(scene, extra={"EstWidth": np.full(80, 30.0), "Angle": np.arange(80.0)})
-    write_picks(Path("c"), table, FORMATS["cbox"], Given(32))
+    write_picks(Path("c"), table, FORMATS["cbox"], WriteContext(32))
     said = done("convert", "c", "-o", "x.csv", "--scale", 2, "--flip-x", "--shape-px", "800x600")
     assert "Angle hold angles" in said.err
     extra = read_picks("x.csv").extra
@@ -453,7 +456,7 @@ def test_fields_of_cryosparc_survive_a_table(scene):
         "ctf/df1_A": np.linspace(1e4, 2e4, 80),
         "blob/path": np.array(["a b.mrc"] * 80, dtype=object),
     }
-    given = Given(None, {"a": (300, 400), "b": (300, 400)}, {"a": 4.0, "b": 4.0})
+    given = WriteContext(None, {"a": (300, 400), "b": (300, 400)}, {"a": 4.0, "b": 4.0})
     write_picks(Path("x.cs"), replace(scene, extra=extra), FORMATS["cs"], given)
     for middle in ("x.star", "x.csv"):
         done("convert", "x.cs", "-o", middle)
@@ -505,14 +508,14 @@ def test_many_micrographs_take_no_more_than_their_picks():
     number = 20_000
     picks = Picks.from_columns([str(i) for i in range(number)] * 5, np.ones((5 * number, 2)))
     start = time.monotonic()
-    reframed(picks, Frame(flip_y=True), dict.fromkeys(picks.micrographs, (9, 9)), (1, 0))
+    apply_frame(picks, Frame(flip_y=True), dict.fromkeys(picks.micrographs, (9, 9)), (1, 0))
     assert time.monotonic() - start < 5
 
 
 def test_names_of_formats_and_their_suffixes():
-    assert format_for(None, Path("a.STAR")).name == "star"
-    assert format_for(None, Path("a.txt")).name == "topaz"
-    assert format_for("autopick", Path("a.star")).name == "autopick"
+    assert choose_format(None, Path("a.STAR")).name == "star"
+    assert choose_format(None, Path("a.txt")).name == "topaz"
+    assert choose_format("autopick", Path("a.star")).name == "autopick"
 
 
 # check

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
 from heliodor.training.dataset import TrainingSet
@@ -91,7 +91,7 @@ class CachedFeatureLearner(Learner):
 
 
 def train_on_cached_features(
-    images: list[LabelledImage],
+    images: list[LabeledImage],
     dataset: TrainingSet,
     recipe: TrainingSettings,
     device: torch.device,

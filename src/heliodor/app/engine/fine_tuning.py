@@ -16,8 +16,8 @@ from heliodor.app.candidates import near
 from heliodor.app.engine.feature_cache import train_on_cached_features
 from heliodor.app.engine.running_threshold import LogisticCalibration, fit_logistic
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.label_assignment import LabelledSource
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.label_assignment import LabeledSource
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import MATCH_FRACTION
@@ -78,7 +78,7 @@ class FineTuningResult:
 
 def fine_tune(
     start: Model,
-    labelled: Sequence[LabelledSource],
+    labelled: Sequence[LabeledSource],
     images: WorkingImages,
     device: torch.device,
     seed: int,
@@ -282,9 +282,9 @@ def validate_held_out(
     return (hit / labels + 1 - false / negatives) / 2
 
 
-def choose_most_labeled(images: Sequence[LabelledImage]) -> list[LabelledImage]:
+def choose_most_labeled(images: Sequence[LabeledImage]) -> list[LabeledImage]:
     """Return the images with most labels, no more than can be scored while somebody waits."""
-    chosen: list[LabelledImage] = []
+    chosen: list[LabeledImage] = []
     for item in sorted(images, key=lambda item: -len(item.xy_px)):
         size = sum(own.image.size for own in [*chosen, item])
         if chosen and (size > MAX_VALIDATION_PIXELS or not len(item.xy_px)):
@@ -294,8 +294,8 @@ def choose_most_labeled(images: Sequence[LabelledImage]) -> list[LabelledImage]:
 
 
 def split_held_out(
-    images: Sequence[LabelledImage],
-) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    images: Sequence[LabeledImage],
+) -> tuple[list[LabeledImage], list[LabeledImage]]:
     """Return the images with four of every five answers, and those with the others."""
     kept, out = [], []
     labels = negatives = 0
@@ -303,13 +303,13 @@ def split_held_out(
         own = (np.arange(len(item.xy_px)) + labels) % FOLD == FOLD - 1
         against = (np.arange(len(item.negative_xy_px)) + negatives) % FOLD == FOLD - 1
         labels, negatives = labels + len(own), negatives + len(against)
-        kept.append(LabelledImage(item.image, item.xy_px[~own], item.negative_xy_px[~against]))
-        out.append(LabelledImage(item.image, item.xy_px[own], item.negative_xy_px[against]))
+        kept.append(LabeledImage(item.image, item.xy_px[~own], item.negative_xy_px[~against]))
+        out.append(LabeledImage(item.image, item.xy_px[own], item.negative_xy_px[against]))
     return kept, out
 
 
 def _find_picks(
-    model: Model, item: LabelledImage, device: torch.device
+    model: Model, item: LabeledImage, device: torch.device
 ) -> tuple[FloatArray, FloatArray]:
     """Return centres in working pixels and scores of the candidates from the threshold on."""
     card = model.card

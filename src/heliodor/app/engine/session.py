@@ -28,7 +28,7 @@ from heliodor.app.protocol import (
     TrainRequest,
 )
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.label_assignment import LabelledSource
+from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages, check_diameter
 from heliodor.errors import BadInput
@@ -196,14 +196,14 @@ class Session:
 
     def _labeled_sources(
         self, labels: Mapping[int, FloatArray], negatives: Mapping[int, FloatArray]
-    ) -> list[LabelledSource]:
+    ) -> list[LabeledSource]:
         """Return the micrographs that something was said of."""
         known = sorted({i for part in (labels, negatives) for i in part if len(part[i])})
         if any(not 0 <= i < len(self.sources) for i in known):
             raise BadInput("there are labels on micrographs that are none of the project's")
         none = np.zeros((0, 2))
         return [
-            LabelledSource(self.sources[i], labels.get(i, none), None, negatives.get(i, none))
+            LabeledSource(self.sources[i], labels.get(i, none), None, negatives.get(i, none))
             for i in known
         ]
 

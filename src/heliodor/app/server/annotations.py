@@ -186,7 +186,7 @@ class Annotations:
         return bool(touched), saved
 
     def _format_rows(self, name: str) -> None:
-        """Spell the rows of a micrograph, as `star.picks_text` would."""
+        """Spell the rows of a micrograph, as `relion_star.render_picks` would."""
         # A number comes first: a row that begins with some names would read as a block.
         said = f'"{name}"' if " " in name else name
         for kind, rows in self._rows.items():
@@ -201,7 +201,7 @@ class Annotations:
                 rows.pop(name, None)
 
     def render(self, kind: str) -> str:
-        """Return the file of all marks of a kind, as `star.picks_text` would write it."""
+        """Return the file of all marks of a kind, as `relion_star.render_picks` would write it."""
         return "\n".join([_HEAD, *self._rows[kind].values(), "", ""])
 
     def _write_all(self) -> None:

@@ -28,7 +28,7 @@ from heliodor.data.coordinates.picks import (
 )
 from heliodor.data.coordinates.writers import (
     FORMATS,
-    Given,
+    WriteContext,
     write_picks,
 )
 from heliodor.errors import BadInput
@@ -131,7 +131,9 @@ def select_picks(seen: MicrographPredictions, threshold: float) -> tuple[FloatAr
     return seen.xy_px[mask], seen.score[mask]
 
 
-def _add_sizes(picks: Picks, project: Project, tiles: MicrographTiles) -> tuple[Picks, Given]:
+def _add_sizes(
+    picks: Picks, project: Project, tiles: MicrographTiles
+) -> tuple[Picks, WriteContext]:
     """Add what some formats ask for: sizes of micrographs, pixels and boxes."""
     place = {source.name: number for number, source in enumerate(project.sources)}
     counts = dict(zip(picks.micrographs, picks.counts(), strict=True))
@@ -154,7 +156,7 @@ def _add_sizes(picks: Picks, project: Project, tiles: MicrographTiles) -> tuple[
     if diameter is not None and sizes:
         box = 2 * math.ceil(BOX_DIAMETERS * diameter / min(sizes.values()) / 2)
     table = Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
-    return table, Given(box, shapes, sizes)
+    return table, WriteContext(box, shapes, sizes)
 
 
 def _as_floats(values: Iterable[object]) -> FloatArray:

@@ -24,7 +24,7 @@ from heliodor.conventions import (
     Shape,
     to_working,
 )
-from heliodor.data.coordinates.labels import outside
+from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.micrographs.dead_borders import dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 
@@ -108,7 +108,7 @@ class Frame:
         return ", ".join(part for part in parts if part) or "as they are"
 
 
-AS_GIVEN = Frame()
+UNCHANGED = Frame()
 #: All that programs do to coordinates, the plain one first.
 FRAMES = tuple(
     Frame(swap, flip_x, flip_y, scale)
@@ -120,7 +120,7 @@ FRAMES = tuple(
 
 
 @dataclass(frozen=True)
-class View:
+class ImageCoordinates:
     """A micrograph and the coordinates on it."""
 
     #: At any sampling, shape (h, w).
@@ -131,7 +131,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FrameVerdict:
     """Which frame fits the pictures."""
 
     #: The best of all frames.
@@ -158,7 +158,7 @@ class Verdict:
     @property
     def turned(self) -> bool:
         """Whether the coordinates plainly lie in another frame."""
-        return self.decided and self.frame != AS_GIVEN and self.fit > BETTER * self.fit_as_given
+        return self.decided and self.frame != UNCHANGED and self.fit > BETTER * self.fit_as_given
 
     def __str__(self) -> str:
         """Say what was found, as a sentence without its full stop."""
@@ -181,7 +181,7 @@ class Verdict:
         )
 
 
-def judge_frame(views: Iterable[View]) -> Verdict:
+def judge_frame(views: Iterable[ImageCoordinates]) -> FrameVerdict:
     """Tell in which frame coordinates fit the pictures.
 
     Parameters
@@ -199,7 +199,7 @@ def judge_frame(views: Iterable[View]) -> Verdict:
     sums = {frame: np.zeros((2, 2 * REACH_PX + 1, 2 * REACH_PX + 1)) for frame in FRAMES}
     lost, total, zoom = dict.fromkeys(FRAMES, 0), 0, 1.0
     for view in views:
-        image = _prepared(view.image)
+        image = _prepare_image(view.image)
         if min(image.shape) < SMALLEST_PX:
             continue
         padded = np.pad(image.astype(np.float64), REACH_PX)
@@ -207,31 +207,31 @@ def judge_frame(views: Iterable[View]) -> Verdict:
         zoom = view.original_shape[1] / image.shape[1]
         for frame in FRAMES:
             xy = frame.apply(view.xy_px, view.original_shape)
-            inside = ~outside(xy, view.original_shape)
+            inside = ~mask_outside(xy, view.original_shape)
             lost[frame] += int(np.count_nonzero(~inside))
             if inside.any():
                 some = xy[inside]
                 some = some[:: -(-len(some) // MOST_PICKS)]
                 small = to_working(some, view.original_shape, _shape(image))
-                sums[frame] += _around(padded, small)
+                sums[frame] += _sum_around(padded, small)
     fits = {
-        frame: _fits(*own)
+        frame: _compute_fits(*own)
         for frame, own in sums.items()
         if own.any() and lost[frame] <= MOST_OUTSIDE * total
     }
-    centre = {frame: _at_centre(fit) for frame, fit in fits.items()}
-    as_given = centre.get(AS_GIVEN, 0.0)
-    best = max(centre, key=centre.__getitem__, default=AS_GIVEN)
+    centre = {frame: _fit_at_center(fit) for frame, fit in fits.items()}
+    as_given = centre.get(UNCHANGED, 0.0)
+    best = max(centre, key=centre.__getitem__, default=UNCHANGED)
     fit = centre.get(best, 0.0)
     if total < FEWEST:
-        return Verdict(AS_GIVEN, as_given, as_given, None)
+        return FrameVerdict(UNCHANGED, as_given, as_given, None)
     displacement = None
-    if AS_GIVEN in fits:
-        row, column = np.unravel_index(np.argmax(fits[AS_GIVEN]), fits[AS_GIVEN].shape)
+    if UNCHANGED in fits:
+        row, column = np.unravel_index(np.argmax(fits[UNCHANGED]), fits[UNCHANGED].shape)
         # Of all displacements one is the best by chance: the bar is higher than for one try.
-        if fits[AS_GIVEN][row, column] > BETTER * max(fit, FITS):
+        if fits[UNCHANGED][row, column] > BETTER * max(fit, FITS):
             displacement = ((column - REACH_PX) * zoom, (row - REACH_PX) * zoom)
-    return Verdict(best, fit, as_given, displacement)
+    return FrameVerdict(best, fit, as_given, displacement)
 
 
 def _shape(image: Image) -> Shape:
@@ -239,7 +239,7 @@ def _shape(image: Image) -> Shape:
     return height, width
 
 
-def _prepared(image: Image) -> Image:
+def _prepare_image(image: Image) -> Image:
     """Return a small image without slow background, outliers or dead borders, of spread 1."""
     factor = min(1.0, SIDE_PX / max(image.shape))
     small = fourier_crop(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
@@ -255,7 +255,7 @@ def _prepared(image: Image) -> Image:
     return out
 
 
-def _around(padded: FloatArray, xy: FloatArray) -> FloatArray:
+def _sum_around(padded: FloatArray, xy: FloatArray) -> FloatArray:
     """Return the sums of an image, and of ones, around all picks, the picks in the middle.
 
     Parameters
@@ -282,13 +282,13 @@ def _around(padded: FloatArray, xy: FloatArray) -> FloatArray:
     return np.stack([total, rows.T @ columns])
 
 
-def _distance() -> FloatArray:
+def _displacement_lengths() -> FloatArray:
     axis = np.arange(-REACH_PX, REACH_PX + 1)
     return np.hypot(axis[:, None], axis[None, :])
 
 
 @cache
-def _rings(padded: int) -> NDArray[np.complexfloating]:
+def _ring_spectra(padded: int) -> NDArray[np.complexfloating]:
     """Return the spectra of means over rings around a point, for squares of `padded` pixels."""
     axis = scipy.fft.fftfreq(padded, 1 / padded)
     ring = np.floor(np.hypot(axis[:, None], axis[None, :]) / RING_PX)
@@ -296,13 +296,13 @@ def _rings(padded: int) -> NDArray[np.complexfloating]:
     return np.asarray(scipy.fft.rfft2(kernels / kernels.sum(axis=(1, 2), keepdims=True)))
 
 
-def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
+def _compute_fits(around: FloatArray, count: FloatArray) -> FloatArray:
     """Return for every displacement how far the rings around it stand out from chance.
 
     The root of the mean over the rings of their squared averages, each in units of what is usual
     among displacements: 1 for chance. Where most picks are displaced to outside, 0.
     """
-    distance = _distance()
+    distance = _displacement_lengths()
     margin = int(RINGS * RING_PX)
     known = count > count.max() / 2
     known[:margin] = known[-margin:] = known[:, :margin] = known[:, -margin:] = False
@@ -314,7 +314,7 @@ def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
     around = around - around[far].mean()
     side = len(around)
     padded = scipy.fft.next_fast_len(side + margin, True)
-    spectra = scipy.fft.rfft2(around, (padded, padded)) * _rings(padded)
+    spectra = scipy.fft.rfft2(around, (padded, padded)) * _ring_spectra(padded)
     means = scipy.fft.irfft2(spectra, (padded, padded), overwrite_x=True)[:, :side, :side]
     # From the median, as particles that all lie displaced are far away but no chance.
     usual = np.median(means[:, far] ** 2, axis=1) / 0.455
@@ -323,12 +323,12 @@ def _fits(around: FloatArray, count: FloatArray) -> FloatArray:
     return np.where(known, np.sqrt(total / RINGS), 0.0)
 
 
-def _at_centre(fits: FloatArray) -> float:
+def _fit_at_center(fits: FloatArray) -> float:
     """Return the fit without displacement, less where good fits are common far away.
 
     So they are for few picks on pictures with edges and ice in them.
     """
-    distance = _distance()
+    distance = _displacement_lengths()
     far = fits[(distance > FAR_PX) & (fits > 0)]
     common = float(np.quantile(far, 0.98)) / RARE if len(far) else 1.0
     return float(fits[distance <= SLACK_PX].max()) / max(1.0, common)

@@ -11,7 +11,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import outside
+from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
@@ -19,11 +19,11 @@ from heliodor.data.micrographs.working_images import WorkingImage, same_pixel_si
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
-    from heliodor.data.coordinates.frame_detection import Verdict
+    from heliodor.data.coordinates.frame_detection import FrameVerdict
 
 
 @dataclass(frozen=True)
-class LabelledSource:
+class LabeledSource:
     """A micrograph and its labels in its own pixels, shape (n, 2)."""
 
     source: Source
@@ -36,7 +36,7 @@ class LabelledSource:
 
 def read_labels(
     labels: str | Path, sources: Sequence[Source], negatives: str | Path | None = None
-) -> tuple[list[LabelledSource], list[str]]:
+) -> tuple[list[LabeledSource], list[str]]:
     """Read labels and give each micrograph its own; see `assign_labels`.
 
     Raises
@@ -55,7 +55,7 @@ def read_labels(
 
 def assign_labels(
     labels: Picks, sources: Sequence[Source], negatives: Picks | None = None
-) -> tuple[list[LabelledSource], list[str]]:
+) -> tuple[list[LabeledSource], list[str]]:
     """Give each micrograph its labels.
 
     Parameters
@@ -69,7 +69,7 @@ def assign_labels(
 
     Returns
     -------
-    list of LabelledSource
+    list of LabeledSource
         One a micrograph, in their order, many with no label at all.
     list of str
         A sentence where labels belong to none of the micrographs.
@@ -80,10 +80,10 @@ def assign_labels(
         If there are no labels, or none belongs to any of the micrographs; likewise for
         negatives, where given.
     """
-    own, sizes, notes = _by_source(labels, sources, "labels")
+    own, sizes, notes = _group_by_source(labels, sources, "labels")
     against: dict[Source, FloatArray] = {}
     if negatives is not None:
-        against, of_negatives, more = _by_source(negatives, sources, "negatives")
+        against, of_negatives, more = _group_by_source(negatives, sources, "negatives")
         notes += more
         sizes = of_negatives | sizes
         lost = sum(len(xy) for source, xy in against.items() if source not in own)
@@ -94,12 +94,12 @@ def assign_labels(
             )
     none = np.zeros((0, 2))
     return [
-        LabelledSource(source, own.get(source, none), sizes.get(source), against.get(source, none))
+        LabeledSource(source, own.get(source, none), sizes.get(source), against.get(source, none))
         for source in sources
     ], notes
 
 
-def _by_source(
+def _group_by_source(
     table: Picks, sources: Sequence[Source], what: str
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
     """Return the coordinates and the pixel sizes that a table has of each micrograph."""
@@ -109,10 +109,10 @@ def _by_source(
         raise BadInput(f"the {what} hold no coordinates; mark some first, or give none")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
-    said = table.measures(PIXEL_SIZE)
+    said = table.first_positive_values(PIXEL_SIZE)
     sizes: dict[Source, float] = {}
     strangers, lost = [], 0
-    for name, picks in table.by_micrograph():
+    for name, picks in table.split_by_micrograph():
         if name in found:
             own.setdefault(found[name], []).append(picks.xy_px)
             if name in said:
@@ -141,22 +141,24 @@ def _by_source(
 MOST_OUTSIDE = 0.05
 
 
-def frame_of(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> Verdict:
+def judge_label_frame(
+    items: Sequence[LabeledSource], working: dict[Source, WorkingImage]
+) -> FrameVerdict:
     """Tell in which frame labels fit their pictures, by the micrographs with most of them."""
     # Slow to import, and only these checks need it.
-    from heliodor.data.coordinates.frame_detection import MOST_VIEWS, View, judge_frame
+    from heliodor.data.coordinates.frame_detection import MOST_VIEWS, ImageCoordinates, judge_frame
 
     fullest = sorted(items, key=lambda item: -len(item.xy_px))[:MOST_VIEWS]
     images = [working[item.source] for item in fullest]
     return judge_frame(
-        View(image.image, image.original_shape, item.xy_px)
+        ImageCoordinates(image.image, image.original_shape, item.xy_px)
         for image, item in zip(images, fullest, strict=True)
     )
 
 
-def check_frame(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> None:
+def check_frame(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
     """Refuse labels that plainly lie in another frame than what the pictures show."""
-    verdict = frame_of(items, working)
+    verdict = judge_label_frame(items, working)
     if verdict.wrong:
         raise BadInput(
             f"the labels are in another frame than the micrographs: {verdict}; mend them with"
@@ -164,7 +166,7 @@ def check_frame(items: Sequence[LabelledSource], working: dict[Source, WorkingIm
         )
 
 
-def check_sampling(items: Sequence[LabelledSource], working: dict[Source, WorkingImage]) -> None:
+def check_sampling(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
     """Refuse labels that say themselves that they are in pixels of another size."""
     for item in items:
         image, said = working.get(item.source), item.pixel_size_angstrom
@@ -180,14 +182,14 @@ def check_sampling(items: Sequence[LabelledSource], working: dict[Source, Workin
 
 
 def drop_outside(
-    items: list[LabelledSource], working: dict[Source, WorkingImage], notes: list[str]
-) -> list[LabelledSource]:
+    items: list[LabeledSource], working: dict[Source, WorkingImage], notes: list[str]
+) -> list[LabeledSource]:
     """Leave out labels beside their image; refuse where there are too many of them."""
-    kept: list[LabelledSource] = []
+    kept: list[LabeledSource] = []
     lost, total, example = 0, 0, ""
     for item in items:
         shape = working[item.source].original_shape
-        bad, strange = (outside(own, shape) for own in (item.xy_px, item.negative_xy_px))
+        bad, strange = (mask_outside(own, shape) for own in (item.xy_px, item.negative_xy_px))
         if bad.any():
             x, y = item.xy_px[bad][0]
             example = (

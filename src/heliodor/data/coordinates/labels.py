@@ -31,7 +31,7 @@ PRIOR_MARGIN = 1e-4
 
 
 @dataclass(frozen=True)
-class LabelledImage:
+class LabeledImage:
     """A normalised working image and the labels on it, in its own pixels."""
 
     image: Image
@@ -68,7 +68,7 @@ def disc_pixels(xy_px: FloatArray, shape: Shape, radius_px: float) -> IndexArray
     nearest = np.rint(xy).astype(np.intp)
     last = np.array([shape[1], shape[0]]) - 1
     # A point on the far edge, half a pixel behind the last one, may be rounded to outside.
-    nearest = np.where(outside(xy, shape)[:, None], nearest, np.minimum(nearest, last))
+    nearest = np.where(mask_outside(xy, shape)[:, None], nearest, np.minimum(nearest, last))
     columns = nearest[:, 0, None, None] + reach[None, None, :]
     rows = nearest[:, 1, None, None] + reach[None, :, None]
     square = (columns - xy[:, 0, None, None]) ** 2 + (rows - xy[:, 1, None, None]) ** 2
@@ -78,7 +78,7 @@ def disc_pixels(xy_px: FloatArray, shape: Shape, radius_px: float) -> IndexArray
     return np.unique((rows * shape[1] + columns)[chosen])
 
 
-def label_mask(
+def make_label_mask(
     xy_px: FloatArray, shape: Shape, radius_px: float
 ) -> np.ndarray[Shape, np.dtype[np.bool_]]:
     """Return the positive regions of an image as a mask of its shape."""
@@ -87,7 +87,7 @@ def label_mask(
     return mask
 
 
-def outside(xy_px: FloatArray, shape: Shape) -> BoolArray:
+def mask_outside(xy_px: FloatArray, shape: Shape) -> BoolArray:
     """Tell which points lie outside an image of the given shape."""
     xy = np.asarray(xy_px).reshape(-1, 2)
     limit = np.array([shape[1], shape[0]]) - 0.5
@@ -104,7 +104,7 @@ def guess_particles(area_angstrom2: float, diameter_angstrom: float, most_labell
 
 
 def class_prior(
-    expected_particles: float, images: Sequence[LabelledImage], radius_px: float
+    expected_particles: float, images: Sequence[LabeledImage], radius_px: float
 ) -> float:
     """Return the fraction of positive regions among the unlabelled ones that are drawn.
 

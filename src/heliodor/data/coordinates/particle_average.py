@@ -48,7 +48,7 @@ TURNS = 3
 
 
 @dataclass(frozen=True)
-class LabelledView:
+class LabeledView:
     """A micrograph at any sampling, and the labels on it in its own pixels."""
 
     #: Shape (h, w).
@@ -59,7 +59,7 @@ class LabelledView:
 
 
 @dataclass(frozen=True)
-class Scale:
+class BoxScale:
     """The boxes of all labels at one sampling."""
 
     pixel_size_angstrom: float
@@ -70,7 +70,7 @@ class Scale:
     room: NDArray[np.intp]
 
 
-def cut_scales(views: Iterable[LabelledView], most_angstrom: float) -> list[Scale]:
+def cut_scales(views: Iterable[LabeledView], most_angstrom: float) -> list[BoxScale]:
     """Cut boxes around labels at scales that are a factor of two apart.
 
     Parameters
@@ -95,29 +95,29 @@ def cut_scales(views: Iterable[LabelledView], most_angstrom: float) -> list[Scal
             while sizes[-1] * MOST_PX < most_angstrom:
                 sizes.append(2 * sizes[-1])
             boxes, rooms = [[] for _ in sizes], [[] for _ in sizes]
-        image, shape = _standard(view.image), (height, width)
+        image, shape = _standardize(view.image), (height, width)
         for level in range(len(sizes)):
             if level:
                 image = fourier_crop(
                     image, (max(1, round(shape[0] / 2)), max(1, round(shape[1] / 2)))
                 )
             shape = (image.shape[0], image.shape[1])
-            cut, room = _cut(image, to_working(view.xy_px, (height, width), shape))
+            cut, room = _cut_boxes(image, to_working(view.xy_px, (height, width), shape))
             boxes[level].append(cut)
             rooms[level].append(room)
     return [
-        Scale(size, np.concatenate(own), np.concatenate(room))
+        BoxScale(size, np.concatenate(own), np.concatenate(room))
         for size, own, room in zip(sizes, boxes, rooms, strict=True)
     ]
 
 
-def scale_for(scales: Sequence[Scale], diameter_angstrom: float) -> Scale:
+def choose_scale(scales: Sequence[BoxScale], diameter_angstrom: float) -> BoxScale:
     """Return the coarsest scale that shows a diameter in enough pixels, else the finest."""
     fit = [s for s in scales if diameter_angstrom >= USUAL_PX * s.pixel_size_angstrom]
     return fit[-1] if fit else scales[0]
 
 
-def _standard(image: Image) -> Image:
+def _standardize(image: Image) -> Image:
     """Return an image of median 0 and usual deviation 1, extreme pixels clipped."""
     # Some of the pixels tell as much as all, and sooner.
     some = image.ravel()[:: max(1, image.size // SAMPLE_PX)]
@@ -128,7 +128,7 @@ def _standard(image: Image) -> Image:
     return np.asarray(np.clip(image / np.float32(spread), -CLIP, CLIP))
 
 
-def _cut(image: Image, xy_px: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+def _cut_boxes(image: Image, xy_px: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Cut the boxes of one micrograph, each around the pixel nearest to its label."""
     half = SIDE_PX // 2
     height, width = image.shape
@@ -148,7 +148,7 @@ def _cut(image: Image, xy_px: FloatArray) -> tuple[NDArray[np.float32], NDArray[
     return boxes, room
 
 
-def band_passed(scale: Scale, diameter_angstrom: float) -> NDArray[np.float32]:
+def bandpass_boxes(scale: BoxScale, diameter_angstrom: float) -> NDArray[np.float32]:
     """Return boxes without what is finer or slower than a particle of a diameter.
 
     A difference of two Gaussian averages, the same everywhere on all micrographs, so that the
@@ -163,7 +163,7 @@ def band_passed(scale: Scale, diameter_angstrom: float) -> NDArray[np.float32]:
     return np.asarray(filtered, dtype=np.float32)
 
 
-def recentred(
+def recenter_boxes(
     boxes: NDArray[np.float32], across_px: float
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Move band-passed boxes so that each lies best on the rotational average of all.
@@ -215,7 +215,7 @@ def _radius_px() -> FloatArray:
     return np.hypot(axis[:, None], axis[None, :])
 
 
-def ring_sums(
+def sum_rings(
     boxes: NDArray[np.float32], room: NDArray[np.intp], across_px: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Sum boxes and their squares over the rings around their centres.
@@ -225,7 +225,7 @@ def ring_sums(
     boxes
         Shape (n, side, side).
     room
-        As in `Scale`: pixels beyond are not counted.
+        As in `BoxScale`: pixels beyond are not counted.
     across_px
         The diameter in pixels; `RINGS` rings fill it.
 

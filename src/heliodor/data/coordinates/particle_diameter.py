@@ -21,22 +21,22 @@ from heliodor.conventions import (
     FloatArray,
     Image,
 )
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.particle_average import (
     FEWEST_PX,
     MOST_PX,
     SIDE_PX,
-    LabelledView,
-    Scale,
-    band_passed,
+    BoxScale,
+    LabeledView,
+    bandpass_boxes,
+    choose_scale,
     cut_scales,
-    recentred,
-    scale_for,
+    recenter_boxes,
 )
 from heliodor.data.coordinates.particle_extent import (
     Extent,
+    compute_profiles,
     measure_extent,
-    profiles,
     try_diameter,
 )
 from heliodor.errors import BadInput
@@ -124,7 +124,7 @@ class Geometry:
 
 
 def measure_geometry(
-    views: Sequence[LabelledView], original_pixel_size_angstrom: float, seed: int = 0
+    views: Sequence[LabeledView], original_pixel_size_angstrom: float, seed: int = 0
 ) -> Geometry:
     """Measure what labels show.
 
@@ -142,7 +142,7 @@ def measure_geometry(
     BadInput
         With fewer than five labels, or where nothing is seen at them.
     """
-    number = _number(views)
+    number = _count_labels(views)
     if number < FEWEST_LABELS:
         raise BadInput(
             f"{number} labels tell nothing of the particle's size; label {FEWEST_LABELS} or more,"
@@ -160,14 +160,14 @@ def measure_geometry(
             f" {FEWEST_PX * pixel:.0f} and {most:.0f} A large; check the labels with `heliodor"
             " check`, label more, or give --diameter as you know it"
         )
-    distance = label_distance(views, extent.diameter_angstrom)
+    distance = measure_label_distance(views, extent.diameter_angstrom)
     radius, notes = _exclusion_radius(extent, distance)
-    notes = _doubts(extent, number) + notes
-    average, sampling = _average(scales, extent)
+    notes = _collect_notes(extent, number) + notes
+    average, sampling = _average_boxes(scales, extent)
     shown = try_diameter(scales, extent.diameter_angstrom, centre=extent.round)
     shown = shown or try_diameter(scales, extent.diameter_angstrom)
     assert shown is not None  # this diameter lies between two that could be tried
-    mean, power = profiles(shown)
+    mean, power = compute_profiles(shown)
     working = extent.diameter_angstrom / WORKING_DIAMETER_PX[NETWORK]
     return Geometry(
         extent,
@@ -178,7 +178,7 @@ def measure_geometry(
         number,
         len(views),
         average,
-        _number(chosen),
+        _count_labels(chosen),
         sampling,
         np.arange(len(mean)) * extent.diameter_angstrom / len(mean),
         mean / (float(np.abs(mean).max()) or 1.0),
@@ -188,8 +188,8 @@ def measure_geometry(
 
 
 def choose_labels(
-    views: Sequence[LabelledView], most_labels: int, most_micrographs: int, seed: int
-) -> list[LabelledView]:
+    views: Sequence[LabeledView], most_labels: int, most_micrographs: int, seed: int
+) -> list[LabeledView]:
     """Choose labels at random from the micrographs with most of them."""
     fullest = sorted(views, key=lambda view: -len(view.xy_px))[:most_micrographs]
     fullest = [view for view in fullest if len(view.xy_px)]
@@ -197,13 +197,13 @@ def choose_labels(
     chosen = np.zeros(len(owner), dtype=bool)
     chosen[np.random.default_rng(seed).permutation(len(owner))[:most_labels]] = True
     return [
-        LabelledView(view.image, view.pixel_size_angstrom, view.xy_px[chosen[owner == i]])
+        LabeledView(view.image, view.pixel_size_angstrom, view.xy_px[chosen[owner == i]])
         for i, view in enumerate(fullest)
         if chosen[owner == i].any()
     ]
 
 
-def label_distance(views: Sequence[LabelledView], diameter_angstrom: float) -> float | None:
+def measure_label_distance(views: Sequence[LabeledView], diameter_angstrom: float) -> float | None:
     """Return the distance that 95 of 100 labels keep from their nearest neighbour, angstrom.
 
     Labels nearer than an eighth of the diameter are one particle labelled twice, and are passed
@@ -219,8 +219,8 @@ def label_distance(views: Sequence[LabelledView], diameter_angstrom: float) -> f
     return round(float(np.quantile(nearest, CLOSE_SHARE)), 1)
 
 
-def diameter_doubt(
-    images: Sequence[LabelledImage], pixel_size_angstrom: float, diameter_angstrom: float
+def check_diameter(
+    images: Sequence[LabeledImage], pixel_size_angstrom: float, diameter_angstrom: float
 ) -> str | None:
     """Say that labels plainly show particles of another diameter than the one given.
 
@@ -238,11 +238,11 @@ def diameter_doubt(
     str or None
         A sentence; None where the two agree within the uncertainty, or with fewer than 20 labels.
     """
-    views = [LabelledView(i.image, pixel_size_angstrom, i.xy_px) for i in images]
+    views = [LabeledView(i.image, pixel_size_angstrom, i.xy_px) for i in images]
     few = choose_labels(views, QUICK_LABELS, QUICK_MICROGRAPHS, seed=0)
-    if _number(few) < ENOUGH_LABELS:
+    if _count_labels(few) < ENOUGH_LABELS:
         few = choose_labels(views, QUICK_LABELS, MOST_MICROGRAPHS, seed=0)
-    if _number(few) < ENOUGH_LABELS:
+    if _count_labels(few) < ENOUGH_LABELS:
         return None
     most = diameter_angstrom * LOOKED_AT
     least = max(diameter_angstrom / LOOKED_AT, FEWEST_PX * pixel_size_angstrom)
@@ -264,7 +264,7 @@ def diameter_doubt(
     )
 
 
-def _number(views: Sequence[LabelledView]) -> int:
+def _count_labels(views: Sequence[LabeledView]) -> int:
     return sum(len(view.xy_px) for view in views)
 
 
@@ -282,7 +282,7 @@ def _exclusion_radius(extent: Extent, distance: float | None) -> tuple[float, li
     return round(smaller, 1), [note]
 
 
-def _doubts(extent: Extent, number: int) -> list[str]:
+def _collect_notes(extent: Extent, number: int) -> list[str]:
     notes = []
     if number < ENOUGH_LABELS:
         notes.append(f"the figures are rough with {number} labels; label {ENOUGH_LABELS} or more")
@@ -294,11 +294,11 @@ def _doubts(extent: Extent, number: int) -> list[str]:
     return notes
 
 
-def _average(scales: Sequence[Scale], extent: Extent) -> tuple[Image, float]:
+def _average_boxes(scales: Sequence[BoxScale], extent: Extent) -> tuple[Image, float]:
     """Return the average of all boxes and its sampling, angstrom a pixel."""
-    scale = scale_for(scales, extent.diameter_angstrom)
+    scale = choose_scale(scales, extent.diameter_angstrom)
     across = extent.diameter_angstrom / scale.pixel_size_angstrom
-    _, moves = recentred(band_passed(scale, extent.diameter_angstrom), across)
+    _, moves = recenter_boxes(bandpass_boxes(scale, extent.diameter_angstrom), across)
     axis = np.arange(SIDE_PX) - SIDE_PX // 2
     distance = np.hypot(axis[:, None], axis[None, :])
     around = (distance > 0.75 * across) & (distance < min(1.25 * across, SIDE_PX / 2))

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.particle_average import (
     RINGS,
-    Scale,
-    band_passed,
-    recentred,
-    ring_sums,
-    scale_for,
+    BoxScale,
+    bandpass_boxes,
+    choose_scale,
+    recenter_boxes,
+    sum_rings,
 )
 
 #: The radius looked for holds this share of the power above the noise.
@@ -60,7 +60,7 @@ _SEEN = 0.3
 
 
 @dataclass(frozen=True)
-class Trial:
+class DiameterTrial:
     """The rings around all labels for one diameter that is tried."""
 
     diameter_angstrom: float
@@ -90,8 +90,8 @@ class Extent:
 
 
 def try_diameter(
-    scales: Sequence[Scale], diameter_angstrom: float, centre: bool = False
-) -> Trial | None:
+    scales: Sequence[BoxScale], diameter_angstrom: float, centre: bool = False
+) -> DiameterTrial | None:
     """Measure the rings for one diameter; None where too few labels have room for it.
 
     Parameters
@@ -103,14 +103,14 @@ def try_diameter(
     centre
         Whether the boxes are moved onto their rotational average first.
     """
-    scale = scale_for(scales, diameter_angstrom)
+    scale = choose_scale(scales, diameter_angstrom)
     across = diameter_angstrom / scale.pixel_size_angstrom
-    boxes, room = band_passed(scale, diameter_angstrom), scale.room
+    boxes, room = bandpass_boxes(scale, diameter_angstrom), scale.room
     if centre:
-        boxes, moves = recentred(boxes, across)
+        boxes, moves = recenter_boxes(boxes, across)
         x, y = moves[:, 0], moves[:, 1]
         room = room + np.stack([-x, x, -y, y], axis=1)
-    pixels, squares, counts = ring_sums(boxes, room, across)
+    pixels, squares, counts = sum_rings(boxes, room, across)
     whole = _AREA[_BEYOND].sum() * (across / RINGS) ** 2
     beyond = counts[:, _BEYOND].sum(axis=1)
     seen = beyond > _SEEN * whole
@@ -123,10 +123,12 @@ def try_diameter(
     # Without noise the least bit is many deviations: a bit is not what is strange.
     allowed = max(STRANGE * deviation, SLIGHT * float(np.median(inside[seen])))
     kept = seen & (power <= usual + allowed)
-    return Trial(diameter_angstrom, squares, pixels, counts, kept)
+    return DiameterTrial(diameter_angstrom, squares, pixels, counts, kept)
 
 
-def profiles(trial: Trial, weight: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+def compute_profiles(
+    trial: DiameterTrial, weight: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Return the mean of the pixels and the power of the particles in each ring.
 
     Parameters
@@ -154,9 +156,9 @@ def profiles(trial: Trial, weight: FloatArray | None = None) -> tuple[FloatArray
     return mean, power - noise
 
 
-def relative_diameter(trial: Trial, weight: FloatArray | None = None) -> float:
+def compute_relative_diameter(trial: DiameterTrial, weight: FloatArray | None = None) -> float:
     """Return the diameter that the rings show, as a multiple of the one tried."""
-    _, power = profiles(trial, weight)
+    _, power = compute_profiles(trial, weight)
     total = np.cumsum((power * _AREA)[_WITHIN])
     first = int(np.argmax(total >= SHARE * total[-1]))
     before = total[first - 1] if first else 0.0
@@ -165,7 +167,7 @@ def relative_diameter(trial: Trial, weight: FloatArray | None = None) -> float:
     return 2 * max(first - 0.5 + part, 0.5) / RINGS / BALL
 
 
-def contrast(trial: Trial) -> float:
+def compute_contrast(trial: DiameterTrial) -> float:
     """Return how far the power within the diameter stands out of that outside."""
     kept = trial.kept
     inside, beyond = (
@@ -178,15 +180,15 @@ def contrast(trial: Trial) -> float:
     return float(more.mean()) / error if error > 0 else 0.0
 
 
-def roundness(trial: Trial) -> float:
+def compute_roundness(trial: DiameterTrial) -> float:
     """Return the share of the power within the diameter that is in the rotational average."""
-    mean, power = profiles(trial)
+    mean, power = compute_profiles(trial)
     total = float((power * _AREA)[_INSIDE].sum())
     return float((mean**2 * _AREA)[_INSIDE].sum()) / total if total > 0 else 0.0
 
 
 def measure_extent(
-    scales: Sequence[Scale],
+    scales: Sequence[BoxScale],
     least_angstrom: float,
     most_angstrom: float,
     seed: int = 0,
@@ -214,27 +216,27 @@ def measure_extent(
     number = max(2, math.ceil(math.log(most_angstrom / least_angstrom) / math.log(STEP)) + 1)
     wanted = np.geomspace(least_angstrom, most_angstrom, number)
     trials = [trial for one in wanted if (trial := try_diameter(scales, one)) is not None]
-    found = _crossing(trials, [contrast(trial) for trial in trials])
+    found = _find_crossing(trials, [compute_contrast(trial) for trial in trials])
     if found is None:
         return None
     centred = try_diameter(scales, found[0], centre=True)
-    is_round = centred is not None and roundness(centred) > ROUND
+    is_round = centred is not None and compute_roundness(centred) > ROUND
     near = [
         t.diameter_angstrom for t in trials if abs(math.log(t.diameter_angstrom / found[0])) < 1
     ]
     if is_round:
         moved = [t for one in near if (t := try_diameter(scales, one, centre=True)) is not None]
-        again = _crossing(moved, [contrast(trial) for trial in moved])
+        again = _find_crossing(moved, [compute_contrast(trial) for trial in moved])
         is_round = again is not None
         found, trials = again or found, moved if again else trials
     trials = [trial for trial in trials if trial.diameter_angstrom in near]
-    contrasts = [contrast(trial) for trial in trials]
+    contrasts = [compute_contrast(trial) for trial in trials]
     random = np.random.default_rng(seed)
     n = len(trials[0].kept)
     drawn: list[float] = []
     for _ in range(draws):
         weight = random.multinomial(n, np.full(n, 1 / n)).astype(np.float64)
-        one = _crossing(trials, contrasts, weight)
+        one = _find_crossing(trials, contrasts, weight)
         drawn.append(math.log(one[0]) if one else math.nan)
     known = [value for value in drawn if value == value]
     low, high = np.quantile(known, [0.16, 0.84]) if known else (0.0, 0.0)
@@ -247,11 +249,11 @@ def measure_extent(
     return Extent(diameter, diameter / factor, diameter * factor, stands_out, labels, is_round)
 
 
-def _crossing(
-    trials: Sequence[Trial], contrasts: Sequence[float], weight: FloatArray | None = None
+def _find_crossing(
+    trials: Sequence[DiameterTrial], contrasts: Sequence[float], weight: FloatArray | None = None
 ) -> tuple[float, float] | None:
     """Return the diameter that gives itself, and its contrast; of several, the plainest."""
-    relative = [math.log(relative_diameter(trial, weight)) for trial in trials]
+    relative = [math.log(compute_relative_diameter(trial, weight)) for trial in trials]
     found: list[tuple[float, float]] = []
     for i in range(len(trials) - 1):
         if relative[i] >= 0 > relative[i + 1]:

@@ -117,7 +117,7 @@ class Picks:
             extra,
         )
 
-    def renamed(self, names: Sequence[str]) -> Picks:
+    def rename_micrographs(self, names: Sequence[str]) -> Picks:
         """Return the picks with their micrographs called otherwise, in the same order.
 
         Micrographs that then share a name are one.
@@ -156,7 +156,7 @@ class Picks:
         """Return the number of picks of each micrograph, in the order of `micrographs`."""
         return np.bincount(self.micrograph_index, minlength=len(self.micrographs))
 
-    def measures(self, column: str) -> dict[str, float]:
+    def first_positive_values(self, column: str) -> dict[str, float]:
         """Return the first positive number that a column of `extra` has for each micrograph."""
         found: dict[str, float] = {}
         for index, value in zip(self.micrograph_index, self.extra.get(column, ()), strict=False):
@@ -172,7 +172,7 @@ class Picks:
         for position, name in enumerate(self.micrographs):
             yield name, order[ends[position - 1] if position else 0 : ends[position]]
 
-    def by_micrograph(self) -> Iterator[tuple[str, Picks]]:
+    def split_by_micrograph(self) -> Iterator[tuple[str, Picks]]:
         """Yield each micrograph's name with a table of its picks alone, in stable order."""
         for name, own in self.rows():
             yield (

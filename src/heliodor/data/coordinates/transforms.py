@@ -25,7 +25,7 @@ _SAMPLINGS = (PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
 _ANGLES = ("rlnAngle", "rlnOrigin", "Angle", "pick_stats/angle", "alignments", "filament/")
 
 
-def reframed(
+def apply_frame(
     picks: Picks, frame: Frame, shapes: Mapping[str, Shape], shift_px: tuple[float, float]
 ) -> Picks:
     """Return picks in another frame; what they say of lengths and pixel sizes is scaled too.
@@ -58,12 +58,12 @@ def reframed(
     if frame.swap and HEIGHT in extra and WIDTH in extra:
         extra[HEIGHT], extra[WIDTH] = extra[WIDTH], extra[HEIGHT]
     if frame.scale != 1:
-        extra |= {c: _times(extra[c], frame.scale) for c in _LENGTHS if c in extra}
-        extra |= {c: _times(extra[c], 1 / frame.scale) for c in _SAMPLINGS if c in extra}
+        extra |= {c: _scale_column(extra[c], frame.scale) for c in _LENGTHS if c in extra}
+        extra |= {c: _scale_column(extra[c], 1 / frame.scale) for c in _SAMPLINGS if c in extra}
     return Picks(picks.micrographs, picks.micrograph_index, xy, picks.score, extra)
 
 
-def _times(values: Any, factor: float) -> Any:
+def _scale_column(values: Any, factor: float) -> Any:
     """Return a column of numbers, or of their spellings, times a factor; others stay."""
     numbers = [as_number(value) for value in values]
     return np.array(
@@ -71,13 +71,13 @@ def _times(values: Any, factor: float) -> Any:
     )
 
 
-def angles_of(picks: Picks) -> list[str]:
+def find_orientation_columns(picks: Picks) -> list[str]:
     """Return the columns that a swap or a mirror image would change, where they say anything."""
     found = (c for c in picks.extra if c.startswith(_ANGLES))
     return [c for c in found if len({str(value) for value in picks.extra[c]}) > 1]
 
 
-def as_on(
+def update_micrograph_columns(
     picks: Picks,
     shapes: Mapping[str, Shape],
     pixel_sizes: Mapping[str, float],
@@ -98,14 +98,16 @@ def as_on(
     for place, column in enumerate((HEIGHT, WIDTH)):
         if column in extra:
             sides = {name: float(shape[place]) for name, shape in shapes.items()}
-            extra[column] = _told(picks, sides, column, exactly=True)
+            extra[column] = _update_column(picks, sides, column, exactly=True)
     if pixel_sizes:
         columns = [PIXEL_SIZE, *(c for c in _SAMPLINGS[1:] if c in extra)]
-        extra |= {column: _told(picks, pixel_sizes, column, exactly) for column in columns}
+        extra |= {
+            column: _update_column(picks, pixel_sizes, column, exactly) for column in columns
+        }
     return Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
 
 
-def _told(picks: Picks, known: Mapping[str, float], column: str, exactly: bool) -> Any:
+def _update_column(picks: Picks, known: Mapping[str, float], column: str, exactly: bool) -> Any:
     """Return a column with the number known of each pick's micrograph, in place of others."""
     values = picks.extra.get(column, [None] * len(picks))
     numbers = [known.get(name) for name in picks.micrographs]

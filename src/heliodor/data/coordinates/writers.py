@@ -29,7 +29,7 @@ from heliodor.utils.parsing import as_number
 
 
 @dataclass(frozen=True)
-class Given:
+class WriteContext:
     """What some formats need beside the picks."""
 
     #: Side of the boxes; None takes those of the picks.
@@ -49,23 +49,23 @@ class Format:
     says: str
     #: Of its files; a folder of them where a file is of one micrograph.
     suffix: str
-    write: Callable[[Path, Picks, Given], None]
+    write: Callable[[Path, Picks, WriteContext], None]
     #: The file of a micrograph below the folder, or None where one file has all micrographs.
     file_of: Callable[[str], str] | None = None
     #: Whether a column that the picks carry finds room.
     carries: Callable[[str, NDArray[Any]], bool] = lambda _, values: values.ndim == 1
 
 
-def _box(path: Path, picks: Picks, given: Given) -> None:
-    side = _side(path, picks, given)
+def _write_box(path: Path, picks: Picks, given: WriteContext) -> None:
+    side = _choose_box_side(path, picks, given)
     box.write_picks(path, picks, side + side % 2)
 
 
-def _cbox(path: Path, picks: Picks, given: Given) -> None:
-    cbox.write_picks(path, picks, _side(path, picks, given))
+def _write_cbox(path: Path, picks: Picks, given: WriteContext) -> None:
+    cbox.write_picks(path, picks, _choose_box_side(path, picks, given))
 
 
-def _side(path: Path, picks: Picks, given: Given) -> int:
+def _choose_box_side(path: Path, picks: Picks, given: WriteContext) -> int:
     """Return the side of the boxes: as given, else the largest that the picks have."""
     if given.box_px is not None:
         return given.box_px
@@ -93,13 +93,13 @@ FORMATS = {
             ".star",
             lambda path, picks, _: relion_autopick.write_one_autopick(path, picks),
             lambda name: f"{relion_stem(name)}_autopick.star",
-            relion_autopick.carries,
+            relion_autopick.can_store,
         ),
         Format(
             "box",
             "EMAN1 boxes; corners of boxes, whole pixels",
             ".box",
-            _box,
+            _write_box,
             lambda name: f"{stem_of(name)}.box",
             lambda name, _: name in (BOX, box.TAG),
         ),
@@ -108,16 +108,16 @@ FORMATS = {
             "EMAN2 info files; centres",
             ".json",
             lambda path, picks, _: eman2.write_picks(path, picks),
-            eman2.info_name,
+            eman2.info_file_name,
             lambda name, _: name == eman2.TYPE,
         ),
         Format(
             "cbox",
             "crYOLO CBOX; corners of boxes, confidences",
             ".cbox",
-            _cbox,
+            _write_cbox,
             lambda name: f"{stem_of(name)}.cbox",
-            cbox.carries,
+            cbox.can_store,
         ),
         Format(
             "cs",
@@ -126,7 +126,7 @@ FORMATS = {
             lambda path, picks, given: cryosparc.write_picks(
                 path, picks, given.shapes, given.pixel_sizes
             ),
-            carries=cryosparc.carries,
+            carries=cryosparc.can_store,
         ),
         Format(
             "topaz",
@@ -151,7 +151,7 @@ FORMATS = {
 _BY_SUFFIX = {one.suffix: one for one in reversed(FORMATS.values())}
 
 
-def format_for(name: str | None, out: Path) -> Format:
+def choose_format(name: str | None, out: Path) -> Format:
     """Return the format of a name, or of an output file's suffix where there is no name.
 
     Raises
@@ -171,7 +171,7 @@ def format_for(name: str | None, out: Path) -> Format:
     return _BY_SUFFIX[suffix]
 
 
-def files_of(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
+def plan_files(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
     """Return the files that `write_picks` would write, of each micrograph its own.
 
     Parameters
@@ -213,13 +213,15 @@ def files_of(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
     return {name: out / file for file, name in owners.items()}
 
 
-def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given()) -> list[Path]:
+def write_picks(
+    out: Path, picks: Picks, wanted: Format, given: WriteContext = WriteContext()
+) -> list[Path]:
     """Write picks to a file, or to one a micrograph in a folder.
 
     Parameters
     ----------
     out
-        The file or the folder, as for `files_of`.
+        The file or the folder, as for `plan_files`.
 
     Returns
     -------
@@ -229,16 +231,16 @@ def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given())
     Raises
     ------
     BadInput
-        As `files_of`, or if something that the format needs is not known.
+        As `plan_files`, or if something that the format needs is not known.
     """
-    files = files_of(out, picks, wanted)
+    files = plan_files(out, picks, wanted)
     if wanted.file_of is None:
         wanted.write(out, picks, given)
         return [out]
     # RELION leaves micrographs without picks out; elsewhere an empty file says that it has none.
     listed = wanted.name == "autopick" and out not in files.values()
     written = {}
-    for name, own in picks.by_micrograph():
+    for name, own in picks.split_by_micrograph():
         if len(own) or not listed:
             wanted.write(files[name], own, given)
             written[name] = files[name]
@@ -251,6 +253,6 @@ def write_picks(out: Path, picks: Picks, wanted: Format, given: Given = Given())
     return list(written.values())
 
 
-def left_out(picks: Picks, wanted: Format) -> list[str]:
+def find_dropped_columns(picks: Picks, wanted: Format) -> list[str]:
     """Return the columns for which a format has no room."""
     return [c for c, values in picks.extra.items() if not wanted.carries(c, np.asarray(values))]

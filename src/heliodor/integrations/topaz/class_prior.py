@@ -9,7 +9,7 @@ import numpy as np
 
 from heliodor.conventions import disc_area_px
 from heliodor.data.coordinates.labels import (
-    LabelledImage,
+    LabeledImage,
     class_prior,
     disc_pixels,
     guess_particles,
@@ -39,7 +39,7 @@ class Prior:
 def find_prior(
     expected_particles: float | None,
     pi: float | None,
-    images: Sequence[LabelledImage],
+    images: Sequence[LabeledImage],
     radius_px: float,
     diameter_px: float,
 ) -> Prior:

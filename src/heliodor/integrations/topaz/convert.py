@@ -76,7 +76,7 @@ def convert(args: argparse.Namespace) -> int:
     if stays:
         extra = {f"rln{name}": np.full(len(picks), value) for name, value in more.items()}
         picks = replace(picks, extra={**picks.extra, **extra})
-        emit(relion_star.picks_text(picks, args.output), args.output)
+        emit(relion_star.render_picks(picks, args.output), args.output)
     else:
         _write(picks, to, args, more)
     return 0
@@ -145,7 +145,9 @@ def split(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
     picks = read_star(args.file, "") if form == "star" else read(args.file, form)
     for file, own in files_below(args.output, above(picks, args.threshold), ending).items():
-        text = relion_star.picks_text(own) if form == "star" else coordinate_text(own, extra=True)
+        text = (
+            relion_star.render_picks(own) if form == "star" else coordinate_text(own, extra=True)
+        )
         emit(text, file)
     return 0
 
@@ -160,7 +162,7 @@ def train_test_split(args: argparse.Namespace) -> int:
     picks = read(args.file, form)
     if form == "star":
         picks = whole(picks)
-    tables = {name: own for name, own in picks.by_micrograph() if len(own)}
+    tables = {name: own for name, own in picks.split_by_micrograph() if len(own)}
     names = sorted(tables)
     if args.number is None or not 0 < args.number < len(names):
         raise BadInput(

@@ -92,7 +92,7 @@ def read(path: str | Path, form: str = "auto") -> Picks:
         picks = eman2.read_picks(path)
     else:
         picks = formats.read_picks(path)
-    return _scored(picks.renamed([without_suffix(name) for name in picks.micrographs]))
+    return _scored(picks.rename_micrographs([without_suffix(name) for name in picks.micrographs]))
 
 
 def read_star(path: str | Path, image_ext: str) -> Picks:

@@ -168,7 +168,7 @@ def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Pic
         If two micrographs would share a file.
     """
     files: dict[Path, Picks] = {}
-    for name, own in picks.by_micrograph():
+    for name, own in picks.split_by_micrograph():
         file = _below(folder, without_suffix(name), ending)
         if len(own) and (other := files.setdefault(file, own)) is not own:
             raise BadInput(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.data.coordinates.label_assignment import LabelledSource, assign_labels
+from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import fault_of_name, stem_of, without_suffix
 from heliodor.data.micrographs.sources import Source, find_sources
@@ -116,7 +116,7 @@ def _default(name: str) -> str:
 
 def read_labelled(
     images: str | Path, targets: str | Path, image_ext: str = "", form: str = "auto"
-) -> list[LabelledSource]:
+) -> list[LabeledSource]:
     """Read a list of images and the particles on them; images without any stay listed.
 
     Parameters
@@ -157,12 +157,12 @@ def named_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
         stem = stem_of(name)
         return name if stem in listed else by_file.get(stem, name)
 
-    return table.renamed([own(name) for name in table.micrographs])
+    return table.rename_micrographs([own(name) for name in table.micrographs])
 
 
 def split_folds(
-    labelled: Sequence[LabelledSource], folds: int, fold: int, seed: int
-) -> tuple[list[LabelledSource], list[LabelledSource]]:
+    labelled: Sequence[LabeledSource], folds: int, fold: int, seed: int
+) -> tuple[list[LabeledSource], list[LabeledSource]]:
     """Return the labelled images that are trained on, and those of the fold held out.
 
     Raises

@@ -127,5 +127,5 @@ def star_particles_threshold(args: argparse.Namespace) -> int:
     picks = read_star(args.file, "")
     kept = above(picks, args.threshold)
     log.info(f"# kept {len(kept)} of {len(picks)} particles")
-    emit(relion_star.picks_text(kept, args.output), args.output)
+    emit(relion_star.render_picks(kept, args.output), args.output)
     return 0

@@ -61,7 +61,7 @@ def precision_recall_curve(args: argparse.Namespace) -> int:
     predicted, targets = read(args.predicted), read(args.targets)
     if np.isnan(predicted.score).any():
         raise BadInput(f"{args.predicted} has picks without a score; a curve needs them")
-    theirs, ours = dict(targets.by_micrograph()), dict(predicted.by_micrograph())
+    theirs, ours = dict(targets.split_by_micrograph()), dict(predicted.split_by_micrograph())
     names = {
         "target": list(theirs),
         "predicted": list(ours),
@@ -121,7 +121,7 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
     wanted = set(names)
     targets = {
         stem_of(name): own.xy_px
-        for name, own in read(path).by_micrograph()
+        for name, own in read(path).split_by_micrograph()
         if stem_of(name) in wanted
     }
     if not targets:

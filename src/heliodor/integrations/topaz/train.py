@@ -14,7 +14,7 @@ from typing import Any
 
 from heliodor import __version__
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.label_assignment import LabelledSource, frame_of
+from heliodor.data.coordinates.label_assignment import LabeledSource, judge_label_frame
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.integrations.topaz.class_prior import Prior, find_prior
@@ -118,13 +118,13 @@ def train(args: argparse.Namespace) -> int:
     return SOME_FAILED if dataset.failures else 0
 
 
-def _read(args: argparse.Namespace) -> tuple[list[LabelledSource], list[LabelledSource]]:
+def _read(args: argparse.Namespace) -> tuple[list[LabeledSource], list[LabeledSource]]:
     """Return the labelled images to train on, and those to test on."""
     for option in ("train_images", "train_targets"):
         if not getattr(args, option):
             raise BadInput(f"--{option.replace('_', '-')} is missing; training needs it")
     labelled = read_labelled(args.train_images, args.train_targets, args.image_ext, args.format)
-    testing: list[LabelledSource] = []
+    testing: list[LabeledSource] = []
     if args.k_fold > 1:
         seed = args.cross_validation_seed
         labelled, testing = split_folds(labelled, args.k_fold, args.fold, seed)
@@ -141,7 +141,7 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledSource], list[Labelled
     return _having("train", labelled), _having("test", testing)
 
 
-def _having(what: str, labelled: Sequence[LabelledSource]) -> list[LabelledSource]:
+def _having(what: str, labelled: Sequence[LabeledSource]) -> list[LabeledSource]:
     having = [item for item in labelled if len(item.xy_px)]
     if len(having) < len(labelled):
         report(
@@ -152,8 +152,8 @@ def _having(what: str, labelled: Sequence[LabelledSource]) -> list[LabelledSourc
 
 
 def _assemble(
-    training: Sequence[LabelledSource],
-    testing: Sequence[LabelledSource],
+    training: Sequence[LabeledSource],
+    testing: Sequence[LabeledSource],
     choice: Choice,
     radius_px: float,
 ) -> TrainingSet:
@@ -175,7 +175,7 @@ def _assemble(
     for failure in dataset.failures:
         report(f"{failure.name} was left out: {failure.reason}")
     read = [item for item in training if item.source.name in dataset.names]
-    verdict = frame_of(read, {item.source: images.get(item.source) for item in read})
+    verdict = judge_label_frame(read, {item.source: images.get(item.source) for item in read})
     if verdict.wrong:
         report(f"Beware: {verdict}.")
     particles = sum(len(item.xy_px) for item in dataset.validation)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from heliodor.conventions import FloatArray, probability
-from heliodor.data.coordinates.labels import LabelledImage, label_mask
+from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
 from heliodor.evaluation.ranking import RegionCounts
 from heliodor.models.networks import Network
 from heliodor.picking.scoring import score_coarsely
@@ -44,7 +44,7 @@ class TestFigures:
 
 def judge(
     network: Network,
-    images: Sequence[LabelledImage],
+    images: Sequence[LabeledImage],
     radius_px: float,
     device: torch.device | str = "cpu",
 ) -> TestFigures:
@@ -53,7 +53,7 @@ def judge(
     loss, found, wrong, positives, negatives = 0.0, 0.0, 0.0, 0, 0
     for item in images:
         score, stride = score_coarsely(network, item.image, device)
-        mask = label_mask(item.xy_px, item.shape, radius_px)[::stride, ::stride]
+        mask = make_label_mask(item.xy_px, item.shape, radius_px)[::stride, ::stride]
         mask = mask[: score.shape[0], : score.shape[1]]
         counts.add(mask, score)
         wide = score.astype(np.float64)

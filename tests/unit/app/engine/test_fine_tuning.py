@@ -20,8 +20,8 @@ from heliodor.app.engine.fine_tuning import (
     fine_tune,
 )
 from heliodor.app.engine.running_threshold import fit_logistic
-from heliodor.data.coordinates.label_assignment import LabelledSource
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.label_assignment import LabeledSource
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration, Curve
@@ -55,7 +55,7 @@ def small() -> Model:
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> list[LabelledSource]:
+def labelled(tmp_path: Path) -> list[LabeledSource]:
     """Three micrographs: labels on two of them, and on the third the places of some as wrong."""
     found = []
     for i in range(3):
@@ -63,7 +63,7 @@ def labelled(tmp_path: Path) -> list[LabelledSource]:
         source = write_mrc(tmp_path / f"m{i}.mrc", discs(SHAPE, xy, depth=4, seed=i))
         none = np.zeros((0, 2))
         own, against = (xy[:12], none) if i < 2 else (none, xy[:8])
-        found.append(LabelledSource(source, own, None, against))
+        found.append(LabeledSource(source, own, None, against))
     return found
 
 
@@ -73,13 +73,13 @@ def images(own: Model) -> WorkingImages:
     return kept
 
 
-def mean_score(own: Model, item: LabelledSource, xy: np.ndarray) -> float:
+def mean_score(own: Model, item: LabeledSource, xy: np.ndarray) -> float:
     score = score_micrograph(own, images(own).get(item.source))
     columns, rows = np.rint(xy).astype(int).T
     return float(score[rows, columns].mean())
 
 
-def test_labels_and_corrections_are_heeded(labelled: list[LabelledSource]) -> None:
+def test_labels_and_corrections_are_heeded(labelled: list[LabeledSource]) -> None:
     start = small()
     before = {name: weight.clone() for name, weight in start.network.state_dict().items()}
     # Without the corrections the discs of the third micrograph look like those of the others.
@@ -102,7 +102,7 @@ def test_labels_and_corrections_are_heeded(labelled: list[LabelledSource]) -> No
     assert "classifier.weight" not in same
 
 
-def test_nothing_to_learn_from_is_a_sentence(labelled: list[LabelledSource]) -> None:
+def test_nothing_to_learn_from_is_a_sentence(labelled: list[LabeledSource]) -> None:
     with pytest.raises(BadInput, match="no particle is labelled yet"):
         fine_tune(small(), labelled[2:], images(small()), CPU, 0, SILENT)
 
@@ -116,7 +116,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("at", ["reading micrographs", "learning", "checking", "update"])
-def test_it_ends_where_it_is_told_to(labelled: list[LabelledSource], at: str) -> None:
+def test_it_ends_where_it_is_told_to(labelled: list[LabeledSource], at: str) -> None:
     def phase(text: str) -> None:
         if text.startswith(at):
             raise Cancelled
@@ -130,7 +130,7 @@ def test_it_ends_where_it_is_told_to(labelled: list[LabelledSource], at: str) ->
 
 
 @pytest.mark.usefixtures("short")
-def test_the_seed_settles_the_weights(labelled: list[LabelledSource]) -> None:
+def test_the_seed_settles_the_weights(labelled: list[LabeledSource]) -> None:
     first, again, other = (
         fine_tune(small(), labelled, images(small()), CPU, seed, SILENT).model.network.state_dict()
         for seed in (3, 3, 4)
@@ -140,7 +140,7 @@ def test_the_seed_settles_the_weights(labelled: list[LabelledSource]) -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_few_answers_have_no_figure(labelled: list[LabelledSource]) -> None:
+def test_few_answers_have_no_figure(labelled: list[LabeledSource]) -> None:
     few = [replace(labelled[0], xy_px=labelled[0].xy_px[:9])]
     assert fine_tune(small(), few, images(small()), CPU, 0, SILENT).validation is None
 
@@ -149,7 +149,7 @@ def test_few_answers_have_no_figure(labelled: list[LabelledSource]) -> None:
 def test_one_answer_in_five_is_held_out(numbers: list[tuple[int, int]]) -> None:
     random = np.random.default_rng(0)
     given_ = [
-        LabelledImage(np.zeros((4, 4), np.float32), random.random((a, 2)), random.random((b, 2)))
+        LabeledImage(np.zeros((4, 4), np.float32), random.random((a, 2)), random.random((b, 2)))
         for a, b in numbers
     ]
     kept, out = fine_tuning.split_held_out(given_)

@@ -44,7 +44,7 @@ def _mark(x: float, y: float, kind: str = "particle", name: str = "a") -> dict[s
 
 def _on_disk(project: Path, kind: str = "particle") -> dict[str, list[tuple[float, float]]]:
     picks = read_picks(project / KINDS[kind])
-    return {name: [*map(tuple, own.xy_px.tolist())] for name, own in picks.by_micrograph()}
+    return {name: [*map(tuple, own.xy_px.tolist())] for name, own in picks.split_by_micrograph()}
 
 
 def test_both_files_are_there_from_the_start_and_can_be_read(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_files_are_those_that_the_writer_of_star_files_makes(names: list[str]) -
     table = Picks.from_columns(names, xy, None, {"heliodorMarkId": np.array(["k"] * len(names))})
     # Three digits behind the point are enough for a mark.
     expected = re.sub(
-        r"(?m)^(\d+\.\d{3})000\t(\d+\.\d{3})000\t", r"\1\t\2\t", relion_star.picks_text(table)
+        r"(?m)^(\d+\.\d{3})000\t(\d+\.\d{3})000\t", r"\1\t\2\t", relion_star.render_picks(table)
     )
     assert marks.render("particle").split("\n\n") == [*expected.rstrip("\n").split("\n\n"), ""]
 

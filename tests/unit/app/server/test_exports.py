@@ -60,7 +60,7 @@ def test_picks_are_candidates_from_the_threshold_on_and_what_the_user_says(
         _mark(visit, 1, float(AT[8, 0]), float(AT[8, 1]), "particle")  # below the threshold
         visit.post("/api/settings", threshold=2.5)
         (file,) = _fetch(visit, "picks", "star", tmp_path / "out")
-        own = dict(read_picks(file).by_micrograph())
+        own = dict(read_picks(file).split_by_micrograph())
         first, second, third = (own[visit.state.name(number)] for number in range(3))
         np.testing.assert_allclose(first.xy_px, [*AT[2:4], (700, 30)], atol=0.01)
         np.testing.assert_allclose(first.score, [BEST - 2, BEST - 3, BEST - 2])

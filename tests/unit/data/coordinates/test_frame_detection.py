@@ -13,12 +13,12 @@ from scipy.signal import correlate
 
 from heliodor.data.coordinates.formats import read_picks, relion_star
 from heliodor.data.coordinates.frame_detection import (
-    AS_GIVEN,
     FRAMES,
     REACH_PX,
+    UNCHANGED,
     Frame,
-    View,
-    _around,
+    ImageCoordinates,
+    _sum_around,
     judge_frame,
 )
 from heliodor.data.coordinates.label_assignment import assign_labels
@@ -45,11 +45,11 @@ def inverse(frame: Frame) -> list[Frame]:
     return [Frame(frame.swap, *flips, FACTOR[frame.scale])]
 
 
-def views(frame: Frame = AS_GIVEN, shift=(0, 0), number=40, shape=SHAPE, shown=True):
+def views(frame: Frame = UNCHANGED, shift=(0, 0), number=40, shape=SHAPE, shown=True):
     for seed in range(2):
         xy = scattered(shape, number, 14, seed)
         image = discs(shape, xy if shown else xy[:0], depth=1.0, seed=seed)
-        yield View(image, shape, frame.apply(xy, shape) + np.array(shift))
+        yield ImageCoordinates(image, shape, frame.apply(xy, shape) + np.array(shift))
 
 
 shapes = st.tuples(st.integers(2, 3000), st.integers(2, 3000))
@@ -81,7 +81,7 @@ def test_sums_around_picks_are_correlations(shape, number, seed):
     picks = np.zeros(shape)
     np.add.at(picks, (xy[:, 1], xy[:, 0]), 1)
     image = noise(shape, seed)
-    found = _around(np.pad(image.astype(np.float64), REACH_PX), xy + random.uniform(-0.4, 0.4))
+    found = _sum_around(np.pad(image.astype(np.float64), REACH_PX), xy + random.uniform(-0.4, 0.4))
     # Beyond this no displaced pick is in the image.
     rows, columns = (min(side - 1, REACH_PX) for side in shape)
     inner = (slice(REACH_PX - rows, REACH_PX + rows + 1),)
@@ -101,7 +101,7 @@ def test_of_very_many_coordinates_some_are_enough():
 
 def test_coordinates_on_their_particles_fit():
     verdict = judge_frame(views())
-    assert verdict.frame == AS_GIVEN
+    assert verdict.frame == UNCHANGED
     assert verdict.decided
     assert not verdict.wrong
     assert "as they are" in str(verdict)
@@ -150,7 +150,7 @@ def test_a_handful_of_points_never_speaks_against_coordinates():
     image = simulate_micrograph(settings, 0).image
     for seed in (0, 7, 10):
         xy = np.random.default_rng(seed).uniform(0, 511, (5, 2))
-        verdict = judge_frame([View(image, (512, 512), xy)])
+        verdict = judge_frame([ImageCoordinates(image, (512, 512), xy)])
         assert not verdict.wrong
         assert not verdict.decided
 
@@ -175,7 +175,7 @@ def real(folder: Path, labels: str, number: int | None):
         xy = item.xy_px
         if number is not None:
             xy = xy[random.permutation(len(xy))[:number]]
-        yield View(image, (image.shape[0], image.shape[1]), xy)
+        yield ImageCoordinates(image, (image.shape[0], image.shape[1]), xy)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def real(folder: Path, labels: str, number: int | None):
 def test_real_micrographs(real_data, folder, labels, number):
     scenes = list(real(real_data / folder, labels, number))
     plain = judge_frame(scenes)
-    assert plain.frame == AS_GIVEN
+    assert plain.frame == UNCHANGED
     assert plain.decided
     assert not plain.wrong
     flip = Frame(flip_y=True)

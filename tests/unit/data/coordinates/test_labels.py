@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from heliodor.conventions import disc_area_px
 from heliodor.data.coordinates.labels import (
-    LabelledImage,
+    LabeledImage,
     class_prior,
     disc_pixels,
     guess_particles,
-    label_mask,
-    outside,
+    make_label_mask,
+    mask_outside,
 )
 from heliodor.training.sampler import Sampler
 
@@ -52,7 +52,7 @@ def test_discs_by_asking_every_pixel(xy, shape, radius):
 
 def test_a_disc_by_hand():
     # x is the column, y the row.
-    assert label_mask(np.array([[2.0, 1.0]]), (4, 5), 1.0).astype(int).tolist() == [
+    assert make_label_mask(np.array([[2.0, 1.0]]), (4, 5), 1.0).astype(int).tolist() == [
         [0, 0, 1, 0, 0],
         [0, 1, 1, 1, 0],
         [0, 0, 1, 0, 0],
@@ -68,7 +68,7 @@ def test_a_whole_disc_has_the_area_of_a_disc(radius):
 @pytest.mark.parametrize("point", [(-0.5, -0.5), (3.5, 2.5), (4.5, 3.5), (0.4, 0.4)])
 def test_every_point_inside_has_its_pixel(point):
     shape = (4, 5)
-    assert not outside(np.array([point]), shape).any()
+    assert not mask_outside(np.array([point]), shape).any()
     assert len(disc_pixels(np.array([point]), shape, 0.1)) == 1
 
 
@@ -83,13 +83,13 @@ def test_overlapping_discs_count_once():
 
 def test_no_points_are_no_pixels():
     assert len(disc_pixels(np.zeros((0, 2)), (10, 10), 3)) == 0
-    assert not label_mask(np.zeros((0, 2)), (10, 12), 3).any()
-    assert label_mask(np.zeros((0, 2)), (10, 12), 3).shape == (10, 12)
+    assert not make_label_mask(np.zeros((0, 2)), (10, 12), 3).any()
+    assert make_label_mask(np.zeros((0, 2)), (10, 12), 3).shape == (10, 12)
 
 
 @given(points, shapes)
 def test_outside(xy, shape):
-    told = outside(np.array(xy, dtype=float).reshape(-1, 2), shape)
+    told = mask_outside(np.array(xy, dtype=float).reshape(-1, 2), shape)
     height, width = shape
     expected = [not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5) for x, y in xy]
     assert told.tolist() == expected
@@ -102,8 +102,8 @@ def test_guess_particles_by_hand():
     assert guess_particles(1e3, 100, 0) == 1
 
 
-def blank(shape: tuple[int, int], *xy: tuple[float, float]) -> LabelledImage:
-    return LabelledImage(np.zeros(shape, np.float32), np.array(xy, float).reshape(-1, 2))
+def blank(shape: tuple[int, int], *xy: tuple[float, float]) -> LabeledImage:
+    return LabeledImage(np.zeros(shape, np.float32), np.array(xy, float).reshape(-1, 2))
 
 
 def test_class_prior_by_hand():

@@ -18,27 +18,27 @@ from heliodor.conventions import (
     Image,
 )
 from heliodor.data.coordinates.formats import relion_star
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.particle_average import (
     RINGS,
     SIDE_PX,
-    LabelledView,
-    Scale,
+    BoxScale,
+    LabeledView,
     cut_scales,
-    recentred,
-    ring_sums,
+    recenter_boxes,
+    sum_rings,
 )
 from heliodor.data.coordinates.particle_diameter import (
     FAINT,
     PLAIN,
+    check_diameter,
     choose_labels,
-    diameter_doubt,
-    label_distance,
     measure_geometry,
+    measure_label_distance,
 )
 from heliodor.data.coordinates.particle_extent import (
+    compute_relative_diameter,
     measure_extent,
-    relative_diameter,
     try_diameter,
 )
 from heliodor.data.coordinates.picks import Picks
@@ -96,9 +96,9 @@ def scene(across_px: float, number=30, sd=0.3, off_px=0.0, seed=0, side=700, sha
     return image, xy + random.normal(0, off_px, xy.shape)
 
 
-def boxes_of(images: list[Image]) -> list[Scale]:
+def boxes_of(images: list[Image]) -> list[BoxScale]:
     room = np.full((len(images), 4), SIDE_PX)
-    return [Scale(1.0, np.array(images), room)]
+    return [BoxScale(1.0, np.array(images), room)]
 
 
 @pytest.mark.parametrize(
@@ -116,13 +116,13 @@ def test_the_one_constant_is_a_balls(shape, least, most):
     }[shape]
     trial = try_diameter(boxes_of([rendered((SIDE_PX, SIDE_PX), middle, d) for d in draws]), 24.0)
     assert trial is not None
-    assert least < relative_diameter(trial) < most
+    assert least < compute_relative_diameter(trial) < most
 
 
 def ball_extent(across_px, pixel=1.0, off=0.04, level=0.0, gain=1.0, seed=0, draws=0):
     """The extent of balls from 12 labels, which are off by a share of the diameter."""
     image, xy = scene(across_px, 12, 0.2, off * across_px, seed, side=round(14 * across_px))
-    view = LabelledView((gain * image + level).astype(np.float32), pixel, xy)
+    view = LabeledView((gain * image + level).astype(np.float32), pixel, xy)
     scales = cut_scales([view], 4 * across_px * pixel)
     return measure_extent(scales, 10 * pixel, 4 * across_px * pixel, draws=draws)
 
@@ -156,7 +156,7 @@ def test_small_balls_give_theirs_within_what_is_said(across_px):
 @pytest.mark.parametrize("shape", [ball, disc])
 def test_balls_and_discs_in_noise(shape):
     image, xy = scene(30, 40, sd=1.0, off_px=2, shape=shape)
-    geometry = measure_geometry([LabelledView(image, 5.0, xy)], 5.0)
+    geometry = measure_geometry([LabeledView(image, 5.0, xy)], 5.0)
     extent = geometry.extent
     assert extent.diameter_angstrom == pytest.approx(150, rel=0.2)
     assert extent.low_angstrom < 150 < extent.high_angstrom
@@ -168,7 +168,7 @@ def test_balls_and_discs_in_noise(shape):
 
 
 def test_the_same_labels_give_the_same_figures():
-    view = LabelledView(*(lambda image, xy: (image, 5.0, xy))(*scene(30, 24, sd=1.0)))
+    view = LabeledView(*(lambda image, xy: (image, 5.0, xy))(*scene(30, 24, sd=1.0)))
     one, other = (measure_geometry([view], 5.0, seed=3) for _ in range(2))
     assert one.as_dict() == other.as_dict()
     assert np.array_equal(one.average, other.average)
@@ -178,14 +178,14 @@ def test_a_label_at_the_edge_counts_what_is_there():
     """Beyond the edge there are no pixels, whatever the mirror shows."""
     box = np.ones((1, SIDE_PX, SIDE_PX), np.float32)
     room = np.array([[0, 99, 99, 99]])
-    pixels, squares, counts = ring_sums(2 * box, room, 32.0)
-    whole = ring_sums(2 * box, np.array([[99, 99, 99, 99]]), 32.0)[2]
+    pixels, squares, counts = sum_rings(2 * box, room, 32.0)
+    whole = sum_rings(2 * box, np.array([[99, 99, 99, 99]]), 32.0)[2]
     np.testing.assert_allclose(pixels, 2 * counts)
     np.testing.assert_allclose(squares, 4 * counts)
     far = slice(RINGS // 2, None)
     np.testing.assert_allclose(counts[:, far].sum() / whole[:, far].sum(), 0.5, atol=0.02)
     # With pixels as fine as the rings, a ring of radius r has about 2 pi r of them.
-    fine = ring_sums(box, np.array([[99, 99, 99, 99]]), float(RINGS))[2][0]
+    fine = sum_rings(box, np.array([[99, 99, 99, 99]]), float(RINGS))[2][0]
     assert fine[1:].sum() == pytest.approx(math.pi * (RINGS - 0.5) ** 2, rel=0.01)
 
 
@@ -200,7 +200,7 @@ def test_boxes_are_moved_onto_their_particles():
         ]
     )
     boxes -= boxes.mean()
-    moved, moves = recentred(boxes + 0.2 * noise(boxes.shape), 24.0)
+    moved, moves = recenter_boxes(boxes + 0.2 * noise(boxes.shape), 24.0)
     assert (moves + off).std() < 0.3 * off.std()
     assert np.hypot(*(moves + off).mean(axis=0)) < 1
     assert moved.mean(axis=0).min() < 0.95 * boxes.mean(axis=0).min()
@@ -209,7 +209,7 @@ def test_boxes_are_moved_onto_their_particles():
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_alone_is_no_particle(seed):
     xy = scattered((700, 700), 40, 20, seed, edge=40)
-    view = LabelledView(noise((700, 700), seed), 4.0, xy)
+    view = LabeledView(noise((700, 700), seed), 4.0, xy)
     extent = measure_extent(cut_scales([view], 1000.0), 40.0, 1000.0)
     if extent is not None and extent.contrast >= FAINT:
         assert extent.contrast < PLAIN
@@ -221,16 +221,16 @@ def test_noise_alone_is_no_particle(seed):
 
 def test_few_labels_say_so():
     image, xy = scene(30, 12)
-    geometry = measure_geometry([LabelledView(image, 5.0, xy)], 5.0)
+    geometry = measure_geometry([LabeledView(image, 5.0, xy)], 5.0)
     assert any("rough with 12 labels" in note for note in geometry.notes)
     with pytest.raises(BadInput, match="4 labels tell nothing"):
-        measure_geometry([LabelledView(image, 5.0, xy[:4])], 5.0)
+        measure_geometry([LabeledView(image, 5.0, xy[:4])], 5.0)
 
 
 def test_labels_side_by_side_ask_for_a_smaller_radius():
     image, xy = scene(30, 40)
-    lone = measure_geometry([LabelledView(image, 5.0, xy)], 5.0)
-    near = measure_geometry([LabelledView(image, 5.0, np.concatenate([xy, xy[:20] + 9]))], 5.0)
+    lone = measure_geometry([LabeledView(image, 5.0, xy)], 5.0)
+    near = measure_geometry([LabeledView(image, 5.0, np.concatenate([xy, xy[:20] + 9]))], 5.0)
     half = lone.extent.diameter_angstrom / 2
     assert lone.exclusion_radius_angstrom == pytest.approx(half, abs=0.1)
     assert near.exclusion_radius_angstrom == pytest.approx(5 * 9 * math.sqrt(2), rel=0.01)
@@ -239,14 +239,14 @@ def test_labels_side_by_side_ask_for_a_smaller_radius():
 
 def test_the_distance_of_labels():
     grid = 10.0 * np.stack(np.meshgrid(np.arange(6), np.arange(6)), -1).reshape(-1, 2)
-    view = LabelledView(noise((64, 64)), 2.0, grid)
-    assert label_distance([view], 100.0) == pytest.approx(20.0)
-    assert label_distance([view], 200.0) is None  # nearer than 25 A: labelled twice
-    assert label_distance([LabelledView(view.image, 2.0, grid[:1])] * 30, 100.0) is None
+    view = LabeledView(noise((64, 64)), 2.0, grid)
+    assert measure_label_distance([view], 100.0) == pytest.approx(20.0)
+    assert measure_label_distance([view], 200.0) is None  # nearer than 25 A: labelled twice
+    assert measure_label_distance([LabeledView(view.image, 2.0, grid[:1])] * 30, 100.0) is None
 
 
 def test_labels_are_chosen_from_the_fullest_micrographs():
-    views = [LabelledView(noise((40, 40)), 4.0, np.zeros((n, 2))) for n in (3, 0, 9, 5)]
+    views = [LabeledView(noise((40, 40)), 4.0, np.zeros((n, 2))) for n in (3, 0, 9, 5)]
     chosen = choose_labels(views, 100, 2, seed=0)
     assert [len(view.xy_px) for view in chosen] == [9, 5]
     assert sum(len(view.xy_px) for view in choose_labels(views, 6, 40, seed=0)) == 6
@@ -255,12 +255,12 @@ def test_labels_are_chosen_from_the_fullest_micrographs():
 @pytest.mark.parametrize(("diameter", "doubted"), [(90, True), (150, False), (290, True)])
 def test_a_wrong_diameter_is_doubted(diameter, doubted):
     image, xy = scene(30, 40, sd=1.0)
-    sentence = diameter_doubt([LabelledImage(image, xy)], 5.0, diameter)
+    sentence = check_diameter([LabeledImage(image, xy)], 5.0, diameter)
     assert (sentence is not None) == doubted
     if sentence is not None:
         assert f"{diameter} A was given" in sentence
         assert "heliodor suggest" in sentence
-    assert diameter_doubt([LabelledImage(image, xy[:19])], 5.0, diameter) is None
+    assert check_diameter([LabeledImage(image, xy[:19])], 5.0, diameter) is None
 
 
 @pytest.fixture(scope="module")

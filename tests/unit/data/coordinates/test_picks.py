@@ -66,7 +66,7 @@ def test_concatenate_is_associative(a, b, c):
 
 @given(tables)
 def test_by_micrograph_and_concatenate_undo_each_other(picks):
-    parts = dict(picks.by_micrograph())
+    parts = dict(picks.split_by_micrograph())
     assert list(parts) == list(picks.micrographs)
     np.testing.assert_array_equal([len(part) for part in parts.values()], picks.counts())
     for name, part in parts.items():
@@ -95,9 +95,9 @@ def test_micrographs_without_picks_stay_listed():
     joined = Picks.concatenate([empty, Picks.on("c", np.ones((2, 2)))])
     assert joined.micrographs == ("a", "b", "c")
     np.testing.assert_array_equal(joined.counts(), [0, 0, 2])
-    assert [len(part) for _, part in joined.by_micrograph()] == [0, 0, 2]
+    assert [len(part) for _, part in joined.split_by_micrograph()] == [0, 0, 2]
     assert Picks.on("a", np.zeros((0, 2))).micrographs == ("a",)
-    assert list(Picks.empty().by_micrograph()) == []
+    assert list(Picks.empty().split_by_micrograph()) == []
 
 
 def test_unknown_scores_are_nan():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.data.coordinates.labels import LabelledImage
+from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.dead_borders import Border, dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.training.sampler import Sampler
@@ -60,7 +60,7 @@ def test_smooth_images_have_no_border() -> None:
 def test_regions_in_a_dead_border_are_never_drawn_unless_labelled() -> None:
     image = noise((60, 60), 4)
     image[:8] = image[8]
-    marked = LabelledImage(image, np.array([[30.0, 30.0], [20.0, 2.0]]))
+    marked = LabeledImage(image, np.array([[30.0, 30.0], [20.0, 2.0]]))
     sampler = Sampler([marked], 1, 1, 0)
     drawn = sampler.draw(200, 4000).images[:, 0, 0, 0].numpy()
     assert np.isin(image[2, 19:22], drawn[:200]).all()

@@ -147,7 +147,7 @@ def test_the_lines_of_other_hosts(
     out = tmp_path / "out.txt"
     assert run("extract", line.format(model=ours, out=out), *project.images) == 0
     files = sorted(out.iterdir()) if out.is_dir() else [out]
-    picks = {name: own for file in files for name, own in read_picks(file).by_micrograph()}
+    picks = {name: own for file in files for name, own in read_picks(file).split_by_micrograph()}
     assert list(picks) == project.names
     for name, image in zip(project.names, project.images, strict=True):
         xy, scores = table(our_scores(ours, image), 5, 0.0)

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heliodor.data.coordinates.labels import (
-    LabelledImage,
+    LabeledImage,
     class_prior,
-    label_mask,
+    make_label_mask,
 )
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import match
@@ -199,8 +199,8 @@ def test_the_curve_says_what_the_objective_cost(project: Project, tmp_path: Path
     rows = [row for row in curve(tmp_path / "c.txt")[1] if row["split"] == "train"]
     assert [row["iter"] for row in rows] == ["1", "2", "3", "4"]
     assert len(seen) == len(rows)
-    images = [LabelledImage(np.zeros((96, 80), np.float32), xy) for xy in project.xy[:3]]
-    labelled = sum(label_mask(i.xy_px, i.shape, 3).sum() for i in images)
+    images = [LabeledImage(np.zeros((96, 80), np.float32), xy) for xy in project.xy[:3]]
+    labelled = sum(make_label_mask(i.xy_px, i.shape, 3).sum() for i in images)
     adjustment = 20 * 29 / (96 * 80) / (labelled / (3 * 96 * 80))
     for row, (positive, rest, prior) in zip(rows, seen, strict=True):
         assert prior == pytest.approx(class_prior(20, images, 3))
@@ -221,7 +221,9 @@ def test_the_test_figures_are_those_of_all_regions_of_the_lattice() -> None:
     images = [labelled_discs(shape, 5, seed) for seed, shape in enumerate([(40, 51), (33, 30)])]
     figures = judge(network, images, 3.0)
     logits = [torch.from_numpy(score_image(network, i.image)[::2, ::2]).ravel() for i in images]
-    masks = [torch.from_numpy(label_mask(i.xy_px, i.shape, 3)[::2, ::2]).ravel() for i in images]
+    masks = [
+        torch.from_numpy(make_label_mask(i.xy_px, i.shape, 3)[::2, ::2]).ravel() for i in images
+    ]
     score, truth = torch.cat(logits).double(), torch.cat(masks).double()
     loss = binary_cross_entropy_with_logits(score, truth)
     chance = torch.sigmoid(score)
@@ -255,7 +257,7 @@ def test_the_prior_counts_each_disc_once() -> None:
     assert by_pi.unlabelled == pytest.approx(prior.unlabelled)
     assert by_pi.expected_particles == pytest.approx(14)
     assert prior.observed == pytest.approx(
-        sum(label_mask(i.xy_px, i.shape, 3).sum() for i in images) / (2 * 96 * 112)
+        sum(make_label_mask(i.xy_px, i.shape, 3).sum() for i in images) / (2 * 96 * 112)
     )
     rest = (prior.total - prior.observed) / (1 - prior.observed)
     assert prior.unlabelled == pytest.approx(rest, rel=0.02)

@@ -93,9 +93,9 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
         If nothing is there, or a file is of no known format.
     """
     files = find_files(where, candidates)
-    tables = [reader_of(file).read(file) for file in files]
-    picks = Picks.concatenate(_told_apart(files, tables))
-    return picks if candidates else picks.select(selected(picks))
+    tables = [find_reader(file).read(file) for file in files]
+    picks = Picks.concatenate(_qualify_names(files, tables))
+    return picks if candidates else picks.select(mask_selected(picks))
 
 
 def find_files(where: str | Path | Sequence[str | Path], candidates: bool = False) -> list[Path]:
@@ -110,7 +110,7 @@ def find_files(where: str | Path | Sequence[str | Path], candidates: bool = Fals
         return list(dict.fromkeys(file for one in where for file in find_files(one, candidates)))
     path = Path(where)
     if path.is_dir():
-        files = _of_folder(path, candidates)
+        files = _find_in_folder(path, candidates)
     elif path.exists() or not glob.has_magic(str(where)):
         files = [path]
     else:
@@ -120,7 +120,7 @@ def find_files(where: str | Path | Sequence[str | Path], candidates: bool = Fals
     return files
 
 
-def _of_folder(folder: Path, candidates: bool) -> list[Path]:
+def _find_in_folder(folder: Path, candidates: bool) -> list[Path]:
     there = sorted(p for p in folder.iterdir() if p.name[0] != ".")
     files = next(
         (
@@ -135,7 +135,7 @@ def _of_folder(folder: Path, candidates: bool) -> list[Path]:
     return [p for p in files if candidates and p.name == CANDIDATES] or listed or files
 
 
-def selected(picks: Picks) -> NDArray[np.bool_]:
+def mask_selected(picks: Picks) -> NDArray[np.bool_]:
     """Tell which of a table's rows are picks: all but those with 0 in its column `selected`."""
     marks = picks.extra.get("selected", ())
     if not len(marks):
@@ -143,11 +143,12 @@ def selected(picks: Picks) -> NDArray[np.bool_]:
     return np.array([str(mark).strip() not in ("0", "0.0") for mark in marks], dtype=bool)
 
 
-def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
+def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
     """Put the folder before micrographs that are named as their file where folders share one."""
     own = [
         table.micrographs[0]
-        if table.micrographs in ((relion_star.micrograph_of(file),), (eman2.micrograph_of(file),))
+        if table.micrographs
+        in ((relion_star.infer_micrograph(file),), (eman2.infer_micrograph(file),))
         else None
         for file, table in zip(files, tables, strict=True)
     ]
@@ -162,12 +163,12 @@ def _told_apart(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
     ]
 
 
-def described(files: Sequence[Path]) -> str:
+def describe_formats(files: Sequence[Path]) -> str:
     """Say of which formats files are, and what their coordinates mean."""
-    return " and ".join(dict.fromkeys(reader_of(file).says for file in files))
+    return " and ".join(dict.fromkeys(find_reader(file).says for file in files))
 
 
-def reader_of(path: Path) -> Reader:
+def find_reader(path: Path) -> Reader:
     """Tell the format of a file by its content.
 
     Raises

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.data.coordinates.formats.relion_star import micrograph_of
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.relion_star import infer_micrograph
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
@@ -36,10 +36,10 @@ def looks_like(head: bytes) -> bool:
     if len(head) >= _HEAD_BYTES:
         del lines[-1:]  # cut off anywhere
     rows = [line for line in lines if line.strip()]
-    return bool(rows) and all(_numbers(row) is not None for row in rows)
+    return bool(rows) and all(_parse_row(row) is not None for row in rows)
 
 
-def _numbers(line: str) -> list[float] | None:
+def _parse_row(line: str) -> list[float] | None:
     """Return the numbers of a row, or None where it is no box. Only a score may be unknown."""
     try:
         values = [float(word) for word in line.split()]
@@ -50,7 +50,7 @@ def _numbers(line: str) -> list[float] | None:
     return values if min(values[2:4]) > 0 else None
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read the boxes of one micrograph, which the file's name says.
 
@@ -72,7 +72,7 @@ def read_picks(path: str | Path) -> Picks:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        values = _numbers(line)
+        values = _parse_row(line)
         if values is None:
             raise BadInput(
                 f"{path}, line {number}, has {line.strip()[:80]!r} where a box file has x, y,"
@@ -83,7 +83,7 @@ def read_picks(path: str | Path) -> Picks:
         boxes.append(values[:4])
         tags.append(int(last) if tagged else None)
         scores.append(values[4] if len(values) == 5 and not tagged else math.nan)
-    name = micrograph_of(path)
+    name = infer_micrograph(path)
     if not boxes:
         return Picks.empty([name])
     corner, size = np.split(np.array(boxes), 2, axis=1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, probability
 from heliodor.data.coordinates.formats import relion_star
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import (
     BOX,
     HEIGHT,
@@ -54,7 +54,7 @@ def looks_like(head: bytes) -> bool:
     return _BLOCK.search(head) is not None and b"_CoordinateX" in head
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read every candidate of one micrograph, which the file's name says.
 
@@ -75,29 +75,31 @@ def read_picks(path: str | Path) -> Picks:
             f"{path} has no column _{missing[0]} in a block data_cryolo: it is not a CBOX file of"
             " crYOLO 1.8 or later"
         )
-    numbers = {c: relion_star.numbers(table, c, path, finite=c in _OWN[:4]) for c in table.columns}
-    if len(np.unique(_known(numbers.get("CoordinateZ", np.zeros(0))))) > 1:
+    numbers = {
+        c: relion_star.parse_numbers(table, c, path, finite=c in _OWN[:4]) for c in table.columns
+    }
+    if len(np.unique(_drop_nan(numbers.get("CoordinateZ", np.zeros(0))))) > 1:
         raise BadInput(
             f"{path} has boxes at several heights (_CoordinateZ): it is of a tomogram; give the"
             " CBOX files of micrographs"
         )
-    name = relion_star.micrograph_of(path)
+    name = relion_star.infer_micrograph(path)
     if not len(table):
         return Picks.empty([name])
     corner = np.column_stack([numbers["CoordinateX"], numbers["CoordinateY"]])
     size = np.column_stack([numbers["Width"], numbers["Height"]])
-    extra = {c: v for c, v in numbers.items() if c not in _OWN and len(_known(v))}
+    extra = {c: v for c, v in numbers.items() if c not in _OWN and len(_drop_nan(v))}
     confidence = numbers.get("Confidence", np.full(len(table), np.nan))
     return Picks.from_columns(
-        [name] * len(table), corner + size / 2, _log_odds(confidence), extra | {BOX: size.max(1)}
+        [name] * len(table), corner + size / 2, _logit(confidence), extra | {BOX: size.max(1)}
     )
 
 
-def _known(values: FloatArray) -> FloatArray:
+def _drop_nan(values: FloatArray) -> FloatArray:
     return values[~np.isnan(values)]
 
 
-def _log_odds(chance: FloatArray) -> FloatArray:
+def _logit(chance: FloatArray) -> FloatArray:
     """Return log-odds, finite for 0 and 1 too, and nan for what is no probability."""
     margin = 2.0**-53
     inside = np.where((chance >= 0) & (chance <= 1), np.clip(chance, margin, 1 - margin), np.nan)
@@ -131,7 +133,7 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     columns: dict[str, FloatArray] = dict.fromkeys(COLUMNS, np.full(n, np.nan))
     columns |= {"EstWidth": side, "EstHeight": side, "NumBoxes": np.ones(n)}
     for key, values in picks.extra.items():
-        if key != BOX and carries(key, values):
+        if key != BOX and can_store(key, values):
             columns[key] = np.asarray(values).astype(np.float64)
     columns |= {
         "CoordinateX": picks.xy_px[:, 0] - box_px / 2,
@@ -140,17 +142,17 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
         "Height": side,
         "Confidence": probability(picks.score),
     }
-    rows = [" ".join(map(_cell, row)) for row in zip(*columns.values(), strict=True)]
-    slices = [_cell(z) for z in np.unique(_known(columns["CoordinateZ"]))]
+    rows = [" ".join(map(_format_cell, row)) for row in zip(*columns.values(), strict=True)]
+    slices = [_format_cell(z) for z in np.unique(_drop_nan(columns["CoordinateZ"]))]
     write_text(
         path,
         "\ndata_global\n\n_cbox_format_version   1.0\n"
-        + _block("cryolo", list(columns), rows)
-        + _block("cryolo_include", ["slice_index"], slices),
+        + _format_block("cryolo", list(columns), rows)
+        + _format_block("cryolo_include", ["slice_index"], slices),
     )
 
 
-def carries(key: str, values: NDArray[Any]) -> bool:
+def can_store(key: str, values: NDArray[Any]) -> bool:
     """Tell whether a column that picks carry is one of numbers that floats hold exactly."""
     if key in (*_OWN, PIXEL_SIZE, HEIGHT, WIDTH):
         return False
@@ -163,10 +165,10 @@ def carries(key: str, values: NDArray[Any]) -> bool:
     return numbers.ndim == 1 and not (np.abs(numbers) > 2.0**53).any()
 
 
-def _cell(value: float) -> str:
+def _format_cell(value: float) -> str:
     return "<NA>" if np.isnan(value) else repr(float(value))
 
 
-def _block(name: str, columns: list[str], rows: list[str]) -> str:
+def _format_block(name: str, columns: list[str], rows: list[str]) -> str:
     header = [f"_{column} #{number}" for number, column in enumerate(columns, 1)]
     return "\n".join([f"\ndata_{name}\n\nloop_", *header, *rows, ""])

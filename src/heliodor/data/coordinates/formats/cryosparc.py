@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats import cryosparc_stream
 from heliodor.data.coordinates.formats.relion_star import OPTICS
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import (
     HEIGHT,
     PIXEL_SIZE,
@@ -68,7 +68,7 @@ def looks_like(head: bytes) -> bool:
     return head.startswith(NUMPY_MAGIC) and b"('uid', '<u8')" in head
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read the particles of all micrographs, which are named by their paths in the file.
 
@@ -195,12 +195,12 @@ def write_picks(
             )
     shape = np.array([shapes[name] for name in names], dtype=np.uint32).reshape(-1, 2)
     fraction = picks.xy_px / shape[:, ::-1]
-    packed = {key: _packed(key, values) for key, values in picks.extra.items()}
+    packed = {key: _to_field(key, values) for key, values in picks.extra.items()}
     carried = {key: column for key, column in packed.items() if column is not None}
     if UID not in carried or len(np.unique(carried[UID])) < n:
-        carried[UID] = _pick_uids(names, picks.xy_px)
+        carried[UID] = _make_pick_uids(names, picks.xy_px)
     if MICROGRAPH_UID not in carried:
-        uids = {name: _micrograph_uid(name) for name in picks.micrographs}
+        uids = {name: _make_micrograph_uid(name) for name in picks.micrographs}
         carried[MICROGRAPH_UID] = np.array([uids[name] for name in names], dtype=np.uint64)
     scored = not np.isnan(picks.score).all()
     needed = [UID, MICROGRAPH_UID, *_LOCATION, *(_STATISTICS if scored else ())]
@@ -221,13 +221,13 @@ def write_picks(
         np.save(stream, table, allow_pickle=False)
 
 
-def carries(key: str, values: Column) -> bool:
+def can_store(key: str, values: Column) -> bool:
     """Tell whether a column that picks carry finds room in a ``.cs`` file, in some form."""
     known = (HEIGHT, WIDTH, PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
-    return key in known or _packed(key, values) is not None
+    return key in known or _to_field(key, values) is not None
 
 
-def _packed(key: str, values: Column) -> Column | None:
+def _to_field(key: str, values: Column) -> Column | None:
     """Return a field as a ``.cs`` file holds it, or None if some rows have no value of it."""
     if key != UID and ("/" not in key or key.startswith(OPTICS)):
         return None
@@ -237,7 +237,7 @@ def _packed(key: str, values: Column) -> Column | None:
             return None
         values = np.array(values.tolist())
     if values.dtype.kind == "U":
-        values = _unspelt(values)
+        values = _parse_numbers(values)
     if key in _TYPES:
         kinds = "iu" if np.issubdtype(_TYPES[key], np.integer) else "iuf"
         return values.astype(_TYPES[key]) if values.dtype.kind in kinds else None
@@ -246,7 +246,7 @@ def _packed(key: str, values: Column) -> Column | None:
     return values if values.dtype.kind in "biufS" else None
 
 
-def _unspelt(texts: Column) -> Column:
+def _parse_numbers(texts: Column) -> Column:
     """Return the numbers that texts spell, as tables hold them, or the texts."""
     for kind in (np.int64, np.uint64, np.float64):
         with suppress(ValueError, OverflowError):
@@ -254,7 +254,7 @@ def _unspelt(texts: Column) -> Column:
     return texts
 
 
-def _pick_uids(names: list[str], xy_px: FloatArray) -> Column:
+def _make_pick_uids(names: list[str], xy_px: FloatArray) -> Column:
     """Return a uid for each pick, told by where it is; picks at one place are counted."""
     counts: dict[bytes, int] = {}
     uids = []
@@ -265,7 +265,7 @@ def _pick_uids(names: list[str], xy_px: FloatArray) -> Column:
     return np.array(uids, dtype=np.uint64)
 
 
-def _micrograph_uid(name: str) -> int:
+def _make_micrograph_uid(name: str) -> int:
     prefix = _UID_PREFIX.search(name)
     uid = int(prefix[1]) if prefix else 0
     return uid if 0 < uid < 2**64 else _hash(name.encode())

@@ -36,12 +36,12 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
     """
     raw = path.read_bytes()
     at = len(MAGIC)
-    header, at = _part(raw, at)
+    header, at = _read_part(raw, at)
     about = json.loads(header)
     count, packed = about["length"], about["compressed_fields"]
     if type(count) is not int or count < 0:
         raise ValueError("its number of rows is none")
-    fields = [_field(*field) for field in about["dtype"]]
+    fields = [_parse_field(*field) for field in about["dtype"]]
     claimed = sum(count * math.prod(shape) * dtype.itemsize for _, dtype, shape, _ in fields)
     if claimed > _MOST_EXPANSION * len(raw):
         raise ValueError("it is too short for its rows")
@@ -51,9 +51,9 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
         size = count * math.prod(shape) * dtype.itemsize
         content = b""
         if count:
-            content, at = _part(raw, at)
+            content, at = _read_part(raw, at)
             if name in packed:
-                content = unpacked(content, size)
+                content = decompress_lz4(content, size)
         if len(content) != size:
             raise ValueError(f"its field {name} has another length")
         columns[name] = np.frombuffer(content, dtype).reshape(count, *shape)
@@ -61,10 +61,10 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
     heap = raw[at:]
     if not heap.endswith(b"\0"):
         raise ValueError("it breaks off")
-    return columns | {name: _texts(columns[name], heap) for name in texts}
+    return columns | {name: _read_texts(columns[name], heap) for name in texts}
 
 
-def _part(raw: bytes, at: int) -> tuple[bytes, int]:
+def _read_part(raw: bytes, at: int) -> tuple[bytes, int]:
     """Return what lies behind its length, and where it ends."""
     start = at + 4
     end = start + int.from_bytes(raw[at:start], "little")
@@ -73,7 +73,7 @@ def _part(raw: bytes, at: int) -> tuple[bytes, int]:
     return raw[start:end], end
 
 
-def _field(
+def _parse_field(
     name: str, kind: str, shape: Any = ()
 ) -> tuple[str, np.dtype[Any], tuple[int, ...], bool]:
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list | tuple)):
@@ -87,7 +87,7 @@ def _field(
     return name, np.dtype(kind), tuple(shape), False
 
 
-def _texts(places: NDArray[Any], heap: bytes) -> NDArray[Any]:
+def _read_texts(places: NDArray[Any], heap: bytes) -> NDArray[Any]:
     """Return the texts that begin at places in the heap, where texts begin indeed."""
     starts, where = np.unique(places, return_inverse=True)
     if len(starts) and int(starts[-1]) >= len(heap):
@@ -100,7 +100,7 @@ def _texts(places: NDArray[Any], heap: bytes) -> NDArray[Any]:
     return np.array(values, dtype=object)[where].reshape(places.shape)
 
 
-def unpacked(raw: bytes, size: int) -> bytes:
+def decompress_lz4(raw: bytes, size: int) -> bytes:
     """Unpack one block of LZ4.
 
     Parameters
@@ -119,7 +119,7 @@ def unpacked(raw: bytes, size: int) -> bytes:
     at = 0
     while at < len(raw):
         token = raw[at]
-        count, at = _length(raw, at + 1, token >> 4)
+        count, at = _read_length(raw, at + 1, token >> 4)
         if at + count > len(raw):
             raise ValueError("one of its packed fields breaks off")
         out += raw[at : at + count]
@@ -127,7 +127,7 @@ def unpacked(raw: bytes, size: int) -> bytes:
         if at == len(raw):
             break  # the last literals have no copy behind them
         back = int.from_bytes(raw[at : at + 2], "little")
-        count, at = _length(raw, at + 2, token & 15)
+        count, at = _read_length(raw, at + 2, token & 15)
         count += 4
         if not 0 < back <= len(out) or len(out) + count > size:
             raise ValueError("one of its packed fields is damaged")
@@ -138,7 +138,7 @@ def unpacked(raw: bytes, size: int) -> bytes:
     return bytes(out)
 
 
-def _length(raw: bytes, at: int, length: int) -> tuple[int, int]:
+def _read_length(raw: bytes, at: int, length: int) -> tuple[int, int]:
     """Return a length whose first four bits are given, and where it ends."""
     if length < 15:
         return length, at

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import fault_of_name, stem_of
 from heliodor.errors import BadInput
@@ -41,18 +41,18 @@ def looks_like(head: bytes) -> bool:
     return head.lstrip().startswith(b"{") and _BOXES.search(head) is not None
 
 
-def micrograph_of(path: Path) -> str:
+def infer_micrograph(path: Path) -> str:
     """Return the stem of the micrograph that an info file is about, as EMAN2 has it."""
     stem = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
     return stem.split("__")[0] or stem
 
 
-def info_name(micrograph: str) -> str:
+def info_file_name(micrograph: str) -> str:
     """Return the name, without folder, that EMAN2 gives a micrograph's info file."""
-    return micrograph_of(Path(stem_of(micrograph) + SUFFIX)) + SUFFIX
+    return infer_micrograph(Path(stem_of(micrograph) + SUFFIX)) + SUFFIX
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read the boxes of one micrograph, which the file's name says.
 
@@ -78,7 +78,7 @@ def read_picks(path: str | Path) -> Picks:
                 f"{path} has {json.dumps(box)[:80]} as box {number}, which does not begin with"
                 " two coordinates; mend or remove it"
             )
-    name = micrograph_of(path)
+    name = infer_micrograph(path)
     if not boxes:
         return Picks.empty([name])
     types = [box[2] if len(box) > 2 and box[2] is not None else "manual" for box in boxes]
@@ -123,7 +123,7 @@ def write_picks(path: Path, picks: Picks) -> None:
     Parameters
     ----------
     path
-        The file: `info_name` tells what EMAN2 wants it to be called.
+        The file: `info_file_name` tells what EMAN2 wants it to be called.
     picks
         Picks of one micrograph. Their type is the extra column `eman2_type`, else
         "auto_heliodor"; a score that is not known is left out.

@@ -35,16 +35,16 @@ def write_autopick_list(
     comments
         Lines for the head of the list.
     """
-    own = [_as_seen_from_here(file) for file in files.values()]
+    own = [_relative_to_project(file) for file in files.values()]
     write_coordinate_files(folder / "autopick.star", list(files), own, comments)
 
 
 def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -> None:
-    """Write the picks of one micrograph as RELION's auto-picker does; see `autopick_text`."""
-    write_text(path, autopick_text(picks, comments))
+    """Write the picks of one micrograph as RELION's auto-picker does; see `render_autopick`."""
+    write_text(path, render_autopick(picks, comments))
 
 
-def autopick_text(picks: Picks, comments: Sequence[str] = ()) -> str:
+def render_autopick(picks: Picks, comments: Sequence[str] = ()) -> str:
     """Return the picks of one micrograph as RELION's auto-picker writes them.
 
     Comments, a line each, stand at the file's head, where programs pass them over.
@@ -61,12 +61,12 @@ def autopick_text(picks: Picks, comments: Sequence[str] = ()) -> str:
     if scored:
         table["rlnParticleFigureOfMerit"] = np.round(picks.probability, 6)
     for name, values in picks.extra.items():
-        if carries(name, values):
+        if can_store(name, values):
             table[name] = values
     return render_blocks({"": table}, comments)
 
 
-def carries(name: str, values: NDArray[Any]) -> bool:
+def can_store(name: str, values: NDArray[Any]) -> bool:
     """Tell whether a column that picks carry goes into a micrograph's file of coordinates."""
     return name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1
 
@@ -78,7 +78,7 @@ def write_coordinate_files(
     write_blocks(path, {"coordinate_files": {NAME: names, COORDINATE_FILE: files}}, comments)
 
 
-def _as_seen_from_here(path: Path) -> str:
+def _relative_to_project(path: Path) -> str:
     """RELION runs in its project's folder and wants paths relative to that."""
     relative = os.path.relpath(path)
     return str(path.absolute()) if relative.startswith("..") else relative

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heliodor.conventions import FloatArray
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import PIXEL_SIZE as OUR_PIXEL_SIZE
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.star_list import (
@@ -50,7 +50,7 @@ def looks_like(head: bytes) -> bool:
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
-def _optics_of_rows(table: Table, optics: Table | None) -> dict[str, Any]:
+def _expand_optics(table: Table, optics: Table | None) -> dict[str, Any]:
     """Return the columns of the optics groups, one value a row of the table."""
     if optics is None or OPTICS_GROUP not in table or OPTICS_GROUP not in optics:
         return {}
@@ -63,7 +63,7 @@ def _optics_of_rows(table: Table, optics: Table | None) -> dict[str, Any]:
     }
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read coordinates: a combined table, a list of coordinate files, or one micrograph's.
 
@@ -77,10 +77,10 @@ def read_picks(path: str | Path) -> Picks:
         If there are no coordinate columns, or a coordinate is not a number.
     """
     path = Path(path)
-    return _picks_of(path, read_blocks(path, (X, Y, SCORE)))
+    return _parse_blocks(path, read_blocks(path, (X, Y, SCORE)))
 
 
-def _picks_of(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> Picks:
+def _parse_blocks(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> Picks:
     """Read coordinates from blocks; only where `listing` may they be a list of other files."""
     listed = next((b for b in blocks.values() if COORDINATE_FILE in b), None)
     if listed is not None and NAME not in listed:
@@ -88,20 +88,22 @@ def _picks_of(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> 
     if listed is not None and not listing:
         raise BadInput(f"{path} is a list of coordinate files, and is named by another one")
     if listed is not None:
-        return _read_listed(path, listed)
+        return _read_listed_files(path, listed)
     table = next((b for b in blocks.values() if X in b and Y in b), None)
     if table is None:
         raise BadInput(f"{path} has no columns _{X} and _{Y}: it holds no coordinates")
-    xy = np.column_stack([numbers(table, X, path), numbers(table, Y, path)]).reshape(-1, 2)
-    score = numbers(table, SCORE, path, finite=False) if SCORE in table else None
+    xy = np.column_stack([parse_numbers(table, X, path), parse_numbers(table, Y, path)]).reshape(
+        -1, 2
+    )
+    score = parse_numbers(table, SCORE, path, finite=False) if SCORE in table else None
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c] for c in table.columns if c not in own}
-    extra |= _optics_of_rows(table, blocks.get("optics"))
+    extra |= _expand_optics(table, blocks.get("optics"))
     sizes = pixel_sizes(table, blocks.get("optics"))
     if any(size is not None for size in sizes):
         extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
     if NAME not in table:
-        name = micrograph_of(path)
+        name = infer_micrograph(path)
         picks = Picks.from_columns([name] * len(xy), xy, score, extra)
         return picks if len(picks) else Picks.empty([name])
     names = ["" if name != name else str(name) for name in table[NAME]]
@@ -113,7 +115,7 @@ def _picks_of(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> 
     return Picks.from_columns(names, xy, score, extra)
 
 
-def _read_listed(path: Path, table: Table) -> Picks:
+def _read_listed_files(path: Path, table: Table) -> Picks:
     tables: dict[Path, Picks] = {}
     for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
         found = find_beside(file, path)
@@ -124,13 +126,13 @@ def _read_listed(path: Path, table: Table) -> Picks:
             )
         if found in tables:
             raise BadInput(f"{path} lists the coordinate file {file} twice; remove a row")
-        own = _picks_of(found, read_blocks(found, (X, Y, SCORE)), listing=False)
+        own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
         index = np.zeros(len(own), np.intp)
         tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
     return Picks.concatenate(tables.values())
 
 
-def micrograph_of(path: Path) -> str:
+def infer_micrograph(path: Path) -> str:
     """Return the stem of the micrograph whose picks a per-micrograph file holds."""
     stem = path.stem
     for suffix in PICK_SUFFIXES:
@@ -139,7 +141,7 @@ def micrograph_of(path: Path) -> str:
     return stem
 
 
-def numbers(table: Table, column: str, path: Path, finite: bool = True) -> FloatArray:
+def parse_numbers(table: Table, column: str, path: Path, finite: bool = True) -> FloatArray:
     """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
     values = np.array([as_number(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
@@ -152,11 +154,11 @@ def numbers(table: Table, column: str, path: Path, finite: bool = True) -> Float
 
 
 def write_picks(path: Path, picks: Picks) -> None:
-    """Write one combined table of coordinates; see `picks_text`."""
-    write_text(path, picks_text(picks, path))
+    """Write one combined table of coordinates; see `render_picks`."""
+    write_text(path, render_picks(picks, path))
 
 
-def picks_text(picks: Picks, path: str | Path | None = None) -> str:
+def render_picks(picks: Picks, path: str | Path | None = None) -> str:
     """Return one combined table of coordinates, with micrograph names and optics groups.
 
     Columns of more than one number a pick are left out; all others are there.
@@ -184,12 +186,12 @@ def picks_text(picks: Picks, path: str | Path | None = None) -> str:
             columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
         return render_blocks({"": columns})
-    groups, table = _grouped(optics, columns.get(OPTICS_GROUP), path or "the table")
+    groups, table = _assign_optics_groups(optics, columns.get(OPTICS_GROUP), path or "the table")
     columns[OPTICS_GROUP] = groups
     return render_blocks({"optics": table, "particles": columns})
 
 
-def _grouped(
+def _assign_optics_groups(
     optics: Mapping[str, Any], numbers: Any, path: str | Path
 ) -> tuple[list[str], dict[str, list[Any]]]:
     """Return the optics group of each pick, and the groups' table.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from heliodor.data.coordinates.formats.relion_star import micrograph_of
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.relion_star import infer_micrograph
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import stem_of
 from heliodor.data.star import MOST_COLUMNS, format_values
@@ -40,15 +40,15 @@ def looks_like(head: bytes) -> bool:
     lines = head.decode("utf-8-sig", errors="replace").strip().splitlines()
     if b"\0" in head or not lines:
         return False
-    columns = [c.strip().strip('"').lower() for c in lines[0].split(_delimiter(lines[0]))]
+    columns = [c.strip().strip('"').lower() for c in lines[0].split(_guess_delimiter(lines[0]))]
     return any(c in XS for c in columns) and any(c in YS for c in columns)
 
 
-def _delimiter(line: str) -> str:
+def _guess_delimiter(line: str) -> str:
     return "\t" if "\t" in line else ","
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read a TSV or CSV table whose header names the columns.
 
@@ -65,7 +65,7 @@ def read_picks(path: str | Path) -> Picks:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
-            return _read_rows(csv.reader(stream, delimiter=_delimiter(first)), path)
+            return _read_rows(csv.reader(stream, delimiter=_guess_delimiter(first)), path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a table ({error}); save it as UTF-8") from error
 
@@ -73,13 +73,13 @@ def read_picks(path: str | Path) -> Picks:
 def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     titles = [title.strip() for title in next(rows, [])]
     header = [title.lower() for title in titles]
-    x, y = _find(header, XS), _find(header, YS)
+    x, y = _find_column(header, XS), _find_column(header, YS)
     if x is None or y is None:
         raise BadInput(f"{path} has no header with x and y columns (x_coord, y_coord)")
     if len(header) > MOST_COLUMNS:
         raise BadInput(f"{path} has {len(header)} columns, more than any table of particles")
-    name, score = _find(header, NAMES), _find(header, SCORES)
-    known = {x, y, name, score, _find(header, ("probability",))}
+    name, score = _find_column(header, NAMES), _find_column(header, SCORES)
+    known = {x, y, name, score, _find_column(header, ("probability",))}
     others = [c for c in range(len(header)) if c not in known]
     # Dense searches list millions of candidates: their numbers are packed row by row, and what
     # rows have in common, such as the micrograph, is kept once.
@@ -99,8 +99,8 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
                     f"{path}, line {line}, names no micrograph; mend or remove the line"
                 )
             names.append(kept.setdefault(row[name], row[name]))
-        numbers.append(_number(row[x], path, line))
-        numbers.append(_number(row[y], path, line))
+        numbers.append(_parse_coordinate(row[x], path, line))
+        numbers.append(_parse_coordinate(row[y], path, line))
         if score is not None:
             scores.append(as_number(row[score]))
         for column, c in zip(extra, others, strict=True):
@@ -112,16 +112,16 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     ranked = None if score is None else np.array(scores)
     if name is not None:
         return Picks.from_columns(names, xy, ranked, columns)
-    stem = micrograph_of(path)
+    stem = infer_micrograph(path)
     table = Picks.from_columns([stem] * len(xy), xy, ranked, columns)
     return table if len(table) else Picks.empty([stem])
 
 
-def _find(header: list[str], accepted: tuple[str, ...]) -> int | None:
+def _find_column(header: list[str], accepted: tuple[str, ...]) -> int | None:
     return next((header.index(name) for name in accepted if name in header), None)
 
 
-def _number(cell: str, path: Path, line: int) -> float:
+def _parse_coordinate(cell: str, path: Path, line: int) -> float:
     value = as_number(cell)
     if not np.isfinite(value):
         raise BadInput(f"{path}, line {line}, has {cell[:80]!r} where a coordinate should be")

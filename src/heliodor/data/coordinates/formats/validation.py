@@ -17,7 +17,7 @@ from heliodor.utils.parsing import refuse_damaged
 FARTHEST_PX = 1e9
 
 
-def validated(read: Callable[[str | Path], Picks]) -> Callable[[str | Path], Picks]:
+def validate_picks(read: Callable[[str | Path], Picks]) -> Callable[[str | Path], Picks]:
     """Let a reader of one file raise nothing but `BadInput`, and check the picks it returns.
 
     Their coordinates can be pixels, and their micrographs' names can be written into tables.
@@ -27,13 +27,13 @@ def validated(read: Callable[[str | Path], Picks]) -> Callable[[str | Path], Pic
     @functools.wraps(read)
     def reading(path: str | Path) -> Picks:
         picks = safely(path)
-        _check(picks, path)
+        _check_picks(picks, path)
         return picks
 
     return reading
 
 
-def _check(picks: Picks, path: str | Path) -> None:
+def _check_picks(picks: Picks, path: str | Path) -> None:
     bad = np.flatnonzero(~(np.abs(picks.xy_px) < FARTHEST_PX).all(axis=1))
     if len(bad):
         x, y = picks.xy_px[bad[0]]

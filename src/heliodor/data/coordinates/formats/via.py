@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.data.coordinates.formats.validation import validated
+from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import as_number
@@ -35,14 +35,14 @@ COLUMNS = (
 def looks_like(head: bytes) -> bool:
     """Tell whether a file's beginning is VIA's header line."""
     lines = head.decode("utf-8-sig", errors="replace").splitlines()
-    return bool(lines) and {"filename", "region_shape_attributes"} <= set(_titles(lines[0]))
+    return bool(lines) and {"filename", "region_shape_attributes"} <= set(_split_header(lines[0]))
 
 
-def _titles(line: str) -> list[str]:
+def _split_header(line: str) -> list[str]:
     return [title.strip().strip('"').lstrip("#") for title in line.split(",")]
 
 
-@validated
+@validate_picks
 def read_picks(path: str | Path) -> Picks:
     """Read the centres of the points, circles, ellipses and boxes of each picture.
 
@@ -72,18 +72,20 @@ def read_picks(path: str | Path) -> Picks:
     for line, cells in enumerate(rows[1:], 2):
         row = {title: cells[place] for title, place in places.items() if place < len(cells)}
         name = row.get("filename", "")
-        shape = _json(row.get("region_shape_attributes"), path, line)
+        shape = _parse_json(row.get("region_shape_attributes"), path, line)
         pictures.append(name)
         if not shape:
             continue  # the line that stands for a picture without a region
         names.append(name)
-        centres.append(_centre(shape, path, line))
-        scores.append(as_number(_json(row.get("region_attributes"), path, line).get("score")))
+        centres.append(_find_center(shape, path, line))
+        scores.append(
+            as_number(_parse_json(row.get("region_attributes"), path, line).get("score"))
+        )
     regions = Picks.from_columns(names, np.array(centres), np.array(scores))
     return Picks.concatenate([Picks.empty(dict.fromkeys(pictures)), regions])
 
 
-def _json(text: str | None, path: Path, line: int) -> dict[str, Any]:
+def _parse_json(text: str | None, path: Path, line: int) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError) as error:
@@ -93,7 +95,7 @@ def _json(text: str | None, path: Path, line: int) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _centre(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]:
+def _find_center(shape: dict[str, Any], path: Path, line: int) -> tuple[float, float]:
     try:
         if "cx" in shape:
             x, y = float(shape["cx"]), float(shape["cy"])

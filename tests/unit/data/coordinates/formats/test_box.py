@@ -154,7 +154,9 @@ def test_a_long_file_is_told_by_its_beginning():
 def test_real_boxes_are_where_the_manual_picks_are(real_data: Path):
     """The table of manual picks was made from these boxes, at half their size."""
     manual = dict(
-        relion_star.read_picks(real_data / "betagal" / "manual_positive.star").by_micrograph()
+        relion_star.read_picks(
+            real_data / "betagal" / "manual_positive.star"
+        ).split_by_micrograph()
     )
     manual = {Path(name).stem: picks for name, picks in manual.items()}
     files = sorted((real_data / "betagal" / "box_files_fullsize").glob("*.box"))

@@ -354,11 +354,11 @@ def test_the_compressed_form_needs_no_package(tmp_path: Path, monkeypatch, compr
     ],
 )
 def test_blocks_of_lz4(packed, plain):
-    assert cryosparc_stream.unpacked(packed, len(plain)) == plain
+    assert cryosparc_stream.decompress_lz4(packed, len(plain)) == plain
     for size in (len(plain) + 1, max(0, len(plain) - 1)):
         if size != len(plain):
             with pytest.raises(ValueError, match="packed"):
-                cryosparc_stream.unpacked(packed, size)
+                cryosparc_stream.decompress_lz4(packed, size)
 
 
 @pytest.mark.parametrize("place", [2, 9, 2**40])

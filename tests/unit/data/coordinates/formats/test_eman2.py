@@ -89,11 +89,11 @@ def test_a_file_that_is_no_info_file_is_not_overwritten(tmp_path: Path):
     ],
 )
 def test_names(micrograph, info):
-    assert eman2.info_name(micrograph) == info
+    assert eman2.info_file_name(micrograph) == info
     stem = info.removesuffix("_info.json")
-    assert eman2.micrograph_of(Path("info") / info) == stem
+    assert eman2.infer_micrograph(Path("info") / info) == stem
     if not stem.startswith("_"):
-        assert eman2.micrograph_of(Path(f"info/{stem}__goodali_info.json")) == stem
+        assert eman2.infer_micrograph(Path(f"info/{stem}__goodali_info.json")) == stem
 
 
 @pytest.mark.parametrize("contents", ["", "{}", '{"ctf": []}', '{"boxes": []}'])
@@ -153,9 +153,9 @@ def test_told_by_the_content(head, is_one):
 
 
 def test_a_dot_in_a_name_without_suffix_stays():
-    assert eman2.info_name("M/Falcon_1.5s") == "Falcon_1.5s_info.json"
-    assert eman2.info_name("M/Falcon_1.5s.mrc") == "Falcon_1.5s_info.json"
-    assert eman2.info_name("mic__ctf_flip.hdf") == "mic_info.json"
+    assert eman2.info_file_name("M/Falcon_1.5s") == "Falcon_1.5s_info.json"
+    assert eman2.info_file_name("M/Falcon_1.5s.mrc") == "Falcon_1.5s_info.json"
+    assert eman2.info_file_name("mic__ctf_flip.hdf") == "mic_info.json"
 
 
 def test_info_files_of_one_name_in_two_folders_are_two_micrographs(tmp_path: Path):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from heliodor.data import star as blocks
 from heliodor.data.coordinates.formats import (
+    mask_selected,
     read_picks,
     relion_autopick,
     relion_star,
-    selected,
 )
 from heliodor.data.coordinates.formats import (
     tables as text,
@@ -180,7 +180,7 @@ def write_list(folder, picks, files):
 
 def write_autopick(folder, picks):
     files = {}
-    for number, (name, own) in enumerate(picks.by_micrograph()):
+    for number, (name, own) in enumerate(picks.split_by_micrograph()):
         files[name] = folder / "M" / f"m{number}_autopick.star"
         relion_autopick.write_one_autopick(files[name], own)
     write_list(folder, picks, files)
@@ -488,13 +488,13 @@ def test_a_long_table_takes_a_few_times_its_size(tmp_path: Path) -> None:
 
 def ours(path, picks, threshold=0.0):
     sizes = dict.fromkeys(picks.micrographs, 1.5)
-    text.write_picks(path, picks.by_micrograph(), threshold, sizes)
+    text.write_picks(path, picks.split_by_micrograph(), threshold, sizes)
 
 
 @given(tables())
 def test_text_round_trip(tmp_path_factory, picks):
     path = tmp_path_factory.getbasetemp() / "round.tsv"
-    picks = Picks.concatenate(own for _, own in picks.by_micrograph())
+    picks = Picks.concatenate(own for _, own in picks.split_by_micrograph())
     ours(path, picks)
     same(read_picks(path, candidates=True), picks)
     same(read_picks(path), picks.select(np.flatnonzero(picks.score >= 0)))
@@ -642,10 +642,10 @@ def test_only_0_is_not_selected(tmp_path: Path):
     path = save(tmp_path / "a.csv", "name,x,y,selected\n" + rows)
     assert read_picks(path).xy_px[:, 0].tolist() == [1, 2, 3, 6]
     table = read_picks(path, candidates=True)
-    assert selected(table).tolist() == [False, True, True, True, False, False, True]
+    assert mask_selected(table).tolist() == [False, True, True, True, False, False, True]
     without = Picks.on("b", np.ones((2, 2)))
-    assert selected(without).tolist() == [True, True]
-    assert selected(Picks.concatenate([table, without])).tolist()[-2:] == [True, True]
+    assert mask_selected(without).tolist() == [True, True]
+    assert mask_selected(Picks.concatenate([table, without])).tolist()[-2:] == [True, True]
     # The column is carried through STAR files, as numbers.
     relion_star.write_picks(tmp_path / "a.star", table.select(np.array([0, 1])))
     assert read_picks(tmp_path / "a.star").xy_px[:, 0].tolist() == [1]
