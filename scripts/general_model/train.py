@@ -43,7 +43,7 @@ from heliodor.simulation.training_world.generator import Scenes, World
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.simulation.training_world.random_particles import draw_particle
 from heliodor.utils.compute import set_threads
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: The version of the training world: any change of what it draws gets a new one.
 GENERATOR = 4
@@ -308,7 +308,7 @@ def main() -> None:
                 lines.append("\t".join(row))
                 print("  ".join(row), flush=True)
             print(f"{spent:.0f} s of simulation so far", flush=True)
-            with writing(given.out / "curve.tsv") as aside:
+            with atomic_write(given.out / "curve.tsv") as aside:
                 aside.write_text("\n".join(lines) + "\n")
         if (given.save and update % given.save == 0) or update == given.updates:
             for pupil in pupils:

@@ -72,9 +72,9 @@ from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import Compute
 from heliodor.workflows import train
-from heliodor.workflows.models import description, table
+from heliodor.workflows.models import describe_model, render_table
 from heliodor.workflows.rerun import rerun
-from heliodor.workflows.run_record import Record, flat
+from heliodor.workflows.run_record import RunRecord, flatten_settings
 from helpers import networks
 from helpers.topaz_files import (
     as_topaz,
@@ -442,19 +442,19 @@ def _records() -> dict[str, bytes]:
         "train": {
             **{"micrographs": ["good.mrc", "other.mrc"], "labels": "labels.txt"},
             "negatives": None,
-            **flat(data, recipe, Compute()),
+            **flatten_settings(data, recipe, Compute()),
         },
         "pick": {
             **{"model": "m.safetensors", "micrographs": "*.mrc", "pixel_size_angstrom": None},
             "diameter_angstrom": None,
-            **flat(picking, Compute()),
+            **flatten_settings(picking, Compute()),
         },
     }
     judged = {"pick": ["good.mrc"], "truth": "labels.txt", "match_distance_angstrom": 5.0}
-    given["run"] = {**given["train"], **judged, **flat(picking)}
+    given["run"] = {**given["train"], **judged, **flatten_settings(picking)}
     made = {}
     for command, arguments in given.items():
-        record = Record(command, arguments).as_dict()
+        record = RunRecord(command, arguments).as_dict()
         record |= {"directory": ".", "threads": 1, "digests": {"picks.tsv": "ab"}}
         if command == "train":
             record["digests"] = {}
@@ -932,7 +932,7 @@ def _as_listed(path: Path) -> Any:
 
 
 def _as_shown(path: Path) -> Any:
-    return table(description(path)).encode()
+    return render_table(describe_model(path)).encode()
 
 
 def _as_resumed(path: Path) -> Any:

@@ -28,8 +28,8 @@ from heliodor.simulation import (
     SimulationSettings,
     simulate,
 )
-from heliodor.utils.files import writing
-from heliodor.workflows.judging import Truth
+from heliodor.utils.files import atomic_write
+from heliodor.workflows.ground_truth import GroundTruth
 
 ROOT = Path(__file__).resolve().parents[3]
 #: Regions are judged on every second pixel of every second row: a quarter of the work.
@@ -149,7 +149,7 @@ def prepare(known: Simulated | Betagal, folder: Path, arrays: Path) -> None:
     training, test, truths = known.read(folder)
     content: dict[str, Any] = {}
     for part, sources, file in zip(("training", "test"), (training, test), truths, strict=True):
-        truth = Truth.read(file, sources)
+        truth = GroundTruth.read(file, sources)
         content[f"{part}_count"] = len(sources)
         for i, source in enumerate(sources):
             image = images.get(source)
@@ -157,7 +157,7 @@ def prepare(known: Simulated | Betagal, folder: Path, arrays: Path) -> None:
             xy = truth.xy_px.get(source.name, np.zeros((0, 2)))
             content[f"{part}_xy_{i}"] = to_working(xy, image.original_shape, image.shape)
             content["pixel_size_angstrom"] = image.working_pixel_size_angstrom
-    with writing(arrays) as aside:
+    with atomic_write(arrays) as aside:
         np.savez(aside, **content)
 
 

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from heliodor.report.figure_style import figure_style
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: Colours of Okabe and Ito, told apart with any colour vision, and by marker in print.
 OBJECTIVE_LOOKS = {
@@ -85,7 +85,7 @@ def draw_figure(
         )
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=110)
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         # A third of the size with as many colours as such a drawing needs.
         PIL.Image.open(drawn).convert("RGB").quantize(64).save(aside, optimize=True)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.b
 def write_candidates(path: Path, found: Candidates) -> None:
     """Write one micrograph's candidates, whole or not at all."""
     head = np.frombuffer(json.dumps(found.figures).encode(), dtype=np.uint8)
-    with writing(path) as aside, aside.open("wb") as stream:
+    with atomic_write(path) as aside, aside.open("wb") as stream:
         np.savez(
             stream,
             model=np.int64(found.model),

@@ -252,7 +252,7 @@ def suggest(
     if as_json:
         print(json.dumps(geometry.as_dict(), indent=2))
     else:
-        print(suggestion.table(geometry, micrographs, labels))
+        print(suggestion.render_table(geometry, micrographs, labels))
     if failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -327,8 +327,8 @@ def evaluate(
         command_line=command_line(),
     )
     if as_json:
-        print(json.dumps(evaluation_run.figures(evaluation, region_ap), indent=2))
+        print(json.dumps(evaluation_run.evaluation_as_dict(evaluation, region_ap), indent=2))
     else:
-        print(evaluation_run.table(evaluation, region_ap))
+        print(evaluation_run.render_table(evaluation, region_ap))
     if failures:
         raise typer.Exit(SOME_FAILED)

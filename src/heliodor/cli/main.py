@@ -26,11 +26,11 @@ from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.signals import (
-    SIGNALLED,
+    SIGNAL_EXIT_BASE,
     Stopped,
-    listening,
+    handle_signals,
 )
-from heliodor.utils.threads import spare_threads
+from heliodor.utils.threads import limit_blas_threads
 
 log = logging.getLogger(__name__)
 
@@ -113,16 +113,16 @@ def _gather_values(arguments: list[str]) -> list[str]:
 def entry() -> None:
     """Be the program `heliodor`: as `main`, but long commands are guarded against crashes."""
     from heliodor.utils.crash_recovery import (
-        guarded,
         has_crashed,
-        is_guarded,
+        is_supervised,
+        run_supervised,
     )
 
     console.show_messages()
     words = sys.argv[1:]
     long = any(words[: len(own)] == own for own in GUARDED) and not {"-h", "--help"} & {*words}
-    if long and os.name == "posix" and not is_guarded():
-        code = guarded([sys.executable, "-c", _ENTRY, *words])
+    if long and os.name == "posix" and not is_supervised():
+        code = run_supervised([sys.executable, "-c", _ENTRY, *words])
         if has_crashed(code) and words[0] == "relion":
             from heliodor.cli.relion import leave_failure
 
@@ -133,21 +133,21 @@ def entry() -> None:
 
 def main() -> None:
     """Run the command line; a `BadInput` becomes its sentence and exit code 2."""
-    spare_threads()
+    limit_blas_threads()
     console.show_messages()
     # Python would look through all that was imported for garbage once more as it ends, which
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)
     try:
-        with listening():
+        with handle_signals():
             app(_gather_values(sys.argv[1:]), prog_name="heliodor")
     except Stopped as stopped:
-        from heliodor.utils.prefetch import at_work
+        from heliodor.utils.prefetch import has_running_threads
 
         log.error(f"heliodor: {stopped}; what was done is kept")
-        if at_work():  # Python would wait for threads whose results nobody will take
+        if has_running_threads():  # Python would wait for threads whose results nobody will take
             sys.stdout.flush()
-            os._exit(SIGNALLED + stopped.number)
+            os._exit(SIGNAL_EXIT_BASE + stopped.number)
         raise
     except BadInput as error:
         # A library's message, quoted in the sentence, may have had several lines.

@@ -84,8 +84,8 @@ def show(
     """Show what a model is, what it was trained on, and what it needs."""
     from heliodor.workflows import models
 
-    values = models.description(model)
-    print(json.dumps(values, indent=2) if as_json else models.table(values))
+    values = models.describe_model(model)
+    print(json.dumps(values, indent=2) if as_json else models.render_table(values))
 
 
 register(model_app, import_topaz, "import")

@@ -19,7 +19,7 @@ import numpy as np
 from heliodor import __version__
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -244,7 +244,7 @@ def _split_values(text: bytes, width: int) -> list[str]:
 def _pack(values: list[str], is_number: bool, shared: dict[str, str]) -> NDArray[Any]:
     """Return a column as an array of numbers, or of values that share equal strings."""
     if is_number:
-        read = np.fromiter(map(as_number, values), np.float64, len(values))
+        read = np.fromiter(map(parse_number, values), np.float64, len(values))
         if np.isfinite(read).all():  # otherwise a message has to quote the value
             return read
     different = set(values)

@@ -21,7 +21,7 @@ from heliodor.models.networks import (
     shapes,
 )
 from heliodor.models.novelty import Reference
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 from heliodor.utils.hashing import digest
 
 #: Under this name the card lies in the file's metadata, as JSON.
@@ -110,7 +110,7 @@ def save_model(path: str | Path, model: Model) -> None:
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     # One entry only: safetensors writes several in an order that differs from run to run.
     metadata = {FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         save_file(tensors, aside, metadata=metadata)
 
 

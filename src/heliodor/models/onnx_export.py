@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from heliodor.errors import BadInput
 from heliodor.models.model_file import FORMAT, Model
 from heliodor.models.networks import Network
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: The operators' version; all that are needed are in it, and in every runtime since 2022.
 OPSET = 17
@@ -72,7 +72,7 @@ def export_onnx(model: Model, path: str | Path) -> None:
     outputs = ["log_odds", *(["contaminant_log_odds"] if both else [])]
     side = model.network.receptive_field + 1
     sides = {0: "n", 2: "h", 3: "w"}
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         with warnings.catch_warnings():
             # torch would rather have its other exporter used, which needs more packages.
             warnings.simplefilter("ignore")

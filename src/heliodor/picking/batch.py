@@ -35,7 +35,7 @@ from heliodor.picking.micrograph_quality import MicrographMeasurements, Microgra
 from heliodor.picking.score_maps import compute_score_maps
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.compute import one_thread_each
-from heliodor.utils.prefetch import looking_ahead
+from heliodor.utils.prefetch import prefetch
 
 #: Why a micrograph is skipped that ends the process, for example by a fault of a library.
 CRASHED = "the program crashed on {path}; fix or remove it"
@@ -278,7 +278,7 @@ def pick_micrographs(
     # a time, and the threads read ahead for it.
     on_cpu = torch.device(device).type == "cpu"
     ahead: Callable[[Source], Any] = picker.read_and_pick if on_cpu else picker.read
-    with one_thread_each(on_cpu), looking_ahead(ahead, remaining, max_parallel) as results:
+    with one_thread_each(on_cpu), prefetch(ahead, remaining, max_parallel) as results:
         for count, source in enumerate(sources, 1):
             if source.name in finished:
                 names.append(source.name)

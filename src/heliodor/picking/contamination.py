@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, Image
 from heliodor.data.coordinates.picks import Picks
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from scipy.spatial import KDTree
@@ -196,7 +196,7 @@ class ContaminationMask:
         """Write the mask as an image of 8 bits, 255 in bad areas; whole or not at all."""
         from PIL import Image as Pillow
 
-        with writing(path) as aside:
+        with atomic_write(path) as aside:
             Pillow.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(aside, "PNG")
 
 

@@ -32,7 +32,7 @@ from heliodor.picking.contamination import (
 )
 from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.utils.files import write_text
-from heliodor.utils.hashing import digest, fingerprint
+from heliodor.utils.hashing import digest, fingerprint_file
 
 NAME = ".picking.jsonl"
 #: Changes with what the lines hold: a journal of another form is begun anew.
@@ -241,7 +241,7 @@ class Journal:
 def _identity(source: Source) -> list[Any]:
     """Tell a micrograph, and what its STAR file says of it, from what they were before."""
     try:
-        return [fingerprint(source.path), source.pixel_size_angstrom]
+        return [fingerprint_file(source.path), source.pixel_size_angstrom]
     except BadInput:
         return []  # as of no file that is done
 

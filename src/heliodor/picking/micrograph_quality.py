@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import PROBABILITY, Picks
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: The name of the table, beside ``picks.tsv``.
 NAME = "micrographs.tsv"
@@ -178,7 +178,7 @@ def describe_mismatch(rows: Sequence[MicrographQuality]) -> str | None:
 
 def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
     """Write ``micrographs.tsv``: a line a micrograph, cells empty for what is not known."""
-    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in rows:

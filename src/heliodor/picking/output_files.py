@@ -21,7 +21,7 @@ from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
-from heliodor.utils.files import output_folder, write_text
+from heliodor.utils.files import create_output_folder, write_text
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ def write_series(
             outlook = known[number - 1]
             head += sentences(outlook, threshold, None)[1:]
             figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
-        own = output_folder(where / str(number))
+        own = create_output_folder(where / str(number))
         nested, counts = {}, []
         for name, candidates in picked.tables():
             picks = candidates.select(candidates.score >= threshold)

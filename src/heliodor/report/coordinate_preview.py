@@ -15,7 +15,7 @@ from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,6 @@ def draw_micrograph_with_most_picks(
         *(None,) * 4,
     )
     side = own.first_positive_values(BOX).get(name, width / MARKS_ACROSS)
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
     log.info(f"drew {name} with its {len(own)} picks into {path}")

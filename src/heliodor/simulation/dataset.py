@@ -14,7 +14,7 @@ from heliodor.data.star import write_blocks
 from heliodor.errors import BadInput
 from heliodor.simulation.detector import eight_bit
 from heliodor.simulation.micrograph import simulate_micrograph
-from heliodor.utils.files import output_folder, writing
+from heliodor.utils.files import atomic_write, create_output_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,9 +93,9 @@ def simulate(
     for star in stars:
         if star.exists():
             raise BadInput(f"{star} already exists: choose another folder, or remove that set.")
-    folder = output_folder(out / "micrographs")
+    folder = create_output_folder(out / "micrographs")
     if settings.masks:
-        output_folder(out / "masks")
+        create_output_folder(out / "masks")
     known = []
     for index in range(settings.count):
         micrograph = simulate_micrograph(settings, index)
@@ -131,7 +131,7 @@ def simulate(
 
 def write_mask(path: Path, blocked: Mask) -> None:
     """Write a mask as a PNG of 8 bits, row 0 on top: 255 where no particle can be, 0 elsewhere."""
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         Image.fromarray(np.where(blocked, np.uint8(255), np.uint8(0))).save(aside, optimize=True)
 
 

@@ -19,9 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 from heliodor.utils.hashing import digest
-from heliodor.utils.signals import save_wanted
+from heliodor.utils.signals import take_save_request
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class Checkpoint:
 
     def due(self) -> bool:
         """Tell whether to save: it was asked for, or the last time is long ago."""
-        return save_wanted() or time.monotonic() - self._saved >= self._every
+        return take_save_request() or time.monotonic() - self._saved >= self._every
 
     def save(self, state: TrainingState) -> None:
         """Write a state, whole or not at all; where that fails, the training goes on without."""
@@ -162,7 +162,7 @@ class Checkpoint:
         # One entry only: safetensors writes several in an order that differs from run to run.
         content = save(dict(state.tensors), {FORMAT: json.dumps(kept, allow_nan=False)})
         try:
-            with writing(self._path) as aside, aside.open("wb") as stream:
+            with atomic_write(self._path) as aside, aside.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())  # lest a machine that fails keeps the name alone

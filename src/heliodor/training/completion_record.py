@@ -22,7 +22,7 @@ from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.training.history import Epoch
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.files import write_json
-from heliodor.utils.hashing import digest, fingerprint
+from heliodor.utils.hashing import digest, fingerprint_file
 
 NAME: Final = ".trained.json"
 #: Changes with what a receipt holds.
@@ -161,6 +161,6 @@ def fingerprint_model_file(path: Path) -> str:
 
 def _fingerprint_micrograph(source: Source) -> str:
     try:
-        return fingerprint(source.path)
+        return fingerprint_file(source.path)
     except BadInput:
         return _UNREADABLE

@@ -32,7 +32,7 @@ from heliodor.data.micrographs.working_images import (
 )
 from heliodor.errors import BadInput
 from heliodor.training.settings import DataSettings
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 
 #: With fewer labelled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
@@ -100,7 +100,7 @@ def assemble_training_set(
     images: WorkingImages,
     settings: DataSettings,
     progress: Callable[[int, int], None] | None = None,
-    shelf: Shelf | None = None,
+    shelf: ArrayStore | None = None,
 ) -> TrainingSet:
     """Read, crop and normalise the images and put the labels onto them.
 
@@ -113,7 +113,7 @@ def assemble_training_set(
     """
     items = [*training, *validation]
     notes: list[str] = []
-    shelf = shelf or Shelf()
+    shelf = shelf or ArrayStore()
     prepared, failures = _prepare(items, images, settings, notes, progress, shelf)
     working = {image.source: image for image in prepared}
     check_sampling(items, working)
@@ -141,7 +141,7 @@ def assemble_training_set(
             to_working(own, image.original_shape, image.shape)
             for own in (item.xy_px, item.negative_xy_px)
         )
-        return LabeledImage(shelf.keep(normalizer.apply(image.image)), xy, negative_xy)
+        return LabeledImage(shelf.store(normalizer.apply(image.image)), xy, negative_xy)
 
     train_images = [labelled(item) for item in learn]
     radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
@@ -170,7 +170,7 @@ def _prepare(
     settings: DataSettings,
     notes: list[str],
     progress: Callable[[int, int], None] | None,
-    shelf: Shelf,
+    shelf: ArrayStore,
 ) -> tuple[list[WorkingImage], list[Failure]]:
     """Read the images at one scale: the wanted one, or the originals' where those are coarser.
 

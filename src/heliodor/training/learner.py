@@ -28,7 +28,7 @@ from heliodor.training.sampler import (
 )
 from heliodor.training.settings import Precision, TrainingSettings
 from heliodor.training.sharded_gradients import Shards, can_shard
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 
 #: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
 #: and their loss has this weight: that of the labelled particles in balanced PN.
@@ -85,7 +85,7 @@ class Learner:
         prior: float,
         settings: TrainingSettings,
         device: torch.device | str,
-        shelf: Shelf | None = None,
+        shelf: ArrayStore | None = None,
         start: Network | None = None,
     ) -> None:
         self._settings, self._prior = settings, prior

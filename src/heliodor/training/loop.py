@@ -21,11 +21,11 @@ from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner
 from heliodor.training.settings import TrainingSettings
 from heliodor.training.trainer import Trainer, fingerprint_training
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.signals import (
     Stopped,
-    check,
-    deferred,
+    defer_stop,
+    raise_if_stopped,
 )
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def train_network(
     progress: Callable[[Epoch], None] | None = None,
     snapshot: EpochCallback | None = None,
     checkpoint: Checkpoint | None = None,
-    shelf: Shelf | None = None,
+    shelf: ArrayStore | None = None,
     start: Network | None = None,
     on_update: UpdateCallback | None = None,
     learner: type[Learner] = Learner,
@@ -113,7 +113,7 @@ def train_network(
                 course = Trainer(*parts)
     network = course.network
     # Without a checkpoint there is nothing to come to an end.
-    whole = nullcontext if checkpoint is None else deferred
+    whole = nullcontext if checkpoint is None else defer_stop
     try:
         while not course.finished:
             course.learner.prepare()
@@ -123,7 +123,7 @@ def train_network(
                     if on_update is not None:
                         on_update(course.updates, course.all_updates, course.last_cost)
                     if checkpoint is not None:
-                        check()
+                        raise_if_stopped()
                         if checkpoint.due():
                             checkpoint.save(course.state())
             costs = course.costs()

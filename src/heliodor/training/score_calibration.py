@@ -43,7 +43,7 @@ from heliodor.picking.scoring import (
 from heliodor.picking.settings import Distances, PickSettings
 from heliodor.training.dataset import TrainingSet
 from heliodor.utils.compute import one_thread_each
-from heliodor.utils.prefetch import looking_ahead
+from heliodor.utils.prefetch import prefetch
 
 #: Where more than this share of the labels lies in contamination, its detection is not trusted.
 CONTRADICTED = 0.01
@@ -199,7 +199,7 @@ class CalibrationSet:
         """Apply a function to items, several at a time on CPUs."""
         on_cpu = self.device.type == "cpu"
         workers = self.threads if on_cpu else 1
-        with one_thread_each(on_cpu), looking_ahead(function, items, workers) as results:
+        with one_thread_each(on_cpu), prefetch(function, items, workers) as results:
             return [future.result() for _, future in results]
 
     def _score(self, network: Network) -> list[_Scored]:

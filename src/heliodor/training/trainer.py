@@ -28,7 +28,7 @@ from heliodor.training.checkpoint import (
 from heliodor.training.history import Epoch
 from heliodor.training.learner import Learner, MinibatchCost
 from heliodor.training.settings import TrainingSettings
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.hashing import digest
 
 #: Of an optimiser's parameter group, what the schedule moves.
@@ -50,7 +50,7 @@ class Trainer:
         prior: float,
         settings: TrainingSettings,
         device: torch.device | str,
-        shelf: Shelf | None = None,
+        shelf: ArrayStore | None = None,
         start: Network | None = None,
         learner: type[Learner] = Learner,
     ) -> None:
@@ -274,7 +274,7 @@ def fingerprint_training(
     prior: float,
     settings: TrainingSettings,
     device: torch.device | str,
-    shelf: Shelf | None = None,
+    shelf: ArrayStore | None = None,
     start: Network | None = None,
 ) -> str:
     """Return what tells one training from another: all that decides on its result."""
@@ -295,7 +295,7 @@ def fingerprint_training(
         for item in [*images, *validation]:
             yield from (item.image, item.xy_px, item.negative_xy_px)
             if shelf is not None:
-                shelf.let_go()
+                shelf.release_pages()
 
     return digest(parts())
 

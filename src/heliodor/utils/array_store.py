@@ -21,7 +21,7 @@ Array = TypeVar("Array", bound=NDArray[Any])
 _PIECE: Final = 2**20
 
 
-class Shelf:
+class ArrayStore:
     """Gives room for arrays, in memory up to a number of bytes, then in files.
 
     The files have no name, so they end with the process, however that ends. What is computed
@@ -40,7 +40,7 @@ class Shelf:
         self._used = 0
         self._mapped: list[weakref.ref[mmap.mmap]] = []
 
-    def room(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def allocate(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return a new array to be filled.
 
         Raises
@@ -55,17 +55,17 @@ class Shelf:
         self._count(array)
         return array
 
-    def keep(self, array: Array) -> Array:
+    def store(self, array: Array) -> Array:
         """Return an array of the same values that counts to the budget or lies in a file."""
         if self._fits(array.nbytes):
             self._count(array)
             return array
         there = self._in_file(array.nbytes, array.shape, array.dtype)
         there[...] = array
-        self.let_go()
+        self.release_pages()
         return there  # type: ignore[return-value]
 
-    def let_go(self) -> None:
+    def release_pages(self) -> None:
         """Let the system take back the memory in which it holds parts of the files.
 
         What was written stays; it is read again when it is wanted.

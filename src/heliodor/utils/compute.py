@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
 from heliodor.utils.settings import option
-from heliodor.utils.threads import chosen_threads
+from heliodor.utils.threads import resolve_threads
 
 if TYPE_CHECKING:
     import torch
 
-    from heliodor.utils.array_store import Shelf
+    from heliodor.utils.array_store import ArrayStore
 
 #: What the program, its libraries and a minibatch take, and the least that it can work with.
 WORK_GB, LEAST_GB = 0.9, 1.0
@@ -56,7 +56,7 @@ class Compute:
                 parameter="memory",
             )
 
-    def shelf(self, folder: Path) -> Shelf:
+    def shelf(self, folder: Path) -> ArrayStore:
         """Return where a training keeps its images: in memory while it lasts, then in files.
 
         Parameters
@@ -64,11 +64,11 @@ class Compute:
         folder
             On whose disk the files lie.
         """
-        from heliodor.utils.array_store import Shelf
+        from heliodor.utils.array_store import ArrayStore
 
         if self.memory_gb is None:
-            return Shelf()
-        return Shelf(folder, (self.memory_gb - WORK_GB) * 1e9)
+            return ArrayStore()
+        return ArrayStore(folder, (self.memory_gb - WORK_GB) * 1e9)
 
     def start(self) -> torch.device:
         """Set the number of threads and the use of memory of this process; return the device.
@@ -118,14 +118,14 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def set_threads(threads: int | None = None) -> int:
-    """Set the number of threads that PyTorch uses in this process; see `chosen_threads`.
+    """Set the number of threads that PyTorch uses in this process; see `resolve_threads`.
 
     Returns
     -------
     int
         The number in force.
     """
-    count = chosen_threads(threads)
+    count = resolve_threads(threads)
     import torch
 
     torch.set_num_threads(count)

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from heliodor.utils.signals import SIGNALLED
+from heliodor.utils.signals import SIGNAL_EXIT_BASE
 
 log = logging.getLogger(__name__)
 
@@ -27,32 +27,32 @@ CRASHES: Final = tuple(
     if hasattr(signal, name)
 )
 #: Says to the process that works that it is guarded, and how often one before it crashed.
-VARIABLE: Final = "HELIODOR_CRASHES"
+CRASH_COUNT_VARIABLE: Final = "HELIODOR_CRASHES"
 #: Crashes after which it is left alone: something is wrong with the machine.
-MOST_CRASHES: Final = 20
+MAX_CRASHES: Final = 20
 #: What is passed on.
-_TOLD = tuple(
+_FORWARDED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
 
 
-def crashes() -> int:
+def crash_count() -> int:
     """Return how often the process that did this work before has crashed."""
-    said = os.environ.get(VARIABLE, "")
+    said = os.environ.get(CRASH_COUNT_VARIABLE, "")
     return int(said) if said.isdecimal() else 0
 
 
-def is_guarded() -> bool:
+def is_supervised() -> bool:
     """Tell whether this process is one that works for a guard."""
-    return VARIABLE in os.environ
+    return CRASH_COUNT_VARIABLE in os.environ
 
 
 def has_crashed(code: int) -> bool:
-    """Tell from the exit code that `guarded` returns whether the command crashed to the last."""
-    return code - SIGNALLED in CRASHES
+    """Return whether the exit code of `run_supervised` means that the last attempt crashed."""
+    return code - SIGNAL_EXIT_BASE in CRASHES
 
 
-def guarded(command: Sequence[str]) -> int:
+def run_supervised(command: Sequence[str]) -> int:
     """Run a command in a process of its own until it ends by itself, and return its exit code.
 
     Parameters
@@ -60,33 +60,33 @@ def guarded(command: Sequence[str]) -> int:
     command
         That can be started again to go on.
     """
-    for crash in range(MOST_CRASHES + 1):
+    for crash in range(MAX_CRASHES + 1):
         child = subprocess.Popen(
             command,
-            env={**os.environ, VARIABLE: str(crash)},
+            env={**os.environ, CRASH_COUNT_VARIABLE: str(crash)},
             preexec_fn=_die_with_parent,
         )
-        code = _waited_for(child)
+        code = _wait(child)
         if code >= 0:
             return code
         if -code not in CRASHES:
-            return SIGNALLED - code
-        if crash == MOST_CRASHES:
+            return SIGNAL_EXIT_BASE - code
+        if crash == MAX_CRASHES:
             break
         log.warning(
             f"the process that worked died of {signal.Signals(-code).name}"
             f"{' (out of memory?)' if -code == signal.SIGKILL else ''}; going on from what it had"
             " done, fewer micrographs at a time"
         )
-    log.error(f"heliodor: it died {MOST_CRASHES + 1} times; what was done is kept")
-    return SIGNALLED - code
+    log.error(f"heliodor: it died {MAX_CRASHES + 1} times; what was done is kept")
+    return SIGNAL_EXIT_BASE - code
 
 
-def _waited_for(child: subprocess.Popen[bytes]) -> int:
+def _wait(child: subprocess.Popen[bytes]) -> int:
     """Wait for a process, pass on what this one is told, and return its code or minus a signal."""
-    before = {number: signal.getsignal(number) for number in (*_TOLD, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGINT)}
     try:
-        for number in _TOLD:
+        for number in _FORWARDED:
             if before[number] == signal.SIG_DFL:
                 signal.signal(number, lambda told, _: child.send_signal(told))
         # Ctrl-C reaches both; the other says what there is to say.

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 #: Bytes of a name and of a whole path that common file systems take.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
-#: The names that `writing` gives.
-_ASIDE = re.compile(r"\..+\.\d+\.part(\..+)?", re.DOTALL)
+#: The names that `atomic_write` gives.
+_PARTIAL = re.compile(r"\..+\.\d+\.part(\..+)?", re.DOTALL)
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a name beside `path` to write to, and rename it when the block ends well.
 
     Parameters
@@ -56,13 +56,13 @@ def writing(path: str | Path) -> Iterator[Path]:
             aside.unlink()
 
 
-def sweep(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what writers that were killed left beside its final name, in all of a folder.
 
     Only for who is alone in it; see `locking`.
     """
     for path in folder.rglob(".*.part*"):
-        if _ASIDE.fullmatch(path.name) and path.is_file():
+        if _PARTIAL.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
 
 
@@ -74,7 +74,7 @@ def _umask() -> int:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
@@ -83,7 +83,7 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def output_folder(path: str | Path) -> Path:
+def create_output_folder(path: str | Path) -> Path:
     """Make a folder for results.
 
     Raises
@@ -103,13 +103,13 @@ def output_folder(path: str | Path) -> Path:
     return path
 
 
-def can_be(path: Path) -> bool:
+def fits_path_limits(path: Path) -> bool:
     """Tell whether a file of such a name can be: no part of it, nor all of it, is too long."""
     parts = [*map(os.fsencode, path.absolute().parts)]
     return max(map(len, parts)) <= _LONGEST_NAME and len(b"/".join(parts)) < _LONGEST_PATH
 
 
-def find_beside(name: str, table: Path) -> Path | None:
+def find_referenced_file(name: str, table: Path) -> Path | None:
     """Find a file that a table names: from here, beside the table, or from any folder above it."""
     places = (Path(name), *(folder / name for folder in table.absolute().parents))
     # A name that no file can have is none; `Path.exists` would raise.

@@ -18,7 +18,7 @@ SMALL: Final = 2**20
 ENDS, BLOCKS, BLOCK = 2**16, 62, 2**12
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint_file(path: Path) -> str:
     """Return what tells one content of a file from another.
 
     A file up to 1 MiB counts whole. Of a larger one count the size, the first and the last

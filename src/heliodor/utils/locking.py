@@ -13,13 +13,13 @@ from heliodor.errors import BadInput
 
 #: Locked while a command is at work in its folder; the lock ends with the process, however that
 #: ends. What the file says is for people only.
-NAME = ".heliodor.lock"
+LOCK_FILE = ".heliodor.lock"
 #: The locks that this process holds.
 _held: set[Path] = set()
 
 
 @contextmanager
-def alone_in(folder: Path | None) -> Iterator[None]:
+def lock_folder(folder: Path | None) -> Iterator[None]:
     """Hold the lock of a folder while the block runs.
 
     Parameters
@@ -40,7 +40,7 @@ def alone_in(folder: Path | None) -> Iterator[None]:
     except ImportError:  # Windows: runs there are not kept apart
         yield
         return
-    path = folder / NAME
+    path = folder / LOCK_FILE
     where = path.absolute()
     if where in _held:  # a job of a host program that runs a command
         yield

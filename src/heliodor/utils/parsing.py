@@ -14,7 +14,7 @@ from heliodor.errors import BadInput
 Read = TypeVar("Read")
 
 
-def as_number(value: Any) -> float:
+def parse_number(value: Any) -> float:
     """Return a number, or the number that a text spells; nan for anything else."""
     try:
         return float(value)

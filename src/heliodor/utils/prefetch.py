@@ -19,13 +19,13 @@ R = TypeVar("R")
 _NAME = "heliodor-ahead"
 
 
-def at_work() -> bool:
+def has_running_threads() -> bool:
     """Tell whether threads are still at work that nobody waits for."""
     return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
 
 
 @contextmanager
-def looking_ahead(
+def prefetch(
     function: Callable[[T], R], items: Iterable[T], threads: int = 1
 ) -> Iterator[Iterator[tuple[T, Future[R]]]]:
     """Call a function on items in threads, as many items ahead of the caller as there are threads.

@@ -1,8 +1,8 @@
-"""Stopping: how a command ends when it is told to, and saves what it has when it is asked to.
+"""Stop or save a command when a signal asks for it.
 
 A scheduler, a closed terminal or Ctrl-C ends a command by a signal. It is raised in the main
-thread as `Stopped`, at once where nothing can be half done, else at the next `check`. SLURM's
-warning, SIGUSR1, asks to save what there is and go on.
+thread as `Stopped`: immediately, or inside `defer_stop` at the next `raise_if_stopped`. SIGUSR1,
+which SLURM can send as a warning, asks to save a checkpoint and continue.
 """
 
 from __future__ import annotations
@@ -14,53 +14,53 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Final
 
-#: What ends a program: schedulers, Ctrl-C, closed terminals.
-ENDING: Final = tuple(
+#: Signals that ask to stop: from schedulers, Ctrl-C, closed terminals.
+STOP_SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
 )
-#: The exit code of a command that a signal ended is this and the signal's number, as in a shell.
-SIGNALLED: Final = 128
+#: A command that a signal ended exits with this plus the signal number, as in a shell.
+SIGNAL_EXIT_BASE: Final = 128
 
 
 class Stopped(SystemExit):
-    """The command was told to stop. Its code is the exit code, as a shell has it."""
+    """A signal asked the command to stop; `code` is the exit code that a shell reports."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(SIGNALLED + number)
+        super().__init__(SIGNAL_EXIT_BASE + number)
         self.number = number
 
     def __str__(self) -> str:
         return f"stopped by {signal.Signals(self.number).name}"
 
 
-class _Wishes:
-    """What the process has been told; signals are the process's, so there is one of it."""
+class _SignalState:
+    """The signals received; signals belong to the process, so there is one instance."""
 
     def __init__(self) -> None:
         self.stop: int | None = None
         self.save = False
         self.deferred = False
-        #: A second signal must not interrupt the ending.
+        #: A second signal must not interrupt the shutdown.
         self.stopped = False
 
 
-_wishes = _Wishes()
+_state = _SignalState()
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Raise `Stopped` in the block when the process is told to stop; heed SIGUSR1.
+def handle_signals() -> Iterator[None]:
+    """Raise `Stopped` in the block when a signal asks the process to stop; note SIGUSR1.
 
-    Only in the main thread can a signal be listened to; elsewhere nothing changes. A signal that
-    is ignored, as with nohup, stays so.
+    Signals can be handled only in the main thread; in others this does nothing. A signal that is
+    ignored, as with nohup, stays ignored.
     """
-    global _wishes
-    before = _wishes
-    _wishes = _Wishes()
+    global _state
+    before = _state
+    _state = _SignalState()
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             handlers: list[tuple[int, Callable[[int, FrameType | None], None]]]
-            handlers = [(number, _stop) for number in ENDING]
+            handlers = [(number, _stop) for number in STOP_SIGNALS]
             if hasattr(signal, "SIGUSR1"):
                 handlers.append((signal.SIGUSR1, _save))
             for number, handler in handlers:
@@ -71,48 +71,48 @@ def listening() -> Iterator[None]:
         try:
             yield
         finally:
-            _wishes.stopped = True
+            _state.stopped = True
             stack.close()
-            _wishes = before
+            _state = before
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Let the block end by itself or at `check`; what tells to stop waits until then."""
-    outer = _wishes.deferred
-    _wishes.deferred = True
+def defer_stop() -> Iterator[None]:
+    """Delay stop signals until the block ends or calls `raise_if_stopped`."""
+    outer = _state.deferred
+    _state.deferred = True
     try:
         yield
     finally:
-        _wishes.deferred = outer
+        _state.deferred = outer
     if not outer:
-        check()
+        raise_if_stopped()
 
 
-def stop_wanted() -> bool:
-    """Tell whether the process has been told to stop, in a deferred block."""
-    return _wishes.stop is not None and not _wishes.stopped
+def stop_requested() -> bool:
+    """Return whether a stop signal has arrived in a `defer_stop` block."""
+    return _state.stop is not None and not _state.stopped
 
 
-def check() -> None:
-    """Raise `Stopped` if the process has been told to stop."""
-    if _wishes.stop is not None and not _wishes.stopped:
-        _wishes.stopped = True
-        raise Stopped(_wishes.stop)
+def raise_if_stopped() -> None:
+    """Raise `Stopped` if a stop signal has arrived."""
+    if _state.stop is not None and not _state.stopped:
+        _state.stopped = True
+        raise Stopped(_state.stop)
 
 
-def save_wanted() -> bool:
-    """Tell whether to save what there is has been asked since the last call."""
-    wanted, _wishes.save = _wishes.save, False
-    return wanted
+def take_save_request() -> bool:
+    """Return whether SIGUSR1 has arrived since the last call."""
+    requested, _state.save = _state.save, False
+    return requested
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if _wishes.stop is None:
-        _wishes.stop = number
-    if not _wishes.deferred:
-        check()
+    if _state.stop is None:
+        _state.stop = number
+    if not _state.deferred:
+        raise_if_stopped()
 
 
 def _save(number: int, frame: FrameType | None) -> None:
-    _wishes.save = True
+    _state.save = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from heliodor.errors import BadInput
 
 #: More than any computer has; asked for many more, the libraries end the process.
-MOST_THREADS = 4096
+MAX_THREADS = 4096
 
 
 def usable_cpus() -> int:
@@ -39,7 +39,7 @@ def _cgroup_quota() -> float | None:
     return None if quota == "max" else float(quota) / float(period)
 
 
-def chosen_threads(threads: int | None = None) -> int:
+def resolve_threads(threads: int | None = None) -> int:
     """Return the number of threads to use.
 
     Parameters
@@ -49,12 +49,12 @@ def chosen_threads(threads: int | None = None) -> int:
     """
     if threads is not None and threads < 1:
         raise BadInput(f"the number of threads must be at least 1, not {threads}")
-    if threads is not None and threads > MOST_THREADS:
-        raise BadInput(f"no computer has {threads} threads; give {MOST_THREADS} at most")
+    if threads is not None and threads > MAX_THREADS:
+        raise BadInput(f"no computer has {threads} threads; give {MAX_THREADS} at most")
     return usable_cpus() if threads is None else threads
 
 
-def spare_threads() -> None:
+def limit_blas_threads() -> None:
     """Keep NumPy's linear algebra to one thread, for a program that has just begun.
 
     To be called before NumPy is imported. Matrices here are small, and threads that wait for each

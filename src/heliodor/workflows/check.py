@@ -33,9 +33,9 @@ from heliodor.data.micrographs.working_images import is_plausible, same_pixel_si
 from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
 from heliodor.report.coordinate_preview import read_views_with_most_picks
-from heliodor.utils.files import find_beside
+from heliodor.utils.files import find_referenced_file
 
-Level = Literal["error", "note", "good"]
+Severity = Literal["error", "note", "good"]
 #: Picks nearer than this to each other are one particle picked twice.
 DUPLICATE_PX = 2.0
 #: No more examples than this are named of any one fault.
@@ -43,10 +43,10 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnostic:
     """One thing found out about one of the files."""
 
-    level: Level
+    level: Severity
     #: The file, or what was typed.
     where: str
     sentence: str
@@ -74,8 +74,8 @@ def check(
     micrographs: Sequence[str | Path] | None = None,
     settings: CheckSettings = CheckSettings(),
     progress: Callable[[int, int], None] | None = None,
-) -> list[Finding]:
-    """Check files of any kind; see `Finding`.
+) -> list[Diagnostic]:
+    """Check files of any kind; see `Diagnostic`.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def check(
     BadInput
         If an input means no file at all.
     """
-    findings: list[Finding] = []
+    findings: list[Diagnostic] = []
     given = None if micrographs is None else find_sources(list(micrographs))
     if given is not None:
         findings += _of_micrographs(given, settings, progress)
@@ -103,7 +103,7 @@ def _of_input(
     given: Sequence[Source] | None,
     settings: CheckSettings,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     path = Path(text)
     try:
         if path.suffix == ".safetensors":
@@ -116,7 +116,7 @@ def _of_input(
         else:
             yield from _of_picks(text, given, settings)
     except BadInput as error:
-        yield Finding("error", text, str(error))
+        yield Diagnostic("error", text, str(error))
 
 
 def _lists_micrographs(text: str) -> bool:
@@ -132,22 +132,22 @@ def _lists_micrographs(text: str) -> bool:
     return star_list.NAME in columns and not {relion_star.X, relion_star.COORDINATE_FILE} & columns
 
 
-def _passed_over(path: Path) -> Iterator[Finding]:
+def _passed_over(path: Path) -> Iterator[Diagnostic]:
     """Say which coordinates lie beside micrographs, as a folder's files are looked at as those."""
     names = [p.name for p in path.iterdir()] if path.is_dir() else []
     for suffix in (".box", ".cbox", eman2.SUFFIX, ".cs"):
         number = sum(name.endswith(suffix) for name in names)
         if number:
-            yield Finding(
+            yield Diagnostic(
                 "note",
                 str(path),
                 f"{number} {suffix} files were not looked at: give '{path}/*{suffix}' too",
             )
 
 
-def _of_model(path: Path) -> Iterator[Finding]:
+def _of_model(path: Path) -> Iterator[Diagnostic]:
     card = load_model(path).card
-    yield Finding(
+    yield Diagnostic(
         "good",
         str(path),
         f"a {card.network} of width {card.width} for particles of {card.diameter_angstrom:g} A at"
@@ -155,20 +155,22 @@ def _of_model(path: Path) -> Iterator[Finding]:
     )
 
 
-def _of_list(path: Path) -> Iterator[Finding]:
+def _of_list(path: Path) -> Iterator[Diagnostic]:
     """Check what only the table knows: rows that are there twice, files that are not there."""
     table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b)
     counts = Counter(map(str, table[star_list.NAME]))
     twice = [name for name, count in counts.items() for _ in range(count - 1)]
     if twice:
-        yield Finding("error", str(path), f"{len(twice)} rows repeat a micrograph{_some(twice)}")
+        yield Diagnostic(
+            "error", str(path), f"{len(twice)} rows repeat a micrograph{_some(twice)}"
+        )
 
 
 def _of_micrographs(
     sources: Sequence[Source],
     settings: CheckSettings,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     """Read every micrograph, and compare what headers, STAR file and user say of pixel sizes."""
     sizes: list[float] = []
     nameless, differing = [], []
@@ -178,7 +180,7 @@ def _of_micrographs(
             header = _read(source, settings.headers_only)
         except BadInput as error:
             bad += 1
-            yield Finding("error", source.name, str(error))
+            yield Diagnostic("error", source.name, str(error))
         else:
             own = header.pixel_size_angstrom
             said = settings.pixel_size_angstrom or source.pixel_size_angstrom
@@ -190,26 +192,26 @@ def _of_micrographs(
                 continue
             sizes.append(size)
             if not is_plausible(size):
-                yield Finding("error", source.name, f"{size:g} A a pixel is not plausible")
+                yield Diagnostic("error", source.name, f"{size:g} A a pixel is not plausible")
         finally:
             if progress is not None:
                 progress(number, len(sources))
     where = f"{len(sources)} micrographs"
     if nameless:
-        yield Finding(
+        yield Diagnostic(
             "note",
             where,
             f"{len(nameless)} have no pixel size{_some(nameless)}: give --pixel-size",
         )
     if differing:
-        yield Finding(
+        yield Diagnostic(
             "note", where, f"{len(differing)} have two pixel sizes, in angstrom{_some(differing)}"
         )
     if sizes and not same_pixel_size(min(sizes), max(sizes)):
-        yield Finding(
+        yield Diagnostic(
             "note", where, f"pixel sizes differ, from {min(sizes):.4g} to {max(sizes):.4g} A"
         )
-    yield Finding("good", where, f"{len(sources) - bad} can be read")
+    yield Diagnostic("good", where, f"{len(sources) - bad} can be read")
 
 
 def _read(source: Source, header_only: bool) -> Header:
@@ -222,10 +224,10 @@ def _read(source: Source, header_only: bool) -> Header:
 
 def _of_picks(
     text: str, given: Sequence[Source] | None, settings: CheckSettings
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     files = find_files(text)
     picks = read_picks(files)
-    yield Finding(
+    yield Diagnostic(
         "good",
         text,
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
@@ -234,14 +236,14 @@ def _of_picks(
     found = match_names(picks.micrographs, sources) if sources else {}
     missing = [name for name in picks.micrographs if name not in found]
     if missing:
-        level: Level = "note" if not found and given is None else "error"
-        yield Finding(level, text, f"{len(missing)} micrographs are not there{_some(missing)}")
+        level: Severity = "note" if not found and given is None else "error"
+        yield Diagnostic(level, text, f"{len(missing)} micrographs are not there{_some(missing)}")
     headers: dict[str, Header] = {}
     for name, source in found.items():
         try:
             headers[name] = read_header(source.path)
         except BadInput as error:
-            yield Finding("error", source.name, str(error))
+            yield Diagnostic("error", source.name, str(error))
     yield from _of_places(text, picks, headers, settings)
     labelled = assign_labels(picks, sources)[0] if headers and len(picks) else []
     yield from _of_sampling(text, picks, found, headers)
@@ -252,13 +254,13 @@ def _of_picks(
 def _existing(picks: Picks, file: Path) -> list[Source]:
     """Return the micrographs that picks name, where they are found as those of a STAR file."""
     named = [name for name in picks.micrographs if is_micrograph_name(name)]
-    found = ((name, find_beside(name, file)) for name in named)
+    found = ((name, find_referenced_file(name, file)) for name in named)
     return [Source(name, path, name) for name, path in found if path is not None]
 
 
 def _of_places(
     text: str, picks: Picks, headers: dict[str, Header], settings: CheckSettings
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     """Look for picks outside of their micrographs, and for particles picked twice."""
     lost, twice = [], []
     said = picks.first_positive_values(PIXEL_SIZE)
@@ -281,14 +283,16 @@ def _of_places(
         pairs = (tree.count_neighbors(tree, reach) - len(own)) // 2 if len(own) else 0
         twice += [f"{pairs} on {name}"] if pairs else []
     if lost:
-        yield Finding("error", text, f"picks lie outside their micrographs{_some(lost)}")
+        yield Diagnostic("error", text, f"picks lie outside their micrographs{_some(lost)}")
     if twice:
-        yield Finding("error", text, f"pairs of picks are one particle, by distance{_some(twice)}")
+        yield Diagnostic(
+            "error", text, f"pairs of picks are one particle, by distance{_some(twice)}"
+        )
 
 
 def _of_sampling(
     text: str, picks: Picks, found: dict[str, Source], headers: dict[str, Header]
-) -> Iterator[Finding]:
+) -> Iterator[Diagnostic]:
     said = picks.first_positive_values(PIXEL_SIZE)
     differing = []
     for name, header in headers.items():
@@ -296,20 +300,20 @@ def _of_sampling(
         if size and name in said and not same_pixel_size(size, said[name]):
             differing.append(f"{name}: picks {said[name]:.4g}, micrograph {size:.4g}")
     if differing:
-        yield Finding(
+        yield Diagnostic(
             "error",
             text,
             f"the picks are in pixels of another size, in angstrom{_some(differing)}",
         )
 
 
-def _of_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Finding]:
+def _of_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Diagnostic]:
     """Look at the pictures with most picks."""
     views = read_views_with_most_picks((item.source, item.xy_px) for item in labelled)
     if views:
         verdict = judge_frame(views)
-        level: Level = "error" if verdict.wrong else "good" if verdict.decided else "note"
-        yield Finding(level, text, str(verdict))
+        level: Severity = "error" if verdict.wrong else "good" if verdict.decided else "note"
+        yield Diagnostic(level, text, str(verdict))
 
 
 def _some(examples: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ from heliodor.report.coordinate_preview import (
     draw_micrograph_with_most_picks,
     read_views_with_most_picks,
 )
-from heliodor.utils.locking import alone_in
+from heliodor.utils.locking import lock_folder
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def convert(
     if picture is not None:
         draw_micrograph_with_most_picks(picture, moved, sources, pixel_sizes)
     # A folder that is not there yet is nobody's, and is made when nothing is refused any more.
-    with alone_in(out if wanted.file_of and out.is_dir() else None):
+    with lock_folder(out if wanted.file_of and out.is_dir() else None):
         files = write_picks(out, picks, wanted, given)
     log.info(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"

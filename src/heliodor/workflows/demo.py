@@ -10,22 +10,22 @@ from heliodor.training.initialization import choose_start
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
-from heliodor.utils.files import output_folder
-from heliodor.workflows.run import Outcome, run
+from heliodor.utils.files import create_output_folder
+from heliodor.workflows.run import RunResult, run
 
 #: Ten micrographs to learn from and six, of another seed, to pick on.
-LEARN = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
-UNSEEN = SimulationSettings(particle="barrel", count=6, seed=2)
+TRAINING_SET = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
+TEST_SET = SimulationSettings(particle="barrel", count=6, seed=2)
 RECIPE = TrainingSettings()
 #: What it begins with; None is the default, the general model.
 START: str | None = None
 
 
-def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Outcome:
+def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> RunResult:
     """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
     compute.start()  # refuses what it cannot do before anything is simulated
-    folder = output_folder(out)
-    sets = {"learn": LEARN, "unseen": UNSEEN}
+    folder = create_output_folder(out)
+    sets = {"learn": TRAINING_SET, "unseen": TEST_SET}
     if any((folder / name).exists() for name in sets):
         raise BadInput(
             f"{folder} holds an earlier demonstration; remove it or give another with -o"
@@ -37,7 +37,7 @@ def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> Out
         folder / "learn" / "micrographs.star",
         folder / "learn" / "labels.star",
         folder / "results",
-        DataSettings(diameter_angstrom=LEARN.kind.diameter_angstrom),
+        DataSettings(diameter_angstrom=TRAINING_SET.kind.diameter_angstrom),
         choose_start(RECIPE, START, ()),
         pick_micrographs=folder / "unseen" / "micrographs.star",
         truth=folder / "unseen" / "truth.star",

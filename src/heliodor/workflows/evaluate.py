@@ -1,4 +1,4 @@
-"""The command `evaluate`: files of picks and truth in, figures out."""
+"""The command `compare_with_truth`: files of picks and truth in, figures out."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from heliodor.picking.score_maps import open_working_images
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import (
-    output_folder,
+    create_output_folder,
     write_json,
     write_text,
 )
-from heliodor.utils.locking import alone_in
-from heliodor.workflows.judging import (
-    Truth,
-    as_sources,
-    evaluate,
+from heliodor.utils.locking import lock_folder
+from heliodor.workflows.ground_truth import (
+    GroundTruth,
+    choose_pixel_sizes,
+    compare_with_truth,
     evaluate_regions,
-    pixel_sizes_of,
+    sources_from_names,
 )
-from heliodor.workflows.run_record import Record, flat
+from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +100,9 @@ def evaluate_files(
         "model": model,
         "micrographs": micrographs,
         "pixel_size_angstrom": pixel_size_angstrom,
-        **flat(compute),
+        **flatten_settings(compute),
     }
-    record = Record("evaluate", arguments, command_line)
+    record = RunRecord("evaluate", arguments, command_line)
     device = compute.start()
     loaded = None if model is None else load_model(model)
     given = read_picks(picks, candidates=True)
@@ -117,12 +117,12 @@ def evaluate_files(
     if unscored:  # without scores there is no threshold to tell the picks from the others
         given = given.select(mask_selected(given))
     if micrographs is None:
-        sources = as_sources(given.micrographs)
+        sources = sources_from_names(given.micrographs)
     else:
         sources = find_sources(micrographs)
-        record.used("judging", sources)
-    true = Truth.read(truth, sources)
-    own = _renamed(given, sources)
+        record.add_inputs("judging", sources)
+    true = GroundTruth.read(truth, sources)
+    own = _use_source_names(given, sources)
     if not any(source.name in own.micrographs for source in sources):
         raise BadInput(
             f"{picks} names none of the micrographs to judge: it has micrographs like"
@@ -134,14 +134,14 @@ def evaluate_files(
             " --micrographs to count them as missed"
         )
         log.warning(record.notes[-1])
-    sizes = pixel_sizes_of(own, true, sources, pixel_size_angstrom)
+    sizes = choose_pixel_sizes(own, true, sources, pixel_size_angstrom)
     if threshold is None:
-        threshold = selected_from(given)
-    folder = None if out is None else output_folder(out)
+        threshold = threshold_of_selection(given)
+    folder = None if out is None else create_output_folder(out)
     region_ap, failures = None, list[Failure]()
-    with alone_in(folder):
+    with lock_folder(folder):
         with record.stage("judging"):
-            evaluation = evaluate(own, true, match_distance_angstrom, sizes, threshold)
+            evaluation = compare_with_truth(own, true, match_distance_angstrom, sizes, threshold)
         if loaded is not None:
             loaded.network.to(device)
             images = open_working_images(loaded, pixel_size_angstrom)
@@ -154,13 +154,13 @@ def evaluate_files(
         if folder is not None:
             write_evaluation(folder, evaluation, region_ap)
             record.failures += failures
-            record.results["evaluation"] = figures(evaluation, region_ap)
+            record.results["evaluation"] = evaluation_as_dict(evaluation, region_ap)
             # Not run.json: the folder may be that of the run that is judged.
             write_json(folder / "evaluate.json", record.as_dict())
     return evaluation, region_ap, failures
 
 
-def _renamed(picks: Picks, sources: list[Source]) -> Picks:
+def _use_source_names(picks: Picks, sources: list[Source]) -> Picks:
     """Call the picks' micrographs by the names of the micrographs judged."""
     found = match_names(picks.micrographs, sources)
     tables = []
@@ -170,7 +170,7 @@ def _renamed(picks: Picks, sources: list[Source]) -> Picks:
     return Picks.concatenate(tables)
 
 
-def selected_from(picks: Picks) -> float | None:
+def threshold_of_selection(picks: Picks) -> float | None:
     """Return the lowest score among the candidates that a ``picks.tsv`` marks as selected."""
     if "selected" not in picks.extra or not len(picks) or np.isnan(picks.score).any():
         return None
@@ -178,7 +178,7 @@ def selected_from(picks: Picks) -> float | None:
     return float(scores.min()) if len(scores) else math.inf
 
 
-def figures(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
+def evaluation_as_dict(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
     """Return an evaluation ready for JSON, without its curve, which may have a million points.
 
     `write_evaluation` puts the curve into ``curve.tsv``.
@@ -190,24 +190,24 @@ def figures(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
 
 def write_evaluation(folder: Path, evaluation: Evaluation, region_ap: float | None) -> None:
     """Write ``evaluation.json`` and the precision-recall curve as ``curve.tsv``."""
-    write_json(folder / "evaluation.json", figures(evaluation, region_ap))
-    write_text(folder / "curve.tsv", curve_table(evaluation.curve))
+    write_json(folder / "evaluation.json", evaluation_as_dict(evaluation, region_ap))
+    write_text(folder / "curve.tsv", render_curve(evaluation.curve))
 
 
-def forget_evaluation(folder: Path) -> None:
+def remove_evaluation_files(folder: Path) -> None:
     """Remove the figures of an earlier run, which are not those of the picks there now."""
     for name in ("evaluation.json", "curve.tsv"):
         (folder / name).unlink(missing_ok=True)
 
 
-def curve_table(curve: PrecisionRecall) -> str:
+def render_curve(curve: PrecisionRecall) -> str:
     """Return a precision-recall curve as TSV text, one threshold a line."""
     rows = zip(curve.threshold, curve.precision, curve.recall, curve.f1, strict=True)
     lines = ["\t".join(f"{value:.6g}" for value in row) for row in rows]
     return "\n".join(["log_odds\tprecision\trecall\tf1", *lines]) + "\n"
 
 
-def line(evaluation: Evaluation, region_ap: float | None) -> str:
+def render_summary_line(evaluation: Evaluation, region_ap: float | None) -> str:
     """Return the main figures in one line."""
     e = evaluation
     region = "" if region_ap is None else f", region AP {region_ap:.3f}"
@@ -218,7 +218,7 @@ def line(evaluation: Evaluation, region_ap: float | None) -> str:
     )
 
 
-def table(evaluation: Evaluation, region_ap: float | None) -> str:
+def render_table(evaluation: Evaluation, region_ap: float | None) -> str:
     """Return an evaluation as a table for the terminal."""
     head = f"{'micrograph':40} {'picks':>7} {'truth':>7} {'found':>7} {'P':>6} {'R':>6} {'F1':>6} {'AP':>6}"  # noqa: E501
     lines = [head]

@@ -119,7 +119,7 @@ def export_model(model: str | Path, out: str | Path) -> None:
     log.info(f"the network of {model} in {out}")
 
 
-def description(model: str | Path) -> dict[str, Any]:
+def describe_model(model: str | Path) -> dict[str, Any]:
     """Return a model's card and what follows from its network, ready for JSON."""
     loaded = opened(model)
     network = loaded.network
@@ -129,7 +129,7 @@ def description(model: str | Path) -> dict[str, Any]:
     }
 
 
-def table(values: dict[str, Any]) -> str:
+def render_table(values: dict[str, Any]) -> str:
     """Lay out a description for reading: a name and its value a line."""
     lines = list(_lines(values))
     width = max(len(name) for name, _ in lines)

@@ -53,17 +53,17 @@ from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.utils import console
 from heliodor.utils.compute import Compute
-from heliodor.utils.crash_recovery import crashes
+from heliodor.utils.crash_recovery import crash_count
 from heliodor.utils.files import (
-    can_be,
-    output_folder,
-    sweep,
+    create_output_folder,
+    fits_path_limits,
+    remove_partial_files,
 )
-from heliodor.utils.locking import alone_in
-from heliodor.workflows.run_record import Record, flat
+from heliodor.utils.locking import lock_folder
+from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 if TYPE_CHECKING:
-    from heliodor.workflows.judging import RegionJudge
+    from heliodor.workflows.ground_truth import RegionEvaluator
 
 log = logging.getLogger(__name__)
 
@@ -97,14 +97,14 @@ def pick(
     report
         Also write ``report.html``.
     """
-    arguments = {"model": model, "micrographs": micrographs, **flat(settings, compute)}
+    arguments = {"model": model, "micrographs": micrographs, **flatten_settings(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
     arguments |= {"diameter_angstrom": diameter_angstrom, "report": report}
-    record = Record("pick", arguments, command_line)
+    record = RunRecord("pick", arguments, command_line)
     loaded = model_for(model, diameter_angstrom)
-    folder = output_folder(out)
-    with alone_in(folder):
-        sweep(folder)
+    folder = create_output_folder(out)
+    with lock_folder(folder):
+        remove_partial_files(folder)
         sources = find_sources(micrographs)
         images = open_working_images(loaded, pixel_size_angstrom)
         picked, pixel_sizes = pick_step(
@@ -132,8 +132,8 @@ def pick_step(
     settings: PickSettings,
     folder: Path,
     device: torch.device,
-    record: Record,
-    judge: RegionJudge | None = None,
+    record: RunRecord,
+    judge: RegionEvaluator | None = None,
     resume: bool = True,
 ) -> tuple[PickingResult, dict[str, float]]:
     """Pick as one stage of a longer run, which keeps the record; see `pick`.
@@ -148,7 +148,7 @@ def pick_step(
     settings.check_for(model.card.contaminant)
     threshold = settings.threshold_for(model)
     known = model.calibration
-    record.used("picking", sources)
+    record.add_inputs("picking", sources)
     chosen = settings.threshold is None and get_clear_above(model) is not None
     log.info(
         f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
@@ -158,7 +158,9 @@ def pick_step(
     files = {source.name: folder / autopick_name(source) for source in sources}
     check_series(folder, files.values(), settings.threshold_series)
     # What no file can be written for is not picked on.
-    refused = {name: TOO_LONG.format(path=p) for name, p in files.items() if not can_be(p)}
+    refused = {
+        name: TOO_LONG.format(path=p) for name, p in files.items() if not fits_path_limits(p)
+    }
     # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
@@ -167,8 +169,8 @@ def pick_step(
     above = get_clear_above(model)
     if above is not None and len(sources) >= FEWEST_MICROGRAPHS:
         search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), above)
-    journal = Journal(folder, made_with(model, settings, images), not resume)
-    again = frozenset(s.name for s in sources if judge is not None and judge.judges(s.name))
+    journal = Journal(folder, journal_key(model, settings, images), not resume)
+    again = frozenset(s.name for s in sources if judge is not None and judge.has_truth(s.name))
     if finished := sum(journal.has(s) for s in sources if s.name not in again):
         log.info(f"{finished} of them are done already and left as they are")
 
@@ -179,7 +181,7 @@ def pick_step(
             judge.add(image, score)
 
     with record.stage("picking"), console.progress("picking") as progress:
-        work = _Work(model, images, settings, device, journal, search, refused)
+        work = _ResumablePicking(model, images, settings, device, journal, search, refused)
         try:
             picked = work.through(sources, done, progress, again)
         except BadInput:
@@ -229,14 +231,14 @@ def pick_step(
     )
     for sentence in head:
         log.info(sentence)
-    _say_quality(picked.quality, record)
+    _report_quality(picked.quality, record)
     if any(is_tiff(source.path.name) for source in sources):
         log.warning(TIFF_NOTE)
     return picked, sizes
 
 
 @dataclass(frozen=True)
-class _Work:
+class _ResumablePicking:
     """Picking on micrographs through crashes of the process."""
 
     model: Model
@@ -264,7 +266,7 @@ class _Work:
         again: Container[str],
     ) -> PickingResult:
         """Pick on all; what was under way when the process before crashed comes first, alone."""
-        if crashes():
+        if crash_count():
             self.journal.record_crash(sources)
         crashed = {
             s.name: CRASHED.format(path=s.path) for s in sources if self.journal.has_crashed(s)
@@ -272,11 +274,11 @@ class _Work:
         refused = {**self.refused, **crashed}
         way = {*self.journal.list_interrupted()} - refused.keys()
         suspects = [s for s in sources if s.name in way and not self.journal.has(s)]
-        if crashes() and suspects:
+        if crash_count() and suspects:
             # What the process died of is among them. Alone, each has all the memory there is.
             with suppress(BadInput):
                 self._on(suspects, self.search, max_parallel=1)
-        fewer = max(1, MAX_PARALLEL >> crashes())
+        fewer = max(1, MAX_PARALLEL >> crash_count())
         picked = self._on(
             sources, self.search,
             done=done, progress=progress, repeat=again, max_parallel=fewer, excluded=refused,
@@ -303,7 +305,7 @@ class _Work:
         return replace(picked, sheet=count_scores(self.journal, names, wanted))
 
 
-def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
+def journal_key(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
     """Return all that decides on what is found on a micrograph, ready for JSON."""
     said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_of(model)}
     said |= settings_that_change_picks(settings)
@@ -311,7 +313,9 @@ def made_with(model: Model, settings: PickSettings, images: WorkingImages) -> di
     return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
 
 
-def _say_quality(rows: Sequence[micrograph_quality.MicrographQuality], record: Record) -> None:
+def _report_quality(
+    rows: Sequence[micrograph_quality.MicrographQuality], record: RunRecord
+) -> None:
     """Say which micrographs stand out, and note them."""
     record.results["outliers"] = [
         {"micrograph": row.name, "flags": list(row.flags)}

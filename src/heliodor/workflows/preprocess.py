@@ -24,11 +24,11 @@ from heliodor.data.micrographs.working_images import (
 )
 from heliodor.errors import BadInput
 from heliodor.utils import console
-from heliodor.utils.files import output_folder
-from heliodor.utils.locking import alone_in
-from heliodor.utils.prefetch import looking_ahead
-from heliodor.utils.threads import chosen_threads
-from heliodor.workflows.run_record import Record
+from heliodor.utils.files import create_output_folder
+from heliodor.utils.locking import lock_folder
+from heliodor.utils.prefetch import prefetch
+from heliodor.utils.threads import resolve_threads
+from heliodor.workflows.run_record import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +62,17 @@ def preprocess(
         raise BadInput(
             f"a working pixel size of {working_pixel_size_angstrom:g} A is not possible"
         )
-    at_a_time = chosen_threads(threads)
+    at_a_time = resolve_threads(threads)
     arguments = {
         "micrographs": micrographs,
         "working_pixel_size_angstrom": working_pixel_size_angstrom,
         "normalization": normalization,
         "pixel_size_angstrom": pixel_size_angstrom,
     }
-    record = Record("preprocess", arguments, command_line)
+    record = RunRecord("preprocess", arguments, command_line)
     sources = find_sources(micrographs)
-    record.used("preprocessing", sources)
-    folder = output_folder(out)
+    record.add_inputs("preprocessing", sources)
+    folder = create_output_folder(out)
     _refuse_to_replace(sources, folder)
     images = WorkingImages(working_pixel_size_angstrom, pixel_size_angstrom, threads=at_a_time)
     if normalization != "joint":
@@ -87,10 +87,10 @@ def preprocess(
 
     written = 0
     with (
-        alone_in(folder),
+        lock_folder(folder),
         record.stage("writing"),
         console.progress("preprocessing") as progress,
-        looking_ahead(ready, sources, at_a_time) as prepared,
+        prefetch(ready, sources, at_a_time) as prepared,
     ):
         for number, (source, future) in enumerate(prepared, 1):
             try:
@@ -132,7 +132,7 @@ def _fit(sources: list[Source], images: WorkingImages, mode: Mode) -> Normalizer
     reasons: list[str] = []
     # More than these would fill the memory and add nothing.
     chosen = np.unique(np.linspace(0, len(sources) - 1, MOST_IMAGES).astype(int))
-    with looking_ahead(images.get, [sources[i] for i in chosen], images.threads) as prepared:
+    with prefetch(images.get, [sources[i] for i in chosen], images.threads) as prepared:
         for _source, image in prepared:
             try:
                 good.append(image.result().image)

@@ -21,9 +21,9 @@ from heliodor.models.model_file import Model
 from heliodor.picking.batch import PickingResult
 from heliodor.report.calibration_section import summarize_calibration
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
-from heliodor.workflows.judging import Truth
-from heliodor.workflows.run_record import Record
-from heliodor.workflows.train import Training
+from heliodor.workflows.ground_truth import GroundTruth
+from heliodor.workflows.run_record import RunRecord
+from heliodor.workflows.train import TrainingResult
 
 #: Micrographs pictured in a report.
 GALLERY = 6
@@ -31,14 +31,14 @@ GALLERY = 6
 
 def build_report_content(
     model: Model,
-    training: Training | None,
+    training: TrainingResult | None,
     images: WorkingImages,
     picked: PickingResult,
     sources: Sequence[Source],
-    truth: Truth | None,
+    truth: GroundTruth | None,
     evaluation: Evaluation | None,
     region_ap: float | None,
-    record: Record,
+    record: RunRecord,
     pixel_sizes: Mapping[str, float],
 ) -> ReportContent:
     """Gather what the report shows of a run.
@@ -157,11 +157,11 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
 
 
 def _gallery(
-    training: Training | None,
+    training: TrainingResult | None,
     images: WorkingImages,
     picked: PickingResult,
     sources: Sequence[Source],
-    truth: Truth | None,
+    truth: GroundTruth | None,
     distance: float,
 ) -> list[GalleryItem]:
     """Picture micrographs evenly from the fewest picks to the most, so that none is flattered."""

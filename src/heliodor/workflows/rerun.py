@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, ge
 from heliodor import __version__
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
-from heliodor.workflows.run_record import RESULTS, digests_of
+from heliodor.workflows.run_record import MAIN_RESULTS, digest_results
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Rerun:
+class RerunResult:
     """What a run that was done again gave."""
 
     failures: list[Failure]
@@ -53,7 +53,7 @@ class Rerun:
     same: dict[str, bool]
 
 
-def rerun(record: str | Path, out: str | Path, command_line: str = "") -> Rerun:
+def rerun(record: str | Path, out: str | Path, command_line: str = "") -> RerunResult:
     """Do again what a ``run.json`` of `train`, `pick` or `run` says was done.
 
     Files are looked for from the folder in which the first run was started, so the record may lie
@@ -88,15 +88,15 @@ def rerun(record: str | Path, out: str | Path, command_line: str = "") -> Rerun:
         )
     with chdir(started_in):
         failures = known.call(folder, command_line)
-    now = digests_of(folder, known.command)
+    now = digest_results(folder, known.command)
     same = {name: now.get(name) == digest for name, digest in known.digests.items()}
     for name, equal in same.items():
         log.info(f"{name} is {'the same to the last byte' if equal else 'ANOTHER than then'}")
-    return Rerun(failures, same)
+    return RerunResult(failures, same)
 
 
 @dataclass(frozen=True)
-class Known:
+class RecordedRun:
     """What a record says, checked as far as that is possible without its files."""
 
     command: str
@@ -110,7 +110,7 @@ class Known:
     call: Callable[[Path, str], list[Failure]]
 
 
-def read_record(path: Path) -> Known:
+def read_record(path: Path) -> RecordedRun:
     """Read a ``run.json``.
 
     Raises
@@ -140,9 +140,9 @@ def read_record(path: Path) -> Known:
     digests, version = known.get("digests", {}), known["versions"].get("heliodor")
     _check("directory", known.get("directory"), str | None)
     _check("version", version, str | None)
-    if not isinstance(digests, dict) or not digests.keys() <= {*RESULTS[command]}:
+    if not isinstance(digests, dict) or not digests.keys() <= {*MAIN_RESULTS[command]}:
         raise BadInput(f"the digests in {path} are not those of the results of `{command}`")
-    return Known(command, known.get("directory"), str(version), digests, call)
+    return RecordedRun(command, known.get("directory"), str(version), digests, call)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,41 +25,41 @@ from heliodor.training.dataset import FEWEST_PX
 from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import Compute
-from heliodor.utils.files import output_folder, sweep
-from heliodor.utils.locking import alone_in
+from heliodor.utils.files import create_output_folder, remove_partial_files
+from heliodor.utils.locking import lock_folder
 from heliodor.workflows.evaluate import (
-    figures,
-    forget_evaluation,
-    line,
+    evaluation_as_dict,
+    remove_evaluation_files,
+    render_summary_line,
     write_evaluation,
 )
-from heliodor.workflows.judging import (
-    RegionJudge,
-    Truth,
+from heliodor.workflows.ground_truth import (
+    GroundTruth,
+    RegionEvaluator,
     check_same_binning,
-    evaluate,
+    compare_with_truth,
 )
 from heliodor.workflows.pick import pick_step
 from heliodor.workflows.report_content import build_report_content
-from heliodor.workflows.run_record import Record, flat
+from heliodor.workflows.run_record import RunRecord, flatten_settings
 from heliodor.workflows.train import (
-    Training,
+    TrainingResult,
+    choose_working_pixel_size,
     train_step,
-    wanted_pixel_size,
 )
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """What `run` found."""
 
-    training: Training
+    training: TrainingResult
     picked: PickingResult
     evaluation: Evaluation | None
     region_ap: float | None
-    record: Record
+    record: RunRecord
 
 
 def run(
@@ -76,7 +76,7 @@ def run(
     command_line: str = "",
     negatives: str | Path | None = None,
     resume: bool = True,
-) -> Outcome:
+) -> RunResult:
     """Train, pick, judge where there is truth, and report, all into one folder.
 
     Parameters
@@ -107,24 +107,24 @@ def run(
         "pick": to_pick,
         "truth": truth,
         "match_distance_angstrom": distance,
-        **flat(data, recipe, settings, compute),
+        **flatten_settings(data, recipe, settings, compute),
     }
-    record = Record("run", arguments, command_line)
+    record = RunRecord("run", arguments, command_line)
     # Whatever can be refused is refused before the long work.
     start = load_start_model(recipe)
     # Labels of particles teach no contaminants; a start that knows them keeps them.
     settings.check_for(contaminant=start is not None and start.card.contaminant)
     device = compute.start()
     sources = find_sources(to_pick)
-    known = None if truth is None else Truth.read(truth, sources)
+    known = None if truth is None else GroundTruth.read(truth, sources)
     if pick_micrographs is not None:
-        first = _first_usable(sources, data, recipe, start)
+        first = _find_usable_micrograph(sources, data, recipe, start)
         if known is not None:
             said = known.pixel_sizes.get(first.source.name)
             check_same_binning(first.source.name, first.pixel_size_angstrom, said)
-    folder = output_folder(out)
-    with alone_in(folder):
-        sweep(folder)
+    folder = create_output_folder(out)
+    with lock_folder(folder):
+        remove_partial_files(folder)
         trained = train_step(
             micrographs,
             labels,
@@ -138,7 +138,7 @@ def run(
             resume,
             compute.shelf(folder),
         )
-        judge = None if known is None else RegionJudge(known, data.radius_angstrom)
+        judge = None if known is None else RegionEvaluator(known, data.radius_angstrom)
         picked, sizes = pick_step(
             trained.model, sources, trained.images, settings, folder, device, record, judge, resume
         )
@@ -151,13 +151,13 @@ def run(
             with record.stage("judging"):
                 own = Picks.concatenate(picked.table(n) for n in picked.micrographs if n in read)
                 truth_read = replace(known, xy_px=read)
-                evaluation = evaluate(own, truth_read, distance, sizes, picked.threshold)
+                evaluation = compare_with_truth(own, truth_read, distance, sizes, picked.threshold)
                 region_ap = judge.average_precision()
             write_evaluation(folder, evaluation, region_ap)
-            record.results["evaluation"] = figures(evaluation, region_ap)
-            log.info(line(evaluation, region_ap))
+            record.results["evaluation"] = evaluation_as_dict(evaluation, region_ap)
+            log.info(render_summary_line(evaluation, region_ap))
         else:
-            forget_evaluation(folder)
+            remove_evaluation_files(folder)
         record.write(folder)  # a report that fails must not cost the record
         with record.stage("report"):
             content = build_report_content(
@@ -175,10 +175,10 @@ def run(
             write_report(folder / "report.html", content)
         record.write(folder)
         log.info(f"the report is {folder / 'report.html'}")
-    return Outcome(trained, picked, evaluation, region_ap, record)
+    return RunResult(trained, picked, evaluation, region_ap, record)
 
 
-def _first_usable(
+def _find_usable_micrograph(
     sources: Sequence[Source],
     data: DataSettings,
     recipe: TrainingSettings,
@@ -189,7 +189,7 @@ def _first_usable(
     One that can be used is proof enough; the others are read in their turn.
     """
     images = WorkingImages(
-        wanted_pixel_size(data, recipe, start),
+        choose_working_pixel_size(data, recipe, start),
         data.pixel_size_angstrom,
         data.diameter_angstrom,
         coarsest_angstrom=data.diameter_angstrom / FEWEST_PX,

@@ -20,7 +20,7 @@ from heliodor.data.micrographs.working_images import Failure
 from heliodor.utils.files import write_json
 
 #: Results that a run of the same must give again, to the last byte.
-RESULTS = {
+MAIN_RESULTS = {
     "train": ("model.safetensors",),
     "pick": ("picks.tsv",),
     "run": ("model.safetensors", "picks.tsv"),
@@ -28,7 +28,7 @@ RESULTS = {
 
 
 @dataclass
-class Record:
+class RunRecord:
     """What a command was asked for, with what it ran, and how long each stage took."""
 
     command: str
@@ -48,7 +48,7 @@ class Record:
         default_factory=lambda: datetime.now().astimezone().isoformat(timespec="seconds")
     )
 
-    def used(self, purpose: str, sources: Sequence[Source]) -> None:
+    def add_inputs(self, purpose: str, sources: Sequence[Source]) -> None:
         """Note the files of micrographs."""
         self.inputs[purpose] = [str(source.path) for source in sources]
 
@@ -64,7 +64,7 @@ class Record:
 
     def write(self, folder: Path) -> None:
         """Write ``run.json`` and, where micrographs failed, ``failed.tsv``."""
-        self.results["digests"] = digests_of(folder, self.command)
+        self.results["digests"] = digest_results(folder, self.command)
         write_json(folder / "run.json", self.as_dict())
         write_failures(folder / "failed.tsv", self.failures)
 
@@ -86,10 +86,10 @@ class Record:
         }
 
 
-def digests_of(folder: Path, command: str) -> dict[str, str]:
+def digest_results(folder: Path, command: str) -> dict[str, str]:
     """Return the fingerprints of a command's main results, by their names, where they are."""
     found = {}
-    for name in RESULTS.get(command, ()):
+    for name in MAIN_RESULTS.get(command, ()):
         with suppress(FileNotFoundError), (folder / name).open("rb") as stream:
             found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found
@@ -101,7 +101,7 @@ def _threads() -> int | None:
     return None if torch is None else int(torch.get_num_threads())
 
 
-def flat(*settings: Any) -> dict[str, Any]:
+def flatten_settings(*settings: Any) -> dict[str, Any]:
     """Return the fields of settings objects in one dictionary, for a record's arguments."""
     return {key: value for part in settings for key, value in asdict(part).items()}
 

@@ -41,13 +41,13 @@ from heliodor.data.micrographs.working_images import (
 from heliodor.errors import BadInput
 from heliodor.utils import console
 from heliodor.utils.files import (
-    output_folder,
+    atomic_write,
+    create_output_folder,
     write_json,
-    writing,
 )
-from heliodor.utils.locking import alone_in
-from heliodor.utils.threads import chosen_threads
-from heliodor.workflows.run_record import Record
+from heliodor.utils.locking import lock_folder
+from heliodor.utils.threads import resolve_threads
+from heliodor.workflows.run_record import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def suggest(
         "trust_labels": trust_labels,
         "seed": seed,
     }
-    record = Record("suggest", arguments, command_line)
+    record = RunRecord("suggest", arguments, command_line)
     sources = find_sources(micrographs)
     labelled, record.notes = read_labels(labels, sources)
     items = sorted((i for i in labelled if len(i.xy_px)), key=lambda i: -len(i.xy_px))
@@ -106,16 +106,16 @@ def suggest(
             f"of {len(items)} micrographs with labels the {MOST_MICROGRAPHS} with most are used"
         )
         items = items[:MOST_MICROGRAPHS]
-    record.used("measuring", [item.source for item in items])
-    folder = None if out is None else output_folder(out)
-    with alone_in(folder):
+    record.add_inputs("measuring", [item.source for item in items])
+    folder = None if out is None else create_output_folder(out)
+    with lock_folder(folder):
         return _measured(
             record, folder, items, labels, pixel_size_angstrom, trust_labels, seed, threads
         )
 
 
 def _measured(
-    record: Record,
+    record: RunRecord,
     folder: Path | None,
     items: Sequence[LabeledSource],
     labels: str | Path,
@@ -130,7 +130,7 @@ def _measured(
         pixel_size_angstrom,
         coarsest_angstrom=PIXEL_SIZE_RANGE[1],
         keep_bytes=0,
-        threads=chosen_threads(threads),
+        threads=resolve_threads(threads),
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         prepared, failures = prepare_all([item.source for item in items], images, progress)
@@ -159,7 +159,7 @@ def _measured(
         from heliodor.report.plots import draw_particle_average
 
         record.results["geometry"] = geometry.as_dict()
-        with writing(folder / "average.png") as aside:
+        with atomic_write(folder / "average.png") as aside:
             aside.write_bytes(draw_particle_average(geometry))
         write_json(folder / "geometry.json", record.as_dict())
         log.info(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
@@ -190,7 +190,7 @@ def _view(item: LabeledSource, image: WorkingImage) -> LabeledView:
     return LabeledView(image.image, image.working_pixel_size_angstrom, xy)
 
 
-def table(geometry: Geometry, micrographs: Sequence[str], labels: str) -> str:
+def render_table(geometry: Geometry, micrographs: Sequence[str], labels: str) -> str:
     """Return the figures as a table for the terminal, with what to type next."""
     g, extent = geometry, geometry.extent
     rough = ", rough" if g.labels < ENOUGH_LABELS else ""

@@ -51,28 +51,37 @@ from heliodor.training.score_calibration import (
 )
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import Compute
 from heliodor.utils.files import (
-    output_folder,
-    sweep,
+    create_output_folder,
+    remove_partial_files,
     write_text,
 )
-from heliodor.utils.locking import alone_in
-from heliodor.workflows.run_record import Record, flat
+from heliodor.utils.locking import lock_folder
+from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 log = logging.getLogger(__name__)
 
 #: The training that counts the particles for one whose objective must know.
-QUICK = RECIPES["quick"]
+PRIOR_RECIPE = RECIPES["quick"]
 #: What it has in common with the training that it counts for.
-_ALIKE = ("network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed")
+_SHARED_FIELDS = (
+    "network",
+    "width",
+    "norm",
+    "start",
+    "keep",
+    "keep_contaminant",
+    "freeze",
+    "seed",
+)
 #: The model in a folder of results.
 MODEL = "model.safetensors"
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingResult:
     """What `train` leaves behind for the steps after it."""
 
     model: Model
@@ -92,7 +101,7 @@ def train(
     command_line: str = "",
     negatives: str | Path | None = None,
     resume: bool = True,
-) -> Training:
+) -> TrainingResult:
     """Train a model and write ``model.safetensors``, ``training.tsv`` and ``run.json``.
 
     Parameters
@@ -115,11 +124,11 @@ def train(
         As the steps do, with a sentence for the user.
     """
     arguments = {"micrographs": micrographs, "labels": labels, "negatives": negatives}
-    arguments |= flat(data, recipe, compute)
-    record = Record("train", arguments, command_line)
-    folder = output_folder(out)
-    with alone_in(folder):
-        sweep(folder)
+    arguments |= flatten_settings(data, recipe, compute)
+    record = RunRecord("train", arguments, command_line)
+    folder = create_output_folder(out)
+    with lock_folder(folder):
+        remove_partial_files(folder)
         trained = train_step(
             micrographs,
             labels,
@@ -143,23 +152,23 @@ def train_step(
     data: DataSettings,
     recipe: TrainingSettings,
     device: torch.device,
-    record: Record,
+    record: RunRecord,
     picking: PickSettings = PickSettings(),
     negatives: str | Path | None = None,
     resume: bool = True,
-    shelf: Shelf | None = None,
-) -> Training:
+    shelf: ArrayStore | None = None,
+) -> TrainingResult:
     """Train as one stage of a longer run, which keeps the record; see `train`.
 
     The distances of `picking` are those at which the model's own threshold is set. The images
     are kept on the shelf; in memory by default.
     """
-    shelf = shelf or Shelf()
+    shelf = shelf or ArrayStore()
     start = load_start_model(recipe)
-    size = wanted_pixel_size(data, recipe, start)
+    size = choose_working_pixel_size(data, recipe, start)
     before = len(record.notes)
     sources = find_sources(micrographs)
-    record.used("training", sources)
+    record.add_inputs("training", sources)
     labelled, notes = read_labels(labels, sources, negatives)
     # In whatever order they were given: minibatches are drawn from them by their place.
     labelled = sorted(labelled, key=lambda item: item.source.name)
@@ -182,13 +191,13 @@ def train_step(
         find_indices([i.source for i in [*training, *validation]], sources), sources
     )
     log.info(
-        f"training {recipe.network} ({recipe.objective}{start_in_words(recipe)}) on"
+        f"training {recipe.network} ({recipe.objective}{describe_start(recipe)}) on"
         f" {len(training)} micrographs, {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         dataset = assemble_training_set(training, validation, images, data, progress, shelf)
     record.notes += [*notes, *more, *dataset.notes]
-    shelf.let_go()
+    shelf.release_pages()
     doubt = check_diameter(
         dataset.images, images.working_pixel_size_angstrom, data.diameter_angstrom
     )
@@ -201,7 +210,7 @@ def train_step(
     record.failures += dataset.failures
     log.info(
         f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
-        f"{and_negatives(dataset.labelled_negatives)}"
+        f"{describe_negatives(dataset.labelled_negatives)}"
     )
     begin = None if start is None else start.network
     others = choose_unlabeled(dataset, labelled)
@@ -212,10 +221,10 @@ def train_step(
         with record.stage("estimating the prior"):
             # An objective that needs no prior, and few updates, count well enough for one that
             # does.
-            same = {name: getattr(recipe, name) for name in _ALIKE}
+            same = {name: getattr(recipe, name) for name in _SHARED_FIELDS}
             if begin is not None:
                 same["learning_rate"] = recipe.learning_rate
-            quick = replace(QUICK, **same)
+            quick = replace(PRIOR_RECIPE, **same)
             learn, radius_px = dataset.images, dataset.radius_px
             first = train_network(
                 learn, [], radius_px, dataset.prior, quick, device, shelf=shelf, start=begin
@@ -236,7 +245,7 @@ def train_step(
             dataset.prior,
             recipe,
             device,
-            progress=say_epoch(recipe.epochs_for(dataset.labelled_particles)),
+            progress=log_epochs(recipe.epochs_for(dataset.labelled_particles)),
             checkpoint=checkpoint,
             shelf=shelf,
             start=begin,
@@ -256,7 +265,7 @@ def train_step(
         counts = [count / calibration.micrographs for count in calibration.particles]
         if estimated:
             dataset = dataset.with_expected_particles(counts[0])
-        note = about_number(counts, data.expected_particles)
+        note = compare_particle_counts(counts, data.expected_particles)
     else:
         threshold = probe.find_threshold(trained.network, dataset.expected_particles)
         note = (
@@ -285,16 +294,16 @@ def train_step(
     ).write(folder)
     checkpoint.remove()
     log.info(f"wrote {path}")
-    return Training(model, trained.history, dataset.failures, labelled, images)
+    return TrainingResult(model, trained.history, dataset.failures, labelled, images)
 
 
 def _trained_before(
     folder: Path,
     receipt: CompletionRecord,
-    record: Record,
+    record: RunRecord,
     labelled: list[LabeledSource],
     images: WorkingImages,
-) -> Training:
+) -> TrainingResult:
     """Return what the same training left behind when it ended before."""
     path = folder / MODEL
     log.info(f"{path} was trained already on the same with the same settings; it stays")
@@ -306,10 +315,10 @@ def _trained_before(
     record.results |= {"model": asdict(model.card)}
     if receipt.working_pixel_size_angstrom != images.working_pixel_size_angstrom:
         images.coarsen(receipt.working_pixel_size_angstrom)
-    return Training(model, receipt.history, receipt.failures, labelled, images)
+    return TrainingResult(model, receipt.history, receipt.failures, labelled, images)
 
 
-def wanted_pixel_size(
+def choose_working_pixel_size(
     data: DataSettings, recipe: TrainingSettings, start: Model | None = None
 ) -> float:
     """Return the working pixel size: as given, else what suits the network, or its start."""
@@ -332,7 +341,7 @@ def wanted_pixel_size(
 FAR_OFF = 1.5
 
 
-def about_number(counts: Sequence[float], given: float | None) -> str:
+def compare_particle_counts(counts: Sequence[float], given: float | None) -> str:
     """Say the estimated particles a micrograph; return a note where the user's are others."""
     estimate, low, high = counts
     log.info(
@@ -347,18 +356,18 @@ def about_number(counts: Sequence[float], given: float | None) -> str:
     )
 
 
-def start_in_words(recipe: TrainingSettings) -> str:
+def describe_start(recipe: TrainingSettings) -> str:
     """Say what a training starts from, where it is a model."""
     starts = {SCRATCH: "", NAME: ", from the general model"}
     return starts.get(recipe.start, f", from {recipe.start}")
 
 
-def and_negatives(number: int) -> str:
+def describe_negatives(number: int) -> str:
     """Name the labelled negatives, where there are some."""
     return f" and {number} labelled negatives" if number else ""
 
 
-def say_epoch(epochs: int) -> Callable[[Epoch], None]:
+def log_epochs(epochs: int) -> Callable[[Epoch], None]:
     """Return what says how an epoch went, of so many."""
 
     def say(epoch: Epoch) -> None:

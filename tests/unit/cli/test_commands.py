@@ -1162,8 +1162,8 @@ def test_demo_does_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         contaminants=0.0,
         labels=9,
     )
-    monkeypatch.setattr(demo, "LEARN", small)
-    monkeypatch.setattr(demo, "UNSEEN", replace(small, count=2, labels=0, seed=1))
+    monkeypatch.setattr(demo, "TRAINING_SET", small)
+    monkeypatch.setattr(demo, "TEST_SET", replace(small, count=2, labels=0, seed=1))
     recipe = TrainingSettings(width=2, epochs=1, epoch_updates=10)
     monkeypatch.setattr(demo, "RECIPE", recipe)
     monkeypatch.setattr(demo, "START", "scratch")

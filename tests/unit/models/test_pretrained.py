@@ -25,7 +25,7 @@ from heliodor.training.initialization import FINE_TUNING, choose_start, load_sta
 from heliodor.training.loop import train_network
 from heliodor.training.objectives import OBJECTIVES
 from heliodor.training.recipes import recipe
-from heliodor.workflows.train import wanted_pixel_size
+from heliodor.workflows.train import choose_working_pixel_size
 from helpers.cli import call
 
 DIAMETER = 150.0
@@ -262,7 +262,7 @@ def test_wanted_pixel_size_is_the_starts():
     from heliodor.training.settings import DataSettings
 
     data = DataSettings(diameter_angstrom=70.0)
-    assert wanted_pixel_size(data, recipe("fast"), general_model()) == pytest.approx(2.0)
+    assert choose_working_pixel_size(data, recipe("fast"), general_model()) == pytest.approx(2.0)
 
 
 def test_labels_where_contaminants_were_told_end_that(little, tmp_path):

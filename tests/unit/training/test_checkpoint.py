@@ -29,7 +29,7 @@ from heliodor.training.history import Epoch
 from heliodor.training.loop import TrainedNetwork, train_network
 from heliodor.training.settings import TrainingSettings
 from heliodor.training.trainer import Trainer, fingerprint_training
-from heliodor.utils.signals import Stopped, listening
+from heliodor.utils.signals import Stopped, handle_signals
 from helpers.networks import labelled_discs
 
 RADIUS, PRIOR = 2.0, 0.05
@@ -150,7 +150,7 @@ def test_told_to_stop_it_keeps_what_it_has_done(tmp_path: Path) -> None:
             return False
 
     def work() -> None:
-        with listening():
+        with handle_signals():
             trained(SMALL, Told(path), False)
 
     with pytest.raises(Stopped) as stopped:
@@ -174,7 +174,7 @@ def test_asked_to_save_it_saves_and_goes_on(tmp_path: Path) -> None:
             super().save(state)
             saved.append(state.values["updates"])
 
-    with listening():
+    with handle_signals():
         assert plain(trained(SMALL, Watched(path), False)) == whole("pn-balanced", False)
     assert saved == [1, 4, 8, 12]
 

@@ -14,7 +14,7 @@ import pytest
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
 from heliodor.training.sampler import Sampler
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import LEAST_GB, Compute
 from helpers.networks import labelled_discs, noise
 
@@ -32,26 +32,26 @@ needs_proc = pytest.mark.skipif(
 
 def test_without_a_folder_all_stays_in_memory() -> None:
     image = noise((40, 50))
-    shelf = Shelf()
-    assert shelf.keep(image) is image
-    assert shelf.room((3, 4), np.int8).shape == (3, 4)
-    shelf.let_go()
+    shelf = ArrayStore()
+    assert shelf.store(image) is image
+    assert shelf.allocate((3, 4), np.int8).shape == (3, 4)
+    shelf.release_pages()
 
 
 @needs_proc
 def test_beyond_the_budget_arrays_lie_in_files_without_a_name(tmp_path: Path) -> None:
     image = noise((40, 50))
-    shelf = Shelf(tmp_path, image.nbytes)
-    first, second = shelf.keep(image), shelf.keep(image + 1)
+    shelf = ArrayStore(tmp_path, image.nbytes)
+    first, second = shelf.store(image), shelf.store(image + 1)
     assert first is image
     assert mapped(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
     np.testing.assert_array_equal(second, image + 1)
     assert second.dtype == image.dtype
     second[3, 4] = 7
-    shelf.let_go()
+    shelf.release_pages()
     assert second[3, 4] == 7
-    room = shelf.room(100, np.int8)
+    room = shelf.allocate(100, np.int8)
     assert mapped(tmp_path) == 2
     del second, room
     gc.collect()
@@ -60,16 +60,16 @@ def test_beyond_the_budget_arrays_lie_in_files_without_a_name(tmp_path: Path) ->
 
 @needs_proc
 def test_what_nobody_holds_any_more_does_not_count(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path, 1000)
+    shelf = ArrayStore(tmp_path, 1000)
     for _ in range(5):
-        room = shelf.room(1000, np.int8)
+        room = shelf.allocate(1000, np.int8)
         assert mapped(tmp_path) == 0
         del room
-    kept = shelf.room(600, np.int8)
+    kept = shelf.allocate(600, np.int8)
     view = kept[:10]
     del kept  # the view still holds all of it
     assert mapped(tmp_path) == 0
-    other = shelf.room(600, np.int8)
+    other = shelf.allocate(600, np.int8)
     assert mapped(tmp_path) == 1
     assert len(view) + len(other) == 610
 
@@ -82,7 +82,7 @@ def test_a_disk_without_space_is_a_sentence(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(BadInput, match=r"has no room for .* --memory \(No space left"):
-        Shelf(tmp_path, 0).room(10**9, np.int8)
+        ArrayStore(tmp_path, 0).allocate(10**9, np.int8)
 
 
 def test_a_file_system_that_reserves_nothing_will_do(
@@ -90,11 +90,11 @@ def test_a_file_system_that_reserves_nothing_will_do(
 ) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
     image = noise((700, 500))
-    np.testing.assert_array_equal(Shelf(tmp_path, 0).keep(image), image)
+    np.testing.assert_array_equal(ArrayStore(tmp_path, 0).store(image), image)
 
 
 def test_less_than_the_least_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"cannot do with 0\.5 GB of memory \(--memory\); give 1"):
+    with pytest.raises(BadInput, match=r"training needs 1 GB of memory or more, not 0\.5"):
         Compute(memory_gb=0.5)
     for wrong in (0.0, -3.0, float("nan")):
         with pytest.raises(BadInput, match="--memory"):
@@ -106,9 +106,9 @@ def test_less_than_the_least_is_refused() -> None:
 def test_minibatches_are_the_same_wherever_the_images_lie(tmp_path: Path, share: float) -> None:
     images = [labelled_discs((60, 70 + 4 * seed), 9, seed, 5) for seed in range(3)]
     nbytes = 2 * sum(item.image.nbytes for item in images)
-    shelf = Shelf(tmp_path, share * nbytes)
+    shelf = ArrayStore(tmp_path, share * nbytes)
     there = [
-        LabeledImage(shelf.keep(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
+        LabeledImage(shelf.store(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
         for item in images
     ]
     here = [LabeledImage(item.image, item.xy_px, item.xy_px[:1] + 15) for item in images]

@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource
 import sys
-from heliodor.utils.memory import keep_freed_memory
+from heliodor.utils.compute import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 import numpy as np

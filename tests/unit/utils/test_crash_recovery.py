@@ -18,7 +18,7 @@ from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.integrations.relion.external_job import FAILURE, SUCCESS
 from heliodor.models.model_file import save_model
 from heliodor.picking.journal import NAME as JOURNAL
-from heliodor.utils.crash_recovery import guarded
+from heliodor.utils.crash_recovery import run_supervised
 from helpers.cli import call, done
 from helpers.networks import (
     discs,
@@ -50,8 +50,8 @@ main()
 """
 GUARD = """
 import sys
-from heliodor.utils.crash_recovery import guarded
-sys.exit(guarded([sys.executable, "-c", sys.argv[1], *sys.argv[2:]]))
+from heliodor.utils.crash_recovery import run_supervised
+sys.exit(run_supervised([sys.executable, "-c", sys.argv[1], *sys.argv[2:]]))
 """
 NAMES = ("a", "once", "b", "always", "c", "d")
 
@@ -140,9 +140,9 @@ def test_a_job_that_always_crashes_is_one_that_failed(
 
 
 def test_exit_codes_and_signals_pass_through(tmp_path: Path) -> None:
-    assert guarded([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    assert run_supervised([sys.executable, "-c", "raise SystemExit(3)"]) == 3
     command = "import os; os.kill(os.getpid(), 15)"
-    assert guarded([sys.executable, "-c", command]) == 128 + signal.SIGTERM
+    assert run_supervised([sys.executable, "-c", command]) == 128 + signal.SIGTERM
     waits = "import time, pathlib, sys; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
     there = tmp_path / "there"
     guard = subprocess.Popen([sys.executable, "-c", GUARD, waits, str(there)])

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from heliodor.errors import BadInput
 from heliodor.utils import files
 from heliodor.utils.files import (
-    output_folder,
+    atomic_write,
+    create_output_folder,
     write_json,
     write_text,
-    writing,
 )
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path):
     path = tmp_path / "new" / "folder" / "a.star"
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text("half")
         assert not path.exists()
         assert aside.parent == path.parent
@@ -35,7 +35,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path):
     path.write_text("old")
 
     def fail() -> None:
-        with writing(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text("new")
             raise KeyError
 
@@ -47,7 +47,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path):
 
 def test_a_full_disk_is_told_as_bad_input(tmp_path: Path):
     def fill() -> None:
-        with writing(tmp_path / "a.txt") as aside:
+        with atomic_write(tmp_path / "a.txt") as aside:
             aside.write_text("half")
             raise OSError(28, "No space left on device")
 
@@ -102,24 +102,24 @@ def test_json_keeps_the_order_and_has_no_nan(tmp_path: Path):
 
 
 def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = output_folder(tmp_path / "a" / "b")
+    folder = create_output_folder(tmp_path / "a" / "b")
     assert folder.is_dir()
-    assert output_folder(str(folder)) == folder
+    assert create_output_folder(str(folder)) == folder
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is a file, not a folder"):
-        output_folder(tmp_path / "file")
+        create_output_folder(tmp_path / "file")
     with pytest.raises(BadInput, match="cannot be made"):
-        output_folder(tmp_path / "file" / "below")
+        create_output_folder(tmp_path / "file" / "below")
     monkeypatch.setattr(files.os, "access", lambda *_: False)
     with pytest.raises(BadInput, match="may not be written to"):
-        output_folder(folder)
+        create_output_folder(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path: Path):
     tmp_path.chmod(0o500)
     with pytest.raises(BadInput, match="may not be written to"):
-        output_folder(tmp_path)
+        create_output_folder(tmp_path)
     with pytest.raises(BadInput, match="cannot be written"):
         write_text(tmp_path / "a.txt", "x")
     tmp_path.chmod(0o700)

@@ -17,7 +17,7 @@ from heliodor.utils.hashing import (
     BLOCKS,
     ENDS,
     SMALL,
-    fingerprint,
+    fingerprint_file,
 )
 
 LARGE = 3 * SMALL + 12_345
@@ -33,8 +33,8 @@ def test_the_same_content_has_the_same_wherever_it_lies(tmp_path: Path) -> None:
         one.write_bytes(content(size))
         other.write_bytes(content(size))
         os.utime(other, (0, 0))
-        assert fingerprint(one) == fingerprint(other)
-        assert len(fingerprint(one)) == 64
+        assert fingerprint_file(one) == fingerprint_file(other)
+        assert len(fingerprint_file(one)) == 64
 
 
 @given(st.integers(1, 5000), st.data())
@@ -42,37 +42,37 @@ def test_any_byte_of_a_small_file_counts(size: int, data: st.DataObject) -> None
     with TemporaryDirectory() as folder:
         path, own = Path(folder) / "small", content(size)
         path.write_bytes(own)
-        before = fingerprint(path)
+        before = fingerprint_file(path)
         own[data.draw(st.integers(0, size - 1))] ^= 1
         path.write_bytes(own)
-        assert fingerprint(path) != before
+        assert fingerprint_file(path) != before
 
 
 def test_of_a_large_file_count_size_ends_and_blocks(tmp_path: Path) -> None:
     path, own = tmp_path / "large", content(LARGE)
     path.write_bytes(own)
-    before = fingerprint(path)
+    before = fingerprint_file(path)
     room = LARGE - 2 * ENDS - BLOCK
     blocks = [ENDS + room * k // (BLOCKS - 1) for k in range(BLOCKS)]
     assert blocks[-1] + BLOCK == LARGE - ENDS
     for where in (0, ENDS - 1, blocks[0], blocks[30], blocks[-1], LARGE - ENDS, LARGE - 1):
         path.write_bytes(own[:where] + bytes([own[where] ^ 1]) + own[where + 1 :])
-        assert fingerprint(path) != before, where
+        assert fingerprint_file(path) != before, where
     for size in (LARGE - 1, LARGE // 2, SMALL):
         path.write_bytes(own[:size])
-        assert fingerprint(path) != before
+        assert fingerprint_file(path) != before
     path.write_bytes(own[: LARGE // 2] + bytes(LARGE - LARGE // 2))
-    assert fingerprint(path) != before
+    assert fingerprint_file(path) != before
     path.write_bytes(content(LARGE, seed=1))
-    assert fingerprint(path) != before
+    assert fingerprint_file(path) != before
     # What lies between two blocks does not count: the price of not reading everything.
     where = blocks[1] - 1
     path.write_bytes(own[:where] + bytes([own[where] ^ 1]) + own[where + 1 :])
-    assert fingerprint(path) == before
+    assert fingerprint_file(path) == before
 
 
 def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.mrc cannot be read"):
-        fingerprint(tmp_path / "gone.mrc")
+        fingerprint_file(tmp_path / "gone.mrc")
     with pytest.raises(BadInput, match="cannot be read"):
-        fingerprint(tmp_path)
+        fingerprint_file(tmp_path)

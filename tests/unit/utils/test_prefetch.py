@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from heliodor.utils.prefetch import looking_ahead
+from heliodor.utils.prefetch import prefetch
 
 
 def ours():
@@ -20,7 +20,7 @@ def test_results_come_in_the_order_of_the_items(threads, number):
         time.sleep(0.002 * (number - item))
         return item * item
 
-    with looking_ahead(slow_first, range(number), threads) as results:
+    with prefetch(slow_first, range(number), threads) as results:
         got = [(item, future.result()) for item, future in results]
     assert got == [(item, item * item) for item in range(number)]
     assert not ours()
@@ -33,7 +33,7 @@ def test_an_error_comes_when_its_item_does_and_spoils_no_other():
         return item
 
     said = []
-    with looking_ahead(odd, range(5), 3) as results:
+    with prefetch(odd, range(5), 3) as results:
         for _item, future in results:
             try:
                 said.append(future.result())
@@ -45,7 +45,7 @@ def test_an_error_comes_when_its_item_does_and_spoils_no_other():
 @pytest.mark.parametrize("threads", [1, 3])
 def test_it_is_ahead_by_as_many_items_as_there_are_threads(threads):
     begun = []
-    with looking_ahead(begun.append, range(100), threads) as results:
+    with prefetch(begun.append, range(100), threads) as results:
         for done, (_item, future) in enumerate(results):
             future.result()
             time.sleep(0.002)
@@ -62,7 +62,7 @@ def test_the_next_item_is_worked_on_while_this_one_is_used():
         if item == 1:
             second.set()
 
-    with looking_ahead(work, range(2)) as results:
+    with prefetch(work, range(2)) as results:
         _, first = next(results)
         first.result()
         assert second.wait(10)
@@ -77,7 +77,7 @@ def test_when_the_caller_stops_so_do_the_threads(error):
         time.sleep(0.01)
 
     def stop_at_once():
-        with looking_ahead(work, range(1000), 2) as results:
+        with prefetch(work, range(1000), 2) as results:
             for _item, future in results:
                 future.result()
                 raise error

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from heliodor.errors import BadInput
-from heliodor.utils.locking import NAME, alone_in
+from heliodor.utils.locking import LOCK_FILE, lock_folder
 from heliodor.utils.signals import (
-    SIGNALLED,
+    SIGNAL_EXIT_BASE,
     Stopped,
-    check,
-    deferred,
-    listening,
-    save_wanted,
-    stop_wanted,
+    defer_stop,
+    handle_signals,
+    raise_if_stopped,
+    stop_requested,
+    take_save_request,
 )
 from helpers.cli import call, done
 from helpers.networks import (
@@ -52,14 +52,14 @@ def test_a_signal_stops_at_once_with_the_code_of_a_shell(number: int, usual: Non
     before = signal.getsignal(number)
 
     def work() -> None:
-        with listening():
+        with handle_signals():
             assert signal.getsignal(number) != before
             tell(number)
             pytest.fail("it went on")
 
     with pytest.raises(Stopped) as stopped:
         work()
-    assert stopped.value.code == SIGNALLED + number
+    assert stopped.value.code == SIGNAL_EXIT_BASE + number
     assert signal.getsignal(number) == before
 
 
@@ -67,16 +67,16 @@ def test_a_deferred_block_comes_to_its_end_or_to_a_check() -> None:
     done = []
 
     def checked() -> None:
-        with listening(), deferred():
+        with handle_signals(), defer_stop():
             tell(signal.SIGTERM)
-            assert stop_wanted()
+            assert stop_requested()
             done.append(1)
-            check()
+            raise_if_stopped()
             done.append(2)
 
     def ended() -> None:
-        with listening():
-            with deferred():
+        with handle_signals():
+            with defer_stop():
                 tell(signal.SIGTERM)
                 done.append(3)
             done.append(4)
@@ -92,7 +92,7 @@ def test_a_second_signal_does_not_interrupt_the_ending() -> None:
     ended = []
 
     def work() -> None:
-        with listening():
+        with handle_signals():
             try:
                 tell(signal.SIGTERM)
             finally:
@@ -106,20 +106,20 @@ def test_a_second_signal_does_not_interrupt_the_ending() -> None:
 
 
 def test_sigusr1_asks_to_save_and_ends_nothing() -> None:
-    with listening():
-        assert not save_wanted()
+    with handle_signals():
+        assert not take_save_request()
         tell(signal.SIGUSR1)
-        assert save_wanted()
-        assert not save_wanted()
-        check()
+        assert take_save_request()
+        assert not take_save_request()
+        raise_if_stopped()
 
 
 def test_what_is_ignored_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with listening():
+        with handle_signals():
             tell(signal.SIGHUP)
-            check()
+            raise_if_stopped()
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -128,7 +128,7 @@ def test_other_threads_listen_to_nothing() -> None:
     found = []
 
     def work() -> None:
-        with listening():
+        with handle_signals():
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)
@@ -140,8 +140,8 @@ def test_other_threads_listen_to_nothing() -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from heliodor.utils.locking import alone_in
-with alone_in(Path(sys.argv[1])):
+from heliodor.utils.locking import lock_folder
+with lock_folder(Path(sys.argv[1])):
     print("in", flush=True)
     sys.stdin.read()
 """
@@ -170,10 +170,10 @@ def test_commands_that_only_judge_or_convert_keep_out_of_a_folder_at_work(
             result = call(*words, "-o", "out")
             assert result.code == 2
             assert "at work in out already" in result.sentence
-            assert [path.name for path in (tmp_path / "out").iterdir()] == [NAME]
+            assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK_FILE]
     for words in commands[:2]:
         done(*words, "-o", "out")
-        assert not (tmp_path / "out" / NAME).exists()
+        assert not (tmp_path / "out" / LOCK_FILE).exists()
 
 
 def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
@@ -183,12 +183,12 @@ def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) 
     assert first.stdout.readline() == "in\n"
     with (
         pytest.raises(BadInput, match=f"at work in {tmp_path} already .process {first.pid} on"),
-        alone_in(tmp_path),
+        lock_folder(tmp_path),
     ):
         pass
-    assert f"process {first.pid} on" in (tmp_path / NAME).read_text()
+    assert f"process {first.pid} on" in (tmp_path / LOCK_FILE).read_text()
     first.kill()
     first.communicate()
-    with alone_in(tmp_path):
-        assert f"process {os.getpid()} on" in (tmp_path / NAME).read_text()
-    assert not (tmp_path / NAME).exists()
+    with lock_folder(tmp_path):
+        assert f"process {os.getpid()} on" in (tmp_path / LOCK_FILE).read_text()
+    assert not (tmp_path / LOCK_FILE).exists()

@@ -84,7 +84,7 @@ def test_set_threads(monkeypatch):
 
 def test_more_threads_than_any_computer_has():
     with pytest.raises(BadInput, match="4096 at most"):
-        threads.chosen_threads(10**9)
+        threads.resolve_threads(10**9)
 
 
 @pytest.mark.parametrize("number", [0, -1])

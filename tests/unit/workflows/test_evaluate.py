@@ -11,17 +11,17 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.workflows import judging
+from heliodor.workflows import ground_truth
 from heliodor.workflows.evaluate import (
     evaluate_files,
-    figures,
-    selected_from,
+    evaluation_as_dict,
+    threshold_of_selection,
 )
-from heliodor.workflows.judging import (
-    Truth,
-    as_sources,
+from heliodor.workflows.ground_truth import (
+    GroundTruth,
+    choose_pixel_sizes,
     evaluate_regions,
-    pixel_sizes_of,
+    sources_from_names,
 )
 from helpers import networks
 
@@ -35,8 +35,8 @@ def picks_of(sizes: dict[str, float | None]) -> Picks:
     return Picks.from_columns(list(sizes), xy, np.zeros(len(sizes)), extra)
 
 
-def truth_of(sizes: dict[str, float | None]) -> Truth:
-    return Truth.of(picks_of(sizes), as_sources(list(sizes)))
+def truth_of(sizes: dict[str, float | None]) -> GroundTruth:
+    return GroundTruth.of(picks_of(sizes), sources_from_names(list(sizes)))
 
 
 # Pixel sizes
@@ -46,8 +46,8 @@ def truth_of(sizes: dict[str, float | None]) -> Truth:
 def test_picks_and_truth_of_different_binning_are_refused(picks: float, truth: float) -> None:
     own = {"M/a.mrc": 1.0, "M/b.mrc": picks}
     with pytest.raises(BadInput, match="different binning; scale one of them") as caught:
-        pixel_sizes_of(
-            picks_of(own), truth_of({**own, "M/b.mrc": truth}), as_sources([*own]), None
+        choose_pixel_sizes(
+            picks_of(own), truth_of({**own, "M/b.mrc": truth}), sources_from_names([*own]), None
         )
     said = f"the picks say {picks:g} A a pixel for M/b.mrc, the truth {truth:g}"
     assert said in str(caught.value)
@@ -55,7 +55,9 @@ def test_picks_and_truth_of_different_binning_are_refused(picks: float, truth: f
 
 @pytest.mark.parametrize("truth", [1.0, 1.019, 0.981, None])
 def test_calibrations_may_differ_a_little(truth: float | None) -> None:
-    sizes = pixel_sizes_of(picks_of({"a": 1.0}), truth_of({"a": truth}), as_sources(["a"]), None)
+    sizes = choose_pixel_sizes(
+        picks_of({"a": 1.0}), truth_of({"a": truth}), sources_from_names(["a"]), None
+    )
     assert sizes == {"a": 1.0}
 
 
@@ -65,10 +67,10 @@ def test_which_pixel_size_is_in_force() -> None:
     sources = [Source(name, Path(name), name, 5.0) for name in names]
     picks = picks_of({"a": 1.0, "b": None, "c": None})
     truth = truth_of({"a": 1.01, "b": 2.0, "c": None})
-    assert pixel_sizes_of(picks, truth, sources, None) == {"a": 1.0, "b": 2.0, "c": 5.0}
+    assert choose_pixel_sizes(picks, truth, sources, None) == {"a": 1.0, "b": 2.0, "c": 5.0}
     # Whoever gives it knows better than tables that contradict each other.
     for table in (truth, truth_of(dict.fromkeys(names, 9.0))):
-        assert pixel_sizes_of(picks, table, sources, 3.0) == dict.fromkeys(names, 3.0)
+        assert choose_pixel_sizes(picks, table, sources, 3.0) == dict.fromkeys(names, 3.0)
 
 
 # Regions
@@ -82,18 +84,18 @@ def test_a_micrograph_that_cannot_be_normalised_spoils_no_other(
         networks.write_mrc(tmp_path / f"{name}.mrc", networks.discs((SIDE, SIDE), xy), 6.0)
     sources = find_sources(tmp_path)
     names = [source.name for source in sources]
-    truth = Truth(dict.fromkeys(names, xy), 0)
+    truth = GroundTruth(dict.fromkeys(names, xy), 0)
     model = networks.model(working_pixel_size_angstrom=6.0, diameter_angstrom=120.0)
     expected, failures = evaluate_regions(model, sources[:1], truth, WorkingImages(6.0))
     assert not failures
-    real = judging.score_micrograph
+    real = ground_truth.score_micrograph
 
     def fail(model, image, device="cpu"):
         if image.source.name in broken:
             raise BadInput("its mixture cannot be fitted")
         return real(model, image, device)
 
-    monkeypatch.setattr(judging, "score_micrograph", fail)
+    monkeypatch.setattr(ground_truth, "score_micrograph", fail)
     broken = names[1:]
     found, failures = evaluate_regions(model, sources, truth, WorkingImages(6.0))
     assert found == expected
@@ -108,10 +110,12 @@ def test_a_micrograph_that_cannot_be_normalised_spoils_no_other(
 
 def test_the_threshold_that_a_table_was_selected_with() -> None:
     table = Picks.on("a", np.ones((4, 2)), np.array([3.0, 1.0, 0.5, -2.0]))
-    assert selected_from(table) is None
+    assert threshold_of_selection(table) is None
 
     def of(*marks: object) -> float | None:
-        return selected_from(replace(table, extra={"selected": np.array(marks, dtype=object)}))
+        return threshold_of_selection(
+            replace(table, extra={"selected": np.array(marks, dtype=object)})
+        )
 
     assert of("1", "1", "0", "0") == 1.0
     assert of("1", "", None, "0") == 0.5  # only 0 says that a candidate is no pick
@@ -124,4 +128,4 @@ def test_without_scores_only_what_is_selected_is_judged(tmp_path: Path) -> None:
     truth.write_text("name,x,y\na,11,10\n")
     result, region_ap, _ = evaluate_files(picks, truth, 10.0, pixel_size_angstrom=2.0)
     assert (result.n_picks, result.micro.precision) == (1, 1.0)
-    assert "curve" not in figures(result, region_ap)
+    assert "curve" not in evaluation_as_dict(result, region_ap)

@@ -31,7 +31,7 @@ from heliodor.workflows import run
 from heliodor.workflows import train as training_run
 from heliodor.workflows.train import (
     MODEL,
-    Training,
+    TrainingResult,
     train,
 )
 from helpers.cli import call
@@ -78,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(**changes: Any) -> Training:
+def trained(**changes: Any) -> TrainingResult:
     values: dict[str, Any] = {
         "micrographs": "m", "labels": "labels.tsv", "out": "out", "data": DATA, "recipe": RECIPE,
         "compute": CPU,
@@ -239,7 +239,7 @@ def test_a_receipt_of_other_places_is_none(ground: Path) -> None:
 # ---- run ----
 
 
-def ran(**changes: Any) -> run.Outcome:
+def ran(**changes: Any) -> run.RunResult:
     values: dict[str, Any] = {
         "micrographs": "m", "labels": "labels.tsv", "out": "out", "data": DATA, "recipe": RECIPE,
         "compute": CPU,

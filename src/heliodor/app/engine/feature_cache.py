@@ -22,7 +22,7 @@ from heliodor.training.loop import train_network
 from heliodor.training.sampler import Minibatch
 from heliodor.training.settings import TrainingSettings
 from heliodor.training.sharded_gradients import Shards, can_shard
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 
 #: Minibatches that are drawn.
 MINIBATCHES: Final = 25
@@ -97,7 +97,7 @@ def train_on_cached_features(
     device: torch.device,
     start: Model,
     updated: Callable[[int, int, float], None],
-    shelf: Shelf,
+    shelf: ArrayStore,
 ) -> Network:
     """Train from a model: by rehearsal where the recipe freezes layers.
 

@@ -38,7 +38,7 @@ from heliodor.training.score_calibration import (
     ScoreScale,
 )
 from heliodor.training.settings import DataSettings, TrainingSettings
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 
 #: How to learn while somebody waits. A hundred updates, of layers that tell particles from what
 #: looks like them; those below, which see edges and blobs, stay as they are. What the start says
@@ -83,7 +83,7 @@ def fine_tune(
     device: torch.device,
     seed: int,
     callbacks: TrainingCallbacks,
-    shelf: Shelf | None = None,
+    shelf: ArrayStore | None = None,
 ) -> FineTuningResult:
     """Train a model on all labels of a project.
 
@@ -118,7 +118,7 @@ def fine_tune(
         flatten_angstrom=start.normalizer.flatten_px * card.working_pixel_size_angstrom,
         check_frame=False,  # the labels were clicked on these very pictures
     )
-    shelf = shelf or Shelf()
+    shelf = shelf or ArrayStore()
     reading = "reading micrographs"
     callbacks.phase(reading)
     dataset = assemble_training_set(
@@ -240,7 +240,7 @@ def validate_held_out(
     recipe: TrainingSettings,
     device: torch.device,
     phase: Callable[[str], None],
-    shelf: Shelf,
+    shelf: ArrayStore,
 ) -> float | None:
     """Return how many of the answers that a model has not been callbacks of it gets right.
 

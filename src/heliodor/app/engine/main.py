@@ -9,9 +9,9 @@ its input.
 
 from __future__ import annotations
 
-from heliodor.utils.threads import spare_threads
+from heliodor.utils.threads import limit_blas_threads
 
-spare_threads()  # before numpy is imported
+limit_blas_threads()  # before numpy is imported
 
 import os  # noqa: E402
 import signal  # noqa: E402

@@ -28,7 +28,7 @@ from heliodor.picking.score_maps import (
 )
 from heliodor.picking.scoring import score_with_features
 from heliodor.picking.settings import PickSettings
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: Candidates that score less are not kept.
 MIN_SCORE: Final = -5.0
@@ -91,7 +91,7 @@ def write_preview(path: Path, normalised: Image) -> None:
     middle = float(np.median(normalised))
     spread = 1.4826 * float(np.median(np.abs(normalised - middle))) or 1.0
     grey = 128 + (normalised - middle) * (127 / (GRAY_DEVIATIONS * spread))
-    with writing(path) as aside:
+    with atomic_write(path) as aside:
         Pillow.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).save(
             aside, "JPEG", quality=JPEG_QUALITY
         )

@@ -39,7 +39,7 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.pretrained import for_diameter, general_model
 from heliodor.picking.score_maps import open_working_images
-from heliodor.utils.array_store import Shelf
+from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import Compute, one_thread_each
 
 #: Bytes of working images that are kept for the next training, or the next model.
@@ -108,7 +108,7 @@ class Session:
                 self.device,
                 wanted.seed,
                 self._callbacks(),
-                Shelf(self.project.project, TRAINING_BYTES),
+                ArrayStore(self.project.project, TRAINING_BYTES),
             )
             self._check_cancelled()
             save_model(wanted.out, result.model)

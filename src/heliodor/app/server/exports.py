@@ -32,7 +32,7 @@ from heliodor.data.coordinates.writers import (
     write_picks,
 )
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: What can be handed over.
 CONTENTS = ("picks", "labels")
@@ -85,7 +85,10 @@ def export_file(
     several.mkdir(parents=True)
     files = write_picks(several, joined.rounded(), wanted, given)
     packed = folder / f"{what}_{name}.zip"
-    with writing(packed) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        atomic_write(packed) as aside,
+        zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for file in files:
             archive.write(file, file.relative_to(several).as_posix())
     return packed.name

@@ -15,12 +15,12 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
 from heliodor.utils.files import (
-    output_folder,
-    sweep,
+    create_output_folder,
+    remove_partial_files,
     write_json,
 )
 from heliodor.utils.hashing import digest
-from heliodor.utils.locking import alone_in
+from heliodor.utils.locking import lock_folder
 
 NAME = "project.json"
 #: Changes with what the file holds.
@@ -153,7 +153,7 @@ def open_project(
     BadInput
         If the folder holds something else, or the diameter is absurd.
     """
-    path = output_folder(folder) / NAME
+    path = create_output_folder(folder) / NAME
     existed = path.is_file()
     settings = _read_settings(path) if existed else ProjectSettings()
     if diameter_angstrom is not None:
@@ -186,11 +186,11 @@ def _remove_partial_files(folder: Path) -> None:
     """Remove what was half written, but for what a whole run that still goes on is writing."""
     picks = folder / PICKS
     if not picks.is_dir():
-        sweep(folder)
+        remove_partial_files(folder)
         return
     try:
-        with alone_in(picks):
-            sweep(folder)
+        with lock_folder(picks):
+            remove_partial_files(folder)
     except BadInput:
         for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
-            sweep(folder / name)
+            remove_partial_files(folder / name)

@@ -24,9 +24,9 @@ from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
-from heliodor.utils.files import output_folder
-from heliodor.utils.locking import alone_in
-from heliodor.utils.threads import chosen_threads
+from heliodor.utils.files import create_output_folder
+from heliodor.utils.locking import lock_folder
+from heliodor.utils.threads import resolve_threads
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -71,10 +71,10 @@ def serve(
     """
     if pixel_size_angstrom is not None:
         check_pixel_size(pixel_size_angstrom)
-    threads = chosen_threads(threads)
+    threads = resolve_threads(threads)
     sources = find_sources(list(micrographs))
-    folder = output_folder(out)
-    with alone_in(folder), _listen(port) as listener:
+    folder = create_output_folder(out)
+    with lock_folder(folder), _listen(port) as listener:
         project = open_project(
             folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom
         )

@@ -19,7 +19,7 @@ from heliodor.data.micrographs.micrograph import open_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import pixel_size_of
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 GrayImage = NDArray[np.uint8]
 
@@ -213,7 +213,7 @@ class MicrographTiles:
             pass  # it is made now
         small = self._from_preview(preview) or self._from_file(number)
         made = encode_jpeg(small)
-        with writing(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(made)
         return made
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, IndexArray, probability
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,7 +161,7 @@ class Picks:
         found: dict[str, float] = {}
         for index, value in zip(self.micrograph_index, self.extra.get(column, ()), strict=False):
             name = self.micrographs[index]
-            if name not in found and 0 < (number := as_number(value)) < np.inf:
+            if name not in found and 0 < (number := parse_number(value)) < np.inf:
                 found[name] = number
         return found
 

@@ -14,7 +14,7 @@ from heliodor.data.coordinates.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Pick
 from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 #: Columns that are lengths in pixels of the micrograph; the last two are crYOLO's.
 _LENGTHS = (BOX, HEIGHT, WIDTH, "EstWidth", "EstHeight")
@@ -65,7 +65,7 @@ def apply_frame(
 
 def _scale_column(values: Any, factor: float) -> Any:
     """Return a column of numbers, or of their spellings, times a factor; others stay."""
-    numbers = [as_number(value) for value in values]
+    numbers = [parse_number(value) for value in values]
     return np.array(
         [v if n != n else n * factor for v, n in zip(values, numbers, strict=True)], dtype=object
     )
@@ -113,7 +113,7 @@ def _update_column(picks: Picks, known: Mapping[str, float], column: str, exactl
     numbers = [known.get(name) for name in picks.micrographs]
     told = []
     for value, place in zip(values, picks.micrograph_index, strict=True):
-        number, said = numbers[place], as_number(value)
+        number, said = numbers[place], parse_number(value)
         if number is not None and said != number:
             rounded = not exactly and said > 0 and same_pixel_size(said, number)
             value = value if rounded else number

@@ -25,7 +25,7 @@ from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.data.micrographs.names import stem_of
 from heliodor.data.micrographs.sources import relion_stem
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _choose_box_side(path: Path, picks: Picks, given: WriteContext) -> int:
     """Return the side of the boxes: as given, else the largest that the picks have."""
     if given.box_px is not None:
         return given.box_px
-    sides = [side for side in map(as_number, picks.extra.get(BOX, ())) if 0 < side < math.inf]
+    sides = [side for side in map(parse_number, picks.extra.get(BOX, ())) if 0 < side < math.inf]
     if not sides and len(picks):
         raise BadInput(
             f"{path} cannot be written, as its format has boxes and the picks have none; give"

@@ -35,7 +35,7 @@ from heliodor.data.micrographs.row_blocks import (
 )
 from heliodor.data.micrographs.tiff import check_amount, opened_tiff
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 #: The smallest side, in pixels, of anything that can be called a micrograph.
 SMALLEST_SIDE_PX = 32
@@ -223,7 +223,7 @@ def write_mrc(path: Path, image: Image | NDArray[np.int8], pixel_size_angstrom: 
     """
     import mrcfile
 
-    with writing(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
+    with atomic_write(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
         kind = np.int8 if image.dtype == np.int8 else np.float32
         mrc.set_data(np.ascontiguousarray(image, dtype=kind))
         mrc.voxel_size = pixel_size_angstrom

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.names import fault_of_name, is_micrograph_name, without_suffix
 from heliodor.errors import BadInput
-from heliodor.utils.files import find_beside
+from heliodor.utils.files import find_referenced_file
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 #: Lists may name lists so many times.
@@ -165,7 +165,7 @@ def _from_star(path: Path) -> list[Source]:
     sources = []
     for name, pixel_size in rows:
         _check_text(name)
-        found = find_beside(name, path) or Path(name)
+        found = find_referenced_file(name, path) or Path(name)
         sources.append(Source(name, found, relion_stem(name), pixel_size))
     if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(

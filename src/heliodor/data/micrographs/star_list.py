@@ -9,7 +9,7 @@ import numpy as np
 
 from heliodor.data.star import read_blocks
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import as_number, refuse_damaged
+from heliodor.utils.parsing import parse_number, refuse_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,5 +92,5 @@ def values_of_rows(table: Table, optics: Table | None, column: str) -> list[floa
 
 def as_positive(value: Any) -> float | None:
     """Return a positive, finite number, or None."""
-    number = as_number(value)
+    number = parse_number(value)
     return number if np.isfinite(number) and number > 0 else None

@@ -17,8 +17,8 @@ from heliodor.data.micrographs.fourier_crop import fourier_refine
 from heliodor.data.micrographs.micrograph import open_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.utils.array_store import Shelf
-from heliodor.utils.prefetch import looking_ahead
+from heliodor.utils.array_store import ArrayStore
+from heliodor.utils.prefetch import prefetch
 
 #: Pixel sizes outside this range (angstrom) are taken for a slip of the finger or of a header.
 PIXEL_SIZE_RANGE = (0.1, 50.0)
@@ -191,7 +191,7 @@ class WorkingImages:
     finer: bool = False
     #: Bytes of working images that may be kept.
     keep_bytes: float = KEEP_BYTES
-    #: So many micrographs are prepared at a time where many are wanted; see `looking_ahead`.
+    #: So many micrographs are prepared at a time where many are wanted; see `prefetch`.
     threads: int = 1
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
@@ -244,16 +244,16 @@ def coarser_than(usual_angstrom: float, image: WorkingImage) -> Failure:
     return Failure(image.source.name, reason)
 
 
-def on_shelf(image: WorkingImage, shelf: Shelf | None) -> WorkingImage:
+def on_shelf(image: WorkingImage, shelf: ArrayStore | None) -> WorkingImage:
     """Return the same with its pixels on a shelf, where there is one."""
-    return image if shelf is None else replace(image, image=shelf.keep(image.image))
+    return image if shelf is None else replace(image, image=shelf.store(image.image))
 
 
 def prepare_all(
     sources: Sequence[Source],
     images: WorkingImages,
     progress: Callable[[int, int], None] | None = None,
-    shelf: Shelf | None = None,
+    shelf: ArrayStore | None = None,
 ) -> tuple[list[WorkingImage], list[Failure]]:
     """Prepare many micrographs; one that fails is reported and spoils nothing.
 
@@ -266,7 +266,7 @@ def prepare_all(
     """
     good: list[WorkingImage] = []
     failures: list[Failure] = []
-    with looking_ahead(images.get, sources, images.threads) as prepared:
+    with prefetch(images.get, sources, images.threads) as prepared:
         for number, (source, image) in enumerate(prepared, 1):
             try:
                 good.append(on_shelf(image.result(), shelf))

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
-from heliodor.utils.files import output_folder, write_text
-from heliodor.utils.locking import alone_in
-from heliodor.utils.signals import Stopped, listening
+from heliodor.utils.files import create_output_folder, write_text
+from heliodor.utils.locking import lock_folder
+from heliodor.utils.signals import Stopped, handle_signals
 
 if TYPE_CHECKING:
     from heliodor.data.micrographs.sources import Inputs
@@ -74,8 +74,8 @@ def job(folder: str | Path) -> Iterator[None]:
     Stopped
         In the block, if the user aborts the job, or a signal ends it.
     """
-    folder = output_folder(folder)
-    with alone_in(folder):
+    folder = create_output_folder(folder)
+    with lock_folder(folder):
         yield from _job(folder)
 
 
@@ -99,8 +99,8 @@ def _job(folder: Path) -> Iterator[None]:
 def fail(folder: Path) -> None:
     """Say in a job's folder that it failed, for a process that died; not where one is at work."""
     with suppress(BadInput):
-        folder = output_folder(folder)
-        with alone_in(folder):
+        folder = create_output_folder(folder)
+        with lock_folder(folder):
             (folder / FAILURE).touch()
 
 
@@ -117,7 +117,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
 
     if (folder / ABORT).exists():  # pressed while the job was waiting in a queue
         raise Stopped(signal.SIGTERM)
-    with listening():
+    with handle_signals():
         threading.Thread(target=watch, daemon=True).start()
         try:
             yield

@@ -21,7 +21,7 @@ from heliodor.integrations.relion.external_job import Kind, write_output_nodes
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import Compute
-from heliodor.utils.files import output_folder, write_json
+from heliodor.utils.files import create_output_folder, write_json
 from heliodor.utils.hashing import digest
 from heliodor.workflows.pick import pick
 from heliodor.workflows.train import train
@@ -87,7 +87,7 @@ def train_job(
     list of Failure
         The micrographs that could not be used.
     """
-    folder = output_folder(folder)
+    folder = create_output_folder(folder)
     labels = labels_file(labels, micrographs, folder)
     made_with = _made_with(micrographs, [labels, *([negatives] if negatives else [])])
     made_with |= {"data": asdict(data), "recipe": asdict(recipe)}

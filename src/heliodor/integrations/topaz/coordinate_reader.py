@@ -18,7 +18,7 @@ from heliodor.data.coordinates.formats import (
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import without_suffix
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 Format = Literal["coord", "csv", "star", "json", "box"]
 
@@ -122,7 +122,7 @@ def _scored(picks: Picks) -> Picks:
     if _OLD_SCORE not in picks.extra or not np.isnan(picks.score).all():
         return picks
     extra = dict(picks.extra)
-    score = np.array([*map(as_number, extra.pop(_OLD_SCORE))], dtype=np.float64)
+    score = np.array([*map(parse_number, extra.pop(_OLD_SCORE))], dtype=np.float64)
     return replace(picks, score=score, extra=extra)
 
 

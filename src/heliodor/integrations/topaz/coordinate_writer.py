@@ -17,7 +17,7 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import without_suffix
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.reports import emit, table_file
-from heliodor.utils.files import output_folder, write_text
+from heliodor.utils.files import create_output_folder, write_text
 
 #: What names the score in the STAR files that are written, and in those of an older command.
 SCORE, OLD_SCORE = "AutopickFigureOfMerit", "ParticleScore"
@@ -224,7 +224,7 @@ class PickFiles:
         self._form, self._suffix, self._box_px = form, suffix, box_px
         self._per_micrograph = per_micrograph
         if per_micrograph and self._output is not None:
-            output_folder(self._output)
+            create_output_folder(self._output)
         elif not per_micrograph:
             self._output = table_file(output)
         self._tables: list[Picks] = []

@@ -27,7 +27,7 @@ from heliodor.integrations.topaz.scorers import (
     scorer,
 )
 from heliodor.picking.nms import suppress
-from heliodor.utils.files import output_folder
+from heliodor.utils.files import create_output_folder
 
 #: In score maps for other programs, which may take a mean, dead borders have this for minus
 #: infinity.
@@ -219,17 +219,17 @@ def segment(args: argparse.Namespace) -> int:
     """
     import tifffile
 
-    from heliodor.utils.files import writing
+    from heliodor.utils.files import atomic_write
 
     if not args.destdir:
         raise BadInput("-o is missing: name the folder for the score maps")
     paths = [Path(path) for path in args.paths]
     _check_distinct([stem_of(path) for path in paths])
-    folder = output_folder(args.destdir)
+    folder = create_output_folder(args.destdir)
     score = scorer(args.model, start(args.device, args.num_threads))
     failures: list[str] = []
     for path, own in _scored(paths, score, failures, args.verbose, "scored"):
-        with writing(folder / f"{stem_of(path)}.tiff") as aside:
+        with atomic_write(folder / f"{stem_of(path)}.tiff") as aside:
             alive = np.isfinite(own.score)
             tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD)))
     return _code(failures, len(paths))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.integrations.topaz import parser
 from heliodor.utils import console
-from heliodor.utils.threads import spare_threads
+from heliodor.utils.threads import limit_blas_threads
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when done, 2 after a sentence where something given cannot be used, 3 when done but
         for some micrographs.
     """
-    spare_threads()
+    limit_blas_threads()
     console.show_messages()
     args = parsed(sys.argv[1:] if argv is None else argv)
     try:

@@ -24,11 +24,11 @@ from heliodor.data.micrographs.sources import (
 )
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.utils.files import (
-    output_folder,
+    atomic_write,
+    create_output_folder,
     write_json,
-    writing,
 )
-from heliodor.utils.prefetch import looking_ahead
+from heliodor.utils.prefetch import prefetch
 from heliodor.utils.threads import usable_cpus
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def preprocess(args: argparse.Namespace) -> int:
         f"{name} does not exist" for name in dict.fromkeys(args.files) if name not in there
     ]
     sources = find_sources(there) if there else []
-    folder = output_folder(args.destdir)
+    folder = create_output_folder(args.destdir)
     given = {canonical(source.path) for source in sources}
     for source in sources:
         for name in formats:
@@ -70,7 +70,7 @@ def preprocess(args: argparse.Namespace) -> int:
         return None
 
     written = 0
-    with looking_ahead(one, sources, at_a_time) as done:
+    with prefetch(one, sources, at_a_time) as done:
         for source, outcome in done:
             reason = outcome.result()
             if reason is not None:
@@ -196,12 +196,12 @@ def write_image(path: Path, image: Image, pixel_size_angstrom: float, name: str)
     elif name in ("tiff", "tif"):
         import tifffile
 
-        with writing(path) as aside:
+        with atomic_write(path) as aside:
             tifffile.imwrite(aside, image.astype(np.float32))
     else:
         from PIL import Image as Pillow
 
-        with writing(path) as aside:
+        with atomic_write(path) as aside:
             Pillow.fromarray(_grey(image)).save(aside)
 
 

@@ -29,7 +29,7 @@ from heliodor.data.coordinates.picks import (
 from heliodor.data.micrographs.names import _UID_PREFIX
 from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
+from heliodor.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -217,7 +217,7 @@ def write_picks(
     table = np.zeros(n, dtype=[(key, v.dtype, v.shape[1:]) for key, v in columns.items()])
     for key, values in columns.items():
         table[key] = values
-    with writing(path) as aside, aside.open("wb") as stream:
+    with atomic_write(path) as aside, aside.open("wb") as stream:
         np.save(stream, table, allow_pickle=False)
 
 

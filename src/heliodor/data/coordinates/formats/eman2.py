@@ -21,7 +21,7 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import fault_of_name, stem_of
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 SUFFIX = "_info.json"
 #: Extra column of each box's type, which says who made it: "manual", "auto_convnet", ...
@@ -112,7 +112,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _is_number(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return math.isfinite(as_number(value))  # of a whole number beyond all floats, nan
+    return math.isfinite(parse_number(value))  # of a whole number beyond all floats, nan
 
 
 def write_picks(path: Path, picks: Picks) -> None:

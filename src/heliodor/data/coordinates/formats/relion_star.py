@@ -28,8 +28,8 @@ from heliodor.data.micrographs.star_list import (
 )
 from heliodor.data.star import Table, format_values, read_blocks, render_blocks
 from heliodor.errors import BadInput
-from heliodor.utils.files import find_beside, write_text
-from heliodor.utils.parsing import as_number
+from heliodor.utils.files import find_referenced_file, write_text
+from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,7 +118,7 @@ def _parse_blocks(path: Path, blocks: Mapping[str, Table], listing: bool = True)
 def _read_listed_files(path: Path, table: Table) -> Picks:
     tables: dict[Path, Picks] = {}
     for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
-        found = find_beside(file, path)
+        found = find_referenced_file(file, path)
         if found is None:
             raise BadInput(
                 f"{path} lists the coordinate file {file}, which does not exist; run from the"
@@ -143,7 +143,7 @@ def infer_micrograph(path: Path) -> str:
 
 def parse_numbers(table: Table, column: str, path: Path, finite: bool = True) -> FloatArray:
     """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
-    values = np.array([as_number(value) for value in table[column]], dtype=np.float64)
+    values = np.array([parse_number(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if finite and len(bad):
         raise BadInput(

@@ -16,8 +16,8 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import stem_of
 from heliodor.data.star import MOST_COLUMNS, format_values
 from heliodor.errors import BadInput
-from heliodor.utils.files import writing
-from heliodor.utils.parsing import as_number
+from heliodor.utils.files import atomic_write
+from heliodor.utils.parsing import parse_number
 
 #: Accepted headers of each column, in lower case.
 NAMES = ("micrograph", "image_name", "micrograph_name", "rlnmicrographname", "filename", "name")
@@ -102,7 +102,7 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
         numbers.append(_parse_coordinate(row[x], path, line))
         numbers.append(_parse_coordinate(row[y], path, line))
         if score is not None:
-            scores.append(as_number(row[score]))
+            scores.append(parse_number(row[score]))
         for column, c in zip(extra, others, strict=True):
             column.append(kept.setdefault(row[c], row[c]))
     xy = np.array(numbers).reshape(-1, 2)
@@ -122,7 +122,7 @@ def _find_column(header: list[str], accepted: tuple[str, ...]) -> int | None:
 
 
 def _parse_coordinate(cell: str, path: Path, line: int) -> float:
-    value = as_number(cell)
+    value = parse_number(cell)
     if not np.isfinite(value):
         raise BadInput(f"{path}, line {line}, has {cell[:80]!r} where a coordinate should be")
     return value
@@ -165,7 +165,7 @@ def _write_columns(
     for name, values in picks.extra.items():
         if np.asarray(values).ndim == 1:
             columns.setdefault(name, format_values(values))
-    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
@@ -195,7 +195,7 @@ def write_picks(
     columns
         Of numbers that all tables carry, to be written besides.
     """
-    with writing(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow((*OURS, *columns))
         for name, picks in tables:

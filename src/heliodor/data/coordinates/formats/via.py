@@ -19,7 +19,7 @@ import numpy as np
 from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import as_number
+from heliodor.utils.parsing import parse_number
 
 COLUMNS = (
     "filename",
@@ -79,7 +79,7 @@ def read_picks(path: str | Path) -> Picks:
         names.append(name)
         centres.append(_find_center(shape, path, line))
         scores.append(
-            as_number(_parse_json(row.get("region_attributes"), path, line).get("score"))
+            parse_number(_parse_json(row.get("region_attributes"), path, line).get("score"))
         )
     regions = Picks.from_columns(names, np.array(centres), np.array(scores))
     return Picks.concatenate([Picks.empty(dict.fromkeys(pictures)), regions])

@@ -35,7 +35,7 @@ from heliodor.picking.score_maps import score_micrograph
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """True particle centres of each of some micrographs, in original pixels."""
 
     #: By the micrograph's own name (the name in results, not that in the truth's file).
@@ -46,7 +46,7 @@ class Truth:
     pixel_sizes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, where: str | Path, sources: Sequence[Source]) -> Truth:
+    def read(cls, where: str | Path, sources: Sequence[Source]) -> GroundTruth:
         """Read a truth's file and find the truth of given micrographs, as `of` does."""
         table = read_picks(where)
         if not table.micrographs:
@@ -57,7 +57,7 @@ class Truth:
             raise BadInput(f"{where}: {error}") from error
 
     @classmethod
-    def of(cls, table: Picks, sources: Sequence[Source]) -> Truth:
+    def of(cls, table: Picks, sources: Sequence[Source]) -> GroundTruth:
         """Find the truth of given micrographs; those it does not speak of are not judged.
 
         Raises
@@ -77,7 +77,7 @@ class Truth:
                 f" {sources[0].name if sources else 'none at all'}; give the truth of these"
             )
         left_out = len(table.micrographs) - len(found)
-        sizes = _sizes_in(table)
+        sizes = _plausible_pixel_sizes(table)
         return cls(
             {name: np.concatenate(parts) for name, parts in xy.items()},
             left_out,
@@ -85,9 +85,9 @@ class Truth:
         )
 
 
-def evaluate(
+def compare_with_truth(
     picks: Picks,
-    truth: Truth,
+    truth: GroundTruth,
     match_distance_angstrom: float,
     pixel_sizes: dict[str, float],
     threshold: float | None = None,
@@ -120,8 +120,8 @@ def evaluate(
     return evaluate_picks(own, true, match_distance_angstrom, threshold)
 
 
-def pixel_sizes_of(
-    picks: Picks, truth: Truth, sources: Sequence[Source], given: float | None
+def choose_pixel_sizes(
+    picks: Picks, truth: GroundTruth, sources: Sequence[Source], given: float | None
 ) -> dict[str, float]:
     """Return the pixel size of each micrograph judged.
 
@@ -139,7 +139,7 @@ def pixel_sizes_of(
         return dict.fromkeys(truth.xy_px, check_pixel_size(given))
     in_star = {s.name: s.pixel_size_angstrom for s in sources}
     known = {name: size for name, size in in_star.items() if size and is_plausible(size)}
-    in_picks = _sizes_in(picks)
+    in_picks = _plausible_pixel_sizes(picks)
     for name in truth.xy_px:
         check_same_binning(name, in_picks.get(name), truth.pixel_sizes.get(name), "picks")
     sizes = known | truth.pixel_sizes | in_picks
@@ -166,17 +166,17 @@ def check_same_binning(
         )
 
 
-def _sizes_in(table: Picks) -> dict[str, float]:
+def _plausible_pixel_sizes(table: Picks) -> dict[str, float]:
     said = table.first_positive_values(PIXEL_SIZE)
     return {name: size for name, size in said.items() if is_plausible(size)}
 
 
-def as_sources(names: Sequence[str]) -> list[Source]:
+def sources_from_names(names: Sequence[str]) -> list[Source]:
     """Treat the names in a table as micrographs, to match another table's names to them."""
     return [Source(name, Path(name), name) for name in names]
 
 
-class RegionJudge:
+class RegionEvaluator:
     """Region average precision (Bepler et al., Methods 8), one micrograph at a time.
 
     Parameters
@@ -187,12 +187,12 @@ class RegionJudge:
         Pixels this near to a true centre are positive regions.
     """
 
-    def __init__(self, truth: Truth, radius_angstrom: float) -> None:
+    def __init__(self, truth: GroundTruth, radius_angstrom: float) -> None:
         self._truth = truth
         self._radius = radius_angstrom
         self._counts = RegionCounts()
 
-    def judges(self, name: str) -> bool:
+    def has_truth(self, name: str) -> bool:
         """Tell whether there is truth of a micrograph."""
         return name in self._truth.xy_px
 
@@ -213,7 +213,7 @@ class RegionJudge:
 def evaluate_regions(
     model: Model,
     sources: Sequence[Source],
-    truth: Truth,
+    truth: GroundTruth,
     images: WorkingImages,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -225,7 +225,7 @@ def evaluate_regions(
     BadInput
         If not a single micrograph can be used.
     """
-    judge = RegionJudge(truth, model.card.training_radius_angstrom)
+    judge = RegionEvaluator(truth, model.card.training_radius_angstrom)
     failures: list[Failure] = []
     judged = [source for source in sources if source.name in truth.xy_px]
     for number, source in enumerate(judged, 1):
