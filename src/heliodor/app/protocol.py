@@ -1,187 +1,294 @@
-"""The protocol: what a server asks of an engine, and what that says, a line of JSON each."""
+"""The protocol between the server and its engine: one JSON object per line in each direction.
+
+Requests go from the server to the engine, events come back. Both sides use these classes, to
+write and to read.
+"""
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
 
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 
 
-@dataclass(frozen=True)
-class ProjectMicrograph:
-    """A micrograph of the project; its place in the list is its number."""
+def _parse_positions(value: Any) -> FloatArray:
+    """Return coordinates of shape (n, 2), in an order that does not depend on the input's."""
+    try:
+        xy = np.array(value, dtype=np.float64).reshape(-1, 2)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("not a list of (x, y)") from error
+    if not np.isfinite(xy).all():
+        raise ValueError("a coordinate is not a finite number")
+    return np.asarray(xy[np.lexsort(xy.T)])
+
+
+def _sort_by_micrograph(value: dict[int, Any]) -> dict[int, Any]:
+    return dict(sorted(value.items()))
+
+
+#: (x, y) in pixels of the original file, shape (n, 2).
+_Positions = Annotated[
+    Any, BeforeValidator(_parse_positions), PlainSerializer(lambda xy: xy.tolist())
+]
+#: Positions by the micrograph's number.
+Positions = Annotated[dict[int, _Positions], AfterValidator(_sort_by_micrograph)]
+#: A number, or None where it is not known; JSON has no other word for what is not finite.
+_NumberOrNone = float | None
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True, extra="ignore"
+    )
+
+
+class ProjectMicrograph(_Request):
+    """A micrograph of the project; its number is its position in the list."""
 
     name: str
     path: Path
-    #: Of this one alone, as a STAR file says; None where it does not.
-    pixel_size_angstrom: float | None = None
+    #: The pixel size of this micrograph if its STAR file gives one.
+    pixel_size_angstrom: float | None = Field(
+        default=None, validation_alias="pixel_size", serialization_alias="pixel_size"
+    )
 
 
-@dataclass(frozen=True)
-class OpenRequest:
-    """Begin with a project, or begin anew with another diameter or model."""
+class OpenRequest(_Request):
+    """Open a project, or reopen it with another diameter or model."""
 
+    do: Literal["open"] = "open"
     project: Path
     micrographs: tuple[ProjectMicrograph, ...]
-    pixel_size_angstrom: float | None
-    diameter_angstrom: float
-    #: None: the general model.
-    model: Path | None
-    #: Of the model.
-    number: int
-    #: None: all that the process may use.
-    threads: int | None
+    pixel_size_angstrom: float | None = Field(
+        default=None, validation_alias="pixel_size", serialization_alias="pixel_size"
+    )
+    diameter_angstrom: float = Field(validation_alias="diameter", serialization_alias="diameter")
+    #: None for the general model.
+    model: Path | None = None
+    #: The model's number.
+    number: int = 0
+    #: None for all that the process may use.
+    threads: int | None = None
 
 
-@dataclass(frozen=True)
-class ScoreRequest:
-    """Score these micrographs in this order, in place of what was still to be scored."""
+class ScoreRequest(_Request):
+    """Score these micrographs in this order; replaces the queue."""
 
+    do: Literal["score"] = "score"
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class FocusRequest:
+class FocusRequest(_Request):
     """Score this micrograph before the others."""
 
+    do: Literal["focus"] = "focus"
     id: int
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """Train on labels, in pixels of the original files, shape (n, 2) a micrograph."""
+class TrainRequest(_Request):
+    """Train on labels and negatives."""
 
+    do: Literal["train"] = "train"
     number: int
-    labels: dict[int, FloatArray]
-    negatives: dict[int, FloatArray]
+    labels: Positions
+    negatives: Positions = Field(default_factory=dict)
+    #: The model file to write.
     out: Path
-    seed: int
+    seed: int = 0
 
 
-@dataclass(frozen=True)
-class CancelRequest:
-    """End the training."""
+class CancelRequest(_Request):
+    """Cancel the training."""
+
+    do: Literal["cancel"] = "cancel"
 
 
 Request = OpenRequest | ScoreRequest | FocusRequest | TrainRequest | CancelRequest
 
 
+class _Event(BaseModel):
+    # Numbers that are not finite are written as null, and read back as None.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class CalibrationLine(_Event):
+    """The probability of a candidate: sigmoid(slope * score + offset)."""
+
+    slope: float
+    offset: float
+
+
+class ReadyEvent(_Event):
+    """The project is open."""
+
+    event: Literal["ready"] = "ready"
+    device: str
+
+
+class ScoredEvent(_Event):
+    """A micrograph was scored."""
+
+    event: Literal["scored"] = "scored"
+    id: int
+    #: The model's number.
+    number: int
+    seconds: _NumberOrNone = None
+
+
+class FailedEvent(_Event):
+    """A micrograph could not be scored; with `id` None, the project could not be opened."""
+
+    event: Literal["failed"] = "failed"
+    id: int | None
+    says: str
+
+
+class ThresholdEvent(_Event):
+    """The threshold and the calibration of a model were estimated."""
+
+    event: Literal["level"] = "level"
+    number: int
+    threshold: _NumberOrNone
+    calibration: CalibrationLine | None = None
+
+
+class PhaseEvent(_Event):
+    """What the training does now."""
+
+    event: Literal["phase"] = "phase"
+    says: str
+
+
+class ProgressEvent(_Event):
+    """How far the training is."""
+
+    event: Literal["progress"] = "progress"
+    update: int
+    of: int
+    loss: _NumberOrNone = None
+    validation: _NumberOrNone = None
+    seconds: _NumberOrNone = None
+
+
+class TrainedEvent(_Event):
+    """The training ended with a model."""
+
+    event: Literal["trained"] = "trained"
+    number: int
+    file: Path
+    seconds: _NumberOrNone = None
+    threshold: _NumberOrNone
+    #: Between 0 and 1; None where too few annotations could be held out.
+    validation: _NumberOrNone = None
+    #: Update, mean loss since the row before, and the validation of the last row.
+    curve: list[tuple[int, _NumberOrNone, _NumberOrNone]] = Field(default_factory=list)
+    calibration: CalibrationLine | None = None
+
+
+class CancelledEvent(_Event):
+    """The training was cancelled."""
+
+    event: Literal["cancelled"] = "cancelled"
+
+
+class RefusedEvent(_Event):
+    """The training could not be started or failed."""
+
+    event: Literal["refused"] = "refused"
+    says: str
+
+
+Event = (
+    ReadyEvent
+    | ScoredEvent
+    | FailedEvent
+    | ThresholdEvent
+    | PhaseEvent
+    | ProgressEvent
+    | TrainedEvent
+    | CancelledEvent
+    | RefusedEvent
+)
+
+_REQUESTS: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def write_message(message: Request | Event) -> str:
+    """Return a message as one line of JSON, without the line break."""
+    return message.model_dump_json(by_alias=True)
+
+
 def read_request(line: str) -> Request:
-    """Read one line of a server's.
+    """Read one line that the server sent.
 
     Raises
     ------
     BadInput
-        If it is no request.
+        If it is not a valid request.
     """
     try:
-        value = json.loads(line)
-        return _READERS[value["do"]](value)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BadInput(
-            f"a line of the server's is no request ({type(error).__name__}: {error}):"
-            f" {line.strip()[:200]}"
-        ) from error
+        return _REQUESTS.validate_json(line)
+    except (ValidationError, ValueError) as error:
+        raise BadInput(f"invalid request ({_summary(error)}): {line.strip()[:200]}") from error
 
 
-def _open(value: dict[str, Any]) -> OpenRequest:
-    model, threads = value.get("model"), value.get("threads")
-    return OpenRequest(
-        Path(value["project"]),
-        tuple(
-            ProjectMicrograph(str(own["name"]), Path(own["path"]), _length(own.get("pixel_size")))
-            for own in value["micrographs"]
-        ),
-        _length(value.get("pixel_size")),
-        _number(value["diameter"]),
-        None if model is None else Path(model),
-        int(value.get("number", 0)),
-        None if threads is None else int(threads),
-    )
+def read_event(line: str | bytes) -> Event:
+    """Read one line that the engine sent.
+
+    Raises
+    ------
+    BadInput
+        If it is not a valid event.
+    """
+    try:
+        return _EVENTS.validate_json(line)
+    except (ValidationError, ValueError) as error:
+        raise BadInput(f"invalid event ({_summary(error)}): {line.strip()[:200]!r}") from error
 
 
-def _train(value: dict[str, Any]) -> TrainRequest:
-    return TrainRequest(
-        int(value["number"]),
-        _places(value["labels"]),
-        _places(value.get("negatives", {})),
-        Path(value["out"]),
-        int(value.get("seed", 0)),
-    )
-
-
-def _places(value: dict[str, Any]) -> dict[int, FloatArray]:
-    """Return coordinates by micrograph, in an order that does not hang on how they were given."""
-    found = {}
-    for name in sorted(value, key=int):
-        xy = np.array(value[name], dtype=np.float64).reshape(-1, 2)
-        if not np.isfinite(xy).all():
-            raise ValueError("a coordinate is no number")
-        found[int(name)] = xy[np.lexsort(xy.T)]
-    return found
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)
-
-
-def _length(value: Any) -> float | None:
-    return None if value is None else _number(value)
-
-
-_READERS: dict[str, Callable[[dict[str, Any]], Request]] = {
-    "open": _open,
-    "score": lambda value: ScoreRequest(tuple(int(i) for i in value["ids"])),
-    "focus": lambda value: FocusRequest(int(value["id"])),
-    "train": _train,
-    "cancel": lambda value: CancelRequest(),
-}
+def _summary(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
 
 
 class EventWriter:
-    """What the engine says, from any of its threads.
+    """Writes events, from any thread of the engine.
 
     Parameters
     ----------
     stream
-        Where to.
+        The stream to write to.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._lock = stream, threading.Lock()
 
-    def send(self, event: str, **values: Any) -> None:
-        """Say that something happened; numbers that are not finite are told as null."""
-        line = json.dumps({"event": event} | {k: _plain(v) for k, v in values.items()})
+    def send(self, event: Event) -> None:
+        """Write an event."""
+        line = write_message(event)
         with self._lock:
             try:
                 self._stream.write(line + "\n")
                 self._stream.flush()
             except (BrokenPipeError, ValueError) as error:
-                # Nobody listens any more; the end of the requests comes with it.
-                print(f"nobody listens to: {line} ({error})", file=sys.stderr)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(own) for own in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value
+                # The server is gone; the end of the requests follows.
+                print(f"event not delivered: {line} ({error})", file=sys.stderr)

@@ -1,10 +1,9 @@
-"""The engine: a process that trains and scores for a server, told and telling by lines of JSON.
+"""The engine: a process that trains and scores for the server of the app.
 
-``python -m heliodor.app.engine.main`` reads requests from its standard input and says on its
-standard output what happens; see `protocol`. A thread reads, so that a cancelled training ends
-at the next
-update and a micrograph that comes into focus is scored before the others. The engine ends with
-its input.
+``python -m heliodor.app.engine.main`` reads requests from standard input and writes events to
+standard output, one JSON object per line; see `heliodor.app.protocol`. A separate thread reads,
+so that a cancelled training ends after the current update and the micrograph on the screen is
+scored first. The engine ends when its input ends.
 """
 
 from __future__ import annotations
@@ -20,7 +19,14 @@ import threading  # noqa: E402
 from typing import TextIO  # noqa: E402
 
 from heliodor.app.engine.request_queue import RequestQueue  # noqa: E402
-from heliodor.app.protocol import EventWriter, read_request  # noqa: E402
+from heliodor.app.protocol import (  # noqa: E402
+    CancelledEvent,
+    EventWriter,
+    FailedEvent,
+    ReadyEvent,
+    RefusedEvent,
+    read_request,
+)
 from heliodor.errors import BadInput  # noqa: E402
 from heliodor.utils import console  # noqa: E402
 
@@ -28,20 +34,20 @@ from heliodor.utils import console  # noqa: E402
 def main() -> None:
     """Serve until the input ends."""
     console.show_messages()
-    # What libraries print must not be taken for an event.
+    # What libraries print must not be mistaken for an event.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    # Ctrl-C in the server's terminal reaches this process too; the server tells what to do.
+    # Ctrl-C in the server's terminal reaches this process too; the server decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(sys.stdin, EventWriter(out))
 
 
 def serve(stream: TextIO, events: EventWriter) -> None:
-    """Do what is asked for until the stream ends."""
+    """Serve the requests of a stream until it ends."""
     requests = RequestQueue()
     threading.Thread(target=_listen, args=(stream, requests, events), daemon=True).start()
-    from heliodor.app.engine.session import Event, Session
+    from heliodor.app.engine.session import Session
 
     session: Session | None = None
     warm = False
@@ -51,32 +57,33 @@ def serve(stream: TextIO, events: EventWriter) -> None:
             return
         if requests.cancelled and requests.take_train() is not None:
             requests.finish_training()
-            events.send("cancelled")
+            events.send(CancelledEvent())
         elif (project := requests.take_open()) is not None:
             session = None
             try:
                 session = Session.open(project, requests, events)
-                events.send("ready", device=str(session.device))
+                events.send(ReadyEvent(device=str(session.device)))
             except BadInput as error:
-                events.send("failed", id=None, says=str(error))
-        elif (result := requests.take_train()) is not None:
-            ending: Event = ("refused", {"says": "no project is open yet; open one first"})
-            if session is not None:
-                ending = session.train(result)
-            # Before it is told: the answer may be the next training.
+                events.send(FailedEvent(id=None, says=str(error)))
+        elif (training := requests.take_train()) is not None:
+            if session is None:
+                outcome = RefusedEvent(says="no project is open; open one first")
+            else:
+                outcome = session.train(training)
+            # Before the event is sent: the answer to it may be the next training.
             requests.finish_training()
-            events.send(ending[0], **ending[1])
+            events.send(outcome)
         elif session is not None:
             session.score()
             if not warm and not requests.urgent:
                 warm = True
                 threading.Thread(target=session.warm_up, daemon=True).start()
         else:
-            requests.take_id()  # of no project
+            requests.take_id()  # without a project there is nothing to score
 
 
 def _listen(stream: TextIO, requests: RequestQueue, events: EventWriter) -> None:
-    """Pass requests on as they come."""
+    """Put requests into the queue as they arrive."""
     try:
         for line in stream:
             if not line.strip():
@@ -87,7 +94,7 @@ def _listen(stream: TextIO, requests: RequestQueue, events: EventWriter) -> None
                 print(error, file=sys.stderr)
                 continue
             if not requests.add(request):
-                events.send("refused", says="a training is under way; cancel it first")
+                events.send(RefusedEvent(says="a training is running; cancel it first"))
     finally:
         requests.close()
 

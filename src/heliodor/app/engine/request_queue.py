@@ -1,4 +1,4 @@
-"""Wishes: what is to be done next, told by one thread and asked for by another."""
+"""The queue between the thread that reads requests and the one that serves them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from heliodor.app.protocol import (
 
 
 class RequestQueue:
-    """What the server wants that has not been begun yet.
+    """The requests of the server that have not been started.
 
-    Of projects and queues only the last one told of counts. Micrographs are taken from the queue
-    one by one, that in focus first.
+    Only the latest project and the latest list of micrographs count. Micrographs are taken from
+    the list one by one, the one in focus first.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class RequestQueue:
         self._closed = False
 
     def add(self, request: Request) -> bool:
-        """Take a request; return False for a training that has to be refused: one is under way."""
+        """Add a request; return False for a training that is refused because one is running."""
         with self._changed:
             if isinstance(request, OpenRequest):
-                # A training that waits is not dropped, but cancelled, so that its end is told.
+                # A waiting training is cancelled rather than dropped, so that its end is reported.
                 self._open = request
                 self._queue.clear()
                 self._focus, self._focus_waits = None, False
@@ -57,57 +57,52 @@ class RequestQueue:
             return True
 
     def close(self) -> None:
-        """Say that nothing more will come: all is to end."""
+        """Note that no more requests will come: everything is to end."""
         with self._changed:
             self._closed = self._cancelled = True
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether all is to end."""
+        """Whether everything is to end."""
         return self._closed
 
     @property
     def cancelled(self) -> bool:
-        """Whether the training under way, or the next, is to end."""
+        """Whether the running training, or the next one, is cancelled."""
         return self._cancelled
 
     @property
     def urgent(self) -> bool:
-        """Whether something else than scoring is to be done."""
+        """Whether a request other than scoring is waiting."""
         return self._closed or self._open is not None or self._train is not None
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait until there is something to do, or that long."""
+        """Wait until there is something to do, at most this many seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self.urgent or self._waiting(), seconds)
-
-    def wake(self) -> None:
-        """Let whoever waits look again."""
-        with self._changed:
-            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.urgent or self._has_micrographs(), seconds)
 
     def take_open(self) -> OpenRequest | None:
-        """Return the project to begin with, once."""
+        """Return the project to open, once."""
         with self._changed:
             taken, self._open = self._open, None
             return taken
 
     def take_train(self) -> TrainRequest | None:
-        """Return the training to begin, once; `trained` says that it has ended."""
+        """Return the training to start, once; call `finish_training` when it has ended."""
         with self._changed:
             taken, self._train = self._train, None
             return taken
 
     def finish_training(self) -> None:
-        """Say that the training has ended, however; what is in focus is to be scored anew."""
+        """Note that the training has ended; the micrograph in focus is to be scored again."""
         with self._changed:
             self._training = False
             self._cancelled = self._closed
             self._focus_waits = self._focus is not None
 
     def take_id(self) -> int | None:
-        """Return the next micrograph to score; None where there is none."""
+        """Return the number of the next micrograph to score; None if there is none."""
         with self._changed:
             if self._focus_waits and self._focus is not None:
                 self._focus_waits = False
@@ -116,5 +111,5 @@ class RequestQueue:
                 return self._focus
             return self._queue.popleft() if self._queue else None
 
-    def _waiting(self) -> bool:
+    def _has_micrographs(self) -> bool:
         return self._focus_waits or bool(self._queue)
