@@ -21,7 +21,9 @@ from heliodor.app.protocol import (
     FocusRequest,
     OpenRequest,
     ProjectMicrograph,
+    ScoredEvent,
     ScoreRequest,
+    TrainedEvent,
     TrainRequest,
     read_request,
 )
@@ -43,11 +45,12 @@ def read(**value: Any) -> Any:
 
 def test_requests_are_read() -> None:
     expected = OpenRequest(
-        Path("P"), (ProjectMicrograph("A", Path("a.mrc")),), None, 150.0, None, 0, 2
-    )
+        project=Path("P"), micrographs=(ProjectMicrograph(name="A", path=Path("a.mrc")),),
+        diameter_angstrom=150.0, threads=2,
+    )  # fmt: skip
     assert read(**OPEN) == expected
-    assert read(do="score", ids=[3, 1]) == ScoreRequest((3, 1))
-    assert read(do="focus", id=7) == FocusRequest(7)
+    assert read(do="score", ids=[3, 1]) == ScoreRequest(ids=(3, 1))
+    assert read(do="focus", id=7) == FocusRequest(id=7)
     assert read(do="cancel") == CancelRequest()
     train = read(do="train", number=2, labels={"10": [[5, 6], [1, 2]], "9": []}, out="o", seed=1)
     assert isinstance(train, TrainRequest)
@@ -61,7 +64,7 @@ def test_requests_are_read() -> None:
 def test_what_is_no_request_is_a_sentence(do: str, value: Any) -> None:
     names = ["ids", "id", "labels", "micrographs", "project", "diameter", "number", "out"]
     if do == "else":
-        with pytest.raises(BadInput, match="no request"):
+        with pytest.raises(BadInput, match="invalid request"):
             read(do=do, **dict.fromkeys(names, value))
         return
     with contextlib.suppress(BadInput):  # and nothing else
@@ -87,9 +90,15 @@ def test_labels_are_numbers(x: Any) -> None:
 def test_what_is_said_is_json_whatever_it_is() -> None:
     stream = io.StringIO()
     events = EventWriter(stream)
-    events.send("progress", loss=float("nan"), curve=[(1, float("inf"))], file=Path("a"))
+    events.send(
+        TrainedEvent(
+            number=1, file=Path("a"), threshold=float("nan"), curve=[(1, float("inf"), None)]
+        )
+    )
     threads = [
-        threading.Thread(target=lambda: [events.send("scored", id=i) for i in range(50)])
+        threading.Thread(
+            target=lambda: [events.send(ScoredEvent(id=i, number=0)) for i in range(50)]
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -97,14 +106,17 @@ def test_what_is_said_is_json_whatever_it_is() -> None:
     for thread in threads:
         thread.join()
     first, *rest = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert first == {"event": "progress", "loss": None, "curve": [[1, None]], "file": "a"}
+    assert first == {
+        "event": "trained", "number": 1, "file": "a", "seconds": None, "threshold": None,
+        "validation": None, "curve": [[1, None, None]], "calibration": None,
+    }  # fmt: skip
     assert len(rest) == 200
 
 
 def test_nobody_listening_is_no_error() -> None:
     stream = io.StringIO()
     stream.close()
-    EventWriter(stream).send("scored", id=1)
+    EventWriter(stream).send(ScoredEvent(id=1, number=0))
 
 
 def drained(requests: RequestQueue) -> list[int]:
@@ -117,21 +129,21 @@ def drained(requests: RequestQueue) -> list[int]:
 @given(st.lists(st.integers(0, 9)), st.integers(0, 12))
 def test_focus_comes_first_and_nothing_twice(ids: list[int], focus: int) -> None:
     requests = RequestQueue()
-    requests.add(ScoreRequest((99,)))
-    requests.add(ScoreRequest(tuple(ids)))
-    requests.add(FocusRequest(focus))
+    requests.add(ScoreRequest(ids=(99,)))
+    requests.add(ScoreRequest(ids=tuple(ids)))
+    requests.add(FocusRequest(id=focus))
     once = list(dict.fromkeys(ids))
     assert drained(requests) == [focus, *(i for i in once if i != focus)]
     # A new queue has it first again, if it is there.
-    requests.add(ScoreRequest(tuple(ids)))
+    requests.add(ScoreRequest(ids=tuple(ids)))
     first = [focus] if focus in once else []
     assert drained(requests) == [*first, *(i for i in once if i != focus)]
 
 
 def test_one_training_at_a_time() -> None:
     requests = RequestQueue()
-    train = TrainRequest(1, {}, {}, Path("o"), 0)
-    requests.add(FocusRequest(4))
+    train = TrainRequest(number=1, labels={}, out=Path("o"))
+    requests.add(FocusRequest(id=4))
     assert drained(requests) == [4]
     requests.add(CancelRequest())
     assert not requests.cancelled
@@ -152,8 +164,8 @@ def test_one_training_at_a_time() -> None:
 def test_another_project_drops_what_waited() -> None:
     requests = RequestQueue()
     project = read(**OPEN)
-    requests.add(ScoreRequest((1, 2)))
-    requests.add(TrainRequest(1, {}, {}, Path("o"), 0))
+    requests.add(ScoreRequest(ids=(1, 2)))
+    requests.add(TrainRequest(number=1, labels={}, out=Path("o")))
     requests.add(project)
     assert requests.take_open() == project
     assert requests.take_open() is None

@@ -1,8 +1,8 @@
-"""Rehearsal: learning from the same few minibatches again and again, above layers that stay.
+"""Training above frozen layers, whose features of a few minibatches are computed only once.
 
-What the first layers of a trained network see is of use for any particle. Where they stay as they
-are, they need to look at each minibatch only once, and so does the start: that is most of what an
-update costs.
+The features of the first layers of a trained network are useful for any particle. Where these
+layers are frozen, each minibatch needs to pass them only once, and the starting network too: that
+is most of the cost of an update.
 """
 
 from __future__ import annotations
@@ -24,36 +24,41 @@ from heliodor.training.settings import TrainingSettings
 from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import ArrayStore
 
-#: Minibatches that are drawn.
+#: Minibatches that are drawn, and then used in turns.
 MINIBATCHES: Final = 25
 
 
 class _CachedMinibatch(NamedTuple):
-    """A minibatch as the layers above see it."""
+    """A minibatch and its features after the frozen layers."""
 
-    #: Its images left out.
-    tiles: Minibatch
-    #: What the layers that stay make of it.
-    below: Tensor
-    #: What the start says of it; None where that is not wanted.
-    before: Tensor | None
+    #: Without its images.
+    minibatch: Minibatch
+    #: The output of the frozen layers.
+    features: Tensor
+    #: The output of the starting network; None where the recipe does not use it.
+    start_output: Tensor | None
 
 
 class CachedFeatureLearner(Learner):
-    """A learner whose recipe freezes some layers, and which has a start and no decoder."""
+    """A learner that caches the output of frozen layers.
+
+    Its recipe must freeze some layers; it needs a starting network and has no decoder.
+    """
 
     def __init__(self, *parts: Any, **more: Any) -> None:
         super().__init__(*parts, **more)
         if self._start is None or self.decoder is not None or not self._settings.freeze:
-            raise ValueError("a rehearsal needs a start, frozen layers and no decoder")
-        self._seen: list[_CachedMinibatch] = []
-        self._number = 0
-        #: Shards of the network above the layers that stay, and of the start below and above.
+            raise ValueError(
+                "cached features need a starting network, frozen layers and no decoder"
+            )
+        self._cached: list[_CachedMinibatch] = []
+        self._index = 0
+        #: Shards of the network above the frozen layers, and of the start below and above them.
         self._above: Shards | None = None
         self._start_parts: tuple[Shards, Shards] | None = None
 
     def prepare(self) -> None:
-        """Make the network ready to learn; see `Learner.begin`."""
+        """Prepare the network for training; see `Learner.prepare`."""
         super().prepare()
         freeze, start = self._settings.freeze, self._start
         if self._above is None and start is not None and can_shard(self.network):
@@ -61,33 +66,33 @@ class CachedFeatureLearner(Learner):
             self._start_parts = Shards(start, last=freeze), Shards(start, first=freeze)
 
     def forward(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
-        """Return the next minibatch and what is said of it; see `Learner.said`."""
-        place = self._number % MINIBATCHES
-        self._number += 1
-        if place == len(self._seen):
-            self._seen.append(self._look())
-        own = self._seen[place]
+        """Return the next minibatch and the outputs for it; see `Learner.forward`."""
+        place = self._index % MINIBATCHES
+        self._index += 1
+        if place == len(self._cached):
+            self._cached.append(self._compute_features())
+        cached = self._cached[place]
         if self._above is not None:
-            return own.tiles, self._above(own.below), own.before, None
-        features = self.network.features(own.below, first=self._settings.freeze)
-        return own.tiles, self.network.told(features), own.before, None
+            return cached.minibatch, self._above(cached.features), cached.start_output, None
+        features = self.network.features(cached.features, first=self._settings.freeze)
+        return cached.minibatch, self.network.told(features), cached.start_output, None
 
-    def _look(self) -> _CachedMinibatch:
-        """Draw a minibatch and look at it."""
-        tiles, freeze = self.draw(), self._settings.freeze
+    def _compute_features(self) -> _CachedMinibatch:
+        """Draw a minibatch and compute its features."""
+        minibatch, freeze = self.draw(), self._settings.freeze
         start = self._start
         assert start is not None
         with torch.no_grad():
             if self._start_parts is not None:
                 below, above = self._start_parts
-                seen = below(tiles.images)
-                before = above(seen)
+                features = below(minibatch.images)
+                output = above(features)
             else:
-                seen = start.features(tiles.images, last=freeze)
-                before = start.told(start.features(seen, first=freeze))
-        wanted = self._settings.keep or self._settings.keep_contaminant
-        left = Minibatch(tiles.images[:0], tiles.labels, tiles.anchors)
-        return _CachedMinibatch(left, seen, before if wanted else None)
+                features = start.features(minibatch.images, last=freeze)
+                output = start.told(start.features(features, first=freeze))
+        is_used = self._settings.keep or self._settings.keep_contaminant
+        without_images = Minibatch(minibatch.images[:0], minibatch.labels, minibatch.anchors)
+        return _CachedMinibatch(without_images, features, output if is_used else None)
 
 
 def train_on_cached_features(
@@ -96,22 +101,22 @@ def train_on_cached_features(
     recipe: TrainingSettings,
     device: torch.device,
     start: Model,
-    updated: Callable[[int, int, float], None],
+    on_update: Callable[[int, int, float], None],
     shelf: ArrayStore,
 ) -> Network:
-    """Train from a model: by rehearsal where the recipe freezes layers.
+    """Fine-tune a model, with cached features where the recipe freezes layers.
 
     Parameters
     ----------
     images
-        With the labels to learn, of the data set's images.
+        Images of the data set, with the labels to train on.
     start
-        The model to go on from; it stays as it is.
-    updated
+        The model to start from; it is not changed.
+    on_update
         As for `train_network`.
     """
     learner = CachedFeatureLearner if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
-        shelf=shelf, start=start.network, on_update=updated, learner=learner,
+        shelf=shelf, start=start.network, on_update=on_update, learner=learner,
     ).network  # fmt: skip

@@ -1,4 +1,4 @@
-"""A lesson: from a few labels and corrections to a model that goes on from the one in use."""
+"""Fine-tuning: a new model from the one in use and a few labels and negatives."""
 
 from __future__ import annotations
 
@@ -40,38 +40,47 @@ from heliodor.training.score_calibration import (
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.array_store import ArrayStore
 
-#: How to learn while somebody waits. A hundred updates, of layers that tell particles from what
-#: looks like them; those below, which see edges and blobs, stay as they are. What the start says
-#: of unlabelled regions is kept to, by far more than in a training that is not gone on with: ten
-#: labels would else lead a good model astray.
+#: How to train while somebody waits: a hundred updates of the last layers; the first ones, which
+#: detect edges and blobs, stay frozen. The scores of unlabeled regions are kept close to those of
+#: the model in use (`keep`), far more than in other trainings: otherwise ten labels can degrade a
+#: good model.
 RECIPE: Final[dict[str, Any]] = {
     **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 10.0,
 }  # fmt: skip
+#: Updates of the training that validates.
+VALIDATION_UPDATES: Final = 50
+#: One annotation in this many is held out for validation.
+FOLD: Final = 5
+#: Fewest held-out labels, or negatives, that give a validation figure.
+MIN_HELD_OUT: Final = 4
+#: Most working pixels that are scored for validation; micrographs with most labels come first.
+MAX_VALIDATION_PIXELS: Final = 1_600_000
+_READING, _VALIDATING = "reading micrographs", "validating on held-out labels"
 
 
 class Cancelled(Exception):
-    """The training was to end, and has."""
+    """The training was cancelled."""
 
 
 @dataclass(frozen=True)
 class TrainingCallbacks:
-    """What there is to tell while a lesson goes on."""
+    """Functions that are called during a training; what they raise ends it."""
 
-    #: Called with a few words when something else is being done.
-    phase: Callable[[str], None]
-    #: Called after each update with its number, that of all, the cost, and seconds so far; what
-    #: it raises, or `phase` does, ends the lesson.
-    progress: Callable[[int, int, float, float], None]
+    #: Called with a few words when the training enters another phase.
+    on_phase: Callable[[str], None]
+    #: Called after each update with its number, the number of all, the loss, and the seconds so
+    #: far.
+    on_update: Callable[[int, int, float, float], None]
 
 
 @dataclass(frozen=True)
 class FineTuningResult:
-    """What came of it."""
+    """A fine-tuned model and how its training went."""
 
     model: Model
-    #: Between 0 and 1; see `validate_held_out`. None where there is too little to say.
+    #: Between 0 and 1; see `validate_held_out`. None where there are too few annotations.
     validation: float | None
-    #: Update, and the mean cost of those since the row before.
+    #: Update, and the mean loss since the row before.
     curve: list[tuple[int, float]]
     calibration: LogisticCalibration | None
 
@@ -85,84 +94,98 @@ def fine_tune(
     callbacks: TrainingCallbacks,
     shelf: ArrayStore | None = None,
 ) -> FineTuningResult:
-    """Train a model on all labels of a project.
+    """Train a model on all annotations of a project.
 
     Parameters
     ----------
     start
-        The model in use, for one diameter; it stays as it is.
+        The model in use, for one diameter; it is not changed.
     labelled
         The micrographs with labels or negatives.
     images
-        Micrographs as the model needs them.
+        Working images of the micrographs.
     seed
-        The same seed, start and labels give the same weights.
+        The same seed, start and annotations give the same weights.
     shelf
-        Where the images of a training lie; in memory by default.
+        Where the images of the training are stored; in memory by default.
 
     Raises
     ------
     BadInput
-        If there is nothing to learn from, or none of it can be read.
+        If there are no labels, or none of the micrographs can be read.
     """
     if not any(len(item.xy_px) for item in labelled):
-        raise BadInput("no particle is labelled yet; click some particles first, then train")
-    begun = time.perf_counter()
+        raise BadInput("no particle is labeled yet; click some particles first, then train")
+    started = time.perf_counter()
+    shelf = shelf or ArrayStore()
+    dataset = _read_dataset(start, labelled, images, callbacks, shelf)
+    recipe = _choose_recipe(start, seed)
+    curve, losses = list[tuple[int, float]](), list[float]()
+
+    def on_update(update: int, of: int, loss: float) -> None:
+        losses.append(loss)
+        if update % 10 == 0 or update == of:
+            curve.append((update, float(np.mean(losses))))
+            losses.clear()
+        callbacks.on_update(update, of, loss, time.perf_counter() - started)
+
+    callbacks.on_phase("training")
+    network = train_on_cached_features(
+        dataset.images, dataset, recipe, device, start, on_update, shelf
+    )
+    callbacks.on_phase("calibrating scores")
+    diameter_angstrom = start.card.diameter_angstrom
+    scale = _calibrate_scores(network, dataset, images, diameter_angstrom, device, seed)
+    if scale.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
+        network.contaminant = None
+    model = _build_model(start, network, dataset, scale, recipe, curve[-1][0])
+    callbacks.on_phase(_VALIDATING)
+    validation = validate_held_out(
+        model, start, dataset, recipe, device, callbacks.on_phase, shelf
+    )
+    calibration = None
+    if scale.calibration is not None:
+        calibration = fit_logistic(scale.calibration, scale.scores.values)
+    return FineTuningResult(model, validation, curve, calibration)
+
+
+def _read_dataset(
+    start: Model,
+    labelled: Sequence[LabeledSource],
+    images: WorkingImages,
+    callbacks: TrainingCallbacks,
+    shelf: ArrayStore,
+) -> TrainingSet:
+    """Read the labeled micrographs at the start's working pixel size."""
     card = start.card
     size = images.working_pixel_size_angstrom
-    data = DataSettings(
+    settings = DataSettings(
         card.diameter_angstrom,
         training_radius_angstrom=card.training_radius_angstrom,
         pixel_size_angstrom=images.pixel_size_angstrom,
         normalization=start.normalizer.mode,
         flatten_angstrom=start.normalizer.flatten_px * card.working_pixel_size_angstrom,
-        check_frame=False,  # the labels were clicked on these very pictures
+        check_frame=False,  # the labels were clicked on these very micrographs
     )
-    shelf = shelf or ArrayStore()
-    reading = "reading micrographs"
-    callbacks.phase(reading)
+    callbacks.on_phase(_READING)
     dataset = assemble_training_set(
-        labelled, [], images, data, lambda *_: callbacks.phase(reading), shelf
+        labelled, [], images, settings, lambda *_: callbacks.on_phase(_READING), shelf
     )
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
         raise BadInput(
-            "the micrographs are too coarse for the model in use; give a model that was made for"
-            " such, or micrographs that are less binned"
+            "the pixels of the micrographs are too coarse for the model in use; use micrographs"
+            " that are less binned, or a model for coarser ones"
         )
-    # At least the last layer learns, however few there are.
+    return dataset
+
+
+def _choose_recipe(start: Model, seed: int) -> TrainingSettings:
+    """Return the recipe for a start; at least its last layer is trained."""
+    network_settings = {name: getattr(start.card, name) for name in ("network", "width", "norm")}
     freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
-    own = {**_network_settings(start), **RECIPE, "freeze": freeze, "start": NAME}
-    recipe = replace(TrainingSettings(), **own, seed=seed)
-    curve, costs = list[tuple[int, float]](), list[float]()
-
-    def updated(update: int, of: int, cost: float) -> None:
-        costs.append(cost)
-        if update % 10 == 0 or update == of:
-            curve.append((update, float(np.mean(costs))))
-            costs.clear()
-        callbacks.progress(update, of, cost, time.perf_counter() - begun)
-
-    callbacks.phase("learning")
-    network = train_on_cached_features(
-        dataset.images, dataset, recipe, device, start, updated, shelf
-    )
-    callbacks.phase("weighing the scores")
-    level = _calibrate_scores(network, dataset, images, card.diameter_angstrom, device, seed)
-    if level.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
-        network.contaminant = None
-    model = _build_model(start, network, dataset, level, recipe, curve[-1][0])
-    callbacks.phase("checking against labels left out")
-    validation = validate_held_out(model, start, dataset, recipe, device, callbacks.phase, shelf)
-    line = None
-    if level.calibration is not None:
-        line = fit_logistic(level.calibration, level.scores.values)
-    return FineTuningResult(model, validation, curve, line)
-
-
-def _network_settings(start: Model) -> dict[str, Any]:
-    """Return what of a recipe is the start's."""
-    return {name: getattr(start.card, name) for name in ("network", "width", "norm")}
+    values = {**network_settings, **RECIPE, "freeze": freeze, "start": NAME}
+    return replace(TrainingSettings(), **values, seed=seed)
 
 
 def _calibrate_scores(
@@ -173,26 +196,25 @@ def _calibrate_scores(
     device: torch.device,
     seed: int,
 ) -> ScoreScale:
-    """Find where the new scores lie; of more micrographs `levels` knows, once they are scored."""
+    """Measure the new scores on the labeled micrographs; `RunningThreshold` adds the others."""
     probe = CalibrationSet.read(dataset, [], images, diameter_angstrom, PickSettings(), device)
-    return replace(probe, labelled=choose_most_labeled(dataset.images)).measure_scale(
-        network, seed
-    )
+    probe = replace(probe, labelled=choose_most_labeled(dataset.images))
+    return probe.measure_scale(network, seed)
 
 
 def _build_model(
     start: Model,
     network: Network,
     dataset: TrainingSet,
-    level: ScoreScale,
+    scale: ScoreScale,
     recipe: TrainingSettings,
     updates: int,
 ) -> Model:
-    """Return the network with what is to be known of it."""
+    """Return the network with its model card."""
     threshold, particles = start.card.threshold, dataset.expected_particles
-    if level.calibration is not None:
-        threshold = best_threshold(level.calibration, level.scores)
-        particles = level.calibration.particles[0] / level.calibration.micrographs
+    if scale.calibration is not None:
+        threshold = best_threshold(scale.calibration, scale.scores)
+        particles = scale.calibration.particles[0] / scale.calibration.micrographs
     extra = {k: v for k, v in start.card.extra.items() if k not in (GENERAL, "slope", "shift")}
     card = replace(
         start.card,
@@ -202,8 +224,8 @@ def _build_model(
         class_prior=dataset.with_expected_particles(particles).prior,
         expected_particles=particles,
         threshold=threshold,
-        background=level.background,
-        calibration=None if level.calibration is None else level.calibration.as_dict(),
+        background=scale.background,
+        calibration=None if scale.calibration is None else scale.calibration.as_dict(),
         seed=recipe.seed,
         version=__version__,
         training_micrographs=dataset.names,
@@ -217,76 +239,62 @@ def _build_model(
     return Model(network, card)
 
 
-#: Updates of the training that is callbacks of four answers in five, and judged by the others.
-VALIDATION_UPDATES: Final = 50
-
-
-#: One answer of so many is held out there.
-FOLD: Final = 5
-
-
-#: Fewer that are held out say nothing.
-MIN_HELD_OUT: Final = 4
-
-
-#: Working pixels on which a new model is looked at, on the micrographs with most labels.
-MAX_VALIDATION_PIXELS: Final = 1_600_000
-
-
 def validate_held_out(
     model: Model,
     start: Model,
     dataset: TrainingSet,
     recipe: TrainingSettings,
     device: torch.device,
-    phase: Callable[[str], None],
+    on_phase: Callable[[str], None],
     shelf: ArrayStore,
 ) -> float | None:
-    """Return how many of the answers that a model has not been callbacks of it gets right.
+    """Return the fraction of held-out annotations that a second model gets right.
 
-    A second model is trained, in half as many updates, on four of every five labels and negatives,
-    and makes as many picks as the first does on the micrographs with most of the labels that were
-    left out, as many micrographs as can be scored in a moment. Of the labels left out there,
-    the share that it picks; where at least `MIN_HELD_OUT` negatives were left out too, the mean of
-    that and the share of those that it does not pick. The start is the same as the first model's
-    and may have learnt from older answers, so with many of these the figure is a little too good.
+    The second model is trained, in half as many updates, on four of every five labels and
+    negatives. It makes as many picks as the first one on the micrographs with most of the labels
+    that were held out, as many micrographs as can be scored in a moment. The figure is the share
+    of the held-out labels there that it picks; where at least `MIN_HELD_OUT` negatives were held
+    out too, the mean of that and the share of those that it does not pick. Both models have the
+    same start, which may have been trained on older annotations: with many of these the figure
+    is slightly optimistic.
 
     Returns
     -------
     float or None
-        None where fewer than `MIN_HELD_OUT` labels would be left out, or none be left to learn.
+        None where fewer than `MIN_HELD_OUT` labels can be held out, or none would remain.
     """
-    kept, all_out = split_held_out(dataset.images)
-    out = choose_most_labeled(all_out)
-    labels, negatives = (sum(len(getattr(i, n)) for i in out) for n in ("xy_px", "negative_xy_px"))
+    kept, held_out = split_held_out(dataset.images)
+    held_out = choose_most_labeled(held_out)
+    labels, negatives = (
+        sum(len(getattr(item, name)) for item in held_out) for name in ("xy_px", "negative_xy_px")
+    )
     if labels < MIN_HELD_OUT or not any(len(item.xy_px) for item in kept):
         return None
     half = replace(recipe, epochs=1, epoch_updates=VALIDATION_UPDATES)
-    text = "checking against labels left out"
-    other = train_on_cached_features(
-        kept, dataset, half, device, start, lambda *_: phase(text), shelf
+    network = train_on_cached_features(
+        kept, dataset, half, device, start, lambda *_: on_phase(_VALIDATING), shelf
     )
     radius_px = MATCH_FRACTION * _diameter_px(model)
-    wanted = sum(len(_find_picks(model, item, device)[0]) for item in out)
-    judge = Model(other, replace(model.card, threshold=-math.inf))
-    found = [_find_picks(judge, item, device) for item in out]
-    every = np.sort(np.concatenate([score for _, score in found]))[::-1]
-    least = every[min(wanted, len(every)) - 1] if wanted and len(every) else math.inf
-    picked = [xy[score >= least] for xy, score in found]
-    hit, false = 0, 0
-    for item, xy in zip(out, picked, strict=True):
-        hit += int(near(item.xy_px, xy, radius_px).sum())
-        false += int(near(item.negative_xy_px, xy, radius_px).sum())
+    count = sum(len(_find_picks(model, item, device)[0]) for item in held_out)
+    second = Model(network, replace(model.card, threshold=-math.inf))
+    candidates = [_find_picks(second, item, device) for item in held_out]
+    scores = np.sort(np.concatenate([score for _, score in candidates]))[::-1]
+    threshold = scores[min(count, len(scores)) - 1] if count and len(scores) else math.inf
+    hits, false_hits = 0, 0
+    for item, (xy, score) in zip(held_out, candidates, strict=True):
+        picks = xy[score >= threshold]
+        hits += int(near(item.xy_px, picks, radius_px).sum())
+        false_hits += int(near(item.negative_xy_px, picks, radius_px).sum())
     if negatives < MIN_HELD_OUT:
-        return hit / labels
-    return (hit / labels + 1 - false / negatives) / 2
+        return hits / labels
+    return (hits / labels + 1 - false_hits / negatives) / 2
 
 
 def choose_most_labeled(images: Sequence[LabeledImage]) -> list[LabeledImage]:
-    """Return the images with most labels, no more than can be scored while somebody waits."""
+    """Return the images with most labels, no more than `MAX_VALIDATION_PIXELS` in all."""
     chosen: list[LabeledImage] = []
     for item in sorted(images, key=lambda item: -len(item.xy_px)):
-        size = sum(own.image.size for own in [*chosen, item])
+        size = sum(other.image.size for other in [*chosen, item])
         if chosen and (size > MAX_VALIDATION_PIXELS or not len(item.xy_px)):
             break
         chosen.append(item)
@@ -296,22 +304,27 @@ def choose_most_labeled(images: Sequence[LabeledImage]) -> list[LabeledImage]:
 def split_held_out(
     images: Sequence[LabeledImage],
 ) -> tuple[list[LabeledImage], list[LabeledImage]]:
-    """Return the images with four of every five answers, and those with the others."""
-    kept, out = [], []
+    """Return the images with four of every five annotations, and with the held-out ones."""
+    kept, held_out = list[LabeledImage](), list[LabeledImage]()
     labels = negatives = 0
     for item in images:
-        own = (np.arange(len(item.xy_px)) + labels) % FOLD == FOLD - 1
-        against = (np.arange(len(item.negative_xy_px)) + negatives) % FOLD == FOLD - 1
-        labels, negatives = labels + len(own), negatives + len(against)
-        kept.append(LabeledImage(item.image, item.xy_px[~own], item.negative_xy_px[~against]))
-        out.append(LabeledImage(item.image, item.xy_px[own], item.negative_xy_px[against]))
-    return kept, out
+        label_out = (np.arange(len(item.xy_px)) + labels) % FOLD == FOLD - 1
+        negative_out = (np.arange(len(item.negative_xy_px)) + negatives) % FOLD == FOLD - 1
+        labels, negatives = labels + len(label_out), negatives + len(negative_out)
+        for part, mask, negative_mask in (
+            (kept, ~label_out, ~negative_out),
+            (held_out, label_out, negative_out),
+        ):
+            part.append(
+                LabeledImage(item.image, item.xy_px[mask], item.negative_xy_px[negative_mask])
+            )
+    return kept, held_out
 
 
 def _find_picks(
     model: Model, item: LabeledImage, device: torch.device
 ) -> tuple[FloatArray, FloatArray]:
-    """Return centres in working pixels and scores of the candidates from the threshold on."""
+    """Return centers (x, y) in working pixels and scores of the picks of a working image."""
     card = model.card
     step = card_step(model, card.working_pixel_size_angstrom)
     map_ = score_smoothly(model.network, item.image, step, device)

@@ -21,6 +21,7 @@ from typing import TextIO  # noqa: E402
 from heliodor.app.engine.request_queue import RequestQueue  # noqa: E402
 from heliodor.app.protocol import (  # noqa: E402
     CancelledEvent,
+    Event,
     EventWriter,
     FailedEvent,
     ReadyEvent,
@@ -66,9 +67,8 @@ def serve(stream: TextIO, events: EventWriter) -> None:
             except BadInput as error:
                 events.send(FailedEvent(id=None, says=str(error)))
         elif (training := requests.take_train()) is not None:
-            if session is None:
-                outcome = RefusedEvent(says="no project is open; open one first")
-            else:
+            outcome: Event = RefusedEvent(says="no project is open; open one first")
+            if session is not None:
                 outcome = session.train(training)
             # Before the event is sent: the answer to it may be the next training.
             requests.finish_training()

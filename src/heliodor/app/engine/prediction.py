@@ -1,4 +1,4 @@
-"""Looking: what a model finds on one micrograph, and how that looks."""
+"""Prediction: the candidates of one micrograph, its preview, and figures that describe it."""
 
 from __future__ import annotations
 
@@ -30,75 +30,75 @@ from heliodor.picking.scoring import score_with_features
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import atomic_write
 
-#: Candidates that score less are not kept.
+#: Candidates with lower scores are dropped.
 MIN_SCORE: Final = -5.0
-#: All candidates are: bad areas are told, and left to the user.
+#: Candidates in contamination are kept and flagged; the user decides.
 SETTINGS: Final = PickSettings(bad_areas="keep")
-#: Numbers that are kept of what the network sees at a candidate.
+#: Length of the feature vector of a candidate.
 FEATURES: Final = 32
-#: Of a preview: this many robust standard deviations on either side of the median are shown.
+#: A preview shows this many robust standard deviations on either side of the median.
 GRAY_DEVIATIONS: Final = 4.0
 JPEG_QUALITY: Final = 85
-#: Bands of detail, each of twice the length of the one before, by which micrographs are compared.
+#: Bands of detail by which micrographs are compared; each has twice the length of the last.
 BANDS: Final = 3
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model finds on a micrograph."""
+    """The output of a model for one micrograph."""
 
     candidates: Candidates
-    look: ScoreMaps
-    #: What the network saw, shape (h, w).
-    normalised: Image
+    score_maps: ScoreMaps
+    #: The input of the network, shape (h, w).
+    normalized: Image
     image: WorkingImage
 
 
 def predict(model: Model, image: WorkingImage, number: int, device: torch.device) -> Prediction:
-    """Find the candidates of a micrograph; the same, with the same scores, as picking does.
+    """Find the candidates of a micrograph: the same, with the same scores, as picking does.
 
     Parameters
     ----------
     model
         A model for one diameter, on the device.
     image
-        The micrograph as the model needs it.
+        The working image.
     number
-        What the model is called.
+        The number of the model.
     """
-    normalised = model.normalizer.apply(image.image)
+    normalized = model.normalizer.apply(image.image)
     step = card_step(model, image.working_pixel_size_angstrom)
-    seen = score_with_features(model.network, normalised, step, device)
-    look = assemble_score_maps(model, image, normalised, seen.maps)
-    picks = find_candidates(model, image, look.score, SETTINGS, look.contamination)
-    kept = np.flatnonzero(picks.score >= MIN_SCORE)
-    xy, score = picks.xy_px[kept], picks.score[kept]
+    seen = score_with_features(model.network, normalized, step, device)
+    maps = assemble_score_maps(model, image, normalized, seen.maps)
+    picks = find_candidates(model, image, maps.score, SETTINGS, maps.contamination)
+    above = np.flatnonzero(picks.score >= MIN_SCORE)
+    xy, score = picks.xy_px[above], picks.score[above]
     working = to_working(xy, image.original_shape, image.shape)
     bad = np.zeros(len(score), dtype=bool)
-    if look.contamination is not None:
-        bad = look.contamination.contains(working * image.working_pixel_size_angstrom)
+    if maps.contamination is not None:
+        bad = maps.contamination.contains(working * image.working_pixel_size_angstrom)
     features = _sample_features(seen.features, working / model.network.stride)
-    figures = _measure_micrograph(image.image, normalised, look)
+    figures = _measure_micrograph(image.image, normalized, maps)
     return Prediction(
-        Candidates(number, xy, score, bad, features, figures), look, normalised, image
+        Candidates(number, xy, score, bad, features, figures), maps, normalized, image
     )
 
 
-def write_preview(path: Path, normalised: Image) -> None:
-    """Write a working image as a JPEG: its median at 128, dark as in the micrograph."""
+def write_preview(path: Path, normalized: Image) -> None:
+    """Write a working image as a JPEG file, its median at gray 128, contrast not inverted."""
     from PIL import Image as Pillow
 
-    middle = float(np.median(normalised))
-    spread = 1.4826 * float(np.median(np.abs(normalised - middle))) or 1.0
-    grey = 128 + (normalised - middle) * (127 / (GRAY_DEVIATIONS * spread))
+    middle = float(np.median(normalized))
+    spread = 1.4826 * float(np.median(np.abs(normalized - middle))) or 1.0
+    gray = 128 + (normalized - middle) * (127 / (GRAY_DEVIATIONS * spread))
     with atomic_write(path) as aside:
-        Pillow.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).save(
+        Pillow.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).save(
             aside, "JPEG", quality=JPEG_QUALITY
         )
 
 
 def _sample_features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:
-    """Return what is seen at places of its own lattice, in a few numbers, shape (n, FEATURES)."""
+    """Return the projected features at positions of the feature map, shape (n, FEATURES)."""
     _, height, width = seen.shape
     columns, rows = np.clip(np.rint(xy).astype(np.intp), 0, [width - 1, height - 1]).T
     return np.asarray(seen[:, rows, columns].T @ _projection(len(seen)), dtype=np.float16)
@@ -106,33 +106,33 @@ def _sample_features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:
 
 @functools.cache
 def _projection(channels: int) -> Image:
-    """Return a matrix that keeps distances, nearly (Johnson and Lindenstrauss 1984)."""
+    """Return a random matrix that nearly preserves distances (Johnson and Lindenstrauss 1984)."""
     drawn = np.random.default_rng(0).standard_normal((channels, FEATURES))
     return np.asarray(drawn / np.sqrt(FEATURES), dtype=np.float32)
 
 
-def _measure_micrograph(image: Image, normalised: Image, look: ScoreMaps) -> dict[str, float]:
-    """Return what tells a micrograph from others: dose and ice, defocus, carbon.
+def _measure_micrograph(image: Image, normalized: Image, maps: ScoreMaps) -> dict[str, float]:
+    """Return figures that differ with dose, ice, defocus and carbon.
 
-    The mean and the spread of the micrograph itself; of the normalised one the logarithm of its
-    variance in bands of detail, which follow its defocus, and of its background's; the share of
-    bad area, and by how much its scores were moved to be level.
+    The mean and the standard deviation of the micrograph; the logarithm of the variance of the
+    normalized one in bands of detail, which follow the defocus, and of its background; the
+    fraction of contamination, and by how much its scores were shifted to the common level.
     """
-    alive = dead_border(normalised).alive(normalised.shape)
-    own = image[alive]
-    bands = [float(np.log(band.var() + 1e-6)) for band in _split_bands(normalised)]
+    alive = dead_border(normalized).alive(normalized.shape)
+    values = image[alive]
+    bands = [float(np.log(band.var() + 1e-6)) for band in _split_bands(normalized)]
     return {
-        "mean": float(own.mean(dtype=np.float64)),
-        "contrast": float(own.std(dtype=np.float64)),
+        "mean": float(values.mean(dtype=np.float64)),
+        "contrast": float(values.std(dtype=np.float64)),
         **{f"detail_{n}": band for n, band in enumerate(bands[:-1], 1)},
         "background": bands[-1],
-        "bad": 0.0 if look.contamination is None else look.contamination.fraction,
-        "levelled_by": look.shift,
+        "bad": 0.0 if maps.contamination is None else maps.contamination.fraction,
+        "levelled_by": maps.shift,
     }
 
 
 def _split_bands(image: Image) -> list[Image]:
-    """Return an image's detail of one pixel, of two, and so on, and what is left."""
+    """Return the detail of an image at one pixel, at two, and so on, and the background."""
     bands = []
     for _ in range(BANDS):
         height, width = (side // 2 * 2 for side in image.shape)

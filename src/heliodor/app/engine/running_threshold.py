@@ -1,4 +1,4 @@
-"""Levels: the threshold, and what scores mean, on the micrographs that have been scored so far."""
+"""The threshold and the calibration of a model, from the micrographs scored so far."""
 
 from __future__ import annotations
 
@@ -22,115 +22,115 @@ from heliodor.picking.decoys import (
 from heliodor.picking.recalibration import calibrate_picks, get_clear_above
 from heliodor.picking.settings import PickSettings
 
-#: Numbers of micrographs at which all is estimated anew; on more, decoys are not looked for.
+#: Numbers of micrographs at which the threshold is estimated; no decoys are searched on more.
 UPDATE_AT: Final = (1, FEWEST_MICROGRAPHS, 8)
-#: Candidates of these probabilities are between sure and out of the question.
+#: The fit uses candidates with probabilities in this range.
 UNCERTAIN_RANGE: Final = (0.02, 0.98)
 
 
 class LogisticCalibration(NamedTuple):
-    """A probability that follows the score: sigmoid(slope * score + offset)."""
+    """Calibrated probability as sigmoid(slope * score + offset)."""
 
     slope: float
     offset: float
 
 
 class ThresholdEstimate(NamedTuple):
-    """What is known of a model's scores on a project's micrographs."""
+    """The threshold and the calibration of a model on the micrographs of a project."""
 
     #: Log-odds from which candidates are picks.
     threshold: float
-    #: None where probabilities are not known.
+    #: None where probabilities cannot be estimated.
     calibration: LogisticCalibration | None
 
 
 class RunningThreshold:
-    """Scores of the first micrographs that a model has looked at, with decoys' beside them.
+    """Estimates a model's threshold from the candidates and decoys of the first micrographs.
 
     Parameters
     ----------
     model
-        One that knows what its labels score, or the general one; of others nothing follows.
+        The model in use; the estimate needs the scores of its labels, or the general model.
     device
-        Where to look for decoys.
+        Where decoys are searched.
     """
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self._model, self._device = model, device
         self._above = get_clear_above(model)
         self._lock = threading.Lock()
-        self._known: dict[int, MicrographScores] = {}
-        self._begun = set[int]()
+        self._scores: dict[int, MicrographScores] = {}
+        self._claimed = set[int]()
 
     def claim(self, micrograph: int) -> bool:
-        """Tell, once, whether a micrograph is to be looked at for decoys too."""
+        """Return, once per micrograph, whether it is to be added."""
         with self._lock:
             if (
                 self._above is None
-                or len(self._begun) >= UPDATE_AT[-1]
-                or micrograph in self._begun
+                or len(self._claimed) >= UPDATE_AT[-1]
+                or micrograph in self._claimed
             ):
                 return False
-            self._begun.add(micrograph)
+            self._claimed.add(micrograph)
             return True
 
-    def add(self, micrograph: int, found: Prediction) -> ThresholdEstimate | None:
-        """Look for decoys on a micrograph; return the estimate where there is a better one now."""
-        scores = self._scores(found)
+    def add(self, micrograph: int, prediction: Prediction) -> ThresholdEstimate | None:
+        """Search decoys on a micrograph; return a new estimate where there is a better one now."""
+        scores = self._measure(prediction)
         with self._lock:
-            self._known[micrograph] = scores
-            if len(self._known) not in UPDATE_AT:
+            self._scores[micrograph] = scores
+            if len(self._scores) not in UPDATE_AT:
                 return None
-            known = dict(sorted(self._known.items()))
-        names = [str(own) for own in known]
+            all_scores = dict(sorted(self._scores.items()))
+        names = [str(number) for number in all_scores]
         sheet = ScoreSheet(names, names)
-        for name, own in zip(names, known.values(), strict=True):
-            sheet.add(name, own)
+        for name, scores_of_one in zip(names, all_scores.values(), strict=True):
+            sheet.add(name, scores_of_one)
         card = self._model.card
         before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
         after = calibrate_picks(self._model, before, PickSettings())
-        if self._model.calibration is not None and len(known) < FEWEST_MICROGRAPHS:
-            return None  # too few: what it has from its training is better
-        line = None
+        if self._model.calibration is not None and len(all_scores) < FEWEST_MICROGRAPHS:
+            return None  # too few: the calibration of its training is better
+        calibration = None
         if after.calibration is not None:
-            line = fit_logistic(after.calibration, sheet.candidates.values)
-        return ThresholdEstimate(after.threshold, line)
+            calibration = fit_logistic(after.calibration, sheet.candidates.values)
+        return ThresholdEstimate(after.threshold, calibration)
 
-    def _scores(self, found: Prediction) -> MicrographScores:
-        """Return the scores of a micrograph, as picking a whole set has them."""
-        model, image, look = self._model, found.image, found.look
+    def _measure(self, prediction: Prediction) -> MicrographScores:
+        """Return the scores of a micrograph, the same as picking measures."""
+        model, image, maps = self._model, prediction.image, prediction.score_maps
         assert self._above is not None
-        own = found.candidates
-        good = ~own.bad
+        candidates = prediction.candidates
+        good = ~candidates.bad
         decoys = score_clear_decoys(
             model,
             image,
-            found.normalised,
-            ScoredPositions(own.xy_px[good], own.score[good]),
+            prediction.normalized,
+            ScoredPositions(candidates.xy_px[good], candidates.score[good]),
             PickSettings(),
-            look.contamination,
+            maps.contamination,
             self._above,
             self._device,
         )
         size = image.working_pixel_size_angstrom
-        area = measure_candidate_area(look.score, look.contamination, size)
-        return MicrographScores(own.score[good], decoys, area)
+        area = measure_candidate_area(maps.score, maps.contamination, size)
+        return MicrographScores(candidates.score[good], decoys, area)
 
 
 def fit_logistic(calibration: Calibration, scores: FloatArray) -> LogisticCalibration | None:
-    """Return the straight line in log-odds that is nearest to a calibration where it matters.
+    """Fit a logistic curve to a calibration, where its probabilities are neither 0 nor 1.
 
     Parameters
     ----------
     calibration
-        Its curve is monotone, and near to straight between sure and out of the question.
+        Its curve is monotone, and nearly straight in log-odds in `UNCERTAIN_RANGE`.
     scores
-        Log-odds of candidates, by which the fit is weighted.
+        Log-odds of candidates, where the curve is fitted.
 
     Returns
     -------
-    Line or None
-        None where no candidate is in doubt, or better scores do not mean more.
+    LogisticCalibration or None
+        None where no candidate is in that range, or the slope is not positive.
     """
     chance = calibration.probability(scores)
     inside = (chance > UNCERTAIN_RANGE[0]) & (chance < UNCERTAIN_RANGE[1])

@@ -1,8 +1,8 @@
-"""The engine's process as the server has it: lines of JSON to it and from it."""
+"""The process of the engine, as the server runs it: requests to it and events from it."""
 
 from __future__ import annotations
 
-import json
+import logging
 import queue
 import subprocess
 import sys
@@ -11,42 +11,48 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-#: What the engine is, beside a test's own.
+from heliodor.app.protocol import Event, Request, read_event, write_message
+from heliodor.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+#: The command of the engine; tests use another.
 COMMAND = (sys.executable, "-m", "heliodor.app.engine.main")
-#: Bytes of a line; a longer one is none of the engine's.
+#: Most bytes of a line.
 _MAX_LINE = 2**24
-#: Seconds that the engine has to end once its input has ended, and again after SIGTERM.
+#: Seconds to wait for the engine to end after its input ended, and again after SIGTERM.
 STOP_SECONDS = 3.0
+#: An engine that ends more often than this within so many seconds is not restarted.
+MAX_FAILURES, FAILURE_WINDOW = 5, 600.0
 
 
 class EngineClient:
-    """One process, from its start to its end.
+    """One engine process, from its start to its end.
 
     Parameters
     ----------
-    on_message
-        Is called with each message, on a thread of its own, one after the other.
-    ended
-        Is called once, on the same thread, with the exit code, unless `stop` was called.
-    log
-        File for what it says on standard error.
+    on_event
+        Called with each event, one after the other, on a thread of its own.
+    on_exit
+        Called once with the exit code, on the same thread, unless `stop` was called.
+    log_file
+        Receives what the process writes to standard error.
     command
-        What to run.
+        The command to run.
     """
 
     def __init__(
         self,
-        on_message: Callable[[dict[str, Any]], None],
+        on_event: Callable[[Event], None],
         on_exit: Callable[[int], None],
-        log: Path,
+        log_file: Path,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._on_message, self._on_exit = on_message, on_exit
+        self._on_event, self._on_exit = on_event, on_exit
         self._stopping = False
-        with log.open("ab") as errors:
-            # In a session of its own: Ctrl-C is for the server, which then ends this one.
+        with log_file.open("ab") as errors:
+            # In a session of its own: Ctrl-C goes to the server, which then stops the engine.
             self._process = subprocess.Popen(
                 [*command],
                 stdin=subprocess.PIPE,
@@ -56,24 +62,24 @@ class EngineClient:
             )
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=own, name=own.__name__, daemon=True)
-            for own in (self._write, self._read)
+            threading.Thread(target=target, name=target.__name__, daemon=True)
+            for target in (self._write, self._read)
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def pid(self) -> int:
-        """Return the process's number."""
+        """The process id."""
         return self._process.pid
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message; the caller never waits. To an engine that has ended it is lost."""
-        self._out.put(json.dumps(message, allow_nan=False).encode() + b"\n")
+    def send(self, request: Request) -> None:
+        """Send a request without waiting; it is lost if the engine has ended."""
+        self._out.put(write_message(request).encode() + b"\n")
 
     def _write(self) -> None:
         assert self._process.stdin is not None
-        # What is written into a pipe of a process that has ended is lost: `_read` tells of it.
+        # What is written after the process has ended is lost: `_read` reports the end.
         with suppress(OSError, ValueError), self._process.stdin as pipe:
             while (line := self._out.get()) is not None:
                 pipe.write(line)
@@ -84,18 +90,19 @@ class EngineClient:
         with self._process.stdout as pipe:
             while line := pipe.readline(_MAX_LINE):
                 try:
-                    message = json.loads(line)
-                except ValueError:
-                    continue  # something a library printed
-                if isinstance(message, dict) and not self._stopping:
-                    self._on_message(message)
+                    event = read_event(line)
+                except BadInput as error:
+                    log.warning(f"the engine sent an {error}")
+                    continue
+                if not self._stopping:
+                    self._on_event(event)
         code = self._process.wait()
         self._out.put(None)
         if not self._stopping:
             self._on_exit(code)
 
     def stop(self) -> None:
-        """End the process: by the end of its input, else by signals; and wait for it."""
+        """Stop the process, by ending its input and then by signals, and wait for its end."""
         self._stopping = True
         self._out.put(None)
         for end in (self._process.terminate, self._process.kill):
@@ -109,28 +116,24 @@ class EngineClient:
                 thread.join(STOP_SECONDS)
 
 
-#: An engine that ends so often within so many seconds is left alone.
-MAX_FAILURES, FAILURE_WINDOW = 5, 600.0
-
-
 class EngineFailures:
-    """What an engine ended on; the caller holds the lock."""
+    """Counts the crashes of the engine; the caller holds the lock."""
 
     def __init__(self) -> None:
-        self._deaths: list[float] = []
-        #: Micrographs that were being scored when it ended, once.
+        self._exit_times: list[float] = []
+        #: Micrographs that were being scored when the engine crashed, once.
         self._suspects: set[int] = set()
-        #: Micrographs that are not scored any more: it ended twice on them, or cannot read them.
+        #: Micrographs that are not scored: they cannot be read, or crashed the engine twice.
         self.skipped: set[int] = set()
 
     def record_exit(self) -> int:
-        """Note that the engine ended, and return how often it has lately."""
+        """Record that the engine ended, and return how often it did lately."""
         now = time.monotonic()
-        self._deaths = [then for then in self._deaths if now - then < FAILURE_WINDOW] + [now]
-        return len(self._deaths)
+        self._exit_times = [t for t in self._exit_times if now - t < FAILURE_WINDOW] + [now]
+        return len(self._exit_times)
 
     def record_suspect(self, number: int) -> bool:
-        """Note what it was working on as it ended; tell whether that was so once before."""
+        """Record the micrograph being scored at a crash; return whether it is the second time."""
         twice = number in self._suspects
         if twice:
             self.skipped.add(number)
@@ -138,11 +141,11 @@ class EngineFailures:
         return twice
 
     def clear_suspect(self, number: int) -> None:
-        """Note that a micrograph went well."""
+        """Record that a micrograph was scored."""
         self._suspects.discard(number)
 
     def reset(self, micrographs: bool = False) -> None:
-        """Begin to count anew; with all `micrographs` tried again where wanted."""
-        self._deaths = []
+        """Forget the crashes, and with `micrographs` also which ones are skipped."""
+        self._exit_times = []
         if micrographs:
             self.skipped.clear()

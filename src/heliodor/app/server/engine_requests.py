@@ -1,57 +1,60 @@
-"""What the engine is told to do with a project: see `heliodor.app.protocol`."""
+"""The requests to the engine, made from the state of a project."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from heliodor.app.protocol import OpenRequest, ProjectMicrograph, TrainRequest
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.project import Project
-
-#: Places (x, y) by the micrograph's number, as JSON has them.
-Positions = dict[str, list[list[float]]]
+from heliodor.conventions import FloatArray
 
 
-def build_open_request(project: Project, threads: int) -> dict[str, Any]:
-    """Return what opens a project with the model in use."""
+def build_open_request(project: Project, threads: int) -> OpenRequest:
+    """Return the request that opens a project with the model in use.
+
+    Raises
+    ------
+    ValueError
+        If the project has no diameter.
+    """
     settings = project.settings
+    if settings.diameter_angstrom is None:
+        raise ValueError("the project has no diameter")
     model = project.model_file(settings.model).absolute() if settings.model else None
-    return {
-        "do": "open",
-        "project": str(project.folder.absolute()),
-        "micrographs": [
-            {
-                "path": str(source.path.absolute()),
-                "name": source.name,
-                "pixel_size": source.pixel_size_angstrom,
-            }
-            for source in project.sources
-        ],
-        "pixel_size": settings.pixel_size_angstrom,
-        "diameter": settings.diameter_angstrom,
-        "model": None if model is None else str(model),
-        "number": settings.model,
-        "threads": threads,
-    }
+    micrographs = tuple(
+        ProjectMicrograph(
+            name=source.name,
+            path=source.path.absolute(),
+            pixel_size_angstrom=source.pixel_size_angstrom,
+        )
+        for source in project.sources
+    )
+    return OpenRequest(
+        project=project.folder.absolute(),
+        micrographs=micrographs,
+        pixel_size_angstrom=settings.pixel_size_angstrom,
+        diameter_angstrom=settings.diameter_angstrom,
+        model=model,
+        number=settings.model,
+        threads=threads,
+    )
 
 
-def collect_positions(project: Project, annotations: Annotations, kind: str) -> Positions:
-    """Return all annotations of a kind, by the numbers of their micrographs."""
-    every = {
-        str(number): annotations.positions(source.name, kind)
+def build_train_request(project: Project, annotations: Annotations, number: int) -> TrainRequest:
+    """Return the request that trains the model of a number on all annotations."""
+    return TrainRequest(
+        number=number,
+        labels=_collect_positions(project, annotations, "particle"),
+        negatives=_collect_positions(project, annotations, "negative"),
+        out=project.model_file(number).absolute(),
+    )
+
+
+def _collect_positions(
+    project: Project, annotations: Annotations, kind: str
+) -> dict[int, FloatArray]:
+    """Return the positions of all annotations of a kind, by the micrograph's number."""
+    positions = {
+        number: annotations.positions(source.name, kind)
         for number, source in enumerate(project.sources)
     }
-    return {number: xy.tolist() for number, xy in every.items() if len(xy)}
-
-
-def build_train_request(
-    project: Project, number: int, labels: Positions, negatives: Positions
-) -> dict[str, Any]:
-    """Return what makes the model of a number from annotations."""
-    return {
-        "do": "train",
-        "number": number,
-        "labels": labels,
-        "negatives": negatives,
-        "out": str(project.model_file(number).absolute()),
-        "seed": 0,
-    }
+    return {number: xy for number, xy in positions.items() if len(xy)}

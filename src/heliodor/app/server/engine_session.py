@@ -1,4 +1,4 @@
-"""The live loop as the server has it: what is trained, what is scored, and what comes next."""
+"""The engine as the server sees it: its queue, its trainings and what it found."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from heliodor.app.candidates import read_candidates
+from heliodor.app.protocol import (
+    CancelledEvent,
+    CancelRequest,
+    Event,
+    FailedEvent,
+    FocusRequest,
+    PhaseEvent,
+    ProgressEvent,
+    ReadyEvent,
+    RefusedEvent,
+    ScoredEvent,
+    ScoreRequest,
+    ThresholdEvent,
+    TrainedEvent,
+)
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.engine_client import COMMAND, MAX_FAILURES, EngineClient, EngineFailures
-from heliodor.app.server.engine_requests import (
-    build_open_request,
-    build_train_request,
-    collect_positions,
-)
+from heliodor.app.server.engine_requests import build_open_request, build_train_request
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
@@ -25,33 +36,33 @@ from heliodor.app.server.predictions import (
 from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
-from heliodor.app.server.training_status import TrainingStatus, replace_nonfinite
+from heliodor.app.server.training_status import TrainingStatus
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_json
 
 log = logging.getLogger(__name__)
 
-#: Seconds before it is started again.
+#: Seconds before an engine that ended is restarted.
 _RESTART_SECONDS = 0.5
 
 
 class EngineSession:
-    """The engine, and the models and scores that come of it; any thread may call.
+    """Runs the engine, and keeps the models and scores it makes; any thread may call.
 
     Parameters
     ----------
     project, annotations, tiles, predictions
-        Of the state.
+        Those of the `ProjectState`.
     threads
-        For the engine.
+        Threads of the engine.
     lock
-        The room's: what is told to it is told with the lock held.
+        The lock of the `ProjectState`.
     touch
-        Is told which micrographs' rows changed, None for all.
+        Called, with the lock held, with the micrographs whose rows changed; None for all.
     fail
-        Is told of a micrograph that cannot be used, and why.
+        Called with a micrograph that cannot be used and the reason.
     command
-        Of the engine's process.
+        The command of the engine.
     """
 
     def __init__(
@@ -77,11 +88,11 @@ class EngineSession:
         self._engine: EngineClient | None = None
         self._failures = EngineFailures()
         self._ready = False
-        #: Whether the scores that were there have been read.
+        #: Whether the scores of earlier sessions have been read.
         self._read = False
         self._failed = False
         self._closing = False
-        #: Whether scores that are there are for another diameter.
+        #: Whether the scores on disk are for another diameter.
         self._stale = False
         self._message: str | None = None
         self._queue: list[int] = []
@@ -89,7 +100,7 @@ class EngineSession:
         self.training = TrainingStatus()
 
     def start(self) -> None:
-        """Take in what earlier sessions left, and start the engine."""
+        """Read the results of earlier sessions and start the engine."""
         for number in {0, self._project.settings.model}:
             self._read_calibration(number)
         threading.Thread(target=self._read_scores, name="reading scores", daemon=True).start()
@@ -102,25 +113,25 @@ class EngineSession:
                 number, ModelCalibration.from_message(json.loads(path.read_text("utf-8")))
             )
         except (OSError, ValueError, TypeError, AttributeError):
-            return  # it is not there, or no longer whole: the engine tells it again
+            return  # missing or damaged: the engine estimates it again
 
     def _read_scores(self) -> None:
-        """Read the scores that are there already."""
-        there = []
+        """Read the scores of earlier sessions."""
+        numbers = []
         for number in range(len(self._project.sources)):
             if self._closing:
                 return
             if self._project.path(SCORES, number).is_file() and self._load_candidates(number):
-                there.append(number)
-        if there:
-            self._touch(there)
+                numbers.append(number)
+        if numbers:
+            self._touch(numbers)
         with self._lock:
             self._read = True
             if self._ready:
                 self._send_queue()
 
     def _load_candidates(self, number: int) -> bool:
-        """Take in the file of a micrograph's candidates, and tell whether that could be."""
+        """Read the candidates of a micrograph; return whether that succeeded."""
         path = self._project.path(SCORES, number)
         diameter = self._project.settings.diameter_angstrom
         if diameter is None:
@@ -129,7 +140,7 @@ class EngineSession:
             candidates = read_candidates(path)
             size = self._tiles.pixel_size(number)
         except BadInput:
-            path.unlink(missing_ok=True)  # it is made again
+            path.unlink(missing_ok=True)  # the engine writes it again
             return False
         name = self._project.sources[number].name
         negatives = self._annotations.positions(name, "negative")
@@ -144,13 +155,11 @@ class EngineSession:
                 return
             self._ready = False
             path = self._project.folder / "engine.log"
-            self._engine = EngineClient(
-                self._handle_message, self._handle_exit, path, self._command
-            )
+            self._engine = EngineClient(self._handle_event, self._handle_exit, path, self._command)
             self._send_project()
 
     def _send_project(self) -> None:
-        """Tell the engine what there is; without a diameter there is nothing to be found."""
+        """Open the project in the engine, once there is a diameter."""
         settings = self._project.settings
         self._ready = False
         self._queue = []
@@ -159,10 +168,10 @@ class EngineSession:
         self._engine.send(build_open_request(self._project, self._threads))
 
     def change_diameter(self, diameter_angstrom: float) -> None:
-        """Begin anew with the general model for another diameter."""
+        """Start over with the general model for another diameter."""
         with self._lock:
             if self.training.running:
-                raise refuse("a training is going on; cancel it first", 409)
+                raise refuse("a training is running; cancel it first", 409)
             self._project.change(diameter_angstrom=diameter_angstrom, model=0)
             self._stale = True
             self._predictions.clear()
@@ -174,16 +183,30 @@ class EngineSession:
                 self._send_project()
             self._touch(None)
 
-    def _handle_message(self, message: dict[str, Any]) -> None:
-        own = getattr(self, f"_on_{message.get('event')}", None)
-        if own is None:
-            return
-        try:
-            own(message)
-        except (KeyError, ValueError, TypeError) as error:
-            log.warning(f"the engine said what makes no sense ({type(error).__name__}: {error})")
+    def _handle_event(self, event: Event) -> None:
+        match event:
+            case ReadyEvent():
+                self._handle_ready()
+            case ScoredEvent():
+                self._handle_scored(event)
+            case FailedEvent():
+                self._handle_failed(event)
+            case ThresholdEvent():
+                self._handle_threshold(event)
+            case PhaseEvent():
+                with self._lock:
+                    self.training.set_message(event.says)
+            case ProgressEvent():
+                with self._lock:
+                    self.training.update(event)
+            case TrainedEvent():
+                self._handle_trained(event)
+            case CancelledEvent():
+                self._end_training("cancelled", None)
+            case RefusedEvent():
+                self._end_training("refused", event.says)
 
-    def _on_ready(self, message: dict[str, Any]) -> None:
+    def _handle_ready(self) -> None:
         with self._lock:
             if self._stale:
                 self._project.forget_scores()
@@ -194,68 +217,79 @@ class EngineSession:
             self._touch(())
 
     def _send_queue(self) -> None:
-        """Send the engine all that is to be scored with the model in use."""
+        """Send the engine all micrographs that the model in use has not scored."""
         assert self._engine is not None
         model = self._project.settings.model
-        todo = [
+        queue = [
             number
             for number in range(len(self._project.sources))
             if number not in self._failures.skipped
-            and ((own := self._predictions.get(number)) is None or own.model != model)
+            and ((found := self._predictions.get(number)) is None or found.model != model)
         ]
-        labelled = {*self._annotations.names()}
-        todo.sort(key=lambda n: self._project.sources[n].name not in labelled)
-        if self._focus in todo:
-            todo.remove(self._focus)
-            todo.insert(0, self._focus)
-        self._queue = todo
-        self._engine.send({"do": "score", "ids": todo})
+        annotated = {*self._annotations.names()}
+        queue.sort(key=lambda n: self._project.sources[n].name not in annotated)
+        if self._focus in queue:
+            queue.remove(self._focus)
+            queue.insert(0, self._focus)
+        self._queue = queue
+        self._engine.send(ScoreRequest(ids=tuple(queue)))
 
     def focus(self, number: int) -> None:
-        """Let the micrograph on the screen be scored first."""
+        """Score the micrograph on the screen first."""
         with self._lock:
             self._focus = number
             if self._engine is not None and self._ready and number in self._queue:
                 self._queue.remove(number)
                 self._queue.insert(0, number)
-                self._engine.send({"do": "focus", "id": number})
+                self._engine.send(FocusRequest(id=number))
 
-    def _on_scored(self, message: dict[str, Any]) -> None:
+    def _handle_scored(self, event: ScoredEvent) -> None:
+        number = event.id
+        if not self._is_known(number):
+            return
         with self._lock:
-            number = self._check_number(message["id"])
             if not self._ready or self._stale:
-                return  # it was begun before the diameter changed
-            if number in self._queue and message.get("number") == self._project.settings.model:
+                return  # it was started before the diameter changed
+            if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
         if self._load_candidates(number):
             self._touch([number])
 
-    def _on_failed(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            if message["id"] is None:  # the project as a whole could not be opened
-                self._failed, self._message = True, str(message["says"])
+    def _handle_failed(self, event: FailedEvent) -> None:
+        number = event.id
+        if number is None:  # the project as a whole could not be opened
+            with self._lock:
+                self._failed, self._message = True, event.says
                 self._touch(())
-                return
-            number = self._check_number(message["id"])
+            return
+        if not self._is_known(number):
+            return
+        with self._lock:
             if number in self._queue:
                 self._queue.remove(number)
             self._failures.skipped.add(number)
-        self._fail(number, str(message["says"]))
+        self._fail(number, event.says)
 
-    def _check_number(self, value: Any) -> int:
-        number = int(value)
-        if not 0 <= number < len(self._project.sources):
-            raise ValueError(f"there is no micrograph {number}")
-        return number
+    def _is_known(self, number: int) -> bool:
+        known = 0 <= number < len(self._project.sources)
+        if not known:
+            log.warning(f"the engine reported micrograph {number}, which is not in the project")
+        return known
 
     def train(self) -> None:
-        """Begin a training with all annotations there are, or refuse with a sentence."""
+        """Start a training on all annotations.
+
+        Raises
+        ------
+        HTTPException
+            If no training can be started now.
+        """
         with self._lock:
             if self._project.settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             if self.training.running:
-                raise refuse("a training is going on already", 409)
+                raise refuse("a training is already running", 409)
             if self._failed:
                 self._failed = False
                 self._failures.reset()
@@ -265,88 +299,70 @@ class EngineSession:
                     self._send_project()
             if not self._ready or self._engine is None:
                 raise refuse("the engine is starting; try again in a moment", 409)
-            labels, negatives = (
-                collect_positions(self._project, self._annotations, kind)
-                for kind in ("particle", "negative")
-            )
-            if not labels:
-                raise refuse("mark some particles first", 409)
             number = self._project.next_model()
+            request = build_train_request(self._project, self._annotations, number)
+            if not request.labels:
+                raise refuse("mark some particles first", 409)
             self.training.start(number)
-            self._engine.send(build_train_request(self._project, number, labels, negatives))
+            self._engine.send(request)
             self._touch(())
 
     def cancel(self) -> None:
-        """End the training that is going on, if one is."""
+        """Cancel the running training, if there is one."""
         with self._lock:
             if self._engine is not None and self.training.running:
-                self._engine.send({"do": "cancel"})
-                self.training.set_message("ending")
+                self._engine.send(CancelRequest())
+                self.training.set_message("cancelling")
 
-    def _on_phase(self, message: dict[str, Any]) -> None:
+    def _handle_trained(self, event: TrainedEvent) -> None:
         with self._lock:
-            self.training.set_message(str(message["says"]))
-
-    def _on_progress(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            self.training.update(message)
-
-    def _on_trained(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            number = int(message["number"])
+            number = event.number
             if number != self.training.number:
                 return
-            level = ModelCalibration.from_message(message)
-            kept = {key: value for key, value in message.items() if key != "event"}
-            write_json(self._project.model_file(number, ".json"), replace_nonfinite(kept))
-            self._predictions.set_calibration(number, level)
+            record = event.model_dump(mode="json", exclude={"event"})
+            write_json(self._project.model_file(number, ".json"), record)
+            calibration = ModelCalibration.from_message(record)
+            self._predictions.set_calibration(number, calibration)
             self._project.change(model=number)
-            self.training.finish(message)
+            self.training.finish(event)
             self._send_queue()
             self._touch(())
-
-    def _on_cancelled(self, message: dict[str, Any]) -> None:
-        self._end_training("cancelled", None)
-
-    def _on_refused(self, message: dict[str, Any]) -> None:
-        self._end_training("refused", str(message["says"]))
 
     def _end_training(self, state: str, says: str | None) -> None:
         with self._lock:
             if self.training.stop(state, says):
                 if self._ready:
-                    self._send_queue()  # what waited meanwhile
+                    self._send_queue()  # what waited in the meantime
                 self._touch(())
 
-    def _on_level(self, message: dict[str, Any]) -> None:
-        number, level = int(message["number"]), ModelCalibration.from_message(message)
-        path = self._project.model_file(number, ".json")
+    def _handle_threshold(self, event: ThresholdEvent) -> None:
+        values = event.model_dump(mode="json", include={"threshold", "calibration"})
+        path = self._project.model_file(event.number, ".json")
         with self._lock:
-            if number != self._project.settings.model or self._stale:
+            if event.number != self._project.settings.model or self._stale:
                 return
             try:
-                kept = json.loads(path.read_text("utf-8"))
+                record = json.loads(path.read_text("utf-8"))
             except (OSError, ValueError):
-                kept = {"number": number}
-            kept |= {key: message.get(key) for key in ("threshold", "calibration")}
-            write_json(path, replace_nonfinite(kept))
-        self._predictions.set_calibration(number, level)
+                record = {"number": event.number}
+            write_json(path, record | values)
+        self._predictions.set_calibration(event.number, ModelCalibration.from_message(values))
         self._touch(None)
 
     def _handle_exit(self, code: int) -> None:
-        """Start the engine again, unless it ends time after time."""
+        """Restart the engine, unless it crashes again and again."""
         with self._lock:
             if self._closing:
                 return
-            deaths = self._failures.record_exit()
+            failures = self._failures.record_exit()
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._message = f"the engine ended ({why}) and was started again; see engine.log"
+            self._message = f"the engine crashed ({why}) and was restarted; see engine.log"
             self._ready, self._engine = False, None
-            if not self.training.stop("refused", f"the engine ended ({why})") and self._queue:
+            if not self.training.stop("refused", f"the engine crashed ({why})") and self._queue:
                 self._record_suspect(self._queue[0], why)
-            self._failed = deaths > MAX_FAILURES
+            self._failed = failures > MAX_FAILURES
             if self._failed:
-                self._message = f"the engine ended {deaths} times; see engine.log"
+                self._message = f"the engine crashed {failures} times; see engine.log"
             log.warning(self._message)
             self._touch(())
         if not self._failed:
@@ -354,18 +370,18 @@ class EngineSession:
             self._start_engine()
 
     def _record_suspect(self, number: int, why: str) -> None:
-        """Leave a micrograph out on which the engine ended twice."""
+        """Skip a micrograph on which the engine crashed twice."""
         if self._failures.record_suspect(number):
             name = self._project.sources[number].name
-            self._fail(number, f"the engine ended twice while it worked on {name} ({why})")
+            self._fail(number, f"the engine crashed twice while scoring {name} ({why})")
 
     def is_pending(self, number: int) -> bool:
-        """Tell whether a micrograph is still to be scored."""
+        """Return whether a micrograph may still be scored."""
         with self._lock:
             return not self._failed and number not in self._failures.skipped
 
     def state(self) -> dict[str, Any]:
-        """Return what the engine does."""
+        """Return the state of the engine as the page shows it."""
         with self._lock:
             settings = self._project.settings
             says = self._message
@@ -387,7 +403,7 @@ class EngineSession:
             }
 
     def close(self) -> None:
-        """End the engine."""
+        """Stop the engine."""
         with self._lock:
             self._closing = True
             engine = self._engine

@@ -103,7 +103,7 @@ def test_labels_and_corrections_are_heeded(labelled: list[LabeledSource]) -> Non
 
 
 def test_nothing_to_learn_from_is_a_sentence(labelled: list[LabeledSource]) -> None:
-    with pytest.raises(BadInput, match="no particle is labelled yet"):
+    with pytest.raises(BadInput, match="no particle is labeled yet"):
         fine_tune(small(), labelled[2:], images(small()), CPU, 0, SILENT)
 
 
@@ -115,7 +115,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("at", ["reading micrographs", "learning", "checking", "update"])
+@pytest.mark.parametrize("at", ["reading micrographs", "training", "validating", "update"])
 def test_it_ends_where_it_is_told_to(labelled: list[LabeledSource], at: str) -> None:
     def phase(text: str) -> None:
         if text.startswith(at):

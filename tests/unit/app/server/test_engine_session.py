@@ -116,7 +116,7 @@ def test_a_training_can_be_cancelled_and_the_old_model_stays(tmp_path: Path) -> 
         visit.until(lambda news: news["engine"]["state"] in ("scoring", "idle"))
         visit.post("/api/train", 202)
         assert "already" in visit.post("/api/train", 409)["error"]
-        assert "going on" in visit.post("/api/settings", 409, diameter=200)["error"]
+        assert "is running" in visit.post("/api/settings", 409, diameter=200)["error"]
         visit.until(lambda news: news["training"]["update"] > 0)
         visit.post("/api/train/cancel")
         news = visit.until(lambda news: news["training"]["state"] != "running")
@@ -152,7 +152,7 @@ def test_a_micrograph_that_kills_the_engine_is_left_out(tmp_path: Path) -> None:
         visit.until(lambda news: news["engine"]["state"] == "idle")
         rows = visit.get("/api/micrographs")
         assert rows["scored"] == [0, None, None]
-        assert "ended twice" in rows["failed"][1]
+        assert "crashed twice" in rows["failed"][1]
         assert rows["failed"][2] == "micrograph 2 is no good"
         assert visit.get("/api/micrographs/1/picks")["state"] == "none"
 
