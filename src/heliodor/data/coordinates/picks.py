@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, IndexArray, probability
+from heliodor.errors import HeliodorError
 from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import pandas as pd
 
 
 #: Columns of `Picks.extra` that have one meaning whatever the file's format.
@@ -23,9 +28,11 @@ HEIGHT, WIDTH = "micrograph_height_px", "micrograph_width_px"
 BOX = "box_px"
 #: The calibrated probability of being a particle, where it is known.
 PROBABILITY = "probability"
+#: Rows of the table that a notebook shows.
+SHOWN_ROWS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picks:
     """Particle centres on micrographs, in the pixels of the original files.
 
@@ -185,6 +192,85 @@ class Picks:
                     {key: value[own] for key, value in self.extra.items()},
                 ),
             )
+
+    @property
+    def x(self) -> FloatArray:
+        """The x of each center in pixels of the original file, shape (n,)."""
+        return self.xy_px[:, 0]
+
+    @property
+    def y(self) -> FloatArray:
+        """The y of each center in pixels of the original file, shape (n,)."""
+        return self.xy_px[:, 1]
+
+    @property
+    def micrograph(self) -> NDArray[np.str_]:
+        """The name of each pick's micrograph, shape (n,)."""
+        return np.array(self.micrographs, dtype=np.str_)[self.micrograph_index]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas table: micrograph, x, y, score, probability, and any other column.
+
+        Raises
+        ------
+        HeliodorError
+            If pandas is not installed; heliodor itself does not need it.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise HeliodorError("to_dataframe needs pandas: pip install pandas") from error
+        columns: dict[str, Any] = {
+            "micrograph": self.micrograph,
+            "x": self.x,
+            "y": self.y,
+            "score": self.score,
+            "probability": self.probability,
+        }
+        others = {key: list(value) for key, value in self.extra.items() if key not in columns}
+        return pd.DataFrame(columns | others)
+
+    def write(self, path: str | Path, format: str | None = None) -> list[Path]:
+        """Write the picks for another program; see `heliodor convert` for the formats.
+
+        Parameters
+        ----------
+        path
+            A file, or a folder for formats with one file per micrograph.
+        format
+            The name of the format; by default that of the path's suffix.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+        """
+        from heliodor.data.coordinates.writers import format_for, write_picks
+
+        out = Path(path)
+        return write_picks(out, self, format_for(format, out))
+
+    def __repr__(self) -> str:
+        """Return one line, however many picks there are."""
+        count = len(self.micrographs)
+        return f"<{len(self):,} picks on {count:,} micrograph{'s' * (count != 1)}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the first rows, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{x:.1f}</td><td>{y:.1f}</td>"
+            f"<td>{score:.2f}</td><td>{chance:.2f}</td></tr>"
+            for name, x, y, score, chance in zip(
+                *(
+                    column[:SHOWN_ROWS]
+                    for column in (self.micrograph, self.x, self.y, self.score, self.probability)
+                ),
+                strict=True,
+            )
+        )
+        more = f"<p>… and {len(self) - SHOWN_ROWS:,} more</p>" if len(self) > SHOWN_ROWS else ""
+        head = "".join(f"<th>{c}</th>" for c in ("micrograph", "x", "y", "score", "probability"))
+        return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
 
 
 def _column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:

@@ -136,6 +136,30 @@ def open_micrograph(path: str | Path) -> Iterator[OpenMicrograph]:
         yield micrograph
 
 
+def open_array(pixels: NDArray[Any], name: str) -> OpenMicrograph:
+    """Return an array as an open micrograph.
+
+    Parameters
+    ----------
+    pixels
+        Real numbers, shape (h, w).
+    name
+        What messages call it.
+
+    Raises
+    ------
+    BadInput
+        If it is not a real image of at least 32 pixels along each side.
+    """
+    if pixels.ndim != 2 or pixels.dtype.kind not in "iuf":
+        raise BadInput(
+            f"{name} must be a two-dimensional array of real numbers, not of shape"
+            f" {pixels.shape} and type {pixels.dtype}"
+        )
+    _check_size(pixels.shape, Path(name))
+    return OpenMicrograph(Path(name), ArrayRaster(pixels), None)
+
+
 def _open(path: Path, files: ExitStack) -> OpenMicrograph:
     """Open a file and, where its rows can be read one by one, keep it open."""
     if is_tiff(path.name):

@@ -14,11 +14,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.names import fault_of_name, is_micrograph_name, without_suffix
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_referenced_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 #: Lists may name lists so many times.
@@ -43,6 +47,8 @@ class Source:
     output_stem: str
     #: From the STAR file's optics group, angstrom per pixel.
     pixel_size_angstrom: float | None = None
+    #: Its pixels, shape (h, w), if it is an array and not a file.
+    pixels: NDArray[Any] | None = field(default=None, repr=False, compare=False)
 
 
 def find_sources(inputs: Inputs) -> list[Source]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -14,7 +15,7 @@ from heliodor.conventions import (
     working_shape,
 )
 from heliodor.data.micrographs.fourier_crop import fourier_refine
-from heliodor.data.micrographs.micrograph import open_micrograph
+from heliodor.data.micrographs.micrograph import open_array, open_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
@@ -151,7 +152,12 @@ def prepare(
         If the file cannot be used, its pixel size is not known, or it is too small or too
         coarse.
     """
-    with open_micrograph(source.path) as micrograph:
+    opened = (
+        open_micrograph(source.path)
+        if source.pixels is None
+        else nullcontext(open_array(source.pixels, source.name))
+    )
+    with opened as micrograph:
         original = height, width = micrograph.shape
         size = pixel_size_of(source, micrograph.header_pixel_size_angstrom, pixel_size_angstrom)
         if diameter_angstrom is not None and diameter_angstrom > min(height, width) * size:
