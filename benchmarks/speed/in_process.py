@@ -56,9 +56,9 @@ def lattice_scores(model: str) -> Work:
 
 def _network(model: str) -> Any:
     from heliodor.models.importers.topaz import read_topaz
-    from heliodor.utils.compute import Compute
+    from heliodor.utils.compute import ComputeSettings
 
-    Compute("cpu").start()
+    ComputeSettings("cpu").start()
     return read_topaz(model).network
 
 

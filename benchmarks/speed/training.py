@@ -36,7 +36,7 @@ from heliodor.training.learner import Learner
 from heliodor.training.loop import train_network
 from heliodor.training.recipes import PAPER
 from heliodor.training.settings import TrainingSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 
 RADIUS, PRIOR = 3, 0.02
 MICROGRAPHS, SIDE_PX, LABELS = 8, 1024, 20
@@ -212,7 +212,7 @@ def main() -> None:
     clock = clocks[options.clock]
     python = install(options.topaz).with_name("python")
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    Compute("cpu", options.threads).start()
+    ComputeSettings("cpu", options.threads).start()
     print(
         "| network | Topaz, s an update (data + step) | heliodor, s (of it data) | ratio |"
         " GFLOPS | of a matrix product's |\n|---|---|---|---|---|---|"

@@ -70,7 +70,7 @@ from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.workflows import train
 from heliodor.workflows.models import describe_model, render_table
 from heliodor.workflows.rerun import rerun
@@ -442,12 +442,12 @@ def _records() -> dict[str, bytes]:
         "train": {
             **{"micrographs": ["good.mrc", "other.mrc"], "labels": "labels.txt"},
             "negatives": None,
-            **flatten_settings(data, recipe, Compute()),
+            **flatten_settings(data, recipe, ComputeSettings()),
         },
         "pick": {
             **{"model": "m.safetensors", "micrographs": "*.mrc", "pixel_size_angstrom": None},
             "diameter_angstrom": None,
-            **flatten_settings(picking, Compute()),
+            **flatten_settings(picking, ComputeSettings()),
         },
     }
     judged = {"pick": ["good.mrc"], "truth": "labels.txt", "match_distance_angstrom": 5.0}

@@ -24,7 +24,7 @@ from heliodor.cli.options import (
 from heliodor.cli.session import command_line
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.utils import console
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 
 _COORDINATES, _EVALUATION = "Coordinates", "Evaluation"
 
@@ -268,7 +268,7 @@ def evaluate(
             _EVALUATION,
         ),
     ],
-    compute: Annotated[Compute, Only(("device", "threads"))],
+    compute: Annotated[ComputeSettings, Only(("device", "threads"))],
     threshold: Annotated[
         float | None,
         number(

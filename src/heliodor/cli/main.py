@@ -24,7 +24,7 @@ from heliodor.cli.relion import relion
 from heliodor.cli.session import command_line, end
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.utils import console
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.signals import (
     SIGNAL_EXIT_BASE,
     Stopped,
@@ -72,7 +72,7 @@ def _options(
 
 
 def demo(
-    compute: Annotated[Compute, Only(("device", "threads"))],
+    compute: Annotated[ComputeSettings, Only(("device", "threads"))],
     out: Annotated[Path, out_option("Folder for the results.", "demo")] = Path("demo"),
 ) -> None:
     """Simulate micrographs, label 100 particles, and do the whole job on them."""

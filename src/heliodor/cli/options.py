@@ -20,7 +20,7 @@ from typer.core import TyperCommand
 from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import TrainSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import Option, build, options_of
 
 #: The headings of a command's help, in this order.
@@ -202,7 +202,7 @@ def _make(settings: type, values: Mapping[str, Any]) -> Any:
     return build(settings, values)
 
 
-_SETTINGS = (TrainSettings, PickSettings, Compute)
+_SETTINGS = (TrainSettings, PickSettings, ComputeSettings)
 
 
 def expand(command: Command) -> Command:

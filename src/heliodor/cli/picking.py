@@ -27,7 +27,7 @@ from heliodor.cli.options import (
 from heliodor.cli.session import command_line, end, refuse_bad_areas, should_resume
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import options_of
 
 _NORMALIZATION = options_of(DataSettings)["normalization"][1]
@@ -38,7 +38,7 @@ def run(
     labels: Labels,
     settings: TrainSettings,
     picking: PickSettings,
-    compute: Compute,
+    compute: ComputeSettings,
     typed: Typed,
     out: Annotated[Path, out_option("Folder for the results.", "results")] = Path("results"),
     negatives: Negatives = None,
@@ -82,7 +82,7 @@ def train(
     micrographs: Micrographs,
     labels: Labels,
     settings: TrainSettings,
-    compute: Compute,
+    compute: ComputeSettings,
     out: Annotated[
         Path, out_option("Folder for model.safetensors and training.tsv.", "training")
     ] = Path("training"),
@@ -109,7 +109,7 @@ def train(
 def pick(
     micrographs: Micrographs,
     picking: PickSettings,
-    compute: Annotated[Compute, Only(but=("memory",))],
+    compute: Annotated[ComputeSettings, Only(but=("memory",))],
     typed: Typed,
     out: Annotated[Path, out_option("Folder for the picks.", "picks")] = Path("picks"),
     model: PickingModel = None,

@@ -26,7 +26,7 @@ from heliodor.cli.session import command_line, end, refuse_bad_areas
 from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import TrainSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 
 #: The inputs of RELION's Input tab that mean something to a command, as RELION calls them.
 _INPUTS = {"pick": {"--in-mics"}, "train": {"--in-mics", "--in-coords", "--in-parts"}}
@@ -123,7 +123,7 @@ Gpu = Annotated[
     str | None, choice("N", "GPU number; the same as --device cuda:N.", "Compute", "--gpu")
 ]
 #: RELION gives the number of threads as ``--j``.
-Device = Annotated[Compute, Only(("device",))]
+Device = Annotated[ComputeSettings, Only(("device",))]
 
 
 def pick(
@@ -144,7 +144,7 @@ def pick(
 
     if "bad_areas" in typed.names:
         refuse_bad_areas(typed, opened(NAME if model is None else model).card.contaminant)
-    where = Compute(compute.device, j)
+    where = ComputeSettings(compute.device, j)
     return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter)
 
 
@@ -173,7 +173,7 @@ def train(
             "training needs either coordinates or particles; fill in exactly one of the two fields"
             " of the Input tab"
         )
-    where = Compute(compute.device, j)
+    where = ComputeSettings(compute.device, j)
     chosen = settings.data, settings.training
     return train_job(o, in_mics, labels, *chosen, where, command_line(), negatives)
 

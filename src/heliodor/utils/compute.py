@@ -26,7 +26,7 @@ _COMPUTE = "Compute"
 
 
 @dataclass(frozen=True)
-class Compute:
+class ComputeSettings:
     """Where to compute."""
 
     device: str = option(

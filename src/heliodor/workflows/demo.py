@@ -9,7 +9,7 @@ from heliodor.simulation import SimulationSettings, simulate
 from heliodor.training.initialization import choose_start
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder
 from heliodor.workflows.run import RunResult, run
 
@@ -21,7 +21,7 @@ RECIPE = TrainingSettings()
 START: str | None = None
 
 
-def demo(out: Path, compute: Compute = Compute(), command_line: str = "") -> RunResult:
+def demo(out: Path, compute: ComputeSettings = ComputeSettings(), command_line: str = "") -> RunResult:
     """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
     compute.start()  # refuses what it cannot do before anything is simulated
     folder = create_output_folder(out)

@@ -25,7 +25,7 @@ from heliodor.evaluation.ranking import PrecisionRecall
 from heliodor.models.model_file import load_model
 from heliodor.picking.score_maps import open_working_images
 from heliodor.utils import console
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import (
     create_output_folder,
     write_json,
@@ -53,7 +53,7 @@ def evaluate_files(
     micrographs: Inputs | None = None,
     pixel_size_angstrom: float | None = None,
     out: str | Path | None = None,
-    compute: Compute = Compute(),
+    compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
 ) -> tuple[Evaluation, float | None, list[Failure]]:
     """Judge a file of picks, from any program, against a file of true centres.

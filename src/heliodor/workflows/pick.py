@@ -52,7 +52,7 @@ from heliodor.picking.recalibration import (
 from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.utils import console
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.crash_recovery import crash_count
 from heliodor.utils.files import (
     create_output_folder,
@@ -69,12 +69,12 @@ log = logging.getLogger(__name__)
 
 
 def pick(
-    model: str | Path | None,
+    model: str | Path | Model | None,
     micrographs: Inputs,
     out: str | Path,
     settings: PickSettings = PickSettings(),
     pixel_size_angstrom: float | None = None,
-    compute: Compute = Compute(),
+    compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
     resume: bool = True,
     diameter_angstrom: float | None = None,
@@ -88,7 +88,7 @@ def pick(
     Parameters
     ----------
     model
-        The file of a trained model; None for the general one.
+        A trained model or its file; None for the general model.
     diameter_angstrom
         The particle's: for the general model, and for others that serve any diameter.
     resume
@@ -97,11 +97,12 @@ def pick(
     report
         Also write ``report.html``.
     """
-    arguments = {"model": model, "micrographs": micrographs, **flatten_settings(settings, compute)}
+    name = "(in memory)" if isinstance(model, Model) else model
+    arguments = {"model": name, "micrographs": micrographs, **flatten_settings(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
     arguments |= {"diameter_angstrom": diameter_angstrom, "report": report}
     record = RunRecord("pick", arguments, command_line)
-    loaded = model_for(model, diameter_angstrom)
+    loaded = model if isinstance(model, Model) else model_for(model, diameter_angstrom)
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)

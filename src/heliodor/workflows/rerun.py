@@ -207,9 +207,9 @@ def _made(kind: Callable[..., T], given: dict[str, Any]) -> T:
 
 
 def _compute(given: dict[str, Any]) -> Any:
-    from heliodor.utils.compute import Compute
+    from heliodor.utils.compute import ComputeSettings
 
-    return _made(Compute, given)
+    return _made(ComputeSettings, given)
 
 
 def _train(given: dict[str, Any]) -> Callable[[Path, str], list[Failure]]:

@@ -24,7 +24,7 @@ from heliodor.report.report import write_report
 from heliodor.training.dataset import FEWEST_PX
 from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import DataSettings, TrainingSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder, remove_partial_files
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.evaluate import (
@@ -72,7 +72,7 @@ def run(
     truth: str | Path | None = None,
     match_distance_angstrom: float | None = None,
     settings: PickSettings = PickSettings(),
-    compute: Compute = Compute(),
+    compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
     negatives: str | Path | None = None,
     resume: bool = True,

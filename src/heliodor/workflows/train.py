@@ -52,7 +52,7 @@ from heliodor.training.score_calibration import (
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import (
     create_output_folder,
     remove_partial_files,
@@ -97,7 +97,7 @@ def train(
     out: str | Path,
     data: DataSettings,
     recipe: TrainingSettings,
-    compute: Compute = Compute(),
+    compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
     negatives: str | Path | None = None,
     resume: bool = True,

@@ -15,7 +15,7 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
 from heliodor.training.sampler import Sampler
 from heliodor.utils.array_store import ArrayStore
-from heliodor.utils.compute import LEAST_GB, Compute
+from heliodor.utils.compute import LEAST_GB, ComputeSettings
 from helpers.networks import labelled_discs, noise
 
 
@@ -95,11 +95,11 @@ def test_a_file_system_that_reserves_nothing_will_do(
 
 def test_less_than_the_least_is_refused() -> None:
     with pytest.raises(BadInput, match=r"training needs 1 GB of memory or more, not 0\.5"):
-        Compute(memory_gb=0.5)
+        ComputeSettings(memory_gb=0.5)
     for wrong in (0.0, -3.0, float("nan")):
         with pytest.raises(BadInput, match="--memory"):
-            Compute(memory_gb=wrong)
-    assert Compute(memory_gb=LEAST_GB).shelf(Path(tempfile.gettempdir())).budget_bytes > 0
+            ComputeSettings(memory_gb=wrong)
+    assert ComputeSettings(memory_gb=LEAST_GB).shelf(Path(tempfile.gettempdir())).budget_bytes > 0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8])

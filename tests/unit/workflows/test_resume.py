@@ -26,7 +26,7 @@ from heliodor.training.completion_record import CompletionRecord
 from heliodor.training.history import history_table
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import compute
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.workflows import run
 from heliodor.workflows import train as training_run
 from heliodor.workflows.train import (
@@ -46,7 +46,7 @@ DATA = DataSettings(diameter_angstrom=60.0, working_pixel_size_angstrom=4.0, che
 RECIPE = TrainingSettings(
     network="conv31", width=2, epoch_updates=5, epochs=2, batch=12, positives=4
 )
-CPU = Compute("cpu", 1)
+CPU = ComputeSettings("cpu", 1)
 Change = Callable[[Path], dict[str, Any]]
 
 
@@ -204,7 +204,7 @@ def test_what_decides_nothing_changes_nothing(
 ) -> None:
     trained()
     begun = forbid(monkeypatch)
-    trained(compute=Compute("cpu", 1, memory_gb=1.0), command_line="heliodor")
+    trained(compute=ComputeSettings("cpu", 1, memory_gb=1.0), command_line="heliodor")
     for number in range(4):
         os.utime(f"m/{number}.mrc", (0, 0))
     Path("m").rename("moved")
@@ -221,7 +221,7 @@ def test_a_training_whose_images_lie_in_files_makes_the_same_model(
         trained(out="whole", data=data)
         with monkeypatch.context() as patch:
             patch.setattr(compute, "WORK_GB", 1.0)  # and nothing is left for images
-            limited = Compute("cpu", 1, memory_gb=1.0)
+            limited = ComputeSettings("cpu", 1, memory_gb=1.0)
             assert limited.shelf(ground).budget_bytes == 0
             trained(compute=limited, data=data)
         assert Path("out", MODEL).read_bytes() == Path("whole", MODEL).read_bytes()

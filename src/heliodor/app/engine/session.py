@@ -49,7 +49,7 @@ from heliodor.models.model_file import (
 from heliodor.models.pretrained import for_diameter, general_model
 from heliodor.picking.score_maps import open_working_images
 from heliodor.utils.array_store import ArrayStore
-from heliodor.utils.compute import Compute, one_thread_each
+from heliodor.utils.compute import ComputeSettings, one_thread_each
 
 #: Memory for working images that are kept for the next training or the next model.
 IMAGE_CACHE_BYTES: Final = 384 * 2**20
@@ -90,7 +90,7 @@ class Session:
         BadInput
             If the diameter, the pixel size or the model cannot be used.
         """
-        device = Compute(threads=project.threads).start()
+        device = ComputeSettings(threads=project.threads).start()
         diameter = check_diameter(project.diameter_angstrom)
         model = general_model() if project.model is None else load_model(project.model)
         if model.card.any_diameter:

@@ -20,7 +20,7 @@ from heliodor.errors import BadInput
 from heliodor.integrations.relion.external_job import Kind, write_output_nodes
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder, write_json
 from heliodor.utils.hashing import digest
 from heliodor.workflows.pick import pick
@@ -40,7 +40,7 @@ def pick_job(
     model: str | Path | None,
     settings: PickSettings,
     pixel_size_angstrom: float | None,
-    compute: Compute,
+    compute: ComputeSettings,
     command_line: str,
     diameter_angstrom: float | None = None,
 ) -> list[Failure]:
@@ -71,7 +71,7 @@ def train_job(
     labels: str,
     data: DataSettings,
     recipe: TrainingSettings,
-    compute: Compute,
+    compute: ComputeSettings,
     command_line: str,
     negatives: str | None = None,
 ) -> list[Failure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from heliodor.integrations.topaz.reports import report
-from heliodor.utils.compute import Compute
+from heliodor.utils.compute import ComputeSettings
 
 
 def start(device: int, threads: int) -> torch.device:
@@ -31,4 +31,4 @@ def start(device: int, threads: int) -> torch.device:
             name = "mps"
         else:
             report(f"There is no GPU for device {device}: computing on the CPU.")
-    return Compute(name, threads if threads > 0 else None).start()
+    return ComputeSettings(name, threads if threads > 0 else None).start()

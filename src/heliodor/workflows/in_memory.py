@@ -1,0 +1,62 @@
+"""Picking without files: everything stays in memory, and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import WorkingImages
+from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS
+from heliodor.models.model_file import Model
+from heliodor.picking.batch import (
+    DecoySearch,
+    InMemoryStore,
+    PickingResult,
+    pick_micrographs,
+)
+from heliodor.picking.recalibration import (
+    calibrate_picks,
+    choose_decoy_micrographs,
+    get_clear_above,
+)
+from heliodor.picking.settings import PickSettings
+
+
+def pick_in_memory(
+    model: Model,
+    sources: Sequence[Source],
+    images: WorkingImages,
+    settings: PickSettings,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> PickingResult:
+    """Pick micrographs as `heliodor pick` does, with the same results, but write nothing.
+
+    Raises
+    ------
+    BadInput
+        If not a single micrograph can be used.
+    """
+    settings.check_for(model.card.contaminant)
+    model.network.to(device)
+    clear_above = get_clear_above(model)
+    search = None
+    if clear_above is not None and len(sources) >= FEWEST_MICROGRAPHS:
+        search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), clear_above)
+    store = InMemoryStore()
+
+    def pick(search: DecoySearch | None) -> PickingResult:
+        return pick_micrographs(
+            model, sources, images, settings, device, progress=progress, store=store, search=search
+        )
+
+    picked = pick(search)
+    if search is not None:
+        # Where micrographs failed or were refused, decoys are searched on others in their place.
+        usable = [name for name in picked.micrographs if not store.get(name).refused]
+        wanted = choose_decoy_micrographs(usable)
+        if wanted != search.micrographs:
+            picked = pick(DecoySearch(wanted, search.clear_above))
+    return calibrate_picks(model, picked, settings)
