@@ -214,7 +214,8 @@ class Picker:
                 images = open_working_images(self._model, pixel_size)
                 images.threads = chosen_threads(threads)
                 result = pick_in_memory(self._model, sources, images, settings, self.device)
-        picks = result.picks
+        sizes = {name: result.store.get(name).pixel_size_angstrom for name in result.micrographs}
+        picks = _with_pixel_sizes(result.picks, sizes)
         return ModelPicks(
             picks.micrographs,
             picks.micrograph_index,
@@ -222,14 +223,12 @@ class Picker:
             picks.score,
             picks.extra,
             threshold=result.threshold,
-            candidates=result.candidates,
+            candidates=_with_pixel_sizes(result.candidates, sizes),
             expected=result.expected,
             failures=tuple(result.failures),
             diameter=self.diameter,
             _images={source.name: source for source in sources},
-            _pixel_sizes={
-                name: result.store.get(name).pixel_size_angstrom for name in result.micrographs
-            },
+            _pixel_sizes=sizes,
         )
 
     def score(self, image: ArrayLike, *, pixel_size: float) -> Image:
@@ -529,6 +528,12 @@ def _sources_of(arrays: Sequence[NDArray[Any]]) -> list[Source]:
     ]
 
 
+def _with_pixel_sizes(picks: Picks, sizes: Mapping[str, float]) -> Picks:
+    """Return picks with a column that has the pixel size of each, which some formats need."""
+    of_each = np.array([sizes[name] for name in picks.micrographs], dtype=np.float64)
+    return replace(picks, extra={**picks.extra, PIXEL_SIZE: of_each[picks.micrograph_index]})
+
+
 def _write_arrays(arrays: Sequence[NDArray[Any]], folder: Path, pixel_size: float) -> list[str]:
     """Write arrays as the micrographs of a training, and return their files."""
     files = []
@@ -555,7 +560,9 @@ def _as_file(coordinates: Coordinates, path: Path, names: Sequence[str] | None) 
             missing = [n for n in coordinates.micrographs if n not in files]
             if missing:
                 raise BadInput(f"the labels name {missing[0]}, which is not one of the images")
-            coordinates = coordinates.renamed([files[n] for n in coordinates.micrographs])
+            coordinates = coordinates.rename_micrographs(
+                [files[n] for n in coordinates.micrographs]
+            )
         coordinates.write(path, "tsv")
         return str(path)
     if names is None:

@@ -245,10 +245,10 @@ class Picks:
         list of Path
             The files written.
         """
-        from heliodor.data.coordinates.writers import format_for, write_picks
+        from heliodor.data.coordinates.writers import choose_format, write_picks
 
         out = Path(path)
-        return write_picks(out, self, format_for(format, out))
+        return write_picks(out, self, choose_format(format, out))
 
     def __repr__(self) -> str:
         """Return one line, however many picks there are."""
