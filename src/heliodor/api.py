@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from heliodor.conventions import Image
-from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs.micrograph import read_micrograph, write_mrc
 from heliodor.data.micrographs.sources import Inputs, Source, find_sources
 from heliodor.data.micrographs.working_images import Failure, check_pixel_size
