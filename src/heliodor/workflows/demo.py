@@ -21,7 +21,9 @@ RECIPE = TrainingSettings()
 START: str | None = None
 
 
-def demo(out: Path, compute: ComputeSettings = ComputeSettings(), command_line: str = "") -> RunResult:
+def demo(
+    out: Path, compute: ComputeSettings = ComputeSettings(), command_line: str = ""
+) -> RunResult:
     """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
     compute.start()  # refuses what it cannot do before anything is simulated
     folder = create_output_folder(out)
