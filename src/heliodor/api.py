@@ -30,7 +30,7 @@ from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.utils.settings import build
-from heliodor.utils.threads import choose_thread_count
+from heliodor.utils.threads import resolve_threads
 from heliodor.workflows.in_memory import pick_in_memory
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Picker:
                 if files is None:
                     _need(pixel_size)
                 images = open_working_images(self._model, pixel_size)
-                images.threads = choose_thread_count(threads)
+                images.threads = resolve_threads(threads)
                 result = pick_in_memory(self._model, sources, images, settings, self.device)
         sizes = {name: result.store.get(name).pixel_size_angstrom for name in result.micrographs}
         picks = _with_pixel_sizes(result.picks, sizes)
@@ -485,7 +485,7 @@ class _LibraryCompute(ComputeSettings):
 def _computing(threads: int | None) -> Iterator[None]:
     """Compute with a number of threads and deterministic kernels; restore both afterwards."""
     before = torch.get_num_threads()
-    torch.set_num_threads(choose_thread_count(threads))
+    torch.set_num_threads(resolve_threads(threads))
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             yield
