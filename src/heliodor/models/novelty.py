@@ -19,6 +19,7 @@ import numpy as np
 from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.dead_borders import Border, dead_border
 from heliodor.errors import BadInput
+from heliodor.utils.statistics import robust_deviation
 
 #: Bands of detail, each of twice the length of the one before, from single pixels on.
 BANDS = 4
@@ -101,7 +102,7 @@ class Reference:
         usual = np.median(rows, axis=0)
         least = np.full(NUMBERS, LEAST_DEVIATION)
         least[0] *= math.sqrt(float(np.exp(usual[1:-1]).sum()))
-        scale = np.hypot(1.4826 * np.median(np.abs(rows - usual), axis=0), least)
+        scale = np.hypot([robust_deviation(column) for column in rows.T], least)
         weight, centre, covariance = _mixture((rows - usual) / scale)
         weight, centre, covariance = (
             _rounded(own)

@@ -18,6 +18,7 @@ from heliodor.data.micrographs.compression import (
 )
 from heliodor.data.micrographs.headers import MRC_HEADER_BYTES
 from heliodor.errors import BadInput
+from heliodor.utils.statistics import robust_deviation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,7 +203,7 @@ def _threshold(data: NDArray[np.float32]) -> float:
         apart = mass / below - (mass[-1] - mass) / above
         between = np.nan_to_num(below * above * apart**2)
     faces = _faces(data)
-    noise = 1.4826 * float(np.median(np.abs(faces - np.median(faces))))
+    noise = robust_deviation(faces)
     best = float(edges[1:][np.argmax(between)])
     return max(best, float(np.median(faces)) + _DEVIATIONS * noise)
 

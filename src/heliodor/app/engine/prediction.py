@@ -29,6 +29,7 @@ from heliodor.picking.score_maps import (
 from heliodor.picking.scoring import score_with_features
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import atomic_write
+from heliodor.utils.statistics import robust_deviation
 
 #: Candidates with lower scores are dropped.
 MIN_SCORE: Final = -5.0
@@ -89,7 +90,7 @@ def write_preview(path: Path, normalized: Image) -> None:
     from PIL import Image as Pillow
 
     middle = float(np.median(normalized))
-    spread = 1.4826 * float(np.median(np.abs(normalized - middle))) or 1.0
+    spread = robust_deviation(normalized, middle) or 1.0
     gray = 128 + (normalized - middle) * (127 / (GRAY_DEVIATIONS * spread))
     with atomic_write(path) as aside:
         Pillow.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).save(

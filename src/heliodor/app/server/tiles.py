@@ -20,6 +20,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import pixel_size_of
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
+from heliodor.utils.statistics import robust_deviation
 
 GrayImage = NDArray[np.uint8]
 
@@ -50,7 +51,7 @@ def to_gray(image: Image) -> GrayImage:
     """Return an image as bytes: its median at 128, four robust deviations to black and white."""
     sample = image.ravel()[:: max(1, image.size // _SAMPLE_SIZE)]
     middle = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - middle))) or float(sample.std()) or 1.0
+    spread = robust_deviation(sample, middle) or float(sample.std()) or 1.0
     scaled = image * np.float32(127.5 / (GRAY_DEVIATIONS * spread))
     scaled += np.float32(MEDIAN_GRAY - middle * 127.5 / (GRAY_DEVIATIONS * spread))
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)

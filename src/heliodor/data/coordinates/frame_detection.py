@@ -27,6 +27,7 @@ from heliodor.conventions import (
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.micrographs.dead_borders import dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
+from heliodor.utils.statistics import robust_deviation
 
 #: Images are judged at this many pixels along their longer side: a particle is then 8 to 40 wide.
 SIDE_PX = 512
@@ -248,7 +249,7 @@ def _prepare_image(image: Image) -> Image:
     rows, columns = dead_border(small).grown(4).alive(small.shape)
     alive = small[rows, columns]
     alive = alive - np.median(alive)
-    spread = 1.4826 * float(np.median(np.abs(alive))) or 1.0
+    spread = robust_deviation(alive, 0.0) or 1.0
     out = np.zeros_like(small)
     out[rows, columns] = np.clip(alive / np.float32(spread), -3, 3)
     out[rows, columns] -= out[rows, columns].mean()

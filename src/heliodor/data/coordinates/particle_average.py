@@ -22,6 +22,7 @@ from heliodor.conventions import (
 )
 from heliodor.data.micrographs.dead_borders import dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
+from heliodor.utils.statistics import robust_deviation
 
 #: Side of a box in pixels, the label in pixel `SIDE_PX // 2`.
 SIDE_PX = 112
@@ -122,9 +123,8 @@ def _standardize(image: Image) -> Image:
     # Some of the pixels tell as much as all, and sooner.
     some = image.ravel()[:: max(1, image.size // SAMPLE_PX)]
     middle = np.median(some)
-    usual = 1.4826 * float(np.median(np.abs(some - middle)))
     image = image - np.float32(middle)
-    spread = usual or float(image.std()) or 1.0
+    spread = robust_deviation(some) or float(image.std()) or 1.0
     return np.asarray(np.clip(image / np.float32(spread), -CLIP, CLIP))
 
 

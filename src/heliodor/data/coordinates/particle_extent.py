@@ -26,6 +26,7 @@ from heliodor.data.coordinates.particle_average import (
     recenter_boxes,
     sum_rings,
 )
+from heliodor.utils.statistics import robust_deviation
 
 #: The radius looked for holds this share of the power above the noise.
 SHARE = 0.9
@@ -118,7 +119,7 @@ def try_diameter(
         return None
     power = squares[:, _BEYOND].sum(axis=1) / np.maximum(beyond, 1)
     usual = np.median(power[seen])
-    deviation = 1.4826 * float(np.median(np.abs(power[seen] - usual)))
+    deviation = robust_deviation(power[seen])
     inside = squares[:, _INSIDE].sum(axis=1) / np.maximum(counts[:, _INSIDE].sum(axis=1), 1)
     # Without noise the least bit is many deviations: a bit is not what is strange.
     allowed = max(STRANGE * deviation, SLIGHT * float(np.median(inside[seen])))
