@@ -17,8 +17,8 @@ from scipy.ndimage import gaussian_filter
 from heliodor.conventions import to_working
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.sources import find_sources
-from heliodor.data.micrographs.working_images import prepare
-from heliodor.evaluation.matching import match
+from heliodor.data.micrographs.working_images import prepare_working_image
+from heliodor.evaluation.matching import match_picks
 from heliodor.report.content import GalleryItem
 from heliodor.report.gallery import draw_micrograph
 from heliodor.simulation import (
@@ -87,9 +87,9 @@ def draw_picks(demo: Path, out: Path) -> None:
     truth = dict(read_picks(demo / "unseen" / "truth.star").split_by_micrograph())
     source = find_sources(demo / "unseen" / "micrographs.star")[0]
     own, true = picks[source.name], truth[source.name]
-    matching = match(own.xy_px, true.xy_px, 0.4 * DIAMETER / 4.0)
+    matching = match_picks(own.xy_px, true.xy_px, 0.4 * DIAMETER / 4.0)
     found = np.isin(np.arange(len(true)), matching.truth_index)
-    image = prepare(source, PIXEL_SIZE)
+    image = prepare_working_image(source, PIXEL_SIZE)
 
     def working(xy: np.ndarray) -> np.ndarray:
         return to_working(xy, image.original_shape, image.shape)

@@ -36,7 +36,7 @@ from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.evaluation.metrics import evaluate_picks
 from heliodor.models.model_file import Model
-from heliodor.models.pretrained import for_diameter, general_model
+from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.score_maps import open_working_images
 
 DIAMETER, PIXEL = 180.0, 3.54
@@ -191,7 +191,7 @@ def main() -> None:
         return
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    general = for_diameter(general_model(), DIAMETER)
+    general = rescale_to_diameter(load_general_model(), DIAMETER)
     user = User(general, given.learn, given.test)
     print(f"the general model alone: AP {user.ap(general):.3f}", flush=True)
     for seed in range(given.seeds):

@@ -31,7 +31,7 @@ from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Normalizer
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import WorkingImages, working_pixel_size
 from heliodor.models.model_file import Model, load_model
-from heliodor.models.novelty import Reference
+from heliodor.models.novelty import NoveltyReference
 from heliodor.picking.micrograph_quality import NAME
 from heliodor.picking.score_maps import card_step
 from heliodor.picking.scoring import score_smoothly
@@ -141,7 +141,7 @@ def timed(model: Model) -> None:
     assert reference is not None
     jobs = {
         "scoring": lambda: score_smoothly(model.network, image, step),
-        "unlike training": lambda: reference.share(image),
+        "unlike training": lambda: reference.novel_fraction(image),
     }
     for name, job in jobs.items():
         job()
@@ -170,11 +170,11 @@ def real(data: Path) -> None:
     print("\n| trained on | tried on | unlike training, median | most |\n|---|---|---|---|")
     for name, images in seen.items():
         for number in (1, 2, 7):
-            reference = Reference.fit(images[:number], sizes[name])
+            reference = NoveltyReference.fit(images[:number], sizes[name])
             assert reference is not None
             for other, others in seen.items():
                 tried = images[7:] if other == name else others
-                shares = [reference.share(image) for image in tried]
+                shares = [reference.novel_fraction(image) for image in tried]
                 print(
                     f"| {number} of {name} | {len(tried)} of {other} | {np.median(shares):.3f} |"
                     f" {max(shares):.3f} |"

@@ -32,7 +32,7 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.micrograph import read_micrograph, write_mrc
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.star import write_blocks
-from heliodor.evaluation.matching import MATCH_FRACTION, match
+from heliodor.evaluation.matching import MATCH_FRACTION, match_picks
 from heliodor.simulation.builtin_particles import PARTICLES
 from heliodor.simulation.dataset import choose_labels
 from heliodor.simulation.micrograph import simulate_layers
@@ -220,7 +220,7 @@ def hits_of(
     for stem, places in truth.items():
         own = np.flatnonzero(stems == stem)
         own = own[np.argsort(-score[own], kind="stable")]
-        hit[own] = match(xy_px[own], places, reach / size).is_true_positive
+        hit[own] = match_picks(xy_px[own], places, reach / size).is_true_positive
     return hit, sum(map(len, truth.values()))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from heliodor.models.networks import build
+from heliodor.models.networks import build_network
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.scoring import score_smoothly, score_with_contaminants
 
@@ -44,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = build(args.network, args.width, contaminant=True).eval()
+    network = build_network(args.network, args.width, contaminant=True).eval()
     random = np.random.default_rng(0)
     image = random.standard_normal((args.side, args.side)).astype(np.float32)
     for step in (network.stride, 1):

@@ -55,11 +55,11 @@ def lattice_scores(model: str) -> Work:
 
 
 def _network(model: str) -> Any:
-    from heliodor.models.importers.topaz import read_topaz
+    from heliodor.models.importers.topaz import read_topaz_model
     from heliodor.utils.compute import ComputeSettings
 
     ComputeSettings("cpu").start()
-    return read_topaz(model).network
+    return read_topaz_model(model).network
 
 
 def topaz_suppression(radius_px: int, threshold: float) -> Work:

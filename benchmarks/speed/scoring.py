@@ -26,7 +26,7 @@ from benchmarks.common.tables import (
 from benchmarks.speed.in_process import SCORES, result_of
 from benchmarks.speed.machine_limits import multiply_adds
 
-from heliodor.models.importers.topaz import read_topaz
+from heliodor.models.importers.topaz import read_topaz_model
 from heliodor.picking.nms import suppress
 
 INSIDE = "benchmarks.speed.in_process"
@@ -52,7 +52,7 @@ class Sameness:
 def scores(setup: Setup) -> str:
     """Measure dense scores of resnet8 with 32 units, the same weights in both programs."""
     images = data.scored_images(setup.work, 1 if setup.quick else 3)
-    network = read_topaz(setup.weights).network
+    network = read_topaz_model(setup.weights).network
     rate = setup.rates["convolution_float32"]
     rows, same = [], []
     if setup.quick:

@@ -25,7 +25,7 @@ from scripts.general_model.train import (
 )
 from sklearn.linear_model import LogisticRegression
 
-from heliodor.evaluation.matching import MATCH_FRACTION, match
+from heliodor.evaluation.matching import MATCH_FRACTION, match_picks
 from heliodor.models.model_file import (
     Model,
     load_model,
@@ -82,7 +82,7 @@ def main() -> None:
                 empty.append(own)
                 angstrom = float(scenes.circumstances.pixel_angstrom[number])
                 area += (side * angstrom / 1e4) ** 2
-            hit = match(xy, truth, MATCH_FRACTION * NOMINAL_PX).is_true_positive
+            hit = match_picks(xy, truth, MATCH_FRACTION * NOMINAL_PX).is_true_positive
             scores.append(own)
             right.append(hit)
             found, there = found + int(hit.sum()), there + len(truth)

@@ -31,13 +31,13 @@ from heliodor import __version__
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, Normalizer
 from heliodor.models.model_file import (
-    GENERAL,
+    GENERAL_KEY,
     Model,
     ModelCard,
     load_model,
     save_model,
 )
-from heliodor.models.networks import Network, build
+from heliodor.models.networks import Network, build_network
 from heliodor.simulation.builtin_particles import Particle
 from heliodor.simulation.training_world.generator import Scenes, World
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
@@ -131,8 +131,9 @@ def outputs_of(network: Network, images: Tensor) -> tuple[Tensor, ...]:
     with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
         edge = network.receptive_field // 2
         mirrored = nn.functional.pad(images[:, None], (edge,) * 4, mode="reflect")
-        told = network.told(network.features(mirrored.to(memory_format=torch.channels_last)))
-    return told.float().unbind(1)
+        mirrored = mirrored.to(memory_format=torch.channels_last)
+        log_odds = network.classify_features(network.features(mirrored))
+    return log_odds.float().unbind(1)
 
 
 def cost(outputs: tuple[Tensor, ...], targets: Targets) -> Tensor:
@@ -215,7 +216,7 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
         contaminant=pupil.network.contaminant is not None,
         any_diameter=True,
         finer=True,
-        extra={GENERAL: made},
+        extra={GENERAL_KEY: made},
     )
 
 
@@ -230,8 +231,8 @@ def pupils_of(given: argparse.Namespace) -> list[Pupil]:
         if not width or name in given.leave_out:
             continue
         torch.manual_seed(given.seed)
-        network = build("resnet8", width, contaminant=bad)
-        network.start_at(0.02)
+        network = build_network("resnet8", width, contaminant=bad)
+        network.set_prior_bias(0.02)
         if given.start is not None:
             before = load_model(given.start / f"{name}.safetensors")
             network.load_state_dict(before.network.state_dict())

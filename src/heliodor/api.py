@@ -20,7 +20,7 @@ import torch
 from heliodor.conventions import Image
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs.micrograph import read_micrograph, write_mrc
-from heliodor.data.micrographs.sources import Inputs, Source, find_sources
+from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import Failure, check_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models import pretrained
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from heliodor.evaluation.metrics import Evaluation
-    from heliodor.evaluation.thresholds import Expected
+    from heliodor.evaluation.thresholds import ExpectedPerformance
 
 #: Files as the command line takes them, or one image or several as arrays, each of shape (h, w).
 Micrographs: TypeAlias = (
@@ -57,7 +57,7 @@ class ModelPicks(Picks):
     #: All candidates, picks and others, best first on each micrograph.
     candidates: Picks = field(default_factory=Picks.empty)
     #: Expected precision and recall, if the model's scores are calibrated.
-    expected: Expected | None = None
+    expected: ExpectedPerformance | None = None
     #: Micrographs that could not be used, and why.
     failures: tuple[Failure, ...] = ()
     #: The diameter in angstrom that the model was used with.
@@ -113,12 +113,12 @@ class Picker:
         device
             auto, cpu, cuda, cuda:N or mps.
         """
-        if model != pretrained.NAME:
+        if model != pretrained.GENERAL_MODEL_NAME:
             raise BadInput(
-                f"the pretrained model must be {pretrained.NAME!r}, not {model!r}; use"
-                " Picker.load for a file"
+                f"the pretrained model must be {pretrained.GENERAL_MODEL_NAME!r}, not {model!r};"
+                " use Picker.load for a file"
             )
-        return cls(pretrained.model_for(None, diameter), device)
+        return cls(pretrained.load_model_for_picking(None, diameter), device)
 
     @classmethod
     def load(
@@ -131,7 +131,7 @@ class Picker:
         diameter
             Longest diameter of the particle in angstrom, for models that serve any diameter.
         """
-        return cls(pretrained.model_for(path, diameter), device)
+        return cls(pretrained.load_model_for_picking(path, diameter), device)
 
     @property
     def card(self) -> ModelCard:
@@ -319,7 +319,7 @@ def pick(
             raise BadInput("a Picker knows its diameter; leave diameter out", parameter="diameter")
         picker = model
     else:
-        picker = Picker(pretrained.model_for(model, diameter), device)
+        picker = Picker(pretrained.load_model_for_picking(model, diameter), device)
     return picker.pick(micrographs, pixel_size=pixel_size, out=out, threads=threads, **options)
 
 
@@ -493,7 +493,9 @@ def _computing(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _files_or_arrays(micrographs: Micrographs) -> tuple[Inputs | None, list[NDArray[Any]]]:
+def _files_or_arrays(
+    micrographs: Micrographs,
+) -> tuple[MicrographInputs | None, list[NDArray[Any]]]:
     """Tell files, None if there are none, from images that are given as arrays."""
     if isinstance(micrographs, str | Path):
         return micrographs, []

@@ -89,7 +89,7 @@ def _factor(target: Shape, source: Shape) -> FloatArray:
     return np.array([target[1] / source[1], target[0] / source[0]])
 
 
-def probability(score: FloatArray) -> FloatArray:
+def score_to_probability(score: FloatArray) -> FloatArray:
     """Return the probability that belongs to a log-odds score, nan where that is not known."""
     score = np.asarray(score, dtype=np.float64)
     with np.errstate(invalid="ignore"):

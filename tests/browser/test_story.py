@@ -15,7 +15,7 @@ from browser.page import (
     Truth,
     by_name,
 )
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +152,7 @@ def test_from_nothing_to_picks_that_are_right(
     labelled = by_name(server.project / "labels.star")
     for place in range(3):
         found = labelled[simulated.files[place].stem]
-        assert match(found, simulated.apart(place, 4), 2).is_true_positive.all()
+        assert match_picks(found, simulated.apart(place, 4), 2).is_true_positive.all()
     page.picture("2-labels")
 
     page.press("Control+z", "Control+z")
@@ -211,7 +211,7 @@ def test_from_nothing_to_picks_that_are_right(
     right, picked, true = 0, 0, 0
     for name, xy in by_name(exported).items():
         of = simulated.xy[name]
-        right += match(xy, of, 0.4 * DIAMETER_PX).is_true_positive.sum()
+        right += match_picks(xy, of, 0.4 * DIAMETER_PX).is_true_positive.sum()
         picked += len(xy)
         true += len(of)
     assert right / picked > 0.7

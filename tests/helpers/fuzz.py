@@ -57,13 +57,13 @@ from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import Source, find_sources
-from heliodor.data.micrographs.working_images import is_plausible
+from heliodor.data.micrographs.working_images import is_plausible_pixel_size
 from heliodor.errors import BadInput
 from heliodor.integrations.relion.jobs import _read as read_made_with
 from heliodor.integrations.topaz import coordinate_reader, image_lists
 from heliodor.integrations.topaz.coordinate_writer import via_text
 from heliodor.integrations.topaz.flip_y import height_of
-from heliodor.models.importers.topaz import read_topaz
+from heliodor.models.importers.topaz import read_topaz_model
 from heliodor.models.model_file import load_model, save_model
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.picking.journal import Journal, MicrographResult
@@ -951,7 +951,7 @@ def _as_resumed(path: Path) -> Any:
             assert found.candidates.micrographs == (source.name,)
             assert found.decoys is None or np.isfinite(found.decoys).all()
             assert 0 <= found.area_angstrom2 < math.inf
-            assert is_plausible(found.pixel_size_angstrom)
+            assert is_plausible_pixel_size(found.pixel_size_angstrom)
     journal.record_crash(sources)
     for source in sources:
         journal.mark_started(source.name, False)
@@ -1022,7 +1022,7 @@ KINDS = {
         Kind("@list", _lists, table_changed, (_as_listed,), needs_others=True),
         Kind("topaz list", _image_lists, table_changed, (image_lists.read_images,)),
         Kind("model", _models, model_changed, (load_model, _as_shown)),
-        Kind("sav", _savs, sav_changed, (read_topaz,)),
+        Kind("sav", _savs, sav_changed, (read_topaz_model,)),
         Kind("journal", _journals, journal_changed, (_as_resumed,), needs_others=True),
         Kind("run.json", _records, json_changed, (_as_rerun,), needs_others=True),
         Kind("made_with", _notes, json_changed, (read_made_with,)),

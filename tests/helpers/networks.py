@@ -20,7 +20,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.layers import Convolution
 from heliodor.models.model_file import Model, ModelCard
-from heliodor.models.networks import Network, build
+from heliodor.models.networks import Network, build_network
 
 torch.set_num_threads(1)
 
@@ -36,7 +36,7 @@ def scrambled(
     name: str, width: int = 4, seed: int = 0, dropout: float = 0.0, norm: bool = True
 ) -> Network:
     """A network in evaluation mode with every parameter and running statistic at random."""
-    network = build(name, width, dropout, norm)
+    network = build_network(name, width, dropout, norm)
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heliodor.conventions import (
     disc_area_px,
-    probability,
+    score_to_probability,
     to_original,
     to_working,
     working_shape,
@@ -63,16 +63,16 @@ def test_probabilities_at_the_extremes():
     scores = np.array([-np.inf, -1e308, -800.0, 0.0, 800.0, 1e308, np.inf])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        p = probability(scores)
-        assert math.isnan(probability(np.array([np.nan]))[0])
+        p = score_to_probability(scores)
+        assert math.isnan(score_to_probability(np.array([np.nan]))[0])
     np.testing.assert_array_equal(p, [0, 0, 0, 0.5, 1, 1, 1])
 
 
 @given(st.floats(-30, 30))
 def test_probability_is_the_sigmoid(score):
-    p = float(probability(np.array(score)))
+    p = float(score_to_probability(np.array(score)))
     assert p == pytest.approx(1 / (1 + math.exp(-score)), rel=1e-12)
-    assert p + float(probability(np.array(-score))) == pytest.approx(1, abs=1e-12)
+    assert p + float(score_to_probability(np.array(-score))) == pytest.approx(1, abs=1e-12)
 
 
 @given(st.floats(0, 12))

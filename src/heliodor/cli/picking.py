@@ -122,11 +122,14 @@ def pick(
 
     Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
     """
-    from heliodor.models.pretrained import NAME, opened
+    from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
     from heliodor.workflows.pick import pick as pick_particles
 
     if "bad_areas" in typed.names:
-        refuse_bad_areas(typed, opened(NAME if model is None else model).card.contaminant)
+        refuse_bad_areas(
+            typed,
+            load_model_or_general(GENERAL_MODEL_NAME if model is None else model).card.contaminant,
+        )
     picked = pick_particles(
         model,
         micrographs,

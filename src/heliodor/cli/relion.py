@@ -140,10 +140,13 @@ def pick(
 ) -> Any:
     """Pick particles; micrographs that are already picked are skipped."""
     from heliodor.integrations.relion.jobs import pick_job
-    from heliodor.models.pretrained import NAME, opened
+    from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
 
     if "bad_areas" in typed.names:
-        refuse_bad_areas(typed, opened(NAME if model is None else model).card.contaminant)
+        refuse_bad_areas(
+            typed,
+            load_model_or_general(GENERAL_MODEL_NAME if model is None else model).card.contaminant,
+        )
     where = ComputeSettings(compute.device, j)
     return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter)
 

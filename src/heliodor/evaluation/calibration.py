@@ -9,35 +9,35 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.conventions import FloatArray, probability
+from heliodor.conventions import FloatArray, score_to_probability
 from heliodor.evaluation.score_histogram import (
-    Group,
+    DatasetScores,
     ScoreCounts,
-    ScoreSheet,
+    ScoreGroup,
 )
 from heliodor.evaluation.score_mixture import (
-    Evidence,
-    Mixture,
-    fit_mixture,
-    scale_of,
+    ScoreMixture,
+    ScoreMixtureData,
+    center_and_spread,
+    fit_score_mixture,
 )
 
 #: Fits to resampled micrographs and labels, from which the bands follow.
-REPEATS = 24
+BOOTSTRAP_REPEATS = 24
 #: Fewer labels do not say what particles score.
-FEWEST_LABELS = 5
+MIN_LABELS = 5
 #: With fewer micrographs a model's own calibration, from its training, is the better one.
-FEWEST_MICROGRAPHS = 3
+MIN_MICROGRAPHS = 3
 #: At most so many scores of labels are kept with a model.
-MOST_LABELS = 500
+MAX_LABELS = 500
 #: Scores so many spreads of the labels below their median do not matter.
-FARTHEST = 12.0
+MAX_SPREADS_BELOW = 12.0
 #: Probabilities are kept this far from 0 and 1.
-_LEAST = 1e-6
+_MIN_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
-class Curve:
+class CalibrationCurve:
     """Probability against score, and the number of particles that goes with it."""
 
     #: Log-odds, rising, shape (n,).
@@ -48,10 +48,10 @@ class Curve:
     particles: float
 
     @classmethod
-    def of(cls, mixture: Mixture) -> Curve:
+    def from_mixture(cls, mixture: ScoreMixture) -> CalibrationCurve:
         """Return the curve of a mixture, made monotone: a better score never means less."""
         share = mixture.on_particles / (mixture.on_particles + mixture.on_background + 1e-9)
-        share = np.clip(np.maximum.accumulate(share), _LEAST, 1 - _LEAST)
+        share = np.clip(np.maximum.accumulate(share), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         return cls(mixture.score, np.log(share / (1 - share)), mixture.particles)
 
     def probability(self, score: FloatArray) -> FloatArray:
@@ -61,7 +61,9 @@ class Curve:
         # Below the lowest score looked at it goes on falling, at least as scores themselves do.
         first = min(4, len(self.score) - 1)
         slope = (self.log_odds[first] - self.log_odds[0]) / (self.score[first] - self.score[0])
-        return probability(inside + max(slope, 1.0) * np.minimum(score - self.score[0], 0.0))
+        return score_to_probability(
+            inside + max(slope, 1.0) * np.minimum(score - self.score[0], 0.0)
+        )
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Calibration:
         Candidates that score more than this are too likely particles for decoys beside them.
     """
 
-    curve: Curve
-    repeats: tuple[Curve, ...]
+    curve: CalibrationCurve
+    repeats: tuple[CalibrationCurve, ...]
     micrographs: int
     labels: FloatArray
     clear_above: float
@@ -92,15 +94,15 @@ class Calibration:
         """Return the probability of being a particle, shape as given."""
         return self.curve.probability(score)
 
-    def elsewhere(self) -> Calibration:
+    def for_other_micrographs(self) -> Calibration:
         """Return the same for other micrographs, of which the number of particles is not known."""
-        curve = Curve(self.curve.score, self.curve.log_odds, 0.0)
+        curve = CalibrationCurve(self.curve.score, self.curve.log_odds, 0.0)
         return Calibration(curve, (), 0, self.labels, self.clear_above)
 
     @property
     def particles(self) -> tuple[float, float, float]:
         """Number of particles on all micrographs: estimate, and band of nine in ten."""
-        return band(self.curve.particles, [curve.particles for curve in self.repeats])
+        return add_interval(self.curve.particles, [curve.particles for curve in self.repeats])
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a model keeps of it, ready for JSON."""
@@ -136,11 +138,13 @@ class Calibration:
         finite = all(np.isfinite(part).all() for part in (*arrays, labels, np.array(numbers)))
         if not finite or (np.diff(score) <= 0).any() or (np.diff(log_odds) < 0).any():
             raise ValueError("the calibration is not a rising curve")
-        return cls(Curve(score, log_odds, numbers[0]), (), micrographs, labels, numbers[1])
+        return cls(
+            CalibrationCurve(score, log_odds, numbers[0]), (), micrographs, labels, numbers[1]
+        )
 
 
-def calibrate(
-    sheet: ScoreSheet,
+def calibrate_scores(
+    sheet: DatasetScores,
     labels: FloatArray,
     particle_area: float,
     cleared_area: float,
@@ -173,12 +177,12 @@ def calibrate(
     """
     labels = np.sort(np.asarray(labels, dtype=np.float64))
     groups = sheet.groups
-    if len(labels) < FEWEST_LABELS or not sum(group.decoy_area for group in groups):
+    if len(labels) < MIN_LABELS or not sum(group.decoy_area for group in groups):
         return None
-    middle, spread = scale_of(labels)
-    low = max(floor, middle - FARTHEST * spread)
+    middle, spread = center_and_spread(labels)
+    low = max(floor, middle - MAX_SPREADS_BELOW * spread)
 
-    def evidence(chosen: Sequence[Group], own_labels: FloatArray) -> Evidence | None:
+    def evidence(chosen: Sequence[ScoreGroup], own_labels: FloatArray) -> ScoreMixtureData | None:
         area = sum(group.area for group in chosen)
         decoy_area = sum(group.decoy_area for group in chosen)
         candidates = ScoreCounts.sum(group.candidates.at_least(low) for group in chosen)
@@ -188,15 +192,17 @@ def calibrate(
         # Of background that scores as much, decoys were left out too.
         above = int(decoys.counts[decoys.values > clear_above].sum())
         weight = area / decoy_area * math.exp(min(above / decoy_area * cleared_area, 1.0))
-        return Evidence(candidates, decoys, own_labels, weight, particle_area / area, floor)
+        return ScoreMixtureData(
+            candidates, decoys, own_labels, weight, particle_area / area, floor
+        )
 
     whole = evidence(groups, labels)
     if whole is None:
         return None
-    best = fit_mixture(whole)
+    best = fit_score_mixture(whole)
     random = np.random.default_rng(seed)
     repeats = []
-    for _ in range(REPEATS):
+    for _ in range(BOOTSTRAP_REPEATS):
         chosen = [groups[i] for i in random.integers(len(groups), size=len(groups))]
         own = random.choice(labels, size=len(labels))
         part = evidence(chosen, np.sort(own))
@@ -204,14 +210,16 @@ def calibrate(
             continue
         # As many particles as there would be were all micrographs as those drawn.
         share = sum(own.area for own in groups) / sum(own.area for own in chosen)
-        curve = Curve.of(fit_mixture(part, best.parameters, random))
-        repeats.append(Curve(curve.score, curve.log_odds, curve.particles * share))
-    if len(labels) > MOST_LABELS:
-        labels = np.quantile(labels, (np.arange(MOST_LABELS) + 0.5) / MOST_LABELS)
-    return Calibration(Curve.of(best), tuple(repeats), sheet.micrographs, labels, clear_above)
+        curve = CalibrationCurve.from_mixture(fit_score_mixture(part, best.parameters, random))
+        repeats.append(CalibrationCurve(curve.score, curve.log_odds, curve.particles * share))
+    if len(labels) > MAX_LABELS:
+        labels = np.quantile(labels, (np.arange(MAX_LABELS) + 0.5) / MAX_LABELS)
+    return Calibration(
+        CalibrationCurve.from_mixture(best), tuple(repeats), sheet.micrographs, labels, clear_above
+    )
 
 
-def band(estimate: float, repeats: Sequence[float]) -> tuple[float, float, float]:
+def add_interval(estimate: float, repeats: Sequence[float]) -> tuple[float, float, float]:
     """Return an estimate with the band in which nine of ten repeats lie, and it too."""
     finite = [value for value in repeats if math.isfinite(value)]
     if not finite:

@@ -36,7 +36,7 @@ class Matching(NamedTuple):
     distance: FloatArray
 
 
-def match(picks_xy: ArrayLike, truth_xy: ArrayLike, distance: float) -> Matching:
+def match_picks(picks_xy: ArrayLike, truth_xy: ArrayLike, distance: float) -> Matching:
     """Pair picks with true particles, one to one.
 
     Picks are taken in order. Each is a true positive if and only if the matching can be
@@ -59,14 +59,14 @@ def match(picks_xy: ArrayLike, truth_xy: ArrayLike, distance: float) -> Matching
     BadInput
         If coordinates are not finite (x, y) pairs or `distance` is negative or not finite.
     """
-    picks, truth = checked_points(picks_xy, "picks"), checked_points(truth_xy, "particles")
-    edges = edges_within(picks, truth, checked_distance(distance))
-    is_true_positive = augment(edges, len(picks), len(truth))
-    truth_index, separation = assign(edges, is_true_positive, len(truth))
+    picks, truth = check_points(picks_xy, "picks"), check_points(truth_xy, "particles")
+    edges = find_pairs_within(picks, truth, check_distance(distance))
+    is_true_positive = find_true_positives(edges, len(picks), len(truth))
+    truth_index, separation = pair_true_positives(edges, is_true_positive, len(truth))
     return Matching(is_true_positive, truth_index, separation)
 
 
-class Edges(NamedTuple):
+class PairsInReach(NamedTuple):
     """The pairs near enough, sorted by pick and then from near to far."""
 
     pick: NDArray[np.intp]
@@ -74,10 +74,10 @@ class Edges(NamedTuple):
     distance: FloatArray
 
 
-def edges_within(picks: FloatArray, truth: FloatArray, distance: float) -> Edges:
+def find_pairs_within(picks: FloatArray, truth: FloatArray, distance: float) -> PairsInReach:
     """Return every pair of a pick and a particle within `distance`, nearest first a pick."""
     if len(picks) == 0 or len(truth) == 0:
-        return Edges(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))
+        return PairsInReach(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))
     # The tree compares squares; a little more reach and one exact test make the limit the same
     # as that of the distances reported.
     found = cKDTree(picks).sparse_distance_matrix(
@@ -88,10 +88,10 @@ def edges_within(picks: FloatArray, truth: FloatArray, distance: float) -> Edges
     near = separation <= distance
     pick, particle, separation = pick[near], particle[near], separation[near]
     order = np.lexsort((particle, separation, pick))
-    return Edges(pick[order], particle[order], separation[order])
+    return PairsInReach(pick[order], particle[order], separation[order])
 
 
-def augment(edges: Edges, n_picks: int, n_truth: int) -> NDArray[np.bool_]:
+def find_true_positives(edges: PairsInReach, n_picks: int, n_truth: int) -> NDArray[np.bool_]:
     """Tell which picks, added in order, enlarge the maximum matching."""
     starts = np.searchsorted(edges.pick, np.arange(n_picks + 1)).tolist()
     neighbours = edges.truth.tolist()
@@ -125,8 +125,8 @@ def augment(edges: Edges, n_picks: int, n_truth: int) -> NDArray[np.bool_]:
     return np.array(held, dtype=np.intp) >= 0
 
 
-def assign(
-    edges: Edges, is_true_positive: NDArray[np.bool_], n_truth: int
+def pair_true_positives(
+    edges: PairsInReach, is_true_positive: NDArray[np.bool_], n_truth: int
 ) -> tuple[NDArray[np.intp], FloatArray]:
     """Pair all the true positives at the smallest total distance."""
     truth_index = np.full(is_true_positive.size, -1, dtype=np.intp)
@@ -147,14 +147,14 @@ def assign(
     return truth_index, separation
 
 
-def checked_distance(distance: float) -> float:
+def check_distance(distance: float) -> float:
     """Return the distance as a float; raises BadInput unless it is finite and 0 or more."""
     if not 0 <= distance < math.inf:
         raise BadInput(f"The matching distance must be 0 or more and finite, not {distance}.")
     return float(distance)
 
 
-def checked_points(xy: ArrayLike, what: str) -> FloatArray:
+def check_points(xy: ArrayLike, what: str) -> FloatArray:
     """Return (n, 2) coordinates; raises BadInput unless they are finite pairs."""
     points = np.asarray(xy, dtype=np.float64)
     if points.size == 0:

@@ -17,11 +17,11 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import (
-    assign,
-    augment,
-    checked_distance,
-    checked_points,
-    edges_within,
+    check_distance,
+    check_points,
+    find_pairs_within,
+    find_true_positives,
+    pair_true_positives,
 )
 from heliodor.evaluation.ranking import PrecisionRecall, precision_recall
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from heliodor.conventions import FloatArray
 
 
-class Scores(NamedTuple):
+class PickMetrics(NamedTuple):
     """The four figures of merit; NaN where one is not defined."""
 
     precision: float
@@ -42,14 +42,14 @@ class Scores(NamedTuple):
     average_precision: float
 
 
-class MicrographRow(NamedTuple):
+class MicrographMetrics(NamedTuple):
     """One micrograph's counts at the operating threshold and its scores."""
 
     name: str
     n_picks: int
     n_truth: int
     n_true_positives: int
-    scores: Scores
+    scores: PickMetrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,8 @@ class Evaluation:
         One row for each micrograph of the truth, in its order.
     """
 
-    micro: Scores
-    macro: Scores
+    micro: PickMetrics
+    macro: PickMetrics
     best_f1: float
     best_f1_threshold: float
     threshold: float | None
@@ -94,7 +94,7 @@ class Evaluation:
     n_true_positives: int
     ignored_micrographs: int
     curve: PrecisionRecall
-    micrographs: tuple[MicrographRow, ...]
+    micrographs: tuple[MicrographMetrics, ...]
 
     def as_dict(self, *, curve: bool = True) -> dict[str, Any]:
         """Return plain Python values ready for JSON, with None for what is not finite.
@@ -112,15 +112,15 @@ class Evaluation:
         ]
         if not curve:
             del plain["curve"]
-        cleaned: dict[str, Any] = _finite(plain)
+        cleaned: dict[str, Any] = _replace_non_finite(plain)
         return cleaned
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -132,7 +132,7 @@ def evaluate_picks(
 ) -> Evaluation:
     """Score picks against the labelled particles of each micrograph.
 
-    Picks are paired with particles as `match` does; a second pick on one particle is a false
+    Picks are paired with particles as `match_picks` does; a second pick on one particle is a false
     positive. The truth in cryoEM is often incomplete, and a pick on a particle nobody labelled
     counts as false: precision, and with it F1 and average precision, is then a lower bound.
     Source: Bepler et al. 2019, Methods 8/9.
@@ -158,25 +158,25 @@ def evaluate_picks(
         If coordinates are not finite (x, y) pairs, a score is NaN or missing, `distance` is
         negative or not finite, or `threshold` is NaN.
     """
-    distance = checked_distance(distance)
+    distance = check_distance(distance)
     if threshold is not None and math.isnan(threshold):
         raise BadInput("The operating threshold must be a number, not NaN.")
-    rows: list[MicrographRow] = []
+    rows: list[MicrographMetrics] = []
     labels, scores, distances = [np.empty(0, np.bool_)], [np.empty(0)], [np.empty(0)]
     for name, particles in truth.items():
-        true_xy = checked_points(particles, f"particles of micrograph {name!r}")
-        xy, score = _scored_points(*picks.get(name, ((), ())), name)
+        true_xy = check_points(particles, f"particles of micrograph {name!r}")
+        xy, score = _check_scored_points(*picks.get(name, ((), ())), name)
         order = np.argsort(-score, kind="stable")
         xy, score = xy[order], score[order]
-        edges = edges_within(xy, true_xy, distance)
-        hit = augment(edges, len(xy), len(true_xy))
+        edges = find_pairs_within(xy, true_xy, distance)
+        hit = find_true_positives(edges, len(xy), len(true_xy))
         counted = score >= (-math.inf if threshold is None else threshold)
         # The best pairs of the picks counted need not be those of all picks.
-        separation = assign(edges, hit & counted, len(true_xy))[1]
+        separation = pair_true_positives(edges, hit & counted, len(true_xy))[1]
         distances.append(separation[hit & counted])
         labels.append(hit)
         scores.append(score)
-        rows.append(_row(name, hit, score, counted, len(true_xy)))
+        rows.append(_measure_micrograph(name, hit, score, counted, len(true_xy)))
 
     n_picks = sum(row.n_picks for row in rows)
     n_truth = sum(row.n_truth for row in rows)
@@ -186,8 +186,8 @@ def evaluate_picks(
     best_f1, best_f1_threshold = curve.best
     with_truth = [row.scores for row in rows if row.n_truth]
     return Evaluation(
-        micro=_scores(n_hits, n_picks, n_truth, curve),
-        macro=Scores(*(_mean([s[field] for s in with_truth]) for field in range(4))),
+        micro=_measure_counts(n_hits, n_picks, n_truth, curve),
+        macro=PickMetrics(*(_mean([s[field] for s in with_truth]) for field in range(4))),
         best_f1=best_f1,
         best_f1_threshold=best_f1_threshold,
         threshold=threshold,
@@ -202,22 +202,26 @@ def evaluate_picks(
     )
 
 
-def _row(
+def _measure_micrograph(
     name: str,
     hit: NDArray[np.bool_],
     score: FloatArray,
     counted: NDArray[np.bool_],
     n_truth: int,
-) -> MicrographRow:
+) -> MicrographMetrics:
     n_picks, n_hits = int(np.count_nonzero(counted)), int(np.count_nonzero(hit & counted))
     curve = precision_recall(hit, score, n_truth)
-    return MicrographRow(name, n_picks, n_truth, n_hits, _scores(n_hits, n_picks, n_truth, curve))
+    return MicrographMetrics(
+        name, n_picks, n_truth, n_hits, _measure_counts(n_hits, n_picks, n_truth, curve)
+    )
 
 
-def _scores(n_hits: int, n_picks: int, n_truth: int, curve: PrecisionRecall) -> Scores:
+def _measure_counts(
+    n_hits: int, n_picks: int, n_truth: int, curve: PrecisionRecall
+) -> PickMetrics:
     # A list without picks finds nothing, so its average precision is 0 and not undefined.
     average = curve.average_precision if curve.recall.size else 0.0
-    return Scores(
+    return PickMetrics(
         precision=n_hits / n_picks if n_picks else math.nan,
         recall=n_hits / n_truth if n_truth else math.nan,
         f1=2 * n_hits / (n_picks + n_truth) if n_picks + n_truth else math.nan,
@@ -230,8 +234,10 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(defined)) if defined else math.nan
 
 
-def _scored_points(xy: ArrayLike, scores: ArrayLike, name: str) -> tuple[FloatArray, FloatArray]:
-    points = checked_points(xy, f"picks of micrograph {name!r}")
+def _check_scored_points(
+    xy: ArrayLike, scores: ArrayLike, name: str
+) -> tuple[FloatArray, FloatArray]:
+    points = check_points(xy, f"picks of micrograph {name!r}")
     score = np.asarray(scores, dtype=np.float64)
     if score.shape != (len(points),):
         raise BadInput(

@@ -16,9 +16,9 @@ from heliodor.conventions import FloatArray, IndexArray
 
 #: Log-odds in a bin. Thresholds are chosen in steps of it, so that what is printed selects what
 #: was picked.
-STEP: Final = 1e-3
+SCORE_STEP: Final = 1e-3
 #: More micrographs than this are counted, and resampled, in so many groups.
-MOST_GROUPS: Final = 64
+MAX_GROUPS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class MicrographScores:
 
 
 class ScoreCounts:
-    """Numbers of scores by bins of `STEP`.
+    """Numbers of scores by bins of `SCORE_STEP`.
 
     Attributes
     ----------
@@ -48,11 +48,11 @@ class ScoreCounts:
         self.bins, self.counts = bins, counts
 
     @classmethod
-    def of(cls, scores: FloatArray) -> ScoreCounts:
+    def from_scores(cls, scores: FloatArray) -> ScoreCounts:
         """Count finite scores, log-odds, in any order; others are passed over."""
         scores = np.asarray(scores, dtype=np.float64)
         # The bin that a score which lies on a step falls in must not hang on a rounding.
-        steps = np.floor(scores[np.isfinite(scores)] / STEP + 1e-6).astype(np.int64)
+        steps = np.floor(scores[np.isfinite(scores)] / SCORE_STEP + 1e-6).astype(np.int64)
         return cls(*np.unique(steps, return_counts=True))
 
     @classmethod
@@ -60,7 +60,7 @@ class ScoreCounts:
         """Return all parts counted together."""
         own = list(parts)
         if not own:
-            return cls.of(np.zeros(0))
+            return cls.from_scores(np.zeros(0))
         bins, inverse = np.unique(np.concatenate([p.bins for p in own]), return_inverse=True)
         counts = np.concatenate([p.counts for p in own])
         return cls(bins, np.bincount(inverse, counts, len(bins)).astype(np.int64))
@@ -68,7 +68,7 @@ class ScoreCounts:
     @property
     def values(self) -> FloatArray:
         """The lowest score of each bin, rising, shape (n,)."""
-        return np.asarray(self.bins * STEP, dtype=np.float64)
+        return np.asarray(self.bins * SCORE_STEP, dtype=np.float64)
 
     @property
     def total(self) -> int:
@@ -77,7 +77,7 @@ class ScoreCounts:
 
     def at_least(self, score: float) -> ScoreCounts:
         """Return those that score so much or more."""
-        first = int(np.searchsorted(self.values, score - STEP / 2))
+        first = int(np.searchsorted(self.values, score - SCORE_STEP / 2))
         return ScoreCounts(self.bins[first:], self.counts[first:])
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class ScoreCounts:
 
 
 @dataclass
-class Group:
+class ScoreGroup:
     """Micrographs that are resampled together."""
 
     candidates: ScoreCounts
@@ -105,7 +105,7 @@ class Group:
         return _sum(self.decoy_areas)
 
 
-class ScoreSheet:
+class DatasetScores:
     """The scores of a set of micrographs, as they are done, in any order.
 
     Parameters
@@ -118,13 +118,13 @@ class ScoreSheet:
 
     def __init__(self, names: Sequence[str], searched: Container[str]) -> None:
         ranked = sorted(names, key=lambda name: (name not in searched, name))
-        number = max(1, min(len(ranked), MOST_GROUPS))
+        number = max(1, min(len(ranked), MAX_GROUPS))
         self._group = {name: rank % number for rank, name in enumerate(ranked)}
-        nothing = ScoreCounts.of(np.zeros(0))
-        self._groups = [Group(nothing, nothing, {}, {}) for _ in range(number)]
+        nothing = ScoreCounts.from_scores(np.zeros(0))
+        self._groups = [ScoreGroup(nothing, nothing, {}, {}) for _ in range(number)]
 
     @classmethod
-    def of(cls, micrographs: Sequence[MicrographScores]) -> ScoreSheet:
+    def from_micrographs(cls, micrographs: Sequence[MicrographScores]) -> DatasetScores:
         """Return the sheet of some micrographs without names."""
         named = {f"{number:06d}": own for number, own in enumerate(micrographs)}
         sheet = cls(list(named), {n for n, own in named.items() if own.decoys is not None})
@@ -135,14 +135,16 @@ class ScoreSheet:
     def add(self, name: str, scores: MicrographScores) -> None:
         """Count the scores of one of the micrographs."""
         group = self._groups[self._group[name]]
-        group.candidates = ScoreCounts.sum([group.candidates, ScoreCounts.of(scores.candidates)])
+        group.candidates = ScoreCounts.sum(
+            [group.candidates, ScoreCounts.from_scores(scores.candidates)]
+        )
         group.areas[name] = scores.area
         if scores.decoys is not None:
-            group.decoys = ScoreCounts.sum([group.decoys, ScoreCounts.of(scores.decoys)])
+            group.decoys = ScoreCounts.sum([group.decoys, ScoreCounts.from_scores(scores.decoys)])
             group.decoy_areas[name] = scores.area
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ScoreGroup]:
         """The groups that hold a micrograph."""
         return [group for group in self._groups if group.areas]
 

@@ -24,14 +24,14 @@ from heliodor.evaluation.score_histogram import ScoreCounts
 #: distance of the knots between which the background is drawn.
 BIN, KNOT = 0.2, 0.5
 #: The lowest score that counts: this, or where so many decoys score more, if that is lower.
-LOWEST, FEWEST_DECOYS = -4.0, 300
+LOWEST_SCORE, MIN_DECOYS = -4.0, 300
 #: With fewer labels than this their spread is drawn to `USUAL_SPREAD` log-odds as if that had
 #: been seen `SPREAD_WEIGHT` times.
 ENOUGH_LABELS, USUAL_SPREAD, SPREAD_WEIGHT = 30, 1.2, 5
 #: How heavy the lower tail of the particles' scores is; 0 would be a Gaussian's.
-TAIL = 0.4
+TAIL_WEIGHT = 0.4
 #: Widths from a peak beyond which its density is nothing: their squares are still numbers.
-FARTHEST = 1e100
+MAX_WIDTHS = 1e100
 #: Priors, as (mean, standard deviation), in the labels' spread; of logarithms where it says so.
 LOG_LOWER_WIDTH, LOG_UPPER_WIDTH, LOG_LEANING = (0.18, 0.3), (-0.05, 0.3), (0.2, 0.3)
 #: How much higher labels score: usually EASE; hardly less; but seldom more by many times
@@ -42,15 +42,15 @@ LOG_LEVEL, SLOPE = (0.0, 0.3), (0.0, 0.12)
 #: Where level and slope are told apart.
 PIVOT = -1.5
 #: The background's log density bends by about this much from knot to knot.
-BEND = 0.35
+KNOT_BEND = 0.35
 #: Particles cover about this share of the area; a factor of e either way is nothing unusual.
-COVER, LOG_COVER_SPREAD = 0.1, 1.0
+COVERED_FRACTION, LOG_COVERED_SPREAD = 0.1, 1.0
 #: Parameters before the background's knots.
-_SHAPE = 7
+_FIRST_KNOT = 7
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScoreMixtureData:
     """Scores of one set of micrographs, log-odds."""
 
     #: Of all candidates.
@@ -69,7 +69,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Mixture:
+class ScoreMixture:
     """A fitted mixture of scores.
 
     Attributes
@@ -91,11 +91,11 @@ class Mixture:
     parameters: FloatArray = field(repr=False)
 
 
-def fit_mixture(
-    evidence: Evidence,
+def fit_score_mixture(
+    evidence: ScoreMixtureData,
     start: FloatArray | None = None,
     random: np.random.Generator | None = None,
-) -> Mixture:
+) -> ScoreMixture:
     """Fit the mixture to the scores of a set of micrographs.
 
     Parameters
@@ -111,7 +111,7 @@ def fit_mixture(
     # A third of a second to import, which picking one micrograph has no use for.
     import scipy.optimize
 
-    problem = _Problem(evidence, random)
+    problem = _MixtureProblem(evidence, random)
     starts = problem.starts() if start is None or len(start) != problem.size else [start]
     best: tuple[float, FloatArray] | None = None
     for guess in starts:
@@ -132,7 +132,7 @@ def fit_mixture(
     return problem.mixture(best[1])
 
 
-class _Problem:
+class _MixtureProblem:
     """The cost of the mixture's parameters, in the labels' spread.
 
     They are: the log number of particles; the peak of their scores; the logs of its widths below
@@ -140,32 +140,32 @@ class _Problem:
     log density of the decoys at each knot.
     """
 
-    def __init__(self, evidence: Evidence, random: np.random.Generator | None) -> None:
+    def __init__(self, evidence: ScoreMixtureData, random: np.random.Generator | None) -> None:
         labels = np.asarray(evidence.labels, dtype=np.float64)
-        self.middle, self.spread = scale_of(labels)
+        self.middle, self.spread = center_and_spread(labels)
         self.labels = (labels - self.middle) / self.spread
         scores = (evidence.candidates, evidence.decoys)
         candidates, decoys = ((own.values - self.middle) / self.spread for own in scores)
         weights, decoy_weights = (own.counts for own in scores)
-        lowest = _lowest(decoys, decoy_weights)
+        lowest = _lowest_counted_score(decoys, decoy_weights)
         low = max(lowest, (evidence.floor - self.middle) / self.spread)
         high = max(low + 1, self.labels.max(), *(s.max(initial=low) for s in (candidates, decoys)))
         edges = np.arange(low, high + 3 * BIN, BIN)
         self.x = (edges[1:] + edges[:-1]) / 2
         self.counts = np.histogram(candidates, edges, weights=weights)[0].astype(np.float64)
         self.decoys = np.histogram(decoys, edges, weights=decoy_weights)[0].astype(np.float64)
-        self.hats = _hats((self.x - low) / KNOT)
-        self.size = _SHAPE + self.hats.shape[1]
+        self.hats = _knot_weights((self.x - low) / KNOT)
+        self.size = _FIRST_KNOT + self.hats.shape[1]
         self.log_weight = math.log(evidence.decoy_weight)
         self.above = np.array([weights[candidates > edge].sum() for edge in (-0.2, -1.0, -2.5)])
         moved = np.zeros(7) if random is None else random.standard_normal(7)
         #: Priors by parameter: position, mean, spread.
-        cover = math.log(COVER / evidence.cover)
+        cover = math.log(COVERED_FRACTION / evidence.cover)
         self.priors = [
             (position, mean + move * spread, spread)
             for (position, mean, spread), move in zip(
                 (
-                    (0, cover, LOG_COVER_SPREAD),
+                    (0, cover, LOG_COVERED_SPREAD),
                     (2, *LOG_LOWER_WIDTH),
                     (3, *LOG_UPPER_WIDTH),
                     (5, *LOG_LEVEL),
@@ -196,9 +196,9 @@ class _Problem:
 
     def _rates(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return particles, decoys and background expected in each bin, and the first's slopes."""
-        logs, slopes = peak(self.x, p[1], p[2], p[3])
+        logs, slopes = skewed_peak_log_density(self.x, p[1], p[2], p[3])
         particles = np.exp(np.clip(p[0] + logs, -40, 40)) * BIN
-        decoys = np.exp(np.clip(self.hats @ p[_SHAPE:], -40, 40)) * BIN
+        decoys = np.exp(np.clip(self.hats @ p[_FIRST_KNOT:], -40, 40)) * BIN
         tilt = p[5] + p[6] * (self.x - PIVOT) + self.log_weight
         return particles, decoys, decoys * np.exp(np.clip(tilt, -20, 20)), slopes
 
@@ -214,9 +214,9 @@ class _Problem:
         gradient[1:4] = slopes @ (over * particles)
         gradient[5] = (over * background).sum()
         gradient[6] = (over * background * (self.x - PIVOT)).sum()
-        gradient[_SHAPE:] = self.hats.T @ (over * background + decoys_over * decoys)
+        gradient[_FIRST_KNOT:] = self.hats.T @ (over * background + decoys_over * decoys)
 
-        logs, slopes = peak(self.labels - p[4], p[1], p[2], p[3])
+        logs, slopes = skewed_peak_log_density(self.labels - p[4], p[1], p[2], p[3])
         total -= logs.sum()
         gradient[1:4] -= slopes.sum(axis=1)
         gradient[4] -= slopes[0].sum()
@@ -236,11 +236,11 @@ class _Problem:
         away = (p[2] - p[3] - self.leaning) / LOG_LEANING[1]
         total += away**2 / 2
         gradient[2:4] += np.array([1, -1]) * away / LOG_LEANING[1]
-        bend = np.diff(p[_SHAPE:], 2)
-        total += (bend**2).sum() / BEND**2 / 2
-        gradient[_SHAPE:-2] += bend / BEND**2
-        gradient[_SHAPE + 1 : -1] -= 2 * bend / BEND**2
-        gradient[_SHAPE + 2 :] += bend / BEND**2
+        bend = np.diff(p[_FIRST_KNOT:], 2)
+        total += (bend**2).sum() / KNOT_BEND**2 / 2
+        gradient[_FIRST_KNOT:-2] += bend / KNOT_BEND**2
+        gradient[_FIRST_KNOT + 1 : -1] -= 2 * bend / KNOT_BEND**2
+        gradient[_FIRST_KNOT + 2 :] += bend / KNOT_BEND**2
         return float(total), gradient
 
     def units(self, p: FloatArray) -> FloatArray:
@@ -253,12 +253,12 @@ class _Problem:
         of_rate, of_decoys = np.zeros((2, self.size, len(self.x)))
         of_rate[0], of_rate[1:4] = particles, slopes * particles
         of_rate[5], of_rate[6] = background, background * (self.x - PIVOT)
-        of_rate[_SHAPE:] = self.hats.T * background
-        of_decoys[_SHAPE:] = self.hats.T * decoys
+        of_rate[_FIRST_KNOT:] = self.hats.T * background
+        of_decoys[_FIRST_KNOT:] = self.hats.T * decoys
         of_labels = np.zeros((self.size, len(self.labels)))
-        of_labels[1:4] = peak(self.labels - p[4], p[1], p[2], p[3])[1]
+        of_labels[1:4] = skewed_peak_log_density(self.labels - p[4], p[1], p[2], p[3])[1]
         of_labels[4] = of_labels[1]
-        of_bend = np.diff(np.eye(self.size)[:, _SHAPE:], 2) / BEND
+        of_bend = np.diff(np.eye(self.size)[:, _FIRST_KNOT:], 2) / KNOT_BEND
         of_leaning = (np.eye(self.size)[:, 2:3] - np.eye(self.size)[:, 3:4]) / LOG_LEANING[1]
         of_rate /= np.sqrt(particles + background + 1e-6)
         of_decoys /= np.sqrt(decoys + 1e-6)
@@ -274,9 +274,9 @@ class _Problem:
         information[diagonal] = information[diagonal] * (1 + 1e-8) + own
         return np.asarray(np.linalg.inv(np.linalg.cholesky(information)).T)
 
-    def mixture(self, p: FloatArray) -> Mixture:
+    def mixture(self, p: FloatArray) -> ScoreMixture:
         particles, _, background, _ = self._rates(p)
-        return Mixture(
+        return ScoreMixture(
             particles=math.exp(p[0]),
             score=self.x * self.spread + self.middle,
             on_particles=particles,
@@ -285,7 +285,7 @@ class _Problem:
         )
 
 
-def scale_of(labels: FloatArray) -> tuple[float, float]:
+def center_and_spread(labels: FloatArray) -> tuple[float, float]:
     """Return the median and the spread of the labels' scores; of a few, with a usual one."""
     middle = float(np.median(labels))
     if len(labels) < ENOUGH_LABELS:
@@ -295,7 +295,7 @@ def scale_of(labels: FloatArray) -> tuple[float, float]:
     return middle, max(float(high - low) / 2, 0.3)
 
 
-def peak(
+def skewed_peak_log_density(
     x: FloatArray, position: float, log_lower: float, log_upper: float
 ) -> tuple[FloatArray, FloatArray]:
     """Return the log density of a leaning peak, and its slopes.
@@ -320,11 +320,11 @@ def peak(
     lower, upper = (math.exp(min(max(own, -100.0), 100.0)) for own in (log_lower, log_upper))
     below = x < position
     width = np.where(below, lower, upper)
-    v = np.clip((x - position) / width, -FARTHEST, FARTHEST)
-    root = np.sqrt(1 + 2 * TAIL * v**2)
-    value = np.where(below, (1 - root) / (2 * TAIL), -(v**2) / 2)
+    v = np.clip((x - position) / width, -MAX_WIDTHS, MAX_WIDTHS)
+    root = np.sqrt(1 + 2 * TAIL_WEIGHT * v**2)
+    value = np.where(below, (1 - root) / (2 * TAIL_WEIGHT), -(v**2) / 2)
     slope = np.where(below, -v / root, -v)
-    areas = lower * _lower_area(), upper * math.sqrt(math.pi / 2)
+    areas = lower * _lower_half_area(), upper * math.sqrt(math.pi / 2)
     area = sum(areas)
     slopes = np.stack(
         [
@@ -336,23 +336,23 @@ def peak(
     return value - math.log(area), slopes
 
 
-def _lowest(decoys: FloatArray, counts: IndexArray) -> float:
+def _lowest_counted_score(decoys: FloatArray, counts: IndexArray) -> float:
     """Return the score above which candidates and decoys are counted."""
     if not len(decoys):
-        return LOWEST
-    enough = np.flatnonzero(np.cumsum(counts[::-1]) >= FEWEST_DECOYS)
-    return min(LOWEST, float(decoys[::-1][enough[0]] if len(enough) else decoys[0]))
+        return LOWEST_SCORE
+    enough = np.flatnonzero(np.cumsum(counts[::-1]) >= MIN_DECOYS)
+    return min(LOWEST_SCORE, float(decoys[::-1][enough[0]] if len(enough) else decoys[0]))
 
 
 @cache
-def _lower_area() -> float:
+def _lower_half_area() -> float:
     """Return the integral of the lower half of a peak of width 1."""
     v = np.linspace(0, 200, 200_001)
-    values = np.exp((1 - np.sqrt(1 + 2 * TAIL * v**2)) / (2 * TAIL))
+    values = np.exp((1 - np.sqrt(1 + 2 * TAIL_WEIGHT * v**2)) / (2 * TAIL_WEIGHT))
     return float(np.trapezoid(values, v))
 
 
-def _hats(position: FloatArray) -> FloatArray:
+def _knot_weights(position: FloatArray) -> FloatArray:
     """Return the weights of the two knots around each position, shape (n, knots)."""
     knots = max(4, math.ceil(position.max()) + 1)
     weights = 1 - np.abs(position[:, None] - np.arange(knots))

@@ -16,17 +16,17 @@ import numpy as np
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import (
     Calibration,
-    Curve,
-    band,
+    CalibrationCurve,
+    add_interval,
 )
-from heliodor.evaluation.score_histogram import STEP, ScoreCounts, ScoreSheet
+from heliodor.evaluation.score_histogram import SCORE_STEP, DatasetScores, ScoreCounts
 
 #: A series of thresholds ends where candidates are particles with this probability.
-LEAST_CHANCE = 0.05
+MIN_SERIES_PROBABILITY = 0.05
 
 
 @dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """An estimate and the band of nine in ten around it; nan where there is none."""
 
     value: float
@@ -35,16 +35,16 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedPerformance:
     """What to expect of the candidates that score a threshold or more."""
 
     threshold: float
     picks: int
     #: Number of particles there are, found or not.
-    particles: Estimate
-    precision: Estimate
-    recall: Estimate
-    f1: Estimate
+    particles: IntervalEstimate
+    precision: IntervalEstimate
+    recall: IntervalEstimate
+    f1: IntervalEstimate
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, None for nan."""
@@ -57,14 +57,16 @@ class Expected:
         return values
 
 
-def expected(calibration: Calibration, scores: ScoreCounts, threshold: float) -> Expected:
-    """Return what to expect of a threshold; see `outlooks`."""
-    return outlooks(calibration, scores, [threshold])[0]
+def predict_performance(
+    calibration: Calibration, scores: ScoreCounts, threshold: float
+) -> ExpectedPerformance:
+    """Return what to expect of a threshold; see `predict_performances`."""
+    return predict_performances(calibration, scores, [threshold])[0]
 
 
-def outlooks(
+def predict_performances(
     calibration: Calibration, scores: ScoreCounts, thresholds: Sequence[float]
-) -> list[Expected]:
+) -> list[ExpectedPerformance]:
     """Return what to expect of each of some thresholds.
 
     Parameters
@@ -78,31 +80,35 @@ def outlooks(
     """
     falling, counts = scores.values[::-1], scores.counts[::-1]
     least = -np.asarray(thresholds, dtype=np.float64)
-    bins = np.searchsorted(-falling - STEP / 2, least, side="right")
+    bins = np.searchsorted(-falling - SCORE_STEP / 2, least, side="right")
     picks = np.concatenate([[0], np.cumsum(counts)])[bins]
 
-    def figures(curve: Curve) -> tuple[FloatArray, float]:
+    def figures(curve: CalibrationCurve) -> tuple[FloatArray, float]:
         """Return precision, recall and F1 of each threshold, shape (3, n), and the particles."""
         found = np.concatenate([[0.0], np.cumsum(counts * curve.probability(falling))])[bins]
-        there = _particles(curve, scores)
+        there = _estimate_particles(curve, scores)
         number = np.maximum(there, found)
         precision = np.where(picks, found / np.maximum(picks, 1), math.nan)
         return np.stack([precision, found / number, 2 * found / (picks + number)]), there
 
     best, there = figures(calibration.curve)
     others = [figures(curve) for curve in calibration.repeats]
-    particles = Estimate(*band(there, [other[1] for other in others]))
+    particles = IntervalEstimate(*add_interval(there, [other[1] for other in others]))
     found = []
     for n, threshold in enumerate(thresholds):
         precision, recall, f1 = (
-            Estimate(*band(float(best[i, n]), [float(other[0][i, n]) for other in others]))
+            IntervalEstimate(
+                *add_interval(float(best[i, n]), [float(other[0][i, n]) for other in others])
+            )
             for i in range(3)
         )
-        found.append(Expected(threshold, int(picks[n]), particles, precision, recall, f1))
+        found.append(
+            ExpectedPerformance(threshold, int(picks[n]), particles, precision, recall, f1)
+        )
     return found
 
 
-def best_threshold(
+def choose_threshold(
     calibration: Calibration, scores: ScoreCounts, max_fdr: float | None = None
 ) -> float:
     """Choose the threshold.
@@ -125,7 +131,7 @@ def best_threshold(
     falling, counts = scores.values[::-1], scores.counts[::-1]
     if not len(falling):
         return 0.0
-    there = _particles(calibration.curve, scores)
+    there = _estimate_particles(calibration.curve, scores)
     # No more are found than there are: the curve says little below the scores it was fitted to,
     # where background scores far below particles.
     found = np.minimum(np.cumsum(counts * calibration.curve.probability(falling)), there)
@@ -136,11 +142,11 @@ def best_threshold(
         # The share of false ones only grows: probabilities fall with the score.
         last = int(np.count_nonzero(1 - found / number <= max_fdr)) - 1
         if last < 0:
-            return _on_step(float(falling[0]) + STEP)
-    return _on_step(float(falling[last]))
+            return _round_to_step(float(falling[0]) + SCORE_STEP)
+    return _round_to_step(float(falling[last]))
 
 
-def falling_thresholds(
+def choose_threshold_series(
     calibration: Calibration | None, scores: ScoreCounts, chosen: float, number: int
 ) -> list[float]:
     """Choose thresholds for nested sets of picks, from the surest to far too many.
@@ -173,23 +179,27 @@ def falling_thresholds(
     if calibration is None:
         last = 4 * picks
     else:
-        last = int(counts[calibration.probability(falling) >= LEAST_CHANCE].sum())
+        last = int(counts[calibration.probability(falling) >= MIN_SERIES_PROBABILITY].sum())
     last = min(max(last, round(1.5 * picks)), scores.total)
     wanted = np.geomspace(max(1, picks // 4), last, number)
     wanted[np.argmin(np.abs(np.log(wanted / picks)))] = picks
     series = [
-        chosen if want == picks else _on_step(falling[np.searchsorted(number_from, round(want))])
+        chosen
+        if want == picks
+        else _round_to_step(falling[np.searchsorted(number_from, round(want))])
         for want in wanted
     ]
     return sorted(set(series), reverse=True)
 
 
-def _on_step(score: float) -> float:
+def _round_to_step(score: float) -> float:
     """Return the step that a score of a bin is, without the digits of its arithmetic."""
     return round(score, 6)
 
 
-def sentences(outlook: Expected, given: float | None, max_fdr: float | None) -> list[str]:
+def describe_threshold(
+    outlook: ExpectedPerformance, given: float | None, max_fdr: float | None
+) -> list[str]:
     """Return what a user should read of a threshold, a line each."""
     if given is not None:
         how = "as given"
@@ -199,12 +209,13 @@ def sentences(outlook: Expected, given: float | None, max_fdr: float | None) -> 
         how = "where the expected F1 is highest"
     return [
         f"threshold {outlook.threshold:.3f} (log-odds), {how}",
-        f"expected precision {said(outlook.precision)}, recall {said(outlook.recall)}",
-        f"estimated particles {said(outlook.particles, '{:.0f}')}",
+        f"expected precision {format_estimate(outlook.precision)},"
+        f" recall {format_estimate(outlook.recall)}",
+        f"estimated particles {format_estimate(outlook.particles, '{:.0f}')}",
     ]
 
 
-def said(estimate: Estimate, form: str = "{:.2f}") -> str:
+def format_estimate(estimate: IntervalEstimate, form: str = "{:.2f}") -> str:
     """Return an estimate with its band, in words."""
     value = form.format(estimate.value)
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
@@ -212,7 +223,7 @@ def said(estimate: Estimate, form: str = "{:.2f}") -> str:
     return f"{value} ({form.format(estimate.low)} to {form.format(estimate.high)})"
 
 
-def _particles(curve: Curve, scores: ScoreCounts) -> float:
+def _estimate_particles(curve: CalibrationCurve, scores: ScoreCounts) -> float:
     """Return the number of particles: the curve's, or where it has none the candidates' sum."""
     if curve.particles > 0:
         return curve.particles
@@ -226,15 +237,15 @@ CLEAR_ABOVE = 1.5
 
 #: So many standard deviations of chance there must be more of candidates than of decoys; and
 #: decoys, for contaminants are dark and never bright, may be wrong by this share.
-SIGNIFICANT, WRONG_BY = 4.0, 0.1
+MIN_SIGNIFICANCE, DECOY_ERROR = 4.0, 0.1
 
 
 #: Where there are no particles, picks begin so far above the best decoy, log-odds.
-BEYOND = 0.5
+ABOVE_BEST_DECOY = 0.5
 
 
-def threshold(
-    sheet: ScoreSheet,
+def find_decoy_threshold(
+    sheet: DatasetScores,
     cleared_area: float,
     max_fdr: float | None = None,
     least: float = -math.inf,
@@ -271,14 +282,14 @@ def threshold(
     false = weight * chance
     # The more picks, the more of them are right: what chance takes away again is not real.
     right = np.maximum.accumulate(np.clip(picks - false, 0.0, None))
-    scatter = np.sqrt(picks + weight**2 * (chance + 1.0) + (WRONG_BY * false) ** 2)
-    real = right / scatter >= SIGNIFICANT
+    scatter = np.sqrt(picks + weight**2 * (chance + 1.0) + (DECOY_ERROR * false) ** 2)
+    real = right / scatter >= MIN_SIGNIFICANCE
     if not real.any():
         best = decoys.values[-1] if len(decoys) else values[0]
-        return float(max(best, least) + BEYOND)
+        return float(max(best, least) + ABOVE_BEST_DECOY)
     right = np.minimum(right, picks)
     if max_fdr is not None:
         kept = np.flatnonzero(real & (right >= (1.0 - max_fdr) * picks))
-        return float(values[kept[-1]]) if len(kept) else float(values[0] + BEYOND)
+        return float(values[kept[-1]]) if len(kept) else float(values[0] + ABOVE_BEST_DECOY)
     f1 = np.where(real, 2.0 * right / (picks + right[real][-1]), 0.0)
     return float(values[int(np.argmax(f1))])

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 #: Channels before the last layer.
-BASE = 32
+BASE_CHANNELS = 32
 #: Labelled particles up to which the reconstruction helps.
-MOST_LABELLED = 250
+MAX_LABELED = 250
 
 
-def layout(width_px: int) -> tuple[int, int]:
+def choose_decoder_layout(width_px: int) -> tuple[int, int]:
     """Choose the decoder's first side s and its number of doublings.
 
     Its images are 2 s 2^doublings - 1 pixels wide. With s = 4, 5, 6 or 7 that is the least
@@ -43,8 +43,8 @@ class Decoder(nn.Module):
     The first makes s x s pixels of one; 4 x 4 ones of stride 2 double the side and halve the
     channels, down to 32; a last one, 3 x 3 of stride 2, makes the image. Batch normalisation
     and leaky ReLU follow each but the last. For 31 pixels this is the paper's decoder, with
-    128, 64 and 32 channels and sides 4, 8, 16 and 31; see `layout` for others, whose images
-    may be some pixels too wide and are cut around their centre.
+    128, 64 and 32 channels and sides 4, 8, 16 and 31; see `choose_decoder_layout` for
+    others, whose images may be some pixels too wide and are cropped around their center.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ class Decoder(nn.Module):
     def __init__(self, channels: int, width_px: int) -> None:
         super().__init__()
         self.width_px = width_px
-        side, doublings = layout(width_px)
-        outputs = BASE * 2**doublings
-        layers = _block(nn.ConvTranspose2d(channels, outputs, side, bias=False))
+        side, doublings = choose_decoder_layout(width_px)
+        outputs = BASE_CHANNELS * 2**doublings
+        layers = _decoder_block(nn.ConvTranspose2d(channels, outputs, side, bias=False))
         for _ in range(doublings):
             inputs, outputs = outputs, outputs // 2
-            layers += _block(
+            layers += _decoder_block(
                 nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False)
             )
         layers.append(nn.ConvTranspose2d(outputs, 1, 3, stride=2, padding=1))
@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         return image[:, :, first:last, first:last]
 
 
-def _block(layer: nn.ConvTranspose2d) -> list[nn.Module]:
+def _decoder_block(layer: nn.ConvTranspose2d) -> list[nn.Module]:
     # The paper does not say how leaky; 0.2 is DCGAN's.
     return [layer, nn.BatchNorm2d(layer.out_channels), nn.LeakyReLU(0.2)]
 
@@ -117,7 +117,7 @@ def reconstruction_error(images: Tensor, decoded: Tensor) -> Tensor:
     return torch.square(images - decoded).flatten(1).sum(dim=1).mean()
 
 
-def automatic_weight(labelled: int) -> float:
+def choose_reconstruction_weight(labelled: int) -> float:
     """Return gamma, the weight of the reconstruction error, that suits a number of labels.
 
     10 / N up to 250 labelled particles, and no reconstruction beyond: there it hurts (Results,
@@ -128,4 +128,4 @@ def automatic_weight(labelled: int) -> float:
     labelled
         N, labelled particles, 1 or more.
     """
-    return 10 / labelled if labelled <= MOST_LABELLED else 0.0
+    return 10 / labelled if labelled <= MAX_LABELED else 0.0

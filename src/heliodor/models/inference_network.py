@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from heliodor.models.layers import Convolution, Residual
 from heliodor.models.networks import Network
-from heliodor.models.winograd import TAPS, ShortConvolution
+from heliodor.models.winograd import TAPS, WinogradConvolution
 
 #: Rows of a strip, on CPUs, whose caches are small, and on other devices.
 STRIP_PX = 24
 DEVICE_STRIP_PX = 512
 #: Input channels from which on a convolution with fewer multiplications pays.
-FEWEST_CHANNELS = 16
+MIN_WINOGRAD_CHANNELS = 16
 
 #: Takes the strips of one image one after another, shape (1, channels, rows, columns).
-Stream = Callable[[Tensor], Tensor]
+LayerStream = Callable[[Tensor], Tensor]
 
 
-class _Kept:
+class _RowBuffer:
     """The last rows of a strip, without which those of the next one cannot be computed."""
 
     def __init__(self, number: int) -> None:
@@ -43,7 +43,7 @@ class _Kept:
         return strip
 
 
-class _Folded:
+class _FoldedConvolution:
     """A convolution and the normalisation that follows it, as one convolution.
 
     Parameters
@@ -71,9 +71,9 @@ class _Folded:
         self.reach = self._step * (taps - 1)
         self._bias = bias.float()
         self._weight = weight.float().contiguous(memory_format=torch.channels_last)
-        short = taps == TAPS and inputs >= FEWEST_CHANNELS and stride == 1
+        short = taps == TAPS and inputs >= MIN_WINOGRAD_CHANNELS and stride == 1
         on_cpu = weight.device.type == "cpu"
-        self._short = ShortConvolution(weight, self._step) if short and on_cpu else None
+        self._short = WinogradConvolution(weight, self._step) if short and on_cpu else None
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._short is not None:
@@ -83,7 +83,7 @@ class _Folded:
         )
 
 
-class Twin:
+class InferenceNetwork:
     """A network with the weights that it has now, on the device that it is on.
 
     Parameters
@@ -98,18 +98,18 @@ class Twin:
         self._field, self._dense = network.receptive_field, dense
         self._stride = 1 if dense else network.stride
         self._device = network.classifier.weight.device
-        self._layers: list[Callable[[], Stream]] = []
+        self._layers: list[Callable[[], LayerStream]] = []
         step = 1
         with torch.inference_mode():
             for layer in network.layers:
                 if isinstance(layer, Residual):
-                    self._layers.append(_residual(layer, dense, step))
+                    self._layers.append(_stream_residual(layer, dense, step))
                 else:
-                    self._layers.append(_convolution(cast(Convolution, layer), dense, step))
+                    self._layers.append(_stream_convolution(cast(Convolution, layer), dense, step))
                 step *= cast(int, layer.stride) if dense else 1
-            self._classifier = _Folded(network.classifier, nn.Identity())
+            self._classifier = _FoldedConvolution(network.classifier, nn.Identity())
             own = network.contaminant
-            self._contaminant = None if own is None else _Folded(own, nn.Identity())
+            self._contaminant = None if own is None else _FoldedConvolution(own, nn.Identity())
         #: Of the features' rows and columns, those of the strided network.
         self._every = network.stride // self._stride
 
@@ -127,9 +127,9 @@ class Twin:
             Shape (h - R + 1, w - R + 1) where dense, else the first and every `stride`-th of
             these; on the CPU.
         """
-        return self._through(image, None)[0]
+        return self._score_in_strips(image, None)[0]
 
-    def both(self, image: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor]:
+    def score_with_contaminants(self, image: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor]:
         """Return log-odds, and those of contaminants at every `stride`-th pixel, from one pass.
 
         Parameters
@@ -152,10 +152,10 @@ class Twin:
         """
         if self._contaminant is None:
             raise ValueError("the network has no classifier of contaminants")
-        scores, parts = self._through(image, first_row)
+        scores, parts = self._score_in_strips(image, first_row)
         return scores, torch.cat(parts)
 
-    def seen(self, image: Tensor) -> Tensor:
+    def compute_features(self, image: Tensor) -> Tensor:
         """Return the last layer's features, from which all that is told follows.
 
         Parameters
@@ -176,17 +176,19 @@ class Twin:
                 x = start()(x)
             return x
 
-    def told(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+    def classify_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what is told from features: of a particle and, where it is, a contaminant.
 
-        Shape (h', w') each, on the CPU; as `both` returns it.
+        Shape (h', w') each, on the CPU; as `score_with_contaminants` returns it.
         """
         with torch.inference_mode():
             own = self._contaminant
             contaminant = None if own is None else own(features)[0, 0].cpu()
             return self._classifier(features)[0, 0].cpu(), contaminant
 
-    def _through(self, image: Tensor, first_row: int | None) -> tuple[Tensor, list[Tensor]]:
+    def _score_in_strips(
+        self, image: Tensor, first_row: int | None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Return log-odds, and where a first row is given those of contaminants, in parts."""
         rows, columns = ((side - self._field) // self._stride + 1 for side in image.shape)
         strip_px = STRIP_PX if self._device.type == "cpu" else DEVICE_STRIP_PX
@@ -212,13 +214,13 @@ class Twin:
         return out, parts
 
 
-def _convolution(layer: Convolution, dense: bool, step: int) -> Callable[[], Stream]:
+def _stream_convolution(layer: Convolution, dense: bool, step: int) -> Callable[[], LayerStream]:
     """Return what begins the passage of an image through a layer."""
-    folded = _Folded(layer.conv, layer.norm, 1 if dense else layer.stride, step)
+    folded = _FoldedConvolution(layer.conv, layer.norm, 1 if dense else layer.stride, step)
     slope = layer.activation.weight.detach() if isinstance(layer.activation, nn.PReLU) else None
 
-    def start() -> Stream:
-        kept = _Kept(folded.reach)
+    def start() -> LayerStream:
+        kept = _RowBuffer(folded.reach)
 
         def push(strip: Tensor) -> Tensor:
             out = folded(kept.join(strip))
@@ -229,18 +231,22 @@ def _convolution(layer: Convolution, dense: bool, step: int) -> Callable[[], Str
     return start
 
 
-def _residual(layer: Residual, dense: bool, step: int) -> Callable[[], Stream]:
+def _stream_residual(layer: Residual, dense: bool, step: int) -> Callable[[], LayerStream]:
     """Return what begins the passage of an image through a layer."""
     stride = 1 if dense else layer.stride
-    first = _Folded(layer.conv0, layer.norm0, 1, step)
-    second = _Folded(layer.conv1, layer.norm1, stride, step)
+    first = _FoldedConvolution(layer.conv0, layer.norm0, 1, step)
+    second = _FoldedConvolution(layer.conv1, layer.norm1, stride, step)
     project = None if layer.project is None else layer.project.weight.detach()
     if project is not None and second.scale is not None:
         project = project * second.scale[..., None]
     edge = (first.reach + second.reach) // 2
 
-    def start() -> Stream:
-        outer, inner, beside = _Kept(first.reach), _Kept(second.reach), _Kept(2 * edge)
+    def start() -> LayerStream:
+        outer, inner, beside = (
+            _RowBuffer(first.reach),
+            _RowBuffer(second.reach),
+            _RowBuffer(2 * edge),
+        )
 
         def push(strip: Tensor) -> Tensor:
             out = second(inner.join(torch.relu_(first(outer.join(strip)))))

@@ -42,7 +42,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, step: int, dense: bool) -> Tensor:
     )
 
 
-def _normalisation(channels: int, norm: bool) -> nn.Module:
+def _batch_norm(channels: int, norm: bool) -> nn.Module:
     """Batch normalisation or, where the convolutions carry biases instead, nothing."""
     return nn.BatchNorm2d(channels) if norm else nn.Identity()
 
@@ -63,7 +63,7 @@ class Convolution(Layer):
         self.stride = stride
         self.reach = width - 1
         self.conv = nn.Conv2d(inputs, outputs, width, stride=stride, bias=not norm)
-        self.norm = _normalisation(outputs, norm)
+        self.norm = _batch_norm(outputs, norm)
         self.activation = PReLU() if prelu else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor, step: int = 1, dense: bool = False) -> Tensor:
@@ -92,15 +92,15 @@ class Residual(Layer):
         self.reach = 2 + 2 * dilation
         bias = not norm
         self.conv0 = nn.Conv2d(inputs, inputs, 3, bias=bias)
-        self.norm0 = _normalisation(inputs, norm)
+        self.norm0 = _batch_norm(inputs, norm)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, dilation=dilation, bias=bias)
-        self.norm1 = _normalisation(outputs, norm)
+        self.norm1 = _batch_norm(outputs, norm)
         self.project = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
 
     def forward(self, x: Tensor, step: int = 1, dense: bool = False) -> Tensor:
         """Apply the layer; see `Layer.forward`."""
         edge, stride = self.reach // 2 * step, 1 if dense else self.stride
-        x, shortcut = fork(x, edge, stride)
+        x, shortcut = fork_shortcut(x, edge, stride)
         inner = torch.relu_(self.norm0(convolve(self.conv0, x, step, dense)))
         if self.project is not None:
             shortcut = self.project(shortcut)
@@ -134,11 +134,11 @@ class PReLU(nn.PReLU):
         """Return x where it is positive, else the slope times x."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
-        out: Tensor = _Rectified.apply(x, self.weight)  # type: ignore[no-untyped-call]
+        out: Tensor = _PReLUFunction.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return out
 
 
-class _Rectified(torch.autograd.Function):
+class _PReLUFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(x, slope)
@@ -153,7 +153,7 @@ class _Rectified(torch.autograd.Function):
         return below, own.view_as(slope)
 
 
-def fork(x: Tensor, edge: int, stride: int) -> tuple[Tensor, Tensor]:
+def fork_shortcut(x: Tensor, edge: int, stride: int) -> tuple[Tensor, Tensor]:
     """Return a residual layer's input, and what of it the shortcut takes.
 
     The gradient of a slice alone is an image of zeros around it, laid out in memory as PyTorch
@@ -170,23 +170,23 @@ def fork(x: Tensor, edge: int, stride: int) -> tuple[Tensor, Tensor]:
         Of the shortcut.
     """
     if torch.is_grad_enabled():
-        main, shortcut = _Fork.apply(x, edge, stride)  # type: ignore[no-untyped-call]
+        main, shortcut = _ForkFunction.apply(x, edge, stride)  # type: ignore[no-untyped-call]
         return main, shortcut
-    return x, _inner(x, edge, stride)
+    return x, _crop_edge(x, edge, stride)
 
 
-class _Fork(torch.autograd.Function):
+class _ForkFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, edge: int, stride: int) -> tuple[Tensor, Tensor]:
         ctx.edge, ctx.stride = edge, stride
-        return x.view_as(x), _inner(x, edge, stride)
+        return x.view_as(x), _crop_edge(x, edge, stride)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         main, shortcut = gradients
-        _inner(main, ctx.edge, ctx.stride).add_(shortcut)
+        _crop_edge(main, ctx.edge, ctx.stride).add_(shortcut)
         return main, None, None
 
 
-def _inner(x: Tensor, edge: int, stride: int) -> Tensor:
+def _crop_edge(x: Tensor, edge: int, stride: int) -> Tensor:
     return x[:, :, edge:-edge:stride, edge:-edge:stride]

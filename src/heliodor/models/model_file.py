@@ -16,24 +16,24 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration
 from heliodor.models.networks import (
     Network,
-    build,
-    check,
-    shapes,
+    build_network,
+    check_network,
+    tensor_shapes,
 )
-from heliodor.models.novelty import Reference
+from heliodor.models.novelty import NoveltyReference
 from heliodor.utils.files import atomic_write
 from heliodor.utils.hashing import digest
 
 #: Under this name the card lies in the file's metadata, as JSON.
-FORMAT = "heliodor-model-1"
+MODEL_FORMAT = "heliodor-model-1"
 #: Under this name lies in the card's `extra` what its training images look like.
-NOVELTY = "novelty"
+NOVELTY_KEY = "novelty"
 #: Under this name lies there how a model was trained that was not trained on labels.
-GENERAL = "general"
+GENERAL_KEY = "general"
 #: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
-MOST_HEADER_BYTES = 2**24
+MAX_HEADER_BYTES = 2**24
 #: Nor is a card whose parts lie deeper in each other than this.
-MOST_DEPTH = 20
+MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class ModelCard:
     norm: bool = True
     #: Whether the network also tells contaminants: carbon, ice, aggregates, gold.
     contaminant: bool = False
-    #: Whether it serves any diameter: its lengths are then in units of a pixel of which its
-    #: diameter is so many, and `general.for_diameter` brings them to those of a particle.
+    #: Whether the model picks particles of any diameter: its lengths are then in working pixels
+    #: until `pretrained.rescale_to_diameter` converts them to angstrom for one diameter.
     any_diameter: bool = False
     #: Whether micrographs with larger pixels than its own are brought to these.
     finer: bool = False
@@ -99,22 +99,22 @@ class Model:
         return None if kept is None else Calibration.from_dict(kept)
 
     @property
-    def novelty(self) -> Reference | None:
+    def novelty(self) -> NoveltyReference | None:
         """What its training images look like; None of models that do not say."""
-        own = self.card.extra.get(NOVELTY)
-        return None if own is None else Reference.from_dict(own)
+        own = self.card.extra.get(NOVELTY_KEY)
+        return None if own is None else NoveltyReference.from_dict(own)
 
 
 def save_model(path: str | Path, model: Model) -> None:
     """Write a model, whole or not at all; the same model gives the same bytes."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     # One entry only: safetensors writes several in an order that differs from run to run.
-    metadata = {FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
+    metadata = {MODEL_FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
     with atomic_write(path) as aside:
         save_file(tensors, aside, metadata=metadata)
 
 
-def fingerprint_of(model: Model) -> str:
+def fingerprint_model(model: Model) -> str:
     """Return what tells one model from another: its weights and its card."""
     tensors = sorted(model.network.state_dict().items())
     weights = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors)
@@ -137,18 +137,18 @@ def load_model(path: str | Path) -> Model:
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-        if length > MOST_HEADER_BYTES and path.stat().st_size > MOST_HEADER_BYTES:
+        if length > MAX_HEADER_BYTES and path.stat().st_size > MAX_HEADER_BYTES:
             raise BadInput(f"the card in {path} is longer than any; train the model again")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if FORMAT not in metadata:
+            if MODEL_FORMAT not in metadata:
                 raise BadInput(
                     f"{path} is a safetensors file, but not a model of this program; train one"
                 )
-            card = _card(metadata[FORMAT], path)
+            card = _parse_card(metadata[MODEL_FORMAT], path)
             misfit = f"the weights in {path} do not fit its card ({card.network})"
             # First the shapes: a forged file may ask for more memory than there is.
-            expected = shapes(card.network, card.width, card.norm, card.contaminant)
+            expected = tensor_shapes(card.network, card.width, card.norm, card.contaminant)
             keys = set(file.keys())
             optional = {key for key in expected if key.endswith("num_batches_tracked")}
             if not expected.keys() - optional <= keys <= expected.keys():
@@ -158,7 +158,7 @@ def load_model(path: str | Path) -> Model:
             tensors = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is not a whole model file ({error}); copy it again") from error
-    network = build(card.network, card.width, norm=card.norm, contaminant=card.contaminant)
+    network = build_network(card.network, card.width, norm=card.norm, contaminant=card.contaminant)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -168,7 +168,7 @@ def load_model(path: str | Path) -> Model:
     return Model(network.eval(), card)
 
 
-def _is_told(card: ModelCard) -> bool:
+def _has_valid_training_record(card: ModelCard) -> bool:
     """Tell whether the fields that only people read are words and numbers."""
     words = (card.objective, card.version)
     numbers = [card.class_prior, card.expected_particles, card.seed, card.labelled_particles]
@@ -183,10 +183,10 @@ def _is_told(card: ModelCard) -> bool:
     )
 
 
-def _depth(value: Any) -> int:
+def _nesting_depth(value: Any) -> int:
     """Return how deep lists and dictionaries lie in each other."""
     depth, layer = 0, [value]
-    while layer and depth <= MOST_DEPTH:
+    while layer and depth <= MAX_DEPTH:
         parts = [v.values() if isinstance(v, dict) else v for v in layer]
         layer = [
             v for part in parts if not isinstance(part, str | int | float | None) for v in part
@@ -195,7 +195,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _card(text: str, path: Path) -> ModelCard:
+def _parse_card(text: str, path: Path) -> ModelCard:
     try:
         values = json.loads(text)
         known = {f.name for f in fields(ModelCard)}
@@ -219,20 +219,20 @@ def _card(text: str, path: Path) -> ModelCard:
             raise ValueError("the network is described by halves")
         if type(card.any_diameter) is not bool or type(card.finer) is not bool:
             raise ValueError("which micrographs it serves is not said")
-        if not _is_told(card):
+        if not _has_valid_training_record(card):
             raise ValueError("what it was trained on is not told by words and numbers")
         # What is nested deeper than any card, or is no text, could not be shown or kept again.
-        if _depth(values) > MOST_DEPTH:
+        if _nesting_depth(values) > MAX_DEPTH:
             raise ValueError("its parts lie deeper in each other than those of any")
         json.dumps(values, ensure_ascii=False).encode()
-        check(card.network, card.width)
+        check_network(card.network, card.width)
         Normalizer.from_dict(card.normalization)
         if card.calibration is not None:
             Calibration.from_dict(card.calibration)
         if not isinstance(card.extra, dict):
             raise ValueError("what it says besides has no names")
-        if card.extra.get(NOVELTY) is not None:
-            Reference.from_dict(card.extra[NOVELTY])
+        if card.extra.get(NOVELTY_KEY) is not None:
+            NoveltyReference.from_dict(card.extra[NOVELTY_KEY])
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(
             f"the card in {path} is damaged ({error}); train the model again"

@@ -39,7 +39,7 @@ class Network(nn.Module):
         self.dropout = Dropout(dropout)
         self.classifier = nn.Conv2d(channels, 1, 1)
         #: A second classifier, of contaminants (carbon, ice, aggregates), beside that of
-        #: particles; see `add_contaminant`.
+        #: particles; see `add_contaminant_classifier`.
         self.contaminant: nn.Conv2d | None = None
         self.stride = math.prod(layer.stride for layer in layers)
         steps = [math.prod(layer.stride for layer in layers[:i]) for i in range(len(layers))]
@@ -52,14 +52,14 @@ class Network(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.normal_(self.classifier.weight, std=channels**-0.5 / 4)
 
-    def add_contaminant(self) -> None:
+    def add_contaminant_classifier(self) -> None:
         """Add an untrained classifier of contaminants; all that was there stays as it was."""
         channels = self.classifier.in_channels
         self.contaminant = nn.Conv2d(channels, 1, 1, device=self.classifier.weight.device)
         if not self.contaminant.weight.is_meta:
             nn.init.normal_(self.contaminant.weight, std=channels**-0.5 / 4)
 
-    def start_at(self, prior: float) -> None:
+    def set_prior_bias(self, prior: float) -> None:
         """Set the classifier's bias so that an untrained network predicts the class prior.
 
         Without it the expectation over unlabelled regions starts at one half, and the
@@ -69,7 +69,7 @@ class Network(nn.Module):
             assert self.classifier.bias is not None
             self.classifier.bias.fill_(math.log(prior / (1 - prior)))
 
-    def draw_from(self, generator: torch.Generator) -> None:
+    def set_dropout_generator(self, generator: torch.Generator) -> None:
         """Draw what dropout sets to zero from a generator on the network's device."""
         self.dropout.generator = generator
 
@@ -111,7 +111,7 @@ class Network(nn.Module):
         out: Tensor = self.classifier(self.features(x, dense))
         return out[:, 0]
 
-    def both(self, x: Tensor, dense: bool = False) -> Tensor:
+    def score_with_contaminants(self, x: Tensor, dense: bool = False) -> Tensor:
         """Return log-odds of a particle and of a contaminant, from one pass.
 
         Parameters
@@ -131,9 +131,9 @@ class Network(nn.Module):
         """
         if self.contaminant is None:
             raise ValueError(f"this network {self.name} has no classifier of contaminants")
-        return self.told(self.features(x, dense))
+        return self.classify_features(self.features(x, dense))
 
-    def told(self, features: Tensor) -> Tensor:
+    def classify_features(self, features: Tensor) -> Tensor:
         """Return all that is told from features: of a particle and, where it is, a contaminant.
 
         Shape (n, 1 or 2, h', w').
@@ -146,20 +146,20 @@ class Network(nn.Module):
 
 def conv31(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return the paper's network (Methods 6): 7, 5, 5 wide convolutions, strides 2, 2, 1."""
-    return _plain("conv31", 3, width, dropout, norm)
+    return _plain_network("conv31", 3, width, dropout, norm)
 
 
 def conv63(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return conv31 with one more 5 wide convolution: strides 2, 2, 2, 1."""
-    return _plain("conv63", 4, width, dropout, norm)
+    return _plain_network("conv63", 4, width, dropout, norm)
 
 
 def conv127(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
     """Return conv31 with two more 5 wide convolutions: strides 2, 2, 2, 2, 1."""
-    return _plain("conv127", 5, width, dropout, norm)
+    return _plain_network("conv127", 5, width, dropout, norm)
 
 
-def _plain(name: str, depth: int, width: int, dropout: float, norm: bool) -> Network:
+def _plain_network(name: str, depth: int, width: int, dropout: float, norm: bool) -> Network:
     """Stack convolutions: all but the last have stride 2, each has twice the channels."""
     layers: list[Layer] = [Convolution(1, width, 7, 2, True, norm)]
     for i in range(1, depth):
@@ -203,7 +203,7 @@ NETWORKS: dict[str, Callable[[int, float, bool], Network]] = {
 }
 
 
-def check(name: str, width: int, dropout: float = 0.0) -> None:
+def check_network(name: str, width: int, dropout: float = 0.0) -> None:
     """Raise BadInput for a network's name, width or dropout that cannot be."""
     if name not in NETWORKS:
         raise BadInput(f"the network {name!r} is none of {', '.join(NETWORKS)}")
@@ -213,7 +213,7 @@ def check(name: str, width: int, dropout: float = 0.0) -> None:
         raise BadInput(f"a network's dropout must be 0 or more, and below 1, not {dropout:g}")
 
 
-def build(
+def build_network(
     name: str,
     width: int = 32,
     dropout: float = 0.0,
@@ -238,16 +238,16 @@ def build(
     Raises
     ------
     BadInput
-        As `check` does.
+        As `check_network` does.
     """
-    check(name, width, dropout)
+    check_network(name, width, dropout)
     network = NETWORKS[name](width, dropout, norm)
     if contaminant:
-        network.add_contaminant()
+        network.add_contaminant_classifier()
     return network
 
 
-def shapes(
+def tensor_shapes(
     name: str, width: int, norm: bool = True, contaminant: bool = False
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's tensors, without the memory that they would take.
@@ -257,8 +257,8 @@ def shapes(
     Raises
     ------
     BadInput
-        As `check` does.
+        As `check_network` does.
     """
     with torch.device("meta"):
-        network = build(name, width, norm=norm, contaminant=contaminant)
+        network = build_network(name, width, norm=norm, contaminant=contaminant)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

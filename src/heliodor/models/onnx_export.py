@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from heliodor.errors import BadInput
-from heliodor.models.model_file import FORMAT, Model
+from heliodor.models.model_file import MODEL_FORMAT, Model
 from heliodor.models.networks import Network
 from heliodor.utils.files import atomic_write
 
 #: The operators' version; all that are needed are in it, and in every runtime since 2022.
 OPSET = 17
 #: Largest file that ONNX can be, in bytes.
-_MOST_BYTES = 2**31 - 2**20
+_MAX_BYTES = 2**31 - 2**20
 
 
-class DenseTwin(nn.Module):
+class DenseNetwork(nn.Module):
     """A network that scores every pixel of an image, as `scoring.score_image` does."""
 
     def __init__(self, network: Network) -> None:
@@ -36,7 +36,7 @@ class DenseTwin(nn.Module):
         edge = self.network.receptive_field // 2
         padded = nn.functional.pad(image, (edge, edge, edge, edge), mode="reflect")
         if self.network.contaminant is not None:
-            both = self.network.both(padded, dense=True)
+            both = self.network.score_with_contaminants(padded, dense=True)
             return both[:, :1], both[:, 1:]
         scores: Tensor = self.network(padded, dense=True)
         return scores[:, None]
@@ -65,10 +65,10 @@ def export_onnx(model: Model, path: str | Path) -> None:
             "an ONNX file cannot be written without the package onnx; pip install heliodor[onnx]"
         ) from error
     size = sum(tensor.nbytes for tensor in model.network.state_dict().values())
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise BadInput(f"a model of {size / 2**30:.1f} GB is too large for an ONNX file")
     both = model.network.contaminant is not None
-    twin = DenseTwin(model.network).eval()
+    twin = DenseNetwork(model.network).eval()
     outputs = ["log_odds", *(["contaminant_log_odds"] if both else [])]
     side = model.network.receptive_field + 1
     sides = {0: "n", 2: "h", 3: "w"}
@@ -88,7 +88,7 @@ def export_onnx(model: Model, path: str | Path) -> None:
             )
         graph = onnx.load(str(aside))
         card = json.dumps(asdict(model.card), allow_nan=False)
-        onnx.helper.set_model_props(graph, {FORMAT: card})
+        onnx.helper.set_model_props(graph, {MODEL_FORMAT: card})
         graph.doc_string = (
             "image: float32 (n, 1, h, w), normalised, not padded;"
             " log_odds: the same shape, of a particle centred on each pixel"

@@ -18,20 +18,20 @@ from heliodor.models.model_file import (
 )
 
 #: What it is called where a model is named, and what means none at all.
-NAME, SCRATCH = "general", "scratch"
+GENERAL_MODEL_NAME, FROM_SCRATCH = "general", "scratch"
 
 
-def general_model() -> Model:
+def load_general_model() -> Model:
     """Return the shipped model, which serves any diameter."""
     return load_model(GENERAL_MODEL)
 
 
-def opened(path: str | Path) -> Model:
+def load_model_or_general(path: str | Path) -> Model:
     """Return the model of a file, or that which is shipped for the word general."""
-    return general_model() if str(path) == NAME else load_model(path)
+    return load_general_model() if str(path) == GENERAL_MODEL_NAME else load_model(path)
 
 
-def for_diameter(model: Model, diameter_angstrom: float) -> Model:
+def rescale_to_diameter(model: Model, diameter_angstrom: float) -> Model:
     """Return a model that serves any diameter as one for particles of this diameter.
 
     Parameters
@@ -51,7 +51,7 @@ def for_diameter(model: Model, diameter_angstrom: float) -> Model:
     return Model(model.network, replace(card, any_diameter=False, **own))
 
 
-def model_for(path: str | Path | None, diameter_angstrom: float | None) -> Model:
+def load_model_for_picking(path: str | Path | None, diameter_angstrom: float | None) -> Model:
     """Return the model to pick with.
 
     Parameters
@@ -66,8 +66,8 @@ def model_for(path: str | Path | None, diameter_angstrom: float | None) -> Model
     BadInput
         If the diameter is missing or one too many, or the file cannot be used.
     """
-    model = opened(NAME if path is None else path)
-    name = "the general model" if path is None or str(path) == NAME else str(path)
+    model = load_model_or_general(GENERAL_MODEL_NAME if path is None else path)
+    name = "the general model" if path is None or str(path) == GENERAL_MODEL_NAME else str(path)
     if not model.card.any_diameter:
         if diameter_angstrom is not None:
             raise BadInput(
@@ -80,4 +80,4 @@ def model_for(path: str | Path | None, diameter_angstrom: float | None) -> Model
             f"{name} picks particles of any size, so give the longest diameter of yours with"
             " --diameter, in angstrom"
         )
-    return for_diameter(model, diameter_angstrom)
+    return rescale_to_diameter(model, diameter_angstrom)

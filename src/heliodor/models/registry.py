@@ -12,13 +12,13 @@ from heliodor.errors import BadInput
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def models_folder() -> Path:
+def named_models_folder() -> Path:
     """Return the folder of the named models: $HELIODOR_MODELS, else ~/.config/heliodor/models."""
     own = os.environ.get("HELIODOR_MODELS")
     return Path(own) if own else Path.home() / ".config" / "heliodor" / "models"
 
 
-def model_path(name: str) -> Path:
+def named_model_path(name: str) -> Path:
     """Return the file a model of this name lies in, or is to lie in.
 
     Raises
@@ -30,12 +30,12 @@ def model_path(name: str) -> Path:
         raise BadInput(
             f"a model cannot be called {name!r}; give a name of letters, digits, '.', '_' and '-'"
         )
-    return models_folder() / f"{name}.safetensors"
+    return named_models_folder() / f"{name}.safetensors"
 
 
-def find_model(name: str) -> Path | None:
+def find_named_model(name: str) -> Path | None:
     """Return the file of a named model, or None where there is none of that name."""
     if not _NAME.fullmatch(name):
         return None
-    path = model_path(name)
+    path = named_model_path(name)
     return path if path.is_file() else None

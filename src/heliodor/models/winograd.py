@@ -27,7 +27,7 @@ TAPS = len(POINTS) + 2 - OUTPUTS
 BLOCK_PX = 64
 
 
-def transforms() -> tuple[FloatArray, FloatArray, FloatArray]:
+def winograd_transforms() -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return what turns inputs (n, n) and taps (n, k) into factors, and products back (m, n).
 
     With d the inputs and g the taps, ``back @ ((taps @ g) * (inputs @ d))`` is the m values
@@ -46,7 +46,7 @@ def transforms() -> tuple[FloatArray, FloatArray, FloatArray]:
     return inputs / scale, evaluation(TAPS) * scale, evaluation(OUTPUTS).T
 
 
-class ShortConvolution:
+class WinogradConvolution:
     """A convolution of 5 x 5 taps with fixed weights, without stride.
 
     Parameters
@@ -58,7 +58,7 @@ class ShortConvolution:
     """
 
     def __init__(self, weight: Tensor, step: int) -> None:
-        inputs, taps, back = transforms()
+        inputs, taps, back = winograd_transforms()
         self._inputs, self._back = inputs.tolist(), back.tolist()
         self._channels = len(weight)
         self._step = step
@@ -102,7 +102,7 @@ class ShortConvolution:
         height, tiles, step, channels = pixels[0].shape
         factor = out.new_empty(height, tiles, step, channels)
         for i, column in enumerate(self._columns):
-            _combine(factor, pixels, self._inputs[i])
+            _weighted_sum(factor, pixels, self._inputs[i])
             image = factor.flatten(1, 2)[None].permute(0, 3, 1, 2)
             product = nn.functional.conv2d(image, column, dilation=(step, 1))
             product = product.permute(0, 2, 3, 1).view(-1, tiles, step, self._channels)
@@ -113,7 +113,7 @@ class ShortConvolution:
                     out[:, :, j].add_(product, alpha=weights[i])
 
 
-def _combine(out: Tensor, parts: list[Tensor], weights: list[float]) -> None:
+def _weighted_sum(out: Tensor, parts: list[Tensor], weights: list[float]) -> None:
     """Write a weighted sum of parts, those of weight zero left out."""
     used = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight]
     torch.mul(used[0][0], used[0][1], out=out)

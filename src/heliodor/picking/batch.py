@@ -20,8 +20,8 @@ from heliodor.data.micrographs.working_images import (
 )
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration
-from heliodor.evaluation.score_histogram import ScoreSheet
-from heliodor.evaluation.thresholds import Expected
+from heliodor.evaluation.score_histogram import DatasetScores
+from heliodor.evaluation.thresholds import ExpectedPerformance
 from heliodor.models.model_file import Model
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.contamination import ContaminationMask
@@ -97,11 +97,11 @@ class PickingResult:
     micrographs: tuple[str, ...]
     failures: list[Failure]
     threshold: float
-    sheet: ScoreSheet = field(repr=False)
+    sheet: DatasetScores = field(repr=False)
     store: ResultStore = field(repr=False)
     #: What scores mean on these micrographs, and what to expect of the picks; None: not known.
     calibration: Calibration | None = field(default=None, repr=False)
-    expected: Expected | None = None
+    expected: ExpectedPerformance | None = None
     #: For each micrograph, in their order, where they were compared.
     quality: tuple[MicrographQuality, ...] = ()
 
@@ -220,7 +220,7 @@ class _Picker:
     ) -> MicrographMeasurements:
         """Return what the micrograph's quality is judged by."""
         reference = self.model.novelty
-        unlike = math.nan if reference is None else reference.share(normalized)
+        unlike = math.nan if reference is None else reference.novel_fraction(normalized)
         return MicrographMeasurements(
             None if math.isnan(unlike) else unlike,
             None if self.model.card.background is None else shift,
@@ -321,7 +321,7 @@ def _finished_before(
 
 def count_scores(
     store: ResultStore, names: Sequence[str], searched: Container[str], refusing: bool = False
-) -> ScoreSheet:
+) -> DatasetScores:
     """Count the scores of micrographs.
 
     Parameters
@@ -337,7 +337,7 @@ def count_scores(
     """
     if refusing:
         names = [name for name in names if not store.get(name).refused]
-    sheet = ScoreSheet(names, searched)
+    sheet = DatasetScores(names, searched)
     for name in names:
         scores = store.get(name).scores
         sheet.add(name, scores if name in searched else replace(scores, decoys=None))

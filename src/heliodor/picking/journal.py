@@ -22,7 +22,7 @@ import numpy as np
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import is_plausible
+from heliodor.data.micrographs.working_images import is_plausible_pixel_size
 from heliodor.errors import BadInput
 from heliodor.evaluation.score_histogram import MicrographScores
 from heliodor.picking.contamination import (
@@ -255,7 +255,7 @@ def _entry(line: bytes) -> tuple[str, list[Any], MicrographResult]:
         raise ValueError("cut off")
     value = json.loads(line)
     name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
-    if not isinstance(name, str) or not isinstance(of, list) or not is_plausible(size):
+    if not isinstance(name, str) or not isinstance(of, list) or not is_plausible_pixel_size(size):
         raise ValueError("of another kind")
     numbers, area = _unpacked(value["candidates"]).reshape(-1, 3), float(value["area_angstrom2"])
     if not 0 <= area < math.inf or (np.diff(numbers[:, 2]) > 0).any():

@@ -16,7 +16,12 @@ from heliodor.data.coordinates.formats.tables import write_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.evaluation.thresholds import Estimate, falling_thresholds, outlooks, sentences
+from heliodor.evaluation.thresholds import (
+    IntervalEstimate,
+    choose_threshold_series,
+    describe_threshold,
+    predict_performances,
+)
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.journal import Journal
@@ -90,7 +95,7 @@ def write_tables(
     outlook, head = picked.expected, []
     if outlook is not None:
         outlook = replace(outlook, picks=sum(row.picks for row in rows))
-        head = sentences(outlook, settings.threshold, settings.max_fdr)
+        head = describe_threshold(outlook, settings.threshold, settings.max_fdr)
     picked = replace(picked, quality=rows, expected=outlook)
     changed = 0
     for name, own in picked.tables():
@@ -149,16 +154,16 @@ def write_series(
     if not settings.threshold_series:
         return
     scores, calibration = picked.sheet.candidates, picked.calibration
-    thresholds = falling_thresholds(
+    thresholds = choose_threshold_series(
         calibration, scores, picked.threshold, settings.threshold_series
     )
-    known = None if calibration is None else outlooks(calibration, scores, thresholds)
+    known = None if calibration is None else predict_performances(calibration, scores, thresholds)
     rows = ["\t".join(COLUMNS)]
     for number, threshold in enumerate(thresholds, 1):
         head, figures = [f"set {number} of {len(thresholds)}, log-odds from {threshold:.3f}"], ""
         if known is not None:
             outlook = known[number - 1]
-            head += sentences(outlook, threshold, None)[1:]
+            head += describe_threshold(outlook, threshold, None)[1:]
             figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
         own = create_output_folder(where / str(number))
         nested, counts = {}, []
@@ -214,7 +219,7 @@ COLUMNS = (
 _EMPTY = "\t" * 5
 
 
-def _cells(estimate: Estimate) -> str:
+def _cells(estimate: IntervalEstimate) -> str:
     """Return an estimate and its band as cells of a table, empty where there is none."""
     values = (estimate.value, estimate.low, estimate.high)
     return "\t".join(f"{value:.4f}" if math.isfinite(value) else "" for value in values)

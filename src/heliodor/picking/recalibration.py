@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from heliodor.evaluation import thresholds
 from heliodor.evaluation.calibration import (
-    FEWEST_MICROGRAPHS,
+    MIN_MICROGRAPHS,
     Calibration,
-    calibrate,
+    calibrate_scores,
 )
-from heliodor.evaluation.thresholds import best_threshold, expected
-from heliodor.models.model_file import GENERAL, Model
+from heliodor.evaluation.thresholds import choose_threshold, predict_performance
+from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.settings import PickSettings
@@ -53,8 +53,8 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
     calibration = _of_picking(model, known, picked, settings)
     counts, threshold = picked.sheet.candidates, settings.threshold
     if threshold is None:
-        threshold = best_threshold(calibration, counts, settings.max_fdr)
-    outlook = expected(calibration, counts, threshold)
+        threshold = choose_threshold(calibration, counts, settings.max_fdr)
+    outlook = predict_performance(calibration, counts, threshold)
     return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
 
 
@@ -63,15 +63,15 @@ def get_clear_above(model: Model) -> float | None:
     known = model.calibration
     if known is not None:
         return known.clear_above
-    return thresholds.CLEAR_ABOVE if GENERAL in model.card.extra else None
+    return thresholds.CLEAR_ABOVE if GENERAL_KEY in model.card.extra else None
 
 
 def _by_excess(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:
-    if settings.threshold is not None or GENERAL not in model.card.extra:
+    if settings.threshold is not None or GENERAL_KEY not in model.card.extra:
         return picked
     exclusion = settings.distances_px(model.card.diameter_angstrom, 1.0).exclusion_px
     area = math.pi * exclusion**2
-    found = thresholds.threshold(picked.sheet, area, settings.max_fdr, FLOOR)
+    found = thresholds.find_decoy_threshold(picked.sheet, area, settings.max_fdr, FLOOR)
     return picked if found is None else replace(picked, threshold=found)
 
 
@@ -79,11 +79,11 @@ def _of_picking(
     model: Model, known: Calibration, picked: PickingResult, settings: PickSettings
 ) -> Calibration:
     """Return the calibration on the micrographs picked on; of too few, that of the training."""
-    if picked.sheet.micrographs < FEWEST_MICROGRAPHS:
-        return known.elsewhere()
+    if picked.sheet.micrographs < MIN_MICROGRAPHS:
+        return known.for_other_micrographs()
     diameter = model.card.diameter_angstrom
     exclusion = settings.distances_px(diameter, 1.0).exclusion_px
-    own = calibrate(
+    own = calibrate_scores(
         picked.sheet,
         known.labels,
         math.pi * (diameter / 2) ** 2,
@@ -92,4 +92,4 @@ def _of_picking(
         FLOOR,
         model.card.seed,
     )
-    return known.elsewhere() if own is None else own
+    return known.for_other_micrographs() if own is None else own

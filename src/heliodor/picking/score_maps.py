@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from heliodor.conventions import Image
-from heliodor.data.micrographs.dead_borders import dead_border
+from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
@@ -38,7 +38,8 @@ def open_working_images(model: Model, pixel_size_angstrom: float | None = None) 
     Raises
     ------
     BadInput
-        If the model serves any diameter and was not told one; see `pretrained.for_diameter`.
+        If the model serves any diameter and was not given one; see
+        `pretrained.rescale_to_diameter`.
     """
     card = model.card
     if card.any_diameter:
@@ -193,7 +194,7 @@ def level_scores_with_shift(
     score: Image, image: Image, background: float | None, diameter_px: float = 0.0
 ) -> tuple[Image, float]:
     """Do as `level_scores`; return also by how much the log-odds were moved."""
-    alive = dead_border(image).grown(math.ceil(GUARD * diameter_px)).alive(score.shape)
+    alive = find_dead_border(image).widen(math.ceil(GUARD * diameter_px)).live_region(score.shape)
     shift = 0.0
     if background is not None:
         shift = background - float(np.median(score[alive]))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from heliodor.conventions import Image
-from heliodor.data.micrographs.fourier_crop import pad
-from heliodor.models.inference_network import Twin
+from heliodor.data.micrographs.fourier_crop import mirror_pad
+from heliodor.models.inference_network import InferenceNetwork
 from heliodor.models.networks import Network
 from heliodor.utils.compute import one_thread_each
 
@@ -44,7 +44,7 @@ def score_image(network: Network, image: Image, device: torch.device | str = "cp
     ndarray of float32, shape (h, w)
         Log-odds.
     """
-    return score_inner(network, pad(image, network.receptive_field // 2), device)
+    return score_inner(network, mirror_pad(image, network.receptive_field // 2), device)
 
 
 def score_inner(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
@@ -70,13 +70,13 @@ def _inner(
 ) -> NetworkOutput:
     """Do as `score_inner`, and where `both` are wanted also tell contaminants."""
     field = network.receptive_field
-    twin = Twin(network.to(device))
+    twin = InferenceNetwork(network.to(device))
     pixels = torch.from_numpy(image.astype(np.float32))
 
     def scored(first: int, part: torch.Tensor) -> NetworkOutput:
         if not both:
             return NetworkOutput(twin(part).numpy(), None)
-        return NetworkOutput(*(own.numpy() for own in twin.both(part, first)))
+        return NetworkOutput(*(own.numpy() for own in twin.score_with_contaminants(part, first)))
 
     if torch.device(device).type != "cpu":
         return scored(0, pixels)
@@ -104,7 +104,9 @@ def score_coarsely(
     ndarray of float32, int
         Log-odds of the pixels [::stride, ::stride], and the stride.
     """
-    return Twin(network.to(device), dense=False)(_padded(network, image)).numpy(), network.stride
+    return InferenceNetwork(network.to(device), dense=False)(
+        _padded(network, image)
+    ).numpy(), network.stride
 
 
 def score_lattice(
@@ -138,13 +140,13 @@ def _lattice(
     if stride % step:
         raise ValueError(f"a step of {step} does not divide the stride {stride}")
     height, width = image.shape
-    padded, twin = _padded(network, image), Twin(network.to(device), dense=False)
+    padded, twin = _padded(network, image), InferenceNetwork(network.to(device), dense=False)
     out = np.empty((-(-height // step), -(-width // step)), dtype=np.float32)
     every, contaminant = stride // step, None
     for top in range(0, min(stride, height), step):
         for left in range(0, min(stride, width), step):
             if both and top == left == 0:
-                scores, told = (own.numpy() for own in twin.both(padded))
+                scores, told = (own.numpy() for own in twin.score_with_contaminants(padded))
                 contaminant = told
             else:
                 scores = twin(padded[top:, left:]).numpy()
@@ -153,7 +155,7 @@ def _lattice(
 
 
 def _padded(network: Network, image: Image) -> torch.Tensor:
-    return torch.from_numpy(pad(image.astype(np.float32), network.receptive_field // 2))
+    return torch.from_numpy(mirror_pad(image.astype(np.float32), network.receptive_field // 2))
 
 
 def lattice_step(network: Network, radius_px: float) -> int:
@@ -236,10 +238,10 @@ def score_with_features(
     Seen
         Its maps are what `score_with_contaminants` returns, to the last bit.
     """
-    twin = Twin(network.to(device), dense=False)
-    features = twin.seen(_padded(network, image))
+    twin = InferenceNetwork(network.to(device), dense=False)
+    features = twin.compute_features(_padded(network, image))
     if step == network.stride and min(image.shape) > 3 * step:
-        lattice, contaminant = twin.told(features)
+        lattice, contaminant = twin.classify_features(features)
         told = None if contaminant is None else contaminant.numpy()
         maps = NetworkOutput(_surface(lattice.numpy(), image.shape, step), told)
     else:
@@ -251,7 +253,7 @@ def _smoothly(
     network: Network, image: Image, step: int, device: torch.device | str, both: bool
 ) -> NetworkOutput:
     if step == 1 or min(image.shape) <= 3 * step:
-        return _inner(network, pad(image, network.receptive_field // 2), device, both)
+        return _inner(network, mirror_pad(image, network.receptive_field // 2), device, both)
     lattice, contaminant = _lattice(network, image, step, device, both)
     return NetworkOutput(_surface(lattice, image.shape, step), contaminant)
 

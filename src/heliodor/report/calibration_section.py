@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from heliodor.evaluation.thresholds import (
-    Expected,
-    outlooks,
-    said,
+    ExpectedPerformance,
+    format_estimate,
+    predict_performances,
 )
 from heliodor.report import html
 from heliodor.report.figure_style import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from heliodor.evaluation.calibration import Calibration
     from heliodor.evaluation.metrics import Evaluation
     from heliodor.evaluation.score_histogram import ScoreCounts
-    from heliodor.evaluation.thresholds import Estimate
+    from heliodor.evaluation.thresholds import IntervalEstimate
 
 #: Thresholds the curves are drawn through.
 POINTS: Final = 60
@@ -86,8 +86,8 @@ class CalibrationSummary:
         Precision, recall and F1 at the threshold, where there is truth.
     """
 
-    at_threshold: Expected
-    curve: Sequence[Expected]
+    at_threshold: ExpectedPerformance
+    curve: Sequence[ExpectedPerformance]
     probability: FloatArray
     reliability: Reliability | None = None
     measured: tuple[float, float, float] | None = None
@@ -95,7 +95,7 @@ class CalibrationSummary:
 
 def summarize_calibration(
     calibration: Calibration | None,
-    outlook: Expected | None,
+    outlook: ExpectedPerformance | None,
     scores: ScoreCounts,
     evaluation: Evaluation | None = None,
 ) -> CalibrationSummary | None:
@@ -116,7 +116,7 @@ def summarize_calibration(
     shown = [outlook.threshold, *scores.values[chance >= LEAST_CHANCE]]
     low, high = min(shown), max(shown)
     thresholds = np.linspace(high, low, POINTS).tolist() if high > low else [high]
-    curve = [own for own in outlooks(calibration, scores, thresholds) if own.picks]
+    curve = [own for own in predict_performances(calibration, scores, thresholds) if own.picks]
     if evaluation is None:
         return CalibrationSummary(outlook, curve, chance)
     micro = evaluation.micro
@@ -153,10 +153,10 @@ def build_calibration_section(known: CalibrationSummary | None) -> str:
         return ""
     at = known.at_threshold
     rows = [
-        ("Precision", said(at.precision)),
-        ("Recall", said(at.recall)),
-        ("F1", said(at.f1)),
-        ("Particles there", said(at.particles, "{:,.0f}")),
+        ("Precision", format_estimate(at.precision)),
+        ("Recall", format_estimate(at.recall)),
+        ("F1", format_estimate(at.f1)),
+        ("Particles there", format_estimate(at.particles, "{:,.0f}")),
     ]
     if known.measured is not None:
         rows[:3] = [
@@ -185,7 +185,7 @@ def build_calibration_section(known: CalibrationSummary | None) -> str:
     return html.section("What to expect", html.paragraph(_WORDS), panels)
 
 
-def _curves(curve: Sequence[Expected], threshold: float) -> str:
+def _curves(curve: Sequence[ExpectedPerformance], threshold: float) -> str:
     """Draw expected precision and recall with their bands against the threshold."""
     with figure_style():
         figure, axes = new_panel("Threshold on the score (log-odds)", "Expected")
@@ -209,7 +209,7 @@ def _curves(curve: Sequence[Expected], threshold: float) -> str:
         return render_svg(figure)
 
 
-def _or_value(own: Estimate, side: str) -> float:
+def _or_value(own: IntervalEstimate, side: str) -> float:
     value = float(getattr(own, side))
     return value if math.isfinite(value) else own.value
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from heliodor.conventions import probability
+from heliodor.conventions import score_to_probability
 from heliodor.picking import micrograph_quality
 from heliodor.report import (
     gallery,
@@ -160,7 +160,7 @@ def build_picks_section(content: ReportContent) -> str:
 def _least(threshold: float, scores: FloatArray, chance: FloatArray | None) -> float | None:
     """Return the probability of the least likely pick, None without picks."""
     if chance is None:
-        return float(probability(np.array(threshold)))
+        return float(score_to_probability(np.array(threshold)))
     kept = chance[scores >= threshold]
     return float(kept.min()) if len(kept) else None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heliodor.data.micrographs.compression import unpacked
+from heliodor.data.micrographs.compression import decompress
 from heliodor.errors import BadInput
 from heliodor.simulation.assemblies import (
     Copies,
@@ -134,7 +134,7 @@ def _parsed(path: Path, assembly: str | None) -> tuple[_Sites, dict[str, list[Co
             " map instead"
         ) from error
     try:
-        content = unpacked(path, 0, MOST_BYTES + 1).getbuffer()
+        content = decompress(path, 0, MOST_BYTES + 1).getbuffer()
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"{path} cannot be read ({error}); copy it again") from error
     if len(content) > MOST_BYTES:

@@ -12,9 +12,9 @@ import numpy as np
 from scipy import ndimage
 
 from heliodor.data.micrographs.compression import (
-    beginning,
+    decompress,
     is_compressed,
-    unpacked,
+    read_first_bytes,
 )
 from heliodor.data.micrographs.headers import MRC_HEADER_BYTES
 from heliodor.errors import BadInput
@@ -117,7 +117,7 @@ def _grid(path: Path) -> tuple[NDArray[np.float32], FloatArray]:
     from mrcfile.utils import data_dtype_from_header
 
     try:
-        head = bytearray(beginning(path, MRC_HEADER_BYTES))
+        head = bytearray(read_first_bytes(path, MRC_HEADER_BYTES))
         if len(head) < MRC_HEADER_BYTES or head[208:211] != b"MAP":
             raise BadInput(f"{path} is not a map in MRC or CCP4 format; write it again")
         length, head[92:96] = bytes(head[92:96]), bytes(4)
@@ -152,7 +152,7 @@ def _content(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[Any]
     offset = MRC_HEADER_BYTES + extended
     wanted = offset + count * dtype.itemsize
     if is_compressed(path):
-        content = np.frombuffer(unpacked(path, 0, wanted).getbuffer(), np.uint8)
+        content = np.frombuffer(decompress(path, 0, wanted).getbuffer(), np.uint8)
     else:
         content = np.fromfile(path, np.uint8, wanted)
     if len(content) < wanted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heliodor.data.micrographs.names import fault_of_name
+from heliodor.data.micrographs.names import find_name_fault
 from heliodor.errors import BadInput
 from heliodor.simulation.atomic_models import (
     MMCIF_SUFFIXES,
@@ -184,6 +184,6 @@ def _name(path: Path) -> str:
     """Return the file's name without its suffixes: micrographs are called after it."""
     name = path.name.lower().removesuffix(".gz")
     name = path.name[: name.rindex(".")]
-    if fault_of_name(f"{name}_0001.mrc") is not None:
+    if find_name_fault(f"{name}_0001.mrc") is not None:
         raise BadInput(f"{path} has a name that no micrograph can have; rename it")
     return name

@@ -17,7 +17,7 @@ from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
-from heliodor.models.model_file import Model, fingerprint_of
+from heliodor.models.model_file import Model, fingerprint_model
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.training.history import Epoch
 from heliodor.training.settings import DataSettings, TrainingSettings
@@ -139,7 +139,7 @@ def fingerprint_request(
         ],
     }
     labels = (own for item in labelled for own in (item.xy_px, item.negative_xy_px))
-    begun = [] if start is None else [fingerprint_of(start).encode()]
+    begun = [] if start is None else [fingerprint_model(start).encode()]
     return digest([json.dumps(head, sort_keys=True).encode(), *begun, *labels])
 
 

@@ -21,14 +21,14 @@ from heliodor.data.coordinates.labels import (
 )
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.data.micrographs.working_images import (
-    MOST_FINER,
-    MOST_STRETCH,
+    MAX_COARSENING,
+    MAX_UPSAMPLING,
     Failure,
     WorkingImage,
     WorkingImages,
-    coarser_than,
-    on_shelf,
-    prepare_all,
+    prepare_working_images,
+    store_pixels,
+    too_coarse_failure,
 )
 from heliodor.errors import BadInput
 from heliodor.training.settings import DataSettings
@@ -180,9 +180,11 @@ def _prepare(
     images.coarsest_angstrom = max(
         settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
     )
-    prepared, failures = prepare_all([item.source for item in items], images, progress, shelf)
+    prepared, failures = prepare_working_images(
+        [item.source for item in items], images, progress, shelf
+    )
     usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
-    suits = MOST_FINER if images.finer else 1.001  # headers are rounded
+    suits = MAX_UPSAMPLING if images.finer else 1.001  # headers are rounded
     too_coarse = usual > suits * images.working_pixel_size_angstrom
     if too_coarse and images.finer:
         raise BadInput(
@@ -196,12 +198,12 @@ def _prepare(
             " picks at the coarser"
         )
         images.coarsen(usual)
-        prepared = [on_shelf(images.get(image.source), shelf) for image in prepared]
+        prepared = [store_pixels(images.get(image.source), shelf) for image in prepared]
     images.coarsest_angstrom = None  # from here on what a model made for this scale can use
-    limit = MOST_FINER if images.finer else MOST_STRETCH
+    limit = MAX_UPSAMPLING if images.finer else MAX_COARSENING
     limit *= images.working_pixel_size_angstrom
     failures += [
-        coarser_than(usual, image) for image in prepared if image.pixel_size_angstrom > limit
+        too_coarse_failure(usual, image) for image in prepared if image.pixel_size_angstrom > limit
     ]
     return [image for image in prepared if image.pixel_size_angstrom <= limit], failures
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, ModelCard
-from heliodor.models.pretrained import NAME, SCRATCH, opened
+from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME, load_model_or_general
 from heliodor.training.settings import TrainingSettings
 
 #: What is chosen of a network by the model that it starts from.
@@ -27,9 +27,9 @@ def load_start_model(settings: TrainingSettings) -> Model | None:
     BadInput
         If its file cannot be used, or its network is another than that of the settings.
     """
-    if settings.start == SCRATCH:
+    if settings.start == FROM_SCRATCH:
         return None
-    model = opened(settings.start)
+    model = load_model_or_general(settings.start)
     _check_fit(model.card, settings)
     return model
 
@@ -65,9 +65,9 @@ def choose_start(
     BadInput
         As `load_start_model` does.
     """
-    if start == SCRATCH:
-        return replace(settings, start=SCRATCH)
-    card = opened(NAME if start is None else start).card
+    if start == FROM_SCRATCH:
+        return replace(settings, start=FROM_SCRATCH)
+    card = load_model_or_general(GENERAL_MODEL_NAME if start is None else start).card
     own = {name: getattr(card, name) for name in FIXED_BY_START}
     free = {name: value for name, value in own.items() if name not in chosen}
     if start is None:
@@ -75,7 +75,7 @@ def choose_start(
             own[name] == getattr(settings, name) for name in FIXED_BY_START if name in chosen
         )
         if not fits or settings.network != card.network:
-            return replace(settings, start=SCRATCH)
-    started = replace(settings, start=NAME if start is None else str(start), **free)
+            return replace(settings, start=FROM_SCRATCH)
+    started = replace(settings, start=GENERAL_MODEL_NAME if start is None else str(start), **free)
     _check_fit(card, started)
     return replace(started, **{k: v for k, v in FINE_TUNING.items() if k not in chosen})

@@ -13,10 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.models.autoencoder import (
     Decoder,
-    automatic_weight,
+    choose_reconstruction_weight,
     reconstruction_error,
 )
-from heliodor.models.networks import Network, build
+from heliodor.models.networks import Network, build_network
 from heliodor.training.objectives import add_negatives, objective
 from heliodor.training.sampler import (
     NEGATIVE,
@@ -92,11 +92,13 @@ class Learner:
         labelled = sum(len(item.xy_px) for item in images)
         weight = settings.autoencoder
         self._keep = settings.keep * min(1.0, FEW_LABELS / max(labelled, 1))
-        self._gamma = automatic_weight(max(labelled, 1)) if weight == "auto" else weight
+        self._gamma = (
+            choose_reconstruction_weight(max(labelled, 1)) if weight == "auto" else weight
+        )
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also seed every GPU for good.
             torch.default_generator.manual_seed(settings.seed)
-            network = build(
+            network = build_network(
                 settings.network,
                 settings.width,
                 settings.dropout,
@@ -115,12 +117,12 @@ class Learner:
             for layer in network.layers[: settings.freeze]:
                 layer.requires_grad_(False)
         elif settings.start_at_prior:
-            network.start_at(prior)
+            network.set_prior_bias(prior)
         # The channels of a pixel side by side in memory: convolutions run faster so, and back.
         self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Not the sampler's seed, lest what is dropped goes with what is drawn.
         dropped = torch.Generator(device).manual_seed(settings.seed + 1)
-        network.draw_from(dropped)
+        network.set_dropout_generator(dropped)
         self.sampler = Sampler(
             images, radius_px, field, settings.seed, device, network.stride, settings.side, shelf
         )
@@ -207,7 +209,7 @@ class Learner:
             return tiles, self._shards(tiles.images), self._before(tiles.images), None
         with torch.autocast(tiles.images.device.type, torch.bfloat16, enabled=self._use_bfloat16):
             features = self.network.features(tiles.images)
-            said = self.network.told(features)
+            said = self.network.classify_features(features)
             before = self._before(tiles.images)
         return tiles, said.float(), before, features.float()
 
@@ -221,7 +223,7 @@ class Learner:
         with torch.no_grad():
             if self._start_shards is not None:
                 return self._start_shards(images)
-            return start.told(start.features(images))
+            return start.classify_features(start.features(images))
 
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Minibatch) -> Tensor:
         """Decode each tile's anchor region: as the paper's minibatch of regions."""

@@ -6,11 +6,11 @@ from typing import Any
 
 from heliodor import __version__
 from heliodor.models.model_file import (
-    NOVELTY,
+    NOVELTY_KEY,
     Model,
     ModelCard,
 )
-from heliodor.models.novelty import Reference
+from heliodor.models.novelty import NoveltyReference
 from heliodor.training.dataset import TrainingSet
 from heliodor.training.loop import TrainedNetwork
 from heliodor.training.score_calibration import ScoreScale
@@ -73,5 +73,5 @@ def build_model_card(
 
 def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:
     """Return what the card says of how the training images look, where they are large enough."""
-    found = Reference.fit([item.image for item in dataset.images], diameter_px)
-    return {} if found is None else {NOVELTY: found.as_dict()}
+    found = NoveltyReference.fit([item.image for item in dataset.images], diameter_px)
+    return {} if found is None else {NOVELTY_KEY: found.as_dict()}

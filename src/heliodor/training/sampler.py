@@ -26,8 +26,8 @@ from heliodor.conventions import (
     Shape,
 )
 from heliodor.data.coordinates.labels import LabeledImage, disc_pixels
-from heliodor.data.micrographs.dead_borders import dead_border
-from heliodor.data.micrographs.fourier_crop import pad
+from heliodor.data.micrographs.dead_borders import find_dead_border
+from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
 
@@ -108,7 +108,7 @@ class Sampler:
         offsets = _firsts(padded)
         flat = self._shelf.allocate(int(offsets[-1]), np.float32)
         for item, first, last in zip(images, offsets, offsets[1:], strict=False):
-            flat[first:last] = pad(item.image, margin).ravel()
+            flat[first:last] = mirror_pad(item.image, margin).ravel()
             self._shelf.release_pages()
         self._pixels = torch.from_numpy(flat).to(device)
         self._generator = torch.Generator().manual_seed(seed)
@@ -259,7 +259,7 @@ def _firsts(shapes: Sequence[Shape]) -> NDArray[np.int64]:
 def _nothing_known(image: Image) -> NDArray[np.int8]:
     """Return what is known without labels: that a dead border lies outside the micrograph."""
     known = np.full(image.shape, OUTSIDE, dtype=np.int8)
-    known[dead_border(image).alive(image.shape)] = UNLABELLED
+    known[find_dead_border(image).live_region(image.shape)] = UNLABELLED
     return known.ravel()
 
 

@@ -16,12 +16,12 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.calibration import Calibration, calibrate
-from heliodor.evaluation.matching import MATCH_FRACTION, match
+from heliodor.evaluation.calibration import Calibration, calibrate_scores
+from heliodor.evaluation.matching import MATCH_FRACTION, match_picks
 from heliodor.evaluation.score_histogram import (
+    DatasetScores,
     MicrographScores,
     ScoreCounts,
-    ScoreSheet,
 )
 from heliodor.models.networks import Network
 from heliodor.picking.candidates import FLOOR, find_operating_point
@@ -163,12 +163,14 @@ class CalibrationSet:
             masks = [None] * len(scored)
         counted = self._count(scored, masks, background)
         if not counted:
-            return ScoreScale(background, None, ScoreSheet.of([]).candidates, share)
+            return ScoreScale(
+                background, None, DatasetScores.from_micrographs([]).candidates, share
+            )
         exclusion_px = self.distances.exclusion_px
         clear_above = choose_clear_above(
             [own.decoys for own in counted], sum(own.area for own in counted), exclusion_px
         )
-        sheet = ScoreSheet.of(
+        sheet = DatasetScores.from_micrographs(
             [
                 MicrographScores(
                     own.candidates.score,
@@ -184,7 +186,7 @@ class CalibrationSet:
             for own in counted
             if own.xy_px is not None
         ]
-        calibration = calibrate(
+        calibration = calibrate_scores(
             sheet,
             np.concatenate([np.zeros(0), *label_scores]),
             math.pi * (self.diameter_px / 2) ** 2,
@@ -281,5 +283,5 @@ def find_label_scores(
     candidates: ScoredPositions, xy_px: FloatArray, reach_px: float
 ) -> FloatArray:
     """Return the scores of the candidates that match a label, one per matched label."""
-    pairs = match(candidates.xy_px, xy_px, reach_px)
+    pairs = match_picks(candidates.xy_px, xy_px, reach_px)
     return candidates.score[pairs.is_true_positive]

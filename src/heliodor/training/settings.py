@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from heliodor.data.micrographs.modes import MODES, Mode
+from heliodor.data.micrographs.modes import NORMALIZATION_MODES, NormalizationMode
 from heliodor.errors import BadInput
 from heliodor.utils.settings import Option, build, option, options_of
 
@@ -60,7 +60,7 @@ class DataSettings:
         metavar="ANGSTROM",
         default="from the STAR file, otherwise from the headers",
     )
-    normalization: Mode = option(
+    normalization: NormalizationMode = option(
         "micrograph",
         help="micrograph: two-Gaussian mixture fitted per micrograph; joint: fitted to the whole"
         " data set with one scale per micrograph, as in the paper; standard: mean and standard"
@@ -101,9 +101,10 @@ class DataSettings:
         from heliodor.data.micrographs.working_images import check_diameter
 
         check_diameter(self.diameter_angstrom)
-        if self.normalization not in MODES:
+        if self.normalization not in NORMALIZATION_MODES:
             raise BadInput(
-                f"normalization must be one of {', '.join(MODES)}, not {self.normalization!r}",
+                f"normalization must be one of {', '.join(NORMALIZATION_MODES)},"
+                f" not {self.normalization!r}",
                 parameter="normalization",
             )
         if self.expected_particles is not None and not 0 < self.expected_particles < 1e6:
@@ -255,10 +256,10 @@ class TrainingSettings:
     )
 
     def __post_init__(self) -> None:
-        from heliodor.models.networks import check
+        from heliodor.models.networks import check_network
         from heliodor.training.objectives import objective
 
-        check(self.network, self.width, self.dropout)
+        check_network(self.network, self.width, self.dropout)
         objective(self.objective, self.penalty_weight)
         if self.epoch_updates < 1 or (self.epochs != "auto" and self.epochs < 1):
             raise BadInput("training needs at least one epoch of one update", parameter="epochs")

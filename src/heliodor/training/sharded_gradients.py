@@ -68,7 +68,7 @@ class Shards:
         def one(replica: Network, own: Tensor) -> Tensor:
             with torch.set_grad_enabled(graph):
                 seen = replica.features(own, first=self._first, last=self._last)
-                return replica.told(seen) if self._last is None else seen
+                return replica.classify_features(seen) if self._last is None else seen
 
         parts = images.chunk(SHARDS)
         return _each(one, self._replicas[: len(parts)], parts)

@@ -24,12 +24,12 @@ from heliodor.data.coordinates.label_assignment import LabeledSource, assign_lab
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs import star_list
-from heliodor.data.micrographs.headers import Header, read_header
+from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.data.micrographs.sources import Source, find_sources
-from heliodor.data.micrographs.working_images import is_plausible, same_pixel_size
+from heliodor.data.micrographs.working_images import is_plausible_pixel_size, same_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
 from heliodor.report.coordinate_preview import read_views_with_most_picks
@@ -191,7 +191,7 @@ def _of_micrographs(
                 nameless.append(source.name)
                 continue
             sizes.append(size)
-            if not is_plausible(size):
+            if not is_plausible_pixel_size(size):
                 yield Diagnostic("error", source.name, f"{size:g} A a pixel is not plausible")
         finally:
             if progress is not None:
@@ -214,12 +214,12 @@ def _of_micrographs(
     yield Diagnostic("good", where, f"{len(sources) - bad} can be read")
 
 
-def _read(source: Source, header_only: bool) -> Header:
+def _read(source: Source, header_only: bool) -> MicrographHeader:
     if header_only:
         return read_header(source.path)
     micrograph = read_micrograph(source.path)
     height, width = micrograph.image.shape
-    return Header((height, width), micrograph.header_pixel_size_angstrom)
+    return MicrographHeader((height, width), micrograph.header_pixel_size_angstrom)
 
 
 def _of_picks(
@@ -238,7 +238,7 @@ def _of_picks(
     if missing:
         level: Severity = "note" if not found and given is None else "error"
         yield Diagnostic(level, text, f"{len(missing)} micrographs are not there{_some(missing)}")
-    headers: dict[str, Header] = {}
+    headers: dict[str, MicrographHeader] = {}
     for name, source in found.items():
         try:
             headers[name] = read_header(source.path)
@@ -259,7 +259,7 @@ def _existing(picks: Picks, file: Path) -> list[Source]:
 
 
 def _of_places(
-    text: str, picks: Picks, headers: dict[str, Header], settings: CheckSettings
+    text: str, picks: Picks, headers: dict[str, MicrographHeader], settings: CheckSettings
 ) -> Iterator[Diagnostic]:
     """Look for picks outside of their micrographs, and for particles picked twice."""
     lost, twice = [], []
@@ -291,7 +291,7 @@ def _of_places(
 
 
 def _of_sampling(
-    text: str, picks: Picks, found: dict[str, Source], headers: dict[str, Header]
+    text: str, picks: Picks, found: dict[str, Source], headers: dict[str, MicrographHeader]
 ) -> Iterator[Diagnostic]:
     said = picks.first_positive_values(PIXEL_SIZE)
     differing = []

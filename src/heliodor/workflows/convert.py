@@ -47,12 +47,12 @@ from heliodor.data.coordinates.writers import (
 )
 from heliodor.data.micrographs.headers import TIFF_NOTE, read_header
 from heliodor.data.micrographs.name_matching import match_names
-from heliodor.data.micrographs.names import is_tiff, without_suffix, without_uid
+from heliodor.data.micrographs.names import is_tiff, strip_cryosparc_uid, strip_image_suffix
 from heliodor.data.micrographs.sources import (
-    Inputs,
+    MicrographInputs,
     Source,
-    canonical,
     find_sources,
+    resolve_path,
 )
 from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
@@ -106,7 +106,7 @@ def convert(
     out: str | Path,
     to: str | None = None,
     settings: ConversionSettings = ConversionSettings(),
-    micrographs: Inputs | None = None,
+    micrographs: MicrographInputs | None = None,
     picture: Path | None = None,
 ) -> list[Path]:
     """Convert files of coordinates and say what was assumed, a line each.
@@ -202,9 +202,9 @@ def convert(
 
 def _refuse_to_replace(read: Sequence[Path], files: set[Path]) -> None:
     """Keep what was read: done again, a conversion of its own result would be another one."""
-    kept = {canonical(path) for path in read}
+    kept = {resolve_path(path) for path in read}
     for file in sorted(files):
-        if canonical(file) in kept:
+        if resolve_path(file) in kept:
             raise BadInput(f"{file} is one of the files that were read; give another name with -o")
 
 
@@ -328,11 +328,11 @@ def _new_names(names: Sequence[str], settings: ConversionSettings) -> dict[str, 
     """Return the names that are written."""
     out: dict[str, str] = {}
     for name in names:
-        new = without_uid(name) if settings.strip_uid else name
+        new = strip_cryosparc_uid(name) if settings.strip_uid else name
         if settings.root is not None:
             new = str(PurePosixPath(settings.root) / PurePosixPath(new).name)
         if settings.image_suffix is not None:
-            new = without_suffix(new) + settings.image_suffix
+            new = strip_image_suffix(new) + settings.image_suffix
         out[name] = new
     if len(set(out.values())) < len(out):
         same = next(new for new in out.values() if list(out.values()).count(new) > 1)

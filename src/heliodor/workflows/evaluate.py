@@ -13,13 +13,13 @@ from heliodor.data.coordinates.formats import mask_selected, read_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import (
-    Inputs,
+    MicrographInputs,
     Source,
     find_sources,
 )
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import checked_distance
+from heliodor.evaluation.matching import check_distance
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.evaluation.ranking import PrecisionRecall
 from heliodor.models.model_file import load_model
@@ -50,7 +50,7 @@ def evaluate_files(
     match_distance_angstrom: float,
     threshold: float | None = None,
     model: str | Path | None = None,
-    micrographs: Inputs | None = None,
+    micrographs: MicrographInputs | None = None,
     pixel_size_angstrom: float | None = None,
     out: str | Path | None = None,
     compute: ComputeSettings = ComputeSettings(),
@@ -91,7 +91,7 @@ def evaluate_files(
         raise BadInput("the region AP of a model needs --micrographs to score")
     if threshold is not None and not math.isfinite(threshold):
         raise BadInput(f"the threshold must be a number (log-odds), not {threshold:g}")
-    checked_distance(match_distance_angstrom)
+    check_distance(match_distance_angstrom)
     arguments = {
         "picks": picks,
         "truth": truth,

@@ -24,7 +24,7 @@ from heliodor.data.micrographs.working_images import (
     WorkingImage,
     WorkingImages,
     check_pixel_size,
-    is_plausible,
+    is_plausible_pixel_size,
     same_pixel_size,
 )
 from heliodor.errors import BadInput
@@ -138,7 +138,9 @@ def choose_pixel_sizes(
     if given is not None:
         return dict.fromkeys(truth.xy_px, check_pixel_size(given))
     in_star = {s.name: s.pixel_size_angstrom for s in sources}
-    known = {name: size for name, size in in_star.items() if size and is_plausible(size)}
+    known = {
+        name: size for name, size in in_star.items() if size and is_plausible_pixel_size(size)
+    }
     in_picks = _plausible_pixel_sizes(picks)
     for name in truth.xy_px:
         check_same_binning(name, in_picks.get(name), truth.pixel_sizes.get(name), "picks")
@@ -168,7 +170,7 @@ def check_same_binning(
 
 def _plausible_pixel_sizes(table: Picks) -> dict[str, float]:
     said = table.first_positive_values(PIXEL_SIZE)
-    return {name: size for name, size in said.items() if is_plausible(size)}
+    return {name: size for name, size in said.items() if is_plausible_pixel_size(size)}
 
 
 def sources_from_names(names: Sequence[str]) -> list[Source]:

@@ -8,7 +8,7 @@ import torch
 
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
-from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS
+from heliodor.evaluation.calibration import MIN_MICROGRAPHS
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import (
     DecoySearch,
@@ -43,7 +43,7 @@ def pick_in_memory(
     model.network.to(device)
     clear_above = get_clear_above(model)
     search = None
-    if clear_above is not None and len(sources) >= FEWEST_MICROGRAPHS:
+    if clear_above is not None and len(sources) >= MIN_MICROGRAPHS:
         search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), clear_above)
     store = InMemoryStore()
 

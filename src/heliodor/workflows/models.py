@@ -10,23 +10,23 @@ from typing import Any
 
 from heliodor import __version__
 from heliodor.conventions import TRAINING_RADIUS_FRACTION
-from heliodor.data.micrographs.modes import MODES
+from heliodor.data.micrographs.modes import NORMALIZATION_MODES
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
-from heliodor.models.importers.topaz import read_topaz
+from heliodor.models.importers.topaz import read_topaz_model
 from heliodor.models.model_file import (
     Model,
     ModelCard,
     save_model,
 )
 from heliodor.models.onnx_export import export_onnx
-from heliodor.models.pretrained import opened
-from heliodor.models.registry import model_path
+from heliodor.models.pretrained import load_model_or_general
+from heliodor.models.registry import named_model_path
 
 log = logging.getLogger(__name__)
 
 #: What a network asks of its input that has not seen this program's data sets.
-IMPORT_MODES = tuple(mode for mode in MODES if mode != "joint")
+IMPORT_MODES = tuple(mode for mode in NORMALIZATION_MODES if mode != "joint")
 
 
 def import_model(
@@ -76,8 +76,8 @@ def import_model(
     for what, length in lengths.items():
         if not 0 < length < 1e4:
             raise BadInput(f"a {what} of {length:g} A is not possible")
-    target = model_path(name) if name is not None else Path(str(out))
-    read = read_topaz(file)
+    target = named_model_path(name) if name is not None else Path(str(out))
+    read = read_topaz_model(file)
     card = ModelCard(
         network=read.network.name,
         width=read.width,
@@ -115,13 +115,13 @@ def import_model(
 
 def export_model(model: str | Path, out: str | Path) -> None:
     """Write a model as an ONNX file; see `export.export_onnx`."""
-    export_onnx(opened(model), out)
+    export_onnx(load_model_or_general(model), out)
     log.info(f"the network of {model} in {out}")
 
 
 def describe_model(model: str | Path) -> dict[str, Any]:
     """Return a model's card and what follows from its network, ready for JSON."""
-    loaded = opened(model)
+    loaded = load_model_or_general(model)
     network = loaded.network
     return asdict(loaded.card) | {
         "receptive_field_px": network.receptive_field,

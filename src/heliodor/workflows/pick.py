@@ -16,15 +16,15 @@ from heliodor.conventions import Image
 from heliodor.data.micrographs.headers import TIFF_NOTE
 from heliodor.data.micrographs.names import is_tiff
 from heliodor.data.micrographs.sources import (
-    Inputs,
+    MicrographInputs,
     Source,
     find_sources,
 )
 from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS
-from heliodor.models.model_file import Model, fingerprint_of
-from heliodor.models.pretrained import model_for
+from heliodor.evaluation.calibration import MIN_MICROGRAPHS
+from heliodor.models.model_file import Model, fingerprint_model
+from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import (
     CRASHED,
@@ -70,7 +70,7 @@ log = logging.getLogger(__name__)
 
 def pick(
     model: str | Path | Model | None,
-    micrographs: Inputs,
+    micrographs: MicrographInputs,
     out: str | Path,
     settings: PickSettings = PickSettings(),
     pixel_size_angstrom: float | None = None,
@@ -102,7 +102,9 @@ def pick(
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
     arguments |= {"diameter_angstrom": diameter_angstrom, "report": report}
     record = RunRecord("pick", arguments, command_line)
-    loaded = model if isinstance(model, Model) else model_for(model, diameter_angstrom)
+    loaded = (
+        model if isinstance(model, Model) else load_model_for_picking(model, diameter_angstrom)
+    )
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
@@ -168,7 +170,7 @@ def pick_step(
 
     search = None
     above = get_clear_above(model)
-    if above is not None and len(sources) >= FEWEST_MICROGRAPHS:
+    if above is not None and len(sources) >= MIN_MICROGRAPHS:
         search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), above)
     journal = Journal(folder, journal_key(model, settings, images), not resume)
     again = frozenset(s.name for s in sources if judge is not None and judge.has_truth(s.name))
@@ -308,7 +310,7 @@ class _ResumablePicking:
 
 def journal_key(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
     """Return all that decides on what is found on a micrograph, ready for JSON."""
-    said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_of(model)}
+    said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_model(model)}
     said |= settings_that_change_picks(settings)
     said["floor"] = min(FLOOR, settings.threshold_for(model))
     return said | {"pixel_size_angstrom": images.pixel_size_angstrom}

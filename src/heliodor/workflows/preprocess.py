@@ -10,10 +10,10 @@ import numpy as np
 
 from heliodor.conventions import Image
 from heliodor.data.micrographs.micrograph import write_mrc
-from heliodor.data.micrographs.modes import Mode
-from heliodor.data.micrographs.normalization import MOST_IMAGES, Normalizer
+from heliodor.data.micrographs.modes import NormalizationMode
+from heliodor.data.micrographs.normalization import MAX_FITTED_IMAGES, Normalizer
 from heliodor.data.micrographs.sources import (
-    Inputs,
+    MicrographInputs,
     Source,
     find_sources,
 )
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 def preprocess(
-    micrographs: Inputs,
+    micrographs: MicrographInputs,
     out: str | Path,
     working_pixel_size_angstrom: float,
-    normalization: Mode = "micrograph",
+    normalization: NormalizationMode = "micrograph",
     pixel_size_angstrom: float | None = None,
     threads: int | None = None,
     command_line: str = "",
@@ -125,13 +125,13 @@ def _refuse_to_replace(sources: list[Source], folder: Path) -> None:
             )
 
 
-def _fit(sources: list[Source], images: WorkingImages, mode: Mode) -> Normalizer:
+def _fit(sources: list[Source], images: WorkingImages, mode: NormalizationMode) -> Normalizer:
     if mode != "joint":
         return Normalizer.fit([], mode)
     good: list[Image] = []
     reasons: list[str] = []
     # More than these would fill the memory and add nothing.
-    chosen = np.unique(np.linspace(0, len(sources) - 1, MOST_IMAGES).astype(int))
+    chosen = np.unique(np.linspace(0, len(sources) - 1, MAX_FITTED_IMAGES).astype(int))
     with prefetch(images.get, [sources[i] for i in chosen], images.threads) as prepared:
         for _source, image in prepared:
             try:

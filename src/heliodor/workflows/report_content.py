@@ -12,10 +12,10 @@ from heliodor.conventions import FloatArray, IndexArray, to_working
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.sources import Source, canonical
+from heliodor.data.micrographs.sources import Source, resolve_path
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import PickingResult
@@ -191,8 +191,8 @@ def _labels_of(
     labelled: Sequence[LabeledSource], sources: Sequence[Source]
 ) -> dict[str, FloatArray]:
     """Return the labels of micrographs picked on, which are the same only if the files are."""
-    own = {canonical(item.source.path): item.xy_px for item in labelled}
-    found = {source.name: own.get(canonical(source.path)) for source in sources}
+    own = {resolve_path(item.source.path): item.xy_px for item in labelled}
+    found = {source.name: own.get(resolve_path(source.path)) for source in sources}
     return {name: xy for name, xy in found.items() if xy is not None}
 
 
@@ -216,7 +216,7 @@ def _item(
     if xy_true is not None:
         order = np.argsort(-picks.score, kind="stable")
         picks = picks.select(order)
-        matching = match(picks.xy_px, xy_true, distance / image.pixel_size_angstrom)
+        matching = match_picks(picks.xy_px, xy_true, distance / image.pixel_size_angstrom)
         hits = matching.is_true_positive
         found = np.zeros(len(xy_true), dtype=bool)
         found[matching.truth_index[hits]] = True

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import (
-    Inputs,
+    MicrographInputs,
     Source,
     find_sources,
 )
 from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import MATCH_FRACTION, checked_distance
+from heliodor.evaluation.matching import MATCH_FRACTION, check_distance
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import PickingResult
@@ -63,12 +63,12 @@ class RunResult:
 
 
 def run(
-    micrographs: Inputs,
+    micrographs: MicrographInputs,
     labels: str | Path,
     out: str | Path,
     data: DataSettings,
     recipe: TrainingSettings,
-    pick_micrographs: Inputs | None = None,
+    pick_micrographs: MicrographInputs | None = None,
     truth: str | Path | None = None,
     match_distance_angstrom: float | None = None,
     settings: PickSettings = PickSettings(),
@@ -98,7 +98,7 @@ def run(
         raise BadInput("a match distance needs the truth to match with; give --truth too")
     if distance is None:
         distance = MATCH_FRACTION * data.diameter_angstrom
-    checked_distance(distance)
+    check_distance(distance)
     to_pick = micrographs if pick_micrographs is None else pick_micrographs
     arguments = {
         "micrographs": micrographs,

@@ -28,15 +28,15 @@ from heliodor.data.coordinates.particle_diameter import (
     measure_geometry,
 )
 from heliodor.data.micrographs.fourier_crop import fourier_crop
-from heliodor.data.micrographs.sources import Inputs, find_sources
+from heliodor.data.micrographs.sources import MicrographInputs, find_sources
 from heliodor.data.micrographs.working_images import (
-    MOST_STRETCH,
+    MAX_COARSENING,
     PIXEL_SIZE_RANGE,
     Failure,
     WorkingImage,
     WorkingImages,
-    coarser_than,
-    prepare_all,
+    prepare_working_images,
+    too_coarse_failure,
 )
 from heliodor.errors import BadInput
 from heliodor.utils import console
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 def suggest(
-    micrographs: Inputs,
+    micrographs: MicrographInputs,
     labels: str | Path,
     out: str | Path | None = None,
     pixel_size_angstrom: float | None = None,
@@ -133,7 +133,9 @@ def _measured(
         threads=resolve_threads(threads),
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
-        prepared, failures = prepare_all([item.source for item in items], images, progress)
+        prepared, failures = prepare_working_images(
+            [item.source for item in items], images, progress
+        )
     prepared, more = _of_one_scale(prepared)
     record.failures += [*failures, *more]
     working = {image.source: image for image in prepared}
@@ -175,9 +177,9 @@ def _of_one_scale(
     failures: list[Failure] = []
     for image in prepared:
         ratio = image.working_pixel_size_angstrom / usual
-        if ratio > MOST_STRETCH:
-            failures.append(coarser_than(usual, image))
-        elif ratio < 1 / MOST_STRETCH:
+        if ratio > MAX_COARSENING:
+            failures.append(too_coarse_failure(usual, image))
+        elif ratio < 1 / MAX_COARSENING:
             height, width = (max(1, round(side * ratio)) for side in image.shape)
             good.append(replace(image, image=fourier_crop(image.image, (height, width))))
         else:

@@ -11,22 +11,22 @@ import torch
 
 from heliodor.data.coordinates.label_assignment import LabeledSource, read_labels
 from heliodor.data.coordinates.particle_diameter import check_diameter
-from heliodor.data.micrographs.sources import Inputs, find_sources
+from heliodor.data.micrographs.sources import MicrographInputs, find_sources
 from heliodor.data.micrographs.working_images import (
-    KEEP_BYTES,
+    DEFAULT_CACHE_BYTES,
     Failure,
     WorkingImages,
     same_pixel_size,
     working_pixel_size,
 )
 from heliodor.errors import BadInput
-from heliodor.evaluation.thresholds import best_threshold
+from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.model_file import (
     Model,
     load_model,
     save_model,
 )
-from heliodor.models.pretrained import NAME, SCRATCH
+from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME
 from heliodor.picking.settings import PickSettings
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
@@ -92,7 +92,7 @@ class TrainingResult:
 
 
 def train(
-    micrographs: Inputs,
+    micrographs: MicrographInputs,
     labels: str | Path,
     out: str | Path,
     data: DataSettings,
@@ -146,7 +146,7 @@ def train(
 
 
 def train_step(
-    micrographs: Inputs,
+    micrographs: MicrographInputs,
     labels: str | Path,
     folder: Path,
     data: DataSettings,
@@ -178,7 +178,7 @@ def train_step(
         data.pixel_size_angstrom,
         data.diameter_angstrom,
         finer=start is not None and start.card.finer,
-        keep_bytes=min(KEEP_BYTES, shelf.budget_bytes / 4),
+        keep_bytes=min(DEFAULT_CACHE_BYTES, shelf.budget_bytes / 4),
         threads=torch.get_num_threads(),
     )
     receipt = CompletionRecord.find(folder, asked, sources) if resume else None
@@ -261,7 +261,7 @@ def train_step(
         log.warning(record.notes[-1])
     calibration = level.calibration
     if calibration is not None:
-        threshold = best_threshold(calibration, level.scores, picking.max_fdr)
+        threshold = choose_threshold(calibration, level.scores, picking.max_fdr)
         counts = [count / calibration.micrographs for count in calibration.particles]
         if estimated:
             dataset = dataset.with_expected_particles(counts[0])
@@ -358,7 +358,7 @@ def compare_particle_counts(counts: Sequence[float], given: float | None) -> str
 
 def describe_start(recipe: TrainingSettings) -> str:
     """Say what a training starts from, where it is a model."""
-    starts = {SCRATCH: "", NAME: ", from the general model"}
+    starts = {FROM_SCRATCH: "", GENERAL_MODEL_NAME: ", from the general model"}
     return starts.get(recipe.start, f", from {recipe.start}")
 
 

@@ -32,7 +32,7 @@ from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.models.model_file import (
     Model,
     load_model,
@@ -538,7 +538,7 @@ def test_picks_lie_in_the_pixels_of_the_original_file(outcome: Path, unseen: Pat
         path = first(unseen, number)
         assert image_of(path).shape == (HEIGHT, WIDTH)
         xy, truth = xy_of(chosen(rows(outcome / "picks.tsv"), path.name)), true_xy(unseen, number)
-        found = match(xy, truth, 40 / PIXEL)
+        found = match_picks(xy, truth, 40 / PIXEL)
         assert found.is_true_positive.sum() >= 9
         hits = found.is_true_positive
         offsets.append(xy[hits] - truth[found.truth_index[hits]])

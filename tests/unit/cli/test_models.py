@@ -11,7 +11,7 @@ import pytest
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.models.model_file import load_model, save_model
-from heliodor.models.registry import find_model
+from heliodor.models.registry import find_named_model
 from heliodor.picking.scoring import score_image
 from helpers.cli import call, done
 from helpers.networks import (
@@ -104,7 +104,7 @@ def test_a_model_imported_by_name(
 ) -> None:
     monkeypatch.setenv("HELIODOR_MODELS", str(tmp_path / "models"))
     done("model", "import", sav, "--name", "resnet8_u2", *SIZES)
-    found = find_model("resnet8_u2")
+    found = find_named_model("resnet8_u2")
     assert found == tmp_path / "models" / "resnet8_u2.safetensors"
     assert load_model(found).card.network == "resnet8"
 

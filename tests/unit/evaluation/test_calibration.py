@@ -15,28 +15,28 @@ from scipy.optimize import approx_fprime
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import (
     Calibration,
-    Curve,
-    calibrate,
+    CalibrationCurve,
+    calibrate_scores,
 )
 from heliodor.evaluation.metrics import evaluate_picks
 from heliodor.evaluation.score_histogram import (
-    MOST_GROUPS,
-    STEP,
+    MAX_GROUPS,
+    SCORE_STEP,
+    DatasetScores,
     MicrographScores,
     ScoreCounts,
-    ScoreSheet,
 )
 from heliodor.evaluation.score_mixture import (
-    Evidence,
-    _Problem,
-    fit_mixture,
-    peak,
+    ScoreMixtureData,
+    _MixtureProblem,
+    fit_score_mixture,
+    skewed_peak_log_density,
 )
 from heliodor.evaluation.thresholds import (
-    best_threshold,
-    expected,
-    falling_thresholds,
-    outlooks,
+    choose_threshold,
+    choose_threshold_series,
+    predict_performance,
+    predict_performances,
 )
 from heliodor.picking.decoys import (
     ScoredPositions,
@@ -64,7 +64,9 @@ def drawn(seed: int, ease: float = 0.0) -> tuple[list[MicrographScores], FloatAr
 @functools.cache
 def calibrated(seed: int, ease: float = 0.0) -> tuple[Calibration, FloatArray, FloatArray]:
     micrographs, hits, labels = drawn(seed, ease)
-    made = calibrate(ScoreSheet.of(micrographs), labels, 2e3, 2e3, 99.0, -6.0, seed)
+    made = calibrate_scores(
+        DatasetScores.from_micrographs(micrographs), labels, 2e3, 2e3, 99.0, -6.0, seed
+    )
     assert made is not None
     return made, np.concatenate([own.candidates for own in micrographs]), hits
 
@@ -72,8 +74,14 @@ def calibrated(seed: int, ease: float = 0.0) -> tuple[Calibration, FloatArray, F
 def test_the_gradient_is_that_of_the_cost() -> None:
     micrographs, _, labels = drawn(1)
     candidates = np.concatenate([own.candidates for own in micrographs])
-    problem = _Problem(
-        Evidence(ScoreCounts.of(candidates), ScoreCounts.of(candidates[::2]), labels, 2.0, 1e-4),
+    problem = _MixtureProblem(
+        ScoreMixtureData(
+            ScoreCounts.from_scores(candidates),
+            ScoreCounts.from_scores(candidates[::2]),
+            labels,
+            2.0,
+            1e-4,
+        ),
         None,
     )
     point = problem.starts()[1] + np.random.default_rng(0).normal(0, 0.1, problem.size)
@@ -81,42 +89,47 @@ def test_the_gradient_is_that_of_the_cost() -> None:
     np.testing.assert_allclose(problem.cost(point)[1], slope, atol=0.05, rtol=1e-3)
 
 
-def evidence(seed: int, ease: float = 0.0) -> Evidence:
+def evidence(seed: int, ease: float = 0.0) -> ScoreMixtureData:
     micrographs, _, labels = drawn(seed, ease)
     kinds = ([m.candidates for m in micrographs], [m.decoys for m in micrographs])
-    candidates, decoys = (ScoreCounts.of(np.concatenate(own)) for own in kinds)
-    return Evidence(candidates, decoys, labels, 1.0, 1e-4)
+    candidates, decoys = (ScoreCounts.from_scores(np.concatenate(own)) for own in kinds)
+    return ScoreMixtureData(candidates, decoys, labels, 1.0, 1e-4)
 
 
 @pytest.mark.parametrize("ease", [0.0, 3.0])
 def test_from_where_a_fit_ends_no_step_leads_further_down(ease: float) -> None:
-    problem, point = _Problem(evidence(2, ease), None), fit_mixture(evidence(2, ease)).parameters
+    problem, point = (
+        _MixtureProblem(evidence(2, ease), None),
+        fit_score_mixture(evidence(2, ease)).parameters,
+    )
     best = problem.cost(point)[0]
     for step in problem.units(point).T:
         for sign in (-0.1, 0.1):
             assert problem.cost(point + sign * step)[0] > best - 1e-3
     for start in problem.starts():
-        found = fit_mixture(evidence(2, ease), start).parameters
+        found = fit_score_mixture(evidence(2, ease), start).parameters
         assert problem.cost(found)[0] > best - 1e-3
 
 
 def test_steps_cost_alike() -> None:
     """A step of one unit costs a half near the best point, whatever the parameter."""
-    problem, point = _Problem(evidence(5), None), fit_mixture(evidence(5)).parameters
+    problem, point = _MixtureProblem(evidence(5), None), fit_score_mixture(evidence(5)).parameters
     best, steps = problem.cost(point)[0], problem.units(point).T
     costs = [problem.cost(point + s * step)[0] - best for step in steps for s in (-0.1, 0.1)]
     np.testing.assert_allclose(costs, 0.005, rtol=0.5)
 
 
 def test_labels_far_out_can_be_fitted() -> None:
-    scores = ScoreCounts.of(np.random.default_rng(0).normal(-3, 1, 500))
+    scores = ScoreCounts.from_scores(np.random.default_rng(0).normal(-3, 1, 500))
     labels = np.array([*np.linspace(0, 2, 40), 40.0])
-    assert math.isfinite(fit_mixture(Evidence(scores, scores, labels, 1.0, 1e-3)).particles)
+    assert math.isfinite(
+        fit_score_mixture(ScoreMixtureData(scores, scores, labels, 1.0, 1e-3)).particles
+    )
 
 
 def test_a_peak_holds_one() -> None:
     x = np.linspace(-60, 20, 200_001)
-    density = np.exp(peak(x, 1.0, 0.3, -0.2)[0])
+    density = np.exp(skewed_peak_log_density(x, 1.0, 0.3, -0.2)[0])
     assert np.trapezoid(density, x) == pytest.approx(1, abs=1e-3)
 
 
@@ -135,13 +148,13 @@ def test_particles_are_counted_however_easy_the_labels(ease: float) -> None:
 
 def test_the_threshold_is_nearly_the_best_and_its_outlook_true() -> None:
     made, scores, hits = calibrated(4)
-    threshold = best_threshold(made, ScoreCounts.of(scores))
+    threshold = choose_threshold(made, ScoreCounts.from_scores(scores))
     order = np.argsort(-scores)
     f1 = 2 * np.cumsum(hits[order]) / (np.arange(1, len(order) + 1) + hits.sum())
     chosen = scores >= threshold
     own = 2 * hits[chosen].sum() / (chosen.sum() + hits.sum())
     assert own >= 0.99 * f1.max()
-    outlook = expected(made, ScoreCounts.of(scores), threshold)
+    outlook = predict_performance(made, ScoreCounts.from_scores(scores), threshold)
     assert outlook.picks == chosen.sum()
     assert outlook.precision.value == pytest.approx(hits[chosen].mean(), abs=0.05)
     assert outlook.precision.low <= outlook.precision.value <= outlook.precision.high
@@ -150,9 +163,10 @@ def test_the_threshold_is_nearly_the_best_and_its_outlook_true() -> None:
 def test_a_largest_share_of_false_picks_is_kept_to() -> None:
     made, scores, hits = calibrated(3, 0.0)
     for share in (0.02, 0.1, 0.3):
-        threshold = best_threshold(made, ScoreCounts.of(scores), share)
+        threshold = choose_threshold(made, ScoreCounts.from_scores(scores), share)
         assert (
-            expected(made, ScoreCounts.of(scores), threshold).precision.value >= 1 - share - 1e-6
+            predict_performance(made, ScoreCounts.from_scores(scores), threshold).precision.value
+            >= 1 - share - 1e-6
         )
         assert 1 - hits[scores >= threshold].mean() <= share + 0.05
 
@@ -160,7 +174,7 @@ def test_a_largest_share_of_false_picks_is_kept_to() -> None:
 def test_outlooks_at_many_thresholds_are_those_of_each() -> None:
     made, scores, _ = calibrated(4)
     thresholds = [2.0, round(float(scores[17]), 3), -3.0, 99.0]
-    many = outlooks(made, ScoreCounts.of(scores), thresholds)
+    many = predict_performances(made, ScoreCounts.from_scores(scores), thresholds)
     assert [own.threshold for own in many] == thresholds
     for own in many[:3]:
         chance = made.probability(scores[scores >= own.threshold])
@@ -196,13 +210,13 @@ def test_reliability_compares_probabilities_with_the_truth() -> None:
 def test_counts_hold_what_a_threshold_on_a_step_keeps(
     scores: list[float], thousandths: int, seed: int
 ) -> None:
-    threshold = thousandths * STEP
-    on_steps = np.round(np.array(scores) / STEP / 3) * 3 * STEP  # many of them equal
-    counts = ScoreCounts.of(on_steps)
+    threshold = thousandths * SCORE_STEP
+    on_steps = np.round(np.array(scores) / SCORE_STEP / 3) * 3 * SCORE_STEP  # many of them equal
+    counts = ScoreCounts.from_scores(on_steps)
     assert counts.total == len(scores)
-    assert counts.at_least(threshold).total == np.sum(on_steps >= threshold - STEP / 2)
+    assert counts.at_least(threshold).total == np.sum(on_steps >= threshold - SCORE_STEP / 2)
     parts = np.array_split(np.random.default_rng(seed).permutation(on_steps), 3)
-    again = ScoreCounts.sum(ScoreCounts.of(part) for part in parts)
+    again = ScoreCounts.sum(ScoreCounts.from_scores(part) for part in parts)
     np.testing.assert_array_equal(again.bins, counts.bins)
     np.testing.assert_array_equal(again.counts, counts.counts)
 
@@ -214,13 +228,13 @@ def test_a_sheet_is_the_same_in_any_order_and_of_any_number_of_groups() -> None:
     searched = {name for name in named if name.startswith("m")}
     made = []
     for order in (list(named), list(named)[::-1]):
-        sheet = ScoreSheet(order, searched)
+        sheet = DatasetScores(order, searched)
         for name in order:
             sheet.add(name, named[name])
         assert sheet.micrographs == len(named)
-        assert len(sheet.groups) == MOST_GROUPS
+        assert len(sheet.groups) == MAX_GROUPS
         assert sheet.candidates.total == sum(len(own.candidates) for own in named.values())
-        found = calibrate(sheet, labels, 2e3, 2e3, 99.0, -6.0)
+        found = calibrate_scores(sheet, labels, 2e3, 2e3, 99.0, -6.0)
         assert found is not None
         made.append((found.as_dict(), found.particles))
     assert made[0] == made[1]
@@ -229,8 +243,8 @@ def test_a_sheet_is_the_same_in_any_order_and_of_any_number_of_groups() -> None:
 
 def test_series_fall_and_hold_the_chosen() -> None:
     made, scores, _ = calibrated(4)
-    chosen = best_threshold(made, ScoreCounts.of(scores))
-    series = falling_thresholds(made, ScoreCounts.of(scores), chosen, 8)
+    chosen = choose_threshold(made, ScoreCounts.from_scores(scores))
+    series = choose_threshold_series(made, ScoreCounts.from_scores(scores), chosen, 8)
     assert chosen in series
     assert len(series) == 8
     assert series == sorted(series, reverse=True)
@@ -247,9 +261,16 @@ def test_what_a_model_keeps_comes_back() -> None:
 
 def test_too_little_is_not_calibrated() -> None:
     micrographs, _, labels = drawn(8)
-    assert calibrate(ScoreSheet.of(micrographs), labels[:3], 2e3, 2e3, math.inf) is None
+    assert (
+        calibrate_scores(
+            DatasetScores.from_micrographs(micrographs), labels[:3], 2e3, 2e3, math.inf
+        )
+        is None
+    )
     blind = [MicrographScores(own.candidates, None, own.area) for own in micrographs]
-    assert calibrate(ScoreSheet.of(blind), labels, 2e3, 2e3, math.inf) is None
+    assert (
+        calibrate_scores(DatasetScores.from_micrographs(blind), labels, 2e3, 2e3, math.inf) is None
+    )
 
 
 def test_decoys_beside_likely_particles_are_left_out() -> None:
@@ -269,10 +290,10 @@ def test_the_same_seed_gives_the_same_calibration() -> None:
 def test_no_more_is_found_than_there_is() -> None:
     # Particles far above background: between them the fit has nothing to go by, and below it a
     # curve that ends high says that all are particles.
-    curve = Curve(np.linspace(2.3, 4.2, 33), np.full(33, 13.8), 100.0)
+    curve = CalibrationCurve(np.linspace(2.3, 4.2, 33), np.full(33, 13.8), 100.0)
     made = Calibration(curve, (), 3, np.linspace(2.9, 4.2, 30), -3.7)
     particles, background = np.linspace(2.8, 4.4, 100), np.linspace(-6, -2, 300)
-    counts = ScoreCounts.of(np.concatenate([particles, background]))
-    assert 2.7 < best_threshold(made, counts) <= 2.8
+    counts = ScoreCounts.from_scores(np.concatenate([particles, background]))
+    assert 2.7 < choose_threshold(made, counts) <= 2.8
     # One false pick in 101 would be fewer than a hundredth.
-    assert 2.7 < best_threshold(made, counts, 0.009) <= 2.8
+    assert 2.7 < choose_threshold(made, counts, 0.009) <= 2.8

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.metrics import evaluate_picks
 from heliodor.evaluation.ranking import (
     RegionCounts,
@@ -214,7 +214,7 @@ def separations(picks: Points, truth: Points) -> NDArray[np.float64]:
 
 @given(picks=grid_points, truth=grid_points, distance=st.sampled_from([0, 1, 2**0.5, 2, 3.5]))
 def test_every_prefix_is_a_maximum_matching(picks: Points, truth: Points, distance: float) -> None:
-    result = match(picks, truth, distance)
+    result = match_picks(picks, truth, distance)
     between = separations(picks, truth)
     near = between <= distance
     for k in range(1, len(picks) + 1):
@@ -249,13 +249,13 @@ def test_matching_against_all_assignments() -> None:
                 sum(pick < k and near[pick, j] for j, pick in enumerate(order))
                 for order in itertools.permutations(range(4), 3)
             )
-            assert match(picks[:k], truth, 1.5).is_true_positive.sum() == best
-            assert match(picks, truth, 1.5).is_true_positive[:k].sum() == best
+            assert match_picks(picks[:k], truth, 1.5).is_true_positive.sum() == best
+            assert match_picks(picks, truth, 1.5).is_true_positive[:k].sum() == best
 
 
 def test_an_earlier_pick_makes_room() -> None:
     # The first pick is nearer to the particle that is the only one for the second.
-    result = match([(4, 0), (0, 0)], [(3, 0), (9, 0)], 5)
+    result = match_picks([(4, 0), (0, 0)], [(3, 0), (9, 0)], 5)
     assert result.is_true_positive.tolist() == [True, True]
     assert result.truth_index.tolist() == [1, 0]
     assert result.distance.tolist() == [5, 3]
@@ -263,24 +263,24 @@ def test_an_earlier_pick_makes_room() -> None:
 
 def test_pairs_are_the_nearest_ones() -> None:
     # Taken in order, pick 0 would hold particle 0 at 1 and pick 1 go to particle 1 at 4.
-    result = match([(1, 0), (-0.5, 0)], [(0, 0), (2.5, 0)], 4)
+    result = match_picks([(1, 0), (-0.5, 0)], [(0, 0), (2.5, 0)], 4)
     assert result.truth_index.tolist() == [1, 0]
     assert result.distance.tolist() == [1.5, 0.5]
 
 
 def test_duplicates_are_false_positives() -> None:
-    result = match([(5, 5), (5, 5), (5, 6)], [(5, 5)], 3)
+    result = match_picks([(5, 5), (5, 5), (5, 6)], [(5, 5)], 3)
     assert result.is_true_positive.tolist() == [True, False, False]
     assert result.truth_index.tolist() == [0, -1, -1]
     np.testing.assert_array_equal(result.distance, [0, math.nan, math.nan])
 
 
 def test_distance_is_inclusive() -> None:
-    assert match([(3, 4)], [(0, 0)], 5).is_true_positive.tolist() == [True]
-    assert match([(3, 4)], [(0, 0)], 4.999999999).is_true_positive.tolist() == [False]
-    assert match([(0.1, 0.3)], [(0.1, 0.3)], 0).is_true_positive.tolist() == [True]
+    assert match_picks([(3, 4)], [(0, 0)], 5).is_true_positive.tolist() == [True]
+    assert match_picks([(3, 4)], [(0, 0)], 4.999999999).is_true_positive.tolist() == [False]
+    assert match_picks([(0.1, 0.3)], [(0.1, 0.3)], 0).is_true_positive.tolist() == [True]
     separation = float(np.hypot(0.1, 0.7))
-    assert match([(0.1, 0.7)], [(0, 0)], separation).is_true_positive.tolist() == [True]
+    assert match_picks([(0.1, 0.7)], [(0, 0)], separation).is_true_positive.tolist() == [True]
 
 
 def test_a_long_chain_of_exchanges() -> None:
@@ -288,7 +288,7 @@ def test_a_long_chain_of_exchanges() -> None:
     n = 10_000
     picks = np.array([(i + 0.4, 0.0) for i in range(n)] + [(-0.4, 0.0), (-0.5, 0.0)])
     truth = np.array([(float(i), 0.0) for i in range(n + 1)])
-    result = match(picks, truth, 0.65)
+    result = match_picks(picks, truth, 0.65)
     assert result.is_true_positive.tolist() == [True] * (n + 1) + [False]
     assert result.truth_index.tolist() == [*range(1, n + 1), 0, -1]
 
@@ -297,13 +297,13 @@ def test_many_failing_searches_are_not_repeated() -> None:
     n = 1500
     truth = np.array([(float(i), 0.0) for i in range(n)])
     picks = np.tile(truth, (4, 1)) + 0.1
-    hit = match(picks, truth, 1.5).is_true_positive
+    hit = match_picks(picks, truth, 1.5).is_true_positive
     assert hit.tolist() == [True] * n + [False] * (3 * n)
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (3, 0), (0, 3)])
 def test_match_of_nothing(n: int, m: int) -> None:
-    result = match(np.zeros((n, 2)), np.zeros((m, 2)), 1)
+    result = match_picks(np.zeros((n, 2)), np.zeros((m, 2)), 1)
     assert result.is_true_positive.tolist() == [False] * n
     assert result.truth_index.tolist() == [-1] * n
     assert result.distance.shape == (n,)
@@ -311,12 +311,12 @@ def test_match_of_nothing(n: int, m: int) -> None:
 
 def test_bad_points() -> None:
     with pytest.raises(BadInput, match="shape is"):
-        match([(1, 2, 3)], [(1, 2)], 1)
+        match_picks([(1, 2, 3)], [(1, 2)], 1)
     with pytest.raises(BadInput, match="not finite"):
-        match([(1, 2)], [(1, math.nan)], 1)
+        match_picks([(1, 2)], [(1, math.nan)], 1)
     for distance in (-1, math.nan, math.inf):
         with pytest.raises(BadInput, match="distance"):
-            match([(1, 2)], [(1, 2)], distance)
+            match_picks([(1, 2)], [(1, 2)], distance)
 
 
 PICKS = {

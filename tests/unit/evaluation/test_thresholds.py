@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
-from heliodor.evaluation.thresholds import CLEAR_ABOVE, threshold
+from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
+from heliodor.evaluation.thresholds import CLEAR_ABOVE, find_decoy_threshold
 
 AREA = 1e6
 DISC = 1e3
@@ -26,7 +26,7 @@ def sheet(seed, particles, background, spread=1.0, height=2.0, searched=8, micro
         made.append(MicrographScores(scores, kept, AREA))
         truth.append(np.repeat([False, True], [background, particles]))
     everything = np.concatenate([own.candidates for own in made])
-    return ScoreSheet.of(made), everything, np.concatenate(truth)
+    return DatasetScores.from_micrographs(made), everything, np.concatenate(truth)
 
 
 def f1_at(score, truth, limit):
@@ -44,7 +44,7 @@ def f1_at(score, truth, limit):
 @settings(max_examples=40, deadline=None)
 def test_the_f1_is_near_the_highest(seed, particles, background, height, searched):
     own, score, truth = sheet(seed, particles, background, height=height, searched=searched)
-    found = threshold(own, DISC)
+    found = find_decoy_threshold(own, DISC)
     assert found is not None
     best = max(f1_at(score, truth, limit) for limit in np.quantile(score, np.linspace(0, 1, 200)))
     assert f1_at(score, truth, found) > 0.93 * best
@@ -54,7 +54,7 @@ def test_the_f1_is_near_the_highest(seed, particles, background, height, searche
 @settings(max_examples=40, deadline=None)
 def test_where_there_is_nothing_hardly_anything_is_picked(seed, background):
     own, score, _ = sheet(seed, 0, background)
-    found = threshold(own, DISC)
+    found = find_decoy_threshold(own, DISC)
     assert found is not None
     assert (score >= found).sum() <= 5
 
@@ -62,7 +62,7 @@ def test_where_there_is_nothing_hardly_anything_is_picked(seed, background):
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
 def test_no_more_than_a_share_of_the_picks_is_false(share):
     own, score, truth = sheet(3, 150, 500, height=0.5, spread=1.5)
-    limit = threshold(own, DISC, share)
+    limit = find_decoy_threshold(own, DISC, share)
     assert limit is not None
     picked = score >= limit
     assert picked.sum() > 100
@@ -71,12 +71,12 @@ def test_no_more_than_a_share_of_the_picks_is_false(share):
 
 def test_without_decoys_nothing_is_known():
     own, _, _ = sheet(1, 50, 100, searched=0)
-    assert threshold(own, DISC) is None
+    assert find_decoy_threshold(own, DISC) is None
 
 
 def test_thresholds_below_the_least_are_not_looked_at():
     own, _, _ = sheet(1, 200, 100, height=-2.5)
-    found = threshold(own, DISC, least=-1.0)
+    found = find_decoy_threshold(own, DISC, least=-1.0)
     assert found is None or found >= -1.0
 
 
@@ -88,6 +88,6 @@ def test_a_little_more_of_dark_things_than_of_bright_ones_is_no_particle(seed, d
         MicrographScores(rng.normal(-3.0, 1.0, int(2000 * (1 + dark))), decoys, AREA)
         for decoys in rng.normal(-3.0, 1.0, (8, 2000))
     ]
-    limit = threshold(ScoreSheet.of(made), DISC)
+    limit = find_decoy_threshold(DatasetScores.from_micrographs(made), DISC)
     assert limit is not None
     assert sum((own.candidates >= limit).sum() for own in made) <= 8

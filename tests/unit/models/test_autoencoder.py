@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from heliodor.models.autoencoder import (
     Decoder,
-    automatic_weight,
-    layout,
+    choose_decoder_layout,
+    choose_reconstruction_weight,
     reconstruction_error,
 )
-from heliodor.models.networks import NETWORKS, build
+from heliodor.models.networks import NETWORKS, build_network
 from helpers.networks import discs, scrambled
 
 
@@ -66,7 +66,7 @@ def test_the_sides_of_other_decoders(width_px: int, expected: list[tuple[int, in
 
 @given(st.integers(1, 2000))
 def test_the_last_side_is_the_least_that_suffices(width_px: int) -> None:
-    side, doublings = layout(width_px)
+    side, doublings = choose_decoder_layout(width_px)
     assert 4 <= side <= 7
     possible = sorted(made(s, d) for s in (4, 5, 6, 7) for d in range(12))
     assert made(side, doublings) == next(width for width in possible if width >= width_px)
@@ -117,7 +117,7 @@ def test_the_error_is_a_mean_of_sums() -> None:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_the_error_reaches_all_of_the_encoder(name: str) -> None:
     torch.manual_seed(0)
-    network = build(name, 2)
+    network = build_network(name, 2)
     field = network.receptive_field
     crops = torch.randn(4, 1, field, field)
     features = network.features(crops)
@@ -138,7 +138,7 @@ def test_an_autoencoder_learns_some_crops_by_heart() -> None:
             for _ in range(6)
         ]
     )[:, None]
-    network = build("conv31", 4)
+    network = build_network("conv31", 4)
     decoder = Decoder(16, 31)
     parameters = [*network.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2)
@@ -159,4 +159,4 @@ def test_an_autoencoder_learns_some_crops_by_heart() -> None:
     [(1, 10.0), (10, 1.0), (100, 0.1), (250, 0.04), (251, 0.0), (10_000, 0.0)],
 )
 def test_the_automatic_weight(labelled: int, weight: float) -> None:
-    assert math.isclose(automatic_weight(labelled), weight)
+    assert math.isclose(choose_reconstruction_weight(labelled), weight)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from heliodor.conventions import Shape
 from heliodor.models import inference_network
-from heliodor.models.inference_network import Twin
+from heliodor.models.inference_network import InferenceNetwork
 from heliodor.models.networks import NETWORKS
 from heliodor.models.winograd import (
     OUTPUTS,
     TAPS,
-    ShortConvolution,
-    transforms,
+    WinogradConvolution,
+    winograd_transforms,
 )
 from helpers.networks import scrambled
 
@@ -39,7 +39,7 @@ def test_the_dense_twin_is_the_network(
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(inference_network, "STRIP_PX", strip_px)
         expected = network(image[None, None], dense=True)[0]
-        scores = Twin(network)(image)
+        scores = InferenceNetwork(network)(image)
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(scores, expected, rtol=0, atol=5e-5 * scale)
 
@@ -58,24 +58,24 @@ def test_the_strided_twin_is_the_network(name: str, norm: bool, shape: Shape, se
     with torch.inference_mode():
         expected = network(image[None, None])[0]
     scale = max(1.0, float(expected.abs().max()))
-    scores = Twin(network, dense=False)(image)
+    scores = InferenceNetwork(network, dense=False)(image)
     torch.testing.assert_close(scores, expected, rtol=0, atol=5e-5 * scale)
 
 
 def test_a_twin_has_the_weights_of_when_it_was_made() -> None:
     network = scrambled("resnet8", 2)
     image = torch.randn(80, 80)
-    own = Twin(network)
+    own = InferenceNetwork(network)
     before = own(image)
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(1.0)
     torch.testing.assert_close(own(image), before)
-    assert not torch.allclose(Twin(network)(image), before)
+    assert not torch.allclose(InferenceNetwork(network)(image), before)
 
 
 def test_products_of_factors_are_the_convolution() -> None:
-    inputs, taps, back = transforms()
+    inputs, taps, back = winograd_transforms()
     random = np.random.default_rng(0)
     d, g = random.normal(size=OUTPUTS + TAPS - 1), random.normal(size=TAPS)
     expected = np.correlate(d, g, mode="valid")
@@ -98,5 +98,5 @@ def test_short_convolutions_are_convolutions(
     x = torch.randn(1, inputs, shape[0] + reach, shape[1] + reach, generator=random)
     weight = torch.randn(outputs, inputs, TAPS, TAPS, generator=random)
     expected = torch.nn.functional.conv2d(x.double(), weight.double(), dilation=step)
-    result = ShortConvolution(weight, step)(x.contiguous(memory_format=torch.channels_last))
+    result = WinogradConvolution(weight, step)(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-4)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from heliodor.models.layers import PReLU, Residual, convolve, fork
+from heliodor.models.layers import PReLU, Residual, convolve, fork_shortcut
 from heliodor.models.networks import (
     NETWORKS,
     Network,
-    build,
+    build_network,
 )
 from helpers.networks import scrambled
 
@@ -70,7 +70,7 @@ def test_a_fork_is_a_slice(edge: int, stride: int, more: tuple[int, int], last: 
     def sliced(x: Tensor, edge: int, stride: int) -> tuple[Tensor, Tensor]:
         return x, x[:, :, edge:-edge:stride, edge:-edge:stride]
 
-    for way in (fork, sliced):
+    for way in (fork_shortcut, sliced):
         own = x.clone().requires_grad_()
         main, shortcut = way(own, edge, stride)
         (conv2d(main, weight).square().sum() + shortcut.pow(3).sum()).backward()
@@ -140,7 +140,7 @@ def test_one_output_as_a_product_is_the_convolution(bias: bool) -> None:
 
 
 def test_no_gradient_is_written_where_none_is_wanted() -> None:
-    network, x = build("resnet8", 2).eval(), drawn(1, 1, 75, 75)
+    network, x = build_network("resnet8", 2).eval(), drawn(1, 1, 75, 75)
     kept = x.clone()
     with torch.inference_mode():
         network(x)

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from heliodor.data.micrographs.modes import MODES, Mode
+from heliodor.data.micrographs.modes import NORMALIZATION_MODES, NormalizationMode
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
 from heliodor.models.model_file import (
-    FORMAT,
+    MODEL_FORMAT,
     Model,
     load_model,
     save_model,
 )
 from heliodor.models.networks import NETWORKS
-from heliodor.models.novelty import Reference
+from heliodor.models.novelty import NoveltyReference
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.scoring import score_image
@@ -48,7 +48,7 @@ any_json = st.recursive(
     max_leaves=5,
 )
 
-REFERENCE = Reference.fit([noise((160, 160), 1)], 20.0)
+REFERENCE = NoveltyReference.fit([noise((160, 160), 1)], 20.0)
 assert REFERENCE is not None
 #: What a card says of its training images.
 NOVELTY = REFERENCE.as_dict()
@@ -65,7 +65,7 @@ def write(
     path: Path,
     values: dict[str, Any] | str | None = None,
     tensors: dict[str, torch.Tensor] | None = None,
-    form: str = FORMAT,
+    form: str = MODEL_FORMAT,
 ) -> Path:
     """Write a model file as this program does not: with any card, format and tensors."""
     text = values if isinstance(values, str) else json.dumps(values or asdict(card()))
@@ -81,8 +81,8 @@ def refuses(path: Path, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-@pytest.mark.parametrize("mode", MODES)
-def test_a_model_comes_back_as_it_was(name: str, mode: Mode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", NORMALIZATION_MODES)
+def test_a_model_comes_back_as_it_was(name: str, mode: NormalizationMode, tmp_path: Path) -> None:
     images = [10 + 3 * noise((50, 60), seed) for seed in (1, 2)]
     normalizer = Normalizer.fit(images, mode)
     original = model(
@@ -129,7 +129,7 @@ def test_a_model_in_training_is_saved_without_change(tmp_path: Path) -> None:
 def test_the_file_holds_no_pickle(saved: Path) -> None:
     raw = saved.read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    assert header.pop("__metadata__").keys() == {FORMAT}
+    assert header.pop("__metadata__").keys() == {MODEL_FORMAT}
     # Header and tensors are the whole file.
     assert {entry["dtype"] for entry in header.values()} == {"F32", "I64"}
     used = sum(end - start for start, end in (e["data_offsets"] for e in header.values()))
@@ -181,7 +181,7 @@ def test_a_forged_card_costs_no_memory(tmp_path: Path, monkeypatch: pytest.Monke
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("the network was built")
 
-    monkeypatch.setattr("heliodor.models.model_file.build", never)
+    monkeypatch.setattr("heliodor.models.model_file.build_network", never)
     values = asdict(card()) | {"network": "conv127", "width": 1024}
     refuses(write(tmp_path / "m.safetensors", values), "do not fit")
     tensors = {"layers.0.conv.weight": torch.zeros(1024, 1, 7, 7)}
@@ -191,7 +191,9 @@ def test_a_forged_card_costs_no_memory(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_forged_header_costs_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     # Lists without end in the card, which take thirty times as much to hold.
-    text = json.dumps({"__metadata__": {FORMAT: '{"network": [' + "[]," * 6_000_000 + "[]]}"}})
+    text = json.dumps(
+        {"__metadata__": {MODEL_FORMAT: '{"network": [' + "[]," * 6_000_000 + "[]]}"}}
+    )
     path.write_bytes(len(text).to_bytes(8, "little") + text.encode())
     refuses(path, "longer than any")
 
@@ -404,7 +406,7 @@ def test_an_interrupted_write_leaves_the_old_file(
 def test_a_card_is_strict_json(saved: Path, tmp_path: Path) -> None:
     with safe_open(saved, framework="pt") as file:
         metadata = file.metadata()
-    assert json.loads(metadata[FORMAT]) == asdict(card())
+    assert json.loads(metadata[MODEL_FORMAT]) == asdict(card())
     # No reader but Python's takes a bare NaN.
     broken = Model(model().network, replace(card(), validation_ap=math.nan))
     with pytest.raises(ValueError, match="JSON"):

@@ -15,13 +15,13 @@ from heliodor.models.layers import Convolution, PReLU, Residual
 from heliodor.models.networks import (
     NETWORKS,
     Network,
-    build,
+    build_network,
     conv31,
     conv63,
     conv127,
     resnet8,
     resnet16,
-    shapes,
+    tensor_shapes,
 )
 from helpers.networks import scrambled
 
@@ -266,8 +266,8 @@ def test_a_residual_block_normalises_after_the_sum() -> None:
 @pytest.mark.parametrize("prior", [1e-4, 0.01, 0.2, 0.9])
 def test_an_untrained_network_predicts_the_prior(name: str, prior: float) -> None:
     torch.manual_seed(3)
-    network = build(name, 8)
-    network.start_at(prior)
+    network = build_network(name, 8)
+    network.set_prior_bias(prior)
     field = network.receptive_field
     chance = torch.sigmoid(network(torch.randn(64, 1, field, field))).mean().item()
     odds, expected = chance / (1 - chance), prior / (1 - prior)
@@ -278,7 +278,7 @@ def test_an_untrained_network_predicts_the_prior(name: str, prior: float) -> Non
 def test_without_normalisation_the_reference_has_as_many_parameters(
     name: str, parameters: int
 ) -> None:
-    network = build(name, norm=False)
+    network = build_network(name, norm=False)
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
@@ -287,34 +287,36 @@ def test_without_normalisation_the_reference_has_as_many_parameters(
 @pytest.mark.parametrize("norm", [True, False])
 def test_shapes_are_those_of_the_network_that_is_built(name: str, norm: bool) -> None:
     state = torch.get_rng_state()
-    expected = shapes(name, 3, norm)
+    expected = tensor_shapes(name, 3, norm)
     assert torch.equal(torch.get_rng_state(), state)
-    built = build(name, 3, norm=norm).state_dict()
+    built = build_network(name, 3, norm=norm).state_dict()
     assert expected == {key: tuple(tensor.shape) for key, tensor in built.items()}
-    assert max(map(math.prod, shapes("conv127", 1024, norm).values())) == 25 * 2**27  # at no cost
+    assert (
+        max(map(math.prod, tensor_shapes("conv127", 1024, norm).values())) == 25 * 2**27
+    )  # at no cost
 
 
 @pytest.mark.parametrize("name", ["", "conv32", "Conv31", "../conv31"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(BadInput, match="none of conv31, conv63, conv127, resnet8, resnet16"):
-        build(name)
+        build_network(name)
 
 
 @pytest.mark.parametrize("width", [0, -1, 1025, 10**9])
 def test_impossible_widths(width: int) -> None:
     with pytest.raises(BadInput, match=f"not {width}"):
-        build("conv31", width)
+        build_network("conv31", width)
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 2.0, math.nan, math.inf])
 def test_impossible_dropouts(dropout: float) -> None:
     with pytest.raises(BadInput, match=f"below 1, not {dropout:g}"):
-        build("conv31", 4, dropout)
+        build_network("conv31", 4, dropout)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_dropout_is_no_part_of_a_network_that_scores(name: str) -> None:
-    plain, other = scrambled(name, 2), build(name, 2, dropout=0.7)
+    plain, other = scrambled(name, 2), build_network(name, 2, dropout=0.7)
     # A model trained with dropout loads without, and the other way round.
     assert list(plain.state_dict()) == list(other.state_dict())
     other.load_state_dict(plain.state_dict())
@@ -330,9 +332,9 @@ def test_dropout_is_no_part_of_a_network_that_scores(name: str) -> None:
 @pytest.mark.parametrize("own", [True, False])
 def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(own: bool) -> None:
     torch.manual_seed(0)
-    network = build("conv31", 2, dropout=0.4).train()
+    network = build_network("conv31", 2, dropout=0.4).train()
     if own:
-        network.draw_from(torch.Generator().manual_seed(0))
+        network.set_dropout_generator(torch.Generator().manual_seed(0))
     before = torch.get_rng_state()
     dropped = network.dropout(torch.ones(100, 100))
     assert torch.equal(torch.get_rng_state(), before) == own
@@ -347,11 +349,11 @@ def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(own: bool) -> None:
 
 
 def test_the_same_generator_drops_the_same_features() -> None:
-    network = build("conv31", 2, dropout=0.4).train()
+    network = build_network("conv31", 2, dropout=0.4).train()
     crops = torch.randn(8, 1, 31, 31)
 
     def scores(seed: int) -> Tensor:
-        network.draw_from(torch.Generator().manual_seed(seed))
+        network.set_dropout_generator(torch.Generator().manual_seed(seed))
         out: Tensor = network(crops)
         return out
 
@@ -361,7 +363,7 @@ def test_the_same_generator_drops_the_same_features() -> None:
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_built_networks_know_their_name_and_finiteness(name: str) -> None:
-    network = build(name, 1)
+    network = build_network(name, 1)
     assert (network.name, network.is_finite()) == (name, True)
     for value in (math.nan, math.inf):
         network.get_buffer("layers.0.norm.running_var").fill_(value)

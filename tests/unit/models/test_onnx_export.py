@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from heliodor.errors import BadInput
-from heliodor.models.model_file import FORMAT
+from heliodor.models.model_file import MODEL_FORMAT
 from heliodor.models.networks import NETWORKS
 from heliodor.models.onnx_export import export_onnx
 from heliodor.picking.scoring import score_image
@@ -48,7 +48,7 @@ def test_the_card_goes_along(tmp_path: Path) -> None:
     export_onnx(original, tmp_path / "m.onnx")
     written = onnx.load(str(tmp_path / "m.onnx"))
     (entry,) = written.metadata_props
-    assert entry.key == FORMAT
+    assert entry.key == MODEL_FORMAT
     assert json.loads(entry.value) == asdict(original.card)
     assert not any(node.domain for node in written.graph.node)  # standard operators alone
     export_onnx(original, tmp_path / "again.onnx")

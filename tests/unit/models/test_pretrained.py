@@ -12,13 +12,17 @@ import torch
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.models.model_file import (
     Model,
     load_model,
     save_model,
 )
-from heliodor.models.pretrained import for_diameter, general_model, model_for
+from heliodor.models.pretrained import (
+    load_general_model,
+    load_model_for_picking,
+    rescale_to_diameter,
+)
 from heliodor.picking.score_maps import open_working_images
 from heliodor.simulation import SimulationSettings, simulate
 from heliodor.training.initialization import FINE_TUNING, choose_start, load_start_model
@@ -54,13 +58,13 @@ def picked_right(folder, data, threshold=None):
     for name in set(truth.names()):
         own = picks.xy_px[np.array(picks.names()) == name]
         there = truth.xy_px[np.array(truth.names()) == name]
-        hits += int(match(own, there, 0.4 * DIAMETER / 4).is_true_positive.sum())
+        hits += int(match_picks(own, there, 0.4 * DIAMETER / 4).is_true_positive.sum())
         total += len(there)
     return hits / max(len(picks), 1), hits / total
 
 
 def test_the_card_says_what_the_model_is():
-    model = general_model()
+    model = load_general_model()
     card = model.card
     assert card.any_diameter
     assert card.finer
@@ -72,8 +76,8 @@ def test_the_card_says_what_the_model_is():
 
 
 def test_lengths_follow_the_diameter():
-    model = general_model()
-    small, large = for_diameter(model, 100.0), for_diameter(model, 300.0)
+    model = load_general_model()
+    small, large = rescale_to_diameter(model, 100.0), rescale_to_diameter(model, 300.0)
     for name in ("diameter", "working_pixel_size", "training_radius"):
         values = [getattr(own.card, f"{name}_angstrom") for own in (small, large)]
         assert values[1] == pytest.approx(3 * values[0])
@@ -84,17 +88,17 @@ def test_lengths_follow_the_diameter():
 
 def test_without_a_diameter_it_is_refused():
     with pytest.raises(BadInput, match="--diameter"):
-        model_for(None, None)
+        load_model_for_picking(None, None)
     with pytest.raises(BadInput, match="diameter"):
-        open_working_images(general_model())
+        open_working_images(load_general_model())
 
 
 def test_a_trained_model_takes_no_other_diameter(tmp_path):
     path = tmp_path / "own.safetensors"
-    save_model(path, for_diameter(general_model(), 150.0))
-    assert model_for(path, None).card.diameter_angstrom == 150.0
+    save_model(path, rescale_to_diameter(load_general_model(), 150.0))
+    assert load_model_for_picking(path, None).card.diameter_angstrom == 150.0
     with pytest.raises(BadInput, match="150 A"):
-        model_for(path, 120.0)
+        load_model_for_picking(path, 120.0)
 
 
 def test_picks_without_any_label(data, tmp_path):
@@ -124,14 +128,14 @@ def test_a_sentence_where_the_diameter_is_missing(data, tmp_path):
 
 def test_coarse_micrographs_are_made_finer(data, tmp_path):
     """Pixels twice as large as the model's still show the particles."""
-    images = open_working_images(for_diameter(general_model(), 80.0))
+    images = open_working_images(rescale_to_diameter(load_general_model(), 80.0))
     from heliodor.data.micrographs.sources import find_sources
 
     source = find_sources(str(data / "micrographs.star"))[0]
     image = images.get(source)
     assert image.image.shape[0] > image.original_shape[0]
     assert image.working_pixel_size_angstrom == pytest.approx(80 / 35, rel=0.01)
-    coarse = open_working_images(for_diameter(general_model(), 40.0))
+    coarse = open_working_images(rescale_to_diameter(load_general_model(), 40.0))
     with pytest.raises(BadInput, match="too coarse"):
         coarse.get(source)
 
@@ -147,7 +151,7 @@ def test_training_starts_from_it_by_default(little, tmp_path):
     assert result.code == 0, result.err
     arguments = json.loads((out / "run.json").read_text())["arguments"]
     assert arguments["start"] == "general"
-    tuned, general = load_model(out / "model.safetensors"), general_model()
+    tuned, general = load_model(out / "model.safetensors"), load_general_model()
     assert tuned.card.width == general.card.width
     assert tuned.card.contaminant
     assert tuned.card.finer
@@ -174,7 +178,7 @@ def test_a_model_of_ones_own_is_a_start_too(little, tmp_path):
 
 def test_the_same_start_is_recognised_and_another_is_not(little, tmp_path):
     out, start = tmp_path / "out", tmp_path / "start.safetensors"
-    model = for_diameter(general_model(), DIAMETER)
+    model = rescale_to_diameter(load_general_model(), DIAMETER)
     save_model(start, model)
     assert training(little, out, "--epoch-updates", 1, "--from", start).code == 0
     again = training(little, out, "--epoch-updates", 1, "--from", start)
@@ -219,21 +223,25 @@ def test_every_objective_works_from_it(objective):
     rng = np.random.default_rng(1)
     image = rng.standard_normal((128, 128)).astype(np.float32)
     items = [LabeledImage(image, np.array([[60.0, 70.0], [30.0, 50.0]]))]
-    width = general_model().card.width
+    width = load_general_model().card.width
     small = {"epochs": 1, "epoch_updates": 2, "batch": 8, "positives": 2}
     settings = recipe("fast", width=width, objective=objective, **small)
-    network = train_network(items, [], 4.4, 0.05, settings, start=general_model().network).network
+    network = train_network(
+        items, [], 4.4, 0.05, settings, start=load_general_model().network
+    ).network
     assert network.is_finite()
-    assert not torch.equal(network.classifier.weight, general_model().network.classifier.weight)
+    assert not torch.equal(
+        network.classifier.weight, load_general_model().network.classifier.weight
+    )
 
 
 def test_the_distance_to_the_start_holds_it(little, tmp_path):
     """With all weight on what the start says, hardly anything moves."""
-    start = general_model().network
+    start = load_general_model().network
     rng = np.random.default_rng(0)
     image = rng.standard_normal((160, 160)).astype(np.float32)
     items = [LabeledImage(image, np.array([[80.0, 80.0], [40.0, 50.0]]))]
-    width = general_model().card.width
+    width = load_general_model().card.width
     few = recipe("fast", width=width, epochs=1, epoch_updates=6, batch=8, positives=2)
     said = []
     for keep in (0.0, 50.0):
@@ -247,7 +255,7 @@ def test_the_distance_to_the_start_holds_it(little, tmp_path):
 
 
 def test_a_model_file_says_whether_it_serves_any_diameter(tmp_path):
-    model = general_model()
+    model = load_general_model()
     path = tmp_path / "model.safetensors"
     for flag in (True, False):
         card = dataclasses.replace(model.card, any_diameter=flag)
@@ -262,12 +270,17 @@ def test_wanted_pixel_size_is_the_starts():
     from heliodor.training.settings import DataSettings
 
     data = DataSettings(diameter_angstrom=70.0)
-    assert choose_working_pixel_size(data, recipe("fast"), general_model()) == pytest.approx(2.0)
+    assert choose_working_pixel_size(data, recipe("fast"), load_general_model()) == pytest.approx(
+        2.0
+    )
 
 
 def test_labels_where_contaminants_were_told_end_that(little, tmp_path):
     """A model that calls everything carbon is not believed where labels say otherwise."""
-    start, model = tmp_path / "start.safetensors", for_diameter(general_model(), DIAMETER)
+    start, model = (
+        tmp_path / "start.safetensors",
+        rescale_to_diameter(load_general_model(), DIAMETER),
+    )
     with torch.no_grad():
         model.network.contaminant.bias.add_(30.0)
     save_model(start, model)

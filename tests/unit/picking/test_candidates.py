@@ -20,9 +20,9 @@ from heliodor.data.micrographs.working_images import (
     WorkingImages,
 )
 from heliodor.errors import BadInput
-from heliodor.evaluation.score_histogram import ScoreSheet
-from heliodor.models.model_file import NOVELTY, Model
-from heliodor.models.novelty import Reference
+from heliodor.evaluation.score_histogram import DatasetScores
+from heliodor.models.model_file import NOVELTY_KEY, Model
+from heliodor.models.novelty import NoveltyReference
 from heliodor.picking.batch import (
     DecoySearch,
     InMemoryStore,
@@ -133,7 +133,7 @@ def test_a_pick_scores_the_threshold_or_more(value: float) -> None:
     name = found.micrographs[0]
     source = Source(name, Path(name), name)
     store.add(source, MicrographResult(found, 4.0, None, 1.0, MicrographMeasurements(None, None)))
-    picked = PickingResult((name,), [], float(single), ScoreSheet([name], ()), store)
+    picked = PickingResult((name,), [], float(single), DatasetScores([name], ()), store)
     assert picked.picks.score.tolist() == [3.0, float(single)]
     assert picked.picks.micrographs == ("mic.mrc",)
 
@@ -333,15 +333,15 @@ def test_what_is_measured_on_a_micrograph(mics: dict[str, Source], threads: int)
         "b.mrc": MicrographMeasurements(None, None),
     }
     seen = {s.name: MODEL.normalizer.apply(images().get(s).image) for s in sources}
-    reference = Reference.fit([noise((120, 160), 5)], 10.0)
+    reference = NoveltyReference.fit([noise((120, 160), 5)], 10.0)
     assert reference is not None
-    own = replace(MODEL.card, background=-3.5, extra={NOVELTY: reference.as_dict()})
+    own = replace(MODEL.card, background=-3.5, extra={NOVELTY_KEY: reference.as_dict()})
     pick_micrographs(
         Model(MODEL.network, own), sources, images(threads), PickSettings(), done=note
     )
     for name, image in seen.items():
         median = float(np.median(score_image(MODEL.network, image)))
-        assert told[name].unlike_training == reference.share(image)
+        assert told[name].unlike_training == reference.novel_fraction(image)
         assert told[name].levelled_by == pytest.approx(-3.5 - median, abs=0.02)
 
 

@@ -32,20 +32,20 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.calibration import Calibration, Curve
+from heliodor.evaluation.calibration import Calibration, CalibrationCurve
 from heliodor.integrations.topaz.main import main as topaz
-from heliodor.models.inference_network import Twin
+from heliodor.models.inference_network import InferenceNetwork
 from heliodor.models.model_file import (
-    FORMAT,
-    fingerprint_of,
+    MODEL_FORMAT,
+    fingerprint_model,
     load_model,
     save_model,
 )
 from heliodor.models.networks import (
     NETWORKS,
     Network,
-    build,
-    shapes,
+    build_network,
+    tensor_shapes,
 )
 from heliodor.picking.batch import DecoySearch, pick_micrographs
 from heliodor.picking.candidates import find_candidates
@@ -94,7 +94,7 @@ def blobs(shape: Shape, seed: int) -> Mask:
 def both_heads(name: str, width: int = 4, seed: int = 0, norm: bool = True) -> Network:
     """A scrambled network that tells contaminants too, at random."""
     network = scrambled(name, width, seed, norm=norm)
-    network.add_contaminant()
+    network.add_contaminant_classifier()
     assert network.contaminant is not None
     with torch.no_grad():
         network.contaminant.bias.fill_(0.25)  # type: ignore[union-attr]
@@ -106,7 +106,7 @@ def plain(network: Network) -> Network:
     state = {k: v for k, v in network.state_dict().items() if not k.startswith("contaminant")}
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     normed = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    bare = build(network.name, first.out_channels, norm=normed)
+    bare = build_network(network.name, first.out_channels, norm=normed)
     bare.load_state_dict(state)
     return bare.eval()
 
@@ -117,19 +117,19 @@ def plain(network: Network) -> Network:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("norm", [True, False])
 def test_shapes_are_those_of_the_network_that_is_built(name: str, norm: bool) -> None:
-    expected = shapes(name, 3, norm, contaminant=True)
-    network = build(name, 3, norm=norm, contaminant=True)
+    expected = tensor_shapes(name, 3, norm, contaminant=True)
+    network = build_network(name, 3, norm=norm, contaminant=True)
     assert expected == {k: tuple(v.shape) for k, v in network.state_dict().items()}
     channels = network.classifier.in_channels
     more = {"contaminant.weight": (1, channels, 1, 1), "contaminant.bias": (1,)}
-    assert expected == shapes(name, 3, norm) | more
+    assert expected == tensor_shapes(name, 3, norm) | more
 
 
 def test_a_second_classifier_changes_no_number_that_is_drawn() -> None:
     drawn = []
     for contaminant in (False, True):
         torch.manual_seed(3)
-        drawn.append(build("conv31", 4, contaminant=contaminant).state_dict())
+        drawn.append(build_network("conv31", 4, contaminant=contaminant).state_dict())
     for key, value in drawn[0].items():
         assert torch.equal(drawn[1][key], value)
 
@@ -141,7 +141,7 @@ def test_both_are_one_pass(name: str, dense: bool, more: int, seed: int) -> None
     side = network.receptive_field + more
     x = torch.from_numpy(noise((side, side), seed))[None, None].expand(2, 1, side, side)
     with torch.inference_mode():
-        both = network.both(x, dense)
+        both = network.score_with_contaminants(x, dense)
         assert torch.equal(both[:, 0], network(x, dense))
         assert torch.equal(both[:, 0], plain(network)(x, dense))
         swapped = both_heads(name, 2, seed)
@@ -150,9 +150,9 @@ def test_both_are_one_pass(name: str, dense: bool, more: int, seed: int) -> None
         assert torch.equal(both[:, 1], swapped(x, dense))
     assert both.shape[:2] == (2, 2)
     with pytest.raises(ValueError, match="no classifier of contaminants"):
-        plain(network).both(x)
+        plain(network).score_with_contaminants(x)
     with pytest.raises(ValueError, match="no classifier of contaminants"):
-        Twin(plain(network)).both(x[0, 0])
+        InferenceNetwork(plain(network)).score_with_contaminants(x[0, 0])
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -174,7 +174,7 @@ def test_an_old_card_has_none(tmp_path: Path) -> None:
     values = asdict(card())
     del values["contaminant"]
     path = tmp_path / "m.safetensors"
-    save_file(model().network.state_dict(), path, metadata={FORMAT: json.dumps(values)})
+    save_file(model().network.state_dict(), path, metadata={MODEL_FORMAT: json.dumps(values)})
     assert load_model(path).card == card()
     assert not load_model(path).card.contaminant
 
@@ -193,7 +193,7 @@ def test_a_card_that_says_otherwise(said: Any, there: bool, message: str, tmp_pa
     network = both_heads("conv31") if there else scrambled("conv31")
     values = asdict(card()) | {"contaminant": said}
     path = tmp_path / "m.safetensors"
-    save_file(network.state_dict(), path, metadata={FORMAT: json.dumps(values)})
+    save_file(network.state_dict(), path, metadata={MODEL_FORMAT: json.dumps(values)})
     with pytest.raises(BadInput, match=message):
         load_model(path)
 
@@ -201,10 +201,10 @@ def test_a_card_that_says_otherwise(said: Any, there: bool, message: str, tmp_pa
 def test_the_fingerprint_knows_it() -> None:
     first = model(both_heads("conv31"), contaminant=True)
     other = model(both_heads("conv31"), contaminant=True)
-    assert fingerprint_of(first) != fingerprint_of(other)  # drawn anew
+    assert fingerprint_model(first) != fingerprint_model(other)  # drawn anew
     other.network.load_state_dict(first.network.state_dict())
-    assert fingerprint_of(first) == fingerprint_of(other)
-    assert fingerprint_of(first) != fingerprint_of(model(plain(first.network)))
+    assert fingerprint_model(first) == fingerprint_model(other)
+    assert fingerprint_model(first) != fingerprint_model(model(plain(first.network)))
 
 
 def test_an_onnx_file_has_both(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def hand_made() -> Network:
     Linear throughout. A disc of depth 8 has log-odds of 10 on ice and of 2 on carbon, ice has -6,
     and a contaminant has 80 on carbon and -80 on ice.
     """
-    network = build("conv31", 4, contaminant=True).eval()
+    network = build_network("conv31", 4, contaminant=True).eval()
     offset = np.arange(7) - 3
     disc = offset[:, None] ** 2 + offset[None, :] ** 2 <= 9
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -448,14 +448,14 @@ def carbon_picture(number: int) -> tuple[Image, FloatArray]:
 
 
 def calibration() -> dict[str, Any]:
-    curve = Curve(np.array([-6.0, 0.0, 12.0]), np.array([-6.0, 0.0, 12.0]), 100.0)
+    curve = CalibrationCurve(np.array([-6.0, 0.0, 12.0]), np.array([-6.0, 0.0, 12.0]), 100.0)
     return Calibration(curve, (), 4, np.linspace(8, 11, 40), 4.0).as_dict()
 
 
 @pytest.fixture
 def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a calibration be of fewer resampled micrographs, which takes less time."""
-    monkeypatch.setattr("heliodor.evaluation.calibration.REPEATS", 2)
+    monkeypatch.setattr("heliodor.evaluation.calibration.BOOTSTRAP_REPEATS", 2)
 
 
 @pytest.fixture
@@ -873,7 +873,7 @@ def test_a_head_trained_for_seconds_tells_simulated_carbon() -> None:
     )
     mics = [simulate_micrograph(made, index) for index in range(3)]
     torch.manual_seed(0)
-    network = build("resnet8", 4, contaminant=True).train()
+    network = build_network("resnet8", 4, contaminant=True).train()
     images = [(m.image - m.image.mean()) / m.image.std() for m in mics]
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     edge, step = network.receptive_field // 2, network.stride
@@ -883,7 +883,7 @@ def test_a_head_trained_for_seconds_tells_simulated_carbon() -> None:
     ]
     y = [torch.from_numpy(m.blocked[::step, ::step].astype(np.float32))[None] for m in mics]
     for turn in range(60):
-        both = network.both(x[turn % 3])
+        both = network.score_with_contaminants(x[turn % 3])
         loss = nn.functional.binary_cross_entropy_with_logits(both[:, 1], y[turn % 3])
         optimiser.zero_grad()
         loss.backward()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import RectBivariateSpline
 
 from heliodor.conventions import Image, Shape
-from heliodor.data.micrographs.fourier_crop import pad
+from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
 from heliodor.picking import scoring
@@ -64,7 +64,7 @@ def test_each_score_is_that_of_the_crop_of_the_mirrored_image(name: str, shape: 
     # Far smaller than the receptive field: the mirror images of mirror images are seen.
     network, image = NETWORK[name], noise(shape, 1)
     field = network.receptive_field
-    padded = torch.from_numpy(pad(image, field // 2))
+    padded = torch.from_numpy(mirror_pad(image, field // 2))
     crops = padded.unfold(0, field, 1).unfold(1, field, 1).reshape(-1, 1, field, field)
     with torch.inference_mode():
         expected = network(crops).reshape(shape).numpy()
@@ -197,7 +197,7 @@ def test_what_a_network_goes_by_comes_with_the_same_scores(
 ) -> None:
     network, image = copy.deepcopy(NETWORK[name]), noise(shape, 5)
     if contaminant:
-        network.add_contaminant()
+        network.add_contaminant_classifier()
     step = max(1, network.stride >> halvings)
     seen, both = (
         score_with_features(network, image, step),

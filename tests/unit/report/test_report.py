@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
 from heliodor.errors import BadInput
-from heliodor.evaluation.thresholds import Estimate, Expected
+from heliodor.evaluation.thresholds import ExpectedPerformance, IntervalEstimate
 from heliodor.report import gallery, plots
 from heliodor.report.calibration_section import CalibrationSummary, Reliability
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
@@ -163,11 +163,13 @@ def many(count: int) -> list[tuple[str, int]]:
 
 
 def sure(scores: np.ndarray, truth: bool = True) -> CalibrationSummary:
-    around = Estimate(0.8, 0.7, 0.9)
-    unknown = Estimate(0.5, float("nan"), float("nan"))
+    around = IntervalEstimate(0.8, 0.7, 0.9)
+    unknown = IntervalEstimate(0.5, float("nan"), float("nan"))
 
-    def expected(threshold: float) -> Expected:
-        return Expected(threshold, 100, Estimate(123.0, 99.0, 150.0), around, unknown, around)
+    def expected(threshold: float) -> ExpectedPerformance:
+        return ExpectedPerformance(
+            threshold, 100, IntervalEstimate(123.0, 99.0, 150.0), around, unknown, around
+        )
 
     groups = np.array([0.1, 0.9])
     return CalibrationSummary(

@@ -15,7 +15,7 @@ from heliodor.data.coordinates.label_assignment import LabeledSource, assign_lab
 from heliodor.data.coordinates.labels import make_label_mask
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.fourier_crop import fourier_crop
-from heliodor.data.micrographs.modes import MODES, Mode
+from heliodor.data.micrographs.modes import NORMALIZATION_MODES, NormalizationMode
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
@@ -194,9 +194,9 @@ def test_negatives_go_to_their_micrographs() -> None:
         assign_labels(labels, sources, Picks.empty(["a"]))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", NORMALIZATION_MODES)
 def test_images_and_labels_lie_on_each_other(
-    mode: Mode, mics: dict[str, Source], tmp_path: Path
+    mode: NormalizationMode, mics: dict[str, Source], tmp_path: Path
 ) -> None:
     xy = at((20, 16), (60.5, 33), (100, 80))
     dark = write_mrc(tmp_path / "dark.mrc", 50 + 2 * discs(SHAPE, xy.round(), depth=6))

@@ -8,7 +8,7 @@ import torch
 
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.errors import BadInput
-from heliodor.models.autoencoder import automatic_weight
+from heliodor.models.autoencoder import choose_reconstruction_weight
 from heliodor.training.learner import (
     RECONSTRUCTED,
     Learner,
@@ -120,7 +120,7 @@ def test_training_with_the_autoencoder_lowers_its_error(images: list[LabeledImag
 
 def test_the_automatic_weight_counts_the_labelled_particles(images: list[LabeledImage]) -> None:
     auto = Learner(images, RADIUS, PRIOR, replace(REGIONS, autoencoder="auto"), "cpu")
-    set_to = replace(REGIONS, autoencoder=automatic_weight(12))
+    set_to = replace(REGIONS, autoencoder=choose_reconstruction_weight(12))
     same = Learner(images, RADIUS, PRIOR, set_to, "cpu")
     assert auto.compute_cost().total.item() == same.compute_cost().total.item()
     many = [replace(images[0], xy_px=np.full((251, 2), 40.0)), images[1]]

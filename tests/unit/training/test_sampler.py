@@ -13,7 +13,7 @@ from heliodor.conventions import (
     Shape,
 )
 from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
-from heliodor.data.micrographs.fourier_crop import pad
+from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
 from heliodor.training.sampler import (
     NEGATIVE,
@@ -60,7 +60,7 @@ def test_crops_are_slices_of_the_padded_images(
         column = data.draw(st.integers(0, columns - 1))
         for r, c in ((row, column), (0, 0), (height - 1, columns - 1)):
             regions.append(first + r * columns + c)
-            padded = pad(item.image, width // 2)
+            padded = mirror_pad(item.image, width // 2)
             expected.append(padded[r : r + width, c : c + width])
         first += height * columns
     crops = sampler.cut(torch.tensor(regions), torch.zeros(len(regions), dtype=torch.int64)).images
@@ -70,11 +70,11 @@ def test_crops_are_slices_of_the_padded_images(
 
 def test_padding_mirrors_about_the_edge_pixel() -> None:
     image = numbered((3, 4))
-    padded = pad(image, 2)
+    padded = mirror_pad(image, 2)
     np.testing.assert_array_equal(padded[2:-2, 2:-2], image)
     np.testing.assert_array_equal(padded[2], [2, 1, 0, 1, 2, 3, 2, 1])
     np.testing.assert_array_equal(padded[:, 2], [8, 4, 0, 4, 8, 4, 0])
-    assert pad(numbered((1, 1), 5), 3).tolist() == [[5.0] * 7] * 7
+    assert mirror_pad(numbered((1, 1), 5), 3).tolist() == [[5.0] * 7] * 7
 
 
 def test_the_eight_turns_are_the_symmetries_of_a_square() -> None:

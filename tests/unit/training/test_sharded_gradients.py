@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from heliodor.data.coordinates.labels import LabeledImage
-from heliodor.models.pretrained import general_model
+from heliodor.models.pretrained import load_general_model
 from heliodor.training.loop import train_network
 from heliodor.training.recipes import recipe
 from heliodor.training.sharded_gradients import Shards, can_shard
@@ -29,10 +29,10 @@ def threads():
 def test_log_odds_and_gradients_are_the_networks(number, contaminant):
     network = scrambled("resnet8", 3)
     if contaminant:
-        network.add_contaminant()
+        network.add_contaminant_classifier()
     shards = Shards(network)
     images = torch.randn(number, 1, 75, 75, generator=torch.Generator().manual_seed(3))
-    mine, expected = shards(images), network.told(network.features(images))
+    mine, expected = shards(images), network.classify_features(network.features(images))
     assert mine.detach().numpy() == pytest.approx(expected.detach().numpy(), abs=1e-4)
     weights = list(network.parameters())
     pair = [torch.autograd.grad((out**2).sum(), weights) for out in (mine, expected)]
@@ -68,12 +68,12 @@ def test_what_depends_on_its_neighbours_is_not_shared_out():
 
 
 def test_any_number_of_threads_gives_the_same_model():
-    start = general_model().network
+    start = load_general_model().network
     rng = np.random.default_rng(4)
     image = rng.standard_normal((200, 200)).astype(np.float32)
     items = [LabeledImage(image, rng.uniform(10, 190, (12, 2)))]
     small = {"epochs": 1, "epoch_updates": 5, "batch": 18, "positives": 6}
-    few = recipe("fast", width=general_model().card.width, **small)
+    few = recipe("fast", width=load_general_model().card.width, **small)
     settings = dataclasses.replace(few, keep=0.5)
     weights = []
     for number in (1, 2, 3):

@@ -26,7 +26,7 @@ from heliodor.data.coordinates.writers import (
     choose_format,
     write_picks,
 )
-from heliodor.data.micrographs.names import stem_of
+from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
 from heliodor.workflows.convert import ConversionSettings, convert
@@ -66,7 +66,7 @@ def given_for(picks: Picks) -> WriteContext:
 
 
 def by_stem(picks: Picks) -> dict[str, Picks]:
-    return {stem_of(name): own for name, own in picks.split_by_micrograph() if len(own)}
+    return {micrograph_stem(name): own for name, own in picks.split_by_micrograph() if len(own)}
 
 
 def same(back: Picks, picks: Picks, tolerance: float) -> None:

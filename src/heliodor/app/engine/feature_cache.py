@@ -75,7 +75,12 @@ class CachedFeatureLearner(Learner):
         if self._above is not None:
             return cached.minibatch, self._above(cached.features), cached.start_output, None
         features = self.network.features(cached.features, first=self._settings.freeze)
-        return cached.minibatch, self.network.told(features), cached.start_output, None
+        return (
+            cached.minibatch,
+            self.network.classify_features(features),
+            cached.start_output,
+            None,
+        )
 
     def _compute_features(self) -> _CachedMinibatch:
         """Draw a minibatch and compute its features."""
@@ -89,7 +94,7 @@ class CachedFeatureLearner(Learner):
                 output = above(features)
             else:
                 features = start.features(minibatch.images, last=freeze)
-                output = start.told(start.features(features, first=freeze))
+                output = start.classify_features(start.features(features, first=freeze))
         is_used = self._settings.keep or self._settings.keep_contaminant
         without_images = Minibatch(minibatch.images[:0], minibatch.labels, minibatch.anchors)
         return _CachedMinibatch(without_images, features, output if is_used else None)

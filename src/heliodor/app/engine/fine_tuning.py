@@ -21,10 +21,10 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import MATCH_FRACTION
-from heliodor.evaluation.thresholds import best_threshold
-from heliodor.models.model_file import GENERAL, Model
+from heliodor.evaluation.thresholds import choose_threshold
+from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.models.networks import Network
-from heliodor.models.pretrained import NAME
+from heliodor.models.pretrained import GENERAL_MODEL_NAME
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import card_step, level_scores
@@ -184,7 +184,7 @@ def _choose_recipe(start: Model, seed: int) -> TrainingSettings:
     """Return the recipe for a start; at least its last layer is trained."""
     network_settings = {name: getattr(start.card, name) for name in ("network", "width", "norm")}
     freeze = min(RECIPE["freeze"], len(start.network.layers) - 1)
-    values = {**network_settings, **RECIPE, "freeze": freeze, "start": NAME}
+    values = {**network_settings, **RECIPE, "freeze": freeze, "start": GENERAL_MODEL_NAME}
     return replace(TrainingSettings(), **values, seed=seed)
 
 
@@ -213,9 +213,9 @@ def _build_model(
     """Return the network with its model card."""
     threshold, particles = start.card.threshold, dataset.expected_particles
     if scale.calibration is not None:
-        threshold = best_threshold(scale.calibration, scale.scores)
+        threshold = choose_threshold(scale.calibration, scale.scores)
         particles = scale.calibration.particles[0] / scale.calibration.micrographs
-    extra = {k: v for k, v in start.card.extra.items() if k not in (GENERAL, "slope", "shift")}
+    extra = {k: v for k, v in start.card.extra.items() if k not in (GENERAL_KEY, "slope", "shift")}
     card = replace(
         start.card,
         contaminant=network.contaminant is not None,

@@ -17,7 +17,7 @@ from heliodor.conventions import (
     Image,
     to_working,
 )
-from heliodor.data.micrographs.dead_borders import dead_border
+from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
 from heliodor.picking.candidates import find_candidates
@@ -119,7 +119,7 @@ def _measure_micrograph(image: Image, normalized: Image, maps: ScoreMaps) -> dic
     normalized one in bands of detail, which follow the defocus, and of its background; the
     fraction of contamination, and by how much its scores were shifted to the common level.
     """
-    alive = dead_border(normalized).alive(normalized.shape)
+    alive = find_dead_border(normalized).live_region(normalized.shape)
     values = image[alive]
     bands = [float(np.log(band.var() + 1e-6)) for band in _split_bands(normalized)]
     return {

@@ -10,8 +10,8 @@ import torch
 
 from heliodor.app.engine.prediction import Prediction
 from heliodor.conventions import FloatArray
-from heliodor.evaluation.calibration import FEWEST_MICROGRAPHS, Calibration
-from heliodor.evaluation.score_histogram import MicrographScores, ScoreSheet
+from heliodor.evaluation.calibration import MIN_MICROGRAPHS, Calibration
+from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import InMemoryStore, PickingResult
 from heliodor.picking.decoys import (
@@ -23,7 +23,7 @@ from heliodor.picking.recalibration import calibrate_picks, get_clear_above
 from heliodor.picking.settings import PickSettings
 
 #: Numbers of micrographs at which the threshold is estimated; no decoys are searched on more.
-UPDATE_AT: Final = (1, FEWEST_MICROGRAPHS, 8)
+UPDATE_AT: Final = (1, MIN_MICROGRAPHS, 8)
 #: The fit uses candidates with probabilities in this range.
 UNCERTAIN_RANGE: Final = (0.02, 0.98)
 
@@ -83,13 +83,13 @@ class RunningThreshold:
                 return None
             all_scores = dict(sorted(self._scores.items()))
         names = [str(number) for number in all_scores]
-        sheet = ScoreSheet(names, names)
+        sheet = DatasetScores(names, names)
         for name, scores_of_one in zip(names, all_scores.values(), strict=True):
             sheet.add(name, scores_of_one)
         card = self._model.card
         before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
         after = calibrate_picks(self._model, before, PickSettings())
-        if self._model.calibration is not None and len(all_scores) < FEWEST_MICROGRAPHS:
+        if self._model.calibration is not None and len(all_scores) < MIN_MICROGRAPHS:
             return None  # too few: the calibration of its training is better
         calibration = None
         if after.calibration is not None:

@@ -46,7 +46,7 @@ from heliodor.models.model_file import (
     load_model,
     save_model,
 )
-from heliodor.models.pretrained import for_diameter, general_model
+from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.score_maps import open_working_images
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import ComputeSettings, one_thread_each
@@ -92,9 +92,9 @@ class Session:
         """
         device = ComputeSettings(threads=project.threads).start()
         diameter = check_diameter(project.diameter_angstrom)
-        model = general_model() if project.model is None else load_model(project.model)
+        model = load_general_model() if project.model is None else load_model(project.model)
         if model.card.any_diameter:
-            model = for_diameter(model, diameter)
+            model = rescale_to_diameter(model, diameter)
         model.network.to(device)
         images = open_working_images(model, project.pixel_size_angstrom)
         images.keep_bytes = IMAGE_CACHE_BYTES

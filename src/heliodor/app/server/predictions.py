@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.app.candidates import Candidates, near
-from heliodor.conventions import FloatArray, probability
+from heliodor.conventions import FloatArray, score_to_probability
 
 #: Candidates below this are not shown.
 MIN_SCORE = -5.0
@@ -49,7 +49,9 @@ class ModelCalibration:
 
     def probability(self, score: FloatArray) -> FloatArray | None:
         """Return the probabilities of candidates, or None where they are not known."""
-        return None if self.slope is None else probability(self.slope * score + self.offset)
+        return (
+            None if self.slope is None else score_to_probability(self.slope * score + self.offset)
+        )
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 from heliodor.app.server.cache import Cache
 from heliodor.conventions import Image, Shape
 from heliodor.data.micrographs.fourier_crop import fourier_crop
-from heliodor.data.micrographs.headers import Header, read_header
+from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import open_micrograph
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import pixel_size_of
+from heliodor.data.micrographs.working_images import choose_pixel_size
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
 from heliodor.utils.statistics import robust_deviation
@@ -117,10 +117,10 @@ class MicrographTiles:
         self._sources = sources
         self._thumbnails = thumbnails
         self._pixel_size_override = pixel_size_angstrom
-        self._headers: dict[int, Header] = {}
+        self._headers: dict[int, MicrographHeader] = {}
         self.cache = Cache(keep_bytes)
 
-    def header(self, number: int) -> Header:
+    def header(self, number: int) -> MicrographHeader:
         """Return a micrograph's size and what its header says of its sampling.
 
         Raises
@@ -135,7 +135,7 @@ class MicrographTiles:
     def pixel_size(self, number: int) -> float:
         """Return a micrograph's sampling in angstrom per pixel; raises BadInput if unknown."""
         header = self.header(number)
-        return pixel_size_of(
+        return choose_pixel_size(
             self._sources[number], header.pixel_size_angstrom, self._pixel_size_override
         )
 
@@ -191,7 +191,7 @@ class MicrographTiles:
                         f"{self._sources[number].path} has another size than it had; open the"
                         " project again"
                     )
-                return micrograph.cropped(shape)
+                return micrograph.read_cropped(shape)
 
         if 4 * shape[0] * shape[1] > _MAX_CACHED_SHARE * self.cache.most_bytes:
             return make()
@@ -236,4 +236,4 @@ class MicrographTiles:
         if (kept := self.cache.peek((number, last))) is not None:
             return Pillow.fromarray(to_gray(fourier_crop(kept, small)))
         with open_micrograph(self._sources[number].path) as micrograph:
-            return Pillow.fromarray(to_gray(micrograph.cropped(small)))
+            return Pillow.fromarray(to_gray(micrograph.read_cropped(small)))

@@ -25,7 +25,7 @@ from heliodor.conventions import (
     to_working,
 )
 from heliodor.data.coordinates.labels import mask_outside
-from heliodor.data.micrographs.dead_borders import dead_border
+from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.utils.statistics import robust_deviation
 
@@ -246,7 +246,7 @@ def _prepare_image(image: Image) -> Image:
     small = fourier_crop(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
     small -= np.float32(small.mean(dtype=np.float64))
     small -= gaussian_filter(small, FAR_PX / 2)
-    rows, columns = dead_border(small).grown(4).alive(small.shape)
+    rows, columns = find_dead_border(small).widen(4).live_region(small.shape)
     alive = small[rows, columns]
     alive = alive - np.median(alive)
     spread = robust_deviation(alive, 0.0) or 1.0

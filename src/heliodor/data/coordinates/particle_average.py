@@ -20,7 +20,7 @@ from heliodor.conventions import (
     Image,
     to_working,
 )
-from heliodor.data.micrographs.dead_borders import dead_border
+from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.utils.statistics import robust_deviation
 
@@ -132,7 +132,7 @@ def _cut_boxes(image: Image, xy_px: FloatArray) -> tuple[NDArray[np.float32], ND
     """Cut the boxes of one micrograph, each around the pixel nearest to its label."""
     half = SIDE_PX // 2
     height, width = image.shape
-    rows, columns = dead_border(image).grown(2).alive(image.shape)
+    rows, columns = find_dead_border(image).widen(2).live_region(image.shape)
     alive = image[rows, columns]
     if not alive.size:
         rows, columns, alive = slice(0, height), slice(0, width), image

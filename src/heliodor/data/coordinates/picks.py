@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, IndexArray, probability
+from heliodor.conventions import FloatArray, IndexArray, score_to_probability
 from heliodor.errors import HeliodorError
 from heliodor.utils.parsing import parse_number
 
@@ -148,7 +148,11 @@ class Picks:
     def probability(self) -> FloatArray:
         """Probability of being a particle: calibrated, where it is, else as the score says it."""
         known = self.extra.get(PROBABILITY)
-        return probability(self.score) if known is None else np.asarray(known, dtype=np.float64)
+        return (
+            score_to_probability(self.score)
+            if known is None
+            else np.asarray(known, dtype=np.float64)
+        )
 
     def rounded(self) -> Picks:
         """Return the picks as exact as they are written: without digits that mean nothing."""

@@ -22,8 +22,8 @@ from heliodor.data.coordinates.formats import (
     tables,
 )
 from heliodor.data.coordinates.picks import BOX, Picks
-from heliodor.data.micrographs.names import stem_of
-from heliodor.data.micrographs.sources import relion_stem
+from heliodor.data.micrographs.names import micrograph_stem
+from heliodor.data.micrographs.sources import relion_output_stem
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import parse_number
 
@@ -92,7 +92,7 @@ FORMATS = {
             "RELION's auto-picking folder; centres",
             ".star",
             lambda path, picks, _: relion_autopick.write_one_autopick(path, picks),
-            lambda name: f"{relion_stem(name)}_autopick.star",
+            lambda name: f"{relion_output_stem(name)}_autopick.star",
             relion_autopick.can_store,
         ),
         Format(
@@ -100,7 +100,7 @@ FORMATS = {
             "EMAN1 boxes; corners of boxes, whole pixels",
             ".box",
             _write_box,
-            lambda name: f"{stem_of(name)}.box",
+            lambda name: f"{micrograph_stem(name)}.box",
             lambda name, _: name in (BOX, box.TAG),
         ),
         Format(
@@ -116,7 +116,7 @@ FORMATS = {
             "crYOLO CBOX; corners of boxes, confidences",
             ".cbox",
             _write_cbox,
-            lambda name: f"{stem_of(name)}.cbox",
+            lambda name: f"{micrograph_stem(name)}.cbox",
             cbox.can_store,
         ),
         Format(

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import Image
 from heliodor.data.micrographs.row_blocks import (
-    Raster,
-    spans,
-    whole,
+    BlockReader,
+    read_all_rows,
+    split_into_row_blocks,
 )
 from heliodor.errors import BadInput
 
 #: Up to this share of NaN or infinite pixels is replaced by the median.
-MOST_NOT_FINITE = 0.05
+MAX_NON_FINITE_FRACTION = 0.05
 #: Pixels further from the median than this many robust standard deviations are clipped: hot
 #: pixels and X-rays would otherwise ring through the Fourier crop.
 CLIP_AT_SD = 25.0
 #: The scale of the bulk is told by about so many rows and columns, evenly spread.
-SAMPLED = 512
+SAMPLED_ROWS = 512
 
 
-def clean(image: Image, path: Path) -> None:
+def correct_bad_pixels(image: Image, path: Path) -> None:
     """Make an image finite and free of extreme pixels, in its place.
 
     Parameters
@@ -43,17 +43,19 @@ def clean(image: Image, path: Path) -> None:
     """
     low, high = _extremes(image)
     if not (np.isfinite(low) and np.isfinite(high)):
-        _fill(image, path)
+        _replace_non_finite(image, path)
         low, high = _extremes(image)
-    _refuse_blank(low, high, path)
+    _check_not_blank(low, high, path)
     # A sample is enough to find the scale of the bulk; the clip itself looks at every pixel.
-    least, most = _bounds(image[:: _step(image.shape[0]), :: _step(image.shape[1])])
+    least, most = _clip_limits(
+        image[:: _sample_step(image.shape[0]), :: _sample_step(image.shape[1])]
+    )
     if low < least or high > most:
         np.clip(image, least, most, out=image)
 
 
-def clean_blocks(raster: Raster, path: Path) -> Iterator[tuple[slice, Image]]:
-    """Clean an image block by block, with the same result as `clean`.
+def correct_bad_pixels_in_blocks(reader: BlockReader, path: Path) -> Iterator[tuple[slice, Image]]:
+    """Clean an image block by block, with the same result as `correct_bad_pixels`.
 
     What is extreme is known only once the whole image was seen. Nearly always nothing was;
     otherwise the blocks in question come once more at the end, clipped, and replace what
@@ -61,7 +63,7 @@ def clean_blocks(raster: Raster, path: Path) -> Iterator[tuple[slice, Image]]:
 
     Parameters
     ----------
-    raster
+    reader
         The image as it is stored.
     path
         For messages.
@@ -75,37 +77,37 @@ def clean_blocks(raster: Raster, path: Path) -> Iterator[tuple[slice, Image]]:
     Raises
     ------
     BadInput
-        As `clean`, at the end; and where the file cannot be read.
+        As `correct_bad_pixels`, at the end; and where the file cannot be read.
     """
-    height, width = raster.shape
-    row_step, column_step = _step(height), _step(width)
+    height, width = reader.shape
+    row_step, column_step = _sample_step(height), _sample_step(width)
     samples: list[Image] = []
     seen: list[tuple[slice, np.float32, np.float32]] = []
-    buffer = np.empty((next(spans(raster.shape)).stop, width), dtype=np.float32)
-    for rows in spans(raster.shape):
+    buffer = np.empty((next(split_into_row_blocks(reader.shape)).stop, width), dtype=np.float32)
+    for rows in split_into_row_blocks(reader.shape):
         block = buffer[: rows.stop - rows.start]
-        raster.read(rows.start, block)
+        reader.read(rows.start, block)
         low, high = _extremes(block)
         if not (np.isfinite(low) and np.isfinite(high)):
-            yield from _clean_as_a_whole(raster, path)
+            yield from _correct_whole_image(reader, path)
             return
         samples.append(block[-rows.start % row_step :: row_step, ::column_step].copy())
         seen.append((rows, low, high))
         yield rows, block
-    _refuse_blank(min(low for _, low, _ in seen), max(high for *_, high in seen), path)
-    least, most = _bounds(np.concatenate(samples))
+    _check_not_blank(min(low for _, low, _ in seen), max(high for *_, high in seen), path)
+    least, most = _clip_limits(np.concatenate(samples))
     for rows, low, high in seen:
         if low < least or high > most:
             block = buffer[: rows.stop - rows.start]
-            raster.read(rows.start, block)
+            reader.read(rows.start, block)
             yield rows, np.clip(block, least, most, out=block)
 
 
-def _clean_as_a_whole(raster: Raster, path: Path) -> Iterator[tuple[slice, Image]]:
+def _correct_whole_image(reader: BlockReader, path: Path) -> Iterator[tuple[slice, Image]]:
     """Clean an image whose median of finite pixels is needed."""
-    image = whole(raster)
-    clean(image, path)
-    for rows in spans(image.shape):
+    image = read_all_rows(reader)
+    correct_bad_pixels(image, path)
+    for rows in split_into_row_blocks(image.shape):
         yield rows, image[rows]
 
 
@@ -115,11 +117,11 @@ def _extremes(image: Image) -> tuple[np.float32, np.float32]:
         return image.min(), image.max()
 
 
-def _fill(image: Image, path: Path) -> None:
+def _replace_non_finite(image: Image, path: Path) -> None:
     """Replace what is not finite by the median of what is."""
     finite = np.isfinite(image)
     bad = image.size - int(np.count_nonzero(finite))
-    if bad > MOST_NOT_FINITE * image.size:
+    if bad > MAX_NON_FINITE_FRACTION * image.size:
         raise BadInput(
             f"{path} has {100 * bad / image.size:.0f} % NaN or infinite pixels; motion-correct"
             " it again or leave it out"
@@ -127,16 +129,16 @@ def _fill(image: Image, path: Path) -> None:
     image[~finite] = np.median(image[finite])
 
 
-def _refuse_blank(low: np.float32, high: np.float32, path: Path) -> None:
+def _check_not_blank(low: np.float32, high: np.float32, path: Path) -> None:
     if low == high:
         raise BadInput(f"{path} is blank: every pixel is {low:g}; leave it out")
 
 
-def _step(side: int) -> int:
-    return max(1, side // SAMPLED)
+def _sample_step(side: int) -> int:
+    return max(1, side // SAMPLED_ROWS)
 
 
-def _bounds(sample: NDArray[Any]) -> tuple[np.float64, np.float64]:
+def _clip_limits(sample: NDArray[Any]) -> tuple[np.float64, np.float64]:
     """Return the least and the largest value that a pixel may have."""
     low, median, high = np.percentile(sample.astype(np.float64), [15.9, 50.0, 84.1])
     spread = CLIP_AT_SD * (high - low) / 2

@@ -14,7 +14,7 @@ from heliodor.errors import BadInput
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
 #: A picture with any noise in it is not packed to less than a hundredth; what unpacks to more,
 #: and to more than this, would only fill the memory.
-MOST_EXPANSION, MOST_BYTES_OF_ANY = 100, 2**25
+MAX_EXPANSION, MIN_EXPANSION_LIMIT_BYTES = 100, 2**25
 _BLOCK_BYTES = 2**20
 
 
@@ -24,7 +24,7 @@ def is_compressed(path: Path) -> bool:
         return stream.read(3).startswith((_GZIP, _BZIP2))
 
 
-def beginning(path: Path, size: int) -> bytes:
+def read_first_bytes(path: Path, size: int) -> bytes:
     """Return the first bytes of what a file holds, compressed or not; fewer if it is shorter.
 
     Raises
@@ -32,10 +32,10 @@ def beginning(path: Path, size: int) -> bytes:
     OSError, EOFError, zlib.error
         If it is damaged.
     """
-    return unpacked(path, size, size).getvalue()[:size]
+    return decompress(path, size, size).getvalue()[:size]
 
 
-def unpacked(path: Path, wanted: int, most: int) -> BytesIO:
+def decompress(path: Path, wanted: int, most: int) -> BytesIO:
     """Return what a file holds.
 
     Parameters
@@ -54,18 +54,18 @@ def unpacked(path: Path, wanted: int, most: int) -> BytesIO:
     """
     size = path.stat().st_size
     content = BytesIO()
-    if is_compressed(path) and wanted > max(MOST_BYTES_OF_ANY, MOST_EXPANSION * size):
+    if is_compressed(path) and wanted > max(MIN_EXPANSION_LIMIT_BYTES, MAX_EXPANSION * size):
         raise BadInput(
             f"{path} has {size} bytes, but its header says that it unpacks to {wanted}: that is"
             " not an image; compress the micrograph again"
         )
-    with _opened(path) as stream:
+    with _open_decompressing(path) as stream:
         while content.tell() < most and (block := stream.read(min(_BLOCK_BYTES, most))):
             content.write(block)
     return content
 
 
-def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+def _open_decompressing(path: Path) -> IO[bytes] | gzip.GzipFile:
     with path.open("rb") as stream:
         start = stream.read(3)
     if start.startswith(_GZIP):

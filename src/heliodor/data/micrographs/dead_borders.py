@@ -17,15 +17,15 @@ from heliodor.conventions import (
 )
 
 #: Across a bar neighbouring pixels differ by less than this share of what is usual in the image.
-QUIET = 0.3
+QUIET_FRACTION = 0.3
 #: Fewer rows than this that are alike are no bar.
-LEAST_PX = 3
+MIN_BAR_PX = 3
 #: Bars are looked for in this share of each side.
-WIDEST = 0.15
+MAX_BAR_FRACTION = 0.15
 
 
 @dataclass(frozen=True)
-class Border:
+class DeadBorder:
     """Rows and columns along each edge of an image that are dead."""
 
     top: int = 0
@@ -33,17 +33,17 @@ class Border:
     left: int = 0
     right: int = 0
 
-    def alive(self, shape: Shape | tuple[int, ...]) -> tuple[slice, slice]:
+    def live_region(self, shape: Shape | tuple[int, ...]) -> tuple[slice, slice]:
         """Return the rows and columns that are not dead."""
         return slice(self.top, shape[0] - self.bottom), slice(self.left, shape[1] - self.right)
 
-    def grown(self, more: int) -> Border:
+    def widen(self, more: int) -> DeadBorder:
         """Return a border that is wider by some pixels along each edge that has a bar."""
         sides = (self.top, self.bottom, self.left, self.right)
-        return Border(*(side + more if side else 0 for side in sides))
+        return DeadBorder(*(side + more if side else 0 for side in sides))
 
 
-def dead_border(image: Image) -> Border:
+def find_dead_border(image: Image) -> DeadBorder:
     """Find the bars along the edges of an image.
 
     Parameters
@@ -56,20 +56,25 @@ def dead_border(image: Image) -> Border:
     Border
         All zero for most micrographs.
     """
-    rows, columns = _steps(image), _steps(image.T)
-    return Border(_quiet(rows), _quiet(rows[::-1]), _quiet(columns), _quiet(columns[::-1]))
+    rows, columns = _row_differences(image), _row_differences(image.T)
+    return DeadBorder(
+        _count_quiet_rows(rows),
+        _count_quiet_rows(rows[::-1]),
+        _count_quiet_rows(columns),
+        _count_quiet_rows(columns[::-1]),
+    )
 
 
-def _steps(image: Image) -> FloatArray:
+def _row_differences(image: Image) -> FloatArray:
     """Return how much each row differs from the next, shape (h - 1,)."""
     return np.asarray(np.abs(np.diff(image, axis=0)).mean(axis=1, dtype=np.float64))
 
 
-def _quiet(steps: FloatArray) -> int:
+def _count_quiet_rows(steps: FloatArray) -> int:
     if not len(steps):
         return 0
-    edge = steps[: max(1, int(WIDEST * len(steps)))]
+    edge = steps[: max(1, int(MAX_BAR_FRACTION * len(steps)))]
     # Not only from the first row on: Fourier cropping rings across a bar's outer edge.
-    quiet = np.flatnonzero(edge < QUIET * float(np.median(steps)))
+    quiet = np.flatnonzero(edge < QUIET_FRACTION * float(np.median(steps)))
     # Some rows may be alike by chance; a bar has several.
-    return int(quiet[-1]) + 1 if len(quiet) >= LEAST_PX else 0
+    return int(quiet[-1]) + 1 if len(quiet) >= MIN_BAR_PX else 0

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import Image, Shape
-from heliodor.data.micrographs.row_blocks import BLOCK_PX, spans
+from heliodor.data.micrographs.row_blocks import BLOCK_PX, split_into_row_blocks
 
 
 class FourierCrop:
@@ -102,12 +102,12 @@ def fourier_crop(image: Image, shape: Shape, workers: int = 1) -> Image:
     """
     height, width = image.shape
     crop = FourierCrop((height, width), shape, workers)
-    for rows in spans((height, width)):
+    for rows in split_into_row_blocks((height, width)):
         crop.add(rows, image[rows].astype(np.float32, copy=False))
     return crop.image()
 
 
-def fourier_refine(image: Image, shape: Shape) -> Image:
+def fourier_upsample(image: Image, shape: Shape) -> Image:
     """Resample an image to a larger shape: the same band-limited image, on a finer grid.
 
     The inverse of `fourier_crop`: pixel 0 stays where it is, and no detail is gained.
@@ -151,7 +151,7 @@ def fourier_refine(image: Image, shape: Shape) -> Image:
     return np.asarray(out * np.float32(h * w / (height * width)), dtype=np.float32)
 
 
-def pad(image: Image, edge: int) -> Image:
+def mirror_pad(image: Image, edge: int) -> Image:
     """Surround an image by its mirror image, as wide as half a receptive field.
 
     Training and scoring use this one function, so the edge of a micrograph looks the same to

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from heliodor.conventions import Shape
-from heliodor.data.micrographs.compression import beginning, is_compressed
+from heliodor.data.micrographs.compression import is_compressed, read_first_bytes
 from heliodor.data.micrographs.names import is_micrograph_name, is_tiff
-from heliodor.data.micrographs.tiff import opened_tiff
+from heliodor.data.micrographs.tiff import open_tiff
 from heliodor.errors import BadInput
 
 MRC_HEADER_BYTES = 1024
 #: More bytes behind the image than this share of it mean that the header is not this image's.
-MOST_SURPLUS = 0.05
+MAX_SURPLUS_FRACTION = 0.05
 #: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
 IMOD_STAMP = 1146047817
 #: The modes of real numbers, and how NumPy calls them.
-_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_DTYPE_OF_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 
 
 #: See docs/conventions.md.
@@ -35,7 +35,7 @@ TIFF_NOTE = (
 
 
 @dataclass(frozen=True)
-class Header:
+class MicrographHeader:
     """What is known of a micrograph without its pixels."""
 
     #: (height, width).
@@ -45,7 +45,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Layout:
+class PixelLayout:
     """How the pixels of one image lie in a file, row after row."""
 
     #: (height, width).
@@ -58,7 +58,7 @@ class Layout:
     pixel_size_angstrom: float | None
 
 
-def check_file(path: str | Path) -> Path:
+def check_micrograph_file(path: str | Path) -> Path:
     """Return the path of a file that may be a micrograph; raises BadInput for any other."""
     path = Path(path)
     try:
@@ -81,7 +81,7 @@ def check_file(path: str | Path) -> Path:
     return path
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path) -> MicrographHeader:
     """Read a micrograph's size and pixel size without its pixels.
 
     Raises
@@ -89,25 +89,25 @@ def read_header(path: str | Path) -> Header:
     BadInput
         If the file is missing, empty, truncated, of another kind, a movie or a volume.
     """
-    path = check_file(path)
+    path = check_micrograph_file(path)
     try:
         if is_tiff(path.name):
-            with opened_tiff(path) as series:
+            with open_tiff(path) as series:
                 shape, size = series.shape, None
-        elif (plain := plain_mrc(path)) is not None:
+        elif (plain := read_plain_mrc_layout(path)) is not None:
             shape, size = plain.shape, plain.pixel_size_angstrom
         else:
-            header = mrc_header(path)
+            header = read_mrc_header(path)
             shape, size = header.shape, header.pixel_size_angstrom
     except BadInput:
         raise
     except Exception as error:  # the libraries raise many kinds, all meaning this
         raise BadInput(f"{path} is not a whole micrograph ({error}); copy it again") from error
-    check_shape(shape, path)
-    return Header((int(shape[-2]), int(shape[-1])), size)
+    check_single_image(shape, path)
+    return MicrographHeader((int(shape[-2]), int(shape[-1])), size)
 
 
-def plain_mrc(path: Path) -> Layout | None:
+def read_plain_mrc_layout(path: Path) -> PixelLayout | None:
     """Return where the image lies in an MRC file as programs usually write it.
 
     One plane of real numbers, not compressed, its map ID, machine stamp and length as the format
@@ -126,7 +126,7 @@ def plain_mrc(path: Path) -> Layout | None:
     nx, ny, nz, mode, _, _, _, mx, my = struct.unpack_from(order + "9i", head)
     cell = struct.unpack_from(order + "2f", head, 40)
     space_group, extended = struct.unpack_from(order + "2i", head, 88)
-    kind = _MODES.get(mode)
+    kind = _DTYPE_OF_MODE.get(mode)
     if kind is None or min(nx, ny, mx, my) < 1 or nz != 1 or space_group not in (0, 1):
         return None
     stamp, flags = struct.unpack_from(order + "2i", head, 152)
@@ -135,13 +135,13 @@ def plain_mrc(path: Path) -> Layout | None:
     dtype = np.dtype(order + kind)
     image = nx * ny * dtype.itemsize
     surplus = path.stat().st_size - MRC_HEADER_BYTES - extended - image
-    if extended < 0 or not 0 <= surplus <= MOST_SURPLUS * image:
+    if extended < 0 or not 0 <= surplus <= MAX_SURPLUS_FRACTION * image:
         return None
     # Header fields are single precision, and so is what they say together.
     sides = (
         float(np.float32(length / number)) for length, number in zip(cell, (mx, my), strict=True)
     )
-    return Layout((ny, nx), dtype, MRC_HEADER_BYTES + extended, plausible_pixel_size(*sides))
+    return PixelLayout((ny, nx), dtype, MRC_HEADER_BYTES + extended, plausible_pixel_size(*sides))
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class MrcHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def mrc_header(path: Path) -> MrcHeader:
-    """Read and check the header of an MRC file that `plain_mrc` leaves, compressed or not.
+def read_mrc_header(path: Path) -> MrcHeader:
+    """Read and check the header of an MRC file that `read_plain_mrc_layout` leaves.
 
     Headers written by EM programs break the letter of the format in harmless ways; what matters,
     the amount of data, is checked here for a plain file, and for a compressed one as it is read.
@@ -180,7 +180,7 @@ def mrc_header(path: Path) -> MrcHeader:
     from mrcfile.utils import data_dtype_from_header
 
     packed = is_compressed(path)
-    head = bytearray(beginning(path, MRC_HEADER_BYTES))
+    head = bytearray(read_first_bytes(path, MRC_HEADER_BYTES))
     # mrcfile would make room for gigabytes of an extended header, whatever the file holds.
     length, head[92:96] = bytes(head[92:96]), bytes(4)
     with warnings.catch_warnings(action="ignore"):
@@ -194,16 +194,16 @@ def mrc_header(path: Path) -> MrcHeader:
     shape = int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
     # What is no MRC file at all should not be called a movie for what its bytes would mean.
     if min(shape) < 1 or (packed and bytes(mrc.header.map)[:3] != b"MAP"):
-        raise too_short(path)
+        raise truncated_mrc_error(path)
     dtype = data_dtype_from_header(mrc.header)
     if not packed and math.prod(shape) * dtype.itemsize > there - extended:
-        raise too_short(path)
-    check_shape(shape, path)
+        raise truncated_mrc_error(path)
+    check_single_image(shape, path)
     pixel_size = plausible_pixel_size(*sides)
     return MrcHeader(mrc.header, shape, dtype, MRC_HEADER_BYTES + extended, pixel_size)
 
 
-def too_short(path: Path) -> BadInput:
+def truncated_mrc_error(path: Path) -> BadInput:
     """Return the sentence for a file that does not hold what its header says."""
     return BadInput(
         f"{path} holds less data than its MRC header says, or of an unknown mode: it is"
@@ -233,7 +233,7 @@ def plausible_pixel_size(x: float, y: float) -> float | None:
     return x
 
 
-def check_shape(shape: tuple[int, ...], path: Path) -> None:
+def check_single_image(shape: tuple[int, ...], path: Path) -> None:
     """Refuse all but one plane, be it a stack of one."""
     if len(shape) == 3 and shape[0] == 1:
         shape = shape[1:]

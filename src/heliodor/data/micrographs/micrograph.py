@@ -14,26 +14,26 @@ from numpy.typing import NDArray
 
 from heliodor import __version__
 from heliodor.conventions import Image, Shape
-from heliodor.data.micrographs.bad_pixels import clean, clean_blocks
-from heliodor.data.micrographs.compression import is_compressed, unpacked
+from heliodor.data.micrographs.bad_pixels import correct_bad_pixels, correct_bad_pixels_in_blocks
+from heliodor.data.micrographs.compression import decompress, is_compressed
 from heliodor.data.micrographs.fourier_crop import FourierCrop
 from heliodor.data.micrographs.headers import (
-    MOST_SURPLUS,
-    check_file,
-    check_shape,
+    MAX_SURPLUS_FRACTION,
+    check_micrograph_file,
+    check_single_image,
     has_unsigned_bytes,
-    mrc_header,
-    plain_mrc,
-    too_short,
+    read_mrc_header,
+    read_plain_mrc_layout,
+    truncated_mrc_error,
 )
 from heliodor.data.micrographs.names import is_tiff
 from heliodor.data.micrographs.row_blocks import (
-    ArrayRaster,
-    FileRaster,
-    Raster,
-    whole,
+    ArrayBlockReader,
+    BlockReader,
+    FileBlockReader,
+    read_all_rows,
 )
-from heliodor.data.micrographs.tiff import check_amount, opened_tiff
+from heliodor.data.micrographs.tiff import check_data_size, open_tiff
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
 
@@ -58,16 +58,16 @@ class OpenMicrograph:
 
     path: Path
     #: Its pixels as they are stored.
-    raster: Raster
+    blocks: BlockReader
     #: What the file's header says, angstrom per pixel, where it is plausible.
     header_pixel_size_angstrom: float | None
 
     @property
     def shape(self) -> Shape:
         """(height, width)."""
-        return self.raster.shape
+        return self.blocks.shape
 
-    def cropped(self, shape: Shape, workers: int = 1) -> Image:
+    def read_cropped(self, shape: Shape, workers: int = 1) -> Image:
         """Read the pixels and Fourier-crop them, block by block, to (height, width).
 
         The result is that of `fourier_crop` on the image of `read_micrograph`, which is never
@@ -79,7 +79,7 @@ class OpenMicrograph:
             As `read_micrograph`, for what only the pixels tell.
         """
         crop = FourierCrop(self.shape, shape, workers)
-        for rows, block in clean_blocks(self.raster, self.path):
+        for rows, block in correct_bad_pixels_in_blocks(self.blocks, self.path):
             crop.add(rows, block)
         return crop.image()
 
@@ -98,8 +98,8 @@ def read_micrograph(path: str | Path) -> Micrograph:
         complex, blank, smaller than 32 pixels, or full of NaN.
     """
     with open_micrograph(path) as micrograph:
-        image = whole(micrograph.raster)
-    clean(image, micrograph.path)
+        image = read_all_rows(micrograph.blocks)
+    correct_bad_pixels(image, micrograph.path)
     return Micrograph(micrograph.path, image, micrograph.header_pixel_size_angstrom)
 
 
@@ -112,7 +112,7 @@ def read_map(path: str | Path) -> Image:
         As `read_micrograph`, but whatever the pixels are.
     """
     with open_micrograph(path) as micrograph:
-        return whole(micrograph.raster)
+        return read_all_rows(micrograph.blocks)
 
 
 @contextmanager
@@ -124,7 +124,7 @@ def open_micrograph(path: str | Path) -> Iterator[OpenMicrograph]:
     BadInput
         As `read_micrograph`, for what can be told without the pixels.
     """
-    path = check_file(path)
+    path = check_micrograph_file(path)
     with ExitStack() as files:
         try:
             micrograph = _open(path, files)
@@ -157,32 +157,34 @@ def open_array(pixels: NDArray[Any], name: str) -> OpenMicrograph:
             f" {pixels.shape} and type {pixels.dtype}"
         )
     _check_size(pixels.shape, Path(name))
-    return OpenMicrograph(Path(name), ArrayRaster(pixels), None)
+    return OpenMicrograph(Path(name), ArrayBlockReader(pixels), None)
 
 
 def _open(path: Path, files: ExitStack) -> OpenMicrograph:
     """Open a file and, where its rows can be read one by one, keep it open."""
     if is_tiff(path.name):
         data, pixel_size = _read_tiff(path)
-    elif (layout := plain_mrc(path)) is not None:
+    elif (layout := read_plain_mrc_layout(path)) is not None:
         _check_size(layout.shape, path)
         stream = files.enter_context(path.open("rb"))
-        return OpenMicrograph(path, FileRaster(stream, layout, path), layout.pixel_size_angstrom)
+        return OpenMicrograph(
+            path, FileBlockReader(stream, layout, path), layout.pixel_size_angstrom
+        )
     else:
         data, pixel_size = _read_mrc(path)
-    return OpenMicrograph(path, ArrayRaster(_plane(data, path)), pixel_size)
+    return OpenMicrograph(path, ArrayBlockReader(_single_plane(data, path)), pixel_size)
 
 
 def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
     try:
-        header = mrc_header(path)
-        most_surplus = int(MOST_SURPLUS * header.image_bytes)
+        header = read_mrc_header(path)
+        most_surplus = int(MAX_SURPLUS_FRACTION * header.image_bytes)
         wanted = header.offset + header.image_bytes
         if is_compressed(path):
-            content = unpacked(path, wanted, wanted + most_surplus + 1).getbuffer()
+            content = decompress(path, wanted, wanted + most_surplus + 1).getbuffer()
             there = len(content)
             if there < wanted:
-                raise too_short(path)
+                raise truncated_mrc_error(path)
             count = math.prod(header.shape)
             data = np.frombuffer(content, header.dtype, count, header.offset)
         else:
@@ -204,9 +206,9 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
     try:
-        with opened_tiff(path) as series:
-            check_shape(series.shape, path)
-            check_amount(series, path)
+        with open_tiff(path) as series:
+            check_single_image(series.shape, path)
+            check_data_size(series, path)
             return np.asarray(series.asarray()), None
     except (BadInput, PermissionError):
         raise
@@ -217,9 +219,9 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
         ) from error
 
 
-def _plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
+def _single_plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
     """Return the one two-dimensional plane of an array of real numbers."""
-    check_shape(data.shape, path)
+    check_single_image(data.shape, path)
     if data.ndim == 3:
         data = data[0]
     if data.dtype.kind not in "iuf":

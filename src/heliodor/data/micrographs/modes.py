@@ -6,6 +6,6 @@ from typing import Literal, get_args
 
 #: A mixture fitted per micrograph; one for the data set with a scale per micrograph (the
 #: paper's); mean and standard deviation; or nothing, for normalized micrographs.
-Mode = Literal["joint", "micrograph", "standard", "none"]
+NormalizationMode = Literal["joint", "micrograph", "standard", "none"]
 
-MODES: tuple[Mode, ...] = get_args(Mode)
+NORMALIZATION_MODES: tuple[NormalizationMode, ...] = get_args(NormalizationMode)

@@ -7,15 +7,15 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from heliodor.data.micrographs.names import stem_of, without_uid
-from heliodor.data.micrographs.sources import Source, canonical
+from heliodor.data.micrographs.names import micrograph_stem, strip_cryosparc_uid
+from heliodor.data.micrographs.sources import Source, resolve_path
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 #: How well two folders agree where one is wholly the end of the other.
-_WHOLLY = 1000
+_WHOLE_PATH = 1000
 
 
 def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, Source]:
@@ -48,26 +48,28 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     """
     names = list(names)
     exact = {source.name: source for source in sources}
-    by_path = {canonical(source.path): source for source in sources}
+    by_path = {resolve_path(source.path): source for source in sources}
     by_stem: dict[str, list[Source]] = {}
     by_plain: dict[str, list[Source]] = {}
     for source in sources:
-        by_stem.setdefault(stem_of(source.name), []).append(source)
-        by_plain.setdefault(stem_of(without_uid(source.name)), []).append(source)
+        by_stem.setdefault(micrograph_stem(source.name), []).append(source)
+        by_plain.setdefault(micrograph_stem(strip_cryosparc_uid(source.name)), []).append(source)
     agreement = _Agreement(names, sources)
     found: dict[str, Source] = {}
     sure: set[str] = set()
     for name in names:
-        match = exact.get(name) or by_path.get(canonical(Path(name)))
+        match = exact.get(name) or by_path.get(resolve_path(Path(name)))
         if match is not None:
             sure.add(name)
         else:
-            same = by_stem.get(stem_of(name)) or by_plain.get(stem_of(without_uid(name)), [])
+            same = by_stem.get(micrograph_stem(name)) or by_plain.get(
+                micrograph_stem(strip_cryosparc_uid(name)), []
+            )
             candidates = [s for s in same if agreement.allows(name, s)]
-            match = _only(name, candidates)
+            match = _choose_unique(name, candidates)
         if match is not None:
             found[name] = match
-    _refuse_shared(found, sure)
+    _refuse_shared_micrograph(found, sure)
     return found
 
 
@@ -102,11 +104,11 @@ class _Folders:
     def best(self, path: tuple[str, ...]) -> int:
         """Count the folders at the end that `path` shares with the one that agrees best.
 
-        It is `_WHOLLY` where one of the two is all of the other's end.
+        It is `_WHOLE_PATH` where one of the two is all of the other's end.
         """
         ends = [path[i:] for i in range(len(path))]
         if path in self._ends or any(end in self._paths for end in ends):
-            return _WHOLLY
+            return _WHOLE_PATH
         return next((len(end) for end in ends if end in self._ends), 0)
 
 
@@ -119,10 +121,10 @@ def _folders_of(source: Source) -> set[tuple[str, ...]]:
     """Return the folders of a micrograph, as given and with symbolic links followed."""
     if not source.path.exists():
         return {_folders(source.name)}
-    return {_folders(os.path.abspath(source.path)), _folders(canonical(source.path))}
+    return {_folders(os.path.abspath(source.path)), _folders(resolve_path(source.path))}
 
 
-def _only(name: str, candidates: list[Source]) -> Source | None:
+def _choose_unique(name: str, candidates: list[Source]) -> Source | None:
     """Return the one candidate, or refuse to guess."""
     if len(candidates) > 1:
         own = PurePosixPath(name).name
@@ -136,7 +138,7 @@ def _only(name: str, candidates: list[Source]) -> Source | None:
     return candidates[0] if candidates else None
 
 
-def _refuse_shared(found: dict[str, Source], sure: set[str]) -> None:
+def _refuse_shared_micrograph(found: dict[str, Source], sure: set[str]) -> None:
     """Refuse two names of one micrograph unless both are sure to be its own."""
     owner: dict[Source, str] = {}
     for name, source in found.items():

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 _UID_PREFIX = re.compile(r"(?<![^/])(\d{21})_(?=[^/]+$)")
 
 
-def without_uid(name: str) -> str:
+def strip_cryosparc_uid(name: str) -> str:
     """Return a micrograph's path without the 21-digit uid that begins its file's name."""
     return _UID_PREFIX.sub("", name)
 
@@ -20,7 +20,7 @@ MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 TIFF_SUFFIXES = (".tif", ".tiff")
 
 
-COMPRESSIONS = (".gz", ".bz2")
+COMPRESSION_SUFFIXES = (".gz", ".bz2")
 
 
 #: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
@@ -31,7 +31,7 @@ _SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".hdf", ".png", ".jpg", ".jp
 def is_micrograph_name(name: str) -> bool:
     """Tell whether a file name has the suffix of a format that can be read."""
     lower = name.lower()
-    for compression in COMPRESSIONS:
+    for compression in COMPRESSION_SUFFIXES:
         if lower.endswith(compression):
             return lower.removesuffix(compression).endswith(MRC_SUFFIXES)
     return lower.endswith(MRC_SUFFIXES + TIFF_SUFFIXES)
@@ -42,9 +42,9 @@ def is_tiff(name: str) -> bool:
     return name.lower().endswith(TIFF_SUFFIXES)
 
 
-def without_suffix(name: str) -> str:
+def strip_image_suffix(name: str) -> str:
     """Return a name without the suffix of an image format and of compression."""
-    for suffixes in (COMPRESSIONS, _SUFFIXES):
+    for suffixes in (COMPRESSION_SUFFIXES, _SUFFIXES):
         for suffix in suffixes:
             if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
                 name = name[: -len(suffix)]
@@ -52,9 +52,9 @@ def without_suffix(name: str) -> str:
     return name
 
 
-def stem_of(name: str | Path) -> str:
+def micrograph_stem(name: str | Path) -> str:
     """Return a micrograph's file name without folder and suffix."""
-    return PurePosixPath(without_suffix(str(name))).name
+    return PurePosixPath(strip_image_suffix(str(name))).name
 
 
 #: What breaks lines and tables, and a file's name and path can be no longer than.
@@ -64,7 +64,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST_PART, _LONGEST_PATH = 255, 4096
 
 
-def fault_of_name(name: str) -> str | None:
+def find_name_fault(name: str) -> str | None:
     """Return why a name can be no micrograph's, as part of a sentence, or None if it can.
 
     Names are written into tables and onto terminals, and results are called after them.

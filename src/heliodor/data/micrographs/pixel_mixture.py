@@ -23,15 +23,15 @@ BINS = 4096
 #: Shares of pixels in the darker component from which EM is started; the best end wins.
 STARTS = (0.02, 0.1, 0.3, 0.5, 0.8)
 #: Below this weight a component explains nothing and is given up.
-LEAST_WEIGHT = 1e-4
+MIN_WEIGHT = 1e-4
 #: A component narrower than this share of the image's spread is a spike of equal pixels.
-LEAST_SIGMA = 0.02
+MIN_SIGMA_FRACTION = 0.02
 #: So many spikes (saturated pixels, filled areas) are taken out of a fit one after the other.
-MOST_SPIKES = 3
+MAX_SPIKES = 3
 
 
 @dataclass(frozen=True)
-class Histograms:
+class PixelHistograms:
     """The pixel values of K images: mean value and number of the pixels of each bin."""
 
     value: FloatArray  # (K, bins)
@@ -50,20 +50,20 @@ class Histograms:
         variance = np.sum(self.count * (self.value - mean[:, None]) ** 2, axis=1) / number
         return number, mean, variance
 
-    def occupied(self) -> Histograms:
+    def occupied(self) -> PixelHistograms:
         """Leave out the bins that are empty in every image: they only take time."""
         used = self.count.any(axis=0)
-        return Histograms(self.value[:, used], self.count[:, used])
+        return PixelHistograms(self.value[:, used], self.count[:, used])
 
     @classmethod
-    def of(cls, images: Sequence[Image]) -> Histograms:
+    def from_images(cls, images: Sequence[Image]) -> PixelHistograms:
         """Count the pixels of each image, leaving out rows and columns of one single value."""
         rows = [_histogram(image) for image in images]
         return cls(np.stack([value for value, _ in rows]), np.stack([count for _, count in rows]))
 
 
 @dataclass(frozen=True)
-class Mixture:
+class PixelMixture:
     """The shared part of the model; component 0 is the darker one."""
 
     weight: FloatArray  # (2,), sums to 1
@@ -77,17 +77,17 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class MixtureFit:
+class PixelMixtureFit:
     """A fitted mixture."""
 
-    mixture: Mixture
+    mixture: PixelMixture
     #: One positive scale an image, with mean(log alpha) = 0, shape (K,).
     alpha: FloatArray
     #: Log-likelihood after each EM step of the run that was kept; never falls. Where a component
     #: without pixels was given up, it begins there.
     log_likelihood: FloatArray
     #: Share of the pixels that were left out because they form spikes of equal values.
-    left_out: float = 0.0
+    excluded_fraction: float = 0.0
 
 
 def _histogram(image: Image) -> tuple[FloatArray, FloatArray]:
@@ -114,13 +114,15 @@ def _without_dead_lines(image: Image) -> Image:
     return image
 
 
-def _expect(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray, float]:
+def _expectation_step(
+    h: PixelHistograms, y: FloatArray, mixture: PixelMixture
+) -> tuple[FloatArray, float]:
     """E-step: pixel counts shared out between the components, and the log-likelihood.
 
     The shares have the shape (2, K, bins); y = 1 / alpha.
     """
     if mixture.weight.min() == 0:
-        return _expect_of_one(h, y, mixture)
+        return _expectation_of_one_component(h, y, mixture)
     scaled = h.value * y[:, None]
     log_density = []
     for weight, mu, sigma in zip(mixture.weight, mixture.mu, mixture.sigma, strict=True):
@@ -134,27 +136,29 @@ def _expect(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray,
     shares[0] = np.where(difference > 0, larger, h.count - larger)
     shares[1] = h.count - shares[0]
     total = np.maximum(*log_density) + np.log1p(ratio)
-    return shares, float(np.vdot(total, h.count)) + _log_scale(h, y)
+    return shares, float(np.vdot(total, h.count)) + _common_log_likelihood(h, y)
 
 
-def _expect_of_one(h: Histograms, y: FloatArray, mixture: Mixture) -> tuple[FloatArray, float]:
-    """Do what `_expect` does where one component has all the weight."""
+def _expectation_of_one_component(
+    h: PixelHistograms, y: FloatArray, mixture: PixelMixture
+) -> tuple[FloatArray, float]:
+    """Do what `_expectation_step` does where one component has all the weight."""
     c = mixture.dominant
     shares = np.zeros((2, *h.count.shape))
     shares[c] = h.count
     z = (h.value * y[:, None] - mixture.mu[c]) / mixture.sigma[c]
     likelihood = -0.5 * float(np.vdot(z * z, h.count))
     likelihood -= float(h.count.sum() * np.log(mixture.sigma[c]))
-    return shares, likelihood + _log_scale(h, y)
+    return shares, likelihood + _common_log_likelihood(h, y)
 
 
-def _log_scale(h: Histograms, y: FloatArray) -> float:
+def _common_log_likelihood(h: PixelHistograms, y: FloatArray) -> float:
     """Return what all components have in common in the log-likelihood."""
     number = h.moments[0]
     return float(number @ np.log(y) - 0.5 * np.log(2 * np.pi) * number.sum())
 
 
-def _best_y(h: Histograms, shares: FloatArray, mixture: Mixture) -> FloatArray:
+def _maximize_scales(h: PixelHistograms, shares: FloatArray, mixture: PixelMixture) -> FloatArray:
     """M-step for y_k = 1 / alpha_k: the positive root of A y^2 - B y - n = 0."""
     precision = 1.0 / mixture.sigma**2
     a = precision @ np.einsum("ckb,kb->ck", shares, h.square)
@@ -166,7 +170,7 @@ def _best_y(h: Histograms, shares: FloatArray, mixture: Mixture) -> FloatArray:
     return np.asarray(y, dtype=np.float64)
 
 
-def _best_mixture(h: Histograms, y: FloatArray, shares: FloatArray) -> Mixture:
+def _maximize_mixture(h: PixelHistograms, y: FloatArray, shares: FloatArray) -> PixelMixture:
     """M-step for the shared parameters: weighted moments of x y."""
     scaled = h.value * y[:, None]
     n = shares.sum(axis=(1, 2))
@@ -174,27 +178,27 @@ def _best_mixture(h: Histograms, y: FloatArray, shares: FloatArray) -> Mixture:
     for c in np.flatnonzero(n):
         mu[c] = np.vdot(shares[c], scaled) / n[c]
         sigma[c] = np.sqrt(np.vdot(shares[c], (scaled - mu[c]) ** 2) / n[c])
-    return Mixture(n / n.sum(), mu, sigma)
+    return PixelMixture(n / n.sum(), mu, sigma)
 
 
-def _least_sigma(h: Histograms, y: FloatArray) -> float:
+def _min_sigma(h: PixelHistograms, y: FloatArray) -> float:
     number, mean, variance = h.moments
     share = number / number.sum()
     away = y * mean - share @ (y * mean)
-    return LEAST_SIGMA * float(np.sqrt(share @ (y * y * variance + away * away)))
+    return MIN_SIGMA_FRACTION * float(np.sqrt(share @ (y * y * variance + away * away)))
 
 
-def _alone(mixture: Mixture, c: int, least_sigma: float) -> Mixture:
+def _single_component(mixture: PixelMixture, c: int, least_sigma: float) -> PixelMixture:
     """Return the mixture of component c only."""
     weight = np.zeros(2)
     weight[c] = 1.0
     sigma = max(mixture.sigma[c], least_sigma)
-    return Mixture(weight, np.full(2, mixture.mu[c]), np.full(2, sigma))
+    return PixelMixture(weight, np.full(2, mixture.mu[c]), np.full(2, sigma))
 
 
-def fit_mixture(
-    histograms: Histograms, iterations: int = 200, tolerance: float = 1e-7
-) -> MixtureFit:
+def fit_pixel_mixture(
+    histograms: PixelHistograms, iterations: int = 200, tolerance: float = 1e-7
+) -> PixelMixtureFit:
     """Fit the mixture and the scale of each image by maximum likelihood.
 
     Every step (scales, then shared parameters) maximises the expected log-likelihood in
@@ -210,111 +214,117 @@ def fit_mixture(
         Most EM steps, and the gain in log-likelihood a pixel at which to stop.
     """
     h = histograms.occupied()
-    run = _best_run(h, iterations, tolerance)
-    for _ in range(MOST_SPIKES):
+    run = _run_em_from_starts(h, iterations, tolerance)
+    for _ in range(MAX_SPIKES):
         if run.without_spike is None:
             break
-        h = Histograms(h.value, run.without_spike)
-        run = _best_run(h, iterations, tolerance)
+        h = PixelHistograms(h.value, run.without_spike)
+        run = _run_em_from_starts(h, iterations, tolerance)
     shift = np.exp(np.mean(np.log(run.y)))  # fixes mean(log alpha) = 0
     order = np.argsort(run.mixture.mu, kind="stable")
-    shared = Mixture(
+    shared = PixelMixture(
         run.mixture.weight[order], run.mixture.mu[order] / shift, run.mixture.sigma[order] / shift
     )
-    left_out = 1.0 - float(h.count.sum() / histograms.count.sum())
-    return MixtureFit(shared, shift / run.y, np.array(run.trace), left_out)
+    excluded_fraction = 1.0 - float(h.count.sum() / histograms.count.sum())
+    return PixelMixtureFit(shared, shift / run.y, np.array(run.trace), excluded_fraction)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _EmRun:
     """Where a number of EM steps led."""
 
     y: FloatArray
-    mixture: Mixture
+    mixture: PixelMixture
     trace: list[float]
     #: Where a component became a spike: the pixel counts that are left without it.
     without_spike: FloatArray | None = None
 
 
-def _best_run(h: Histograms, iterations: int, tolerance: float) -> _Run:
+def _run_em_from_starts(h: PixelHistograms, iterations: int, tolerance: float) -> _EmRun:
     y = _scales_of_one_component(h)
     starts = [*(_dark_and_bright(h, y, share) for share in STARTS), _core_and_tails(h, y)]
-    runs = [_run(h, y, start, 15, tolerance) for start in starts]
+    runs = [_run_em(h, y, start, 15, tolerance) for start in starts]
     best = max(runs, key=lambda run: run.trace[-1])
     if best.without_spike is not None:
         return best
-    return _run(h, best.y, best.mixture, iterations, tolerance, best.trace)
+    return _run_em(h, best.y, best.mixture, iterations, tolerance, best.trace)
 
 
-def _run(
-    h: Histograms,
+def _run_em(
+    h: PixelHistograms,
     y: FloatArray,
-    mixture: Mixture,
+    mixture: PixelMixture,
     iterations: int,
     tolerance: float,
     before: Sequence[float] = (),
-) -> _Run:
+) -> _EmRun:
     pixels = h.count.sum()
-    shares, likelihood = _expect(h, y, mixture)
+    shares, likelihood = _expectation_step(h, y, mixture)
     trace = list(before) or [likelihood]
     for _ in range(iterations):
-        y = _best_y(h, shares, mixture)
-        mixture = _best_mixture(h, y, shares)
-        least_sigma = _least_sigma(h, y)
+        y = _maximize_scales(h, shares, mixture)
+        mixture = _maximize_mixture(h, y, shares)
+        least_sigma = _min_sigma(h, y)
         narrow = mixture.sigma <= least_sigma
         main = mixture.dominant
-        if mixture.weight.min() < LEAST_WEIGHT or narrow.all():
+        if mixture.weight.min() < MIN_WEIGHT or narrow.all():
             if mixture.weight.min() > 0:
                 trace = []  # of another model: not to be compared with this one
-            mixture = _alone(mixture, main, least_sigma)
+            mixture = _single_component(mixture, main, least_sigma)
         elif narrow.any():
             rest = int(np.argmin(narrow))
-            if (shares[rest].sum(axis=1) > LEAST_WEIGHT * h.count.sum(axis=1)).all():
-                return _Run(y, _alone(mixture, rest, least_sigma), trace, shares[rest])
+            if (shares[rest].sum(axis=1) > MIN_WEIGHT * h.count.sum(axis=1)).all():
+                return _EmRun(
+                    y, _single_component(mixture, rest, least_sigma), trace, shares[rest]
+                )
             trace = []
-            mixture = _alone(mixture, main, least_sigma)
-        shares, likelihood = _expect(h, y, mixture)
+            mixture = _single_component(mixture, main, least_sigma)
+        shares, likelihood = _expectation_step(h, y, mixture)
         trace.append(likelihood)
         if len(trace) > 1 and trace[-1] - trace[-2] < tolerance * pixels:
             break
-    return _Run(y, mixture, trace)
+    return _EmRun(y, mixture, trace)
 
 
-def _scales_of_one_component(h: Histograms) -> FloatArray:
+def _scales_of_one_component(h: PixelHistograms) -> FloatArray:
     """Return y_k of a single scaled Gaussian, a start that suits any mean, zero included."""
     n = h.count.sum(axis=1)
     y: FloatArray = 1.0 / np.sqrt(np.sum(h.count * h.value**2, axis=1) / n)
     all_in_one = np.stack([h.count, np.zeros_like(h.count)])
     for _ in range(20):
-        y = _best_y(h, all_in_one, _alone(_best_mixture(h, y, all_in_one), 0, 0.0))
+        y = _maximize_scales(
+            h, all_in_one, _single_component(_maximize_mixture(h, y, all_in_one), 0, 0.0)
+        )
     return y
 
 
-def _dark_and_bright(h: Histograms, y: FloatArray, share: float) -> Mixture:
+def _dark_and_bright(h: PixelHistograms, y: FloatArray, share: float) -> PixelMixture:
     """Split the pooled pixels at a quantile into a darker and a brighter part."""
     return _split(h, y, h.value * y[:, None], share)
 
 
-def _core_and_tails(h: Histograms, y: FloatArray) -> Mixture:
+def _core_and_tails(h: PixelHistograms, y: FloatArray) -> PixelMixture:
     """Split the pooled pixels into the nearer and the further half about their mean."""
     scaled = h.value * y[:, None]
     return _split(h, y, np.abs(scaled - np.average(scaled, weights=h.count)), 0.5)
 
 
-def _split(h: Histograms, y: FloatArray, key: FloatArray, share: float) -> Mixture:
+def _split(h: PixelHistograms, y: FloatArray, key: FloatArray, share: float) -> PixelMixture:
     order = np.argsort(key, axis=None)
     cumulative = np.cumsum(h.count.ravel()[order])
     position = min(int(np.searchsorted(cumulative, share * cumulative[-1])), len(order) - 1)
     first = key <= key.ravel()[order[position]]
-    start = _best_mixture(h, y, np.stack([h.count * first, h.count * ~first]))
-    return Mixture(start.weight, start.mu, np.maximum(start.sigma, _least_sigma(h, y)))
+    start = _maximize_mixture(h, y, np.stack([h.count * first, h.count * ~first]))
+    return PixelMixture(start.weight, start.mu, np.maximum(start.sigma, _min_sigma(h, y)))
 
 
-def fit_scale(histograms: Histograms, mixture: Mixture, iterations: int = 100) -> FloatArray:
+def fit_image_scales(
+    histograms: PixelHistograms, mixture: PixelMixture, iterations: int = 100
+) -> FloatArray:
     """Return alpha_k of new images under a mixture that stays as it is, shape (K,)."""
     y = np.full(len(histograms.value), np.nan)
     for k in range(len(y)):
-        one = Histograms(histograms.value[k : k + 1], histograms.count[k : k + 1])
+        one = PixelHistograms(histograms.value[k : k + 1], histograms.count[k : k + 1])
         mean = np.average(one.value, weights=one.count)
         root = np.sqrt(np.average(one.value**2, weights=one.count))
         second = np.sum(mixture.weight * (mixture.mu**2 + mixture.sigma**2))
@@ -322,8 +332,8 @@ def fit_scale(histograms: Histograms, mixture: Mixture, iterations: int = 100) -
         if mean > 0 and np.sum(mixture.weight * mixture.mu) > 0:
             own = np.array([np.sum(mixture.weight * mixture.mu) / mean])
         for _ in range(iterations):
-            shares, _likelihood = _expect(one, own, mixture)
-            new = _best_y(one, shares, mixture)
+            shares, _likelihood = _expectation_step(one, own, mixture)
+            new = _maximize_scales(one, shares, mixture)
             done = abs(new[0] - own[0]) < 1e-7 * own[0]
             own = new
             if done:

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heliodor.conventions import Image, Shape
-from heliodor.data.micrographs.headers import Layout, too_short
+from heliodor.data.micrographs.headers import PixelLayout, truncated_mrc_error
 from heliodor.errors import BadInput
 
 #: Pixels of a block: 1 MiB of float32 and as much of its transform.
 BLOCK_PX = 2**18
 #: Rows of a block at least, which the transforms take several of at once.
-LEAST_ROWS = 16
+MIN_ROWS = 16
 
 
-class Raster(Protocol):
+class BlockReader(Protocol):
     """Rows that can be read in any order."""
 
     @property
@@ -45,7 +45,7 @@ class Raster(Protocol):
 
 
 @dataclass(frozen=True)
-class ArrayRaster:
+class ArrayBlockReader:
     """An image that had to be decoded as a whole: compressed, or in a rarer format."""
 
     data: NDArray[Any]
@@ -57,17 +57,17 @@ class ArrayRaster:
         return height, width
 
     def read(self, first_row: int, out: Image) -> None:
-        """Copy rows; see `Raster`."""
+        """Copy rows; see `BlockReader`."""
         with np.errstate(over="ignore"):
             np.copyto(out, self.data[first_row : first_row + len(out)], casting="unsafe")
 
 
 @dataclass(frozen=True)
-class FileRaster:
+class FileBlockReader:
     """An image whose rows lie one behind the other in an open file."""
 
     stream: BufferedReader
-    layout: Layout
+    layout: PixelLayout
     #: For messages.
     path: Path
 
@@ -77,7 +77,7 @@ class FileRaster:
         return self.layout.shape
 
     def read(self, first_row: int, out: Image) -> None:
-        """Read rows; see `Raster`."""
+        """Read rows; see `BlockReader`."""
         dtype, width = self.layout.dtype, self.layout.shape[1]
         # Where the file holds what is wanted, it is read right into its place.
         direct = dtype == out.dtype and out.flags.c_contiguous
@@ -90,22 +90,22 @@ class FileRaster:
                 f"{self.path} cannot be read ({error.strerror or error}); copy it again"
             ) from error
         if there != stored.nbytes:
-            raise too_short(self.path)
+            raise truncated_mrc_error(self.path)
         if not direct:
             np.copyto(out, stored, casting="unsafe")
 
 
-def spans(shape: Shape) -> Iterator[slice]:
+def split_into_row_blocks(shape: Shape) -> Iterator[slice]:
     """Divide an image into blocks of whole rows, from the first row to the last."""
     height, width = shape
-    rows = max(LEAST_ROWS, BLOCK_PX // width // LEAST_ROWS * LEAST_ROWS)
+    rows = max(MIN_ROWS, BLOCK_PX // width // MIN_ROWS * MIN_ROWS)
     for first in range(0, height, rows):
         yield slice(first, min(first + rows, height))
 
 
-def whole(raster: Raster) -> Image:
+def read_all_rows(reader: BlockReader) -> Image:
     """Return all pixels, shape (h, w)."""
-    image = np.empty(raster.shape, dtype=np.float32)
-    for rows in spans(raster.shape):
-        raster.read(rows.start, image[rows])
+    image = np.empty(reader.shape, dtype=np.float32)
+    for rows in split_into_row_blocks(reader.shape):
+        reader.read(rows.start, image[rows])
     return image

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from heliodor.data.micrographs import star_list
-from heliodor.data.micrographs.names import fault_of_name, is_micrograph_name, without_suffix
+from heliodor.data.micrographs.names import find_name_fault, is_micrograph_name, strip_image_suffix
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_referenced_file
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 #: Lists may name lists so many times.
-_DEEPEST = 20
+_MAX_LIST_DEPTH = 20
 #: Longer patterns, and those that search all folders more often, may take for ever.
-_LONGEST, _MOST_RECURSIONS = 4096, 3
+_MAX_PATTERN_LENGTH, _MAX_RECURSIONS = 4096, 3
 
 
 #: What a user may give for micrographs; see `find_sources`.
-Inputs = str | Path | Sequence[str | Path]
+MicrographInputs = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Source:
     pixels: NDArray[Any] | None = field(default=None, repr=False, compare=False)
 
 
-def find_sources(inputs: Inputs) -> list[Source]:
+def find_sources(inputs: MicrographInputs) -> list[Source]:
     """Resolve what a user typed into micrographs.
 
     Parameters
@@ -74,39 +74,43 @@ def find_sources(inputs: Inputs) -> list[Source]:
     if isinstance(inputs, str | Path):
         inputs = [inputs]
     sources: list[Source] = []
-    lists = _Lists()
+    lists = _ListState()
     for text in inputs:
         if not str(text).strip():  # as from a variable of the shell that is not set
             raise BadInput("an empty name was given for micrographs; name files or a folder")
-        sources.extend(_expand(str(text), lists))
+        sources.extend(_expand_input(str(text), lists))
     for source in sources:
-        _check_text(source.name)
+        _check_name(source.name)
     unique: dict[Path, Source] = {}
     for source in sources:
-        unique.setdefault(canonical(source.path), source)
+        unique.setdefault(resolve_path(source.path), source)
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
     return _with_distinct_stems(_with_distinct_names(list(unique.values())))
 
 
-def _check_text(name: str) -> None:
+def _check_name(name: str) -> None:
     """Refuse a name that no result file could hold."""
-    fault = fault_of_name(name)
+    fault = find_name_fault(name)
     if fault is not None:
         shown = name.encode(errors="surrogateescape").decode(errors="replace")
         raise BadInput(f"the name of {shown} {fault}; rename the file")
 
 
 @dataclass
-class _Lists:
+class _ListState:
     """The lists that are being read, each named by the one before it, and all that were."""
 
     open: list[Path] = field(default_factory=list)
     seen: set[Path] = field(default_factory=set)
 
 
-def _expand(text: str, lists: _Lists) -> list[Source]:
-    if "\0" in text or len(text) > _LONGEST or text.split("/").count("**") > _MOST_RECURSIONS:
+def _expand_input(text: str, lists: _ListState) -> list[Source]:
+    if (
+        "\0" in text
+        or len(text) > _MAX_PATTERN_LENGTH
+        or text.split("/").count("**") > _MAX_RECURSIONS
+    ):
         raise BadInput(f"{text} is no name of a file or pattern; mend the list of micrographs")
     if text.startswith("@"):
         return _from_list(Path(text[1:]), lists)
@@ -119,14 +123,14 @@ def _expand(text: str, lists: _Lists) -> list[Source]:
     if os.path.exists(path) or not glob.has_magic(text):
         if not os.path.exists(path):
             raise BadInput(f"{path} does not exist; check the spelling and the current folder")
-        return [_typed(path, path.parent)]
+        return [_source_from_path(path, path.parent)]
     matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]
     matches = [match for match in matches if _is_listed(match) and not match.is_dir()]
     if not matches:
         raise BadInput(f"no MRC or TIFF file matches {text}; check the pattern")
     fixed = PurePosixPath(text[: glob.escape(text).find("[")])
     base = Path(fixed if text[: glob.escape(text).find("[")].endswith("/") else fixed.parent)
-    return [_typed(match, base) for match in matches]
+    return [_source_from_path(match, base) for match in matches]
 
 
 def _from_folder(folder: Path) -> list[Source]:
@@ -136,7 +140,7 @@ def _from_folder(folder: Path) -> list[Source]:
             f"the folder {folder} holds no MRC or TIFF file; for those in folders below it give"
             f" '{folder}/**/*.mrc'"
         )
-    return [_typed(file, folder) for file in files]
+    return [_source_from_path(file, folder) for file in files]
 
 
 def _is_listed(path: Path) -> bool:
@@ -144,14 +148,14 @@ def _is_listed(path: Path) -> bool:
     return is_micrograph_name(path.name) and not path.name.startswith(".")
 
 
-def _from_list(path: Path, lists: _Lists) -> list[Source]:
-    real = canonical(path)
+def _from_list(path: Path, lists: _ListState) -> list[Source]:
+    real = resolve_path(path)
     if real in lists.open:
         raise BadInput(f"the list {path} names itself; remove that line")
     if real in lists.seen:
         return []  # a few lists that name each other twice would be read any number of times
-    if len(lists.open) >= _DEEPEST:
-        raise BadInput(f"the list {path} is named by {_DEEPEST} lists, one inside another")
+    if len(lists.open) >= _MAX_LIST_DEPTH:
+        raise BadInput(f"the list {path} is named by {_MAX_LIST_DEPTH} lists, one inside another")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -161,7 +165,7 @@ def _from_list(path: Path, lists: _Lists) -> list[Source]:
         raise BadInput(f"the list {path} is empty; put one micrograph a line into it")
     lists.seen.add(real)
     lists.open.append(real)
-    found = [source for entry in entries for source in _expand(entry, lists)]
+    found = [source for entry in entries for source in _expand_input(entry, lists)]
     lists.open.pop()
     return found
 
@@ -170,9 +174,9 @@ def _from_star(path: Path) -> list[Source]:
     rows = star_list.read_micrographs(path)
     sources = []
     for name, pixel_size in rows:
-        _check_text(name)
+        _check_name(name)
         found = find_referenced_file(name, path) or Path(name)
-        sources.append(Source(name, found, relion_stem(name), pixel_size))
+        sources.append(Source(name, found, relion_output_stem(name), pixel_size))
     if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
@@ -181,23 +185,23 @@ def _from_star(path: Path) -> list[Source]:
     return sources
 
 
-def _typed(path: Path, base: Path) -> Source:
+def _source_from_path(path: Path, base: Path) -> Source:
     below = path.relative_to(base).as_posix()
-    return Source(str(path), path, _contained(without_suffix(below)))
+    return Source(str(path), path, _strip_outer_parts(strip_image_suffix(below)))
 
 
-def relion_stem(name: str) -> str:
+def relion_output_stem(name: str) -> str:
     """RELION keeps the folders below the job's own: MotionCorr/job002/Movies/a -> Movies/a."""
-    return _contained(without_suffix(_JOB_FOLDER.sub("", name)))
+    return _strip_outer_parts(strip_image_suffix(_JOB_FOLDER.sub("", name)))
 
 
-def _contained(name: str) -> str:
+def _strip_outer_parts(name: str) -> str:
     """Drop what would lead out of the output folder: a root or '..'."""
     parts = [part for part in name.split("/") if part not in ("", "..", ".")]
     return "/".join(parts) or "micrograph"
 
 
-def canonical(path: Path) -> Path:
+def resolve_path(path: Path) -> Path:
     """Return the one real path of a file, links followed."""
     return Path(os.path.realpath(path))
 
@@ -216,7 +220,7 @@ def _with_distinct_stems(sources: list[Source]) -> list[Source]:
     for source in sources:
         stem = source.output_stem
         if number[stem] > 1:
-            base = _contained(str(canonical(source.path))).replace(".", "_")
+            base = _strip_outer_parts(str(resolve_path(source.path))).replace(".", "_")
             numbered = (f"{base}_{i}" for i in itertools.count(2))
             stem = next(s for s in itertools.chain([base], numbered) if s not in taken)
             taken.add(stem)

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heliodor.data.micrographs.compression import MOST_BYTES_OF_ANY, MOST_EXPANSION
+from heliodor.data.micrographs.compression import MAX_EXPANSION, MIN_EXPANSION_LIMIT_BYTES
 from heliodor.errors import BadInput
 
 #: More images than this are no averages; to count them all takes its time.
-MOST_PAGES = 10_000
+MAX_PAGES = 10_000
 #: Compressions, by their numbers in TIFF, whose decoders know no limit of their own.
 _UNLIMITED: dict[int, Callable[[], Any]] = {
     8: zlib.decompressobj,
@@ -25,7 +25,7 @@ _BLOCK_BYTES = 2**20
 
 
 @contextmanager
-def opened_tiff(path: Path) -> Iterator[Any]:
+def open_tiff(path: Path) -> Iterator[Any]:
     """Open a TIFF file and give its first series of images, of tifffile.
 
     What a file says in XML of other files is not followed.
@@ -38,26 +38,26 @@ def opened_tiff(path: Path) -> Iterator[Any]:
     import tifffile
 
     with tifffile.TiffFile(path, is_ome=False) as tiff:
-        if len(tiff.pages) > MOST_PAGES:
+        if len(tiff.pages) > MAX_PAGES:
             raise BadInput(
-                f"{path} holds more than {MOST_PAGES} images: it is a movie or a stack; give"
+                f"{path} holds more than {MAX_PAGES} images: it is a movie or a stack; give"
                 " motion-corrected averages, one image a file"
             )
         yield tiff.series[0]
 
 
-def check_amount(series: Any, path: Path) -> None:
+def check_data_size(series: Any, path: Path) -> None:
     """Refuse an image that is larger than its file can hold, before room is made for it.
 
     Parameters
     ----------
     series
-        One image, as `opened_tiff` gives it.
+        One image, as `open_tiff` gives it.
     """
     page, size = series.keyframe, path.stat().st_size
     claimed = math.prod(series.shape) * series.dtype.itemsize
     packed = page.compression != 1
-    most = max(MOST_BYTES_OF_ANY, MOST_EXPANSION * size) if packed else size
+    most = max(MIN_EXPANSION_LIMIT_BYTES, MAX_EXPANSION * size) if packed else size
     if claimed > most or sum(page.databytecounts) > size:
         raise BadInput(
             f"{path} holds less data than its TIFF header says: it is truncated or damaged; copy"

@@ -14,7 +14,7 @@ from heliodor.conventions import (
     Shape,
     working_shape,
 )
-from heliodor.data.micrographs.fourier_crop import fourier_refine
+from heliodor.data.micrographs.fourier_crop import fourier_upsample
 from heliodor.data.micrographs.micrograph import open_array, open_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
@@ -26,12 +26,12 @@ PIXEL_SIZE_RANGE = (0.1, 50.0)
 #: Diameters outside this range (angstrom) likewise.
 DIAMETER_RANGE = (20.0, 5000.0)
 #: Originals may be so many times coarser than the working pixel size and are used as they are.
-MOST_STRETCH = 1.2
+MAX_COARSENING = 1.2
 #: Originals with so many times larger pixels than a model's may be made finer, where the model
 #: knows blurred images: there is nothing in them between their own limit and that of its pixels.
-MOST_FINER = 2.5
+MAX_UPSAMPLING = 2.5
 #: Bytes of working images that are kept for their next use.
-KEEP_BYTES = 512 * 2**20
+DEFAULT_CACHE_BYTES = 512 * 2**20
 #: Pixel sizes that differ by more than this share are not the same.
 SAME_PIXEL_SIZE = 0.02
 
@@ -75,7 +75,7 @@ def working_pixel_size(diameter_angstrom: float, network: str) -> float:
 
 def check_pixel_size(pixel_size_angstrom: float) -> float:
     """Return a pixel size that the user gave, or raise BadInput where no micrograph has it."""
-    if not is_plausible(pixel_size_angstrom):
+    if not is_plausible_pixel_size(pixel_size_angstrom):
         low, high = PIXEL_SIZE_RANGE
         raise BadInput(
             f"a pixel size of {pixel_size_angstrom:g} A is not plausible; give --pixel-size"
@@ -84,7 +84,7 @@ def check_pixel_size(pixel_size_angstrom: float) -> float:
     return pixel_size_angstrom
 
 
-def is_plausible(pixel_size_angstrom: float) -> bool:
+def is_plausible_pixel_size(pixel_size_angstrom: float) -> bool:
     """Tell whether a micrograph can have this pixel size."""
     low, high = PIXEL_SIZE_RANGE
     return low <= pixel_size_angstrom <= high
@@ -96,7 +96,7 @@ def same_pixel_size(one_angstrom: float, other_angstrom: float) -> bool:
     return abs(one_angstrom - other_angstrom) <= SAME_PIXEL_SIZE * smaller
 
 
-def pixel_size_of(source: Source, header: float | None, given: float | None) -> float:
+def choose_pixel_size(source: Source, header: float | None, given: float | None) -> float:
     """Decide on a micrograph's pixel size: the user's, else the STAR's, else the header's.
 
     Raises
@@ -111,7 +111,7 @@ def pixel_size_of(source: Source, header: float | None, given: float | None) -> 
             f"{source.name} has no believable pixel size in its header and none in a STAR"
             " file; give --pixel-size in angstrom"
         )
-    if not is_plausible(size):
+    if not is_plausible_pixel_size(size):
         low, high = PIXEL_SIZE_RANGE
         raise BadInput(
             f"{source.name} has a pixel size of {size:g} A, which is not plausible; give"
@@ -120,7 +120,7 @@ def pixel_size_of(source: Source, header: float | None, given: float | None) -> 
     return size
 
 
-def prepare(
+def prepare_working_image(
     source: Source,
     working_pixel_size_angstrom: float,
     pixel_size_angstrom: float | None = None,
@@ -144,7 +144,7 @@ def prepare(
         Refuse originals with larger pixels; by default 1.2 times the working pixel size, up to
         which a network still recognises its particle.
     finer
-        Bring originals with larger pixels, up to `MOST_FINER` times, to the working ones too.
+        Bring originals with larger pixels, up to `MAX_UPSAMPLING` times, to the working ones too.
 
     Raises
     ------
@@ -159,7 +159,9 @@ def prepare(
     )
     with opened as micrograph:
         original = height, width = micrograph.shape
-        size = pixel_size_of(source, micrograph.header_pixel_size_angstrom, pixel_size_angstrom)
+        size = choose_pixel_size(
+            source, micrograph.header_pixel_size_angstrom, pixel_size_angstrom
+        )
         if diameter_angstrom is not None and diameter_angstrom > min(height, width) * size:
             raise BadInput(
                 f"a particle of {diameter_angstrom:g} A is larger than {source.name}, which"
@@ -167,18 +169,18 @@ def prepare(
                 " pixel size"
             )
         wanted = working_pixel_size_angstrom
-        coarsest = coarsest_angstrom or MOST_STRETCH * wanted
-        if size > (max(coarsest, MOST_FINER * wanted) if finer else coarsest):
+        coarsest = coarsest_angstrom or MAX_COARSENING * wanted
+        if size > (max(coarsest, MAX_UPSAMPLING * wanted) if finer else coarsest):
             raise BadInput(
                 f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
                 f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
                 " model made for this scale, or check the pixel size"
             )
-        shape = working_shape(original, size, wanted, finer and size <= MOST_FINER * wanted)
+        shape = working_shape(original, size, wanted, finer and size <= MAX_UPSAMPLING * wanted)
         if shape[0] > height or shape[1] > width:
-            fine = fourier_refine(micrograph.cropped(original), shape)
+            fine = fourier_upsample(micrograph.read_cropped(original), shape)
             return WorkingImage(source, fine, original, size)
-        return WorkingImage(source, micrograph.cropped(shape), original, size)
+        return WorkingImage(source, micrograph.read_cropped(shape), original, size)
 
 
 @dataclass
@@ -191,12 +193,12 @@ class WorkingImages:
     working_pixel_size_angstrom: float
     pixel_size_angstrom: float | None = None
     diameter_angstrom: float | None = None
-    #: The largest pixels an original may have; see `prepare`.
+    #: The largest pixels an original may have; see `prepare_working_image`.
     coarsest_angstrom: float | None = None
-    #: Whether originals with larger pixels are brought to the working ones too; see `prepare`.
+    #: Whether originals with larger pixels are upsampled; see `prepare_working_image`.
     finer: bool = False
     #: Bytes of working images that may be kept.
-    keep_bytes: float = KEEP_BYTES
+    keep_bytes: float = DEFAULT_CACHE_BYTES
     #: So many micrographs are prepared at a time where many are wanted; see `prefetch`.
     threads: int = 1
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
@@ -213,12 +215,12 @@ class WorkingImages:
         self._kept.clear()
 
     def get(self, source: Source) -> WorkingImage:
-        """Return a prepared micrograph; raises BadInput as `prepare` does."""
+        """Return a prepared micrograph; raises BadInput as `prepare_working_image` does."""
         with self._lock:
             if source in self._kept:
                 self._kept.move_to_end(source)
                 return self._kept[source]
-        image = prepare(
+        image = prepare_working_image(
             source,
             self.working_pixel_size_angstrom,
             self.pixel_size_angstrom,
@@ -241,7 +243,7 @@ class Failure:
     reason: str
 
 
-def coarser_than(usual_angstrom: float, image: WorkingImage) -> Failure:
+def too_coarse_failure(usual_angstrom: float, image: WorkingImage) -> Failure:
     """Return that an image is too coarse to be used with others of the usual pixel size."""
     reason = (
         f"it has {image.pixel_size_angstrom:.3g} A a pixel where {usual_angstrom:.3g} A are usual;"
@@ -250,12 +252,12 @@ def coarser_than(usual_angstrom: float, image: WorkingImage) -> Failure:
     return Failure(image.source.name, reason)
 
 
-def on_shelf(image: WorkingImage, shelf: ArrayStore | None) -> WorkingImage:
+def store_pixels(image: WorkingImage, shelf: ArrayStore | None) -> WorkingImage:
     """Return the same with its pixels on a shelf, where there is one."""
     return image if shelf is None else replace(image, image=shelf.store(image.image))
 
 
-def prepare_all(
+def prepare_working_images(
     sources: Sequence[Source],
     images: WorkingImages,
     progress: Callable[[int, int], None] | None = None,
@@ -275,7 +277,7 @@ def prepare_all(
     with prefetch(images.get, sources, images.threads) as prepared:
         for number, (source, image) in enumerate(prepared, 1):
             try:
-                good.append(on_shelf(image.result(), shelf))
+                good.append(store_pixels(image.result(), shelf))
             except BadInput as error:
                 failures.append(Failure(source.name, str(error)))
             if progress is not None:

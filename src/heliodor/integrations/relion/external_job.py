@@ -24,7 +24,7 @@ from heliodor.utils.locking import lock_folder
 from heliodor.utils.signals import Stopped, handle_signals
 
 if TYPE_CHECKING:
-    from heliodor.data.micrographs.sources import Inputs
+    from heliodor.data.micrographs.sources import MicrographInputs
 
 SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{how}" for how in ("SUCCESS", "FAILURE", "ABORTED"))
 #: RELION's user asks the job to stop.
@@ -142,7 +142,7 @@ def _text(path: Path) -> str:
 
 
 def write_output_nodes(
-    folder: Path, files: Sequence[tuple[str, Kind]], micrographs: Inputs = ""
+    folder: Path, files: Sequence[tuple[str, Kind]], micrographs: MicrographInputs = ""
 ) -> None:
     """Tell RELION of the results that other jobs can take.
 

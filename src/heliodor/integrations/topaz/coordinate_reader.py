@@ -16,7 +16,7 @@ from heliodor.data.coordinates.formats import (
     via,
 )
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import without_suffix
+from heliodor.data.micrographs.names import strip_image_suffix
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import parse_number
 
@@ -92,7 +92,9 @@ def read(path: str | Path, form: str = "auto") -> Picks:
         picks = eman2.read_picks(path)
     else:
         picks = formats.read_picks(path)
-    return _scored(picks.rename_micrographs([without_suffix(name) for name in picks.micrographs]))
+    return _scored(
+        picks.rename_micrographs([strip_image_suffix(name) for name in picks.micrographs])
+    )
 
 
 def read_star(path: str | Path, image_ext: str) -> Picks:
@@ -105,7 +107,8 @@ def read_star(path: str | Path, image_ext: str) -> Picks:
     """
     picks = _scored(relion_star.read_picks(path))
     names = [
-        name if without_suffix(name) != name else name + image_ext for name in picks.micrographs
+        name if strip_image_suffix(name) != name else name + image_ext
+        for name in picks.micrographs
     ]
     return replace(picks, micrographs=tuple(names))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from heliodor.data.coordinates.formats import eman2, via
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import without_suffix
+from heliodor.data.micrographs.names import strip_image_suffix
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.reports import emit, table_file
 from heliodor.utils.files import create_output_folder, write_text
@@ -169,7 +169,7 @@ def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Pic
     """
     files: dict[Path, Picks] = {}
     for name, own in picks.split_by_micrograph():
-        file = _below(folder, without_suffix(name), ending)
+        file = _below(folder, strip_image_suffix(name), ending)
         if len(own) and (other := files.setdefault(file, own)) is not own:
             raise BadInput(
                 f"the picks of {other.micrographs[0]} and of {name} would both be in {file}; give"

@@ -15,7 +15,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import stem_of
+from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.integrations.topaz.coordinate_writer import PickFiles
 from heliodor.integrations.topaz.image_lists import repeated
@@ -56,7 +56,7 @@ def extract(args: argparse.Namespace) -> int:
     paths = [Path(path) for path in args.paths or _standard_input()]
     if not paths:
         raise BadInput("no images were given, and none is named on standard input")
-    names = [stem_of(path) for path in paths]
+    names = [micrograph_stem(path) for path in paths]
     scale = args.up_scale / args.down_scale
     box_px = max(2, 2 * round(max(radii) * scale))
     targets: dict[str, FloatArray] = {}
@@ -66,7 +66,7 @@ def extract(args: argparse.Namespace) -> int:
         targets = read_targets(args.targets, names)
     files = None
     if args.per_micrograph:
-        beside = [str(path.with_name(stem_of(path))) for path in dict.fromkeys(paths)]
+        beside = [str(path.with_name(micrograph_stem(path))) for path in dict.fromkeys(paths)]
         _check_distinct(names if args.output is not None else beside)
     elif not args.per_micrograph and (twice := repeated(names)) is not None:
         report(f"Several images are called {twice}: in one table their picks are not told apart.")
@@ -78,7 +78,7 @@ def extract(args: argparse.Namespace) -> int:
     found: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
     for path, own in _scored(paths, score, failures, args.verbose, "picked on"):
-        name = stem_of(path)
+        name = micrograph_stem(path)
         by_radius = {radius: _picks(name, own, radius, args.threshold) for radius in radii}
         # Files of their own need not wait for the other images, unless the radius has to.
         if files is not None and not targets:
@@ -224,12 +224,12 @@ def segment(args: argparse.Namespace) -> int:
     if not args.destdir:
         raise BadInput("-o is missing: name the folder for the score maps")
     paths = [Path(path) for path in args.paths]
-    _check_distinct([stem_of(path) for path in paths])
+    _check_distinct([micrograph_stem(path) for path in paths])
     folder = create_output_folder(args.destdir)
     score = scorer(args.model, start(args.device, args.num_threads))
     failures: list[str] = []
     for path, own in _scored(paths, score, failures, args.verbose, "scored"):
-        with atomic_write(folder / f"{stem_of(path)}.tiff") as aside:
+        with atomic_write(folder / f"{micrograph_stem(path)}.tiff") as aside:
             alive = np.isfinite(own.score)
             tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD)))
     return _code(failures, len(paths))

@@ -11,7 +11,7 @@ import numpy as np
 
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.headers import read_header
-from heliodor.data.micrographs.names import is_micrograph_name, without_suffix
+from heliodor.data.micrographs.names import is_micrograph_name, strip_image_suffix
 from heliodor.errors import BadInput
 
 #: Pictures to look at, which coordinates may have been made on.
@@ -77,7 +77,7 @@ def mirrored(picks: Picks, folder: str | None, image_ext: str) -> Picks:
     heights = np.zeros(len(picks.micrographs))
     for position in np.unique(picks.micrograph_index):
         name = picks.micrographs[position]
-        path = find_image(without_suffix(name), folder, image_ext)
+        path = find_image(strip_image_suffix(name), folder, image_ext)
         if path is None:
             raise BadInput(
                 f"{folder} holds no image {name} whose name ends with {image_ext}; check"

@@ -16,7 +16,7 @@ import numpy as np
 
 from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import fault_of_name, stem_of, without_suffix
+from heliodor.data.micrographs.names import find_name_fault, micrograph_stem, strip_image_suffix
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.coordinate_reader import read
@@ -50,7 +50,7 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
     if path.is_dir():
         found = find_sources(path)
         sources = [
-            Source(stem_of(s.path), s.path, s.output_stem)
+            Source(micrograph_stem(s.path), s.path, s.output_stem)
             for s in found
             if s.path.name.lower().endswith(image_ext.lower())
         ]
@@ -60,10 +60,10 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
         sources = [Source(name, file, name) for name, file in _rows(path)]
     by_name: dict[str, Source] = {}
     for source in sources:
-        other = by_name.setdefault(without_suffix(source.name), source)
+        other = by_name.setdefault(strip_image_suffix(source.name), source)
         if other.path != source.path:
             raise BadInput(
-                f"{path} has two images called {without_suffix(source.name)}, {other.path} and"
+                f"{path} has two images called {strip_image_suffix(source.name)}, {other.path} and"
                 f" {source.path}; give each its own name"
             )
     return list(by_name.values())
@@ -92,7 +92,7 @@ def _rows(path: Path) -> list[tuple[str, Path]]:
         if len(row) < least:
             raise BadInput(f"the list of images {path} lacks a column in its row {number}")
         for cell in (row[name], row[name if file is None else file]):
-            if (fault := fault_of_name(cell)) is not None:
+            if (fault := find_name_fault(cell)) is not None:
                 raise BadInput(
                     f"the list of images {path} names {cell} in its row {number}, which {fault}"
                 )
@@ -111,7 +111,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _default(name: str) -> str:
-    return name if without_suffix(name) != name else name + DEFAULT_SUFFIX
+    return name if strip_image_suffix(name) != name else name + DEFAULT_SUFFIX
 
 
 def read_labelled(
@@ -150,11 +150,11 @@ def named_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
 
     Rows of one image that went by two names end up under one.
     """
-    listed = {without_suffix(source.name) for source in sources}
-    by_file = {stem_of(source.path): source.name for source in sources}
+    listed = {strip_image_suffix(source.name) for source in sources}
+    by_file = {micrograph_stem(source.path): source.name for source in sources}
 
     def own(name: str) -> str:
-        stem = stem_of(name)
+        stem = micrograph_stem(name)
         return name if stem in listed else by_file.get(stem, name)
 
     return table.rename_micrographs([own(name) for name in table.micrographs])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 from heliodor.models import GENERAL_MODEL
-from heliodor.models.registry import find_model
+from heliodor.models.registry import find_named_model
 
 #: The name of the model of those whose images are score maps already.
 NO_MODEL = "none"
@@ -28,7 +28,7 @@ def unnamed(default: str) -> str:
 
 def _named(model: str) -> Path | None:
     """Find a model by name; Topaz takes its wide networks for the bare names."""
-    return find_model(model) or find_model(f"{model}_u64")
+    return find_named_model(model) or find_named_model(f"{model}_u64")
 
 
 def model_file(model: str) -> Path:

@@ -12,9 +12,9 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import stem_of
+from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.ranking import PrecisionRecall, precision_recall
 from heliodor.integrations.topaz.coordinate_reader import read
 from heliodor.integrations.topaz.image_lists import repeated
@@ -42,7 +42,7 @@ def _judge(
         truth = particles.get(name, np.zeros((0, 2)))
         own = picks.get(name, Picks.empty())
         order = np.argsort(-own.score, kind="stable")
-        matching = match(own.xy_px[order], truth, distance_px)
+        matching = match_picks(own.xy_px[order], truth, distance_px)
         hits.append(matching.is_true_positive)
         scores.append(own.score[order])
         distances.append(matching.distance[matching.is_true_positive])
@@ -120,9 +120,9 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
         raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
     wanted = set(names)
     targets = {
-        stem_of(name): own.xy_px
+        micrograph_stem(name): own.xy_px
         for name, own in read(path).split_by_micrograph()
-        if stem_of(name) in wanted
+        if micrograph_stem(name) in wanted
     }
     if not targets:
         raise BadInput(

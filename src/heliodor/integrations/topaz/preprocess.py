@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from heliodor.conventions import Image
 from heliodor.data.micrographs.micrograph import open_micrograph, write_mrc
 from heliodor.data.micrographs.normalization import Normalizer
-from heliodor.data.micrographs.pixel_mixture import Histograms, fit_mixture
+from heliodor.data.micrographs.pixel_mixture import PixelHistograms, fit_pixel_mixture
 from heliodor.data.micrographs.sources import (
     Source,
-    canonical,
     find_sources,
+    resolve_path,
 )
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.utils.files import (
@@ -54,7 +54,7 @@ def preprocess(args: argparse.Namespace) -> int:
     ]
     sources = find_sources(there) if there else []
     folder = create_output_folder(args.destdir)
-    given = {canonical(source.path) for source in sources}
+    given = {resolve_path(source.path) for source in sources}
     for source in sources:
         for name in formats:
             _refuse_to_replace(_result(source, folder, name), given)
@@ -98,7 +98,7 @@ def _result(source: Source, folder: Path, name: str) -> Path:
 
 
 def _refuse_to_replace(path: Path, given: set[Path]) -> None:
-    if canonical(path) in given:
+    if resolve_path(path) in given:
         raise BadInput(
             f"the result {path} would replace a micrograph that was given; give another place"
             " with -o"
@@ -115,7 +115,7 @@ def _smaller(path: Path, scale: int, threads: int) -> tuple[Image, float]:
         if min(shape) < 1:
             raise BadInput(f"{path} cannot be made {scale} times smaller; give a smaller --scale")
         known = micrograph.header_pixel_size_angstrom or 0.0
-        return micrograph.cropped(shape, threads), known * width / shape[1]
+        return micrograph.read_cropped(shape, threads), known * width / shape[1]
 
 
 def _fitted(image: Image, affine: bool) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _fitted(image: Image, affine: bool) -> dict[str, Any]:
     if affine:
         mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
         return {"mu": float(mean), "std": float(sd), "pi": 1.0}
-    fit = fit_mixture(Histograms.of([image]))
+    fit = fit_pixel_mixture(PixelHistograms.from_images([image]))
     mixture, alpha = fit.mixture, float(fit.alpha[0])
     mu, sigma = alpha * mixture.mu, alpha * mixture.sigma
     return {
@@ -155,7 +155,7 @@ def downsample(args: argparse.Namespace) -> int:
         raise BadInput("the result needs a name; give it with -o")
     output = Path(args.output)
     name = format_named(output.suffix[1:])
-    _refuse_to_replace(output, {canonical(Path(args.file))})
+    _refuse_to_replace(output, {resolve_path(Path(args.file))})
     image, pixel_size = _smaller(Path(args.file), args.scale, usable_cpus())
     if args.verbose:
         log.info(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")

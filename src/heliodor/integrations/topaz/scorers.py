@@ -23,9 +23,9 @@ from heliodor.conventions import (
     to_original,
 )
 from heliodor.data.micrographs.micrograph import read_map, read_micrograph
-from heliodor.data.micrographs.names import stem_of
+from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import MOST_FINER
+from heliodor.data.micrographs.working_images import MAX_UPSAMPLING
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.model_lookup import (
     NO_MODEL,
@@ -38,7 +38,7 @@ from heliodor.models.model_file import (
     load_model,
 )
 from heliodor.models.networks import Network
-from heliodor.models.pretrained import for_diameter
+from heliodor.models.pretrained import rescale_to_diameter
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.score_maps import compute_score_maps, open_working_images
 from heliodor.picking.scoring import score_inner
@@ -116,12 +116,12 @@ def _scorer(
     pixel_size = card.working_pixel_size_angstrom
     if card.any_diameter:
         pixel_size = NOMINAL_ANGSTROM / (2 * _fitting(radius_px, card))
-        own = for_diameter(own, NOMINAL_ANGSTROM)
+        own = rescale_to_diameter(own, NOMINAL_ANGSTROM)
     images = open_working_images(own, pixel_size)
     images.keep_bytes = 0  # each is looked at once
 
     def as_ours(path: Path) -> Scored:
-        image = images.get(Source(stem_of(path), path, stem_of(path)))
+        image = images.get(Source(micrograph_stem(path), path, micrograph_stem(path)))
         look = compute_score_maps(own, image, own.normalizer.apply(image.image), device)
         original = image.original_shape if card.any_diameter else None
         return Scored(look.score, look.contamination, image.working_pixel_size_angstrom, original)
@@ -136,7 +136,9 @@ def _fitting(radius_px: int | None, card: ModelCard) -> int:
             "the general model needs the particle's size, and there is no one radius here; give"
             " -r, half of the longest diameter, to extract, or another model with -m"
         )
-    least = math.ceil(card.diameter_angstrom / card.working_pixel_size_angstrom / MOST_FINER / 2)
+    least = math.ceil(
+        card.diameter_angstrom / card.working_pixel_size_angstrom / MAX_UPSAMPLING / 2
+    )
     if radius_px < least:
         raise BadInput(
             f"a radius of {radius_px} pixels is too small for the general model, which needs"
@@ -162,9 +164,9 @@ def open_model(model: str) -> tuple[Network, ModelCard | None]:
     """
     path = model_file(model)
     if not _is_safetensors(path):
-        from heliodor.models.importers.topaz import read_topaz
+        from heliodor.models.importers.topaz import read_topaz_model
 
-        return read_topaz(path).network, None
+        return read_topaz_model(path).network, None
     opened = load_model(path)
     return opened.network, None if "imported" in opened.card.extra else opened.card
 

@@ -32,7 +32,7 @@ from heliodor.models.model_file import (
     ModelCard,
     save_model,
 )
-from heliodor.models.networks import Network, build
+from heliodor.models.networks import Network, build_network
 from heliodor.picking.candidates import OperatingPoint, find_operating_point
 from heliodor.picking.settings import PickSettings
 from heliodor.training.dataset import TrainingSet, assemble_training_set
@@ -69,7 +69,7 @@ def train(args: argparse.Namespace) -> int:
     choice = choose(args)
     if args.describe:
         own = choice.settings
-        print(build(own.network, own.width, own.dropout, own.norm))
+        print(build_network(own.network, own.width, own.dropout, own.norm))
         return 0
     training, testing = _read(args)
     device = start(args.device, args.num_threads)

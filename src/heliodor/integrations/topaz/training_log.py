@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from heliodor.conventions import FloatArray, probability
+from heliodor.conventions import FloatArray, score_to_probability
 from heliodor.data.coordinates.labels import LabeledImage, make_label_mask
 from heliodor.evaluation.ranking import RegionCounts
 from heliodor.models.networks import Network
@@ -58,7 +58,7 @@ def judge(
         counts.add(mask, score)
         wide = score.astype(np.float64)
         loss += float(np.logaddexp(0.0, np.where(mask, -wide, wide)).sum())
-        chance = probability(wide)
+        chance = score_to_probability(wide)
         found += float(chance[mask].sum())
         wrong += float(chance[~mask].sum())
         positives += int(np.count_nonzero(mask))

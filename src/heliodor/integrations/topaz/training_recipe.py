@@ -12,7 +12,7 @@ import argparse
 from dataclasses import dataclass, replace
 
 from heliodor.conventions import WORKING_DIAMETER_PX
-from heliodor.data.micrographs.modes import Mode
+from heliodor.data.micrographs.modes import NormalizationMode
 from heliodor.data.micrographs.normalization import FLATTEN_FRACTION
 from heliodor.errors import BadInput
 from heliodor.models.networks import NETWORKS
@@ -52,7 +52,7 @@ class Choice:
         return WORKING_DIAMETER_PX[self.settings.network]
 
     @property
-    def normalization(self) -> Mode:
+    def normalization(self) -> NormalizationMode:
         """Each image by itself, as hosts pick one at a time; Topaz's way takes them as given."""
         return "micrograph" if self.own else "none"
 

@@ -34,26 +34,26 @@ _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _KNOWN = {*_ORDERED, *_SETS, *_PARAMETERS, *_TENSORS, *STORAGES}
 #: Steps that a pickle may take, where to copy an item is one too: some twenty times what the
 #: largest of these networks needs. A few bytes could ask for any amount of work otherwise.
-MOST_STEPS = 300_000
+MAX_STEPS = 300_000
 #: Characters of a text that count as one step.
-_TEXT = 16
+_CHARACTERS_PER_STEP = 16
 #: Longest name of a class, and longest number in bits; torch's magic number has 77.
-_LONGEST_NAME, _LONGEST_NUMBER = 200, 128
+_MAX_NAME_LENGTH, _MAX_NUMBER_BITS = 200, 128
 
 
-class Refused(ValueError):
+class UnsupportedFile(ValueError):
     """A pickle that is not followed any further; the message says why, without the file."""
 
 
 @dataclass(frozen=True)
-class Name:
+class GlobalName:
     """A global that a pickle names; it is never looked up."""
 
     full: str
 
 
 @dataclass
-class Thing:
+class PickledObject:
     """An object of a class: the class's full name and what was stored in it."""
 
     kind: str
@@ -61,7 +61,7 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Storage:
+class StorageSlice:
     """Some of the numbers that a file holds under a key."""
 
     key: str
@@ -71,10 +71,10 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class View:
+class TensorView:
     """A tensor: a shape, and where in a storage its numbers are."""
 
-    storage: Storage
+    storage: StorageSlice
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -85,7 +85,7 @@ class View:
         return math.prod(self.shape) * self.storage.dtype.itemsize
 
 
-def unpickle(
+def read_pickle(
     file: IO[bytes],
     allowed: Callable[[str], bool] = lambda name: False,
     stored: Callable[[Any], Any] | None = None,
@@ -95,7 +95,7 @@ def unpickle(
     Parameters
     ----------
     allowed
-        Whether a class of this full name may occur; its objects become `Thing`.
+        Whether a class of this full name may occur; its objects become `PickledObject`.
     stored
         What an identifier of something outside the pickle stands for.
 
@@ -104,12 +104,12 @@ def unpickle(
     Refused
         If the pickle is damaged, names anything else, or does what saved modules do not do.
     """
-    machine = _Machine(allowed, stored)
+    machine = _PickleMachine(allowed, stored)
     try:
         # Of damaged text Python warns before it fails, and one word is enough.
         with warnings.catch_warnings(action="ignore"):
             for code, argument, _ in pickletools.genops(file):
-                machine.spend(_cost(argument))
+                machine.spend(_count_steps(argument))
                 if code.name == "STOP":
                     return machine.stack.pop()
                 if code.name in _LITERALS:
@@ -117,33 +117,33 @@ def unpickle(
                 elif code.name in _STEPS:
                     _STEPS[code.name](machine, argument)
                 else:
-                    raise Refused(
+                    raise UnsupportedFile(
                         f"its pickle has the instruction {code.name}, and nothing was run"
                     )
-    except Refused:
+    except UnsupportedFile:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise Refused("its pickle is damaged") from error
-    raise Refused("its pickle has no end")
+        raise UnsupportedFile("its pickle is damaged") from error
+    raise UnsupportedFile("its pickle has no end")
 
 
-def _cost(argument: Any) -> int:
+def _count_steps(argument: Any) -> int:
     """Return the steps that an instruction with this argument counts for."""
-    if isinstance(argument, int) and argument.bit_length() > _LONGEST_NUMBER:
-        raise Refused("its pickle has a number that no such model has")
-    return 1 + len(argument) // _TEXT if isinstance(argument, str | bytes) else 1
+    if isinstance(argument, int) and argument.bit_length() > _MAX_NUMBER_BITS:
+        raise UnsupportedFile("its pickle has a number that no such model has")
+    return 1 + len(argument) // _CHARACTERS_PER_STEP if isinstance(argument, str | bytes) else 1
 
 
-def shown(text: Any) -> str:
+def escape_text(text: Any) -> str:
     """Return the beginning of a text of the file in a form that does nothing to a terminal."""
     return ascii(str(text)[:80])[1:-1]
 
 
-class _Mark:
+class _StackMark:
     """Where the items of a list, tuple or dictionary begin on the stack."""
 
 
-class _Machine:
+class _PickleMachine:
     """The stack, and those instructions that build data on it."""
 
     def __init__(
@@ -153,22 +153,22 @@ class _Machine:
         self.stored = stored
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
-        self.left = MOST_STEPS
+        self.left = MAX_STEPS
 
     def spend(self, steps: int) -> None:
         """Count steps, and refuse what takes more than any such model."""
         self.left -= steps
         if self.left < 0:
-            raise Refused("its pickle is longer than that of any such model")
+            raise UnsupportedFile("its pickle is longer than that of any such model")
 
     def name(self, module: str, name: str) -> None:
         """Name a function or class."""
-        full = f"{module[:_LONGEST_NAME]}.{name[:_LONGEST_NAME]}"
-        if len(full) > _LONGEST_NAME or (full not in _KNOWN and not self.allowed(full)):
-            raise Refused(
-                f"it names {shown(full)}, which no such model needs, and nothing was run"
+        full = f"{module[:_MAX_NAME_LENGTH]}.{name[:_MAX_NAME_LENGTH]}"
+        if len(full) > _MAX_NAME_LENGTH or (full not in _KNOWN and not self.allowed(full)):
+            raise UnsupportedFile(
+                f"it names {escape_text(full)}, which no such model needs, and nothing was run"
             )
-        self.stack.append(Name(full))
+        self.stack.append(GlobalName(full))
 
     def name_from_stack(self) -> None:
         """Name what two strings on the stack spell."""
@@ -178,69 +178,69 @@ class _Machine:
     def look_up(self) -> None:
         """Name something outside the pickle."""
         if self.stored is None:
-            raise Refused("its pickle refers to something outside it")
+            raise UnsupportedFile("its pickle refers to something outside it")
         self.stack.append(self.stored(self.stack.pop()))
 
     def call(self) -> None:
         """Put down what one of the few known functions would return."""
         arguments, function = self.stack.pop(), self.stack.pop()
-        full = function.full if isinstance(function, Name) else ""
+        full = function.full if isinstance(function, GlobalName) else ""
         made: Any
         self.spend(sum(len(a) for a in arguments[:4] if isinstance(a, tuple | list | dict | set)))
         if full in _ORDERED and len(arguments) <= 1:
             # Python 2 hands over the items, Python 3 stores them afterwards.
             keys, values = zip(*arguments[0], strict=True) if any(arguments) else ((), ())
-            made = dict(zip(_plain(keys), values, strict=True))
+            made = dict(zip(_check_keys(keys), values, strict=True))
         elif full in _SETS and len(arguments) <= 1:
-            made = set(_plain(arguments[0] if arguments else ()))
-        elif full in _PARAMETERS and isinstance(arguments[0], View):
+            made = set(_check_keys(arguments[0] if arguments else ()))
+        elif full in _PARAMETERS and isinstance(arguments[0], TensorView):
             made = arguments[0]
         elif full in _TENSORS:
-            made = _view(*arguments[:4])
+            made = _build_tensor_view(*arguments[:4])
         else:
-            raise Refused(f"it calls {full or 'something'} as no such model does")
+            raise UnsupportedFile(f"it calls {full or 'something'} as no such model does")
         self.stack.append(made)
 
     def new(self) -> None:
         """Put down an empty object of a class."""
         arguments, name = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, Name) or name.full in _KNOWN or arguments != ():
-            raise Refused("it makes an object as no such model does")
-        self.stack.append(Thing(name.full))
+        if not isinstance(name, GlobalName) or name.full in _KNOWN or arguments != ():
+            raise UnsupportedFile("it makes an object as no such model does")
+        self.stack.append(PickledObject(name.full))
 
     def build(self) -> None:
         """Store what an object holds; the attributes of a dictionary are of no use here."""
         state, made = self.stack.pop(), self.stack[-1]
-        if isinstance(made, Thing) and isinstance(state, dict):
+        if isinstance(made, PickledObject) and isinstance(state, dict):
             self.spend(len(state))
             made.state.update(state)
         elif not isinstance(made, dict):
-            raise Refused("its pickle is damaged")
+            raise UnsupportedFile("its pickle is damaged")
 
     def set_items(self, items: list[Any]) -> None:
         """Fill the dictionary on top with keys and values in turn."""
         if not isinstance(self.stack[-1], dict):
-            raise Refused("its pickle is damaged")
-        self.stack[-1].update(zip(_plain(items[::2]), items[1::2], strict=True))
+            raise UnsupportedFile("its pickle is damaged")
+        self.stack[-1].update(zip(_check_keys(items[::2]), items[1::2], strict=True))
 
     def extend(self, items: list[Any]) -> None:
         """Add to the list on top."""
         if not isinstance(self.stack[-1], list):
-            raise Refused("its pickle is damaged")
+            raise UnsupportedFile("its pickle is damaged")
         self.stack[-1].extend(items)
 
     def gather(self, count: int) -> list[Any]:
         """Take the uppermost items."""
         items = self.stack[-count:]
         if len(items) != count:
-            raise Refused("its pickle is damaged")
+            raise UnsupportedFile("its pickle is damaged")
         del self.stack[-count:]
         return items
 
     def since_mark(self) -> list[Any]:
         """Take the items down to the last mark, and the mark."""
         count = 0
-        while not isinstance(self.stack[-1 - count], _Mark):
+        while not isinstance(self.stack[-1 - count], _StackMark):
             count += 1
         return self.gather(count + 1)[1:]
 
@@ -249,25 +249,27 @@ class _Machine:
         self.memo[len(self.memo) if place is None else place] = self.stack[-1]
 
 
-def _plain(keys: Iterable[Any]) -> list[Any]:
+def _check_keys(keys: Iterable[Any]) -> list[Any]:
     """Let pass what keys of saved modules are; to hash a deep tuple may end the process."""
     keys = list(keys)
     if not all(type(key) in (str, int) for key in keys):
-        raise Refused("its pickle has keys that are neither words nor numbers")
+        raise UnsupportedFile("its pickle has keys that are neither words nor numbers")
     return keys
 
 
-def _view(storage: Any, offset: Any, shape: Any, stride: Any) -> View:
-    view = View(storage, offset, tuple(shape), tuple(stride))
+def _build_tensor_view(storage: Any, offset: Any, shape: Any, stride: Any) -> TensorView:
+    view = TensorView(storage, offset, tuple(shape), tuple(stride))
     numbers = (offset, *view.shape, *view.stride)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise Refused("one of its tensors is not described")
+    if not isinstance(storage, StorageSlice) or not all(
+        type(n) is int and n >= 0 for n in numbers
+    ):
+        raise UnsupportedFile("one of its tensors is not described")
     if max(numbers) > storage.count:
-        raise Refused("one of its tensors is not where it should be")
+        raise UnsupportedFile("one of its tensors is not where it should be")
     last = offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride, strict=True))
     # A tensor may not be larger than what is stored, or little of a file asks for much memory.
     if 0 in view.shape or max(last + 1, math.prod(view.shape)) > storage.count:
-        raise Refused("one of its tensors is not where it should be")
+        raise UnsupportedFile("one of its tensors is not where it should be")
     return view
 
 
@@ -278,10 +280,10 @@ _LITERALS = {
     *("BINUNICODE", "SHORT_BINUNICODE"),
 }
 #: The other instructions that a saved module consists of.
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+_STEPS: dict[str, Callable[[_PickleMachine, Any], None]] = {
     "PROTO": lambda m, a: None,
     "FRAME": lambda m, a: None,
-    "MARK": lambda m, a: m.stack.append(_Mark()),
+    "MARK": lambda m, a: m.stack.append(_StackMark()),
     "NONE": lambda m, a: m.stack.append(None),
     "NEWTRUE": lambda m, a: m.stack.append(True),
     "NEWFALSE": lambda m, a: m.stack.append(False),

@@ -16,17 +16,17 @@ from typing import Any
 
 from heliodor.errors import BadInput
 from heliodor.models.importers.safe_pickle import (
-    Refused,
-    Thing,
-    View,
-    shown,
+    PickledObject,
+    TensorView,
+    UnsupportedFile,
+    escape_text,
 )
-from heliodor.models.importers.torch_archive import read_saved
+from heliodor.models.importers.torch_archive import read_torch_archive
 from heliodor.models.networks import (
     NETWORKS,
     Network,
-    build,
-    shapes,
+    build_network,
+    tensor_shapes,
 )
 
 #: Classes that may occur in the file of a module, beside those of `topaz.model`.
@@ -44,7 +44,7 @@ _RESIDUAL = {5: "resnet8", 9: "resnet16"}
 _PLAIN = {3: "conv31", 4: "conv63", 5: "conv127"}
 
 #: Tensors by the names that torch gives them.
-Views = dict[str, View]
+TensorViews = dict[str, TensorView]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TopazModel:
     sha256: str
 
 
-def read_topaz(path: str | Path) -> TopazModel:
+def read_topaz_model(path: str | Path) -> TopazModel:
     """Read a Topaz model: resnet8, resnet16, conv31, conv63 or conv127, for micrographs.
 
     Parameters
@@ -84,22 +84,22 @@ def read_topaz(path: str | Path) -> TopazModel:
     if not path.is_file():
         raise BadInput(f"the Topaz model {path} does not exist; give the .sav file of a training")
     try:
-        saved = read_saved(path, _may_occur)
+        saved = read_torch_archive(path, _is_allowed_class)
         field: int | None = None
-        if isinstance(saved.value, Thing):
-            views, field = _of_module(saved.value)
+        if isinstance(saved.value, PickledObject):
+            views, field = _views_from_module(saved.value)
         else:
-            views = _of_dictionary(saved.value)
-        name, views = _recognised(views)
+            views = _views_from_state_dict(saved.value)
+        name, views = _recognize_network(views)
         width, norm = views["layers.0.conv.weight"].shape[0], "layers.0.norm.weight" in views
-        _compare(name, width, norm, views)
+        _check_shapes(name, width, norm, views)
         if sum(view.nbytes for view in views.values()) > path.stat().st_size:
-            raise Refused("it is smaller than its weights")
-        network = build(name, width, norm=norm)
+            raise UnsupportedFile("it is smaller than its weights")
+        network = build_network(name, width, norm=norm)
         if field is not None and field != network.receptive_field:
-            raise Refused(f"its window is {field} pixels wide, that of {name} is not")
+            raise UnsupportedFile(f"its window is {field} pixels wide, that of {name} is not")
         network.load_state_dict({key: saved.tensor(view) for key, view in views.items()})
-    except Refused as error:
+    except UnsupportedFile as error:
         raise BadInput(f"{path} cannot be used as a Topaz model: {error}") from error
     if not network.is_finite():
         raise BadInput(f"the weights in {path} are not finite; take those of another epoch")
@@ -107,86 +107,94 @@ def read_topaz(path: str | Path) -> TopazModel:
     return TopazModel(network.eval(), width, norm, digest)
 
 
-def _may_occur(name: str) -> bool:
+def _is_allowed_class(name: str) -> bool:
     return bool(_TORCH.fullmatch(name) or _TOPAZ.fullmatch(name))
 
 
-def _of_dictionary(value: Any) -> Views:
+def _views_from_state_dict(value: Any) -> TensorViews:
     """Return the tensors of a state dictionary; what its layers are must be plain from them."""
-    if not isinstance(value, dict) or not all(isinstance(view, View) for view in value.values()):
-        raise Refused("it holds neither a module nor a dictionary of tensors")
+    if not isinstance(value, dict) or not all(
+        isinstance(view, TensorView) for view in value.values()
+    ):
+        raise UnsupportedFile("it holds neither a module nor a dictionary of tensors")
     views = {str(key): view for key, view in value.items()}
-    places = {place for place, _ in _by_place(views)}
+    places = {place for place, _ in _layers_by_position(views)}
     if places != set(range(len(places))):
         # Pooling and dropout have no weights, and one cannot be told from the other.
-        raise Refused(
+        raise UnsupportedFile(
             "its bare weights leave layers out; give the .sav file that a training saved"
         )
     return views
 
 
-def _of_module(classifier: Thing) -> tuple[Views, int | None]:
+def _views_from_module(classifier: PickledObject) -> tuple[TensorViews, int | None]:
     """Return the tensors of a whole module and, where it says so, the width of its window."""
-    features = _inside(classifier, "_modules").get("features")
+    features = _module_group(classifier, "_modules").get("features")
     if classifier.kind != "topaz.model.classifier.LinearClassifier":
-        raise Refused(f"it holds a {classifier.kind}, not a classifier of micrographs")
-    if not isinstance(features, Thing):
-        raise Refused("its classifier has no network before it")
-    views: Views = {}
-    for prefix, part in _walk(classifier, "", set()):
+        raise UnsupportedFile(f"it holds a {classifier.kind}, not a classifier of micrographs")
+    if not isinstance(features, PickledObject):
+        raise UnsupportedFile("its classifier has no network before it")
+    views: TensorViews = {}
+    for prefix, part in _walk_modules(classifier, "", set()):
         kind = part.kind.rpartition(".")[2]
         if "Pool" in kind or kind == "LeakyReLU":
-            raise Refused(f"its network has a layer {kind}, and no network of this program does")
+            raise UnsupportedFile(
+                f"its network has a layer {kind}, and no network of this program does"
+            )
         for group in ("_parameters", "_buffers"):
-            for key, view in _inside(part, group).items():
-                if isinstance(view, View):
+            for key, view in _module_group(part, group).items():
+                if isinstance(view, TensorView):
                     views[f"{prefix}{key}"] = view
                 elif view is not None:
-                    raise Refused("one of its weights is no tensor")
+                    raise UnsupportedFile("one of its weights is no tensor")
     field = features.state.get("width")
     return views, field if type(field) is int else None
 
 
-def _inside(module: Thing, group: str) -> dict[str, Any]:
+def _module_group(module: PickledObject, group: str) -> dict[str, Any]:
     inside = module.state.get(group, {})
     if not isinstance(inside, dict):
-        raise Refused("one of its modules is damaged")
+        raise UnsupportedFile("one of its modules is damaged")
     return inside
 
 
-def _walk(module: Thing, prefix: str, seen: set[int]) -> Iterator[tuple[str, Thing]]:
+def _walk_modules(
+    module: PickledObject, prefix: str, seen: set[int]
+) -> Iterator[tuple[str, PickledObject]]:
     """Visit a module and those in it, each once, or a file could ask for endless visits."""
     if id(module) in seen:
-        raise Refused("one of its modules lies in two places")
+        raise UnsupportedFile("one of its modules lies in two places")
     if prefix.count(".") > 9:
-        raise Refused("its modules lie deeper in each other than those of any network")
+        raise UnsupportedFile("its modules lie deeper in each other than those of any network")
     seen.add(id(module))
     yield prefix, module
-    for key, inner in _inside(module, "_modules").items():
+    for key, inner in _module_group(module, "_modules").items():
         # The decoder of a training with an autoencoder scores nothing.
-        if isinstance(inner, Thing) and f"{prefix}{key}" != "generative":
-            yield from _walk(inner, f"{prefix}{key}.", seen)
+        if isinstance(inner, PickledObject) and f"{prefix}{key}" != "generative":
+            yield from _walk_modules(inner, f"{prefix}{key}.", seen)
 
 
-def _by_place(views: Views) -> list[tuple[int, Views]]:
+def _layers_by_position(views: TensorViews) -> list[tuple[int, TensorViews]]:
     """Return the tensors of the layers in their order, each with its place among them."""
-    layers: dict[int, Views] = {}
+    layers: dict[int, TensorViews] = {}
     for key, view in views.items():
         found = re.fullmatch(r"features\.features\.([0-9]{1,3})\.(.+)", key)
         if found:
             layers.setdefault(int(found[1]), {})[found[2]] = view
         elif key not in ("classifier.weight", "classifier.bias"):
-            raise Refused(f"it has weights called {shown(key)}, which its networks do not have")
+            raise UnsupportedFile(
+                f"it has weights called {escape_text(key)}, which its networks do not have"
+            )
     return sorted(layers.items())
 
 
-def _recognised(views: Views) -> tuple[str, Views]:
+def _recognize_network(views: TensorViews) -> tuple[str, TensorViews]:
     """Return the name of a network, and its tensors under the names they have here."""
-    layers = [layer for _, layer in _by_place(views)]
+    layers = [layer for _, layer in _layers_by_position(views)]
     if any(len(view.shape) == 5 for view in views.values()):
-        raise Refused("it is a model for tomograms; give one for micrographs")
+        raise UnsupportedFile("it is a model for tomograms; give one for micrographs")
     blocks = sum("conv0.weight" in layer for layer in layers)
-    out: Views = {key: view for key, view in views.items() if key.startswith("classifier")}
+    out: TensorViews = {key: view for key, view in views.items() if key.startswith("classifier")}
     if blocks:
         name = _RESIDUAL.get(len(layers), "")
         for i, layer in enumerate(layers):
@@ -205,20 +213,20 @@ def _recognised(views: Views) -> tuple[str, Views]:
         name = _PLAIN.get(depth + 1, "")
     first = out.get("layers.0.conv.weight")
     if not name or first is None or len(first.shape) != 4:
-        raise Refused(f"its network is none of {', '.join(NETWORKS)}")
+        raise UnsupportedFile(f"its network is none of {', '.join(NETWORKS)}")
     return name, out
 
 
-def _compare(name: str, width: int, norm: bool, views: Views) -> None:
+def _check_shapes(name: str, width: int, norm: bool, views: TensorViews) -> None:
     """Compare shapes before a network is built, for a file may ask for one of any size."""
     try:
-        expected = shapes(name, width, norm)
+        expected = tensor_shapes(name, width, norm)
     except BadInput as error:
-        raise Refused(str(error)) from error
+        raise UnsupportedFile(str(error)) from error
     found = {key: view.shape for key, view in views.items()}
     optional = {key for key in expected if key.endswith("num_batches_tracked")}
     if found != {key: s for key, s in expected.items() if key in found or key not in optional}:
-        raise Refused(
+        raise UnsupportedFile(
             f"it looks like {name} with {width} units, but its weights do not fit; this program"
             " has the networks whose units double (unit scaling 2)"
         )

@@ -16,26 +16,26 @@ from torch import Tensor
 from heliodor.errors import BadInput
 from heliodor.models.importers.safe_pickle import (
     STORAGES,
-    Name,
-    Refused,
-    Storage,
-    View,
-    shown,
-    unpickle,
+    GlobalName,
+    StorageSlice,
+    TensorView,
+    UnsupportedFile,
+    escape_text,
+    read_pickle,
 )
 
 #: Larger files are not read: the widest of Topaz's networks would take some 70 MB.
-MOST_BYTES = 2**27
+MAX_BYTES = 2**27
 #: Longest list of its parts that a zip file may have; that of a network has some 100.
-_LONGEST_LIST = 2**20
+_MAX_PARTS_BYTES = 2**20
 #: Longest name of a storage.
-_LONGEST_KEY = 100
+_MAX_KEY_LENGTH = 100
 #: What stands before the pickles in a file that is not a zip, as torch wrote until its 1.6.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 @dataclass(frozen=True)
-class Saved:
+class TorchArchive:
     """What a file holds: data, records of objects, views of tensors; and the numbers of these."""
 
     value: Any
@@ -43,7 +43,7 @@ class Saved:
     numbers: Callable[[str], bytes]
     _flat: dict[tuple[str, torch.dtype], Tensor] = field(default_factory=dict)
 
-    def tensor(self, view: View) -> Tensor:
+    def tensor(self, view: TensorView) -> Tensor:
         """Return a tensor of its own.
 
         Raises
@@ -61,11 +61,11 @@ class Saved:
             )
             self._flat[kept.key, kept.dtype] = flat
         if len(flat) < kept.first + kept.count:
-            raise Refused("it ends before its numbers do")
+            raise UnsupportedFile("it ends before its numbers do")
         return flat.as_strided(view.shape, view.stride, kept.first + view.offset).clone()
 
 
-class _Claims:
+class _StorageBudget:
     """What the storages of a file claim to hold, together no more than the file does."""
 
     def __init__(self, length: int) -> None:
@@ -78,24 +78,24 @@ class _Claims:
         self._sizes[key] = max(known, size)
         self._left -= max(0, size - known)
         if self._left < 0:
-            raise Refused("it ends before its numbers do")
+            raise UnsupportedFile("it ends before its numbers do")
 
 
-class _Bounded(BytesIO):
+class _BoundedFile(BytesIO):
     """A file of which no more is read at once than a limit, while there is one."""
 
-    limit: int | None = _LONGEST_LIST
+    limit: int | None = _MAX_PARTS_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as BytesIO does."""
         if self.limit is not None and (size is None or not 0 <= size <= self.limit):
             there = len(self.getbuffer()) - self.tell()
             if there > self.limit:
-                raise Refused("its list of parts is longer than that of any model")
+                raise UnsupportedFile("its list of parts is longer than that of any model")
         return super().read(size)
 
 
-def read_saved(path: Path, allowed: Callable[[str], bool]) -> Saved:
+def read_torch_archive(path: Path, allowed: Callable[[str], bool]) -> TorchArchive:
     """Read a file of torch.save, old or new, without running anything in it.
 
     Parameters
@@ -112,108 +112,112 @@ def read_saved(path: Path, allowed: Callable[[str], bool]) -> Saved:
     """
     try:
         size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise Refused(f"it is {size / 2**20:.0f} MB large, and no such model is")
+        if size > MAX_BYTES:
+            raise UnsupportedFile(f"it is {size / 2**20:.0f} MB large, and no such model is")
         raw = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); give a file") from error
     if sys.byteorder != "little":
-        raise Refused("this machine keeps its numbers the other way round")
+        raise UnsupportedFile("this machine keeps its numbers the other way round")
     if raw.startswith(b"PK"):
-        file = _Bounded(raw)
+        file = _BoundedFile(raw)
         try:
             archive = zipfile.ZipFile(file)
-        except Refused:
+        except UnsupportedFile:
             raise
         except Exception as error:  # zipfile raises many kinds, all meaning this
-            raise Refused("it is a damaged zip file") from error
+            raise UnsupportedFile("it is a damaged zip file") from error
         file.limit = None
-        return _from_zip(archive, len(raw), allowed)
-    return _from_stream(BytesIO(raw), len(raw), allowed)
+        return _read_zip(archive, len(raw), allowed)
+    return _read_legacy_stream(BytesIO(raw), len(raw), allowed)
 
 
-def _from_zip(archive: zipfile.ZipFile, length: int, allowed: Callable[[str], bool]) -> Saved:
+def _read_zip(
+    archive: zipfile.ZipFile, length: int, allowed: Callable[[str], bool]
+) -> TorchArchive:
     entries = {info.filename: info for info in archive.infolist()}
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise Refused("it is a zip file, but not of torch")
+        raise UnsupportedFile("it is a zip file, but not of torch")
     root = roots[0]
 
     def content(name: str) -> bytes:
         info = entries.get(root + name)
         # torch compresses nothing, and what is compressed may be larger than any memory.
         if info is None or info.compress_type != zipfile.ZIP_STORED:
-            raise Refused(f"its part {shown(name)} is missing or compressed")
+            raise UnsupportedFile(f"its part {escape_text(name)} is missing or compressed")
         try:
             return archive.read(info)
         except Exception as error:  # zipfile raises many kinds, all meaning this
-            raise Refused(f"its part {shown(name)} is damaged") from error
+            raise UnsupportedFile(f"its part {escape_text(name)} is damaged") from error
 
     if root + "byteorder" in entries and content("byteorder") != b"little":
-        raise Refused("its numbers are big-endian")
+        raise UnsupportedFile("its numbers are big-endian")
 
-    claims = _Claims(length)
+    claims = _StorageBudget(length)
 
-    def stored(identifier: Any) -> Storage:
+    def stored(identifier: Any) -> StorageSlice:
         word, kind, key, _place, count = identifier
-        storage = _storage(word, kind, key, count)
+        storage = _parse_storage(word, kind, key, count)
         size = count * storage.dtype.itemsize
         if size > entries[f"{root}data/{key}"].file_size:
-            raise Refused("it ends before its numbers do")
+            raise UnsupportedFile("it ends before its numbers do")
         claims.add(key, size)
         return storage
 
-    value = unpickle(BytesIO(content("data.pkl")), allowed, stored)
-    return Saved(value, lambda key: content(f"data/{key}"))
+    value = read_pickle(BytesIO(content("data.pkl")), allowed, stored)
+    return TorchArchive(value, lambda key: content(f"data/{key}"))
 
 
-def _from_stream(file: BytesIO, length: int, allowed: Callable[[str], bool]) -> Saved:
+def _read_legacy_stream(
+    file: BytesIO, length: int, allowed: Callable[[str], bool]
+) -> TorchArchive:
     try:
-        head = [unpickle(file) for _ in range(3)]
-    except Refused as error:
-        raise Refused("it is not a file of torch") from error
+        head = [read_pickle(file) for _ in range(3)]
+    except UnsupportedFile as error:
+        raise UnsupportedFile("it is not a file of torch") from error
     if head[:2] != [_MAGIC, _PROTOCOL] or not isinstance(head[2], dict):
-        raise Refused("it is not a file of torch")
+        raise UnsupportedFile("it is not a file of torch")
     if head[2].get("little_endian") is not True:
-        raise Refused("its numbers are big-endian")
+        raise UnsupportedFile("its numbers are big-endian")
     sizes: dict[str, int] = {}
-    claims = _Claims(length)
+    claims = _StorageBudget(length)
 
-    def stored(identifier: Any) -> Storage | Name:
+    def stored(identifier: Any) -> StorageSlice | GlobalName:
         if identifier[0] == "module":  # a class, with its source beside it
             name = identifier[1]
-            if not isinstance(name, Name):
-                raise Refused("its pickle is damaged")
+            if not isinstance(name, GlobalName):
+                raise UnsupportedFile("its pickle is damaged")
             return name
         word, kind, key, _place, count, part = identifier
-        storage = _storage(word, kind, key, count)
+        storage = _parse_storage(word, kind, key, count)
         size = sizes.setdefault(key, storage.dtype.itemsize)
         if size != storage.dtype.itemsize:
-            raise Refused("its numbers are of two kinds at once")
+            raise UnsupportedFile("its numbers are of two kinds at once")
         claims.add(key, count * size)
         if part is None:
             return storage
         _, first, inner = part
         if not all(type(n) is int and n >= 0 for n in (first, inner)) or first + inner > count:
-            raise Refused("one of its tensors is not where it should be")
-        return Storage(key, storage.dtype, first, inner)
+            raise UnsupportedFile("one of its tensors is not where it should be")
+        return StorageSlice(key, storage.dtype, first, inner)
 
-    value = unpickle(file, allowed, stored)
+    value = read_pickle(file, allowed, stored)
     numbers: dict[str, bytes] = {}
-    keys = unpickle(file)
+    keys = read_pickle(file)
     if not isinstance(keys, list) or not all(type(k) is str and k in sizes for k in keys):
-        raise Refused("its list of numbers is damaged")
+        raise UnsupportedFile("its list of numbers is damaged")
     for key in keys:
         count = int.from_bytes(file.read(8), "little", signed=True)
         if not 0 <= count <= length:
-            raise Refused("it ends before its numbers do")
+            raise UnsupportedFile("it ends before its numbers do")
         numbers[key] = file.read(count * sizes[key])
-    return Saved(value, lambda key: numbers.get(key, b""))
+    return TorchArchive(value, lambda key: numbers.get(key, b""))
 
 
-def _storage(word: Any, kind: Any, key: Any, count: Any) -> Storage:
-    known = isinstance(kind, Name) and kind.full in STORAGES
-    known = known and isinstance(key, str) and len(key) <= _LONGEST_KEY
+def _parse_storage(word: Any, kind: Any, key: Any, count: Any) -> StorageSlice:
+    known = isinstance(kind, GlobalName) and kind.full in STORAGES
+    known = known and isinstance(key, str) and len(key) <= _MAX_KEY_LENGTH
     if word != "storage" or not known or type(count) is not int or count < 0:
-        raise Refused("it refers to something other than numbers")
-    return Storage(key, STORAGES[kind.full], 0, count)
+        raise UnsupportedFile("it refers to something other than numbers")
+    return StorageSlice(key, STORAGES[kind.full], 0, count)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, background_waves
+from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, low_frequency_cosines
 from heliodor.simulation.optics import wavelength_angstrom
 from heliodor.simulation.training_world.contaminants import Backdrop, Dice
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, Circumstances
@@ -98,7 +98,7 @@ def processed(given: Circumstances, images: Tensor, dice: Dice) -> Tensor:
     spread = images.std(dim=(1, 2), keepdim=True)
     rounded = torch.round(images / spread * levels) / levels.clamp(min=1.0) * spread
     images = torch.where(levels > 0, rounded, images)
-    waves, left = background_waves(side, NOMINAL_PX * FLATTEN_FRACTION)
+    waves, left = low_frequency_cosines(side, NOMINAL_PX * FLATTEN_FRACTION)
     down = torch.from_numpy(waves).to(images.device)
     own = torch.from_numpy(left).to(images.device)
     images = images - images.mean(dim=(1, 2), keepdim=True)

@@ -14,7 +14,7 @@ from heliodor.app.candidates import read_candidates
 from heliodor.app.engine.prediction import FEATURES, MIN_SCORE
 from heliodor.data.micrographs.sources import Source
 from heliodor.models.model_file import load_model, save_model
-from heliodor.models.pretrained import for_diameter
+from heliodor.models.pretrained import rescale_to_diameter
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.score_maps import compute_score_maps, open_working_images
 from heliodor.picking.settings import PickSettings
@@ -53,7 +53,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the general one's kind that learns in a moment."""
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     network = scrambled("resnet8", 4)
-    network.add_contaminant()
+    network.add_contaminant_classifier()
     with torch.no_grad():  # it sees none anywhere
         network.contaminant.weight.zero_()
         network.contaminant.bias.fill_(-9.0)
@@ -100,7 +100,7 @@ def test_it_scores_all_but_what_is_no_micrograph(
         assert preview.mode == "L"
         assert abs(np.median(np.asarray(preview)) - 128) < 3
     # What it finds is what picking finds, to the last bit that is kept.
-    loaded = for_diameter(load_model(small), DIAMETER)
+    loaded = rescale_to_diameter(load_model(small), DIAMETER)
     image = open_working_images(loaded).get(Source("m0", micrographs[0], "m0"))
     look = compute_score_maps(loaded, image, loaded.normalizer.apply(image.image))
     picks = find_candidates(loaded, image, look.score, PickSettings(), look.contamination)

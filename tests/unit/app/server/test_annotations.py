@@ -27,7 +27,7 @@ from heliodor.app.server.annotations import (
 from heliodor.data.coordinates.formats import read_picks, relion_star
 from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import fault_of_name
+from heliodor.data.micrographs.names import find_name_fault
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from helpers.app import (
@@ -96,7 +96,7 @@ def test_ids_outlive_the_server(tmp_path: Path) -> None:
     )
 )
 def test_files_are_those_that_the_writer_of_star_files_makes(names: list[str]) -> None:
-    names = [name for name in names if fault_of_name(name) is None]
+    names = [name for name in names if find_name_fault(name) is None]
     marks = object.__new__(Annotations)
     marks._by_micrograph = {
         name: {"k": Annotation(1.5, 2.25 + i, "particle")} for i, name in enumerate(names)

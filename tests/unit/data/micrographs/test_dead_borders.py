@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.data.coordinates.labels import LabeledImage
-from heliodor.data.micrographs.dead_borders import Border, dead_border
+from heliodor.data.micrographs.dead_borders import DeadBorder, find_dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.training.sampler import Sampler
 from helpers.networks import noise
@@ -24,7 +24,7 @@ def test_bars_of_repeated_or_blank_rows_are_found(
         size = len(turned)
         turned[:before] = 0 if blank else turned[before]
         turned[size - after :] = 0 if blank else turned[size - after - 1]
-    found = dead_border(image)
+    found = find_dead_border(image)
     for got, bar in zip(
         (found.top, found.bottom, found.left, found.right),
         (top, bottom, left, right),
@@ -38,7 +38,7 @@ def test_a_bar_survives_fourier_cropping() -> None:
     image = noise((300, 400), 2)
     image[:40] = image[40]
     image[:, 380:] = image[:, 379:380]
-    found = dead_border(fourier_crop(image, (150, 200)))
+    found = find_dead_border(fourier_crop(image, (150, 200)))
     # The last rows of a bar ring with what lies beside it.
     assert 17 <= found.top <= 20
     assert 7 <= found.right <= 10
@@ -48,13 +48,13 @@ def test_a_bar_survives_fourier_cropping() -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (5, 4), (64, 3)])
 def test_small_and_blank_images_have_no_border(shape: tuple[int, int]) -> None:
     for image in (np.zeros(shape, np.float32), noise(shape)):
-        assert dead_border(image) == Border()
+        assert find_dead_border(image) == DeadBorder()
 
 
 def test_smooth_images_have_no_border() -> None:
     rows, columns = np.indices((90, 80))
     for image in (rows + columns, np.sin(rows / 9) + np.cos(columns / 7)):
-        assert dead_border(image.astype(np.float32)) == Border()
+        assert find_dead_border(image.astype(np.float32)) == DeadBorder()
 
 
 def test_regions_in_a_dead_border_are_never_drawn_unless_labelled() -> None:

@@ -51,9 +51,9 @@ def test_blocks_in_any_order_make_the_plain_formula(crop, block_px):
     image, shape = crop
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_blocks, "BLOCK_PX", block_px)
-        patch.setattr(row_blocks, "LEAST_ROWS", 3)
+        patch.setattr(row_blocks, "MIN_ROWS", 3)
         patch.setattr(resample, "BLOCK_PX", block_px)
-        blocks = list(row_blocks.spans(image.shape))
+        blocks = list(row_blocks.split_into_row_blocks(image.shape))
         crop = FourierCrop(image.shape, shape)
         for rows in blocks[::-1]:
             crop.add(rows, image[rows] + np.float32(1))

@@ -12,14 +12,19 @@ from sklearn.mixture import GaussianMixture
 
 from heliodor.data.micrographs import normalization
 from heliodor.data.micrographs import pixel_mixture as em
-from heliodor.data.micrographs.modes import MODES
-from heliodor.data.micrographs.normalization import MOST_IMAGES, SLOW_PX, Normalizer, flattened
+from heliodor.data.micrographs.modes import NORMALIZATION_MODES
+from heliodor.data.micrographs.normalization import (
+    MAX_FITTED_IMAGES,
+    MIN_COSINE_SD_PX,
+    Normalizer,
+    subtract_slow_background,
+)
 from heliodor.data.micrographs.pixel_mixture import (
     BINS,
-    Histograms,
-    Mixture,
-    fit_mixture,
-    fit_scale,
+    PixelHistograms,
+    PixelMixture,
+    fit_image_scales,
+    fit_pixel_mixture,
 )
 from heliodor.errors import BadInput
 from helpers.networks import noise
@@ -38,7 +43,7 @@ def bulk(rng, shape=(64, 64)):
 
 
 def fit(*images):
-    return fit_mixture(Histograms.of(images))
+    return fit_pixel_mixture(PixelHistograms.from_images(images))
 
 
 def log_likelihood(images, fitted):
@@ -64,7 +69,7 @@ def log_likelihood(images, fitted):
 @given(st.integers(2, 30), st.integers(2, 30), st.integers(0, 2**32 - 1))
 def test_histograms_keep_number_and_sum_of_the_pixels(height, width, seed):
     image = np.random.default_rng(seed).normal(50, 10, (height, width)).astype(np.float32)
-    h = Histograms.of([image])
+    h = PixelHistograms.from_images([image])
     assert h.value.shape == h.count.shape == (1, BINS)
     assert h.count.sum() == image.size
     assert (h.count * h.value).sum() == pytest.approx(image.sum(dtype=float), rel=1e-9)
@@ -79,7 +84,9 @@ def test_rows_and_columns_of_one_value_are_left_out():
     damaged[3:67, 2:] = image
     damaged[67:] = 1000  # where these rows cross the columns, neither is of one value
     damaged[:, 0] = -7
-    np.testing.assert_array_equal(Histograms.of([damaged]).count, Histograms.of([image]).count)
+    np.testing.assert_array_equal(
+        PixelHistograms.from_images([damaged]).count, PixelHistograms.from_images([image]).count
+    )
     np.testing.assert_allclose(fit(damaged).mixture.mu, fit(image).mixture.mu)
 
 
@@ -96,7 +103,7 @@ def test_rows_and_columns_of_one_value_are_left_out():
 def test_blank_images_are_refused(image):
     image = image.astype(np.float32)
     with pytest.raises(BadInput, match="blank"):
-        Histograms.of([image])
+        PixelHistograms.from_images([image])
     with pytest.raises(BadInput, match="blank"):
         Normalizer("micrograph").apply(image)
 
@@ -134,8 +141,8 @@ def test_the_likelihood_never_falls_and_is_the_models(mixture):
     assert (fitted.alpha > 0).all()
     assert np.log(fitted.alpha).mean() == pytest.approx(0, abs=1e-9)
     of_all = log_likelihood(images, fitted)
-    if fitted.left_out:  # a few pixels that happened to be equal
-        assert fitted.left_out < 0.1
+    if fitted.excluded_fraction:  # a few pixels that happened to be equal
+        assert fitted.excluded_fraction < 0.1
         assert trace[-1] > of_all
     else:
         assert trace[-1] == pytest.approx(of_all, rel=1e-4, abs=1)
@@ -168,23 +175,23 @@ def plain_expectation(h, y, mixture):
 def test_the_expectation_is_bayes_rule(weight, mu, sigma, number, seed):
     rng = np.random.default_rng(seed)
     images = [draw(rng, 0.3, (-3, 0), (1, 2), (20, 30)) for _ in range(number)]
-    h, y = Histograms.of(images), rng.uniform(0.5, 2, number)
-    mixture = Mixture(np.array([weight, 1 - weight]), np.array(mu), np.array(sigma))
-    shares, likelihood = em._expect(h, y, mixture)
+    h, y = PixelHistograms.from_images(images), rng.uniform(0.5, 2, number)
+    mixture = PixelMixture(np.array([weight, 1 - weight]), np.array(mu), np.array(sigma))
+    shares, likelihood = em._expectation_step(h, y, mixture)
     expected, expected_likelihood = plain_expectation(h, y, mixture)
     np.testing.assert_allclose(shares, expected, atol=1e-6 * h.count.max())
     assert likelihood == pytest.approx(expected_likelihood, rel=1e-10)
     used = h.occupied()
     assert (used.count.sum(axis=0) > 0).all()
     np.testing.assert_array_equal(used.count.sum(axis=1), h.count.sum(axis=1))
-    assert em._expect(used, y, mixture)[1] == pytest.approx(likelihood, rel=1e-10)
-    np.testing.assert_allclose(em._least_sigma(used, y), plain_least_sigma(h, y), rtol=1e-9)
+    assert em._expectation_step(used, y, mixture)[1] == pytest.approx(likelihood, rel=1e-10)
+    np.testing.assert_allclose(em._min_sigma(used, y), plain_least_sigma(h, y), rtol=1e-9)
 
 
 def plain_least_sigma(h, y):
     scaled = h.value * y[:, None]
     mean = np.average(scaled, weights=h.count)
-    return em.LEAST_SIGMA * np.sqrt(np.average((scaled - mean) ** 2, weights=h.count))
+    return em.MIN_SIGMA_FRACTION * np.sqrt(np.average((scaled - mean) ** 2, weights=h.count))
 
 
 def test_known_parameters_are_recovered():
@@ -275,9 +282,9 @@ def test_many_spikes():
 def test_an_image_that_is_a_spike_is_not_taken_out_of_a_joint_fit():
     rng = np.random.default_rng(13)
     images = [rng.normal(10, 1e-4, (32, 32)), rng.normal(0, 1, (32, 32))]
-    start = Mixture(np.array([0.5, 0.5]), np.array([0.0, 10.0]), np.array([1.0, 0.1]))
-    h = Histograms.of([image.astype(np.float32) for image in images])
-    run = em._run(h, np.ones(2), start, 50, 1e-7)
+    start = PixelMixture(np.array([0.5, 0.5]), np.array([0.0, 10.0]), np.array([1.0, 0.1]))
+    h = PixelHistograms.from_images([image.astype(np.float32) for image in images])
+    run = em._run_em(h, np.ones(2), start, 50, 1e-7)
     assert run.without_spike is None
     assert sorted(run.mixture.weight) == [0, 1]
     assert np.isfinite(run.y).all()
@@ -307,9 +314,9 @@ def test_a_narrow_core_in_wide_tails():
 def test_the_best_scale_solves_its_equation(mean):
     """Also where the image's mean has the other sign: the root is small but positive."""
     image = np.random.default_rng(14).normal(mean, 1, (32, 32))
-    h = Histograms.of([image])
-    mixture = Mixture(np.array([1.0, 0.0]), np.array([50.0, 50.0]), np.array([0.5, 0.5]))
-    (y,) = em._best_y(h, np.stack([h.count, 0 * h.count]), mixture)
+    h = PixelHistograms.from_images([image])
+    mixture = PixelMixture(np.array([1.0, 0.0]), np.array([50.0, 50.0]), np.array([0.5, 0.5]))
+    (y,) = em._maximize_scales(h, np.stack([h.count, 0 * h.count]), mixture)
     a, b = (image**2).sum() / 0.25, image.sum() * 50 / 0.25
     assert y > 0
     # A y^2 - B y - n = 0, written so that nothing cancels for B < 0.
@@ -321,13 +328,15 @@ def test_the_best_scale_solves_its_equation(mean):
 
 @pytest.mark.parametrize("mu", [(4, 8), (-2.1, 0.9), (-8, -4)])
 def test_fit_scale_finds_the_scale(mu):
-    mixture = Mixture(np.array([0.3, 0.7]), np.array(mu, float), np.array([1.0, 1.5]))
+    mixture = PixelMixture(np.array([0.3, 0.7]), np.array(mu, float), np.array([1.0, 1.5]))
     rng = np.random.default_rng(7)
     scales = np.array([0.01, 0.5, 1.0, 30.0])
     images = [draw(rng, 0.3, mu, (1, 1.5), (96, 96)) * np.float32(s) for s in scales]
-    alpha = fit_scale(Histograms.of(images), mixture)
+    alpha = fit_image_scales(PixelHistograms.from_images(images), mixture)
     np.testing.assert_allclose(alpha, scales, rtol=0.04)
-    alone = [fit_scale(Histograms.of([image]), mixture)[0] for image in images]
+    alone = [
+        fit_image_scales(PixelHistograms.from_images([image]), mixture)[0] for image in images
+    ]
     np.testing.assert_array_equal(alpha, alone)
 
 
@@ -336,7 +345,9 @@ def test_fit_scale_agrees_with_the_joint_fit():
     images = [bulk(rng) * np.float32(s) + np.float32(10 * s) for s in (0.5, 1, 2)]
     fitted = fit(*images)
     np.testing.assert_allclose(
-        fit_scale(Histograms.of(images), fitted.mixture), fitted.alpha, rtol=1e-3
+        fit_image_scales(PixelHistograms.from_images(images), fitted.mixture),
+        fitted.alpha,
+        rtol=1e-3,
     )
 
 
@@ -385,7 +396,11 @@ def test_the_mode_none_leaves_an_image_as_it_is():
 
 
 @settings(max_examples=15)
-@given(st.floats(-4, 4), st.integers(0, 100), st.sampled_from([m for m in MODES if m != "none"]))
+@given(
+    st.floats(-4, 4),
+    st.integers(0, 100),
+    st.sampled_from([m for m in NORMALIZATION_MODES if m != "none"]),
+)
 def test_the_scale_of_an_image_does_not_matter(exponent, seed, mode):
     image = bulk(np.random.default_rng(seed)) + np.float32(seed)
     normalizer = Normalizer.fit([image, image * 2], mode)
@@ -396,7 +411,7 @@ def test_the_scale_of_an_image_does_not_matter(exponent, seed, mode):
 def test_an_image_gets_the_same_values_in_any_company():
     rng = np.random.default_rng(10)
     images = [bulk(rng) * np.float32(s) + np.float32(5) for s in (1, 2, 3)]
-    for mode in MODES:
+    for mode in NORMALIZATION_MODES:
         normalizer = Normalizer.fit(images, mode)
         first = normalizer.apply(images[0])
         for image in images[1:]:
@@ -418,21 +433,21 @@ def test_only_the_joint_mode_needs_images():
 def test_of_many_images_an_even_choice_is_fitted(monkeypatch, number):
     chosen = []
 
-    class Seen(Histograms):
+    class Seen(PixelHistograms):
         @classmethod
-        def of(cls, images):
+        def from_images(cls, images):
             chosen.extend(images)
-            return Histograms.of([bulk(np.random.default_rng(0), (16, 16))])
+            return PixelHistograms.from_images([bulk(np.random.default_rng(0), (16, 16))])
 
-    monkeypatch.setattr(normalization, "Histograms", Seen)
+    monkeypatch.setattr(normalization, "PixelHistograms", Seen)
     Normalizer.fit(list(range(number)), "joint")
-    assert len(chosen) == min(number, MOST_IMAGES)
+    assert len(chosen) == min(number, MAX_FITTED_IMAGES)
     assert chosen == sorted(set(chosen))
     assert chosen[0] == 0
     assert chosen[-1] == number - 1
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", NORMALIZATION_MODES)
 def test_a_normalizer_survives_json(mode):
     image = bulk(np.random.default_rng(11))
     normalizer = Normalizer.fit([image], mode)
@@ -480,7 +495,7 @@ def test_dicts_that_lack_a_part():
     assert Normalizer.from_dict(GOOD | {"weight": [0, 1]}).mixture.dominant == 1
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", NORMALIZATION_MODES)
 def test_flattening_removes_what_is_slow_and_keeps_what_is_fast(mode):
     rows, columns = np.indices((160, 200))
     fast = noise((160, 200), 5)
@@ -493,7 +508,7 @@ def test_flattening_removes_what_is_slow_and_keeps_what_is_fast(mode):
 
 
 def test_a_flattening_normaliser_survives_its_dictionary():
-    for mode in MODES:
+    for mode in NORMALIZATION_MODES:
         made = Normalizer.fit([noise((60, 60))], mode, 7.5)
         again = Normalizer.from_dict(json.loads(json.dumps(made.as_dict())))
         image = noise((50, 70), 2)
@@ -518,6 +533,6 @@ def test_what_flattening_subtracts_is_a_gaussian_average(
     centred = image - image.mean()
     # Truncated far out: at 4 standard deviations, as by default, it misses by 1e-4.
     expected = centred - gaussian_filter(
-        centred.astype(np.float64), sd_px, truncate=4 if sd_px < SLOW_PX else 8
+        centred.astype(np.float64), sd_px, truncate=4 if sd_px < MIN_COSINE_SD_PX else 8
     )
-    np.testing.assert_allclose(flattened(image, sd_px), expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(subtract_slow_background(image, sd_px), expected, rtol=0, atol=2e-5)

@@ -17,19 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliodor.data.micrographs import row_blocks
-from heliodor.data.micrographs.bad_pixels import clean, clean_blocks
+from heliodor.data.micrographs.bad_pixels import correct_bad_pixels, correct_bad_pixels_in_blocks
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.headers import (
-    plain_mrc,
     plausible_pixel_size,
     read_header,
+    read_plain_mrc_layout,
 )
 from heliodor.data.micrographs.micrograph import open_micrograph, read_micrograph
 from heliodor.data.micrographs.row_blocks import (
-    ArrayRaster,
-    FileRaster,
-    spans,
-    whole,
+    ArrayBlockReader,
+    FileBlockReader,
+    read_all_rows,
+    split_into_row_blocks,
 )
 from heliodor.errors import BadInput
 
@@ -68,13 +68,13 @@ def test_plain_files_are_read_as_mrcfile_reads_them(
         mrc.set_extended_header(np.zeros(extended, "V1"))
         mrc.header.ispg = space_group
         mrc.voxel_size = (1.234, 1.2341, 1)
-    layout = plain_mrc(path)
+    layout = read_plain_mrc_layout(path)
     assert layout is not None
     expected, size = by_mrcfile(path)
     assert layout.pixel_size_angstrom == size
     with open_micrograph(path) as micrograph:
-        assert isinstance(micrograph.raster, FileRaster)
-        np.testing.assert_array_equal(whole(micrograph.raster), expected.reshape(50, 36))
+        assert isinstance(micrograph.blocks, FileBlockReader)
+        np.testing.assert_array_equal(read_all_rows(micrograph.blocks), expected.reshape(50, 36))
     assert read_header(path).shape == (50, 36)
     assert read_header(path).pixel_size_angstrom == size
 
@@ -90,7 +90,7 @@ def test_the_pixel_size_is_mrcfiles(tmp_path_factory, x, y, mx, my):
     struct.pack_into("<2i", head, 28, mx, my)
     struct.pack_into("<2f", head, 40, x, y)
     path.write_bytes(head)
-    layout = plain_mrc(path)
+    layout = read_plain_mrc_layout(path)
     assert layout is not None
     assert layout.pixel_size_angstrom == by_mrcfile(path)[1]
 
@@ -115,15 +115,15 @@ def test_the_pixel_size_is_mrcfiles(tmp_path_factory, x, y, mx, my):
 )
 def test_what_is_out_of_the_ordinary_is_left_to_mrcfile(write_mrc, noise, offset, kind, value):
     path = write_mrc("a.mrc", noise)
-    assert plain_mrc(path) is not None
+    assert read_plain_mrc_layout(path) is not None
     whole = bytearray(path.read_bytes())
     struct.pack_into("<" + kind, whole, offset, value)
     path.write_bytes(whole)
-    assert plain_mrc(path) is None
+    assert read_plain_mrc_layout(path) is None
     path.write_bytes(gzip.compress(whole))
-    assert plain_mrc(path) is None
+    assert read_plain_mrc_layout(path) is None
     path.write_bytes(whole[:1000])
-    assert plain_mrc(path) is None
+    assert read_plain_mrc_layout(path) is None
 
 
 def test_without_map_id_and_stamp_a_file_is_read_all_the_same(write_mrc, noise):
@@ -142,7 +142,7 @@ def test_a_file_that_shrinks_while_it_is_read(write_mrc):
         with path.open("r+b") as stream:
             stream.truncate(500_000)
         with pytest.raises(BadInput, match=r"a\.mrc holds less data"):
-            micrograph.cropped((64, 1))
+            micrograph.read_cropped((64, 1))
 
 
 # Cleaning
@@ -167,7 +167,7 @@ def stored(draw):
 def in_blocks(data):
     """Put together what comes block by block."""
     out = np.full(data.shape, np.nan, np.float32)
-    for rows, block in clean_blocks(ArrayRaster(data), PATH):
+    for rows, block in correct_bad_pixels_in_blocks(ArrayBlockReader(data), PATH):
         out[rows] = block
     return out
 
@@ -176,9 +176,9 @@ def in_blocks(data):
 def test_blocks_are_cleaned_as_the_whole_is(image, block_px, sampled):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_blocks, "BLOCK_PX", block_px)
-        patch.setattr("heliodor.data.micrographs.bad_pixels.SAMPLED", sampled)
+        patch.setattr("heliodor.data.micrographs.bad_pixels.SAMPLED_ROWS", sampled)
         expected = image.copy()
-        clean(expected, PATH)
+        correct_bad_pixels(expected, PATH)
         np.testing.assert_array_equal(in_blocks(image), expected)
 
 
@@ -195,7 +195,7 @@ def plainly_cleaned(image):
 def test_cleaning_is_what_it_says(image):
     expected = plainly_cleaned(image)
     np.testing.assert_array_equal(in_blocks(image), expected)
-    clean(image, PATH)
+    correct_bad_pixels(image, PATH)
     np.testing.assert_array_equal(image, expected)
 
 
@@ -211,8 +211,8 @@ def test_blocks_that_cannot_be_used(small_blocks, noise, value, rows):
 
 def test_the_blocks_are_the_image(small_blocks):
     shape = (100, 7)
-    assert [rows.start for rows in spans(shape)] == [0, 16, 32, 48, 64, 80, 96]
-    rows = np.concatenate([np.arange(100)[rows] for rows in spans(shape)])
+    assert [rows.start for rows in split_into_row_blocks(shape)] == [0, 16, 32, 48, 64, 80, 96]
+    rows = np.concatenate([np.arange(100)[rows] for rows in split_into_row_blocks(shape)])
     np.testing.assert_array_equal(rows, np.arange(100))
 
 
@@ -237,7 +237,7 @@ def test_cropping_while_reading_is_cropping_what_was_read(
     for shape in ((130, 101), (65, 50), (64, 51), (130, 50), (65, 101)):
         with open_micrograph(path) as micrograph:
             assert micrograph.shape == (130, 101)
-            small = micrograph.cropped(shape)
+            small = micrograph.read_cropped(shape)
         np.testing.assert_array_equal(small, fourier_crop(whole_image, shape))
 
 

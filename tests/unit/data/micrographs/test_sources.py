@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.data.micrographs.name_matching import match_names
-from heliodor.data.micrographs.names import fault_of_name
+from heliodor.data.micrographs.names import find_name_fault
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.errors import BadInput
 
@@ -308,7 +308,7 @@ def test_no_name_leads_out_of_the_output_folder(tmp_path_factory, name):
     folder = tmp_path_factory.mktemp("s")
     touch(folder / "there.mrc")
     path = star(folder / "m.star", [name, "there.mrc"])
-    if fault_of_name(name) is not None:
+    if find_name_fault(name) is not None:
         with pytest.raises(BadInput, match="that of a folder"):
             find_sources(path)
         return

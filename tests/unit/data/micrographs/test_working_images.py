@@ -11,16 +11,16 @@ from heliodor.data.micrographs import working_images
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
-    MOST_STRETCH,
+    MAX_COARSENING,
     WorkingImages,
     check_diameter,
-    pixel_size_of,
-    prepare,
-    prepare_all,
+    choose_pixel_size,
+    prepare_working_image,
+    prepare_working_images,
     working_pixel_size,
 )
 from heliodor.errors import BadInput
-from heliodor.models.networks import NETWORKS, build
+from heliodor.models.networks import NETWORKS, build_network
 
 
 def source(path, pixel_size=None):
@@ -40,20 +40,20 @@ def source(path, pixel_size=None):
     ],
 )
 def test_the_user_comes_before_the_star_file_before_the_header(given, star, header, expected):
-    assert pixel_size_of(source("a.mrc", star), header, given) == expected
+    assert choose_pixel_size(source("a.mrc", star), header, given) == expected
 
 
 def test_without_any_pixel_size():
     with pytest.raises(BadInput, match=r"a\.mrc has no believable pixel size .*--pixel-size"):
-        pixel_size_of(source("a.mrc"), None, None)
+        choose_pixel_size(source("a.mrc"), None, None)
 
 
 @pytest.mark.parametrize("size", [0.0, -1.0, 0.05, 51.0, 1e6, math.nan, math.inf])
 def test_absurd_pixel_sizes(size):
     with pytest.raises(BadInput, match=r"a\.mrc has a pixel size of .* not plausible"):
-        pixel_size_of(source("a.mrc", 2.0), 3.0, size)
+        choose_pixel_size(source("a.mrc", 2.0), 3.0, size)
     with pytest.raises(BadInput, match="not plausible"):
-        pixel_size_of(source("a.mrc", size), 3.0, None)
+        choose_pixel_size(source("a.mrc", size), 3.0, None)
 
 
 @pytest.mark.parametrize("diameter", [0, -180, 5, 1e5, math.nan, math.inf])
@@ -74,7 +74,7 @@ def test_the_working_pixel_size_suits_the_network():
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_a_particle_fits_into_what_a_network_sees(name):
-    assert WORKING_DIAMETER_PX[name] < build(name, 1).receptive_field
+    assert WORKING_DIAMETER_PX[name] < build_network(name, 1).receptive_field
     assert set(WORKING_DIAMETER_PX) == set(NETWORKS)
 
 
@@ -83,7 +83,7 @@ def test_a_particle_fits_into_what_a_network_sees(name):
 
 def test_prepare_crops_to_the_working_pixel_size(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
-    working = prepare(source(path), 4.0)
+    working = prepare_working_image(source(path), 4.0)
     assert working.shape == (20, 30)
     assert working.original_shape == (40, 60)
     assert working.pixel_size_angstrom == 2.0
@@ -93,36 +93,36 @@ def test_prepare_crops_to_the_working_pixel_size(write_mrc, noise):
 
 def test_the_working_pixel_size_follows_the_rounded_width(write_mrc):
     image = np.random.default_rng(0).normal(size=(100, 101)).astype("f4")
-    working = prepare(source(write_mrc("a.mrc", image, 2.0)), 7.0)
+    working = prepare_working_image(source(write_mrc("a.mrc", image, 2.0)), 7.0)
     assert working.shape == (29, 29)
     assert working.working_pixel_size_angstrom == pytest.approx(2 * 101 / 29)
 
 
 def test_prepare_takes_the_pixel_size_in_order(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
-    assert prepare(source(path), 8.0).shape == (10, 15)
-    assert prepare(source(path, 4.0), 8.0).shape == (20, 30)
-    assert prepare(source(path, 4.0), 8.0, pixel_size_angstrom=8.0).shape == (40, 60)
+    assert prepare_working_image(source(path), 8.0).shape == (10, 15)
+    assert prepare_working_image(source(path, 4.0), 8.0).shape == (20, 30)
+    assert prepare_working_image(source(path, 4.0), 8.0, pixel_size_angstrom=8.0).shape == (40, 60)
     with pytest.raises(BadInput, match="not plausible"):
-        prepare(source(path), 8.0, pixel_size_angstrom=0.0)
+        prepare_working_image(source(path), 8.0, pixel_size_angstrom=0.0)
     with pytest.raises(BadInput, match="believable"):
-        prepare(source(write_mrc("b.mrc", noise, 1.0)), 8.0)
+        prepare_working_image(source(write_mrc("b.mrc", noise, 1.0)), 8.0)
 
 
 def test_an_image_is_never_made_finer(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
-    for wanted in (2.0, 1.9, 2.01 / MOST_STRETCH):
-        np.testing.assert_array_equal(prepare(source(path), wanted).image, noise)
+    for wanted in (2.0, 1.9, 2.01 / MAX_COARSENING):
+        np.testing.assert_array_equal(prepare_working_image(source(path), wanted).image, noise)
 
 
 def test_micrographs_coarser_than_the_working_pixel_size(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
-    wanted = 1.99 / MOST_STRETCH
+    wanted = 1.99 / MAX_COARSENING
     with pytest.raises(BadInput, match=r"a\.mrc has 2 A a pixel, too coarse .* 1\.66 A"):
-        prepare(source(path), wanted)
-    assert prepare(source(path), wanted, coarsest_angstrom=2.0).shape == (40, 60)
+        prepare_working_image(source(path), wanted)
+    assert prepare_working_image(source(path), wanted, coarsest_angstrom=2.0).shape == (40, 60)
     with pytest.raises(BadInput, match="too coarse"):
-        prepare(source(path), 4.0, coarsest_angstrom=1.9)
+        prepare_working_image(source(path), 4.0, coarsest_angstrom=1.9)
     images = WorkingImages(wanted)
     with pytest.raises(BadInput, match="too coarse"):
         images.get(source(path))
@@ -130,9 +130,9 @@ def test_micrographs_coarser_than_the_working_pixel_size(write_mrc, noise):
 
 def test_a_particle_must_fit_into_the_micrograph(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
-    assert prepare(source(path), 4.0, diameter_angstrom=80.0)
+    assert prepare_working_image(source(path), 4.0, diameter_angstrom=80.0)
     with pytest.raises(BadInput, match=r"particle of 81 A is larger than .*a\.mrc.* 120 x 80 A"):
-        prepare(source(path), 4.0, diameter_angstrom=81.0)
+        prepare_working_image(source(path), 4.0, diameter_angstrom=81.0)
 
 
 # Many micrographs
@@ -211,7 +211,7 @@ def test_one_that_fails_spoils_nothing(write_mrc, noise, tmp_path, threads):
     steps = []
     order = [bad[0], good[0], *bad[1:], good[1]]
     images = WorkingImages(4.0, threads=threads)
-    done, failures = prepare_all(order, images, lambda *step: steps.append(step))
+    done, failures = prepare_working_images(order, images, lambda *step: steps.append(step))
     assert [image.source for image in done] == good
     assert [failure.name for failure in failures] == [each.name for each in bad]
     assert all(failure.name in failure.reason for failure in failures)
@@ -221,9 +221,9 @@ def test_one_that_fails_spoils_nothing(write_mrc, noise, tmp_path, threads):
 def test_when_none_can_be_used(tmp_path):
     first, second = (source(tmp_path / name) for name in ("a.mrc", "b.mrc"))
     with pytest.raises(BadInput, match=r"a\.mrc does not exist") as caught:
-        prepare_all([first], WorkingImages(4.0))
+        prepare_working_images([first], WorkingImages(4.0))
     assert "others" not in str(caught.value)
     with pytest.raises(BadInput, match=r"a\.mrc does not exist.*\(and 1 other failed\)"):
-        prepare_all([first, second], WorkingImages(4.0))
+        prepare_working_images([first, second], WorkingImages(4.0))
     with pytest.raises(BadInput, match="no micrographs"):
-        prepare_all([], WorkingImages(4.0))
+        prepare_working_images([], WorkingImages(4.0))

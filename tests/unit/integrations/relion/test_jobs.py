@@ -27,11 +27,11 @@ from heliodor.integrations.relion.external_job import (
     SUCCESS,
 )
 from heliodor.models.model_file import (
-    NOVELTY,
+    NOVELTY_KEY,
     load_model,
     save_model,
 )
-from heliodor.models.novelty import Reference
+from heliodor.models.novelty import NoveltyReference
 from heliodor.picking import output_files
 from heliodor.picking.journal import NAME as JOURNAL
 from helpers.cli import (
@@ -69,9 +69,9 @@ def make_project(folder: Path, names: list[str] = NAMES, side: int = 72) -> Path
         "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 4.0\n\n"
         f"data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n{rows}"
     )
-    reference = Reference.fit([noise((96, 96), 1)], 12)
+    reference = NoveltyReference.fit([noise((96, 96), 1)], 12)
     assert reference is not None
-    own = {"background": -0.5, "extra": {NOVELTY: reference.as_dict()}}
+    own = {"background": -0.5, "extra": {NOVELTY_KEY: reference.as_dict()}}
     save_model(folder / "m.safetensors", model(normalization={"mode": "standard"}, **own))
     return folder
 

@@ -17,7 +17,7 @@ from heliodor.data.coordinates.formats import eman2, read_picks
 from heliodor.data.micrographs.micrograph import read_map, read_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.ranking import precision_recall
 from heliodor.integrations.topaz import extract
 from heliodor.integrations.topaz.precision_recall import read_targets
@@ -27,7 +27,7 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.networks import Network
-from heliodor.models.pretrained import for_diameter, general_model
+from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import (
@@ -194,7 +194,7 @@ def test_without_a_model_the_general_one_is_told_the_radius(
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     # As `pick --diameter` with pixels of which a particle's diameter is twice the radius.
     diameter = 180.0
-    own = for_diameter(general_model(), diameter)
+    own = rescale_to_diameter(load_general_model(), diameter)
     working = open_working_images(own, diameter / 24).get(Source("x", image, "x"))
     look = compute_score_maps(own, working, own.normalizer.apply(working.image))
     settings = PickSettings(threshold=-9.0)
@@ -391,7 +391,7 @@ def test_the_radius_that_ranks_best_is_found(
         hits, ranked, squares = [], [], 0.0
         for image, xy in zip(project.images[:2], project.xy[:2], strict=True):
             picks, scores = table(our_scores(ours, image), own["radius"])
-            pairs = match(picks, xy, 4)
+            pairs = match_picks(picks, xy, 4)
             hits.append(pairs.is_true_positive)
             ranked.append(scores)
             squares += float(np.nansum(pairs.distance**2))

@@ -17,7 +17,7 @@ from heliodor.data.coordinates.labels import (
     make_label_mask,
 )
 from heliodor.errors import BadInput
-from heliodor.evaluation.matching import match
+from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.metrics import evaluate_picks
 from heliodor.evaluation.ranking import average_precision
 from heliodor.integrations.topaz import parser, training_recipe
@@ -517,7 +517,7 @@ def test_relions_lines_learn_and_find_the_particles(tmp_path: Path) -> None:
         truth[str(number)] = project.xy[number]
     found = evaluate_picks(picks, truth, 3.0)
     assert found.micro.average_precision > 0.95
-    best = match(picks["4"][0][:24], truth["4"], 3.0)
+    best = match_picks(picks["4"][0][:24], truth["4"], 3.0)
     assert best.is_true_positive.mean() > 0.9
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from heliodor.errors import BadInput
 from heliodor.models.importers import safe_pickle
-from heliodor.models.importers.safe_pickle import unpickle
-from heliodor.models.importers.topaz import read_topaz
-from heliodor.models.networks import shapes
+from heliodor.models.importers.safe_pickle import read_pickle
+from heliodor.models.importers.topaz import read_topaz_model
+from heliodor.models.networks import tensor_shapes
 from helpers.networks import scrambled
 from helpers.topaz_files import (
     as_topaz,
@@ -83,7 +83,7 @@ def test_work_is_bounded(bomb: str, form: Callable[[bytes], bytes], tmp_path: Pa
     path.write_bytes(form(b"\x80\x04" + program))
     begin = time.process_time()
     with pytest.raises(BadInput, match="longer than that of any such model"):
-        read_topaz(path)
+        read_topaz_model(path)
     assert time.process_time() - begin < 3
 
 
@@ -107,13 +107,13 @@ def test_what_is_longer_than_in_any_model(program: bytes, message: str, tmp_path
     for form in (legacy_file, zip_file):
         path.write_bytes(form(b"\x80\x04" + program))
         with pytest.raises(BadInput, match=message) as caught:
-            read_topaz(path)
+            read_topaz_model(path)
         assert len(str(caught.value)) < 300 + len(str(path))
 
 
 def test_laughs_by_the_billion_stay_few() -> None:
     program = b"\x80\x02](K\x01eq\x00" + b"](h\x00h\x00eq\x00" * 1000 + b"."
-    assert len(unpickle(BytesIO(program))) == 2
+    assert len(read_pickle(BytesIO(program))) == 2
 
 
 # ---- tensors ----
@@ -131,7 +131,7 @@ def word(value: str) -> bytes:
 def weights(width: int, key: str = "0", count: int | None = None, stride: int = 1) -> bytes:
     """Pickle the state dictionary of a conv31, all its tensors of one storage."""
     program = b"\x80\x04}("
-    for name, shape in shapes("conv31", width, norm=False).items():
+    for name, shape in tensor_shapes("conv31", width, norm=False).items():
         if name.startswith("layers"):
             _, place, part, own = name.split(".")
             name = f"features.features.{2 * int(place) + (part == 'activation')}.{own}"
@@ -157,7 +157,7 @@ def zipped(program: bytes, numbers: int) -> bytes:
 def refused(raw: bytes, message: str, path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(BadInput, match=message):
-        read_topaz(path)
+        read_topaz_model(path)
 
 
 def test_strides_that_no_memory_has(tmp_path: Path) -> None:
@@ -198,13 +198,15 @@ def test_files_larger_than_any_model_are_not_read(tmp_path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(2**36)
     with pytest.raises(BadInput, match="65536 MB large"):
-        read_topaz(path)
+        read_topaz_model(path)
 
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_real_modules_are_far_from_the_limits(
     legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(safe_pickle, "MOST_STEPS", safe_pickle.MOST_STEPS // 20)
+    monkeypatch.setattr(safe_pickle, "MAX_STEPS", safe_pickle.MAX_STEPS // 20)
     with topaz_named() as classes:
-        read_topaz(save(as_topaz(scrambled("resnet16", 2), classes), tmp_path / "m.sav", legacy))
+        read_topaz_model(
+            save(as_topaz(scrambled("resnet16", 2), classes), tmp_path / "m.sav", legacy)
+        )

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from heliodor.errors import BadInput
-from heliodor.models.importers.safe_pickle import Refused, unpickle
-from heliodor.models.importers.topaz import TopazModel, read_topaz
+from heliodor.models.importers.safe_pickle import UnsupportedFile, read_pickle
+from heliodor.models.importers.topaz import TopazModel, read_topaz_model
 from heliodor.models.networks import NETWORKS, Network
-from heliodor.models.registry import find_model, model_path
+from heliodor.models.registry import find_named_model, named_model_path
 from heliodor.picking.scoring import score_image
 from helpers.networks import noise, scrambled
 from helpers.topaz_files import (
@@ -49,7 +49,7 @@ def same(read: TopazModel, network: Network, norm: bool) -> None:
 
 def refused(path: Path, message: str = "Topaz model") -> str:
     with pytest.raises(BadInput, match=message) as caught:
-        read_topaz(path)
+        read_topaz_model(path)
     said = str(caught.value)
     assert str(path) in said
     assert "\n" not in said
@@ -67,7 +67,7 @@ def test_whole_modules(name: str, norm: bool, legacy: bool, tmp_path: Path) -> N
     with topaz_named() as classes:
         path = save(as_topaz(network, classes), tmp_path / "m.sav", legacy)
     assert "topaz" not in sys.modules
-    same(read_topaz(path), network, norm)
+    same(read_topaz_model(path), network, norm)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet16", "conv31"])
@@ -79,7 +79,7 @@ def test_modules_with_dropout_filled_ones_and_old_ones(
     with topaz_named() as classes:
         module = as_topaz(copy.deepcopy(network), classes, **{option: True})
         path = save(module, tmp_path / "m.sav")
-    same(read_topaz(path), network, True)
+    same(read_topaz_model(path), network, True)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "resnet16", "conv63"])
@@ -93,10 +93,10 @@ def test_state_dictionaries(name: str, norm: bool, legacy: bool, tmp_path: Path)
         assert "features.features.2.proj.weight" in weights
         assert "features.features.4.conv.bias" in weights
     path = save(weights, tmp_path / "m.sav", legacy)
-    same(read_topaz(path), network, norm)
+    same(read_topaz_model(path), network, norm)
     for protocol in (3, 4):
         torch.save(weights, path, pickle_protocol=protocol)
-        same(read_topaz(path), network, norm)
+        same(read_topaz_model(path), network, norm)
 
 
 def test_weights_of_half_precision_and_strided_ones(tmp_path: Path) -> None:
@@ -105,9 +105,9 @@ def test_weights_of_half_precision_and_strided_ones(tmp_path: Path) -> None:
         module = as_topaz(network, classes).half()
         path = save(module, tmp_path / "m.sav")
         expected = copy.deepcopy(network.float())
-        same(read_topaz(path), expected, True)
+        same(read_topaz_model(path), expected, True)
         strided = module.to(memory_format=torch.channels_last)
-        same(read_topaz(save(strided, path)), expected, True)
+        same(read_topaz_model(save(strided, path)), expected, True)
 
 
 def test_ordered_dictionaries_of_python_2() -> None:
@@ -119,13 +119,13 @@ def test_ordered_dictionaries_of_python_2() -> None:
             return OrderedDict, (self.items,)
 
     for items in ([["a", 1], ["b", [2, 3]]], [], [["a", Ordered([["c", None]])]]):
-        read = unpickle(io.BytesIO(pickle.dumps(Ordered(items), 2)))
+        read = read_pickle(io.BytesIO(pickle.dumps(Ordered(items), 2)))
         expected = {str(key): value for key, value in items}
         assert list(read) == list(expected)
         if "b" in read:
             assert read == expected
-    with pytest.raises(Refused, match="keys"):
-        unpickle(io.BytesIO(pickle.dumps(Ordered([[(1, 2), 3]]), 2)))
+    with pytest.raises(UnsupportedFile, match="keys"):
+        read_pickle(io.BytesIO(pickle.dumps(Ordered([[(1, 2), 3]]), 2)))
 
 
 def test_a_trained_decoder_is_left_out(tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_a_trained_decoder_is_left_out(tmp_path: Path) -> None:
         decoder.layers = nn.Sequential(nn.ConvTranspose2d(8, 4, 4), nn.LeakyReLU())
         module.generative = decoder
         path = save(module, tmp_path / "m.sav")
-    same(read_topaz(path), network, True)
+    same(read_topaz_model(path), network, True)
 
 
 def test_the_file_is_known_by_its_hash(tmp_path: Path) -> None:
     with topaz_named() as classes:
         path = save(as_topaz(scrambled("conv31", 2), classes), tmp_path / "m.sav")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert read_topaz(path).sha256 == digest
+    assert read_topaz_model(path).sha256 == digest
 
 
 # ---- what is refused ----
@@ -309,7 +309,7 @@ def test_damaged_files_load_or_are_refused(
             for key, part in parts.items():
                 archive.writestr(key, program if key == name else part)
     with contextlib.suppress(BadInput):
-        read_topaz(path)
+        read_topaz_model(path)
 
 
 def test_networks_that_this_program_does_not_have(tmp_path: Path) -> None:
@@ -375,19 +375,19 @@ def test_a_small_file_cannot_ask_for_much_memory(tmp_path: Path) -> None:
 
 def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELIODOR_MODELS", str(tmp_path / "models"))
-    assert model_path("resnet8_u32") == tmp_path / "models" / "resnet8_u32.safetensors"
-    assert find_model("resnet8_u32") is None
-    model_path("resnet8_u32").parent.mkdir()
-    model_path("resnet8_u32").touch()
-    assert find_model("resnet8_u32") == model_path("resnet8_u32")
+    assert named_model_path("resnet8_u32") == tmp_path / "models" / "resnet8_u32.safetensors"
+    assert find_named_model("resnet8_u32") is None
+    named_model_path("resnet8_u32").parent.mkdir()
+    named_model_path("resnet8_u32").touch()
+    assert find_named_model("resnet8_u32") == named_model_path("resnet8_u32")
     (tmp_path / "outside.safetensors").touch()
     for name in ("../outside", "", ".", "/etc", "a/b", "a\n", "x" * 200):
-        assert find_model(name) is None
+        assert find_named_model(name) is None
         with pytest.raises(BadInput, match="cannot be called"):
-            model_path(name)
+            named_model_path(name)
     monkeypatch.delenv("HELIODOR_MODELS")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert model_path("a") == tmp_path / ".config" / "heliodor" / "models" / "a.safetensors"
+    assert named_model_path("a") == tmp_path / ".config" / "heliodor" / "models" / "a.safetensors"
 
 
 # ---- the program itself ----
@@ -446,7 +446,7 @@ def test_shipped_models_score_as_in_topaz(
     tmp_path: Path,
 ) -> None:
     python, environment, package = reference
-    read = read_topaz(package / "pretrained" / "detector" / f"{name}.sav")
+    read = read_topaz_model(package / "pretrained" / "detector" / f"{name}.sav")
     assert (f"{read.network.name}_u{read.width}", read.norm) == (name, False)
     edge = read.network.receptive_field // 2
     files = sorted((real_data / "fixtures").glob("*.mrc"))

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, probability
+from heliodor.conventions import FloatArray, score_to_probability
 from heliodor.data.coordinates.formats import relion_star
 from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import (
@@ -140,7 +140,7 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
         "CoordinateY": picks.xy_px[:, 1] - box_px / 2,
         "Width": side,
         "Height": side,
-        "Confidence": probability(picks.score),
+        "Confidence": score_to_probability(picks.score),
     }
     rows = [" ".join(map(_format_cell, row)) for row in zip(*columns.values(), strict=True)]
     slices = [_format_cell(z) for z in np.unique(_drop_nan(columns["CoordinateZ"]))]

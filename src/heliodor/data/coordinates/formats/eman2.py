@@ -18,7 +18,7 @@ import numpy as np
 
 from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import fault_of_name, stem_of
+from heliodor.data.micrographs.names import find_name_fault, micrograph_stem
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 from heliodor.utils.parsing import parse_number
@@ -49,7 +49,7 @@ def infer_micrograph(path: Path) -> str:
 
 def info_file_name(micrograph: str) -> str:
     """Return the name, without folder, that EMAN2 gives a micrograph's info file."""
-    return infer_micrograph(Path(stem_of(micrograph) + SUFFIX)) + SUFFIX
+    return infer_micrograph(Path(micrograph_stem(micrograph) + SUFFIX)) + SUFFIX
 
 
 @validate_picks
@@ -83,7 +83,7 @@ def read_picks(path: str | Path) -> Picks:
         return Picks.empty([name])
     types = [box[2] if len(box) > 2 and box[2] is not None else "manual" for box in boxes]
     for number, kind in enumerate(types, 1):
-        if not isinstance(kind, str | int | float) or fault_of_name(str(kind) or "-"):
+        if not isinstance(kind, str | int | float) or find_name_fault(str(kind) or "-"):
             raise BadInput(
                 f"{path} has {json.dumps(kind)[:80]} as the type of box {number}, which is no word"
                 " or number; mend or remove it"

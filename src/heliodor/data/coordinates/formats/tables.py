@@ -13,7 +13,7 @@ import numpy as np
 from heliodor.data.coordinates.formats.relion_star import infer_micrograph
 from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import stem_of
+from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.data.star import MOST_COLUMNS, format_values
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
@@ -136,7 +136,7 @@ def write_topaz(path: Path, picks: Picks) -> None:
     BadInput
         If two micrographs have the same stem, which Topaz would take for one.
     """
-    stems = [stem_of(name) for name in picks.micrographs]
+    stems = [micrograph_stem(name) for name in picks.micrographs]
     if len(set(stems)) < len(stems):
         stem = next(s for s in stems if stems.count(s) > 1)
         raise BadInput(

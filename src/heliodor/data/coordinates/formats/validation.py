@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.names import fault_of_name
+from heliodor.data.micrographs.names import find_name_fault
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import refuse_damaged
 
@@ -41,7 +41,7 @@ def _check_picks(picks: Picks, path: str | Path) -> None:
             f"{path} has an invalid coordinate ({x:g}, {y:g}); fix or remove that particle"
         )
     for name in picks.micrographs:
-        if (fault := fault_of_name(name)) is not None:
+        if (fault := find_name_fault(name)) is not None:
             raise BadInput(
                 f"{path} calls a micrograph {name[:100]!a}, which {fault}; fix the name"
             )

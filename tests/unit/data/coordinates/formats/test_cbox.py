@@ -9,7 +9,7 @@ import starfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.conventions import probability
+from heliodor.conventions import score_to_probability
 from heliodor.data.coordinates.formats import cbox
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.errors import BadInput
@@ -84,7 +84,7 @@ def test_what_cryolo_writes(tmp_path: Path):
     picks = cbox.read_picks(path)
     assert picks.names() == ["mic.001"] * 2
     np.testing.assert_array_equal(picks.xy_px, [[209.5, 310.25], [109.5, 105.75]])
-    np.testing.assert_allclose(probability(picks.score), [0.912346, 0.12], rtol=1e-12)
+    np.testing.assert_allclose(score_to_probability(picks.score), [0.912346, 0.12], rtol=1e-12)
     assert set(picks.extra) == {BOX, "EstWidth", "EstHeight", "NumBoxes", "Angle"}
     np.testing.assert_array_equal(picks.extra["EstWidth"], [180.3, np.nan])
     np.testing.assert_array_equal(picks.extra["EstHeight"], [179.125, np.nan])

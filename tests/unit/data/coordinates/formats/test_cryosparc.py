@@ -260,7 +260,7 @@ def test_pixel_sizes_may_be_unknown(tmp_path: Path):
     ],
 )
 def test_names_without_uid(name, without):
-    assert names.without_uid(name) == without
+    assert names.strip_cryosparc_uid(name) == without
 
 
 def changed(field, values):
