@@ -77,10 +77,10 @@ def main(data: Path) -> None:
                     ]
                     verdict = judge_frame(own)
                     fits.append(verdict.fit)
-                    given.append(verdict.fit_as_given)
-                    named = verdict.decided and verdict.displacement_px is None
+                    given.append(verdict.fit_unchanged)
+                    named = verdict.is_decided and verdict.displacement_px is None
                     right += named and verdict.frame == back
-                    other += (named and verdict.frame != back) or (verdict.wrong and not named)
+                    other += (named and verdict.frame != back) or (verdict.is_wrong and not named)
                 print(
                     f"| {name} | {number} | {planted} | {np.median(fits):.1f} |"
                     f" {np.median(given):.1f} | {right} | {other} | {DRAWS - right - other} |",
@@ -99,7 +99,7 @@ def main(data: Path) -> None:
                     for v in scene
                 ]
                 verdict = judge_frame(own)
-                alarms += verdict.wrong
+                alarms += verdict.is_wrong
                 fits.append(verdict.fit)
             print(
                 f"| {name} | {number} at random | | {np.median(fits):.1f} (most {max(fits):.1f}) |"

@@ -312,7 +312,7 @@ def _of_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Diagnost
     views = read_views_with_most_picks((item.source, item.xy_px) for item in labelled)
     if views:
         verdict = judge_frame(views)
-        level: Severity = "error" if verdict.wrong else "good" if verdict.decided else "note"
+        level: Severity = "error" if verdict.is_wrong else "good" if verdict.is_decided else "note"
         yield Diagnostic(level, text, str(verdict))
 
 

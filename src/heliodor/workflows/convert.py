@@ -158,7 +158,7 @@ def convert(
         log.warning(f"{', '.join(turned)} hold angles or shifts, and stay as they are")
     if micrographs is not None and not settings.fit:
         verdict = _verdict(picks, sources)
-        if verdict.wrong and not settings.trust:
+        if verdict.is_wrong and not settings.trust:
             raise BadInput(
                 f"nothing was written: {verdict}; convert with --fit, or write them as they are"
                 " with --trust"
@@ -188,7 +188,7 @@ def convert(
         files = write_picks(out, picks, wanted, given)
     log.info(
         f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
-        f" ({wanted.says})"
+        f" ({wanted.description})"
     )
     others = _others(out, files) if wanted.name in ("box", "cbox", "eman2") else 0
     if others:
@@ -306,10 +306,12 @@ def _verdict(picks: Picks, sources: dict[str, Source]) -> FrameVerdict:
 def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
     """Return the frame that the pictures show, or refuse where they show none."""
     verdict = _verdict(picks, sources)
-    if not verdict.turned and (verdict.fit_as_given < FITS or verdict.displacement_px is not None):
+    if not verdict.is_transformed and (
+        verdict.fit_unchanged < FITS or verdict.displacement_px is not None
+    ):
         raise BadInput(f"no frame can be fitted: {verdict}")
     log.info(f"frame: {verdict}")
-    return verdict.frame if verdict.turned else Frame()
+    return verdict.frame if verdict.is_transformed else Frame()
 
 
 def _say_outside(picks: Picks, shapes: dict[str, Shape]) -> None:

@@ -77,7 +77,9 @@ class PageRoutes(Endpoints):
                 "folder": str(state.project.folder.absolute()),
                 "settings": state.settings(),
                 "count": len(state.sources),
-                "formats": [{"name": one.name, "says": one.says} for one in FORMATS.values()],
+                "formats": [
+                    {"name": one.name, "says": one.description} for one in FORMATS.values()
+                ],
                 **state.process_states(),
             }
         )

@@ -140,33 +140,35 @@ class FrameVerdict:
     #: How well it fits: 1 is chance, from 3.5 on it is no chance.
     fit: float
     #: How well the coordinates fit as they are.
-    fit_as_given: float
+    fit_unchanged: float
     #: Where the particles lie from the coordinates as they are, (x, y) in original pixels, if
     #: they fit there far better than where they are and than in any other frame: corners of
     #: boxes instead of centres, for example.
     displacement_px: tuple[float, float] | None
 
     @property
-    def decided(self) -> bool:
+    def is_decided(self) -> bool:
         """Whether the pictures tell the frame at all."""
         return self.fit >= FITS
 
     @property
-    def wrong(self) -> bool:
+    def is_wrong(self) -> bool:
         """Whether the coordinates plainly lie in another frame, or beside the particles."""
-        return self.turned or self.displacement_px is not None
+        return self.is_transformed or self.displacement_px is not None
 
     @property
-    def turned(self) -> bool:
+    def is_transformed(self) -> bool:
         """Whether the coordinates plainly lie in another frame."""
-        return self.decided and self.frame != UNCHANGED and self.fit > BETTER * self.fit_as_given
+        return (
+            self.is_decided and self.frame != UNCHANGED and self.fit > BETTER * self.fit_unchanged
+        )
 
     def __str__(self) -> str:
         """Say what was found, as a sentence without its full stop."""
-        if self.turned:
+        if self.is_transformed:
             return (
                 f"the pictures show particles where the coordinates are {self.frame} (fit"
-                f" {self.fit:.1f}, as they are {self.fit_as_given:.1f}; chance is 1)"
+                f" {self.fit:.1f}, as they are {self.fit_unchanged:.1f}; chance is 1)"
             )
         if self.displacement_px is not None:
             x, y = self.displacement_px
@@ -174,10 +176,10 @@ class FrameVerdict:
                 f"the pictures show particles {x:+.0f}, {y:+.0f} px (x, y) from the coordinates:"
                 " are they corners of boxes instead of centres?"
             )
-        if self.fit_as_given >= FITS:
-            return f"the coordinates fit the pictures as they are (fit {self.fit_as_given:.1f})"
+        if self.fit_unchanged >= FITS:
+            return f"the coordinates fit the pictures as they are (fit {self.fit_unchanged:.1f})"
         return (
-            f"the pictures do not tell whether the frame is right (fit {self.fit_as_given:.1f},"
+            f"the pictures do not tell whether the frame is right (fit {self.fit_unchanged:.1f},"
             " chance is 1): too few picks, or too faint particles"
         )
 

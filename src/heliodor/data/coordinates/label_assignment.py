@@ -159,7 +159,7 @@ def judge_label_frame(
 def check_frame(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
     """Refuse labels that plainly lie in another frame than what the pictures show."""
     verdict = judge_label_frame(items, working)
-    if verdict.wrong:
+    if verdict.is_wrong:
         raise BadInput(
             f"the labels are in another frame than the micrographs: {verdict}; mend them with"
             " `heliodor convert`, or give --trust-labels to learn from them all the same"

@@ -46,14 +46,14 @@ class Format:
 
     name: str
     #: What its coordinates are, as part of a sentence.
-    says: str
+    description: str
     #: Of its files; a folder of them where a file is of one micrograph.
     suffix: str
     write: Callable[[Path, Picks, WriteContext], None]
     #: The file of a micrograph below the folder, or None where one file has all micrographs.
     file_of: Callable[[str], str] | None = None
     #: Whether a column that the picks carry finds room.
-    carries: Callable[[str, NDArray[Any]], bool] = lambda _, values: values.ndim == 1
+    can_store: Callable[[str, NDArray[Any]], bool] = lambda _, values: values.ndim == 1
 
 
 def _write_box(path: Path, picks: Picks, given: WriteContext) -> None:
@@ -126,7 +126,7 @@ FORMATS = {
             lambda path, picks, given: cryosparc.write_picks(
                 path, picks, given.shapes, given.pixel_sizes
             ),
-            carries=cryosparc.can_store,
+            can_store=cryosparc.can_store,
         ),
         Format(
             "topaz",
@@ -255,4 +255,4 @@ def write_picks(
 
 def find_dropped_columns(picks: Picks, wanted: Format) -> list[str]:
     """Return the columns for which a format has no room."""
-    return [c for c, values in picks.extra.items() if not wanted.carries(c, np.asarray(values))]
+    return [c for c, values in picks.extra.items() if not wanted.can_store(c, np.asarray(values))]

@@ -176,7 +176,7 @@ def _assemble(
         report(f"{failure.name} was left out: {failure.reason}")
     read = [item for item in training if item.source.name in dataset.names]
     verdict = judge_label_frame(read, {item.source: images.get(item.source) for item in read})
-    if verdict.wrong:
+    if verdict.is_wrong:
         report(f"Beware: {verdict}.")
     particles = sum(len(item.xy_px) for item in dataset.validation)
     report(

@@ -102,8 +102,8 @@ def test_of_very_many_coordinates_some_are_enough():
 def test_coordinates_on_their_particles_fit():
     verdict = judge_frame(views())
     assert verdict.frame == UNCHANGED
-    assert verdict.decided
-    assert not verdict.wrong
+    assert verdict.is_decided
+    assert not verdict.is_wrong
     assert "as they are" in str(verdict)
 
 
@@ -120,15 +120,15 @@ def test_coordinates_on_their_particles_fit():
 )
 def test_planted_frames_are_named(planted, found):
     verdict = judge_frame(views(planted))
-    assert verdict.wrong
-    assert verdict.turned
+    assert verdict.is_wrong
+    assert verdict.is_transformed
     assert verdict.frame == found
     assert str(found) in str(verdict)
 
 
 def test_corners_of_boxes_are_named():
     verdict = judge_frame(views(shift=(-20, -20), number=60))
-    assert verdict.wrong
+    assert verdict.is_wrong
     assert verdict.displacement_px is not None
     np.testing.assert_allclose(verdict.displacement_px, (20, 20), atol=2)
     assert "corners" in str(verdict)
@@ -139,7 +139,7 @@ def test_points_at_random_decide_nothing(seed):
     random = np.random.default_rng(seed)
     scenes = [replace(view, xy_px=random.uniform(0, 420, (80, 2))) for view in views(number=60)]
     verdict = judge_frame(scenes)
-    assert not verdict.wrong
+    assert not verdict.is_wrong
     assert verdict.fit < 3.5
     assert "do not tell" in str(verdict)
 
@@ -151,17 +151,17 @@ def test_a_handful_of_points_never_speaks_against_coordinates():
     for seed in (0, 7, 10):
         xy = np.random.default_rng(seed).uniform(0, 511, (5, 2))
         verdict = judge_frame([ImageCoordinates(image, (512, 512), xy)])
-        assert not verdict.wrong
-        assert not verdict.decided
+        assert not verdict.is_wrong
+        assert not verdict.is_decided
 
 
 def test_pictures_without_particles_decide_nothing():
-    assert not judge_frame(views(Frame(flip_y=True), shown=False)).decided
+    assert not judge_frame(views(Frame(flip_y=True), shown=False)).is_decided
 
 
 def test_small_pictures_and_none_decide_nothing():
-    assert not judge_frame([]).decided
-    assert not judge_frame(views(Frame(flip_y=True), shape=(120, 400), number=15)).decided
+    assert not judge_frame([]).is_decided
+    assert not judge_frame(views(Frame(flip_y=True), shape=(120, 400), number=15)).is_decided
 
 
 def real(folder: Path, labels: str, number: int | None):
@@ -190,12 +190,12 @@ def test_real_micrographs(real_data, folder, labels, number):
     scenes = list(real(real_data / folder, labels, number))
     plain = judge_frame(scenes)
     assert plain.frame == UNCHANGED
-    assert plain.decided
-    assert not plain.wrong
+    assert plain.is_decided
+    assert not plain.is_wrong
     flip = Frame(flip_y=True)
     flipped = [replace(v, xy_px=flip.apply(v.xy_px, v.original_shape)) for v in scenes]
     verdict = judge_frame(flipped)
-    assert verdict.wrong
+    assert verdict.is_wrong
     assert verdict.frame == flip
 
 

@@ -31,7 +31,7 @@ class Reader:
 
     name: str
     #: What its coordinates are, as part of a sentence.
-    says: str
+    description: str
     #: Tells the format by a file's first bytes.
     looks_like: Callable[[bytes], bool]
     read: Callable[[Path], Picks]
@@ -165,7 +165,7 @@ def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks
 
 def describe_formats(files: Sequence[Path]) -> str:
     """Say of which formats files are, and what their coordinates mean."""
-    return " and ".join(dict.fromkeys(find_reader(file).says for file in files))
+    return " and ".join(dict.fromkeys(find_reader(file).description for file in files))
 
 
 def find_reader(path: Path) -> Reader:
