@@ -58,7 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     found = {n: p.read_bytes() for n, p in files.items() if p.name not in NOT_COMPARED}
     record = json.loads(found["run.json"])
-    for key in ("seconds", "command_line"):
+    for key in ("seconds", "started", "command_line"):
         del record[key]
     del record["arguments"]["threads"], record["threads"]
     found["run.json"] = json.dumps(record).encode()

@@ -1,4 +1,4 @@
-"""The report's section on certainty: what to expect of the picks, and how it agrees with truth."""
+"""The calibration section: expected precision and recall, and probabilities against truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from heliodor.evaluation.thresholds import (
     format_estimate,
     predict_performances,
 )
-from heliodor.report import html
+from heliodor.report.elements import Columns, Facts, Figure, Paragraph, Section
 from heliodor.report.figure_style import (
     BLUE,
     GREEN,
@@ -32,52 +32,52 @@ if TYPE_CHECKING:
     from heliodor.evaluation.calibration import Calibration
     from heliodor.evaluation.metrics import Evaluation
     from heliodor.evaluation.score_histogram import ScoreCounts
-    from heliodor.evaluation.thresholds import IntervalEstimate
 
-#: Thresholds the curves are drawn through.
+#: Number of thresholds the curves are drawn through.
 POINTS: Final = 60
 #: The curves end where candidates are particles with this probability.
 LEAST_CHANCE: Final = 0.02
-#: Candidates less likely than this say nothing about how well probabilities hold: there are so
-#: many of them that they would hide the others.
+#: Less probable candidates show little about the calibration, and there are so many of them that
+#: they would hide the others.
 LIKELY: Final = 0.05
 
-_WORDS: Final = (
-    "Estimated without any truth: the scores of background are measured on micrographs with their "
-    "contrast reversed, those of particles follow from the labels. Bands hold nine of ten repeats "
-    "with resampled micrographs and labels. Dark contaminants that look like particles count as "
-    "particles."
+_INTRODUCTION: Final = (
+    "Estimated by the program, without ground truth: background scores come from "
+    "contrast-inverted micrographs, particle scores from the labels. Parentheses and shaded bands "
+    "are 90% bootstrap intervals over micrographs and labels. Dark contaminants that look like "
+    "particles count as particles, so the true precision can be lower."
 )
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How candidates of like probability agree with the truth, shape (n,) each."""
+    """Probabilities of candidates and the share that is true, by groups, shape (n,) each."""
 
-    #: Mean probability stated, of each group.
+    #: Mean probability of each group.
     stated: FloatArray
     #: Share of its candidates that are particles.
     true: FloatArray
+    #: Number of its candidates.
     candidates: FloatArray
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean difference, by candidates; nan without any."""
-        number = self.candidates.sum()
-        away = np.abs(self.stated - self.true) * self.candidates
-        return float(away.sum() / number) if number else math.nan
+        """The expected calibration error: the mean deviation by candidates; nan without any."""
+        count = self.candidates.sum()
+        deviation = np.abs(self.stated - self.true) * self.candidates
+        return float(deviation.sum() / count) if count else math.nan
 
 
 @dataclass(frozen=True)
 class CalibrationSummary:
-    """What is known of the picks without looking at them.
+    """The expected quality of the picks.
 
     Attributes
     ----------
     at_threshold
-        What to expect of the picks.
+        Expected at the threshold in use.
     curve
-        The same at other thresholds, falling.
+        Expected at other thresholds, falling.
     probability
         Of the report's scores.
     reliability
@@ -99,12 +99,12 @@ def summarize_calibration(
     scores: ScoreCounts,
     evaluation: Evaluation | None = None,
 ) -> CalibrationSummary | None:
-    """Gather what is known of picks, or None where their scores are not calibrated.
+    """Return the expected quality of picks, or None where their scores are not calibrated.
 
     Parameters
     ----------
     calibration, outlook
-        Of the micrographs picked on, and at the threshold in force.
+        Of the micrographs picked on, and at the threshold in use.
     scores
         Of all candidates.
     evaluation
@@ -116,7 +116,7 @@ def summarize_calibration(
     shown = [outlook.threshold, *scores.values[chance >= LEAST_CHANCE]]
     low, high = min(shown), max(shown)
     thresholds = np.linspace(high, low, POINTS).tolist() if high > low else [high]
-    curve = [own for own in predict_performances(calibration, scores, thresholds) if own.picks]
+    curve = [one for one in predict_performances(calibration, scores, thresholds) if one.picks]
     if evaluation is None:
         return CalibrationSummary(outlook, curve, chance)
     micro = evaluation.micro
@@ -140,63 +140,66 @@ def compute_reliability(calibration: Calibration, evaluation: Evaluation) -> Rel
     chance = calibration.probability(points.threshold)
     likely = chance >= LIKELY
     group = np.minimum((chance[likely] * 10).astype(np.intp), 9)
-    number: FloatArray = np.bincount(group, called[likely], 10).astype(np.float64)
-    there = number > 0
-    stated = np.bincount(group, (chance * called)[likely], 10)[there] / number[there]
-    true = np.bincount(group, hits[likely], 10)[there] / number[there]
-    return Reliability(stated, true, number[there])
+    count: FloatArray = np.bincount(group, called[likely], 10).astype(np.float64)
+    filled = count > 0
+    stated = np.bincount(group, (chance * called)[likely], 10)[filled] / count[filled]
+    true = np.bincount(group, hits[likely], 10)[filled] / count[filled]
+    return Reliability(stated, true, count[filled])
 
 
-def build_calibration_section(known: CalibrationSummary | None) -> str:
-    """Return the section, or nothing where scores are not calibrated."""
-    if known is None:
-        return ""
-    at = known.at_threshold
-    rows = [
-        ("Precision", format_estimate(at.precision)),
-        ("Recall", format_estimate(at.recall)),
-        ("F1", format_estimate(at.f1)),
-        ("Particles there", format_estimate(at.particles, "{:,.0f}")),
+def build_calibration_section(summary: CalibrationSummary | None) -> Section | None:
+    """Return the section, or None where scores are not calibrated."""
+    if summary is None:
+        return None
+    expected = summary.at_threshold
+    facts = [
+        ("Precision", format_estimate(expected.precision)),
+        ("Recall", format_estimate(expected.recall)),
+        ("F1", format_estimate(expected.f1)),
+        ("Estimated particles", format_estimate(expected.particles, "{:,.0f}")),
     ]
-    if known.measured is not None:
-        rows[:3] = [
-            (name, words + (f"; in truth {value:.2f}" if math.isfinite(value) else ""))
-            for (name, words), value in zip(rows, known.measured, strict=False)
+    if summary.measured is not None:
+        facts[:3] = [
+            (name, text + (f"; measured {value:.2f}" if math.isfinite(value) else ""))
+            for (name, text), value in zip(facts, summary.measured, strict=False)
         ]
     figures = [
-        html.picture(
-            _curves(known.curve, at.threshold),
+        Figure(
+            _draw_curves(summary.curve, expected.threshold),
             "Expected precision and recall against the threshold",
-            "What to expect of other thresholds. A lower one finds more particles, and more that "
-            "are none: --max-fdr says what share of those to allow.",
+            "Expected precision and recall at other thresholds. A lower threshold finds more "
+            "particles and more false positives; --max-fdr limits the share of false positives.",
         )
     ]
-    if known.reliability is not None:
+    if summary.reliability is not None:
         figures.append(
-            html.picture(
-                _diagram(known.reliability),
-                "Share of particles against the probability stated",
-                "Do probabilities hold? Of picks stated at 0.8, 80 % should be in the truth; "
-                f"on average they are {known.reliability.error:.3f} away. Where the truth leaves "
-                "particles out, points lie below the line.",
+            Figure(
+                _draw_reliability(summary.reliability),
+                "Share of particles against the probability",
+                "Calibration: where probabilities are right, points lie on the dotted line (of "
+                "picks with probability 0.8, 80% are in the truth). Mean deviation: "
+                f"{summary.reliability.error:.3f}. If the truth is incomplete, points lie below "
+                "the line.",
             )
         )
-    panels = html.panels([*figures, html.facts(rows)])
-    return html.section("What to expect", html.paragraph(_WORDS), panels)
+    columns = Columns([*figures, Facts(facts)])
+    return Section("Expected precision and recall", [Paragraph(_INTRODUCTION), columns])
 
 
-def _curves(curve: Sequence[ExpectedPerformance], threshold: float) -> str:
+def _draw_curves(curve: Sequence[ExpectedPerformance], threshold: float) -> str:
     """Draw expected precision and recall with their bands against the threshold."""
     with figure_style():
-        figure, axes = new_panel("Threshold on the score (log-odds)", "Expected")
-        at = [own.threshold for own in curve]
-        for values, label, colour, dashes in (
-            ([own.precision for own in curve], "Precision", GREEN, "--"),
-            ([own.recall for own in curve], "Recall", BLUE, "-"),
+        figure, axes = new_panel("Threshold on the score", "Expected")
+        thresholds = [one.threshold for one in curve]
+        for estimates, label, color, dashes in (
+            ([one.precision for one in curve], "Precision", GREEN, "--"),
+            ([one.recall for one in curve], "Recall", BLUE, "-"),
         ):
-            axes.plot(at, [own.value for own in values], dashes, color=colour, label=label)
-            low, high = ([_or_value(own, side) for own in values] for side in ("low", "high"))
-            axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+            values = [one.value for one in estimates]
+            axes.plot(thresholds, values, dashes, color=color, label=label)
+            low = [_or_value(one.low, one.value) for one in estimates]
+            high = [_or_value(one.high, one.value) for one in estimates]
+            axes.fill_between(thresholds, low, high, color=color, alpha=0.18, linewidth=0)
         axes.axvline(
             threshold,
             color=RUST,
@@ -209,20 +212,20 @@ def _curves(curve: Sequence[ExpectedPerformance], threshold: float) -> str:
         return render_svg(figure)
 
 
-def _or_value(own: IntervalEstimate, side: str) -> float:
-    value = float(getattr(own, side))
-    return value if math.isfinite(value) else own.value
+def _or_value(bound: float, value: float) -> float:
+    return bound if math.isfinite(bound) else value
 
 
-def _diagram(known: Reliability) -> str:
-    """Draw the share of particles of each group against the probability stated."""
+def _draw_reliability(reliability: Reliability) -> str:
+    """Draw the share of particles of each group against the probability."""
+    true, count = reliability.true, reliability.candidates
     with figure_style():
-        figure, axes = new_panel("Probability stated", "Share in the truth")
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.0, linestyle=":", label="As stated")
-        wide = np.sqrt(known.true * (1 - known.true) / np.maximum(known.candidates, 1))
+        figure, axes = new_panel("Probability", "Share in the truth")
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.0, linestyle=":", label="Ideal")
+        deviation = np.sqrt(true * (1 - true) / np.maximum(count, 1))
         axes.errorbar(
-            known.stated, known.true, wide, color=BLUE, marker="o", markersize=4.5,
-            linestyle="-", linewidth=1.2, label=f"{known.candidates.sum():,.0f} candidates",
+            reliability.stated, true, deviation, color=BLUE, marker="o", markersize=4.5,
+            linestyle="-", linewidth=1.2, label=f"{count.sum():,.0f} candidates",
         )  # fmt: skip
         axes.set_xlim(0.0, 1.0)
         axes.set_ylim(0.0, 1.02)

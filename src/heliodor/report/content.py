@@ -1,4 +1,4 @@
-"""What a report shows."""
+"""The content of a report, before it is laid out."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """A micrograph to be pictured.
+    """A micrograph of which images are drawn.
 
     Attributes
     ----------
     name
         The micrograph's identity (path).
     image
-        (h, w), protein dark.
+        Shape (h, w), protein dark.
     pixel_size_angstrom
         Of `image`.
     picks_xy_px
-        (n, 2), in pixels of `image`; the centre of pixel 0 is 0.0, as for all coordinates here.
+        Shape (n, 2), in pixels of `image`; the center of pixel 0 is 0.0, as for all coordinates
+        here.
     picks_score
-        (n,) log-odds.
+        Log-odds, shape (n,).
     labels_xy_px
-        (m, 2), the user's labels on it, if any were given.
+        The user's labels on it, if any, shape (m, 2).
     truth_xy_px
-        (t, 2), if truth was given.
+        The truth, if any, shape (t, 2).
     picks_matched, truth_matched
-        (n,) and (t,): has it a partner in the one-to-one matching of picks and truth?
+        Whether each pick, and each true particle, has a partner in the one-to-one matching of
+        picks and truth; shapes (n,) and (t,).
     bad_areas
-        Of the micrograph, where the model finds them.
+        Contamination of the micrograph, if the model detects it.
     """
 
     name: str
@@ -63,12 +65,16 @@ class EvaluationCurves:
     ----------
     threshold
         Descending, log-odds; `precision`, `recall` and `f1` belong to it.
+    average_precision
+        Of picks.
     at_threshold
         Precision, recall and F1 at the threshold in use, if there is one.
     match_distance_angstrom
         A pick and a true particle at most this far apart may be matched.
     rows
         Micrograph, picks, truth, true positives, precision, recall, F1, average precision.
+    region_average_precision
+        Of the score maps' regions, if it was measured.
     """
 
     threshold: FloatArray
@@ -81,6 +87,7 @@ class EvaluationCurves:
     at_threshold: tuple[float, float, float] | None
     match_distance_angstrom: float
     rows: Sequence[tuple[str, int, int, int, float, float, float, float]]
+    region_average_precision: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +96,12 @@ class ReportContent:
 
     Attributes
     ----------
+    title
+        Names the data set.
     key_figures
-        The big figures: ("Picks", "2,314"), ("Particle AP", "0.83").
+        The most important results: ("Picks", "2,314"), ("Estimated recall", "83%").
     settings
-        What was run, by name.
+        Names and values.
     command
         The command line, or an empty string.
     warnings
@@ -101,23 +110,30 @@ class ReportContent:
         Micrographs that could not be used: name and reason.
     history
         One mapping per epoch: epoch, update, seconds, learning_rate, loss, positive_loss,
-        unlabelled_term, mean_probability (over unlabelled regions), validation_ap; nan for none.
+        unlabelled_term, mean_probability (over unlabeled regions), validation_ap; nan for none.
     expected_fraction
-        π, the fraction of unlabelled regions expected to be particles.
+        Class prior π, the fraction of unlabeled regions that are particles, where the objective
+        brings the mean probability to it; otherwise None.
+    best_epoch
+        The epoch whose weights were kept.
     scores
-        Log-odds of all candidates, kept or not, shape (n,).
+        Log-odds of all candidates, above the threshold or not, shape (n,).
     threshold
-        The score from which candidates were kept.
+        The score from which on candidates are picks.
     picks_per_micrograph
-        Micrograph and number of picks kept.
+        Micrograph and number of its picks.
     stage_seconds
-        Per stage.
+        Duration of each stage.
     quality
-        A row for each micrograph; see `quality`.
-    candidates
-        How many there are of each score, shape (n,); None: one.
+        A row for each micrograph; see `micrograph_quality`.
+    score_counts
+        Number of candidates of each score, shape (n,); None: one.
     calibration
-        What to expect of the picks; None where their scores are not calibrated.
+        Expected quality of the picks; None where their scores are not calibrated.
+    overview
+        Data set, model, pixel size and diameter, for the top of the report.
+    started
+        When the run started, ISO 8601; empty if not known.
     """
 
     title: str
@@ -137,5 +153,7 @@ class ReportContent:
     gallery: Sequence[GalleryItem]
     stage_seconds: Sequence[tuple[str, float]]
     quality: Sequence[MicrographQuality] = ()
-    candidates: NDArray[np.integer[Any]] | None = None
+    score_counts: NDArray[np.integer[Any]] | None = None
     calibration: CalibrationSummary | None = None
+    overview: Sequence[tuple[str, str]] = ()
+    started: str = ""

@@ -1,7 +1,7 @@
 """Pictures of micrographs with the picks, the labels and the truth drawn on them, as PNG.
 
-Row 0 of the image is drawn on top. Every kind of mark has a colour, an outline and a shape of
-its own, so that the pictures can be read in print and by readers who do not see the colours.
+Row 0 of the image is drawn on top. Every kind of mark has a color, an outline and a shape of
+its own, so that the pictures can be read in print and by readers who do not see the colors.
 """
 
 from __future__ import annotations
@@ -49,30 +49,30 @@ CONTRAST_PERCENTILES: Final = (0.5, 99.5)
 
 _DPI: Final = 64  # a power of two: sizes in inches are then exact
 _POINT: Final = 72.0 / _DPI  # points in a pixel
-_GREYS: Final = 26  # of a whole micrograph, where noise hides the steps
-_DETAIL_GREYS: Final = 44
+_GRAYS: Final = 26  # of a whole micrograph, where noise hides the steps
+_DETAIL_GRAYS: Final = 44
 _SHADES: Final = 6
 _LEGEND_PX: Final = 46
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Marker:
     label: str
-    colour: str
+    color: str
     corners: int  # 0: a circle
     turn: float  # of the first corner, radians
     dashes: str | tuple[float, tuple[float, float]]
 
 
 _DASHED: Final = (0.0, (2.0, 1.5))
-_PICK: Final = _Kind("pick", "#35d6f5", 0, 0.0, "-")
-_HIT: Final = _Kind("hit", "#35d6f5", 0, 0.0, "-")
-_FALSE: Final = _Kind("pick without truth", "#ff8a2b", 4, math.pi / 4, "-")
-_MISS: Final = _Kind("missed truth", "#ffe45c", 0, 0.0, _DASHED)
-_TRUTH: Final = _Kind("truth", "#ffe45c", 0, 0.0, _DASHED)
-_LABEL: Final = _Kind("label given", "#ff7ad9", 4, 0.0, "-")
-_BAD: Final = _Kind("bad area", "#ff5252", 4, math.pi / 4, "-")
-_KINDS: Final = (_PICK, _FALSE, _MISS, _LABEL)
+_PICK: Final = _Marker("pick", "#35d6f5", 0, 0.0, "-")
+_HIT: Final = _Marker("match", "#35d6f5", 0, 0.0, "-")
+_FALSE: Final = _Marker("unmatched pick", "#ff8a2b", 4, math.pi / 4, "-")
+_MISS: Final = _Marker("missed", "#ffe45c", 0, 0.0, _DASHED)
+_TRUTH: Final = _Marker("truth", "#ffe45c", 0, 0.0, _DASHED)
+_LABEL: Final = _Marker("label", "#ff7ad9", 4, 0.0, "-")
+_BAD: Final = _Marker("contamination", "#ff5252", 4, math.pi / 4, "-")
+_MARKERS: Final = (_PICK, _FALSE, _MISS, _LABEL)
 
 
 def draw_micrograph(
@@ -141,10 +141,10 @@ def _draw(
     left, top, right, bottom = window
     scale = longest_px / max(right - left, bottom - top)
     wide, tall = (max(1, round(side * scale)) for side in (right - left, bottom - top))
-    strip, greys = (_LEGEND_PX, _GREYS) if legend else (0, _DETAIL_GREYS)
+    strip, grays = (_LEGEND_PX, _GRAYS) if legend else (0, _DETAIL_GRAYS)
     diameter_px = diameter_angstrom / item.pixel_size_angstrom
-    grey = _resized(
-        _grey(item.image, SMOOTHING_DIAMETERS * diameter_px), window, (wide, tall), greys
+    gray = _resized(
+        _gray(item.image, SMOOTHING_DIAMETERS * diameter_px), window, (wide, tall), grays
     )
     with matplotlib.style.context(["default", {"font.family": "DejaVu Sans"}]):
         figure = Figure(figsize=(wide / _DPI, (tall + strip) / _DPI), dpi=_DPI)
@@ -152,7 +152,7 @@ def _draw(
         axes = figure.add_axes((0.0, strip / (tall + strip), 1.0, tall / (tall + strip)))
         extent = (left - 0.5, right - 0.5, bottom - 0.5, top - 0.5)
         axes.imshow(
-            grey,
+            gray,
             cmap="gray",
             vmin=0,
             vmax=255,
@@ -162,7 +162,7 @@ def _draw(
         )
         axes.set_axis_off()
         axes.set(xlim=extent[:2], ylim=extent[2:])
-        marks, kinds = _marks(item), [*_KINDS]
+        marks, kinds = _marks(item), [*_MARKERS]
         if item.bad_areas is not None:
             kinds.append(_BAD)
             _add_bad_areas(axes, item.bad_areas, item.pixel_size_angstrom)
@@ -180,13 +180,13 @@ def _draw(
         buffer = io.BytesIO()
         figure.savefig(buffer, format="rgba", dpi=_DPI)
     picture = Pillow.frombytes("RGBA", (wide, tall + strip), buffer.getvalue()).convert("RGB")
-    return _png(picture, greys, kinds)
+    return _png(picture, grays, kinds)
 
 
-def _marks(item: GalleryItem) -> list[tuple[_Kind, FloatArray]]:
+def _marks(item: GalleryItem) -> list[tuple[_Marker, FloatArray]]:
     """Return the marks by kind in drawing order; kinds that were not given are left out."""
     picks, truth = item.picks_xy_px, item.truth_xy_px
-    marks: list[tuple[_Kind, FloatArray]] = []
+    marks: list[tuple[_Marker, FloatArray]] = []
     if item.labels_xy_px is not None:
         marks.append((_LABEL, item.labels_xy_px))
     if truth is not None and item.picks_matched is not None and item.truth_matched is not None:
@@ -200,16 +200,16 @@ def _marks(item: GalleryItem) -> list[tuple[_Kind, FloatArray]]:
     return [(kind, xy[np.isfinite(xy).all(axis=1)].reshape(-1, 2)) for kind, xy in marks]
 
 
-def _add_marks(axes: Axes, kind: _Kind, xy: FloatArray, diameter: float, line: float) -> None:
-    # A dark line below the coloured one keeps the mark visible on bright ground, and dashes whole.
-    for colour, width, dashes in (("#0008", line + 1.6, "-"), (kind.colour, line, kind.dashes)):
+def _add_marks(axes: Axes, kind: _Marker, xy: FloatArray, diameter: float, line: float) -> None:
+    # A dark line below the colored one keeps the mark visible on bright ground, and dashes whole.
+    for color, width, dashes in (("#0008", line + 1.6, "-"), (kind.color, line, kind.dashes)):
         if kind.corners:
             angle = kind.turn + 2 * np.pi * np.arange(kind.corners) / kind.corners
             reach = 0.5 * diameter / math.cos(math.pi / kind.corners)
             corners = reach * np.stack([np.cos(angle), np.sin(angle)], axis=1)
             shapes = PolyCollection(
                 list(xy[:, None, :] + corners), closed=True, facecolors="none",
-                edgecolors=colour, linewidths=width * _POINT, linestyles=[dashes],
+                edgecolors=color, linewidths=width * _POINT, linestyles=[dashes],
             )  # fmt: skip
             axes.add_collection(shapes, autolim=False)
         else:
@@ -217,7 +217,7 @@ def _add_marks(axes: Axes, kind: _Kind, xy: FloatArray, diameter: float, line: f
             circles = EllipseCollection(
                 size, size, np.zeros(len(xy)), units="xy", offsets=xy,
                 offset_transform=axes.transData, facecolors="none",
-                edgecolors=colour, linewidths=width * _POINT, linestyles=[dashes],
+                edgecolors=color, linewidths=width * _POINT, linestyles=[dashes],
             )  # fmt: skip
             axes.add_collection(circles, autolim=False)
 
@@ -229,16 +229,16 @@ def _add_bad_areas(axes: Axes, bad_areas: ContaminationMask, pixel_size_angstrom
     mask = np.pad(bad_areas.mask, 1, mode="edge").astype(np.float32)
     step = bad_areas.pixel_size_angstrom / pixel_size_angstrom
     rows, columns = (step * (np.arange(side) - 1) for side in mask.shape)
-    for colour, width in (("#0008", 5.0), (_BAD.colour, 3.0)):
-        axes.contour(columns, rows, mask, levels=[0.5], colors=[colour], linewidths=width * _POINT)
+    for color, width in (("#0008", 5.0), (_BAD.color, 3.0)):
+        axes.contour(columns, rows, mask, levels=[0.5], colors=[color], linewidths=width * _POINT)
 
 
 def _add_frame(axes: Axes, window: Window) -> None:
     left, top, right, bottom = window
-    for colour, width in (("#000a", 5.0), ("white", 2.4)):
+    for color, width in (("#000a", 5.0), ("white", 2.4)):
         frame = Rectangle(
             (left - 0.5, top - 0.5), right - left, bottom - top, fill=False,
-            edgecolor=colour, linewidth=width * _POINT, zorder=4,
+            edgecolor=color, linewidth=width * _POINT, zorder=4,
         )  # fmt: skip
         axes.add_patch(frame)
 
@@ -263,7 +263,7 @@ def _round_length(target: float) -> float:
     return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= target)
 
 
-def _add_legend(figure: Figure, counts: list[tuple[_Kind, str]], shape: tuple[int, int]) -> None:
+def _add_legend(figure: Figure, counts: list[tuple[_Marker, str]], shape: tuple[int, int]) -> None:
     wide, tall = shape
     axes = figure.add_axes(
         (0.0, 0.0, 1.0, _LEGEND_PX / tall), xlim=(0, wide), ylim=(_LEGEND_PX, 0)
@@ -280,7 +280,7 @@ def _add_legend(figure: Figure, counts: list[tuple[_Kind, str]], shape: tuple[in
         x += 36.0 + text.get_window_extent().width + 26.0
 
 
-def _grey(image: Image, sigma_px: float) -> Image:
+def _gray(image: Image, sigma_px: float) -> Image:
     """Return the image smoothed and stretched to 0..255."""
     pixels = np.asarray(image, dtype=np.float32)
     finite = np.isfinite(pixels)
@@ -293,28 +293,28 @@ def _grey(image: Image, sigma_px: float) -> Image:
     return np.asarray(255.0 * np.clip(stretched, 0.0, 1.0), dtype=np.float32)
 
 
-def _resized(grey: Image, window: Window, size: tuple[int, int], greys: int) -> NDArray[np.uint8]:
+def _resized(gray: Image, window: Window, size: tuple[int, int], grays: int) -> NDArray[np.uint8]:
     left, top, right, bottom = window
-    part = Pillow.fromarray(np.ascontiguousarray(grey[top:bottom, left:right]))
+    part = Pillow.fromarray(np.ascontiguousarray(gray[top:bottom, left:right]))
     pixels = np.clip(np.asarray(part.resize(size, Pillow.Resampling.BICUBIC)), 0, 255)
-    # Fewer greys than the eye would miss, which halves the file.
-    levels = np.round(pixels / 255.0 * (greys - 1)) / (greys - 1)
+    # Fewer grays than the eye would miss, which halves the file.
+    levels = np.round(pixels / 255.0 * (grays - 1)) / (grays - 1)
     return np.asarray(np.round(255.0 * levels), dtype=np.uint8)
 
 
-def _png(picture: Pillow.Image, greys: int, kinds: Sequence[_Kind]) -> bytes:
-    """Encode with one fixed palette: the greys, and each mark's colour over the greys."""
-    plain = np.linspace(0.0, 1.0, greys)[:, None] * np.ones(3)
+def _png(picture: Pillow.Image, grays: int, kinds: Sequence[_Marker]) -> bytes:
+    """Encode with one fixed palette: the grays, and each mark's color over the grays."""
+    plain = np.linspace(0.0, 1.0, grays)[:, None] * np.ones(3)
     under = np.linspace(0.0, 1.0, _SHADES)[:, None] * np.ones(3)
     mixes = [
-        opacity * np.array(to_rgb(kind.colour)) + (1.0 - opacity) * under
+        opacity * np.array(to_rgb(kind.color)) + (1.0 - opacity) * under
         for kind in kinds
         for opacity in (0.25, 0.5, 0.75)
     ]
-    pure = np.array([to_rgb(kind.colour) for kind in kinds])
-    colours = np.round(255.0 * np.concatenate([plain, pure, *mixes])).astype(np.uint8)
+    pure = np.array([to_rgb(kind.color) for kind in kinds])
+    colors = np.round(255.0 * np.concatenate([plain, pure, *mixes])).astype(np.uint8)
     palette = Pillow.new("P", (1, 1))
-    palette.putpalette(colours.tobytes())
+    palette.putpalette(colors.tobytes())
     indexed = picture.quantize(palette=palette, dither=Pillow.Dither.NONE)
     buffer = io.BytesIO()
     indexed.save(buffer, format="PNG", optimize=True)

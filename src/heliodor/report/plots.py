@@ -55,9 +55,9 @@ def draw_loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | N
     """Draw the loss and its two terms against the epoch."""
     with figure_style():
         figure, axes = new_panel("Epoch", "Loss")
-        curves = (("loss", "Total", BLUE, "-"), ("positive_loss", "Labelled", RUST, "--"))
-        for key, label, colour, dashes in (*curves, ("unlabelled_term", "Unlabelled", GREEN, ":")):
-            _epochs(axes, history, key, label, colour, dashes)
+        curves = (("loss", "Total", BLUE, "-"), ("positive_loss", "Labeled", RUST, "--"))
+        for key, label, color, dashes in (*curves, ("unlabelled_term", "Unlabeled", GREEN, ":")):
+            _plot_epochs(axes, history, key, label, color, dashes)
         _mark_epoch(axes, best_epoch)
         add_legend(axes)
         return render_svg(figure)
@@ -68,10 +68,10 @@ def draw_mean_probability(
 ) -> str:
     """Draw the mean probability over unlabelled regions, beside the fraction expected."""
     with figure_style():
-        figure, axes = new_panel("Epoch", "Mean probability, unlabelled")
-        _epochs(axes, history, "mean_probability", "Predicted", BLUE, "-")
+        figure, axes = new_panel("Epoch", "Mean probability, unlabeled")
+        _plot_epochs(axes, history, "mean_probability", "Predicted", BLUE, "-")
         if expected_fraction is not None and np.isfinite(expected_fraction):
-            label = f"Expected (π = {expected_fraction:.3g})"
+            label = f"Class prior π = {expected_fraction:.3g}"
             axes.axhline(expected_fraction, color=RUST, linestyle="--", label=label)
         axes.set_ylim(bottom=0.0)
         add_legend(axes)
@@ -82,7 +82,7 @@ def draw_validation_curve(history: Sequence[Mapping[str, float]], best_epoch: in
     """Draw the average precision on the validation micrographs against the epoch."""
     with figure_style():
         figure, axes = new_panel("Epoch", "Validation average precision")
-        _epochs(axes, history, "validation_ap", "Validation", BLUE, "-")
+        _plot_epochs(axes, history, "validation_ap", "Validation", BLUE, "-")
         _mark_epoch(axes, best_epoch)
         add_legend(axes)
         return render_svg(figure)
@@ -107,9 +107,9 @@ def draw_score_histogram(
     scores, number = scores[finite], number[finite]
     chance = None if chance is None else chance[finite]
     with figure_style():
-        figure, axes = new_panel("Score (log-odds)", "Candidates")
+        figure, axes = new_panel("Score", "Candidates")
         if not scores.size:
-            return _nothing(figure, axes, "No candidates")
+            return _draw_message(figure, axes, "No candidates")
         cut = threshold if threshold is not None and np.isfinite(threshold) else None
         edges = _bin_edges(scores, cut)
         counts, _ = np.histogram(scores, bins=edges, weights=number)
@@ -121,15 +121,15 @@ def draw_score_histogram(
             axes.axvline(
                 cut, color=RUST, linewidth=1.4, linestyle="--", label=f"Threshold {cut:.2f}"
             )
-        for chosen, colour, label in (
+        for chosen, color, label in (
             (~kept, PALE, "" if cut is None else f"Below {number.sum() - passed:,}"),
-            (kept, BLUE, "" if cut is None else f"Kept {passed:,}"),
+            (kept, BLUE, "" if cut is None else f"Picks {passed:,}"),
         ):
             left, width = edges[:-1][chosen], np.diff(edges)[chosen]
-            axes.bar(left, counts[chosen], width, align="edge", color=colour, label=label or None)
+            axes.bar(left, counts[chosen], width, align="edge", color=color, label=label or None)
         if chance is not None:
             found, _ = np.histogram(scores, bins=edges, weights=chance * number)
-            axes.stairs(found, edges, color=INK, linewidth=1.4, label="Particles")
+            axes.stairs(found, edges, color=INK, linewidth=1.4, label="Estimated particles")
         if cut is not None:
             add_legend(axes)
             if kept.any() and counts.max() > 20 * max(int(counts[kept].max()), 1):
@@ -158,13 +158,13 @@ def draw_score_profiles(
         Those of the at most four that get a line.
     """
     with figure_style():
-        figure, axes = new_panel("Score (log-odds)", "Candidates")
+        figure, axes = new_panel("Score", "Candidates")
         at = np.arange(len(edges))
         low, high = np.quantile(np.asarray(histograms), (0.1, 0.9), axis=0)
-        axes.fill_between(at, low, high, color=PALE, linewidth=0, label="All, 10–90 %")
+        axes.fill_between(at, low, high, color=PALE, linewidth=0, label="All, 10–90%")
         strokes = ((RUST, "-"), (BLUE, "--"), (GREEN, ":"), (INK, "-."))
-        for number, (own, (colour, dashes)) in enumerate(zip(drawn, strokes, strict=False), 1):
-            axes.plot(at, own, dashes, color=colour, marker="o", ms=3, label=f"No. {number}")
+        for number, (own, (color, dashes)) in enumerate(zip(drawn, strokes, strict=False), 1):
+            axes.plot(at, own, dashes, color=color, marker="o", ms=3, label=f"No. {number}")
         axes.set_xticks(at - 0.5, [f"{edge:g}" for edge in edges])
         axes.set_ylim(bottom=0.0)
         add_legend(axes)
@@ -175,9 +175,9 @@ def draw_picks_histogram(counts: Sequence[int]) -> str:
     """Draw how many micrographs have how many picks."""
     values = np.asarray(counts, dtype=np.int64)
     with figure_style():
-        figure, axes = new_panel("Picks on a micrograph", "Micrographs")
+        figure, axes = new_panel("Picks per micrograph", "Micrographs")
         if not values.size:
-            return _nothing(figure, axes, "No micrographs")
+            return _draw_message(figure, axes, "No micrographs")
         low, high = int(values.min()), int(values.max())
         step = max(1, -(-(high - low + 1) // 40))
         edges = np.arange(low, high + step + 1, step) - 0.5
@@ -207,7 +207,7 @@ def draw_precision_recall(evaluation: EvaluationCurves) -> str:
                 f"F1 {f1:.1f}", (1.0, f1 / (2 - f1)), (3, 0), textcoords="offset points",
                 fontsize=7, color=MUTED, va="center", annotation_clip=False,
             )  # fmt: skip
-        keep = _thin(evaluation.recall)
+        keep = _thinned_indices(evaluation.recall)
         value = evaluation.average_precision
         label = f"AP {value:.3f}" if np.isfinite(value) else "AP –"
         axes.plot(evaluation.recall[keep], evaluation.precision[keep], color=BLUE, label=label)
@@ -215,7 +215,7 @@ def draw_precision_recall(evaluation: EvaluationCurves) -> str:
             precision, recalled, _ = evaluation.at_threshold
             axes.plot(
                 [recalled], [precision], "o", color=RUST, markersize=6.5, markeredgecolor="white",
-                label="Operating point", linestyle="none", zorder=5,
+                label="Threshold in use", linestyle="none", zorder=5,
             )  # fmt: skip
         axes.set_xlim(0.0, 1.0)
         axes.set_ylim(0.0, 1.02)
@@ -226,15 +226,15 @@ def draw_precision_recall(evaluation: EvaluationCurves) -> str:
 def draw_quality_by_threshold(evaluation: EvaluationCurves, threshold: float | None) -> str:
     """Draw precision, recall and F1 against the threshold on the score."""
     with figure_style():
-        figure, axes = new_panel("Threshold on the score (log-odds)", "Precision, recall, F1")
-        for values, label, colour, dashes in (
+        figure, axes = new_panel("Threshold on the score", "Precision, recall, F1")
+        for values, label, color, dashes in (
             (evaluation.f1, "F1", BLUE, "-"),
             (evaluation.precision, "Precision", GREEN, "--"),
             (evaluation.recall, "Recall", MUTED, ":"),
         ):
-            keep = _thin(evaluation.threshold)
+            keep = _thinned_indices(evaluation.threshold)
             x, y = evaluation.threshold[keep], values[keep]
-            axes.plot(x, y, color=colour, linestyle=dashes, label=label)
+            axes.plot(x, y, color=color, linestyle=dashes, label=label)
         if threshold is not None and np.isfinite(threshold):
             axes.axvline(threshold, color=RUST, linewidth=1.4, linestyle="--")
             axes.annotate(
@@ -251,19 +251,19 @@ def draw_quality_by_threshold(evaluation: EvaluationCurves, threshold: float | N
         return render_svg(figure)
 
 
-def _nothing(figure: Figure, axes: Axes, message: str) -> str:
+def _draw_message(figure: Figure, axes: Axes, message: str) -> str:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, message, ha="center", va="center", transform=axes.transAxes, color=MUTED)
     return render_svg(figure)
 
 
-def _epochs(
+def _plot_epochs(
     axes: Axes,
     history: Sequence[Mapping[str, float]],
     key: str,
     label: str,
-    colour: str,
+    color: str,
     dash: str,
 ) -> None:
     epoch = [row.get("epoch", number) for number, row in enumerate(history, 1)]
@@ -271,7 +271,7 @@ def _epochs(
     # A lone value between two missing ones would be invisible as a line.
     marker = "o" if np.count_nonzero(np.isfinite(value)) <= 12 else None
     axes.plot(
-        epoch, value, color=colour, linestyle=dash, label=label, marker=marker, markersize=3.5
+        epoch, value, color=color, linestyle=dash, label=label, marker=marker, markersize=3.5
     )
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
@@ -314,7 +314,7 @@ def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None)
     top.set_xlabel("Probability")
 
 
-def _thin(values: FloatArray) -> NDArray[np.intp]:
+def _thinned_indices(values: FloatArray) -> NDArray[np.intp]:
     """Return the finite indices, evenly thinned, the first and the last kept."""
     finite = np.flatnonzero(np.isfinite(values))
     if finite.size <= _MOST_POINTS:
@@ -326,7 +326,7 @@ def _thin(values: FloatArray) -> NDArray[np.intp]:
 CONTRAST_PERCENTILES = (0.5, 99.5)
 
 
-#: The average is shown out to this distance from its centre, in diameters.
+#: The average is shown out to this distance from its center, in diameters.
 SHOWN_DIAMETERS = 1.1
 
 
@@ -354,7 +354,7 @@ def draw_particle_average(geometry: Geometry) -> bytes:
         left, right = figure.subplots(1, 2)
         pixel = geometry.average_pixel_size_angstrom
         side = geometry.average.shape[0]
-        # The centre is the middle of pixel side // 2; row 0 is on top.
+        # The center is the middle of pixel side // 2; row 0 is on top.
         reach = (-side // 2 - 0.5) * pixel, (side - side // 2 - 0.5) * pixel
         low, high = np.percentile(geometry.average, CONTRAST_PERCENTILES)
         left.imshow(
@@ -373,13 +373,13 @@ def draw_particle_average(geometry: Geometry) -> bytes:
         left.set_title(f"Average of {geometry.labels_averaged} labels, {diameter:g} Å", fontsize=9)
 
         radius = geometry.radius_angstrom
-        right.plot(radius, geometry.power, color=BLUE, label="Power of the particles")
+        right.plot(radius, geometry.power, color=BLUE, label="Particle power")
         right.plot(radius, geometry.mean, color=RUST, linestyle="--", label="Mean")
         right.axvspan(extent.low_angstrom / 2, extent.high_angstrom / 2, color=RUST, alpha=0.12)
         right.axvline(diameter / 2, color=RUST, linewidth=1.4, label="Half the diameter")
         right.set_xlim(0.0, float(radius[-1]))
-        right.set_xlabel("Distance from the centre (Å)")
-        right.set_ylabel("Share of the largest")
+        right.set_xlabel("Distance from the center (Å)")
+        right.set_ylabel("Relative to the maximum")
         right.legend(loc="upper right", fontsize=7.5)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})

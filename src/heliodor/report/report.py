@@ -1,25 +1,28 @@
-"""The report: one HTML file that says what was run, how it went and what was found.
+"""The report: one HTML file with the settings, the course and the results of a run.
 
 It needs no other file, no network and no script, so it can be mailed, archived and printed.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING
 
 from heliodor import __version__
-from heliodor.report import (
-    calibration_section as certainty,
-)
-from heliodor.report import (
-    html,
-    sections,
-)
+from heliodor.report import sections
+from heliodor.report.calibration_section import build_calibration_section
 from heliodor.report.content import ReportContent
+from heliodor.report.figure_style import FONT_STACK
 from heliodor.utils.files import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from heliodor.report.elements import Section
 
 
 def write_report(path: Path, content: ReportContent) -> None:
@@ -29,20 +32,63 @@ def write_report(path: Path, content: ReportContent) -> None:
 
 def render_report(content: ReportContent) -> str:
     """Return the report as one HTML page; the same content always gives the same text."""
-    return html.document(
-        content.title,
-        [
-            html.masthead(content.title, f"heliodor {__version__} · particle picking report"),
-            html.headline(content.key_figures),
-            html.notice("Please read", content.warnings),
-            sections.build_picks_section(content),
-            certainty.build_calibration_section(content.calibration),
-            sections.build_outlier_section(content.quality),
-            sections.build_evaluation_section(content),
-            sections.build_gallery_section(content),
-            sections.build_training_section(content),
-            sections.build_run_section(content),
-            sections.build_skipped_section(content),
-            html.footer(sections.footnotes(content)),
-        ],
+    optional = (
+        sections.build_gallery_section(content),
+        sections.build_picks_section(content),
+        build_calibration_section(content.calibration),
+        sections.build_evaluation_section(content),
+        sections.build_outlier_section(content.quality),
+        sections.build_skipped_section(content),
+        sections.build_next_steps_section(),
+        sections.build_citation_section(),
+        sections.build_run_section(content),
+        sections.build_training_section(content),
     )
+    return _render(
+        "report.html.j2",
+        title=content.title,
+        program=f"heliodor {__version__}",
+        overview=sections.overview(content),
+        key_figures=content.key_figures,
+        warnings=content.warnings,
+        sections=[section for section in optional if section is not None],
+        footnotes=sections.footnotes(content),
+        fonts=FONT_STACK,
+        css=_templates().get_template("report.css").render(),
+    )
+
+
+def render_section(section: Section) -> str:
+    """Return the HTML of one section, as it is in the report."""
+    return _render("section.html.j2", section=section)
+
+
+def _render(template: str, **values: object) -> str:
+    page = _templates().get_template(template).render(**values)
+    # File names may hold bytes that are not characters; they become question marks.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+@functools.cache
+def _templates() -> Environment:
+    from jinja2 import (  # only where a report is written
+        Environment,
+        PackageLoader,
+        StrictUndefined,
+    )
+
+    environment = Environment(
+        loader=PackageLoader("heliodor.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """Return escaped text that may break after each slash and underscore."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([/_])(?=.)", r"\1<wbr>", str(escape(text))))

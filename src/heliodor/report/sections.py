@@ -1,314 +1,418 @@
-"""The report's sections, each from the content to HTML."""
+"""The report's sections, each built from the content as data for the templates."""
 
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from heliodor import __version__
 from heliodor.conventions import score_to_probability
 from heliodor.picking import micrograph_quality
-from heliodor.report import (
-    gallery,
-    html,
-    plots,
+from heliodor.report import gallery, plots
+from heliodor.report.elements import (
+    MOST_ROWS,
+    MOST_ROWS_UNFOLDED,
+    Code,
+    Columns,
+    Element,
+    Facts,
+    Figure,
+    MicrographImages,
+    Paragraph,
+    Section,
+    Table,
+    table_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from heliodor.picking.micrograph_quality import MicrographQuality
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from heliodor.conventions import FloatArray
-    from heliodor.report.content import GalleryItem, ReportContent
+    from heliodor.picking.micrograph_quality import MicrographQuality
+    from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 
-#: Tables longer than this are cut; the files beside the report hold every row.
-MOST_ROWS: Final = 200
-_FEW_MICROGRAPHS: Final = 12
-
-_METHOD: Final = (
-    "Method: positive-unlabelled learning after Bepler et al., Nature Methods 16, 1153 (2019)."
-)
 _CALIBRATED: Final = (
-    "A score is the network's log-odds. Probabilities are calibrated on these micrographs: of "
-    "picks at 0.8, about 80 % should be particles."
+    "Probabilities are calibrated on these micrographs, without ground truth: of picks with "
+    "probability 0.8, about 80% are expected to be particles. A score is the raw output of the "
+    "network (log-odds); candidates are ranked by it, and it is not a probability by itself."
 )
 _NOT_CALIBRATED: Final = (
-    "A score is a log-odds: the probability is 1 / (1 + exp(−score)), so 0 means 50 % and +2.2 "
-    "means 90 %. It is the network's own estimate and no measured error rate."
+    "Scores are not calibrated here. A score is the raw output of the network (log-odds); the "
+    "probability shown is 1 / (1 + exp(−score)), so that a score of 0 is 0.5 and a score of 2.2 "
+    "is 0.9. It is the network's own estimate, not a measured error rate."
 )
+_TOPAZ: Final = (
+    "Bepler, T. et al. Positive-unlabeled convolutional neural networks for particle picking in "
+    "cryo-electron micrographs. Nature Methods 16, 1153–1160 (2019). doi:10.1038/s41592-019-0575-8"
+)
+_RELION: Final = (
+    "RELION 4 or 5: enter autopick.star, next to this report, as Input coordinates of a Particle "
+    "extraction job; do not use the Import job. RELION 3.1 finds coordinates by their suffix and "
+    "needs one more file: write the name of your micrographs' STAR file into "
+    "coords_suffix_autopick.star, next to autopick.star, and enter that file."
+)
+_CRYOSPARC: Final = (
+    "cryoSPARC: convert the picks with the command below (FOLDER is the folder of this report, "
+    "MICROGRAPHS is where the micrographs are), then load heliodor_picks.cs with "
+    "cryosparc-tools as an External job with the slots location and pick_stats, and extract "
+    "from it."
+)
+_CONVERT: Final = "heliodor convert FOLDER -o heliodor_picks.cs --micrographs MICROGRAPHS"
+_NUMBER_OF_CURVES: Final = 4  # of outlier micrographs; more lines cannot be told apart
+_SKIPPED_BINS: Final = 2  # the lowest scores, nearly all background, would dwarf the others
+
+
+def overview(content: ReportContent) -> list[tuple[str, str]]:
+    """Return the data set, the date, the model and the sizes, for the top of the report."""
+    pairs = list(content.overview)
+    if content.started:
+        started = datetime.fromisoformat(content.started)
+        pairs.insert(0, ("Date", f"{started:%Y-%m-%d %H:%M}"))
+    return pairs
 
 
 def footnotes(content: ReportContent) -> tuple[str, ...]:
-    """Return what scores and probabilities mean in this report, and where the method is from."""
-    return (_NOT_CALIBRATED if content.calibration is None else _CALIBRATED, _METHOD)
+    """Return what scores and probabilities mean in this report."""
+    return (_NOT_CALIBRATED if content.calibration is None else _CALIBRATED,)
 
 
-def build_training_section(content: ReportContent) -> str:
-    """Return the training curves, or nothing where an existing model was used."""
-    history = content.history
-    if not history:
-        return ""
-    figures = [
-        html.picture(
-            plots.draw_loss_curves(history, content.best_epoch),
-            "Loss against epoch",
-            "The loss and its two terms. A good run falls and levels off.",
-        ),
-        html.picture(
-            plots.draw_mean_probability(history, content.expected_fraction),
-            "Mean probability over unlabelled regions against epoch",
-            "How much of the unlabelled area the network takes for particles. It should settle "
-            "near the expected fraction; far above or below, reconsider that fraction.",
-        ),
-    ]
-    if any(math.isfinite(row.get("validation_ap", math.nan)) for row in history):
-        figures.append(
-            html.picture(
-                plots.draw_validation_curve(history, content.best_epoch),
-                "Validation average precision against epoch",
-                "Average precision on labelled micrographs that were held out of training.",
-            )
-        )
-    keys = list(dict.fromkeys(key for row in history for key in row))
-    rows = [[_figures(row.get(key, math.nan)) for key in keys] for row in history]
-    columns = [key.replace("_", " ").capitalize() for key in keys]
-    columns = [name.replace(" ap", " AP") for name in columns]
-    return html.section(
-        "Training", html.panels(figures), _long_table("Every epoch", columns, rows, 0)
-    )
-
-
-def build_picks_section(content: ReportContent) -> str:
-    """Return the scores, the threshold and the number of picks on the micrographs."""
-    named = content.picks_per_micrograph
-    counts = np.array([count for _, count in named], dtype=np.int64)
-    finite = np.isfinite(content.scores)
-    many = np.ones(len(finite), int) if content.candidates is None else content.candidates
-    candidates = int(many[finite].sum())
-    lines = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,}")]
-    chance = None if content.calibration is None else content.calibration.probability
-    if content.threshold is not None and math.isfinite(content.threshold):
-        lines.append(("Threshold", f"{content.threshold:.2f} log-odds"))
-        least = _least(content.threshold, content.scores, chance)
-        if least is not None:
-            lines.append(("Least likely pick", f"probability {least:.2f}"))
-    lines.append(("Micrographs", f"{counts.size:,}"))
-    if counts.size:
-        lines += [
-            ("Picks on each", f"median {np.median(counts):,.0f}, mean {counts.mean():,.1f}"),
-            ("Fewest, most", f"{counts.min():,}, {counts.max():,}"),
-            ("Without picks", f"{np.count_nonzero(counts == 0):,}"),
-        ]
-    areas = {row.name: row.measured.contaminated_fraction for row in content.quality}
-    known = [share for share in areas.values() if share is not None]
-    if known:
-        usual, most = f"{np.median(known):.0%}", f"{max(known):.0%}"
-        lines.append(("Bad area on each", f"median {usual}, at most {most}"))
-        if refused := sum(row.refused for row in content.quality):
-            lines.append(("Without picks as too bad", f"{refused:,}"))
-    if content.skipped:
-        lines.append(
-            ("Not usable", _number_of(len(content.skipped), "micrograph") + ", listed below")
-        )
-    figures = []
-    if candidates:
-        figures.append(
-            html.picture(
-                plots.draw_score_histogram(content.scores, content.threshold, chance, many),
-                "Histogram of the candidates' scores",
-                "Scores of all candidates. A threshold in a valley between two humps is a safe "
-                "one; where there is no valley, look at the pictures."
-                if chance is None
-                else "Scores of all candidates, and how many of them are particles by the "
-                "estimate.",
-            )
-        )
-    few = counts.size <= _FEW_MICROGRAPHS
-    if not few:
-        figures.append(
-            html.picture(
-                plots.draw_picks_histogram([count for _, count in named]),
-                "Histogram of the number of picks on a micrograph",
-                "Micrographs far from the rest deserve a look: empty ice, carbon, contamination.",
-            )
-        )
-    figures.append(html.facts(lines))
-    rows = [[name, f"{count:,}"] for name, count in named]
-    columns = ["Micrograph", "Picks"]
-    if known:
-        columns.insert(1, "Bad area")
-        rows = [[name, _share(areas.get(name)), count] for name, count in rows]
-    if few:
-        listed = html.table(columns, rows, bars=" ") if rows else ""
-    else:
-        order = (
-            np.argsort(counts, kind="stable") if counts.size > MOST_ROWS else range(counts.size)
-        )
-        heading = "Picks on every micrograph"
-        if counts.size > MOST_ROWS:
-            heading = f"Picks on the {MOST_ROWS} micrographs with the fewest, of {counts.size:,}"
-        shown = [rows[index] for index in order][:MOST_ROWS]
-        listed = html.folded(heading, html.table(columns, shown, bars=" "))
-    return html.section("Picks", html.panels(figures), listed)
-
-
-def _least(threshold: float, scores: FloatArray, chance: FloatArray | None) -> float | None:
-    """Return the probability of the least likely pick, None without picks."""
-    if chance is None:
-        return float(score_to_probability(np.array(threshold)))
-    kept = chance[scores >= threshold]
-    return float(kept.min()) if len(kept) else None
-
-
-def build_evaluation_section(content: ReportContent) -> str:
-    """Return the comparison with the truth, or nothing where none was given."""
-    evaluation = content.evaluation
-    if evaluation is None:
-        return ""
-    best = round(evaluation.best_f1_threshold, 2)
-    lines = [
-        ("Average precision", _quality(evaluation.average_precision)),
-        ("Best F1", f"{_quality(evaluation.best_f1)} at score {_figures(best)}"),
-    ]
-    if evaluation.at_threshold is not None:
-        names = ("Precision in use", "Recall in use", "F1 in use")
-        lines += [
-            (name, _quality(v)) for name, v in zip(names, evaluation.at_threshold, strict=True)
-        ]
-    lines.append(("Match distance", f"{evaluation.match_distance_angstrom:,.1f} Å"))
-    figures = [
-        html.picture(
-            plots.draw_precision_recall(evaluation),
-            "Precision against recall",
-            "Truth in cryoEM is usually incomplete: people leave out particles that are there. "
-            "A pick without truth may be a real particle, so the precision is a lower bound.",
-        ),
-        html.picture(
-            plots.draw_quality_by_threshold(evaluation, content.threshold),
-            "Precision, recall and F1 against the threshold",
-            "What another threshold would have given.",
-        ),
-        html.facts(lines),
-    ]
-    columns = ["Micrograph", "Picks", "Truth", "Matched", "Precision", "Recall", "F1", "AP"]
-    rows = [
-        [name, f"{picks:,}", f"{truth:,}", f"{hits:,}", *(_quality(value) for value in quality)]
-        for name, picks, truth, hits, *quality in evaluation.rows
-    ]
-    return html.section(
-        "Agreement with the truth",
-        html.panels(figures),
-        _long_table("Every micrograph", columns, rows),
-    )
-
-
-def build_gallery_section(content: ReportContent) -> str:
-    """Return the micrographs' pictures, or nothing where there are none."""
+def build_gallery_section(content: ReportContent) -> Section | None:
+    """Return the images of micrographs, or None where there are none."""
     if not content.gallery:
-        return ""
+        return None
     diameter = content.diameter_angstrom
     sigma = diameter * gallery.SMOOTHING_DIAMETERS
-    low, high = gallery.CONTRAST_PERCENTILES
-    meaning = ""
+    sentences = [f"Markers are drawn at the particle diameter, {diameter:g} Å."]
     if any(item.picks_matched is not None for item in content.gallery):
-        meaning = (
-            "A hit is a pick matched to a true particle; a pick without truth is a false one, or "
-            "a particle the truth leaves out. "
+        sentences.append(
+            "A match is a pick with a true particle. An unmatched pick is a false positive, or a "
+            "particle that the truth does not include. Missed particles are false negatives."
         )
     if any(item.bad_areas is not None for item in content.gallery):
-        meaning += "Bad areas (carbon, ice, aggregates, gold) are outlined in red. "
-    words = (
-        f"Marks are drawn at the particle's diameter, {diameter:g} Å. {meaning}The most crowded "
-        "part of each micrograph, framed in white, is enlarged beside it. The pictures are "
-        f"smoothed for the eye (Gaussian, σ = {sigma:.1f} Å) and their contrast is stretched "
-        f"from percentile {low:g} to {high:g}; the network saw neither."
+        sentences.append("Contamination (carbon, ice, aggregates, gold) is outlined in red.")
+    sentences.append(
+        "The frame marks the part with the most markers, enlarged on the right. Images are "
+        f"low-pass filtered (Gaussian, σ = {sigma:.1f} Å) and stretched in contrast for display "
+        "only."
     )
-    items = []
-    for item in content.gallery:
-        window = left, top, right, bottom = gallery.find_densest_window(item, diameter)
-        place = f"x {left} to {right}, y {top} to {bottom} of {item.image.shape[::-1]}"
-        items.append(
-            html.pair(
-                item.name,
-                _gallery_note(item),
-                html.picture(
-                    gallery.draw_micrograph(item, diameter, window), f"Picks on {item.name}"
-                ),
-                html.picture(gallery.draw_detail(item, diameter), f"Part of {item.name}: {place}"),
-            )
-        )
-    return html.section("Micrographs", html.paragraph(words), *items)
+    images = [_micrograph_images(item, diameter) for item in content.gallery]
+    return Section("Micrographs", [Paragraph(" ".join(sentences)), *images])
+
+
+def _micrograph_images(item: GalleryItem, diameter_angstrom: float) -> MicrographImages:
+    window = left, top, right, bottom = gallery.find_densest_window(item, diameter_angstrom)
+    place = f"x {left} to {right}, y {top} to {bottom} of {item.image.shape[::-1]}"
+    return MicrographImages(
+        item.name,
+        _gallery_note(item),
+        Figure(gallery.draw_micrograph(item, diameter_angstrom, window), f"Picks on {item.name}"),
+        Figure(gallery.draw_detail(item, diameter_angstrom), f"Part of {item.name}: {place}"),
+    )
 
 
 def _gallery_note(item: GalleryItem) -> str:
     scores = item.picks_score[np.isfinite(item.picks_score)]
-    parts = [_number_of(len(item.picks_xy_px), "pick")]
+    parts = [_count(len(item.picks_xy_px), "pick")]
     if scores.size:
         parts.append(f"scores {scores.min():.1f} to {scores.max():.1f}")
     if item.truth_xy_px is not None:
         parts.append(f"{len(item.truth_xy_px):,} in the truth")
     if item.labels_xy_px is not None:
-        parts.append(_number_of(len(item.labels_xy_px), "label") + " given")
+        parts.append(_count(len(item.labels_xy_px), "label"))
     if item.bad_areas is not None:
-        parts.append(f"{item.bad_areas.fraction:.0%} bad area")
+        parts.append(f"{item.bad_areas.fraction:.0%} contamination")
     return " · ".join(parts)
 
 
-def build_run_section(content: ReportContent) -> str:
-    """Return the settings, the time each stage took and the command."""
-    if not (content.settings or content.stage_seconds or content.command):
-        return ""
-    body = [html.facts(content.settings)]
+def build_picks_section(content: ReportContent) -> Section:
+    """Return the scores, the threshold and the number of picks per micrograph."""
+    columns = Columns([*_picks_figures(content), Facts(_picks_facts(content))])
+    return Section("Picks", [columns, *_picks_table(content)])
+
+
+def _counts_of(content: ReportContent) -> tuple[FloatArray, int]:
+    """Return the number of picks of each micrograph, and the number of candidates of all."""
+    counts = np.array([count for _, count in content.picks_per_micrograph], dtype=np.float64)
+    finite = np.isfinite(content.scores)
+    if content.score_counts is None:
+        return counts, int(finite.sum())
+    return counts, int(content.score_counts[finite].sum())
+
+
+def _picks_facts(content: ReportContent) -> list[tuple[str, str]]:
+    counts, candidates = _counts_of(content)
+    facts = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,.0f}")]
+    if content.threshold is not None and math.isfinite(content.threshold):
+        chance = None if content.calibration is None else content.calibration.probability
+        lowest = _lowest_probability(content.threshold, content.scores, chance)
+        if lowest is not None:
+            name = "Lowest probability" + ("" if chance is not None else " (not calibrated)")
+            facts.append((name, f"{lowest:.2f}"))
+        facts.append(("Threshold", f"score {content.threshold:.2f}"))
+    facts.append(("Micrographs", f"{counts.size:,}"))
+    if counts.size:
+        mean = f"{counts.mean():,.1f}"
+        facts += [
+            ("Picks per micrograph", f"median {np.median(counts):,.0f}, mean {mean}"),
+            ("Minimum, maximum", f"{counts.min():,.0f}, {counts.max():,.0f}"),
+            ("Without picks", f"{np.count_nonzero(counts == 0):,}"),
+        ]
+    shares = [share for share in _contamination(content).values() if share is not None]
+    if shares:
+        median, most = f"{np.median(shares):.0%}", f"{max(shares):.0%}"
+        facts.append(("Contamination", f"median {median}, at most {most}"))
+        if excluded := sum(row.refused for row in content.quality):
+            facts.append(("Excluded (contamination)", f"{excluded:,}"))
+    if content.skipped:
+        facts.append(("Skipped", _count(len(content.skipped), "micrograph") + ", listed below"))
+    return facts
+
+
+def _picks_figures(content: ReportContent) -> list[Figure]:
+    counts, candidates = _counts_of(content)
+    figures = []
+    if candidates:
+        chance = None if content.calibration is None else content.calibration.probability
+        caption = (
+            "Scores of all candidates. If the histogram has two peaks, place the threshold "
+            "between them; otherwise judge by the images."
+            if chance is None
+            else "Scores of all candidates. The black line is the estimated number of particles "
+            "among them, the upper axis the probability of a score."
+        )
+        histogram = plots.draw_score_histogram(
+            content.scores, content.threshold, chance, content.score_counts
+        )
+        figures.append(Figure(histogram, "Histogram of the scores of candidates", caption))
+    if counts.size > MOST_ROWS_UNFOLDED:
+        figures.append(
+            Figure(
+                plots.draw_picks_histogram(counts.astype(int).tolist()),
+                "Histogram of the number of picks per micrograph",
+                "Check micrographs far from the rest: empty ice, carbon, contamination.",
+            )
+        )
+    return figures
+
+
+def _picks_table(content: ReportContent) -> list[Element]:
+    counts, _ = _counts_of(content)
+    if not counts.size:
+        return []
+    rows = [[name, f"{count:,}"] for name, count in content.picks_per_micrograph]
+    columns = ["Micrograph", "Picks"]
+    areas = _contamination(content)
+    if any(share is not None for share in areas.values()):
+        columns.insert(1, "Contamination")
+        rows = [[name, _percent(areas.get(name), 1), count] for name, count in rows]
+    order, fold = list(range(counts.size)), "Picks on every micrograph"
+    if counts.size > MOST_ROWS:
+        order = np.argsort(counts, kind="stable")[:MOST_ROWS].tolist()
+        fold = f"The {MOST_ROWS} micrographs with the fewest picks, of {counts.size:,}"
+    if counts.size <= MOST_ROWS_UNFOLDED:
+        fold = ""
+    longest = max(counts[order].max(), 1.0)
+    bars = [100.0 * counts[index] / longest for index in order]
+    return [Table(columns, [rows[index] for index in order], bars=bars, fold=fold)]
+
+
+def _contamination(content: ReportContent) -> Mapping[str, float | None]:
+    """Return the contaminated share of each micrograph's area."""
+    return {row.name: row.measured.contaminated_fraction for row in content.quality}
+
+
+def _lowest_probability(
+    threshold: float, scores: FloatArray, chance: FloatArray | None
+) -> float | None:
+    """Return the lowest probability of a pick, None without picks."""
+    if chance is None:
+        return float(score_to_probability(np.array(threshold)))
+    of_picks = chance[scores >= threshold]
+    return float(of_picks.min()) if len(of_picks) else None
+
+
+def build_evaluation_section(content: ReportContent) -> Section | None:
+    """Return the comparison with the truth, or None where none was given."""
+    evaluation = content.evaluation
+    if evaluation is None:
+        return None
+    figures = [
+        Figure(
+            plots.draw_precision_recall(evaluation),
+            "Precision against recall",
+            "If the truth is incomplete, as manual picks usually are, an unmatched pick may be a "
+            "real particle, and precision is a lower bound.",
+        ),
+        Figure(
+            plots.draw_quality_by_threshold(evaluation, content.threshold),
+            "Precision, recall and F1 against the threshold",
+            "Precision, recall and F1 against the threshold on the score.",
+        ),
+    ]
+    names = ["Micrograph", "Picks", "Truth", "Matched", "Precision", "Recall", "F1", "AP"]
+    rows = [
+        [name, f"{picks:,}", f"{truth:,}", f"{hits:,}", *(_quality(value) for value in quality)]
+        for name, picks, truth, hits, *quality in evaluation.rows
+    ]
+    columns = Columns([*figures, Facts(_evaluation_facts(evaluation))])
+    return Section(
+        "Agreement with the truth", [columns, *table_of("Every micrograph", names, rows)]
+    )
+
+
+def _evaluation_facts(evaluation: EvaluationCurves) -> list[tuple[str, str]]:
+    facts = []
+    if evaluation.at_threshold is not None:
+        names = ("Precision at threshold", "Recall at threshold", "F1 at threshold")
+        facts += list(zip(names, map(_quality, evaluation.at_threshold), strict=True))
+    best = round(evaluation.best_f1_threshold, 2)
+    facts += [
+        ("Best F1", f"{_quality(evaluation.best_f1)} at score {_number(best)}"),
+        ("Average precision (AP)", _quality(evaluation.average_precision)),
+    ]
+    if evaluation.region_average_precision is not None:
+        facts.append(("Region AP", _quality(evaluation.region_average_precision)))
+    facts.append(("Match distance", f"{evaluation.match_distance_angstrom:,.1f} Å"))
+    return facts
+
+
+def build_outlier_section(rows: Sequence[MicrographQuality]) -> Section | None:
+    """Return the outlier micrographs and why they are outliers, or None where there are none.
+
+    Parameters
+    ----------
+    rows
+        Of all micrographs.
+    """
+    outliers = micrograph_quality.find_outliers(rows)
+    if not outliers:
+        return None
+    cells = [
+        [
+            row.name,
+            "; ".join(row.flags),
+            f"{row.picks:,}",
+            _percent(row.measured.unlike_training),
+        ]
+        for row in outliers[:MOST_ROWS]
+    ]
+    elements: list[Element] = [
+        Paragraph(
+            "These micrographs differ from the others in the number of their picks, in their "
+            "scores or in their appearance. Inspect them before you exclude any: some show "
+            "carbon, damage or no particles, others are just unusual. "
+            f"{micrograph_quality.NAME}, next to this report, has a line for every micrograph."
+        )
+    ]
+    if len(outliers) > MOST_ROWS:
+        elements.append(Paragraph(f"The first {MOST_ROWS} of {len(outliers):,}:"))
+    elements.append(Table(["Micrograph", "Reason", "Picks", "Unlike training"], cells, 2))
+    profiles = plots.draw_score_profiles(
+        [row.histogram[_SKIPPED_BINS:] for row in rows],
+        micrograph_quality.EDGES[_SKIPPED_BINS - 1 :],
+        [row.histogram[_SKIPPED_BINS:] for row in outliers[:_NUMBER_OF_CURVES]],
+    )
+    figure = Figure(
+        profiles,
+        "Number of candidates by score, on outlier micrographs and on all",
+        "Number of candidates by score. Band: the middle 80% of all micrographs. Lines: the first "
+        "micrographs of the list, by their position in it.",
+    )
+    heading = f"Outlier micrographs ({len(outliers):,} of {len(rows):,})"
+    return Section(heading, [*elements, Columns([figure])])
+
+
+def build_skipped_section(content: ReportContent) -> Section | None:
+    """Return the micrographs that could not be used and why, or None."""
+    if not content.skipped:
+        return None
+    rows = [list(one) for one in content.skipped]
+    table = table_of("Every skipped micrograph", ["Micrograph", "Reason"], rows, 2)
+    return Section(f"Skipped micrographs ({len(rows):,})", table)
+
+
+def build_next_steps_section() -> Section:
+    """Return how to use the picks in other programs."""
+    return Section("Next step", [Paragraph(_RELION), Paragraph(_CRYOSPARC), Code(_CONVERT)])
+
+
+def build_citation_section() -> Section:
+    """Return what to cite."""
+    text = f"Please name heliodor with its version ({__version__}), and cite its method:"
+    return Section("How to cite", [Paragraph(text), Paragraph(_TOPAZ)])
+
+
+def build_run_section(content: ReportContent) -> Section | None:
+    """Return the settings, the time each stage took and the command, or None without any."""
+    parts = []
+    if content.settings:
+        parts.append(Facts(content.settings))
     if content.stage_seconds:
         total = sum(seconds for _, seconds in content.stage_seconds if math.isfinite(seconds))
         stages = [(name, _duration(seconds)) for name, seconds in content.stage_seconds]
-        body.append(html.facts([*stages, ("Together", _duration(total))]))
-    command = html.code(content.command) if content.command else ""
-    return html.section("What was run", html.panels([part for part in body if part]), command)
+        parts.append(Facts([*stages, ("Total", _duration(total))]))
+    elements: list[Element] = [Columns(parts)] if parts else []
+    if content.command:
+        elements.append(Code(content.command))
+    return Section("Settings and run time", elements) if elements else None
 
 
-def build_skipped_section(content: ReportContent) -> str:
-    """Return the micrographs that could not be used and why, or nothing."""
-    if not content.skipped:
-        return ""
-    rows = [list(failure) for failure in content.skipped]
-    listed = _long_table("Every one", ["Micrograph", "Reason"], rows, 2)
-    return html.section(f"Micrographs that could not be used ({len(rows):,})", listed)
+def build_training_section(content: ReportContent) -> Section | None:
+    """Return the training curves, or None where an existing model was used."""
+    history = content.history
+    if not history:
+        return None
+    reference = (
+        ""
+        if content.expected_fraction is None
+        else " The objective is meant to bring it to the class prior π."
+    )
+    figures = [
+        Figure(
+            plots.draw_loss_curves(history, content.best_epoch),
+            "Loss against epoch",
+            "The loss and its two terms. In a good training it falls and levels off.",
+        ),
+        Figure(
+            plots.draw_mean_probability(history, content.expected_fraction),
+            "Mean probability of unlabeled regions against epoch",
+            "Mean probability that the network gives to unlabeled regions; not calibrated."
+            + reference,
+        ),
+    ]
+    if any(math.isfinite(row.get("validation_ap", math.nan)) for row in history):
+        figures.append(
+            Figure(
+                plots.draw_validation_curve(history, content.best_epoch),
+                "Validation average precision against epoch",
+                "Average precision on labeled micrographs that were not used for training.",
+            )
+        )
+    keys = list(dict.fromkeys(key for row in history for key in row))
+    rows = [[_number(row.get(key, math.nan)) for key in keys] for row in history]
+    names = [key.replace("_", " ").capitalize().replace(" ap", " AP") for key in keys]
+    names = [name.replace("nlabelled", "nlabeled") for name in names]
+    table = table_of("Every epoch", names, rows, 0)
+    return Section("Training curves", [Columns(figures), *table], folded=True)
 
 
-def _long_table(
-    heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1
-) -> str:
-    """Show a short table as it is, fold a longer one and cut a very long one."""
-    if not rows:
-        return ""
-    table = html.table(columns, rows[:MOST_ROWS], text_columns)
-    if len(rows) <= _FEW_MICROGRAPHS:
-        return table
-    if len(rows) > MOST_ROWS:
-        heading = f"{heading}: the first {MOST_ROWS} of {len(rows):,}"
-    return html.folded(heading, table)
-
-
-def _number_of(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _share(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
+def _percent(share: float | None, digits: int = 0) -> str:
+    return "–" if share is None else f"{share:.{digits}%}"
 
 
 def _quality(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
-def _figures(value: float) -> str:
-    """Format a number for reading: whole numbers as such, others to four figures, nan a dash."""
+def _number(value: float) -> str:
+    """Format a number for reading: whole numbers as such, others to four digits, nan a dash."""
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e9 else f"{value:.4g}"
@@ -320,64 +424,6 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
-
-
-#: So many of them are drawn; more lines cannot be told apart.
-DRAWN: Final = 4
-
-
-#: So many bins of the lowest scores, background nearly all of it, would dwarf the others.
-BELOW: Final = 2
-
-
-_WORDS: Final = (
-    "These differ from the others in their number of picks, in their scores, or in what they look "
-    "like. That is no verdict: look at them, and leave out what is carbon, broken or empty. "
-    f"Every micrograph has its line in {micrograph_quality.NAME}."
-)
-
-
-def build_outlier_section(rows: Sequence[MicrographQuality]) -> str:
-    """Return the micrographs to look at and why, or nothing where none differs.
-
-    Parameters
-    ----------
-    rows
-        Of all micrographs.
-    """
-    found = micrograph_quality.find_outliers(rows)
-    if not found:
-        return ""
-    cells = [
-        [
-            row.name,
-            "; ".join(row.flags),
-            f"{row.picks:,}",
-            _whole_percent(row.measured.unlike_training),
-        ]
-        for row in found[:MOST_ROWS]
-    ]
-    table = html.table(["Micrograph", "Why", "Picks", "Unlike training"], cells, 2)
-    if len(found) > MOST_ROWS:
-        table = html.paragraph(f"The first {MOST_ROWS} of {len(found):,}:") + table
-    picture = html.picture(
-        plots.draw_score_profiles(
-            [row.histogram[BELOW:] for row in rows],
-            micrograph_quality.EDGES[BELOW - 1 :],
-            [row.histogram[BELOW:] for row in found[:DRAWN]],
-        ),
-        "Number of candidates by their score, on micrographs that differ and on all",
-        "How many candidates of a micrograph score how much: the band holds the middle eight "
-        "tenths of all micrographs, the lines are the first of the list, by their place in it.",
-    )
-    heading = f"Micrographs to look at ({len(found):,} of {len(rows):,})"
-    return html.section(heading, html.paragraph(_WORDS), table, html.panels([picture]))
-
-
-def _whole_percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

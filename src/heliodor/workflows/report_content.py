@@ -1,14 +1,16 @@
-"""The summary of a run: its results brought into the form the report shows."""
+"""The content of a run's report, gathered from its results."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 
-from heliodor.conventions import FloatArray, IndexArray, to_working
+from heliodor.conventions import FloatArray, to_working
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import Picks
@@ -17,7 +19,7 @@ from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.metrics import Evaluation
-from heliodor.models.model_file import Model
+from heliodor.models.model_file import Model, ModelCard
 from heliodor.picking.batch import PickingResult
 from heliodor.report.calibration_section import summarize_calibration
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
@@ -25,7 +27,7 @@ from heliodor.workflows.ground_truth import GroundTruth
 from heliodor.workflows.run_record import RunRecord
 from heliodor.workflows.train import TrainingResult
 
-#: Micrographs pictured in a report.
+#: Number of micrographs of which a report has images.
 GALLERY = 6
 
 
@@ -46,88 +48,143 @@ def build_report_content(
     Parameters
     ----------
     model
-        With which was picked.
+        The model used for picking.
     training
-        How it came about, where that was part of the run.
+        Its training, where that was part of the run.
     images
         Micrographs as the model sees them.
+    picked, sources
+        The candidates, and the micrographs.
+    truth, evaluation, region_ap
+        The truth, if there is one, and how the picks agree with it.
+    record
+        The run's record: settings, times, notes and skipped micrographs.
+    pixel_sizes
+        Of each micrograph as it is stored, in angstrom.
     """
-    card, counts = model.card, np.array([row.picks for row in picked.quality])
+    card = model.card
     distance = evaluation.distance if evaluation is not None else math.nan
-    settings = {
-        "Particle diameter": f"{card.diameter_angstrom:g} Å",
-        "Network": f"{card.network}, width {card.width}",
-        "Objective": card.objective,
-        "Working pixel size": f"{card.working_pixel_size_angstrom:.3g} Å",
-        "Training radius": f"{card.training_radius_angstrom:.3g} Å",
-        "Normalisation": str(card.normalization["mode"]),
-    }
-    if card.labelled_particles:
-        settings |= {
-            "Labelled particles": f"{card.labelled_particles:,}",
-            "Training micrographs": f"{len(card.training_micrographs):,}",
-            "Validation micrographs": f"{len(card.validation_micrographs):,}",
-            "Particles a micrograph in training": f"{card.expected_particles:.0f}",
-            "Class prior π": f"{card.class_prior:.4f}",
-        }
     history = [] if training is None else training.history
-    if training is not None:
-        epochs = f"{card.best_epoch} of {len(history)} ({card.updates} updates)"
-        settings["Best epoch"] = epochs
-    settings |= {
-        "Threshold": f"{picked.threshold:.3f} log-odds",
-        "Seed": str(card.seed),
-        "heliodor": card.version,
-    }
+    # Only generalized expectation brings the mean probability to the class prior.
+    constrained = card.objective.startswith("ge-")
     return ReportContent(
-        title="Particle picking report",
-        key_figures=_key_figures(picked, counts, evaluation, region_ap),
-        settings=list(settings.items()),
+        title=f"Particle picks: {_short(_data_set(record, sources))}",
+        key_figures=_key_figures(picked, evaluation),
+        settings=_settings(card, picked, len(history)),
         command=record.command_line,
         warnings=record.notes,
         skipped=[(failure.name, failure.reason) for failure in record.failures],
         diameter_angstrom=card.diameter_angstrom,
         history=[asdict(epoch) for epoch in history],
-        expected_fraction=card.class_prior,
+        expected_fraction=card.class_prior if constrained else None,
         best_epoch=card.best_epoch,
         scores=picked.sheet.candidates.values,
-        candidates=picked.sheet.candidates.counts,
+        score_counts=picked.sheet.candidates.counts,
         threshold=picked.threshold,
         picks_per_micrograph=[(row.name, row.picks) for row in picked.quality],
-        evaluation=None if evaluation is None else _curves(evaluation),
+        evaluation=None if evaluation is None else _curves(evaluation, region_ap),
         gallery=_gallery(training, images, picked, sources, truth, distance),
         stage_seconds=list(record.seconds.items()),
         quality=picked.quality,
         calibration=summarize_calibration(
             picked.calibration, picked.expected, picked.sheet.candidates, evaluation
         ),
+        overview=[
+            ("Micrographs", _data_set(record, sources)),
+            ("Model", _model_name(card, training, record)),
+            ("Pixel size", _pixel_size(list(pixel_sizes.values()))),
+            ("Particle diameter", f"{card.diameter_angstrom:g} Å"),
+        ],
+        started=record.started,
     )
 
 
-def _key_figures(
-    picked: PickingResult, counts: IndexArray,
-    evaluation: Evaluation | None, region_ap: float | None,
-) -> list[tuple[str, str]]:  # fmt: skip
+def _data_set(record: RunRecord, sources: Sequence[Source]) -> str:
+    """Return the micrographs picked on as they were given, or the folder of several."""
+    inputs = record.arguments.get("pick", record.arguments.get("micrographs"))
+    if isinstance(inputs, str | Path):
+        return str(inputs)
+    if inputs is not None and len(inputs) == 1:
+        return str(inputs[0])
+    return os.path.commonpath([source.path.parent.absolute() for source in sources])
+
+
+def _short(path: str) -> str:
+    """Return the end of a path, for a title."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def _model_name(card: ModelCard, training: TrainingResult | None, record: RunRecord) -> str:
+    """Return the model's name, or how it was trained."""
+    if training is not None:
+        labels = f"{card.labelled_particles:,} labels"
+        return f"trained in this run on {labels} of {len(card.training_micrographs):,} micrographs"
+    name = record.arguments.get("model")
+    return "general model (pretrained)" if name is None else str(name)
+
+
+def _pixel_size(sizes: Sequence[float]) -> str:
+    if not sizes:
+        return "–"
+    low, high = f"{min(sizes):.4g}", f"{max(sizes):.4g}"
+    return f"{low} Å" if low == high else f"{low} to {high} Å"
+
+
+def _settings(card: ModelCard, picked: PickingResult, epochs: int) -> list[tuple[str, str]]:
+    settings = {
+        "Particle diameter": f"{card.diameter_angstrom:g} Å",
+        "Network": f"{card.network}, width {card.width}",
+        "Objective": card.objective,
+        "Working pixel size": f"{card.working_pixel_size_angstrom:.3g} Å",
+        "Training radius": f"{card.training_radius_angstrom:.3g} Å",
+        "Normalization": str(card.normalization["mode"]),
+    }
+    if card.labelled_particles:
+        settings |= {
+            "Labeled particles": f"{card.labelled_particles:,}",
+            "Training micrographs": f"{len(card.training_micrographs):,}",
+            "Validation micrographs": f"{len(card.validation_micrographs):,}",
+            "Particles per micrograph": f"{card.expected_particles:.0f}, estimated",
+            "Class prior π": f"{card.class_prior:.4f}",
+        }
+    if epochs:
+        settings["Best epoch"] = f"{card.best_epoch} of {epochs} ({card.updates} updates)"
+    settings |= {
+        "Threshold": f"score {picked.threshold:.3f}",
+        "Seed": str(card.seed),
+        "Model made by": f"heliodor {card.version}",
+    }
+    return list(settings.items())
+
+
+def _key_figures(picked: PickingResult, evaluation: Evaluation | None) -> list[tuple[str, str]]:
+    """Return the most important results; measured precision and recall, where there is truth."""
+    counts = np.array([row.picks for row in picked.quality])
     figures = [
         ("Picks", f"{counts.sum():,}"),
         ("Micrographs", f"{len(counts):,}"),
-        ("Picks a micrograph", f"{np.median(counts):.0f}"),
+        ("Picks per micrograph (median)", f"{np.median(counts):.0f}"),
     ]
     if picked.expected is not None:
-        particles = picked.expected.particles.value
-        figures.append(("Particles there, estimated", f"{particles:,.0f}"))
+        figures.append(("Estimated particles", f"{picked.expected.particles.value:,.0f}"))
     if evaluation is not None:
         figures += [
-            ("Particle AP", f"{evaluation.micro.average_precision:.3f}"),
-            ("Best F1", f"{evaluation.best_f1:.3f}"),
-            ("F1 at the threshold", f"{evaluation.micro.f1:.3f}"),
+            ("Precision against the truth", _percent(evaluation.micro.precision)),
+            ("Recall against the truth", _percent(evaluation.micro.recall)),
         ]
-    if region_ap is not None and not math.isnan(region_ap):
-        figures.append(("Region AP", f"{region_ap:.3f}"))
+    elif picked.expected is not None:
+        figures += [
+            ("Estimated precision", _percent(picked.expected.precision.value)),
+            ("Estimated recall", _percent(picked.expected.recall.value)),
+        ]
     return figures
 
 
-def _curves(evaluation: Evaluation) -> EvaluationCurves:
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if math.isfinite(share) else "–"
+
+
+def _curves(evaluation: Evaluation, region_ap: float | None) -> EvaluationCurves:
     curve, micro = evaluation.curve, evaluation.micro
     rows = [
         (
@@ -153,6 +210,7 @@ def _curves(evaluation: Evaluation) -> EvaluationCurves:
         at_threshold=(micro.precision, micro.recall, micro.f1),
         match_distance_angstrom=evaluation.distance,
         rows=rows,
+        region_average_precision=None if region_ap is None or math.isnan(region_ap) else region_ap,
     )
 
 
@@ -164,25 +222,26 @@ def _gallery(
     truth: GroundTruth | None,
     distance: float,
 ) -> list[GalleryItem]:
-    """Picture micrographs evenly from the fewest picks to the most, so that none is flattered."""
-    picks = {row.name: row.picks for row in picked.quality}
-    having = [source for source in sources if source.name in picks]
+    """Return micrographs from the fewest picks to the most, evenly, so that none is flattered."""
+    pick_counts = {row.name: row.picks for row in picked.quality}
+    eligible = [source for source in sources if source.name in pick_counts]
     if truth is not None:
-        having = [source for source in having if source.name in truth.xy_px] or having
-    having.sort(key=lambda source: picks[source.name])
-    chosen = np.unique(np.linspace(0, len(having) - 1, min(GALLERY, len(having))).astype(int))
-    labels = _labels_of([] if training is None else training.labelled, having)
+        eligible = [source for source in eligible if source.name in truth.xy_px] or eligible
+    eligible.sort(key=lambda source: pick_counts[source.name])
+    number = min(GALLERY, len(eligible))
+    chosen = np.unique(np.linspace(0, len(eligible) - 1, number).astype(int))
+    labels = _labels_of([] if training is None else training.labelled, eligible)
     items = []
-    for position in chosen[::-1]:
-        source = having[position]
+    for index in chosen[::-1]:
+        source = eligible[index]
         xy_true = None if truth is None else truth.xy_px.get(source.name)
-        own = picked.table(source.name)
-        own = own.select(own.score >= picked.threshold)
+        candidates = picked.table(source.name)
+        picks = candidates.select(candidates.score >= picked.threshold)
         try:
-            item = _item(images, source, own, labels, xy_true, distance)
+            item = _item(images, source, picks, labels, xy_true, distance)
             items.append(replace(item, bad_areas=picked.store.get(source.name).contamination))
         except BadInput:
-            # It was readable a moment ago; a picture less is no reason to lose the report.
+            # It was readable a moment ago; one image less is no reason to lose the report.
             continue
     return items
 
@@ -191,9 +250,9 @@ def _labels_of(
     labelled: Sequence[LabeledSource], sources: Sequence[Source]
 ) -> dict[str, FloatArray]:
     """Return the labels of micrographs picked on, which are the same only if the files are."""
-    own = {resolve_path(item.source.path): item.xy_px for item in labelled}
-    found = {source.name: own.get(resolve_path(source.path)) for source in sources}
-    return {name: xy for name, xy in found.items() if xy is not None}
+    by_path = {resolve_path(item.source.path): item.xy_px for item in labelled}
+    by_name = {source.name: by_path.get(resolve_path(source.path)) for source in sources}
+    return {name: xy for name, xy in by_name.items() if xy is not None}
 
 
 def _item(
@@ -209,25 +268,25 @@ def _item(
     def working(xy: FloatArray) -> FloatArray:
         return to_working(xy, image.original_shape, image.shape)
 
-    marked = labels.get(source.name)
-    if marked is not None:
-        marked = working(marked[~mask_outside(marked, image.original_shape)])
-    hits = found = None
+    xy_labels = labels.get(source.name)
+    if xy_labels is not None:
+        xy_labels = working(xy_labels[~mask_outside(xy_labels, image.original_shape)])
+    picks_matched = truth_matched = None
     if xy_true is not None:
         order = np.argsort(-picks.score, kind="stable")
         picks = picks.select(order)
         matching = match_picks(picks.xy_px, xy_true, distance / image.pixel_size_angstrom)
-        hits = matching.is_true_positive
-        found = np.zeros(len(xy_true), dtype=bool)
-        found[matching.truth_index[hits]] = True
+        picks_matched = matching.is_true_positive
+        truth_matched = np.zeros(len(xy_true), dtype=bool)
+        truth_matched[matching.truth_index[picks_matched]] = True
     return GalleryItem(
         name=source.name,
         image=image.image,
         pixel_size_angstrom=image.working_pixel_size_angstrom,
         picks_xy_px=working(picks.xy_px),
         picks_score=picks.score,
-        labels_xy_px=marked,
+        labels_xy_px=xy_labels,
         truth_xy_px=None if xy_true is None else working(xy_true),
-        picks_matched=hits,
-        truth_matched=found,
+        picks_matched=picks_matched,
+        truth_matched=truth_matched,
     )

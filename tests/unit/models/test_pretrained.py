@@ -112,7 +112,7 @@ def test_picks_without_any_label(data, tmp_path):
     assert 'src="data:image/png' in report
     # Nothing was learnt here, so there is nothing to be said of it.
     assert "Best epoch" not in report
-    assert "Labelled particles" not in report
+    assert "Labeled particles" not in report
     precision, recall = picked_right(out, data)
     assert precision > 0.7
     assert recall > 0.9

@@ -961,7 +961,7 @@ def test_the_report_says_how_much_is_bad() -> None:
         picks_per_micrograph=[(row.name, row.picks) for row in rows],
     )
     page = report.render_report(content)
-    assert "25% bad area" in page
+    assert "25% contamination" in page
     assert "outlined in red" in page
     assert "median 50%, at most 75%" in page
     assert '<td>m00.mrc</td><td class="number">25.0%</td><td class="number">5</td>' in page
@@ -969,4 +969,4 @@ def test_the_report_says_how_much_is_bad() -> None:
     plainly = report.render_report(
         minimal(gallery=[item()], picks_per_micrograph=[("m00.mrc", 5), ("m01.mrc", 0)])
     )
-    assert "bad area" not in plainly.lower()
+    assert "contamination" not in plainly.lower()

@@ -21,7 +21,7 @@ from heliodor.picking.micrograph_quality import (
     assess_micrographs,
     write_micrographs,
 )
-from heliodor.report.report import render_report
+from heliodor.report.report import render_report, render_section
 from heliodor.report.sections import build_outlier_section
 from unit.report.test_report import minimal
 
@@ -37,6 +37,12 @@ def table(scores: Sequence[Sequence[float]]) -> list[tuple[str, Picks]]:
 
 def of_counts(counts: Sequence[int]) -> tuple[MicrographQuality, ...]:
     return assess_micrographs(table([[2.0] * count for count in counts]), 0.0, {})
+
+
+def outliers_html(rows: Sequence[MicrographQuality]) -> str:
+    section = build_outlier_section(rows)
+    assert section is not None
+    return render_section(section)
 
 
 def flagged(rows: Sequence[MicrographQuality]) -> list[str]:
@@ -194,27 +200,27 @@ def test_what_is_said() -> None:
 
 
 def test_the_section_lists_those_that_stand_out_worst_first() -> None:
-    assert build_outlier_section(()) == ""
-    assert build_outlier_section(of_counts([100] * 10)) == ""
+    assert build_outlier_section(()) is None
+    assert build_outlier_section(of_counts([100] * 10)) is None
     counts = [100, 95, 104, 110, 99, 101, 97, 103, 92, 0, 400]
     measured = {
         "m10.mrc": MicrographMeasurements(0.8, None),
         "m09.mrc": MicrographMeasurements(0.0, None),
     }
     rows = assess_micrographs(table([[2.0] * count for count in counts]), 0.0, measured)
-    html = build_outlier_section(rows)
-    assert "Micrographs to look at (2 of 11)" in html
+    html = outliers_html(rows)
+    assert "Outlier micrographs (2 of 11)" in html
     assert html.index("m10.mrc") < html.index("m09.mrc")
     assert "80% of it looks unlike the training micrographs" in html
     assert "m00.mrc" not in html
     assert html.count("data:image/svg+xml") == 1
-    assert build_outlier_section(rows) == html
+    assert outliers_html(rows) == html
     assert html in render_report(minimal(quality=rows))
-    assert "look at (" not in render_report(minimal(quality=rows[:3]))
+    assert "Outlier micrographs (" not in render_report(minimal(quality=rows[:3]))
 
 
 def test_a_long_list_is_cut() -> None:
     rows = of_counts([100] * 600 + [0] * 250)
-    html = build_outlier_section(rows)
+    html = outliers_html(rows)
     assert "The first 200 of 250" in html
     assert html.count("<tr>") == 201

@@ -254,7 +254,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def kept(path: Path, content: Any) -> None:
         history = [row | {"seconds": 0} for row in content.history]
         with np.printoptions(threshold=10**9, floatmode="unique"):
-            seen.append(repr(replace(content, seconds=[], history=history)))
+            seen.append(repr(replace(content, stage_seconds=[], started="", history=history)))
 
     monkeypatch.setattr(run, "write_report", kept)
     return seen
