@@ -22,7 +22,7 @@ from heliodor.evaluation.matching import match_picks
 from heliodor.report.content import GalleryItem
 from heliodor.report.gallery import draw_micrograph
 from heliodor.simulation import (
-    Levels,
+    ContaminantLevels,
     SimulationSettings,
     simulate_micrograph,
 )
@@ -31,7 +31,7 @@ DIAMETER, PIXEL_SIZE = 150.0, 6.0
 
 #: A tile is this long, in pixels of the micrograph and of the picture.
 TILE_PX = 256
-NONE = Levels(0.0)
+NONE = ContaminantLevels(0.0)
 KINDS = {
     "ice, level 0": {"contaminants": NONE},
     "ice 120 nm, gradient 0.9": {"contaminants": NONE, "ice_nm": 120.0, "ice_gradient": 0.9},
@@ -42,11 +42,11 @@ KINDS = {
     },
     "negative stain": {"contaminants": NONE, "negative_stain": True, "snr": 1.0},
     "carbon=4, no particles": {
-        "contaminants": Levels(0.0, carbon=4.0),
+        "contaminants": ContaminantLevels(0.0, carbon=4.0),
         "particles_per_micrograph": 0,
     },
-    "crystals=10": {"contaminants": Levels(0.0, crystals=10.0)},
-    "clumps=10": {"contaminants": Levels(0.0, clumps=10.0)},
+    "crystals=10": {"contaminants": ContaminantLevels(0.0, crystals=10.0)},
+    "clumps=10": {"contaminants": ContaminantLevels(0.0, clumps=10.0)},
     "carbon only": {"contaminants": NONE, "carbon_only": True},
 }
 

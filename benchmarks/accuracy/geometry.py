@@ -58,10 +58,10 @@ from heliodor.simulation import (
 )
 from heliodor.simulation.optics import (
     Optics,
+    apply_transfer,
     contrast_transfer,
-    filtered,
 )
-from heliodor.simulation.projection import add_projection, random_angles
+from heliodor.simulation.projection import add_projection, draw_orientations
 
 LABELS, SNRS, DENSITIES, COUNT = (20, 50, 100), (0.12, 0.06), (0.5, 1.5), 8
 OFF_ANGSTROM = 8.0
@@ -115,7 +115,7 @@ class Scene:
 
 def simulated(particle: str, snr: float, density: float) -> Scene:
     settings = SimulationSettings(particle=particle, snr=snr, seed=7)
-    number = max(3, round(settings.wanted_particles * density))
+    number = max(3, round(settings.particles_to_place * density))
     settings = replace(settings, particles_per_micrograph=number)
     made = [simulate_micrograph(settings, index) for index in range(COUNT)]
     return Scene(
@@ -123,7 +123,7 @@ def simulated(particle: str, snr: float, density: float) -> Scene:
         [one.image for one in made],
         [one.xy_px for one in made],
         settings.pixel_size_angstrom,
-        settings.kind.diameter_angstrom,
+        settings.resolved_particle.diameter_angstrom,
     )
 
 
@@ -210,7 +210,7 @@ def defocus() -> None:
         random = np.random.default_rng(0)
         boxes = np.zeros((VIEWS, SIDE_PX, SIDE_PX), np.float32)
         middle = np.full(2, SIDE_PX // 2)
-        for box, angles in zip(boxes, random_angles(random, VIEWS, kind, False), strict=True):
+        for box, angles in zip(boxes, draw_orientations(random, VIEWS, kind, False), strict=True):
             add_projection(box, kind.blobs, angles, middle, pixel)
         cells = []
         for defocus in DEFOCI_UM:
@@ -218,7 +218,7 @@ def defocus() -> None:
             if defocus is not None:
                 optics = Optics(300.0, 2.7, 0.1, 1e4 * defocus, 1e4 * defocus, 0.0, 150.0)
                 transfer = contrast_transfer((SIDE_PX, SIDE_PX), pixel, optics)
-                shown = np.stack([filtered(box, transfer) for box in boxes])
+                shown = np.stack([apply_transfer(box, transfer) for box in boxes])
             scale = BoxScale(pixel, shown, np.full((VIEWS, 4), SIDE_PX))
             # Without noise what is largest stands out most: only a factor of 1.5 is looked at.
             extent = measure_extent([scale], true / 1.5, true * 1.3, draws=0)

@@ -104,8 +104,8 @@ def simulated(out: Path, particle: str, level: float) -> None:
         add("ordinary", micrograph.image)
     for kind, image in misfits(base):
         add(kind, image)
-    diameter = base.kind.diameter_angstrom
-    data = DataSettings(diameter, expected_particles=base.wanted_particles)
+    diameter = base.resolved_particle.diameter_angstrom
+    data = DataSettings(diameter, expected_particles=base.particles_to_place)
     pick_on = str(out / "pick")
     run(str(out / "train"), out / "labels.csv", out / "run", data, TrainingSettings(), pick_on)
     with (out / "run" / NAME).open(encoding="utf-8", newline="") as stream:

@@ -53,7 +53,7 @@ def make(folder: Path, name: str, seed: int) -> None:
         return make_betagal(folder, seed)
     particle, snr, density = name.split("_")
     settings = SimulationSettings(particle=particle, snr=float(snr), count=COUNT, seed=seed)
-    number = max(3, round(settings.wanted_particles * float(density)))
+    number = max(3, round(settings.particles_to_place * float(density)))
     settings = replace(settings, particles_per_micrograph=number)
     places, ease, thin, names = [], [], [], []
     (folder / "micrographs").mkdir(parents=True, exist_ok=True)
@@ -62,13 +62,13 @@ def make(folder: Path, name: str, seed: int) -> None:
         own = layers.micrograph
         names.append(f"micrographs/{particle}_{index:02d}.mrc")
         write_mrc(folder / names[-1], own.image, settings.pixel_size_angstrom)
-        spread = settings.kind.diameter_angstrom / settings.pixel_size_angstrom / 2
+        spread = settings.resolved_particle.diameter_angstrom / settings.pixel_size_angstrom / 2
         energy = gaussian_filter(layers.signal.astype(np.float32) ** 2, spread)
         places.append(own.xy_px)
         ease.append(_at(energy, own.xy_px))
         thin.append(float(np.median(layers.transmission)))
     labelled(folder, names, places, ease, thin, settings.pixel_size_angstrom, seed)
-    (folder / "diameter").write_text(f"{settings.kind.diameter_angstrom:g}")
+    (folder / "diameter").write_text(f"{settings.resolved_particle.diameter_angstrom:g}")
 
 
 def make_betagal(folder: Path, seed: int) -> None:

@@ -35,7 +35,7 @@ from heliodor.models.networks import Network
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.nms import suppress
 from heliodor.picking.scoring import lattice_step, score_with_contaminants
-from heliodor.simulation.training_world.generator import World
+from heliodor.simulation.training_world.generator import MicrographGenerator
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.utils.compute import set_threads
 
@@ -68,7 +68,7 @@ def main() -> None:
     set_threads()
     model = load_model(given.trained)
     network = model.network
-    world = World(particles_of(HELD_OUT + 1000, 150), given.seed, 384)
+    world = MicrographGenerator(particles_of(HELD_OUT + 1000, 150), given.seed, 384)
     scores, right, found, there = [], [], 0, 0
     empty, area = [], 0.0
     for _ in range(given.scenes // 8):
@@ -76,11 +76,11 @@ def main() -> None:
         side = scenes.images.shape[-1]
         for number, image in enumerate(scenes.images.numpy()):
             xy, own = picks_of(network, image)
-            truth = scenes.xy_px[scenes.owner == number].numpy()
+            truth = scenes.xy_px[scenes.image_index == number].numpy()
             truth = truth[((truth >= 0) & (truth <= side - 1)).all(axis=1)]
             if not len(truth):
                 empty.append(own)
-                angstrom = float(scenes.circumstances.pixel_angstrom[number])
+                angstrom = float(scenes.conditions.pixel_angstrom[number])
                 area += (side * angstrom / 1e4) ** 2
             hit = match_picks(xy, truth, MATCH_FRACTION * NOMINAL_PX).is_true_positive
             scores.append(own)

@@ -39,7 +39,7 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.networks import Network, build_network
 from heliodor.simulation.builtin_particles import Particle
-from heliodor.simulation.training_world.generator import Scenes, World
+from heliodor.simulation.training_world.generator import MicrographGenerator, SimulatedBatch
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.simulation.training_world.random_particles import draw_particle
 from heliodor.utils.compute import set_threads
@@ -104,7 +104,7 @@ def library(first: int, number: int, workers: int) -> list[Particle]:
         return [Made(*own) for part in pool.map(blobs_made, spans) for own in part]  # type: ignore[misc]
 
 
-def targets_of(scenes: Scenes, network: Network) -> Targets:
+def targets_of(scenes: SimulatedBatch, network: Network) -> Targets:
     """Return what a network should say where its strided form has outputs.
 
     On mirrored images, as micrographs are scored: what an edge cuts must be told from particles.
@@ -272,12 +272,12 @@ def main() -> None:
     shapes = library(0, given.shapes, given.workers)
     held = library(HELD_OUT, min(300, given.shapes), given.workers)
     pupils = pupils_of(given)
-    checker = World(held, given.seed + 1, given.side, given.device)
+    checker = MicrographGenerator(held, given.seed + 1, given.side, given.device)
     checks = []
     for _ in range(4):
         scenes = checker.draw(given.batch)
         checks.append((scenes.images, targets_of(scenes, pupils[0].network)))
-    world = World(shapes, given.seed, given.side, given.device)
+    world = MicrographGenerator(shapes, given.seed, given.side, given.device)
     print(f"{given.shapes} shapes ready after {time.perf_counter() - started:.0f} s", flush=True)
     lines = ["update\tseconds\tmodel\tloss\tparticle_ap\tbad_ap"]
     spent = 0.0

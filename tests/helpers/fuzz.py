@@ -59,10 +59,10 @@ from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import is_plausible_pixel_size
 from heliodor.errors import BadInput
-from heliodor.integrations.relion.jobs import _read as read_made_with
+from heliodor.integrations.relion.jobs import _read_json as read_made_with
 from heliodor.integrations.topaz import coordinate_reader, image_lists
-from heliodor.integrations.topaz.coordinate_writer import via_text
-from heliodor.integrations.topaz.flip_y import height_of
+from heliodor.integrations.topaz.coordinate_writer import render_via
+from heliodor.integrations.topaz.flip_y import read_height
 from heliodor.models.importers.topaz import read_topaz_model
 from heliodor.models.model_file import load_model, save_model
 from heliodor.picking.journal import NAME as JOURNAL
@@ -273,7 +273,7 @@ def _vias() -> dict[str, bytes]:
     writer.writerow(via.COLUMNS)
     shape = json.dumps({"name": "rect", "x": 1, "y": 2, "width": 8, "height": 9})
     writer.writerow(["good.png", -1, "{}", 1, 0, shape, json.dumps({"score": 0.5})])
-    return {"via.csv": via_text(picks()).encode(), "boxes.csv": boxes.getvalue().encode()}
+    return {"via.csv": render_via(picks()).encode(), "boxes.csv": boxes.getvalue().encode()}
 
 
 def _particles() -> np.ndarray[Any, Any]:
@@ -991,12 +991,12 @@ KINDS = {
         Kind("mrc.gz", _gzipped, gzip_changed, (read_header, read_micrograph)),
         Kind("mrc.bz2", _bzipped, bzip_changed, (read_header, read_micrograph)),
         Kind("tiff", _tiffs, tiff_changed, (read_header, read_micrograph)),
-        Kind("png, jpg", _pictures, damaged, (height_of,)),
+        Kind("png, jpg", _pictures, damaged, (read_height,)),
         Kind(
             "star",
             _stars,
             star_changed,
-            (relion_star.read_picks, formats.read_picks, coordinate_reader.read),
+            (relion_star.read_picks, formats.read_picks, coordinate_reader.read_coordinates),
         ),
         Kind(
             "star lists",
@@ -1012,10 +1012,13 @@ KINDS = {
             "table",
             _tables,
             table_changed,
-            (text.read_picks, formats.read_picks, coordinate_reader.read),
+            (text.read_picks, formats.read_picks, coordinate_reader.read_coordinates),
         ),
         Kind(
-            "via", _vias, via_changed, (via.read_picks, formats.read_picks, coordinate_reader.read)
+            "via",
+            _vias,
+            via_changed,
+            (via.read_picks, formats.read_picks, coordinate_reader.read_coordinates),
         ),
         Kind("cs", _css, cs_changed, (cryosparc.read_picks, formats.read_picks)),
         Kind("cs stream", _streams, stream_changed, (cryosparc.read_picks,)),

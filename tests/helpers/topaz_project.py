@@ -9,7 +9,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray, Shape
 from heliodor.integrations.topaz.extract import extract, segment
-from heliodor.integrations.topaz.main import parsed
+from heliodor.integrations.topaz.main import parse_arguments
 from heliodor.integrations.topaz.train import train
 from helpers.networks import (
     discs,
@@ -23,7 +23,7 @@ COMMANDS = {"train": train, "extract": extract, "segment": segment}
 def run(*words: str | Path | int) -> int:
     """Run a host's command line; words may hold several."""
     argv = [part for word in words for part in str(word).split(" ") if part]
-    args = parsed(argv)
+    args = parse_arguments(argv)
     return COMMANDS[args.command](args)
 
 

@@ -32,7 +32,7 @@ from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
-from heliodor.integrations.topaz.flip_y import height_of
+from heliodor.integrations.topaz.flip_y import read_height
 from helpers import fuzz
 
 #: Files of each kind; those that take some 50 ms each are fewer.
@@ -329,7 +329,7 @@ def test_pictures_with_sides_that_lie(tmp_path: Path) -> None:
     raw[29:33] = struct.pack(">I", zlib.crc32(bytes(raw[12:29])))
     path.write_bytes(raw)
     with pytest.raises(BadInput, match=r"a\.png"):
-        height_of(path)
+        read_height(path)
 
 
 def test_sentences_are_of_one_line() -> None:

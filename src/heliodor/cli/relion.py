@@ -53,9 +53,9 @@ class _Job(TyperGroup):
         folder = _folder(words)
         if folder is None:  # no job of RELION's, as with --help
             return super().invoke(ctx)
-        from heliodor.integrations.relion.external_job import job
+        from heliodor.integrations.relion.external_job import run_as_job
 
-        with job(folder):
+        with run_as_job(folder):
             _check(words)
             failures = super().invoke(ctx)
         end(failures)
@@ -65,9 +65,9 @@ def leave_failure(words: list[str]) -> None:
     """Tell RELION that a job has failed whose process had no time to say so."""
     folder = _folder(words)
     if folder is not None:
-        from heliodor.integrations.relion.external_job import fail
+        from heliodor.integrations.relion.external_job import mark_failed
 
-        fail(Path(folder))
+        mark_failed(Path(folder))
 
 
 def _folder(words: list[str]) -> str | None:

@@ -160,7 +160,7 @@ def simulate(
     """Simulate micrographs with known particles: MRC files, micrographs.star, truth.star."""
     from heliodor.simulation import SimulationSettings
     from heliodor.simulation import simulate as make
-    from heliodor.simulation.contaminant_levels import levels_from
+    from heliodor.simulation.contaminant_levels import parse_contaminant_levels
 
     more: dict[str, Any] = {} if ice is None else {"ice_nm": ice}
     settings = SimulationSettings(
@@ -175,7 +175,7 @@ def simulate(
         b_factor=b_factor,
         ice_gradient=ice_gradient,
         negative_stain=negative_stain,
-        contaminants=levels_from(contaminants),
+        contaminants=parse_contaminant_levels(contaminants),
         carbon_only=carbon_only,
         orientations=orientations,  # type: ignore[arg-type]
         overlap=overlap,
@@ -188,8 +188,8 @@ def simulate(
         **more,
     )
     if structure is not None:
-        log.info(f"{settings.kind.name}: {settings.kind.description}")
-    with console.progress(f"simulating {settings.kind.name}") as progress:
+        log.info(f"{settings.resolved_particle.name}: {settings.resolved_particle.description}")
+    with console.progress(f"simulating {settings.resolved_particle.name}") as progress:
         made = make(out, settings, progress)
     log.info(f"{made.micrograph_count} micrographs with {made.particle_count} particles in {out}")
 

@@ -1,10 +1,10 @@
 """Synthetic cryoEM micrographs with known truth."""
 
 from heliodor.simulation.builtin_particles import PARTICLES, Particle
-from heliodor.simulation.contaminant_levels import Levels
+from heliodor.simulation.contaminant_levels import ContaminantLevels
 from heliodor.simulation.dataset import SimulatedSet, simulate
 from heliodor.simulation.micrograph import (
-    Layers,
+    MicrographLayers,
     SimulatedMicrograph,
     simulate_layers,
     simulate_micrograph,
@@ -18,9 +18,9 @@ from heliodor.simulation.structures import read_structure
 
 __all__ = [
     "PARTICLES",
+    "ContaminantLevels",
     "Detector",
-    "Layers",
-    "Levels",
+    "MicrographLayers",
     "Orientations",
     "Particle",
     "SimulatedMicrograph",

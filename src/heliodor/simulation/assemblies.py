@@ -23,7 +23,7 @@ MOST_COPIES = 100_000
 
 
 @dataclass(frozen=True)
-class Copies:
+class ChainCopies:
     """A part of an assembly."""
 
     chains: tuple[str, ...]
@@ -32,7 +32,7 @@ class Copies:
     """Where each copy goes, shape (3, 4) each: rotation and shift in angstrom."""
 
 
-def assemblies_of_mmcif(block: gemmi.cif.Block) -> dict[str, list[Copies]]:
+def read_mmcif_assemblies(block: gemmi.cif.Block) -> dict[str, list[ChainCopies]]:
     """Return the assemblies of an mmCIF file by name, in the file's order.
 
     Only what is needed is asked for; gemmi's own reading passes over files that leave out
@@ -45,26 +45,26 @@ def assemblies_of_mmcif(block: gemmi.cif.Block) -> dict[str, list[Copies]]:
         begins with what is wrong.
     """
     items = "_pdbx_struct_assembly_gen.", ["assembly_id", "oper_expression", "asym_id_list"]
-    found: dict[str, list[Copies]] = {}
-    operators = _operators_of_mmcif(block)
+    found: dict[str, list[ChainCopies]] = {}
+    operators = _read_mmcif_operators(block)
     for row in block.find(*items):
         name, expression, chains = (row.str(column) for column in range(3))
         try:
-            placed = _expanded(expression, operators)
+            placed = _expand_operators(expression, operators)
         except KeyError as error:
             raise BadInput(f"assembly {name} needs operator {error}, which is missing") from error
-        copies = Copies(tuple(chains.replace(" ", "").split(",")), placed)
+        copies = ChainCopies(tuple(chains.replace(" ", "").split(",")), placed)
         found.setdefault(name, []).append(copies)
     return found
 
 
-def assemblies_of_pdb(structure: gemmi.Structure) -> dict[str, list[Copies]]:
+def read_pdb_assemblies(structure: gemmi.Structure) -> dict[str, list[ChainCopies]]:
     """Return the assemblies of a PDB file (REMARK 350) by name, in the file's order."""
     return {
         assembly.name: [
-            Copies(
+            ChainCopies(
                 tuple(part.chains),
-                tuple(_matrix(operator.transform) for operator in part.operators),
+                tuple(_operator_matrix(operator.transform) for operator in part.operators),
             )
             for part in assembly.generators
         ]
@@ -72,11 +72,11 @@ def assemblies_of_pdb(structure: gemmi.Structure) -> dict[str, list[Copies]]:
     }
 
 
-def _matrix(transform: gemmi.Transform) -> FloatArray:
+def _operator_matrix(transform: gemmi.Transform) -> FloatArray:
     return np.column_stack([transform.mat.tolist(), transform.vec.tolist()])
 
 
-def _operators_of_mmcif(block: gemmi.cif.Block) -> dict[str, FloatArray]:
+def _read_mmcif_operators(block: gemmi.cif.Block) -> dict[str, FloatArray]:
     columns = ["id"]
     for row in (1, 2, 3):
         columns += [f"matrix[{row}][{column}]" for column in (1, 2, 3)] + [f"vector[{row}]"]
@@ -90,24 +90,24 @@ def _operators_of_mmcif(block: gemmi.cif.Block) -> dict[str, FloatArray]:
     return operators
 
 
-def _expanded(expression: str, operators: dict[str, FloatArray]) -> tuple[FloatArray, ...]:
+def _expand_operators(expression: str, operators: dict[str, FloatArray]) -> tuple[FloatArray, ...]:
     """Return the operators of an expression such as ``1,2``, ``(1-60)`` or ``(X0)(1-5,11-15)``.
 
     Of two groups each operator of the first is applied after each of the second.
     """
     groups = re.findall(r"\(([^()]*)\)", expression) or [expression]
-    ranges = [[_names(part) for part in group.split(",")] for group in groups]
+    ranges = [[_expand_range(part) for part in group.split(",")] for group in groups]
     counts = [sum(len(part) for part in group) for group in ranges]
     if math.prod(counts) > MOST_COPIES:
         raise BadInput(f"an assembly has more than {MOST_COPIES:,} copies of a chain")
     steps = [[operators[name] for part in group for name in part] for group in ranges]
     made = steps[0]
     for more in steps[1:]:
-        made = _all_after(made, more)
+        made = _compose_operators(made, more)
     return tuple(made)
 
 
-def _names(part: str) -> Sequence[str]:
+def _expand_range(part: str) -> Sequence[str]:
     first, dash, last = (piece.strip() for piece in part.partition("-"))
     if dash and first.isdecimal() and last.isdecimal():
         numbers = range(int(first), int(last) + 1)
@@ -117,7 +117,7 @@ def _names(part: str) -> Sequence[str]:
     return [part.strip()]
 
 
-def _all_after(first: list[FloatArray], second: list[FloatArray]) -> list[FloatArray]:
+def _compose_operators(first: list[FloatArray], second: list[FloatArray]) -> list[FloatArray]:
     return [
         np.column_stack([a[:, :3] @ b[:, :3], a[:, :3] @ b[:, 3] + a[:, 3]])
         for a in first

@@ -11,9 +11,9 @@ import numpy as np
 from heliodor.data.micrographs.compression import decompress
 from heliodor.errors import BadInput
 from heliodor.simulation.assemblies import (
-    Copies,
-    assemblies_of_mmcif,
-    assemblies_of_pdb,
+    ChainCopies,
+    read_mmcif_assemblies,
+    read_pdb_assemblies,
 )
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     The scattering factors are those of the International Tables for Crystallography C, table
     4.3.2.2, as gemmi (Wojdyr 2022, J. Open Source Softw. 7, 4200) has them.
     """
-    sites, assemblies = _parsed(path, assembly)
-    factors = {element: _scattering(element) for element in set(sites.elements)}
+    sites, assemblies = _parse_file(path, assembly)
+    factors = {element: _scattering_factor(element) for element in set(sites.elements)}
     scattering = np.array([factors[element] for element in sites.elements]) * sites.occupancies
     light = np.isin(sites.elements, ("H", "D"))
     if len(light) and light.mean() < _FEW_HYDROGENS:
@@ -91,7 +91,7 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     chains = np.array(sites.chains)[kept]
     if not np.isfinite(points).all():
         raise BadInput(f"{path} has atoms whose coordinates are not numbers; mend or remove them")
-    name = _name(path, assemblies, assembly)
+    name = _choose_assembly(path, assemblies, assembly)
     if name is not None:
         parts = [(np.isin(chains, part.chains), part.operators) for part in assemblies[name]]
         number = sum(int(np.count_nonzero(mask)) * len(operators) for mask, operators in parts)
@@ -114,7 +114,7 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
 
 
 @dataclass(frozen=True)
-class _Sites:
+class _AtomTable:
     """The atoms of a file's first model, one entry an atom in each."""
 
     points: FloatArray
@@ -124,7 +124,9 @@ class _Sites:
     chains: list[str]
 
 
-def _parsed(path: Path, assembly: str | None) -> tuple[_Sites, dict[str, list[Copies]]]:
+def _parse_file(
+    path: Path, assembly: str | None
+) -> tuple[_AtomTable, dict[str, list[ChainCopies]]]:
     """Return what a file holds, and its assemblies by name."""
     try:
         import gemmi
@@ -150,24 +152,24 @@ def _parsed(path: Path, assembly: str | None) -> tuple[_Sites, dict[str, list[Co
     name = path.name.lower().removesuffix(".gz")
     try:
         if name.endswith(MMCIF_SUFFIXES):
-            block = _block_with_atoms(gemmi.cif.read_string(text))
-            assemblies = {} if assembly == "none" else assemblies_of_mmcif(block)
-            return _sites_of_mmcif(block), assemblies
+            block = _find_block_with_atoms(gemmi.cif.read_string(text))
+            assemblies = {} if assembly == "none" else read_mmcif_assemblies(block)
+            return _read_mmcif_atoms(block), assemblies
         structure = gemmi.read_structure_string(text, format=gemmi.CoorFormat.Pdb)
-        return _sites_of_pdb(structure), assemblies_of_pdb(structure)
+        return _read_pdb_atoms(structure), read_pdb_assemblies(structure)
     except BadInput as error:
         raise BadInput(f"{path}: {error}; give --assembly none, or another file") from error
     except Exception as error:  # gemmi raises many kinds, all meaning this
         raise BadInput(f"{path} is not an atomic model ({error}); download it again") from error
 
 
-def _block_with_atoms(document: gemmi.cif.Document) -> gemmi.cif.Block:
+def _find_block_with_atoms(document: gemmi.cif.Document) -> gemmi.cif.Block:
     """Return a file's first block with atoms, else its first."""
     blocks = [block for block in document if block.find_values("_atom_site.id")]
     return (blocks or [document[0]])[0]
 
 
-def _sites_of_mmcif(block: gemmi.cif.Block) -> _Sites:
+def _read_mmcif_atoms(block: gemmi.cif.Block) -> _AtomTable:
     """Read the columns themselves: gemmi looks through all of a chain for each new residue."""
     from gemmi import cif
 
@@ -185,7 +187,7 @@ def _sites_of_mmcif(block: gemmi.cif.Block) -> _Sites:
         raise ValueError("its table of atoms lacks columns")
     first = [place for place in range(count) if models[place] == models[0]]
     numbers = [[cif.as_number(values[place]) for place in first] for values in axes]
-    return _Sites(
+    return _AtomTable(
         np.array(numbers, dtype=np.float64).T.reshape(-1, 3),
         np.array([cif.as_number(occupancies[place], 1.0) for place in first], dtype=np.float64),
         [elements[place].upper() for place in first],
@@ -194,7 +196,7 @@ def _sites_of_mmcif(block: gemmi.cif.Block) -> _Sites:
     )
 
 
-def _sites_of_pdb(structure: gemmi.Structure) -> _Sites:
+def _read_pdb_atoms(structure: gemmi.Structure) -> _AtomTable:
     points, occupancies, elements, residues, chains = [], [], [], [], []
     for model in list(structure)[:1]:
         for chain in model:
@@ -206,7 +208,7 @@ def _sites_of_pdb(structure: gemmi.Structure) -> _Sites:
                     residues.append(residue.name)
                     chains.append(chain.name)
     places = np.array(points, dtype=np.float64).reshape(-1, 3)
-    return _Sites(places, np.array(occupancies, np.float64), elements, residues, chains)
+    return _AtomTable(places, np.array(occupancies, np.float64), elements, residues, chains)
 
 
 def _is_water(residue: str) -> bool:
@@ -215,7 +217,7 @@ def _is_water(residue: str) -> bool:
     return gemmi.find_tabulated_residue(residue).is_water()
 
 
-def _scattering(element: str) -> float:
+def _scattering_factor(element: str) -> float:
     """Return an element's scattering at zero angle; carbon's where the element is not known."""
     import gemmi
 
@@ -224,7 +226,9 @@ def _scattering(element: str) -> float:
     return float(table.calculate_sf(0.0))
 
 
-def _name(path: Path, assemblies: dict[str, list[Copies]], wanted: str | None) -> str | None:
+def _choose_assembly(
+    path: Path, assemblies: dict[str, list[ChainCopies]], wanted: str | None
+) -> str | None:
     """Return the name of the assembly to make, or None for none."""
     if wanted == "none" or (wanted is None and not assemblies):
         return None

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from heliodor.simulation.symmetry import (
-    about_z,
     cyclic,
     dihedral,
     octahedral,
+    rotation_about_z,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Blobs:
+class GaussianBlobs:
     """A density: ``sum_i weights[i] * Gaussian(r - positions[i], sigmas[i])``."""
 
     positions: FloatArray
@@ -43,7 +43,7 @@ class Blobs:
 
 
 @dataclass(frozen=True)
-class View:
+class PreferredView:
     """One preferred way of lying in the ice."""
 
     share: float
@@ -66,35 +66,35 @@ class Particle:
     """Longest dimension."""
     contrast: float
     """Standard deviation of the relative intensity inside the particle's disc."""
-    views: tuple[View, ...]
+    views: tuple[PreferredView, ...]
     """What ``orientations="preferred"`` mixes."""
-    build: Callable[[], Blobs]
+    build: Callable[[], GaussianBlobs]
     """Make the density; `blobs` keeps the last results."""
 
     @property
-    def blobs(self) -> Blobs:
+    def blobs(self) -> GaussianBlobs:
         """Return the density, made once."""
-        return _built(self.build)
+        return _build_cached(self.build)
 
 
 @lru_cache(maxsize=64)
-def _built(build: Callable[[], Blobs]) -> Blobs:
+def _build_cached(build: Callable[[], GaussianBlobs]) -> GaussianBlobs:
     return build()
 
 
-def _finish(
+def _apply_symmetry(
     positions: FloatArray, sigmas: FloatArray, weights: FloatArray, operators: FloatArray
-) -> Blobs:
+) -> GaussianBlobs:
     """Apply the symmetry operators, shape (m, 3, 3), and move the centre of mass to the origin."""
     copies = np.einsum("mij,nj->mni", operators, positions).reshape(-1, 3)
     sigmas, weights = np.tile(sigmas, len(operators)), np.tile(weights, len(operators))
     copies -= (weights[:, None] * copies).sum(axis=0) / weights.sum()
     for array in (copies, sigmas, weights):
         array.setflags(write=False)
-    return Blobs(copies, sigmas, weights)
+    return GaussianBlobs(copies, sigmas, weights)
 
 
-def _globule(
+def _draw_globule(
     rng: np.random.Generator, count: int, centre: tuple[float, float, float], semi: FloatArray
 ) -> FloatArray:
     """Draw points in an ellipsoid, the farthest apart of a few candidates each.
@@ -114,26 +114,26 @@ def _globule(
     return np.asarray(points * semi + np.asarray(centre))
 
 
-def _rod(start: FloatArray, end: FloatArray, step: float = 5.0) -> FloatArray:
+def _points_along_rod(start: FloatArray, end: FloatArray, step: float = 5.0) -> FloatArray:
     """Return points along a helix's axis."""
     count = max(2, round(float(np.linalg.norm(end - start)) / step) + 1)
     return np.asarray(start + np.linspace(0.0, 1.0, count)[:, None] * (end - start))
 
 
-def _barrel() -> Blobs:
+def _build_barrel() -> GaussianBlobs:
     rng = np.random.default_rng(20)
     # Of each half: a beta subunit next to the equator and an alpha subunit outside, the latter
     # with a loop towards the axis that narrows the entrance. The rings are staggered.
-    beta = _globule(rng, 44, (37.5, 0.0, 19.0), np.array([17.5, 15.5, 15.5]))
-    alpha = _globule(rng, 44, (37.0, 0.0, 55.5), np.array([16.5, 15.5, 15.0]))
-    loop = _globule(rng, 6, (19.0, 3.0, 62.0), np.array([6.0, 5.0, 4.0]))
-    alpha = np.concatenate([alpha, loop]) @ about_z(np.pi / 7).T
+    beta = _draw_globule(rng, 44, (37.5, 0.0, 19.0), np.array([17.5, 15.5, 15.5]))
+    alpha = _draw_globule(rng, 44, (37.0, 0.0, 55.5), np.array([16.5, 15.5, 15.0]))
+    loop = _draw_globule(rng, 6, (19.0, 3.0, 62.0), np.array([6.0, 5.0, 4.0]))
+    alpha = np.concatenate([alpha, loop]) @ rotation_about_z(np.pi / 7).T
     positions = np.concatenate([beta, alpha])
     weights = rng.uniform(0.6, 1.4, len(positions))
-    return _finish(positions, rng.uniform(3.4, 5.4, len(positions)), weights, dihedral(7))
+    return _apply_symmetry(positions, rng.uniform(3.4, 5.4, len(positions)), weights, dihedral(7))
 
 
-def _ribosome() -> Blobs:
+def _build_ribosome() -> GaussianBlobs:
     rng = np.random.default_rng(70)
     domains: list[tuple[int, tuple[float, float, float], tuple[float, float, float]]] = [
         (430, (-30.0, 0.0, -8.0), (58.0, 82.0, 72.0)),  # large subunit
@@ -147,9 +147,9 @@ def _ribosome() -> Blobs:
     ]
     parts, strengths, widths = [], [], []
     for count, centre, semi in domains:
-        seeds = _globule(rng, count, centre, np.array(semi))
+        seeds = _draw_globule(rng, count, centre, np.array(semi))
         # A broad background of protein holds the lumps together.
-        loose = _globule(rng, max(4, count // 4), centre, 0.8 * np.array(semi))
+        loose = _draw_globule(rng, max(4, count // 4), centre, 0.8 * np.array(semi))
         parts.append(loose)
         strengths.append(np.full(len(loose), 4.0))
         widths.append(np.full(len(loose), 11.0))
@@ -158,7 +158,7 @@ def _ribosome() -> Blobs:
             if rng.random() < 0.45:
                 axis = rng.normal(size=3)
                 half = axis / np.linalg.norm(axis) * rng.uniform(6.0, 14.0)
-                rod = _rod(seed - half, seed + half, step=6.5)
+                rod = _points_along_rod(seed - half, seed + half, step=6.5)
                 parts.append(rod)
                 strengths.append(np.full(len(rod), rng.uniform(1.0, 1.7)))
                 widths.append(np.full(len(rod), rng.uniform(4.5, 6.5)))
@@ -169,23 +169,23 @@ def _ribosome() -> Blobs:
     positions, weights, sigmas = (np.concatenate(each) for each in (parts, strengths, widths))
     # The gap between the subunits, where the transfer RNAs pass.
     kept = np.abs(positions[:, 0] - 20.0 - 0.05 * positions[:, 2]) > 4.0
-    return _finish(positions[kept], sigmas[kept], weights[kept], np.eye(3)[None])
+    return _apply_symmetry(positions[kept], sigmas[kept], weights[kept], np.eye(3)[None])
 
 
-def _trimer() -> Blobs:
+def _build_trimer() -> GaussianBlobs:
     rng = np.random.default_rng(3)
-    head = _globule(rng, 60, (19.5, 4.0, 42.0), np.array([18.0, 16.5, 22.0]))
-    lobe = _globule(rng, 14, (17.0, -8.0, 16.0), np.array([10.0, 9.0, 12.0]))
-    long_helix = _rod(np.array([8.0, 0.0, 18.0]), np.array([6.0, 6.0, -52.0]))
-    short_helix = _rod(np.array([17.0, 4.0, 0.0]), np.array([12.0, -8.0, -46.0]))
-    foot = _globule(rng, 16, (14.0, 2.0, -56.0), np.array([10.0, 10.0, 8.0]))
+    head = _draw_globule(rng, 60, (19.5, 4.0, 42.0), np.array([18.0, 16.5, 22.0]))
+    lobe = _draw_globule(rng, 14, (17.0, -8.0, 16.0), np.array([10.0, 9.0, 12.0]))
+    long_helix = _points_along_rod(np.array([8.0, 0.0, 18.0]), np.array([6.0, 6.0, -52.0]))
+    short_helix = _points_along_rod(np.array([17.0, 4.0, 0.0]), np.array([12.0, -8.0, -46.0]))
+    foot = _draw_globule(rng, 16, (14.0, 2.0, -56.0), np.array([10.0, 10.0, 8.0]))
     positions = np.concatenate([head, lobe, long_helix, short_helix, foot])
     positions = positions + rng.normal(scale=0.8, size=positions.shape)
     weights = rng.uniform(0.6, 1.4, len(positions))
-    return _finish(positions, rng.uniform(3.0, 4.5, len(positions)), weights, cyclic(3))
+    return _apply_symmetry(positions, rng.uniform(3.0, 4.5, len(positions)), weights, cyclic(3))
 
 
-def _shell() -> Blobs:
+def _build_shell() -> GaussianBlobs:
     rng = np.random.default_rng(24)
     # A four-helix bundle lying on the sphere, between a two-, a three- and a four-fold axis.
     outwards = np.array([0.86, 0.45, 0.22])
@@ -200,20 +200,22 @@ def _shell() -> Blobs:
             rods.append(radius * direction + side * across)
     positions = np.stack(rods) + rng.normal(scale=1.0, size=(len(rods), 3))
     weights = rng.uniform(0.7, 1.3, len(positions))
-    return _finish(positions, rng.uniform(2.6, 3.6, len(positions)), weights, octahedral())
+    return _apply_symmetry(positions, rng.uniform(2.6, 3.6, len(positions)), weights, octahedral())
 
 
-def _stick() -> Blobs:
+def _build_stick() -> GaussianBlobs:
     rng = np.random.default_rng(6)
     parts = []
     for angle in np.linspace(-0.5, 0.5, 6):
         # Six domains on an arc of 150 A; every second one leans the other way.
         radius = 152.0
         centre = (radius * (np.cos(angle) - 1.0), rng.normal(scale=2.0), radius * np.sin(angle))
-        parts.append(_globule(rng, 34, centre, np.array([9.0, 8.5, 16.0])))
+        parts.append(_draw_globule(rng, 34, centre, np.array([9.0, 8.5, 16.0])))
     positions = np.concatenate(parts)
     weights = rng.uniform(0.6, 1.4, len(positions))
-    return _finish(positions, rng.uniform(2.6, 3.8, len(positions)), weights, np.eye(3)[None])
+    return _apply_symmetry(
+        positions, rng.uniform(2.6, 3.8, len(positions)), weights, np.eye(3)[None]
+    )
 
 
 PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
@@ -225,40 +227,44 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
                 "like the 20S proteasome: four stacked rings of seven, hollow, D7, 150 x 115 A",
                 150.0,
                 0.030,
-                (View(0.70, 90.0), View(0.22, 0.0), View(0.08, 45.0)),
-                _barrel,
+                (PreferredView(0.70, 90.0), PreferredView(0.22, 0.0), PreferredView(0.08, 45.0)),
+                _build_barrel,
             ),
             Particle(
                 "ribosome",
                 "like a bacterial ribosome: two lumpy subunits, no symmetry, about 250 A",
                 250.0,
                 0.050,
-                (View(0.4, 70.0, 20.0), View(0.35, 110.0, -100.0), View(0.25, 25.0, 60.0)),
-                _ribosome,
+                (
+                    PreferredView(0.4, 70.0, 20.0),
+                    PreferredView(0.35, 110.0, -100.0),
+                    PreferredView(0.25, 25.0, 60.0),
+                ),
+                _build_ribosome,
             ),
             Particle(
                 "trimer",
                 "like a viral spike: a wide head on a narrow stalk, C3, 135 x 75 A",
                 135.0,
                 0.026,
-                (View(0.75, 90.0), View(0.20, 0.0), View(0.05, 50.0)),
-                _trimer,
+                (PreferredView(0.75, 90.0), PreferredView(0.20, 0.0), PreferredView(0.05, 50.0)),
+                _build_trimer,
             ),
             Particle(
                 "shell",
                 "like apoferritin: a hollow round shell, octahedral, 120 A outside, 80 A inside",
                 120.0,
                 0.028,
-                (View(0.5, 0.0, 0.0), View(0.5, 54.7, 45.0)),
-                _shell,
+                (PreferredView(0.5, 0.0, 0.0), PreferredView(0.5, 54.7, 45.0)),
+                _build_shell,
             ),
             Particle(
                 "stick",
                 "like a clustered protocadherin: a gently curved chain of six domains, 180 x 25 A",
                 180.0,
                 0.020,
-                (View(0.9, 90.0), View(0.1, 60.0)),
-                _stick,
+                (PreferredView(0.9, 90.0), PreferredView(0.1, 60.0)),
+                _build_stick,
             ),
         )
     }

@@ -8,20 +8,20 @@ from typing import Literal, get_args
 
 from heliodor.errors import BadInput
 
-Kind = Literal["carbon", "crystals", "gold", "clumps", "fragments"]
+ContaminantKind = Literal["carbon", "crystals", "gold", "clumps", "fragments"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+CONTAMINANT_KINDS: tuple[ContaminantKind, ...] = get_args(ContaminantKind)
 """The kinds of contaminants, in the order in which they are put on a micrograph."""
 
 #: What Python takes for numbers and no level means.
 _NOT_FINITE = {"nan", "inf", "infinity"}
 
 #: The highest level of any kind.
-MOST = 10.0
+HIGHEST_LEVEL = 10.0
 
 
 @dataclass(frozen=True)
-class Levels:
+class ContaminantLevels:
     """A level for each kind of contaminant: 0 is none, 1 usual, 2 twice as many.
 
     None leaves a kind at the level of `others`.
@@ -47,21 +47,21 @@ class Levels:
     """Pieces of denatured particles."""
 
     def __post_init__(self) -> None:
-        for kind in ("others", *KINDS):
+        for kind in ("others", *CONTAMINANT_KINDS):
             level = getattr(self, kind)
-            if level is not None and not 0.0 <= level <= MOST:
+            if level is not None and not 0.0 <= level <= HIGHEST_LEVEL:
                 what = "contaminants" if kind == "others" else f"contaminants ({kind})"
                 raise BadInput(
-                    f"The level of {what} must be within 0 and {MOST:g}, not {level!r}."
+                    f"The level of {what} must be within 0 and {HIGHEST_LEVEL:g}, not {level!r}."
                 )
 
-    def of(self, kind: Kind) -> float:
+    def level_of(self, kind: ContaminantKind) -> float:
         """Return the level of a kind."""
         own: float | None = getattr(self, kind)
         return self.others if own is None else own
 
 
-def levels_from(text: str) -> float | Levels:
+def parse_contaminant_levels(text: str) -> float | ContaminantLevels:
     """Read what a user writes: ``2``, or ``carbon=4,crystals=0``, or ``0,gold=3``.
 
     Parameters
@@ -86,18 +86,18 @@ def levels_from(text: str) -> float | Levels:
     for place, part in enumerate(text.split(",")):
         before, equals, after = (piece.strip() for piece in part.partition("="))
         kind, value = (before, after) if equals else ("others", before)
-        known = kind in KINDS if equals else place == 0
-        level = _number(value)
+        known = kind in CONTAMINANT_KINDS if equals else place == 0
+        level = _parse_number(value)
         if level is None or not known or kind in found:
             raise BadInput(
                 "--contaminants must be a number, or levels of kinds as in carbon=4,crystals=0 or"
-                f" 0,gold=2 (kinds: {', '.join(KINDS)}), not {text!r}"
+                f" 0,gold=2 (kinds: {', '.join(CONTAMINANT_KINDS)}), not {text!r}"
             )
         found[kind] = level
-    return found["others"] if set(found) == {"others"} else Levels(**found)
+    return found["others"] if set(found) == {"others"} else ContaminantLevels(**found)
 
 
-def _number(text: str) -> float | None:
+def _parse_number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heliodor.simulation.builtin_particles import Blobs, Particle
-from heliodor.simulation.projection import add_projection, random_angles
+from heliodor.simulation.builtin_particles import GaussianBlobs, Particle
+from heliodor.simulation.projection import add_projection, draw_orientations
 
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray, Image
@@ -26,7 +26,7 @@ REFERENCE_AREA = 4096.0**2
 CARBON_SHARE = 0.25
 
 
-def number(rng: np.random.Generator, what: str, field: Field, level: float) -> int:
+def draw_count(rng: np.random.Generator, what: str, field: Field, level: float) -> int:
     """Draw how many of a contaminant a field has."""
     return int(rng.poisson(PER_FIELD[what] * level * field.area / REFERENCE_AREA))
 
@@ -75,7 +75,7 @@ def cover_with_carbon(rng: np.random.Generator, scenery: Scenery) -> None:
 
 def add_ice_crystal(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
     """Add crystalline ice: one to four dark lumps, some with the faces of a hexagonal crystal."""
-    middle = _anywhere(rng, field)
+    middle = _draw_position(rng, field)
     size = float(rng.lognormal(math.log(190.0), 0.45))
     for _ in range(rng.integers(1, 5)):
         radius = size * rng.uniform(0.5, 1.0)
@@ -111,13 +111,15 @@ def add_ice_crystal(rng: np.random.Generator, field: Field, scenery: Scenery) ->
             )
             scaled = np.hypot(along, across) / shape
         depth = (radius - scaled) / (edge_share * radius)
-        thick = np.clip(depth, 0.0, 1.0) * (1.0 + 0.4 * _smooth(texture, x, y, radius))
-        _cover(scenery, region, thick, step, dark, scaled < radius)
+        thick = np.clip(depth, 0.0, 1.0) * (
+            1.0 + 0.4 * _interpolate_texture(texture, x, y, radius)
+        )
+        _add_material(scenery, region, thick, step, dark, scaled < radius)
 
 
 def add_gold(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
     """Add a few gold beads of about 100 A: almost opaque spheres."""
-    middle = _anywhere(rng, field)
+    middle = _draw_position(rng, field)
     for _ in range(rng.integers(1, 4)):
         radius = rng.uniform(44.0, 56.0)
         spot = middle + rng.normal(scale=160.0, size=2) / field.pixel_size_angstrom
@@ -126,7 +128,7 @@ def add_gold(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
             continue
         region, x, y = window
         inside = np.clip(1.0 - (x**2 + y**2) / radius**2, 0.0, None)
-        _cover(scenery, region, np.sqrt(inside), 0.9, 1.6, inside > 0.0)
+        _add_material(scenery, region, np.sqrt(inside), 0.9, 1.6, inside > 0.0)
 
 
 def add_clump(
@@ -134,9 +136,9 @@ def add_clump(
 ) -> None:
     """Add an aggregate: several particles on top of each other, none of them truth."""
     diameter = particle.diameter_angstrom / field.pixel_size_angstrom
-    middle = _anywhere(rng, field)
+    middle = _draw_position(rng, field)
     count = int(rng.integers(4, 11))
-    angles = random_angles(rng, count, particle, preferred=False)
+    angles = draw_orientations(rng, count, particle, preferred=False)
     # A chain of neighbours, closer than they could lie next to each other.
     spots = [middle]
     for _ in range(1, count):
@@ -169,8 +171,8 @@ def add_fragments(
     gap = 0.75 * particle.diameter_angstrom / field.pixel_size_angstrom
     blobs = particle.blobs
     for _ in range(count):
-        spot = _anywhere(rng, field)
-        angle = random_angles(rng, 1, particle, preferred=False)[0]
+        spot = _draw_position(rng, field)
+        angle = draw_orientations(rng, 1, particle, preferred=False)[0]
         seed = blobs.positions[rng.integers(len(blobs))]
         share = rng.uniform(0.10, 0.30)
         shaken = rng.normal(scale=5.0, size=blobs.positions.shape)
@@ -181,11 +183,13 @@ def add_fragments(
         near = np.linalg.norm(blobs.positions - seed, axis=1)
         kept = near <= np.quantile(near, share)
         places = (blobs.positions + shaken)[kept]
-        piece = Blobs(places - places.mean(axis=0), blobs.sigmas[kept], blobs.weights[kept])
+        piece = GaussianBlobs(
+            places - places.mean(axis=0), blobs.sigmas[kept], blobs.weights[kept]
+        )
         add_projection(scenery.potential, piece, angle, spot, field.pixel_size_angstrom, scale)
 
 
-def _anywhere(rng: np.random.Generator, field: Field) -> FloatArray:
+def _draw_position(rng: np.random.Generator, field: Field) -> FloatArray:
     return np.asarray(rng.uniform((0.0, 0.0), (field.shape[1] - 1.0, field.shape[0] - 1.0)))
 
 
@@ -204,7 +208,9 @@ def _window(
     return (slice(top, bottom), slice(left, right)), x, y
 
 
-def _smooth(nodes: FloatArray, x: FloatArray, y: FloatArray, radius: float) -> FloatArray:
+def _interpolate_texture(
+    nodes: FloatArray, x: FloatArray, y: FloatArray, radius: float
+) -> FloatArray:
     """Interpolate random nodes over a square of half-width 1.6 `radius`, bilinearly."""
     last = len(nodes) - 1
     column, row = (np.clip((v / (3.2 * radius) + 0.5) * last, 0, last - 1e-6) for v in (x, y))
@@ -215,7 +221,7 @@ def _smooth(nodes: FloatArray, x: FloatArray, y: FloatArray, radius: float) -> F
     return np.asarray(upper * (1 - v) + lower * v)
 
 
-def _cover(
+def _add_material(
     scenery: Scenery,
     region: tuple[slice, slice],
     thickness: FloatArray,

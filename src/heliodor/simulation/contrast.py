@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heliodor.simulation.optics import contrast_transfer, filtered
-from heliodor.simulation.projection import add_projection, random_angles
+from heliodor.simulation.optics import apply_transfer, contrast_transfer
+from heliodor.simulation.projection import add_projection, draw_orientations
 
 if TYPE_CHECKING:
     from heliodor.simulation.builtin_particles import Particle
@@ -43,8 +43,8 @@ def signal_deviation(kind: Particle, preferred: bool, optics: Optics) -> float:
     rows, columns = np.indices((side, side)) - 0.5 * side
     disc = np.hypot(rows, columns) <= 0.5 * kind.diameter_angstrom / pixel
     values = []
-    for angles in random_angles(rng, CALIBRATION_VIEWS, kind, preferred):
+    for angles in draw_orientations(rng, CALIBRATION_VIEWS, kind, preferred):
         box = np.zeros((side, side), np.float32)
         add_projection(box, kind.blobs, angles, middle, pixel)
-        values.append(filtered(box, transfer)[disc])
+        values.append(apply_transfer(box, transfer)[disc])
     return float(np.std(np.concatenate(values)))

@@ -12,7 +12,7 @@ from PIL import Image
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.star import write_blocks
 from heliodor.errors import BadInput
-from heliodor.simulation.detector import eight_bit
+from heliodor.simulation.detector import to_eight_bit
 from heliodor.simulation.micrograph import simulate_micrograph
 from heliodor.utils.files import atomic_write, create_output_folder
 
@@ -51,7 +51,7 @@ class SimulatedSet:
 
 
 @dataclass(frozen=True)
-class _Known:
+class _MicrographTruth:
     """What is kept of a micrograph once its image is written."""
 
     name: str
@@ -99,13 +99,15 @@ def simulate(
     known = []
     for index in range(settings.count):
         micrograph = simulate_micrograph(settings, index)
-        path = folder / f"{settings.kind.name}_{index + 1:04d}.mrc"
-        image = eight_bit(micrograph.image) if settings.eight_bit else micrograph.image
+        path = folder / f"{settings.resolved_particle.name}_{index + 1:04d}.mrc"
+        image = to_eight_bit(micrograph.image) if settings.eight_bit else micrograph.image
         write_mrc(path, image, settings.pixel_size_angstrom)
         if settings.masks:
             write_mask(out / "masks" / f"{path.stem}.png", micrograph.blocked)
         name = f"{folder.name}/{path.name}"
-        known.append(_Known(name, micrograph.xy_px, micrograph.angles_deg, micrograph.optics))
+        known.append(
+            _MicrographTruth(name, micrograph.xy_px, micrograph.angles_deg, micrograph.optics)
+        )
         if progress is not None:
             progress(index + 1, settings.count)
 
@@ -176,7 +178,7 @@ def _optics_columns(settings: SimulationSettings) -> Columns:
         "rlnMicrographPixelSize": [settings.pixel_size_angstrom],
         "rlnVoltage": [settings.voltage_kv],
         "rlnSphericalAberration": [settings.spherical_aberration_mm],
-        "rlnAmplitudeContrast": [settings.whole_amplitude_contrast],
+        "rlnAmplitudeContrast": [settings.total_amplitude_contrast],
     }
 
 
@@ -188,7 +190,7 @@ def _defocus_columns(optics: Sequence[Optics]) -> dict[str, list[float]]:
     }
 
 
-def _micrograph_columns(known: Sequence[_Known]) -> Columns:
+def _micrograph_columns(known: Sequence[_MicrographTruth]) -> Columns:
     return {
         "rlnMicrographName": [one.name for one in known],
         "rlnOpticsGroup": [1] * len(known),
@@ -196,7 +198,9 @@ def _micrograph_columns(known: Sequence[_Known]) -> Columns:
     }
 
 
-def _particle_columns(known: Sequence[_Known], chosen: Sequence[tuple[int, int]]) -> Columns:
+def _particle_columns(
+    known: Sequence[_MicrographTruth], chosen: Sequence[tuple[int, int]]
+) -> Columns:
     values = [(*known[image].xy_px[row], *known[image].angles_deg[row]) for image, row in chosen]
     table = np.array(values, dtype=np.float64).reshape(-1, 5).T.tolist()
     return {

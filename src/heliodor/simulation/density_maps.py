@@ -39,13 +39,13 @@ RESOLUTION_ANGSTROM = 6.0
 SIGMA_OF_RESOLUTION = 1.0 / (math.pi * math.sqrt(2.0))
 
 #: Without a contour, density begins so many deviations above the faces of the box at least.
-_DEVIATIONS = 4.0
+_NOISE_DEVIATIONS = 4.0
 #: A separate piece with less than this share of the largest one's mass is noise.
-_LEAST_PIECE = 0.1
+_LEAST_PIECE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Volume:
+class DensityMap:
     """What a map shows of a particle."""
 
     points: FloatArray
@@ -58,7 +58,7 @@ class Volume:
     """The least density that counts, in the map's units."""
 
 
-def read_volume(path: Path, contour: float | None = None) -> Volume:
+def read_density_map(path: Path, contour: float | None = None) -> DensityMap:
     """Read a map and find the particle in it.
 
     Parameters
@@ -75,7 +75,7 @@ def read_volume(path: Path, contour: float | None = None) -> Volume:
     BadInput
         If the file is no map, has no size of voxels, values that are no numbers, or no density.
     """
-    data, sides = _grid(path)
+    data, sides = _read_grid(path)
     if not np.isfinite(data).all():
         raise BadInput(f"{path} has voxels that are not numbers; write the map again")
     surroundings = float(np.median(_faces(data)))
@@ -87,14 +87,14 @@ def read_volume(path: Path, contour: float | None = None) -> Volume:
         max(1, min(math.floor(VOXEL_ANGSTROM / side), number // 2))
         for side, number in zip(sides, data.shape, strict=True)
     ]
-    data = _averaged(data, factors)
+    data = _average_blocks(data, factors)
     sides = sides * factors
     least = contour
     if least is None:
         data = ndimage.gaussian_filter(
             data, SIGMA_OF_RESOLUTION * RESOLUTION_ANGSTROM / sides, mode="nearest"
         )
-        least = _threshold(data)
+        least = _otsu_threshold(data)
         # The smoothed map's units are the map's own.
         inside = data > least
         data = data - np.float32(surroundings)
@@ -106,12 +106,12 @@ def read_volume(path: Path, contour: float | None = None) -> Volume:
         raise BadInput(
             f"{path} shows no density {what}; give the right level with --contour, or another map"
         )
-    inside = _main_pieces(inside, data)
+    inside = _find_main_pieces(inside, data)
     points = np.argwhere(inside) * sides
-    return Volume(points, data[inside].astype(np.float64), sides, float(least))
+    return DensityMap(points, data[inside].astype(np.float64), sides, float(least))
 
 
-def _grid(path: Path) -> tuple[NDArray[np.float32], FloatArray]:
+def _read_grid(path: Path) -> tuple[NDArray[np.float32], FloatArray]:
     """Return the density along (x, y, z) and the sides of a voxel."""
     from mrcfile.mrcinterpreter import MrcInterpreter
     from mrcfile.utils import data_dtype_from_header
@@ -125,19 +125,19 @@ def _grid(path: Path) -> tuple[NDArray[np.float32], FloatArray]:
             header = MrcInterpreter(BytesIO(head), permissive=True, header_only=True).header
         extended = int(np.frombuffer(length, header.nsymbt.dtype)[0])
         dtype = data_dtype_from_header(header)
-        content = _content(path, header, extended, dtype)
+        content = _read_voxels(path, header, extended, dtype)
     except BadInput:
         raise
     except Exception as error:  # mrcfile and the packers raise many kinds, all meaning this
         raise BadInput(f"{path} is not a whole map ({error}); copy it again") from error
-    sides = _sides(path, header)
+    sides = _voxel_sides(path, header)
     named = [int(header.maps), int(header.mapr), int(header.mapc)]
     named = named if sorted(named) == [1, 2, 3] else [3, 2, 1]
     along_xyz = content.transpose([named.index(axis) for axis in (1, 2, 3)])
     return np.ascontiguousarray(along_xyz, dtype=np.float32), sides
 
 
-def _content(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[Any]:
+def _read_voxels(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[Any]:
     shape = int(header.nz), int(header.ny), int(header.nx)
     if min(shape) < 8:
         raise BadInput(
@@ -160,7 +160,7 @@ def _content(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[Any]
     return np.asarray(content[offset:wanted].view(dtype).reshape(shape))
 
 
-def _sides(path: Path, header: Any) -> FloatArray:
+def _voxel_sides(path: Path, header: Any) -> FloatArray:
     """Return the sides of a voxel along x, y and z."""
     cell = np.array([float(header.cella[axis]) for axis in "xyz"])
     number = np.array([int(header[name]) for name in ("mx", "my", "mz")])
@@ -174,7 +174,7 @@ def _sides(path: Path, header: Any) -> FloatArray:
     return np.asarray(sides)
 
 
-def _averaged(data: NDArray[np.float32], factors: list[int]) -> NDArray[np.float32]:
+def _average_blocks(data: NDArray[np.float32], factors: list[int]) -> NDArray[np.float32]:
     """Average blocks of voxels; what is left over at the far faces is dropped."""
     for axis, factor in enumerate(factors):
         if factor == 1:
@@ -191,7 +191,7 @@ def _faces(data: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(ends)
 
 
-def _threshold(data: NDArray[np.float32]) -> float:
+def _otsu_threshold(data: NDArray[np.float32]) -> float:
     """Return the density that parts a map in two with the most variance between (Otsu 1979)."""
     low, high = float(data.min()), float(data.max())
     counts, edges = np.histogram(data, bins=1024, range=(low, max(high, low + 1e-30)))
@@ -205,11 +205,11 @@ def _threshold(data: NDArray[np.float32]) -> float:
     faces = _faces(data)
     noise = robust_deviation(faces)
     best = float(edges[1:][np.argmax(between)])
-    return max(best, float(np.median(faces)) + _DEVIATIONS * noise)
+    return max(best, float(np.median(faces)) + _NOISE_DEVIATIONS * noise)
 
 
-def _main_pieces(inside: NDArray[np.bool_], data: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _find_main_pieces(inside: NDArray[np.bool_], data: NDArray[np.float32]) -> NDArray[np.bool_]:
     pieces, number = ndimage.label(inside, np.ones((3, 3, 3)))
     masses = ndimage.sum_labels(data, pieces, np.arange(1, number + 1))
-    kept = 1 + np.flatnonzero(masses >= _LEAST_PIECE * masses.max())
+    kept = 1 + np.flatnonzero(masses >= _LEAST_PIECE_SHARE * masses.max())
     return np.isin(pieces, kept)

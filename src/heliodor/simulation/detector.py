@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.fft
 
-from heliodor.simulation.optics import filtered
+from heliodor.simulation.optics import apply_transfer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,13 +22,13 @@ DQE_AT_ZERO = 0.5
 READ_NOISE = 0.25
 
 #: Grey values of a standard deviation in 8 bits.
-GREYS_A_DEVIATION = 25.0
+GRAYS_PER_DEVIATION = 25.0
 
 #: Pixels by which images are extended, as in a mirror, before the blur.
 _PAD_PX = 16
 
 
-def blurred(image: Image) -> Image:
+def blur(image: Image) -> Image:
     """Return what an integrating detector makes of an intensity: it rolls off towards Nyquist.
 
     Parameters
@@ -38,10 +38,10 @@ def blurred(image: Image) -> Image:
     """
     wide = np.pad(image, _PAD_PX, mode="symmetric")
     inner = slice(_PAD_PX, -_PAD_PX)
-    return filtered(wide, modulation_transfer(wide.shape))[inner, inner].astype(np.float32)
+    return apply_transfer(wide, modulation_transfer(wide.shape))[inner, inner].astype(np.float32)
 
 
-def integrated_noise(shot: Image, rng: np.random.Generator, mean_deviation: float) -> Image:
+def integrate_noise(shot: Image, rng: np.random.Generator, mean_deviation: float) -> Image:
     """Return an integrating detector's noise, given the electrons' shot noise.
 
     Parameters
@@ -60,7 +60,9 @@ def integrated_noise(shot: Image, rng: np.random.Generator, mean_deviation: floa
     Ultramicroscopy 109, 1126-1143). The quantum efficiency is ``DQE_AT_ZERO`` times the
     modulation transfer before the read noise, and lower with it.
     """
-    rolled = filtered(shot, np.sqrt(modulation_transfer(shot.shape) / np.float32(DQE_AT_ZERO)))
+    rolled = apply_transfer(
+        shot, np.sqrt(modulation_transfer(shot.shape) / np.float32(DQE_AT_ZERO))
+    )
     read = rng.standard_normal(shot.shape, dtype=np.float32)
     return np.asarray(rolled + np.float32(READ_NOISE * mean_deviation) * read, dtype=np.float32)
 
@@ -77,7 +79,7 @@ def modulation_transfer(shape: Shape) -> Image:
     return np.asarray(1.0 / (1.0 + steep * (rows**2 + columns**2)), dtype=np.float32)
 
 
-def eight_bit(image: Image) -> NDArray[np.int8]:
+def to_eight_bit(image: Image) -> NDArray[np.int8]:
     """Return an image as whole numbers of -128 to 127.
 
     The mean becomes 0 and a standard deviation 25 grey values: steps are then small beside the
@@ -89,5 +91,5 @@ def eight_bit(image: Image) -> NDArray[np.int8]:
         Shape (height, width).
     """
     mean, deviation = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
-    stretched = (image - np.float32(mean)) * np.float32(GREYS_A_DEVIATION / (deviation or 1.0))
+    stretched = (image - np.float32(mean)) * np.float32(GRAYS_PER_DEVIATION / (deviation or 1.0))
     return np.asarray(np.clip(np.rint(stretched), -128, 127), dtype=np.int8)

@@ -11,22 +11,22 @@ import numpy as np
 from heliodor.errors import BadInput
 from heliodor.simulation import contaminants, detector
 from heliodor.simulation.contrast import REFERENCE_PIXEL_ANGSTROM, signal_deviation
-from heliodor.simulation.negative_stain import displaced, stain
+from heliodor.simulation.negative_stain import displace_stain, draw_stain
 from heliodor.simulation.optics import (
     Optics,
+    apply_transfer,
     contrast_transfer,
-    filtered,
     wavelength_angstrom,
 )
-from heliodor.simulation.projection import add_projection, random_angles
+from heliodor.simulation.projection import add_projection, draw_orientations
 from heliodor.simulation.scene import (
     Field,
     Mask,
     Scenery,
-    amorphous_noise,
-    clearance,
-    ice,
-    place,
+    draw_amorphous_noise,
+    draw_ice,
+    measure_clearance,
+    place_particles,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class SimulatedMicrograph:
 
 
 @dataclass(frozen=True)
-class Layers:
+class MicrographLayers:
     """What a micrograph is made of; ``(background + signal) + shot`` is its image / counts.
 
     That is as the detector shows it, before the contrast is reversed where that is asked for.
@@ -99,7 +99,7 @@ def simulate_micrograph(settings: SimulationSettings, index: int) -> SimulatedMi
     return _compose(settings, index, split=False).micrograph
 
 
-def simulate_layers(settings: SimulationSettings, index: int) -> Layers:
+def simulate_layers(settings: SimulationSettings, index: int) -> MicrographLayers:
     """Simulate one micrograph and keep its parts; slower than `simulate_micrograph`.
 
     Parameters
@@ -110,7 +110,7 @@ def simulate_layers(settings: SimulationSettings, index: int) -> Layers:
     return _compose(settings, index, split=True)
 
 
-def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers:
+def _compose(settings: SimulationSettings, index: int, *, split: bool) -> MicrographLayers:
     if index < 0:
         raise BadInput(f"The number of a micrograph cannot be negative, as {index} is.")
     # One stream for each matter: another SNR, say, leaves every particle in its place.
@@ -119,58 +119,58 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers
         for seed in np.random.SeedSequence(settings.seed, spawn_key=(index,)).spawn(7)
     ]
     for_optics, for_ice, for_contaminants, for_places, for_angles, for_shot, for_reading = streams
-    kind, pixel = settings.kind, settings.pixel_size_angstrom
+    kind, pixel = settings.resolved_particle, settings.pixel_size_angstrom
     optics = _draw_optics(for_optics, settings)
     scale = _potential_scale(settings)
     field = Field.around(settings.shape, _margin_angstrom(settings), pixel)
 
     thickness = None
     if settings.negative_stain:
-        scenery, thickness = stain(for_ice, field)
+        scenery, thickness = draw_stain(for_ice, field)
     else:
-        scenery = ice(for_ice, field, settings.ice_nm, settings.ice_gradient)
+        scenery = draw_ice(for_ice, field, settings.ice_nm, settings.ice_gradient)
     # What displaces stain is added up apart.
     bodies = scenery if thickness is None else replace(scenery, potential=np.zeros_like(thickness))
-    _soil(for_contaminants, settings, field, scenery, bodies, scale)
+    _add_contaminants(for_contaminants, settings, field, scenery, bodies, scale)
     diameter = kind.diameter_angstrom
-    places = place(
+    places = place_particles(
         for_places,
         field,
-        settings.wanted_particles,
+        settings.particles_to_place,
         0.0 if settings.overlap else diameter,
-        clearance(field, scenery.blocked),
+        measure_clearance(field, scenery.blocked),
         0.5 * diameter,
     )
-    fragments = contaminants.number(
-        for_contaminants, "fragments", field, settings.levels.of("fragments")
+    fragments = contaminants.draw_count(
+        for_contaminants, "fragments", field, settings.contaminant_levels.level_of("fragments")
     )
     contaminants.add_fragments(for_contaminants, field, bodies, kind, scale, places, fragments)
-    angles = random_angles(
+    angles = draw_orientations(
         for_angles, len(places), kind, preferred=settings.orientations == "preferred"
     )
     particles = np.zeros(field.shape, np.float32)
     for xy, angle in zip(places, angles, strict=True):
         add_projection(particles, kind.blobs, angle, xy, pixel, scale)
     if thickness is not None:
-        scenery.potential += displaced(bodies.potential, thickness, diameter, pixel)
-        particles = displaced(particles, thickness, diameter, pixel)
+        scenery.potential += displace_stain(bodies.potential, thickness, diameter, pixel)
+        particles = displace_stain(particles, thickness, diameter, pixel)
 
-    scenery.potential += amorphous_noise(for_ice, field, scenery.grain)
+    scenery.potential += draw_amorphous_noise(for_ice, field, scenery.grain)
     transfer = contrast_transfer(field.shape, pixel, optics)
     mean = field.crop(scenery.transmission)
-    with_particles = _intensity(
-        field.crop(filtered(scenery.potential + particles, transfer)), mean
+    with_particles = _to_intensity(
+        field.crop(apply_transfer(scenery.potential + particles, transfer)), mean
     )
     background = signal = with_particles[:0]
     if split:
-        background = _intensity(field.crop(filtered(scenery.potential, transfer)), mean)
+        background = _to_intensity(field.crop(apply_transfer(scenery.potential, transfer)), mean)
     shot = for_shot.standard_normal(settings.shape, dtype=np.float32)
     # The variance of shot noise is the intensity; what is under the beads is nearly dark.
     shot *= np.sqrt(with_particles) * np.float32(_shot_deviation(settings))
     if settings.detector == "integrating":
-        with_particles = detector.blurred(with_particles)
-        shot = detector.integrated_noise(shot, for_reading, _shot_deviation(settings))
-        background = detector.blurred(background) if split else background
+        with_particles = detector.blur(with_particles)
+        shot = detector.integrate_noise(shot, for_reading, _shot_deviation(settings))
+        background = detector.blur(background) if split else background
     if split:
         signal = with_particles - background
     image = np.float32(settings.mean_counts) * (with_particles + shot)
@@ -185,10 +185,10 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Layers
         optics=optics,
         blocked=field.crop(scenery.blocked).copy(),
     )
-    return Layers(background, signal, shot, mean, micrograph)
+    return MicrographLayers(background, signal, shot, mean, micrograph)
 
 
-def _soil(
+def _add_contaminants(
     rng: np.random.Generator,
     settings: SimulationSettings,
     field: Field,
@@ -197,20 +197,20 @@ def _soil(
     scale: float,
 ) -> None:
     """Add all contaminants that particles keep clear of."""
-    levels, kind = settings.levels, settings.kind
+    levels, kind = settings.contaminant_levels, settings.resolved_particle
     if settings.carbon_only:
         contaminants.cover_with_carbon(rng, scenery)
-    elif rng.random() < contaminants.CARBON_SHARE * levels.of("carbon"):
+    elif rng.random() < contaminants.CARBON_SHARE * levels.level_of("carbon"):
         contaminants.add_carbon(rng, field, scenery)
-    for _ in range(contaminants.number(rng, "crystals", field, levels.of("crystals"))):
+    for _ in range(contaminants.draw_count(rng, "crystals", field, levels.level_of("crystals"))):
         contaminants.add_ice_crystal(rng, field, scenery)
-    for _ in range(contaminants.number(rng, "gold", field, levels.of("gold"))):
+    for _ in range(contaminants.draw_count(rng, "gold", field, levels.level_of("gold"))):
         contaminants.add_gold(rng, field, scenery)
-    for _ in range(contaminants.number(rng, "clumps", field, levels.of("clumps"))):
+    for _ in range(contaminants.draw_count(rng, "clumps", field, levels.level_of("clumps"))):
         contaminants.add_clump(rng, field, bodies, kind, scale)
 
 
-def _intensity(contrast: Image, transmission: Image) -> Image:
+def _to_intensity(contrast: Image, transmission: Image) -> Image:
     return np.asarray(transmission * np.maximum(1.0 + contrast, np.float32(LEAST_INTENSITY)))
 
 
@@ -230,11 +230,11 @@ def _optics_at(settings: SimulationSettings, defocus_angstrom: float) -> Optics:
     return Optics(
         voltage_kv=settings.voltage_kv,
         spherical_aberration_mm=settings.spherical_aberration_mm,
-        amplitude_contrast=settings.whole_amplitude_contrast,
+        amplitude_contrast=settings.total_amplitude_contrast,
         defocus_u_angstrom=defocus_angstrom,
         defocus_v_angstrom=defocus_angstrom,
         defocus_angle_deg=0.0,
-        b_factor=settings.whole_b_factor,
+        b_factor=settings.total_b_factor,
     )
 
 
@@ -246,7 +246,7 @@ def _margin_angstrom(settings: SimulationSettings) -> float:
     """
     finest = max(5.0, 2.0 * settings.pixel_size_angstrom)
     spread = wavelength_angstrom(settings.voltage_kv) * 1e4 * settings.defocus_um[1] / finest
-    return 0.5 * settings.kind.diameter_angstrom + spread + 40.0
+    return 0.5 * settings.resolved_particle.diameter_angstrom + spread + 40.0
 
 
 def _shot_deviation(settings: SimulationSettings) -> float:
@@ -260,5 +260,5 @@ def _potential_scale(settings: SimulationSettings) -> float:
     middle = 5000.0 * (settings.defocus_um[0] + settings.defocus_um[1])
     preferred = settings.orientations == "preferred"
     return settings.contrast / signal_deviation(
-        settings.kind, preferred, _optics_at(settings, middle)
+        settings.resolved_particle, preferred, _optics_at(settings, middle)
     )

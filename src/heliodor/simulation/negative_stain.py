@@ -36,7 +36,7 @@ STAIN_GRAIN, SUPPORT_GRAIN = 1.6, 2.0
 HALO_DIAMETERS, HALO_SHARE = 0.3, 0.5
 
 
-def stain(rng: np.random.Generator, field: Field) -> tuple[Scenery, Image]:
+def draw_stain(rng: np.random.Generator, field: Field) -> tuple[Scenery, Image]:
     """Return a field of empty stain on a carbon support, and the stain's thickness.
 
     Parameters
@@ -54,7 +54,7 @@ def stain(rng: np.random.Generator, field: Field) -> tuple[Scenery, Image]:
         Thickness of the stain relative to the mean, shape of the field.
     """
     logarithm = sum(
-        (np.float32(spread) * _slow(rng, field, length) for spread, length in UNEVEN),
+        (np.float32(spread) * _draw_smooth_field(rng, field, length) for spread, length in UNEVEN),
         np.zeros(field.shape, np.float32),
     )
     logarithm += np.float32(rng.normal(scale=0.15))
@@ -68,7 +68,7 @@ def stain(rng: np.random.Generator, field: Field) -> tuple[Scenery, Image]:
     return scenery, thickness
 
 
-def displaced(
+def displace_stain(
     particles: Image, thickness: Image, diameter_angstrom: float, pixel_size_angstrom: float
 ) -> Image:
     """Return the potential of particles in stain: gaps, each in a hollow that holds more stain.
@@ -87,7 +87,7 @@ def displaced(
     return np.asarray(thickness * (np.float32(HALO_SHARE) * gathered - particles))
 
 
-def _slow(rng: np.random.Generator, field: Field, length_angstrom: float) -> Image:
+def _draw_smooth_field(rng: np.random.Generator, field: Field, length_angstrom: float) -> Image:
     """Draw a Gaussian random field of unit deviation that changes over a length."""
     noise = rng.standard_normal(field.shape, dtype=np.float32)
     sigma = length_angstrom / field.pixel_size_angstrom

@@ -92,7 +92,7 @@ def contrast_transfer(shape: Shape, pixel_size_angstrom: float, optics: Optics) 
     return np.asarray(transfer, dtype=np.float32)
 
 
-def filtered(image: Image, transfer: Image) -> Image:
+def apply_transfer(image: Image, transfer: Image) -> Image:
     """Return an image multiplied in Fourier space by a transfer on its ``rfft2`` grid."""
     spectrum = scipy.fft.rfft2(image, workers=1)
     spectrum *= transfer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from heliodor.simulation.builtin_particles import Blobs, View
+from heliodor.simulation.builtin_particles import GaussianBlobs, PreferredView
 from heliodor.simulation.projection import euler_matrix
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ LEAST_CELL_ANGSTROM = 3.0
 MOST_BLOBS = 4000
 
 #: How often a particle lies on its broadest, its middle and its narrowest face.
-LYING_SHARES = (0.60, 0.25, 0.15)
+PREFERRED_VIEW_SHARES = (0.60, 0.25, 0.15)
 
 #: How the grid is turned.
-_SLANT_DEG = (37.0, 53.0, 19.0)
+_GRID_ROTATION_DEG = (37.0, 53.0, 19.0)
 
 #: Directions that the longest extent is looked for in: they are 5 degrees apart.
 _DIRECTIONS = 1000
 
 
-def gathered(
+def bin_points(
     points: FloatArray, weights: FloatArray, sigma_angstrom: float, most: int = MOST_BLOBS
-) -> Blobs:
+) -> GaussianBlobs:
     """Gather points into blobs, one for each occupied cell of a cubic grid.
 
     A blob has its points' weight, centre of mass and mean variance, so that the sum has the
@@ -55,7 +55,7 @@ def gathered(
     points = points - np.average(points, axis=0, weights=weights)
     # Files have their axes of symmetry along x, y and z: a grid along them would show in views
     # along them as ripples.
-    slanted = points @ euler_matrix(*_SLANT_DEG).T
+    slanted = points @ euler_matrix(*_GRID_ROTATION_DEG).T
     slanted -= slanted.min(axis=0)
     cell = LEAST_CELL_ANGSTROM
     while True:
@@ -73,7 +73,7 @@ def gathered(
     sigmas = np.sqrt(variance + sigma_angstrom**2)
     for array in (centres, sigmas, total):
         array.setflags(write=False)
-    return Blobs(centres, sigmas, total)
+    return GaussianBlobs(centres, sigmas, total)
 
 
 def longest_extent(points: FloatArray) -> float:
@@ -109,7 +109,7 @@ def longest_extent(points: FloatArray) -> float:
     return float(cdist(chosen, chosen).max())
 
 
-def lying_views(blobs: Blobs) -> tuple[View, ...]:
+def estimate_preferred_views(blobs: GaussianBlobs) -> tuple[PreferredView, ...]:
     """Return how a particle may prefer to lie: flat, on the broadest of its faces, most often.
 
     The beam runs along one of its principal axes; the one of least extent comes first.
@@ -118,8 +118,8 @@ def lying_views(blobs: Blobs) -> tuple[View, ...]:
     spread = (share[:, None] * blobs.positions).T @ blobs.positions
     _, axes = np.linalg.eigh(spread)
     views = []
-    for share_of_all, axis in zip(LYING_SHARES, axes.T, strict=True):
+    for share_of_all, axis in zip(PREFERRED_VIEW_SHARES, axes.T, strict=True):
         x, y, z = axis * np.sign(axis[np.argmax(np.abs(axis))])
         tilt = float(np.rad2deg(np.arccos(np.clip(z, -1.0, 1.0))))
-        views.append(View(share_of_all, tilt, float(np.rad2deg(np.arctan2(y, x)))))
+        views.append(PreferredView(share_of_all, tilt, float(np.rad2deg(np.arctan2(y, x)))))
     return tuple(views)

@@ -17,7 +17,7 @@ from scipy.special import erf
 
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray, Image
-    from heliodor.simulation.builtin_particles import Blobs, Particle
+    from heliodor.simulation.builtin_particles import GaussianBlobs, Particle
 
 #: Spread of the preferred views, degrees (standard deviation).
 VIEW_SPREAD_DEG = 10.0
@@ -45,7 +45,7 @@ def euler_matrix(rot_deg: float, tilt_deg: float, psi_deg: float) -> FloatArray:
     return np.asarray(about_z(psi) @ about_y @ about_z(rot))
 
 
-def random_angles(
+def draw_orientations(
     rng: np.random.Generator, count: int, particle: Particle, preferred: bool
 ) -> FloatArray:
     """Draw orientations.
@@ -87,7 +87,7 @@ def random_angles(
 
 def add_projection(
     field: Image,
-    blobs: Blobs,
+    blobs: GaussianBlobs,
     angles_deg: FloatArray,
     xy_px: FloatArray,
     pixel_size_angstrom: float,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
 
 #: Places tried at a time when particles are thrown into a field.
-THROWS = 256
+TRIES_PER_BATCH = 256
 
 #: Mean free path of electrons between inelastic collisions in ice.
 MEAN_FREE_PATH_NM = 300.0
@@ -89,7 +89,7 @@ class Scenery:
     """Where no particle is."""
 
 
-def ice(
+def draw_ice(
     rng: np.random.Generator,
     field: Field,
     mean_nm: float = MEAN_ICE_NM,
@@ -136,7 +136,7 @@ def ice(
     )
 
 
-def amorphous_noise(rng: np.random.Generator, field: Field, grain: Image) -> Image:
+def draw_amorphous_noise(rng: np.random.Generator, field: Field, grain: Image) -> Image:
     """Draw the projected potential of amorphous material: white, with a stronger slow part.
 
     Parameters
@@ -161,7 +161,7 @@ def amorphous_noise(rng: np.random.Generator, field: Field, grain: Image) -> Ima
     return np.asarray(scipy.fft.irfft2(spectrum, s=field.shape, workers=1, overwrite_x=True))
 
 
-def clearance(field: Field, blocked: Mask) -> tuple[Image, int]:
+def measure_clearance(field: Field, blocked: Mask) -> tuple[Image, int]:
     """Measure how far every place is from the next blocked one.
 
     Parameters
@@ -189,7 +189,7 @@ def clearance(field: Field, blocked: Mask) -> tuple[Image, int]:
     return distance.astype(np.float32), step
 
 
-def place(
+def place_particles(
     rng: np.random.Generator,
     field: Field,
     wanted: int,
@@ -212,7 +212,7 @@ def place(
     spacing_angstrom
         Least distance between two centres.
     room, room_angstrom
-        The result of `clearance` and how much of it a centre needs.
+        The result of `measure_clearance` and how much of it a centre needs.
 
     Returns
     -------
@@ -234,10 +234,10 @@ def place(
             more = min(more, math.ceil(width * height / (0.866 * spacing**2)))
         goal = len(placed) + more
         # Sixty throws for each particle, many at a time: most fail only when the field is full.
-        for _ in range(math.ceil(60 * more / THROWS)):
+        for _ in range(math.ceil(60 * more / TRIES_PER_BATCH)):
             if len(placed) >= goal:
                 break
-            throws = rng.uniform(box[0], box[1], (THROWS, 2))
+            throws = rng.uniform(box[0], box[1], (TRIES_PER_BATCH, 2))
             cells = throws.astype(int) // step
             free = distances[cells[:, 1], cells[:, 0]] >= room_angstrom
             if box is outer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from heliodor.errors import BadInput
 from heliodor.simulation.builtin_particles import PARTICLES, Particle
-from heliodor.simulation.contaminant_levels import Levels
+from heliodor.simulation.contaminant_levels import ContaminantLevels
 from heliodor.simulation.negative_stain import (
     STAIN_AMPLITUDE_CONTRAST,
     STAIN_B_FACTOR,
@@ -61,7 +61,7 @@ class SimulationSettings:
     """Fraction of amplitude contrast."""
     b_factor: float = 150.0
     """Envelope of the contrast transfer, ``exp(-b_factor k^2 / 4)``, square angstrom."""
-    contaminants: float | Levels = 1.0
+    contaminants: float | ContaminantLevels = 1.0
     """Level of carbon edges, ice crystals, gold, aggregates and fragments: 0 is none, 1 usual,
     2 twice as many; or a level for each kind. In negative stain there are no carbon edges and no
     crystals."""
@@ -102,46 +102,51 @@ class SimulationSettings:
                 f"There is no particle named {self.particle!r}: choose one of "
                 f"{', '.join(PARTICLES)}."
             )
-        _whole("The number of micrographs", self.count, 1)
+        _check_integer("The number of micrographs", self.count, 1)
         if len(self.shape) != 2:
             raise BadInput("The size of a micrograph must be two numbers, height and width.")
         for side in self.shape:
-            _whole("Each side of a micrograph in pixels", side, 16)
-            _within("Each side of a micrograph in pixels", side, 16, 20000)
-        _within("The pixel size in angstrom", self.pixel_size_angstrom, 0.1, 100.0)
-        if self.pixel_size_angstrom > self.kind.diameter_angstrom / 4.0:
+            _check_integer("Each side of a micrograph in pixels", side, 16)
+            _check_range("Each side of a micrograph in pixels", side, 16, 20000)
+        _check_range("The pixel size in angstrom", self.pixel_size_angstrom, 0.1, 100.0)
+        coarsest = self.resolved_particle.diameter_angstrom / 4.0
+        if self.pixel_size_angstrom > coarsest:
             raise BadInput(
                 f"A pixel size of {self.pixel_size_angstrom:g} A is too coarse for the "
-                f"{self.kind.name}: choose at most {self.kind.diameter_angstrom / 4.0:g} A."
+                f"{self.resolved_particle.name}: choose at most {coarsest:g} A."
             )
         if self.particles_per_micrograph is not None:
-            _whole("The number of particles per micrograph", self.particles_per_micrograph, 0)
+            _check_integer(
+                "The number of particles per micrograph", self.particles_per_micrograph, 0
+            )
         if math.isnan(self.snr) or self.snr <= 0.0:
             raise BadInput(f"The signal-to-noise ratio must be above 0, not {self.snr:g}.")
         if len(self.defocus_um) != 2:
             raise BadInput("The defocus range must be two numbers, least and most.")
         for defocus in self.defocus_um:
-            _within("The defocus in micrometre", defocus, 0.05, 20.0)
+            _check_range("The defocus in micrometre", defocus, 0.05, 20.0)
         if self.defocus_um[0] > self.defocus_um[1]:
             raise BadInput(
                 f"The least defocus, {self.defocus_um[0]:g} um, is larger than the most, "
                 f"{self.defocus_um[1]:g} um."
             )
-        _within("The voltage in kilovolt", self.voltage_kv, 10.0, 3000.0)
-        _within("The spherical aberration in millimetre", self.spherical_aberration_mm, 0.0, 20.0)
-        _within("The amplitude contrast", self.amplitude_contrast, 0.0, 1.0)
-        _within("The B-factor in square angstrom", self.b_factor, 0.0, 5000.0)
-        _ = self.levels  # which refuses what is out of range
-        _within("The mean thickness of the ice in nanometre", self.ice_nm, 5.0, 500.0)
+        _check_range("The voltage in kilovolt", self.voltage_kv, 10.0, 3000.0)
+        _check_range(
+            "The spherical aberration in millimetre", self.spherical_aberration_mm, 0.0, 20.0
+        )
+        _check_range("The amplitude contrast", self.amplitude_contrast, 0.0, 1.0)
+        _check_range("The B-factor in square angstrom", self.b_factor, 0.0, 5000.0)
+        _ = self.contaminant_levels  # which refuses what is out of range
+        _check_range("The mean thickness of the ice in nanometre", self.ice_nm, 5.0, 500.0)
         if self.ice_gradient is not None:
-            _within("The gradient of the ice", self.ice_gradient, 0.0, 1.0)
-        _within("The mean counts of a pixel", self.mean_counts, 1e-6, 1e9)
+            _check_range("The gradient of the ice", self.ice_gradient, 0.0, 1.0)
+        _check_range("The mean counts of a pixel", self.mean_counts, 1e-6, 1e9)
         if self.orientations not in get_args(Orientations):
             raise BadInput(f"Orientations must be random or preferred, not {self.orientations!r}.")
         if self.detector not in get_args(Detector):
             raise BadInput(f"The detector must be counting or integrating, not {self.detector!r}.")
-        _whole("The number of labels", self.labels, 0)
-        _whole("The seed", self.seed, 0)
+        _check_integer("The number of labels", self.labels, 0)
+        _check_integer("The seed", self.seed, 0)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -151,14 +156,17 @@ class SimulationSettings:
                 raise BadInput("There are no particles on micrographs of carbon only.")
             if self.negative_stain:
                 raise BadInput("Negative stain lies on carbon everywhere: carbon only is for ice.")
-            if isinstance(self.contaminants, Levels) and self.contaminants.carbon is not None:
+            if (
+                isinstance(self.contaminants, ContaminantLevels)
+                and self.contaminants.carbon is not None
+            ):
                 raise BadInput("There is no level of carbon on micrographs of carbon only.")
-        if self.labels and self.wanted_particles == 0:
+        if self.labels and self.particles_to_place == 0:
             raise BadInput("There can be no labels where there are no particles.")
         if self.negative_stain:
             if self.ice_nm != MEAN_ICE_NM or self.ice_gradient is not None:
                 raise BadInput("There is no ice in negative stain: leave its thickness out.")
-            if isinstance(self.contaminants, Levels) and (
+            if isinstance(self.contaminants, ContaminantLevels) and (
                 self.contaminants.carbon or self.contaminants.crystals
             ):
                 raise BadInput(
@@ -167,49 +175,52 @@ class SimulationSettings:
                 )
 
     @property
-    def kind(self) -> Particle:
+    def resolved_particle(self) -> Particle:
         """Return the particle itself."""
         return PARTICLES[self.particle] if isinstance(self.particle, str) else self.particle
 
     @property
-    def levels(self) -> Levels:
+    def contaminant_levels(self) -> ContaminantLevels:
         """Return the level of each kind of contaminant."""
         given = self.contaminants
-        levels = given if isinstance(given, Levels) else Levels(given)
+        levels = given if isinstance(given, ContaminantLevels) else ContaminantLevels(given)
         return replace(levels, carbon=0.0, crystals=0.0) if self.negative_stain else levels
 
     @property
     def contrast(self) -> float:
         """Return the deviation of the relative intensity inside a particle's disc."""
-        return self.kind.contrast * (STAIN_CONTRAST if self.negative_stain else 1.0)
+        return self.resolved_particle.contrast * (STAIN_CONTRAST if self.negative_stain else 1.0)
 
     @property
-    def whole_amplitude_contrast(self) -> float:
+    def total_amplitude_contrast(self) -> float:
         """Return the amplitude contrast with that of stain."""
         more = STAIN_AMPLITUDE_CONTRAST if self.negative_stain else 0.0
         return min(self.amplitude_contrast + more, 1.0)
 
     @property
-    def whole_b_factor(self) -> float:
+    def total_b_factor(self) -> float:
         """Return the envelope's B-factor with that of stain, square angstrom."""
         return self.b_factor + (STAIN_B_FACTOR if self.negative_stain else 0.0)
 
     @property
-    def wanted_particles(self) -> int:
+    def particles_to_place(self) -> int:
         """Return how many particles a micrograph should show."""
         if self.carbon_only:
             return 0
         if self.particles_per_micrograph is not None:
             return self.particles_per_micrograph
         height, width = (side * self.pixel_size_angstrom for side in self.shape)
-        return max(1, round(height * width / (1.5 * self.kind.diameter_angstrom + 150.0) ** 2))
+        return max(
+            1,
+            round(height * width / (1.5 * self.resolved_particle.diameter_angstrom + 150.0) ** 2),
+        )
 
 
-def _whole(what: str, value: int, least: int) -> None:
+def _check_integer(what: str, value: int, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise BadInput(f"{what} must be a whole number of at least {least}, not {value!r}.")
 
 
-def _within(what: str, value: float, least: float, most: float) -> None:
+def _check_range(what: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
         raise BadInput(f"{what} must be within {least:g} and {most:g}, not {value!r}.")

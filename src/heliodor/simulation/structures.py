@@ -16,19 +16,19 @@ from heliodor.simulation.atomic_models import (
     PDB_SUFFIXES,
     read_atoms,
 )
-from heliodor.simulation.builtin_particles import Blobs, Particle
+from heliodor.simulation.builtin_particles import GaussianBlobs, Particle
 from heliodor.simulation.contrast import signal_deviation
 from heliodor.simulation.density_maps import (
     MAP_SUFFIXES,
     RESOLUTION_ANGSTROM,
     SIGMA_OF_RESOLUTION,
-    read_volume,
+    read_density_map,
 )
 from heliodor.simulation.optics import Optics
 from heliodor.simulation.point_clouds import (
-    gathered,
+    bin_points,
+    estimate_preferred_views,
     longest_extent,
-    lying_views,
 )
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def read_structure(
     protein in the map's volume, above that of the ice it displaces.
     """
     path = Path(path)
-    kind = _kind(path)
+    kind = _detect_kind(path)
     if kind == "map" and assembly is not None:
         raise BadInput(f"--assembly is for atomic models, and {path} is a map; leave it out")
     if kind == "model" and contour is not None:
@@ -112,7 +112,9 @@ def read_structure(
             f"The diameter in angstrom must be within {LEAST_DIAMETER_ANGSTROM:g} and"
             f" {MOST_DIAMETER_ANGSTROM:g}, not {diameter_angstrom!r}."
         )
-    blobs, extent, what = _of_model(path, assembly) if kind == "model" else _of_map(path, contour)
+    blobs, extent, what = (
+        _blobs_of_model(path, assembly) if kind == "model" else _blobs_of_map(path, contour)
+    )
     if diameter_angstrom is None and not (
         LEAST_DIAMETER_ANGSTROM <= extent <= MOST_DIAMETER_ANGSTROM
     ):
@@ -124,18 +126,18 @@ def read_structure(
     if diameter_angstrom is not None:
         length += f", its diameter told as {diameter_angstrom:g} A"
     particle = Particle(
-        name=_name(path),
+        name=_particle_name(path),
         description=f"{what} in {len(blobs)} blobs, {length}",
         diameter_angstrom=diameter_angstrom or round(extent, 1),
         contrast=0.0,
-        views=lying_views(blobs),
-        build=_given(blobs),
+        views=estimate_preferred_views(blobs),
+        build=_return_blobs(blobs),
     )
     shown = signal_deviation(particle, False, USUAL)
     return replace(particle, contrast=LEFT_OF_CONTRAST * shown)
 
 
-def _kind(path: Path) -> str:
+def _detect_kind(path: Path) -> str:
     if not path.exists():
         raise BadInput(f"{path} does not exist; check the name and the folder it is relative to")
     if path.is_dir():
@@ -151,36 +153,36 @@ def _kind(path: Path) -> str:
     )
 
 
-def _of_model(path: Path, assembly: str | None) -> tuple[Blobs, float, str]:
+def _blobs_of_model(path: Path, assembly: str | None) -> tuple[GaussianBlobs, float, str]:
     atoms = read_atoms(path, assembly)
     volt = atoms.scattering * (VOLT_PER_SCATTERING * SHOWN_SHARE)
     sigma = SIGMA_OF_RESOLUTION * RESOLUTION_ANGSTROM
-    blobs = gathered(atoms.points, volt * INTENSITY_PER_VOLT_ANGSTROM, sigma)
+    blobs = bin_points(atoms.points, volt * INTENSITY_PER_VOLT_ANGSTROM, sigma)
     extent = longest_extent(atoms.points) + 2.0 * ATOM_RADIUS_ANGSTROM
     what = "no assembly" if atoms.assembly is None else f"assembly {atoms.assembly}"
     return blobs, extent, f"{len(atoms.points)} atoms of {path.name} ({what})"
 
 
-def _of_map(path: Path, contour: float | None) -> tuple[Blobs, float, str]:
-    volume = read_volume(path, contour)
+def _blobs_of_map(path: Path, contour: float | None) -> tuple[GaussianBlobs, float, str]:
+    volume = read_density_map(path, contour)
     voxel = float(np.prod(volume.voxel_angstrom))
     # The map's units are its own: its volume tells how much protein it is.
     total = PROTEIN_OVER_ICE_VOLT * voxel * len(volume.points) * INTENSITY_PER_VOLT_ANGSTROM
     weights = volume.weights * (total / volume.weights.sum())
     side = float(np.mean(volume.voxel_angstrom))
-    blobs = gathered(volume.points, weights, side / math.sqrt(12.0))
+    blobs = bin_points(volume.points, weights, side / math.sqrt(12.0))
     what = f"the density of {path.name} above {volume.contour:.4g}"
     return blobs, longest_extent(volume.points) + side, what
 
 
-def _given(blobs: Blobs) -> Callable[[], Blobs]:
-    def build() -> Blobs:
+def _return_blobs(blobs: GaussianBlobs) -> Callable[[], GaussianBlobs]:
+    def build() -> GaussianBlobs:
         return blobs
 
     return build
 
 
-def _name(path: Path) -> str:
+def _particle_name(path: Path) -> str:
     """Return the file's name without its suffixes: micrographs are called after it."""
     name = path.name.lower().removesuffix(".gz")
     name = path.name[: name.rindex(".")]

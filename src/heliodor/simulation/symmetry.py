@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from heliodor.conventions import FloatArray
 
 
-def about_z(angle_rad: FloatArray | float) -> FloatArray:
+def rotation_about_z(angle_rad: FloatArray | float) -> FloatArray:
     """Return the rotation by an angle about z, shape (3, 3)."""
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
@@ -23,7 +23,7 @@ def about_z(angle_rad: FloatArray | float) -> FloatArray:
 
 def cyclic(fold: int) -> FloatArray:
     """Return the rotations of the cyclic group about z, shape (fold, 3, 3)."""
-    return np.stack([about_z(2.0 * np.pi * step / fold) for step in range(fold)])
+    return np.stack([rotation_about_z(2.0 * np.pi * step / fold) for step in range(fold)])
 
 
 def dihedral(fold: int) -> FloatArray:
@@ -75,7 +75,7 @@ def icosahedral() -> FloatArray:
 
 
 #: By their names.
-GROUPS: dict[str, Callable[[], FloatArray]] = {
+POINT_GROUPS: dict[str, Callable[[], FloatArray]] = {
     **{f"C{fold}": (lambda fold=fold: cyclic(fold)) for fold in (2, 3, 4)},  # type: ignore[misc]
     **{f"D{fold}": (lambda fold=fold: dihedral(fold)) for fold in (2, 3, 4, 5)},  # type: ignore[misc]
     "T": tetrahedral,

@@ -39,7 +39,7 @@ def demo(
         folder / "learn" / "micrographs.star",
         folder / "learn" / "labels.star",
         folder / "results",
-        DataSettings(diameter_angstrom=TRAINING_SET.kind.diameter_angstrom),
+        DataSettings(diameter_angstrom=TRAINING_SET.resolved_particle.diameter_angstrom),
         choose_start(RECIPE, START, ()),
         pick_micrographs=folder / "unseen" / "micrographs.star",
         truth=folder / "unseen" / "truth.star",

@@ -20,14 +20,14 @@ from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.errors import BadInput
 from heliodor.simulation import (
-    Levels,
+    ContaminantLevels,
     SimulationSettings,
     simulate,
     simulate_layers,
     simulate_micrograph,
 )
-from heliodor.simulation.contaminant_levels import KINDS, levels_from
-from heliodor.simulation.detector import eight_bit, modulation_transfer
+from heliodor.simulation.contaminant_levels import CONTAMINANT_KINDS, parse_contaminant_levels
+from heliodor.simulation.detector import modulation_transfer, to_eight_bit
 from helpers.atomic_models import body, write_pdb
 from helpers.cli import call
 
@@ -90,7 +90,7 @@ def test_inverted_is_the_mirror_image_about_the_mean() -> None:
 def test_eight_bits_keep_the_picture(seed: int, mean: float, spread: float) -> None:
     noise = np.random.default_rng(seed).standard_normal((60, 70))
     image = (mean + max(spread, 1e-4 * abs(mean)) * noise).astype(np.float32)
-    small = eight_bit(image)
+    small = to_eight_bit(image)
     assert small.dtype == np.int8
     assert np.corrcoef(image.ravel(), small.ravel())[0, 1] > 0.999
     assert abs(float(small.mean())) < 0.5
@@ -100,8 +100,8 @@ def test_eight_bits_keep_the_picture(seed: int, mean: float, spread: float) -> N
 def test_eight_bits_clip_what_is_far_and_allow_for_a_constant() -> None:
     image = np.zeros((50, 50), np.float32)
     image[0, :2] = 1e6, -1e6
-    assert {int(eight_bit(image).max()), int(eight_bit(image).min())} == {127, -128}
-    assert not eight_bit(np.full((40, 40), 7.0, np.float32)).any()
+    assert {int(to_eight_bit(image).max()), int(to_eight_bit(image).min())} == {127, -128}
+    assert not to_eight_bit(np.full((40, 40), 7.0, np.float32)).any()
 
 
 def test_eight_bits_on_disk_are_mode_0_and_read_back(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_eight_bits_on_disk_are_mode_0_and_read_back(tmp_path: Path) -> None:
         assert int(mrc.header.mode) == 0
         assert mrc.data.dtype == np.int8
     assert mrcfile.validate(path)
-    expected = eight_bit(simulate_micrograph(SMALL, 0).image)
+    expected = to_eight_bit(simulate_micrograph(SMALL, 0).image)
     assert np.array_equal(read_micrograph(path).image, expected.astype(np.float32))
 
 
@@ -173,14 +173,17 @@ def test_stain_is_uneven_and_has_no_ice_in_it() -> None:
     wide = {"shape": (700, 700), "particles_per_micrograph": 0}
     for index in range(3):
         made = simulate_micrograph(
-            replace(STAIN, **wide, contaminants=Levels(10.0, gold=0.0, clumps=0.0)), index
+            replace(STAIN, **wide, contaminants=ContaminantLevels(10.0, gold=0.0, clumps=0.0)),
+            index,
         )
         assert not made.blocked.any()
-    gold = replace(STAIN, **wide, contaminants=Levels(0.0, gold=10.0))
+    gold = replace(STAIN, **wide, contaminants=ContaminantLevels(0.0, gold=10.0))
     made = simulate_micrograph(gold, 0)
     assert made.blocked.any()
     assert made.image[made.blocked].mean() < made.image[~made.blocked].mean()
-    clumps = simulate_micrograph(replace(STAIN, **wide, contaminants=Levels(0.0, clumps=9.0)), 0)
+    clumps = simulate_micrograph(
+        replace(STAIN, **wide, contaminants=ContaminantLevels(0.0, clumps=9.0)), 0
+    )
     assert clumps.blocked.any()
     assert clumps.image[clumps.blocked].mean() > clumps.image[~clumps.blocked].mean()
 
@@ -225,14 +228,16 @@ def test_the_gradient_of_the_ice_is_as_told() -> None:
 
 @pytest.mark.parametrize("kind", ["carbon", "crystals", "gold", "clumps"])
 def test_one_kind_alone(kind: str) -> None:
-    alone = replace(SMALL, particles_per_micrograph=0, contaminants=Levels(0.0, **{kind: 6.0}))
+    alone = replace(
+        SMALL, particles_per_micrograph=0, contaminants=ContaminantLevels(0.0, **{kind: 6.0})
+    )
     wide = replace(alone, shape=(500, 500))
     images = [simulate_micrograph(wide, index) for index in range(3)]
     assert all(len(one.xy_px) == 0 for one in images)
     assert any(one.blocked.any() for one in images)
     assert not any(
         simulate_micrograph(
-            replace(wide, contaminants=Levels(6.0, 0, 0, 0, 0)), index
+            replace(wide, contaminants=ContaminantLevels(6.0, 0, 0, 0, 0)), index
         ).blocked.any()
         for index in range(3)
     )
@@ -245,7 +250,7 @@ def test_one_kind_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("level", [4.0, 10.0])
 def test_from_level_4_on_every_micrograph_has_carbon(level: float) -> None:
-    settings = replace(SMALL, contaminants=Levels(0.0, carbon=level))
+    settings = replace(SMALL, contaminants=ContaminantLevels(0.0, carbon=level))
     shares = [float(simulate_micrograph(settings, index).blocked.mean()) for index in range(12)]
     assert min(shares) > 0.02
     assert max(shares) < 0.98
@@ -253,7 +258,7 @@ def test_from_level_4_on_every_micrograph_has_carbon(level: float) -> None:
 
 def test_a_number_is_that_level_of_all() -> None:
     for settings in (replace(SMALL, contaminants=2.0), replace(STAIN, contaminants=2.0)):
-        named = replace(settings, contaminants=Levels(2.0))
+        named = replace(settings, contaminants=ContaminantLevels(2.0))
         one, other = simulate_micrograph(settings, 1), simulate_micrograph(named, 1)
         assert np.array_equal(one.image, other.image)
 
@@ -269,16 +274,19 @@ def test_carbon_only_is_carbon_everywhere_and_rougher() -> None:
     assert film.transmission.mean() < empty.transmission.mean()
 
 
-@given(st.dictionaries(st.sampled_from(KINDS), st.floats(0.0, 10.0)), st.none() | st.floats(0, 10))
+@given(
+    st.dictionaries(st.sampled_from(CONTAMINANT_KINDS), st.floats(0.0, 10.0)),
+    st.none() | st.floats(0, 10),
+)
 def test_levels_are_read_as_they_are_written(named: dict[str, float], usual: float | None) -> None:
     parts = [] if usual is None else [repr(usual)]
     parts += [f"{kind}={level!r}" for kind, level in named.items()]
     if not parts:
         return
-    read = levels_from(",".join(parts))
-    levels = read if isinstance(read, Levels) else Levels(read)
-    for kind in KINDS:
-        assert levels.of(kind) == named.get(kind, 1.0 if usual is None else usual)
+    read = parse_contaminant_levels(",".join(parts))
+    levels = read if isinstance(read, ContaminantLevels) else ContaminantLevels(read)
+    for kind in CONTAMINANT_KINDS:
+        assert levels.level_of(kind) == named.get(kind, 1.0 if usual is None else usual)
 
 
 @pytest.mark.parametrize(
@@ -288,14 +296,14 @@ def test_levels_are_read_as_they_are_written(named: dict[str, float], usual: flo
 )
 def test_levels_that_cannot_be_read(text: str) -> None:
     with pytest.raises(BadInput, match="--contaminants must be a number, or levels"):
-        levels_from(text)
+        parse_contaminant_levels(text)
 
 
 # ---- masks ----
 
 
 def test_masks_are_the_blocked_places(tmp_path: Path) -> None:
-    dirty = replace(SMALL, count=2, contaminants=Levels(1.0, carbon=4.0), masks=True)
+    dirty = replace(SMALL, count=2, contaminants=ContaminantLevels(1.0, carbon=4.0), masks=True)
     simulate(tmp_path, dirty)
     for index in range(2):
         with Pillow.open(tmp_path / "masks" / f"barrel_000{index + 1}.png") as picture:
@@ -317,11 +325,20 @@ def test_masks_are_the_blocked_places(tmp_path: Path) -> None:
         ({"detector": "film"}, "counting or integrating"),
         ({"negative_stain": True, "ice_nm": 60.0}, "no ice in negative stain"),
         ({"negative_stain": True, "ice_gradient": 0.1}, "no ice in negative stain"),
-        ({"negative_stain": True, "contaminants": Levels(crystals=1.0)}, "no ice crystals"),
-        ({"negative_stain": True, "contaminants": Levels(carbon=1.0)}, "no carbon edges"),
+        (
+            {"negative_stain": True, "contaminants": ContaminantLevels(crystals=1.0)},
+            "no ice crystals",
+        ),
+        (
+            {"negative_stain": True, "contaminants": ContaminantLevels(carbon=1.0)},
+            "no carbon edges",
+        ),
         ({"negative_stain": True, "carbon_only": True}, "carbon only is for ice"),
         ({"carbon_only": True, "particles_per_micrograph": 3}, "no particles on micrographs"),
-        ({"carbon_only": True, "contaminants": Levels(carbon=2.0)}, "no level of carbon"),
+        (
+            {"carbon_only": True, "contaminants": ContaminantLevels(carbon=2.0)},
+            "no level of carbon",
+        ),
         ({"carbon_only": True, "labels": 3}, "no labels where"),
         ({"particles_per_micrograph": 0, "labels": 3}, "no labels where"),
     ],
@@ -335,7 +352,7 @@ def test_settings_that_make_no_sense(bad: dict[str, Any], said: str) -> None:
 def test_levels_out_of_range() -> None:
     for bad in ({"others": 11.0}, {"gold": -1.0}, {"carbon": math.nan}):
         with pytest.raises(BadInput, match="level of contaminants"):
-            Levels(**bad)
+            ContaminantLevels(**bad)
 
 
 # ---- the command ----

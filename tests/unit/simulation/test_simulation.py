@@ -29,20 +29,20 @@ from heliodor.simulation import contaminants as junk
 from heliodor.simulation.dataset import choose_labels
 from heliodor.simulation.optics import (
     Optics,
+    apply_transfer,
     contrast_transfer,
-    filtered,
     wavelength_angstrom,
 )
 from heliodor.simulation.projection import (
     add_projection,
+    draw_orientations,
     euler_matrix,
-    random_angles,
 )
 from heliodor.simulation.scene import (
     Field,
-    clearance,
-    ice,
-    place,
+    draw_ice,
+    measure_clearance,
+    place_particles,
 )
 
 if TYPE_CHECKING:
@@ -185,10 +185,10 @@ def test_projection_outside_the_field_is_clipped() -> None:
 
 def test_random_orientations_cover_the_sphere_and_preferred_ones_do_not() -> None:
     rng = np.random.default_rng(0)
-    evenly = random_angles(rng, 4000, PARTICLES["barrel"], preferred=False)
+    evenly = draw_orientations(rng, 4000, PARTICLES["barrel"], preferred=False)
     assert abs(np.cos(np.deg2rad(evenly[:, 1])).mean()) < 0.03
     assert np.abs(evenly[:, 1] - 90.0).max() > 80.0
-    around = random_angles(rng, 4000, PARTICLES["barrel"], preferred=True)
+    around = draw_orientations(rng, 4000, PARTICLES["barrel"], preferred=True)
     assert ((around[:, 1] >= 0.0) & (around[:, 1] <= 180.0)).all()
     assert (np.abs(around[:, [0, 2]]) <= 180.0).all()
     assert np.mean(np.abs(around[:, 1] - 90.0) < 25.0) > 0.65
@@ -240,7 +240,7 @@ def test_protein_is_dark_at_underfocus_and_bright_at_overfocus(name: str) -> Non
     phase_only = replace(OPTICS, amplitude_contrast=0.0)
     over = replace(phase_only, defocus_u_angstrom=-15e3, defocus_v_angstrom=-15e3)
     dark, bright = (
-        filtered(image, contrast_transfer(image.shape, 2.0, optics))
+        apply_transfer(image, contrast_transfer(image.shape, 2.0, optics))
         for optics in (phase_only, over)
     )
     assert dark[inside].mean() < dark[~inside].mean()
@@ -259,7 +259,7 @@ def test_placement_keeps_its_distances(
     field = Field.around((90, 130), 60.0, pixel)
     blocked = np.zeros(field.shape, np.bool_)
     blocked[:, : field.shape[1] // 3] = True
-    places = place(rng, field, wanted, spacing, clearance(field, blocked), 50.0)
+    places = place_particles(rng, field, wanted, spacing, measure_clearance(field, blocked), 50.0)
     assert np.count_nonzero(field.shows(places)) <= wanted
     for index, xy in enumerate(places):
         gaps = np.linalg.norm(places[index + 1 :] - xy, axis=1)
@@ -281,14 +281,14 @@ def test_number_of_particles_is_what_was_asked_for() -> None:
     for index in range(3):
         assert len(simulate_micrograph(SMALL, index).xy_px) == 12
     assert len(simulate_micrograph(replace(SMALL, particles_per_micrograph=0), 0).xy_px) == 0
-    assert SimulationSettings().wanted_particles == 119
+    assert SimulationSettings().particles_to_place == 119
 
 
 def test_no_truth_on_carbon_gold_crystals_or_clumps() -> None:
     rng = np.random.default_rng(4)
     field = Field.around((300, 300), 100.0, 5.0)
     for add in (junk.add_carbon, junk.add_gold, junk.add_ice_crystal):
-        scenery = ice(rng, field)
+        scenery = draw_ice(rng, field)
         add(rng, field, scenery)
         if add is junk.add_carbon:
             assert scenery.blocked.any()

@@ -25,12 +25,12 @@ from heliodor.simulation import (
     simulate,
 )
 from heliodor.simulation import atomic_models as atoms_module
-from heliodor.simulation.assemblies import assemblies_of_mmcif
+from heliodor.simulation.assemblies import read_mmcif_assemblies
 from heliodor.simulation.atomic_models import read_atoms
 from heliodor.simulation.point_clouds import (
-    gathered,
+    bin_points,
+    estimate_preferred_views,
     longest_extent,
-    lying_views,
 )
 from heliodor.simulation.projection import add_projection
 from helpers.atomic_models import (
@@ -119,9 +119,9 @@ def test_a_large_assembly_in_few_blobs_still_agrees() -> None:
     ]
     points = np.concatenate(copies)
     weights = np.tile(scattering(ELEMENTS), 12)
-    blobs = gathered(points, weights, SIGMA, most=1500)
+    blobs = bin_points(points, weights, SIGMA, most=1500)
     assert 500 < len(blobs) <= 1500
-    particle = Particle("many", "", 200.0, 0.03, lying_views(blobs), lambda: blobs)
+    particle = Particle("many", "", 200.0, 0.03, estimate_preferred_views(blobs), lambda: blobs)
     for angles in ANGLES:
         assert correlation(projected(particle, angles), summed(points, weights, angles)) > 0.98
 
@@ -133,7 +133,7 @@ def test_gathering_keeps_mass_centre_and_second_moment(
     rng = np.random.default_rng(seed)
     points = rng.normal(scale=spread, size=(count, 3)) * [1.0, 0.3, 2.0]
     weights = rng.uniform(0.1, 3.0, count)
-    blobs = gathered(points, weights, 2.0, most)
+    blobs = bin_points(points, weights, 2.0, most)
     assert 1 <= len(blobs) <= most
     assert blobs.weights.sum() == pytest.approx(weights.sum())
     centre = (blobs.weights[:, None] * blobs.positions).sum(axis=0)
@@ -248,7 +248,7 @@ def test_expressions_of_operators(tmp_path: Path, expression: str, count: int) -
     parts = [("7", expression, "A,B")]
     path = write_mmcif(tmp_path / "x.cif", POINTS[:20], ELEMENTS[:20], assemblies=parts)
     block = gemmi.cif.read(str(path)).sole_block()
-    (copies,) = assemblies_of_mmcif(block)["7"]
+    (copies,) = read_mmcif_assemblies(block)["7"]
     assert copies.chains == ("A", "B")
     assert len(copies.operators) == count
     first, second = (np.vstack([np.array(rows), [0, 0, 0, 1]]) for rows in OPERATORS)
@@ -277,14 +277,14 @@ def test_the_map_of_a_structure_gives_the_same_particle(
 
 
 def test_axes_are_those_that_gemmi_reads(grid: NDArray[np.float32], tmp_path: Path) -> None:
-    from heliodor.simulation.density_maps import read_volume
+    from heliodor.simulation.density_maps import read_density_map
 
     path = write_map(tmp_path / "m.ccp4", grid, 1.5, (2, 3, 1))
     theirs = gemmi.read_ccp4_map(str(path))
     theirs.setup(0.0, gemmi.MapSetup.ReorderOnly)
     values = np.array(theirs.grid.array)
     assert values.shape == grid.shape
-    volume = read_volume(path, contour=0.3 * float(grid.max()))
+    volume = read_density_map(path, contour=0.3 * float(grid.max()))
     inside = np.argwhere(values >= 0.3 * values.max()) * 1.5
     assert np.allclose(np.unique(volume.points, axis=0), np.unique(inside, axis=0))
 

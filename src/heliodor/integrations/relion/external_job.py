@@ -31,10 +31,10 @@ SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{how}" for how in ("SUCCESS", "FA
 ABORT = "RELION_JOB_ABORT_NOW"
 OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
 #: Seconds between two looks for the user's wish to stop.
-PATIENCE = 0.5
+CHECK_INTERVAL_S = 0.5
 
 
-class Kind(Enum):
+class OutputKind(Enum):
     """What a result is to other jobs."""
 
     COORDINATES = "coordinates"
@@ -42,21 +42,21 @@ class Kind(Enum):
 
 
 #: How versions of RELION call them; 3.1 has numbers, and none for a model.
-_TYPES: dict[int, dict[Kind, str]] = {
-    3: {Kind.COORDINATES: "2"},
+_NODE_TYPES: dict[int, dict[OutputKind, str]] = {
+    3: {OutputKind.COORDINATES: "2"},
     4: {
-        Kind.COORDINATES: "MicrographsCoords.star.relion.autopick",
-        Kind.MODEL: "ProcessData.safetensors.heliodor.model",
+        OutputKind.COORDINATES: "MicrographsCoords.star.relion.autopick",
+        OutputKind.MODEL: "ProcessData.safetensors.heliodor.model",
     },
     5: {
-        Kind.COORDINATES: "MicrographCoordsGroup.star.relion.autopick",
-        Kind.MODEL: "ParamsData.safetensors.heliodor.model",
+        OutputKind.COORDINATES: "MicrographCoordsGroup.star.relion.autopick",
+        OutputKind.MODEL: "ParamsData.safetensors.heliodor.model",
     },
 }
 
 
 @contextmanager
-def job(folder: str | Path) -> Iterator[None]:
+def run_as_job(folder: str | Path) -> Iterator[None]:
     """Be a job of RELION while the block runs, and say in its folder how it ended.
 
     What is told to the person watching goes to standard output, RELION's ``run.out``: what is in
@@ -76,10 +76,10 @@ def job(folder: str | Path) -> Iterator[None]:
     """
     folder = create_output_folder(folder)
     with lock_folder(folder):
-        yield from _job(folder)
+        yield from _run_job(folder)
 
 
-def _job(folder: Path) -> Iterator[None]:
+def _run_job(folder: Path) -> Iterator[None]:
     for name in (SUCCESS, FAILURE, ABORTED):
         (folder / name).unlink(missing_ok=True)
     ended = FAILURE
@@ -96,7 +96,7 @@ def _job(folder: Path) -> Iterator[None]:
         (folder / ended).touch()
 
 
-def fail(folder: Path) -> None:
+def mark_failed(folder: Path) -> None:
     """Say in a job's folder that it failed, for a process that died; not where one is at work."""
     with suppress(BadInput):
         folder = create_output_folder(folder)
@@ -110,7 +110,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(PATIENCE):
+        while not over.wait(CHECK_INTERVAL_S):
             if (folder / ABORT).exists():
                 _thread.interrupt_main(signal.SIGTERM)
                 return
@@ -125,16 +125,16 @@ def _stoppable(folder: Path) -> Iterator[None]:
             over.set()
 
 
-def version(folder: Path) -> int:
+def detect_relion_version(folder: Path) -> int:
     """Tell from what RELION wrote whether it is 3 (3.1), 4 or 5; without that, the newest."""
-    said = [_text(path) for path in (folder / "job.star", Path("default_pipeline.star"))]
+    said = [_read_text(path) for path in (folder / "job.star", Path("default_pipeline.star"))]
     if said[0] and "_rlnJobTypeLabel" not in said[0]:
         return 3
     versions = [int(n) for text in said for n in re.findall(r"^# version (\d+)", text, re.M)]
     return 4 if versions and max(versions) < 50000 else 5
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -142,7 +142,7 @@ def _text(path: Path) -> str:
 
 
 def write_output_nodes(
-    folder: Path, files: Sequence[tuple[str, Kind]], micrographs: MicrographInputs = ""
+    folder: Path, files: Sequence[tuple[str, OutputKind]], micrographs: MicrographInputs = ""
 ) -> None:
     """Tell RELION of the results that other jobs can take.
 
@@ -158,14 +158,14 @@ def write_output_nodes(
     """
     from heliodor.data.star import write_blocks
 
-    relion = version(folder)
+    relion = detect_relion_version(folder)
     rows = []
     for name, kind in files:
-        if relion == 3 and kind is Kind.COORDINATES:
+        if relion == 3 and kind is OutputKind.COORDINATES:
             name = f"coords_suffix_{name}"
             write_text(folder / name, f"{micrographs}\n")
-        if kind in _TYPES[relion]:
-            rows.append(((folder / name).as_posix(), _TYPES[relion][kind]))
+        if kind in _NODE_TYPES[relion]:
+            rows.append(((folder / name).as_posix(), _NODE_TYPES[relion][kind]))
     column = "rlnPipeLineNodeType" if relion == 3 else "rlnPipeLineNodeTypeLabel"
     table = {"rlnPipeLineNodeName": [name for name, _ in rows], column: [kind for _, kind in rows]}
     write_blocks(folder / OUTPUT_NODES, {"output_nodes": table})

@@ -17,7 +17,7 @@ from heliodor.data.coordinates.formats import read_picks, relion_autopick
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
-from heliodor.integrations.relion.external_job import Kind, write_output_nodes
+from heliodor.integrations.relion.external_job import OutputKind, write_output_nodes
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import ComputeSettings
@@ -29,7 +29,7 @@ from heliodor.workflows.train import train
 log = logging.getLogger(__name__)
 
 #: What the model in a job's folder was made with, and its fingerprint.
-MADE_WITH = ".training.json"
+TRAINED_WITH = ".training.json"
 #: RELION 3.1 names the coordinates of a job by a file that is called so and ends as they do.
 SUFFIX_FILE = "coords_suffix"
 
@@ -61,7 +61,7 @@ def pick_job(
         command_line,
         diameter_angstrom=diameter_angstrom,
     )
-    write_output_nodes(folder, [("autopick.star", Kind.COORDINATES)], micrographs)
+    write_output_nodes(folder, [("autopick.star", OutputKind.COORDINATES)], micrographs)
     return picked.failures
 
 
@@ -80,7 +80,7 @@ def train_job(
     Parameters
     ----------
     labels
-        Coordinates as RELION names them; see `labels_file`.
+        Coordinates as RELION names them; see `resolve_labels`.
 
     Returns
     -------
@@ -88,24 +88,26 @@ def train_job(
         The micrographs that could not be used.
     """
     folder = create_output_folder(folder)
-    labels = labels_file(labels, micrographs, folder)
-    made_with = _made_with(micrographs, [labels, *([negatives] if negatives else [])])
+    labels = resolve_labels(labels, micrographs, folder)
+    made_with = _describe_inputs(micrographs, [labels, *([negatives] if negatives else [])])
     made_with |= {"data": asdict(data), "recipe": asdict(recipe)}
     model = folder / "model.safetensors"
     failures: list[Failure] = []
-    if model.is_file() and _read(folder / MADE_WITH) == made_with | {"model": _of(model)}:
+    if model.is_file() and _read_json(folder / TRAINED_WITH) == made_with | {
+        "model": _hash_file(model)
+    }:
         log.info(f"{model} was trained already on the same with the same settings; it stays")
     else:
         trained = train(
             micrographs, labels, folder, data, recipe, compute, command_line, negatives
         )
         failures = trained.failures
-        write_json(folder / MADE_WITH, made_with | {"model": _of(model)})
-    write_output_nodes(folder, [(model.name, Kind.MODEL)])
+        write_json(folder / TRAINED_WITH, made_with | {"model": _hash_file(model)})
+    write_output_nodes(folder, [(model.name, OutputKind.MODEL)])
     return failures
 
 
-def labels_file(labels: str, micrographs: str, folder: Path) -> str:
+def resolve_labels(labels: str, micrographs: str, folder: Path) -> str:
     """Return coordinates in a form that is read here.
 
     RELION 3.1 names those of a job by ``coords_suffix_manualpick.star``, which holds none: they
@@ -138,7 +140,7 @@ def labels_file(labels: str, micrographs: str, folder: Path) -> str:
     return str(listed)
 
 
-def _made_with(micrographs: str, labels: Sequence[str]) -> dict[str, Any]:
+def _describe_inputs(micrographs: str, labels: Sequence[str]) -> dict[str, Any]:
     """Return what tells one training's input from another's, ready for JSON."""
     tables = [read_picks(file) for file in labels]
     parts = [
@@ -153,11 +155,11 @@ def _made_with(micrographs: str, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _of(model: Path) -> str:
+def _hash_file(model: Path) -> str:
     return digest([model.read_bytes()])
 
 
-def _read(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -15,11 +15,11 @@ from heliodor.data.coordinates.labels import (
     guess_particles,
 )
 from heliodor.errors import BadInput
-from heliodor.integrations.topaz.reports import report
+from heliodor.integrations.topaz.output import report
 
 
 @dataclass(frozen=True)
-class Prior:
+class ClassPrior:
     """Shares of positive regions, each a region a pixel."""
 
     #: Among all regions of the training images.
@@ -27,7 +27,7 @@ class Prior:
     #: The labelled ones among all.
     observed: float
     #: Among those that are not labelled.
-    unlabelled: float
+    unlabeled: float
     expected_particles: float
 
     @property
@@ -36,13 +36,13 @@ class Prior:
         return self.total / self.observed
 
 
-def find_prior(
+def find_class_prior(
     expected_particles: float | None,
     pi: float | None,
     images: Sequence[LabeledImage],
     radius_px: float,
     diameter_px: float,
-) -> Prior:
+) -> ClassPrior:
     """Return the prior.
 
     Parameters
@@ -82,10 +82,10 @@ def find_prior(
     elif pi is not None:
         report("--pi is left aside: -n is given too.")
     labelled = sum(len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images)
-    prior = Prior(
+    prior = ClassPrior(
         total=min(expected_particles * disc / pixels, 0.9999),
         observed=labelled / (pixels * len(images)),
-        unlabelled=class_prior(expected_particles, images, radius_px),
+        unlabeled=class_prior(expected_particles, images, radius_px),
         expected_particles=expected_particles,
     )
     report(

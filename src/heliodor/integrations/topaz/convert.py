@@ -17,24 +17,24 @@ from heliodor.errors import BadInput
 from heliodor.integrations.topaz.coordinate_reader import (
     SUFFIXES,
     Format,
-    above,
-    format_of,
-    read,
+    detect_format,
+    keep_above,
+    read_coordinates,
     read_star,
-    scaled,
-    whole,
+    round_to_pixels,
+    scale_picks,
 )
 from heliodor.integrations.topaz.coordinate_writer import (
-    box_text,
-    coordinate_text,
-    files_below,
-    star_text,
-    via_text,
+    assign_files,
+    render_boxes,
+    render_coordinates,
+    render_star,
+    render_via,
     write_boxes,
     write_eman2,
 )
-from heliodor.integrations.topaz.flip_y import find_image, mirrored
-from heliodor.integrations.topaz.reports import emit
+from heliodor.integrations.topaz.flip_y import find_image, flip_y
+from heliodor.integrations.topaz.output import write_output
 from heliodor.utils.files import write_text
 
 log = logging.getLogger(__name__)
@@ -50,39 +50,45 @@ _METADATA = {
 
 def convert(args: argparse.Namespace) -> int:
     """Turn coordinate files into one of another format or scale."""
-    forms = [format_of(f) if args.from_format == "auto" else args.from_format for f in args.files]
-    to = _target(args, forms)
+    forms = [
+        detect_format(f) if args.from_format == "auto" else args.from_format for f in args.files
+    ]
+    to = _choose_format(args, forms)
     if args.verbose > 0:
         log.info(f"# {', '.join(sorted(set(forms)))} to {to}")
     if args.down_scale == 0:
         raise BadInput("coordinates cannot be divided by 0; give another --down-scale")
     factor = args.up_scale / args.down_scale
     more = {column: v for name, column in _METADATA.items() if (v := getattr(args, name)) > 0}
-    _say_idle(args, to)
+    _report_options_without_effect(args, to)
     # From STAR to STAR nothing is lost: columns, optics groups, fractions of a pixel.
     stays = to == "star" and set(forms) == {"star"}
     if stays:
         tables = [read_star(path, args.image_ext) for path in args.files]
     else:
-        tables = [read(path, form) for path, form in zip(args.files, forms, strict=True)]
+        tables = [
+            read_coordinates(path, form) for path, form in zip(args.files, forms, strict=True)
+        ]
     if to != "star":
         # Tables of text hold whole pixels wherever Topaz made them so.
-        tables = [whole(t) if f == "star" else t for t, f in zip(tables, forms, strict=True)]
-    picks = scaled(above(Picks.concatenate(tables), args.threshold), factor)
+        tables = [
+            round_to_pixels(t) if f == "star" else t for t, f in zip(tables, forms, strict=True)
+        ]
+    picks = scale_picks(keep_above(Picks.concatenate(tables), args.threshold), factor)
     if factor != 1 and not stays:
-        picks = whole(picks)
+        picks = round_to_pixels(picks)
     if args.invert_y:
-        picks = mirrored(picks, args.imagedir, args.image_ext)
+        picks = flip_y(picks, args.imagedir, args.image_ext)
     if stays:
         extra = {f"rln{name}": np.full(len(picks), value) for name, value in more.items()}
         picks = replace(picks, extra={**picks.extra, **extra})
-        emit(relion_star.render_picks(picks, args.output), args.output)
+        write_output(relion_star.render_picks(picks, args.output), args.output)
     else:
         _write(picks, to, args, more)
     return 0
 
 
-def _say_idle(args: argparse.Namespace, to: Format) -> None:
+def _report_options_without_effect(args: argparse.Namespace, to: Format) -> None:
     """Name the options that mean nothing in the format that is written."""
     names = [name for name in _METADATA if getattr(args, name) > 0 and to != "star"]
     names += ["boxsize"] * (args.boxsize > 0 and to != "box")
@@ -92,7 +98,7 @@ def _say_idle(args: argparse.Namespace, to: Format) -> None:
         log.info(f"# note: no effect in {to} files: {options}")
 
 
-def _target(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
+def _choose_format(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
     """Decide on the format to write."""
     to: Format
     if args.to_format != "auto":
@@ -118,11 +124,11 @@ def _target(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
 
 def _write(picks: Picks, to: Format, args: argparse.Namespace, more: dict[str, float]) -> None:
     if to == "star":
-        emit(star_text(picks, args.image_ext, more), args.output)
+        write_output(render_star(picks, args.image_ext, more), args.output)
     elif to == "csv":
-        emit(via_text(picks), args.output)
+        write_output(render_via(picks), args.output)
     elif to == "coord":
-        emit(coordinate_text(picks), args.output)
+        write_output(render_coordinates(picks), args.output)
     elif to == "json":
         write_eman2(args.output, picks, args.suffix)
     elif args.output.lower().endswith(".box") and not Path(args.output).is_dir():
@@ -130,7 +136,7 @@ def _write(picks: Picks, to: Format, args: argparse.Namespace, more: dict[str, f
             raise BadInput(f"{args.output} is one box file; for several micrographs give a folder")
         if args.boxsize <= 0:
             raise BadInput("boxes need a size; give --boxsize")
-        emit(box_text(picks, args.boxsize), args.output)
+        write_output(render_boxes(picks, args.boxsize), args.output)
     else:
         write_boxes(args.output, picks, args.boxsize, args.suffix)
 
@@ -139,16 +145,18 @@ def split(args: argparse.Namespace) -> int:
     """Write one coordinate file for each micrograph, in the format of the one given."""
     if args.output is None:
         raise BadInput("the files need a folder; give it with -o")
-    form = format_of(args.file) if args.format == "auto" else args.format
+    form = detect_format(args.file) if args.format == "auto" else args.format
     ending = f"{args.suffix}{Path(args.file).suffix}"
     if form not in ("coord", "star"):
         raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
-    picks = read_star(args.file, "") if form == "star" else read(args.file, form)
-    for file, own in files_below(args.output, above(picks, args.threshold), ending).items():
+    picks = read_star(args.file, "") if form == "star" else read_coordinates(args.file, form)
+    for file, own in assign_files(args.output, keep_above(picks, args.threshold), ending).items():
         text = (
-            relion_star.render_picks(own) if form == "star" else coordinate_text(own, extra=True)
+            relion_star.render_picks(own)
+            if form == "star"
+            else render_coordinates(own, extra=True)
         )
-        emit(text, file)
+        write_output(text, file)
     return 0
 
 
@@ -158,10 +166,10 @@ def train_test_split(args: argparse.Namespace) -> int:
     The same seed chooses the same micrographs as in Topaz. Beside the file go its picks in two
     tables and, where the images' folder is given, two lists of images.
     """
-    form = format_of(args.file) if args.format == "auto" else args.format
-    picks = read(args.file, form)
+    form = detect_format(args.file) if args.format == "auto" else args.format
+    picks = read_coordinates(args.file, form)
     if form == "star":
-        picks = whole(picks)
+        picks = round_to_pixels(picks)
     tables = {name: own for name, own in picks.split_by_micrograph() if len(own)}
     names = sorted(tables)
     if args.number is None or not 0 < args.number < len(names):
@@ -182,7 +190,7 @@ def train_test_split(args: argparse.Namespace) -> int:
     base = os.path.splitext(args.file)[0]
     for part, chosen in parts.items():
         # Rows as in the file, the micrographs in the order they were drawn.
-        texts = [coordinate_text(tables[name], extra=True) for name in chosen]
+        texts = [render_coordinates(tables[name], extra=True) for name in chosen]
         header = texts[0].splitlines(keepends=True)[0]
         rows = "".join(text.removeprefix(header) for text in texts)
         _write_part(Path(f"{base}_{part}.txt"), header + rows)

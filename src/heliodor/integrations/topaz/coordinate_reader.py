@@ -46,7 +46,7 @@ _KINDS: dict[str, Format] = {
 _OLD_SCORE = "rlnParticleScore"
 
 
-def format_of(path: str | Path) -> Format:
+def detect_format(path: str | Path) -> Format:
     """Tell a coordinate file's format by its content, and by its name where that says nothing.
 
     Raises
@@ -55,12 +55,12 @@ def format_of(path: str | Path) -> Format:
         If there is no such file.
     """
     path = Path(path)
-    head = _head(path)
+    head = _read_head(path)
     found = next((r.name for r in formats.READERS if r.looks_like(head)), "")
     return _KINDS.get(found) or SUFFIXES.get(path.suffix.lower(), "coord")
 
 
-def read(path: str | Path, form: str = "auto") -> Picks:
+def read_coordinates(path: str | Path, form: str = "auto") -> Picks:
     """Read one coordinate file.
 
     Parameters
@@ -81,18 +81,18 @@ def read(path: str | Path, form: str = "auto") -> Picks:
         If the file cannot be read as what it is.
     """
     path = Path(path)
-    kind = format_of(path) if form == "auto" else form
+    kind = detect_format(path) if form == "auto" else form
     if kind == "box":
         # Its own reader, as an empty file, of a micrograph without particles, is one too; and
         # the name is the whole stem, whatever its end may mean elsewhere.
         picks = replace(box.read_picks(path), micrographs=(path.stem,))
-    elif kind == "csv" and via.looks_like(_head(path)):
+    elif kind == "csv" and via.looks_like(_read_head(path)):
         picks = via.read_picks(path)
     elif kind == "json":
         picks = eman2.read_picks(path)
     else:
         picks = formats.read_picks(path)
-    return _scored(
+    return _use_old_score_column(
         picks.rename_micrographs([strip_image_suffix(name) for name in picks.micrographs])
     )
 
@@ -105,7 +105,7 @@ def read_star(path: str | Path, image_ext: str) -> Picks:
     image_ext
         What follows the name of a micrograph that has no suffix.
     """
-    picks = _scored(relion_star.read_picks(path))
+    picks = _use_old_score_column(relion_star.read_picks(path))
     names = [
         name if strip_image_suffix(name) != name else name + image_ext
         for name in picks.micrographs
@@ -113,7 +113,7 @@ def read_star(path: str | Path, image_ext: str) -> Picks:
     return replace(picks, micrographs=tuple(names))
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(formats.HEAD_BYTES)
@@ -121,7 +121,7 @@ def _head(path: Path) -> bytes:
         raise BadInput(f"{path} cannot be read ({error.strerror}); check the name") from error
 
 
-def _scored(picks: Picks) -> Picks:
+def _use_old_score_column(picks: Picks) -> Picks:
     if _OLD_SCORE not in picks.extra or not np.isnan(picks.score).all():
         return picks
     extra = dict(picks.extra)
@@ -129,18 +129,18 @@ def _scored(picks: Picks) -> Picks:
     return replace(picks, score=score, extra=extra)
 
 
-def above(picks: Picks, threshold: float) -> Picks:
+def keep_above(picks: Picks, threshold: float) -> Picks:
     """Keep the picks that score the threshold or more; a table without scores stays as it is."""
     if threshold == -np.inf or np.isnan(picks.score).all():
         return picks
     return picks.select(picks.score >= threshold)
 
 
-def scaled(picks: Picks, factor: float) -> Picks:
+def scale_picks(picks: Picks, factor: float) -> Picks:
     """Multiply coordinates."""
     return replace(picks, xy_px=picks.xy_px * factor)
 
 
-def whole(picks: Picks) -> Picks:
+def round_to_pixels(picks: Picks) -> Picks:
     """Round coordinates to whole pixels."""
     return replace(picks, xy_px=np.rint(picks.xy_px) + 0.0)

@@ -16,14 +16,14 @@ from heliodor.data.coordinates.formats import eman2, via
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import strip_image_suffix
 from heliodor.errors import BadInput
-from heliodor.integrations.topaz.reports import emit, table_file
+from heliodor.integrations.topaz.output import table_file, write_output
 from heliodor.utils.files import create_output_folder, write_text
 
 #: What names the score in the STAR files that are written, and in those of an older command.
 SCORE, OLD_SCORE = "AutopickFigureOfMerit", "ParticleScore"
 
 
-def numbers(column: Any) -> list[str]:
+def format_numbers(column: Any) -> list[str]:
     """Return a column as text: whole numbers if all are whole, else as short as is exact."""
     values = np.asarray(column, dtype=np.float64)
     if np.isfinite(values).all() and (values == np.rint(values)).all():
@@ -31,13 +31,13 @@ def numbers(column: Any) -> list[str]:
     return [repr(float(value)) for value in values]
 
 
-def _scores(picks: Picks) -> list[str] | None:
+def _format_scores(picks: Picks) -> list[str] | None:
     if len(picks) and np.isnan(picks.score).all():
         return None
     return ["" if np.isnan(s) else repr(float(s)) for s in picks.score]
 
 
-def coordinate_text(picks: Picks, extra: bool = False) -> str:
+def render_coordinates(picks: Picks, extra: bool = False) -> str:
     """Return a table ``image_name x_coord y_coord [score]``, tabs between the columns.
 
     Parameters
@@ -49,18 +49,20 @@ def coordinate_text(picks: Picks, extra: bool = False) -> str:
     """
     columns = {
         "image_name": picks.names(),
-        "x_coord": numbers(picks.xy_px[:, 0]),
-        "y_coord": numbers(picks.xy_px[:, 1]),
+        "x_coord": format_numbers(picks.xy_px[:, 0]),
+        "y_coord": format_numbers(picks.xy_px[:, 1]),
     }
     if extra:
         columns |= {name: [str(v) for v in values] for name, values in picks.extra.items()}
-    scores = _scores(picks)
+    scores = _format_scores(picks)
     if scores is not None:
         columns["score"] = scores
-    return _delimited(columns, "\t")
+    return _render_table(columns, "\t")
 
 
-def _delimited(columns: Mapping[str, Sequence[str]], delimiter: str, header: bool = True) -> str:
+def _render_table(
+    columns: Mapping[str, Sequence[str]], delimiter: str, header: bool = True
+) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     if header:
@@ -69,7 +71,7 @@ def _delimited(columns: Mapping[str, Sequence[str]], delimiter: str, header: boo
     return stream.getvalue()
 
 
-def star_text(picks: Picks, image_ext: str, more: Mapping[str, float] | None = None) -> str:
+def render_star(picks: Picks, image_ext: str, more: Mapping[str, float] | None = None) -> str:
     """Return one STAR block of picks, micrographs called by their name and `image_ext`.
 
     Parameters
@@ -81,36 +83,36 @@ def star_text(picks: Picks, image_ext: str, more: Mapping[str, float] | None = N
     more
         Further columns by name without ``rln``, each of one value.
     """
-    scores = _scores(picks)
+    scores = _format_scores(picks)
     columns = {} if scores is None else {SCORE: [score or "nan" for score in scores]}
     columns |= {
         "MicrographName": [f"{name}{image_ext}" for name in picks.names()],
-        "CoordinateX": numbers(picks.xy_px[:, 0]),
-        "CoordinateY": numbers(picks.xy_px[:, 1]),
+        "CoordinateX": format_numbers(picks.xy_px[:, 0]),
+        "CoordinateY": format_numbers(picks.xy_px[:, 1]),
     }
     columns |= {name: [repr(float(v))] * len(picks) for name, v in (more or {}).items()}
-    return star_block("images", {f"rln{name}": column for name, column in columns.items()})
+    return render_star_block("images", {f"rln{name}": column for name, column in columns.items()})
 
 
-def star_block(name: str, columns: Mapping[str, Sequence[str]]) -> str:
+def render_star_block(name: str, columns: Mapping[str, Sequence[str]]) -> str:
     """Return one table as a block of a STAR file, tabs between the columns."""
     lines = [f"data_{name}", "loop_"]
     lines += [f"_{title} #{number}" for number, title in enumerate(columns, 1)]
-    lines += ["\t".join(map(_cell, row)) for row in zip(*columns.values(), strict=True)]
+    lines += ["\t".join(map(_quote_cell, row)) for row in zip(*columns.values(), strict=True)]
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
+def _quote_cell(text: str) -> str:
     return f'"{text}"' if not text or any(c.isspace() for c in text) else text
 
 
-def via_text(picks: Picks) -> str:
+def render_via(picks: Picks) -> str:
     """Return a CSV file of the VGG Image Annotator, one point a pick of a PNG picture."""
     counts = picks.counts()
     seen = [0] * len(picks.micrographs)
     rows: list[tuple[str, ...]] = [via.COLUMNS]
-    x, y = (numbers(column) for column in picks.xy_px.T)
-    scores = _scores(picks) or [""] * len(picks)
+    x, y = (format_numbers(column) for column in picks.xy_px.T)
+    scores = _format_scores(picks) or [""] * len(picks)
     for i, number in enumerate(picks.micrograph_index):
         shape = f'{{"name":"point","cx":{x[i]},"cy":{y[i]}}}'
         known = json.dumps({"score": scores[i]} if scores[i] else {}, separators=(",", ":"))
@@ -123,7 +125,7 @@ def via_text(picks: Picks) -> str:
     return stream.getvalue()
 
 
-def box_text(picks: Picks, box_px: int) -> str:
+def render_boxes(picks: Picks, box_px: int) -> str:
     """Return lines ``x y width height``, x and y of the corner nearest to pixel (0, 0).
 
     Boxes may be of an odd size, whose middle is then the pixel at half the size rounded down.
@@ -142,24 +144,24 @@ def write_boxes(folder: str | Path, picks: Picks, box_px: int, suffix: str = "")
     """
     if box_px <= 0:
         raise BadInput(f"boxes of {box_px} pixels cannot be written; give --boxsize")
-    for file, own in files_below(folder, picks, f"{suffix}.box").items():
-        write_text(file, box_text(own, box_px))
+    for file, own in assign_files(folder, picks, f"{suffix}.box").items():
+        write_text(file, render_boxes(own, box_px))
 
 
 def write_eman2(folder: str | Path, picks: Picks, suffix: str = "") -> None:
     """Write an ``_info.json`` file for each micrograph with picks, in place of its boxes."""
-    for file, own in files_below(folder, picks, f"{suffix}{eman2.SUFFIX}").items():
-        write_info(file, own)
+    for file, own in assign_files(folder, picks, f"{suffix}{eman2.SUFFIX}").items():
+        write_eman2_file(file, own)
 
 
-def write_info(path: Path, picks: Picks) -> None:
+def write_eman2_file(path: Path, picks: Picks) -> None:
     """Write the picks of one micrograph into a file of EMAN2's, in place of its boxes."""
     kind = {eman2.TYPE: np.full(len(picks), "manual", dtype=object)}
     # A score would be taken for that of EMAN2's own picker.
     eman2.write_picks(path, replace(picks, score=np.full(len(picks), np.nan), extra=kind))
 
 
-def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Picks]:
+def assign_files(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Picks]:
     """Return the file of each micrograph with picks: below the folder, wherever its name leads.
 
     Raises
@@ -169,7 +171,7 @@ def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Pic
     """
     files: dict[Path, Picks] = {}
     for name, own in picks.split_by_micrograph():
-        file = _below(folder, strip_image_suffix(name), ending)
+        file = _file_below(folder, strip_image_suffix(name), ending)
         if len(own) and (other := files.setdefault(file, own)) is not own:
             raise BadInput(
                 f"the picks of {other.micrographs[0]} and of {name} would both be in {file}; give"
@@ -178,7 +180,7 @@ def files_below(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Pic
     return files
 
 
-def _below(folder: str | Path, name: str, ending: str) -> Path:
+def _file_below(folder: str | Path, name: str, ending: str) -> Path:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     return Path(folder, *parts[:-1], f"{parts[-1] if parts else 'micrograph'}{ending}")
 
@@ -191,7 +193,7 @@ ONE_MICROGRAPH = ("json", "box")
 IMAGE_EXT = ".mrc"
 
 
-class PickFiles:
+class PickWriter:
     """Takes the picks of one image after another and writes them.
 
     Parameters
@@ -237,18 +239,18 @@ class PickFiles:
         folder = path.parent if self._output is None else self._output
         file = folder / f"{picks.micrographs[0]}{self._suffix}.{self._form}"
         if self._form == "json":
-            write_info(file, picks)
+            write_eman2_file(file, picks)
         else:
-            emit(self._text(picks), file)
+            write_output(self._text(picks), file)
 
     def finish(self) -> None:
         """Write the table of all images, if they are to share one."""
         if not self._per_micrograph:
-            emit(self._text(Picks.concatenate(self._tables)), self._output)
+            write_output(self._text(Picks.concatenate(self._tables)), self._output)
 
     def _text(self, picks: Picks) -> str:
         if self._form == "box":
-            return box_text(picks, self._box_px)
+            return render_boxes(picks, self._box_px)
         if self._form == "star":
-            return star_text(picks, IMAGE_EXT)
-        return via_text(picks) if self._form == "csv" else coordinate_text(picks)
+            return render_star(picks, IMAGE_EXT)
+        return render_via(picks) if self._form == "csv" else render_coordinates(picks)

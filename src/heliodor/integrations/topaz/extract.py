@@ -17,21 +17,21 @@ from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import SOME_FAILED, BadInput
-from heliodor.integrations.topaz.coordinate_writer import PickFiles
-from heliodor.integrations.topaz.image_lists import repeated
-from heliodor.integrations.topaz.reports import report
-from heliodor.integrations.topaz.runtime import start
+from heliodor.integrations.topaz.compute_device import start_compute
+from heliodor.integrations.topaz.coordinate_writer import PickWriter
+from heliodor.integrations.topaz.image_lists import find_duplicate
+from heliodor.integrations.topaz.output import report
 from heliodor.integrations.topaz.scorers import (
-    Scored,
+    ScoredImage,
     Scorer,
-    scorer,
+    make_scorer,
 )
 from heliodor.picking.nms import suppress
 from heliodor.utils.files import create_output_folder
 
 #: In score maps for other programs, which may take a mean, dead borders have this for minus
 #: infinity.
-DEAD = -100.0
+DEAD_BORDER_SCORE = -100.0
 
 
 def extract(args: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def extract(args: argparse.Namespace) -> int:
     BadInput
         If something given cannot be used, or none of the images.
     """
-    radii = _radii(args)
+    radii = _radii_to_try(args)
     paths = [Path(path) for path in args.paths or _standard_input()]
     if not paths:
         raise BadInput("no images were given, and none is named on standard input")
@@ -68,32 +68,32 @@ def extract(args: argparse.Namespace) -> int:
     if args.per_micrograph:
         beside = [str(path.with_name(micrograph_stem(path))) for path in dict.fromkeys(paths)]
         _check_distinct(names if args.output is not None else beside)
-    elif not args.per_micrograph and (twice := repeated(names)) is not None:
+    elif not args.per_micrograph and (twice := find_duplicate(names)) is not None:
         report(f"Several images are called {twice}: in one table their picks are not told apart.")
     if not args.only_validate:
-        files = PickFiles(args.output, args.format, args.per_micrograph, args.suffix, box_px)
+        files = PickWriter(args.output, args.format, args.per_micrograph, args.suffix, box_px)
     # The general model is told the particle's size by the radius; it cannot find that by targets.
     told = radii[0] if args.radius is not None else None
-    score = scorer(args.model, start(args.device, args.num_threads), told)
+    score = make_scorer(args.model, start_compute(args.device, args.num_threads), told)
     found: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
-    for path, own in _scored(paths, score, failures, args.verbose, "picked on"):
+    for path, own in _score_images(paths, score, failures, args.verbose, "picked on"):
         name = micrograph_stem(path)
-        by_radius = {radius: _picks(name, own, radius, args.threshold) for radius in radii}
+        by_radius = {radius: _find_picks(name, own, radius, args.threshold) for radius in radii}
         # Files of their own need not wait for the other images, unless the radius has to.
         if files is not None and not targets:
-            files.add(path, _scaled(by_radius[radii[0]], scale))
+            files.add(path, _scale_to_output(by_radius[radii[0]], scale))
         else:
             found.append((path, by_radius))
     radius = _best_radius(found, targets, radii, args.assignment_radius) if targets else radii[0]
     if files is not None:
         for path, by_radius in found:
-            files.add(path, _scaled(by_radius[radius], scale))
+            files.add(path, _scale_to_output(by_radius[radius], scale))
         files.finish()
-    return _code(failures, len(paths))
+    return _exit_code(failures, len(paths))
 
 
-def _radii(args: argparse.Namespace) -> list[int]:
+def _radii_to_try(args: argparse.Namespace) -> list[int]:
     """Return the radius, or all that are to be tried; refuse what is not there."""
     if args.filaments:
         raise BadInput(
@@ -128,14 +128,14 @@ def _standard_input() -> list[str]:
 
 def _check_distinct(names: Sequence[str]) -> None:
     """Refuse images whose results in one folder would overwrite each other."""
-    twice = repeated(names)
+    twice = find_duplicate(names)
     if twice is not None:
         raise BadInput(f"two images are called {twice}; give each folder of images its own -o")
 
 
-def _scored(
+def _score_images(
     paths: Sequence[Path], score: Scorer, failures: list[str], verbose: bool, wanted: str
-) -> Iterator[tuple[Path, Scored]]:
+) -> Iterator[tuple[Path, ScoredImage]]:
     """Give each image with its score map; add to `failures` why one of them has none.
 
     Raises
@@ -157,17 +157,17 @@ def _scored(
         raise BadInput(f"none of the images could be {wanted}: {failures[0]}")
 
 
-def _picks(name: str, own: Scored, radius: int, threshold: float) -> Picks:
+def _find_picks(name: str, own: ScoredImage, radius: int, threshold: float) -> Picks:
     """Return what is found on an image but in bad areas, which Topaz does not know."""
-    rows_columns, scores = suppress(own.score, radius * own.shrunk, threshold)
+    rows_columns, scores = suppress(own.score, radius * own.map_pixels_per_image_pixel, threshold)
     xy = rows_columns[:, ::-1].astype(np.float64)
-    picks = Picks.on(name, own.on_image(xy), scores.astype(np.float64))
+    picks = Picks.on(name, own.to_image_pixels(xy), scores.astype(np.float64))
     if own.bad_areas is None:
         return picks
     return picks.select(~own.bad_areas.contains(xy * own.pixel_size_angstrom))
 
 
-def _scaled(picks: Picks, scale: float) -> Picks:
+def _scale_to_output(picks: Picks, scale: float) -> Picks:
     """Return picks in the pixels that the caller wants, whole ones."""
     return Picks.on(picks.micrographs[0], np.rint(picks.xy_px * scale), picks.score)
 
@@ -179,12 +179,12 @@ def _best_radius(
     assignment_radius: int | None,
 ) -> int:
     """Say how the picks of each radius do, and return the best one."""
-    from heliodor.integrations.topaz.precision_recall import judge_radius
+    from heliodor.integrations.topaz.precision_recall import evaluate_radius
 
     figures = []
     for radius in radii:
         picks = {own[radius].micrographs[0]: own[radius] for _, own in found}
-        figures.append(judge_radius(radius, picks, targets, assignment_radius))
+        figures.append(evaluate_radius(radius, picks, targets, assignment_radius))
         print(figures[-1].line, flush=True)
     best = max(figures, key=lambda own: own.average_precision)
     if len(radii) > 1:
@@ -192,7 +192,7 @@ def _best_radius(
     return best.radius
 
 
-def _code(failures: Sequence[str], number: int) -> int:
+def _exit_code(failures: Sequence[str], number: int) -> int:
     if not failures:
         return 0
     report(f"{len(failures)} of {number} images could not be used; they are named above")
@@ -226,10 +226,10 @@ def segment(args: argparse.Namespace) -> int:
     paths = [Path(path) for path in args.paths]
     _check_distinct([micrograph_stem(path) for path in paths])
     folder = create_output_folder(args.destdir)
-    score = scorer(args.model, start(args.device, args.num_threads))
+    score = make_scorer(args.model, start_compute(args.device, args.num_threads))
     failures: list[str] = []
-    for path, own in _scored(paths, score, failures, args.verbose, "scored"):
+    for path, own in _score_images(paths, score, failures, args.verbose, "scored"):
         with atomic_write(folder / f"{micrograph_stem(path)}.tiff") as aside:
             alive = np.isfinite(own.score)
-            tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD)))
-    return _code(failures, len(paths))
+            tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD_BORDER_SCORE)))
+    return _exit_code(failures, len(paths))

@@ -44,7 +44,7 @@ def is_image(path: str) -> bool:
     return is_micrograph_name(path) or path.lower().endswith(_PICTURES)
 
 
-def height_of(path: Path) -> int:
+def read_height(path: Path) -> int:
     """Return an image's height in pixels without reading its pixels.
 
     Raises
@@ -64,7 +64,7 @@ def height_of(path: Path) -> int:
         raise BadInput(f"the height of {path} cannot be read ({error}); copy it again") from error
 
 
-def mirrored(picks: Picks, folder: str | None, image_ext: str) -> Picks:
+def flip_y(picks: Picks, folder: str | None, image_ext: str) -> Picks:
     """Mirror y of all picks: ``height - 1 - y``.
 
     Raises
@@ -83,7 +83,7 @@ def mirrored(picks: Picks, folder: str | None, image_ext: str) -> Picks:
                 f"{folder} holds no image {name} whose name ends with {image_ext}; check"
                 " --imagedir and --image-ext"
             )
-        heights[position] = height_of(path)
+        heights[position] = read_height(path)
     xy = picks.xy_px.copy()
     xy[:, 1] = heights[picks.micrograph_index] - 1 - xy[:, 1]
     return replace(picks, xy_px=xy)

@@ -19,14 +19,14 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import find_name_fault, micrograph_stem, strip_image_suffix
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.errors import BadInput
-from heliodor.integrations.topaz.coordinate_reader import read
-from heliodor.integrations.topaz.reports import report
+from heliodor.integrations.topaz.coordinate_reader import read_coordinates
+from heliodor.integrations.topaz.output import report
 
 #: What an image is called in a list that names no files.
 DEFAULT_SUFFIX = ".mrc"
 
 
-def repeated(names: Sequence[str]) -> str | None:
+def find_duplicate(names: Sequence[str]) -> str | None:
     """Return the first name that stands twice, if one does."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
@@ -57,7 +57,7 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
         if not sources:
             raise BadInput(f"the folder {path} holds no image that ends in {image_ext}")
     else:
-        sources = [Source(name, file, name) for name, file in _rows(path)]
+        sources = [Source(name, file, name) for name, file in _read_rows(path)]
     by_name: dict[str, Source] = {}
     for source in sources:
         other = by_name.setdefault(strip_image_suffix(source.name), source)
@@ -69,13 +69,13 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
     return list(by_name.values())
 
 
-def _rows(path: Path) -> list[tuple[str, Path]]:
+def _read_rows(path: Path) -> list[tuple[str, Path]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list of images {path} cannot be read ({error})") from error
     # A path may hold spaces, so tabs part the columns wherever there are any.
-    rows = [_cells(line) for line in lines if line.strip()]
+    rows = [_split_cells(line) for line in lines if line.strip()]
     header = [title.lower() for title in rows[0]] if rows else []
     if "image_name" not in header:
         raise BadInput(
@@ -96,7 +96,9 @@ def _rows(path: Path) -> list[tuple[str, Path]]:
                 raise BadInput(
                     f"the list of images {path} names {cell} in its row {number}, which {fault}"
                 )
-        listed.append((row[name], Path(row[file] if file is not None else _default(row[name]))))
+        listed.append(
+            (row[name], Path(row[file] if file is not None else _default_file_name(row[name])))
+        )
     if not listed:
         raise BadInput(f"the list of images {path} is empty")
     if origin is not None and len({row[origin] for row in rows[1:]}) > 1:
@@ -106,15 +108,15 @@ def _rows(path: Path) -> list[tuple[str, Path]]:
     return listed
 
 
-def _cells(line: str) -> list[str]:
+def _split_cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
 
 
-def _default(name: str) -> str:
+def _default_file_name(name: str) -> str:
     return name if strip_image_suffix(name) != name else name + DEFAULT_SUFFIX
 
 
-def read_labelled(
+def read_labeled(
     images: str | Path, targets: str | Path, image_ext: str = "", form: str = "auto"
 ) -> list[LabeledSource]:
     """Read a list of images and the particles on them; images without any stay listed.
@@ -134,7 +136,7 @@ def read_labelled(
         If a file cannot be used, or none of the particles lies on any of the images.
     """
     sources = read_images(images, image_ext)
-    table = named_as_listed(read(targets, form), sources)
+    table = rename_as_listed(read_coordinates(targets, form), sources)
     try:
         labelled, notes = assign_labels(table, sources)
     except BadInput as error:
@@ -145,7 +147,7 @@ def read_labelled(
     return [replace(item, pixel_size_angstrom=None) for item in labelled]
 
 
-def named_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
+def rename_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
     """Call the images of a table as they are listed, where it goes by their files' names.
 
     Rows of one image that went by two names end up under one.

@@ -61,37 +61,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     limit_blas_threads()
     console.show_messages()
-    args = parsed(sys.argv[1:] if argv is None else argv)
+    args = parse_arguments(sys.argv[1:] if argv is None else argv)
     try:
-        names = parser.idle(args)
+        names = parser.find_options_without_effect(args)
         if names:
             log.info(f"# note: no effect here: {', '.join(names)}")
-        code = _refusing(_by_worker, args)
-        return perform(args) if code is None else code
+        code = _report_bad_input(_run_in_worker, args)
+        return run_command(args) if code is None else code
     except BrokenPipeError:
         # Whoever read the results, as head does, has had enough of them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
-def parsed(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Read a command line as `arguments.parse` does; where picking is given no model, name one."""
     args = parser.parse(argv)
     if args.command == "extract" and "model" not in args.given:
-        from heliodor.integrations.topaz.model_lookup import unnamed
+        from heliodor.integrations.topaz.model_lookup import default_model
 
-        args.model = unnamed(args.model)
+        args.model = default_model(args.model)
     return args
 
 
-def perform(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Do a command in this process, and return its exit code."""
-    code = _refusing(_here, args)
+    code = _report_bad_input(_run_here, args)
     assert code is not None
     return code
 
 
-def _refusing(
+def _report_bad_input(
     function: Callable[[argparse.Namespace], int | None], args: argparse.Namespace
 ) -> int | None:
     """Call a function, and say what it refuses."""
@@ -102,16 +102,16 @@ def _refusing(
         return BAD_INPUT
 
 
-def _here(args: argparse.Namespace) -> int:
-    if args.command in parser.ABSENT:
-        raise BadInput(f"{args.command} is not there: {parser.ABSENT[args.command]}")
+def _run_here(args: argparse.Namespace) -> int:
+    if args.command in parser.MISSING_COMMANDS:
+        raise BadInput(f"{args.command} is not there: {parser.MISSING_COMMANDS[args.command]}")
     module, function = COMMANDS[args.command].split(".")
     package = importlib.import_module(f"heliodor.integrations.topaz.{module}")
     result: int = getattr(package, function)(args)
     return result
 
 
-def _by_worker(args: argparse.Namespace) -> int | None:
+def _run_in_worker(args: argparse.Namespace) -> int | None:
     """Have a worker do the command, if there is one for it."""
     if args.command != "extract" or os.name != "posix":
         return None

@@ -15,7 +15,7 @@ NO_MODEL = "none"
 GENERAL = "general"
 
 
-def unnamed(default: str) -> str:
+def default_model(default: str) -> str:
     """Return the name of the model where none is given: Topaz's if it was imported, else general.
 
     Parameters
@@ -23,15 +23,15 @@ def unnamed(default: str) -> str:
     default
         What Topaz takes.
     """
-    return GENERAL if _named(default) is None else default
+    return GENERAL if _find_named(default) is None else default
 
 
-def _named(model: str) -> Path | None:
+def _find_named(model: str) -> Path | None:
     """Find a model by name; Topaz takes its wide networks for the bare names."""
     return find_named_model(model) or find_named_model(f"{model}_u64")
 
 
-def model_file(model: str) -> Path:
+def find_model_file(model: str) -> Path:
     """Return the file of a model, given as such or by name.
 
     Raises
@@ -46,7 +46,7 @@ def model_file(model: str) -> Path:
         raise BadInput(f"the model {model} does not exist; give -m the file of a model, or a name")
     if model == GENERAL:
         return GENERAL_MODEL
-    found = _named(model)
+    found = _find_named(model)
     if found is None:
         raise BadInput(
             f"there is no model {model}: Topaz's own ones are not part of this program; give -m a"
@@ -56,7 +56,7 @@ def model_file(model: str) -> Path:
     return found
 
 
-def identity(path: Path) -> tuple[str, int, int]:
+def file_identity(path: Path) -> tuple[str, int, int]:
     """Return what changes where a file does: the whole path, the size, when it was changed.
 
     Raises

@@ -9,7 +9,7 @@ from typing import Any
 
 #: Options that are taken without complaint and change nothing, by command: the destination, and
 #: the values of it that ask for nothing else than what is done anyway.
-IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
+OPTIONS_WITHOUT_EFFECT: dict[str, dict[str, tuple[Any, ...]]] = {
     "train": dict.fromkeys(
         ("num_workers", "preload", "ngf", "patch_size", "patch_padding", "test_batch_size"), ()
     ),
@@ -24,23 +24,23 @@ IDLE: dict[str, dict[str, tuple[Any, ...]]] = {
         "device": (-1,),
     },
 }
-IDLE["normalize"] = IDLE["preprocess"]
+OPTIONS_WITHOUT_EFFECT["normalize"] = OPTIONS_WITHOUT_EFFECT["preprocess"]
 # Nothing is begun from trained weights, whatever is asked for.
-IDLE["train"]["pretrained"] = (False,)
+OPTIONS_WITHOUT_EFFECT["train"]["pretrained"] = (False,)
 
 
-def _has(option: str) -> Callable[[argparse.Namespace], bool]:
+def _is_given(option: str) -> Callable[[argparse.Namespace], bool]:
     """Return what tells whether an option says something."""
     return lambda args: bool(getattr(args, option))
 
 
-def _tunes(args: argparse.Namespace) -> bool:
+def _searches_radius(args: argparse.Namespace) -> bool:
     return args.radius is None and bool(args.targets)
 
 
 #: Options that mean something only beside others: when, by command and destination. Hosts write
 #: out the defaults of many, so that a default asks for nothing.
-BESIDE: dict[str, dict[str, Callable[[argparse.Namespace], bool]]] = {
+CONDITIONAL_OPTIONS: dict[str, dict[str, Callable[[argparse.Namespace], bool]]] = {
     "train": {
         "fold": lambda args: args.k_fold > 1,
         "cross_validation_seed": lambda args: args.k_fold > 1,
@@ -51,18 +51,18 @@ BESIDE: dict[str, dict[str, Callable[[argparse.Namespace], bool]]] = {
         ),
     },
     "extract": {
-        "filaments_length": _has("filaments"),
-        "filaments_plot": _has("filaments"),
-        "suffix": _has("per_micrograph"),
-        "assignment_radius": _has("targets"),
-        "min_radius": _tunes,
-        "max_radius": _tunes,
-        "step_radius": _tunes,
+        "filaments_length": _is_given("filaments"),
+        "filaments_plot": _is_given("filaments"),
+        "suffix": _is_given("per_micrograph"),
+        "assignment_radius": _is_given("targets"),
+        "min_radius": _searches_radius,
+        "max_radius": _searches_radius,
+        "step_radius": _searches_radius,
     },
-    "convert": {"imagedir": _has("invert_y")},
-    "train_test_split": {"image_ext": _has("image_dir")},
+    "convert": {"imagedir": _is_given("invert_y")},
+    "train_test_split": {"image_ext": _is_given("image_dir")},
     **{
-        command: {"imagedir": _has("invert_y"), "image_ext": _has("invert_y")}
+        command: {"imagedir": _is_given("invert_y"), "image_ext": _is_given("invert_y")}
         for command in (
             "boxes_to_coordinates",
             "coordinates_to_boxes",
@@ -74,14 +74,14 @@ BESIDE: dict[str, dict[str, Callable[[argparse.Namespace], bool]]] = {
 _METAVARS: dict[Any, str] = {int: "N", float: "F"}
 
 
-class Command(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """The parser of one command, whose options leave no trace unless they are given."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: What the options are where they are not given.
         self.defaults: dict[str, Any] = {}
         #: Whether this is no command at all, so that whatever follows it is no error.
-        self.absent = False
+        self.is_missing = False
         super().__init__(*args, **kwargs)
 
     def add_argument(self, *flags: Any, **kwargs: Any) -> argparse.Action:
@@ -92,49 +92,51 @@ class Command(argparse.ArgumentParser):
             action.default = argparse.SUPPRESS
         return action
 
-    def option(self, *flags: str, about: str, **kwargs: Any) -> None:
+    def option(self, *flags: str, help_text: str, **kwargs: Any) -> None:
         """Add an option whose help ends with its default, if that says anything."""
         default = kwargs.get("default")
         if default not in (None, "") and not isinstance(default, bool):
-            about = (
-                f"{about} [{default:g}]" if isinstance(default, float) else f"{about} [{default}]"
+            help_text = (
+                f"{help_text} [{default:g}]"
+                if isinstance(default, float)
+                else f"{help_text} [{default}]"
             )
         if "action" not in kwargs and "choices" not in kwargs:
             kwargs.setdefault("metavar", _METAVARS.get(kwargs.get("type"), "TEXT"))
-        self.add_argument(*flags, help=about.replace("%", "%%"), **kwargs)
+        self.add_argument(*flags, help=help_text.replace("%", "%%"), **kwargs)
 
-    def flag(self, *flags: str, about: str) -> None:
+    def flag(self, *flags: str, help_text: str) -> None:
         """Add a switch that is off unless given."""
-        self.option(*flags, about=about, action="store_true")
+        self.option(*flags, help_text=help_text, action="store_true")
 
     def device(self, default: int = 0) -> None:
         """Add ``-d``."""
-        about = "number of the GPU; below 0, the CPU"
-        self.option("-d", "--device", type=int, default=default, about=about)
+        help_text = "number of the GPU; below 0, the CPU"
+        self.option("-d", "--device", type=int, default=default, help_text=help_text)
 
     def threads(self) -> None:
         """Add ``-j``."""
-        about = "threads; 0 and less take all that this process may have"
-        self.option("-j", "--num-threads", type=int, default=0, about=about)
+        help_text = "threads; 0 and less take all that this process may have"
+        self.option("-j", "--num-threads", type=int, default=0, help_text=help_text)
 
-    def output(self, about: str = "file to write [standard output]") -> None:
+    def output(self, help_text: str = "file to write [standard output]") -> None:
         """Add ``-o``."""
-        self.option("-o", "--output", metavar="PATH", about=about)
+        self.option("-o", "--output", metavar="PATH", help_text=help_text)
 
     def scales(self) -> None:
         """Add ``-s`` and ``-x``, by which coordinates change."""
         for short, word, what in (("-s", "down", "divide"), ("-x", "up", "multiply")):
-            about = f"{what} coordinates by this"
-            self.option(short, f"--{word}-scale", type=float, default=1.0, about=about)
+            help_text = f"{what} coordinates by this"
+            self.option(short, f"--{word}-scale", type=float, default=1.0, help_text=help_text)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse as argparse does, or take everything where the command is absent."""
-        if self.absent:
+        if self.is_missing:
             return namespace or argparse.Namespace(), []
         return super().parse_known_args(args, namespace)
 
 
 #: Commands by name: what the help says of each, and what adds its options.
-Commands = dict[str, tuple[str, Callable[[Command], None]]]
+Commands = dict[str, tuple[str, Callable[[CommandParser], None]]]

@@ -16,9 +16,9 @@ from heliodor.integrations.topaz import (
     options_picking,
 )
 from heliodor.integrations.topaz.option_groups import (
-    BESIDE,
-    IDLE,
-    Command,
+    CONDITIONAL_OPTIONS,
+    OPTIONS_WITHOUT_EFFECT,
+    CommandParser,
     Commands,
 )
 
@@ -35,7 +35,7 @@ GROUPS: dict[str, Commands] = {
 }
 
 #: Commands that are not there, with what to use.
-ABSENT = {
+MISSING_COMMANDS = {
     "denoise": "heliodor picks on micrographs as they are and has no denoiser; for denoised"
     " pictures use Topaz itself",
     "denoise3d": "heliodor works on micrographs and has no denoiser of volumes; use Topaz itself",
@@ -46,14 +46,14 @@ ABSENT = {
 }
 
 
-class _Reader(argparse.ArgumentParser):
+class _ArgumentFileParser(argparse.ArgumentParser):
     """A parser that leaves blank lines of ``@file`` out."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         return [arg_line] if arg_line.strip() else []
 
 
-class _Version(argparse.Action):
+class _VersionAction(argparse.Action):
     """Say the version: to a program Topaz's alone, as hosts take the line for a version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
@@ -62,9 +62,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def build() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
     """Return the parser of the whole command line, and that of each command."""
-    parser = _Reader(
+    parser = _ArgumentFileParser(
         prog=PROGRAM,
         description=_description(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -72,22 +72,22 @@ def build() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
     )
     parser.add_argument(
         "--version",
-        action=_Version,
+        action=_VersionAction,
         nargs=0,
         default=argparse.SUPPRESS,
         help="say the version and stop",
     )
     subparsers = parser.add_subparsers(
-        dest="command", metavar="<command>", required=True, parser_class=Command
+        dest="command", metavar="<command>", required=True, parser_class=CommandParser
     )
-    commands: dict[str, Command] = {}
+    commands: dict[str, CommandParser] = {}
     for group in GROUPS.values():
         for name, (about, add_options) in group.items():
-            commands[name] = subparsers.add_parser(name, description=f"{_sentence(about)}.")
+            commands[name] = subparsers.add_parser(name, description=f"{_capitalize(about)}.")
             add_options(commands[name])
-    for name in ABSENT:
+    for name in MISSING_COMMANDS:
         commands[name] = subparsers.add_parser(name, add_help=False)
-        commands[name].absent = True
+        commands[name].is_missing = True
     return parser, commands
 
 
@@ -97,12 +97,12 @@ def _description() -> str:
     for title, group in GROUPS.items():
         lines.append(f"{title}:")
         lines += [f"  {name:{width}}  {about}" for name, (about, _) in group.items()]
-    lines += ["", f"Not there: {', '.join(ABSENT)}."]
+    lines += ["", f"Not there: {', '.join(MISSING_COMMANDS)}."]
     lines += ["An argument @FILE stands for the lines of FILE, one argument each."]
     return "\n".join(lines)
 
 
-def _sentence(text: str) -> str:
+def _capitalize(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
@@ -125,7 +125,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     SystemExit
         As argparse does: 2 after a message where something is unknown, 0 after help.
     """
-    parser, commands = build()
+    parser, commands = build_parser()
     args = parser.parse_args(argv)
     given = set(vars(args)) - {"command"}
     for dest, value in commands[args.command].defaults.items():
@@ -135,9 +135,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def idle(args: argparse.Namespace) -> list[str]:
+def find_options_without_effect(args: argparse.Namespace) -> list[str]:
     """Return the long names of options that were given and change nothing here."""
-    alone, beside = IDLE.get(args.command, {}), BESIDE.get(args.command, {})
+    alone, beside = (
+        OPTIONS_WITHOUT_EFFECT.get(args.command, {}),
+        CONDITIONAL_OPTIONS.get(args.command, {}),
+    )
     return [
         f"--{dest if dest.startswith('filaments_') else dest.replace('_', '-')}"
         for dest, value in vars(args).items()

@@ -16,12 +16,12 @@ from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.ranking import PrecisionRecall, precision_recall
-from heliodor.integrations.topaz.coordinate_reader import read
-from heliodor.integrations.topaz.image_lists import repeated
-from heliodor.integrations.topaz.reports import emit
+from heliodor.integrations.topaz.coordinate_reader import read_coordinates
+from heliodor.integrations.topaz.image_lists import find_duplicate
+from heliodor.integrations.topaz.output import write_output
 
 
-class _Judged(NamedTuple):
+class _MatchedPicks(NamedTuple):
     """Picks of several micrographs, paired with their particles."""
 
     curve: PrecisionRecall
@@ -30,12 +30,12 @@ class _Judged(NamedTuple):
     particles: int
 
 
-def _judge(
+def _match_picks(
     names: Iterable[str],
     picks: Mapping[str, Picks],
     particles: Mapping[str, FloatArray],
     distance_px: float,
-) -> _Judged:
+) -> _MatchedPicks:
     """Pair the picks of some micrographs with their particles."""
     hits, scores, distances, number = [np.zeros(0, bool)], [np.zeros(0)], [np.zeros(0)], 0
     for name in names:
@@ -48,7 +48,7 @@ def _judge(
         distances.append(matching.distance[matching.is_true_positive])
         number += len(truth)
     curve = precision_recall(np.concatenate(hits), np.concatenate(scores), number)
-    return _Judged(curve, np.concatenate(distances), number)
+    return _MatchedPicks(curve, np.concatenate(distances), number)
 
 
 def precision_recall_curve(args: argparse.Namespace) -> int:
@@ -58,7 +58,7 @@ def precision_recall_curve(args: argparse.Namespace) -> int:
     """
     if args.predicted is None or args.targets is None:
         raise BadInput("both --predicted, the picks, and --targets, the particles, are needed")
-    predicted, targets = read(args.predicted), read(args.targets)
+    predicted, targets = read_coordinates(args.predicted), read_coordinates(args.targets)
     if np.isnan(predicted.score).any():
         raise BadInput(f"{args.predicted} has picks without a score; a curve needs them")
     theirs, ours = dict(targets.split_by_micrograph()), dict(predicted.split_by_micrograph())
@@ -70,25 +70,25 @@ def precision_recall_curve(args: argparse.Namespace) -> int:
     if not theirs.keys() & ours.keys():
         raise BadInput(
             f"{args.predicted} and {args.targets} have no micrograph in common (one has"
-            f" {_first(predicted)}, the other {_first(targets)}); give names that agree"
+            f" {_first_name(predicted)}, the other {_first_name(targets)}); give names that agree"
         )
     particles = {name: own.xy_px for name, own in theirs.items()}
-    curve, matched, _ = _judge(names, ours, particles, args.assignment_radius)
+    curve, matched, _ = _match_picks(names, ours, particles, args.assignment_radius)
     distance = float(matched.mean()) if matched.size else float("nan")
     lines = [f"# auprc={curve.average_precision!r}, mae={distance!r}"]
     lines.append("threshold\tprecision\trecall\tf1")
     columns = (curve.threshold, curve.precision, curve.recall, np.nan_to_num(curve.f1))
     lines += ["\t".join(repr(float(value)) for value in row) for row in zip(*columns, strict=True)]
-    emit("\n".join(lines) + "\n", None)
+    write_output("\n".join(lines) + "\n", None)
     return 0
 
 
-def _first(picks: Picks) -> str:
+def _first_name(picks: Picks) -> str:
     return picks.micrographs[0] if picks.micrographs else "none"
 
 
 @dataclass(frozen=True)
-class RadiusFigures:
+class RadiusMetrics:
     """How well picks at one radius find the targets; `line` is Topaz's way to say it."""
 
     radius: int
@@ -115,13 +115,13 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
     BadInput
         If there is none on any of them, or two of the images have one name.
     """
-    twice = repeated(names)
+    twice = find_duplicate(names)
     if twice is not None:
         raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
     wanted = set(names)
     targets = {
         micrograph_stem(name): own.xy_px
-        for name, own in read(path).split_by_micrograph()
+        for name, own in read_coordinates(path).split_by_micrograph()
         if micrograph_stem(name) in wanted
     }
     if not targets:
@@ -132,12 +132,12 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
     return targets
 
 
-def judge_radius(
+def evaluate_radius(
     radius: int,
     picks: Mapping[str, Picks],
     targets: Mapping[str, FloatArray],
     assignment_radius: int | None,
-) -> RadiusFigures:
+) -> RadiusMetrics:
     """Judge the picks of one radius.
 
     Parameters
@@ -153,9 +153,9 @@ def judge_radius(
     """
     distance_px = radius if assignment_radius is None else assignment_radius
     names = [name for name in targets if name in picks]
-    curve, distance, number = _judge(names, picks, targets, distance_px)
+    curve, distance, number = _match_picks(names, picks, targets, distance_px)
     known = bool(number and len(curve.threshold))
-    return RadiusFigures(
+    return RadiusMetrics(
         radius,
         curve.average_precision if known else 0.0,
         float(np.sqrt(np.mean(distance**2))) if len(distance) else math.nan,

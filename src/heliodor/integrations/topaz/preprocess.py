@@ -43,7 +43,7 @@ def preprocess(args: argparse.Namespace) -> int:
 
     A micrograph that cannot be used is named and left out; the others are written.
     """
-    formats = [format_named(name.strip()) for name in args.format.split(",") if name.strip()]
+    formats = [parse_format(name.strip()) for name in args.format.split(",") if name.strip()]
     if not formats:
         raise BadInput("no format is named; give --format mrc, tiff, png or several of them")
     if args.destdir is None:
@@ -57,7 +57,7 @@ def preprocess(args: argparse.Namespace) -> int:
     given = {resolve_path(source.path) for source in sources}
     for source in sources:
         for name in formats:
-            _refuse_to_replace(_result(source, folder, name), given)
+            _check_not_input(_result_path(source, folder, name), given)
     at_a_time = usable_cpus() if args.num_workers < 0 else min(args.num_workers, usable_cpus())
     at_a_time = max(1, min(at_a_time, len(sources)))
     threads = max(1, (args.num_threads if args.num_threads > 0 else usable_cpus()) // at_a_time)
@@ -79,25 +79,28 @@ def preprocess(args: argparse.Namespace) -> int:
             written += 1
             if args.verbose:
                 log.info(f"# wrote {source.output_stem}")
-    return _ended(failures, written)
+    return _report_failures(failures, written)
 
 
 def _preprocess(
     source: Source, folder: Path, formats: Sequence[str], threads: int, args: argparse.Namespace
 ) -> None:
-    image, pixel_size = _smaller(source.path, args.scale, threads)
+    image, pixel_size = _downsample_file(source.path, args.scale, threads)
     normal = Normalizer("standard" if args.affine else "micrograph").apply(image)
     for name in formats:
-        write_image(_result(source, folder, name), normal, pixel_size, name)
+        write_image(_result_path(source, folder, name), normal, pixel_size, name)
     if args.metadata:
-        write_json(folder / f"{source.output_stem}.metadata.json", _fitted(image, args.affine))
+        write_json(
+            folder / f"{source.output_stem}.metadata.json",
+            _normalization_metadata(image, args.affine),
+        )
 
 
-def _result(source: Source, folder: Path, name: str) -> Path:
+def _result_path(source: Source, folder: Path, name: str) -> Path:
     return folder / f"{source.output_stem}.{name}"
 
 
-def _refuse_to_replace(path: Path, given: set[Path]) -> None:
+def _check_not_input(path: Path, given: set[Path]) -> None:
     if resolve_path(path) in given:
         raise BadInput(
             f"the result {path} would replace a micrograph that was given; give another place"
@@ -105,7 +108,7 @@ def _refuse_to_replace(path: Path, given: set[Path]) -> None:
         )
 
 
-def _smaller(path: Path, scale: int, threads: int) -> tuple[Image, float]:
+def _downsample_file(path: Path, scale: int, threads: int) -> tuple[Image, float]:
     """Return a micrograph of 1 / `scale` the size, and its pixel size, 0 where not known."""
     if scale < 1:
         raise BadInput(f"micrographs cannot be made {scale} times smaller; give a larger --scale")
@@ -118,7 +121,7 @@ def _smaller(path: Path, scale: int, threads: int) -> tuple[Image, float]:
         return micrograph.read_cropped(shape, threads), known * width / shape[1]
 
 
-def _fitted(image: Image, affine: bool) -> dict[str, Any]:
+def _normalization_metadata(image: Image, affine: bool) -> dict[str, Any]:
     """Return what the normalisation found: mean and spread, and the mixture's two parts."""
     if affine:
         mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
@@ -137,7 +140,7 @@ def _fitted(image: Image, affine: bool) -> dict[str, Any]:
     }
 
 
-def _ended(failures: Sequence[str], written: int) -> int:
+def _report_failures(failures: Sequence[str], written: int) -> int:
     """Say what failed, and return the exit code."""
     if not failures:
         return 0
@@ -154,16 +157,16 @@ def downsample(args: argparse.Namespace) -> int:
     if args.output is None:
         raise BadInput("the result needs a name; give it with -o")
     output = Path(args.output)
-    name = format_named(output.suffix[1:])
-    _refuse_to_replace(output, {resolve_path(Path(args.file))})
-    image, pixel_size = _smaller(Path(args.file), args.scale, usable_cpus())
+    name = parse_format(output.suffix[1:])
+    _check_not_input(output, {resolve_path(Path(args.file))})
+    image, pixel_size = _downsample_file(Path(args.file), args.scale, usable_cpus())
     if args.verbose:
         log.info(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")
     write_image(output, image, pixel_size, name)
     return 0
 
 
-def format_named(name: str) -> str:
+def parse_format(name: str) -> str:
     """Return the name of a format that can be written, in lower case.
 
     Raises
@@ -202,10 +205,10 @@ def write_image(path: Path, image: Image, pixel_size_angstrom: float, name: str)
         from PIL import Image as Pillow
 
         with atomic_write(path) as aside:
-            Pillow.fromarray(_grey(image)).save(aside)
+            Pillow.fromarray(_to_gray(image)).save(aside)
 
 
-def _grey(image: Image) -> NDArray[np.uint8]:
+def _to_gray(image: Image) -> NDArray[np.uint8]:
     mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
     relative = (image - mean) / (_SHOWN_SD * sd if sd else 1.0)
     return np.asarray(np.rint(np.clip(127.5 * (1 + relative), 0, 255)), dtype=np.uint8)

@@ -29,8 +29,8 @@ from heliodor.data.micrographs.working_images import MAX_UPSAMPLING
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.model_lookup import (
     NO_MODEL,
-    identity,
-    model_file,
+    file_identity,
+    find_model_file,
 )
 from heliodor.models.model_file import (
     Model,
@@ -47,7 +47,7 @@ from heliodor.picking.scoring import score_inner
 NOMINAL_ANGSTROM = 180.0
 
 
-class Scored(NamedTuple):
+class ScoredImage(NamedTuple):
     """The score map of an image, and where in it nothing is to be picked."""
 
     score: Image
@@ -59,11 +59,11 @@ class Scored(NamedTuple):
     original: Shape | None = None
 
     @property
-    def shrunk(self) -> float:
+    def map_pixels_per_image_pixel(self) -> float:
         """Pixels of the score map to one of the image."""
         return 1.0 if self.original is None else self.score.shape[1] / self.original[1]
 
-    def on_image(self, xy_px: FloatArray) -> FloatArray:
+    def to_image_pixels(self, xy_px: FloatArray) -> FloatArray:
         """Return places on the score map as places on the image, (x, y), shape (n, 2)."""
         if self.original is None:
             return xy_px
@@ -71,10 +71,10 @@ class Scored(NamedTuple):
         return to_original(xy_px, self.original, (height, width))
 
 
-Scorer = Callable[[Path], Scored]
+Scorer = Callable[[Path], ScoredImage]
 
 
-def scorer(model: str, device: torch.device | str, radius_px: int | None = None) -> Scorer:
+def make_scorer(model: str, device: torch.device | str, radius_px: int | None = None) -> Scorer:
     """Return what scores the images of a command.
 
     Parameters
@@ -92,12 +92,12 @@ def scorer(model: str, device: torch.device | str, radius_px: int | None = None)
         If there is no such model, or no particle for it.
     """
     if model == NO_MODEL:
-        return lambda path: Scored(read_map(path))
-    return _scorer(model, identity(model_file(model)), device, radius_px)
+        return lambda path: ScoredImage(read_map(path))
+    return _make_file_scorer(model, file_identity(find_model_file(model)), device, radius_px)
 
 
 @lru_cache(maxsize=1)  # a worker scores image after image with one model
-def _scorer(
+def _make_file_scorer(
     model: str, _: tuple[str, int, int], device: torch.device | str, radius_px: int | None
 ) -> Scorer:
     """Return the scorer of a model's file as it is now."""
@@ -105,31 +105,33 @@ def _scorer(
     network = network.to(device)
     if card is None:
 
-        def as_topaz(path: Path) -> Scored:
+        def as_topaz(path: Path) -> ScoredImage:
             edge = network.receptive_field // 2
             image = np.pad(read_micrograph(path).image, edge)
-            return Scored(score_inner(network, image, device))
+            return ScoredImage(score_inner(network, image, device))
 
         return as_topaz
     own = Model(network, card)
     # Images come at the scale that the model knows: one pixel of theirs is one of its own.
     pixel_size = card.working_pixel_size_angstrom
     if card.any_diameter:
-        pixel_size = NOMINAL_ANGSTROM / (2 * _fitting(radius_px, card))
+        pixel_size = NOMINAL_ANGSTROM / (2 * _check_radius(radius_px, card))
         own = rescale_to_diameter(own, NOMINAL_ANGSTROM)
     images = open_working_images(own, pixel_size)
     images.keep_bytes = 0  # each is looked at once
 
-    def as_ours(path: Path) -> Scored:
+    def as_ours(path: Path) -> ScoredImage:
         image = images.get(Source(micrograph_stem(path), path, micrograph_stem(path)))
         look = compute_score_maps(own, image, own.normalizer.apply(image.image), device)
         original = image.original_shape if card.any_diameter else None
-        return Scored(look.score, look.contamination, image.working_pixel_size_angstrom, original)
+        return ScoredImage(
+            look.score, look.contamination, image.working_pixel_size_angstrom, original
+        )
 
     return as_ours
 
 
-def _fitting(radius_px: int | None, card: ModelCard) -> int:
+def _check_radius(radius_px: int | None, card: ModelCard) -> int:
     """Return the particle's radius, or refuse one with which the general model cannot do."""
     if radius_px is None:
         raise BadInput(
@@ -162,7 +164,7 @@ def open_model(model: str) -> tuple[Network, ModelCard | None]:
     BadInput
         If there is none, or the file is no model.
     """
-    path = model_file(model)
+    path = find_model_file(model)
     if not _is_safetensors(path):
         from heliodor.models.importers.topaz import read_topaz_model
 

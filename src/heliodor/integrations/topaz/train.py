@@ -17,16 +17,16 @@ from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.label_assignment import LabeledSource, judge_label_frame
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import SOME_FAILED, BadInput
-from heliodor.integrations.topaz.class_prior import Prior, find_prior
-from heliodor.integrations.topaz.image_lists import read_labelled, split_folds
-from heliodor.integrations.topaz.reports import report
-from heliodor.integrations.topaz.runtime import start
+from heliodor.integrations.topaz.class_prior import ClassPrior, find_class_prior
+from heliodor.integrations.topaz.compute_device import start_compute
+from heliodor.integrations.topaz.image_lists import read_labeled, split_folds
+from heliodor.integrations.topaz.output import report
 from heliodor.integrations.topaz.training_log import (
-    CurveFile,
-    TestFigures,
-    judge,
+    TestMetrics,
+    TrainingLogFile,
+    measure_test_metrics,
 )
-from heliodor.integrations.topaz.training_recipe import Choice, choose
+from heliodor.integrations.topaz.training_recipe import ChosenRecipe, choose_recipe
 from heliodor.models.model_file import (
     Model,
     ModelCard,
@@ -66,31 +66,31 @@ def train(args: argparse.Namespace) -> int:
     BadInput
         If something given cannot be used.
     """
-    choice = choose(args)
+    choice = choose_recipe(args)
     if args.describe:
         own = choice.settings
         print(build_network(own.network, own.width, own.dropout, own.norm))
         return 0
-    training, testing = _read(args)
-    device = start(args.device, args.num_threads)
-    dataset = _assemble(training, testing, choice, float(args.radius))
-    prior = find_prior(
+    training, testing = _read_labeled_images(args)
+    device = start_compute(args.device, args.num_threads)
+    dataset = _assemble_dataset(training, testing, choice, float(args.radius))
+    prior = find_class_prior(
         None if args.num_particles < 0 else args.num_particles,
         args.pi,
         dataset.images,
         dataset.radius_px,
         choice.diameter_px,
     )
-    settings = choice.on(dataset.labelled_particles, prior.observed)
-    settings, class_prior = _objective(settings, prior)
-    _say_recipe(choice, settings)
-    curve = CurveFile(args.output, settings, prior.adjustment)
-    saving = _Saving(args.save_prefix, choice, settings, dataset, prior, class_prior)
+    settings = choice.settings_for(dataset.labelled_particles, prior.observed)
+    settings, class_prior = _choose_objective(settings, prior)
+    _report_recipe(choice, settings)
+    curve = TrainingLogFile(args.output, settings, prior.adjustment)
+    saving = _EpochSaver(args.save_prefix, choice, settings, dataset, prior, class_prior)
 
     def snapshot(epoch: Epoch, network: Network, costs: FloatArray) -> None:
         test = None
         if dataset.validation:
-            test = judge(network, dataset.validation, dataset.radius_px, device)
+            test = measure_test_metrics(network, dataset.validation, dataset.radius_px, device)
         curve.add(epoch.epoch, costs, test)
         if saving.prefix is not None:
             probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
@@ -118,12 +118,14 @@ def train(args: argparse.Namespace) -> int:
     return SOME_FAILED if dataset.failures else 0
 
 
-def _read(args: argparse.Namespace) -> tuple[list[LabeledSource], list[LabeledSource]]:
+def _read_labeled_images(
+    args: argparse.Namespace,
+) -> tuple[list[LabeledSource], list[LabeledSource]]:
     """Return the labelled images to train on, and those to test on."""
     for option in ("train_images", "train_targets"):
         if not getattr(args, option):
             raise BadInput(f"--{option.replace('_', '-')} is missing; training needs it")
-    labelled = read_labelled(args.train_images, args.train_targets, args.image_ext, args.format)
+    labelled = read_labeled(args.train_images, args.train_targets, args.image_ext, args.format)
     testing: list[LabeledSource] = []
     if args.k_fold > 1:
         seed = args.cross_validation_seed
@@ -135,13 +137,13 @@ def _read(args: argparse.Namespace) -> tuple[list[LabeledSource], list[LabeledSo
         if args.test_images:
             report("--test-images is left aside: the fold is the test set.")
     elif args.test_images and args.test_targets:
-        testing = read_labelled(args.test_images, args.test_targets, args.image_ext, args.format)
+        testing = read_labeled(args.test_images, args.test_targets, args.image_ext, args.format)
     elif args.test_images or args.test_targets:
         report("There is no test: it needs both --test-images and --test-targets.")
-    return _having("train", labelled), _having("test", testing)
+    return _keep_labeled("train", labelled), _keep_labeled("test", testing)
 
 
-def _having(what: str, labelled: Sequence[LabeledSource]) -> list[LabeledSource]:
+def _keep_labeled(what: str, labelled: Sequence[LabeledSource]) -> list[LabeledSource]:
     having = [item for item in labelled if len(item.xy_px)]
     if len(having) < len(labelled):
         report(
@@ -151,10 +153,10 @@ def _having(what: str, labelled: Sequence[LabeledSource]) -> list[LabeledSource]
     return having
 
 
-def _assemble(
+def _assemble_dataset(
     training: Sequence[LabeledSource],
     testing: Sequence[LabeledSource],
-    choice: Choice,
+    choice: ChosenRecipe,
     radius_px: float,
 ) -> TrainingSet:
     most = max(len(item.xy_px) for item in [*training, *testing])
@@ -186,7 +188,9 @@ def _assemble(
     return dataset
 
 
-def _objective(settings: TrainingSettings, prior: Prior) -> tuple[TrainingSettings, float]:
+def _choose_objective(
+    settings: TrainingSettings, prior: ClassPrior
+) -> tuple[TrainingSettings, float]:
     """Return the recipe and the prior in its objective.
 
     Generalised expectation needs unlabelled particles to expect; without any, all that is
@@ -202,16 +206,16 @@ def _objective(settings: TrainingSettings, prior: Prior) -> tuple[TrainingSettin
         settings = replace(settings, objective="pn", penalty_weight=None)
     if settings.objective == "pn":
         return settings, max(prior.total, prior.observed)
-    return settings, prior.unlabelled
+    return settings, prior.unlabeled
 
 
-def _say_recipe(choice: Choice, settings: TrainingSettings) -> None:
+def _report_recipe(choice: ChosenRecipe, settings: TrainingSettings) -> None:
     assert settings.epochs != "auto"
     what = (
         f"{settings.network} of {settings.width} units, {settings.objective},"
         f" {settings.epochs} epochs of {settings.epoch_updates} updates of {settings.batch} crops"
     )
-    if choice.own:
+    if choice.is_heliodor_recipe:
         report(
             f"heliodor's own recipe is used ({what}); --method GE-binomial brings back Topaz's."
         )
@@ -220,18 +224,18 @@ def _say_recipe(choice: Choice, settings: TrainingSettings) -> None:
 
 
 @dataclass(frozen=True)
-class _Saving:
+class _EpochSaver:
     """Writes the model of an epoch."""
 
     prefix: str | None
-    choice: Choice
+    choice: ChosenRecipe
     settings: TrainingSettings
     dataset: TrainingSet
-    prior: Prior
+    prior: ClassPrior
     class_prior: float
 
     def save(
-        self, network: Network, epoch: Epoch, point: OperatingPoint, test: TestFigures | None
+        self, network: Network, epoch: Epoch, point: OperatingPoint, test: TestMetrics | None
     ) -> None:
         assert self.settings.epochs != "auto"
         digits = math.ceil(math.log10(self.settings.epochs))
@@ -239,7 +243,7 @@ class _Saving:
         extra: dict[str, Any] = {
             **UNITS,
             "made_by": "heliodor-topaz train",
-            "recipe": "fast" if self.choice.own else "topaz",
+            "recipe": "fast" if self.choice.is_heliodor_recipe else "topaz",
             "epochs": self.settings.epochs,
         }
         card = ModelCard(

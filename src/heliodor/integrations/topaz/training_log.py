@@ -23,13 +23,13 @@ from heliodor.training.settings import TrainingSettings
 from heliodor.utils.files import write_text
 
 #: What stands where a line has no value.
-NOTHING = "-"
+NO_VALUE = "-"
 #: The columns of a minibatch's figures.
 _COLUMN = {field.name: place for place, field in enumerate(fields(MinibatchCost))}
 
 
 @dataclass(frozen=True)
-class TestFigures:
+class TestMetrics:
     """How a network does on images it was not trained on, whose labels count as the truth."""
 
     __test__ = False  # not a test, whatever pytest makes of its name
@@ -42,12 +42,12 @@ class TestFigures:
     average_precision: float
 
 
-def judge(
+def measure_test_metrics(
     network: Network,
     images: Sequence[LabeledImage],
     radius_px: float,
     device: torch.device | str = "cpu",
-) -> TestFigures:
+) -> TestMetrics:
     """Judge a network on the regions of the lattice that its strides give."""
     counts = RegionCounts()
     loss, found, wrong, positives, negatives = 0.0, 0.0, 0.0, 0, 0
@@ -63,7 +63,7 @@ def judge(
         wrong += float(chance[~mask].sum())
         positives += int(np.count_nonzero(mask))
         negatives += int(np.count_nonzero(~mask))
-    return TestFigures(
+    return TestMetrics(
         loss=loss / max(positives + negatives, 1),
         precision=found / (found + wrong),
         true_positive_rate=found / positives if positives else np.nan,
@@ -72,7 +72,7 @@ def judge(
     )
 
 
-class CurveFile:
+class TrainingLogFile:
     """The curve of one training, written anew after each epoch, whole or not at all.
 
     Parameters
@@ -99,7 +99,7 @@ class CurveFile:
         self._said = 0
         self._update = 0
 
-    def add(self, epoch: int, costs: FloatArray, test: TestFigures | None) -> None:
+    def add(self, epoch: int, costs: FloatArray, test: TestMetrics | None) -> None:
         """Add an epoch: what each update cost, and the test images' figures, if there are any."""
         lines = []
         for row in costs:
@@ -110,10 +110,10 @@ class CurveFile:
             extra += [value["reconstruction"]] * self._reconstructs
             precision = value["expected_precision"]
             rates = (value["labelled_probability"], value["mean_probability"])
-            figures = [loss, *extra, precision, precision * self._adjustment, *rates, NOTHING]
+            figures = [loss, *extra, precision, precision * self._adjustment, *rates, NO_VALUE]
             lines.append([epoch, self._update, "train", *figures])
         if test is not None:
-            nothing = [NOTHING] * (self._penalised + self._reconstructs)
+            nothing = [NO_VALUE] * (self._penalised + self._reconstructs)
             adjusted = test.precision * self._adjustment
             rates = (test.true_positive_rate, test.false_positive_rate)
             figures = [test.loss, *nothing, test.precision, adjusted, *rates]

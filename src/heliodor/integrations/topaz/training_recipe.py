@@ -22,7 +22,7 @@ from heliodor.training.settings import TrainingSettings
 #: Topaz's names of the objectives, and ours.
 METHODS = {"PN": "pn", "GE-KL": "ge-kl", "GE-binomial": "ge-binomial", "PU": "nnpu"}
 #: Any of these given: the caller has Topaz's way of learning in mind.
-LEARNING_OPTIONS = (
+TRAINING_OPTIONS = (
     "method",
     "model",
     "learning_rate",
@@ -38,11 +38,11 @@ EPOCHS = 10
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenRecipe:
     """A recipe, and whether it is heliodor's own."""
 
     settings: TrainingSettings
-    own: bool
+    is_heliodor_recipe: bool
     #: Whether positive regions are to be drawn as often as they are labelled.
     natural: bool = False
 
@@ -54,14 +54,14 @@ class Choice:
     @property
     def normalization(self) -> NormalizationMode:
         """Each image by itself, as hosts pick one at a time; Topaz's way takes them as given."""
-        return "micrograph" if self.own else "none"
+        return "micrograph" if self.is_heliodor_recipe else "none"
 
     @property
     def flatten_px(self) -> float:
         """How far the slow background reaches that is subtracted."""
-        return FLATTEN_FRACTION * self.diameter_px if self.own else 0.0
+        return FLATTEN_FRACTION * self.diameter_px if self.is_heliodor_recipe else 0.0
 
-    def on(self, labelled: int, share: float) -> TrainingSettings:
+    def settings_for(self, labelled: int, share: float) -> TrainingSettings:
         """Return the recipe for a number of labelled particles, in the epochs asked for.
 
         Parameters
@@ -76,14 +76,14 @@ class Choice:
         if self.natural:
             drawn = min(max(1, round(settings.batch * share)), settings.batch - 1)
             settings = replace(settings, positives=drawn)
-        if self.own:
+        if self.is_heliodor_recipe:
             fast = RECIPES["fast"]
             updates = fast.epochs_for(labelled) * fast.epoch_updates
             settings = replace(settings, epoch_updates=max(1, round(updates / epochs)))
         return settings
 
 
-def choose(args: argparse.Namespace) -> Choice:
+def choose_recipe(args: argparse.Namespace) -> ChosenRecipe:
     """Return the recipe that the options say.
 
     Raises
@@ -95,14 +95,14 @@ def choose(args: argparse.Namespace) -> Choice:
     _check(args)
     # A weight of the penalty means the objective that has one, Topaz's default.
     slack = args.slack if args.slack >= 0 else None
-    own = not any(option in given for option in LEARNING_OPTIONS) and slack is None
+    own = not any(option in given for option in TRAINING_OPTIONS) and slack is None
     changes: dict[str, object] = {"epochs": args.num_epochs, "seed": 0}
     if "units" in given or not own:
         changes["width"] = args.units
     changes |= {"dropout": args.dropout, "autoencoder": args.autoencoder, "l2": args.l2}
     changes["norm"] = args.bn == "on"
     if own:
-        return Choice(replace(RECIPES["fast"], **changes), own)  # type: ignore[arg-type]
+        return ChosenRecipe(replace(RECIPES["fast"], **changes), own)  # type: ignore[arg-type]
     changes |= {
         "network": args.model,
         "objective": METHODS[args.method],
@@ -114,7 +114,7 @@ def choose(args: argparse.Namespace) -> Choice:
             max(1, round(args.minibatch_size * args.minibatch_balance)), args.minibatch_size - 1
         ),
     }
-    return Choice(replace(TOPAZ, **changes), own, args.natural)  # type: ignore[arg-type]
+    return ChosenRecipe(replace(TOPAZ, **changes), own, args.natural)  # type: ignore[arg-type]
 
 
 def _check(args: argparse.Namespace) -> None:

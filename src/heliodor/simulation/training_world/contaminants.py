@@ -14,7 +14,7 @@ from torch import Tensor
 from heliodor.simulation.training_world.imaging_conditions import (
     MOST_GOLD,
     MOST_LUMPS,
-    Circumstances,
+    ImagingConditions,
 )
 
 #: Ice that lies between no particle and the beam: what it takes from the beam, by thickness.
@@ -24,7 +24,7 @@ WAVES = (900.0, 410.0, 170.0, 75.0)
 
 
 @dataclass(frozen=True)
-class Backdrop:
+class SceneryBatch:
     """Images of n fields, shape (n, h, w); see `scene.Scenery`."""
 
     potential: Tensor
@@ -33,7 +33,7 @@ class Backdrop:
     blocked: Tensor
 
 
-class Dice:
+class RandomSource:
     """Draws on a device."""
 
     def __init__(self, seed: int, device: torch.device | str) -> None:
@@ -50,72 +50,80 @@ class Dice:
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
 
-def backdrop(given: Circumstances, side_px: int, dice: Dice) -> Backdrop:
+def draw_scenery(
+    conditions: ImagingConditions, side_px: int, source: RandomSource
+) -> SceneryBatch:
     """Draw ice and contaminants.
 
     Parameters
     ----------
-    given
+    conditions
         Of n micrographs.
     side_px
         Side of the square fields.
     """
-    n = len(given)
-    axis = torch.arange(side_px, device=dice.device, dtype=torch.float32)
+    n = len(conditions)
+    axis = torch.arange(side_px, device=source.device, dtype=torch.float32)
     unit = (axis / side_px - 0.5) * 2.0
-    turn = dice.uniform(0.0, 2.0 * math.pi, n, 1, 1)
+    turn = source.uniform(0.0, 2.0 * math.pi, n, 1, 1)
     across = torch.cos(turn) * unit[None, None, :] + torch.sin(turn) * unit[None, :, None]
     far = unit[None, None, :] ** 2 + unit[None, :, None] ** 2 - 0.6
-    thickness = 1.0 + _each(given.slope) * across + _each(given.bend) * far
-    thickness = torch.clamp(_each(given.thickness) * thickness, min=0.3)
-    made = Backdrop(
-        potential=torch.zeros(n, side_px, side_px, device=dice.device),
+    thickness = 1.0 + _per_image(conditions.slope) * across + _per_image(conditions.bend) * far
+    thickness = torch.clamp(_per_image(conditions.thickness) * thickness, min=0.3)
+    scenery = SceneryBatch(
+        potential=torch.zeros(n, side_px, side_px, device=source.device),
         transmission=torch.exp(ABSORBED * (1.0 - thickness)),
         grain=torch.sqrt(thickness),
-        blocked=torch.zeros(n, side_px, side_px, dtype=torch.bool, device=dice.device),
+        blocked=torch.zeros(n, side_px, side_px, dtype=torch.bool, device=source.device),
     )
-    if bool(given.carbon.any()):
-        _add_carbon(made, given, axis, dice)
-    for slot in range(min(MOST_LUMPS, int(given.lumps.max()))):
-        _add_lump(made, given, axis, dice, given.lumps > slot)
-    for slot in range(min(MOST_GOLD, int(given.gold.max()))):
-        _add_gold(made, given, axis, dice, given.gold > slot)
-    return made
+    if bool(conditions.carbon.any()):
+        _add_carbon(scenery, conditions, axis, source)
+    for slot in range(min(MOST_LUMPS, int(conditions.lumps.max()))):
+        _add_lump(scenery, conditions, axis, source, conditions.lumps > slot)
+    for slot in range(min(MOST_GOLD, int(conditions.gold.max()))):
+        _add_gold(scenery, conditions, axis, source, conditions.gold > slot)
+    return scenery
 
 
-def _each(values: Tensor) -> Tensor:
+def _per_image(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def _add_carbon(made: Backdrop, given: Circumstances, axis: Tensor, dice: Dice) -> None:
+def _add_carbon(
+    scenery: SceneryBatch, conditions: ImagingConditions, axis: Tensor, source: RandomSource
+) -> None:
     """Cover a part with the film outside a hole; seldom all."""
-    n, side = len(given), len(axis)
-    pixel = given.pixel_angstrom
-    radius = dice.uniform(6000.0, 10000.0, n)
-    towards = dice.uniform(0.0, 2.0 * math.pi, n)
-    reach = dice.uniform(-0.7, 0.95, n) * 0.5 * side * pixel
+    n, side = len(conditions), len(axis)
+    pixel = conditions.pixel_angstrom
+    radius = source.uniform(6000.0, 10000.0, n)
+    towards = source.uniform(0.0, 2.0 * math.pi, n)
+    reach = source.uniform(-0.7, 0.95, n) * 0.5 * side * pixel
     shift = reach - radius
     x, y = (
         (axis[None] - 0.5 * side) * pixel[:, None] - (shift * way)[:, None]
         for way in (torch.cos(towards), torch.sin(towards))
     )
-    outside = torch.sqrt(x[:, None, :] ** 2 + y[:, :, None] ** 2) - _each(radius)
-    along = y[:, :, None] * _each(torch.cos(towards)) - x[:, None, :] * _each(torch.sin(towards))
+    outside = torch.sqrt(x[:, None, :] ** 2 + y[:, :, None] ** 2) - _per_image(radius)
+    along = y[:, :, None] * _per_image(torch.cos(towards)) - x[:, None, :] * _per_image(
+        torch.sin(towards)
+    )
     for wave in WAVES:
-        turn = 2.0 * math.pi / (wave * dice.uniform(0.8, 1.25, n))
-        height = 0.035 * wave * dice.uniform(0.3, 1.0, n)
-        phase = dice.uniform(0.0, 2.0 * math.pi, n)
-        outside += _each(height) * torch.sin(along * _each(turn) + _each(phase))
-    film = torch.sigmoid(outside / 4.0) * _each(given.carbon.float())
-    made.potential.add_(_each(dice.uniform(0.15, 0.5, n)) * film)
-    made.transmission.mul_(1.0 - _each(dice.uniform(0.02, 0.10, n)) * film)
+        turn = 2.0 * math.pi / (wave * source.uniform(0.8, 1.25, n))
+        height = 0.035 * wave * source.uniform(0.3, 1.0, n)
+        phase = source.uniform(0.0, 2.0 * math.pi, n)
+        outside += _per_image(height) * torch.sin(along * _per_image(turn) + _per_image(phase))
+    film = torch.sigmoid(outside / 4.0) * _per_image(conditions.carbon.float())
+    scenery.potential.add_(_per_image(source.uniform(0.15, 0.5, n)) * film)
+    scenery.transmission.mul_(1.0 - _per_image(source.uniform(0.02, 0.10, n)) * film)
     # A film whose grain is lost in the shot noise could not be told from ice.
-    more = torch.maximum(dice.uniform(1.5, 4.0, n), dice.uniform(0.5, 1.0, n) / given.grain - 1.0)
-    made.grain.mul_(1.0 + _each(more) * film)
-    made.blocked.logical_or_((outside > -20.0) & _each(given.carbon))
+    more = torch.maximum(
+        source.uniform(1.5, 4.0, n), source.uniform(0.5, 1.0, n) / conditions.grain - 1.0
+    )
+    scenery.grain.mul_(1.0 + _per_image(more) * film)
+    scenery.blocked.logical_or_((outside > -20.0) & _per_image(conditions.carbon))
 
 
-def _wrapped(axis: Tensor, centre: Tensor, pixel: Tensor) -> Tensor:
+def _periodic_distances(axis: Tensor, centre: Tensor, pixel: Tensor) -> Tensor:
     """Return distances along one axis in angstrom, the shorter way round, shape (n, side)."""
     side = len(axis)
     away = torch.remainder(axis[None] - centre[:, None] + side / 2, side) - side / 2
@@ -123,50 +131,66 @@ def _wrapped(axis: Tensor, centre: Tensor, pixel: Tensor) -> Tensor:
 
 
 def _add_lump(
-    made: Backdrop, given: Circumstances, axis: Tensor, dice: Dice, there: Tensor
+    scenery: SceneryBatch,
+    conditions: ImagingConditions,
+    axis: Tensor,
+    source: RandomSource,
+    there: Tensor,
 ) -> None:
     """Add crystalline ice, ethane or dirt: a dark lump, round or with a crystal's faces."""
-    n, side = len(given), len(axis)
-    radius = torch.exp(math.log(150.0) + 0.6 * dice.normal(n))
+    n, side = len(conditions), len(axis)
+    radius = torch.exp(math.log(150.0) + 0.6 * source.normal(n))
     # None so small that it could be told from a particle by nothing, none that covers all.
-    own = 0.5 * given.diameter_px * given.pixel_angstrom
-    radius = torch.minimum(torch.maximum(radius, own), 0.2 * side * given.pixel_angstrom)
-    x, y = (_wrapped(axis, dice.uniform(0.0, side, n), given.pixel_angstrom) for _ in range(2))
-    turn, stretch = dice.uniform(0.0, math.pi, n), dice.uniform(0.6, 1.0, n)
-    cos, sin = _each(torch.cos(turn)), _each(torch.sin(turn))
+    own = 0.5 * conditions.diameter_px * conditions.pixel_angstrom
+    radius = torch.minimum(torch.maximum(radius, own), 0.2 * side * conditions.pixel_angstrom)
+    x, y = (
+        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
+        for _ in range(2)
+    )
+    turn, stretch = source.uniform(0.0, math.pi, n), source.uniform(0.6, 1.0, n)
+    cos, sin = _per_image(torch.cos(turn)), _per_image(torch.sin(turn))
     along = x[:, None, :] * cos + y[:, :, None] * sin
-    across = (y[:, :, None] * cos - x[:, None, :] * sin) / _each(stretch)
+    across = (y[:, :, None] * cos - x[:, None, :] * sin) / _per_image(stretch)
     distance = torch.sqrt(along**2 + across**2)
     angle = torch.atan2(across, along)
     shape = torch.ones_like(angle)
     for order in range(2, 6):
-        bump, phase = 0.07 * dice.normal(n), dice.uniform(0.0, 2.0 * math.pi, n)
-        shape += _each(bump) * torch.cos(order * angle + _each(phase))
+        bump, phase = 0.07 * source.normal(n), source.uniform(0.0, 2.0 * math.pi, n)
+        shape += _per_image(bump) * torch.cos(order * angle + _per_image(phase))
     # A hexagon: the distance to the nearest of six faces.
     sector = torch.remainder(angle, math.pi / 3.0) - math.pi / 6.0
-    faceted = _each(dice.uniform(0.0, 1.0, n) < 0.4)
+    faceted = _per_image(source.uniform(0.0, 1.0, n) < 0.4)
     scaled = torch.where(faceted, distance * torch.cos(sector), distance / shape)
-    size = _each(radius)
-    depth = (size - scaled) / (_each(dice.uniform(0.08, 0.5, n)) * size)
-    texture = 1.0 + 0.25 * torch.sin(along / size * 5.0 + _each(dice.uniform(0.0, 6.3, n)))
-    thick = torch.clamp(depth, 0.0, 1.0) * texture * _each(there.float())
-    _cover(made, thick, dice.uniform(0.2, 0.6, n), dice.uniform(0.04, 0.45, n))
-    made.blocked.logical_or_((scaled < size) & _each(there))
+    size = _per_image(radius)
+    depth = (size - scaled) / (_per_image(source.uniform(0.08, 0.5, n)) * size)
+    texture = 1.0 + 0.25 * torch.sin(along / size * 5.0 + _per_image(source.uniform(0.0, 6.3, n)))
+    thick = torch.clamp(depth, 0.0, 1.0) * texture * _per_image(there.float())
+    _add_material(scenery, thick, source.uniform(0.2, 0.6, n), source.uniform(0.04, 0.45, n))
+    scenery.blocked.logical_or_((scaled < size) & _per_image(there))
 
 
 def _add_gold(
-    made: Backdrop, given: Circumstances, axis: Tensor, dice: Dice, there: Tensor
+    scenery: SceneryBatch,
+    conditions: ImagingConditions,
+    axis: Tensor,
+    source: RandomSource,
+    there: Tensor,
 ) -> None:
     """Add a gold bead: an almost opaque sphere."""
-    n, side = len(given), len(axis)
-    radius = dice.uniform(40.0, 80.0, n)
-    x, y = (_wrapped(axis, dice.uniform(0.0, side, n), given.pixel_angstrom) for _ in range(2))
-    inside = 1.0 - (x[:, None, :] ** 2 + y[:, :, None] ** 2) / _each(radius) ** 2
-    thick = torch.sqrt(torch.clamp(inside, min=0.0)) * _each(there.float())
-    _cover(made, thick, dice.uniform(0.8, 1.0, n), dice.uniform(1.2, 1.8, n))
-    made.blocked.logical_or_((inside > 0.0) & _each(there))
+    n, side = len(conditions), len(axis)
+    radius = source.uniform(40.0, 80.0, n)
+    x, y = (
+        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
+        for _ in range(2)
+    )
+    inside = 1.0 - (x[:, None, :] ** 2 + y[:, :, None] ** 2) / _per_image(radius) ** 2
+    thick = torch.sqrt(torch.clamp(inside, min=0.0)) * _per_image(there.float())
+    _add_material(scenery, thick, source.uniform(0.8, 1.0, n), source.uniform(1.2, 1.8, n))
+    scenery.blocked.logical_or_((inside > 0.0) & _per_image(there))
 
 
-def _cover(made: Backdrop, thick: Tensor, potential: Tensor, absorbed: Tensor) -> None:
-    made.potential.add_(_each(potential) * thick)
-    made.transmission.mul_(torch.exp(-_each(absorbed) * thick))
+def _add_material(
+    scenery: SceneryBatch, thick: Tensor, potential: Tensor, absorbed: Tensor
+) -> None:
+    scenery.potential.add_(_per_image(potential) * thick)
+    scenery.transmission.mul_(torch.exp(-_per_image(absorbed) * thick))

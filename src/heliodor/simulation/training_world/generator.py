@@ -19,26 +19,26 @@ from torch.nn.functional import max_pool2d
 
 from heliodor.simulation.builtin_particles import Particle
 from heliodor.simulation.training_world.contaminants import (
-    Backdrop,
-    Dice,
-    backdrop,
+    RandomSource,
+    SceneryBatch,
+    draw_scenery,
 )
 from heliodor.simulation.training_world.imaging import (
     PER_ANGSTROM,
-    exposed,
-    processed,
+    expose,
+    process,
 )
 from heliodor.simulation.training_world.imaging_conditions import (
     MOST_CLUMPS,
     NOMINAL_PX,
-    Circumstances,
+    ImagingConditions,
 )
 from heliodor.simulation.training_world.projection import (
-    Library,
-    Stamps,
-    add_stamps,
-    random_turns,
-    turns_of,
+    ParticleLibrary,
+    ParticlePlacements,
+    add_projections,
+    draw_rotations,
+    rotations_from_quaternions,
 )
 
 #: Rings of equal width, up to the Nyquist frequency, in which a projection's power is known.
@@ -46,25 +46,25 @@ RINGS = 36
 #: Pixels cut off around a field, where carbon's edge does not meet itself.
 CUT_PX = 32
 #: Places tried, times those wanted.
-TRIES = 2
+TRIES_PER_PARTICLE = 2
 #: Orientations over which the energy of a projection is averaged.
-VIEWS = 8
+VIEWS_PER_PARTICLE = 8
 WINDOW_PX = 72
 
 
 @dataclass(frozen=True)
-class Scenes:
+class SimulatedBatch:
     """Simulated micrographs, normalised as a model's input is, and the truth about them."""
 
     #: Shape (n, h, w); protein is dark.
     images: Tensor
     #: Which micrograph each particle is on, shape (m,).
-    owner: Tensor
+    image_index: Tensor
     #: Centres (x, y) in pixels, some of them outside, shape (m, 2).
     xy_px: Tensor
     #: True on carbon, crystals, gold and aggregates, shape (n, h, w).
     blocked: Tensor
-    circumstances: Circumstances
+    conditions: ImagingConditions
 
     def distances_px(self, first_px: int, step_px: int, count: int) -> Tensor:
         """Return how far each point of a lattice is from the nearest particle's centre.
@@ -83,7 +83,7 @@ class Scenes:
         out = torch.full((n, count, count), math.inf, device=self.images.device)
         axis = first_px + step_px * torch.arange(count, device=out.device, dtype=torch.float32)
         for image in range(n):
-            xy = self.xy_px[self.owner == image]
+            xy = self.xy_px[self.image_index == image]
             if len(xy):
                 x, y = ((axis[None] - xy[:, i : i + 1]) ** 2 for i in (0, 1))
                 squares = (y[:, :, None] + x[:, None, :]).amin(dim=0)
@@ -91,7 +91,7 @@ class Scenes:
         return out
 
 
-class World:
+class MicrographGenerator:
     """A source of simulated micrographs.
 
     Parameters
@@ -114,41 +114,41 @@ class World:
         self.device = torch.device(device)
         self.side_px = side_px
         self._diameters = np.array([own.diameter_angstrom for own in particles])
-        self.library = Library.of(particles, device)
+        self.library = ParticleLibrary.from_particles(particles, device)
         self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
-        self._dice = Dice(seed, device)
-        self._power = self._powers()
+        self._source = RandomSource(seed, device)
+        self._power = self._measure_powers()
 
-    def draw(self, number: int) -> Scenes:
+    def draw(self, number: int) -> SimulatedBatch:
         """Simulate micrographs."""
-        side, dice = self.side_px, self._dice
-        given = Circumstances.draw(self._rng, self._diameters, number, side, self.device)
-        behind = backdrop(given, side, dice)
-        clumps = self._clumps(given, behind)
-        particles = self._particles(given, behind)
-        rest = self._rest(given, behind, particles)
+        side, source = self.side_px, self._source
+        conditions = ImagingConditions.draw(self._rng, self._diameters, number, side, self.device)
+        scenery = draw_scenery(conditions, side, source)
+        clumps = self._place_aggregates(conditions, scenery)
+        particles = self._place_particles(conditions, scenery)
+        rest = self._place_fragments(conditions, scenery, particles)
         potential = torch.zeros(number, side, side, device=self.device)
-        everything = Stamps.joined([particles, clumps, rest])
-        add_stamps(potential, self.library, everything, WINDOW_PX)
-        potential *= (PER_ANGSTROM * given.pixel_angstrom)[:, None, None]
-        images = exposed(given, behind, potential, self._power[given.which], dice)
+        everything = ParticlePlacements.concatenate([particles, clumps, rest])
+        add_projections(potential, self.library, everything, WINDOW_PX)
+        potential *= (PER_ANGSTROM * conditions.pixel_angstrom)[:, None, None]
+        images = expose(conditions, scenery, potential, self._power[conditions.which], source)
         cut = slice(CUT_PX, side - CUT_PX)
-        images = processed(given, images[:, cut, cut], dice)
-        return Scenes(
+        images = process(conditions, images[:, cut, cut], source)
+        return SimulatedBatch(
             images,
             particles.image,
             particles.xy_px - CUT_PX,
-            behind.blocked[:, cut, cut],
-            given,
+            scenery.blocked[:, cut, cut],
+            conditions,
         )
 
-    def _powers(self) -> Tensor:
+    def _measure_powers(self) -> Tensor:
         """Return the power of each particle's projections at the nominal size.
 
         Shape (particles, rings); over the rings it adds up to the mean sum of squares.
         """
         number = len(self.library)
-        which = torch.arange(number, device=self.device).repeat_interleave(VIEWS)
+        which = torch.arange(number, device=self.device).repeat_interleave(VIEWS_PER_PARTICLE)
         rows = torch.fft.fftfreq(WINDOW_PX, device=self.device)[:, None]
         columns = torch.fft.fftfreq(WINDOW_PX, device=self.device)[None, :]
         ring = (torch.sqrt(rows**2 + columns**2) * 2 * RINGS).long().clamp(max=RINGS).flatten()
@@ -157,15 +157,17 @@ class World:
             count = len(own)
             field = torch.zeros(count, WINDOW_PX, WINDOW_PX, device=self.device)
             where = torch.full((count, 2), WINDOW_PX / 2, device=self.device)
-            turns = random_turns(count, self._dice.generator)
-            stamps = self._stamps(torch.arange(count, device=self.device), own, where, turns)
-            add_stamps(field, self.library, stamps, WINDOW_PX)
+            turns = draw_rotations(count, self._source.generator)
+            stamps = self._make_placements(
+                torch.arange(count, device=self.device), own, where, turns
+            )
+            add_projections(field, self.library, stamps, WINDOW_PX)
             power = torch.fft.fft2(field).abs().square().flatten(1) / WINDOW_PX**2
             rings = torch.zeros(count, RINGS + 1, device=self.device)
             sums.append(rings.index_add_(1, ring, power)[:, :RINGS])
-        return torch.cat(sums).view(number, VIEWS, RINGS).mean(dim=1)
+        return torch.cat(sums).view(number, VIEWS_PER_PARTICLE, RINGS).mean(dim=1)
 
-    def _stamps(
+    def _make_placements(
         self,
         image: Tensor,
         which: Tensor,
@@ -173,22 +175,22 @@ class World:
         turns: Tensor,
         diameter: Tensor | float = NOMINAL_PX,
         beyond: Tensor | float = -1.0,
-    ) -> Stamps:
+    ) -> ParticlePlacements:
         like = torch.ones(len(image), device=self.device)
-        return Stamps(image, which, xy, turns, like * diameter, like, like * beyond)
+        return ParticlePlacements(image, which, xy, turns, like * diameter, like, like * beyond)
 
-    def _thrown(
-        self, given: Circumstances, number: Tensor, spacing_px: Tensor
+    def _draw_positions(
+        self, conditions: ImagingConditions, number: Tensor, spacing_px: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Throw points, each kept where none before it is too near; return images and (x, y)."""
-        n = len(given)
-        tries = TRIES * max(1, int(number.max()))
-        xy = self._dice.uniform(0.0, float(self.side_px), n, tries, 2)
+        n = len(conditions)
+        tries = TRIES_PER_PARTICLE * max(1, int(number.max()))
+        xy = self._source.uniform(0.0, float(self.side_px), n, tries, 2)
         away = (xy[:, :, None] - xy[:, None]).abs_()
         away = torch.minimum(away, self.side_px - away)
         near = away.square().sum(dim=3) < spacing_px[:, None, None] ** 2
         earlier = near & torch.ones(tries, tries, dtype=torch.bool, device=self.device).tril(-1)
-        alive = torch.arange(tries, device=self.device) < (TRIES * number)[:, None]
+        alive = torch.arange(tries, device=self.device) < (TRIES_PER_PARTICLE * number)[:, None]
         earlier &= alive[:, None, :]
         kept = torch.zeros_like(alive)
         # Those with no rival left before them stay, and end their rivals, until all is decided.
@@ -199,42 +201,50 @@ class World:
         image, place = kept.nonzero(as_tuple=True)
         return image, xy[image, place]
 
-    def _free(self, behind: Backdrop, image: Tensor, xy: Tensor) -> Tensor:
+    def _are_free(self, scenery: SceneryBatch, image: Tensor, xy: Tensor) -> Tensor:
         """Tell which points are as far from what is blocked as half a particle."""
         reach = int(NOMINAL_PX) // 2 * 2 + 1
-        blocked = max_pool2d(behind.blocked[:, None].float(), reach, 1, reach // 2)[:, 0] > 0
+        blocked = max_pool2d(scenery.blocked[:, None].float(), reach, 1, reach // 2)[:, 0] > 0
         column, row = torch.remainder(xy.long(), self.side_px).unbind(1)
         return ~blocked[image, row, column]
 
-    def _particles(self, given: Circumstances, behind: Backdrop) -> Stamps:
-        image, xy = self._thrown(given, given.wanted, given.spacing * given.diameter_px)
-        kept = self._free(behind, image, xy)
+    def _place_particles(
+        self, conditions: ImagingConditions, scenery: SceneryBatch
+    ) -> ParticlePlacements:
+        image, xy = self._draw_positions(
+            conditions, conditions.wanted, conditions.spacing * conditions.diameter_px
+        )
+        kept = self._are_free(scenery, image, xy)
         image, xy = image[kept], xy[kept]
-        turns = random_turns(len(image), self._dice.generator)
+        turns = draw_rotations(len(image), self._source.generator)
         # A preferred way of lying: about one axis through the particle, with some spread.
-        lying = turns_of(self._dice.normal(len(given), 4))[image]
-        spin = self._dice.uniform(0.0, math.pi, len(image))
+        lying = rotations_from_quaternions(self._source.normal(len(conditions), 4))[image]
+        spin = self._source.uniform(0.0, math.pi, len(image))
         about = torch.stack(
-            [torch.cos(spin), 0.12 * self._dice.normal(len(image)),
-             0.12 * self._dice.normal(len(image)), torch.sin(spin)], dim=1
+            [torch.cos(spin), 0.12 * self._source.normal(len(image)),
+             0.12 * self._source.normal(len(image)), torch.sin(spin)], dim=1
         )  # fmt: skip
-        preferred = turns_of(about) @ lying
-        turns = torch.where(given.preferred[image, None, None], preferred, turns)
-        return self._stamps(image, given.which[image], xy, turns, given.diameter_px[image])
+        preferred = rotations_from_quaternions(about) @ lying
+        turns = torch.where(conditions.preferred[image, None, None], preferred, turns)
+        return self._make_placements(
+            image, conditions.which[image], xy, turns, conditions.diameter_px[image]
+        )
 
-    def _clumps(self, given: Circumstances, behind: Backdrop) -> Stamps:
+    def _place_aggregates(
+        self, conditions: ImagingConditions, scenery: SceneryBatch
+    ) -> ParticlePlacements:
         """Draw aggregates, and block their places."""
-        n, dice = len(given), self._dice
+        n, source = len(conditions), self._source
         members = 9
-        count = torch.minimum(given.clumps, torch.full_like(given.clumps, MOST_CLUMPS))
+        count = torch.minimum(conditions.clumps, torch.full_like(conditions.clumps, MOST_CLUMPS))
         image = torch.arange(n, device=self.device).repeat_interleave(count)
-        centre = dice.uniform(0.0, float(self.side_px), len(image), 2)
+        centre = source.uniform(0.0, float(self.side_px), len(image), 2)
         # A walk of short steps; of four to nine particles each, for two are only neighbours.
-        turn = dice.uniform(0.0, 2.0 * math.pi, len(image), members)
-        step = dice.uniform(0.3, 0.65, len(image), members) * given.diameter_px[image, None]
+        turn = source.uniform(0.0, 2.0 * math.pi, len(image), members)
+        step = source.uniform(0.3, 0.65, len(image), members) * conditions.diameter_px[image, None]
         walk = torch.stack([step * torch.cos(turn), step * torch.sin(turn)], dim=2).cumsum(dim=1)
         xy = (centre[:, None] + walk).flatten(0, 1)
-        there = torch.arange(members, device=self.device) < dice.uniform(
+        there = torch.arange(members, device=self.device) < source.uniform(
             4.0, members + 0.99, len(image), 1
         )
         image = image.repeat_interleave(members)[there.flatten()]
@@ -248,34 +258,38 @@ class World:
             )
             inside = (
                 y[:, :, None] ** 2 + x[:, None, :] ** 2
-                < (0.5 * given.diameter_px[own, None, None]) ** 2
+                < (0.5 * conditions.diameter_px[own, None, None]) ** 2
             )
-            count_of = torch.zeros_like(behind.potential)
+            count_of = torch.zeros_like(scenery.potential)
             count_of.index_add_(0, own, inside.float())
-            behind.blocked.logical_or_(count_of > 0)
-        turns = random_turns(len(image), dice.generator)
-        return self._stamps(image, given.which[image], xy, turns, given.diameter_px[image])
+            scenery.blocked.logical_or_(count_of > 0)
+        turns = draw_rotations(len(image), source.generator)
+        return self._make_placements(
+            image, conditions.which[image], xy, turns, conditions.diameter_px[image]
+        )
 
-    def _rest(self, given: Circumstances, behind: Backdrop, particles: Stamps) -> Stamps:
+    def _place_fragments(
+        self, conditions: ImagingConditions, scenery: SceneryBatch, particles: ParticlePlacements
+    ) -> ParticlePlacements:
         """Draw broken particles, and particles of another kind that are too small."""
-        dice, parts = self._dice, []
-        for number, broken in ((given.fragments, True), (given.others, False)):
-            image, xy = self._thrown(given, number, 0.5 * given.diameter_px)
-            kept = self._free(behind, image, xy)
+        source, parts = self._source, []
+        for number, broken in ((conditions.fragments, True), (conditions.others, False)):
+            image, xy = self._draw_positions(conditions, number, 0.5 * conditions.diameter_px)
+            kept = self._are_free(scenery, image, xy)
             image, xy = image[kept], xy[kept]
             # Not on a particle: nobody could tell.
             apart = (xy[:, None] - particles.xy_px[None]).square().sum(dim=2)
             apart[image[:, None] != particles.image[None]] = math.inf
             least = apart.amin(dim=1) if len(particles) else torch.full_like(xy[:, 0], math.inf)
-            kept = least > (0.75 * given.diameter_px[image]) ** 2
+            kept = least > (0.75 * conditions.diameter_px[image]) ** 2
             image, xy = image[kept], xy[kept]
-            turns = random_turns(len(image), dice.generator)
-            size = given.diameter_px[image]
+            turns = draw_rotations(len(image), source.generator)
+            size = conditions.diameter_px[image]
             if broken:
-                which, beyond = given.which[image], dice.uniform(0.12, 0.4, len(image))
+                which, beyond = conditions.which[image], source.uniform(0.12, 0.4, len(image))
             else:
-                another = (given.which + 1) % len(self.library)
+                another = (conditions.which + 1) % len(self.library)
                 which, beyond = another[image], torch.full_like(size, -1.0)
-                size = size * given.other_size[image]
-            parts.append(self._stamps(image, which, xy, turns, size, beyond))
-        return Stamps.joined(parts)
+                size = size * conditions.other_size[image]
+            parts.append(self._make_placements(image, which, xy, turns, size, beyond))
+        return ParticlePlacements.concatenate(parts)

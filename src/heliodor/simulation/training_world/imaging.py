@@ -9,8 +9,8 @@ from torch import Tensor
 
 from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, low_frequency_cosines
 from heliodor.simulation.optics import wavelength_angstrom
-from heliodor.simulation.training_world.contaminants import Backdrop, Dice
-from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, Circumstances
+from heliodor.simulation.training_world.contaminants import RandomSource, SceneryBatch
+from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, ImagingConditions
 
 #: Relative change of intensity by an angstrom of solid protein in ice, before the optics.
 PER_ANGSTROM = 2.0e-3
@@ -19,14 +19,18 @@ LEAST_INTENSITY = 0.05
 OF_QUARTILES = 1.349
 
 
-def exposed(
-    given: Circumstances, behind: Backdrop, particles: Tensor, power: Tensor, dice: Dice
+def expose(
+    conditions: ImagingConditions,
+    scenery: SceneryBatch,
+    particles: Tensor,
+    power: Tensor,
+    source: RandomSource,
 ) -> Tensor:
     """Return what the microscope makes of a field, in units of the mean intensity.
 
     Parameters
     ----------
-    given, behind
+    conditions, scenery
         Of n fields of side s.
     particles
         Their potential, shape (n, s, s).
@@ -39,30 +43,30 @@ def exposed(
     Tensor
         Shape (n, s, s).
     """
-    each = {name: value[:, None, None] for name, value in vars(given).items()}
-    scale = PER_ANGSTROM * given.pixel_angstrom * (given.diameter_px / NOMINAL_PX) ** 2
+    each = {name: value[:, None, None] for name, value in vars(conditions).items()}
+    scale = PER_ANGSTROM * conditions.pixel_angstrom * (conditions.diameter_px / NOMINAL_PX) ** 2
     rings = power.shape[1]
     middle = (torch.arange(rings, device=power.device) + 0.5) / (2 * rings)
-    ring = middle[None] / given.pixel_angstrom[:, None]
+    ring = middle[None] / conditions.pixel_angstrom[:, None]
     flat = {name: value[:, :, 0] for name, value in each.items()}
-    left = transfer(flat, torch.zeros_like(ring), ring, ring**2) ** 2
+    left = batch_contrast_transfer(flat, torch.zeros_like(ring), ring, ring**2) ** 2
     signal = (power * left).sum(dim=1) * scale**2
-    shot = torch.sqrt(signal / given.energy)[:, None, None]
+    shot = torch.sqrt(signal / conditions.energy)[:, None, None]
     side = particles.shape[1]
     rows = torch.fft.fftfreq(side, device=power.device)[:, None] / each["pixel_angstrom"]
     columns = torch.fft.rfftfreq(side, device=power.device)[None] / each["pixel_angstrom"]
     squared = rows**2 + columns**2
-    noise = dice.normal(*particles.shape) * behind.grain
+    noise = source.normal(*particles.shape) * scenery.grain
     slow = (1.0 + squared * each["slow_angstrom"] ** 2) ** -1.5
     amplitude = each["grain"] * shot * torch.sqrt(1.0 + each["slow"] ** 2 * slow)
     spectrum = torch.fft.rfft2(noise) * amplitude
-    spectrum += torch.fft.rfft2(behind.potential + particles)
-    spectrum *= transfer(each, rows, columns, squared)
+    spectrum += torch.fft.rfft2(scenery.potential + particles)
+    spectrum *= batch_contrast_transfer(each, rows, columns, squared)
     contrast = torch.fft.irfft2(spectrum, s=particles.shape[1:])
-    bright = behind.transmission * torch.clamp(1.0 + contrast, min=LEAST_INTENSITY)
-    image: Tensor = bright + shot * torch.sqrt(bright) * dice.normal(*particles.shape)
+    bright = scenery.transmission * torch.clamp(1.0 + contrast, min=LEAST_INTENSITY)
+    image: Tensor = bright + shot * torch.sqrt(bright) * source.normal(*particles.shape)
     # The detector's blur, and what some do to their micrographs before they pick.
-    blur = given.blur_px.square() + (given.low_pass_px / 2.355).square()
+    blur = conditions.blur_px.square() + (conditions.low_pass_px / 2.355).square()
     if bool((blur > 0).any()):
         pixels = squared * each["pixel_angstrom"] ** 2
         passed = torch.exp(-2.0 * math.pi**2 * pixels * blur[:, None, None])
@@ -70,7 +74,9 @@ def exposed(
     return image
 
 
-def transfer(each: dict[str, Tensor], rows: Tensor, columns: Tensor, squared: Tensor) -> Tensor:
+def batch_contrast_transfer(
+    each: dict[str, Tensor], rows: Tensor, columns: Tensor, squared: Tensor
+) -> Tensor:
     """Return the contrast transfer, as `optics.contrast_transfer` does.
 
     Parameters
@@ -91,10 +97,10 @@ def transfer(each: dict[str, Tensor], rows: Tensor, columns: Tensor, squared: Te
     return -torch.sin(chi) * torch.exp(-0.25 * each["b_factor"] * squared)
 
 
-def processed(given: Circumstances, images: Tensor, dice: Dice) -> Tensor:
+def process(conditions: ImagingConditions, images: Tensor, source: RandomSource) -> Tensor:
     """Do as is done with a micrograph before a network sees it, shape (n, s, s)."""
     side = images.shape[1]
-    levels = given.levels[:, None, None]
+    levels = conditions.levels[:, None, None]
     spread = images.std(dim=(1, 2), keepdim=True)
     rounded = torch.round(images / spread * levels) / levels.clamp(min=1.0) * spread
     images = torch.where(levels > 0, rounded, images)
@@ -109,17 +115,19 @@ def processed(given: Circumstances, images: Tensor, dice: Dice) -> Tensor:
     low, middle, high = torch.quantile(sample, marks, dim=1)
     width = (high - low).clamp(min=1e-12) / OF_QUARTILES
     images = (images - middle[:, None, None]) / width[:, None, None]
-    images = images * given.gain[:, None, None] + given.offset[:, None, None]
-    return _bordered(given, images, dice)
+    images = images * conditions.gain[:, None, None] + conditions.offset[:, None, None]
+    return _add_dead_borders(conditions, images, source)
 
 
-def _bordered(given: Circumstances, images: Tensor, dice: Dice) -> Tensor:
+def _add_dead_borders(
+    conditions: ImagingConditions, images: Tensor, source: RandomSource
+) -> Tensor:
     """Blank a strip along one edge of some."""
     n, side = len(images), images.shape[1]
     axis = torch.arange(side, device=images.device)
-    strip = axis[None] < given.border_px[:, None]
-    which = torch.randint(4, (n,), generator=dice.generator, device=images.device)
+    strip = axis[None] < conditions.border_px[:, None]
+    which = torch.randint(4, (n,), generator=source.generator, device=images.device)
     strip = torch.where((which % 2 == 0)[:, None], strip, strip.flip(1))[:, None, :]
     strip = torch.where((which < 2)[:, None, None], strip, strip.transpose(1, 2))
-    level = 4.0 * dice.normal(n, 1, 1)
+    level = 4.0 * source.normal(n, 1, 1)
     return torch.where(strip, level, images)

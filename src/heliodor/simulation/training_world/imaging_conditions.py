@@ -19,7 +19,7 @@ MOST_CLUMPS = 3
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class ImagingConditions:
     """One number a micrograph of each matter, shape (n,), on one device."""
 
     which: Tensor
@@ -73,7 +73,7 @@ class Circumstances:
         number: int,
         side_px: int,
         device: torch.device | str,
-    ) -> Circumstances:
+    ) -> ImagingConditions:
         """Draw what `number` micrographs of `side_px` pixels are like.
 
         Parameters

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heliodor.simulation.symmetry import (
-    GROUPS,
+    POINT_GROUPS,
     cyclic,
     dihedral,
 )
@@ -29,14 +29,14 @@ DETERGENT = 0.3
 
 
 @dataclass(frozen=True)
-class Domain:
+class ProteinDomain:
     """An ellipsoid of constant density."""
 
-    centre: FloatArray
+    center: FloatArray
     #: Half axes, shape (3,).
     semi: FloatArray
     #: Columns are the directions of the half axes.
-    turn: FloatArray
+    rotation: FloatArray
     density: float = 1.0
 
     @property
@@ -46,61 +46,63 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ParticlePlan:
     """An asymmetric unit and the rotations that make a particle of it, shape (m, 3, 3)."""
 
-    domains: list[Domain]
+    domains: list[ProteinDomain]
     operators: FloatArray
 
 
-def _turn(rng: np.random.Generator) -> FloatArray:
+def _draw_rotation(rng: np.random.Generator) -> FloatArray:
     """Draw a rotation, evenly over all."""
     matrix, upper = np.linalg.qr(rng.normal(size=(3, 3)))
     matrix = matrix * np.sign(np.diag(upper))
     return np.asarray(matrix * np.sign(np.linalg.det(matrix)))
 
 
-def _lump(
+def _draw_domain(
     rng: np.random.Generator, centre: FloatArray | tuple[float, float, float], size: float
-) -> Domain:
+) -> ProteinDomain:
     """Draw a domain of about a radius."""
     semi = size * rng.uniform(0.65, 1.3, 3)
-    return Domain(np.asarray(centre, dtype=float), semi, _turn(rng))
+    return ProteinDomain(np.asarray(centre, dtype=float), semi, _draw_rotation(rng))
 
 
-def _grown(rng: np.random.Generator, number: int, size: float, spread: float) -> list[Domain]:
+def _grow_domains(
+    rng: np.random.Generator, number: int, size: float, spread: float
+) -> list[ProteinDomain]:
     """Grow a molecule: each domain touches one that is there already."""
-    domains = [_lump(rng, (0.0, 0.0, 0.0), size)]
+    domains = [_draw_domain(rng, (0.0, 0.0, 0.0), size)]
     for _ in range(number - 1):
-        own = _lump(rng, (0.0, 0.0, 0.0), size * rng.uniform(*((1.0 / spread), spread)))
+        own = _draw_domain(rng, (0.0, 0.0, 0.0), size * rng.uniform(*((1.0 / spread), spread)))
         beside = domains[int(rng.integers(len(domains)))]
         way = rng.normal(size=3)
         way /= np.linalg.norm(way)
         reach = 0.8 * (beside.semi.mean() + own.semi.mean())
-        domains.append(Domain(beside.centre + reach * way, own.semi, own.turn))
+        domains.append(ProteinDomain(beside.center + reach * way, own.semi, own.rotation))
     return domains
 
 
-def _globule(rng: np.random.Generator) -> Plan:
-    return Plan(_grown(rng, int(rng.integers(1, 5)), 1.0, 1.3), np.eye(3)[None])
+def _plan_globule(rng: np.random.Generator) -> ParticlePlan:
+    return ParticlePlan(_grow_domains(rng, int(rng.integers(1, 5)), 1.0, 1.3), np.eye(3)[None])
 
 
-def _complex(rng: np.random.Generator) -> Plan:
-    return Plan(_grown(rng, int(rng.integers(4, 13)), 1.0, 1.6), np.eye(3)[None])
+def _plan_complex(rng: np.random.Generator) -> ParticlePlan:
+    return ParticlePlan(_grow_domains(rng, int(rng.integers(4, 13)), 1.0, 1.6), np.eye(3)[None])
 
 
-def _two_halves(rng: np.random.Generator) -> Plan:
+def _plan_two_parts(rng: np.random.Generator) -> ParticlePlan:
     """Draw two large lumpy parts with a cleft, one of them with much nucleic acid."""
-    parts: list[Domain] = []
+    parts: list[ProteinDomain] = []
     for side, size in ((-1.0, 1.0), (1.0, rng.uniform(0.55, 1.0))):
         dense = NUCLEIC_ACID if rng.random() < 0.6 else 1.0
-        for own in _grown(rng, int(rng.integers(3, 7)), 0.6 * size, 1.4):
-            middle = own.centre * 0.8 + np.array([side * 0.95 * size, 0.0, 0.0])
-            parts.append(Domain(middle, own.semi, own.turn, dense))
-    return Plan(parts, np.eye(3)[None])
+        for own in _grow_domains(rng, int(rng.integers(3, 7)), 0.6 * size, 1.4):
+            middle = own.center * 0.8 + np.array([side * 0.95 * size, 0.0, 0.0])
+            parts.append(ProteinDomain(middle, own.semi, own.rotation, dense))
+    return ParticlePlan(parts, np.eye(3)[None])
 
 
-def _ring(rng: np.random.Generator) -> Plan:
+def _plan_ring(rng: np.random.Generator) -> ParticlePlan:
     """Draw a ring or a barrel: a stack of rings of as many subunits each."""
     fold = int(rng.integers(3, 18))
     layers = int(rng.choice([1, 1, 2, 2, 3, 4]))
@@ -115,15 +117,15 @@ def _ring(rng: np.random.Generator) -> Plan:
         angle = rng.uniform(0.0, 2.0 * math.pi / fold)
         out = radius * rng.uniform(0.9, 1.1)
         centre = np.array([out * math.cos(angle), out * math.sin(angle), z])
-        domains.append(_lump(rng, centre, unit))
+        domains.append(_draw_domain(rng, centre, unit))
         if rng.random() < 0.5:  # what sticks out of a subunit, or into the channel
             way = rng.uniform(0.5, 1.5)
             lump = np.array([out * way * math.cos(angle + 0.1), out * way * math.sin(angle), z])
-            domains.append(_lump(rng, lump, 0.5 * unit))
-    return Plan(domains, dihedral(fold) if mirrored else cyclic(fold))
+            domains.append(_draw_domain(rng, lump, 0.5 * unit))
+    return ParticlePlan(domains, dihedral(fold) if mirrored else cyclic(fold))
 
 
-def _spike(rng: np.random.Generator) -> Plan:
+def _plan_spike(rng: np.random.Generator) -> ParticlePlan:
     """Draw a few long subunits about an axis, with a head and a stalk."""
     fold = int(rng.integers(2, 7))
     length = rng.uniform(2.0, 5.0)
@@ -131,40 +133,44 @@ def _spike(rng: np.random.Generator) -> Plan:
     for z in np.linspace(0.0, length, int(rng.integers(3, 6))):
         out, angle = rng.uniform(0.25, 1.1), rng.uniform(0.0, 2.0 * math.pi)
         centre = np.array([out * math.cos(angle), out * math.sin(angle), z])
-        domains.append(_lump(rng, centre, rng.uniform(0.35, 0.8)))
-    return Plan(domains, cyclic(fold))
+        domains.append(_draw_domain(rng, centre, rng.uniform(0.35, 0.8)))
+    return ParticlePlan(domains, cyclic(fold))
 
 
-def _shell(rng: np.random.Generator) -> Plan:
+def _plan_shell(rng: np.random.Generator) -> ParticlePlan:
     """Draw a closed shell of a cubic group, hollow or filled."""
-    operators = GROUPS[str(rng.choice(["T", "O", "I"]))]()
+    operators = POINT_GROUPS[str(rng.choice(["T", "O", "I"]))]()
     way = rng.normal(size=3)
     way /= np.linalg.norm(way)
     wide = 2.0 * math.sqrt(1.0 / len(operators))
     semi = wide * np.array([1.2, 0.9, 0.55]) * rng.uniform(0.75, 1.2, 3)
     axes = np.linalg.qr(np.stack([way, rng.normal(size=3), rng.normal(size=3)], axis=1))[0]
-    domains = [Domain(way, semi, axes[:, [1, 2, 0]])]
+    domains = [ProteinDomain(way, semi, axes[:, [1, 2, 0]])]
     if rng.random() < 0.4:
-        domains.append(Domain(way * rng.uniform(0.8, 1.25), 0.6 * semi, _turn(rng)))
+        domains.append(
+            ProteinDomain(way * rng.uniform(0.8, 1.25), 0.6 * semi, _draw_rotation(rng))
+        )
     filled = rng.random()
     if filled < 0.3:  # a genome, or a cargo; one copy's share of it
         inner = rng.uniform(0.5, 0.8)
-        core = Domain(way * inner * 0.6, np.full(3, inner * 0.35), np.eye(3), NUCLEIC_ACID)
+        core = ProteinDomain(way * inner * 0.6, np.full(3, inner * 0.35), np.eye(3), NUCLEIC_ACID)
         domains.append(core)
-    return Plan(domains, operators)
+    return ParticlePlan(domains, operators)
 
 
-def _oligomer(rng: np.random.Generator) -> Plan:
+def _plan_oligomer(rng: np.random.Generator) -> ParticlePlan:
     """Draw a compact oligomer of any point group that is not a ring."""
     group = str(rng.choice(["C2", "C3", "C4", "D2", "D2", "D3", "D4", "D5", "T", "O"]))
-    unit = _grown(rng, int(rng.integers(1, 5)), 1.0, 1.4)
-    operators = GROUPS[group]()
+    unit = _grow_domains(rng, int(rng.integers(1, 5)), 1.0, 1.4)
+    operators = POINT_GROUPS[group]()
     away = np.asarray(rng.normal(size=3))
     away *= rng.uniform(0.9, 1.7) * len(operators) ** (1.0 / 3.0) / np.linalg.norm(away)
-    return Plan([Domain(d.centre + away, d.semi, d.turn) for d in unit], operators)
+    return ParticlePlan(
+        [ProteinDomain(d.center + away, d.semi, d.rotation) for d in unit], operators
+    )
 
 
-def _rod(rng: np.random.Generator) -> Plan:
+def _plan_rod(rng: np.random.Generator) -> ParticlePlan:
     """Draw a rod or a bent chain of domains."""
     number = int(rng.integers(3, 10))
     bend, twist = rng.uniform(0.0, 0.35), rng.uniform(0.0, 2.0 * math.pi)
@@ -174,22 +180,22 @@ def _rod(rng: np.random.Generator) -> Plan:
     for _ in range(number):
         long = np.array([thick, thick, step * 0.75]) * rng.uniform(0.85, 1.15, 3)
         axes = np.stack([side, np.cross(way, side), way], axis=1)
-        domains.append(Domain(place.copy(), long, np.linalg.qr(axes)[0]))
+        domains.append(ProteinDomain(place.copy(), long, np.linalg.qr(axes)[0]))
         way = way + bend * side * rng.uniform(0.3, 1.5)
         way /= np.linalg.norm(way)
         place = place + step * way
     fold = int(rng.choice([1, 1, 1, 2]))
-    shifted = [Domain(d.centre + (fold - 1) * side, d.semi, d.turn) for d in domains]
-    return Plan(shifted, cyclic(fold))
+    shifted = [ProteinDomain(d.center + (fold - 1) * side, d.semi, d.rotation) for d in domains]
+    return ParticlePlan(shifted, cyclic(fold))
 
 
-def _membrane(rng: np.random.Generator) -> Plan:
+def _plan_membrane_protein(rng: np.random.Generator) -> ParticlePlan:
     """Draw a membrane protein: helices in a micelle or a nanodisc, and domains outside."""
     fold = int(rng.choice([1, 2, 3, 4, 5, 6]))
     core = rng.uniform(0.5, 0.8) * math.sqrt(fold)
     out = 0.0 if fold == 1 else 0.6 * core
     half = 17.0 / 20.0  # half of a membrane's 34 A in units of 20 A
-    helices = Domain(
+    helices = ProteinDomain(
         np.array([out, 0.0, 0.0]),
         np.array([core / math.sqrt(fold), core / math.sqrt(fold), half * 1.1]),
         np.eye(3),
@@ -199,7 +205,7 @@ def _membrane(rng: np.random.Generator) -> Plan:
         if rng.random() < 0.65:
             tall = rng.uniform(0.5, 1.6)
             centre = np.array([out * rng.uniform(0.6, 1.4), 0.0, side * (half + 0.8 * tall)])
-            domains.append(Domain(centre, np.array([0.8, 0.8, tall]), _turn(rng)))
+            domains.append(ProteinDomain(centre, np.array([0.8, 0.8, tall]), _draw_rotation(rng)))
     belt = core + rng.uniform(0.8, 2.6)  # a micelle is narrow, a nanodisc wide
     pieces = max(1, 12 // fold)
     middle = 0.5 * (core + belt)
@@ -216,31 +222,31 @@ def _membrane(rng: np.random.Generator) -> Plan:
             ]
         )
         semi = np.array([thick, wide, half])
-        domains.append(Domain(centre, semi, axes, DETERGENT))
-    return Plan(domains, cyclic(fold))
+        domains.append(ProteinDomain(centre, semi, axes, DETERGENT))
+    return ParticlePlan(domains, cyclic(fold))
 
 
-def _arms(rng: np.random.Generator) -> Plan:
+def _plan_arms(rng: np.random.Generator) -> ParticlePlan:
     """Draw two to four arms about a hinge."""
     domains = []
     for _ in range(int(rng.integers(2, 5))):
         way = rng.normal(size=3)
         way /= np.linalg.norm(way)
         for step in np.arange(0.8, rng.uniform(2.2, 4.5), 1.2):
-            domains.append(_lump(rng, way * step, rng.uniform(0.6, 0.95)))
-    return Plan(domains, np.eye(3)[None])
+            domains.append(_draw_domain(rng, way * step, rng.uniform(0.6, 0.95)))
+    return ParticlePlan(domains, np.eye(3)[None])
 
 
 #: How often each kind is drawn, and how.
-KINDS: dict[str, tuple[float, Callable[[np.random.Generator], Plan]]] = {
-    "globule": (1.0, _globule),
-    "complex": (1.5, _complex),
-    "two-part complex": (1.0, _two_halves),
-    "ring": (1.8, _ring),
-    "spike": (1.2, _spike),
-    "shell": (1.2, _shell),
-    "oligomer": (1.8, _oligomer),
-    "rod": (2.0, _rod),
-    "membrane protein": (1.5, _membrane),
-    "many-armed complex": (1.0, _arms),
+PLANS_BY_KIND: dict[str, tuple[float, Callable[[np.random.Generator], ParticlePlan]]] = {
+    "globule": (1.0, _plan_globule),
+    "complex": (1.5, _plan_complex),
+    "two-part complex": (1.0, _plan_two_parts),
+    "ring": (1.8, _plan_ring),
+    "spike": (1.2, _plan_spike),
+    "shell": (1.2, _plan_shell),
+    "oligomer": (1.8, _plan_oligomer),
+    "rod": (2.0, _plan_rod),
+    "membrane protein": (1.5, _plan_membrane_protein),
+    "many-armed complex": (1.0, _plan_arms),
 }

@@ -12,11 +12,11 @@ from torch import Tensor
 from heliodor.simulation.builtin_particles import Particle
 
 #: Particles that are drawn together, on CPUs, whose caches are small, and on other devices.
-TOGETHER, DEVICE_TOGETHER = 16, 512
+CPU_BATCH, GPU_BATCH = 16, 512
 
 
 @dataclass(frozen=True)
-class Library:
+class ParticleLibrary:
     """Particles side by side, each of diameter 1, filled up with blobs that weigh nothing."""
 
     #: Shape (particles, blobs, 3).
@@ -27,7 +27,9 @@ class Library:
     weights: Tensor
 
     @classmethod
-    def of(cls, particles: Sequence[Particle], device: torch.device | str = "cpu") -> Library:
+    def from_particles(
+        cls, particles: Sequence[Particle], device: torch.device | str = "cpu"
+    ) -> ParticleLibrary:
         """Put particles side by side on a device."""
         most = max(len(own.blobs) for own in particles)
         positions = torch.zeros(len(particles), most, 3)
@@ -45,7 +47,7 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Stamps:
+class ParticlePlacements:
     """Particles, or parts of such, to be drawn into images; n of them, tensors on one device."""
 
     #: Which image, shape (n,).
@@ -55,17 +57,17 @@ class Stamps:
     #: Centres (x, y) in pixels, shape (n, 2).
     xy_px: Tensor
     #: Rotations, shape (n, 3, 3); the first two rows give x and y.
-    turns: Tensor
+    rotations: Tensor
     #: Diameters in pixels, shape (n,).
     diameter_px: Tensor
     #: Factor on the projected thickness, shape (n,).
     scale: Tensor
     #: A part of a particle: only the blobs beyond so much along its own x axis, in diameters,
     #: are kept, shape (n,); -1 keeps all.
-    beyond: Tensor
+    beyond_diameters: Tensor
 
     @classmethod
-    def joined(cls, parts: Sequence[Stamps]) -> Stamps:
+    def concatenate(cls, parts: Sequence[ParticlePlacements]) -> ParticlePlacements:
         """Put stamps one after another."""
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in cls._names()))
 
@@ -77,13 +79,13 @@ class Stamps:
         return len(self.image)
 
 
-def random_turns(number: int, generator: torch.Generator) -> Tensor:
+def draw_rotations(number: int, generator: torch.Generator) -> Tensor:
     """Draw rotations, evenly over all, shape (number, 3, 3); on the generator's device."""
     quaternion = torch.randn(number, 4, generator=generator, device=generator.device)
-    return turns_of(quaternion)
+    return rotations_from_quaternions(quaternion)
 
 
-def turns_of(quaternion: Tensor) -> Tensor:
+def rotations_from_quaternions(quaternion: Tensor) -> Tensor:
     """Return the rotations of quaternions of any length, shape (n, 4) to (n, 3, 3)."""
     w, x, y, z = (quaternion / quaternion.norm(dim=1, keepdim=True)).unbind(1)
     rows = [
@@ -94,7 +96,9 @@ def turns_of(quaternion: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def add_stamps(field: Tensor, library: Library, stamps: Stamps, window_px: int) -> None:
+def add_projections(
+    field: Tensor, library: ParticleLibrary, stamps: ParticlePlacements, window_px: int
+) -> None:
     """Add particles' projections to images in place, averaged over each pixel.
 
     As `projection.add_projection`, which is its law: a Gaussian's mean over a pixel is a product
@@ -109,14 +113,14 @@ def add_stamps(field: Tensor, library: Library, stamps: Stamps, window_px: int) 
     window_px
         Side of the square around each centre that is drawn, even, at most h and w.
     """
-    together = TOGETHER if field.device.type == "cpu" else DEVICE_TOGETHER
+    together = CPU_BATCH if field.device.type == "cpu" else GPU_BATCH
     _, height, width = field.shape
     flat = field.view(-1)
     reach = torch.arange(window_px, device=field.device)
     for first in range(0, len(stamps), together):
         own = slice(first, first + together)
         corner = torch.floor(stamps.xy_px[own]) - window_px // 2
-        drawn = _projections(library, stamps, own, stamps.xy_px[own] - corner, window_px)
+        drawn = _project(library, stamps, own, stamps.xy_px[own] - corner, window_px)
         columns = (corner[:, :1].long() + reach) % width
         rows = (corner[:, 1:].long() + reach) % height
         place = stamps.image[own, None, None] * height + rows[:, :, None]
@@ -124,16 +128,20 @@ def add_stamps(field: Tensor, library: Library, stamps: Stamps, window_px: int) 
         flat.index_add_(0, place.flatten(), drawn.flatten())
 
 
-def _projections(
-    library: Library, stamps: Stamps, own: slice, centre: Tensor, window_px: int
+def _project(
+    library: ParticleLibrary,
+    stamps: ParticlePlacements,
+    own: slice,
+    centre: Tensor,
+    window_px: int,
 ) -> Tensor:
     which, size = stamps.which[own], stamps.diameter_px[own, None]
     positions = library.positions[which]
-    places = torch.einsum("nkj,nij->nki", positions, stamps.turns[own, :2])
+    places = torch.einsum("nkj,nij->nki", positions, stamps.rotations[own, :2])
     places = places * size[..., None] + centre[:, None]
     sigmas = library.sigmas[which] * size
     weights = library.weights[which] * size**3 * stamps.scale[own, None]
-    weights = weights * (positions[..., 0] > stamps.beyond[own, None])
+    weights = weights * (positions[..., 0] > stamps.beyond_diameters[own, None])
     edges = torch.arange(window_px + 1, device=centre.device) - 0.5
     rate = 1 / (math.sqrt(2.0) * sigmas[..., None])
     columns, rows = (

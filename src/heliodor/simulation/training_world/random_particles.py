@@ -14,11 +14,11 @@ import numpy as np
 
 from heliodor.errors import BadInput
 from heliodor.simulation.builtin_particles import (
-    Blobs,
+    GaussianBlobs,
     Particle,
-    View,
+    PreferredView,
 )
-from heliodor.simulation.training_world.particle_plans import DETERGENT, KINDS
+from heliodor.simulation.training_world.particle_plans import DETERGENT, PLANS_BY_KIND
 
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray
@@ -30,7 +30,7 @@ MOST_BLOBS = 640
 #: Least blobs of an asymmetric unit.
 FEWEST_BLOBS = 6
 #: Blobs of a strand.
-STRAND = 4
+BLOBS_PER_STRAND = 4
 #: Relative change of intensity inside a particle's disc, per angstrom of its diameter.
 CONTRAST_PER_ANGSTROM = 2.0e-4
 
@@ -57,14 +57,16 @@ def draw_particle(number: int, diameter_angstrom: float | None = None) -> Partic
     diameter = drawn if diameter_angstrom is None else diameter_angstrom
     if not 20.0 <= diameter <= 2000.0:
         raise BadInput(f"A particle's diameter must be within 20 and 2000 A, not {diameter:g}.")
-    names, shares = zip(*((name, share) for name, (share, _) in KINDS.items()), strict=True)
+    names, shares = zip(
+        *((name, share) for name, (share, _) in PLANS_BY_KIND.items()), strict=True
+    )
     kind = str(rng.choice(names, p=np.array(shares) / sum(shares)))
     seed = int(rng.integers(2**62))
-    views = _views(rng)
+    views = _draw_preferred_views(rng)
 
     @cache
-    def build() -> Blobs:
-        return _filled(np.random.default_rng(seed), kind, diameter)
+    def build() -> GaussianBlobs:
+        return _fill_plan(np.random.default_rng(seed), kind, diameter)
 
     return Particle(
         f"drawn-{number}",
@@ -76,19 +78,19 @@ def draw_particle(number: int, diameter_angstrom: float | None = None) -> Partic
     )
 
 
-def _views(rng: np.random.Generator) -> tuple[View, ...]:
+def _draw_preferred_views(rng: np.random.Generator) -> tuple[PreferredView, ...]:
     """Draw one to three preferred ways of lying."""
     number = int(rng.integers(1, 4))
     tilts = np.rad2deg(np.arccos(rng.uniform(-1.0, 1.0, number)))
     shares = rng.uniform(0.2, 1.0, number)
     return tuple(
-        View(float(share), float(tilt)) for share, tilt in zip(shares, tilts, strict=True)
+        PreferredView(float(share), float(tilt)) for share, tilt in zip(shares, tilts, strict=True)
     )
 
 
-def _filled(rng: np.random.Generator, kind: str, diameter: float) -> Blobs:
+def _fill_plan(rng: np.random.Generator, kind: str, diameter: float) -> GaussianBlobs:
     """Fill the domains of a plan with blobs, and bring it to its size."""
-    plan = KINDS[kind][1](rng)
+    plan = PLANS_BY_KIND[kind][1](rng)
     copies = len(plan.operators)
     masses = np.array([domain.mass for domain in plan.domains])
     room = max(FEWEST_BLOBS, MOST_BLOBS // copies)
@@ -99,14 +101,14 @@ def _filled(rng: np.random.Generator, kind: str, diameter: float) -> Blobs:
     parts, weights = [], []
     for domain, count in zip(plan.domains, counts, strict=True):
         rough = domain.density > DETERGENT
-        length = STRAND if strands and rough else 1
-        seeds = _evenly_in_ball(rng, -(-count // length)) * domain.semi
+        length = BLOBS_PER_STRAND if strands and rough else 1
+        seeds = _draw_in_ball(rng, -(-count // length)) * domain.semi
         along = rng.normal(size=(len(seeds), 1, 3))
         along /= np.linalg.norm(along, axis=2, keepdims=True)
         step = 0.6 * (domain.mass / domain.density / count) ** (1.0 / 3.0)
         beads = step * (np.arange(length) - 0.5 * (length - 1))[:, None] * along
         spread = (seeds[:, None] + beads).reshape(-1, 3)[:count]
-        parts.append(spread @ domain.turn.T + domain.centre)
+        parts.append(spread @ domain.rotation.T + domain.center)
         share = np.exp(rng.normal(0.0, lumpy * rough, len(seeds))).repeat(length)[:count]
         weights.append(domain.mass * share / share.sum())
     positions, weight = np.concatenate(parts), np.concatenate(weights)
@@ -118,15 +120,15 @@ def _filled(rng: np.random.Generator, kind: str, diameter: float) -> Blobs:
     ]
     sigma = narrow * np.cbrt(np.tile(np.repeat(volumes, counts), copies))
     positions -= (weight[:, None] * positions).sum(axis=0) / weight.sum()
-    scale = diameter / _extent(positions, sigma)
+    scale = diameter / _longest_dimension(positions, sigma)
     for array in (positions := positions * scale, sigma := sigma * scale):
         array.setflags(write=False)
     weight = weight * scale**3
     weight.setflags(write=False)
-    return Blobs(positions, sigma, weight)
+    return GaussianBlobs(positions, sigma, weight)
 
 
-def _extent(positions: FloatArray, sigma: FloatArray) -> float:
+def _longest_dimension(positions: FloatArray, sigma: FloatArray) -> float:
     """Return the longest dimension: the widest of many directions' shadows."""
     index = np.arange(200) + 0.5
     tilt, turn = np.arccos(1.0 - index / 200), math.pi * (1.0 + math.sqrt(5.0)) * index
@@ -136,7 +138,7 @@ def _extent(positions: FloatArray, sigma: FloatArray) -> float:
     return float(wide.max() + 3.0 * np.median(sigma))
 
 
-def _evenly_in_ball(rng: np.random.Generator, count: int) -> FloatArray:
+def _draw_in_ball(rng: np.random.Generator, count: int) -> FloatArray:
     """Draw points in the unit ball, each the farthest from the others of a few candidates."""
     points = np.empty((count, 3))
     raw = rng.normal(size=(count, 5, 3))

@@ -161,9 +161,9 @@ def test_the_projects_pipeline_tells_relion_5_where_a_job_star_was_copied(projec
     Path(JOB).mkdir(parents=True)
     copied = JOB_STAR.format(version=30001, label="Label", type="relion.external")
     (Path(JOB) / "job.star").write_text(copied)
-    assert external_job.version(Path(JOB)) == 4
+    assert external_job.detect_relion_version(Path(JOB)) == 4
     Path("default_pipeline.star").write_text("\n# version 50001\n\ndata_pipeline_general\n")
-    assert external_job.version(Path(JOB)) == 5
+    assert external_job.detect_relion_version(Path(JOB)) == 5
 
 
 def test_parameters_may_have_dashes_or_underscores(project: Path) -> None:
@@ -530,10 +530,10 @@ def test_a_job_that_was_aborted_while_it_waited_does_not_begin(project: Path) ->
 
 def test_signals_are_as_before_after_a_job(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with external_job.job(tmp_path / "job"):
+    with external_job.run_as_job(tmp_path / "job"):
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
-    with pytest.raises(BadInput), external_job.job(tmp_path / "job"):
+    with pytest.raises(BadInput), external_job.run_as_job(tmp_path / "job"):
         raise BadInput("x")
     assert signal.getsignal(signal.SIGTERM) is before
 

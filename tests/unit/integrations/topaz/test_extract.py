@@ -287,8 +287,8 @@ def test_dead_borders_are_finite_in_score_maps(ours: Path, tmp_path: Path) -> No
     write_mrc(tmp_path / "a.mrc", image)
     assert run(f"segment -m {ours} -o {tmp_path}/seg {tmp_path}/a.mrc") == 0
     score = read_map(tmp_path / "seg" / "a.tiff")
-    assert (score[:6] == extract.DEAD).all()
-    assert score[20:].min() > extract.DEAD
+    assert (score[:6] == extract.DEAD_BORDER_SCORE).all()
+    assert score[20:].min() > extract.DEAD_BORDER_SCORE
 
 
 def test_paths_come_on_standard_input(

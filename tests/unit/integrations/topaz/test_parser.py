@@ -178,7 +178,7 @@ def test_defaults(line: str) -> None:
 
 def test_every_command_has_a_function_and_defaults() -> None:
     assert {line.split()[0] for line in DEFAULTS} == set(COMMANDS)
-    assert parser.build()[1].keys() == COMMANDS.keys() | parser.ABSENT.keys()
+    assert parser.build_parser()[1].keys() == COMMANDS.keys() | parser.MISSING_COMMANDS.keys()
 
 
 def test_the_executable_is_installed() -> None:
@@ -295,7 +295,9 @@ def test_one_line_names_the_options_without_effect(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_mean_nothing_without_others(line: str, idle: str) -> None:
-    assert sorted(parser.idle(parser.parse(line.split()))) == sorted(idle.split())
+    assert sorted(parser.find_options_without_effect(parser.parse(line.split()))) == sorted(
+        idle.split()
+    )
 
 
 def test_options_that_the_written_format_has_no_room_for(tmp_path: Path) -> None:

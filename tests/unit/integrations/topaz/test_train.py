@@ -21,14 +21,14 @@ from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.metrics import evaluate_picks
 from heliodor.evaluation.ranking import average_precision
 from heliodor.integrations.topaz import parser, training_recipe
-from heliodor.integrations.topaz.class_prior import find_prior
+from heliodor.integrations.topaz.class_prior import find_class_prior
 from heliodor.integrations.topaz.image_lists import (
     read_images,
-    read_labelled,
+    read_labeled,
     split_folds,
 )
-from heliodor.integrations.topaz.training_log import judge
-from heliodor.integrations.topaz.training_recipe import choose
+from heliodor.integrations.topaz.training_log import measure_test_metrics
+from heliodor.integrations.topaz.training_recipe import choose_recipe
 from heliodor.models.model_file import load_model
 from heliodor.picking.scoring import score_image
 from heliodor.training.objectives import objective
@@ -206,7 +206,7 @@ def test_the_curve_says_what_the_objective_cost(project: Project, tmp_path: Path
         assert prior == pytest.approx(class_prior(20, images, 3))
         loss = objective("ge-binomial", 1.0)(positive, rest, prior)
         assert float(row["loss"]) == pytest.approx(float(loss.positive), rel=1e-5)
-        assert float(row["ge_penalty"]) == pytest.approx(float(loss.unlabelled), rel=1e-5)
+        assert float(row["ge_penalty"]) == pytest.approx(float(loss.unlabeled), rel=1e-5)
         chance, own = torch.sigmoid(rest), torch.sigmoid(positive)
         precision = float(own.sum() / (own.sum() + chance.sum()))
         assert float(row["tpr"]) == pytest.approx(float(own.mean()), rel=1e-5)
@@ -219,7 +219,7 @@ def test_the_curve_says_what_the_objective_cost(project: Project, tmp_path: Path
 def test_the_test_figures_are_those_of_all_regions_of_the_lattice() -> None:
     network = disc_detector(stride=2)
     images = [labelled_discs(shape, 5, seed) for seed, shape in enumerate([(40, 51), (33, 30)])]
-    figures = judge(network, images, 3.0)
+    figures = measure_test_metrics(network, images, 3.0)
     logits = [torch.from_numpy(score_image(network, i.image)[::2, ::2]).ravel() for i in images]
     masks = [
         torch.from_numpy(make_label_mask(i.xy_px, i.shape, 3)[::2, ::2]).ravel() for i in images
@@ -249,24 +249,24 @@ def test_without_a_test_the_curve_goes_to_standard_output(
 
 def test_the_prior_counts_each_disc_once() -> None:
     images = [labelled_discs((96, 112), 14, seed, labelled=10) for seed in (1, 2)]
-    prior = find_prior(14, None, images, 3, 35)
+    prior = find_class_prior(14, None, images, 3, 35)
     assert prior.total == pytest.approx(14 * 29 / (96 * 112))
-    assert prior.unlabelled == pytest.approx(class_prior(14, images, 3))
+    assert prior.unlabeled == pytest.approx(class_prior(14, images, 3))
     # The share of all regions, less what is labelled, among the rest.
-    by_pi = find_prior(None, prior.total, images, 3, 35)
-    assert by_pi.unlabelled == pytest.approx(prior.unlabelled)
+    by_pi = find_class_prior(None, prior.total, images, 3, 35)
+    assert by_pi.unlabeled == pytest.approx(prior.unlabeled)
     assert by_pi.expected_particles == pytest.approx(14)
     assert prior.observed == pytest.approx(
         sum(make_label_mask(i.xy_px, i.shape, 3).sum() for i in images) / (2 * 96 * 112)
     )
     rest = (prior.total - prior.observed) / (1 - prior.observed)
-    assert prior.unlabelled == pytest.approx(rest, rel=0.02)
+    assert prior.unlabeled == pytest.approx(rest, rel=0.02)
     assert prior.adjustment == pytest.approx(prior.total / prior.observed)
 
 
 def test_without_a_number_particles_are_guessed(capsys: pytest.CaptureFixture[str]) -> None:
     images = [labelled_discs((96, 112), 14, 1)]
-    prior = find_prior(None, None, images, 3, 9)
+    prior = find_class_prior(None, None, images, 3, 9)
     covered = 0.15 * 96 * 112 / (math.pi * 4.5**2)
     assert prior.expected_particles == pytest.approx(covered)
     assert "Neither -n nor --pi" in capsys.readouterr().err
@@ -275,7 +275,7 @@ def test_without_a_number_particles_are_guessed(capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(("n", "pi"), [(0, None), (-3, None), (None, 0), (None, 1.0)])
 def test_impossible_priors(n: float | None, pi: float | None) -> None:
     with pytest.raises(BadInput, match=r"-n must|--pi must"):
-        find_prior(n, pi, [labelled_discs((64, 64), 3, 1)], 3, 35)
+        find_class_prior(n, pi, [labelled_discs((64, 64), 3, 1)], 3, 35)
 
 
 def test_expecting_no_more_than_is_labelled_is_pn(
@@ -287,8 +287,8 @@ def test_expecting_no_more_than_is_labelled_is_pn(
     assert load_model(tmp_path / "m_epoch1.sav").card.objective == "pn"
 
 
-def chosen(line: str) -> training_recipe.Choice:
-    return choose(parser.parse(["train", *line.split()]))
+def chosen(line: str) -> training_recipe.ChosenRecipe:
+    return choose_recipe(parser.parse(["train", *line.split()]))
 
 
 def test_topaz_defaults_fill_in_where_learning_is_spoken_of() -> None:
@@ -312,7 +312,7 @@ def test_topaz_defaults_fill_in_where_learning_is_spoken_of() -> None:
 )
 def test_the_own_recipe_takes_what_is_given(line: str, changes: dict[str, object]) -> None:
     choice = chosen(line)
-    assert choice.own
+    assert choice.is_heliodor_recipe
     assert choice.settings == replace(RECIPES["fast"], **({"epochs": 10} | changes))  # type: ignore[arg-type]
 
 
@@ -332,7 +332,7 @@ def test_the_own_recipe_takes_what_is_given(line: str, changes: dict[str, object
 )
 def test_one_option_of_learning_means_topaz_way(line: str, changes: dict[str, object]) -> None:
     choice = chosen(line)
-    assert not choice.own
+    assert not choice.is_heliodor_recipe
     assert choice.settings == replace(training_recipe.TOPAZ, **({"epochs": 10} | changes))  # type: ignore[arg-type]
     assert (choice.normalization, choice.flatten_px) == ("none", 0.0)
 
@@ -342,15 +342,15 @@ def test_the_own_recipe_is_cut_into_the_epochs_asked_for() -> None:
     for labelled in (10, 100, 1000):
         total = fast.epochs_for(labelled) * fast.epoch_updates
         for epochs in (1, 10, 25):
-            settings = chosen(f"--num-epochs {epochs}").on(labelled, 0.01)
+            settings = chosen(f"--num-epochs {epochs}").settings_for(labelled, 0.01)
             assert settings.epochs == epochs
             updates = settings.epoch_updates * epochs
             assert updates == pytest.approx(total, abs=epochs / 2)
 
 
 def test_natural_draws_particles_as_often_as_they_are_labelled() -> None:
-    assert chosen("--natural").on(10, 0.05).positives == 13
-    assert chosen("--natural").on(10, 1e-6).positives == 1
+    assert chosen("--natural").settings_for(10, 0.05).positives == 13
+    assert chosen("--natural").settings_for(10, 1e-6).positives == 1
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_describe_trains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_folds_part_the_labelled_images(project: Project) -> None:
     line = project.lists("train", [0, 1, 2, 3])
     images, targets = (word.split("=")[1] for word in line.split())
-    labelled = read_labelled(images, targets)
+    labelled = read_labeled(images, targets)
     parts = [split_folds(labelled, 2, fold, 42) for fold in (0, 1)]
     held = [{item.source.name for item in held} for _, held in parts]
     assert held[0] | held[1] == set(project.names)
@@ -451,7 +451,7 @@ def test_coordinates_find_their_image(style: str, tmp_path: Path) -> None:
     )
     rows = [f"{style.format(stem=f'0000{n}', file=n)}\t{n}\t{n + 1}" for n in (12, 13, 13)]
     targets.write_text("\n".join(["image_name\tx_coord\ty_coord", *rows]) + "\n")
-    labelled = read_labelled(images, targets)
+    labelled = read_labeled(images, targets)
     assert [len(item.xy_px) for item in labelled] == [1, 2, 0]
     np.testing.assert_array_equal(labelled[1].xy_px, [[13, 14]] * 2)
 

@@ -15,15 +15,15 @@ from heliodor.errors import BadInput
 from heliodor.simulation.optics import Optics, contrast_transfer
 from heliodor.simulation.projection import add_projection, euler_matrix
 from heliodor.simulation.symmetry import icosahedral, tetrahedral
-from heliodor.simulation.training_world.generator import CUT_PX, World
-from heliodor.simulation.training_world.imaging import transfer
-from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, Circumstances
-from heliodor.simulation.training_world.particle_plans import KINDS
+from heliodor.simulation.training_world.generator import CUT_PX, MicrographGenerator
+from heliodor.simulation.training_world.imaging import batch_contrast_transfer
+from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, ImagingConditions
+from heliodor.simulation.training_world.particle_plans import PLANS_BY_KIND
 from heliodor.simulation.training_world.projection import (
-    Library,
-    Stamps,
-    add_stamps,
-    random_turns,
+    ParticleLibrary,
+    ParticlePlacements,
+    add_projections,
+    draw_rotations,
 )
 from heliodor.simulation.training_world.random_particles import draw_particle
 
@@ -60,7 +60,7 @@ def test_a_drawn_particle_has_its_diameter_and_lies_at_its_centre(number):
 
 def test_every_kind_is_drawn():
     words = {draw_particle(number).description for number in range(300)}
-    for kind in KINDS:
+    for kind in PLANS_BY_KIND:
         assert any(kind in word for word in words), kind
 
 
@@ -83,35 +83,35 @@ def test_stamps_are_the_projections_of_numpy(number, angles, x, y):
     expected = np.zeros((80, 80), np.float32)
     add_projection(expected, particle.blobs, np.array(angles), np.array([x, y]), pixel, pixel**-1)
     one = torch.ones(1)
-    stamps = Stamps(
+    stamps = ParticlePlacements(
         image=torch.zeros(1, dtype=torch.int64),
         which=torch.zeros(1, dtype=torch.int64),
         xy_px=torch.tensor([[x, y]], dtype=torch.float32),
-        turns=torch.from_numpy(euler_matrix(*angles)[None]).float(),
+        rotations=torch.from_numpy(euler_matrix(*angles)[None]).float(),
         diameter_px=one * NOMINAL_PX,
         scale=one,
         beyond=-one,
     )
     field = torch.zeros(1, 80, 80)
-    add_stamps(field, Library.of([particle]), stamps, 72)
+    add_projections(field, ParticleLibrary.from_particles([particle]), stamps, 72)
     assert field[0].numpy() == pytest.approx(expected, abs=2e-3 * float(expected.max()))
 
 
 def test_a_stamp_that_leaves_at_one_edge_comes_in_at_the_other():
-    library = Library.of([draw_particle(3)])
+    library = ParticleLibrary.from_particles([draw_particle(3)])
     one = torch.ones(2)
     where = torch.tensor([[40.0, 40.0], [2.0, 79.0]])
     which = torch.zeros(2, dtype=torch.int64)
     turns = torch.eye(3).repeat(2, 1, 1)
     fields = torch.zeros(2, 80, 80)
-    stamps = Stamps(torch.arange(2), which, where, turns, one * 30, one, -one)
-    add_stamps(fields, library, stamps, 64)
+    stamps = ParticlePlacements(torch.arange(2), which, where, turns, one * 30, one, -one)
+    add_projections(fields, library, stamps, 64)
     moved = torch.roll(fields[0], shifts=(39, -38), dims=(0, 1))
     assert fields[1].numpy() == pytest.approx(moved.numpy(), abs=1e-4)
 
 
 def test_rotations_are_rotations():
-    turns = random_turns(50, torch.Generator().manual_seed(1))
+    turns = draw_rotations(50, torch.Generator().manual_seed(1))
     products = turns @ turns.transpose(1, 2)
     assert products.numpy() == pytest.approx(np.tile(np.eye(3), (50, 1, 1)), abs=1e-5)
     assert torch.linalg.det(turns).numpy() == pytest.approx(1.0, abs=1e-5)
@@ -124,26 +124,28 @@ def particles():
 
 def drawn(particles, seed, monkeypatch, **fixed):
     """Draw a few small scenes with some circumstances fixed."""
-    draw = Circumstances.draw.__func__
+    draw = ImagingConditions.draw.__func__
 
     def changed(cls, rng, diameters, number, side, device):
         given = draw(cls, rng, diameters, number, side, device)
         new = {name: torch.full_like(getattr(given, name), value) for name, value in fixed.items()}
         return dataclasses.replace(given, **new)
 
-    monkeypatch.setattr(Circumstances, "draw", classmethod(changed))
-    return World(particles, seed, side_px=192).draw(3)
+    monkeypatch.setattr(ImagingConditions, "draw", classmethod(changed))
+    return MicrographGenerator(particles, seed, side_px=192).draw(3)
 
 
 def test_the_same_seed_draws_the_same_scenes(particles):
-    first, second = (World(particles, 5, side_px=160).draw(2) for _ in range(2))
+    first, second = (MicrographGenerator(particles, 5, side_px=160).draw(2) for _ in range(2))
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.xy_px, second.xy_px)
-    assert not torch.equal(World(particles, 6, side_px=160).draw(2).images, first.images)
+    assert not torch.equal(
+        MicrographGenerator(particles, 6, side_px=160).draw(2).images, first.images
+    )
 
 
 def test_scenes_are_normalised_and_finite(particles):
-    scenes = World(particles, 7, side_px=192).draw(4)
+    scenes = MicrographGenerator(particles, 7, side_px=192).draw(4)
     assert scenes.images.shape == (4, 192 - 2 * CUT_PX, 192 - 2 * CUT_PX)
     assert torch.isfinite(scenes.images).all()
     middle = scenes.images.flatten(1).median(dim=1).values
@@ -168,7 +170,7 @@ def test_particles_are_dark_and_nothing_else_is_there(particles, monkeypatch):
 
 def test_empty_micrographs_have_no_particles(particles, monkeypatch):
     scenes = drawn(particles, 4, monkeypatch, **CLEAN, wanted=0)
-    assert len(scenes.owner) == 0
+    assert len(scenes.image_index) == 0
     assert torch.isinf(scenes.distances_px(0, 4, 10)).all()
 
 
@@ -178,7 +180,7 @@ def test_no_particle_lies_on_what_is_blocked(particles, monkeypatch):
     xy = scenes.xy_px.round().long()
     side = scenes.images.shape[-1]
     shown = ((xy >= 0) & (xy < side)).all(dim=1)
-    owner, xy = scenes.owner[shown], xy[shown]
+    owner, xy = scenes.image_index[shown], xy[shown]
     assert not scenes.blocked[owner, xy[:, 1], xy[:, 0]].any()
 
 
@@ -188,7 +190,7 @@ def test_distances_are_those_to_the_nearest_particle(particles, monkeypatch):
     found = scenes.distances_px(first, step, count)
     axis = first + step * np.arange(count)
     for image in range(len(scenes.images)):
-        xy = scenes.xy_px[scenes.owner == image].numpy()
+        xy = scenes.xy_px[scenes.image_index == image].numpy()
         away = np.hypot(
             axis[None, :, None] - xy[:, 0][None, None], axis[:, None, None] - xy[:, 1][None, None]
         )
@@ -221,6 +223,6 @@ def test_many_fields_are_transferred_as_one_is(
     tensors = {name: torch.tensor([[[value]]]) for name, value in each.items()}
     rows = torch.fft.fftfreq(side, pixel)[None, :, None]
     columns = torch.fft.rfftfreq(side, pixel)[None, None]
-    many = transfer(tensors, rows, columns, rows**2 + columns**2)[0].numpy()
+    many = batch_contrast_transfer(tensors, rows, columns, rows**2 + columns**2)[0].numpy()
     # The phase is hundreds of radians where defocus is high, and these are single numbers.
     np.testing.assert_allclose(many, one, atol=2e-3)

@@ -22,22 +22,22 @@ import heliodor
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.integrations.topaz.model_lookup import (
     NO_MODEL,
-    identity,
-    model_file,
+    file_identity,
+    find_model_file,
 )
-from heliodor.integrations.topaz.reports import emit, table_file
+from heliodor.integrations.topaz.output import table_file, write_output
 from heliodor.integrations.topaz.worker import messages
 from heliodor.integrations.topaz.worker.registry import (
-    Slot,
-    folder,
+    WorkerSlot,
+    find_slot_folder,
     is_full,
-    slots,
+    list_slots,
 )
 
 #: A worker says every second that it is alive; one that has not for so long is given up.
-PATIENCE_S = 30.0
+ALIVE_TIMEOUT_S = 30.0
 #: What the worker's environment has to have in common with the client's.
-PREFIXES = (
+ENVIRONMENT_PREFIXES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "ATEN_"),
     *("TORCH", "PYTORCH", "CUDA", "CUBLAS", "CUDNN", "NVIDIA_", "HIP_", "ROCR_", "HSA_"),
     *("LD_", "DYLD_", "MALLOC_", "PYTHON", "HELIODOR_", "SLURM_CPUS_PER_TASK"),
@@ -45,7 +45,7 @@ PREFIXES = (
 )
 
 
-def is_allowed(args: argparse.Namespace) -> bool:
+def may_use_worker(args: argparse.Namespace) -> bool:
     """Tell whether a worker may do a call, and whether it would gain anything.
 
     With many images in one call it does not, and such a call is to end as its process is killed.
@@ -75,11 +75,11 @@ def extract(args: argparse.Namespace) -> int | None:
     BadInput
         If the picks cannot be written.
     """
-    if not is_allowed(args):
+    if not may_use_worker(args):
         return None
-    seconds_idle()  # a mistake is to be told before the work
+    read_idle_timeout()  # a mistake is to be told before the work
     try:
-        answer = _ask(args)
+        answer = _ask_worker(args)
     except (OSError, ValueError):
         # Whatever is wrong, doing the work here meets it again or does without the worker.
         return None
@@ -88,11 +88,11 @@ def extract(args: argparse.Namespace) -> int | None:
     sys.stderr.write(answer["err"])
     sys.stderr.flush()
     if answer["code"] in (0, SOME_FAILED):
-        emit(answer["out"], table_file(args.output))
+        write_output(answer["out"], table_file(args.output))
     return int(answer["code"])
 
 
-def seconds_idle() -> float:
+def read_idle_timeout() -> float:
     """Return how long a worker waits for the next call.
 
     Raises
@@ -110,23 +110,27 @@ def seconds_idle() -> float:
     return seconds
 
 
-def job_folder(args: argparse.Namespace) -> str:
+def results_folder(args: argparse.Namespace) -> str:
     """Return the folder that the results go to: this one where they go to no file."""
     output = args.output or os.curdir
     return os.path.abspath(output if os.path.isdir(output) else os.path.dirname(output))
 
 
-def key_of(args: argparse.Namespace) -> dict[str, Any]:
+def make_worker_key(args: argparse.Namespace) -> dict[str, Any]:
     """Return all that a worker must have in common with its client."""
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     host = [os.uname().nodename]
     with suppress(OSError):  # on Linux: the same containers, and the same limits of a job
         host += [os.readlink(f"/proc/self/ns/{kind}") for kind in ("pid", "mnt")]
         host.append(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
-    environment = {name: own for name, own in os.environ.items() if name.startswith(PREFIXES)}
+    environment = {
+        name: own for name, own in os.environ.items() if name.startswith(ENVIRONMENT_PREFIXES)
+    }
     return {
         "program": [heliodor.__version__, heliodor.__file__, sys.executable],
-        "model": NO_MODEL if args.model == NO_MODEL else identity(model_file(args.model)),
+        "model": NO_MODEL
+        if args.model == NO_MODEL
+        else file_identity(find_model_file(args.model)),
         "device": args.device,
         "threads": args.num_threads,
         "cpus": cpus,
@@ -135,19 +139,19 @@ def key_of(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _ask(args: argparse.Namespace) -> dict[str, Any] | None:
+def _ask_worker(args: argparse.Namespace) -> dict[str, Any] | None:
     """Return a worker's answer; None if there is none."""
-    place = folder()
+    place = find_slot_folder()
     if place is None:
         return None
     request = {
         "cwd": os.getcwd(),
-        "job": job_folder(args),
+        "job": results_folder(args),
         # The worker hands back what it would print, and so writes no file.
         "args": {**vars(args), "output": None, "given": [], "defaults": {}},
     }
-    for slot in slots(place, key_of(args)):
-        lock = slot.take()
+    for slot in list_slots(place, make_worker_key(args)):
+        lock = slot.acquire()
         if lock is not None:
             try:
                 return _exchange(slot, lock, request)
@@ -156,11 +160,11 @@ def _ask(args: argparse.Namespace) -> dict[str, Any] | None:
     return None
 
 
-def _exchange(slot: Slot, lock: int, request: dict[str, Any]) -> dict[str, Any] | None:
+def _exchange(slot: WorkerSlot, lock: int, request: dict[str, Any]) -> dict[str, Any] | None:
     """Ask the worker of a slot that this process has taken, starting it if need be."""
     connection = slot.connect()
     if connection is None and not is_full(os.path.dirname(slot.stem)):
-        _start(slot)
+        _start_worker(slot)
         connection = slot.connect()
     if connection is None:
         slot.remove()
@@ -170,7 +174,7 @@ def _exchange(slot: Slot, lock: int, request: dict[str, Any]) -> dict[str, Any] 
         if not messages.is_same_user(connection):
             return None
         try:
-            connection.settimeout(PATIENCE_S)
+            connection.settimeout(ALIVE_TIMEOUT_S)
             messages.send_lock(connection, lock)
             messages.send(connection, request)
             while "alive" in (answer := messages.receive(connection)):
@@ -184,7 +188,7 @@ def _exchange(slot: Slot, lock: int, request: dict[str, Any]) -> dict[str, Any] 
     return answer if "code" in answer else None
 
 
-def _start(slot: Slot) -> None:
+def _start_worker(slot: WorkerSlot) -> None:
     """Start a worker that nothing of this process is left in: no files, terminal or group.
 
     It is given a socket that listens already, so there is no waiting for it to come up, and if

@@ -29,16 +29,16 @@ def receive(connection: socket.socket) -> dict[str, Any]:
     ValueError
         If what comes is no message.
     """
-    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
     if length > LARGEST_BYTES:
         raise ValueError(f"a message of {length} bytes")
-    message = json.loads(_exactly(connection, length))
+    message = json.loads(_receive_exactly(connection, length))
     if not isinstance(message, dict):
         raise ValueError("a message that is no object")
     return message
 
 
-def _exactly(connection: socket.socket, number: int) -> bytes:
+def _receive_exactly(connection: socket.socket, number: int) -> bytes:
     data = bytearray()
     while len(data) < number:
         more = connection.recv(min(number - len(data), 2**20))

@@ -18,19 +18,19 @@ import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
-from heliodor.integrations.topaz.main import perform
+from heliodor.integrations.topaz.main import run_command
 from heliodor.integrations.topaz.worker import messages
-from heliodor.integrations.topaz.worker.client import PATIENCE_S, seconds_idle
-from heliodor.integrations.topaz.worker.registry import Slot, sweep
+from heliodor.integrations.topaz.worker.client import ALIVE_TIMEOUT_S, read_idle_timeout
+from heliodor.integrations.topaz.worker.registry import WorkerSlot, remove_stale_slots
 from heliodor.utils import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: How often a worker with nothing to do looks whether it is still wanted.
-LOOK_S = 1.0
+CHECK_INTERVAL_S = 1.0
 #: How often a client hears that its worker is alive.
-ALIVE_S = 1.0
+ALIVE_INTERVAL_S = 1.0
 
 
 class Worker:
@@ -46,10 +46,10 @@ class Worker:
         How long to wait for the next call.
     """
 
-    def __init__(self, listening: socket.socket, slot: Slot, idle_s: float) -> None:
+    def __init__(self, listening: socket.socket, slot: WorkerSlot, idle_s: float) -> None:
         self._listening, self._slot, self._idle_s = listening, slot, idle_s
         self._job = os.sep
-        self._own = _socket_of(slot)
+        self._own = _socket_identity(slot)
         self._code: dict[str, int] = {}
         self._leaving = False
 
@@ -58,7 +58,7 @@ class Worker:
         until = time.monotonic() + self._idle_s
         while not self._leaving:
             left = until - time.monotonic()
-            self._listening.settimeout(max(0.01, min(LOOK_S, left)))
+            self._listening.settimeout(max(0.01, min(CHECK_INTERVAL_S, left)))
             try:
                 connection, _ = self._listening.accept()
             except TimeoutError:
@@ -71,7 +71,7 @@ class Worker:
 
     def _answer(self, connection: socket.socket) -> bool:
         """Answer one client, and tell whether there was one."""
-        connection.settimeout(PATIENCE_S)
+        connection.settimeout(ALIVE_TIMEOUT_S)
         if not messages.is_same_user(connection):
             return False
         # The slot stays taken while this works for a client that may be killed.
@@ -80,7 +80,7 @@ class Worker:
             return False
         try:
             request = messages.receive(connection)
-            with _alive(connection):
+            with _report_alive(connection):
                 answer = self._perform(request)
         finally:
             # Before the answer, as the next client may come before this process does.
@@ -97,7 +97,7 @@ class Worker:
                 raise RuntimeError("the program is another one")
             os.chdir(request["cwd"])
             with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
-                code = perform(args)
+                code = run_command(args)
         except Exception as error:
             # The client meets the same in its own process, or does not: this one may be broken.
             self._leaving = True
@@ -118,11 +118,11 @@ class Worker:
         return False
 
     def _is_orphan(self) -> bool:
-        return _socket_of(self._slot) != self._own or not os.path.isdir(self._job)
+        return _socket_identity(self._slot) != self._own or not os.path.isdir(self._job)
 
     def _leave(self) -> bool:
         """Remove what is this worker's, unless a client is about to call."""
-        lock = self._slot.take()
+        lock = self._slot.acquire()
         if lock is None:
             return False
         try:
@@ -133,11 +133,11 @@ class Worker:
 
     def _remove(self) -> None:
         """Remove the slot's files, unless a client took this worker for lost and began anew."""
-        if _socket_of(self._slot) == self._own:
+        if _socket_identity(self._slot) == self._own:
             self._slot.remove()
 
 
-def _socket_of(slot: Slot) -> tuple[int, int] | None:
+def _socket_identity(slot: WorkerSlot) -> tuple[int, int] | None:
     """Return what tells a slot's socket from one that was made later; None where there is none."""
     try:
         status = os.stat(slot.address)
@@ -147,7 +147,7 @@ def _socket_of(slot: Slot) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _alive(connection: socket.socket) -> Iterator[None]:
+def _report_alive(connection: socket.socket) -> Iterator[None]:
     """Tell the client every second that its worker is alive."""
     done = threading.Event()
 
@@ -155,7 +155,7 @@ def _alive(connection: socket.socket) -> Iterator[None]:
         with suppress(OSError):  # where the client has gone, its work is finished in silence
             while True:
                 messages.send(connection, {"alive": os.getpid()})
-                if done.wait(ALIVE_S):
+                if done.wait(ALIVE_INTERVAL_S):
                     break
 
     thread = threading.Thread(target=tell, daemon=True)
@@ -173,10 +173,10 @@ def main() -> None:
     descriptor, stem = sys.argv[1:]
     if os.fork():
         os._exit(0)
-    slot = Slot(stem)
+    slot = WorkerSlot(stem)
     with socket.socket(fileno=int(descriptor)) as listening:
-        Worker(listening, slot, seconds_idle()).serve()
-    sweep(os.path.dirname(stem))
+        Worker(listening, slot, read_idle_timeout()).serve()
+    remove_stale_slots(os.path.dirname(stem))
 
 
 if __name__ == "__main__":

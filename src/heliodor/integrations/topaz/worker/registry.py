@@ -26,12 +26,12 @@ from typing import NamedTuple
 LONGEST_BYTES = 103
 
 
-def most() -> int:
+def max_workers() -> int:
     """Return how many workers a user may have: clients behind them work for themselves."""
     return max(4, os.cpu_count() or 1)
 
 
-class Slot(NamedTuple):
+class WorkerSlot(NamedTuple):
     """The place of one worker."""
 
     #: What its files are called, without the suffix.
@@ -47,7 +47,7 @@ class Slot(NamedTuple):
         """The path of the worker's socket."""
         return f"{self.stem}.sock"
 
-    def take(self) -> int | None:
+    def acquire(self) -> int | None:
         """Lock the slot and return the descriptor that holds it; None where another has it.
 
         Raises
@@ -105,7 +105,7 @@ class Slot(NamedTuple):
         return listening
 
 
-def folder() -> str | None:
+def find_slot_folder() -> str | None:
     """Return this user's folder of slots, made if need be; None where none is safe.
 
     It is in $XDG_RUNTIME_DIR, or in /tmp where there is none.
@@ -125,10 +125,13 @@ def folder() -> str | None:
     return None
 
 
-def slots(place: str, key: object) -> list[Slot]:
+def list_slots(place: str, key: object) -> list[WorkerSlot]:
     """Return the slots of a key, in the order in which they are tried."""
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode("ascii")).hexdigest()
-    return [Slot(os.path.join(place, f"{digest[:24]}-{number}")) for number in range(most())]
+    return [
+        WorkerSlot(os.path.join(place, f"{digest[:24]}-{number}"))
+        for number in range(max_workers())
+    ]
 
 
 def is_full(place: str) -> bool:
@@ -137,18 +140,18 @@ def is_full(place: str) -> bool:
     def there() -> int:
         return sum(name.endswith(".sock") for name in os.listdir(place))
 
-    if there() < most():
+    if there() < max_workers():
         return False
-    sweep(place)
-    return there() >= most()
+    remove_stale_slots(place)
+    return there() >= max_workers()
 
 
-def sweep(place: str) -> None:
+def remove_stale_slots(place: str) -> None:
     """Remove what workers left behind that were killed."""
     for name in os.listdir(place):
         stem, suffix = os.path.splitext(name)
-        slot = Slot(os.path.join(place, stem))
-        if suffix != ".lock" or (lock := slot.take()) is None:
+        slot = WorkerSlot(os.path.join(place, stem))
+        if suffix != ".lock" or (lock := slot.acquire()) is None:
             continue
         try:
             connection = slot.connect()

@@ -299,10 +299,10 @@ def test_clients_that_call_at_once_are_all_served(job: Job) -> None:
 
 
 def test_a_client_does_not_wait_for_another(job: Job) -> None:
-    first, second = registry.slots(place(), client.key_of(parse(job)))[:2]
-    lock = first.take()
+    first, second = registry.list_slots(place(), client.make_worker_key(parse(job)))[:2]
+    lock = first.acquire()
     assert lock is not None
-    assert first.take() is None
+    assert first.acquire() is None
     assert job.call(*job.words(job.images[0])) == DONE
     os.close(lock)
     assert not Path(first.address).exists()
@@ -310,7 +310,7 @@ def test_a_client_does_not_wait_for_another(job: Job) -> None:
 
 
 def place() -> str:
-    found = registry.folder()
+    found = registry.find_slot_folder()
     assert found is not None
     return found
 
@@ -326,8 +326,8 @@ def parse(job: Job, *more: str) -> argparse.Namespace:
 def test_a_worker_shares_with_its_client_what_matters(
     change: str, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = client.key_of(parse(job))
-    assert before == client.key_of(parse(job))
+    before = client.make_worker_key(parse(job))
+    assert before == client.make_worker_key(parse(job))
     more: list[str] = []
     if change == "cpus":
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
@@ -337,18 +337,18 @@ def test_a_worker_shares_with_its_client_what_matters(
         os.utime(job.model, ns=(1, 1))
     else:
         more = {"device": ["-d", "1"], "threads": ["-j", "2"]}[change]
-    after = client.key_of(parse(job, *more))
+    after = client.make_worker_key(parse(job, *more))
     assert after != before
-    assert registry.slots("/", after) != registry.slots("/", before)
+    assert registry.list_slots("/", after) != registry.list_slots("/", before)
 
 
 def test_no_more_workers_than_may_be(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "most", lambda: 2)
+    monkeypatch.setattr(registry, "max_workers", lambda: 2)
     found = place()
     listening = []
     for key in ("one", "another"):
-        slot = registry.slots(found, key)[0]
-        lock = slot.take()
+        slot = registry.list_slots(found, key)[0]
+        lock = slot.acquire()
         assert lock is not None
         listening.append(slot.listen())
         os.close(lock)
@@ -387,7 +387,7 @@ def test_a_worker_that_dies_or_hangs_costs_no_picks(
         return message
 
     monkeypatch.setattr(messages, "receive", struck)
-    monkeypatch.setattr(client, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(client, "ALIVE_TIMEOUT_S", 1.0)
     # Its first call, so that it is struck while it reads PyTorch.
     assert job.call(*job.words(image)) == DONE
     assert job.out(image).read_bytes() == job.picks(image)
@@ -416,12 +416,14 @@ def test_a_client_that_is_killed_takes_nothing_with_it_and_writes_nothing(job: J
     assert not list(job.folder.glob(".*.part*"))
 
 
-def slots_in(job: Job) -> list[registry.Slot]:
-    return [registry.Slot(str(path.with_suffix(""))) for path in job.sockets.glob("*/*.lock")]
+def slots_in(job: Job) -> list[registry.WorkerSlot]:
+    return [
+        registry.WorkerSlot(str(path.with_suffix(""))) for path in job.sockets.glob("*/*.lock")
+    ]
 
 
-def is_taken(slot: registry.Slot) -> bool:
-    lock = slot.take()
+def is_taken(slot: registry.WorkerSlot) -> bool:
+    lock = slot.acquire()
     if lock is None:
         return True
     os.close(lock)
@@ -440,16 +442,16 @@ def test_a_worker_leaves_after_a_while_and_when_its_job_is_gone(job: Job, tmp_pa
 
 def test_stale_sockets_are_replaced_and_swept(job: Job) -> None:
     found = place()
-    stale = registry.slots(found, client.key_of(parse(job)))[0]
-    other = registry.slots(found, "of a job that was killed")[3]
+    stale = registry.list_slots(found, client.make_worker_key(parse(job)))[0]
+    other = registry.list_slots(found, "of a job that was killed")[3]
     for slot in (stale, other):
-        lock = slot.take()
+        lock = slot.acquire()
         assert lock is not None
         slot.listen().close()
         os.close(lock)
     assert job.call(*job.words(job.images[0])) == DONE
     assert len(job.workers()) == 1
-    registry.sweep(found)
+    registry.remove_stale_slots(found)
     # That of the worker stays.
     assert [Path(found, name) for name in job.files()] != []
     assert not any(Path(path).exists() for path in (other.lock, other.address))
@@ -489,11 +491,11 @@ def test_a_folder_that_others_can_open_is_not_used(job: Job) -> None:
     found = Path(place())
     assert found.parent == job.sockets
     found.chmod(0o777)
-    assert registry.folder() != str(found)
+    assert registry.find_slot_folder() != str(found)
     found.chmod(0o700)
     found.rename(job.sockets / "elsewhere")
     found.symlink_to(job.sockets / "elsewhere")
-    assert registry.folder() != str(found)
+    assert registry.find_slot_folder() != str(found)
 
 
 def test_a_folder_whose_name_is_too_long_is_not_used(
@@ -502,7 +504,7 @@ def test_a_folder_whose_name_is_too_long_is_not_used(
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
-    found = registry.folder()
+    found = registry.find_slot_folder()
     assert found is None or not found.startswith(str(long))
     assert not list(long.iterdir())
 
@@ -540,8 +542,8 @@ def test_messages_come_as_they_were_sent() -> None:
 def test_a_worker_whose_program_has_changed_leaves_its_clients_to_themselves(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slot = registry.slots(place(), "a key")[0]
-    lock = slot.take()
+    slot = registry.list_slots(place(), "a key")[0]
+    lock = slot.acquire()
     assert lock is not None
     file = job.folder / "module.py"
     file.touch()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from heliodor.integrations.topaz.reports import report
+from heliodor.integrations.topaz.output import report
 from heliodor.utils.compute import ComputeSettings
 
 
-def start(device: int, threads: int) -> torch.device:
+def start_compute(device: int, threads: int) -> torch.device:
     """Fix the threads and return the device.
 
     Parameters

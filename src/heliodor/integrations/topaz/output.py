@@ -20,7 +20,7 @@ def report(text: str) -> None:
     log.info(f"# {text}")
 
 
-def emit(text: str, path: str | Path | None) -> None:
+def write_output(text: str, path: str | Path | None) -> None:
     """Write a text to a file, whole or not at all, or to standard output."""
     if path is None:
         sys.stdout.write(text)
