@@ -206,7 +206,7 @@ def test_the_curve_says_what_the_objective_cost(project: Project, tmp_path: Path
         assert prior == pytest.approx(class_prior(20, images, 3))
         loss = objective("ge-binomial", 1.0)(positive, rest, prior)
         assert float(row["loss"]) == pytest.approx(float(loss.positive), rel=1e-5)
-        assert float(row["ge_penalty"]) == pytest.approx(float(loss.unlabeled), rel=1e-5)
+        assert float(row["ge_penalty"]) == pytest.approx(float(loss.unlabelled), rel=1e-5)
         chance, own = torch.sigmoid(rest), torch.sigmoid(positive)
         precision = float(own.sum() / (own.sum() + chance.sum()))
         assert float(row["tpr"]) == pytest.approx(float(own.mean()), rel=1e-5)

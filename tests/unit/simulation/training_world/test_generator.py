@@ -90,7 +90,7 @@ def test_stamps_are_the_projections_of_numpy(number, angles, x, y):
         rotations=torch.from_numpy(euler_matrix(*angles)[None]).float(),
         diameter_px=one * NOMINAL_PX,
         scale=one,
-        beyond=-one,
+        beyond_diameters=-one,
     )
     field = torch.zeros(1, 80, 80)
     add_projections(field, ParticleLibrary.from_particles([particle]), stamps, 72)
