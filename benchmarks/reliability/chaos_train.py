@@ -37,7 +37,7 @@ RECIPE = (
 STAGES = (
     ("wrote", "after the model"),
     (" of 10:", "between two epochs or in one"),
-    ("going on after", "in an epoch gone on with"),
+    ("resuming after", "in an epoch gone on with"),
     ("particles are expected", "in the first epoch"),
     ("learning at", "before the first epoch"),
     ("reading", "reading"),

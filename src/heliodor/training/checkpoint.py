@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in a file, from which it goes on to the last bit."""
+"""Checkpoints: the whole state of a training in a file, to resume it with identical results."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from heliodor.utils.signals import take_save_request
 
 log = logging.getLogger(__name__)
 
-#: The checkpoint in a folder of results.
+#: The checkpoint in an output folder.
 NAME: Final = ".training.safetensors"
-#: Under this name what is no tensor lies in the file's metadata, as JSON.
+#: Key of the file's metadata that holds everything but the tensors, as JSON.
 FORMAT: Final = "heliodor-training-1"
-#: A longer header is not read; the history of 100,000 epochs fits in.
+#: A longer header is not read; the history of 100,000 epochs fits.
 MOST_HEADER_BYTES: Final = 2**25
-#: Between the ends of epochs too a training is kept, so often.
+#: How often a training is saved within an epoch.
 EVERY_SECONDS: Final = 20.0
 
 
 class CheckpointMismatch(Exception):
-    """What a checkpoint holds is no state of this training."""
+    """The content of a checkpoint does not belong to this training."""
 
 
 @dataclass(frozen=True)
@@ -55,37 +55,37 @@ class TrainingState:
 
 
 class TensorReader:
-    """The tensors of a state, taken one by one."""
+    """Takes the tensors of a state one by one, and checks them."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._left = dict(tensors)
 
     def take(self, name: str, like: Tensor) -> Tensor:
-        """Return a tensor of the shape and type of another, of finite numbers."""
+        """Return a tensor; it must have the shape and type of another, and finite values."""
         found = self._left.pop(name)
         if found.shape != like.shape or found.dtype != like.dtype:
-            raise ValueError(f"{name} has another shape")
+            raise ValueError(f"{name} has a different shape or type")
         if found.is_floating_point() and not bool(torch.isfinite(found).all()):
             raise ValueError(f"{name} is not finite")
         return found
 
     def check_empty(self) -> None:
-        """Refuse what nothing has asked for."""
+        """Raise ValueError if tensors are left that nothing has taken."""
         if self._left:
-            raise ValueError(f"{min(self._left)} means nothing")
+            raise ValueError(f"{min(self._left)} is not expected")
 
 
 class Checkpoint:
-    """The file in which a training is kept while it goes on.
+    """The file that a running training is saved to.
 
     Parameters
     ----------
     path
-        The file; it need not be there.
+        The file; it need not exist.
     resume
-        Whether to go on from what it holds; else that is removed.
+        Whether to resume from it; otherwise it is removed.
     every_seconds
-        How often to keep the training within an epoch.
+        How often to save the training within an epoch.
     """
 
     def __init__(
@@ -99,20 +99,20 @@ class Checkpoint:
             self.remove()
 
     def open(self, fingerprint: str, most_bytes: int) -> TrainingState | None:
-        """Return the state that the file holds, and keep that of this training there from now on.
+        """Return the state in the file, and save this training there from now on.
 
         Parameters
         ----------
         fingerprint
-            Of all that decides on the training's result.
+            Of everything that the result of the training depends on.
         most_bytes
-            A state of this training is no larger; so a forged file cannot fill the memory.
+            No state of this training is larger; so a forged file cannot fill the memory.
 
         Returns
         -------
         State or None
-            None where there is no file, or it is damaged or of another training; these are told
-            of in one sentence.
+            None where there is no file, or it is damaged or of another training; a warning says
+            which.
         """
         self._fingerprint = fingerprint
         for aside in self._path.parent.glob(f".{self._path.name}.*.part*"):
@@ -125,8 +125,8 @@ class Checkpoint:
             return None
 
     def refuse(self, reason: Exception) -> None:
-        """Say that the file was not used."""
-        log.warning(f"{self._path} is not used ({reason}), so training begins anew")
+        """Warn that the file is not used."""
+        log.warning(f"{self._path} is not used ({reason}); training starts from the beginning")
 
     def _read(self, most_bytes: int) -> TrainingState:
         with self._path.open("rb") as stream:
@@ -134,13 +134,13 @@ class Checkpoint:
             stream.seek(0)
             header = int.from_bytes(stream.read(8), "little")
         if header > MOST_HEADER_BYTES or size > most_bytes + header + 8:
-            raise CheckpointMismatch("it is larger than what this training keeps")
+            raise CheckpointMismatch("it is larger than a checkpoint of this training")
         with safe_open(self._path, framework="pt") as file:
             kept = json.loads((file.metadata() or {}).get(FORMAT, "null"))
             if not isinstance(kept, dict) or not isinstance(kept.get("values"), dict):
-                raise CheckpointMismatch("it is not of this program")
+                raise CheckpointMismatch("it is not a checkpoint of this program")
             if kept.get("fingerprint") != self._fingerprint:
-                raise CheckpointMismatch("other data, settings or versions made it")
+                raise CheckpointMismatch("it was made with other data, settings or versions")
             state = TrainingState(
                 kept["values"], {name: file.get_tensor(name) for name in file.keys()}
             )
@@ -149,11 +149,11 @@ class Checkpoint:
         return state
 
     def due(self) -> bool:
-        """Tell whether to save: it was asked for, or the last time is long ago."""
+        """Return whether to save: on request, or if the last time is long ago."""
         return take_save_request() or time.monotonic() - self._saved >= self._every
 
     def save(self, state: TrainingState) -> None:
-        """Write a state, whole or not at all; where that fails, the training goes on without."""
+        """Write a state, whole or not at all; if that fails, warn once and continue."""
         kept = {
             "fingerprint": self._fingerprint,
             "digest": _digest(state),
@@ -165,16 +165,18 @@ class Checkpoint:
             with atomic_write(self._path) as aside, aside.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
-                os.fsync(stream.fileno())  # lest a machine that fails keeps the name alone
+                os.fsync(stream.fileno())  # so a machine failure cannot leave an empty file
         except BadInput as error:
             if not self._failed:
-                log.warning(f"{error}; the training goes on, but could not be continued")
+                log.warning(
+                    f"{error}; training continues, but cannot be resumed if it is interrupted"
+                )
             self._failed = True
         self._saved = time.monotonic()
 
     def remove(self) -> None:
         """Remove the file, if there is one."""
-        with suppress(OSError):  # what cannot be removed is of another training or finished
+        with suppress(OSError):  # such a file is not used by other or later trainings
             self._path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""The receipt of a training: which one made the model in a folder, so that it is made once."""
+"""The completion record: which training made the model in a folder, so it runs only once."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from heliodor.utils.files import write_json
 from heliodor.utils.hashing import digest, fingerprint_file
 
 NAME: Final = ".trained.json"
-#: Changes with what a receipt holds.
+#: Changes with the content of the record.
 FORM: Final = 1
-#: What a micrograph that cannot be read has in the place of a fingerprint.
+#: In place of the fingerprint of a micrograph that cannot be read.
 _UNREADABLE: Final = "unreadable"
 
 
 @dataclass(frozen=True)
 class CompletionRecord:
-    """What a finished training was asked for, what it read, and what it said."""
+    """The inputs of a finished training, and what it reported."""
 
-    #: Of settings, labels and names of micrographs; see `fingerprint_request`.
+    #: Fingerprint of settings, labels and names of micrographs; see `fingerprint_request`.
     request: str
-    #: Fingerprints of the micrographs it read, by their place among those given.
+    #: Fingerprints of the micrographs it read, by their index among those given.
     files: dict[int, str]
-    #: Of the model file.
+    #: Fingerprint of the model file.
     model: str
     working_pixel_size_angstrom: float
     history: list[Epoch]
     failures: list[Failure]
     notes: list[str]
-    #: Of each stage.
+    #: Duration of each stage.
     seconds: dict[str, float]
 
     def write(self, folder: Path) -> None:
-        """Write it beside the model."""
+        """Write the record next to the model."""
         value = {
             "form": FORM,
             "asked": self.request,
@@ -65,21 +65,21 @@ class CompletionRecord:
 
     @classmethod
     def find(cls, folder: Path, asked: str, sources: Sequence[Source]) -> CompletionRecord | None:
-        """Return the receipt of the very same training, whose model is still in the folder.
+        """Return the record of the very same training whose model is still in the folder.
 
         Parameters
         ----------
         folder
             Of the results.
         asked
-            What `fingerprint_request` returns now.
+            What `fingerprint_request` returns for this training.
         sources
             All micrographs given.
 
         Returns
         -------
         CompletionRecord or None
-            None where the folder has none, or anything has changed since: a setting, a label, a
+            None if the folder has none, or anything has changed since: a setting, a label, a
             micrograph that was read, the model.
         """
         try:
@@ -98,7 +98,7 @@ class CompletionRecord:
             )
             same = found.model == fingerprint_model_file(folder / "model.safetensors")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return None  # there is none, or it is damaged: then the model is made again
+            return None  # missing or damaged: the model is trained again
         if not same or not all(0 <= place < len(sources) for place in found.files):
             return None
         return found if found.files == fingerprint_micrographs(found.files, sources) else None
@@ -112,16 +112,16 @@ def fingerprint_request(
     device: torch.device,
     start: Model | None = None,
 ) -> str:
-    """Return what tells one training from another, but for the content of its micrographs.
+    """Return the fingerprint of a training's inputs, except the content of its micrographs.
 
     Parameters
     ----------
     labelled
         All micrographs given, those without labels too.
     picking
-        Of it count the distances and shares that a model's calibration depends on.
+        Only the settings that a model's calibration depends on count.
     start
-        The model that the training begins with, if any.
+        The model that the training starts with, if any.
     """
     picking_values = list(settings_that_change_picks(picking).values())
     head: dict[str, Any] = {
@@ -138,9 +138,9 @@ def fingerprint_request(
             for item in labelled
         ],
     }
-    labels = (own for item in labelled for own in (item.xy_px, item.negative_xy_px))
-    begun = [] if start is None else [fingerprint_model(start).encode()]
-    return digest([json.dumps(head, sort_keys=True).encode(), *begun, *labels])
+    labels = (xy for item in labelled for xy in (item.xy_px, item.negative_xy_px))
+    start_fingerprint = [] if start is None else [fingerprint_model(start).encode()]
+    return digest([json.dumps(head, sort_keys=True).encode(), *start_fingerprint, *labels])
 
 
 def fingerprint_micrographs(places: Iterable[int], sources: Sequence[Source]) -> dict[int, str]:
@@ -155,7 +155,7 @@ def find_indices(wanted: Iterable[Source], sources: Sequence[Source]) -> list[in
 
 
 def fingerprint_model_file(path: Path) -> str:
-    """Return what tells a model file from another, all of it read."""
+    """Return the fingerprint of a model file, all of which is read."""
     return digest([path.read_bytes()])
 
 

@@ -20,6 +20,7 @@ from heliodor.data.coordinates.labels import (
     guess_particles,
 )
 from heliodor.data.micrographs.normalization import Normalizer
+from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
     MAX_COARSENING,
     MAX_UPSAMPLING,
@@ -34,9 +35,9 @@ from heliodor.errors import BadInput
 from heliodor.training.settings import DataSettings
 from heliodor.utils.array_store import ArrayStore
 
-#: With fewer labelled micrographs than this, none is kept for validation.
+#: With fewer labeled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
-#: A particle needs at least so many pixels for its shape to be learnt.
+#: Smallest diameter of a particle, in pixels, whose shape can be learned.
 FEWEST_PX = 6.0
 
 
@@ -59,7 +60,7 @@ class TrainingSet:
     notes: list[str]
 
     def with_expected_particles(self, particles: float) -> TrainingSet:
-        """Return the same with another number of particles expected a micrograph."""
+        """Return the same with another expected number of particles per micrograph."""
         prior = class_prior(particles, self.images, self.radius_px)
         return replace(self, prior=prior, expected_particles=particles)
 
@@ -69,8 +70,8 @@ def choose_sources(
 ) -> tuple[list[LabeledSource], list[LabeledSource], list[str]]:
     """Choose the micrographs to train on and those to validate on, by the seed.
 
-    Only micrographs with labels are used: unlabelled regions of others would teach the network
-    to tell micrographs apart, by defocus or ice, instead of particles.
+    Only micrographs with labels are used: unlabeled regions of others would teach the network to
+    distinguish micrographs, by defocus or ice, instead of particles.
 
     Returns
     -------
@@ -83,8 +84,8 @@ def choose_sources(
     if settings.validation_share > 0:
         if len(having) < FEWEST_TO_VALIDATE:
             notes.append(
-                f"labels lie on {len(having)} of the micrographs, too few to keep one for"
-                " validation, so the last epoch is used"
+                f"only {len(having)} micrographs have labels, too few to keep one for validation;"
+                " the last epoch is used"
             )
         else:
             kept = min(len(having) - 1, max(1, round(settings.validation_share * len(having))))
@@ -102,66 +103,86 @@ def assemble_training_set(
     progress: Callable[[int, int], None] | None = None,
     shelf: ArrayStore | None = None,
 ) -> TrainingSet:
-    """Read, crop and normalise the images and put the labels onto them.
+    """Read, crop and normalize the images and put the labels onto them.
 
     The images are kept on the shelf; in memory by default.
 
     Raises
     ------
     BadInput
-        If no image can be used, or the labels plainly do not lie on their images.
+        If no image can be used, or the labels do not match their images.
     """
     items = [*training, *validation]
     notes: list[str] = []
     shelf = shelf or ArrayStore()
     prepared, failures = _prepare(items, images, settings, notes, progress, shelf)
     working = {image.source: image for image in prepared}
-    check_sampling(items, working)
-    items = [item for item in items if item.source in working]
-    if settings.check_frame:
-        check_frame(items, working)
-    items = drop_outside(items, working, notes)
-    validating = {item.source for item in validation}
-    learn = [item for item in items if item.source not in validating]
-    check = [item for item in items if item.source in validating]
-    if not any(len(item.xy_px) for item in learn):
-        reason = failures[0].reason if failures else "their labels lie outside of them"
-        raise BadInput(f"none of the labelled micrographs can be trained on: {reason}")
-    if validation and not check:
-        notes.append("no micrograph kept for validation could be read, so the last epoch is used")
+    items = _check_labels(items, working, settings, notes)
+    held_out = {item.source for item in validation}
+    to_train = [item for item in items if item.source not in held_out]
+    to_validate = [item for item in items if item.source in held_out]
+    if not any(len(item.xy_px) for item in to_train):
+        reason = failures[0].reason if failures else "all labels are outside the micrographs"
+        raise BadInput(f"no labeled micrograph can be used for training: {reason}")
+    if validation and not to_validate:
+        notes.append("no validation micrograph could be read; the last epoch is used")
+    working_pixel_size = images.working_pixel_size_angstrom
+    train_working = [working[item.source] for item in to_train]
     normalizer = Normalizer.fit(
-        [working[item.source].image for item in learn],
+        [image.image for image in train_working],
         settings.normalization,
-        settings.background_angstrom / images.working_pixel_size_angstrom,
+        settings.background_angstrom / working_pixel_size,
     )
-
-    def labelled(item: LabeledSource) -> LabeledImage:
-        image = working[item.source]
-        xy, negative_xy = (
-            to_working(own, image.original_shape, image.shape)
-            for own in (item.xy_px, item.negative_xy_px)
-        )
-        return LabeledImage(shelf.store(normalizer.apply(image.image)), xy, negative_xy)
-
-    train_images = [labelled(item) for item in learn]
-    radius_px = settings.radius_angstrom / images.working_pixel_size_angstrom
-    most = max(len(item.xy_px) for item in items)
-    expected = _expected(settings, most, [working[item.source] for item in learn], notes)
+    train_images = [_label(item, working[item.source], normalizer, shelf) for item in to_train]
+    radius_px = settings.radius_angstrom / working_pixel_size
+    most_labels = max(len(item.xy_px) for item in items)
+    expected = _expected_particles(settings, most_labels, train_working, notes)
     prior = class_prior(expected, train_images, radius_px)
     return TrainingSet(
         images=train_images,
-        validation=[labelled(item) for item in check],
-        names=[item.source.name for item in learn],
-        validation_names=[item.source.name for item in check],
+        validation=[_label(item, working[item.source], normalizer, shelf) for item in to_validate],
+        names=[item.source.name for item in to_train],
+        validation_names=[item.source.name for item in to_validate],
         normalizer=normalizer,
         prior=prior,
         expected_particles=expected,
         radius_px=radius_px,
-        labelled_particles=sum(len(item.xy_px) for item in learn),
-        labelled_negatives=sum(len(item.negative_xy_px) for item in learn),
+        labelled_particles=sum(len(item.xy_px) for item in to_train),
+        labelled_negatives=sum(len(item.negative_xy_px) for item in to_train),
         failures=failures,
         notes=notes,
     )
+
+
+def _check_labels(
+    items: Sequence[LabeledSource],
+    working: dict[Source, WorkingImage],
+    settings: DataSettings,
+    notes: list[str],
+) -> list[LabeledSource]:
+    """Return the micrographs that could be read, without the labels outside them.
+
+    Raises
+    ------
+    BadInput
+        If the labels do not match their images.
+    """
+    check_sampling(items, working)
+    items = [item for item in items if item.source in working]
+    if settings.check_frame:
+        check_frame(items, working)
+    return drop_outside(items, working, notes)
+
+
+def _label(
+    item: LabeledSource, image: WorkingImage, normalizer: Normalizer, shelf: ArrayStore
+) -> LabeledImage:
+    """Return a normalized image, kept on the shelf, with its labels in working pixels."""
+    xy, negative_xy = (
+        to_working(positions, image.original_shape, image.shape)
+        for positions in (item.xy_px, item.negative_xy_px)
+    )
+    return LabeledImage(shelf.store(normalizer.apply(image.image)), xy, negative_xy)
 
 
 def _prepare(
@@ -172,10 +193,10 @@ def _prepare(
     progress: Callable[[int, int], None] | None,
     shelf: ArrayStore,
 ) -> tuple[list[WorkingImage], list[Failure]]:
-    """Read the images at one scale: the wanted one, or the originals' where those are coarser.
+    """Read the images at one scale: the working pixel size, or the originals' if that is coarser.
 
-    A single micrograph that is coarser than the rest, by a wrong header most likely, is left
-    out rather than allowed to coarsen all.
+    A single micrograph that is coarser than the rest, most likely because of a wrong header, is
+    skipped instead of making all coarser.
     """
     images.coarsest_angstrom = max(
         settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
@@ -188,18 +209,19 @@ def _prepare(
     too_coarse = usual > suits * images.working_pixel_size_angstrom
     if too_coarse and images.finer:
         raise BadInput(
-            f"the micrographs have {usual:.3g} A a pixel, too coarse for a model to start from"
-            f" that works at {images.working_pixel_size_angstrom:.3g} A; give --from scratch"
+            f"the micrographs have {usual:.3g} Å/pixel, too coarse for starting weights of a"
+            f" model that works at {images.working_pixel_size_angstrom:.3g} Å/pixel; use --from"
+            " scratch"
         )
     if too_coarse:
         notes.append(
-            f"the micrographs have {usual:.3g} A a pixel, coarser than the"
-            f" {images.working_pixel_size_angstrom:.3g} A that suit the network: it learns and"
-            " picks at the coarser"
+            f"the micrographs have {usual:.3g} Å/pixel, coarser than the"
+            f" {images.working_pixel_size_angstrom:.3g} Å/pixel that suit the network; training"
+            " and picking use the coarser pixel size"
         )
         images.coarsen(usual)
         prepared = [store_pixels(images.get(image.source), shelf) for image in prepared]
-    images.coarsest_angstrom = None  # from here on what a model made for this scale can use
+    images.coarsest_angstrom = None  # from here on: what a model for this scale can use
     limit = MAX_UPSAMPLING if images.finer else MAX_COARSENING
     limit *= images.working_pixel_size_angstrom
     failures += [
@@ -208,18 +230,18 @@ def _prepare(
     return [image for image in prepared if image.pixel_size_angstrom <= limit], failures
 
 
-def _expected(
+def _expected_particles(
     settings: DataSettings, most: int, images: Sequence[WorkingImage], notes: list[str]
 ) -> float:
-    """Return the particles expected a micrograph: the user's number, else a first guess."""
+    """Return the expected particles per micrograph: the user's number, or a first guess."""
     expected = settings.expected_particles
     if expected is None:
         area = float(np.mean([_area(image) for image in images]))
         expected = guess_particles(area, settings.diameter_angstrom, most)
     elif expected < most:
         notes.append(
-            f"{expected:g} particles a micrograph are expected, but one micrograph has {most}"
-            " labels; the expected number should count labelled and unlabelled ones"
+            f"expecting {expected:g} particles per micrograph, but one micrograph has {most}"
+            " labels; the expected number should include unlabeled particles"
         )
     return expected
 

@@ -1,4 +1,4 @@
-"""The history of a training: what each of its epochs was like."""
+"""The history of a training: the figures of each epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``training.tsv``: means over the epoch, and what validation said."""
+    """One line of ``training.tsv``: means over the epoch, and the result of validation."""
 
     epoch: int
     update: int
@@ -19,7 +19,7 @@ class Epoch:
     loss: float
     positive_loss: float
     unlabelled_term: float
-    #: Mean probability over the unlabelled regions; the class prior is its expectation.
+    #: Mean probability over the unlabeled regions; the class prior is its expected value.
     mean_probability: float
     #: Mean error of the autoencoder's reconstruction, 0 without one.
     reconstruction: float
@@ -27,20 +27,20 @@ class Epoch:
     validation_ap: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` needs, ready for JSON."""
+        """Return the fields ready for JSON; see `from_dict`."""
         ap = None if math.isnan(self.validation_ap) else self.validation_ap
         return asdict(self) | {"validation_ap": ap}
 
     @classmethod
     def from_dict(cls, value: Any) -> Epoch:
-        """Rebuild from `as_dict`, to the last bit; raises ValueError where that is no epoch."""
-        names = {own.name for own in fields(cls)}
+        """Rebuild exactly from `as_dict`; raises ValueError if the value is not an epoch."""
+        names = {field.name for field in fields(cls)}
         if not isinstance(value, dict) or value.keys() != names:
-            raise ValueError("an epoch has not its fields")
+            raise ValueError("an epoch lacks fields")
         value = value | {"validation_ap": math.nan} if value["validation_ap"] is None else value
         whole = all(type(value[name]) is int for name in ("epoch", "update"))
-        if not whole or not all(type(own) in (int, float) for own in value.values()):
-            raise ValueError("an epoch is not told in numbers")
+        if not whole or not all(type(number) in (int, float) for number in value.values()):
+            raise ValueError("the fields of an epoch must be numbers")
         return cls(**value)
 
 

@@ -1,4 +1,4 @@
-"""Where the weights of a training start: the general model, a model file, or random."""
+"""Starting weights of a training: the general model, a model file, or random."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from heliodor.models.model_file import Model, ModelCard
 from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME, load_model_or_general
 from heliodor.training.settings import TrainingSettings
 
-#: What is chosen of a network by the model that it starts from.
+#: Settings of the network that the model it starts from decides.
 FIXED_BY_START = ("network", "width", "norm")
 
 
-#: What a training does otherwise that does not begin with nothing.
+#: Settings that differ when training starts from a model.
 FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
 
 
 def load_start_model(settings: TrainingSettings) -> Model | None:
-    """Return the model that a training starts from, or None where it starts from nothing.
+    """Return the model that a training starts from, or None for random weights.
 
     Raises
     ------
     BadInput
-        If its file cannot be used, or its network is another than that of the settings.
+        If its file cannot be used, or its network differs from that of the settings.
     """
     if settings.start == FROM_SCRATCH:
         return None
@@ -35,28 +35,28 @@ def load_start_model(settings: TrainingSettings) -> Model | None:
 
 
 def _check_fit(card: ModelCard, settings: TrainingSettings) -> None:
-    """Refuse a model to start from whose network is another than that of the settings."""
+    """Raise BadInput if the network of the model to start from differs from the settings."""
     for name in FIXED_BY_START:
         own, wanted = getattr(card, name), getattr(settings, name)
         if own != wanted:
             raise BadInput(
-                f"the model to start from has the {name} {own}, and {wanted} was chosen; leave"
-                " that choice out, or give --from scratch"
+                f"the model to start from has {name} {own}, not {wanted}; remove that setting or"
+                " train from scratch"
             )
 
 
 def choose_start(
     settings: TrainingSettings, start: str | None, chosen: Collection[str]
 ) -> TrainingSettings:
-    """Return a recipe with where its weights come from.
+    """Return a recipe with its starting weights.
 
     Parameters
     ----------
     settings
-        The recipe with all that was chosen.
+        The recipe with everything the user chose.
     start
-        general, scratch or a model's file, as the user says; None takes the general model, unless
-        something was chosen that it cannot have, or the recipe is of another network.
+        general, scratch or a model's file; None takes the general model, unless something was
+        chosen that it does not have, or the recipe has another network.
     chosen
         Names of what the user chose.
 

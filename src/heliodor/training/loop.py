@@ -1,10 +1,10 @@
-"""Training: the loop from labelled images to the best network."""
+"""The training loop: from labeled images to the best network."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """The best network and how it came about."""
+    """The best network and the history of its training."""
 
     network: Network
     history: list[Epoch] = field(repr=False)
     best_epoch: int
 
 
-#: Given an epoch, its network, and what each of its updates cost: a row an update, a column a
-#: field of `learner.MinibatchCost`.
+#: Given an epoch, its network, and the costs of its updates: a row per update, a column per field
+#: of `learner.MinibatchCost`.
 EpochCallback = Callable[[Epoch, Network, FloatArray], None]
-#: Given the number of updates made, that of all, and what the last minibatch cost.
+#: Given the number of updates made, the number of all, and the cost of the last minibatch.
 UpdateCallback = Callable[[int, int, float], None]
 
 
@@ -67,12 +67,12 @@ def train_network(
     Parameters
     ----------
     images, validation
-        Normalised working images with labels, the second for choosing the epoch; without
+        Normalized working images with labels, the second for choosing the epoch; without
         any, the last epoch is kept.
     radius_px
         Training radius in working pixels.
     prior
-        pi, the fraction of positive regions among the unlabelled ones.
+        pi, the fraction of positive regions among the unlabeled ones.
     settings
         The recipe; its seed fixes the initial weights and every draw.
     progress
@@ -80,17 +80,17 @@ def train_network(
     snapshot
         Called after each epoch too, with the network as it then is, in evaluation mode.
     checkpoint
-        Where the training is kept, and gone on with if it was begun there: after each epoch, every
-        20 s, when the process is asked to save, and when it is told to stop, which is heeded
-        after an update. Epochs that ended before are not told of again.
+        Where the training is saved, and resumed from if it was interrupted: after each epoch,
+        every 20 s, when the process is asked to save, and when it is asked to stop, which takes
+        effect after an update. Epochs that ended before are not reported again.
     shelf
         Where the sampler keeps the images; in memory by default.
     start
-        A trained network of the same description, whose weights the training begins with.
+        A trained network of the same description, whose weights the training starts with.
     on_update
         Called after each update; what it raises ends the training.
     learner
-        How to learn from minibatches; without a checkpoint only, another than the usual.
+        How to learn from minibatches; another than the default only without a checkpoint.
 
     Raises
     ------
@@ -98,51 +98,60 @@ def train_network(
         If there are no labels, the prior is not between 0 and 1, or training diverges.
     """
     if not 0 < prior < 1:
-        raise BadInput(f"a class prior of {prior:g} is not between 0 and 1")
+        raise BadInput(f"the class prior must be between 0 and 1, not {prior:g}")
     parts = (images, radius_px, prior, settings, device, shelf, start)
-    course = Trainer(*parts, learner)
+    trainer = Trainer(*parts, learner)
     if checkpoint is not None:
-        made_with = fingerprint_training(images, validation, *parts[1:])
-        state = checkpoint.open(made_with, course.most_bytes())
+        fingerprint = fingerprint_training(images, validation, *parts[1:])
+        state = checkpoint.open(fingerprint, trainer.most_bytes())
         if state is not None:
             try:
-                course.restore(state)
-                log.info(f"going on after update {course.updates} of {course.all_updates}")
-            except CheckpointMismatch as misfit:
-                checkpoint.refuse(misfit)
-                course = Trainer(*parts)
-    network = course.network
-    # Without a checkpoint there is nothing to come to an end.
-    whole = nullcontext if checkpoint is None else defer_stop
+                trainer.restore(state)
+                log.info(f"resuming after update {trainer.updates} of {trainer.all_updates}")
+            except CheckpointMismatch as mismatch:
+                checkpoint.refuse(mismatch)
+                trainer = Trainer(*parts)
     try:
-        while not course.finished:
-            course.learner.prepare()
-            with whole():
-                while not course.epoch_is_full:
-                    course.update()
-                    if on_update is not None:
-                        on_update(course.updates, course.all_updates, course.last_cost)
-                    if checkpoint is not None:
-                        raise_if_stopped()
-                        if checkpoint.due():
-                            checkpoint.save(course.state())
-            costs = course.costs()
-            network.eval()
-            ap = validate(network, validation, radius_px, device)
-            with whole():
-                epoch = course.end_epoch(costs, ap)
+        while not trainer.finished:
+            with _uninterrupted(checkpoint):
+                _run_updates(trainer, checkpoint, on_update)
+            costs = trainer.costs()
+            trainer.network.eval()
+            ap = validate(trainer.network, validation, radius_px, device)
+            with _uninterrupted(checkpoint):
+                epoch = trainer.end_epoch(costs, ap)
                 if progress is not None:
                     progress(epoch)
                 if snapshot is not None:
-                    snapshot(epoch, network, costs)
+                    snapshot(epoch, trainer.network, costs)
                 if checkpoint is not None:
-                    checkpoint.save(course.state())
+                    checkpoint.save(trainer.state())
     except Stopped:
-        if checkpoint is not None and course.updates:
-            checkpoint.save(course.state())
+        if checkpoint is not None and trainer.updates:
+            checkpoint.save(trainer.state())
         raise
-    best_epoch, history = course.best_epoch, course.history
-    return TrainedNetwork(course.best_network(), history, best_epoch)
+    best_epoch, history = trainer.best_epoch, trainer.history
+    return TrainedNetwork(trainer.best_network(), history, best_epoch)
+
+
+def _uninterrupted(checkpoint: Checkpoint | None) -> AbstractContextManager[None]:
+    """Defer signals to stop, if there is a checkpoint that must hold a whole state."""
+    return nullcontext() if checkpoint is None else defer_stop()
+
+
+def _run_updates(
+    trainer: Trainer, checkpoint: Checkpoint | None, on_update: UpdateCallback | None
+) -> None:
+    """Make the remaining updates of an epoch."""
+    trainer.learner.prepare()
+    while not trainer.epoch_is_full:
+        trainer.update()
+        if on_update is not None:
+            on_update(trainer.updates, trainer.all_updates, trainer.last_cost)
+        if checkpoint is not None:
+            raise_if_stopped()
+            if checkpoint.due():
+                checkpoint.save(trainer.state())
 
 
 def validate(
@@ -153,8 +162,8 @@ def validate(
 ) -> float:
     """Return the region average precision over images whose labels count as the truth.
 
-    Labels are incomplete, so the value is too low, but it ranks networks all the same. It is
-    taken on the pixels that the strided network scores. Without images it is nan.
+    Labels are incomplete, so the value is too low, but it still ranks networks. It is taken on
+    the pixels that the strided network scores. Without images it is nan.
     """
     labels, scores = [], []
     for item in images:

@@ -27,18 +27,18 @@ def build_model_card(
     threshold: float,
     size: float,
 ) -> ModelCard:
-    """Return what is to be known of a model beside its weights.
+    """Return the card of a newly trained model.
 
     Parameters
     ----------
     start
-        What it began with, if it did.
+        The model that the training started from, if any.
     data, recipe, dataset
-        What it learnt from, and how.
+        What it was trained on, and how.
     trained, level
-        What came of it, and where its scores lie.
+        The result of the training, and where its scores lie.
     threshold
-        Log-odds from which on candidates are picks.
+        Log-odds at or above which candidates are picks.
     size
         Working pixel size in angstrom.
     """
@@ -72,6 +72,6 @@ def build_model_card(
 
 
 def _novelty(dataset: TrainingSet, diameter_px: float) -> dict[str, Any]:
-    """Return what the card says of how the training images look, where they are large enough."""
+    """Return the card's description of the training images, if they are large enough."""
     found = NoveltyReference.fit([item.image for item in dataset.images], diameter_px)
     return {} if found is None else {NOVELTY_KEY: found.as_dict()}

@@ -1,6 +1,6 @@
-"""The objectives: what a minibatch's log-odds cost.
+"""The objectives: the loss of a minibatch's log-odds.
 
-Each is a pure function of the logits of labelled (P) and unlabelled (U) regions and of the
+Each is a pure function of the logits of labeled (P) and unlabeled (U) regions and of the
 class prior pi, the fraction of positive regions among U (Bepler et al., Methods 3 and 4).
 """
 
@@ -23,9 +23,9 @@ class Loss:
     """An objective's value and its parts, all scalar tensors."""
 
     total: Tensor
-    #: The classification loss of the labelled regions, mean softplus(-s).
+    #: The classification loss of the labeled regions, mean softplus(-s).
     positive: Tensor
-    #: What the unlabelled regions add.
+    #: What the unlabeled regions add.
     unlabelled: Tensor
 
 
@@ -33,7 +33,7 @@ Objective = Callable[[Tensor, Tensor, float], Loss]
 
 
 def pn(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
-    """Naive positive-negative: unlabelled regions are taken to be negative.
+    """Naive positive-negative: unlabeled regions are taken to be negative.
 
     pi mean_P softplus(-s) + (1 - pi) mean_U softplus(s).
 
@@ -50,11 +50,11 @@ def pn(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
 
 
 def pn_balanced(positive: Tensor, unlabelled: Tensor, prior: float, share: float = 0.2) -> Loss:
-    """Naive positive-negative with more weight on the labelled regions than they have by number.
+    """Naive positive-negative with extra weight on the labeled regions.
 
     share mean_P softplus(-s) + (1 - share) mean_U softplus(s), or `pn` where pi is larger than
-    the share. Where particles are rare, labelled ones hardly count in `pn`, and training takes
-    long to notice them. The weights shift all log-odds alike, which ranks nothing anew.
+    the share. Where particles are rare, labeled ones hardly count in `pn`, and training takes
+    long to pick them up. The weights shift all log-odds equally, which keeps their order.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def pn_balanced(positive: Tensor, unlabelled: Tensor, prior: float, share: float
     prior
         pi, between 0 and 1.
     share
-        Least weight of the labelled regions.
+        Smallest weight of the labeled regions.
     """
     return pn(positive, unlabelled, max(prior, share))
 
@@ -87,17 +87,17 @@ def nnpu(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
     negative = softplus(unlabelled).mean() - prior * softplus(positive).mean()
     # Minus R, moved to the value that is reported: only its gradient matters.
     ascent = -negative + (negative + prior * labelled).detach()
-    # Chosen where the numbers lie: a GPU would have to be waited for to ask it here.
+    # Chosen on the device: reading the value here would wait for the GPU.
     over = negative.detach() < 0
     total = torch.where(over, ascent, prior * labelled + negative)
     return Loss(total, labelled, torch.where(over, 0.0, negative))
 
 
 def ge_kl(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 10.0) -> Loss:
-    """Generalised expectation on the mean probability (Mann and McCallum 2010).
+    """Generalized expectation on the mean probability (Mann and McCallum 2010).
 
     mean_P softplus(-s) + lambda KL(pi || mean_U p). The paper prints the arguments the other
-    way; that form does not stop a collapse to p = 0.
+    way around; that form does not prevent a collapse to p = 0.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def ge_kl(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 10
 
 
 def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 1.0) -> Loss:
-    """Generalised expectation on the number of positives in a minibatch.
+    """Generalized expectation on the number of positives in a minibatch.
 
     mean_P softplus(-s) - lambda sum_k q(k) log Binomial(k; N, pi), k = 0..N, where q is the
-    classifier's law of the count, as a Gaussian of mean sum p and variance sum p (1 - p),
-    renormalised over k. The sign is that of a cross entropy that is minimised; the paper
-    prints a plus.
+    classifier's distribution of the count, as a Gaussian of mean sum p and variance sum
+    p (1 - p), renormalized over k. The sign is that of a cross entropy that is minimized; the
+    paper prints a plus.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: floa
     chance = torch.sigmoid(unlabelled)
     mean, variance = chance.sum(), (chance * (1 - chance)).sum()
     count = _counts(unlabelled.numel(), unlabelled)
-    # The spread of whole numbers is never less than what one of them can resolve.
+    # Keeps the spread of whole numbers from vanishing.
     q = torch.softmax(-((count - mean) ** 2) / (2 * variance + 1e-3), dim=0)
     penalty = weight * _cross_entropy(q, prior)
     return Loss(labelled + penalty, labelled, penalty)
@@ -148,10 +148,10 @@ def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: floa
 def ge_binomial_exact(
     positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 1.0
 ) -> Loss:
-    """GE-binomial with the true law of the count instead of a Gaussian.
+    """GE-binomial with the exact distribution of the count instead of a Gaussian.
 
-    As `ge_binomial`, but q is the Poisson-binomial law of a sum of independent draws of
-    probability p_j, one a region; see `count_distribution`.
+    As `ge_binomial`, but q is the Poisson-binomial distribution of a sum of independent draws
+    of probability p_j, one per region; see `count_distribution`.
     """
     labelled = softplus(-positive).mean()
     penalty = weight * _cross_entropy(count_distribution(unlabelled), prior).to(labelled.dtype)
@@ -159,19 +159,19 @@ def ge_binomial_exact(
 
 
 def add_negatives(loss: Loss, negative: Tensor, weight: float = 1.0) -> Loss:
-    """Add what labelled negatives cost: the semi-supervised form (Bepler et al., Discussion).
+    """Add the loss of labeled negatives: the semi-supervised form (Bepler et al., Discussion).
 
-    The expectation over the labelled regions, mean_P softplus(-s), gets its other half,
+    The expectation over the labeled regions, mean_P softplus(-s), gets its other half,
     weight mean_N softplus(s); the objective keeps its own balance of P and U.
 
     Parameters
     ----------
     loss
-        An objective's value on positive and unlabelled regions.
+        An objective's value on positive and unlabeled regions.
     negative
-        Logits of regions that are known not to be on a particle, shape (n,).
+        Logits of regions that are labeled as negatives, shape (n,).
     weight
-        How much they count.
+        Their weight.
     """
     rest = weight * softplus(negative).mean()
     return Loss(loss.total + rest, loss.positive, loss.unlabelled)
@@ -182,14 +182,15 @@ def _counts(number: int, like: Tensor) -> Tensor:
     return torch.arange(number + 1, dtype=like.dtype, device=like.device)
 
 
-def _cross_entropy(law: Tensor, prior: float) -> Tensor:
-    """Return what a law of the count of N regions, shape (N + 1,), costs under the prior's."""
-    number = len(law) - 1
-    return -(law * log_binomial(_counts(number, law), number, prior)).sum()
+def _cross_entropy(distribution: Tensor, prior: float) -> Tensor:
+    """Return the cross entropy of a distribution of the count, shape (N + 1,), and the prior's."""
+    number = len(distribution) - 1
+    counts = _counts(number, distribution)
+    return -(distribution * log_binomial(counts, number, prior)).sum()
 
 
 def count_distribution(logits: Tensor) -> Tensor:
-    """Return the law of the number of positives among independent regions, exactly.
+    """Return the exact distribution of the number of positives among independent regions.
 
     The discrete Fourier transform of the characteristic function prod_j (1 + p_j (w^l - 1)),
     as magnitudes and angles (Fernandez and Williams 2010). O(N^2) in float64.
@@ -215,8 +216,8 @@ def count_distribution(logits: Tensor) -> Tensor:
     log_size = 0.5 * torch.log1p(-2 * chance * rest * (1 - cosine)).sum(dim=1)
     angle = torch.atan2(chance * sine, rest + chance * cosine).sum(dim=1)
     spectrum = torch.polar(torch.exp(log_size), -angle)
-    law: Tensor = torch.fft.irfft(spectrum, n=length)
-    return law[: number + 1]
+    distribution: Tensor = torch.fft.irfft(spectrum, n=length)
+    return distribution[: number + 1]
 
 
 def log_binomial(count: Tensor, trials: int, chance: float) -> Tensor:
@@ -235,12 +236,12 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-#: Those whose penalty on the unlabelled regions has a weight of its own, lambda.
+#: Those whose penalty on the unlabeled regions has its own weight, lambda.
 WEIGHTED = {"ge-kl": ge_kl, "ge-binomial": ge_binomial, "ge-binomial-exact": ge_binomial_exact}
 
 
 def uses_prior(name: str) -> bool:
-    """Tell whether an objective's value depends on the class prior."""
+    """Return whether an objective's value depends on the class prior."""
     return name != "pn-balanced"
 
 
@@ -252,19 +253,19 @@ def objective(name: str, weight: float | None = None) -> Objective:
     name
         One of `OBJECTIVES`.
     weight
-        lambda of the generalised expectation, 0 or more; None takes the objective's own.
+        lambda of the generalized expectation, 0 or more; None takes the objective's own.
 
     Raises
     ------
     BadInput
-        If there is no such objective, or it has no lambda to give.
+        If there is no such objective, or it has no lambda.
     """
     if name not in OBJECTIVES:
-        raise BadInput(f"the objective {name!r} is none of {', '.join(OBJECTIVES)}")
+        raise BadInput(f"objective must be one of {', '.join(OBJECTIVES)}, not {name!r}")
     if weight is None:
         return OBJECTIVES[name]
     if name not in WEIGHTED:
-        raise BadInput(f"the objective {name!r} has no penalty that a weight could be given to")
+        raise BadInput(f"objective {name!r} takes no penalty weight")
     if not 0 <= weight < math.inf:
-        raise BadInput(f"the weight of a penalty must be 0 or more, not {weight:g}")
+        raise BadInput(f"the penalty weight must be 0 or more, not {weight:g}")
     return partial(WEIGHTED[name], weight=weight)

@@ -343,7 +343,7 @@ BAD_OPTIONS: list[tuple[str, str, str, tuple[object, ...]]] = [
     ("run train", "diameter", "larger than good.mrc, which shows 576 x 576 A", (700,)),
     ("run train", "expected_particles", "expected", (0, -5, "nan", "inf")),
     ("run train", "network", "none of conv31, conv63, conv127, resnet8", ("resnet1000", "")),
-    ("run train", "objective", "'guess' is none of", ("guess",)),
+    ("run train", "objective", "not 'guess'", ("guess",)),
     ("run train preprocess", "normalization", "'magic'", ("magic",)),
     ("run train", "width", "width", (0, -1, 5000)),
     ("run train", "dropout", "dropout", (-0.1, 1, "nan", "inf")),

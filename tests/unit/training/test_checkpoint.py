@@ -260,7 +260,7 @@ def test_the_checkpoint_of_another_training_is_not_used(
     assert plain(trained(other, Checkpoint(path), True)) == plain(trained(other, None, True))
     said = capsys.readouterr().err
     assert said.count("note: ") == 1
-    assert "other data, settings or versions made it), so training begins anew" in said
+    assert "it was made with other data, settings or versions); training starts" in said
 
 
 def test_on_demand_nothing_is_gone_on_with(
@@ -354,8 +354,8 @@ def test_a_damaged_or_forged_file_is_not_used(
     assert plain(trained(SMALL, Checkpoint(path), True)) == whole("pn-balanced", True)
     said = capsys.readouterr().err
     assert said.count("note: ") == (1 if damage != "a folder" else 2)
-    assert "so training begins anew" in said
-    assert "going on after" not in said
+    assert "training starts from the beginning" in said
+    assert "resuming after" not in said
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -169,7 +169,7 @@ def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
     training, validation, notes = choose_sources(labelled(having, 2), CHECKED)
     assert len(training) == having
     assert validation == []
-    assert f"labels lie on {having} of" in notes[0]
+    assert f"only {having} micrographs have labels" in notes[0]
     assert "the last epoch is used" in notes[0]
 
 
@@ -287,7 +287,7 @@ def test_fewer_expected_than_labelled_is_noted(mics: dict[str, Source]) -> None:
     few = replace(SETTINGS, expected_particles=3)
     made = assemble_training_set([LabeledSource(mics["a"], grid(4))], [], images(), few)
     assert len(made.notes) == 1
-    assert "3 particles a micrograph are expected" in made.notes[0]
+    assert "expecting 3 particles per micrograph" in made.notes[0]
     assert "4 labels" in made.notes[0]
     assert made.expected_particles == 3
     assert made.prior == 1e-4
@@ -340,10 +340,10 @@ def test_nothing_to_train_on(mics: dict[str, Source]) -> None:
     check = LabeledSource(mics["b"], grid(40))
     with pytest.raises(BadInput, match=r"broken\.mrc"):
         assemble_training_set([broken], [], images(), SETTINGS)
-    with pytest.raises(BadInput, match=r"none of the labelled micrographs .*broken\.mrc"):
+    with pytest.raises(BadInput, match=r"no labeled micrograph can be .*broken\.mrc"):
         assemble_training_set([broken, blank], [check], images(), SETTINGS)
     lost = LabeledSource(mics["a"], at((500, 500)))
-    with pytest.raises(BadInput, match=r"none of the labelled micrographs .*outside"):
+    with pytest.raises(BadInput, match=r"no labeled micrograph can be .*outside"):
         assemble_training_set([lost], [check], images(), SETTINGS)
 
 
@@ -362,7 +362,7 @@ def test_micrographs_coarser_than_wanted_set_the_scale_of_all(tmp_path: Path) ->
     np.testing.assert_allclose(made.images[1].xy_px, grid(3))
     assert made.radius_px == pytest.approx(60 / 8 / 8)
     assert len(made.notes) == 1
-    assert "8 A a pixel, coarser than the 5 A" in made.notes[0]
+    assert "8 Å/pixel, coarser than the 5 Å/pixel" in made.notes[0]
     # Micrographs read later must suit the model, not merely the particle.
     later = write_mrc(tmp_path / "later.mrc", noise((64, 64), 4), 9.9)
     with pytest.raises(BadInput, match="too coarse"):

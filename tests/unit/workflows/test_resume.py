@@ -307,7 +307,7 @@ def test_cut_short_while_it_learns_a_run_goes_on(
             ran()
     assert Path("out", CHECKPOINT).exists()
     ran()
-    assert "going on after update 7 of 10" in capsys.readouterr().err
+    assert "resuming after update 7 of 10" in capsys.readouterr().err
     assert not Path("out", CHECKPOINT).exists()
     for name in (MODEL, "picks.tsv"):
         assert Path("out", name).read_bytes() == Path("whole", name).read_bytes()
@@ -382,7 +382,7 @@ def test_a_real_process_told_to_save_killed_and_told_to_stop(ground: Path) -> No
     # Told to stop, it saves and ends soon, with a shell's code.
     kept = there.read_bytes()
     with begun() as process:
-        heard(process, "going on after update")
+        heard(process, "resuming after update")
         time.sleep(0.3)
         process.terminate()
         told = time.monotonic()
@@ -394,7 +394,7 @@ def test_a_real_process_told_to_save_killed_and_told_to_stop(ground: Path) -> No
     assert there.read_bytes() != kept
     assert not Path("out", MODEL).exists()
     with begun() as process:
-        heard(process, "going on after update")
+        heard(process, "resuming after update")
         heard(process, "wrote")
     assert process.wait() == 0
     assert not there.exists()
