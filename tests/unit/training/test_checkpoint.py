@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_training(
     (tmp_path / "file").write_text("")
     there = Checkpoint(tmp_path / "file" / room.NAME)
     assert plain(trained(SMALL, there, False)) == whole("pn-balanced", False)
-    assert capsys.readouterr().err.count("the training goes on") == 1
+    assert capsys.readouterr().err.count("training continues") == 1
 
 
 def kept(path: Path) -> Any:

@@ -331,7 +331,7 @@ def test_the_learning_rate_rises_and_falls(images: list[LabeledImage]) -> None:
         ({"dropout": 1.0}, "dropout"),
         ({"dropout": -0.1}, "dropout"),
         ({"dropout": math.nan}, "dropout"),
-        ({"objective": "hinge"}, "none of pn"),
+        ({"objective": "hinge"}, "must be one of pn"),
         ({"epochs": 0}, "at least one epoch"),
         ({"epoch_updates": 0}, "at least one epoch"),
         ({"positives": 0}, "at least one labeled"),
