@@ -303,7 +303,9 @@ def test_objectives_by_name() -> None:
     assert objective("pn") is pn
     assert objective("ge-binomial") is ge_binomial
     for name in ("", "PN", "GE-KL", "ge"):
-        with pytest.raises(BadInput, match="must be one of pn, pn-balanced, nnpu, ge-kl, ge-binomial"):
+        with pytest.raises(
+            BadInput, match="must be one of pn, pn-balanced, nnpu, ge-kl, ge-binomial"
+        ):
             objective(name)
 
 
