@@ -52,7 +52,6 @@ def render_report(content: ReportContent) -> str:
         key_figures=content.key_figures,
         warnings=content.warnings,
         sections=[section for section in optional if section is not None],
-        footnotes=sections.footnotes(content),
         fonts=FONT_STACK,
         css=_templates().get_template("report.css").render(),
     )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _CALIBRATED: Final = (
     "Probabilities are calibrated on these micrographs, without ground truth: of picks with "
     "probability 0.8, about 80% are expected to be particles. A score is the raw output of the "
-    "network (log-odds); candidates are ranked by it, and it is not a probability by itself."
+    "network (log-odds), by which candidates are ranked; it is not a probability."
 )
 _NOT_CALIBRATED: Final = (
     "Scores are not calibrated here. A score is the raw output of the network (log-odds); the "
@@ -72,11 +72,6 @@ def overview(content: ReportContent) -> list[tuple[str, str]]:
         started = datetime.fromisoformat(content.started)
         pairs.insert(0, ("Date", f"{started:%Y-%m-%d %H:%M}"))
     return pairs
-
-
-def footnotes(content: ReportContent) -> tuple[str, ...]:
-    """Return what scores and probabilities mean in this report."""
-    return (_NOT_CALIBRATED if content.calibration is None else _CALIBRATED,)
 
 
 def build_gallery_section(content: ReportContent) -> Section | None:
@@ -130,7 +125,8 @@ def _gallery_note(item: GalleryItem) -> str:
 def build_picks_section(content: ReportContent) -> Section:
     """Return the scores, the threshold and the number of picks per micrograph."""
     columns = Columns([*_picks_figures(content), Facts(_picks_facts(content))])
-    return Section("Picks", [columns, *_picks_table(content)])
+    meaning = Paragraph(_NOT_CALIBRATED if content.calibration is None else _CALIBRATED)
+    return Section("Picks", [meaning, columns, *_picks_table(content)])
 
 
 def _counts_of(content: ReportContent) -> tuple[FloatArray, int]:

@@ -84,7 +84,7 @@ def build_report_content(
         picks_per_micrograph=[(row.name, row.picks) for row in picked.quality],
         evaluation=None if evaluation is None else _curves(evaluation, region_ap),
         gallery=_gallery(training, images, picked, sources, truth, distance),
-        stage_seconds=list(record.seconds.items()),
+        stage_seconds=[(name.capitalize(), value) for name, value in record.seconds.items()],
         quality=picked.quality,
         calibration=summarize_calibration(
             picked.calibration, picked.expected, picked.sheet.candidates, evaluation
@@ -117,8 +117,8 @@ def _short(path: str) -> str:
 def _model_name(card: ModelCard, training: TrainingResult | None, record: RunRecord) -> str:
     """Return the model's name, or how it was trained."""
     if training is not None:
-        labels = f"{card.labelled_particles:,} labels"
-        return f"trained in this run on {labels} of {len(card.training_micrographs):,} micrographs"
+        labels, micrographs = card.labelled_particles, len(card.training_micrographs)
+        return f"trained in this run ({labels:,} labels on {micrographs:,} micrographs)"
     name = record.arguments.get("model")
     return "general model (pretrained)" if name is None else str(name)
 
@@ -163,14 +163,14 @@ def _key_figures(picked: PickingResult, evaluation: Evaluation | None) -> list[t
     figures = [
         ("Picks", f"{counts.sum():,}"),
         ("Micrographs", f"{len(counts):,}"),
-        ("Picks per micrograph (median)", f"{np.median(counts):.0f}"),
+        ("Median per micrograph", f"{np.median(counts):.0f}"),
     ]
     if picked.expected is not None:
         figures.append(("Estimated particles", f"{picked.expected.particles.value:,.0f}"))
     if evaluation is not None:
         figures += [
-            ("Precision against the truth", _percent(evaluation.micro.precision)),
-            ("Recall against the truth", _percent(evaluation.micro.recall)),
+            ("Measured precision", _percent(evaluation.micro.precision)),
+            ("Measured recall", _percent(evaluation.micro.recall)),
         ]
     elif picked.expected is not None:
         figures += [
@@ -181,7 +181,7 @@ def _key_figures(picked: PickingResult, evaluation: Evaluation | None) -> list[t
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if math.isfinite(share) else "–"
+    return f"{share:.1%}" if math.isfinite(share) else "–"
 
 
 def _curves(evaluation: Evaluation, region_ap: float | None) -> EvaluationCurves:

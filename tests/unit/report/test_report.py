@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import functools
+import importlib.resources
 import io
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -16,6 +19,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
+from heliodor import __version__
 from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import ExpectedPerformance, IntervalEstimate
 from heliodor.report import gallery, plots
@@ -274,6 +278,50 @@ def test_it_says_what_to_expect_of_the_picks():
     text = parsed(full_page()).text
     assert "not a measured error rate" in text
     assert "Expected precision and recall" not in text
+
+
+def test_it_says_what_it_is_about():
+    about = {
+        "title": "Particle picks: grid/test.star",
+        "overview": [("Micrographs", "grid/test.star"), ("Pixel size", "1.05 Å")],
+        "started": "2026-01-02T03:04:05+01:00",
+    }
+    html = render_report(full(**about))
+    text = parsed(html).text
+    assert "<title>Particle picks: grid/test.star</title>" in html
+    for words in (
+        "2026-01-02 03:04",
+        f"heliodor {__version__}",
+        "1.05 Å",
+        "autopick.star",
+        "doi:",
+    ):
+        assert words in text
+    assert "Date" not in parsed(render_report(minimal())).text
+
+
+def test_training_curves_are_folded_and_raise_no_alarm():
+    html = render_report(full())
+    _, training = html.split("<summary><h2>Training curves</h2></summary>")
+    assert "not calibrated. The objective is meant to bring it to the class prior π." in training
+    assert "class prior" not in render_report(full(expected_fraction=None)).lower()
+
+
+def test_a_long_name_breaks_after_slashes_and_underscores():
+    html = render_report(full(picks_per_micrograph=[("a/b_1.mrc", 1)]))
+    assert "<td>a/<wbr>b_<wbr>1.mrc</td>" in html
+
+
+def test_the_templates_are_part_of_the_package():
+    folder = importlib.resources.files("heliodor.report") / "templates"
+    for name in ("report.html.j2", "section.html.j2", "report.css"):
+        assert (folder / name).is_file()
+
+
+@pytest.mark.parametrize("module", ["heliodor.cli.main", "heliodor.workflows.run"])
+def test_the_template_library_is_loaded_only_for_a_report(module):
+    code = f"import sys, {module}; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_sections_without_content_are_left_out():
