@@ -22,7 +22,7 @@ SNR, SNR_IN_STAIN = 0.12, 1.0
 
 def simulate(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder for the results [default: simulated]")
+        Path, typer.Argument(metavar="OUT", help="Folder for the results. [default: simulated]")
     ] = Path("simulated"),
     particle: Annotated[
         str | None,
