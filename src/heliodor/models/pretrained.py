@@ -77,7 +77,8 @@ def load_model_for_picking(path: str | Path | None, diameter_angstrom: float | N
         return model
     if diameter_angstrom is None:
         raise BadInput(
-            f"{name} picks particles of any size, so give the longest diameter of yours with"
-            " --diameter, in angstrom"
+            f"{name} picks particles of any size and needs the longest diameter of yours, in"
+            " angstrom",
+            parameter="diameter",
         )
     return rescale_to_diameter(model, diameter_angstrom)
