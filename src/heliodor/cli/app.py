@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +13,6 @@ from heliodor.cli.options import (
     number,
     out_option,
 )
-from heliodor.errors import BadInput
-
-#: The web server's packages, which are not needed for anything else.
-_NEEDED = ("starlette", "uvicorn")
 
 
 def app(
@@ -45,10 +40,6 @@ def app(
     threads: Threads = None,
 ) -> None:
     """Label, train, inspect and pick in a browser, here or through an SSH tunnel."""
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise BadInput(
-            f"heliodor app needs the package {' and '.join(missing)}; install heliodor[app]"
-        )
     from heliodor.app.server import server
 
     server.serve(micrographs, out, labels, diameter, port, pixel_size, threads)

@@ -1,4 +1,4 @@
-"""The addresses of the server, and the application behind the gate."""
+"""The web application: all endpoints and the answers to errors."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from starlette.routing import Route
 
 from heliodor import __version__
 from heliodor.app.server import request_parsing
-from heliodor.app.server.endpoints import (
-    AppContext,
-    Endpoints,
-    file_response,
-)
+from heliodor.app.server.endpoints import AppContext, Endpoints
 from heliodor.app.server.routes.annotations import AnnotationRoutes
 from heliodor.app.server.routes.exports import ExportRoutes
 from heliodor.app.server.routes.images import ImageRoutes
 from heliodor.app.server.routes.model import ModelRoutes
-from heliodor.app.server.static_files import file_below
+from heliodor.app.server.static_files import TypedFiles
 from heliodor.app.server.worker_pool import QueueFull
 from heliodor.data.coordinates.writers import FORMATS
 from heliodor.errors import BadInput
@@ -47,10 +43,14 @@ MEDIA_TYPES = {
 
 
 class PageRoutes(Endpoints):
-    """The page, and what it asks for first and over and over."""
+    """The page, the project, and what changed."""
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
+        self._files = TypedFiles(STATIC, MEDIA_TYPES)
 
     def routes(self) -> list[Route]:
-        """Return the addresses."""
+        """Return the routes."""
         return [
             Route("/", self.page),
             Route("/static/{path:path}", self.static),
@@ -60,14 +60,14 @@ class PageRoutes(Endpoints):
 
     async def page(self, request: Request) -> Response:
         """GET /: the page."""
-        return file_response(file_below(STATIC, "index.html", MEDIA_TYPES))
+        return await self._files.get_response("index.html", request.scope)
 
     async def static(self, request: Request) -> Response:
-        """GET /static/...: what the page is made of."""
-        return file_response(file_below(STATIC, request.path_params["path"], MEDIA_TYPES))
+        """GET /static/...: the scripts, styles and icons of the page."""
+        return await self._files.get_response(request.path_params["path"], request.scope)
 
     async def project(self, request: Request) -> Response:
-        """GET /api/project: what there is."""
+        """GET /api/project: the project and the state of everything."""
         state = self.context.state
         return JSONResponse(
             {
@@ -85,12 +85,12 @@ class PageRoutes(Endpoints):
         )
 
     async def changes(self, request: Request) -> Response:
-        """GET /api/changes: what is new."""
+        """GET /api/changes: what changed after a revision."""
         since = request_parsing.whole_in_query(request, "since", 0, 10**9)
         return JSONResponse(self.context.state.changes_since(since))
 
 
-#: Those who answer.
+#: All endpoints.
 ROUTES = (PageRoutes, ImageRoutes, AnnotationRoutes, ModelRoutes, ExportRoutes)
 
 
@@ -98,10 +98,10 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = {"connection": "close"} if error.status_code in (408, 413) else {}
     sentence = str(error.detail)
-    if sentence == HTTPStatus(error.status_code).phrase:  # the router's own
+    if sentence == HTTPStatus(error.status_code).phrase:  # set by the router
         sentence = {
             404: "there is nothing at this address",
-            405: "this is not the way to ask",
+            405: "method not allowed at this address",
         }.get(error.status_code, sentence)
     return JSONResponse({"error": sentence}, error.status_code, headers)
 
@@ -111,17 +111,17 @@ def _bad_input_error(request: Request, error: Exception) -> Response:
 
 
 def _queue_full(request: Request, error: Exception) -> Response:
-    sentence = "too much is waiting to be done; try again"
+    sentence = "the server is busy; try again"
     return JSONResponse({"error": sentence}, 503, {"retry-after": "1"})
 
 
 def _internal_error(request: Request, error: Exception) -> Response:
-    sentence = f"the server stumbled ({type(error).__name__}); see what it printed"
+    sentence = f"internal server error ({type(error).__name__}); see the terminal of heliodor app"
     return JSONResponse({"error": sentence}, 500)
 
 
 def build_application(context: AppContext) -> Starlette:
-    """Return the application behind the gate."""
+    """Return the application; `AccessControl` belongs in front of it."""
     return Starlette(
         routes=[route for part in ROUTES for route in part(context).routes()],
         middleware=[Middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)],

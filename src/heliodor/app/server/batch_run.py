@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 from heliodor.app.server.project import PICKS, Project
 from heliodor.app.server.request_parsing import refuse
-from heliodor.app.server.static_files import file_below
 from heliodor.errors import SOME_FAILED
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.files import write_text
@@ -28,8 +27,6 @@ _STOP_SECONDS = 20.0
 #: More bytes of names than this go into a list: a command line is not endless.
 _MAX_INPUT_CHARS = 32_768
 _ENTRY = b'{"micrograph": '
-#: What of the run's folder is shown.
-MEDIA_TYPES = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
 
 
 class BatchRun:
@@ -153,10 +150,6 @@ class BatchRun:
                 process.kill()
         if watcher is not None:
             watcher.join()
-
-    def find_output(self, path: str) -> tuple[Path, str] | None:
-        """Return a file of the run's folder that may be shown, and its kind."""
-        return file_below(self._folder, path, MEDIA_TYPES)
 
 
 class _JournalCounter:

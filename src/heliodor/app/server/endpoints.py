@@ -1,12 +1,10 @@
-"""The context of a state: what every address answers with."""
+"""What all endpoints share: the state of the project and the worker threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from heliodor.app.server import request_parsing
@@ -19,21 +17,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Threads for pictures and tables, and how much may wait for them.
+#: Threads for images and tables, and how many tasks may wait for them.
 _THREADS, _MAX_WAITING = 2, 128
-#: What is looked at now comes before what may be looked at.
+#: Urgencies: what is on the screen comes first.
 NOW, SOON, LATER = 2, 1, 0
-#: The address of one micrograph.
+#: The path of one micrograph.
 MICROGRAPH_PATH: Final = "/api/micrographs/{id}"
 
 
 class AppContext:
-    """The project, and who works for it.
+    """The state of the project and the worker threads.
 
     Parameters
     ----------
     state
-        The project.
+        The state of the project.
     """
 
     def __init__(self, state: ProjectState) -> None:
@@ -41,11 +39,17 @@ class AppContext:
         self.workers = WorkerPool(_THREADS, _MAX_WAITING)
 
     async def run_in_pool(self, work: Callable[[], T], urgency: int) -> T:
-        """Have a worker do what takes its time."""
+        """Run something slow in a worker thread."""
         return await self.workers.run(work, urgency)
 
     def micrograph_number(self, request: Request) -> int:
-        """Return the number of the micrograph that an address names, or refuse."""
+        """Return the number of the micrograph in a path.
+
+        Raises
+        ------
+        HTTPException
+            If there is no such micrograph.
+        """
         number = request_parsing.whole_in_path(request, "id")
         if number >= len(self.state.sources):
             raise request_parsing.refuse("there is no such micrograph", 404)
@@ -53,26 +57,17 @@ class AppContext:
 
 
 class Endpoints:
-    """Some of the server's addresses, and what each answers.
+    """Base class of the endpoints.
 
     Parameters
     ----------
     context
-        The project, and who works for it.
+        The state of the project and the worker threads.
     """
 
     def __init__(self, context: AppContext) -> None:
         self.context = context
 
     def routes(self) -> list[Route]:
-        """Return the addresses."""
+        """Return the routes."""
         raise NotImplementedError
-
-
-def file_response(
-    found: tuple[Path, str] | None, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return a file and its kind as an answer, or refuse where there is none."""
-    if found is None:
-        raise request_parsing.refuse("there is nothing at this address", 404)
-    return FileResponse(found[0], media_type=found[1], headers=headers)

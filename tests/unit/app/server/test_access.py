@@ -176,6 +176,21 @@ def test_every_answer_is_guarded(visit: AppVisit, stranger: TestClient) -> None:
             assert "access-control-allow-origin" not in headers
 
 
+def test_files_have_their_types_and_an_etag(visit: AppVisit) -> None:
+    for address, kind in (("/", "text/html"), ("/static/main.js", "text/javascript")):
+        answer = visit.client.get(address)
+        assert answer.headers["content-type"] == f"{kind}; charset=utf-8"
+        head = visit.client.head(address)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == answer.headers["content-type"]
+        etag = answer.headers["etag"]
+        again = visit.client.get(address, headers={"If-None-Match": etag})
+        assert (again.status_code, again.content) == (304, b"")
+        assert "default-src 'self'" in again.headers["content-security-policy"]
+    for folder in ("/static", "/static/", "/static/.", "/report", "/report/"):
+        assert visit.client.get(folder).status_code == 404, folder
+
+
 _PARTS = [
     "..", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%2f..", "%2fetc%2fpasswd", "%00", "0%00",
     "-1", "1e3", "0x1", "nan", "inf", "99999999999999999999", "3", "1.5", "%D9%A3", "a", "0;ls",

@@ -258,14 +258,6 @@ def test_what_cannot_be_is_refused(folder: Path, words: list[str], told: str) ->
     assert told in result.sentence
 
 
-def test_without_the_extra_its_name_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heliodor.cli.app.find_spec", lambda name: None)
-    result = call("app", folder / "mics", "-o", folder / "project")
-    assert result.code == 2
-    assert "heliodor[app]" in result.sentence
-    assert not (folder / "project").exists()
-
-
 @pytest.mark.slow
 def test_labels_begin_a_project_and_are_left_alone_after(folder: Path) -> None:
     (folder / "labels.csv").write_text(

@@ -1,4 +1,4 @@
-"""Addresses: what leaves the room: exports, the run over all, its report."""
+"""Endpoints of the exports, of picking all micrographs, and of its report."""
 
 from __future__ import annotations
 
@@ -14,34 +14,40 @@ from heliodor.app.server.endpoints import (
     SOON,
     AppContext,
     Endpoints,
-    file_response,
 )
 from heliodor.app.server.exports import (
     CONTENTS,
     export_file,
     find_export,
 )
+from heliodor.app.server.project import PICKS
+from heliodor.app.server.static_files import TypedFiles
 from heliodor.data.coordinates.writers import FORMATS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-#: A report has its styles in it, and nothing that runs.
+#: A report contains its styles, and no scripts.
 _REPORT_POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox;"
     " frame-ancestors 'none'"
 )
 
 
+#: The media types of the files of a run that are served.
+MEDIA_TYPES = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
+
+
 class ExportRoutes(Endpoints):
-    """What leaves the room: exports, the run over all, its report."""
+    """The exports, picking all micrographs, and its report."""
 
     def __init__(self, context: AppContext) -> None:
         super().__init__(context)
         self._exporting = threading.Lock()
+        self._report_files = TypedFiles(context.state.project.folder / PICKS, MEDIA_TYPES)
 
     def routes(self) -> list[Route]:
-        """Return the addresses."""
+        """Return the routes."""
         return [
             Route("/api/export", self.export, methods=["POST"]),
             Route("/api/exports/{name}", self.exported),
@@ -66,7 +72,7 @@ class ExportRoutes(Endpoints):
         return JSONResponse({"files": [await self.context.run_in_pool(make, SOON)]})
 
     async def exported(self, request: Request) -> Response:
-        """GET /api/exports/{name}: fetch what was written."""
+        """GET /api/exports/{name}: download an exported file."""
         name = request.path_params["name"]
         path = find_export(self.context.state.project, name)
         if path is None:
@@ -74,18 +80,20 @@ class ExportRoutes(Endpoints):
         return FileResponse(path, media_type="application/octet-stream", filename=name)
 
     async def run(self, request: Request) -> Response:
-        """POST /api/run: pick on everything."""
+        """POST /api/run: pick all micrographs."""
         await request_parsing.json_body(request, [])
         await asyncio.to_thread(self.context.state.batch_run.start)
         return JSONResponse(self.context.state.batch_run.state(), 202)
 
     async def cancel_run(self, request: Request) -> Response:
-        """POST /api/run/cancel: stop picking on everything."""
+        """POST /api/run/cancel: stop picking all micrographs."""
         await request_parsing.json_body(request, [])
         await asyncio.to_thread(self.context.state.batch_run.cancel)
         return JSONResponse({})
 
     async def report(self, request: Request) -> Response:
-        """GET /report/...: what the whole run shows."""
-        found = self.context.state.batch_run.find_output(request.path_params["path"])
-        return file_response(found, {"content-security-policy": _REPORT_POLICY})
+        """GET /report/...: the report and its files."""
+        path = request.path_params["path"]
+        response = await self._report_files.get_response(path, request.scope)
+        response.headers["content-security-policy"] = _REPORT_POLICY
+        return response
