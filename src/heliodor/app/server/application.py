@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor import __version__
-from heliodor.app.server import request_parsing
 from heliodor.app.server.endpoints import AppContext, Endpoints
+from heliodor.app.server.request_parsing import parse_query_whole
 from heliodor.app.server.routes.annotations import AnnotationRoutes
 from heliodor.app.server.routes.exports import ExportRoutes
 from heliodor.app.server.routes.images import ImageRoutes
@@ -86,7 +86,7 @@ class PageRoutes(Endpoints):
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes: what changed after a revision."""
-        since = request_parsing.whole_in_query(request, "since", 0, 10**9)
+        since = parse_query_whole(request, "since", 0, 10**9)
         return JSONResponse(self.context.state.changes_since(since))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from starlette.routing import Route
 
-from heliodor.app.server import request_parsing
+from heliodor.app.server.request_parsing import parse_path_number, refuse
 from heliodor.app.server.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class AppContext:
         HTTPException
             If there is no such micrograph.
         """
-        number = request_parsing.whole_in_path(request, "id")
+        number = parse_path_number(request, "id")
         if number >= len(self.state.sources):
-            raise request_parsing.refuse("there is no such micrograph", 404)
+            raise refuse("there is no such micrograph", 404)
         return number
 
 

@@ -34,8 +34,6 @@ from heliodor.data.coordinates.writers import (
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
 
-#: What can be handed over.
-CONTENTS = ("picks", "labels")
 #: Boxes are so many diameters wide.
 BOX_DIAMETERS = 1.5
 #: The files that can be fetched.

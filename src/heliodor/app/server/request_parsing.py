@@ -1,100 +1,144 @@
-"""What a request says, checked: anything it may not say is refused with a sentence."""
+"""Checks of what requests contain; anything invalid is answered with a sentence."""
 
 from __future__ import annotations
 
-import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic_core import ErrorDetails
     from starlette.requests import Request
 
-#: Digits of a whole number in an address.
-_DIGITS = 9
+#: Most digits of a whole number in an address.
+_MAX_DIGITS = 9
+#: Sentences for errors whose message of pydantic is too technical.
+_SENTENCES = {
+    "json_invalid": "the body must be valid JSON",
+    "model_type": "the body must be a JSON object",
+    "missing": "{name} is missing",
+    "extra_forbidden": "{name} is not a known key",
+    "string_pattern_mismatch": (
+        "{name} must have 1 to 64 letters, digits, dashes, colons or underscores"
+    ),
+}
+
+
+class Body(BaseModel):
+    """Base class of the JSON bodies of requests; without fields, the body must be empty."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+B = TypeVar("B", bound=Body)
 
 
 def refuse(sentence: str, status: int = 400) -> HTTPException:
-    """Return the refusal of a request, to be raised."""
+    """Return the exception that answers a request with a sentence, to be raised."""
     return HTTPException(status, sentence)
 
 
-def whole_in_path(request: Request, name: str) -> int:
-    """Return a whole number that is a part of the address, 0 or more."""
-    return _whole(request.path_params[name], name, 404)
+async def read_body(request: Request, kind: type[B]) -> B:
+    """Return the body of a request.
+
+    Raises
+    ------
+    HTTPException
+        If it is not valid.
+    """
+    try:
+        return kind.model_validate_json(await request.body() or b"{}")
+    except ValidationError as error:
+        raise refuse(_describe(error.errors(include_url=False, include_input=False)[0])) from error
 
 
-def whole_in_query(request: Request, name: str, usual: int, most: int) -> int:
-    """Return a whole number behind the address's question mark, from 0 to `most`."""
-    said = request.query_params.getlist(name)
-    value = usual if not said else _whole(said[-1], name, 400)
-    if value > most:
-        raise refuse(f"{name} must be {most} at most")
+def _describe(error: ErrorDetails) -> str:
+    name = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "the body")
+    if error["type"] in _SENTENCES:
+        return _SENTENCES[error["type"]].format(name=name)
+    message = error["msg"]
+    if message.startswith("Input should be"):
+        return message.replace("Input should be", f"{name} must be", 1)
+    return f"{name} is invalid: {message}"
+
+
+def parse_path_number(request: Request, name: str) -> int:
+    """Return a whole number in the path of an address, 0 or more.
+
+    Raises
+    ------
+    HTTPException
+        If it is not valid.
+    """
+    return _parse_whole(request.path_params[name], name, 404)
+
+
+def parse_query_whole(request: Request, name: str, default: int, maximum: int) -> int:
+    """Return a whole number in the query of an address, from 0 to `maximum`.
+
+    Raises
+    ------
+    HTTPException
+        If it is not valid.
+    """
+    values = request.query_params.getlist(name)
+    value = _parse_whole(values[-1], name, 400) if values else default
+    if value > maximum:
+        raise refuse(f"{name} must be at most {maximum}")
     return value
 
 
-def number_in_query(request: Request, name: str, usual: float, low: float, high: float) -> float:
-    """Return a number behind the address's question mark."""
-    said = request.query_params.getlist(name)
-    if not said:
-        return usual
+def parse_query_number(
+    request: Request, name: str, default: float, low: float, high: float
+) -> float:
+    """Return a number in the query of an address, from `low` to `high`.
+
+    Raises
+    ------
+    HTTPException
+        If it is not valid.
+    """
+    values = request.query_params.getlist(name)
+    if not values:
+        return default
     try:
-        value = float(said[-1][:40])
+        value = float(values[-1][:40])
     except ValueError as error:
         raise refuse(f"{name} must be a number") from error
-    return number(value, name, low, high)
+    return check_range(value, name, low, high)
 
 
-def _whole(text: str, name: str, status: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+def _parse_whole(text: str, name: str, status: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise refuse(f"{name} must be a whole number", status)
     return int(text)
 
 
-async def json_body(request: Request, allowed: Sequence[str]) -> dict[str, Any]:
-    """Return a request's body, a JSON object with no other keys than these."""
-    body = await request.body()
-    try:
-        value = json.loads(body or b"{}", parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise refuse("the body must be JSON") from error
-    if not isinstance(value, dict) or not value.keys() <= {*allowed}:
-        raise refuse(f"the body must be an object with {', '.join(allowed) or 'nothing in it'}")
-    return value
+def check_range(value: float, name: str, low: float, high: float) -> float:
+    """Return a number from `low` to `high`.
 
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def number(value: Any, name: str, low: float, high: float) -> float:
-    """Return a finite number within bounds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refuse(f"{name} must be a number")
+    Raises
+    ------
+    HTTPException
+        If it lies outside, or is not finite.
+    """
     if not (low <= value <= high) or not math.isfinite(value):
         raise refuse(f"{name} must be from {low:g} to {high:g}")
-    return float(value)
-
-
-def whole(value: Any, name: str, most: int) -> int:
-    """Return a whole number from 0 to `most`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise refuse(f"{name} must be a whole number from 0 to {most}")
     return value
 
 
-def one_of(value: Any, name: str, choices: Sequence[str]) -> str:
-    """Return one of some words."""
-    if not isinstance(value, str) or value not in choices:
+def check_choice(value: str, name: str, choices: Sequence[str]) -> str:
+    """Return one of some words.
+
+    Raises
+    ------
+    HTTPException
+        If it is another word.
+    """
+    if value not in choices:
         raise refuse(f"{name} must be one of {', '.join(choices)}")
-    return value
-
-
-def listed(value: Any, name: str, most: int) -> list[Any]:
-    """Return a list that is not too long."""
-    if not isinstance(value, list) or len(value) > most:
-        raise refuse(f"{name} must be a list of {most} at most")
     return value

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from heliodor.app.server import request_parsing
 from heliodor.app.server.endpoints import (
     SOON,
     AppContext,
     Endpoints,
 )
-from heliodor.app.server.exports import (
-    CONTENTS,
-    export_file,
-    find_export,
-)
+from heliodor.app.server.exports import export_file, find_export
 from heliodor.app.server.project import PICKS
+from heliodor.app.server.request_parsing import Body, check_choice, read_body, refuse
 from heliodor.app.server.static_files import TypedFiles
 from heliodor.data.coordinates.writers import FORMATS
 
@@ -36,6 +32,11 @@ _REPORT_POLICY = (
 
 #: The media types of the files of a run that are served.
 MEDIA_TYPES = {".html": "text/html", ".png": "image/png", ".tsv": "text/tab-separated-values"}
+
+
+class _ExportBody(Body):
+    what: Literal["picks", "labels"]
+    format: str
 
 
 class ExportRoutes(Endpoints):
@@ -59,9 +60,8 @@ class ExportRoutes(Endpoints):
     async def export(self, request: Request) -> Response:
         """POST /api/export: write picks or labels in a format."""
         state = self.context.state
-        body = await request_parsing.json_body(request, ["what", "format"])
-        what = request_parsing.one_of(body.get("what"), "what", CONTENTS)
-        name = request_parsing.one_of(body.get("format"), "format", [*FORMATS])
+        body = await read_body(request, _ExportBody)
+        what, name = body.what, check_choice(body.format, "format", [*FORMATS])
 
         def make() -> str:
             with self._exporting:
@@ -76,18 +76,18 @@ class ExportRoutes(Endpoints):
         name = request.path_params["name"]
         path = find_export(self.context.state.project, name)
         if path is None:
-            raise request_parsing.refuse("there is no such export", 404)
+            raise refuse("there is no such export", 404)
         return FileResponse(path, media_type="application/octet-stream", filename=name)
 
     async def run(self, request: Request) -> Response:
         """POST /api/run: pick all micrographs."""
-        await request_parsing.json_body(request, [])
+        await read_body(request, Body)
         await asyncio.to_thread(self.context.state.batch_run.start)
         return JSONResponse(self.context.state.batch_run.state(), 202)
 
     async def cancel_run(self, request: Request) -> Response:
         """POST /api/run/cancel: stop picking all micrographs."""
-        await request_parsing.json_body(request, [])
+        await read_body(request, Body)
         await asyncio.to_thread(self.context.state.batch_run.cancel)
         return JSONResponse({})
 

@@ -1,4 +1,4 @@
-"""Addresses: the model in use: training, candidates, and what to ask next."""
+"""Endpoints of the model in use: training, candidates, and questions to the user."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from heliodor.app.server import request_parsing
 from heliodor.app.server.endpoints import (
     MICROGRAPH_PATH,
     NOW,
     SOON,
     Endpoints,
+)
+from heliodor.app.server.request_parsing import (
+    Body,
+    check_range,
+    parse_query_whole,
+    read_body,
 )
 
 if TYPE_CHECKING:
@@ -22,11 +27,15 @@ if TYPE_CHECKING:
 _MAX_ITEMS, _MAX_QUESTIONS = 500, 100
 
 
+class _FocusBody(Body):
+    id: int
+
+
 class ModelRoutes(Endpoints):
-    """The model in use: training, candidates, and what to ask next."""
+    """The model in use: training, candidates, and questions to the user."""
 
     def routes(self) -> list[Route]:
-        """Return the addresses."""
+        """Return the routes."""
         one = MICROGRAPH_PATH
         return [
             Route(one + "/picks", self.picks),
@@ -39,7 +48,7 @@ class ModelRoutes(Endpoints):
         ]
 
     async def picks(self, request: Request) -> Response:
-        """GET /api/micrographs/{id}/picks: the candidates of one."""
+        """GET /api/micrographs/{id}/picks: the candidates of a micrograph."""
         number = self.context.micrograph_number(request)
         return JSONResponse(
             await self.context.run_in_pool(lambda: self.context.state.picks(number), NOW)
@@ -47,38 +56,38 @@ class ModelRoutes(Endpoints):
 
     async def focus(self, request: Request) -> Response:
         """POST /api/focus: which micrograph is on the screen."""
-        body = await request_parsing.json_body(request, ["id"])
-        number = request_parsing.whole(body.get("id"), "id", len(self.context.state.sources) - 1)
+        number = (await read_body(request, _FocusBody)).id
+        check_range(number, "id", 0, len(self.context.state.sources) - 1)
         await asyncio.to_thread(self.context.state.engine.focus, number)
         return JSONResponse({})
 
     async def train(self, request: Request) -> Response:
-        """POST /api/train: begin a training."""
-        await request_parsing.json_body(request, [])
+        """POST /api/train: start a training."""
+        await read_body(request, Body)
         await asyncio.to_thread(self.context.state.engine.train)
         return JSONResponse(dict(self.context.state.engine.training.status), 202)
 
     async def cancel_training(self, request: Request) -> Response:
-        """POST /api/train/cancel: end the training."""
-        await request_parsing.json_body(request, [])
+        """POST /api/train/cancel: cancel the training."""
+        await read_body(request, Body)
         await asyncio.to_thread(self.context.state.engine.cancel)
         return JSONResponse({})
 
     async def histogram(self, request: Request) -> Response:
-        """GET /api/histogram: scores, and what thresholds would give."""
+        """GET /api/histogram: the scores, and estimates for other thresholds."""
         return JSONResponse(await self.context.run_in_pool(self.context.state.histogram, NOW))
 
     async def gallery(self, request: Request) -> Response:
-        """GET /api/gallery: candidates by falling score."""
-        start = request_parsing.whole_in_query(request, "start", 0, 10**9)
-        count = request_parsing.whole_in_query(request, "count", 60, _MAX_ITEMS)
+        """GET /api/gallery: candidates by descending score."""
+        start = parse_query_whole(request, "start", 0, 10**9)
+        count = parse_query_whole(request, "count", 60, _MAX_ITEMS)
         return JSONResponse(
             await self.context.run_in_pool(lambda: self.context.state.gallery(start, count), SOON)
         )
 
     async def questions(self, request: Request) -> Response:
-        """GET /api/questions: what to ask the user."""
-        count = request_parsing.whole_in_query(request, "count", 10, _MAX_QUESTIONS)
+        """GET /api/questions: candidates to ask the user about."""
+        count = parse_query_whole(request, "count", 10, _MAX_QUESTIONS)
         return JSONResponse(
             await self.context.run_in_pool(lambda: self.context.state.questions(count), SOON)
         )
