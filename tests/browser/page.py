@@ -82,7 +82,7 @@ class PageInUse:
         """Wait until something of the micrograph is drawn."""
         self.page.wait_for_function(
             """() => {
-              const canvas = document.getElementById("picture");
+              const canvas = document.getElementById("micrograph-image");
               const { width, height } = canvas;
               if (!width) return false;
               const [x, y] = [Math.floor(width / 2), Math.floor(height / 2)];
@@ -106,7 +106,7 @@ class PageInUse:
     def wait_for_picks(self) -> None:
         """Wait until the picks of the micrograph on the screen are known."""
         self.page.wait_for_function(
-            "() => /^[0-9]+$/.test(document.getElementById('here-picks').textContent)",
+            "() => /^[0-9]+$/.test(document.getElementById('pick-count').textContent)",
             timeout=PATIENCE,
         )
 
@@ -114,8 +114,8 @@ class PageInUse:
         """Wait until so many labels and rejections are on the screen."""
         self.page.wait_for_function(
             """([particles, negatives]) =>
-              document.getElementById("here-labels").textContent === String(particles)
-              && document.getElementById("here-negatives").textContent === String(negatives)""",
+              document.getElementById("label-count").textContent === String(particles)
+              && document.getElementById("negative-count").textContent === String(negatives)""",
             arg=[particles, negatives],
             timeout=10_000,
         )
@@ -175,7 +175,7 @@ class PageInUse:
     def nothing_is_cut_off(self) -> None:
         """Every button and field that is shown is whole inside the window."""
         cut = self.page.evaluate(
-            """() => [...document.querySelectorAll("#top *, #bar *, #tabs *, .panel > *")]
+            """() => [...document.querySelectorAll("#top *, #toolbar *, #tabs *, .panel > *")]
               .filter((e) => e.checkVisibility())
               .map((e) => [e.id || e.className?.baseVal || e.textContent,
                            e.getBoundingClientRect(), e.closest("main > section, header")])

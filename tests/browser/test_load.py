@@ -66,11 +66,11 @@ def test_500_labels_and_1000_micrographs_stay_quick(
     )
     for x, y in places():
         page.click(x, y)
-    assert page.number("#here-labels") == 500
+    assert page.number("#label-count") == 500
     page.press(*["Control+z"] * 200)
-    assert page.number("#here-labels") == 300
+    assert page.number("#label-count") == 300
     page.press(*["Control+Shift+z"] * 200)
-    assert page.number("#here-labels") == 500
+    assert page.number("#label-count") == 500
     page.saved()
     assert len(by_name(server.project / "labels.star")["grid_0000"]) == 500
 

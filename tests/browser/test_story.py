@@ -1,4 +1,4 @@
-"""The whole way in the picking room: from nothing to a file of picks that are right."""
+"""The whole way in the app: from nothing to a file of picks that are right."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def label_twelve(page: PageInUse, truth: Truth) -> None:
         page.choose(place)
         for x, y in truth.apart(place, 4):
             page.click(x, y)
-        assert page.number("#here-labels") == 4
+        assert page.number("#label-count") == 4
     page.saved()
 
 
@@ -54,19 +54,19 @@ def answer_ten(page: PageInUse, truth: Truth) -> tuple[int, int]:
     """Answer ten questions by the truth; return how many were particles and how many not."""
     page.press("4")
     with page.page.expect_response("**/api/questions*") as answered:
-        page.page.locator("#ask-start").click()
+        page.page.locator("#review-start").click()
     questions: list[dict[str, Any]] = answered.value.json()["items"]
     assert len(questions) == 10
     counts = [0, 0]
     for number, one in enumerate(questions):
-        page.page.locator(f'#ask-dots[aria-label="Question {number + 1} of 10"]').wait_for()
+        page.page.locator(f'#review-dots[aria-label="Question {number + 1} of 10"]').wait_for()
         if number == 2:
             page.page.wait_for_timeout(800)
-            page.picture("5-ask")
+            page.picture("5-review")
         is_particle = truth.near(one["micrograph"], one["x"], one["y"])
         page.press("j" if is_particle else "k")
         counts[0 if is_particle else 1] += 1
-    page.wait_for("#ask-says", "10 answers")
+    page.wait_for("#review-message", "10 answers")
     page.saved()
     return counts[0], counts[1]
 
@@ -76,27 +76,27 @@ def drag_threshold(page: PageInUse, share: float) -> None:
     box = page.page.locator("#histogram").bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
-    before = page.text("#judge-picks")
+    before = page.text("#inspect-picks")
     page.page.mouse.move(box["x"] + 0.3 * box["width"], middle)
     page.page.mouse.down()
     page.page.mouse.move(box["x"] + share * box["width"], middle, steps=8)
     page.page.mouse.up()
-    assert page.text("#judge-picks") != before
+    assert page.text("#inspect-picks") != before
 
 
-def say_where_junk_starts(page: PageInUse) -> None:
-    """Click a crop: it and those after it go; and take that back."""
+def set_threshold_at_crop(page: PageInUse) -> None:
+    """Click a candidate: it and those after it are dropped; undo that."""
     page.page.locator("#gallery .crop").nth(9).click()
-    page.wait_for("#toast", "9 picks are kept", 5_000)
-    assert 5 <= page.number("#judge-picks") <= 13
-    assert page.number("#here-picks") <= 9
+    page.wait_for("#toast", "9 picks kept", 5_000)
+    assert 5 <= page.number("#inspect-picks") <= 13
+    assert page.number("#pick-count") <= 9
     page.page.locator("#toast button").click()
     assert float(page.page.locator("#threshold").input_value()) == -2
 
 
 def run_over_all(page: PageInUse, project: Path) -> None:
     page.page.locator("#run").click()
-    page.wait_for("#run-says", "All micrographs are picked")
+    page.wait_for("#run-message", "Picked 4 micrographs. Output:")
     assert len(by_name(project / "picks" / "autopick.star")) == 4
     with page.page.context.expect_page() as opened:
         page.page.locator("#run-report").click()
@@ -116,7 +116,7 @@ def refuse_another_diameter(page: PageInUse) -> None:
     page.press("1")
     page.page.locator("#diameter").fill("300")
     page.page.locator("#diameter").press("Enter")
-    page.page.locator("#ask-first button", has_text="Keep it").click()
+    page.page.locator("#confirm button", has_text="Cancel").click()
     page.page.wait_for_function(
         "value => document.getElementById('diameter').value === value", arg=str(DIAMETER)
     )
@@ -156,38 +156,38 @@ def test_from_nothing_to_picks_that_are_right(
     page.picture("2-labels")
 
     page.press("Control+z", "Control+z")
-    assert page.number("#here-labels") == 2
+    assert page.number("#label-count") == 2
     page.press("Control+Shift+z", "Control+Shift+z")
-    assert page.number("#here-labels") == 4
+    assert page.number("#label-count") == 4
 
     page.press("t")
-    page.wait_for("#train-says", "Update")
+    page.wait_for("#train-message", "Update")
     page.picture("3-training")
-    page.wait_for("#train-says", "Model 1 is ready")
+    page.wait_for("#train-message", "Model 1 trained in")
     page.choose(0)
     page.wait_for_picks()
     page.wait_for("#engine", "Model 1")
     page.picture("3-trained")
 
     page.press("3")
-    automatic = page.number("#here-picks")
+    automatic = page.number("#pick-count")
     page.press(*["["] * 15)
-    more = page.number("#here-picks")
+    more = page.number("#pick-count")
     page.press(*["]"] * 30)
-    fewer = page.number("#here-picks")
+    fewer = page.number("#pick-count")
     assert fewer < automatic < more
     drag_threshold(page, 0.8)
-    assert page.number("#here-picks") < more
+    assert page.number("#pick-count") < more
     page.page.locator("#threshold").fill("-2")
     page.page.locator("#threshold").press("Enter")
     page.page.locator("#gallery .crop").first.wait_for()
     page.page.wait_for_timeout(1000)
-    page.picture("4-judge")
-    say_where_junk_starts(page)
+    page.picture("4-inspect")
+    set_threshold_at_crop(page)
 
     rejected = reject_three(page, simulated)
     assert rejected
-    assert page.number("#here-negatives") == rejected
+    assert page.number("#negative-count") == rejected
     page.page.locator("#threshold-auto").click()
     page.saved()
 
@@ -197,7 +197,7 @@ def test_from_nothing_to_picks_that_are_right(
     assert sum(settled["negatives"]) == rejected + others
 
     page.press("t")
-    page.wait_for("#train-says", "Model 2 is ready")
+    page.wait_for("#train-message", "Model 2 trained in")
     page.wait_for("#engine", "Model 2")
 
     page.press("5")
@@ -205,7 +205,7 @@ def test_from_nothing_to_picks_that_are_right(
     page.page.locator("#export").click()
     with page.page.expect_download() as loaded:
         page.page.locator("#export-files a").click()
-    page.picture("6-hand-over")
+    page.picture("6-export")
     exported = tmp_path / "exported.star"
     loaded.value.save_as(exported)
     right, picked, true = 0, 0, 0
@@ -225,6 +225,6 @@ def test_from_nothing_to_picks_that_are_right(
     page.press("Escape")
     page.page.reload()
     page.wait_for_picture()
-    assert page.number("#here-labels") >= 4
+    assert page.number("#label-count") >= 4
     server.stop()
     page.wait_for("#connection", "cannot be reached", 20_000)

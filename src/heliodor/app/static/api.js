@@ -1,59 +1,59 @@
-/** Talking to the server: it answered, it refused (with a sentence), or it is not there. */
+/** Requests to the server: it answers, refuses (with a message) or cannot be reached. */
 
-const TRIES = 4;
-const PAUSE = 200;
+const MAX_ATTEMPTS = 4;
+const RETRY_DELAY_MS = 200;
 
-/** The server's "no", with its sentence. */
-export class Refused extends Error {
+/** The server refused a request, and gave a message. */
+export class RequestRefused extends Error {
   /**
    * @param {number} status
-   * @param {string} says
+   * @param {string} message
    */
-  constructor(status, says) {
-    super(says);
+  constructor(status, message) {
+    super(message);
     this.status = status;
   }
 
   /** Whether the same request may succeed later. */
-  get passing() {
+  get isTemporary() {
     return this.status === 429 || this.status >= 500;
   }
 }
 
-/** No answer at all: the server has ended, or the tunnel is down. */
-export class Unreachable extends Error {
+/** No answer: the server has stopped, or the tunnel is down. */
+export class ServerUnreachable extends Error {
   constructor() {
-    super("The server cannot be reached. It may have been stopped, or the tunnel is down.");
+    super("The server cannot be reached. It may have stopped, or the SSH tunnel is down.");
   }
 }
 
 /**
- * A server that has too much to do (503) is asked again: it has not begun what it refused.
+ * Send a request; retry while the server is too busy (503), as it has not started on it.
  * @param {string} path
  * @param {RequestInit} [options]
- * @param {number} [tries]
+ * @param {number} [attempt]
  * @returns {Promise<Response>}
  */
-async function ask(path, options = {}, tries = 1) {
+async function request(path, options = {}, attempt = 1) {
   let response;
   try {
     response = await fetch(path, { credentials: "same-origin", ...options });
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new Unreachable();
+    throw new ServerUnreachable();
   }
   if (response.ok) return response;
-  if (response.status === 503 && tries < TRIES) {
-    await new Promise((done) => setTimeout(done, PAUSE * 2 ** tries));
-    return ask(path, options, tries + 1);
+  if (response.status === 503 && attempt < MAX_ATTEMPTS) {
+    await new Promise((done) => setTimeout(done, RETRY_DELAY_MS * 2 ** attempt));
+    return request(path, options, attempt + 1);
   }
-  let says = "";
+  let message = "";
   try {
-    says = (await response.json()).error;
+    message = (await response.json()).error;
   } catch {
-    says = "";
+    message = "";
   }
-  throw new Refused(response.status, says || `The server answered ${response.status}.`);
+  throw new RequestRefused(response.status, message || `The server answered with status ${response.status}.`);
 }
 
 /**
@@ -62,7 +62,7 @@ async function ask(path, options = {}, tries = 1) {
  * @returns {Promise<any>}
  */
 export async function get(path, signal) {
-  return (await ask(path, { signal })).json();
+  return (await request(path, { signal })).json();
 }
 
 /**
@@ -71,7 +71,7 @@ export async function get(path, signal) {
  * @returns {Promise<Blob>}
  */
 export async function getBlob(path, signal) {
-  return (await ask(path, { signal })).blob();
+  return (await request(path, { signal })).blob();
 }
 
 /**
@@ -79,8 +79,8 @@ export async function getBlob(path, signal) {
  * @param {unknown} body
  * @returns {Promise<Response>}
  */
-function send(path, body) {
-  return ask(path, {
+function sendJson(path, body) {
+  return request(path, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
@@ -93,7 +93,7 @@ function send(path, body) {
  * @returns {Promise<any>}
  */
 export async function post(path, body = {}) {
-  const response = await send(path, body);
+  const response = await sendJson(path, body);
   return response.status === 204 ? null : response.json();
 }
 
@@ -103,5 +103,5 @@ export async function post(path, body = {}) {
  * @returns {Promise<Blob>}
  */
 export async function postForBlob(path, body) {
-  return (await send(path, body)).blob();
+  return (await sendJson(path, body)).blob();
 }

@@ -1,8 +1,8 @@
 /**
- * Which part of an image is seen, and how large.
+ * Which part of an image is shown, and at what zoom.
  *
- * Positions are those of the labels: x to the right and y down in pixels of the original file,
- * the centre of its first pixel at (0, 0). `zoom` is screen pixels to one image pixel.
+ * Positions are as in the labels: x to the right and y down, in pixels of the original file,
+ * the center of its first pixel at (0, 0). `zoom` is screen pixels per image pixel.
  */
 export class Camera {
   /** Size of the window on the screen. */
@@ -12,7 +12,7 @@ export class Camera {
   imageWidth = 0;
   imageHeight = 0;
   zoom = 1;
-  /** The image's point in the middle of the window. */
+  /** The image point in the center of the window. */
   x = 0;
   y = 0;
   /** Whether the whole image is shown, and stays so when the window changes. */
@@ -29,11 +29,11 @@ export class Camera {
   }
 
   /**
-   * Another image: the same place at the same zoom where it is as large, the whole of it else.
+   * Show another image: at the same place and zoom if it has the same size, otherwise all of it.
    * @param {number} width
    * @param {number} height
    */
-  open(width, height) {
+  setImage(width, height) {
     const same = width === this.imageWidth && height === this.imageHeight;
     this.imageWidth = width;
     this.imageHeight = height;
@@ -78,12 +78,12 @@ export class Camera {
   }
 
   /** @param {number} x @param {number} y */
-  holds(x, y) {
+  contains(x, y) {
     return x >= -0.5 && y >= -0.5 && x < this.imageWidth - 0.5 && y < this.imageHeight - 0.5;
   }
 
   /**
-   * Zoom, with the point under the pointer kept where it is.
+   * Zoom, keeping the point under the pointer in place.
    * @param {number} factor
    * @param {number} [sx]
    * @param {number} [sy]
@@ -95,7 +95,7 @@ export class Camera {
     this.x = x - (sx - this.width / 2) / this.zoom;
     this.y = y - (sy - this.height / 2) / this.zoom;
     this.fitted = false;
-    this.#stayNear();
+    this.#keepInView();
   }
 
   /** @param {number} dx @param {number} dy on the screen */
@@ -103,7 +103,7 @@ export class Camera {
     this.x -= dx / this.zoom;
     this.y -= dy / this.zoom;
     this.fitted = false;
-    this.#stayNear();
+    this.#keepInView();
   }
 
   /**
@@ -111,15 +111,15 @@ export class Camera {
    * @param {number} y
    * @param {number} [zoom]
    */
-  lookAt(x, y, zoom = this.zoom) {
+  centerOn(x, y, zoom = this.zoom) {
     this.zoom = zoom;
     this.x = x;
     this.y = y;
     this.fitted = false;
   }
 
-  /** The image cannot be lost: some of it is always in the window. */
-  #stayNear() {
+  /** Keep some of the image in the window. */
+  #keepInView() {
     this.x = Math.min(Math.max(this.x, -0.5), this.imageWidth - 0.5);
     this.y = Math.min(Math.max(this.y, -0.5), this.imageHeight - 0.5);
   }

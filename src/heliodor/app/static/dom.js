@@ -1,14 +1,14 @@
-/** Finding and making elements. Text is always set as text, never as markup. */
+/** Helpers for elements. Text is always set as text, never as markup. */
 
 /**
- * The element of that id, which index.html has.
+ * Return the element of index.html with this id.
  * @param {string} id
  * @returns {any}
  */
 export function byId(id) {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`index.html has no #${id}`);
-  return found;
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`index.html has no #${id}`);
+  return element;
 }
 
 /**
@@ -17,7 +17,7 @@ export function byId(id) {
  * @param {string} [text]
  * @returns {any}
  */
-export function make(tag, className = "", text = "") {
+export function createElement(tag, className = "", text = "") {
   const element = document.createElement(tag);
   if (className) element.className = className;
   if (text) element.textContent = text;
@@ -25,11 +25,11 @@ export function make(tag, className = "", text = "") {
 }
 
 /**
- * One of the signs drawn in index.html.
+ * Return one of the icons drawn in index.html.
  * @param {string} name
  * @returns {SVGElement}
  */
-export function icon(name) {
+export function createIcon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
   svg.setAttribute("class", `icon ${name}`);
@@ -41,19 +41,19 @@ export function icon(name) {
 }
 
 /**
- * Set a text only where it differs: writing to the page costs a layout.
+ * Set a text only if it changed: writing to the page costs a layout.
  * @param {{textContent: string | null}} element
  * @param {string} text
  */
-export function say(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Words of the server as a sentence.
+ * Return a message of the server as a sentence.
  * @param {string} words
  */
-export function sentence(words) {
+export function toSentence(words) {
   const text = words.trim();
   if (!text) return "";
   const whole = text[0].toUpperCase() + text.slice(1);
@@ -61,20 +61,21 @@ export function sentence(words) {
 }
 
 /**
+ * Return a number with its noun, as in "1,000 micrographs".
  * @param {number} n
  * @param {string} one
  * @param {string} [many]
  */
-export function counted(n, one, many = `${one}s`) {
+export function formatCount(n, one, many = `${one}s`) {
   return `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 }
 
 /**
- * Size a canvas to its box, in device pixels.
+ * Fit a canvas to its box, in device pixels.
  * @param {HTMLCanvasElement} canvas
  * @returns {{width: number, height: number, ratio: number}} the box in CSS pixels
  */
-export function sized(canvas) {
+export function fitCanvas(canvas) {
   const ratio = window.devicePixelRatio || 1;
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
@@ -87,11 +88,11 @@ export function sized(canvas) {
 }
 
 /**
- * Call once a frame at most, however often it is asked for.
+ * Return a function that calls `draw` once per frame at most.
  * @param {() => void} draw
  * @returns {() => void}
  */
-export function onceAFrame(draw) {
+export function oncePerFrame(draw) {
   let waiting = false;
   return () => {
     if (waiting) return;

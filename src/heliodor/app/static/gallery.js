@@ -1,92 +1,104 @@
-import { Crops, PAGE } from "./crops.js";
-import { byId, icon, make, onceAFrame, say } from "./dom.js";
-import { timed } from "./timings.js";
-import { toast } from "./toast.js";
+import { CropStore, PAGE_SIZE } from "./crop_store.js";
+import { byId, createElement, createIcon, formatCount, oncePerFrame, setText } from "./dom.js";
+import { SAME_PARTICLE_DIAMETERS } from "./overlay.js";
+import { withTiming } from "./timings.js";
+import { showToast } from "./toast.js";
 
-/** A crop is about so wide, its neighbours' distance included. */
-const CELL = 78;
+/** Width of a crop and its margin, about. */
+const CELL_PX = 78;
 
 /**
- * @typedef {import("./room.js").Room} Room
+ * @typedef {import("./state.js").AppState} AppState
  * @typedef {import("./viewer.js").Viewer} Viewer
- * @typedef {{button: any, canvas: any, score: any, sign: Element | null, drawn: unknown,
+ * @typedef {{button: any, canvas: any, score: any, icon: Element | null, drawn: unknown,
  *   kind: string | null, place: number}} Cell
  */
 
-/** Crops of the picks by falling score: where does the junk start? */
+/** What a click on a candidate does, as shown in its tooltip. */
+const CLICK_HELP = {
+  threshold: "click to drop this candidate and everything with a lower score",
+  reject: "click to mark as not a particle",
+  confirm: "click to label as a particle",
+  show: "click to show on its micrograph",
+};
+
+/** Crops of the candidates, best score first. */
 export class Gallery {
-  crops = new Crops();
+  crops = new CropStore();
   /** @type {Cell[]} */ #cells = [];
   #stale = true;
-  #cellSize = CELL;
-  redraw = onceAFrame(timed("draw gallery", () => this.#draw()));
+  #cellSize = CELL_PX;
+  redraw = oncePerFrame(withTiming("draw gallery", () => this.#draw()));
 
   /**
-   * @param {Room} room
+   * @param {AppState} state
    * @param {Viewer} viewer
    */
-  constructor(room, viewer) {
-    this.room = room;
+  constructor(state, viewer) {
+    this.state = state;
     this.viewer = viewer;
     this.box = byId("gallery");
     this.space = byId("gallery-space");
-    this.choice = "junk";
+    /** @type {keyof typeof CLICK_HELP} */
+    this.clickAction = "threshold";
     const choices = byId("gallery-click");
     choices.addEventListener("click", (/** @type {any} */ event) => {
       if (!event.target.value) return;
-      this.choice = event.target.value;
+      this.clickAction = event.target.value;
       for (const one of choices.children)
-        one.setAttribute("aria-pressed", String(one.value === this.choice));
+        one.setAttribute("aria-pressed", String(one.value === this.clickAction));
+      this.redraw();
     });
     this.box.addEventListener("scroll", () => this.redraw(), { passive: true });
-    this.space.addEventListener("click", timed("click crop", (/** @type {any} */ event) => {
+    this.space.addEventListener("click", withTiming("click crop", (/** @type {any} */ event) => {
       const button = event.target.closest(".crop");
       const cell = this.#cells.find((one) => one.button === button);
-      if (cell) this.#click(cell.place);
+      if (cell) this.#applyClick(cell.place);
     }));
-    byId("gallery-jump").addEventListener("click", timed("jump", () => this.jump()));
+    byId("gallery-scroll").addEventListener("click", withTiming("scroll to threshold", () => this.scrollToThreshold()));
     this.crops.arrived.on(() => this.redraw());
-    room.thresholdChanged.on(() => this.redraw());
-    room.histogramChanged.on(() => {
+    state.thresholdChanged.on(() => this.redraw());
+    state.histogramChanged.on(() => {
       this.#stale = true;
       this.redraw();
     });
+    state.labels.changed.on((micrograph) => void this.#updateKinds(micrograph));
     new ResizeObserver(() => this.redraw()).observe(this.box);
   }
 
-  /** Scroll to where the threshold is. */
-  jump() {
-    const { threshold, histogram } = this.room;
+  /** Scroll to the first candidate below the threshold. */
+  scrollToThreshold() {
+    const { threshold, histogram } = this.state;
     if (threshold === null) return;
     const above = histogram.counts.reduce(
       (sum, count, bin) => sum + (histogram.edges[bin] >= threshold ? count : 0), 0);
-    const row = Math.floor(above / this.#across);
+    const row = Math.floor(above / this.#columns);
     this.box.scrollTop = Math.max(0, row * this.#cellSize - this.box.clientHeight / 2);
     this.redraw();
   }
 
-  get #across() {
-    return Math.max(3, Math.floor(this.space.clientWidth / CELL));
+  get #columns() {
+    return Math.max(3, Math.floor(this.space.clientWidth / CELL_PX));
   }
 
   /** @param {number} place */
-  #click(place) {
-    const found = this.crops.at(place);
-    if (!found) return;
-    const { room } = this;
-    const { micrograph, x, y, score } = found.item;
-    if (this.choice === "show") void this.viewer.show(micrograph, x, y);
-    else if (this.choice === "junk") {
-      const before = room.settings.threshold;
-      // Just above this one, so that it is the first that goes.
-      room.setThreshold(Math.ceil(score * 100 + 0.001) / 100);
-      toast(`Threshold ${room.threshold?.toFixed(2)}: ${place.toLocaleString("en")} picks are kept.`,
-        () => room.setThreshold(before));
+  #applyClick(place) {
+    const crop = this.crops.find(place);
+    if (!crop) return;
+    const { state } = this;
+    const { micrograph, x, y, score } = crop.item;
+    if (this.clickAction === "show") void this.viewer.show(micrograph, x, y);
+    else if (this.clickAction === "threshold") {
+      const before = state.settings.threshold;
+      // Just above this one, so that it is the first to be dropped.
+      state.setThreshold(Math.ceil(score * 100 + 0.001) / 100);
+      showToast(`Threshold set to ${state.threshold?.toFixed(2)}: ${formatCount(place, "pick")} kept.`,
+        () => state.setThreshold(before));
     } else {
-      const kind = this.choice === "reject" ? "negative" : "particle";
-      if (found.item.kind === kind) return;
-      found.item.kind = kind;
-      void this.#mark(micrograph, x, y, kind);
+      const kind = this.clickAction === "reject" ? "negative" : "particle";
+      if (crop.item.kind === kind) return;
+      crop.item.kind = kind;
+      void this.#addLabel(micrograph, x, y, kind);
     }
     this.redraw();
   }
@@ -97,57 +109,77 @@ export class Gallery {
    * @param {number} y
    * @param {"particle" | "negative"} kind
    */
-  async #mark(micrograph, x, y, kind) {
-    const { room } = this;
-    await room.labels.open(micrograph);
-    const { pixel_size } = await room.info(micrograph);
-    const near = (0.4 * (room.settings.diameter ?? 0)) / (pixel_size ?? 1);
-    const there = (room.labels.of(micrograph) ?? []).filter(
+  async #addLabel(micrograph, x, y, kind) {
+    const { state } = this;
+    await state.labels.open(micrograph);
+    const near = await this.#mergeDistance(micrograph);
+    const replaced = (state.labels.get(micrograph) ?? []).filter(
       (label) => Math.hypot(label.x - x, label.y - y) <= near);
-    room.labels.change(micrograph, [{ x, y, kind }], there);
+    state.labels.change(micrograph, [{ x, y, kind }], replaced);
+  }
+
+  /** Distance in pixels up to which a label and a candidate are the same particle. @param {number} micrograph */
+  async #mergeDistance(micrograph) {
+    const { pixel_size } = await this.state.getMicrograph(micrograph);
+    return (SAME_PARTICLE_DIAMETERS * (this.state.settings.diameter ?? 0)) / (pixel_size ?? 1);
+  }
+
+  /** Show changes of the labels, undo included, on the candidates. @param {number} micrograph */
+  async #updateKinds(micrograph) {
+    const items = this.crops.listOn(micrograph);
+    if (!items.length) return;
+    const near = await this.#mergeDistance(micrograph);
+    const labels = this.state.labels.get(micrograph);
+    if (!labels) return;
+    for (const item of items) {
+      const label = labels.find(({ x, y }) => Math.hypot(x - item.x, y - item.y) <= near);
+      item.kind = label?.kind ?? null;
+    }
+    this.redraw();
   }
 
   /** @param {HTMLElement} button */
-  #fit(button) {
+  #resizeCell(button) {
     button.style.width = button.style.height = `${this.#cellSize - 4}px`;
   }
 
   /** @returns {Cell} */
-  #cell() {
-    const button = make("button", "crop");
+  #createCell() {
+    const button = createElement("button", "crop");
     button.type = "button";
-    const canvas = make("canvas");
+    const canvas = createElement("canvas");
     canvas.width = canvas.height = 96;
-    const score = make("span", "score");
+    const score = createElement("span", "score");
     button.append(canvas, score);
-    this.#fit(button);
+    this.#resizeCell(button);
     this.space.append(button);
-    return { button, canvas, score, sign: null, drawn: null, kind: null, place: -1 };
+    return { button, canvas, score, icon: null, drawn: null, kind: null, place: -1 };
   }
 
   #draw() {
     if (!this.box.clientHeight) return;
     if (this.#stale) {
       this.#stale = false;
-      this.crops.outdate();
+      this.crops.invalidate();
     }
-    const across = this.#across;
+    const across = this.#columns;
     const size = Math.floor(this.space.clientWidth / across);
     if (size !== this.#cellSize) {
       this.#cellSize = size;
-      for (const { button } of this.#cells) this.#fit(button);
+      for (const { button } of this.#cells) this.#resizeCell(button);
     }
-    const total = this.crops.total ?? PAGE;
+    const total = this.crops.total ?? PAGE_SIZE;
     this.space.style.height = `${Math.ceil(total / across) * size}px`;
     const needed = (Math.ceil(this.box.clientHeight / size) + 2) * across;
-    while (this.#cells.length < needed) this.#cells.push(this.#cell());
+    while (this.#cells.length < needed) this.#cells.push(this.#createCell());
     const first = Math.max(0, Math.floor((this.box.scrollTop - 4) / size)) * across;
     const shown = new Set();
-    for (let place = first; place < Math.min(total, first + needed); place++)
-      if (this.#fill(this.#cells[place % this.#cells.length], place, across))
+    // The first one is always looked up: while there are none, that asks for them again.
+    for (let place = first; place < Math.max(1, Math.min(total, first + needed)); place++)
+      if (this.#fillCell(this.#cells[place % this.#cells.length], place, across))
         shown.add(place % this.#cells.length);
     this.#cells.forEach((cell, at) => (cell.button.hidden = !shown.has(at)));
-    byId("gallery-none").hidden = this.crops.total !== 0;
+    byId("gallery-empty").hidden = this.crops.total !== 0;
   }
 
   /**
@@ -156,24 +188,26 @@ export class Gallery {
    * @param {number} across
    * @returns {boolean} whether there is something to show
    */
-  #fill(cell, place, across) {
-    const found = this.crops.at(place);
-    if (!found) return false;
-    const { item, sprite, sx, sy, side } = found;
+  #fillCell(cell, place, across) {
+    const crop = this.crops.find(place);
+    if (!crop) return false;
+    const { item, sprite, sx, sy, side } = crop;
     const { button } = cell;
     cell.place = place;
     button.hidden = false;
     const left = (place % across) * this.#cellSize;
     const top = Math.floor(place / across) * this.#cellSize;
     button.style.transform = `translate(${left}px, ${top}px)`;
-    const { threshold } = this.room;
+    const { threshold } = this.state;
     button.classList.toggle("below", threshold !== null && item.score < threshold);
-    say(cell.score, item.score.toFixed(1));
-    button.setAttribute("aria-label", `Crop ${place + 1}, score ${item.score.toFixed(2)}`);
+    setText(cell.score, item.score.toFixed(1));
+    const label = `Candidate ${(place + 1).toLocaleString("en")}, score ${item.score.toFixed(2)}`;
+    button.setAttribute("aria-label", label);
+    button.title = `${label}: ${CLICK_HELP[this.clickAction]}`;
     if (cell.kind !== item.kind) {
-      cell.sign?.remove();
-      cell.sign = item.kind ? icon(item.kind) : null;
-      if (cell.sign) button.append(cell.sign);
+      cell.icon?.remove();
+      cell.icon = item.kind ? createIcon(item.kind) : null;
+      if (cell.icon) button.append(cell.icon);
       cell.kind = item.kind;
     }
     if (cell.drawn === item && sprite) return true;

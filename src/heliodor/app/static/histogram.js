@@ -1,22 +1,23 @@
-import { byId, onceAFrame, sized } from "./dom.js";
-import { scale, ticks } from "./chart.js";
-import { timed } from "./timings.js";
+import { chooseTicks, createScale, drawText } from "./chart.js";
+import { byId, fitCanvas, oncePerFrame } from "./dom.js";
+import { withTiming } from "./timings.js";
 
-const FOOT = 18;
+/** Height of the tick labels and the axis title. */
+const AXIS_HEIGHT_PX = 32;
 
-/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("./state.js").AppState} AppState */
 
-/** The scores of all candidates, with the threshold as a line that can be dragged. */
+/** Histogram of the scores of all candidates, with the threshold as a line to drag. */
 export class HistogramChart {
-  redraw = onceAFrame(timed("draw histogram", () => this.#draw()));
+  redraw = oncePerFrame(withTiming("draw histogram", () => this.#draw()));
   #dragging = false;
 
-  /** @param {Room} room */
-  constructor(room) {
-    this.room = room;
+  /** @param {AppState} state */
+  constructor(state) {
+    this.state = state;
     this.canvas = byId("histogram");
     const on = (/** @type {string} */ name, /** @type {(e: any) => void} */ act) =>
-      this.canvas.addEventListener(name, timed(`histogram ${name}`, act));
+      this.canvas.addEventListener(name, withTiming(`histogram ${name}`, act));
     on("pointerdown", (event) => {
       this.#dragging = true;
       this.canvas.setPointerCapture(event.pointerId);
@@ -29,60 +30,61 @@ export class HistogramChart {
       const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[
         /** @type {"ArrowLeft"} */ (event.key)
       ];
-      if (!step || room.threshold === null) return;
+      if (!step || state.threshold === null) return;
       event.preventDefault();
-      room.setThreshold(Math.round((room.threshold + step * 0.1) * 100) / 100);
+      state.setThreshold(Math.round((state.threshold + step * 0.1) * 100) / 100);
     });
-    room.histogramChanged.on(() => this.redraw());
-    room.thresholdChanged.on(() => this.redraw());
+    state.histogramChanged.on(() => this.redraw());
+    state.thresholdChanged.on(() => this.redraw());
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
   }
 
   get #axis() {
-    const { edges } = this.room.histogram;
+    const { edges } = this.state.histogram;
     if (edges.length < 2) return null;
-    return scale(edges[0], edges[edges.length - 1], 8, this.canvas.clientWidth - 8);
+    return createScale(edges[0], edges[edges.length - 1], 8, this.canvas.clientWidth - 8);
   }
 
   /** @param {PointerEvent} event */
   #drag(event) {
     const axis = this.#axis;
     if (!axis) return;
-    const { edges } = this.room.histogram;
-    const value = axis.back(event.clientX - this.canvas.getBoundingClientRect().left);
-    const kept = Math.min(Math.max(value, edges[0]), edges[edges.length - 1]);
-    this.room.setThreshold(Math.round(kept * 100) / 100);
+    const { edges } = this.state.histogram;
+    const value = axis.toValue(event.clientX - this.canvas.getBoundingClientRect().left);
+    const clamped = Math.min(Math.max(value, edges[0]), edges[edges.length - 1]);
+    this.state.setThreshold(Math.round(clamped * 100) / 100);
   }
 
   #draw() {
-    this.canvas.setAttribute("aria-valuenow", String(this.room.threshold ?? 0));
+    this.canvas.setAttribute("aria-valuenow", String(this.state.threshold ?? 0));
     if (!this.canvas.clientWidth) return;
-    const { width, height, ratio } = sized(this.canvas);
+    const { width, height, ratio } = fitCanvas(this.canvas);
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const axis = this.#axis;
-    const { edges, counts } = this.room.histogram;
-    const { threshold } = this.room;
-    if (!axis) return;
-    const foot = height - FOOT;
-    // Square roots: the few at the right matter as much as the many at the left.
+    const { edges, counts } = this.state.histogram;
+    const { threshold } = this.state;
+    if (!axis) {
+      drawText(context, "No scores yet", width / 2, height / 2);
+      return;
+    }
+    const foot = height - AXIS_HEIGHT_PX;
+    // Square roots, so that the few high scores can be seen beside the many low ones.
     const most = Math.sqrt(Math.max(1, ...counts));
     counts.forEach((count, bin) => {
-      const [left, right] = [axis.at(edges[bin]), axis.at(edges[bin + 1])];
+      const [left, right] = [axis.toPixel(edges[bin]), axis.toPixel(edges[bin + 1])];
       const tall = (Math.sqrt(count) / most) * (foot - 10);
       const kept = threshold !== null && (edges[bin] + edges[bin + 1]) / 2 >= threshold;
       context.fillStyle = kept ? "#5cd3ff" : "#465264";
       context.fillRect(left, foot - tall, Math.max(1, right - left - 0.6), tall);
     });
-    context.fillStyle = "#93a0b1";
-    context.font = "10px system-ui, sans-serif";
-    context.textAlign = "center";
-    for (const tick of ticks(edges[0], edges[edges.length - 1])) {
-      context.fillText(String(tick), Math.min(Math.max(axis.at(tick), 8), width - 8), height - 5);
-    }
+    for (const tick of chooseTicks(edges[0], edges[edges.length - 1]))
+      drawText(context, String(tick), Math.min(Math.max(axis.toPixel(tick), 8), width - 8), foot + 12);
+    drawText(context, "Score (log-odds)", width / 2, height - 5);
+    drawText(context, "Candidates (square-root scale)", width - 8, 12, "right");
     if (threshold === null) return;
-    const x = Math.round(axis.at(threshold)) + 0.5;
+    const x = Math.round(axis.toPixel(threshold)) + 0.5;
     context.strokeStyle = "#ffffff";
     context.lineWidth = 1.5;
     context.beginPath();

@@ -1,69 +1,71 @@
-import { Refused, Unreachable } from "./api.js";
-import { Bar } from "./bar.js";
-import { Changes } from "./changes.js";
-import { byId, say } from "./dom.js";
-import { Keys } from "./keys.js";
-import { List } from "./list.js";
-import { AskPanel } from "./panel_ask.js";
-import { JudgePanel } from "./panel_judge.js";
+import { RequestRefused, ServerUnreachable } from "./api.js";
+import { ChangePoller } from "./change_poller.js";
+import { byId, setText } from "./dom.js";
+import { Keyboard } from "./keyboard.js";
+import { MicrographList } from "./micrograph_list.js";
+import { ExportPanel } from "./panel_export.js";
+import { InspectPanel } from "./panel_inspect.js";
 import { LabelPanel } from "./panel_label.js";
-import { OutPanel } from "./panel_out.js";
+import { ReviewPanel } from "./panel_review.js";
 import { TrainPanel } from "./panel_train.js";
 import { Panels } from "./panels.js";
-import { Room } from "./room.js";
-import { shortcuts } from "./shortcuts.js";
-import { TileStore } from "./tiles.js";
-import { toast } from "./toast.js";
+import { listShortcuts } from "./shortcuts.js";
+import { AppState } from "./state.js";
+import { TileStore } from "./tile_store.js";
+import { showToast } from "./toast.js";
+import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
 
-/** Say what went wrong where nothing else does. @param {unknown} error */
-function complain(error) {
-  if (error instanceof Unreachable) return; // the strip at the top says so
-  if (!(error instanceof Refused)) console.error(error);
-  toast(error instanceof Error ? error.message : String(error));
+/** Show an error that nothing else handles. @param {unknown} error */
+function reportError(error) {
+  if (error instanceof ServerUnreachable) return; // shown at the top of the page
+  if (!(error instanceof RequestRefused)) console.error(error);
+  showToast(error instanceof Error ? error.message : String(error));
 }
 
 window.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
-  complain(event.reason);
+  reportError(event.reason);
 });
 
-/** Put the page together. */
+/** Build the page. */
 async function start() {
-  const room = await Room.load();
-  const tiles = new TileStore(room.project.boot);
-  const viewer = new Viewer(room, tiles);
-  const list = new List(room);
-  viewer.after = (id, n) => list.after(id, n);
+  const state = await AppState.load();
+  const tiles = new TileStore(state.project.boot);
+  const viewer = new Viewer(state, tiles);
+  const list = new MicrographList(state);
+  viewer.findNext = (id, n) => list.findNext(id, n);
   const panels = new Panels();
-  const bar = new Bar(room, viewer, list);
-  const label = new LabelPanel(room, viewer);
-  const train = new TrainPanel(room);
-  const judge = new JudgePanel(room, viewer);
-  const ask = new AskPanel(room, tiles, panels, () => viewer.picture.lowPass);
-  new OutPanel(room);
-  new Keys(shortcuts({ viewer, list, panels, bar, label, train, judge, ask }));
-  room.said.on((says) => toast(says));
-  panels.shown.on((name) => name === "judge" && judge.redraw());
+  const toolbar = new Toolbar(state, viewer, list);
+  const labelPanel = new LabelPanel(state, viewer);
+  const trainPanel = new TrainPanel(state);
+  const inspectPanel = new InspectPanel(state, viewer);
+  const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
+  new ExportPanel(state);
+  new Keyboard(listShortcuts({
+    viewer, list, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel,
+  }));
+  state.messageRaised.on((message) => showToast(message));
+  panels.shown.on((name) => name === "inspect" && inspectPanel.redraw());
 
-  const changes = new Changes(room, () => say(byId("connection"), changes.trouble));
+  const poller = new ChangePoller(state, () => setText(byId("connection"), poller.problem));
   window.addEventListener("beforeunload", (event) => {
-    if (room.outbox.size) event.preventDefault();
+    if (state.saveQueue.size) event.preventDefault();
   });
-  window.addEventListener("hashchange", () => void room.open(wanted(room)));
-  room.opened.on((id) => {
-    if (room.micrograph?.id === id) window.history.replaceState(null, "", `#${id + 1}`);
+  window.addEventListener("hashchange", () => void state.open(chooseFirstMicrograph(state)));
+  state.opened.on((id) => {
+    if (state.micrograph?.id === id) window.history.replaceState(null, "", `#${id + 1}`);
   });
-  void room.readHistogram();
-  changes.now();
-  if (room.count) await room.open(wanted(room));
+  void state.readHistogram();
+  poller.pollNow();
+  if (state.count) await state.open(chooseFirstMicrograph(state));
 }
 
-/** The micrograph that the address names, the first that is not done else. @param {Room} room */
-function wanted(room) {
+/** Return the micrograph in the address, otherwise the first one that is not reviewed. @param {AppState} state */
+function chooseFirstMicrograph(state) {
   const named = Number(window.location.hash.slice(1)) - 1;
-  if (named >= 0 && named < room.count) return named;
-  return Math.max(0, room.rows.done.indexOf(false));
+  if (named >= 0 && named < state.count) return named;
+  return Math.max(0, state.rows.done.indexOf(false));
 }
 
-start().catch(complain);
+start().catch(reportError);

@@ -1,77 +1,77 @@
-import { onceAFrame, sized } from "./dom.js";
-import { Signal } from "./signal.js";
-import { COLOURS, drawHandle, drawMarks, drawRing } from "./marks.js";
-import { timed } from "./timings.js";
+import { fitCanvas, oncePerFrame } from "./dom.js";
+import { Emitter } from "./emitter.js";
+import { COLORS, drawHandle, drawMarkers, drawRing } from "./markers.js";
+import { withTiming } from "./timings.js";
 
-/** A pick within this share of a diameter of a label is the same particle (as in the export). */
-const SAME = 0.4;
+/** A pick within this many diameters of a label is the same particle (as in the export). */
+export const SAME_PARTICLE_DIAMETERS = 0.4;
 
 /**
- * @typedef {import("./outbox.js").Label} Label
- * @typedef {import("./picks.js").Pick} Pick
+ * @typedef {import("./save_queue.js").Label} Label
+ * @typedef {import("./pick_store.js").Pick} Pick
  * @typedef {{x: number, y: number}} Point
  */
 
-/** What lies over the micrograph on the screen: its labels, its picks, and the tool in hand. */
+/** The markers over the micrograph on screen: its labels, its picks and the tool in use. */
 export class Overlay {
-  /** Told after a change of what is drawn. */
-  changed = new Signal();
+  /** Emitted when what is drawn changed. */
+  changed = new Emitter();
   /** @type {Label[]} */ labels = [];
-  /** @type {Pick[]} those at the threshold that no label or rejection stands for */ picks = [];
+  /** @type {Pick[]} at or above the threshold, without those that are labels or negatives */ picks = [];
   hidden = false;
-  /** The size being measured before any is known. @type {Point | null} */ sizing = null;
-  /** The circle whose handle is shown. @type {Point | null} */ held = null;
-  /** @type {{x: number, y: number, radius: number} | null} */ brush = null;
-  redraw = onceAFrame(timed("draw marks", () => this.#draw()));
+  /** Center of the circle by which the diameter is measured. @type {Point | null} */ sizing = null;
+  /** The circle whose handle is shown. @type {Point | null} */ handleOwner = null;
+  /** @type {{x: number, y: number, radius: number} | null} */ eraser = null;
+  redraw = oncePerFrame(withTiming("draw markers", () => this.#draw()));
 
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {import("./camera.js").Camera} camera
-   * @param {import("./room.js").Room} room
+   * @param {import("./state.js").AppState} state
    */
-  constructor(canvas, camera, room) {
+  constructor(canvas, camera, state) {
     this.canvas = canvas;
     this.camera = camera;
-    this.room = room;
-    const refresh = timed("refresh marks", () => this.refresh());
-    room.opened.on(() => {
-      this.held = null;
+    this.state = state;
+    const refresh = withTiming("refresh markers", () => this.refresh());
+    state.opened.on(() => {
+      this.handleOwner = null;
       refresh();
     });
-    room.thresholdChanged.on(refresh);
-    room.settingsChanged.on(refresh);
-    for (const signal of [room.labels.changed, room.picks.changed])
+    state.thresholdChanged.on(refresh);
+    state.settingsChanged.on(refresh);
+    for (const signal of [state.labels.changed, state.picks.changed])
       signal.on((id) => {
-        if (id === room.current) refresh();
+        if (id === state.current) refresh();
       });
   }
 
-  /** Work out anew what is to be drawn. */
+  /** Find out again what to draw. */
   refresh() {
-    const { room } = this;
-    const shown = room.micrograph?.id === room.current;
-    this.labels = (shown && room.labels.of(room.current)) || [];
-    this.picks = shown ? this.#openPicks() : [];
+    const { state } = this;
+    const shown = state.micrograph?.id === state.current;
+    this.labels = (shown && state.labels.get(state.current)) || [];
+    this.picks = shown ? this.#findUnlabeledPicks() : [];
     this.changed.emit();
     this.redraw();
   }
 
   /** @returns {Pick[]} */
-  #openPicks() {
-    const { room } = this;
-    const { threshold, diameterPx } = room;
-    if (threshold === null || diameterPx === null || room.settings.diameter === null) return [];
-    const near = SAME * diameterPx;
-    // Labels by squares of that side: each pick looks at nine of them.
+  #findUnlabeledPicks() {
+    const { state } = this;
+    const { threshold, diameterPx } = state;
+    if (threshold === null || diameterPx === null || state.settings.diameter === null) return [];
+    const near = SAME_PARTICLE_DIAMETERS * diameterPx;
+    // Labels by squares of that side: each pick needs only nine of them.
     /** @type {Map<string, Label[]>} */
     const squares = new Map();
     for (const label of this.labels) {
       const key = `${Math.floor(label.x / near)},${Math.floor(label.y / near)}`;
-      const there = squares.get(key);
-      if (there) there.push(label);
+      const square = squares.get(key);
+      if (square) square.push(label);
       else squares.set(key, [label]);
     }
-    const taken = (/** @type {Point} */ { x, y }) => {
+    const isLabeled = (/** @type {Point} */ { x, y }) => {
       const [column, row] = [Math.floor(x / near), Math.floor(y / near)];
       for (let i = column - 1; i <= column + 1; i++)
         for (let j = row - 1; j <= row + 1; j++)
@@ -79,69 +79,69 @@ export class Overlay {
             if (Math.hypot(label.x - x, label.y - y) <= near) return true;
       return false;
     };
-    const found = [];
-    const end = room.picks.reaching(room.current, threshold);
+    const unlabeled = [];
+    const end = state.picks.countAtThreshold(state.current, threshold);
     for (let place = 0; place < end; place++) {
-      const pick = room.picks.at(room.current, place);
-      if (!pick.bad && !(squares.size && taken(pick))) found.push(pick);
+      const pick = state.picks.getPick(state.current, place);
+      if (!pick.bad && !(squares.size && isLabeled(pick))) unlabeled.push(pick);
     }
-    return found;
+    return unlabeled;
   }
 
-  /** Radius of a click's reach around a centre, in pixels of the image. */
-  get reach() {
-    return Math.max((this.room.diameterPx ?? 0) / 2, 7 / this.camera.zoom);
+  /** Radius of a click's reach around a center, in pixels of the image. */
+  get clickRadius() {
+    return Math.max((this.state.diameterPx ?? 0) / 2, 7 / this.camera.zoom);
   }
 
   /**
-   * The nearest of some marks whose circle holds the point.
+   * Return the nearest marker whose circle contains the point.
    * @template {Point} T
-   * @param {T[]} marks
+   * @param {T[]} markers
    * @param {number} x
    * @param {number} y
    * @returns {T | null}
    */
-  nearest(marks, x, y) {
-    let [best, least] = [/** @type {T | null} */ (null), this.reach];
-    for (const mark of marks) {
-      const away = Math.hypot(mark.x - x, mark.y - y);
-      if (away <= least) [best, least] = [mark, away];
+  findNearest(markers, x, y) {
+    let [best, least] = [/** @type {T | null} */ (null), this.clickRadius];
+    for (const marker of markers) {
+      const away = Math.hypot(marker.x - x, marker.y - y);
+      if (away <= least) [best, least] = [marker, away];
     }
     return best;
   }
 
-  /** Where on the screen the handle of a circle is. @param {Point} mark */
-  handleOf(mark) {
-    const radius = ((this.room.diameterPx ?? 0) / 2) * this.camera.zoom;
-    const [sx, sy] = this.camera.toScreen(mark.x, mark.y);
+  /** Return where on the screen the handle of a circle is. @param {Point} marker */
+  locateHandle(marker) {
+    const radius = ((this.state.diameterPx ?? 0) / 2) * this.camera.zoom;
+    const [sx, sy] = this.camera.toScreen(marker.x, marker.y);
     return [sx + radius, sy];
   }
 
   #draw() {
-    const { ratio } = sized(this.canvas);
+    const { ratio } = fitCanvas(this.canvas);
     const context = this.canvas.getContext("2d");
     if (!context) return;
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    const { camera, room } = this;
-    const diameter = room.diameterPx;
-    if (this.hidden || !room.micrograph || room.micrograph.id !== room.current) return;
+    const { camera, state } = this;
+    const diameter = state.diameterPx;
+    if (this.hidden || !state.micrograph || state.micrograph.id !== state.current) return;
     if (diameter !== null) {
       const of = (/** @type {string} */ kind) => this.labels.filter((one) => one.kind === kind);
-      if (!this.sizing) drawMarks(context, camera, "pick", this.picks, diameter, ratio);
-      drawMarks(context, camera, "negative", of("negative"), diameter, ratio);
-      drawMarks(context, camera, "particle", of("particle"), diameter, ratio);
-      const held = this.sizing ?? this.held;
+      if (!this.sizing) drawMarkers(context, camera, "pick", this.picks, diameter, ratio);
+      drawMarkers(context, camera, "negative", of("negative"), diameter, ratio);
+      drawMarkers(context, camera, "particle", of("particle"), diameter, ratio);
+      const held = this.sizing ?? this.handleOwner;
       if (this.sizing) {
         const [sx, sy] = camera.toScreen(this.sizing.x, this.sizing.y);
-        drawRing(context, sx, sy, (diameter / 2) * camera.zoom, ratio, COLOURS.particle);
+        drawRing(context, sx, sy, (diameter / 2) * camera.zoom, ratio, COLORS.particle);
       }
       if (held) {
-        const [sx, sy] = this.handleOf(held);
+        const [sx, sy] = this.locateHandle(held);
         drawHandle(context, sx, sy, ratio);
       }
-    } else drawMarks(context, camera, "particle", this.labels, 0, ratio);
-    if (this.brush) {
-      const { x, y, radius } = this.brush;
+    } else drawMarkers(context, camera, "particle", this.labels, 0, ratio);
+    if (this.eraser) {
+      const { x, y, radius } = this.eraser;
       const [sx, sy] = camera.toScreen(x, y);
       drawRing(context, sx, sy, radius * camera.zoom, ratio, "#f4f6fa");
     }

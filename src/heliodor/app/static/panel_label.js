@@ -1,163 +1,166 @@
-import { byId, say } from "./dom.js";
-import { timed } from "./timings.js";
-import { askFirst } from "./toast.js";
+import { byId, setText } from "./dom.js";
+import { withTiming } from "./timings.js";
+import { confirmAction } from "./toast.js";
 
-const LOOK = ["contrast", "brightness", "low-pass"];
-/** Low-pass filters offered, in angstrom; the first is none. */
-const LOW_PASS = [0, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200];
+const DISPLAY_SLIDERS = ["contrast", "brightness", "low-pass"];
+/** Low-pass filters in Å; 0 for none. */
+const LOW_PASS_ANGSTROM = [0, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 150, 200];
 
 /**
- * @typedef {import("./room.js").Room} Room
+ * @typedef {import("./state.js").AppState} AppState
  * @typedef {import("./viewer.js").Viewer} Viewer
  */
 
-/** The particle's size, how the picture looks, and the brush. */
+/** The particle diameter, the display of the micrograph, and the eraser. */
 export class LabelPanel {
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #filtering;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #lowPassTimer;
 
   /**
-   * @param {Room} room
+   * @param {AppState} state
    * @param {Viewer} viewer
    */
-  constructor(room, viewer) {
-    this.room = room;
+  constructor(state, viewer) {
+    this.state = state;
     this.viewer = viewer;
     this.diameter = byId("diameter");
     this.sizing = byId("sizing-number");
     const on = (/** @type {string} */ id, /** @type {string} */ event, /** @type {any} */ act) =>
-      byId(id).addEventListener(event, timed(`${id} ${event}`, act));
-    for (const id of ["contrast", "brightness", "invert"]) on(id, "input", () => this.#expose());
-    on("low-pass", "input", () => this.#filter());
-    on("brush-size", "input", () => this.#brush());
-    on("picture-reset", "click", () => this.#reset());
+      byId(id).addEventListener(event, withTiming(`${id} ${event}`, act));
+    for (const id of ["contrast", "brightness", "invert"]) on(id, "input", () => this.#applyExposure());
+    on("low-pass", "input", () => this.#applyLowPass());
+    on("eraser-radius", "input", () => this.#applyEraserRadius());
+    on("display-reset", "click", () => this.#resetDisplay());
     on("measure", "click", () => this.measure());
-    on("diameter", "change", () => void this.choose(Number(this.diameter.value)));
-    on("sizing-number", "input", () => this.#typed());
+    on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
+    on("sizing-number", "input", () => this.#onTyped());
     on("sizing-number", "keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Enter") this.#use();
+      if (event.key === "Enter") this.#useDiameter();
     });
-    on("sizing-use", "click", () => this.#use());
+    on("sizing-use", "click", () => this.#useDiameter());
     on("sizing-cancel", "click", () => this.stopMeasuring());
     byId("sizing").addEventListener("pointerdown", (/** @type {Event} */ e) => e.stopPropagation());
     byId("sizing").addEventListener("pointerup", (/** @type {Event} */ e) => e.stopPropagation());
-    viewer.sizeChosen.on((angstrom) => void this.choose(angstrom));
-    room.settingsChanged.on(() => this.#show());
-    room.opened.on(() => this.#opened());
-    this.#remembered();
+    viewer.sizeChosen.on((angstrom) => void this.setDiameter(angstrom));
+    state.settingsChanged.on(() => this.#show());
+    state.opened.on(() => this.#onOpened());
+    this.#restoreDisplay();
     this.#show();
-    this.#expose();
-    this.#brush();
-    this.#filter();
+    this.#applyExposure();
+    this.#applyEraserRadius();
+    this.#applyLowPass();
   }
 
   #show() {
-    const { diameter, settings } = this.room;
+    const { diameter, settings } = this.state;
     if (document.activeElement !== this.diameter || diameter !== settings.diameter)
       this.diameter.value = diameter ?? "";
     if (document.activeElement !== this.sizing) this.sizing.value = diameter ?? "";
   }
 
-  /** Where nobody has said the diameter yet, that is the first question. */
-  #opened() {
-    const { room, viewer } = this;
-    if (room.micrograph?.id !== room.current) return;
-    const unit = room.micrograph.pixel_size === null ? "px" : "Å";
-    for (const span of document.querySelectorAll(".unit")) say(span, unit);
-    if (room.settings.diameter === null && !viewer.overlay.sizing) this.measure();
+  /** Ask for the diameter first if it is not known yet. */
+  #onOpened() {
+    const { state, viewer } = this;
+    if (state.micrograph?.id !== state.current) return;
+    const unit = state.micrograph.pixel_size === null ? "px" : "Å";
+    for (const span of document.querySelectorAll(".unit")) setText(span, unit);
+    if (state.settings.diameter === null && !viewer.overlay.sizing) this.measure();
   }
 
   measure() {
-    const { room, viewer } = this;
-    if (!room.micrograph) return;
+    const { state, viewer } = this;
+    if (!state.micrograph) return;
     viewer.startSizing();
     byId("sizing").hidden = false;
-    byId("sizing-cancel").hidden = room.settings.diameter === null;
+    byId("sizing-cancel").hidden = state.settings.diameter === null;
     this.#show();
   }
 
   stopMeasuring() {
-    if (this.room.settings.diameter === null) return false;
+    if (this.state.settings.diameter === null) return false;
     const open = !byId("sizing").hidden;
     byId("sizing").hidden = true;
     this.viewer.stopSizing();
     return open;
   }
 
-  #typed() {
+  #onTyped() {
     const typed = Number(this.sizing.value);
     if (!(typed > 0)) return;
-    this.room.draggedDiameter = typed;
+    this.state.draggedDiameter = typed;
     this.viewer.overlay.redraw();
   }
 
-  #use() {
-    const chosen = this.room.draggedDiameter ?? this.room.settings.diameter;
-    if (chosen !== null) void this.choose(chosen);
+  #useDiameter() {
+    const chosen = this.state.draggedDiameter ?? this.state.settings.diameter;
+    if (chosen !== null) void this.setDiameter(chosen);
   }
 
   /**
-   * Take a new diameter; a model that was trained with another one is lost by it.
+   * Set the diameter, after a confirmation if the trained model can then no longer be used.
    * @param {number} angstrom
    */
-  async choose(angstrom) {
-    const { room, viewer } = this;
-    const trained = room.engine.model > 0;
-    const differs = angstrom !== room.settings.diameter;
-    const says =
-      `With a diameter of ${angstrom} Å the model trained so far no longer fits: picks are made ` +
-      "anew by the general model until you train again. Labels are kept.";
-    if (angstrom > 0 && differs && (!trained || (await askFirst(says, "Change it"))))
-      await room.set({ diameter: angstrom });
-    room.draggedDiameter = null;
+  async setDiameter(angstrom) {
+    const { state, viewer } = this;
+    const { model } = state.engine;
+    const [min, max] = [Number(this.diameter.min), Number(this.diameter.max)];
+    const warning =
+      `Changing the diameter to ${angstrom} Å discards model ${model}: the general model is used ` +
+      "until you train again. Your labels are kept.";
+    if (!(angstrom >= min && angstrom <= max))
+      state.messageRaised.emit(`The diameter must be between ${min} and ${max.toLocaleString("en")} Å.`);
+    else if (angstrom !== state.settings.diameter
+      && (!model || (await confirmAction(warning, "Change diameter"))))
+      await state.saveSettings({ diameter: angstrom });
+    state.draggedDiameter = null;
     viewer.overlay.sizing = null;
-    byId("sizing").hidden = room.settings.diameter !== null;
-    if (room.settings.diameter === null) this.measure();
-    room.settingsChanged.emit();
-    // Whatever was typed, what holds is shown, even in the field that is being typed in.
-    this.diameter.value = room.settings.diameter ?? "";
+    byId("sizing").hidden = state.settings.diameter !== null;
+    if (state.settings.diameter === null) this.measure();
+    state.settingsChanged.emit();
+    // Show the diameter in use, whatever was typed.
+    this.diameter.value = state.settings.diameter ?? "";
   }
 
-  #expose() {
+  #applyExposure() {
     const [contrast, brightness] = [byId("contrast").value, byId("brightness").value].map(Number);
-    say(byId("contrast-value"), contrast.toFixed(2));
-    say(byId("brightness-value"), brightness.toFixed(2));
-    this.viewer.expose(contrast, brightness, byId("invert").checked);
-    this.#remember();
+    setText(byId("contrast-value"), contrast.toFixed(2));
+    setText(byId("brightness-value"), brightness.toFixed(2));
+    this.viewer.setExposure(contrast, brightness, byId("invert").checked);
+    this.#saveDisplay();
   }
 
-  #filter() {
-    const angstrom = LOW_PASS[Number(byId("low-pass").value)];
-    say(byId("low-pass-value"), angstrom ? `${angstrom} Å` : "none");
-    // Filtered tiles are the server's work: ask when the slider rests.
-    clearTimeout(this.#filtering);
-    this.#filtering = setTimeout(() => this.viewer.filter(angstrom), 150);
-    this.#remember();
+  #applyLowPass() {
+    const angstrom = LOW_PASS_ANGSTROM[Number(byId("low-pass").value)];
+    setText(byId("low-pass-value"), angstrom ? `${angstrom} Å` : "none");
+    // The server makes the filtered tiles: request them once the slider rests.
+    clearTimeout(this.#lowPassTimer);
+    this.#lowPassTimer = setTimeout(() => this.viewer.setLowPass(angstrom), 150);
+    this.#saveDisplay();
   }
 
-  /** How the picture looks is this browser's, not the project's. */
-  #remember() {
-    const look = Object.fromEntries(LOOK.map((id) => [id, byId(id).value]));
-    localStorage.setItem("heliodor look", JSON.stringify({ ...look, invert: byId("invert").checked }));
+  /** The display settings belong to this browser, not to the project. */
+  #saveDisplay() {
+    const display = Object.fromEntries(DISPLAY_SLIDERS.map((id) => [id, byId(id).value]));
+    localStorage.setItem("heliodor look", JSON.stringify({ ...display, invert: byId("invert").checked }));
   }
 
-  #remembered() {
-    const look = JSON.parse(localStorage.getItem("heliodor look") ?? "{}");
-    for (const id of LOOK) if (look[id] !== undefined) byId(id).value = look[id];
-    byId("invert").checked = Boolean(look.invert);
+  #restoreDisplay() {
+    const display = JSON.parse(localStorage.getItem("heliodor look") ?? "{}");
+    for (const id of DISPLAY_SLIDERS) if (display[id] !== undefined) byId(id).value = display[id];
+    byId("invert").checked = Boolean(display.invert);
   }
 
-  #brush() {
-    const size = Number(byId("brush-size").value);
-    say(byId("brush-value"), `${size} px on screen`);
-    this.viewer.hand.brushSize = size;
+  #applyEraserRadius() {
+    const size = Number(byId("eraser-radius").value);
+    setText(byId("eraser-value"), `${size} px on screen`);
+    this.viewer.pointerTools.eraserRadius = size;
   }
 
-  #reset() {
+  #resetDisplay() {
     byId("contrast").value = 1.6;
     byId("brightness").value = 1;
     byId("low-pass").value = 0;
     byId("invert").checked = false;
-    this.#expose();
-    this.#filter();
+    this.#applyExposure();
+    this.#applyLowPass();
   }
 }

@@ -1,167 +1,188 @@
 import { post } from "./api.js";
-import { drawLine, scale } from "./chart.js";
-import { byId, counted, onceAFrame, say, sentence, sized } from "./dom.js";
-import { timed } from "./timings.js";
+import { chooseTicks, createScale, drawLine, drawText } from "./chart.js";
+import { byId, fitCanvas, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
+import { withTiming } from "./timings.js";
 
-/** @typedef {import("./room.js").Room} Room */
+/** @typedef {import("./state.js").AppState} AppState */
 
-/** Share of the newest loss in the running mean of a long curve. */
-const SMOOTH = 0.12;
+/** Weight of the newest loss in the running mean of a long curve. */
+const SMOOTHING = 0.12;
+/** Room for the axes around the curve, in pixels. */
+const MARGIN = { left: 36, right: 20, top: 20, bottom: 32 };
 
-/** Seconds in words. @param {number} seconds */
-function took(seconds) {
-  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+/** Return a duration as text. @param {number} seconds */
+function formatDuration(seconds) {
+  return seconds < 60 ? `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
 }
 
-/** The button that trains, and how it goes. */
+/** @param {number | null | undefined} value @returns {string} to be appended; "" for none */
+function formatValidation(value) {
+  return value == null ? "" : `, validation ${value.toFixed(2)}`;
+}
+
+/** The train button, the progress of the training and its curve. */
 export class TrainPanel {
-  redraw = onceAFrame(timed("draw curve", () => this.#draw()));
-  /** The curve of the running training as heard so far. @type {[number, number, number | null][]} */
-  #heard = [];
+  redraw = oncePerFrame(withTiming("draw curve", () => this.#draw()));
+  /** The curve of the running training as received so far. @type {[number, number, number | null][]} */
+  #receivedCurve = [];
   #number = -1;
-  /** Why the last training was refused. */
+  /** Why the last request was refused. */
   #refusal = "";
-  /** Whether a training is to begin once the engine has started. */
+  /** Whether a training starts as soon as the engine has started. */
   #waiting = false;
 
-  /** @param {Room} room */
-  constructor(room) {
-    this.room = room;
-    byId("train").addEventListener("click", timed("train", () => this.train()));
-    byId("train-cancel").addEventListener("click", timed("cancel", () => this.cancel()));
-    room.workChanged.on(() => this.#show());
-    room.rowsChanged.on(() => this.#labels());
+  /** @param {AppState} state */
+  constructor(state) {
+    this.state = state;
+    byId("train").addEventListener("click", withTiming("train", () => this.train()));
+    byId("train-cancel").addEventListener("click", withTiming("cancel", () => this.cancel()));
+    state.workChanged.on(() => this.#show());
+    state.rowsChanged.on(() => this.#showLabelCounts());
     new ResizeObserver(() => this.redraw()).observe(byId("curve"));
-    this.#labels();
+    this.#showLabelCounts();
     this.#show();
   }
 
-  get running() {
-    return this.room.training.state === "running";
+  get isRunning() {
+    return this.state.training.state === "running";
   }
 
   train() {
-    if (this.running) return;
+    if (this.isRunning) return;
     this.#refusal = "";
     this.#waiting = false;
-    this.#say("Starting", false);
+    this.#showMessage("Starting…", false);
     byId("train").disabled = true;
-    this.#ask("/api/train");
+    this.#request("/api/train");
   }
 
-  /** What was refused because the engine is still starting is asked for again. */
-  #settle() {
-    const starting = this.room.engine.state === "starting";
+  /** Request the training again if it was refused because the engine was still starting. */
+  #retryWhenReady() {
+    const starting = this.state.engine.state === "starting";
     if (this.#refusal && starting) {
       this.#refusal = "";
       this.#waiting = true;
     }
     if (this.#waiting && starting)
-      this.#say("The engine is starting: the training begins as soon as it is ready.", false);
+      this.#showMessage("The engine is starting. Training begins as soon as it is ready.", false);
     else if (this.#waiting) this.train();
-    else if (this.#refusal) this.#say(sentence(this.#refusal), true);
+    else if (this.#refusal) this.#showMessage(toSentence(this.#refusal), true);
   }
 
   cancel() {
-    this.#ask("/api/train/cancel");
+    this.#request("/api/train/cancel");
   }
 
   /** @param {string} path */
-  #ask(path) {
+  #request(path) {
     post(path)
-      .then(() => this.room.asked.emit())
+      .then(() => this.state.requested.emit())
       .catch((error) => {
         this.#refusal = error.message;
-        this.room.asked.emit();
+        this.state.requested.emit();
       });
   }
 
-  /** @param {string} says @param {boolean} trouble */
-  #say(says, trouble) {
-    const box = byId("train-says");
+  /** @param {string} message @param {boolean} trouble */
+  #showMessage(message, trouble) {
+    const box = byId("train-message");
     box.classList.toggle("trouble", trouble);
-    say(box, says);
+    setText(box, message);
   }
 
-  #labels() {
-    const { labels, negatives } = this.room.rows;
+  #showLabelCounts() {
+    const { labels, negatives } = this.state.rows;
     const sum = (/** @type {number[]} */ column) => column.reduce((a, b) => a + b, 0);
-    const on = labels.filter((n) => n > 0).length;
+    const labeled = labels.filter((n) => n > 0).length;
     const rejected = sum(negatives);
-    const also = rejected ? `, ${counted(rejected, "rejected one")}` : "";
-    say(byId("train-labels"), on
-      ? `${counted(sum(labels), "label")} on ${counted(on, "micrograph")}${also}.`
-      : "No labels yet: click a few particles first, on two or three micrographs.");
+    const also = rejected ? `, ${formatCount(rejected, "position")} marked as not a particle` : "";
+    setText(byId("train-labels"), labeled
+      ? `${formatCount(sum(labels), "particle")} labeled on ${formatCount(labeled, "micrograph")}${also}.`
+      : "No labels yet. Click a few particles on two or three micrographs, then train.");
   }
 
   #show() {
-    const { training, engine } = this.room;
-    const running = this.running;
-    byId("train").disabled = running || this.room.settings.diameter === null;
+    const { training, engine } = this.state;
+    const running = this.isRunning;
+    byId("train").disabled = running || this.state.settings.diameter === null;
     byId("train-cancel").hidden = !running;
     byId("train-progress").hidden = !running;
-    say(byId("train"), running ? "Training" : engine.model ? "Train again" : "Train");
-    say(byId("train-model"), engine.model ? `Model ${engine.model}, trained here.` : "The general model: it has seen none of your labels.");
-    const queue = engine.queue ? `${counted(engine.queue, "micrograph")} still to be looked at with it.` : "";
-    say(byId("train-queue"), queue);
-    if (running) this.#progress(training);
+    setText(byId("train"), running ? "Training" : engine.model ? "Train again" : "Train");
+    setText(byId("train-model"), engine.model ? `Model ${engine.model}, fine-tuned on your labels` : "General (pretrained) model, not fine-tuned yet");
+    setText(byId("train-queue"), engine.queue
+      ? `Scoring with this model: ${formatCount(engine.queue, "micrograph")} left`
+      : "");
+    if (running) this.#showProgress(training);
     else if (training.state === "done") {
-      const figure = training.validation == null ? "" : `, validation ${training.validation.toFixed(3)}`;
-      this.#say(`Model ${training.number} is ready after ${took(training.seconds ?? 0)}${figure}.`, false);
-    } else if (training.state === "cancelled") this.#say("Cancelled. The model from before is in use.", false);
-    else if (training.state === "refused") this.#say(sentence(training.says ?? "The training was refused"), true);
-    const curve = training.curve?.length ? training.curve : this.#heard;
+      const validation = formatValidation(training.validation);
+      this.#showMessage(
+        `Model ${training.number} trained in ${formatDuration(training.seconds ?? 0)}${validation}`, false);
+    } else if (training.state === "cancelled") {
+      const model = engine.model ? `model ${engine.model}` : "the general model";
+      this.#showMessage(`Training cancelled; still using ${model}.`, false);
+    } else if (training.state === "refused")
+      this.#showMessage(toSentence(training.says ?? "The training failed"), true);
+    const curve = training.curve?.length ? training.curve : this.#receivedCurve;
     byId("train-curve").hidden = curve.length < 2;
-    if (!running) this.#settle();
+    if (!running) this.#retryWhenReady();
     this.redraw();
   }
 
   /** @param {any} training */
-  #progress(training) {
+  #showProgress(training) {
     if (training.number !== this.#number) {
       this.#number = training.number;
-      this.#heard = [];
+      this.#receivedCurve = [];
     }
     const { update, of, loss, validation, seconds, says } = training;
     const bar = byId("train-bar");
     if (update == null || !of) {
       bar.removeAttribute("value");
-      this.#say(sentence(says || "Starting"), false);
+      this.#showMessage(says ? toSentence(says) : "Starting…", false);
       return;
     }
     bar.max = of;
     bar.value = update;
-    const last = this.#heard.at(-1);
-    if (loss != null && (!last || update > last[0])) this.#heard.push([update, loss, validation ?? null]);
-    const figure = validation == null ? "" : `, validation ${validation.toFixed(3)}`;
-    this.#say(`Update ${update} of ${of}, ${took(seconds ?? 0)}${figure}`, false);
+    const last = this.#receivedCurve.at(-1);
+    if (loss != null && (!last || update > last[0])) this.#receivedCurve.push([update, loss, validation ?? null]);
+    this.#showMessage(
+      `Update ${update} of ${of}, ${formatDuration(seconds ?? 0)}${formatValidation(validation)}`, false);
   }
 
   #draw() {
-    const { curve: given } = this.room.training;
+    const { curve: finished } = this.state.training;
     /** @type {[number, number, number | null][]} */
-    const curve = given?.length ? given : this.#heard;
+    const curve = finished?.length ? finished : this.#receivedCurve;
     const canvas = byId("curve");
     if (!canvas.clientWidth || curve.length < 2) return;
-    const { width, height, ratio } = sized(canvas);
+    const { width, height, ratio } = fitCanvas(canvas);
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    const x = scale(curve[0][0], curve[curve.length - 1][0], 8, width - 8);
+    const [first, last] = [curve[0][0], curve[curve.length - 1][0]];
+    const x = createScale(first, last, MARGIN.left, width - MARGIN.right);
     const losses = curve.map((point) => point[1]);
-    const y = scale(Math.min(...losses), Math.max(...losses), height - 10, 10);
-    // The loss of single minibatches jumps about: it is drawn faint, its running mean over it.
-    drawLine(context, curve.map(([at, loss]) => [x.at(at), y.at(loss)]), "#6b5117");
+    const [low, high] = [Math.min(...losses), Math.max(...losses)];
+    const y = createScale(low, high, height - MARGIN.bottom, MARGIN.top);
+    for (const tick of chooseTicks(first, last, 5))
+      drawText(context, String(tick), x.toPixel(tick), height - MARGIN.bottom + 14);
+    for (const tick of chooseTicks(low, high, 4))
+      drawText(context, String(tick), MARGIN.left - 5, y.toPixel(tick) + 3, "right");
+    drawText(context, "Update", (MARGIN.left + width - MARGIN.right) / 2, height - 4);
+    drawText(context, "Loss", 5, 12, "left");
+    // The loss of single minibatches is noisy: it is drawn faint, with its running mean on top.
+    drawLine(context, curve.map(([at, loss]) => [x.toPixel(at), y.toPixel(loss)]), "#6b5117");
     let mean = losses[0];
     const smooth = curve.map(([at, loss]) => {
-      mean += (loss - mean) * Math.min(1, Math.max(SMOOTH, 5 / losses.length));
-      return /** @type {[number, number]} */ ([x.at(at), y.at(mean)]);
+      mean += (loss - mean) * Math.min(1, Math.max(SMOOTHING, 5 / losses.length));
+      return /** @type {[number, number]} */ ([x.toPixel(at), y.toPixel(mean)]);
     });
     drawLine(context, smooth, "#ffb000");
-    const judged = curve.filter((point) => point[2] != null);
-    const unit = scale(0, 1, height - 10, 10);
-    drawLine(context, judged.map(([at, , value]) => [x.at(at), unit.at(value ?? 0)]), "#5cd3ff", [5, 4]);
-    const end = curve[curve.length - 1];
-    say(byId("curve-end"), `${end[1].toFixed(3)} after ${end[0]}`);
+    const validated = curve.filter((point) => point[2] != null);
+    const unit = createScale(0, 1, height - MARGIN.bottom, MARGIN.top);
+    drawLine(context, validated.map(([at, , value]) => [x.toPixel(at), unit.toPixel(value ?? 0)]), "#5cd3ff", [5, 4]);
+    byId("curve-validation").hidden = validated.length < 2;
+    if (validated.length < 2) return;
+    for (const value of [0, 1]) drawText(context, String(value), width - 8, unit.toPixel(value) + 3);
   }
 }

@@ -1,69 +1,89 @@
 import { byId } from "./dom.js";
 
 /**
- * What the keys do. The first that has a key is asked first.
- * @param {any} parts of the page
- * @returns {import("./keys.js").Shortcut[]}
+ * @typedef {import("./keyboard.js").Shortcut} Shortcut
+ * @typedef {{
+ *   viewer: import("./viewer.js").Viewer,
+ *   list: import("./micrograph_list.js").MicrographList,
+ *   panels: import("./panels.js").Panels,
+ *   toolbar: import("./toolbar.js").Toolbar,
+ *   labelPanel: import("./panel_label.js").LabelPanel,
+ *   trainPanel: import("./panel_train.js").TrainPanel,
+ *   inspectPanel: import("./panel_inspect.js").InspectPanel,
+ *   reviewPanel: import("./panel_review.js").ReviewPanel,
+ * }} Parts
  */
-export function shortcuts({ viewer, list, panels, bar, label, train, judge, ask }) {
+
+/**
+ * Return what each key does. Of several shortcuts with the same key, the first is tried first.
+ * @param {Parts} parts of the page
+ * @returns {Shortcut[]}
+ */
+export function listShortcuts(parts) {
+  const { viewer, list, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel } = parts;
   const key = (
     /** @type {string[]} */ keys,
-    /** @type {string} */ says,
-    /** @type {() => void | boolean} */ act,
-    shown = keys,
-  ) => ({ keys, shown, says, act });
-  const asked = (/** @type {() => void} */ act) => () => {
-    if (!ask.open) return false;
-    act();
+    /** @type {string} */ description,
+    /** @type {() => void | boolean} */ run,
+    keycaps = keys,
+  ) => ({ keys, keycaps, description, run });
+  const review = (
+    /** @type {string[]} */ keys,
+    /** @type {string} */ description,
+    /** @type {() => void} */ run,
+    /** @type {string[]} */ keycaps,
+  ) => key(keys, `Review: ${description}`, () => {
+    if (!reviewPanel.isOpen) return false;
+    run();
     return true;
-  };
-  hold(viewer);
+  }, keycaps);
+  trackSpaceKey(viewer);
   return [
-    key(["j", "ArrowLeft"], "Ask: a particle", asked(() => ask.answer("particle")), ["J", "←"]),
-    key(["k", "ArrowRight"], "Ask: not a particle", asked(() => ask.answer("negative")), ["K", "→"]),
-    key(["s"], "Ask: skip", asked(() => ask.answer("skipped")), ["S"]),
-    key(["u"], "Ask: one back", asked(() => ask.back()), ["U"]),
-    key(["n", "ArrowRight", "ArrowDown"], "Next micrograph", () => list.go(1), ["N", "→", "↓"]),
-    key(["p", "ArrowLeft", "ArrowUp"], "Previous micrograph", () => list.go(-1), ["P", "←", "↑"]),
-    key(["d"], "Done, and next", () => bar.done(true), ["D"]),
-    key(["Ctrl+z"], "Undo", () => bar.undo(), ["Ctrl", "Z"]),
-    key(["Ctrl+Shift+z", "Ctrl+y"], "Redo", () => bar.redo(), ["Ctrl", "Shift", "Z"]),
-    key(["l"], "Label: click adds, removes", () => bar.take("label"), ["L"]),
-    key(["b"], "Brush that erases, and back", () =>
-      bar.take(viewer.hand.tool === "brush" ? "label" : "brush"), ["B"]),
-    key(["x"], "Reject what is under the pointer", () => {
-      if (viewer.pointer) viewer.labelling.reject(...viewer.pointer);
+    review(["j", "ArrowLeft"], "particle", () => reviewPanel.answer("particle"), ["J", "←"]),
+    review(["k", "ArrowRight"], "not a particle", () => reviewPanel.answer("negative"), ["K", "→"]),
+    review(["s"], "skip", () => reviewPanel.answer("skipped"), ["S"]),
+    review(["u"], "previous question", () => reviewPanel.back(), ["U"]),
+    key(["n", "ArrowRight", "ArrowDown"], "Next micrograph", () => list.step(1), ["N", "→", "↓"]),
+    key(["p", "ArrowLeft", "ArrowUp"], "Previous micrograph", () => list.step(-1), ["P", "←", "↑"]),
+    key(["d"], "Mark as reviewed, go to next", () => toolbar.markReviewed(), ["D"]),
+    key(["l"], "Label tool", () => toolbar.selectTool("label"), ["L"]),
+    key(["b"], "Toggle eraser", () =>
+      toolbar.selectTool(viewer.pointerTools.tool === "eraser" ? "label" : "eraser"), ["B"]),
+    key(["x"], "Not a particle (under the pointer)", () => {
+      if (viewer.pointer) viewer.labelEditor.reject(...viewer.pointer);
     }, ["X"]),
-    key([], "Reject", () => false, ["Alt", "click"]),
+    key([], "Not a particle", () => false, ["Alt", "click"]),
+    key(["Ctrl+z"], "Undo", () => toolbar.undo(), ["Ctrl", "Z"]),
+    key(["Ctrl+Shift+z", "Ctrl+y"], "Redo", () => toolbar.redo(), ["Ctrl", "Shift", "Z"]),
     key([], "Pan", () => false, ["Space", "drag"]),
-    key(["f"], "Whole micrograph", () => viewer.fit(), ["F"]),
+    key(["f"], "Show the whole micrograph", () => viewer.fit(), ["F"]),
     key(["+", "="], "Zoom in", () => viewer.zoomBy(1.4), ["+"]),
     key(["-", "_"], "Zoom out", () => viewer.zoomBy(1 / 1.4), ["−"]),
-    key(["h"], "Hide the marks, and show", () => bar.hide(), ["H"]),
+    key(["h"], "Show or hide markers", () => toolbar.toggleMarkers(), ["H"]),
     key(["t"], "Train", () => {
       panels.show("train");
-      train.train();
+      trainPanel.train();
     }, ["T"]),
-    key(["["], "Lower threshold, more picks", () => judge.step(-0.1), ["["]),
-    key(["]"], "Higher threshold, fewer picks", () => judge.step(0.1), ["]"]),
+    key(["["], "Lower threshold (more picks)", () => inspectPanel.stepThreshold(-0.1), ["["]),
+    key(["]"], "Higher threshold (fewer picks)", () => inspectPanel.stepThreshold(0.1), ["]"]),
     ...[0, 1, 2, 3, 4].map((place) =>
-      key([String(place + 1)], place ? "" : "Panels", () => panels.show(place), ["1", "…", "5"])),
-    key(["?"], "This sheet", () => byId("help").showModal(), ["?"]),
-    key(["Escape"], "Close, or leave what one is in", () => {
-      if (ask.stop() || label.stopMeasuring()) return;
-      if (viewer.hand.tool === "brush") bar.take("label");
+      key([String(place + 1)], place ? "" : "Open a panel", () => panels.show(place), ["1", "…", "5"])),
+    key(["?"], "Show this help", () => byId("help").showModal(), ["?"]),
+    key(["Escape"], "Cancel or close", () => {
+      if (reviewPanel.stop() || labelPanel.stopMeasuring()) return;
+      if (viewer.pointerTools.tool === "eraser") toolbar.selectTool("label");
       byId("toast").hidden = true;
     }, ["Esc"]),
   ];
 }
 
-/** Space is held while the pointer pans. @param {any} viewer */
-function hold(viewer) {
+/** Let the pointer pan while the space key is down. @param {import("./viewer.js").Viewer} viewer */
+function trackSpaceKey(viewer) {
   const set = (/** @type {boolean} */ held) => (/** @type {KeyboardEvent} */ event) => {
     const target = /** @type {HTMLElement} */ (event.target);
     if (event.key !== " " || target.matches?.("input, select, button, a")) return;
     if (held) event.preventDefault();
-    viewer.hand.spaceHeld = held;
+    viewer.pointerTools.spaceHeld = held;
   };
   document.addEventListener("keydown", set(true));
   document.addEventListener("keyup", set(false));

@@ -1,6 +1,6 @@
-/** What the page's actions cost, kept in a small ring that anybody may read in the console. */
+/** Durations of the page's actions, in a ring buffer to be read in the console. */
 
-const KEPT = 2000;
+const MAX_TIMINGS = 2000;
 /** @type {{name: string, ms: number}[]} */
 const ring = [];
 let next = 0;
@@ -10,34 +10,34 @@ Object.defineProperty(window, "heliodorTimings", {
 });
 
 /**
- * Write down how long something held up the page.
+ * Record how long an action blocked the page.
  * @param {string} name
  * @param {number} ms
  */
-export function note(name, ms) {
-  if (ring.length < KEPT) ring.push({ name, ms });
+export function recordTiming(name, ms) {
+  if (ring.length < MAX_TIMINGS) ring.push({ name, ms });
   else {
     ring[next] = { name, ms };
-    next = (next + 1) % KEPT;
+    next = (next + 1) % MAX_TIMINGS;
   }
 }
 
 /**
- * The same function, its time written down at each call (of an asynchronous one: what it does
- * before its first wait, which is what blocks the page).
+ * Return a function that records the duration of each call (of an asynchronous function: up to its
+ * first await, as only that blocks the page).
  * @template {unknown[]} A
  * @template R
  * @param {string} name
  * @param {(...args: A) => R} action
  * @returns {(...args: A) => R}
  */
-export function timed(name, action) {
+export function withTiming(name, action) {
   return (...args) => {
     const start = performance.now();
     try {
       return action(...args);
     } finally {
-      note(name, performance.now() - start);
+      recordTiming(name, performance.now() - start);
     }
   };
 }

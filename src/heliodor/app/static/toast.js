@@ -1,18 +1,18 @@
-import { byId, say, sentence } from "./dom.js";
+import { byId, setText, toSentence } from "./dom.js";
 
-const SHOWN = 6000;
+const SHOWN_MS = 6000;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 
 /**
- * A sentence at the foot of the page, for a while; with a way back where there is one.
- * @param {string} says
+ * Show a message at the bottom of the page for some seconds, with an undo button if possible.
+ * @param {string} message
  * @param {(() => void) | null} [undo]
  */
-export function toast(says, undo = null) {
+export function showToast(message, undo = null) {
   const box = byId("toast");
   const [text, button] = box.children;
-  say(text, sentence(says));
+  setText(text, toSentence(message));
   button.hidden = !undo;
   button.onclick = () => {
     box.hidden = true;
@@ -20,19 +20,19 @@ export function toast(says, undo = null) {
   };
   box.hidden = false;
   clearTimeout(timer);
-  timer = setTimeout(() => (box.hidden = true), SHOWN);
+  timer = setTimeout(() => (box.hidden = true), SHOWN_MS);
 }
 
 /**
- * Ask before something that cannot be undone.
- * @param {string} says
- * @param {string} yes what going on is called
+ * Ask for confirmation before something that cannot be undone.
+ * @param {string} message
+ * @param {string} yes label of the button that confirms
  * @returns {Promise<boolean>}
  */
-export function askFirst(says, yes) {
-  const dialog = byId("ask-first");
-  say(dialog.querySelector("p"), says);
-  say(dialog.querySelector("[value=yes]"), yes);
+export function confirmAction(message, yes) {
+  const dialog = byId("confirm");
+  setText(dialog.querySelector("p"), message);
+  setText(dialog.querySelector("[value=yes]"), yes);
   return new Promise((resolve) => {
     for (const button of dialog.querySelectorAll("button"))
       button.onclick = () => dialog.close(button.value);

@@ -1,154 +1,155 @@
 import { Camera } from "./camera.js";
-import { byId, say, sentence } from "./dom.js";
-import { Hand } from "./hand.js";
-import { Labelling } from "./labelling.js";
+import { byId, setText, toSentence } from "./dom.js";
+import { Emitter } from "./emitter.js";
+import { LabelEditor } from "./label_editor.js";
 import { Overlay } from "./overlay.js";
-import { Picture } from "./picture.js";
+import { PointerTools } from "./pointer.js";
 import { drawScaleBar } from "./scale_bar.js";
-import { Signal } from "./signal.js";
+import { TiledImage } from "./tiled_image.js";
 
 /**
- * @typedef {import("./room.js").Room} Room
- * @typedef {import("./tiles.js").TileStore} TileStore
+ * @typedef {import("./state.js").AppState} AppState
+ * @typedef {import("./tile_store.js").TileStore} TileStore
  */
 
-const SMALLEST = 4;
+const MIN_DIAMETER_PX = 4;
 
-/** The middle of the page: a micrograph, its marks, and where one is in it. */
+/** The middle of the page: a micrograph with its markers. */
 export class Viewer {
   camera = new Camera();
-  /** Told (diameter in angstrom) when the size of the circle was let go. */
-  sizeChosen = new Signal();
-  /** Where in the image the pointer is. @type {[number, number] | null} */ pointer = null;
+  /** Emitted with the diameter in Å when the handle of a circle was released. */
+  sizeChosen = new Emitter();
+  /** Position of the pointer in the image. @type {[number, number] | null} */ pointer = null;
 
   /**
-   * @param {Room} room
+   * @param {AppState} state
    * @param {TileStore} tiles
    */
-  constructor(room, tiles) {
-    this.room = room;
+  constructor(state, tiles) {
+    this.state = state;
     this.tiles = tiles;
     this.stage = byId("stage");
-    this.picture = new Picture("viewer", byId("picture"), this.camera, tiles);
-    this.overlay = new Overlay(byId("marks"), this.camera, room);
-    this.labelling = new Labelling(room, this.overlay);
-    this.hand = new Hand(this, this.stage, this.labelling);
+    this.image = new TiledImage("viewer", byId("micrograph-image"), this.camera, tiles);
+    this.overlay = new Overlay(byId("markers"), this.camera, state);
+    this.labelEditor = new LabelEditor(state, this.overlay);
+    this.pointerTools = new PointerTools(this, this.stage, this.labelEditor);
     new ResizeObserver(() => {
       this.camera.resize(this.stage.clientWidth, this.stage.clientHeight);
-      this.#moved();
+      this.#redrawAll();
     }).observe(this.stage);
-    room.opened.on((id) => this.#open(id));
-    room.settingsChanged.on(() => this.overlay.redraw());
+    state.opened.on((id) => this.#showMicrograph(id));
+    state.settingsChanged.on(() => this.overlay.redraw());
   }
 
-  /** Whether the micrograph wanted is the one shown, with its labels. */
+  /** Whether the chosen micrograph and its labels are on screen. */
   get ready() {
-    const { room } = this;
-    return room.micrograph?.id === room.current && room.labels.of(room.current) !== null;
+    const { state } = this;
+    return state.micrograph?.id === state.current && state.labels.get(state.current) !== null;
   }
 
   /** @param {number} id */
-  #open(id) {
-    const { micrograph, rows } = this.room;
+  #showMicrograph(id) {
+    const { micrograph, rows } = this.state;
     const failed = rows.failed[id];
-    say(byId("stage-failed"), failed ? sentence(`This micrograph cannot be used: ${failed}`) : "");
+    setText(byId("stage-failed"), failed ? toSentence(`This micrograph cannot be used: ${failed}`) : "");
     byId("stage-failed").hidden = !failed;
-    say(byId("micrograph-name"), this.room.shortName(id));
+    setText(byId("micrograph-name"), this.state.shortName(id));
     byId("micrograph-name").title = rows.name[id];
     if (micrograph?.id !== id) {
-      if (failed) this.picture.close();
+      if (failed) this.image.close();
       return;
     }
-    this.camera.open(micrograph.width, micrograph.height);
-    this.picture.micrograph = micrograph;
-    this.#moved();
+    this.camera.setImage(micrograph.width, micrograph.height);
+    this.image.micrograph = micrograph;
+    this.#redrawAll();
     this.#prefetch(id);
   }
 
-  /** The overviews of the next two, when nothing else is to be fetched. @param {number} id */
+  /** Fetch the tiles of the next two micrographs once nothing else is needed. @param {number} id */
   #prefetch(id) {
-    const next = [...this.after(id, 2)];
-    for (const one of next) void this.room.info(one);
-    const { lowPass, level } = this.picture;
-    const shown = this.picture.inWindow(level);
+    const next = [...this.findNext(id, 2)];
+    for (const one of next) void this.state.getMicrograph(one);
+    const { lowPass, level } = this.image;
+    const shown = this.image.listVisibleTiles(level);
     const tiles = next.flatMap((one) => shown.map((tile) => ({ ...tile, id: one, lowPass })));
-    this.tiles.want("next ones", tiles.slice(0, 24), 1);
+    this.tiles.request("next micrographs", tiles.slice(0, 24), 1);
   }
 
-  /** Set by the list, which knows the order. @type {(id: number, n: number) => number[]} */
-  after = () => [];
+  /** Set by the list, which has the order. @type {(id: number, n: number) => number[]} */
+  findNext = () => [];
 
-  #moved() {
-    this.picture.redraw();
+  #redrawAll() {
+    this.image.redraw();
     this.overlay.redraw();
-    drawScaleBar(byId("scale-bar"), this.room.micrograph, this.camera.zoom);
-    say(byId("zoom"), `${Math.round(this.camera.zoom * 100)} %`);
+    drawScaleBar(byId("scale-bar"), this.state.micrograph, this.camera.zoom);
+    setText(byId("zoom"), `${Math.round(this.camera.zoom * 100)}%`);
   }
 
   fit() {
     this.camera.fit();
-    this.#moved();
+    this.#redrawAll();
   }
 
   /** @param {number} factor @param {number} [sx] @param {number} [sy] */
   zoomBy(factor, sx, sy) {
     this.camera.zoomBy(factor, sx, sy);
-    this.#moved();
+    this.#redrawAll();
   }
 
   /** @param {number} dx @param {number} dy */
   panBy(dx, dy) {
     this.camera.panBy(dx, dy);
-    this.#moved();
+    this.#redrawAll();
   }
 
   /**
-   * Show a place of a micrograph, its particles large enough to see.
+   * Show a position on a micrograph, zoomed in enough to see the particle.
    * @param {number} id
    * @param {number} x
    * @param {number} y
    */
   async show(id, x, y) {
-    await this.room.open(id);
-    const large = 90 / (this.room.diameterPx ?? 90);
-    this.camera.lookAt(x, y, Math.max(this.camera.zoom, large));
-    this.#moved();
+    await this.state.open(id);
+    const large = 90 / (this.state.diameterPx ?? 90);
+    this.camera.centerOn(x, y, Math.max(this.camera.zoom, large));
+    this.#redrawAll();
   }
 
-  /** @param {number} lowPass in angstrom */
-  filter(lowPass) {
-    this.picture.lowPass = lowPass;
-    this.picture.redraw();
+  /** @param {number} lowPass in Å */
+  setLowPass(lowPass) {
+    this.image.lowPass = lowPass;
+    this.image.redraw();
   }
 
   /** @param {number} contrast @param {number} brightness @param {boolean} inverted */
-  expose(contrast, brightness, inverted) {
+  setExposure(contrast, brightness, inverted) {
     const invert = inverted ? "invert(1) " : "";
     const filter = `${invert}brightness(${brightness}) contrast(${contrast})`;
-    for (const id of ["picture", "question-picture"]) byId(id).style.filter = filter;
+    for (const id of ["micrograph-image", "candidate-image"]) byId(id).style.filter = filter;
   }
 
-  /** Say what is under the pointer. @param {[number, number] | null} point */
-  pointAt(point) {
+  /** Show the position of the pointer and the pick under it. @param {[number, number] | null} point */
+  showPointerPosition(point) {
     this.pointer = point;
-    const inside = point && this.ready && this.camera.holds(...point);
+    const inside = point && this.ready && this.camera.contains(...point);
     const { overlay } = this;
     if (!point) {
-      overlay.brush = null;
+      overlay.eraser = null;
       overlay.redraw();
     }
-    say(byId("where"), inside ? `x ${Math.round(point[0])}  y ${Math.round(point[1])}` : "");
-    const pick = inside ? overlay.nearest(overlay.picks, ...point) : null;
-    const chance = pick?.probability == null ? "" : `, ${Math.round(pick.probability * 100)} %`;
-    say(byId("under"), pick ? `score ${pick.score.toFixed(2)}${chance}` : "");
+    setText(byId("pointer-position"), inside ? `x ${Math.round(point[0])}  y ${Math.round(point[1])}` : "");
+    const pick = inside ? overlay.findNearest(overlay.picks, ...point) : null;
+    const score = pick && `score ${pick.score.toFixed(2)}`;
+    const probability = pick?.probability == null ? "" : `probability ${Math.round(pick.probability * 100)}%`;
+    setText(byId("pointer-pick"), [probability, score].filter(Boolean).join("  "));
   }
 
-  /** Put a circle in the middle, to be made as large as a particle. */
+  /** Put a circle in the middle, to be resized to the size of a particle. */
   startSizing() {
-    const { camera, room } = this;
-    if (room.diameter === null) {
-      const scale = room.micrograph?.pixel_size ?? 1;
-      room.draggedDiameter = Math.round((11 / camera.zoom) * scale) * 10;
+    const { camera, state } = this;
+    if (state.diameter === null) {
+      const scale = state.micrograph?.pixel_size ?? 1;
+      state.draggedDiameter = Math.round((11 / camera.zoom) * scale) * 10;
     }
     this.overlay.sizing = { x: camera.x, y: camera.y };
     this.overlay.redraw();
@@ -156,31 +157,31 @@ export class Viewer {
 
   /** @param {number} x @param {number} y */
   moveSizing(x, y) {
-    if (!this.camera.holds(x, y)) return;
+    if (!this.camera.contains(x, y)) return;
     this.overlay.sizing = { x, y };
     this.overlay.redraw();
   }
 
   stopSizing() {
     this.overlay.sizing = null;
-    this.room.draggedDiameter = null;
+    this.state.draggedDiameter = null;
     this.overlay.redraw();
-    this.room.settingsChanged.emit();
+    this.state.settingsChanged.emit();
   }
 
   /** @param {number} diameterPx */
   dragSize(diameterPx) {
-    const { micrograph } = this.room;
+    const { micrograph } = this.state;
     if (!micrograph) return;
     const scale = micrograph.pixel_size ?? 1;
     const most = Math.min(micrograph.width, micrograph.height) / 2;
-    const kept = Math.min(Math.max(diameterPx, SMALLEST), most);
-    this.room.draggedDiameter = Math.round(kept * scale);
-    this.room.settingsChanged.emit();
+    const kept = Math.min(Math.max(diameterPx, MIN_DIAMETER_PX), most);
+    this.state.draggedDiameter = Math.round(kept * scale);
+    this.state.settingsChanged.emit();
   }
 
-  letGoOfSize() {
-    if (this.room.draggedDiameter === null) return;
-    if (!this.overlay.sizing) this.sizeChosen.emit(this.room.draggedDiameter);
+  finishSizing() {
+    if (this.state.draggedDiameter === null) return;
+    if (!this.overlay.sizing) this.sizeChosen.emit(this.state.draggedDiameter);
   }
 }

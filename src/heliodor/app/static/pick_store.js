@@ -1,7 +1,7 @@
 import { get } from "./api.js";
-import { Signal } from "./signal.js";
+import { Emitter } from "./emitter.js";
 
-const KEPT = 12;
+const MAX_CACHED = 12;
 
 /**
  * @typedef {{x: number, y: number, score: number, probability: number | null, bad: boolean}} Pick
@@ -9,10 +9,10 @@ const KEPT = 12;
  *   score: number[], probability: number[] | null, bad: number[]}} Table
  */
 
-/** What the model in use found on the micrographs, by falling score. */
-export class Picks {
-  /** Told the micrograph whose picks came. */
-  changed = new Signal();
+/** The candidates of the model in use on each micrograph, best score first. */
+export class PickStore {
+  /** Emitted with a micrograph whose picks arrived. */
+  changed = new Emitter();
   /** @type {Map<number, Table>} */
   #tables = new Map();
   /** @type {Map<number, Promise<void>>} */
@@ -20,26 +20,26 @@ export class Picks {
 
   /**
    * @param {number} micrograph
-   * @returns {Table | null} null while it is not known
+   * @returns {Table | null} null while it is not loaded
    */
-  of(micrograph) {
+  get(micrograph) {
     return this.#tables.get(micrograph) ?? null;
   }
 
   /** @param {number} micrograph */
   async open(micrograph) {
-    if (!this.#tables.has(micrograph)) await this.reread(micrograph);
+    if (!this.#tables.has(micrograph)) await this.reload(micrograph);
   }
 
   /** @param {number} micrograph */
-  reread(micrograph) {
+  reload(micrograph) {
     const reading = (this.#reading.get(micrograph) ?? Promise.resolve()).then(async () => {
       const table = await get(`/api/micrographs/${micrograph}/picks`);
-      // While the new picks are waited for, those that were there stay.
+      // Keep the old picks until the new ones are there.
       if (table.state !== "waiting") this.#tables.delete(micrograph);
       if (table.state === "ready") this.#tables.set(micrograph, table);
       for (const old of this.#tables.keys()) {
-        if (this.#tables.size <= KEPT) break;
+        if (this.#tables.size <= MAX_CACHED) break;
         this.#tables.delete(old);
       }
       this.changed.emit(micrograph);
@@ -51,28 +51,28 @@ export class Picks {
   }
 
   /**
-   * These were scored anew: read again at once if on screen, when opened else.
+   * These were scored again: reload the one on screen, the others when they are opened.
    * @param {number[] | null} micrographs null for all
    * @param {number} onScreen
    */
-  outdated(micrographs, onScreen) {
-    // What is on the screen stays there until the new picks have come.
+  invalidate(micrographs, onScreen) {
+    // Those on screen are kept until the new picks arrive.
     for (const id of micrographs ?? [...this.#tables.keys()])
       if (id !== onScreen) this.#tables.delete(id);
-    if (!micrographs || micrographs.includes(onScreen)) void this.reread(onScreen);
+    if (!micrographs || micrographs.includes(onScreen)) void this.reload(onScreen);
   }
 
-  /** Forget all: they are of another size. */
+  /** Forget all picks, as the diameter changed. */
   clear() {
     this.#tables.clear();
   }
 
   /**
-   * How many picks of a micrograph reach a threshold, those in bad areas included.
+   * Count the candidates of a micrograph at or above a threshold, contamination included.
    * @param {number} micrograph
    * @param {number} threshold
    */
-  reaching(micrograph, threshold) {
+  countAtThreshold(micrograph, threshold) {
     const score = this.#tables.get(micrograph)?.score ?? [];
     let [low, high] = [0, score.length];
     while (low < high) {
@@ -88,9 +88,9 @@ export class Picks {
    * @param {number} place
    * @returns {Pick}
    */
-  at(micrograph, place) {
+  getPick(micrograph, place) {
     const table = this.#tables.get(micrograph);
-    if (!table) throw new Error("no picks are at hand");
+    if (!table) throw new Error("the picks are not loaded");
     return {
       x: table.x[place],
       y: table.y[place],

@@ -1,11 +1,11 @@
-/** One thing that can happen, and those who want to know. */
-export class Signal {
+/** An event with its listeners. */
+export class Emitter {
   /** @type {Set<(...args: any[]) => void>} */
   #listeners = new Set();
 
   /**
    * @param {(...args: any[]) => void} listener
-   * @returns {() => void} takes the listener away again
+   * @returns {() => void} removes the listener
    */
   on(listener) {
     this.#listeners.add(listener);

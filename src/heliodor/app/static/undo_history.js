@@ -1,14 +1,14 @@
-import { Signal } from "./signal.js";
+import { Emitter } from "./emitter.js";
 
-/** Steps that can be undone. */
-const KEPT = 1000;
+/** Number of steps that can be undone. */
+const MAX_STEPS = 1000;
 
 /**
- * What was done in this tab, to be undone and done again.
+ * What was done in this tab, for undo and redo.
  * @template S
  */
-export class History {
-  changed = new Signal();
+export class UndoHistory {
+  changed = new Emitter();
   /** @type {S[]} */
   #done = [];
   /** @type {S[]} */
@@ -17,7 +17,7 @@ export class History {
   /** @param {S} step */
   add(step) {
     this.#done.push(step);
-    if (this.#done.length > KEPT) this.#done.shift();
+    if (this.#done.length > MAX_STEPS) this.#done.shift();
     this.#undone.length = 0;
     this.changed.emit();
   }
@@ -34,13 +34,13 @@ export class History {
     return true;
   }
 
-  /** @returns {S | undefined} the step to be taken back */
-  back() {
+  /** @returns {S | undefined} the step to undo */
+  undo() {
     return this.#move(this.#done, this.#undone);
   }
 
-  /** @returns {S | undefined} the step to be taken again */
-  again() {
+  /** @returns {S | undefined} the step to redo */
+  redo() {
     return this.#move(this.#undone, this.#done);
   }
 

@@ -1,20 +1,20 @@
-/** Drawing labels, rejections and picks: told apart by shape first, by colour second. */
+/** Drawing of labels, negatives and picks: they differ in shape first, in color second. */
 
-export const COLOURS = { particle: "#ffb000", negative: "#ff6fb5", pick: "#5cd3ff" };
-const SHADE = "rgba(8, 10, 14, 0.75)";
-const LEAST_RADIUS = 3.5;
-const STAMPS_KEPT = 64;
+export const COLORS = { particle: "#ffb000", negative: "#ff6fb5", pick: "#5cd3ff" };
+const OUTLINE_COLOR = "rgba(8, 10, 14, 0.75)";
+const MIN_RADIUS_PX = 3.5;
+const MAX_STAMPS = 64;
 
 /** @type {Map<string, OffscreenCanvas>} */
 const stamps = new Map();
 
 /**
- * Trace one mark around (0, 0).
+ * Trace one marker around (0, 0).
  * @param {OffscreenCanvasRenderingContext2D | CanvasRenderingContext2D} context
- * @param {keyof typeof COLOURS} kind
+ * @param {keyof typeof COLORS} kind
  * @param {number} radius
  */
-function trace(context, kind, radius) {
+function traceMarker(context, kind, radius) {
   context.beginPath();
   const turn = 2 * Math.PI;
   if (kind === "pick") {
@@ -41,13 +41,13 @@ function trace(context, kind, radius) {
 }
 
 /**
- * A mark drawn once, to be copied: hundreds of dashed circles a frame are too slow else.
- * @param {keyof typeof COLOURS} kind
+ * Return a marker drawn once, to be copied: hundreds of dashed circles per frame would be too slow.
+ * @param {keyof typeof COLORS} kind
  * @param {number} radius in CSS pixels
- * @param {number} ratio device pixels to one of them
+ * @param {number} ratio device pixels per CSS pixel
  */
-function stampOf(kind, radius, ratio) {
-  const rounded = Math.max(LEAST_RADIUS, Math.round(radius * 2) / 2);
+function getStamp(kind, radius, ratio) {
+  const rounded = Math.max(MIN_RADIUS_PX, Math.round(radius * 2) / 2);
   const key = `${kind}/${rounded}/${ratio}`;
   const known = stamps.get(key);
   if (known) return known;
@@ -58,15 +58,15 @@ function stampOf(kind, radius, ratio) {
     context.translate(side / 2, side / 2);
     context.scale(ratio, ratio);
     const width = kind === "particle" ? 2 : 1.6;
-    for (const [colour, line] of [[SHADE, width + 1.6], [COLOURS[kind], width]]) {
-      trace(context, kind, rounded);
-      context.strokeStyle = /** @type {string} */ (colour);
+    for (const [color, line] of [[OUTLINE_COLOR, width + 1.6], [COLORS[kind], width]]) {
+      traceMarker(context, kind, rounded);
+      context.strokeStyle = /** @type {string} */ (color);
       context.lineWidth = /** @type {number} */ (line);
       context.stroke();
     }
   }
   for (const old of stamps.keys()) {
-    if (stamps.size < STAMPS_KEPT) break;
+    if (stamps.size < MAX_STAMPS) break;
     stamps.delete(old);
   }
   stamps.set(key, stamp);
@@ -74,21 +74,21 @@ function stampOf(kind, radius, ratio) {
 }
 
 /**
- * Draw marks of one kind; those outside the window cost nothing.
+ * Draw the markers of one kind that are inside the window.
  * @param {CanvasRenderingContext2D} context with no transformation set
  * @param {import("./camera.js").Camera} camera
- * @param {keyof typeof COLOURS} kind
- * @param {Iterable<{x: number, y: number}>} marks
+ * @param {keyof typeof COLORS} kind
+ * @param {Iterable<{x: number, y: number}>} markers
  * @param {number} diameter in pixels of the image
  * @param {number} ratio
  */
-export function drawMarks(context, camera, kind, marks, diameter, ratio) {
+export function drawMarkers(context, camera, kind, markers, diameter, ratio) {
   const radius = (diameter / 2) * camera.zoom;
   const tooLarge = radius > 600;
-  const stamp = tooLarge ? null : stampOf(kind, radius, ratio);
+  const stamp = tooLarge ? null : getStamp(kind, radius, ratio);
   const half = tooLarge ? 0 : /** @type {OffscreenCanvas} */ (stamp).width / 2;
-  const reach = Math.max(radius, LEAST_RADIUS) + 4;
-  for (const { x, y } of marks) {
+  const reach = Math.max(radius, MIN_RADIUS_PX) + 4;
+  for (const { x, y } of markers) {
     const [sx, sy] = camera.toScreen(x, y);
     if (sx < -reach || sy < -reach || sx > camera.width + reach || sy > camera.height + reach)
       continue;
@@ -96,8 +96,8 @@ export function drawMarks(context, camera, kind, marks, diameter, ratio) {
     else {
       context.save();
       context.setTransform(ratio, 0, 0, ratio, sx * ratio, sy * ratio);
-      trace(context, kind, radius);
-      context.strokeStyle = COLOURS[kind];
+      traceMarker(context, kind, radius);
+      context.strokeStyle = COLORS[kind];
       context.lineWidth = 2;
       context.stroke();
       context.restore();
@@ -106,7 +106,7 @@ export function drawMarks(context, camera, kind, marks, diameter, ratio) {
 }
 
 /**
- * The little square at a circle's right by which its size is set.
+ * Draw the small square on the right of a circle that sets its size.
  * @param {CanvasRenderingContext2D} context with no transformation set
  * @param {number} sx
  * @param {number} sy
@@ -126,18 +126,18 @@ export function drawHandle(context, sx, sy, ratio) {
 }
 
 /**
- * A plain ring, for the brush, the size being set and the candidate in question.
+ * Draw a plain ring: the eraser, the circle being resized, the candidate under review.
  * @param {CanvasRenderingContext2D} context with no transformation set
  * @param {number} sx
  * @param {number} sy
  * @param {number} radius
  * @param {number} ratio
- * @param {string} colour
+ * @param {string} color
  */
-export function drawRing(context, sx, sy, radius, ratio, colour) {
+export function drawRing(context, sx, sy, radius, ratio, color) {
   context.save();
   context.setTransform(ratio, 0, 0, ratio, sx * ratio, sy * ratio);
-  for (const [line, width] of /** @type {[string, number][]} */ ([[SHADE, 3.5], [colour, 1.8]])) {
+  for (const [line, width] of /** @type {[string, number][]} */ ([[OUTLINE_COLOR, 3.5], [color, 1.8]])) {
     context.beginPath();
     context.arc(0, 0, radius, 0, 2 * Math.PI);
     context.strokeStyle = line;

@@ -1,22 +1,22 @@
-import { onceAFrame, sized } from "./dom.js";
-import { keyOf } from "./tiles.js";
-import { timed } from "./timings.js";
+import { fitCanvas, oncePerFrame } from "./dom.js";
+import { getTileKey } from "./tile_store.js";
+import { withTiming } from "./timings.js";
 
 /**
  * @typedef {import("./camera.js").Camera} Camera
- * @typedef {import("./tiles.js").TileStore} TileStore
+ * @typedef {import("./tile_store.js").TileStore} TileStore
  * @typedef {{id: number, name: string, width: number, height: number,
  *   pixel_size: number | null, levels: number, tile: number}} Micrograph
  */
 
 /**
- * Width and height of a whole tile in pixels of the original: a level has half the pixels of the
- * one before, rounded up.
+ * Return width and height of a whole tile in pixels of the original: each level has half the pixels
+ * of the one before, rounded up.
  * @param {Micrograph} micrograph
  * @param {number} level
  * @returns {[number, number]}
  */
-function sideOf({ width, height, tile }, level) {
+function getTileSize({ width, height, tile }, level) {
   const shrink = 2 ** level;
   return [
     (tile * width) / Math.ceil(width / shrink),
@@ -24,24 +24,24 @@ function sideOf({ width, height, tile }, level) {
   ];
 }
 
-/** A micrograph drawn through a camera from the tiles at hand. */
-export class Picture {
+/** A micrograph drawn through a camera from the tiles that are loaded. */
+export class TiledImage {
   /** @type {Micrograph | null} */
   micrograph = null;
   /** Low-pass filter in angstrom, 0 for none. */
   lowPass = 0;
-  /** The filter with which the window was last filled: shown until another one's tiles come. */
-  #whole = 0;
-  redraw = onceAFrame(timed("draw picture", () => this.#draw()));
+  /** The filter of the tiles that last filled the window: shown until those of another one arrive. */
+  #completeLowPass = 0;
+  redraw = oncePerFrame(withTiming("draw micrograph", () => this.#draw()));
 
   /**
-   * @param {string} who a name of its own among the users of the tiles
+   * @param {string} owner a unique name among the users of the tiles
    * @param {HTMLCanvasElement} canvas
    * @param {Camera} camera
    * @param {TileStore} tiles
    */
-  constructor(who, canvas, camera, tiles) {
-    this.who = who;
+  constructor(owner, canvas, camera, tiles) {
+    this.owner = owner;
     this.canvas = canvas;
     this.camera = camera;
     this.tiles = tiles;
@@ -50,7 +50,7 @@ export class Picture {
     });
   }
 
-  /** The level whose pixels are about as large as the screen's. */
+  /** The level whose pixels are about the size of screen pixels. */
   get level() {
     if (!this.micrograph) return 0;
     const shrink = 1 / (this.camera.zoom * (window.devicePixelRatio || 1));
@@ -58,23 +58,23 @@ export class Picture {
     return Math.min(Math.max(level, 0), this.micrograph.levels - 1);
   }
 
-  /** Show nothing, and want nothing. */
+  /** Show nothing, and request no tiles. */
   close() {
     this.micrograph = null;
-    this.tiles.want(this.who, []);
+    this.tiles.request(this.owner, []);
     this.redraw();
   }
 
   /**
-   * The tiles of a level in the window, those in its middle first.
+   * List the tiles of a level in the window, the central ones first.
    * @param {number} level
-   * @returns {import("./tiles.js").Tile[]}
+   * @returns {import("./tile_store.js").Tile[]}
    */
-  inWindow(level) {
+  listVisibleTiles(level) {
     const shown = this.micrograph;
     if (!shown) return [];
     const { camera, lowPass } = this;
-    const [across, down] = sideOf(shown, level);
+    const [across, down] = getTileSize(shown, level);
     const [left, top] = camera.toImage(0, 0);
     const [right, bottom] = camera.toImage(camera.width, camera.height);
     const first = (/** @type {number} */ at, /** @type {number} */ side) =>
@@ -84,52 +84,52 @@ export class Picture {
       /** @type {number} */ side,
       /** @type {number} */ size,
     ) => Math.min(Math.ceil(size / side - 1e-9) - 1, Math.floor((at + 0.5) / side));
-    const found = [];
+    const visible = [];
     for (let row = first(top, down); row <= last(bottom, down, shown.height); row++)
       for (let column = first(left, across); column <= last(right, across, shown.width); column++)
-        found.push({ id: shown.id, level, column, row, lowPass });
-    const away = (/** @type {import("./tiles.js").Tile} */ tile) =>
+        visible.push({ id: shown.id, level, column, row, lowPass });
+    const away = (/** @type {import("./tile_store.js").Tile} */ tile) =>
       Math.hypot((tile.column + 0.5) * across - camera.x, (tile.row + 0.5) * down - camera.y);
-    return found.sort((a, b) => away(a) - away(b));
+    return visible.sort((a, b) => away(a) - away(b));
   }
 
   #draw() {
-    const { width, height, ratio } = sized(this.canvas);
+    const { width, height, ratio } = fitCanvas(this.canvas);
     const context = this.canvas.getContext("2d", { alpha: true });
     if (!context) return;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     if (!this.micrograph || !width || !height) return;
-    const wanted = this.inWindow(this.level);
+    const wanted = this.listVisibleTiles(this.level);
     const coarse = this.micrograph.levels - 1;
-    const overview = { ...this.#of(coarse), column: 0, row: 0 };
-    this.tiles.want(this.who, this.level === coarse ? wanted : [overview, ...wanted]);
-    // Whatever is at hand, from coarse to fine, so that nothing is ever blank while it loads.
-    const whole = wanted.every((tile) => this.tiles.find(keyOf(tile)));
+    const overview = { ...this.#tileAt(coarse), column: 0, row: 0 };
+    this.tiles.request(this.owner, this.level === coarse ? wanted : [overview, ...wanted]);
+    // Draw what is loaded, from coarse to fine, so that nothing is blank meanwhile.
+    const whole = wanted.every((tile) => this.tiles.find(getTileKey(tile)));
     context.imageSmoothingEnabled = this.camera.zoom * ratio < 4;
     context.imageSmoothingQuality = "medium";
-    const filters = whole ? [this.lowPass] : [this.#whole, this.lowPass];
+    const filters = whole ? [this.lowPass] : [this.#completeLowPass, this.lowPass];
     for (const lowPass of filters)
       for (let level = whole ? this.level : coarse; level >= this.level; level--)
-        for (const tile of this.inWindow(level))
+        for (const tile of this.listVisibleTiles(level))
           this.#drawTile(context, { ...tile, lowPass }, ratio);
-    if (whole) this.#whole = this.lowPass;
+    if (whole) this.#completeLowPass = this.lowPass;
   }
 
   /** @param {number} level */
-  #of(level) {
+  #tileAt(level) {
     return { id: this.micrograph?.id ?? -1, level, lowPass: this.lowPass };
   }
 
   /**
    * @param {CanvasRenderingContext2D} context
-   * @param {import("./tiles.js").Tile} tile
+   * @param {import("./tile_store.js").Tile} tile
    * @param {number} ratio
    */
   #drawTile(context, tile, ratio) {
-    const bitmap = this.tiles.find(keyOf(tile));
+    const bitmap = this.tiles.find(getTileKey(tile));
     if (!bitmap || !this.micrograph) return;
-    const [across, down] = sideOf(this.micrograph, tile.level);
+    const [across, down] = getTileSize(this.micrograph, tile.level);
     const [x, y] = [tile.column * across, tile.row * down];
     const right = x + (bitmap.width / this.micrograph.tile) * across;
     const bottom = y + (bitmap.height / this.micrograph.tile) * down;

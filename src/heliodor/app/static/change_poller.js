@@ -1,0 +1,129 @@
+import { get, RequestRefused, ServerUnreachable } from "./api.js";
+import { recordTiming } from "./timings.js";
+
+const BUSY_INTERVAL_MS = 400;
+const IDLE_INTERVAL_MS = 1500;
+const HIDDEN_INTERVAL_MS = 6000;
+const COLUMNS = ["labels", "negatives", "picks", "done", "quality", "scored", "failed"];
+
+/** @typedef {import("./state.js").AppState} AppState */
+
+/** Asks the server again and again what has changed: by the engine, another tab or this one. */
+export class ChangePoller {
+  /** Why the server does not answer; "" when it does. */
+  problem = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  #polling = false;
+  #pollAgain = false;
+  #revision = 0;
+  #boot = "";
+
+  /**
+   * @param {AppState} state
+   * @param {() => void} onProblemChange called when `problem` changes
+   */
+  constructor(state, onProblemChange) {
+    this.state = state;
+    this.onProblemChange = onProblemChange;
+    this.#revision = state.rows.revision;
+    this.#boot = state.project.boot;
+    state.requested.on(() => this.pollNow());
+    document.addEventListener("visibilitychange", () => this.pollNow());
+  }
+
+  /** Poll now instead of after the usual pause. */
+  pollNow() {
+    clearTimeout(this.#timer);
+    if (this.#polling) this.#pollAgain = true;
+    else void this.#poll();
+  }
+
+  get #interval() {
+    const { engine, training, run } = this.state;
+    if (document.hidden) return HIDDEN_INTERVAL_MS;
+    const busy = ["starting", "training", "scoring"].includes(engine.state);
+    return busy || training.state === "running" || run.state === "running" ? BUSY_INTERVAL_MS : IDLE_INTERVAL_MS;
+  }
+
+  async #poll() {
+    this.#polling = true;
+    try {
+      const news = await get(`/api/changes?since=${this.#revision}`);
+      if (news.boot !== this.#boot) {
+        // The server was restarted: what this page knows may be out of date. Unsaved changes are
+        // kept by the tab and sent after the reload.
+        window.location.reload();
+        return;
+      }
+      if (news.all) this.state.rows = await get("/api/micrographs");
+      const start = performance.now();
+      this.#apply(news);
+      recordTiming("take changes", performance.now() - start);
+      this.#setProblem("");
+    } catch (error) {
+      const locked = error instanceof RequestRefused && [401, 403].includes(error.status);
+      if (locked) this.#setProblem("The server was restarted. Open the new link printed in the terminal.");
+      else if (error instanceof ServerUnreachable || error instanceof RequestRefused) this.#setProblem(error.message);
+      else throw error;
+    } finally {
+      this.#polling = false;
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(() => this.pollNow(), this.#pollAgain ? 0 : this.#interval);
+      this.#pollAgain = false;
+    }
+  }
+
+  /** @param {string} problem */
+  #setProblem(problem) {
+    if (problem === this.problem) return;
+    this.problem = problem;
+    this.onProblemChange();
+  }
+
+  /** @param {any} news */
+  #apply(news) {
+    const { state } = this;
+    this.#revision = news.revision;
+    const rescored = this.#applyRows(news);
+    const model = state.engine.model;
+    state.engine = news.engine;
+    state.training = news.training;
+    state.run = news.run;
+    state.applySettings(news.settings);
+    state.workChanged.emit();
+    if (news.all || news.labels.length) {
+      state.labels.invalidate(news.all ? null : news.labels, state.current);
+    }
+    if (news.all || news.engine.model !== model) state.picks.invalidate(null, state.current);
+    else if (rescored.length) state.picks.invalidate(rescored, state.current);
+    if (news.all || rescored.length || news.engine.model !== model) void state.readHistogram();
+  }
+
+  /**
+   * @param {any} news
+   * @returns {number[]} micrographs with new picks
+   */
+  #applyRows(news) {
+    const rows = /** @type {any} */ (this.state.rows);
+    const rescored = [];
+    for (const row of news.rows) {
+      // Scored again by the same model between two polls.
+      const missed = row.id === this.state.current && !this.state.picks.get(row.id);
+      if (rows.scored[row.id] !== row.scored || (missed && row.scored !== null))
+        rescored.push(row.id);
+      for (const column of COLUMNS) rows[column][row.id] = row[column];
+    }
+    // Where changes made here are still unsaved, this page's counts are newer than the server's.
+    for (const row of news.rows) {
+      const labels = this.state.saveQueue.changesOf(row.id).length ? this.state.labels.get(row.id) : null;
+      if (!labels) continue;
+      const particles = labels.filter((label) => label.kind === "particle").length;
+      rows.labels[row.id] = particles;
+      rows.negatives[row.id] = labels.length - particles;
+    }
+    if (news.all) this.state.rowsChanged.emit(null);
+    else if (news.rows.length) this.state.rowsChanged.emit(news.rows.map((/** @type {any} */ r) => r.id));
+    return rescored;
+  }
+}

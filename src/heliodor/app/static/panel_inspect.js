@@ -1,0 +1,83 @@
+import { byId, setText } from "./dom.js";
+import { Gallery } from "./gallery.js";
+import { HistogramChart } from "./histogram.js";
+import { withTiming } from "./timings.js";
+
+/**
+ * Return the value of a column at a threshold, by linear interpolation.
+ * @param {number[]} at thresholds, rising or falling
+ * @param {number[]} column
+ * @param {number} threshold
+ * @returns {number | null}
+ */
+function interpolate(at, column, threshold) {
+  for (let i = 1; i < at.length; i++) {
+    const [a, b] = [at[i - 1], at[i]];
+    if ((a - threshold) * (b - threshold) > 0) continue;
+    const share = a === b ? 0 : (threshold - a) / (b - a);
+    return column[i - 1] + share * (column[i] - column[i - 1]);
+  }
+  return null;
+}
+
+/** The threshold, what it keeps, and the candidates by score. */
+export class InspectPanel {
+  /**
+   * @param {import("./state.js").AppState} state
+   * @param {import("./viewer.js").Viewer} viewer
+   */
+  constructor(state, viewer) {
+    this.state = state;
+    this.chart = new HistogramChart(state);
+    this.gallery = new Gallery(state, viewer);
+    this.number = byId("threshold");
+    this.number.addEventListener("change", withTiming("threshold", () => {
+      if (this.number.value !== "") state.setThreshold(Number(this.number.value));
+    }));
+    byId("threshold-auto").addEventListener("click", withTiming("automatic", () => state.setThreshold(null)));
+    state.thresholdChanged.on(() => this.#show());
+    state.histogramChanged.on(() => this.#show());
+    this.#show();
+  }
+
+  /** Move the threshold a little. @param {number} by */
+  stepThreshold(by) {
+    const { threshold } = this.state;
+    if (threshold !== null) this.state.setThreshold(Math.round((threshold + by) * 100) / 100);
+  }
+
+  /** Draw what was not drawn while the panel was hidden. */
+  redraw() {
+    this.chart.redraw();
+    this.gallery.redraw();
+  }
+
+  #show() {
+    const { threshold, histogram, settings } = this.state;
+    const automatic = settings.threshold === null;
+    byId("threshold-auto").setAttribute("aria-pressed", String(automatic));
+    if (document.activeElement !== this.number)
+      this.number.value = threshold === null ? "" : threshold.toFixed(2);
+    const known = threshold !== null && histogram.edges.length > 1;
+    const picks = known ? this.#countPicks(threshold) : null;
+    setText(byId("inspect-picks"), picks === null ? "–" : Math.round(picks).toLocaleString("en"));
+    const mean = picks === null || !histogram.micrographs ? null : picks / histogram.micrographs;
+    setText(byId("inspect-mean"), mean === null ? "–" : mean.toFixed(mean < 10 ? 1 : 0));
+    const estimates = known ? histogram.estimates : null;
+    for (const name of /** @type {("precision" | "recall")[]} */ (["precision", "recall"])) {
+      const value = estimates ? interpolate(estimates.threshold, estimates[name], threshold ?? 0) : null;
+      const box = byId(`inspect-${name}`);
+      setText(box, value === null ? "–" : `${Math.round(value * 100)}%`);
+      box.parentElement.hidden = !histogram.estimates;
+    }
+  }
+
+  /** Count the candidates at or above a threshold; of the bin it cuts, a share. @param {number} threshold */
+  #countPicks(threshold) {
+    const { edges, counts } = this.state.histogram;
+    return counts.reduce((sum, count, bin) => {
+      const share = (edges[bin + 1] - threshold) / (edges[bin + 1] - edges[bin]);
+      return sum + count * Math.min(Math.max(share, 0), 1);
+    }, 0);
+  }
+}

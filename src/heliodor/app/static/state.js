@@ -1,0 +1,199 @@
+import { get, post } from "./api.js";
+import { Emitter } from "./emitter.js";
+import { LabelStore } from "./label_store.js";
+import { PickStore } from "./pick_store.js";
+import { SaveQueue } from "./save_queue.js";
+import { findCommonEnding, findCommonFolder } from "./sorting.js";
+
+/**
+ * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
+ *   picks: (number | null)[], done: boolean[], quality: (number | null)[],
+ *   scored: (number | null)[], failed: (string | null)[]}} Rows
+ * @typedef {{diameter: number | null, threshold: number | null}} Settings
+ * @typedef {{model: number | null, micrographs: number, edges: number[], counts: number[],
+ *   automatic: number | null, estimates: null | {threshold: number[], picks: number[],
+ *   precision: number[], recall: number[]}}} Histogram
+ */
+
+/** Shortest time between two requests for the histogram. */
+const HISTOGRAM_INTERVAL_MS = 1200;
+const EMPTY_HISTOGRAM = { model: null, micrographs: 0, edges: [], counts: [], automatic: null };
+
+/** The project as this page knows it, and the micrograph on screen. */
+export class AppState {
+  /** Emitted with ids (null for all) when rows of the list changed. */
+  rowsChanged = new Emitter();
+  settingsChanged = new Emitter();
+  thresholdChanged = new Emitter();
+  histogramChanged = new Emitter();
+  /** Emitted when the engine, the training or the run on all micrographs reports something. */
+  workChanged = new Emitter();
+  /** Emitted with a micrograph: first when it is chosen, again when it can be shown. */
+  opened = new Emitter();
+  /** Emitted with a message for the user. */
+  messageRaised = new Emitter();
+  /** Emitted after a request whose result is in the next changes. */
+  requested = new Emitter();
+
+  /** @type {Histogram} */ histogram = { ...EMPTY_HISTOGRAM, estimates: null };
+  /** @type {import("./tiled_image.js").Micrograph | null} */ micrograph = null;
+  /** Id of the micrograph on screen, or being opened; -1 for none. */
+  current = -1;
+  /** A diameter while it is being dragged. @type {number | null} */ draggedDiameter = null;
+  /** @type {Map<number, any>} */ #micrographs = new Map();
+  #folderLength = 0;
+  #endingLength = 0;
+  #reading = false;
+  #outdated = false;
+  /**
+   * Set while a threshold is on its way to the server.
+   * @type {ReturnType<typeof setTimeout> | undefined}
+   */
+  #posting;
+
+  /** Load the project from the server. */
+  static async load() {
+    return new AppState(...(await Promise.all([get("/api/project"), get("/api/micrographs")])));
+  }
+
+  /**
+   * @param {any} project
+   * @param {Rows} rows
+   */
+  constructor(project, rows) {
+    this.project = project;
+    this.rows = rows;
+    /** @type {Settings} */
+    this.settings = project.settings;
+    this.engine = project.engine;
+    this.training = project.training;
+    this.run = project.run;
+    this.#folderLength = findCommonFolder(rows.name).length;
+    this.#endingLength = findCommonEnding(rows.name).length;
+    this.saveQueue = new SaveQueue(project.folder);
+    this.labels = new LabelStore(this.saveQueue, (id) => this.rows.name[id]);
+    this.picks = new PickStore();
+    this.saveQueue.refused.on((_, message) => this.messageRaised.emit(`Not saved: ${message}`));
+    this.labels.countsChanged.on((id, particles, negatives) => {
+      this.rows.labels[id] = particles;
+      this.rows.negatives[id] = negatives;
+      this.rowsChanged.emit([id]);
+    });
+    this.saveQueue.restore((name) => this.rows.name.indexOf(name));
+  }
+
+  /** Return a micrograph's name without the folders that all names start with. @param {number} id */
+  shortName(id) {
+    return this.rows.name[id].slice(this.#folderLength);
+  }
+
+  /** Return a micrograph's name without the ending that all names share. @param {number} id */
+  listName(id) {
+    const name = this.shortName(id);
+    return name.slice(0, name.length - this.#endingLength);
+  }
+
+  get count() {
+    return this.rows.name.length;
+  }
+
+  /** Return the size and pixel size of a micrograph. @param {number} id */
+  async getMicrograph(id) {
+    const cached = this.#micrographs.get(id);
+    if (cached) return cached;
+    const micrograph = await get(`/api/micrographs/${id}`);
+    this.#micrographs.set(id, micrograph);
+    return micrograph;
+  }
+
+  /** Show a micrograph. @param {number} id */
+  async open(id) {
+    if (id < 0 || id >= this.count || id === this.current) return;
+    this.current = id;
+    this.opened.emit(id);
+    const info = await this.getMicrograph(id);
+    if (this.current !== id) return;
+    // A file that cannot be read has no size; the list shows why.
+    this.micrograph = info.width ? info : null;
+    this.rows.failed[id] ??= info.failed;
+    this.opened.emit(id);
+    if (!this.micrograph) return;
+    void post("/api/focus", { id });
+    await Promise.all([this.labels.open(id), this.picks.open(id)]);
+  }
+
+  /** The threshold in use; null where there is none yet. */
+  get threshold() {
+    return this.settings.threshold ?? this.histogram.automatic;
+  }
+
+  /** Diameter in Å; null while it is not set. */
+  get diameter() {
+    return this.draggedDiameter ?? this.settings.diameter;
+  }
+
+  /** Diameter in pixels of the micrograph on screen; null if one of them is missing. */
+  get diameterPx() {
+    const diameter = this.diameter;
+    if (diameter === null || !this.micrograph) return null;
+    return diameter / (this.micrograph.pixel_size ?? 1);
+  }
+
+  /**
+   * Move the threshold: shown at once, sent to the server once it rests.
+   * @param {number | null} threshold null for the automatic one
+   */
+  setThreshold(threshold) {
+    this.settings.threshold = threshold;
+    this.thresholdChanged.emit();
+    clearTimeout(this.#posting);
+    const posting = setTimeout(async () => {
+      await this.saveSettings({ threshold });
+      if (this.#posting === posting) this.#posting = undefined;
+    }, 200);
+    this.#posting = posting;
+  }
+
+  /** @param {Partial<Settings>} settings */
+  async saveSettings(settings) {
+    try {
+      this.applySettings(await post("/api/settings", settings));
+    } catch (error) {
+      this.messageRaised.emit(String(error instanceof Error ? error.message : error));
+    }
+    this.requested.emit();
+  }
+
+  /** Apply settings from the server. @param {Settings} settings */
+  applySettings(settings) {
+    const { diameter, threshold } = this.settings;
+    // While it is being sent, the threshold on screen is the newer one.
+    const moving = this.#posting !== undefined;
+    this.settings = { ...settings, threshold: moving ? threshold : settings.threshold };
+    if (diameter !== settings.diameter) {
+      this.picks.clear();
+      this.settingsChanged.emit();
+      if (this.current >= 0) void this.picks.reload(this.current);
+    }
+    if (threshold !== this.settings.threshold) this.thresholdChanged.emit();
+  }
+
+  /** Read the histogram again: one request at a time, repeated if it changed meanwhile. */
+  async readHistogram() {
+    this.#outdated = true;
+    if (this.#reading) return;
+    this.#reading = true;
+    try {
+      while (this.#outdated) {
+        this.#outdated = false;
+        this.histogram = await get("/api/histogram");
+        this.histogramChanged.emit();
+        this.thresholdChanged.emit();
+        // It changes all the time while micrographs are being scored.
+        await new Promise((done) => setTimeout(done, HISTOGRAM_INTERVAL_MS));
+      }
+    } finally {
+      this.#reading = false;
+    }
+  }
+}

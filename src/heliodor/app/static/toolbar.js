@@ -1,0 +1,168 @@
+import { post } from "./api.js";
+import { byId, formatCount, setText, toSentence } from "./dom.js";
+import { withTiming } from "./timings.js";
+import { showToast } from "./toast.js";
+
+/**
+ * @typedef {import("./state.js").AppState} AppState
+ * @typedef {import("./viewer.js").Viewer} Viewer
+ * @typedef {import("./micrograph_list.js").MicrographList} List
+ */
+
+const ENGINE_ACTIVITY = { starting: "Starting", training: "Training", scoring: "Picking" };
+
+/** The buttons above the micrograph, the counts below it, and the status at the top of the page. */
+export class Toolbar {
+  /**
+   * @param {AppState} state
+   * @param {Viewer} viewer
+   * @param {List} list
+   */
+  constructor(state, viewer, list) {
+    this.state = state;
+    this.viewer = viewer;
+    this.list = list;
+    const on = (/** @type {string} */ id, /** @type {() => void} */ act) =>
+      byId(id).addEventListener("click", withTiming(id, (/** @type {MouseEvent} */ event) => {
+        act();
+        // After a mouse click, the keyboard shortcuts act on the micrograph again.
+        if (event.detail) byId("stage").focus({ preventScroll: true });
+      }));
+    on("previous", () => list.step(-1));
+    on("next", () => list.step(1));
+    on("tool-label", () => this.selectTool("label"));
+    on("tool-eraser", () => this.selectTool("eraser"));
+    on("undo", () => this.undo());
+    on("redo", () => this.redo());
+    on("toggle-markers", () => this.toggleMarkers());
+    on("fit", () => viewer.fit());
+    on("reviewed", () => this.toggleReviewed());
+    state.opened.on(() => this.#showMicrograph());
+    state.rowsChanged.on(() => this.#showMicrograph());
+    state.labels.history.changed.on(() => this.#showHistory());
+    viewer.overlay.changed.on(() => this.#showCounts());
+    state.workChanged.on(() => this.#showEngine());
+    state.saveQueue.changed.on(() => this.#showSaving());
+    const parts = state.project.folder.split("/");
+    setText(byId("folder"), parts.length > 3 ? `…/${parts.slice(-2).join("/")}` : state.project.folder);
+    byId("folder").title = state.project.folder;
+    this.#showHistory();
+    this.#showEngine();
+    this.#showSaving();
+  }
+
+  /** @param {"label" | "eraser"} tool */
+  selectTool(tool) {
+    this.viewer.pointerTools.selectTool(tool);
+    byId("tool-label").setAttribute("aria-pressed", String(tool === "label"));
+    byId("tool-eraser").setAttribute("aria-pressed", String(tool === "eraser"));
+  }
+
+  undo() {
+    this.#openChangedMicrograph(this.state.labels.undo());
+  }
+
+  redo() {
+    this.#openChangedMicrograph(this.state.labels.redo());
+  }
+
+  /** Show the micrograph on which something was undone or redone. @param {{micrograph: number} | undefined} step */
+  #openChangedMicrograph(step) {
+    if (step && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
+  }
+
+  toggleMarkers() {
+    const { overlay } = this.viewer;
+    overlay.hidden = !overlay.hidden;
+    byId("toggle-markers").setAttribute("aria-pressed", String(overlay.hidden));
+    overlay.redraw();
+  }
+
+  toggleReviewed() {
+    this.#setReviewed(!this.state.rows.done[this.state.current]);
+  }
+
+  /** Mark as reviewed and go to the next micrograph. */
+  markReviewed() {
+    const next = this.list.findNext(this.state.current, 1)[0];
+    this.#setReviewed(true);
+    if (next !== undefined) void this.state.open(next);
+  }
+
+  /** @param {boolean} done */
+  #setReviewed(done) {
+    const { state } = this;
+    const id = state.current;
+    state.rows.done[id] = done;
+    state.rowsChanged.emit([id]);
+    post(`/api/micrographs/${id}/done`, { done }).catch((error) => {
+      state.rows.done[id] = !done;
+      state.rowsChanged.emit([id]);
+      showToast(error.message);
+    });
+  }
+
+  #showMicrograph() {
+    const { state } = this;
+    if (state.current < 0) return;
+    byId("reviewed").setAttribute("aria-pressed", String(state.rows.done[state.current]));
+    this.#showTitle();
+  }
+
+  /** The title of the browser tab: what is running, otherwise the micrograph. */
+  #showTitle() {
+    const { state } = this;
+    const running = this.#describeActivity();
+    const name = state.current < 0 ? "" : state.shortName(state.current);
+    const title = [running || name, "heliodor"].filter(Boolean).join(" – ");
+    if (document.title !== title) document.title = title;
+  }
+
+  /** @returns {string} what the engine or the run is doing; "" for nothing */
+  #describeActivity() {
+    const { engine, training, run } = this.state;
+    if (engine.state === "training" && training.of)
+      return `Training ${Math.round((100 * (training.update ?? 0)) / training.of)}%`;
+    if (engine.state === "scoring" && engine.queue)
+      return `Picking: ${formatCount(engine.queue, "micrograph")} left`;
+    const activity = ENGINE_ACTIVITY[/** @type {keyof typeof ENGINE_ACTIVITY} */ (engine.state)];
+    if (activity) return activity;
+    if (run.state === "running" && run.of) return `Picking all: ${run.done ?? 0} of ${run.of}`;
+    return "";
+  }
+
+  #showHistory() {
+    byId("undo").disabled = !this.state.labels.history.canUndo;
+    byId("redo").disabled = !this.state.labels.history.canRedo;
+  }
+
+  #showCounts() {
+    const { overlay } = this.viewer;
+    const particles = overlay.labels.filter((label) => label.kind === "particle").length;
+    setText(byId("label-count"), String(particles));
+    setText(byId("negative-count"), String(overlay.labels.length - particles));
+    const table = this.state.picks.get(this.state.current);
+    setText(byId("pick-count"), table ? String(overlay.picks.length) : "–");
+  }
+
+  #showEngine() {
+    const { engine } = this.state;
+    const box = byId("engine");
+    const activity = this.#describeActivity();
+    const model = engine.model ? `Model ${engine.model}` : "General model";
+    box.classList.toggle("busy", Boolean(activity));
+    box.classList.toggle("trouble", engine.state === "failed");
+    setText(box, engine.state === "failed" ? toSentence(engine.says ?? "The engine failed") : activity || model);
+    box.title = engine.says ? toSentence(engine.says) : "";
+    this.#showTitle();
+  }
+
+  #showSaving() {
+    const { size, problem } = this.state.saveQueue;
+    const box = byId("saving");
+    const failing = size > 0 && problem !== "";
+    box.classList.toggle("trouble", failing);
+    setText(box, failing ? `Not saved: ${formatCount(size, "change")}` : size ? "Saving…" : "Saved");
+    box.title = failing ? `${problem} Retrying. The changes are kept in this tab.` : "";
+  }
+}
