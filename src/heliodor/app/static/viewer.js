@@ -39,6 +39,7 @@ export class Viewer {
     }).observe(this.stage);
     state.opened.on((id) => this.#showMicrograph(id));
     state.settingsChanged.on(() => this.overlay.redraw());
+    this.overlay.changed.on(() => this.pointer && this.showPointerPosition(this.pointer));
   }
 
   /** Whether the chosen micrograph and its labels are on screen. */

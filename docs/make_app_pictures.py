@@ -1,7 +1,7 @@
-"""Make the pictures of the picking room from those that its browser test keeps.
+"""Make the images of the app from the screenshots of its browser test.
 
 HELIODOR_SCREENSHOTS=shots .venv/bin/python -m pytest -p no:xdist tests/browser/test_story.py
-.venv/bin/python docs/make_room_pictures.py shots
+.venv/bin/python docs/make_app_pictures.py shots
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from PIL import Image
 
-#: What the test calls them, and what they are called here.
-PICTURES = {"4-judge-1440x900": "room_judge", "5-ask-1440x900": "room_ask"}
+#: Names of the screenshots, and of the images in the documentation.
+PICTURES = {"4-inspect-1440x900": "app_inspect", "5-review-1440x900": "app_review"}
 WIDTH_PX = 1080
 
 
 def main() -> None:
     folder, out = Path(sys.argv[1]), Path(__file__).with_name("images")
-    for name, own in PICTURES.items():
+    for name, target in PICTURES.items():
         image = Image.open(folder / f"{name}.png").convert("RGB")
         size = (WIDTH_PX, round(image.height * WIDTH_PX / image.width))
         small = image.resize(size, Image.Resampling.LANCZOS)
-        small.save(out / f"{own}.jpg", quality=72, optimize=True)
+        small.save(out / f"{target}.jpg", quality=72, optimize=True)
 
 
 if __name__ == "__main__":
