@@ -1,4 +1,4 @@
-"""The candidates by score: what a click on one does in each mode, and small things of the panels."""
+"""The candidates by score: what a click on one does in each mode; and typing a diameter."""
 
 from __future__ import annotations
 
