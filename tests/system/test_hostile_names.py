@@ -264,7 +264,7 @@ def test_names_that_leave_no_room_for_more_fail_alone(here: Path, letter: str) -
         assert result.code == 3, result.err
         _head, failed = (here / "out/failed.tsv").read_text().splitlines()
         assert failed.startswith(f"mics/{long}\t")
-        assert "too long a name" in failed
+        assert "is too long; rename the micrograph" in failed
         stars = {p.name for p in (here / "out").glob("*_autopick.star")}
         assert stars == {f"{Path(name).stem}_autopick.star" for name in (fits, "short.mrc")}
 

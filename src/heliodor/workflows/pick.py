@@ -1,9 +1,9 @@
-"""The command `pick`: a model and micrographs in, ranked picks out."""
+"""The command `pick`: find particles with a model."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from heliodor.data.micrographs.sources import (
     Source,
     find_sources,
 )
-from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
+from heliodor.data.micrographs.working_images import Failure, WorkingImage, WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import MIN_MICROGRAPHS
 from heliodor.models.model_file import Model, fingerprint_model
@@ -63,6 +63,7 @@ from heliodor.utils.locking import lock_folder
 from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 if TYPE_CHECKING:
+    from heliodor.report.content import ReportContent
     from heliodor.workflows.ground_truth import RegionEvaluator
 
 log = logging.getLogger(__name__)
@@ -80,22 +81,27 @@ def pick(
     diameter_angstrom: float | None = None,
     report: bool = False,
 ) -> PickingResult:
-    """Pick with a model and write the picks and ``run.json``.
+    """Pick particles with a model and write the picks and ``run.json``.
 
-    Writes a ``*_autopick.star`` a micrograph as soon as it is done, then ``autopick.star``
-    and ``picks.tsv``, all in the pixels of the original files, and ``micrographs.tsv``.
+    Writes one ``*_autopick.star`` per micrograph as soon as it is done, then ``autopick.star``,
+    ``picks.tsv`` (all in pixels of the original files) and ``micrographs.tsv``.
 
     Parameters
     ----------
     model
         A trained model or its file; None for the general model.
     diameter_angstrom
-        The particle's: for the general model, and for others that serve any diameter.
+        The particle diameter: for the general model, and others that serve any diameter.
     resume
-        Take over what an earlier run into the same folder found with the same model and settings
-        on micrographs that hold the same; else all are picked on anew.
+        Whether to keep what an earlier run into the same folder found with the same model and
+        settings on unchanged micrographs.
     report
-        Also write ``report.html``.
+        Whether to write ``report.html`` too.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used.
     """
     name = "(in memory)" if isinstance(model, Model) else model
     arguments = {"model": name, "micrographs": micrographs, **flatten_settings(settings, compute)}
@@ -113,19 +119,32 @@ def pick(
         picked, pixel_sizes = pick_step(
             loaded, sources, images, settings, folder, compute.start(), record, resume=resume
         )
-        record.write(folder)
         if report:
-            from heliodor.report.report import write_report  # draws, and takes its time to import
             from heliodor.workflows.report_content import build_report_content
 
-            with record.stage("report"):
-                content = build_report_content(
+            write_report_and_record(
+                folder,
+                record,
+                lambda: build_report_content(
                     loaded, None, images, picked, sources, None, None, None, record, pixel_sizes
-                )
-                write_report(folder / "report.html", content)
+                ),
+            )
+        else:
             record.write(folder)
-            log.info(f"the report is {folder / 'report.html'}")
     return picked
+
+
+def write_report_and_record(
+    folder: Path, record: RunRecord, build_content: Callable[[], ReportContent]
+) -> None:
+    """Write the report, and the record before and after it."""
+    from heliodor.report.report import write_report  # imports matplotlib, which takes a second
+
+    record.write(folder)  # a report that fails must not cost the record
+    with record.stage("report"):
+        write_report(folder / "report.html", build_content())
+    record.write(folder)
+    log.info(f"report: {folder / 'report.html'}")
 
 
 def pick_step(
@@ -136,84 +155,133 @@ def pick_step(
     folder: Path,
     device: torch.device,
     record: RunRecord,
-    judge: RegionEvaluator | None = None,
+    regions: RegionEvaluator | None = None,
     resume: bool = True,
 ) -> tuple[PickingResult, dict[str, float]]:
-    """Pick as one stage of a longer run, which keeps the record; see `pick`.
+    """Pick as one step of a longer run that keeps the record; see `pick`.
 
-    Micrographs that are to be judged by regions are always picked on: score maps are not kept.
+    Parameters
+    ----------
+    regions
+        Collects the score maps of the micrographs with ground truth. Score maps are not stored,
+        so these micrographs are always picked again.
 
     Returns
     -------
-    Picked, dict
+    PickingResult, dict
         The candidates, and the pixel size of each micrograph in angstrom.
     """
     settings.check_for(model.card.contaminant)
-    threshold = settings.threshold_for(model)
-    known = model.calibration
     record.add_inputs("picking", sources)
-    chosen = settings.threshold is None and get_clear_above(model) is not None
-    log.info(
-        f"picking on {len(sources)} micrographs, particles of {model.card.diameter_angstrom:g} A,"
-        + (" at a threshold of their own" if chosen else f" log-odds from {threshold:.2f}")
-    )
+    _log_start(model, sources, settings)
     model.network.to(device)
-    files = {source.name: folder / autopick_name(source) for source in sources}
-    check_series(folder, files.values(), settings.threshold_series)
-    # What no file can be written for is not picked on.
-    refused = {
-        name: TOO_LONG.format(path=p) for name, p in files.items() if not fits_path_limits(p)
-    }
-    # Lists of an earlier run must not lie beside picks of this one, should it be interrupted.
+    files = _OutputFiles.choose(folder, sources)
+    check_series(folder, files.picks.values(), settings.threshold_series)
+    # An interrupted run must not leave the lists of an earlier one beside its picks.
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-
-    search = None
-    above = get_clear_above(model)
-    if above is not None and len(sources) >= MIN_MICROGRAPHS:
-        search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), above)
     journal = Journal(folder, journal_key(model, settings, images), not resume)
-    again = frozenset(s.name for s in sources if judge is not None and judge.has_truth(s.name))
-    if finished := sum(journal.has(s) for s in sources if s.name not in again):
-        log.info(f"{finished} of them are done already and left as they are")
-
-    def done(image: WorkingImage, score: Image, found: MicrographResult) -> None:
-        own = add_probability(found.candidates, known)
-        journal.write(files[image.source.name], coordinate_text(own, threshold))
-        if judge is not None:
-            judge.add(image, score)
-
-    with record.stage("picking"), console.progress("picking") as progress:
-        work = _ResumablePicking(model, images, settings, device, journal, search, refused)
-        try:
-            picked = work.through(sources, done, progress, again)
-        except BadInput:
-            journal.remove_if_empty()
-            raise
+    search = _choose_decoy_search(model, sources)
+    work = _ResumablePicking(model, images, settings, device, journal, search, files.excluded)
+    picked = _find_candidates(work, sources, files, record, regions)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
     if settings.max_fdr is not None and picked.calibration is None and search is None:
-        record.notes.append(
-            "too little is known of what scores mean here to keep to --max-fdr: picks are"
-            f" candidates from {picked.threshold:.2f} on"
+        record.warn(
+            "too little data to calibrate the scores, so --max-fdr cannot be applied; using"
+            f" threshold {picked.threshold:.2f}"
         )
-        log.warning(record.notes[-1])
-    masks = {s.name: folder / contamination.FOLDER / f"{s.output_stem}.png" for s in sources}
-    for failure in picked.failures:
-        if failure.name not in refused:
-            files[failure.name].unlink(missing_ok=True)
-            masks[failure.name].unlink(missing_ok=True)
-        log.warning(f"{failure.name} was left out: {failure.reason}")
+    files.remove_outputs_of(picked.failures)
+    record.skip(picked.failures)
     with record.stage("writing"):
-        picked, sizes, head = write_tables(picked, settings, folder, files, journal)
-        write_masks(masks, picked, settings.bad_area_masks)
-    record.failures += [f for f in picked.failures if f not in record.failures]
+        picked, pixel_sizes, summary = write_tables(picked, settings, folder, files.picks, journal)
+        write_masks(files.masks, picked, settings.bad_area_masks)
+    _record_results(record, model, picked)
+    _log_results(model, picked, pixel_sizes, settings, folder, summary)
+    _report_quality(picked.quality, record)
+    if any(is_tiff(source.path.name) for source in sources):
+        log.warning(TIFF_NOTE)
+    return picked, pixel_sizes
+
+
+@dataclass(frozen=True)
+class _OutputFiles:
+    """The files that are written for each micrograph, by its name."""
+
+    picks: dict[str, Path]
+    #: Contamination masks.
+    masks: dict[str, Path]
+    #: Micrographs for which no file can be written, and why; they are not picked.
+    excluded: dict[str, str]
+
+    @classmethod
+    def choose(cls, folder: Path, sources: Sequence[Source]) -> _OutputFiles:
+        """Return the names of the files of some micrographs."""
+        picks = {source.name: folder / autopick_name(source) for source in sources}
+        masks = folder / contamination.FOLDER
+        return cls(
+            picks,
+            {source.name: masks / f"{source.output_stem}.png" for source in sources},
+            {
+                name: TOO_LONG.format(path=path)
+                for name, path in picks.items()
+                if not fits_path_limits(path)
+            },
+        )
+
+    def remove_outputs_of(self, failures: Iterable[Failure]) -> None:
+        """Remove what an earlier run wrote for micrographs that now failed."""
+        for failure in failures:
+            if failure.name not in self.excluded:
+                self.picks[failure.name].unlink(missing_ok=True)
+                self.masks[failure.name].unlink(missing_ok=True)
+
+
+def _choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch | None:
+    """Return on which micrographs to search decoys; None where they could not be used."""
+    above = get_clear_above(model)
+    if above is None or len(sources) < MIN_MICROGRAPHS:
+        return None
+    return DecoySearch(choose_decoy_micrographs(source.name for source in sources), above)
+
+
+def _find_candidates(
+    work: _ResumablePicking,
+    sources: Sequence[Source],
+    files: _OutputFiles,
+    record: RunRecord,
+    regions: RegionEvaluator | None,
+) -> PickingResult:
+    """Score the micrographs that the journal lacks, and write the picks of each."""
+    model, journal = work.model, work.journal
+    threshold, calibration = work.settings.threshold_for(model), model.calibration
+    repeat = frozenset(
+        s.name for s in sources if regions is not None and regions.has_truth(s.name)
+    )
+    if finished := sum(journal.has(s) for s in sources if s.name not in repeat):
+        log.info(f"already picked: {finished} of {len(sources)} micrographs")
+
+    def write_picks(image: WorkingImage, score: Image, result: MicrographResult) -> None:
+        picks = add_probability(result.candidates, calibration)
+        journal.write(files.picks[image.source.name], coordinate_text(picks, threshold))
+        if regions is not None:
+            regions.add(image, score)
+
+    with record.stage("picking"), console.progress("picking") as progress:
+        try:
+            return work.run(sources, write_picks, progress, repeat)
+        except BadInput:
+            journal.remove_if_empty()
+            raise
+
+
+def _record_results(record: RunRecord, model: Model, picked: PickingResult) -> None:
+    """Record the threshold and the number of picks."""
     counts = {row.name: row.picks for row in picked.quality}
-    total = sum(counts.values())
     record.results |= {
         "threshold": picked.threshold,
         "expected": None if picked.expected is None else picked.expected.as_dict(),
-        "picks": total,
+        "picks": sum(counts.values()),
         "picks_per_micrograph": counts,
     }
     if model.card.contaminant:
@@ -221,28 +289,63 @@ def pick_step(
             "fraction": {row.name: row.measured.contaminated_fraction for row in picked.quality},
             "no_picks_on": [row.name for row in picked.quality if row.refused],
         }
-        if left_out := sum(row.refused for row in picked.quality):
-            log.warning(
-                f"{left_out} of {len(counts)} micrographs have no picks, as more than"
-                f" {settings.max_contamination:g} of each is bad area;"
-                f" see {micrograph_quality.NAME}"
-            )
-    found = sorted({f"{size:.4g}" for size in sizes.values()}, key=float)
-    log.info(
-        f"{total} picks on {len(counts)} micrographs of {', '.join(found)} A a pixel, in"
-        f" {folder}/autopick.star"
+
+
+def _log_start(model: Model, sources: Sequence[Source], settings: PickSettings) -> None:
+    automatic = settings.threshold is None and get_clear_above(model) is not None
+    threshold = (
+        "automatic threshold"
+        if automatic
+        else f"threshold {settings.threshold_for(model):.2f} log-odds"
     )
-    for sentence in head:
+    log.info(
+        f"picking {len(sources)} micrographs (diameter {model.card.diameter_angstrom:g} Å,"
+        f" {threshold})"
+    )
+
+
+def _log_results(
+    model: Model,
+    picked: PickingResult,
+    pixel_sizes: Mapping[str, float],
+    settings: PickSettings,
+    folder: Path,
+    summary: Iterable[str],
+) -> None:
+    rows = picked.quality
+    contaminated = sum(row.refused for row in rows) if model.card.contaminant else 0
+    if contaminated:
+        log.warning(
+            f"{contaminated} of {len(rows)} micrographs have no picks, as more than"
+            f" {settings.max_contamination:g} of the area of each is contaminated; see"
+            f" {micrograph_quality.NAME}"
+        )
+    sizes = sorted({f"{size:.4g}" for size in pixel_sizes.values()}, key=float)
+    log.info(
+        f"{sum(row.picks for row in rows)} picks on {len(rows)} micrographs"
+        f" ({', '.join(sizes)} Å/pixel) in {folder}/autopick.star"
+    )
+    for sentence in summary:
         log.info(sentence)
-    _report_quality(picked.quality, record)
-    if any(is_tiff(source.path.name) for source in sources):
-        log.warning(TIFF_NOTE)
-    return picked, sizes
+
+
+def _report_quality(
+    rows: Sequence[micrograph_quality.MicrographQuality], record: RunRecord
+) -> None:
+    """Record the outlier micrographs, and log a summary of them."""
+    record.results["outliers"] = [
+        {"micrograph": row.name, "flags": list(row.flags)}
+        for row in micrograph_quality.find_outliers(rows)
+    ]
+    if (warning := micrograph_quality.describe_mismatch(rows)) is not None:
+        record.warn(warning)
+    if (sentence := micrograph_quality.describe_outliers(rows)) is not None:
+        log.info(sentence)
 
 
 @dataclass(frozen=True)
 class _ResumablePicking:
-    """Picking on micrographs through crashes of the process."""
+    """Picks micrographs, and continues after a crash of the process."""
 
     model: Model
     images: WorkingImages
@@ -251,9 +354,42 @@ class _ResumablePicking:
     journal: Journal
     search: DecoySearch | None
     #: Micrographs that cannot be used, and why.
-    refused: Mapping[str, str]
+    excluded: Mapping[str, str]
 
-    def _on(
+    def run(
+        self,
+        sources: Sequence[Source],
+        write_picks: Callable[[WorkingImage, Image, MicrographResult], None],
+        progress: Callable[[int, int], None],
+        repeat: Container[str],
+    ) -> PickingResult:
+        """Pick all micrographs; those under way when the process crashed come first, alone.
+
+        Parameters
+        ----------
+        write_picks
+            Called with each micrograph that has been picked.
+        repeat
+            Names of micrographs to pick even if the journal has them.
+        """
+        crashes, journal = crash_count(), self.journal
+        if crashes:
+            journal.record_crash(sources)
+        crashed = {s.name: CRASHED.format(path=s.path) for s in sources if journal.has_crashed(s)}
+        excluded = {**self.excluded, **crashed}
+        interrupted = {*journal.list_interrupted()} - excluded.keys()
+        suspects = [s for s in sources if s.name in interrupted and not journal.has(s)]
+        if crashes and suspects:
+            # One of them crashed the process. Alone, each has all of the memory.
+            with suppress(BadInput):
+                self._pick(suspects, self.search, max_parallel=1)
+        picked = self._pick(
+            sources, self.search, done=write_picks, progress=progress, repeat=repeat,
+            max_parallel=max(1, MAX_PARALLEL >> crashes), excluded=excluded,
+        )  # fmt: skip
+        return picked if self.search is None else self._complete_decoys(picked, sources)
+
+    def _pick(
         self, sources: Sequence[Source], search: DecoySearch | None, **more: Any
     ) -> PickingResult:
         return pick_micrographs(
@@ -261,75 +397,35 @@ class _ResumablePicking:
             store=self.journal, search=search, **more,
         )  # fmt: skip
 
-    def through(
-        self,
-        sources: Sequence[Source],
-        done: Callable[[WorkingImage, Image, MicrographResult], None],
-        progress: Callable[[int, int], None],
-        again: Container[str],
-    ) -> PickingResult:
-        """Pick on all; what was under way when the process before crashed comes first, alone."""
-        if crash_count():
-            self.journal.record_crash(sources)
-        crashed = {
-            s.name: CRASHED.format(path=s.path) for s in sources if self.journal.has_crashed(s)
-        }
-        refused = {**self.refused, **crashed}
-        way = {*self.journal.list_interrupted()} - refused.keys()
-        suspects = [s for s in sources if s.name in way and not self.journal.has(s)]
-        if crash_count() and suspects:
-            # What the process died of is among them. Alone, each has all the memory there is.
-            with suppress(BadInput):
-                self._on(suspects, self.search, max_parallel=1)
-        fewer = max(1, MAX_PARALLEL >> crash_count())
-        picked = self._on(
-            sources, self.search,
-            done=done, progress=progress, repeat=again, max_parallel=fewer, excluded=refused,
-        )  # fmt: skip
-        return picked if self.search is None else self._decoyed(picked, sources, self.search)
+    def _complete_decoys(self, picked: PickingResult, sources: Sequence[Source]) -> PickingResult:
+        """Search decoys on replacements for chosen micrographs that failed or had no picks.
 
-    def _decoyed(
-        self, picked: PickingResult, sources: Sequence[Source], search: DecoySearch
-    ) -> PickingResult:
-        """Look for decoys on others where micrographs failed that were to have some.
-
-        Or were refused. What is made of the others is then the same as without those.
+        The result is then the same as if those micrographs had not been given.
         """
+        assert self.search is not None
         refusing = self.settings.max_contamination is not None
         names = [n for n in picked.micrographs if not (refusing and self.journal.get(n).refused)]
-        wanted = choose_decoy_micrographs(names)
-        if wanted == search.micrographs:
+        chosen = choose_decoy_micrographs(names)
+        if chosen == self.search.micrographs:
             return picked
-        more = [s for s in sources if s.name in wanted - search.micrographs]
-        more = [s for s in more if self.journal.get(s.name).decoys is None]
-        if more:
-            with suppress(BadInput):  # should they have become unreadable: fewer will do
-                self._on(more, replace(search, micrographs=wanted))
-        return replace(picked, sheet=count_scores(self.journal, names, wanted))
+        missing = [s for s in sources if s.name in chosen - self.search.micrographs]
+        missing = [s for s in missing if self.journal.get(s.name).decoys is None]
+        if missing:
+            with suppress(BadInput):  # they may have become unreadable: fewer decoys will do
+                self._pick(missing, replace(self.search, micrographs=chosen))
+        return replace(picked, sheet=count_scores(self.journal, names, chosen))
 
 
 def journal_key(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
-    """Return all that decides on what is found on a micrograph, ready for JSON."""
-    said: dict[str, Any] = {"heliodor": __version__, "model": fingerprint_model(model)}
-    said |= settings_that_change_picks(settings)
-    said["floor"] = min(FLOOR, settings.threshold_for(model))
-    return said | {"pixel_size_angstrom": images.pixel_size_angstrom}
+    """Return all that determines the candidates of a given micrograph, ready for JSON."""
+    return {
+        "heliodor": __version__,
+        "model": fingerprint_model(model),
+        **settings_that_change_picks(settings),
+        "floor": min(FLOOR, settings.threshold_for(model)),
+        "pixel_size_angstrom": images.pixel_size_angstrom,
+    }
 
 
-def _report_quality(
-    rows: Sequence[micrograph_quality.MicrographQuality], record: RunRecord
-) -> None:
-    """Say which micrographs stand out, and note them."""
-    record.results["outliers"] = [
-        {"micrograph": row.name, "flags": list(row.flags)}
-        for row in micrograph_quality.find_outliers(rows)
-    ]
-    if (warning := micrograph_quality.describe_mismatch(rows)) is not None:
-        record.notes.append(warning)
-        log.warning(warning)
-    if (sentence := micrograph_quality.describe_outliers(rows)) is not None:
-        log.info(sentence)
-
-
-#: Why a micrograph whose name leaves no room for more fails.
-TOO_LONG = "its picks cannot be written: {path} is too long a name; give the micrograph a shorter"
+#: Why a micrograph with a name near the system's limit fails.
+TOO_LONG = "its picks cannot be written: the name {path} is too long; rename the micrograph"

@@ -1,9 +1,9 @@
-"""The main job: micrographs and labels in; a model, ranked picks and a report out."""
+"""The command `run`: train a model, pick with it and write a report."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.settings import PickSettings
-from heliodor.report.report import write_report
 from heliodor.training.dataset import FEWEST_PX
 from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import DataSettings, TrainingSettings
@@ -39,7 +38,7 @@ from heliodor.workflows.ground_truth import (
     check_same_binning,
     compare_with_truth,
 )
-from heliodor.workflows.pick import pick_step
+from heliodor.workflows.pick import pick_step, write_report_and_record
 from heliodor.workflows.report_content import build_report_content
 from heliodor.workflows.run_record import RunRecord, flatten_settings
 from heliodor.workflows.train import (
@@ -53,7 +52,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `run` found."""
+    """What `run` produced."""
 
     training: TrainingResult
     picked: PickingResult
@@ -77,25 +76,29 @@ def run(
     negatives: str | Path | None = None,
     resume: bool = True,
 ) -> RunResult:
-    """Train, pick, judge where there is truth, and report, all into one folder.
+    """Train, pick, evaluate if there is a ground truth, and write a report, all into one folder.
 
     Parameters
     ----------
     pick_micrographs
-        What to pick on; None picks on the training micrographs.
+        Micrographs to pick; None picks the training micrographs.
     truth
-        Coordinates of all particles of micrographs picked on, for judging only.
+        Coordinates of all particles on some of the micrographs picked, for evaluation only.
     match_distance_angstrom
         None takes 0.4 of the diameter.
     negatives
-        Coordinates of what is no particle, to train with.
+        Coordinates of negatives, for training.
     resume
-        Whether to go on with the same training where one in the folder was cut short, to leave
-        its model as it is where it had ended, and to take over what was picked with it.
+        Whether to resume the same training and picking if they were interrupted in this folder.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used.
     """
     distance = match_distance_angstrom
     if distance is not None and truth is None:
-        raise BadInput("a match distance needs the truth to match with; give --truth too")
+        raise BadInput("a match distance needs a ground truth; give --truth too")
     if distance is None:
         distance = MATCH_FRACTION * data.diameter_angstrom
     check_distance(distance)
@@ -110,18 +113,15 @@ def run(
         **flatten_settings(data, recipe, settings, compute),
     }
     record = RunRecord("run", arguments, command_line)
-    # Whatever can be refused is refused before the long work.
+    # Refuse whatever can be refused before the long work.
     start = load_start_model(recipe)
-    # Labels of particles teach no contaminants; a start that knows them keeps them.
+    # Labels of particles teach no contamination; a start that detects it keeps doing so.
     settings.check_for(contaminant=start is not None and start.card.contaminant)
     device = compute.start()
     sources = find_sources(to_pick)
-    known = None if truth is None else GroundTruth.read(truth, sources)
+    ground_truth = None if truth is None else GroundTruth.read(truth, sources)
     if pick_micrographs is not None:
-        first = _find_usable_micrograph(sources, data, recipe, start)
-        if known is not None:
-            said = known.pixel_sizes.get(first.source.name)
-            check_same_binning(first.source.name, first.pixel_size_angstrom, said)
+        _check_usable(sources, data, recipe, start, ground_truth)
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
@@ -138,44 +138,93 @@ def run(
             resume,
             compute.shelf(folder),
         )
-        judge = None if known is None else RegionEvaluator(known, data.radius_angstrom)
-        picked, sizes = pick_step(
-            trained.model, sources, trained.images, settings, folder, device, record, judge, resume
+        regions = None
+        if ground_truth is not None:
+            regions = RegionEvaluator(ground_truth, data.radius_angstrom)
+        picked, pixel_sizes = pick_step(
+            trained.model,
+            sources,
+            trained.images,
+            settings,
+            folder,
+            device,
+            record,
+            regions,
+            resume,
         )
-        evaluation, region_ap = None, None
-        read = {} if known is None else {n: xy for n, xy in known.xy_px.items() if n in sizes}
-        if known is not None and not read:
-            record.notes.append("no micrograph with truth could be read, so nothing is judged")
-            log.warning(record.notes[-1])
-        if known is not None and judge is not None and read:
-            with record.stage("judging"):
-                own = Picks.concatenate(picked.table(n) for n in picked.micrographs if n in read)
-                truth_read = replace(known, xy_px=read)
-                evaluation = compare_with_truth(own, truth_read, distance, sizes, picked.threshold)
-                region_ap = judge.average_precision()
-            write_evaluation(folder, evaluation, region_ap)
-            record.results["evaluation"] = evaluation_as_dict(evaluation, region_ap)
-            log.info(render_summary_line(evaluation, region_ap))
-        else:
-            remove_evaluation_files(folder)
-        record.write(folder)  # a report that fails must not cost the record
-        with record.stage("report"):
-            content = build_report_content(
+        evaluation, region_ap = _evaluate(
+            folder, record, picked, pixel_sizes, ground_truth, regions, distance
+        )
+        write_report_and_record(
+            folder,
+            record,
+            lambda: build_report_content(
                 trained.model,
                 trained,
                 trained.images,
                 picked,
                 sources,
-                known,
+                ground_truth,
                 evaluation,
                 region_ap,
                 record,
-                sizes,
-            )
-            write_report(folder / "report.html", content)
-        record.write(folder)
-        log.info(f"the report is {folder / 'report.html'}")
+                pixel_sizes,
+            ),
+        )
     return RunResult(trained, picked, evaluation, region_ap, record)
+
+
+def _evaluate(
+    folder: Path,
+    record: RunRecord,
+    picked: PickingResult,
+    pixel_sizes: Mapping[str, float],
+    ground_truth: GroundTruth | None,
+    regions: RegionEvaluator | None,
+    match_distance_angstrom: float,
+) -> tuple[Evaluation | None, float | None]:
+    """Compare the picks with the ground truth, if there is one, and write the results.
+
+    Returns
+    -------
+    Evaluation or None, float or None
+        The particle metrics and the region average precision.
+    """
+    if ground_truth is None or regions is None:
+        remove_evaluation_files(folder)
+        return None, None
+    xy_px = {name: xy for name, xy in ground_truth.xy_px.items() if name in pixel_sizes}
+    if not xy_px:
+        record.warn("no micrograph with ground truth could be read, so there is no evaluation")
+        remove_evaluation_files(folder)
+        return None, None
+    with record.stage("judging"):
+        evaluation = compare_with_truth(
+            Picks.concatenate(picked.table(name) for name in picked.micrographs if name in xy_px),
+            replace(ground_truth, xy_px=xy_px),
+            match_distance_angstrom,
+            dict(pixel_sizes),
+            picked.threshold,
+        )
+        region_ap = regions.average_precision()
+    write_evaluation(folder, evaluation, region_ap)
+    record.results["evaluation"] = evaluation_as_dict(evaluation, region_ap)
+    log.info(render_summary_line(evaluation, region_ap))
+    return evaluation, region_ap
+
+
+def _check_usable(
+    sources: Sequence[Source],
+    data: DataSettings,
+    recipe: TrainingSettings,
+    start: Model | None,
+    ground_truth: GroundTruth | None,
+) -> None:
+    """Refuse micrographs that cannot be picked, or have another binning than the ground truth."""
+    first = _find_usable_micrograph(sources, data, recipe, start)
+    if ground_truth is not None:
+        name = first.source.name
+        check_same_binning(name, first.pixel_size_angstrom, ground_truth.pixel_sizes.get(name))
 
 
 def _find_usable_micrograph(
@@ -184,9 +233,12 @@ def _find_usable_micrograph(
     recipe: TrainingSettings,
     start: Model | None,
 ) -> WorkingImage:
-    """Return the first micrograph that can be picked on, or refuse before the training.
+    """Return the first micrograph that can be picked; the others are read in their turn.
 
-    One that can be used is proof enough; the others are read in their turn.
+    Raises
+    ------
+    BadInput
+        If there is none.
     """
     images = WorkingImages(
         choose_working_pixel_size(data, recipe, start),
@@ -201,4 +253,4 @@ def _find_usable_micrograph(
             return images.get(source)
         except BadInput as error:
             reasons.append(str(error))
-    raise BadInput(f"no micrograph could be picked on: {reasons[0]}")
+    raise BadInput(f"no micrograph could be picked: {reasons[0]}")

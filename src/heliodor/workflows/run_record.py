@@ -1,13 +1,14 @@
-"""The record of a run: ``run.json``, enough to know what was done and to do it again."""
+"""The run record, ``run.json``: what a command did, in enough detail to repeat it."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -17,9 +18,11 @@ from typing import Any
 from heliodor import __version__
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import Failure
-from heliodor.utils.files import write_json
+from heliodor.utils.files import write_json, write_text
 
-#: Results that a run of the same must give again, to the last byte.
+log = logging.getLogger(__name__)
+
+#: Results that a repeated run must reproduce byte for byte, by command.
 MAIN_RESULTS = {
     "train": ("model.safetensors",),
     "pick": ("picks.tsv",),
@@ -29,17 +32,17 @@ MAIN_RESULTS = {
 
 @dataclass
 class RunRecord:
-    """What a command was asked for, with what it ran, and how long each stage took."""
+    """The arguments, inputs, software versions, times and results of a command."""
 
     command: str
     arguments: Mapping[str, Any]
-    #: The command line as typed, for the reader.
+    #: The command line as typed.
     command_line: str = ""
-    #: The micrographs that what was typed stands for, by what they were used for.
+    #: Paths of the micrographs, by what they were used for.
     inputs: dict[str, list[str]] = field(default_factory=dict)
     #: Seconds of each stage, in order.
     seconds: dict[str, float] = field(default_factory=dict)
-    #: Whatever else the command wants to keep: figures, the model's card, the threshold.
+    #: Further results: statistics, the model card, the threshold.
     results: dict[str, Any] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -49,12 +52,25 @@ class RunRecord:
     )
 
     def add_inputs(self, purpose: str, sources: Sequence[Source]) -> None:
-        """Note the files of micrographs."""
+        """Record the paths of micrographs."""
         self.inputs[purpose] = [str(source.path) for source in sources]
+
+    def warn(self, note: str) -> None:
+        """Keep a note for the report, and log it as a warning."""
+        self.notes.append(note)
+        log.warning(note)
+
+    def skip(self, failures: Iterable[Failure]) -> None:
+        """Record micrographs that could not be used, and log why."""
+        recorded = set(self.failures)
+        for failure in failures:
+            log.warning(f"skipped {failure.name}: {failure.reason}")
+            if failure not in recorded:
+                self.failures.append(failure)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time a block takes to a stage."""
+        """Add the duration of a block to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -87,29 +103,27 @@ class RunRecord:
 
 
 def digest_results(folder: Path, command: str) -> dict[str, str]:
-    """Return the fingerprints of a command's main results, by their names, where they are."""
-    found = {}
+    """Return the SHA-256 digests of those main results of a command that exist, by file name."""
+    digests = {}
     for name in MAIN_RESULTS.get(command, ()):
         with suppress(FileNotFoundError), (folder / name).open("rb") as stream:
-            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+            digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
 
 
 def _threads() -> int | None:
-    """Return the number of threads that networks compute with, if one did."""
+    """Return the number of threads of PyTorch, if it has been imported."""
     torch = sys.modules.get("torch")
     return None if torch is None else int(torch.get_num_threads())
 
 
 def flatten_settings(*settings: Any) -> dict[str, Any]:
-    """Return the fields of settings objects in one dictionary, for a record's arguments."""
+    """Return the fields of several settings objects in one dictionary."""
     return {key: value for part in settings for key, value in asdict(part).items()}
 
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    """Write the micrographs that failed, or remove an older list where none did."""
-    from heliodor.utils.files import write_text
-
+    """Write the list of skipped micrographs, or remove an older list if none was skipped."""
     if failures:
         rows = [f"{f.name}\t{' '.join(f.reason.split())}" for f in failures]
         write_text(path, "\n".join(["micrograph\treason", *rows]) + "\n")
@@ -118,8 +132,8 @@ def write_failures(path: Path, failures: Sequence[Failure]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this program and of what its numbers depend on."""
-    # What was not even imported had no part in it, and PyTorch takes seconds to import.
+    """Return the versions of this program and of the libraries its results depend on."""
+    # Only what was imported: importing PyTorch just for its version would take seconds.
     used = {name: sys.modules.get(name) for name in ("torch", "numpy", "scipy")}
     return {
         "heliodor": __version__,
@@ -131,7 +145,7 @@ def versions() -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: paths as text, non-finite numbers as None."""
+    """Return a value as JSON can store it: paths as text, non-finite numbers as None."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):

@@ -1,17 +1,18 @@
-"""The command `train`: micrographs and labels in, a model out."""
+"""The command `train`: train a model on micrographs and labels."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from heliodor.data.coordinates.label_assignment import LabeledSource, read_labels
 from heliodor.data.coordinates.particle_diameter import check_diameter
-from heliodor.data.micrographs.sources import MicrographInputs, find_sources
+from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import (
     DEFAULT_CACHE_BYTES,
     Failure,
@@ -26,6 +27,7 @@ from heliodor.models.model_file import (
     load_model,
     save_model,
 )
+from heliodor.models.networks import Network
 from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME
 from heliodor.picking.settings import PickSettings
 from heliodor.training.checkpoint import NAME as CHECKPOINT
@@ -37,16 +39,17 @@ from heliodor.training.completion_record import (
     fingerprint_model_file,
     fingerprint_request,
 )
-from heliodor.training.dataset import assemble_training_set, choose_sources
+from heliodor.training.dataset import TrainingSet, assemble_training_set, choose_sources
 from heliodor.training.history import Epoch, history_table
 from heliodor.training.initialization import load_start_model
-from heliodor.training.loop import train_network
+from heliodor.training.loop import TrainedNetwork, train_network
 from heliodor.training.model_card import build_model_card
 from heliodor.training.objectives import uses_prior
 from heliodor.training.recipes import RECIPES
 from heliodor.training.score_calibration import (
     CONTRADICTED,
     CalibrationSet,
+    ScoreScale,
     choose_unlabeled,
 )
 from heliodor.training.settings import DataSettings, TrainingSettings
@@ -63,26 +66,22 @@ from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 log = logging.getLogger(__name__)
 
-#: The training that counts the particles for one whose objective must know.
+#: The training whose model estimates the number of particles for one that must know it.
 PRIOR_RECIPE = RECIPES["quick"]
-#: What it has in common with the training that it counts for.
+#: The settings that it takes from that training.
 _SHARED_FIELDS = (
-    "network",
-    "width",
-    "norm",
-    "start",
-    "keep",
-    "keep_contaminant",
-    "freeze",
-    "seed",
-)
-#: The model in a folder of results.
+    "network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed"
+)  # fmt: skip
+#: The model's file in an output folder.
 MODEL = "model.safetensors"
+#: An expected number of particles that is this many times outside the estimate's interval is
+#: worth a warning.
+FAR_OFF = 1.5
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What `train` leaves behind for the steps after it."""
+    """A trained model, and what later steps need of its training."""
 
     model: Model
     history: list[Epoch]
@@ -109,19 +108,19 @@ def train(
     micrographs
         Files, folders, globs, STAR files or @lists.
     labels
-        Coordinates of some particles on some of them.
+        Coordinates of some of the particles on some of the micrographs.
     out
         Folder for the results.
     negatives
-        Coordinates of what is no particle, if the user has any.
+        Coordinates of negatives, if there are any.
     resume
-        Whether to go on with the same training where one in the folder was cut short, and to
-        leave its model as it is where it had ended.
+        Whether to resume the same training if it was interrupted in this folder, and to keep its
+        model if it was completed.
 
     Raises
     ------
     BadInput
-        As the steps do, with a sentence for the user.
+        If an input cannot be used.
     """
     arguments = {"micrographs": micrographs, "labels": labels, "negatives": negatives}
     arguments |= flatten_settings(data, recipe, compute)
@@ -139,7 +138,7 @@ def train(
             record,
             negatives=negatives,
             resume=resume,
-            shelf=compute.shelf(folder),
+            store=compute.shelf(folder),
         )
         record.write(folder)
     return trained
@@ -156,224 +155,333 @@ def train_step(
     picking: PickSettings = PickSettings(),
     negatives: str | Path | None = None,
     resume: bool = True,
-    shelf: ArrayStore | None = None,
+    store: ArrayStore | None = None,
 ) -> TrainingResult:
-    """Train as one stage of a longer run, which keeps the record; see `train`.
+    """Train as one step of a longer run that keeps the record; see `train`.
 
-    The distances of `picking` are those at which the model's own threshold is set. The images
-    are kept on the shelf; in memory by default.
+    Parameters
+    ----------
+    picking
+        Its distances are those at which the model's own threshold is chosen.
+    store
+        Where the training images are kept; None keeps them in memory.
     """
-    shelf = shelf or ArrayStore()
+    task = _read_task(
+        micrographs,
+        labels,
+        negatives,
+        data,
+        recipe,
+        picking,
+        device,
+        record,
+        store or ArrayStore(),
+    )
+    checkpoint = Checkpoint(folder / CHECKPOINT, resume)
+    completed = CompletionRecord.find(folder, task.request, task.sources) if resume else None
+    if completed is not None:
+        checkpoint.remove()
+        return _reuse_model(task, completed, folder)
+    n_earlier_notes = len(record.notes)
+    dataset, read = _load(task)
+    unlabeled = choose_unlabeled(dataset, task.labeled)
+    read |= task.fingerprint(unlabeled)
+    calibration_set = CalibrationSet.read(
+        dataset, unlabeled, task.images, data.diameter_angstrom, picking, device
+    )
+    dataset = _estimate_prior(task, dataset, calibration_set)
+    trained = _fit(task, dataset, checkpoint)
+    calibrated = _calibrate(task, dataset, calibration_set, trained)
+    model = _save(task, trained, calibrated, folder)
+    CompletionRecord(
+        task.request,
+        read,
+        fingerprint_model_file(folder / MODEL),
+        task.images.working_pixel_size_angstrom,
+        trained.history,
+        dataset.failures,
+        record.notes[n_earlier_notes:],
+        dict(record.seconds),
+    ).write(folder)
+    checkpoint.remove()
+    log.info(f"wrote {folder / MODEL}")
+    return TrainingResult(model, trained.history, dataset.failures, task.labeled, task.images)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a training is asked for, and with what it works."""
+
+    data: DataSettings
+    recipe: TrainingSettings
+    picking: PickSettings
+    device: torch.device
+    record: RunRecord
+    store: ArrayStore
+    #: The model to start from, if any.
+    start: Model | None
+    sources: list[Source]
+    #: All micrographs, sorted by name, with the labels of those that have some.
+    labeled: list[LabeledSource]
+    label_notes: list[str]
+    images: WorkingImages
+    #: Fingerprint of the settings, labels and names of micrographs.
+    request: str
+
+    @property
+    def start_network(self) -> Network | None:
+        """The network to start from, if any."""
+        return None if self.start is None else self.start.network
+
+    def fingerprint(self, sources: Iterable[Source]) -> dict[int, str]:
+        """Return the fingerprints of some micrographs, by their index among all."""
+        return fingerprint_micrographs(find_indices(sources, self.sources), self.sources)
+
+
+class _Calibrated(NamedTuple):
+    """A trained network's score scale and threshold, and the dataset with its final prior."""
+
+    scale: ScoreScale
+    threshold: float
+    dataset: TrainingSet
+
+
+def _read_task(
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    negatives: str | Path | None,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    picking: PickSettings,
+    device: torch.device,
+    record: RunRecord,
+    store: ArrayStore,
+) -> _Task:
+    """Find the micrographs, read the labels and the start; images are not read yet."""
     start = load_start_model(recipe)
     size = choose_working_pixel_size(data, recipe, start)
-    before = len(record.notes)
     sources = find_sources(micrographs)
     record.add_inputs("training", sources)
-    labelled, notes = read_labels(labels, sources, negatives)
-    # In whatever order they were given: minibatches are drawn from them by their place.
-    labelled = sorted(labelled, key=lambda item: item.source.name)
-    asked = fingerprint_request(labelled, data, recipe, picking, device, start)
+    labeled, notes = read_labels(labels, sources, negatives)
+    # Minibatches are drawn by index: the order of the arguments must not matter.
+    labeled = sorted(labeled, key=lambda item: item.source.name)
     images = WorkingImages(
         size,
         data.pixel_size_angstrom,
         data.diameter_angstrom,
         finer=start is not None and start.card.finer,
-        keep_bytes=min(DEFAULT_CACHE_BYTES, shelf.budget_bytes / 4),
+        keep_bytes=min(DEFAULT_CACHE_BYTES, store.budget_bytes / 4),
         threads=torch.get_num_threads(),
     )
-    receipt = CompletionRecord.find(folder, asked, sources) if resume else None
-    checkpoint = Checkpoint(folder / CHECKPOINT, resume)
-    if receipt is not None:
-        checkpoint.remove()
-        return _trained_before(folder, receipt, record, labelled, images)
-    training, validation, more = choose_sources(labelled, data)
-    read = fingerprint_micrographs(
-        find_indices([i.source for i in [*training, *validation]], sources), sources
-    )
+    request = fingerprint_request(labeled, data, recipe, picking, device, start)
+    return _Task(
+        data, recipe, picking, device, record, store, start, sources, labeled, notes, images,
+        request,
+    )  # fmt: skip
+
+
+def _reuse_model(task: _Task, completed: CompletionRecord, folder: Path) -> TrainingResult:
+    """Return the result of the same training, completed before in the same folder."""
+    path, record, images = folder / MODEL, task.record, task.images
+    log.info(f"{path} is up to date (same data and settings); training skipped")
+    model = load_model(path)
+    write_text(folder / "training.tsv", history_table(completed.history))
+    record.notes += completed.notes
+    record.failures += completed.failures
+    record.seconds |= completed.seconds
+    record.results |= {"model": asdict(model.card)}
+    if completed.working_pixel_size_angstrom != images.working_pixel_size_angstrom:
+        images.coarsen(completed.working_pixel_size_angstrom)
+    return TrainingResult(model, completed.history, completed.failures, task.labeled, images)
+
+
+def _load(task: _Task) -> tuple[TrainingSet, dict[int, str]]:
+    """Read the training images; return them, and the fingerprints of the micrographs read."""
+    data, recipe, record = task.data, task.recipe, task.record
+    training, validation, choice_notes = choose_sources(task.labeled, data)
+    read = task.fingerprint(item.source for item in [*training, *validation])
     log.info(
         f"training {recipe.network} ({recipe.objective}{describe_start(recipe)}) on"
         f" {len(training)} micrographs, {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
-        dataset = assemble_training_set(training, validation, images, data, progress, shelf)
-    record.notes += [*notes, *more, *dataset.notes]
-    shelf.release_pages()
-    doubt = check_diameter(
-        dataset.images, images.working_pixel_size_angstrom, data.diameter_angstrom
-    )
-    record.notes += [doubt] if doubt else []
-    for note in record.notes:
-        log.warning(note)
-    size = images.working_pixel_size_angstrom
-    for failure in dataset.failures:
-        log.warning(f"{failure.name} was left out: {failure.reason}")
-    record.failures += dataset.failures
+        dataset = assemble_training_set(
+            training, validation, task.images, data, progress, task.store
+        )
+    task.store.release_pages()
+    size = task.images.working_pixel_size_angstrom
+    doubt = check_diameter(dataset.images, size, data.diameter_angstrom)
+    for note in [*task.label_notes, *choice_notes, *dataset.notes, *([doubt] if doubt else [])]:
+        record.warn(note)
+    record.skip(dataset.failures)
     log.info(
-        f"learning at {size:.2f} A a pixel from {dataset.labelled_particles} labelled particles"
+        f"training at {size:.2f} Å/pixel on {dataset.labelled_particles} labeled particles"
         f"{describe_negatives(dataset.labelled_negatives)}"
     )
-    begin = None if start is None else start.network
-    others = choose_unlabeled(dataset, labelled)
-    read |= fingerprint_micrographs(find_indices(others, sources), sources)
-    probe = CalibrationSet.read(dataset, others, images, data.diameter_angstrom, picking, device)
-    estimated = data.expected_particles is None
-    if estimated and uses_prior(recipe.objective):
-        with record.stage("estimating the prior"):
-            # An objective that needs no prior, and few updates, count well enough for one that
-            # does.
-            same = {name: getattr(recipe, name) for name in _SHARED_FIELDS}
-            if begin is not None:
-                same["learning_rate"] = recipe.learning_rate
-            quick = replace(PRIOR_RECIPE, **same)
-            learn, radius_px = dataset.images, dataset.radius_px
+    return dataset, read
+
+
+def _estimate_prior(
+    task: _Task, dataset: TrainingSet, calibration_set: CalibrationSet
+) -> TrainingSet:
+    """Return the dataset with the estimated number of particles, if the objective needs it.
+
+    The number is estimated by a short training with an objective that does not need it.
+    """
+    if not uses_prior(task.recipe.objective):
+        return dataset
+    if task.data.expected_particles is None:
+        with task.record.stage("estimating the prior"):
+            shared = {name: getattr(task.recipe, name) for name in _SHARED_FIELDS}
+            if task.start is not None:
+                shared["learning_rate"] = task.recipe.learning_rate
             first = train_network(
-                learn, [], radius_px, dataset.prior, quick, device, shelf=shelf, start=begin
+                dataset.images,
+                [],
+                dataset.radius_px,
+                dataset.prior,
+                replace(PRIOR_RECIPE, **shared),
+                task.device,
+                shelf=task.store,
+                start=task.start_network,
             )
-            found = probe.measure_scale(first.network, recipe.seed).calibration
-            if found is not None:
-                dataset = dataset.with_expected_particles(found.particles[0] / found.micrographs)
-    if uses_prior(recipe.objective):
-        log.info(
-            f"{dataset.expected_particles:.0f} particles are expected a micrograph, so"
-            f" {dataset.prior:.2%} of the unlabelled regions are taken to be on a particle"
-        )
-    with record.stage("training"):
-        trained = train_network(
+            calibration = calibration_set.measure_scale(
+                first.network, task.recipe.seed
+            ).calibration
+            if calibration is not None:
+                per_micrograph = calibration.particles[0] / calibration.micrographs
+                dataset = dataset.with_expected_particles(per_micrograph)
+    log.info(
+        f"expected particles per micrograph: {dataset.expected_particles:.0f} (class prior"
+        f" {dataset.prior:.2%} of the unlabeled regions)"
+    )
+    return dataset
+
+
+def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNetwork:
+    """Train the network, from the checkpoint if there is one."""
+    with task.record.stage("training"):
+        return train_network(
             dataset.images,
             dataset.validation,
             dataset.radius_px,
             dataset.prior,
-            recipe,
-            device,
-            progress=log_epochs(recipe.epochs_for(dataset.labelled_particles)),
+            task.recipe,
+            task.device,
+            progress=log_epochs(task.recipe.epochs_for(dataset.labelled_particles)),
             checkpoint=checkpoint,
-            shelf=shelf,
-            start=begin,
+            shelf=task.store,
+            start=task.start_network,
         )
+
+
+def _calibrate(
+    task: _Task, dataset: TrainingSet, calibration_set: CalibrationSet, trained: TrainedNetwork
+) -> _Calibrated:
+    """Measure the scale of the scores and choose the threshold.
+
+    Contamination detection is removed from a network that finds contamination at the labels.
+    """
+    record, network, expected = task.record, trained.network, task.data.expected_particles
     with record.stage("calibrating"):
-        level = probe.measure_scale(trained.network, recipe.seed)
-    if level.labels_in_contamination > CONTRADICTED and trained.network.contaminant is not None:
-        trained.network.contaminant = None
-        record.notes.append(
-            f"{level.labels_in_contamination:.0%} of the labels lie where the model told"
-            " contaminants, so it is not to tell them any more"
+        scale = calibration_set.measure_scale(network, task.recipe.seed)
+    if scale.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
+        network.contaminant = None
+        record.warn(
+            f"{scale.labels_in_contamination:.0%} of the labels lie in areas that the model"
+            " detects as contamination; contamination detection has been switched off for this"
+            " model"
         )
-        log.warning(record.notes[-1])
-    calibration = level.calibration
+    calibration = scale.calibration
     if calibration is not None:
-        threshold = choose_threshold(calibration, level.scores, picking.max_fdr)
-        counts = [count / calibration.micrographs for count in calibration.particles]
-        if estimated:
-            dataset = dataset.with_expected_particles(counts[0])
-        note = compare_particle_counts(counts, data.expected_particles)
-    else:
-        threshold = probe.find_threshold(trained.network, dataset.expected_particles)
-        note = (
-            "there are too few labels to estimate how many particles there are, so"
-            f" {dataset.expected_particles:.0f} a micrograph are assumed; label some more, or give"
-            " --expected-particles"
+        threshold = choose_threshold(calibration, scale.scores, task.picking.max_fdr)
+        estimate, low, high = (count / calibration.micrographs for count in calibration.particles)
+        log.info(
+            f"estimated particles per micrograph: {estimate:.0f} (90% interval {low:.0f} to"
+            f" {high:.0f}), labeled or not"
         )
-    if note:
-        record.notes.append(note)
-        log.warning(note)
-    card = build_model_card(start, data, recipe, dataset, trained, level, threshold, size)
+        if expected is None:
+            dataset = dataset.with_expected_particles(estimate)
+        elif max(expected / high, low / expected) >= FAR_OFF:
+            record.warn(
+                f"{expected:g} particles per micrograph were expected, but the scores suggest"
+                f" {estimate:.0f} ({low:.0f} to {high:.0f})"
+            )
+    else:
+        threshold = calibration_set.find_threshold(network, dataset.expected_particles)
+        record.warn(
+            "too few labels to estimate the number of particles;"
+            f" {dataset.expected_particles:.0f} per micrograph are assumed. Label more particles,"
+            " or give --expected-particles"
+        )
+    return _Calibrated(scale, threshold, dataset)
+
+
+def _save(task: _Task, trained: TrainedNetwork, calibrated: _Calibrated, folder: Path) -> Model:
+    """Write the model and the table of epochs, and return the model."""
+    card = build_model_card(
+        task.start,
+        task.data,
+        task.recipe,
+        calibrated.dataset,
+        trained,
+        calibrated.scale,
+        calibrated.threshold,
+        task.images.working_pixel_size_angstrom,
+    )
     model = Model(trained.network, card)
-    path = folder / MODEL
-    save_model(path, model)
+    save_model(folder / MODEL, model)
     write_text(folder / "training.tsv", history_table(trained.history))
-    record.results |= {"model": asdict(card)}
-    CompletionRecord(
-        asked,
-        read,
-        fingerprint_model_file(path),
-        size,
-        trained.history,
-        dataset.failures,
-        record.notes[before:],
-        dict(record.seconds),
-    ).write(folder)
-    checkpoint.remove()
-    log.info(f"wrote {path}")
-    return TrainingResult(model, trained.history, dataset.failures, labelled, images)
-
-
-def _trained_before(
-    folder: Path,
-    receipt: CompletionRecord,
-    record: RunRecord,
-    labelled: list[LabeledSource],
-    images: WorkingImages,
-) -> TrainingResult:
-    """Return what the same training left behind when it ended before."""
-    path = folder / MODEL
-    log.info(f"{path} was trained already on the same with the same settings; it stays")
-    model = load_model(path)
-    write_text(folder / "training.tsv", history_table(receipt.history))
-    record.notes += receipt.notes
-    record.failures += receipt.failures
-    record.seconds |= receipt.seconds
-    record.results |= {"model": asdict(model.card)}
-    if receipt.working_pixel_size_angstrom != images.working_pixel_size_angstrom:
-        images.coarsen(receipt.working_pixel_size_angstrom)
-    return TrainingResult(model, receipt.history, receipt.failures, labelled, images)
+    task.record.results |= {"model": asdict(card)}
+    return model
 
 
 def choose_working_pixel_size(
     data: DataSettings, recipe: TrainingSettings, start: Model | None = None
 ) -> float:
-    """Return the working pixel size: as given, else what suits the network, or its start."""
+    """Return the working pixel size in angstrom.
+
+    It is that of the model to start from, otherwise the one in `data`, otherwise one that suits
+    the network and the diameter.
+
+    Raises
+    ------
+    BadInput
+        If `data` contradicts the model to start from.
+    """
+    chosen = data.working_pixel_size_angstrom
     if start is not None:
         card = start.card
         size = card.working_pixel_size_angstrom * data.diameter_angstrom / card.diameter_angstrom
-        given = data.working_pixel_size_angstrom
-        if given is not None and not same_pixel_size(given, size):
+        if chosen is not None and not same_pixel_size(chosen, size):
             raise BadInput(
-                f"a model to start from fixes the working pixel size, here at {size:.3g} A, and"
-                f" {given:g} A was given; leave --working-pixel-size out, or give --from scratch"
+                f"the model to start from needs a working pixel size of {size:.3g} Å, not"
+                f" {chosen:g} Å; omit --working-pixel-size, or give --from scratch"
             )
         return size
-    if data.working_pixel_size_angstrom is not None:
-        return data.working_pixel_size_angstrom
+    if chosen is not None:
+        return chosen
     return working_pixel_size(data.diameter_angstrom, recipe.network)
 
 
-#: A number of particles this many times off the estimate's band is worth a word.
-FAR_OFF = 1.5
-
-
-def compare_particle_counts(counts: Sequence[float], given: float | None) -> str:
-    """Say the estimated particles a micrograph; return a note where the user's are others."""
-    estimate, low, high = counts
-    log.info(
-        f"an estimated {estimate:.0f} particles a micrograph ({low:.0f} to {high:.0f}), labelled"
-        " or not"
-    )
-    if given is None or max(given / high, low / given) < FAR_OFF:
-        return ""
-    return (
-        f"{given:g} particles a micrograph were expected, but the scores speak for {estimate:.0f}"
-        f" ({low:.0f} to {high:.0f})"
-    )
-
-
 def describe_start(recipe: TrainingSettings) -> str:
-    """Say what a training starts from, where it is a model."""
+    """Return which model the training starts from, to follow the objective in a sentence."""
     starts = {FROM_SCRATCH: "", GENERAL_MODEL_NAME: ", from the general model"}
     return starts.get(recipe.start, f", from {recipe.start}")
 
 
-def describe_negatives(number: int) -> str:
-    """Name the labelled negatives, where there are some."""
-    return f" and {number} labelled negatives" if number else ""
+def describe_negatives(count: int) -> str:
+    """Return the number of labeled negatives, to follow that of the particles in a sentence."""
+    return f" and {count} negatives" if count else ""
 
 
 def log_epochs(epochs: int) -> Callable[[Epoch], None]:
-    """Return what says how an epoch went, of so many."""
+    """Return a callback that logs each epoch of a training of `epochs` epochs."""
 
-    def say(epoch: Epoch) -> None:
+    def log_epoch(epoch: Epoch) -> None:
         ap = f", validation AP {epoch.validation_ap:.3f}" if epoch.validation_ap >= 0 else ""
         log.info(
             f"epoch {epoch.epoch} of {epochs}: loss {epoch.loss:.4f}{ap}, {epoch.seconds:.0f} s"
         )
 
-    return say
+    return log_epoch

@@ -712,7 +712,7 @@ def test_every_way_to_name_micrographs(
     out = tmp_path / "out"
     for number, way in enumerate(ways):
         said = done("pick", "--micrographs", *way, "--model", model, "-o", out).err
-        assert ("3 of them are done already" in said) == (number > 1)
+        assert ("already picked: 3 of" in said) == (number > 1)
         assert [r["micrograph"] for r in rows(out / "picks.tsv")] == [
             r["micrograph"] for r in rows(outcome / "picks.tsv")
         ]
@@ -955,7 +955,7 @@ def test_evaluate_scores_the_micrographs_it_can(
     asked = (*asked, "--match-distance", 48, "--model", outcome / MODEL)
     result = call("evaluate", *asked, "--micrographs", good, bad, "--json")
     assert result.code == 3
-    assert f"{bad} was left out" in result.err
+    assert f"skipped {bad}:" in result.err
     assert json.loads(result.out)["region_average_precision"] > 0.3
     out = tmp_path / "figures"
     assert call("evaluate", *asked, "--micrographs", good, bad, "-o", out).code == 3
@@ -1177,7 +1177,7 @@ def test_demo_does_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(run, "write_report", write_report)
     out = tmp_path / "demo"
     result = done("demo", "-o", out)
-    assert f"the report is {out / 'results' / 'report.html'}" in result.err
+    assert f"report: {out / 'results' / 'report.html'}" in result.err
     made = {"model.safetensors", "picks.tsv", "evaluation.json", "report.html", "run.json"}
     assert files_in(out / "results") >= made
     record = json.loads((out / "results" / "run.json").read_text())

@@ -287,5 +287,5 @@ def test_labels_where_contaminants_were_told_end_that(little, tmp_path):
     out = tmp_path / "out"
     result = training(little, out, "--epoch-updates", 1, "--from", start)
     assert result.code == 0, result.err
-    assert "of the labels lie where the model told contaminants" in result.err
+    assert "of the labels lie in areas that the model detects as contamination" in result.err
     assert not load_model(out / "model.safetensors").card.contaminant

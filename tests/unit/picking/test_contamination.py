@@ -601,7 +601,7 @@ def test_masks_are_written_and_go_again(ground: Path) -> None:
     done(*arguments)
     before = Path("out/picks.tsv").read_bytes()
     again = done(*arguments, "--bad-area-masks")  # nothing is picked on again for them
-    assert "4 of them are done already" in again.err
+    assert "already picked: 4 of" in again.err
     assert Path("out/picks.tsv").read_bytes() == before
     files = sorted(path.relative_to("out") for path in Path("out/bad_areas").rglob("*.png"))
     stars = sorted(path.relative_to("out") for path in Path("out").rglob("*_autopick.star"))
@@ -663,7 +663,7 @@ def test_resumed_or_on_more_threads_all_is_the_same(
     Path("short/.picking.jsonl").write_bytes(cut)
     said = done("pick", "--model", "model.safetensors", "--micrographs", "m", "-o", "short",
                 "--device", "cpu", *options)  # fmt: skip
-    assert "2 of them are done already" in said.err
+    assert "already picked: 2 of" in said.err
     assert results("short") == results("whole")
 
 

@@ -124,7 +124,7 @@ def test_a_finished_training_is_left_as_it_is(
     again = trained()
     assert not begun
     assert capsys.readouterr().err.splitlines() == [
-        "out/model.safetensors was trained already on the same with the same settings; it stays"
+        "out/model.safetensors is up to date (same data and settings); training skipped"
     ]
     assert results(Path("out")) == before
     assert again.model.card == first.model.card
@@ -332,8 +332,8 @@ def test_on_the_command_line(command: str, ground: Path) -> None:
     assert not Path("out").exists()
     assert "going on" not in call(*words, "--memory", "1").err
     first = Path("out", MODEL).read_bytes()
-    assert "was trained already" in call(*words).err
-    assert "was trained already" not in call(*words, "--resume", "never").err
+    assert "training skipped" in call(*words).err
+    assert "training skipped" not in call(*words, "--resume", "never").err
     assert Path("out", MODEL).read_bytes() == first
 
 
@@ -370,7 +370,7 @@ def test_a_real_process_told_to_save_killed_and_told_to_stop(ground: Path) -> No
     there = Path("out", CHECKPOINT)
     # Asked to save, it saves and goes on; killed then, nothing of it is lost.
     with begun() as process:
-        heard(process, "learning at")
+        heard(process, "training at")
         time.sleep(1.0)
         assert not there.exists()
         process.send_signal(signal.SIGUSR1)

@@ -241,7 +241,7 @@ def test_a_run_ends_with_the_server_that_was_killed(tmp_path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         assert process.stdin is not None
-        assert "picking on 40" in process.stderr.readline()
+        assert "picking 40" in process.stderr.readline()
         process.stdin.close()  # as a server's pipe is when it is killed
         assert process.wait(30) == 128 + signal.SIGTERM
         assert "what was done is kept" in process.stderr.read()

@@ -257,7 +257,7 @@ def test_one_bad_micrograph_does_not_fail_the_job(project: Path) -> None:
     assert NAMES[2] in (Path(JOB) / "failed.tsv").read_text()
     # Once it is mended, a continued job picks on it, and on it alone.
     Path(NAMES[2]).write_bytes(good)
-    assert "3 of them are done already" in done(*PICK).out
+    assert "already picked: 3 of" in done(*PICK).out
     assert not (Path(JOB) / "failed.tsv").exists()
     continued = bytes_of()
     shutil.rmtree(JOB)
@@ -277,7 +277,7 @@ def test_help_is_no_job(project: Path) -> None:
 def test_a_continued_job_does_nothing_anew(project: Path) -> None:
     done(*PICK)
     before, then = bytes_of(), changes()
-    assert "4 of them are done already" in done(*PICK).out
+    assert "already picked: 4 of" in done(*PICK).out
     assert exits() == {SUCCESS}
     assert (bytes_of(), changes()) == (before, then)
 
@@ -320,7 +320,7 @@ def test_an_interrupted_job_ends_as_if_nothing_had_interrupted_it(
     for name in (*RESULTS[:4], "Movies/c_autopick.star"):
         (Path(JOB) / name).unlink()
     then = {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[4:6]}
-    assert "2 of them are done already" in done(*PICK).out
+    assert "already picked: 2 of" in done(*PICK).out
     assert bytes_of() == whole
     assert {name: (Path(JOB) / name).stat().st_mtime_ns for name in RESULTS[4:6]} == then
     assert sorted(entries(journal())) == sorted(entries(lines))
@@ -379,7 +379,7 @@ def test_another_threshold_needs_no_other_scores(project: Path, threshold: float
     for name in NAMES:
         os.utime(name, ns=(1, 1))  # the same micrographs, copied
     done(*PICK)
-    assert "4 of them are done already" in done(*PICK, "--threshold", threshold).out
+    assert "already picked: 4 of" in done(*PICK, "--threshold", threshold).out
     changed = bytes_of()
     shutil.rmtree(JOB)
     done(*PICK, "--threshold", threshold)
@@ -393,7 +393,7 @@ def test_picks_that_were_removed_are_made_again_and_edited_ones_stay(project: Pa
     removed.unlink()
     edited.write_text(edited.read_text() + "\n")  # as by hand, in RELION's display
     said = done(*PICK).out
-    assert "4 of them are done already" in said
+    assert "already picked: 4 of" in said
     assert "1 of the files *_autopick.star were changed since they were written" in said
     assert bytes_of()[RESULTS[4]] == whole[RESULTS[4]]
     assert bytes_of()[RESULTS[5]] == whole[RESULTS[5]] + b"\n"
@@ -403,12 +403,12 @@ def test_a_plain_picking_into_the_folder_may_be_continued_by_the_job(project: Pa
     done(*PICK)
     whole = bytes_of()
     plain = ("pick", "--model", "m.safetensors", "--micrographs", MICS, "-o", JOB)
-    assert "4 of them are done already" in done(*plain, "--threshold", 1).err
+    assert "already picked: 4 of" in done(*plain, "--threshold", 1).err
     assert bytes_of() != whole
-    assert "4 of them are done already" in done(*PICK).out
+    assert "already picked: 4 of" in done(*PICK).out
     assert bytes_of() == whole
     assert "done already" not in done(*plain, "--threshold", 1, "--resume", "never").err
-    assert "4 of them are done already" in done(*PICK).out
+    assert "already picked: 4 of" in done(*PICK).out
     assert bytes_of() == whole
 
 
@@ -417,7 +417,7 @@ def test_micrographs_that_came_later_are_added(project: Path) -> None:
     Path(MICS).write_text(text.replace(f"{NAMES[1]} 1\n", ""))
     done(*PICK)
     Path(MICS).write_text(text)
-    assert "3 of them are done already" in done(*PICK).out
+    assert "already picked: 3 of" in done(*PICK).out
     continued = bytes_of()
     shutil.rmtree(JOB)
     done(*PICK)
@@ -481,12 +481,12 @@ def test_stopping_a_real_process_and_continuing_it(
     process = started(stopped)
     assert exits(stopped / JOB) == set()
     process.send_signal(signal.SIGTERM)
-    assert "of them are done already" in ended(process)
+    assert "already picked:" in ended(process)
     assert exits(stopped / JOB) == {FAILURE}
 
     monkeypatch.chdir(stopped)
     assert 5 <= lines(stopped) < 1 + len(MANY)
-    assert f"{lines(stopped) - 1} of them are done already" in done(*PICK).out
+    assert f"already picked: {lines(stopped) - 1} of" in done(*PICK).out
     assert exits() == {SUCCESS}
     assert not list(Path(JOB).rglob("*.part*"))
     monkeypatch.chdir(whole)
@@ -510,7 +510,7 @@ def test_a_job_that_is_running_is_not_begun_again(
     process.kill()
     process.communicate(timeout=60)
     assert exits() == set()
-    assert "of them are done already" in done(*PICK).out
+    assert "already picked:" in done(*PICK).out
     assert exits() == {SUCCESS}
     whole = bytes_of()
     shutil.rmtree(JOB)
@@ -577,7 +577,7 @@ def test_training_leaves_a_model_and_is_not_repeated(project: Path) -> None:
     ]
     made = (LEARNT / "model.safetensors").stat().st_mtime_ns
     again = done(*TRAIN, *coords)
-    assert "was trained already" in again.out
+    assert "training skipped" in again.out
     assert "epoch" not in again.out
     assert exits(LEARNT) == {SUCCESS}
     assert (LEARNT / "model.safetensors").stat().st_mtime_ns == made
@@ -598,7 +598,7 @@ def test_labels_of_relion_3_1_are_found_by_their_suffix(project: Path) -> None:
     done(*TRAIN, "--in_coords", "ManualPick/job002/coords_suffix_manualpick.star")
     assert (LEARNT / "model.safetensors").read_bytes() == plain
     assert len(read_picks(LEARNT / "labels.star")) == 24
-    assert "was trained already" in done(*TRAIN, "--in_coords", LEARNT / "labels.star").out
+    assert "training skipped" in done(*TRAIN, "--in_coords", LEARNT / "labels.star").out
     Path("ManualPick/job002/coords_suffix_other.star").write_text(f"{MICS}\n")
     result = call(*TRAIN, "--in_coords", "ManualPick/job002/coords_suffix_other.star")
     assert "lies no coordinate file" in result.sentence
