@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever has its final name."""
+"""Write files atomically, and check paths."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import TYPE_CHECKING, Any
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
-#: Bytes of a name and of a whole path that common file systems take.
+#: Limits of common file systems for a name and a whole path, in bytes.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
-#: The names that `atomic_write` gives.
+#: Names of the temporary files of `atomic_write`.
 _PARTIAL = re.compile(r"\..+\.\d+\.part(\..+)?", re.DOTALL)
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to, and rename it when the block ends well.
+    """Write to a temporary file beside `path`, and rename it when the block ends without an error.
 
     Parameters
     ----------
     path
-        The final name; its folder is made if need be.
+        The final name; its folder is created if necessary.
 
     Yields
     ------
     Path
-        A hidden name in the same folder with the same suffix. It is removed on an error.
+        A hidden name in the same folder with the same suffix; the file is removed on an error.
 
     Raises
     ------
     BadInput
-        If the folder cannot be made or written to.
+        If the folder cannot be created or written to.
     """
     path = Path(path)
-    # Cut by bytes, of which a letter may be several: the name has room for no more than 255.
+    # The limit of 255 is in bytes, and a character may take several.
     start = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
     aside = path.with_name(f".{start}.{os.getpid()}.part{path.suffix}")
     try:
@@ -57,9 +57,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what writers that were killed left beside its final name, in all of a folder.
+    """Remove temporary files of killed writers from a folder and those in it.
 
-    Only for who is alone in it; see `locking`.
+    Call it only while holding the lock of the folder; see `locking`.
     """
     for path in folder.rglob(".*.part*"):
         if _PARTIAL.fullmatch(path.name) and path.is_file():
@@ -73,23 +73,23 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON, keys in the order given, two spaces of indent; whole or not at all."""
+    """Write JSON atomically, with an indent of two spaces and keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def create_output_folder(path: str | Path) -> Path:
-    """Make a folder for results.
+    """Create a folder for results, if it does not exist, and return its path.
 
     Raises
     ------
     BadInput
-        If the path is a file, or the folder cannot be made or written to.
+        If the path is a file, or the folder cannot be created or written to.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -97,20 +97,36 @@ def create_output_folder(path: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BadInput(f"the output folder {path} cannot be made ({error.strerror})") from error
+        raise BadInput(f"the output folder {path} cannot be created ({error.strerror})") from error
     if not os.access(path, os.W_OK):
-        raise BadInput(f"the output folder {path} may not be written to; choose another with -o")
+        raise BadInput(f"the output folder {path} is not writable; choose another with -o")
     return path
 
 
+def refuse_to_replace(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write over one of the input files, by whatever name or link it is given.
+
+    Raises
+    ------
+    BadInput
+        If an output is one of the inputs.
+    """
+    protected = {os.path.realpath(path) for path in inputs}
+    for path in outputs:
+        if os.path.realpath(path) in protected:
+            raise BadInput(
+                f"the output {path} would replace an input file; give another output with -o"
+            )
+
+
 def fits_path_limits(path: Path) -> bool:
-    """Tell whether a file of such a name can be: no part of it, nor all of it, is too long."""
+    """Return whether neither a path nor any of its parts is too long for a file."""
     parts = [*map(os.fsencode, path.absolute().parts)]
     return max(map(len, parts)) <= _LONGEST_NAME and len(b"/".join(parts)) < _LONGEST_PATH
 
 
 def find_referenced_file(name: str, table: Path) -> Path | None:
-    """Find a file that a table names: from here, beside the table, or from any folder above it."""
-    places = (Path(name), *(folder / name for folder in table.absolute().parents))
-    # A name that no file can have is none; `Path.exists` would raise.
-    return next((place for place in places if os.path.exists(place)), None)
+    """Find a file named in a table: from here, from the table's folder or any folder above it."""
+    paths = (Path(name), *(folder / name for folder in table.absolute().parents))
+    # `Path.exists` raises on an impossible name; os.path.exists returns False.
+    return next((path for path in paths if os.path.exists(path)), None)

@@ -1,7 +1,7 @@
-"""The command `convert`: coordinates from one program's files into another's.
+"""The command `convert`: convert coordinates between file formats.
 
-What is done to coordinates, in this order: those below the threshold are dropped, x and y are
-swapped, scaled, mirrored within the micrograph, and shifted.
+In this order, picks below the threshold are dropped, x and y are swapped, scaled, flipped within
+the micrograph, and shifted.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from heliodor.data.coordinates.transforms import (
     update_micrograph_columns,
 )
 from heliodor.data.coordinates.writers import (
+    Format,
     WriteContext,
     choose_format,
     find_dropped_columns,
@@ -52,7 +53,6 @@ from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
     find_sources,
-    resolve_path,
 )
 from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
@@ -60,6 +60,7 @@ from heliodor.report.coordinate_preview import (
     draw_micrograph_with_most_picks,
     read_views_with_most_picks,
 )
+from heliodor.utils.files import refuse_to_replace
 from heliodor.utils.locking import lock_folder
 
 log = logging.getLogger(__name__)
@@ -67,22 +68,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConversionSettings:
-    """What to do with coordinates; pixels are those of the micrographs they are made for."""
+    """How to convert; lengths in pixels are of the micrographs that the result is for."""
 
     frame: Frame = Frame()
     shift_px: tuple[float, float] = (0.0, 0.0)
-    #: Find the frame from the pictures.
+    #: Find the frame from the images.
     fit: bool = False
-    #: Write even what plainly does not lie on the particles of the pictures.
+    #: Write the picks even if the images show that they do not lie on particles.
     trust: bool = False
     threshold: float | None = None
     box_px: int | None = None
-    #: (height, width) of all micrographs, where their files are not at hand.
+    #: (height, width) of all micrographs, if their files are not given.
     shape: Shape | None = None
     pixel_size_angstrom: float | None = None
-    #: The folder of the micrographs in the names that are written.
+    #: Folder of the micrographs in the names that are written.
     root: str | None = None
-    #: The suffix of the names that are written.
+    #: Suffix of the names that are written.
     image_suffix: str | None = None
     strip_uid: bool = False
 
@@ -94,9 +95,9 @@ class ConversionSettings:
         if self.box_px is not None and not 0 < self.box_px < 100_000:
             raise BadInput(f"a box of {self.box_px} pixels is not plausible")
         if self.pixel_size_angstrom is not None and not 0 < self.pixel_size_angstrom < 1e3:
-            raise BadInput(f"a pixel size of {self.pixel_size_angstrom:g} A is not plausible")
+            raise BadInput(f"a pixel size of {self.pixel_size_angstrom:g} Å is not plausible")
         if self.shape is not None and min(self.shape) < 1:
-            raise BadInput("a micrograph has at least a pixel: give --shape-px as in 5760x4092")
+            raise BadInput("the shape must be 1x1 pixels or more: give --shape-px as in 5760x4092")
         if self.image_suffix is not None and not self.image_suffix.startswith("."):
             raise BadInput(f"the suffix {self.image_suffix!r} must begin with a dot, as in .mrc")
 
@@ -109,21 +110,21 @@ def convert(
     micrographs: MicrographInputs | None = None,
     picture: Path | None = None,
 ) -> list[Path]:
-    """Convert files of coordinates and say what was assumed, a line each.
+    """Convert coordinate files, and log what was assumed.
 
     Parameters
     ----------
     inputs
         Files, folders or patterns of coordinates.
     out
-        The file, or the folder where a format has a file a micrograph.
+        The file, or the folder for formats with one file per micrograph.
     to
-        One of `output.FORMATS`; None tells it from the suffix of `out`.
+        One of `writers.FORMATS`; None derives it from the suffix of `out`.
     micrographs
-        The micrographs that the result is for. Their names are then the ones that are written,
-        and the pictures must not plainly show that the coordinates lie elsewhere.
+        The micrographs that the result is for. Their names are written, and the conversion is
+        refused if the images show that the coordinates lie elsewhere.
     picture
-        Where to draw the micrograph with most picks, as they are written, as a PNG.
+        PNG file for a picture of the micrograph with the most picks.
 
     Returns
     -------
@@ -133,179 +134,219 @@ def convert(
     Raises
     ------
     BadInput
-        If something cannot be read or written, or the coordinates do not fit the pictures.
+        If something cannot be read or written, or the coordinates do not match the images.
     """
     out = Path(out)
-    wanted = choose_format(to, out)
-    if settings.fit and micrographs is None:
-        raise BadInput("--fit looks at the pictures: give --micrographs")
-    if picture is not None and micrographs is None:
-        raise BadInput("--picture draws one of the micrographs: give --micrographs")
-    if settings.box_px is not None and wanted.name not in ("box", "cbox"):
-        raise BadInput(f"{wanted.name} has no boxes, so that --box-px would do nothing")
-    read = find_files(list(inputs), settings.threshold is not None)
-    picks = _chosen(_read(read, settings.threshold is not None), settings.threshold)
+    target = choose_format(to, out)
+    _check_options(target, settings, micrographs, picture)
+    files = find_files(list(inputs), settings.threshold is not None)
+    picks = _read(files, settings.threshold)
     sources: dict[str, Source] = {}
     if micrographs is not None:
-        picks, sources = _named_as(picks, find_sources(micrographs))
-    frame = _fitting(picks, sources) if settings.fit else settings.frame
-    shapes, pixel_sizes = _known_of(picks, sources, settings, frame)
-    picks = apply_frame(picks, frame, shapes, settings.shift_px)
-    shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
-    log.info(f"coordinates: {frame}{shifted}")
-    turned = find_orientation_columns(picks) if frame.swap or frame.needs_shape else []
-    if turned:
-        log.warning(f"{', '.join(turned)} hold angles or shifts, and stay as they are")
-    if micrographs is not None and not settings.fit:
-        verdict = _verdict(picks, sources)
-        if verdict.is_wrong and not settings.trust:
-            raise BadInput(
-                f"nothing was written: {verdict}; convert with --fit, or write them as they are"
-                " with --trust"
-            )
-        log.info(f"frame: {verdict}")
-    _say_outside(picks, shapes)
-    moved = picks
-    names = _new_names(picks.micrographs, settings)
-    given = WriteContext(
-        settings.box_px,
-        {names[old]: shape for old, shape in shapes.items()},
-        {names[old]: size for old, size in pixel_sizes.items()},
+        picks, sources = _match_to_sources(picks, find_sources(micrographs))
+    moved, shapes, pixel_sizes = _move(picks, sources, settings)
+    renamed, context = _prepare_output(
+        moved, shapes, pixel_sizes, settings, keep_columns=micrographs is None
     )
-    lost = find_dropped_columns(picks, wanted)
-    exactly = settings.pixel_size_angstrom is not None
-    picks = update_micrograph_columns(
-        picks, shapes, pixel_sizes if micrographs or exactly else {}, exactly
-    )
-    picks = replace(picks, micrographs=tuple(names.values()))
-    _refuse_to_replace(read, {*plan_files(out, picks, wanted).values()})
-    if lost:
-        log.info(f"columns: {wanted.name} has no room for {', '.join(lost)}")
+    refuse_to_replace(sorted({*plan_files(out, renamed, target).values()}), files)
+    if dropped := find_dropped_columns(moved, target):
+        log.info(f"columns that {target.name} cannot hold are dropped: {', '.join(dropped)}")
     if picture is not None:
         draw_micrograph_with_most_picks(picture, moved, sources, pixel_sizes)
-    # A folder that is not there yet is nobody's, and is made when nothing is refused any more.
-    with lock_folder(out if wanted.file_of and out.is_dir() else None):
-        files = write_picks(out, picks, wanted, given)
-    log.info(
-        f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
-        f" ({wanted.description})"
-    )
-    others = _others(out, files) if wanted.name in ("box", "cbox", "eman2") else 0
-    if others:
-        log.warning(f"{others} other {wanted.suffix} files were in {out} before, and still are")
-    if wanted.name in ("star", "autopick") and any(
-        is_tiff(source.path.name) for source in sources.values()
-    ):
-        log.warning(TIFF_NOTE)
-    return files
+    # A folder that does not exist yet needs no lock; it is created once nothing can be refused.
+    with lock_folder(out if target.file_of and out.is_dir() else None):
+        written = write_picks(out, renamed, target, context)
+    _log_written(out, written, renamed, target, sources)
+    return written
 
 
-def _refuse_to_replace(read: Sequence[Path], files: set[Path]) -> None:
-    """Keep what was read: done again, a conversion of its own result would be another one."""
-    kept = {resolve_path(path) for path in read}
-    for file in sorted(files):
-        if resolve_path(file) in kept:
-            raise BadInput(f"{file} is one of the files that were read; give another name with -o")
+def _check_options(
+    target: Format,
+    settings: ConversionSettings,
+    micrographs: MicrographInputs | None,
+    picture: Path | None,
+) -> None:
+    """Refuse settings that need micrographs without any, and boxes for formats without them."""
+    if settings.fit and micrographs is None:
+        raise BadInput("--fit compares the coordinates with the images: give --micrographs")
+    if picture is not None and micrographs is None:
+        raise BadInput("--picture draws one of the micrographs: give --micrographs")
+    if settings.box_px is not None and target.name not in ("box", "cbox"):
+        raise BadInput(f"the format {target.name} has no boxes; omit --box-px")
 
 
-def _others(out: Path, files: Sequence[Path]) -> int:
-    """Count the files of the same kind that a folder held before."""
-    if not out.is_dir():
-        return 0
-    written = {file.name for file in files}
-    return sum(p.suffix == files[0].suffix and p.name not in written for p in out.iterdir())
-
-
-def _read(files: Sequence[Path], candidates: bool) -> Picks:
-    """Read the picks and say what they are taken for."""
-    picks = read_picks(files, candidates)
+def _read(files: Sequence[Path], threshold: float | None) -> Picks:
+    """Read the picks, without those below the threshold, and log how they are interpreted."""
+    picks = read_picks(files, threshold is not None)
     log.info(
         f"read {len(picks)} picks on {len(picks.micrographs)} micrographs from {len(files)}"
         f" file{'s' * (len(files) > 1)} ({describe_formats(files)})"
     )
     log.info("origin: 0-based, y grows from the first row stored in the micrograph's file")
-    return replace(picks, extra={k: v for k, v in picks.extra.items() if k != "selected"})
-
-
-def _chosen(picks: Picks, threshold: float | None) -> Picks:
+    picks = replace(picks, extra={k: v for k, v in picks.extra.items() if k != "selected"})
     if threshold is None:
         return picks
     if np.isnan(picks.score).all():
-        raise BadInput("the picks have no scores, so that no --threshold can be set")
+        raise BadInput("the picks have no scores; omit --threshold")
     return picks.select(picks.score >= threshold)
 
 
-def _named_as(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str, Source]]:
-    """Return the picks of the micrographs given, by their names, and the micrographs."""
-    found = match_names(picks.micrographs, sources)
-    strangers = [name for name in picks.micrographs if name not in found]
-    if not found:
+def _match_to_sources(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str, Source]]:
+    """Return the picks on some micrographs under the names of these, and the micrographs."""
+    matches = match_names(picks.micrographs, sources)
+    unmatched = [name for name in picks.micrographs if name not in matches]
+    if not matches:
         raise BadInput(
-            f"none of the micrographs given is one that the picks name: those name"
+            "the picks are on none of the micrographs given: they are on micrographs like"
             f" {picks.micrographs[0] if picks.micrographs else 'none'}, the micrographs are like"
             f" {sources[0].name}"
         )
-    if strangers:
+    if unmatched:
         log.warning(
-            f"the picks of {len(strangers)} micrographs (such as {strangers[0]}) were left out:"
-            " no micrograph given is of their name"
+            f"the picks of {len(unmatched)} micrographs (such as {unmatched[0]}) are ignored: no"
+            " matching micrograph was given"
         )
-    kept = [own for name, own in picks.split_by_micrograph() if name in found]
-    named = [replace(own, micrographs=(found[own.micrographs[0]].name,)) for own in kept]
-    return Picks.concatenate(named), {source.name: source for source in found.values()}
+    tables = [table for name, table in picks.split_by_micrograph() if name in matches]
+    named = [replace(table, micrographs=(matches[table.micrographs[0]].name,)) for table in tables]
+    return Picks.concatenate(named), {source.name: source for source in matches.values()}
 
 
-def _known_of(
+def _move(
+    picks: Picks, sources: dict[str, Source], settings: ConversionSettings
+) -> tuple[Picks, dict[str, Shape], dict[str, float]]:
+    """Bring picks into the frame of the micrographs, and check them there.
+
+    Returns
+    -------
+    Picks, dict, dict
+        The picks in the new frame, and the shapes and pixel sizes of the micrographs.
+    """
+    frame = _fit_frame(picks, sources) if settings.fit else settings.frame
+    shapes, pixel_sizes = _measure_micrographs(picks, sources, settings, frame)
+    moved = apply_frame(picks, frame, shapes, settings.shift_px)
+    shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
+    log.info(f"coordinates: {frame}{shifted}")
+    orientations = find_orientation_columns(moved) if frame.swap or frame.needs_shape else []
+    if orientations:
+        log.warning(f"{', '.join(orientations)} contain angles or shifts, and are not changed")
+    if sources and not settings.fit:
+        verdict = _judge_frame(moved, sources)
+        if verdict.is_wrong and not settings.trust:
+            raise BadInput(
+                f"nothing was written: {verdict}; convert with --fit, or write them unchanged"
+                " with --trust"
+            )
+        log.info(f"frame: {verdict}")
+    _warn_of_picks_outside(moved, shapes)
+    return moved, shapes, pixel_sizes
+
+
+def _prepare_output(
+    picks: Picks,
+    shapes: dict[str, Shape],
+    pixel_sizes: dict[str, float],
+    settings: ConversionSettings,
+    keep_columns: bool,
+) -> tuple[Picks, WriteContext]:
+    """Return the picks under the names to be written, and what their format may need to know.
+
+    Parameters
+    ----------
+    keep_columns
+        Keep the pixel sizes that were read, unless the settings have one.
+    """
+    names = _choose_names(picks.micrographs, settings)
+    context = WriteContext(
+        settings.box_px,
+        {names[old]: shape for old, shape in shapes.items()},
+        {names[old]: size for old, size in pixel_sizes.items()},
+    )
+    exactly = settings.pixel_size_angstrom is not None
+    updated = update_micrograph_columns(
+        picks, shapes, {} if keep_columns and not exactly else pixel_sizes, exactly
+    )
+    return replace(updated, micrographs=tuple(names.values())), context
+
+
+def _log_written(
+    out: Path,
+    written: Sequence[Path],
+    picks: Picks,
+    target: Format,
+    sources: dict[str, Source],
+) -> None:
+    log.info(
+        f"wrote {len(picks)} picks on {len(picks.micrographs)} micrographs into {out}"
+        f" ({target.description})"
+    )
+    others = _count_others(out, written) if target.name in ("box", "cbox", "eman2") else 0
+    if others:
+        log.warning(f"{out} already contained {others} other {target.suffix} files, kept")
+    if target.name in ("star", "autopick") and any(
+        is_tiff(source.path.name) for source in sources.values()
+    ):
+        log.warning(TIFF_NOTE)
+
+
+def _count_others(out: Path, written: Sequence[Path]) -> int:
+    """Count the files of the same kind that a folder contained before."""
+    if not out.is_dir():
+        return 0
+    names = {file.name for file in written}
+    return sum(p.suffix == written[0].suffix and p.name not in names for p in out.iterdir())
+
+
+def _measure_micrographs(
     picks: Picks, sources: dict[str, Source], settings: ConversionSettings, frame: Frame
 ) -> tuple[dict[str, Shape], dict[str, float]]:
-    """Return the micrographs' shapes and pixel sizes, as they are once the picks are moved."""
+    """Return the shapes and pixel sizes (Å) of the micrographs in the new frame, where known."""
     shapes: dict[str, Shape] = {}
-    sizes: dict[str, float] = {}
+    pixel_sizes: dict[str, float] = {}
     heights, widths = picks.first_positive_values(HEIGHT), picks.first_positive_values(WIDTH)
-    said = picks.first_positive_values(PIXEL_SIZE)
-    differing, unread = [], []
+    in_picks = picks.first_positive_values(PIXEL_SIZE)
+    differing, unreadable = [], []
     for name in picks.micrographs:
-        own = None
+        size = None
         if name in sources:
             try:
                 header = read_header(sources[name].path)
             except BadInput as error:
-                unread.append(str(error))
+                unreadable.append(str(error))
             else:
-                shapes[name], own = header.shape, header.pixel_size_angstrom
-            own = sources[name].pixel_size_angstrom or own
+                shapes[name], size = header.shape, header.pixel_size_angstrom
+            size = sources[name].pixel_size_angstrom or size
         elif settings.shape is not None:
             shapes[name] = settings.shape
         elif name in heights and name in widths:
             sides = heights[name], widths[name]
             height, width = sides[::-1] if frame.swap else sides
             shapes[name] = round(height * frame.scale), round(width * frame.scale)
-        scaled = said[name] / frame.scale if name in said else None
-        if own and scaled and not same_pixel_size(own, scaled):
+        scaled = in_picks[name] / frame.scale if name in in_picks else None
+        if size and scaled and not same_pixel_size(size, scaled):
             differing.append(
-                f"the picks of {name} are in pixels of {scaled:.4g} A, the micrograph has"
-                f" {own:.4g} A a pixel: give --scale {said[name] / own:.4g}"
+                f"the picks on {name} have {scaled:.4g} Å/pixel, the micrograph has"
+                f" {size:.4g} Å/pixel: give --scale {in_picks[name] / size:.4g}"
             )
-        size = settings.pixel_size_angstrom or own or scaled
+        size = settings.pixel_size_angstrom or size or scaled
         if size:
-            sizes[name] = size
-    for number, found in ((len(differing), differing), (len(unread), unread)):
-        if number:
-            more = f" (and {number - 1} more micrographs like it)" if number > 1 else ""
-            log.warning(found[0] + more)
-    return shapes, sizes
+            pixel_sizes[name] = size
+    for warnings in (differing, unreadable):
+        if warnings:
+            others = len(warnings) - 1
+            log.warning(warnings[0] + (f" (and {others} more micrographs)" if others else ""))
+    return shapes, pixel_sizes
 
 
-def _verdict(picks: Picks, sources: dict[str, Source]) -> FrameVerdict:
-    named = picks.split_by_micrograph()
+def _judge_frame(picks: Picks, sources: dict[str, Source]) -> FrameVerdict:
+    tables = picks.split_by_micrograph()
     return judge_frame(
-        read_views_with_most_picks((sources[name], own.xy_px) for name, own in named)
+        read_views_with_most_picks((sources[name], table.xy_px) for name, table in tables)
     )
 
 
-def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
-    """Return the frame that the pictures show, or refuse where they show none."""
-    verdict = _verdict(picks, sources)
+def _fit_frame(picks: Picks, sources: dict[str, Source]) -> Frame:
+    """Return the frame in which the picks match the images; refuse if there is none."""
+    verdict = _judge_frame(picks, sources)
     if not verdict.is_transformed and (
         verdict.fit_unchanged < FITS or verdict.displacement_px is not None
     ):
@@ -314,30 +355,31 @@ def _fitting(picks: Picks, sources: dict[str, Source]) -> Frame:
     return verdict.frame if verdict.is_transformed else Frame()
 
 
-def _say_outside(picks: Picks, shapes: dict[str, Shape]) -> None:
-    lost = {
-        name: int(np.count_nonzero(mask_outside(own.xy_px, shapes[name])))
-        for name, own in picks.split_by_micrograph()
+def _warn_of_picks_outside(picks: Picks, shapes: dict[str, Shape]) -> None:
+    outside = {
+        name: int(np.count_nonzero(mask_outside(table.xy_px, shapes[name])))
+        for name, table in picks.split_by_micrograph()
         if name in shapes
     }
-    total = sum(lost.values())
-    if total:
-        first = next(name for name, number in lost.items() if number)
+    if total := sum(outside.values()):
+        first = next(name for name, count in outside.items() if count)
         log.warning(f"{total} picks lie outside their micrographs (some of them on {first})")
 
 
-def _new_names(names: Sequence[str], settings: ConversionSettings) -> dict[str, str]:
-    """Return the names that are written."""
-    out: dict[str, str] = {}
+def _choose_names(names: Sequence[str], settings: ConversionSettings) -> dict[str, str]:
+    """Return the names of micrographs to be written, by those read."""
+    chosen: dict[str, str] = {}
     for name in names:
         new = strip_cryosparc_uid(name) if settings.strip_uid else name
         if settings.root is not None:
             new = str(PurePosixPath(settings.root) / PurePosixPath(new).name)
         if settings.image_suffix is not None:
             new = strip_image_suffix(new) + settings.image_suffix
-        out[name] = new
-    if len(set(out.values())) < len(out):
-        same = next(new for new in out.values() if list(out.values()).count(new) > 1)
-        one, other = [name for name, new in out.items() if new == same][:2]
-        raise BadInput(f"{one} and {other} would both be called {same}; convert them apart")
-    return out
+        chosen[name] = new
+    if len(set(chosen.values())) < len(chosen):
+        same = next(new for new in chosen.values() if list(chosen.values()).count(new) > 1)
+        one, other = [name for name, new in chosen.items() if new == same][:2]
+        raise BadInput(
+            f"{one} and {other} would get the same name {same}; convert them separately"
+        )
+    return chosen

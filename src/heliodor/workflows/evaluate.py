@@ -56,36 +56,36 @@ def evaluate_files(
     compute: ComputeSettings = ComputeSettings(),
     command_line: str = "",
 ) -> tuple[Evaluation, float | None, list[Failure]]:
-    """Judge a file of picks, from any program, against a file of true centres.
+    """Compare a file of picks, from any program, with a file of true particle centers.
 
     Parameters
     ----------
     picks, truth
         Coordinate files in pixels of the same micrographs.
     match_distance_angstrom
-        A pick and a particle further apart than this are not the same.
+        Largest distance between a pick and the particle that it matches.
     threshold
-        Operating threshold; None takes the selection that a ``picks.tsv`` carries.
+        Threshold of the picks, log-odds; None takes the selection in a ``picks.tsv``.
     model, micrographs
         With both, the region average precision of the model is computed too. With
-        micrographs, those that have truth but no picks count as missed.
+        micrographs, those that have ground truth but no picks count as missed.
     pixel_size_angstrom
-        Of all micrographs; None takes what the picks or the truth say, else the STAR file of
-        the micrographs.
+        Of all micrographs; None takes that in the picks or the ground truth, otherwise that in
+        the STAR file of the micrographs.
     out
         Folder for ``evaluation.json``, ``curve.tsv`` and the record, ``evaluate.json``.
 
     Returns
     -------
     Evaluation, float or None, list of Failure
-        The figures, the region average precision where a model was given, and the micrographs
+        The metrics, the region average precision if a model was given, and the micrographs
         that it could not score.
 
     Raises
     ------
     BadInput
-        If a file cannot be read, or the two speak of different micrographs or were made on
-        images of different binning.
+        If a file cannot be read, or picks and ground truth are of different micrographs or of
+        different binning.
     """
     if model is not None and micrographs is None:
         raise BadInput("the region AP of a model needs --micrographs to score")
@@ -105,73 +105,78 @@ def evaluate_files(
     record = RunRecord("evaluate", arguments, command_line)
     device = compute.start()
     loaded = None if model is None else load_model(model)
-    given = read_picks(picks, candidates=True)
-    if not given.micrographs:
-        raise BadInput(f"{picks} holds no picks; there is nothing to judge")
-    unscored = np.count_nonzero(np.isnan(given.score))
-    if 0 < unscored < len(given):
-        raise BadInput(
-            f"{picks} has {unscored} of {len(given)} picks without a score, which cannot be ranked"
-            " among the others; give all of them a score, or none"
-        )
-    if unscored:  # without scores there is no threshold to tell the picks from the others
-        given = given.select(mask_selected(given))
+    table = _read_ranked_picks(picks)
     if micrographs is None:
-        sources = sources_from_names(given.micrographs)
+        sources = sources_from_names(table.micrographs)
     else:
         sources = find_sources(micrographs)
         record.add_inputs("judging", sources)
-    true = GroundTruth.read(truth, sources)
-    own = _use_source_names(given, sources)
-    if not any(source.name in own.micrographs for source in sources):
-        raise BadInput(
-            f"{picks} names none of the micrographs to judge: it has micrographs like"
-            f" {given.micrographs[0]}, they are like {sources[0].name}; give the picks of these"
+    ground_truth = GroundTruth.read(truth, sources)
+    named = _use_source_names(table, sources, picks)
+    if ground_truth.left_out and micrographs is None:
+        record.warn(
+            f"{ground_truth.left_out} micrographs of the ground truth have no picks and are not"
+            " evaluated; give --micrographs to count their particles as missed"
         )
-    if true.left_out and micrographs is None:
-        record.notes.append(
-            f"{true.left_out} micrographs of the truth have no picks and are not judged; give"
-            " --micrographs to count them as missed"
-        )
-        log.warning(record.notes[-1])
-    sizes = choose_pixel_sizes(own, true, sources, pixel_size_angstrom)
+    pixel_sizes = choose_pixel_sizes(named, ground_truth, sources, pixel_size_angstrom)
     if threshold is None:
-        threshold = threshold_of_selection(given)
+        threshold = threshold_of_selection(table)
     folder = None if out is None else create_output_folder(out)
     region_ap, failures = None, list[Failure]()
     with lock_folder(folder):
         with record.stage("judging"):
-            evaluation = compare_with_truth(own, true, match_distance_angstrom, sizes, threshold)
+            evaluation = compare_with_truth(
+                named, ground_truth, match_distance_angstrom, pixel_sizes, threshold
+            )
         if loaded is not None:
             loaded.network.to(device)
             images = open_working_images(loaded, pixel_size_angstrom)
             with record.stage("scoring"), console.progress("scoring regions") as progress:
                 region_ap, failures = evaluate_regions(
-                    loaded, sources, true, images, device, progress
+                    loaded, sources, ground_truth, images, device, progress
                 )
-            for failure in failures:
-                log.warning(f"{failure.name} was left out: {failure.reason}")
+            record.skip(failures)
         if folder is not None:
             write_evaluation(folder, evaluation, region_ap)
-            record.failures += failures
             record.results["evaluation"] = evaluation_as_dict(evaluation, region_ap)
-            # Not run.json: the folder may be that of the run that is judged.
+            # Not run.json: the folder may be that of the run that is evaluated.
             write_json(folder / "evaluate.json", record.as_dict())
     return evaluation, region_ap, failures
 
 
-def _use_source_names(picks: Picks, sources: list[Source]) -> Picks:
-    """Call the picks' micrographs by the names of the micrographs judged."""
-    found = match_names(picks.micrographs, sources)
+def _read_ranked_picks(path: str | Path) -> Picks:
+    """Read candidates that all have a score, or picks that all have none."""
+    table = read_picks(path, candidates=True)
+    if not table.micrographs:
+        raise BadInput(f"{path} contains no picks; there is nothing to evaluate")
+    unscored = np.count_nonzero(np.isnan(table.score))
+    if 0 < unscored < len(table):
+        raise BadInput(
+            f"{path} has {unscored} of {len(table)} picks without a score, so they cannot be"
+            " ranked; give all of them a score, or none"
+        )
+    # Without scores no threshold separates the picks from the other candidates.
+    return table.select(mask_selected(table)) if unscored else table
+
+
+def _use_source_names(picks: Picks, sources: list[Source], path: str | Path) -> Picks:
+    """Return picks under the names of the micrographs that are evaluated."""
+    matches = match_names(picks.micrographs, sources)
     tables = []
-    for name, own in picks.split_by_micrograph():
-        new = found[name].name if name in found else name
-        tables.append(Picks((new,), own.micrograph_index, own.xy_px, own.score, own.extra))
-    return Picks.concatenate(tables)
+    for name, table in picks.split_by_micrograph():
+        new = matches[name].name if name in matches else name
+        tables.append(Picks((new,), table.micrograph_index, table.xy_px, table.score, table.extra))
+    named = Picks.concatenate(tables)
+    if not any(source.name in named.micrographs for source in sources):
+        raise BadInput(
+            f"{path} has no picks on the micrographs to evaluate: it has micrographs like"
+            f" {picks.micrographs[0]}, they are like {sources[0].name}; give the picks of these"
+        )
+    return named
 
 
 def threshold_of_selection(picks: Picks) -> float | None:
-    """Return the lowest score among the candidates that a ``picks.tsv`` marks as selected."""
+    """Return the lowest score of the candidates marked as selected in a ``picks.tsv``."""
     if "selected" not in picks.extra or not len(picks) or np.isnan(picks.score).any():
         return None
     scores = picks.score[mask_selected(picks)]
@@ -179,13 +184,13 @@ def threshold_of_selection(picks: Picks) -> float | None:
 
 
 def evaluation_as_dict(evaluation: Evaluation, region_ap: float | None) -> dict[str, Any]:
-    """Return an evaluation ready for JSON, without its curve, which may have a million points.
+    """Return an evaluation for JSON, without its curve, which may have a million points.
 
-    `write_evaluation` puts the curve into ``curve.tsv``.
+    `write_evaluation` writes the curve to ``curve.tsv``.
     """
     values = evaluation.as_dict(curve=False)
-    known = region_ap is not None and region_ap == region_ap
-    return values | {"region_average_precision": region_ap if known else None}
+    finite = region_ap is not None and math.isfinite(region_ap)
+    return values | {"region_average_precision": region_ap if finite else None}
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, region_ap: float | None) -> None:
@@ -195,20 +200,20 @@ def write_evaluation(folder: Path, evaluation: Evaluation, region_ap: float | No
 
 
 def remove_evaluation_files(folder: Path) -> None:
-    """Remove the figures of an earlier run, which are not those of the picks there now."""
+    """Remove the evaluation of an earlier run, whose picks have been replaced."""
     for name in ("evaluation.json", "curve.tsv"):
         (folder / name).unlink(missing_ok=True)
 
 
 def render_curve(curve: PrecisionRecall) -> str:
-    """Return a precision-recall curve as TSV text, one threshold a line."""
+    """Return a precision-recall curve as TSV text, one threshold per line."""
     rows = zip(curve.threshold, curve.precision, curve.recall, curve.f1, strict=True)
     lines = ["\t".join(f"{value:.6g}" for value in row) for row in rows]
     return "\n".join(["log_odds\tprecision\trecall\tf1", *lines]) + "\n"
 
 
 def render_summary_line(evaluation: Evaluation, region_ap: float | None) -> str:
-    """Return the main figures in one line."""
+    """Return the main metrics in one line."""
     e = evaluation
     region = "" if region_ap is None else f", region AP {region_ap:.3f}"
     return (
@@ -241,12 +246,12 @@ def render_table(evaluation: Evaluation, region_ap: float | None) -> str:
     lines += [
         f"P, R and F1 at {at}; AP over all {len(e.curve.threshold)} distinct scores",
         f"best F1 {e.best_f1:.3f} at log-odds {e.best_f1_threshold:.3f}",
-        f"match distance {e.distance:g} A, median distance of matched pairs"
-        f" {e.median_distance:.1f} A",
-        "truth in cryoEM is seldom complete: precision is then a lower bound",
+        f"match distance {e.distance:g} Å, median distance of matched pairs"
+        f" {e.median_distance:.1f} Å",
+        "ground truth in cryoEM is seldom complete; precision is then a lower bound",
     ]
     if region_ap is not None:
         lines.append(f"region AP {region_ap:.3f}")
     if e.ignored_micrographs:
-        lines.append(f"{e.ignored_micrographs} micrographs with picks have no truth: left out")
+        lines.append(f"ignored {e.ignored_micrographs} micrographs without ground truth")
     return "\n".join(lines)

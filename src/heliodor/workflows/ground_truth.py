@@ -1,4 +1,4 @@
-"""Judging picks: names, pixel sizes and distances brought together for the metrics."""
+"""Compare picks with a ground truth: match names and pixel sizes, and compute the metrics."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from heliodor.picking.score_maps import score_micrograph
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """True particle centres of each of some micrographs, in original pixels."""
+    """True particle centers by micrograph, in original pixels."""
 
-    #: By the micrograph's own name (the name in results, not that in the truth's file).
+    #: By the name of the micrograph (as in results, not as in the file of the ground truth).
     xy_px: dict[str, FloatArray]
-    #: Micrographs of the truth's file that were not judged.
+    #: Number of micrographs in the file that are not among those evaluated.
     left_out: int
-    #: Angstrom per pixel, where the truth's file says it.
+    #: Pixel sizes in angstrom, for micrographs whose pixel size is in the file.
     pixel_sizes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, where: str | Path, sources: Sequence[Source]) -> GroundTruth:
-        """Read a truth's file and find the truth of given micrographs, as `of` does."""
+        """Read a file and select the particles of some micrographs; see `of`."""
         table = read_picks(where)
         if not table.micrographs:
-            raise BadInput(f"the truth {where} holds no particles; give all that there are")
+            raise BadInput(f"the ground truth {where} contains no particles")
         try:
             return cls.of(table, sources)
         except BadInput as error:
@@ -58,12 +58,12 @@ class GroundTruth:
 
     @classmethod
     def of(cls, table: Picks, sources: Sequence[Source]) -> GroundTruth:
-        """Find the truth of given micrographs; those it does not speak of are not judged.
+        """Select the particles of some micrographs; those without any are not evaluated.
 
         Raises
         ------
         BadInput
-            If it speaks of none of them.
+            If none of the micrographs has any.
         """
         found = match_names(table.micrographs, sources)
         xy: dict[str, list[FloatArray]] = {}
@@ -72,9 +72,9 @@ class GroundTruth:
                 xy.setdefault(found[name].name, []).append(own.xy_px)
         if not xy:
             raise BadInput(
-                f"the truth names none of the micrographs judged: it has micrographs like"
-                f" {next(iter(table.micrographs), 'none at all')}, they are like"
-                f" {sources[0].name if sources else 'none at all'}; give the truth of these"
+                f"the ground truth has none of the micrographs evaluated: it has micrographs like"
+                f" {next(iter(table.micrographs), 'none')}, they are like"
+                f" {sources[0].name if sources else 'none'}; give the ground truth of these"
             )
         left_out = len(table.micrographs) - len(found)
         sizes = _plausible_pixel_sizes(table)
@@ -92,89 +92,99 @@ def compare_with_truth(
     pixel_sizes: dict[str, float],
     threshold: float | None = None,
 ) -> Evaluation:
-    """Judge picks against the truth, in angstrom.
+    """Compare picks with the ground truth; distances are measured in angstrom.
 
     Parameters
     ----------
     picks
         Candidates with scores, in original pixels.
     truth
-        Of the same micrographs.
+        The true particles of the same micrographs.
     match_distance_angstrom
-        A pick and a particle further apart than this are not the same.
+        Largest distance between a pick and the particle that it matches.
     pixel_sizes
-        Angstrom per pixel of each micrograph.
+        Pixel size of each micrograph in angstrom.
     threshold
-        Operating threshold, log-odds; None counts every pick given.
+        Threshold of the picks, log-odds; None counts all candidates.
     """
     if np.isnan(picks.score).any():
         if not np.isnan(picks.score).all():
-            raise BadInput("some picks have a score and some have none; they cannot be ranked")
+            raise BadInput("some picks have a score and some have none, so they cannot be ranked")
         picks = Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, np.zeros(len(picks)))
-    own = {
+    picked = {
         name: (table.xy_px * pixel_sizes[name], table.score)
         for name, table in picks.split_by_micrograph()
         if name in truth.xy_px
     }
-    true = {name: xy * pixel_sizes[name] for name, xy in truth.xy_px.items()}
-    return evaluate_picks(own, true, match_distance_angstrom, threshold)
+    particles = {name: xy * pixel_sizes[name] for name, xy in truth.xy_px.items()}
+    return evaluate_picks(picked, particles, match_distance_angstrom, threshold)
 
 
 def choose_pixel_sizes(
     picks: Picks, truth: GroundTruth, sources: Sequence[Source], given: float | None
 ) -> dict[str, float]:
-    """Return the pixel size of each micrograph judged.
+    """Return the pixel size in angstrom of each micrograph with ground truth.
 
-    It is the one given, which overrules all tables; else what the picks say, or the truth;
-    else the STAR file of the micrographs. Where all that is said is one and the same number,
-    it holds for every micrograph.
+    It is `given` if that is not None, otherwise the one in the picks, in the ground truth or in
+    the STAR file of the micrographs. If all pixel sizes in these are the same, it is used for
+    the micrographs that have none.
 
     Raises
     ------
     BadInput
-        If none says, or the picks and the truth say that they were made on images of different
+        If there is none, or the picks and the ground truth were made on images of different
         binning.
     """
     if given is not None:
         return dict.fromkeys(truth.xy_px, check_pixel_size(given))
-    in_star = {s.name: s.pixel_size_angstrom for s in sources}
-    known = {
-        name: size for name, size in in_star.items() if size and is_plausible_pixel_size(size)
-    }
     in_picks = _plausible_pixel_sizes(picks)
     for name in truth.xy_px:
         check_same_binning(name, in_picks.get(name), truth.pixel_sizes.get(name), "picks")
-    sizes = known | truth.pixel_sizes | in_picks
+    in_star = {s.name: s.pixel_size_angstrom for s in sources}
+    sizes = {
+        name: size for name, size in in_star.items() if size and is_plausible_pixel_size(size)
+    }
+    sizes |= truth.pixel_sizes | in_picks
     missing = [name for name in truth.xy_px if name not in sizes]
     if missing and len(set(sizes.values())) != 1:
         raise BadInput(
-            f"neither the picks nor the truth say a believable pixel size of {missing[0]}; give"
-            " --pixel-size in angstrom"
+            f"neither the picks nor the ground truth contain a valid pixel size of {missing[0]};"
+            " give --pixel-size in Å"
         )
     common = next(iter(sizes.values())) if sizes else 1.0
     return {name: sizes.get(name, common) for name in truth.xy_px}
 
 
 def check_same_binning(
-    name: str, own: float | None, truth: float | None, what: str = "micrographs"
+    name: str, size: float | None, truth: float | None, what: str = "micrographs"
 ) -> None:
-    """Refuse a truth in pixels of another size than the picks or micrographs (`what`) have."""
-    if own is None or truth is None:
+    """Refuse a ground truth whose pixel size differs from that of the picks or micrographs.
+
+    Parameters
+    ----------
+    name
+        The micrograph.
+    size, truth
+        Pixel sizes in angstrom, None where not known.
+    what
+        What has the first pixel size, in the plural.
+    """
+    if size is None or truth is None:
         return
-    if not same_pixel_size(own, truth):
+    if not same_pixel_size(size, truth):
         raise BadInput(
-            f"the {what} say {own:g} A a pixel for {name}, the truth {truth:g}: they were made on"
-            " images of different binning; scale one of them"
+            f"the {what} have {size:g} Å/pixel on {name}, the ground truth {truth:g}: they were"
+            " made on images of different binning; scale one of them"
         )
 
 
 def _plausible_pixel_sizes(table: Picks) -> dict[str, float]:
-    said = table.first_positive_values(PIXEL_SIZE)
-    return {name: size for name, size in said.items() if is_plausible_pixel_size(size)}
+    sizes = table.first_positive_values(PIXEL_SIZE)
+    return {name: size for name, size in sizes.items() if is_plausible_pixel_size(size)}
 
 
 def sources_from_names(names: Sequence[str]) -> list[Source]:
-    """Treat the names in a table as micrographs, to match another table's names to them."""
+    """Return the micrographs named in a table, to match the names in another table with them."""
     return [Source(name, Path(name), name) for name in names]
 
 
@@ -184,9 +194,9 @@ class RegionEvaluator:
     Parameters
     ----------
     truth
-        Of the micrographs that will be added; others are passed over.
+        Micrographs without ground truth are ignored.
     radius_angstrom
-        Pixels this near to a true centre are positive regions.
+        Pixels within this distance of a true center are positive regions.
     """
 
     def __init__(self, truth: GroundTruth, radius_angstrom: float) -> None:
@@ -195,11 +205,11 @@ class RegionEvaluator:
         self._counts = RegionCounts()
 
     def has_truth(self, name: str) -> bool:
-        """Tell whether there is truth of a micrograph."""
+        """Return whether there is ground truth for a micrograph."""
         return name in self._truth.xy_px
 
     def add(self, image: WorkingImage, score: Image) -> None:
-        """Rank the regions of one micrograph with the rest."""
+        """Add the score map of a micrograph."""
         xy = self._truth.xy_px.get(image.source.name)
         if xy is None:
             return
@@ -208,7 +218,7 @@ class RegionEvaluator:
         self._counts.add(make_label_mask(working, image.shape, radius_px), score)
 
     def average_precision(self) -> float:
-        """Return the average precision so far; nan without any region."""
+        """Return the region average precision; nan without any region."""
         return self._counts.average_precision()
 
 
@@ -220,24 +230,24 @@ def evaluate_regions(
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[float, list[Failure]]:
-    """Return a model's region average precision on micrographs with truth, and failures.
+    """Return the region average precision of a model, and the micrographs that failed.
 
     Raises
     ------
     BadInput
-        If not a single micrograph can be used.
+        If no micrograph can be used.
     """
-    judge = RegionEvaluator(truth, model.card.training_radius_angstrom)
+    regions = RegionEvaluator(truth, model.card.training_radius_angstrom)
     failures: list[Failure] = []
-    judged = [source for source in sources if source.name in truth.xy_px]
-    for number, source in enumerate(judged, 1):
+    with_truth = [source for source in sources if source.name in truth.xy_px]
+    for count, source in enumerate(with_truth, 1):
         try:
             image = images.get(source)
-            judge.add(image, score_micrograph(model, image, device))
+            regions.add(image, score_micrograph(model, image, device))
         except BadInput as error:
             failures.append(Failure(source.name, str(error)))
         if progress is not None:
-            progress(number, len(judged))
-    if judged and len(failures) == len(judged):
+            progress(count, len(with_truth))
+    if with_truth and len(failures) == len(with_truth):
         raise BadInput(f"no micrograph could be scored: {failures[0].reason}")
-    return judge.average_precision(), failures
+    return regions.average_precision(), failures

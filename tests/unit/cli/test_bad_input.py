@@ -298,7 +298,7 @@ def test_picks_without_pixel_size(out: Path) -> None:
 def test_picks_and_truth_made_on_images_of_different_binning(out: Path, tmp_path: Path) -> None:
     truth = tmp_path / "truth.csv"
     truth.write_text(HEAD.strip() + ",pixel_size_angstrom\ngood,15,20,12\n")
-    said = ("the picks say 6 A a pixel for good, the truth 12", "different binning")
+    said = ("the picks have 6 Å/pixel on good, the ground truth 12", "different binning")
     refused(command("evaluate", out, truth=truth), *said)
 
 

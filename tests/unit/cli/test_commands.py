@@ -42,12 +42,12 @@ from heliodor.picking.candidates import find_candidates
 from heliodor.picking.recalibration import choose_decoy_micrographs
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.settings import PickSettings
+from heliodor.report import report
 from heliodor.simulation import SimulationSettings
 from heliodor.training.settings import TrainingSettings
 from heliodor.workflows import (
     demo,
     preprocess,
-    run,
 )
 from helpers.cli import call, done
 
@@ -101,7 +101,7 @@ def brief(learn: Path, unseen: Path, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("brief")
     job = ("run", *training_data(learn), *RECIPE, *TINY, "--seed", 3, "-o", out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "write_report", lambda path, content: None)
+        patch.setattr("heliodor.report.report.write_report", lambda path, content: None)
         done(*job, "--pick", unseen / "micrographs.star", "--truth", unseen / "truth.star")
     return out
 
@@ -114,7 +114,7 @@ def model(outcome: Path) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures out, which take longer than all the rest."""
-    monkeypatch.setattr(run, "write_report", lambda path, content: None)
+    monkeypatch.setattr("heliodor.report.report.write_report", lambda path, content: None)
 
 
 def training_data(folder: Path) -> tuple[object, ...]:
@@ -285,7 +285,7 @@ def test_labelled_negatives_are_used_and_counted(learn: Path, tmp_path: Path) ->
     data = ("train", *training_data(learn), *RECIPE, *TINY)
     without = done(*data, "-o", tmp_path / "without")
     result = done(*data, "--negatives", negatives, "-o", tmp_path / "with")
-    assert "40 labelled particles and 2 labelled negatives" in " ".join(result.err.split())
+    assert "40 labeled particles and 2 negatives" in " ".join(result.err.split())
     assert "labelled negatives" not in without.err
     files = [(tmp_path / name / MODEL).read_bytes() for name in ("with", "without")]
     assert files[0] != files[1]
@@ -514,7 +514,9 @@ def test_labels_of_micrographs_of_the_same_name_elsewhere_are_not_shown(
 ) -> None:
     """Every data set has a 0001.mrc; two to pick on that fit the labels' name are no error."""
     shown: list[Any] = []
-    monkeypatch.setattr(run, "write_report", lambda path, content: shown.append(content))
+    monkeypatch.setattr(
+        "heliodor.report.report.write_report", lambda path, content: shown.append(content)
+    )
     for folder, source in (("A", learn), ("B", learn), ("C", unseen)):
         (tmp_path / folder).mkdir()
         shutil.copy(first(source), tmp_path / folder / "x.mrc")
@@ -1069,7 +1071,7 @@ def test_preprocess_never_replaces_what_it_was_given(unseen: Path, tmp_path: Pat
     given = ("--micrographs", tmp_path, "--working-pixel-size", WORKING)
     result = call("preprocess", *given, "-o", tmp_path)
     assert result.code == 2
-    assert "would replace a micrograph" in result.sentence
+    assert "would replace an input file" in result.sentence
     assert files_in(tmp_path) == {"shell_0001.mrc"}
     assert (tmp_path / "shell_0001.mrc").read_bytes() == before
 
@@ -1168,13 +1170,13 @@ def test_demo_does_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(demo, "RECIPE", recipe)
     monkeypatch.setattr(demo, "START", "scratch")
     shown: list[Any] = []
-    write = run.write_report
+    write = report.write_report
 
     def write_report(path: Path, content: Any) -> None:
         shown.append(content)
         write(path, content)
 
-    monkeypatch.setattr(run, "write_report", write_report)
+    monkeypatch.setattr("heliodor.report.report.write_report", write_report)
     out = tmp_path / "demo"
     result = done("demo", "-o", out)
     assert f"report: {out / 'results' / 'report.html'}" in result.err

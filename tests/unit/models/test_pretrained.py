@@ -182,7 +182,7 @@ def test_the_same_start_is_recognised_and_another_is_not(little, tmp_path):
     save_model(start, model)
     assert training(little, out, "--epoch-updates", 1, "--from", start).code == 0
     again = training(little, out, "--epoch-updates", 1, "--from", start)
-    assert "trained already" in again.err + again.out
+    assert "training skipped" in again.err + again.out
     with torch.no_grad():
         model.network.classifier.bias.add_(0.25)
     save_model(start, model)

@@ -545,7 +545,7 @@ def test_a_set_is_never_overwritten(made: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(BadInput, match="cannot be made"):
+    with pytest.raises(BadInput, match="cannot be created"):
         simulate(tmp_path / "file", SMALL)
 
 

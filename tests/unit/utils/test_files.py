@@ -108,17 +108,17 @@ def test_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="is a file, not a folder"):
         create_output_folder(tmp_path / "file")
-    with pytest.raises(BadInput, match="cannot be made"):
+    with pytest.raises(BadInput, match="cannot be created"):
         create_output_folder(tmp_path / "file" / "below")
     monkeypatch.setattr(files.os, "access", lambda *_: False)
-    with pytest.raises(BadInput, match="may not be written to"):
+    with pytest.raises(BadInput, match="is not writable"):
         create_output_folder(folder)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path: Path):
     tmp_path.chmod(0o500)
-    with pytest.raises(BadInput, match="may not be written to"):
+    with pytest.raises(BadInput, match="is not writable"):
         create_output_folder(tmp_path)
     with pytest.raises(BadInput, match="cannot be written"):
         write_text(tmp_path / "a.txt", "x")

@@ -49,7 +49,7 @@ def test_picks_and_truth_of_different_binning_are_refused(picks: float, truth: f
         choose_pixel_sizes(
             picks_of(own), truth_of({**own, "M/b.mrc": truth}), sources_from_names([*own]), None
         )
-    said = f"the picks say {picks:g} A a pixel for M/b.mrc, the truth {truth:g}"
+    said = f"the picks have {picks:g} Å/pixel on M/b.mrc, the ground truth {truth:g}"
     assert said in str(caught.value)
 
 

@@ -256,7 +256,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         with np.printoptions(threshold=10**9, floatmode="unique"):
             seen.append(repr(replace(content, stage_seconds=[], started="", history=history)))
 
-    monkeypatch.setattr(run, "write_report", kept)
+    monkeypatch.setattr("heliodor.report.report.write_report", kept)
     return seen
 
 
@@ -327,7 +327,10 @@ def test_on_the_command_line(command: str, ground: Path) -> None:
     assert call(*words, "--resume", "often").sentence == (
         "--resume must be auto or never, not 'often'"
     )
-    assert "cannot do with 0.1 GB of memory (--memory)" in call(*words, "--memory", "0.1").sentence
+    assert (
+        "training needs 1 GB of memory or more, not 0.1 (--memory)"
+        in call(*words, "--memory", "0.1").sentence
+    )
     assert call(*words, "--memory", "nan").code == 2
     assert not Path("out").exists()
     assert "going on" not in call(*words, "--memory", "1").err

@@ -96,7 +96,7 @@ def train_job(
     if model.is_file() and _read_json(folder / TRAINED_WITH) == made_with | {
         "model": _hash_file(model)
     }:
-        log.info(f"{model} was trained already on the same with the same settings; it stays")
+        log.info(f"{model} is up to date (same data and settings); training skipped")
     else:
         trained = train(
             micrographs, labels, folder, data, recipe, compute, command_line, negatives

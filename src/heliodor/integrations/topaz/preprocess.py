@@ -20,12 +20,12 @@ from heliodor.data.micrographs.pixel_mixture import PixelHistograms, fit_pixel_m
 from heliodor.data.micrographs.sources import (
     Source,
     find_sources,
-    resolve_path,
 )
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.utils.files import (
     atomic_write,
     create_output_folder,
+    refuse_to_replace,
     write_json,
 )
 from heliodor.utils.prefetch import prefetch
@@ -54,10 +54,8 @@ def preprocess(args: argparse.Namespace) -> int:
     ]
     sources = find_sources(there) if there else []
     folder = create_output_folder(args.destdir)
-    given = {resolve_path(source.path) for source in sources}
-    for source in sources:
-        for name in formats:
-            _check_not_input(_result_path(source, folder, name), given)
+    results = (_result_path(source, folder, name) for source in sources for name in formats)
+    refuse_to_replace(results, (source.path for source in sources))
     at_a_time = usable_cpus() if args.num_workers < 0 else min(args.num_workers, usable_cpus())
     at_a_time = max(1, min(at_a_time, len(sources)))
     threads = max(1, (args.num_threads if args.num_threads > 0 else usable_cpus()) // at_a_time)
@@ -98,14 +96,6 @@ def _preprocess(
 
 def _result_path(source: Source, folder: Path, name: str) -> Path:
     return folder / f"{source.output_stem}.{name}"
-
-
-def _check_not_input(path: Path, given: set[Path]) -> None:
-    if resolve_path(path) in given:
-        raise BadInput(
-            f"the result {path} would replace a micrograph that was given; give another place"
-            " with -o"
-        )
 
 
 def _downsample_file(path: Path, scale: int, threads: int) -> tuple[Image, float]:
@@ -158,7 +148,7 @@ def downsample(args: argparse.Namespace) -> int:
         raise BadInput("the result needs a name; give it with -o")
     output = Path(args.output)
     name = parse_format(output.suffix[1:])
-    _check_not_input(output, {resolve_path(Path(args.file))})
+    refuse_to_replace([output], [Path(args.file)])
     image, pixel_size = _downsample_file(Path(args.file), args.scale, usable_cpus())
     if args.verbose:
         log.info(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")

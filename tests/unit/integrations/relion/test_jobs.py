@@ -569,7 +569,7 @@ def test_training_leaves_a_model_and_is_not_repeated(project: Path) -> None:
     coords = ("--in_coords", write_labels())
     result = done(*TRAIN, *coords)
     assert exits(LEARNT) == {SUCCESS}
-    assert "from 24 labelled particles" in " ".join(result.out.split())
+    assert "on 24 labeled particles" in " ".join(result.out.split())
     assert {"model.safetensors", "training.tsv", "run.json"} <= {p.name for p in LEARNT.iterdir()}
     nodes = starfile.read(LEARNT / OUTPUT_NODES, always_dict=True)["output_nodes"]
     assert nodes.to_numpy().tolist() == [
@@ -584,7 +584,7 @@ def test_training_leaves_a_model_and_is_not_repeated(project: Path) -> None:
     # With more labels, or told otherwise, it is another training.
     star = Path("ManualPick/job002/Movies/b_manualpick.star")
     star.write_text(star.read_text() + "50 50\n")
-    assert "from 25 labelled particles" in " ".join(done(*TRAIN, *coords).out.split())
+    assert "on 25 labeled particles" in " ".join(done(*TRAIN, *coords).out.split())
     assert "epoch 1 of 2" in done(*TRAIN, *coords, "--epochs", 2).out
     picking = ("--model", LEARNT / "model.safetensors", "--j", 1)
     done("relion", "pick", "--o", JOB, "--in_mics", MICS, *picking)
@@ -623,7 +623,7 @@ def test_extracted_particles_are_labels_too(project: Path) -> None:
         + "".join(rows)
     )
     result = done(*TRAIN, "--in_parts", "particles.star")
-    assert "from 24 labelled particles" in " ".join(result.out.split())
+    assert "on 24 labeled particles" in " ".join(result.out.split())
 
 
 def test_training_wants_labels_of_one_kind(project: Path) -> None:

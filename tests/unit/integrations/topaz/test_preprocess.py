@@ -145,7 +145,7 @@ def test_downsample(ending: str, scale: int, tmp_path: Path) -> None:
         ("-o P --format ,", "no format is named"),
         ("-o P -s 0", "give a larger --scale"),
         ("-o P -s 100", "give a smaller --scale"),
-        ("-o .", "would replace a micrograph"),
+        ("-o .", "would replace an input file"),
     ],
 )
 def test_what_preprocess_refuses(
