@@ -41,8 +41,8 @@ class GalleryItem:
     picks_matched, truth_matched
         Whether each pick, and each true particle, has a partner in the one-to-one matching of
         picks and truth; shapes (n,) and (t,).
-    bad_areas
-        Contamination of the micrograph, if the model detects it.
+    contamination
+        Of the micrograph, if the model detects it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class GalleryItem:
     truth_xy_px: FloatArray | None
     picks_matched: NDArray[np.bool_] | None
     truth_matched: NDArray[np.bool_] | None
-    bad_areas: ContaminationMask | None = None
+    contamination: ContaminationMask | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Viewing: the pictures of the micrographs with most picks, to judge a frame by or to look at."""
+"""The micrographs with the most picks, to detect a coordinates frame or to draw an image."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from heliodor.utils.files import atomic_write
 
 log = logging.getLogger(__name__)
 
-#: Where the particles' size is not known, so many of the marks in a picture fit side by side.
+#: Where the particle size is not known, this many markers fit side by side in an image.
 MARKS_ACROSS = 30
 
 
 def read_views_with_most_picks(
     picked: Iterable[tuple[Source, FloatArray]],
 ) -> list[ImageCoordinates]:
-    """Read the micrographs with most picks; one that cannot be read is passed over.
+    """Return the micrographs with the most picks, without those that cannot be read.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def read_views_with_most_picks(
         try:
             image = read_micrograph(source.path).image
         except BadInput:
-            continue  # the other pictures are enough; where it matters it is said elsewhere
+            continue  # the others are enough; unreadable files are reported elsewhere
         views.append(ImageCoordinates(image, (image.shape[0], image.shape[1]), xy_px))
     return views
 
@@ -48,31 +48,37 @@ def read_views_with_most_picks(
 def draw_micrograph_with_most_picks(
     path: Path, picks: Picks, sources: dict[str, Source], pixel_sizes: dict[str, float]
 ) -> None:
-    """Draw the fullest micrograph with its picks as a PNG; BadInput without a pixel size."""
+    """Draw the micrograph with the most picks, and its picks, as a PNG.
+
+    Raises
+    ------
+    BadInput
+        If its pixel size is not known.
+    """
     from heliodor.report.content import GalleryItem
-    from heliodor.report.gallery import PICTURE_PX, draw_micrograph
+    from heliodor.report.gallery import WHOLE_PX, draw_micrograph
 
     counts = picks.counts()
     name = picks.micrographs[int(np.argmax(counts))]
     if name not in pixel_sizes:
         raise BadInput(
-            f"the pixel size of {name} is not known, for a --picture; give --pixel-size"
+            f"--picture needs the pixel size of {name}, which is not known; give --pixel-size"
         )
-    own = picks.select(picks.micrograph_index == int(np.argmax(counts)))
+    picks_of_micrograph = picks.select(picks.micrograph_index == int(np.argmax(counts)))
     image = read_micrograph(sources[name].path).image
     height, width = image.shape
-    factor = min(1.0, PICTURE_PX / max(image.shape))
+    factor = min(1.0, WHOLE_PX / max(image.shape))
     small = fourier_crop(image, (round(height * factor), round(width * factor)))
     shape = (small.shape[0], small.shape[1])
     item = GalleryItem(
         name,
         small,
         pixel_sizes[name] * width / shape[1],
-        to_working(own.xy_px, (height, width), shape),
-        own.score,
+        to_working(picks_of_micrograph.xy_px, (height, width), shape),
+        picks_of_micrograph.score,
         *(None,) * 4,
     )
-    side = own.first_positive_values(BOX).get(name, width / MARKS_ACROSS)
-    with atomic_write(path) as aside:
-        aside.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
-    log.info(f"drew {name} with its {len(own)} picks into {path}")
+    side = picks_of_micrograph.first_positive_values(BOX).get(name, width / MARKS_ACROSS)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(draw_micrograph(item, side * pixel_sizes[name]))
+    log.info(f"wrote an image of {name} with its {len(picks_of_micrograph)} picks to {path}")

@@ -1,7 +1,7 @@
-"""A panel of the report: its size, its style, and its SVG.
+"""The style of the report's figures, their size, and their SVG.
 
-The style is the panel's own, so neither a user's matplotlibrc nor an application's settings
-change it, and it is set for the time of the drawing only.
+Neither a user's matplotlibrc nor an application's settings change the style, and it is in effect
+only while a figure is drawn.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def new_panel(x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def add_legend(axes: Axes) -> None:
-    """Put the legend above the axes, if anything in them has a name."""
+    """Put the legend above the axes, if anything in them has a label."""
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         columns = len(handles) if len(handles) <= 3 else 2
@@ -86,12 +86,12 @@ def add_legend(axes: Axes) -> None:
 
 
 def render_svg(figure: Figure) -> str:
-    """Return the figure's SVG with its texts set in the reader's own fonts."""
+    """Return the figure's SVG with texts in the fonts of the reader's system."""
     buffer = io.StringIO()
     figure.savefig(
         buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
     )
-    # Without its prologue and metadata the text names no outside resource at all.
+    # Without prologue and metadata the SVG refers to no external resource.
     text = buffer.getvalue()
     text = re.sub(r"(?s)\s*<metadata>.*?</metadata>", "", text[text.index("<svg") :])
     text = re.sub(r"(font:[^;\"]*?px) [^;\"]+", rf"\1 {FONT_STACK}", text)

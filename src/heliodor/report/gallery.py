@@ -1,7 +1,7 @@
-"""Pictures of micrographs with the picks, the labels and the truth drawn on them, as PNG.
+"""Images of micrographs with picks, labels and truth drawn on them, as PNG.
 
-Row 0 of the image is drawn on top. Every kind of mark has a color, an outline and a shape of
-its own, so that the pictures can be read in print and by readers who do not see the colors.
+Row 0 of the micrograph is on top. Every kind of marker differs in color, outline and shape, so
+that the images can be read in print and by readers who do not see the colors.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 #: (left, top, right, bottom) of a part of an image, in its pixels; the last two are outside.
 Window = tuple[int, int, int, int]
 
-#: Longest side of a picture's micrograph, in pixels of the picture.
-PICTURE_PX: Final = 1000
+#: Longest side of a drawn micrograph, and of its enlarged part, in pixels.
+WHOLE_PX: Final = 1000
 DETAIL_PX: Final = 720
 
 #: Side of the enlarged part, in particle diameters.
 DETAIL_DIAMETERS: Final = 11.0
 
-#: The Gaussian that calms the noise for the eye: its sigma in particle diameters.
+#: Sigma of the Gaussian low-pass filter for display, in particle diameters.
 SMOOTHING_DIAMETERS: Final = 1.0 / 28.0
 
-#: Percentiles of the smoothed image that are drawn black and white.
+#: Percentiles of the smoothed image that are drawn as black and as white.
 CONTRAST_PERCENTILES: Final = (0.5, 99.5)
 
 _DPI: Final = 64  # a power of two: sizes in inches are then exact
 _POINT: Final = 72.0 / _DPI  # points in a pixel
-_GRAYS: Final = 26  # of a whole micrograph, where noise hides the steps
+_GRAYS: Final = 26  # gray levels of a whole micrograph, where noise hides the steps
 _DETAIL_GRAYS: Final = 44
 _SHADES: Final = 6
 _LEGEND_PX: Final = 46
@@ -78,34 +78,34 @@ _MARKERS: Final = (_PICK, _FALSE, _MISS, _LABEL)
 def draw_micrograph(
     item: GalleryItem, diameter_angstrom: float, outline: Window | None = None
 ) -> bytes:
-    """Draw a whole micrograph with its marks, a scale bar and a legend.
+    """Draw a whole micrograph with its markers, a scale bar and a legend.
 
     Parameters
     ----------
     item
-        The micrograph and what was found on it.
+        The micrograph with its picks.
     diameter_angstrom
-        The particle's diameter: marks are drawn at this size.
+        The particle diameter: markers are drawn at this size.
     outline
-        A part of the image to be framed, such as `find_densest_window` gives.
+        A part of the image to be framed; see `find_densest_window`.
 
     Returns
     -------
     bytes
         A PNG with a palette, as deterministic as the libraries that make it. The micrograph
-        fills its top; a strip with the legend is below. Pixel (x, y) of the image is centred at
-        ``((x + 0.5) * scale, (y + 0.5) * scale)`` of the picture, where `scale` brings the
-        image's longest side to `PICTURE_PX`.
+        fills its top; a strip with the legend is below. Pixel (x, y) of the image is centered at
+        ``((x + 0.5) * scale, (y + 0.5) * scale)`` of the PNG, where `scale` brings the
+        image's longest side to `WHOLE_PX`.
     """
     height, width = item.image.shape
     whole = (0, 0, width, height)
-    return _draw(item, diameter_angstrom, whole, PICTURE_PX, legend=True, outline=outline)
+    return _draw(item, diameter_angstrom, whole, WHOLE_PX, legend=True, outline=outline)
 
 
 def draw_detail(item: GalleryItem, diameter_angstrom: float) -> bytes:
-    """Draw the part of a micrograph with the most marks, enlarged, with a scale bar.
+    """Draw the part of a micrograph with the most markers, enlarged, with a scale bar.
 
-    The part has the proportions of the micrograph and is `DETAIL_DIAMETERS` long, so that the
+    The part has the proportions of the micrograph and is `DETAIL_DIAMETERS` long, so that
     single particles can be seen. Parameters as for `draw_micrograph`.
     """
     window = find_densest_window(item, diameter_angstrom)
@@ -118,7 +118,7 @@ def find_densest_window(item: GalleryItem, diameter_angstrom: float) -> Window:
     side = DETAIL_DIAMETERS * diameter_angstrom / item.pixel_size_angstrom
     scale = min(1.0, side / max(height, width))
     tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
-    marks = np.concatenate([xy for _, xy in _marks(item)] or [np.empty((0, 2))])
+    marks = np.concatenate([xy for _, xy in _positions_by_kind(item)] or [np.empty((0, 2))])
     best, most = ((width - wide) // 2, (height - tall) // 2), 0
     for top in np.unique(np.linspace(0, height - tall, 12).astype(int)):
         for left in np.unique(np.linspace(0, width - wide, 12).astype(int)):
@@ -162,20 +162,20 @@ def _draw(
         )
         axes.set_axis_off()
         axes.set(xlim=extent[:2], ylim=extent[2:])
-        marks, kinds = _marks(item), [*_MARKERS]
-        if item.bad_areas is not None:
+        marks, kinds = _positions_by_kind(item), [*_MARKERS]
+        if item.contamination is not None:
             kinds.append(_BAD)
-            _add_bad_areas(axes, item.bad_areas, item.pixel_size_angstrom)
+            _add_contamination(axes, item.contamination, item.pixel_size_angstrom)
         line = float(np.clip(diameter_px * scale / 12.0, 1.6, 3.2))
         for kind, xy in marks:
-            _add_marks(axes, kind, xy, diameter_px, line)
+            _add_markers(axes, kind, xy, diameter_px, line)
         if outline is not None:
             _add_frame(axes, outline)
         _add_scale_bar(axes, item.pixel_size_angstrom, right - left, scale)
         if legend:
             counts = [(kind, f"{len(xy):,}") for kind, xy in marks]
-            if item.bad_areas is not None:
-                counts.insert(0, (_BAD, f"{item.bad_areas.fraction:.0%}"))
+            if item.contamination is not None:
+                counts.insert(0, (_BAD, f"{item.contamination.fraction:.0%}"))
             _add_legend(figure, counts, (wide, tall + strip))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="rgba", dpi=_DPI)
@@ -183,8 +183,8 @@ def _draw(
     return _png(picture, grays, kinds)
 
 
-def _marks(item: GalleryItem) -> list[tuple[_Marker, FloatArray]]:
-    """Return the marks by kind in drawing order; kinds that were not given are left out."""
+def _positions_by_kind(item: GalleryItem) -> list[tuple[_Marker, FloatArray]]:
+    """Return the positions by kind of marker, in drawing order, without kinds that are absent."""
     picks, truth = item.picks_xy_px, item.truth_xy_px
     marks: list[tuple[_Marker, FloatArray]] = []
     if item.labels_xy_px is not None:
@@ -200,8 +200,8 @@ def _marks(item: GalleryItem) -> list[tuple[_Marker, FloatArray]]:
     return [(kind, xy[np.isfinite(xy).all(axis=1)].reshape(-1, 2)) for kind, xy in marks]
 
 
-def _add_marks(axes: Axes, kind: _Marker, xy: FloatArray, diameter: float, line: float) -> None:
-    # A dark line below the colored one keeps the mark visible on bright ground, and dashes whole.
+def _add_markers(axes: Axes, kind: _Marker, xy: FloatArray, diameter: float, line: float) -> None:
+    # A dark line below the colored one keeps markers visible on bright ground.
     for color, width, dashes in (("#0008", line + 1.6, "-"), (kind.color, line, kind.dashes)):
         if kind.corners:
             angle = kind.turn + 2 * np.pi * np.arange(kind.corners) / kind.corners
@@ -222,12 +222,12 @@ def _add_marks(axes: Axes, kind: _Marker, xy: FloatArray, diameter: float, line:
             axes.add_collection(circles, autolim=False)
 
 
-def _add_bad_areas(axes: Axes, bad_areas: ContaminationMask, pixel_size_angstrom: float) -> None:
-    """Outline bad areas; at the micrograph's edges they are open."""
-    if bad_areas.mask.all() or not bad_areas.mask.any():
+def _add_contamination(axes: Axes, area: ContaminationMask, pixel_size: float) -> None:
+    """Outline contamination; at the micrograph's edges the outlines are open."""
+    if area.mask.all() or not area.mask.any():
         return
-    mask = np.pad(bad_areas.mask, 1, mode="edge").astype(np.float32)
-    step = bad_areas.pixel_size_angstrom / pixel_size_angstrom
+    mask = np.pad(area.mask, 1, mode="edge").astype(np.float32)
+    step = area.pixel_size_angstrom / pixel_size
     rows, columns = (step * (np.arange(side) - 1) for side in mask.shape)
     for color, width in (("#0008", 5.0), (_BAD.color, 3.0)):
         axes.contour(columns, rows, mask, levels=[0.5], colors=[color], linewidths=width * _POINT)
@@ -247,7 +247,7 @@ def _add_scale_bar(axes: Axes, pixel_size: float, wide: int, scale: float) -> No
     """Draw, lower left, a bar of 1, 2 or 5 times a power of ten nm, up to a sixth of the width."""
     length_nm = _round_length(wide * pixel_size / 10.0 / 6.0)
     length = length_nm * 10.0 / pixel_size
-    unit = 1.0 / scale  # one pixel of the picture
+    unit = 1.0 / scale  # one pixel of the drawn image
     x, y = axes.get_xlim()[0] + 28 * unit, axes.get_ylim()[0] - 28 * unit
     ground = (x - 14 * unit, y - 40 * unit), length + 28 * unit, 54 * unit
     axes.add_patch(Rectangle(*ground, color="#000000a8", linewidth=0, zorder=5))
@@ -272,7 +272,7 @@ def _add_legend(figure: Figure, counts: list[tuple[_Marker, str]], shape: tuple[
     axes.add_patch(Rectangle((0, 0), wide, _LEGEND_PX, color="#3c444c", lw=0))
     x = 12.0
     for kind, count in counts[::-1]:
-        _add_marks(axes, kind, np.array([[x + 14.0, _LEGEND_PX / 2]]), 22.0, 2.2)
+        _add_markers(axes, kind, np.array([[x + 14.0, _LEGEND_PX / 2]]), 22.0, 2.2)
         text = axes.text(
             x + 36.0, _LEGEND_PX / 2 + 0.5, f"{kind.label} {count}", color="white",
             fontsize=21 * _POINT, va="center",
@@ -281,7 +281,7 @@ def _add_legend(figure: Figure, counts: list[tuple[_Marker, str]], shape: tuple[
 
 
 def _gray(image: Image, sigma_px: float) -> Image:
-    """Return the image smoothed and stretched to 0..255."""
+    """Return the image low-pass filtered and stretched to 0 to 255."""
     pixels = np.asarray(image, dtype=np.float32)
     finite = np.isfinite(pixels)
     if not finite.all():
@@ -297,13 +297,13 @@ def _resized(gray: Image, window: Window, size: tuple[int, int], grays: int) -> 
     left, top, right, bottom = window
     part = Pillow.fromarray(np.ascontiguousarray(gray[top:bottom, left:right]))
     pixels = np.clip(np.asarray(part.resize(size, Pillow.Resampling.BICUBIC)), 0, 255)
-    # Fewer grays than the eye would miss, which halves the file.
+    # Fewer gray levels: invisible, and half the file size.
     levels = np.round(pixels / 255.0 * (grays - 1)) / (grays - 1)
     return np.asarray(np.round(255.0 * levels), dtype=np.uint8)
 
 
 def _png(picture: Pillow.Image, grays: int, kinds: Sequence[_Marker]) -> bytes:
-    """Encode with one fixed palette: the grays, and each mark's color over the grays."""
+    """Encode with one fixed palette: the grays, and each marker's color over the grays."""
     plain = np.linspace(0.0, 1.0, grays)[:, None] * np.ones(3)
     under = np.linspace(0.0, 1.0, _SHADES)[:, None] * np.ones(3)
     mixes = [

@@ -31,9 +31,6 @@ from heliodor.report.figure_style import (
 )
 
 if TYPE_CHECKING:
-    from heliodor.data.coordinates.particle_diameter import Geometry
-
-if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
@@ -41,13 +38,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from heliodor.conventions import FloatArray
+    from heliodor.data.coordinates.particle_diameter import Geometry
     from heliodor.report.content import EvaluationCurves
 
-#: A curve is thinned to about this many points; more cannot be told apart in a panel.
+#: A curve is thinned to about this many points; more cannot be distinguished in a panel.
 _MOST_POINTS: Final = 1500
 _PROBABILITIES: Final = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 _CALIBRATED: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
-#: Share of an axis that the name of a tick takes.
+#: Share of an axis that a tick label takes.
 _TICK_ROOM: Final = 0.1
 
 
@@ -66,7 +64,7 @@ def draw_loss_curves(history: Sequence[Mapping[str, float]], best_epoch: int | N
 def draw_mean_probability(
     history: Sequence[Mapping[str, float]], expected_fraction: float | None
 ) -> str:
-    """Draw the mean probability over unlabelled regions, beside the fraction expected."""
+    """Draw the mean probability of unlabeled regions against the epoch, and the class prior."""
     with figure_style():
         figure, axes = new_panel("Epoch", "Mean probability, unlabeled")
         _plot_epochs(axes, history, "mean_probability", "Predicted", BLUE, "-")
@@ -96,10 +94,19 @@ def draw_score_histogram(
 ) -> str:
     """Draw the distribution of the candidates' scores with the threshold marked.
 
-    With the probability of each score a line says how many are particles; of each score there
-    may be a number. The upper axis
-    gives the probabilities that belong to the scores. The counts are on a logarithmic axis
-    where the kept picks would otherwise be too few to see.
+    The upper axis shows the probabilities of the scores. The counts are on a logarithmic axis
+    where the picks would otherwise be too few to see.
+
+    Parameters
+    ----------
+    scores
+        Log-odds, shape (n,).
+    threshold
+        The score from which on candidates are picks.
+    chance
+        Probability of each score; with it a line shows the estimated number of particles.
+    number
+        Number of candidates of each score; None: one.
     """
     scores = np.asarray(scores, dtype=np.float64)
     finite = np.isfinite(scores)
@@ -146,16 +153,16 @@ def draw_score_profiles(
     edges: Sequence[float],
     drawn: Sequence[Sequence[int]],
 ) -> str:
-    """Draw how the candidates of some micrographs score, over a band that holds most of all.
+    """Draw the number of candidates by score of some micrographs, over a band of all.
 
     Parameters
     ----------
     histograms
-        Of all micrographs: candidates in each of n bins.
+        Number of candidates in each of n bins, of all micrographs.
     edges
-        The n scores, rising, from which on the bins hold; the last has no end.
+        Lower edges of the n bins, rising; the last bin has no upper edge.
     drawn
-        Those of the at most four that get a line.
+        The same of at most four micrographs, drawn as lines.
     """
     with figure_style():
         figure, axes = new_panel("Score", "Candidates")
@@ -172,7 +179,7 @@ def draw_score_profiles(
 
 
 def draw_picks_histogram(counts: Sequence[int]) -> str:
-    """Draw how many micrographs have how many picks."""
+    """Draw the histogram of the number of picks per micrograph."""
     values = np.asarray(counts, dtype=np.int64)
     with figure_style():
         figure, axes = new_panel("Picks per micrograph", "Micrographs")
@@ -193,7 +200,7 @@ def draw_picks_histogram(counts: Sequence[int]) -> str:
 
 
 def draw_precision_recall(evaluation: EvaluationCurves) -> str:
-    """Draw precision against recall over lines of equal F1, with the point in use."""
+    """Draw precision against recall over lines of equal F1, with the threshold in use."""
     with figure_style():
         figure, axes = new_panel("Recall", "Precision")
         axes.grid(False)
@@ -303,7 +310,7 @@ def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None)
         order = np.argsort(scores)
         at = np.interp(wanted, chance[order], scores[order], left=np.nan, right=np.nan)
     inside = np.flatnonzero((at >= low) & (at <= high))
-    # Those nearest to one half first: where scores tell particles sharply, few have room.
+    # Those nearest to one half first: where scores separate particles sharply, few have room.
     kept: list[int] = []
     for own in inside[np.argsort(abs(wanted[inside] - 0.5), kind="stable")]:
         if all(abs(at[own] - at[other]) >= _TICK_ROOM * (high - low) for other in kept):
@@ -315,14 +322,14 @@ def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None)
 
 
 def _thinned_indices(values: FloatArray) -> NDArray[np.intp]:
-    """Return the finite indices, evenly thinned, the first and the last kept."""
+    """Return the indices of finite values, evenly thinned, with the first and the last."""
     finite = np.flatnonzero(np.isfinite(values))
     if finite.size <= _MOST_POINTS:
         return finite
     return finite[np.linspace(0, finite.size - 1, _MOST_POINTS).round().astype(np.intp)]
 
 
-#: Percentiles of the average that are drawn black and white.
+#: Percentiles of the average that are drawn as black and as white.
 CONTRAST_PERCENTILES = (0.5, 99.5)
 
 
@@ -334,12 +341,12 @@ DPI = 150
 
 
 def draw_particle_average(geometry: Geometry) -> bytes:
-    """Draw the average with the diameter around it, and beside it what the rings show.
+    """Draw the average of the labels with the diameter, and its radial profiles beside it.
 
     Parameters
     ----------
     geometry
-        What was measured.
+        The measured particle diameter.
 
     Returns
     -------

@@ -61,7 +61,7 @@ _CRYOSPARC: Final = (
     "from it."
 )
 _CONVERT: Final = "heliodor convert FOLDER -o heliodor_picks.cs --micrographs MICROGRAPHS"
-_NUMBER_OF_CURVES: Final = 4  # of outlier micrographs; more lines cannot be told apart
+_NUMBER_OF_CURVES: Final = 4  # of outlier micrographs; more lines cannot be distinguished
 _SKIPPED_BINS: Final = 2  # the lowest scores, nearly all background, would dwarf the others
 
 
@@ -86,7 +86,7 @@ def build_gallery_section(content: ReportContent) -> Section | None:
             "A match is a pick with a true particle. An unmatched pick is a false positive, or a "
             "particle that the truth does not include. Missed particles are false negatives."
         )
-    if any(item.bad_areas is not None for item in content.gallery):
+    if any(item.contamination is not None for item in content.gallery):
         sentences.append("Contamination (carbon, ice, aggregates, gold) is outlined in red.")
     sentences.append(
         "The frame marks the part with the most markers, enlarged on the right. Images are "
@@ -117,16 +117,18 @@ def _gallery_note(item: GalleryItem) -> str:
         parts.append(f"{len(item.truth_xy_px):,} in the truth")
     if item.labels_xy_px is not None:
         parts.append(_count(len(item.labels_xy_px), "label"))
-    if item.bad_areas is not None:
-        parts.append(f"{item.bad_areas.fraction:.0%} contamination")
+    if item.contamination is not None:
+        parts.append(f"{item.contamination.fraction:.0%} contamination")
     return " · ".join(parts)
 
 
 def build_picks_section(content: ReportContent) -> Section:
     """Return the scores, the threshold and the number of picks per micrograph."""
     columns = Columns([*_picks_figures(content), Facts(_picks_facts(content))])
-    meaning = Paragraph(_NOT_CALIBRATED if content.calibration is None else _CALIBRATED)
-    return Section("Picks", [meaning, columns, *_picks_table(content)])
+    meaning = _NOT_CALIBRATED if content.calibration is None else _CALIBRATED
+    if content.calibration is not None and content.calibration.reliability is not None:
+        meaning += " The calibration plot below compares the probabilities with the truth."
+    return Section("Picks", [Paragraph(meaning), columns, *_picks_table(content)])
 
 
 def _counts_of(content: ReportContent) -> tuple[FloatArray, int]:

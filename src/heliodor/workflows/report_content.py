@@ -239,7 +239,7 @@ def _gallery(
         picks = candidates.select(candidates.score >= picked.threshold)
         try:
             item = _item(images, source, picks, labels, xy_true, distance)
-            items.append(replace(item, bad_areas=picked.store.get(source.name).contamination))
+            items.append(replace(item, contamination=picked.store.get(source.name).contamination))
         except BadInput:
             # It was readable a moment ago; one image less is no reason to lose the report.
             continue

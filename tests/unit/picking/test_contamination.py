@@ -926,7 +926,7 @@ def test_bad_areas_are_outlined_in_pictures() -> None:
     mask = np.zeros((15, 20), np.bool_)
     mask[3:9, 5:12] = True
     areas = ContaminationMask(mask, 20.0, 0.14)
-    shown = item(bad_areas=areas)  # 60 x 80 pixels of 5 A
+    shown = item(contamination=areas)  # 60 x 80 pixels of 5 A
     drawn = red(draw_micrograph(shown, 50.0))[:750]  # without the legend
     assert drawn.any()
     scale = 1000 / 80
@@ -943,7 +943,7 @@ def test_bad_areas_are_outlined_in_pictures() -> None:
     assert not middle.any()
     for uniform in (np.zeros_like(mask), np.ones_like(mask)):
         assert not red(
-            draw_micrograph(item(bad_areas=ContaminationMask(uniform, 20.0, 1.0)), 50.0)
+            draw_micrograph(item(contamination=ContaminationMask(uniform, 20.0, 1.0)), 50.0)
         )[:750].any()
     assert not red(draw_micrograph(item(), 50.0)).any()
 
@@ -956,7 +956,7 @@ def test_the_report_says_how_much_is_bad() -> None:
     }
     rows = assess_micrographs(table([[2.0] * 5, []]), 0.0, measured, {"m01.mrc"})
     content = minimal(
-        gallery=[item(bad_areas=areas)],
+        gallery=[item(contamination=areas)],
         quality=rows,
         picks_per_micrograph=[(row.name, row.picks) for row in rows],
     )

@@ -424,7 +424,7 @@ def test_a_pick_is_drawn_where_it_is_and_row_0_is_on_top(shape):
     x, y, diameter_px = 20.0, 14.0, 10.0
     given = item(shape, picks=((x, y),))
     picture = pixels(gallery.draw_micrograph(given, diameter_px * 5.0))
-    scale = gallery.PICTURE_PX / max(shape)
+    scale = gallery.WHOLE_PX / max(shape)
     tall = round(shape[0] * scale)
     assert picture.shape[1] == round(shape[1] * scale)
     assert picture.shape[0] > tall
@@ -438,7 +438,7 @@ def test_the_image_lies_under_its_marks():
     image = np.zeros((60, 80), dtype=np.float32)
     image[9:12, 19:22] = -5.0  # dark protein at (20, 10)
     picture = pixels(gallery.draw_micrograph(item(image=image), 50.0))
-    scale = gallery.PICTURE_PX / 80
+    scale = gallery.WHOLE_PX / 80
     tall = round(60 * scale)
     darkness = 255.0 - picture[: tall // 2].mean(axis=2)
     darkness[darkness < 0.9 * darkness.max()] = 0.0
@@ -455,7 +455,7 @@ def test_hits_false_picks_misses_and_labels_differ():
         picks_matched=np.array([True, False]),
         truth_matched=np.array([True, False]),
     )
-    scale = gallery.PICTURE_PX / 80
+    scale = gallery.WHOLE_PX / 80
     picture = pixels(gallery.draw_micrograph(given, 50.0))[: round(60 * scale)]
     for colour, place in (
         (CYAN, (20.5, 10.5)),
