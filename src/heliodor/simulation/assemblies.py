@@ -1,4 +1,4 @@
-"""The biological assemblies that a file of a model defines: which chains, copied how."""
+"""Read the biological assemblies of an atomic model: which chains are copied, and how."""
 
 from __future__ import annotations
 
@@ -18,34 +18,33 @@ if TYPE_CHECKING:
 
     from heliodor.conventions import FloatArray
 
-#: The most copies of a chain.
+#: Maximum number of copies of a chain.
 MOST_COPIES = 100_000
 
 
 @dataclass(frozen=True)
 class ChainCopies:
-    """A part of an assembly."""
+    """Some chains of an assembly and the operators that copy them."""
 
     chains: tuple[str, ...]
-    """Names of the chains that are copied: label_asym_id in mmCIF, the chain's letter in PDB."""
+    """Names of the chains: label_asym_id in mmCIF, the chain's letter in PDB."""
     operators: tuple[FloatArray, ...]
-    """Where each copy goes, shape (3, 4) each: rotation and shift in angstrom."""
+    """One operator per copy, shape (3, 4) each: rotation and shift in angstrom."""
 
 
 def read_mmcif_assemblies(block: gemmi.cif.Block) -> dict[str, list[ChainCopies]]:
     """Return the assemblies of an mmCIF file by name, in the file's order.
 
-    Only what is needed is asked for; gemmi's own reading passes over files that leave out
-    columns that only describe.
+    Only the required columns are read; gemmi's own reader skips files that lack descriptive ones.
 
     Raises
     ------
     BadInput
-        If an operator is missing or is no matrix, or there are too many copies. The sentence
-        begins with what is wrong.
+        If an operator is missing or not a matrix, or there are too many copies. The message does
+        not name the file.
     """
     items = "_pdbx_struct_assembly_gen.", ["assembly_id", "oper_expression", "asym_id_list"]
-    found: dict[str, list[ChainCopies]] = {}
+    assemblies: dict[str, list[ChainCopies]] = {}
     operators = _read_mmcif_operators(block)
     for row in block.find(*items):
         name, expression, chains = (row.str(column) for column in range(3))
@@ -54,8 +53,8 @@ def read_mmcif_assemblies(block: gemmi.cif.Block) -> dict[str, list[ChainCopies]
         except KeyError as error:
             raise BadInput(f"assembly {name} needs operator {error}, which is missing") from error
         copies = ChainCopies(tuple(chains.replace(" ", "").split(",")), placed)
-        found.setdefault(name, []).append(copies)
-    return found
+        assemblies.setdefault(name, []).append(copies)
+    return assemblies
 
 
 def read_pdb_assemblies(structure: gemmi.Structure) -> dict[str, list[ChainCopies]]:
@@ -85,7 +84,7 @@ def _read_mmcif_operators(block: gemmi.cif.Block) -> dict[str, FloatArray]:
         try:
             values = [float(line.str(place)) for place in range(1, 13)]
         except ValueError as error:
-            raise BadInput(f"operator {line.str(0)} of its assemblies is no matrix") from error
+            raise BadInput(f"operator {line.str(0)} of its assemblies is not a matrix") from error
         operators[line.str(0)] = np.array(values).reshape(3, 4)
     return operators
 
@@ -93,7 +92,7 @@ def _read_mmcif_operators(block: gemmi.cif.Block) -> dict[str, FloatArray]:
 def _expand_operators(expression: str, operators: dict[str, FloatArray]) -> tuple[FloatArray, ...]:
     """Return the operators of an expression such as ``1,2``, ``(1-60)`` or ``(X0)(1-5,11-15)``.
 
-    Of two groups each operator of the first is applied after each of the second.
+    For two groups, each operator of the first is applied after each operator of the second.
     """
     groups = re.findall(r"\(([^()]*)\)", expression) or [expression]
     ranges = [[_expand_range(part) for part in group.split(",")] for group in groups]
@@ -101,10 +100,10 @@ def _expand_operators(expression: str, operators: dict[str, FloatArray]) -> tupl
     if math.prod(counts) > MOST_COPIES:
         raise BadInput(f"an assembly has more than {MOST_COPIES:,} copies of a chain")
     steps = [[operators[name] for part in group for name in part] for group in ranges]
-    made = steps[0]
+    composed = steps[0]
     for more in steps[1:]:
-        made = _compose_operators(made, more)
-    return tuple(made)
+        composed = _compose_operators(composed, more)
+    return tuple(composed)
 
 
 def _expand_range(part: str) -> Sequence[str]:

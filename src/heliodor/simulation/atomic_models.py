@@ -1,4 +1,4 @@
-"""The atoms of a model in an mmCIF or PDB file, with the copies of its assembly."""
+"""Read the atoms of an mmCIF or PDB file, with the copies of a biological assembly."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 MMCIF_SUFFIXES, PDB_SUFFIXES = (".cif", ".mmcif"), (".pdb", ".ent")
 
-#: The largest file, unpacked, the most atoms in it, and the most with all copies.
+#: Limits: bytes of the decompressed file, atoms in it, and atoms with all copies.
 MOST_BYTES = 2**29
 MOST_ATOMS = 3_000_000
 MOST_WITH_COPIES = 5_000_000
 
-#: The most that two atoms of a particle are apart along an axis.
+#: Maximum extent of a particle along an axis.
 MOST_ANGSTROM = 10_000.0
 
-#: A model with fewer hydrogens than this share leaves them out.
+#: A model with a smaller fraction of hydrogens than this has none modeled.
 _FEW_HYDROGENS = 0.1
 
-#: What hydrogens add to the scattering of the other atoms of protein (C 32, H 49, N 8.5, O 10 and
-#: S 0.3 % of its atoms) at zero angle.
+#: Factor by which hydrogens increase the scattering of protein at zero angle (its atoms are 49% H,
+#: 32% C, 8.5% N, 10% O and 0.3% S).
 HYDROGENS_ADD = 1.22
 
 
@@ -49,27 +49,27 @@ class Atoms:
     """(x, y, z) in angstrom, shape (n, 3)."""
     scattering: FloatArray
     """Electron scattering factor at zero angle in angstrom, times the occupancy; hydrogens that
-    the model leaves out are in those of the other atoms. Shape (n,), positive."""
+    are not modeled are included in the other atoms. Shape (n,), positive."""
     assembly: str | None
-    """The name of the assembly; None for the atoms as they are in the file."""
+    """Name of the assembly; None for the atoms as they are in the file."""
 
 
 def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
-    """Read the first model of a file, without water, and make the copies of an assembly.
+    """Read the first model of a file, without water, and build an assembly of it.
 
     Parameters
     ----------
     path
-        .cif, .pdb or .ent, plain or packed (.gz).
+        .cif, .pdb or .ent, plain or compressed (.gz).
     assembly
-        The name of a biological assembly, or ``none`` for the atoms as they are. None: the first
+        Name of a biological assembly, or ``none`` for the atoms as they are. None: the first
         assembly that the file defines, if it defines any.
 
     Raises
     ------
     BadInput
-        If gemmi is not installed; if the file cannot be read, has no atoms or too many, or
-        coordinates that are no numbers; if it has no such assembly.
+        If gemmi is not installed; if the file cannot be read, has no atoms, too many atoms or
+        invalid coordinates; if it does not define the assembly.
 
     Notes
     -----
@@ -82,24 +82,22 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
     light = np.isin(sites.elements, ("H", "D"))
     if len(light) and light.mean() < _FEW_HYDROGENS:
         scattering *= HYDROGENS_ADD
-    # Water is left out, and sites that are occupied by nobody are in no image.
+    # Skip water and unoccupied sites.
     water = {name: _is_water(name) for name in set(sites.residues)}
     kept = np.array([not water[name] for name in sites.residues], np.bool_) & (scattering > 0.0)
     if not kept.any():
-        raise BadInput(f"{path} has no atoms that count; give an atomic model, not water alone")
+        raise BadInput(f"{path} has no atoms except water; give an atomic model")
     points, scattering = sites.points[kept], scattering[kept]
     chains = np.array(sites.chains)[kept]
     if not np.isfinite(points).all():
-        raise BadInput(f"{path} has atoms whose coordinates are not numbers; mend or remove them")
+        raise BadInput(f"{path} has atoms whose coordinates are not numbers; fix or remove them")
     name = _choose_assembly(path, assemblies, assembly)
     if name is not None:
         parts = [(np.isin(chains, part.chains), part.operators) for part in assemblies[name]]
         number = sum(int(np.count_nonzero(mask)) * len(operators) for mask, operators in parts)
         if not 0 < number <= MOST_WITH_COPIES:
             what = f"more than {MOST_WITH_COPIES:,}" if number else "no"
-            raise BadInput(
-                f"{path} has {what} atoms in assembly {name}; choose another with --assembly"
-            )
+            raise BadInput(f"{path} has {what} atoms in assembly {name}; choose another assembly")
         copies = [(mask, operator) for mask, operators in parts for operator in operators]
         points, scattering = (
             np.concatenate([points[mask] @ one[:, :3].T + one[:, 3] for mask, one in copies]),
@@ -107,15 +105,15 @@ def read_atoms(path: Path, assembly: str | None = None) -> Atoms:
         )
     if not np.isfinite(points).all() or np.ptp(points, axis=0).max() > MOST_ANGSTROM:
         raise BadInput(
-            f"{path} has atoms more than {MOST_ANGSTROM:g} A apart: that is no particle; mend its"
-            " coordinates, or choose another assembly with --assembly"
+            f"{path} has atoms more than {MOST_ANGSTROM:g} Å apart; fix its coordinates or choose"
+            " another assembly"
         )
     return Atoms(points, scattering, name)
 
 
 @dataclass(frozen=True)
 class _AtomTable:
-    """The atoms of a file's first model, one entry an atom in each."""
+    """The atoms of the first model of a file, one entry per atom in each column."""
 
     points: FloatArray
     occupancies: FloatArray
@@ -127,7 +125,7 @@ class _AtomTable:
 def _parse_file(
     path: Path, assembly: str | None
 ) -> tuple[_AtomTable, dict[str, list[ChainCopies]]]:
-    """Return what a file holds, and its assemblies by name."""
+    """Return the atoms of a file, and its assemblies by name."""
     try:
         import gemmi
     except ImportError as error:
@@ -141,13 +139,13 @@ def _parse_file(
         raise BadInput(f"{path} cannot be read ({error}); copy it again") from error
     if len(content) > MOST_BYTES:
         raise BadInput(
-            f"{path} is larger than {MOST_BYTES >> 20} MiB: no model that can be simulated; give a"
+            f"{path} is larger than {MOST_BYTES >> 20} MiB, too large for an atomic model; give a"
             " density map instead"
         )
     text = bytes(content)
     if text.count(b"\nATOM") + text.count(b"\nHETATM") > MOST_ATOMS:
         raise BadInput(
-            f"{path} has more than {MOST_ATOMS:,} atoms; give a part of it, or a density map"
+            f"{path} has more than {MOST_ATOMS:,} atoms; give part of it, or a density map"
         )
     name = path.name.lower().removesuffix(".gz")
     try:
@@ -158,19 +156,19 @@ def _parse_file(
         structure = gemmi.read_structure_string(text, format=gemmi.CoorFormat.Pdb)
         return _read_pdb_atoms(structure), read_pdb_assemblies(structure)
     except BadInput as error:
-        raise BadInput(f"{path}: {error}; give --assembly none, or another file") from error
-    except Exception as error:  # gemmi raises many kinds, all meaning this
+        raise BadInput(f"{path}: {error}; choose assembly none, or another file") from error
+    except Exception as error:  # gemmi raises many types of errors
         raise BadInput(f"{path} is not an atomic model ({error}); download it again") from error
 
 
 def _find_block_with_atoms(document: gemmi.cif.Document) -> gemmi.cif.Block:
-    """Return a file's first block with atoms, else its first."""
+    """Return the first block with atoms, or the first block if none has any."""
     blocks = [block for block in document if block.find_values("_atom_site.id")]
     return (blocks or [document[0]])[0]
 
 
 def _read_mmcif_atoms(block: gemmi.cif.Block) -> _AtomTable:
-    """Read the columns themselves: gemmi looks through all of a chain for each new residue."""
+    """Read the columns directly: gemmi searches the whole chain for each new residue (slow)."""
     from gemmi import cif
 
     def column(name: str) -> list[str]:
@@ -218,7 +216,7 @@ def _is_water(residue: str) -> bool:
 
 
 def _scattering_factor(element: str) -> float:
-    """Return an element's scattering at zero angle; carbon's where the element is not known."""
+    """Return an element's scattering factor at zero angle; unknown elements count as carbon."""
     import gemmi
 
     table = gemmi.Element(element).c4322 or gemmi.Element("C").c4322
@@ -229,11 +227,11 @@ def _scattering_factor(element: str) -> float:
 def _choose_assembly(
     path: Path, assemblies: dict[str, list[ChainCopies]], wanted: str | None
 ) -> str | None:
-    """Return the name of the assembly to make, or None for none."""
+    """Return the name of the assembly to build, or None for the atoms as they are."""
     if wanted == "none" or (wanted is None and not assemblies):
         return None
     name = next(iter(assemblies)) if wanted is None else wanted
     if name not in assemblies:
         known = f"its assemblies are {', '.join(assemblies)}" if assemblies else "it defines none"
-        raise BadInput(f"{path} has no assembly {name!r}: {known}; or give --assembly none")
+        raise BadInput(f"{path} has no assembly {name!r}: {known}; or choose assembly none")
     return name

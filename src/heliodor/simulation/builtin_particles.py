@@ -1,8 +1,8 @@
-"""Five invented molecules, each a sum of 3-D Gaussian blobs with its symmetry applied.
+"""Five built-in synthetic particles, each a sum of 3-D Gaussian blobs with point-group symmetry.
 
 None is a deposited structure: the shapes copy the overall dimensions and the symmetry of the
-molecules they are named after, and the blobs inside are drawn from a fixed seed, so that a
-particle looks irregular at the resolution of a picker and is the same on every machine.
+molecules they resemble. The blobs are drawn from a fixed seed, so a particle looks irregular at
+the resolution that matters for picking and is the same on every machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GaussianBlobs:
     """A density: ``sum_i weights[i] * Gaussian(r - positions[i], sigmas[i])``."""
 
     positions: FloatArray
-    """Centres (x, y, z) in angstrom, shape (n, 3); their weighted mean is the origin."""
+    """Centers (x, y, z) in angstrom, shape (n, 3); their weighted mean is the origin."""
     sigmas: FloatArray
     """Standard deviations in angstrom, shape (n,)."""
     weights: FloatArray
@@ -44,7 +44,7 @@ class GaussianBlobs:
 
 @dataclass(frozen=True)
 class PreferredView:
-    """One preferred way of lying in the ice."""
+    """One preferred orientation in the ice."""
 
     share: float
     """Relative frequency."""
@@ -56,20 +56,20 @@ class PreferredView:
 
 @dataclass(frozen=True)
 class Particle:
-    """A kind of particle that can be simulated."""
+    """A particle that can be simulated."""
 
     name: str
-    """The name the user gives."""
+    """Name on the command line."""
     description: str
-    """One line for the user."""
+    """One line of description."""
     diameter_angstrom: float
     """Longest dimension."""
     contrast: float
     """Standard deviation of the relative intensity inside the particle's disc."""
     views: tuple[PreferredView, ...]
-    """What ``orientations="preferred"`` mixes."""
+    """The orientations that ``orientations="preferred"`` draws from."""
     build: Callable[[], GaussianBlobs]
-    """Make the density; `blobs` keeps the last results."""
+    """Function that makes the density; `blobs` caches its result."""
 
     @property
     def blobs(self) -> GaussianBlobs:
@@ -85,7 +85,7 @@ def _build_cached(build: Callable[[], GaussianBlobs]) -> GaussianBlobs:
 def _apply_symmetry(
     positions: FloatArray, sigmas: FloatArray, weights: FloatArray, operators: FloatArray
 ) -> GaussianBlobs:
-    """Apply the symmetry operators, shape (m, 3, 3), and move the centre of mass to the origin."""
+    """Apply the symmetry operators, shape (m, 3, 3), and move the center of mass to the origin."""
     copies = np.einsum("mij,nj->mni", operators, positions).reshape(-1, 3)
     sigmas, weights = np.tile(sigmas, len(operators)), np.tile(weights, len(operators))
     copies -= (weights[:, None] * copies).sum(axis=0) / weights.sum()
@@ -95,12 +95,12 @@ def _apply_symmetry(
 
 
 def _draw_globule(
-    rng: np.random.Generator, count: int, centre: tuple[float, float, float], semi: FloatArray
+    rng: np.random.Generator, count: int, center: tuple[float, float, float], semi: FloatArray
 ) -> FloatArray:
-    """Draw points in an ellipsoid, the farthest apart of a few candidates each.
+    """Draw points in an ellipsoid, each the farthest from the others of a few candidates.
 
-    Keeping a distance fills the domain evenly enough to hold together and leaves the
-    grooves and lumps of a folded chain.
+    This fills the domain evenly enough to hold together and leaves the grooves and lumps of a
+    folded chain.
     """
     points = np.empty((count, 3))
     for index in range(count):
@@ -111,19 +111,19 @@ def _draw_globule(
             continue
         gaps = np.linalg.norm(raw[:, None] - points[None, :index], axis=2).min(axis=1)
         points[index] = raw[np.argmax(gaps)]
-    return np.asarray(points * semi + np.asarray(centre))
+    return np.asarray(points * semi + np.asarray(center))
 
 
 def _points_along_rod(start: FloatArray, end: FloatArray, step: float = 5.0) -> FloatArray:
-    """Return points along a helix's axis."""
+    """Return points along the axis of a helix."""
     count = max(2, round(float(np.linalg.norm(end - start)) / step) + 1)
     return np.asarray(start + np.linspace(0.0, 1.0, count)[:, None] * (end - start))
 
 
 def _build_barrel() -> GaussianBlobs:
     rng = np.random.default_rng(20)
-    # Of each half: a beta subunit next to the equator and an alpha subunit outside, the latter
-    # with a loop towards the axis that narrows the entrance. The rings are staggered.
+    # Each half has a beta subunit next to the equator and an alpha subunit outside; a loop of
+    # the alpha subunit towards the axis narrows the entrance. The rings are staggered.
     beta = _draw_globule(rng, 44, (37.5, 0.0, 19.0), np.array([17.5, 15.5, 15.5]))
     alpha = _draw_globule(rng, 44, (37.0, 0.0, 55.5), np.array([16.5, 15.5, 15.0]))
     loop = _draw_globule(rng, 6, (19.0, 3.0, 62.0), np.array([6.0, 5.0, 4.0]))
@@ -146,10 +146,10 @@ def _build_ribosome() -> GaussianBlobs:
         (16, (64.0, -8.0, -106.0), (12.0, 14.0, 16.0)),  # its spur
     ]
     parts, strengths, widths = [], [], []
-    for count, centre, semi in domains:
-        seeds = _draw_globule(rng, count, centre, np.array(semi))
-        # A broad background of protein holds the lumps together.
-        loose = _draw_globule(rng, max(4, count // 4), centre, 0.8 * np.array(semi))
+    for count, center, semi in domains:
+        seeds = _draw_globule(rng, count, center, np.array(semi))
+        # A smooth background of protein connects the lumps.
+        loose = _draw_globule(rng, max(4, count // 4), center, 0.8 * np.array(semi))
         parts.append(loose)
         strengths.append(np.full(len(loose), 4.0))
         widths.append(np.full(len(loose), 11.0))
@@ -207,10 +207,10 @@ def _build_stick() -> GaussianBlobs:
     rng = np.random.default_rng(6)
     parts = []
     for angle in np.linspace(-0.5, 0.5, 6):
-        # Six domains on an arc of 150 A; every second one leans the other way.
+        # Six domains on an arc of 150 A.
         radius = 152.0
-        centre = (radius * (np.cos(angle) - 1.0), rng.normal(scale=2.0), radius * np.sin(angle))
-        parts.append(_draw_globule(rng, 34, centre, np.array([9.0, 8.5, 16.0])))
+        center = (radius * (np.cos(angle) - 1.0), rng.normal(scale=2.0), radius * np.sin(angle))
+        parts.append(_draw_globule(rng, 34, center, np.array([9.0, 8.5, 16.0])))
     positions = np.concatenate(parts)
     weights = rng.uniform(0.6, 1.4, len(positions))
     return _apply_symmetry(
@@ -224,7 +224,7 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
         for particle in (
             Particle(
                 "barrel",
-                "like the 20S proteasome: four stacked rings of seven, hollow, D7, 150 x 115 A",
+                "like the 20S proteasome: four stacked rings of seven, hollow, D7, 150 x 115 Å",
                 150.0,
                 0.030,
                 (PreferredView(0.70, 90.0), PreferredView(0.22, 0.0), PreferredView(0.08, 45.0)),
@@ -232,7 +232,7 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
             ),
             Particle(
                 "ribosome",
-                "like a bacterial ribosome: two lumpy subunits, no symmetry, about 250 A",
+                "like a bacterial ribosome: two lumpy subunits, no symmetry, about 250 Å",
                 250.0,
                 0.050,
                 (
@@ -244,7 +244,7 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
             ),
             Particle(
                 "trimer",
-                "like a viral spike: a wide head on a narrow stalk, C3, 135 x 75 A",
+                "like a viral spike: a wide head on a narrow stalk, C3, 135 x 75 Å",
                 135.0,
                 0.026,
                 (PreferredView(0.75, 90.0), PreferredView(0.20, 0.0), PreferredView(0.05, 50.0)),
@@ -252,7 +252,7 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
             ),
             Particle(
                 "shell",
-                "like apoferritin: a hollow round shell, octahedral, 120 A outside, 80 A inside",
+                "like apoferritin: a hollow round shell, octahedral, 120 Å outside, 80 Å inside",
                 120.0,
                 0.028,
                 (PreferredView(0.5, 0.0, 0.0), PreferredView(0.5, 54.7, 45.0)),
@@ -260,7 +260,7 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
             ),
             Particle(
                 "stick",
-                "like a clustered protocadherin: a gently curved chain of six domains, 180 x 25 A",
+                "like a clustered protocadherin: a gently curved chain of six domains, 180 x 25 Å",
                 180.0,
                 0.020,
                 (PreferredView(0.9, 90.0), PreferredView(0.1, 60.0)),
@@ -269,4 +269,4 @@ PARTICLES: Final[Mapping[str, Particle]] = MappingProxyType(
         )
     }
 )
-"""The particles by name."""
+"""The built-in particles by name."""

@@ -1,4 +1,4 @@
-"""What is on a micrograph besides good particles: carbon, ice crystals, gold, clumps, junk."""
+"""Contaminants of a micrograph: carbon, ice crystals, gold, aggregates and broken particles."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
         Scenery,
     )
 
-#: Expected number on a field of 4096 A squared at level 1.
+#: Expected number in a field of 4096 x 4096 A at level 1.
 PER_FIELD = {"crystals": 1.3, "clumps": 1.2, "gold": 0.35, "fragments": 14.0}
 REFERENCE_AREA = 4096.0**2
 
-#: Share of the micrographs with a carbon edge at level 1.
+#: Fraction of the micrographs with a carbon edge at level 1.
 CARBON_SHARE = 0.25
 
 
 def draw_count(rng: np.random.Generator, what: str, field: Field, level: float) -> int:
-    """Draw how many of a contaminant a field has."""
+    """Draw the number of contaminants of one kind in a field."""
     return int(rng.poisson(PER_FIELD[what] * level * field.area / REFERENCE_AREA))
 
 
 def add_carbon(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
-    """Cover a part of a field with the carbon film outside a hole.
+    """Cover part of a field with the carbon film around a hole.
 
     The film is thick, grainy and darker; the bright and dark fringes along its edge come from
     the contrast transfer of the step.
@@ -41,15 +41,15 @@ def add_carbon(rng: np.random.Generator, field: Field, scenery: Scenery) -> None
     height, width = (side * pixel for side in field.inner)
     radius = rng.uniform(6000.0, 10000.0)
     towards = rng.uniform(0.0, 2.0 * math.pi)
-    # How far the edge is from the middle of the micrograph.
+    # Distance of the edge from the center of the micrograph.
     reach = rng.uniform(0.45, 0.85) * 0.5 * min(height, width)
     margin = field.margin_px * pixel
-    centre_x = margin + 0.5 * width + (reach - radius) * math.cos(towards)
-    centre_y = margin + 0.5 * height + (reach - radius) * math.sin(towards)
-    x = (np.arange(field.shape[1], dtype=np.float32) * np.float32(pixel) - np.float32(centre_x))[
+    center_x = margin + 0.5 * width + (reach - radius) * math.cos(towards)
+    center_y = margin + 0.5 * height + (reach - radius) * math.sin(towards)
+    x = (np.arange(field.shape[1], dtype=np.float32) * np.float32(pixel) - np.float32(center_x))[
         None, :
     ]
-    y = (np.arange(field.shape[0], dtype=np.float32) * np.float32(pixel) - np.float32(centre_y))[
+    y = (np.arange(field.shape[0], dtype=np.float32) * np.float32(pixel) - np.float32(center_y))[
         :, None
     ]
     outside = np.hypot(x, y) - np.float32(radius)
@@ -66,7 +66,7 @@ def add_carbon(rng: np.random.Generator, field: Field, scenery: Scenery) -> None
 
 
 def cover_with_carbon(rng: np.random.Generator, scenery: Scenery) -> None:
-    """Cover a whole field with the carbon film, as `add_carbon` a part."""
+    """Cover the whole field with carbon film."""
     scenery.potential += np.float32(rng.uniform(0.25, 0.5))
     scenery.transmission *= np.float32(1.0 - rng.uniform(0.02, 0.08))
     scenery.grain *= np.float32(1.0 + rng.uniform(2.0, 4.0))
@@ -74,7 +74,7 @@ def cover_with_carbon(rng: np.random.Generator, scenery: Scenery) -> None:
 
 
 def add_ice_crystal(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
-    """Add crystalline ice: one to four dark lumps, some with the faces of a hexagonal crystal."""
+    """Add crystalline ice: one to four dark lumps, some shaped like hexagonal crystals."""
     middle = _draw_position(rng, field)
     size = float(rng.lognormal(math.log(190.0), 0.45))
     for _ in range(rng.integers(1, 5)):
@@ -134,12 +134,12 @@ def add_gold(rng: np.random.Generator, field: Field, scenery: Scenery) -> None:
 def add_clump(
     rng: np.random.Generator, field: Field, scenery: Scenery, particle: Particle, scale: float
 ) -> None:
-    """Add an aggregate: several particles on top of each other, none of them truth."""
+    """Add an aggregate: several overlapping particles, which are not part of the truth."""
     diameter = particle.diameter_angstrom / field.pixel_size_angstrom
     middle = _draw_position(rng, field)
     count = int(rng.integers(4, 11))
     angles = draw_orientations(rng, count, particle, preferred=False)
-    # A chain of neighbours, closer than they could lie next to each other.
+    # A chain of neighbors that overlap.
     spots = [middle]
     for _ in range(1, count):
         turn = rng.uniform(0.0, 2.0 * math.pi)
@@ -166,7 +166,7 @@ def add_fragments(
 ) -> None:
     """Add pieces of denatured particles between the particles at `taken_px`, (x, y) of the field.
 
-    A piece keeps the blobs of a random part of the particle, shaken out of their places.
+    A piece consists of the blobs of a random part of the particle, randomly displaced.
     """
     gap = 0.75 * particle.diameter_angstrom / field.pixel_size_angstrom
     blobs = particle.blobs
@@ -196,7 +196,7 @@ def _draw_position(rng: np.random.Generator, field: Field) -> FloatArray:
 def _window(
     field: Field, spot_px: FloatArray, reach_angstrom: float
 ) -> tuple[tuple[slice, slice], FloatArray, FloatArray] | None:
-    """Return the square around a spot and its x and y in angstrom from the spot."""
+    """Return the square around a position, and its x and y in angstrom from that position."""
     reach = math.ceil(reach_angstrom / field.pixel_size_angstrom)
     left, top = (max(0, math.floor(value) - reach) for value in spot_px)
     right = min(field.shape[1], math.ceil(spot_px[0]) + reach + 1)
@@ -211,7 +211,7 @@ def _window(
 def _interpolate_texture(
     nodes: FloatArray, x: FloatArray, y: FloatArray, radius: float
 ) -> FloatArray:
-    """Interpolate random nodes over a square of half-width 1.6 `radius`, bilinearly."""
+    """Interpolate random nodes bilinearly over a square of half-width 1.6 `radius`."""
     last = len(nodes) - 1
     column, row = (np.clip((v / (3.2 * radius) + 0.5) * last, 0, last - 1e-6) for v in (x, y))
     j, i = column.astype(int), row.astype(int)

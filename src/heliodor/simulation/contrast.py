@@ -1,4 +1,4 @@
-"""How strongly a particle shows: the strength of its signal through the optics."""
+"""The strength of a particle's signal after the contrast transfer function."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from heliodor.simulation.builtin_particles import Particle
     from heliodor.simulation.optics import Optics
 
-#: The pixel at which the signal-to-noise ratio is defined.
+#: Pixel size at which the signal-to-noise ratio is defined.
 REFERENCE_PIXEL_ANGSTROM = 4.0
 
-#: Orientations that the signal is averaged over to set the contrast.
+#: Number of orientations over which the signal is averaged.
 CALIBRATION_VIEWS = 64
 
 
@@ -29,11 +29,11 @@ def signal_deviation(kind: Particle, preferred: bool, optics: Optics) -> float:
     Parameters
     ----------
     kind
-        The particle, its density as it is.
+        The particle; its density is used as it is.
     preferred
-        In its preferred views instead of all.
+        Use the particle's preferred views instead of all orientations.
     optics
-        The microscope.
+        Parameters of the contrast transfer function.
     """
     pixel = REFERENCE_PIXEL_ANGSTROM
     rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""A set of simulated micrographs on disk, with its truth."""
+"""Write a dataset of simulated micrographs with its ground truth."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ if TYPE_CHECKING:
     from heliodor.simulation.scene import Mask
     from heliodor.simulation.settings import SimulationSettings
 
-#: Labels made on a micrograph before the next one is opened.
+#: Labels that are made on a micrograph before the next one is labeled.
 LABELS_AT_ONCE = 20
+
+LABELS_STAR, TRUTH_STAR, MICROGRAPHS_STAR = "labels.star", "truth.star", "micrographs.star"
 
 Columns = Mapping[str, Sequence[str | float | int]]
 
 
 @dataclass(frozen=True)
 class SimulatedSet:
-    """The files of a simulated set."""
+    """The files of a simulated dataset."""
 
     folder: Path
-    """Where it is."""
+    """Folder of the dataset."""
     micrographs_star: Path
-    """The micrographs with their optics and defocus."""
+    """Micrographs with their optics and defocus."""
     truth_star: Path
-    """Every particle."""
+    """All particles."""
     labels_star: Path | None
-    """A subset of them, if it was asked for."""
+    """A random subset of the particles, if labels were requested."""
     micrograph_count: int
     """Number of micrographs."""
     particle_count: int
@@ -52,7 +54,7 @@ class SimulatedSet:
 
 @dataclass(frozen=True)
 class _MicrographTruth:
-    """What is kept of a micrograph once its image is written."""
+    """The truth about one micrograph."""
 
     name: str
     xy_px: FloatArray
@@ -65,100 +67,118 @@ def simulate(
     settings: SimulationSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulatedSet:
-    """Simulate a set of micrographs and write it.
+    """Simulate micrographs and write them with their truth.
 
     Parameters
     ----------
     out
-        Folder to make: ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` and, where
-        asked for, ``labels.star`` and ``masks/*.png``. The STAR files are as RELION 3.1 and later
-        write them, name the micrographs relative to themselves, and count coordinates from 0 in
-        pixels.
+        Output folder, for ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` and, if
+        requested, ``labels.star`` and ``masks/*.png``. The STAR files have the layout of RELION
+        3.1 and later; micrograph names are relative to them; coordinates are in pixels, from 0.
     settings
         What to simulate.
     progress
-        Called with (number done, number in all) after each micrograph.
+        Called with (number done, total number) after each micrograph.
 
     Returns
     -------
     SimulatedSet
-        Where everything is.
+        The paths and counts.
 
     Raises
     ------
     BadInput
-        If `out` already holds a set or cannot be written.
+        If `out` already holds a dataset or cannot be written.
     """
-    stars = [out / name for name in ("labels.star", "truth.star", "micrographs.star")]
-    for star in stars:
-        if star.exists():
-            raise BadInput(f"{star} already exists: choose another folder, or remove that set.")
-    folder = create_output_folder(out / "micrographs")
+    for name in (LABELS_STAR, TRUTH_STAR, MICROGRAPHS_STAR):
+        if (out / name).exists():
+            raise BadInput(
+                f"{out / name} already exists; choose another folder or remove the old dataset"
+            )
+    create_output_folder(out / "micrographs")
     if settings.masks:
         create_output_folder(out / "masks")
-    known = []
+    truths = []
     for index in range(settings.count):
-        micrograph = simulate_micrograph(settings, index)
-        path = folder / f"{settings.resolved_particle.name}_{index + 1:04d}.mrc"
-        image = to_eight_bit(micrograph.image) if settings.eight_bit else micrograph.image
-        write_mrc(path, image, settings.pixel_size_angstrom)
-        if settings.masks:
-            write_mask(out / "masks" / f"{path.stem}.png", micrograph.blocked)
-        name = f"{folder.name}/{path.name}"
-        known.append(
-            _MicrographTruth(name, micrograph.xy_px, micrograph.angles_deg, micrograph.optics)
-        )
+        truths.append(_write_micrograph(out, settings, index))
         if progress is not None:
             progress(index + 1, settings.count)
-
-    optics = _optics_columns(settings)
-    everything = [(image, row) for image, one in enumerate(known) for row in range(len(one.xy_px))]
-    labelled = choose_labels([len(one.xy_px) for one in known], settings.labels, settings.seed)
-    if settings.labels:
-        columns = _particle_columns(known, labelled)
-        shown = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOpticsGroup")
-        _write_star(stars[0], optics, "particles", {name: columns[name] for name in shown})
-    _write_star(stars[1], optics, "particles", _particle_columns(known, everything))
-    _write_star(stars[2], optics, "micrographs", _micrograph_columns(known))
+    counts = [len(truth.xy_px) for truth in truths]
+    chosen = choose_labels(counts, settings.labels, settings.seed)
+    _write_star_files(out, settings, truths, chosen)
     return SimulatedSet(
         folder=out,
-        micrographs_star=stars[2],
-        truth_star=stars[1],
-        labels_star=stars[0] if settings.labels else None,
-        micrograph_count=len(known),
-        particle_count=len(everything),
-        label_count=len(labelled),
+        micrographs_star=out / MICROGRAPHS_STAR,
+        truth_star=out / TRUTH_STAR,
+        labels_star=out / LABELS_STAR if settings.labels else None,
+        micrograph_count=len(truths),
+        particle_count=sum(counts),
+        label_count=len(chosen),
     )
 
 
+def _write_micrograph(out: Path, settings: SimulationSettings, index: int) -> _MicrographTruth:
+    """Simulate one micrograph, write its image and mask, and return its truth."""
+    micrograph = simulate_micrograph(settings, index)
+    path = out / "micrographs" / f"{settings.resolved_particle.name}_{index + 1:04d}.mrc"
+    image = to_eight_bit(micrograph.image) if settings.eight_bit else micrograph.image
+    write_mrc(path, image, settings.pixel_size_angstrom)
+    if settings.masks:
+        write_mask(out / "masks" / f"{path.stem}.png", micrograph.blocked)
+    return _MicrographTruth(
+        f"{path.parent.name}/{path.name}",
+        micrograph.xy_px,
+        micrograph.angles_deg,
+        micrograph.optics,
+    )
+
+
+def _write_star_files(
+    out: Path,
+    settings: SimulationSettings,
+    truths: Sequence[_MicrographTruth],
+    chosen: Sequence[tuple[int, int]],
+) -> None:
+    optics = _optics_columns(settings)
+    everything = [
+        (image, row) for image, one in enumerate(truths) for row in range(len(one.xy_px))
+    ]
+    if settings.labels:
+        columns = _particle_columns(truths, chosen)
+        shown = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOpticsGroup")
+        labels = {name: columns[name] for name in shown}
+        _write_star(out / LABELS_STAR, optics, "particles", labels)
+    _write_star(out / TRUTH_STAR, optics, "particles", _particle_columns(truths, everything))
+    _write_star(out / MICROGRAPHS_STAR, optics, "micrographs", _micrograph_columns(truths))
+
+
 def write_mask(path: Path, blocked: Mask) -> None:
-    """Write a mask as a PNG of 8 bits, row 0 on top: 255 where no particle can be, 0 elsewhere."""
+    """Write a mask as an 8-bit PNG, row 0 at the top: 255 where no particle can be, else 0."""
     with atomic_write(path) as aside:
         Image.fromarray(np.where(blocked, np.uint8(255), np.uint8(0))).save(aside, optimize=True)
 
 
-def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[int, int]]:
-    """Choose particles as someone would who labels some on each of a few micrographs.
+def choose_labels(counts: Sequence[int], label_count: int, seed: int) -> list[tuple[int, int]]:
+    """Choose particles as a person would who labels some on each of a few micrographs.
 
-    The micrographs come in random order; 20 random particles of each are labelled before the
-    next one is opened, until there are enough. If every micrograph has been seen, they are
-    gone through again.
+    The micrographs come in random order; 20 random particles of each are labeled before the
+    next one, until there are enough labels. After the last micrograph the first one follows again.
 
     Parameters
     ----------
     counts
         Number of particles on each micrograph.
-    wanted
-        Number of labels; fewer if there are not as many particles.
+    label_count
+        Number of labels; fewer are returned if there are fewer particles.
     seed
-        The set's seed.
+        Seed of the dataset.
 
     Returns
     -------
     list of tuple of int
-        (micrograph, particle), both from 0, in increasing order.
+        (micrograph index, particle index), in increasing order.
     """
-    # The micrographs use the keys (0,), (1,), ...: a longer key meets none of them.
+    # The micrographs use the keys (0,), (1,), ...: a longer key differs from all of them.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 0, 1)))
     images = rng.permutation(len(counts)).tolist()
     orders = {image: rng.permutation(counts[image]).tolist() for image in images}
@@ -168,7 +188,7 @@ def choose_labels(counts: Sequence[int], wanted: int, seed: int) -> list[tuple[i
         for image in images
         for row in orders[image][start : start + LABELS_AT_ONCE]
     ]
-    return sorted(chosen[:wanted])
+    return sorted(chosen[:label_count])
 
 
 def _optics_columns(settings: SimulationSettings) -> Columns:
@@ -190,27 +210,27 @@ def _defocus_columns(optics: Sequence[Optics]) -> dict[str, list[float]]:
     }
 
 
-def _micrograph_columns(known: Sequence[_MicrographTruth]) -> Columns:
+def _micrograph_columns(truths: Sequence[_MicrographTruth]) -> Columns:
     return {
-        "rlnMicrographName": [one.name for one in known],
-        "rlnOpticsGroup": [1] * len(known),
-        **_defocus_columns([one.optics for one in known]),
+        "rlnMicrographName": [one.name for one in truths],
+        "rlnOpticsGroup": [1] * len(truths),
+        **_defocus_columns([one.optics for one in truths]),
     }
 
 
 def _particle_columns(
-    known: Sequence[_MicrographTruth], chosen: Sequence[tuple[int, int]]
+    truths: Sequence[_MicrographTruth], chosen: Sequence[tuple[int, int]]
 ) -> Columns:
-    values = [(*known[image].xy_px[row], *known[image].angles_deg[row]) for image, row in chosen]
+    values = [(*truths[image].xy_px[row], *truths[image].angles_deg[row]) for image, row in chosen]
     table = np.array(values, dtype=np.float64).reshape(-1, 5).T.tolist()
     return {
-        "rlnMicrographName": [known[image].name for image, _ in chosen],
+        "rlnMicrographName": [truths[image].name for image, _ in chosen],
         "rlnCoordinateX": table[0],
         "rlnCoordinateY": table[1],
         "rlnAngleRot": table[2],
         "rlnAngleTilt": table[3],
         "rlnAnglePsi": table[4],
-        **_defocus_columns([known[image].optics for image, _ in chosen]),
+        **_defocus_columns([truths[image].optics for image, _ in chosen]),
         "rlnOpticsGroup": [1] * len(chosen),
     }
 

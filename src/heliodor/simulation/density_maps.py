@@ -1,4 +1,4 @@
-"""The density of a particle in a map: MRC, CCP4."""
+"""Read the density of a particle from an MRC or CCP4 map."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ if TYPE_CHECKING:
 
 MAP_SUFFIXES = (".mrc", ".map", ".ccp4")
 
-#: 812 voxels a side.
+#: 812 x 812 x 812 voxels.
 MOST_VOXELS = 2**29
 
-#: Voxels are averaged up to about this size, and the density is smoothed to this resolution.
+#: Voxels are averaged to about this size, and the density is smoothed to this resolution.
 VOXEL_ANGSTROM = 2.5
 RESOLUTION_ANGSTROM = 6.0
 #: The standard deviation of the Gaussian of a resolution, as in UCSF Chimera's molmap.
 SIGMA_OF_RESOLUTION = 1.0 / (math.pi * math.sqrt(2.0))
 
-#: Without a contour, density begins so many deviations above the faces of the box at least.
+#: Minimum automatic contour: this many standard deviations above the faces of the box.
 _NOISE_DEVIATIONS = 4.0
-#: A separate piece with less than this share of the largest one's mass is noise.
+#: Separate pieces with less than this fraction of the largest piece's mass are noise.
 _LEAST_PIECE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class DensityMap:
-    """What a map shows of a particle."""
+    """The density of a particle in a map."""
 
     points: FloatArray
-    """Centres of the voxels with density, (x, y, z) in angstrom, shape (n, 3)."""
+    """Centers of the voxels with density, (x, y, z) in angstrom, shape (n, 3)."""
     weights: FloatArray
-    """Density above that of the surroundings, in the map's units, shape (n,), positive."""
+    """Density above that of the surroundings, in units of the map, shape (n,), positive."""
     voxel_angstrom: FloatArray
-    """Sides of such a voxel along x, y and z, shape (3,)."""
+    """Sides of a voxel along x, y and z, shape (3,)."""
     contour: float
-    """The least density that counts, in the map's units."""
+    """Lowest density of the particle, in units of the map."""
 
 
 def read_density_map(path: Path, contour: float | None = None) -> DensityMap:
@@ -64,23 +64,22 @@ def read_density_map(path: Path, contour: float | None = None) -> DensityMap:
     Parameters
     ----------
     path
-        .mrc, .map or .ccp4, plain or packed (.gz).
+        .mrc, .map or .ccp4, plain or compressed (.gz).
     contour
-        The least density that is the particle's, as databases recommend it. None: found in the
-        smoothed map, where it parts the densities best in two (Otsu), but well above the noise
-        at the faces of the box.
+        The lowest density of the particle, as recommended by EMDB. None: the threshold of Otsu
+        (1979) in the smoothed map, but well above the noise at the faces of the box.
 
     Raises
     ------
     BadInput
-        If the file is no map, has no size of voxels, values that are no numbers, or no density.
+        If the file is not a map, lacks a voxel size, or has invalid values or no density.
     """
     data, sides = _read_grid(path)
     if not np.isfinite(data).all():
         raise BadInput(f"{path} has voxels that are not numbers; write the map again")
     surroundings = float(np.median(_faces(data)))
     if contour is not None:
-        # A contour is of the map as it is; what is below is left out before voxels are averaged.
+        # The contour refers to the map as it is, so it is applied before voxels are averaged.
         data = np.where(data >= contour, data - np.float32(surroundings), np.float32(0.0))
         data = np.maximum(data, 0.0)
     factors = [
@@ -95,17 +94,15 @@ def read_density_map(path: Path, contour: float | None = None) -> DensityMap:
             data, SIGMA_OF_RESOLUTION * RESOLUTION_ANGSTROM / sides, mode="nearest"
         )
         least = _otsu_threshold(data)
-        # The smoothed map's units are the map's own.
+        # Smoothing keeps the units of the map.
         inside = data > least
         data = data - np.float32(surroundings)
         inside &= data > 0.0
     else:
         inside = data > 0.0
     if not inside.any():
-        what = "that stands out" if contour is None else f"of {contour:g} or more"
-        raise BadInput(
-            f"{path} shows no density {what}; give the right level with --contour, or another map"
-        )
+        what = "above the noise" if contour is None else f"of {contour:g} or more"
+        raise BadInput(f"{path} has no density {what}; set the contour, or give another map")
     inside = _find_main_pieces(inside, data)
     points = np.argwhere(inside) * sides
     return DensityMap(points, data[inside].astype(np.float64), sides, float(least))
@@ -128,8 +125,8 @@ def _read_grid(path: Path) -> tuple[NDArray[np.float32], FloatArray]:
         content = _read_voxels(path, header, extended, dtype)
     except BadInput:
         raise
-    except Exception as error:  # mrcfile and the packers raise many kinds, all meaning this
-        raise BadInput(f"{path} is not a whole map ({error}); copy it again") from error
+    except Exception as error:  # mrcfile and the decompressors raise many types of errors
+        raise BadInput(f"{path} is damaged or not a map ({error}); copy it again") from error
     sides = _voxel_sides(path, header)
     named = [int(header.maps), int(header.mapr), int(header.mapc)]
     named = named if sorted(named) == [1, 2, 3] else [3, 2, 1]
@@ -141,12 +138,12 @@ def _read_voxels(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[
     shape = int(header.nz), int(header.ny), int(header.nx)
     if min(shape) < 8:
         raise BadInput(
-            f"{path} has {shape[2]} x {shape[1]} x {shape[0]} voxels: it is an image, or no map;"
-            " give a density map with at least 8 a side"
+            f"{path} has {shape[2]} x {shape[1]} x {shape[0]} voxels, so it is an image and not a"
+            " map; give a density map with at least 8 voxels per side"
         )
     count = math.prod(shape)
     if count > MOST_VOXELS or not 0 <= extended <= 2**25:
-        raise BadInput(f"{path} has more voxels than {MOST_VOXELS:,}; bin or crop the map")
+        raise BadInput(f"{path} has more than {MOST_VOXELS:,} voxels; bin or crop the map")
     if dtype.kind not in "iuf":
         raise BadInput(f"{path} holds {dtype} values; give a map of real numbers")
     offset = MRC_HEADER_BYTES + extended
@@ -156,7 +153,7 @@ def _read_voxels(path: Path, header: Any, extended: int, dtype: Any) -> NDArray[
     else:
         content = np.fromfile(path, np.uint8, wanted)
     if len(content) < wanted:
-        raise BadInput(f"{path} holds less data than its header says; copy it again")
+        raise BadInput(f"{path} holds less data than its header states; copy it again")
     return np.asarray(content[offset:wanted].view(dtype).reshape(shape))
 
 
@@ -165,17 +162,17 @@ def _voxel_sides(path: Path, header: Any) -> FloatArray:
     cell = np.array([float(header.cella[axis]) for axis in "xyz"])
     number = np.array([int(header[name]) for name in ("mx", "my", "mz")])
     angles = [float(header.cellb[name]) for name in ("alpha", "beta", "gamma")]
-    # Some programs leave the angles out.
+    # Some programs do not write the angles.
     if any(angles) and not np.allclose(angles, 90.0, atol=0.5):
         raise BadInput(f"{path} has a cell with oblique angles; resample the map on a cubic grid")
     sides = cell / np.maximum(number, 1)
     if not (np.isfinite(sides).all() and (sides >= 0.05).all() and (sides <= 50.0).all()):
-        raise BadInput(f"{path} does not say how large its voxels are; write that in its header")
+        raise BadInput(f"{path} has no valid voxel size in its header; correct the header")
     return np.asarray(sides)
 
 
 def _average_blocks(data: NDArray[np.float32], factors: list[int]) -> NDArray[np.float32]:
-    """Average blocks of voxels; what is left over at the far faces is dropped."""
+    """Average blocks of voxels; incomplete blocks at the far faces are dropped."""
     for axis, factor in enumerate(factors):
         if factor == 1:
             continue
@@ -192,7 +189,7 @@ def _faces(data: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _otsu_threshold(data: NDArray[np.float32]) -> float:
-    """Return the density that parts a map in two with the most variance between (Otsu 1979)."""
+    """Return the threshold that maximizes the variance between two classes (Otsu 1979)."""
     low, high = float(data.min()), float(data.max())
     counts, edges = np.histogram(data, bins=1024, range=(low, max(high, low + 1e-30)))
     middles = 0.5 * (edges[1:] + edges[:-1])

@@ -1,4 +1,4 @@
-"""The detector: one that counts electrons, or one that integrates the light or charge of each."""
+"""Detectors that integrate the light or charge of electrons, and 8-bit output."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
     from heliodor.conventions import Image, Shape
 
-#: An integrating detector's modulation transfer at its Nyquist frequency.
+#: Modulation transfer of an integrating detector at its Nyquist frequency.
 MTF_AT_NYQUIST = 0.25
-#: Its quantum efficiency at low frequencies: electrons give unequal amounts of light.
+#: Its detective quantum efficiency at low frequencies: electrons give unequal amounts of light.
 DQE_AT_ZERO = 0.5
-#: Deviation of its read noise in a pixel, over that of the shot noise of the mean intensity.
+#: Standard deviation of its read noise over that of the shot noise at the mean intensity.
 READ_NOISE = 0.25
 
-#: Grey values of a standard deviation in 8 bits.
+#: Gray values per standard deviation in 8-bit images.
 GRAYS_PER_DEVIATION = 25.0
 
-#: Pixels by which images are extended, as in a mirror, before the blur.
+#: Pixels by which images are extended by reflection before the blur.
 _PAD_PX = 16
 
 
 def blur(image: Image) -> Image:
-    """Return what an integrating detector makes of an intensity: it rolls off towards Nyquist.
+    """Apply the modulation transfer of an integrating detector, which rolls off towards Nyquist.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def blur(image: Image) -> Image:
 
 
 def integrate_noise(shot: Image, rng: np.random.Generator, mean_deviation: float) -> Image:
-    """Return an integrating detector's noise, given the electrons' shot noise.
+    """Return the noise of an integrating detector from the shot noise of the electrons.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ def integrate_noise(shot: Image, rng: np.random.Generator, mean_deviation: float
     rng
         Source of the read noise.
     mean_deviation
-        Of the shot noise of a pixel of mean intensity.
+        Standard deviation of the shot noise of a pixel of mean intensity.
 
     Notes
     -----
-    Electrons spread by unequal amounts, so that the noise rolls off less than the signal: its
-    power here as the modulation transfer, not as the square of that (McMullan et al. 2009,
+    Electrons spread by unequal amounts, so the noise rolls off less than the signal: here its
+    power follows the modulation transfer, not the square of it (McMullan et al. 2009,
     Ultramicroscopy 109, 1126-1143). The quantum efficiency is ``DQE_AT_ZERO`` times the
-    modulation transfer before the read noise, and lower with it.
+    modulation transfer before the read noise, which lowers it further.
     """
     rolled = apply_transfer(
         shot, np.sqrt(modulation_transfer(shot.shape) / np.float32(DQE_AT_ZERO))
@@ -70,8 +70,8 @@ def integrate_noise(shot: Image, rng: np.random.Generator, mean_deviation: float
 def modulation_transfer(shape: Shape) -> Image:
     """Return the modulation transfer on the ``rfft2`` grid of an image of that shape.
 
-    ``1 / (1 + (f / g)^2)`` with f in cycles a pixel: the transform of an exponential spread of
-    light, with g such that it is `MTF_AT_NYQUIST` at half a cycle a pixel.
+    ``1 / (1 + (f / g)^2)`` with f in cycles per pixel: the Fourier transform of an exponential
+    spread of light, with g such that it is `MTF_AT_NYQUIST` at 0.5 cycles per pixel.
     """
     rows = scipy.fft.fftfreq(shape[0])[:, None]
     columns = scipy.fft.rfftfreq(shape[1])[None, :]
@@ -80,10 +80,10 @@ def modulation_transfer(shape: Shape) -> Image:
 
 
 def to_eight_bit(image: Image) -> NDArray[np.int8]:
-    """Return an image as whole numbers of -128 to 127.
+    """Return an image as integers from -128 to 127.
 
-    The mean becomes 0 and a standard deviation 25 grey values: steps are then small beside the
-    noise, and five deviations to either side fit. What is beyond is clipped.
+    The mean becomes 0 and a standard deviation 25 gray values, so that the rounding is small
+    compared with the noise. Values more than five standard deviations from the mean are clipped.
 
     Parameters
     ----------

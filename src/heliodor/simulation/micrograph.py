@@ -1,10 +1,10 @@
-"""One simulated micrograph: particles and scenery, the optics, and the noise."""
+"""Simulate one micrograph: particles and contaminants, contrast transfer and noise."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -45,51 +45,51 @@ class SimulatedMicrograph:
     """A micrograph and the truth about it."""
 
     image: Image
-    """Counts, shape (height, width); protein is dark, but in negative stain or if inverted."""
+    """Counts, shape (height, width). Protein is dark, except in negative stain or if inverted."""
     xy_px: FloatArray
-    """Centres of the particles, (x, y), shape (n, 2)."""
+    """Centers of the particles, (x, y), shape (n, 2)."""
     angles_deg: FloatArray
-    """Their orientations: RELION's rot, tilt and psi, shape (n, 3)."""
+    """Orientations: RELION's rot, tilt and psi in degrees, shape (n, 3)."""
     optics: Optics
-    """The microscope and the defocus of this micrograph."""
+    """Microscope and defocus of this micrograph."""
     blocked: Mask
     """True on carbon, crystals, gold and aggregates, shape (height, width)."""
 
 
 @dataclass(frozen=True)
 class MicrographLayers:
-    """What a micrograph is made of; ``(background + signal) + shot`` is its image / counts.
+    """The parts of a micrograph: ``background + signal + shot`` is its image / mean counts.
 
-    That is as the detector shows it, before the contrast is reversed where that is asked for.
-    Images are of the micrograph, shape (height, width), in fractions of the mean intensity.
+    All images are those of the detector before the contrast is reversed (if it is), shape (height,
+    width), in fractions of the mean intensity.
     """
 
     background: Image
-    """Ice or stain, and contaminants."""
+    """Ice or stain, with contaminants."""
     signal: Image
-    """Particles through the optics: what they change."""
+    """What the particles add after the contrast transfer."""
     shot: Image
-    """Noise of the electrons, its variance in proportion to the intensity, and of the detector."""
+    """Shot noise, whose variance is proportional to the intensity, and noise of the detector."""
     transmission: Image
-    """Mean intensity, without the contrast of anything: 1 in ice of usual thickness."""
+    """Transmitted intensity without phase contrast: 1 in ice of the default thickness."""
     micrograph: SimulatedMicrograph
-    """The result."""
+    """The micrograph itself."""
 
 
 def simulate_micrograph(settings: SimulationSettings, index: int) -> SimulatedMicrograph:
-    """Simulate one micrograph of a set.
+    """Simulate one micrograph of a dataset.
 
     Parameters
     ----------
     settings
         What to simulate.
     index
-        Which micrograph, from 0. It need not be below ``settings.count``.
+        Index of the micrograph, from 0; it may exceed ``settings.count``.
 
     Returns
     -------
     SimulatedMicrograph
-        The same for the same `settings` and `index`, whatever else is simulated.
+        The same for the same `settings` and `index`, regardless of what else is simulated.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def simulate_micrograph(settings: SimulationSettings, index: int) -> SimulatedMi
 
 
 def simulate_layers(settings: SimulationSettings, index: int) -> MicrographLayers:
-    """Simulate one micrograph and keep its parts; slower than `simulate_micrograph`.
+    """Simulate one micrograph and return its parts; slower than `simulate_micrograph`.
 
     Parameters
     ----------
@@ -112,64 +112,26 @@ def simulate_layers(settings: SimulationSettings, index: int) -> MicrographLayer
 
 def _compose(settings: SimulationSettings, index: int, *, split: bool) -> MicrographLayers:
     if index < 0:
-        raise BadInput(f"The number of a micrograph cannot be negative, as {index} is.")
-    # One stream for each matter: another SNR, say, leaves every particle in its place.
-    streams = [
-        np.random.default_rng(seed)
-        for seed in np.random.SeedSequence(settings.seed, spawn_key=(index,)).spawn(7)
-    ]
-    for_optics, for_ice, for_contaminants, for_places, for_angles, for_shot, for_reading = streams
-    kind, pixel = settings.resolved_particle, settings.pixel_size_angstrom
-    optics = _draw_optics(for_optics, settings)
-    scale = _potential_scale(settings)
-    field = Field.around(settings.shape, _margin_angstrom(settings), pixel)
+        raise BadInput(f"the index of a micrograph must be 0 or more, not negative ({index})")
+    random = _RandomStreams.of_micrograph(settings.seed, index)
+    optics = _draw_optics(random.optics, settings)
+    specimen = _draw_specimen(random, settings)
+    field, scenery = specimen.field, specimen.scenery
 
-    thickness = None
-    if settings.negative_stain:
-        scenery, thickness = draw_stain(for_ice, field)
-    else:
-        scenery = draw_ice(for_ice, field, settings.ice_nm, settings.ice_gradient)
-    # What displaces stain is added up apart.
-    bodies = scenery if thickness is None else replace(scenery, potential=np.zeros_like(thickness))
-    _add_contaminants(for_contaminants, settings, field, scenery, bodies, scale)
-    diameter = kind.diameter_angstrom
-    places = place_particles(
-        for_places,
-        field,
-        settings.particles_to_place,
-        0.0 if settings.overlap else diameter,
-        measure_clearance(field, scenery.blocked),
-        0.5 * diameter,
-    )
-    fragments = contaminants.draw_count(
-        for_contaminants, "fragments", field, settings.contaminant_levels.level_of("fragments")
-    )
-    contaminants.add_fragments(for_contaminants, field, bodies, kind, scale, places, fragments)
-    angles = draw_orientations(
-        for_angles, len(places), kind, preferred=settings.orientations == "preferred"
-    )
-    particles = np.zeros(field.shape, np.float32)
-    for xy, angle in zip(places, angles, strict=True):
-        add_projection(particles, kind.blobs, angle, xy, pixel, scale)
-    if thickness is not None:
-        scenery.potential += displace_stain(bodies.potential, thickness, diameter, pixel)
-        particles = displace_stain(particles, thickness, diameter, pixel)
-
-    scenery.potential += draw_amorphous_noise(for_ice, field, scenery.grain)
-    transfer = contrast_transfer(field.shape, pixel, optics)
+    transfer = contrast_transfer(field.shape, settings.pixel_size_angstrom, optics)
     mean = field.crop(scenery.transmission)
     with_particles = _to_intensity(
-        field.crop(apply_transfer(scenery.potential + particles, transfer)), mean
+        field.crop(apply_transfer(scenery.potential + specimen.particles, transfer)), mean
     )
     background = signal = with_particles[:0]
     if split:
         background = _to_intensity(field.crop(apply_transfer(scenery.potential, transfer)), mean)
-    shot = for_shot.standard_normal(settings.shape, dtype=np.float32)
-    # The variance of shot noise is the intensity; what is under the beads is nearly dark.
+    shot = random.shot.standard_normal(settings.shape, dtype=np.float32)
+    # The variance of shot noise is the intensity, which is low under gold beads.
     shot *= np.sqrt(with_particles) * np.float32(_shot_deviation(settings))
     if settings.detector == "integrating":
         with_particles = detector.blur(with_particles)
-        shot = detector.integrate_noise(shot, for_reading, _shot_deviation(settings))
+        shot = detector.integrate_noise(shot, random.readout, _shot_deviation(settings))
         background = detector.blur(background) if split else background
     if split:
         signal = with_particles - background
@@ -177,15 +139,92 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Microg
     if settings.inverted:
         image = np.float32(2.0 * image.mean(dtype=np.float64)) - image
 
-    shown = field.shows(places)
+    shown = field.shows(specimen.xy_px)
     micrograph = SimulatedMicrograph(
         image=image,
-        xy_px=places[shown] - field.margin_px,
-        angles_deg=angles[shown],
+        xy_px=specimen.xy_px[shown] - field.margin_px,
+        angles_deg=specimen.angles_deg[shown],
         optics=optics,
         blocked=field.crop(scenery.blocked).copy(),
     )
     return MicrographLayers(background, signal, shot, mean, micrograph)
+
+
+class _RandomStreams(NamedTuple):
+    """One random stream per purpose, so that another SNR, say, leaves every particle in place."""
+
+    optics: np.random.Generator
+    ice: np.random.Generator
+    contaminants: np.random.Generator
+    positions: np.random.Generator
+    orientations: np.random.Generator
+    shot: np.random.Generator
+    readout: np.random.Generator
+
+    @classmethod
+    def of_micrograph(cls, seed: int, index: int) -> _RandomStreams:
+        seeds = np.random.SeedSequence(seed, spawn_key=(index,)).spawn(len(cls._fields))
+        return cls(*map(np.random.default_rng, seeds))
+
+
+class _Specimen(NamedTuple):
+    """A field before the contrast transfer."""
+
+    field: Field
+    scenery: Scenery
+    #: Projected potential of the particles, shape of the field.
+    particles: Image
+    #: Centers of the particles in pixels of the field, shape (n, 2).
+    xy_px: FloatArray
+    #: Shape (n, 3).
+    angles_deg: FloatArray
+
+
+def _draw_specimen(random: _RandomStreams, settings: SimulationSettings) -> _Specimen:
+    """Draw ice or stain, contaminants and particles."""
+    particle, pixel = settings.resolved_particle, settings.pixel_size_angstrom
+    diameter = particle.diameter_angstrom
+    scale = _potential_scale(settings)
+    field = Field.around(settings.shape, _margin_angstrom(settings), pixel)
+    thickness = None
+    if settings.negative_stain:
+        scenery, thickness = draw_stain(random.ice, field)
+    else:
+        scenery = draw_ice(random.ice, field, settings.ice_nm, settings.ice_gradient)
+    # The potential of what displaces stain is summed separately.
+    bodies = scenery if thickness is None else replace(scenery, potential=np.zeros_like(thickness))
+    _add_contaminants(random.contaminants, settings, field, scenery, bodies, scale)
+    xy_px = place_particles(
+        random.positions,
+        field,
+        settings.particles_to_place,
+        0.0 if settings.overlap else diameter,
+        measure_clearance(field, scenery.blocked),
+        0.5 * diameter,
+    )
+    fragments = contaminants.draw_count(
+        random.contaminants,
+        "fragments",
+        field,
+        settings.contaminant_levels.level_of("fragments"),
+    )
+    contaminants.add_fragments(
+        random.contaminants, field, bodies, particle, scale, xy_px, fragments
+    )
+    angles = draw_orientations(
+        random.orientations,
+        len(xy_px),
+        particle,
+        preferred=settings.orientations == "preferred",
+    )
+    potential = np.zeros(field.shape, np.float32)
+    for xy, angle in zip(xy_px, angles, strict=True):
+        add_projection(potential, particle.blobs, angle, xy, pixel, scale)
+    if thickness is not None:
+        scenery.potential += displace_stain(bodies.potential, thickness, diameter, pixel)
+        potential = displace_stain(potential, thickness, diameter, pixel)
+    scenery.potential += draw_amorphous_noise(random.ice, field, scenery.grain)
+    return _Specimen(field, scenery, potential, xy_px, angles)
 
 
 def _add_contaminants(
@@ -196,7 +235,7 @@ def _add_contaminants(
     bodies: Scenery,
     scale: float,
 ) -> None:
-    """Add all contaminants that particles keep clear of."""
+    """Add all contaminants that particles keep away from."""
     levels, kind = settings.contaminant_levels, settings.resolved_particle
     if settings.carbon_only:
         contaminants.cover_with_carbon(rng, scenery)
@@ -239,10 +278,10 @@ def _optics_at(settings: SimulationSettings, defocus_angstrom: float) -> Optics:
 
 
 def _margin_angstrom(settings: SimulationSettings) -> float:
-    """Return how far outside the micrograph things still matter.
+    """Return the distance outside the micrograph within which objects affect it.
 
-    Half a particle, and the delocalisation ``lambda d k`` at 5 A or at the Nyquist frequency,
-    whichever is coarser; beyond, the envelope has left little.
+    That is half a particle plus the delocalization ``lambda d k`` at 5 A or at the Nyquist
+    frequency, whichever is coarser; at finer resolution the envelope leaves little.
     """
     finest = max(5.0, 2.0 * settings.pixel_size_angstrom)
     spread = wavelength_angstrom(settings.voltage_kv) * 1e4 * settings.defocus_um[1] / finest
@@ -250,13 +289,13 @@ def _margin_angstrom(settings: SimulationSettings) -> float:
 
 
 def _shot_deviation(settings: SimulationSettings) -> float:
-    """Return the shot noise of one pixel in fractions of the mean intensity."""
+    """Return the standard deviation of one pixel's shot noise over the mean intensity."""
     at_reference = settings.contrast / math.sqrt(settings.snr)
     return at_reference * REFERENCE_PIXEL_ANGSTROM / settings.pixel_size_angstrom
 
 
 def _potential_scale(settings: SimulationSettings) -> float:
-    """Return the factor on the density that gives the particle its contrast."""
+    """Return the factor on the density that gives the particle its nominal contrast."""
     middle = 5000.0 * (settings.defocus_um[0] + settings.defocus_um[1])
     preferred = settings.orientations == "preferred"
     return settings.contrast / signal_deviation(

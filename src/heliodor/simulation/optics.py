@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Optics:
-    """What the contrast transfer of one micrograph depends on."""
+    """Parameters of the contrast transfer function of one micrograph."""
 
     voltage_kv: float
     """Acceleration voltage."""

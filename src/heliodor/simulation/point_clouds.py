@@ -1,4 +1,4 @@
-"""From a cloud of weighted points, be they atoms or voxels, to the blobs of a particle."""
+"""Turn a cloud of weighted points (atoms or voxels) into the Gaussian blobs of a particle."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from heliodor.simulation.projection import euler_matrix
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray
 
-#: The finest grid of cells that points are gathered in, and the most blobs that result.
+#: Side of the smallest cells in which points are binned, and the maximum number of blobs.
 LEAST_CELL_ANGSTROM = 3.0
 MOST_BLOBS = 4000
 
-#: How often a particle lies on its broadest, its middle and its narrowest face.
+#: Fraction of particles that lie on their broadest, middle and narrowest face.
 PREFERRED_VIEW_SHARES = (0.60, 0.25, 0.15)
 
-#: How the grid is turned.
+#: Euler angles of the grid.
 _GRID_ROTATION_DEG = (37.0, 53.0, 19.0)
 
-#: Directions that the longest extent is looked for in: they are 5 degrees apart.
+#: Directions in which the longest extent is searched; they are about 5 degrees apart.
 _DIRECTIONS = 1000
 
 
 def bin_points(
     points: FloatArray, weights: FloatArray, sigma_angstrom: float, most: int = MOST_BLOBS
 ) -> GaussianBlobs:
-    """Gather points into blobs, one for each occupied cell of a cubic grid.
+    """Combine points into blobs, one per occupied cell of a cubic grid.
 
-    A blob has its points' weight, centre of mass and mean variance, so that the sum has the
-    total, the centre and the trace of the second moment of the points; its variance is that of
-    its points and of the Gaussian that each stands for.
+    A blob has the total weight, center of mass and mean variance of its points (plus the variance
+    of a point's own Gaussian), so the blobs preserve the total weight, the center and the trace of
+    the second moment of the points.
 
     Parameters
     ----------
@@ -45,16 +45,15 @@ def bin_points(
     sigma_angstrom
         Standard deviation of each point's own Gaussian.
     most
-        The grid is made coarser until there are no more blobs than this.
+        Maximum number of blobs; the grid is made coarser until it is met.
 
     Returns
     -------
     Blobs
-        With their centre of mass at the origin.
+        With their center of mass at the origin.
     """
     points = points - np.average(points, axis=0, weights=weights)
-    # Files have their axes of symmetry along x, y and z: a grid along them would show in views
-    # along them as ripples.
+    # Symmetry axes lie along x, y and z: a grid along them would cause ripples in such views.
     slanted = points @ euler_matrix(*_GRID_ROTATION_DEG).T
     slanted -= slanted.min(axis=0)
     cell = LEAST_CELL_ANGSTROM
@@ -67,17 +66,17 @@ def bin_points(
         cell *= max(1.05, (len(kinds) / most) ** (1.0 / 3.0))
     total = np.bincount(owner, weights).astype(np.float64)
     moments = np.stack([np.bincount(owner, weights * axis) for axis in points.T], axis=1)
-    centres = moments / total[:, None]
-    squared = np.sum((points - centres[owner]) ** 2, axis=1)
+    centers = moments / total[:, None]
+    squared = np.sum((points - centers[owner]) ** 2, axis=1)
     variance = np.bincount(owner, weights * squared) / total / 3.0
     sigmas = np.sqrt(variance + sigma_angstrom**2)
-    for array in (centres, sigmas, total):
+    for array in (centers, sigmas, total):
         array.setflags(write=False)
-    return GaussianBlobs(centres, sigmas, total)
+    return GaussianBlobs(centers, sigmas, total)
 
 
 def longest_extent(points: FloatArray) -> float:
-    """Return the distance of the two points that are farthest apart, within 0.2 %.
+    """Return the distance between the two points that are farthest apart, to within 0.2%.
 
     Parameters
     ----------
@@ -96,11 +95,11 @@ def longest_extent(points: FloatArray) -> float:
     turn = step * np.pi * (3.0 - np.sqrt(5.0))
     flat = np.sqrt(1.0 - height**2)
     directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], axis=1)
-    # Neither end can be nearer to the middle than the length that is there less the largest
-    # distance from the middle.
+    # Neither end can be closer to the center than the length found so far minus the largest
+    # distance from the center.
     radius = np.linalg.norm(points, axis=1)
-    there = max(float(np.ptp(points @ direction)) for direction in directions[::40])
-    points = points[radius >= there - radius.max()]
+    lower_bound = max(float(np.ptp(points @ direction)) for direction in directions[::40])
+    points = points[radius >= lower_bound - radius.max()]
     ends = set[int]()
     for direction in directions:
         along = points @ direction
@@ -110,9 +109,9 @@ def longest_extent(points: FloatArray) -> float:
 
 
 def estimate_preferred_views(blobs: GaussianBlobs) -> tuple[PreferredView, ...]:
-    """Return how a particle may prefer to lie: flat, on the broadest of its faces, most often.
+    """Return preferred views along the principal axes: most often flat on the broadest face.
 
-    The beam runs along one of its principal axes; the one of least extent comes first.
+    The view along the axis of smallest extent comes first.
     """
     share = blobs.weights / blobs.weights.sum()
     spread = (share[:, None] * blobs.positions).T @ blobs.positions

@@ -1,4 +1,4 @@
-"""Orientations of particles and exact projections of their blobs.
+"""Orientations of particles and exact projections of their Gaussian blobs.
 
 Euler angles are RELION's: (rot, tilt, psi) about z, the new y and the new z (Heymann et al.
 2005, J. Struct. Biol. 151, 196-207). With ``A = euler_matrix(rot, tilt, psi)`` a point r of the
@@ -55,9 +55,9 @@ def draw_orientations(
     rng
         Source of randomness.
     count
-        How many.
+        Number of orientations.
     particle
-        Whose preferred views to use.
+        The particle whose preferred views are used.
     preferred
         Draw around the particle's preferred views instead of evenly over the sphere.
 
@@ -77,7 +77,7 @@ def draw_orientations(
             tilt[index] = view.tilt_deg + spread[0, index]
             if view.rot_deg is not None:
                 rot[index] = view.rot_deg + spread[1, index]
-        # A tilt beyond a pole is the same view from the other side of it.
+        # A tilt beyond a pole is the same view from the other side.
         rot = np.where((tilt < 0.0) | (tilt > 180.0), rot + 180.0, rot)
         psi = np.where((tilt < 0.0) | (tilt > 180.0), psi + 180.0, psi)
         tilt = 180.0 - np.abs(180.0 - np.abs(tilt))
@@ -101,16 +101,16 @@ def add_projection(
     Parameters
     ----------
     field
-        Projected density per square angstrom, shape (height, width), changed in place. What
-        falls outside is lost.
+        Projected density per square angstrom, shape (height, width), changed in place. Parts
+        outside the field are dropped.
     blobs
         The particle.
     angles_deg
         (rot, tilt, psi), shape (3,).
     xy_px
-        Where the particle's origin goes, (x, y) in pixels of `field`, shape (2,).
+        Position of the particle's origin, (x, y) in pixels of `field`, shape (2,).
     pixel_size_angstrom
-        Sampling of `field`.
+        Sampling of `field`, angstrom per pixel.
     scale
         Factor on the density.
     """
@@ -130,8 +130,8 @@ def add_projection(
     field[low[1] : high[1], low[0] : high[0]] += rows.T @ (weights[:, None] * columns)
 
 
-def _pixel_means(centres: FloatArray, sigmas: FloatArray, low: int, high: int) -> FloatArray:
+def _pixel_means(centers: FloatArray, sigmas: FloatArray, low: int, high: int) -> FloatArray:
     """Integrate 1-D Gaussians over the pixels low to high - 1, shape (n, high - low)."""
     edges = np.arange(low, high + 1) - 0.5
-    scaled = (edges[None, :] - centres[:, None]) / (math.sqrt(2.0) * sigmas[:, None])
+    scaled = (edges[None, :] - centers[:, None]) / (math.sqrt(2.0) * sigmas[:, None])
     return np.asarray(0.5 * np.diff(erf(scaled), axis=1))

@@ -1,4 +1,4 @@
-"""The field a micrograph is cut from: its geometry, its ice, and where particles can lie."""
+"""The field from which a micrograph is cropped: its geometry, its ice and particle positions."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from heliodor.conventions import (
         FloatArray,
         Image,
         Shape,
     )
 
-#: Places tried at a time when particles are thrown into a field.
+#: Random positions that are tried at a time when particles are placed.
 TRIES_PER_BATCH = 256
 
 #: Mean free path of electrons between inelastic collisions in ice.
 MEAN_FREE_PATH_NM = 300.0
 
-#: Usual mean ice thickness of a set; each micrograph has its own around it.
+#: Default mean ice thickness of a dataset; the thickness of each micrograph varies around it.
 MEAN_ICE_NM = 45.0
 
-#: Relative amplitude of the noise of ice of average thickness, before the contrast transfer,
-#: white in 4 A pixels, and of its slow part with the correlation length below.
+#: Relative amplitude of the noise of ice of average thickness before the contrast transfer: the
+#: white part in 4 A pixels, and the slowly varying part with the correlation length below.
 ICE_WHITE = 0.025
 ICE_SLOW = 0.30
 ICE_LENGTH_ANGSTROM = 150.0
@@ -40,20 +42,20 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class Field:
-    """A micrograph with a margin, so that what lies just outside reaches in through the optics."""
+    """A micrograph with a margin: what lies just outside affects it through the point spread."""
 
     inner: Shape
     """(height, width) of the micrograph in pixels."""
     shape: Shape
-    """(height, width) of the field in pixels; sides that are fast to transform."""
+    """(height, width) of the field in pixels, fast lengths for the Fourier transform."""
     margin_px: int
-    """Rows above and columns left of the micrograph; at least as many below and right."""
+    """Rows above and columns to the left of the micrograph; at least as many below and right."""
     pixel_size_angstrom: float
-    """Sampling."""
+    """Sampling, angstrom per pixel."""
 
     @classmethod
     def around(cls, inner: Shape, margin_angstrom: float, pixel_size_angstrom: float) -> Field:
-        """Return the smallest field with fast sides and at least that margin."""
+        """Return the smallest field with at least this margin and fast Fourier lengths."""
         margin = math.ceil(margin_angstrom / pixel_size_angstrom)
         height, width = (scipy.fft.next_fast_len(side + 2 * margin, real=True) for side in inner)
         return cls(inner, (height, width), margin, pixel_size_angstrom)
@@ -64,12 +66,12 @@ class Field:
         return self.shape[0] * self.shape[1] * self.pixel_size_angstrom**2
 
     def crop(self, image: NDArray[Scalar]) -> NDArray[Scalar]:
-        """Return the view of a field's image that the micrograph shows."""
+        """Return the part of an image of the field that the micrograph shows, as a view."""
         top = left = self.margin_px
         return image[top : top + self.inner[0], left : left + self.inner[1]]
 
     def shows(self, xy_px: FloatArray) -> Mask:
-        """Tell which points (x, y) of the field are on the micrograph, shape (n,)."""
+        """Return which points (x, y) of the field are on the micrograph, shape (n,)."""
         inside = xy_px - self.margin_px
         last = np.array([self.inner[1] - 1, self.inner[0] - 1])
         return np.asarray(np.all((inside >= 0.0) & (inside <= last), axis=1))
@@ -82,11 +84,11 @@ class Scenery:
     potential: Image
     """Projected potential; its contrast transfer is a relative change of intensity."""
     transmission: Image
-    """Fraction of the electrons that are not lost; 1 in ice of average thickness."""
+    """Fraction of the electrons that are transmitted; 1 in ice of average thickness."""
     grain: Image
     """Amplitude of the amorphous noise, relative to ice of average thickness."""
     blocked: Mask
-    """Where no particle is."""
+    """Where no particle may lie."""
 
 
 def draw_ice(
@@ -95,22 +97,22 @@ def draw_ice(
     mean_nm: float = MEAN_ICE_NM,
     gradient: float | None = None,
 ) -> Scenery:
-    """Return a field of empty ice whose thickness changes smoothly.
+    """Draw a field of empty ice whose thickness varies smoothly.
 
     Parameters
     ----------
     rng
         Source of randomness.
     field
-        Its geometry.
+        The field of view.
     mean_nm
-        Mean thickness over the micrographs of a set, each of which has its own around it.
+        Mean thickness over the micrographs of a dataset; this one varies around it.
     gradient
-        Relative change of the thickness from the middle to the far edge; None: a random one of
-        up to 0.35.
+        Relative change of the thickness from the center to the far edge; None: random, up to
+        0.35.
     """
     height, width = field.shape
-    # In units of half the longer side, so that the bend is the same at any field of view.
+    # In units of half the longer side, so that the curvature is the same for any field of view.
     half = 0.5 * max(height, width)
     rows = ((np.arange(height) - 0.5 * height) / half)[:, None]
     columns = ((np.arange(width) - 0.5 * width) / half)[None, :]
@@ -125,7 +127,7 @@ def draw_ice(
         + slope * (math.cos(direction) * columns + math.sin(direction) * rows)
         + bend * ((columns - shift_x) ** 2 + (rows - shift_y) ** 2 - 0.6)
     )
-    # Relative to the usual thickness, in which the beam keeps a transmission of 1.
+    # Relative to the default thickness, whose transmission is 1.
     thickness = (mean_nm / MEAN_ICE_NM) * np.maximum(level * thickness, 0.3)
     thickness = thickness.astype(np.float32)
     return Scenery(
@@ -137,16 +139,16 @@ def draw_ice(
 
 
 def draw_amorphous_noise(rng: np.random.Generator, field: Field, grain: Image) -> Image:
-    """Draw the projected potential of amorphous material: white, with a stronger slow part.
+    """Draw the projected potential of amorphous material: white noise and a stronger slow part.
 
     Parameters
     ----------
     rng
         Source of randomness.
     field
-        Its geometry.
+        The field of view.
     grain
-        Local amplitude, shape of the field.
+        Local amplitude, same shape as the field.
     """
     noise = rng.standard_normal(field.shape, dtype=np.float32)
     noise *= grain
@@ -156,27 +158,27 @@ def draw_amorphous_noise(rng: np.random.Generator, field: Field, grain: Image) -
     slow = (1.0 + squared * np.float32(ICE_LENGTH_ANGSTROM**2)) ** np.float32(-1.5)
     amplitude = np.sqrt(np.float32(ICE_WHITE**2) + np.float32(ICE_SLOW**2) * slow)
     spectrum = scipy.fft.rfft2(noise, workers=1)
-    # White noise of one density per square angstrom, whatever the pixel.
+    # White noise of the same density per square angstrom at any pixel size.
     spectrum *= amplitude * np.float32(4.0 / field.pixel_size_angstrom)
     return np.asarray(scipy.fft.irfft2(spectrum, s=field.shape, workers=1, overwrite_x=True))
 
 
 def measure_clearance(field: Field, blocked: Mask) -> tuple[Image, int]:
-    """Measure how far every place is from the next blocked one.
+    """Measure the distance of every position from the nearest blocked pixel.
 
     Parameters
     ----------
     field
-        Its geometry.
+        The field of view.
     blocked
-        Where no particle is, shape of the field.
+        Where no particle may lie, same shape as the field.
 
     Returns
     -------
     ndarray
-        Distance in angstrom at every `step`-th pixel, never too large.
+        Distance in angstrom at every `step`-th pixel, never overestimated.
     int
-        That step.
+        The step.
     """
     step = max(1, math.floor(8.0 / field.pixel_size_angstrom))
     coarse = blocked[::step, ::step]
@@ -192,12 +194,12 @@ def measure_clearance(field: Field, blocked: Mask) -> tuple[Image, int]:
 def place_particles(
     rng: np.random.Generator,
     field: Field,
-    wanted: int,
+    count: int,
     spacing_angstrom: float,
-    room: tuple[Image, int],
-    room_angstrom: float,
+    clearance: tuple[Image, int],
+    clearance_angstrom: float,
 ) -> FloatArray:
-    """Throw particles at random where they fit.
+    """Place particles at random where they fit.
 
     The micrograph is filled first, then the margin at the same density.
 
@@ -206,13 +208,15 @@ def place_particles(
     rng
         Source of randomness.
     field
-        Its geometry.
-    wanted
+        The field of view.
+    count
         Number on the micrograph; fewer are placed where there is no room.
     spacing_angstrom
-        Least distance between two centres.
-    room, room_angstrom
-        The result of `measure_clearance` and how much of it a centre needs.
+        Minimum distance between two centers.
+    clearance
+        The result of `measure_clearance`.
+    clearance_angstrom
+        Minimum distance of a center from blocked pixels.
 
     Returns
     -------
@@ -223,30 +227,44 @@ def place_particles(
     low = float(field.margin_px)
     inner = np.array([[low, low], [low + columns - 1, low + rows - 1]])
     outer = np.array([[0.0, 0.0], [field.shape[1] - 1.0, field.shape[0] - 1.0]])
-    in_margin = round(wanted * (field.shape[0] * field.shape[1] / (rows * columns) - 1.0))
-    distances, step = room
+    count_in_margin = round(count * (field.shape[0] * field.shape[1] / (rows * columns) - 1.0))
+    distances, step = clearance
     spacing = spacing_angstrom / field.pixel_size_angstrom
-    placed = np.empty((0, 2))
-    for box, more in ((inner, wanted), (outer, in_margin)):
-        # No more discs than a hexagonal packing holds, to stop throwing in good time.
-        if spacing > 0.0:
-            width, height = box[1] - box[0] + 2.0 * spacing
-            more = min(more, math.ceil(width * height / (0.866 * spacing**2)))
-        goal = len(placed) + more
-        # Sixty throws for each particle, many at a time: most fail only when the field is full.
-        for _ in range(math.ceil(60 * more / TRIES_PER_BATCH)):
-            if len(placed) >= goal:
-                break
-            throws = rng.uniform(box[0], box[1], (TRIES_PER_BATCH, 2))
-            cells = throws.astype(int) // step
-            free = distances[cells[:, 1], cells[:, 0]] >= room_angstrom
-            if box is outer:
-                free &= ~field.shows(throws)
-            throws = throws[free]
-            free = cdist(throws, placed).min(axis=1, initial=np.inf) >= spacing
-            fresh = np.empty((0, 2))
-            for throw in throws[free]:
-                if cdist(throw[None], fresh).min(initial=np.inf) >= spacing:
-                    fresh = np.concatenate([fresh, throw[None]])
-            placed = np.concatenate([placed, fresh[: goal - len(placed)]])
+
+    def fits(xy: FloatArray) -> Mask:
+        cells = xy.astype(int) // step
+        return np.asarray(distances[cells[:, 1], cells[:, 0]] >= clearance_angstrom)
+
+    placed = _fill_box(rng, inner, count, spacing, np.empty((0, 2)), fits)
+    return _fill_box(
+        rng, outer, count_in_margin, spacing, placed, lambda xy: fits(xy) & ~field.shows(xy)
+    )
+
+
+def _fill_box(
+    rng: np.random.Generator,
+    box: FloatArray,
+    count: int,
+    spacing_px: float,
+    placed: FloatArray,
+    fits: Callable[[FloatArray], Mask],
+) -> FloatArray:
+    """Add up to `count` random points in a box to the points placed before."""
+    # A hexagonal packing bounds the number of points, which limits the number of tries.
+    if spacing_px > 0.0:
+        width, height = box[1] - box[0] + 2.0 * spacing_px
+        count = min(count, math.ceil(width * height / (0.866 * spacing_px**2)))
+    goal = len(placed) + count
+    # Sixty tries per particle, many at a time: most fail only when the field is full.
+    for _ in range(math.ceil(60 * count / TRIES_PER_BATCH)):
+        if len(placed) >= goal:
+            break
+        tries = rng.uniform(box[0], box[1], (TRIES_PER_BATCH, 2))
+        tries = tries[fits(tries)]
+        free = cdist(tries, placed).min(axis=1, initial=np.inf) >= spacing_px
+        added = np.empty((0, 2))
+        for xy in tries[free]:
+            if cdist(xy[None], added).min(initial=np.inf) >= spacing_px:
+                added = np.concatenate([added, xy[None]])
+        placed = np.concatenate([placed, added[: goal - len(placed)]])
     return placed

@@ -1,4 +1,4 @@
-"""A particle from a file: an atomic model or a density map."""
+"""Make a particle from an atomic model or a density map."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ from heliodor.simulation.point_clouds import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: A longest dimension that can be told or measured.
+#: The range of particle diameters.
 LEAST_DIAMETER_ANGSTROM, MOST_DIAMETER_ANGSTROM = 10.0, 5000.0
 
-#: An atom's radius beyond its centre, where a measured diameter ends.
+#: Radius of an atom, by which a measured diameter extends beyond its center.
 ATOM_RADIUS_ANGSTROM = 1.7
 
-#: The phase of a 300 kV electron in a potential, radian per volt and angstrom, and twice that: the
-#: relative intensity per volt and angstrom where the contrast transfer is 1.
+#: Phase shift of a 300 kV electron in a potential, radians per volt and angstrom, and twice that:
+#: the relative change of intensity per volt and angstrom where the contrast transfer is 1.
 PHASE_PER_VOLT_ANGSTROM = 6.53e-4
 INTENSITY_PER_VOLT_ANGSTROM = 2.0 * PHASE_PER_VOLT_ANGSTROM
 
-#: Volt cubic angstrom of an atom for each angstrom of its scattering factor: h^2 / (2 pi m e).
+#: Integrated potential of an atom (V A^3) per angstrom of its scattering factor: h^2 / (2 pi m e).
 VOLT_PER_SCATTERING = 47.878
-#: Mean inner potential of protein (1.35 g/cm3) and of vitreous ice: 8.0 and 4.5 V. What shows is
-#: the difference.
+#: The mean inner potentials of protein (1.35 g/cm3) and of vitreous ice are 8.0 and 4.5 V; their
+#: difference gives the contrast.
 PROTEIN_OVER_ICE_VOLT = 3.5
-SHOWN_SHARE = 3.5 / 8.0
+POTENTIAL_FRACTION_OVER_ICE = 3.5 / 8.0
 
-#: What is left of that in an image. The contrast of the particles that this program invents is 0.3
-#: to 0.65 of this theory; what scatters inelastically and what moves does not add to it.
-LEFT_OF_CONTRAST = 0.5
+#: Fraction of the theoretical contrast that images have: inelastic scattering and motion reduce
+#: it. The contrast of the built-in particles is 0.3 to 0.65 of the theory.
+CONTRAST_FRACTION = 0.5
 
-#: The microscope at which a particle's contrast is told: the middle of what is usual.
-USUAL = Optics(300.0, 2.7, 0.1, 16000.0, 16000.0, 0.0, 150.0)
+#: The typical microscope for which a particle's contrast is defined.
+TYPICAL_OPTICS = Optics(300.0, 2.7, 0.1, 16000.0, 16000.0, 0.0, 150.0)
 
 
 def read_structure(
@@ -67,64 +67,51 @@ def read_structure(
     contour: float | None = None,
     diameter_angstrom: float | None = None,
 ) -> Particle:
-    """Make a particle of an atomic model or of a density map.
+    """Make a particle from an atomic model or a density map.
 
     Parameters
     ----------
     path
-        .cif, .pdb or .ent; .mrc, .map or .ccp4; plain or packed (.gz).
+        .cif, .pdb or .ent; .mrc, .map or .ccp4; plain or compressed (.gz).
     assembly
-        Of an atomic model: the biological assembly, or ``none`` for the atoms as they are in the
-        file. None: the first one that the file defines.
+        For an atomic model: name of the biological assembly, or ``none`` for the atoms as they
+        are in the file. None: the first assembly that the file defines.
     contour
-        Of a map: the least density that is the particle's. None: found in the map.
+        For a map: the lowest density of the particle. None: found automatically.
     diameter_angstrom
         The longest dimension. None: measured.
 
     Returns
     -------
     Particle
-        Its name is the file's; its description tells what was read. Orientations are relative
-        to the axes of the file, with the centre of mass as the origin. Its preferred views lie
-        on the faces along its principal axes.
+        Named after the file. Orientations are relative to the axes of the file, with the center
+        of mass as the origin. The preferred views are along the principal axes.
 
     Raises
     ------
     BadInput
-        If the file cannot be used, or an option is not for this kind of file.
+        If the file cannot be used, or a parameter does not apply to this kind of file.
 
     Notes
     -----
-    Atoms become blobs of 6 A resolution or, of large particles, coarser; a map is smoothed to 6 A
-    to find the particle in it. The contrast follows from the potential: that of the atoms, or of
-    protein in the map's volume, above that of the ice it displaces.
+    Atoms become blobs of 6 A resolution (coarser for large particles); a map is smoothed to 6 A
+    to find the particle in it. The contrast follows from the potential of the atoms, or of protein
+    that fills the volume of the map, above that of the ice it displaces.
     """
     path = Path(path)
     kind = _detect_kind(path)
-    if kind == "map" and assembly is not None:
-        raise BadInput(f"--assembly is for atomic models, and {path} is a map; leave it out")
-    if kind == "model" and contour is not None:
-        raise BadInput(f"--contour is for density maps, and {path} is a model; leave it out")
-    if diameter_angstrom is not None and not (
-        LEAST_DIAMETER_ANGSTROM <= diameter_angstrom <= MOST_DIAMETER_ANGSTROM
-    ):
-        raise BadInput(
-            f"The diameter in angstrom must be within {LEAST_DIAMETER_ANGSTROM:g} and"
-            f" {MOST_DIAMETER_ANGSTROM:g}, not {diameter_angstrom!r}."
-        )
+    _check_parameters(path, kind, assembly, contour, diameter_angstrom)
     blobs, extent, what = (
         _blobs_of_model(path, assembly) if kind == "model" else _blobs_of_map(path, contour)
     )
-    if diameter_angstrom is None and not (
-        LEAST_DIAMETER_ANGSTROM <= extent <= MOST_DIAMETER_ANGSTROM
-    ):
+    if diameter_angstrom is None and not _is_diameter(extent):
         raise BadInput(
-            f"{path} is {extent:.0f} A long: particles of {LEAST_DIAMETER_ANGSTROM:g} to"
-            f" {MOST_DIAMETER_ANGSTROM:g} A can be simulated"
+            f"{path} is {extent:.0f} Å long; it must be {LEAST_DIAMETER_ANGSTROM:g} to"
+            f" {MOST_DIAMETER_ANGSTROM:g} Å"
         )
-    length = f"{extent:.0f} A long"
+    length = f"{extent:.0f} Å long"
     if diameter_angstrom is not None:
-        length += f", its diameter told as {diameter_angstrom:g} A"
+        length += f", diameter set to {diameter_angstrom:g} Å"
     particle = Particle(
         name=_particle_name(path),
         description=f"{what} in {len(blobs)} blobs, {length}",
@@ -133,13 +120,37 @@ def read_structure(
         views=estimate_preferred_views(blobs),
         build=_return_blobs(blobs),
     )
-    shown = signal_deviation(particle, False, USUAL)
-    return replace(particle, contrast=LEFT_OF_CONTRAST * shown)
+    full_contrast = signal_deviation(particle, False, TYPICAL_OPTICS)
+    return replace(particle, contrast=CONTRAST_FRACTION * full_contrast)
+
+
+def _check_parameters(
+    path: Path,
+    kind: str,
+    assembly: str | None,
+    contour: float | None,
+    diameter_angstrom: float | None,
+) -> None:
+    if kind == "map" and assembly is not None:
+        raise BadInput(f"assembly applies to atomic models, but {path} is a map; leave it out")
+    if kind == "model" and contour is not None:
+        raise BadInput(
+            f"contour applies to density maps, but {path} is an atomic model; leave it out"
+        )
+    if diameter_angstrom is not None and not _is_diameter(diameter_angstrom):
+        raise BadInput(
+            f"the diameter in Å must be between {LEAST_DIAMETER_ANGSTROM:g} and"
+            f" {MOST_DIAMETER_ANGSTROM:g}, not {diameter_angstrom!r}"
+        )
+
+
+def _is_diameter(length_angstrom: float) -> bool:
+    return LEAST_DIAMETER_ANGSTROM <= length_angstrom <= MOST_DIAMETER_ANGSTROM
 
 
 def _detect_kind(path: Path) -> str:
     if not path.exists():
-        raise BadInput(f"{path} does not exist; check the name and the folder it is relative to")
+        raise BadInput(f"{path} does not exist; check the name and the current folder")
     if path.is_dir():
         raise BadInput(f"{path} is a folder; give an atomic model or a density map")
     name = path.name.lower().removesuffix(".gz")
@@ -155,7 +166,7 @@ def _detect_kind(path: Path) -> str:
 
 def _blobs_of_model(path: Path, assembly: str | None) -> tuple[GaussianBlobs, float, str]:
     atoms = read_atoms(path, assembly)
-    volt = atoms.scattering * (VOLT_PER_SCATTERING * SHOWN_SHARE)
+    volt = atoms.scattering * (VOLT_PER_SCATTERING * POTENTIAL_FRACTION_OVER_ICE)
     sigma = SIGMA_OF_RESOLUTION * RESOLUTION_ANGSTROM
     blobs = bin_points(atoms.points, volt * INTENSITY_PER_VOLT_ANGSTROM, sigma)
     extent = longest_extent(atoms.points) + 2.0 * ATOM_RADIUS_ANGSTROM
@@ -166,7 +177,7 @@ def _blobs_of_model(path: Path, assembly: str | None) -> tuple[GaussianBlobs, fl
 def _blobs_of_map(path: Path, contour: float | None) -> tuple[GaussianBlobs, float, str]:
     volume = read_density_map(path, contour)
     voxel = float(np.prod(volume.voxel_angstrom))
-    # The map's units are its own: its volume tells how much protein it is.
+    # The units of a map are arbitrary, so its volume gives the amount of protein.
     total = PROTEIN_OVER_ICE_VOLT * voxel * len(volume.points) * INTENSITY_PER_VOLT_ANGSTROM
     weights = volume.weights * (total / volume.weights.sum())
     side = float(np.mean(volume.voxel_angstrom))
@@ -183,9 +194,9 @@ def _return_blobs(blobs: GaussianBlobs) -> Callable[[], GaussianBlobs]:
 
 
 def _particle_name(path: Path) -> str:
-    """Return the file's name without its suffixes: micrographs are called after it."""
+    """Return the file's name without its suffixes; micrographs are named after it."""
     name = path.name.lower().removesuffix(".gz")
     name = path.name[: name.rindex(".")]
     if find_name_fault(f"{name}_0001.mrc") is not None:
-        raise BadInput(f"{path} has a name that no micrograph can have; rename it")
+        raise BadInput(f"{path} has a name that cannot be used for micrographs; rename the file")
     return name

@@ -1,4 +1,4 @@
-"""The rotations of point groups, which make a whole particle of a part."""
+"""Rotations of the point groups, which build a particle from its asymmetric unit."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def tetrahedral() -> FloatArray:
 def icosahedral() -> FloatArray:
     """Return the 60 rotations of the icosahedron, shape (60, 3, 3).
 
-    Those that map its twelve corners, (0, 1, golden) and their even permutations and signs, onto
-    themselves, put together from all pairs of neighbours.
+    They map its twelve corners, (0, 1, golden ratio) with all signs and cyclic permutations, onto
+    themselves, and are constructed from all pairs of neighboring corners.
     """
     golden = (1.0 + math.sqrt(5.0)) / 2.0
     corners = np.array(
@@ -74,7 +74,7 @@ def icosahedral() -> FloatArray:
     return np.stack([frame(pair) @ start for pair in pairs])
 
 
-#: By their names.
+#: Functions that return the rotations of a point group, by Schoenflies symbol.
 POINT_GROUPS: dict[str, Callable[[], FloatArray]] = {
     **{f"C{fold}": (lambda fold=fold: cyclic(fold)) for fold in (2, 3, 4)},  # type: ignore[misc]
     **{f"D{fold}": (lambda fold=fold: dihedral(fold)) for fold in (2, 3, 4, 5)},  # type: ignore[misc]

@@ -295,7 +295,7 @@ def test_levels_are_read_as_they_are_written(named: dict[str, float], usual: flo
     " 1,,gold=2".split(" "),
 )
 def test_levels_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(BadInput, match="--contaminants must be a number, or levels"):
+    with pytest.raises(BadInput, match="contaminants must be a number or levels"):
         parse_contaminant_levels(text)
 
 
@@ -333,14 +333,17 @@ def test_masks_are_the_blocked_places(tmp_path: Path) -> None:
             {"negative_stain": True, "contaminants": ContaminantLevels(carbon=1.0)},
             "no carbon edges",
         ),
-        ({"negative_stain": True, "carbon_only": True}, "carbon only is for ice"),
-        ({"carbon_only": True, "particles_per_micrograph": 3}, "no particles on micrographs"),
+        ({"negative_stain": True, "carbon_only": True}, "Carbon-only micrographs are for ice"),
+        (
+            {"carbon_only": True, "particles_per_micrograph": 3},
+            "no particles on carbon-only micrographs",
+        ),
         (
             {"carbon_only": True, "contaminants": ContaminantLevels(carbon=2.0)},
             "no level of carbon",
         ),
-        ({"carbon_only": True, "labels": 3}, "no labels where"),
-        ({"particles_per_micrograph": 0, "labels": 3}, "no labels where"),
+        ({"carbon_only": True, "labels": 3}, "no labels without"),
+        ({"particles_per_micrograph": 0, "labels": 3}, "no labels without"),
     ],
 )
 def test_settings_that_make_no_sense(bad: dict[str, Any], said: str) -> None:
@@ -367,7 +370,7 @@ def test_every_option_at_the_command_line(tmp_path: Path) -> None:
     result = call("simulate", out, "--structure", model, *options.split())
     assert result.code == 0
     assert "lobes: 3955 atoms of lobes.pdb (no assembly)" in result.err
-    assert "told as 130 A" in result.err
+    assert "diameter set to 130 Å" in result.err
     assert (out / "masks" / "lobes_0001.png").is_file()
     with mrcfile.open(out / "micrographs" / "lobes_0001.mrc") as mrc:
         assert mrc.data.dtype == np.int8
@@ -377,14 +380,14 @@ def test_every_option_at_the_command_line(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ("--structure absent.pdb", "absent.pdb does not exist"),
-        ("--structure absent.pdb --particle shell", "two particles"),
-        ("--diameter 100", "--diameter is for a particle in a file"),
-        ("--assembly 1", "--assembly is for a particle in a file"),
-        ("--contour 1", "--contour is for a particle in a file"),
+        ("--structure absent.pdb --particle shell", "not both"),
+        ("--diameter 100", "--diameter is only for the particle"),
+        ("--assembly 1", "--assembly is only for the particle"),
+        ("--contour 1", "--contour is only for the particle"),
         ("--negative-stain --ice 60", "no ice in negative stain"),
-        ("--contaminants carbon", "--contaminants must be"),
+        ("--contaminants carbon", "contaminants must be"),
         ("--detector film", "counting or integrating"),
-        ("--carbon-only --particles 4", "no particles on micrographs"),
+        ("--carbon-only --particles 4", "no particles on carbon-only micrographs"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(options: str, said: str, tmp_path: Path) -> None:

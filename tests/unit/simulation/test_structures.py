@@ -157,11 +157,11 @@ def test_a_model_is_as_long_as_its_atoms_and_contrast_is_of_the_usual_size(pdb: 
     assert particle.diameter_angstrom == pytest.approx(pdist(POINTS).max() + 3.4, abs=0.5)
     assert particle.name == "body"
     assert "3955 atoms of body.pdb" in particle.description
-    assert "99 A long" in particle.description
+    assert "99 Å long" in particle.description
     assert 0.005 < particle.contrast < 0.06
     told = read_structure(pdb, diameter_angstrom=140.0)
     assert told.diameter_angstrom == 140.0
-    assert "told as 140 A" in told.description
+    assert "diameter set to 140 Å" in told.description
 
 
 def test_preferred_views_look_along_the_principal_axes(pdb: Path) -> None:
@@ -355,8 +355,8 @@ def test_files_that_hold_no_particle_are_refused(
         "cannot be read": ("cut.cif.gz", gzip.compress(text.encode())[:2000]),
         "not an atomic model": ("cut.cif", text[:9000].encode()),
         "expected block": ("no.cif", b"hello\n"),
-        "no atoms that": ("none.cif", b"data_x\n_a.b c\n"),
-        "no atoms that count": ("none.pdb", b"hello\n"),
+        "no atoms except": ("none.cif", b"data_x\n_a.b c\n"),
+        "no atoms except water": ("none.pdb", b"hello\n"),
         "100,000 copies": ("many.cif", text.replace("1 1,2 A", "1 (1-1000000000) A").encode()),
         "copies of a chain": (
             "more.cif",
@@ -381,17 +381,22 @@ def test_files_that_hold_no_particle_are_refused(
         refused(tmp_path / name, said)
     refused(write_mmcif(tmp_path / "nan.cif", nowhere, ELEMENTS), "not numbers")
     refused(write_pdb(tmp_path / "nan.pdb", nowhere, ELEMENTS), "not numbers")
-    refused(write_mmcif(tmp_path / "far.cif", far, ELEMENTS), "more than 10000 A apart")
-    refused(write_pdb(tmp_path / "w.pdb", POINTS, ELEMENTS, residue="HOH"), "water alone")
-    refused(write_pdb(tmp_path / "one.pdb", POINTS[:1], ELEMENTS[:1]), "3 A long")
+    refused(write_mmcif(tmp_path / "far.cif", far, ELEMENTS), "more than 10000 Å apart")
+    refused(write_pdb(tmp_path / "w.pdb", POINTS, ELEMENTS, residue="HOH"), "except water")
+    refused(write_pdb(tmp_path / "one.pdb", POINTS[:1], ELEMENTS[:1]), "3 Å long")
     refused(
         write_map(tmp_path / "nan.mrc", np.full((12, 12, 12), np.nan, "f4"), 2.0), "not numbers"
     )
-    refused(write_map(tmp_path / "flat.mrc", np.ones((12, 12, 12), "f4"), 2.0), "no density that")
+    refused(
+        write_map(tmp_path / "flat.mrc", np.ones((12, 12, 12), "f4"), 2.0),
+        "no density above the noise",
+    )
     refused(write_map(tmp_path / "image.mrc", np.ones((64, 64, 1), "f4"), 2.0), "it is an image")
-    refused(bad_map(tmp_path / "huge.mrc", nx=2000, ny=2000, nz=2000), "more voxels")
-    refused(bad_map(tmp_path / "neg.mrc", nx=-5), "it is an image, or no map")
-    refused(bad_map(tmp_path / "size.mrc", cella=(0.0, 0.0, 0.0)), "how large its voxels are")
+    refused(
+        bad_map(tmp_path / "huge.mrc", nx=2000, ny=2000, nz=2000), "more than 536,870,912 voxels"
+    )
+    refused(bad_map(tmp_path / "neg.mrc", nx=-5), "it is an image and not a")
+    refused(bad_map(tmp_path / "size.mrc", cella=(0.0, 0.0, 0.0)), "no valid voxel size")
     refused(bad_map(tmp_path / "cell.mrc", cellb=(90.0, 90.0, 120.0)), "oblique")
     refused(tmp_path / "absent.pdb", "does not exist")
     refused(tmp_path, "is a folder")
@@ -408,12 +413,12 @@ def test_options_that_are_not_of_the_file_are_refused(
     pdb: Path, cif: Path, grid: NDArray[np.float32], tmp_path: Path
 ) -> None:
     path = write_map(tmp_path / "m.mrc", grid, 1.5)
-    refused(path, "--assembly is for atomic models", assembly="1")
-    refused(pdb, "--contour is for density maps", contour=1.0)
+    refused(path, "assembly applies to atomic models", assembly="1")
+    refused(pdb, "contour applies to density maps", contour=1.0)
     refused(path, "no density of 1e+06 or more", contour=1e6)
     refused(pdb, "it defines none", assembly="1")
     refused(cif, "its assemblies are 1, 2", assembly="7")
-    with pytest.raises(BadInput, match="diameter in angstrom must be within"):
+    with pytest.raises(BadInput, match="diameter in Å must be between"):
         read_structure(pdb, diameter_angstrom=-3.0)
 
 

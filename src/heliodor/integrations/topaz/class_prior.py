@@ -24,15 +24,15 @@ class ClassPrior:
 
     #: Among all regions of the training images.
     total: float
-    #: The labelled ones among all.
+    #: The labeled ones among all.
     observed: float
-    #: Among those that are not labelled.
+    #: Among those that are not labeled.
     unlabeled: float
     expected_particles: float
 
     @property
     def adjustment(self) -> float:
-        """What a precision counted on labels alone is multiplied by, as most are unlabelled."""
+        """What a precision counted on labels alone is multiplied by, as most are unlabeled."""
         return self.total / self.observed
 
 
@@ -81,15 +81,15 @@ def find_class_prior(
         expected_particles = pi * pixels / disc
     elif pi is not None:
         report("--pi is left aside: -n is given too.")
-    labelled = sum(len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images)
+    labeled = sum(len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images)
     prior = ClassPrior(
         total=min(expected_particles * disc / pixels, 0.9999),
-        observed=labelled / (pixels * len(images)),
+        observed=labeled / (pixels * len(images)),
         unlabeled=class_prior(expected_particles, images, radius_px),
         expected_particles=expected_particles,
     )
     report(
         f"{expected_particles:.1f} particles an image: pi = {prior.total:.5f} of all regions,"
-        f" {prior.observed:.5f} are labelled"
+        f" {prior.observed:.5f} are labeled"
     )
     return prior

@@ -138,13 +138,13 @@ def read_labeled(
     sources = read_images(images, image_ext)
     table = rename_as_listed(read_coordinates(targets, form), sources)
     try:
-        labelled, notes = assign_labels(table, sources)
+        labeled, notes = assign_labels(table, sources)
     except BadInput as error:
         raise BadInput(f"{targets}: {error}") from error
     for note in notes:
         report(note)
     # Coordinates are in the pixels of these images, whatever sampling their table may speak of.
-    return [replace(item, pixel_size_angstrom=None) for item in labelled]
+    return [replace(item, pixel_size_angstrom=None) for item in labeled]
 
 
 def rename_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
@@ -163,20 +163,20 @@ def rename_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
 
 
 def split_folds(
-    labelled: Sequence[LabeledSource], folds: int, fold: int, seed: int
+    labeled: Sequence[LabeledSource], folds: int, fold: int, seed: int
 ) -> tuple[list[LabeledSource], list[LabeledSource]]:
-    """Return the labelled images that are trained on, and those of the fold held out.
+    """Return the labeled images that are trained on, and those of the fold held out.
 
     Raises
     ------
     BadInput
-        If there are more folds than labelled images, or the fold is none of them.
+        If there are more folds than labeled images, or the fold is none of them.
     """
-    having = [item for item in labelled if len(item.xy_px)]
+    having = [item for item in labeled if len(item.xy_px)]
     if not 2 <= folds <= len(having):
         raise BadInput(
-            f"{len(having)} labelled images cannot be split into {folds} folds; --k-fold must be"
-            " from 2 to the number of labelled images"
+            f"{len(having)} labeled images cannot be split into {folds} folds; --k-fold must be"
+            " from 2 to the number of labeled images"
         )
     if not 0 <= fold < folds:
         raise BadInput(f"--fold {fold} is none of the {folds} folds, which count from 0")

@@ -195,7 +195,7 @@ def add_preprocess(parser: CommandParser) -> None:
     parser.option("-s", "--scale", type=int, default=1, help_text="how many times smaller")
     parser.flag(
         "--affine",
-        help_text="normalise by mean and standard deviation instead of a mixture of two Gaussians",
+        help_text="normalize by mean and standard deviation instead of a mixture of two Gaussians",
     )
     parser.option("--sample", type=int, default=10, help_text="ignored: all pixels are used")
     parser.option("--niters", type=int, default=100, help_text="ignored: the fit runs to its end")
@@ -223,6 +223,6 @@ def add_preprocess(parser: CommandParser) -> None:
 
 IMAGE_COMMANDS: Commands = {
     "downsample": ("make a micrograph smaller by cropping its Fourier transform", add_downsample),
-    "normalize": ("normalise micrographs by a mixture of two Gaussians", add_preprocess),
-    "preprocess": ("make micrographs smaller and normalise them", add_preprocess),
+    "normalize": ("normalize micrographs by a mixture of two Gaussians", add_preprocess),
+    "preprocess": ("make micrographs smaller and normalize them", add_preprocess),
 }

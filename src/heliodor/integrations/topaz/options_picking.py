@@ -32,7 +32,7 @@ def _add_data(parser: CommandParser) -> None:
         parser.option(
             f"--{part}-targets",
             metavar="PATH",
-            help_text=f"particles labelled in the {part} images",
+            help_text=f"particles labeled in the {part} images",
         )
     parser.option(
         "--format",
@@ -76,13 +76,13 @@ def _add_objective(parser: CommandParser) -> None:
         "--radius",
         type=int,
         default=3,
-        help_text="pixels around a labelled centre that are positive",
+        help_text="pixels around a labeled center that are positive",
     )
     parser.option(
         "--method",
         choices=["PN", "GE-KL", "GE-binomial", "PU"],
         default="GE-binomial",
-        help_text="what is minimised",
+        help_text="what is minimized",
     )
     parser.option(
         "--slack",
@@ -100,7 +100,7 @@ def _add_objective(parser: CommandParser) -> None:
 
 
 def _add_schedule(parser: CommandParser) -> None:
-    parser.option("--learning-rate", type=float, default=0.0002, help_text="step of the optimiser")
+    parser.option("--learning-rate", type=float, default=0.0002, help_text="step of the optimizer")
     parser.flag("--natural", help_text="draw pixels as they come, particles not more often")
     parser.option("--minibatch-size", type=int, default=256, help_text="crops an update")
     parser.option(
@@ -131,7 +131,7 @@ def _add_network(parser: CommandParser) -> None:
     parser.option("-m", "--model", default="resnet8", help_text="network to train")
     parser.option("--units", type=int, default=32, help_text="channels of the first layer")
     parser.option("--dropout", type=float, default=0.0, help_text="share of channels dropped")
-    parser.option("--bn", choices=["on", "off"], default="on", help_text="batch normalisation")
+    parser.option("--bn", choices=["on", "off"], default="on", help_text="batch normalization")
     parser.option("--pooling", help_text="pooling instead of strides")
     parser.option(
         "--unit-scaling",
@@ -224,7 +224,7 @@ def add_extract(parser: CommandParser) -> None:
 def add_curve(parser: CommandParser) -> None:
     """Add the options of `precision_recall_curve`."""
     parser.option("--predicted", metavar="PATH", help_text="picks with scores")
-    parser.option("--targets", metavar="PATH", help_text="labelled particles")
+    parser.option("--targets", metavar="PATH", help_text="labeled particles")
     parser.option(
         "-r",
         "--assignment-radius",
@@ -241,8 +241,8 @@ def add_curve(parser: CommandParser) -> None:
 
 
 COMMANDS: Commands = {
-    "train": ("train a network on labelled micrographs", add_train),
+    "train": ("train a network on labeled micrographs", add_train),
     "segment": ("write the score map of each micrograph", add_segment),
     "extract": ("pick particles", add_extract),
-    "precision_recall_curve": ("judge scored picks by labelled particles", add_curve),
+    "precision_recall_curve": ("judge scored picks by labeled particles", add_curve),
 }

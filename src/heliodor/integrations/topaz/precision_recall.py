@@ -1,4 +1,4 @@
-"""Picks judged by labelled particles: a curve of precision and recall, or the best radius."""
+"""Picks judged by labeled particles: a curve of precision and recall, or the best radius."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class RadiusMetrics:
 
 
 def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
-    """Read the labelled particles of the images with the given names.
+    """Read the labeled particles of the images with the given names.
 
     Raises
     ------

@@ -39,7 +39,7 @@ _SHOWN_SD = 3.0
 
 
 def preprocess(args: argparse.Namespace) -> int:
-    """Make micrographs smaller, normalise them, and write each in the formats asked for.
+    """Make micrographs smaller, normalize them, and write each in the formats asked for.
 
     A micrograph that cannot be used is named and left out; the others are written.
     """
@@ -112,7 +112,7 @@ def _downsample_file(path: Path, scale: int, threads: int) -> tuple[Image, float
 
 
 def _normalization_metadata(image: Image, affine: bool) -> dict[str, Any]:
-    """Return what the normalisation found: mean and spread, and the mixture's two parts."""
+    """Return what the normalization found: mean and spread, and the mixture's two parts."""
     if affine:
         mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
         return {"mu": float(mean), "std": float(sd), "pi": 1.0}
@@ -177,7 +177,7 @@ def write_image(path: Path, image: Image, pixel_size_angstrom: float, name: str)
     path
         The file.
     image
-        Shape (h, w). MRC and TIFF hold its values as float32; pictures have 256 grey values
+        Shape (h, w). MRC and TIFF hold its values as float32; pictures have 256 gray values
         from three standard deviations below the mean to three above it.
     pixel_size_angstrom
         For the header of MRC; 0 where it is not known.

@@ -1,7 +1,7 @@
 """Scorers: what gives an image its score map, be it a model's file, a model's name, or none.
 
-Models of this program score as they do everywhere else in it: normalised as they were taught,
-levelled, with nothing in dead borders, and with the bad areas that they find. Topaz's own score
+Models of this program score as they do everywhere else in it: normalized as they were taught,
+leveled, with nothing in dead borders, and with the bad areas that they find. Topaz's own score
 as Topaz does: the pixels as they are, and zeros around them.
 """
 

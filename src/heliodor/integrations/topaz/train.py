@@ -1,7 +1,7 @@
 """``train``: a host's images and coordinates in, a model an epoch and the learning curve out.
 
 One pixel of the images is the unit of length: hosts hand over images that they have downsampled
-and normalised, and coordinates in those pixels.
+and normalized, and coordinates in those pixels.
 """
 
 from __future__ import annotations
@@ -121,17 +121,17 @@ def train(args: argparse.Namespace) -> int:
 def _read_labeled_images(
     args: argparse.Namespace,
 ) -> tuple[list[LabeledSource], list[LabeledSource]]:
-    """Return the labelled images to train on, and those to test on."""
+    """Return the labeled images to train on, and those to test on."""
     for option in ("train_images", "train_targets"):
         if not getattr(args, option):
             raise BadInput(f"--{option.replace('_', '-')} is missing; training needs it")
-    labelled = read_labeled(args.train_images, args.train_targets, args.image_ext, args.format)
+    labeled = read_labeled(args.train_images, args.train_targets, args.image_ext, args.format)
     testing: list[LabeledSource] = []
     if args.k_fold > 1:
         seed = args.cross_validation_seed
-        labelled, testing = split_folds(labelled, args.k_fold, args.fold, seed)
+        labeled, testing = split_folds(labeled, args.k_fold, args.fold, seed)
         report(
-            f"Fold {args.fold} of {args.k_fold}: {len(labelled)} images to train on,"
+            f"Fold {args.fold} of {args.k_fold}: {len(labeled)} images to train on,"
             f" {len(testing)} to test on"
         )
         if args.test_images:
@@ -140,14 +140,14 @@ def _read_labeled_images(
         testing = read_labeled(args.test_images, args.test_targets, args.image_ext, args.format)
     elif args.test_images or args.test_targets:
         report("There is no test: it needs both --test-images and --test-targets.")
-    return _keep_labeled("train", labelled), _keep_labeled("test", testing)
+    return _keep_labeled("train", labeled), _keep_labeled("test", testing)
 
 
-def _keep_labeled(what: str, labelled: Sequence[LabeledSource]) -> list[LabeledSource]:
-    having = [item for item in labelled if len(item.xy_px)]
-    if len(having) < len(labelled):
+def _keep_labeled(what: str, labeled: Sequence[LabeledSource]) -> list[LabeledSource]:
+    having = [item for item in labeled if len(item.xy_px)]
+    if len(having) < len(labeled):
         report(
-            f"{len(labelled) - len(having)} of {len(labelled)} {what} images have no labelled"
+            f"{len(labeled) - len(having)} of {len(labeled)} {what} images have no labeled"
             " particle and are left aside."
         )
     return having
@@ -182,7 +182,7 @@ def _assemble_dataset(
         report(f"Beware: {verdict}.")
     particles = sum(len(item.xy_px) for item in dataset.validation)
     report(
-        f"{dataset.labelled_particles} labelled particles on {len(dataset.images)} images to"
+        f"{dataset.labelled_particles} labeled particles on {len(dataset.images)} images to"
         f" train on, {particles} on {len(dataset.validation)} to test on"
     )
     return dataset
@@ -193,13 +193,13 @@ def _choose_objective(
 ) -> tuple[TrainingSettings, float]:
     """Return the recipe and the prior in its objective.
 
-    Generalised expectation needs unlabelled particles to expect; without any, all that is
-    unlabelled is taken for background, as Topaz does.
+    Generalized expectation needs unlabeled particles to expect; without any, all that is
+    unlabeled is taken for background, as Topaz does.
     """
     expects = settings.objective in ("ge-kl", "ge-binomial")
     if expects and prior.total <= prior.observed:
         report(
-            f"pi = {prior.total:.5f} is no more than the share that is labelled,"
+            f"pi = {prior.total:.5f} is no more than the share that is labeled,"
             f" {prior.observed:.5f}, so the method is PN; a larger -n or --pi brings the"
             " method back."
         )

@@ -87,12 +87,12 @@ class TrainingLogFile:
 
     def __init__(self, path: str | None, settings: TrainingSettings, adjustment: float) -> None:
         self._path, self._adjustment = path, adjustment
-        self._penalised = settings.objective in ("ge-kl", "ge-binomial")
+        self._penalized = settings.objective in ("ge-kl", "ge-binomial")
         self._reconstructs = settings.autoencoder != 0
         # Topaz writes the penalty of GE-binomial without its weight, that of GE-KL with it.
         weight = settings.penalty_weight if settings.objective == "ge-binomial" else None
         self._unweighted = 1.0 if not weight else 1.0 / weight
-        extra = ["ge_penalty"] * self._penalised + ["recon_error"] * self._reconstructs
+        extra = ["ge_penalty"] * self._penalized + ["recon_error"] * self._reconstructs
         self._header = ["epoch", "iter", "split", "loss", *extra, "precision"]
         self._header += ["adjusted_precision", "tpr", "fpr", "auprc"]
         self._text = "\t".join(self._header) + "\n"
@@ -105,15 +105,15 @@ class TrainingLogFile:
         for row in costs:
             self._update += 1
             value = {name: float(row[place]) for name, place in _COLUMN.items()}
-            loss = value["positive"] if self._penalised else value["objective"]
-            extra = [value["unlabelled"] * self._unweighted] * self._penalised
+            loss = value["positive"] if self._penalized else value["objective"]
+            extra = [value["unlabelled"] * self._unweighted] * self._penalized
             extra += [value["reconstruction"]] * self._reconstructs
             precision = value["expected_precision"]
             rates = (value["labelled_probability"], value["mean_probability"])
             figures = [loss, *extra, precision, precision * self._adjustment, *rates, NO_VALUE]
             lines.append([epoch, self._update, "train", *figures])
         if test is not None:
-            nothing = [NO_VALUE] * (self._penalised + self._reconstructs)
+            nothing = [NO_VALUE] * (self._penalized + self._reconstructs)
             adjusted = test.precision * self._adjustment
             rates = (test.true_positive_rate, test.false_positive_rate)
             figures = [test.loss, *nothing, test.precision, adjusted, *rates]

@@ -43,7 +43,7 @@ class ChosenRecipe:
 
     settings: TrainingSettings
     is_heliodor_recipe: bool
-    #: Whether positive regions are to be drawn as often as they are labelled.
+    #: Whether positive regions are to be drawn as often as they are labeled.
     natural: bool = False
 
     @property
@@ -61,15 +61,15 @@ class ChosenRecipe:
         """How far the slow background reaches that is subtracted."""
         return FLATTEN_FRACTION * self.diameter_px if self.is_heliodor_recipe else 0.0
 
-    def settings_for(self, labelled: int, share: float) -> TrainingSettings:
-        """Return the recipe for a number of labelled particles, in the epochs asked for.
+    def settings_for(self, labeled: int, share: float) -> TrainingSettings:
+        """Return the recipe for a number of labeled particles, in the epochs asked for.
 
         Parameters
         ----------
-        labelled
+        labeled
             Labelled particles.
         share
-            The share of all regions that is labelled.
+            The share of all regions that is labeled.
         """
         settings, epochs = self.settings, self.settings.epochs
         assert epochs != "auto"
@@ -78,7 +78,7 @@ class ChosenRecipe:
             settings = replace(settings, positives=drawn)
         if self.is_heliodor_recipe:
             fast = RECIPES["fast"]
-            updates = fast.epochs_for(labelled) * fast.epoch_updates
+            updates = fast.epochs_for(labeled) * fast.epoch_updates
             settings = replace(settings, epoch_updates=max(1, round(updates / epochs)))
         return settings
 
@@ -89,7 +89,7 @@ def choose_recipe(args: argparse.Namespace) -> ChosenRecipe:
     Raises
     ------
     BadInput
-        If an option cannot be honoured.
+        If an option cannot be honored.
     """
     given = args.given
     _check(args)
@@ -136,7 +136,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.num_epochs < 1 or args.epoch_size < 1:
         raise BadInput("--num-epochs and --epoch-size must be 1 or more")
     if args.minibatch_size < 2:
-        raise BadInput("--minibatch-size must be 2 or more: one labelled region and one other")
+        raise BadInput("--minibatch-size must be 2 or more: one labeled region and one other")
     if not 0 < args.minibatch_balance < 1:
         raise BadInput(f"--minibatch-balance {args.minibatch_balance:g} is not between 0 and 1")
     if args.radius < 0:

@@ -1,6 +1,7 @@
-"""What lies on micrographs of the training world besides particles, many micrographs at a time.
+"""Contaminants of training micrographs, drawn for many micrographs at a time.
 
-As `contaminants` draws them one by one; all on a torus, so that no edge is felt but carbon's.
+Like `heliodor.simulation.contaminants`, but periodic: except for carbon edges, nothing ends at an
+edge of the image.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from heliodor.simulation.training_world.imaging_conditions import (
     ImagingConditions,
 )
 
-#: Ice that lies between no particle and the beam: what it takes from the beam, by thickness.
+#: Absorption of the beam by ice, as an exponent per relative thickness.
 ABSORBED = 0.15
-#: Waves along a carbon film's edge, angstrom.
+#: Wavelengths of the undulations of a carbon edge, angstrom.
 WAVES = (900.0, 410.0, 170.0, 75.0)
 
 
 @dataclass(frozen=True)
 class SceneryBatch:
-    """Images of n fields, shape (n, h, w); see `scene.Scenery`."""
+    """Images of n fields, shape (n, h, w) each; see `scene.Scenery`."""
 
     potential: Tensor
     transmission: Tensor
@@ -34,19 +35,19 @@ class SceneryBatch:
 
 
 class RandomSource:
-    """Draws on a device."""
+    """Draw random numbers on a device."""
 
     def __init__(self, seed: int, device: torch.device | str) -> None:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.device = torch.device(device)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Draw evenly between two numbers."""
+        """Draw uniformly between two numbers."""
         drawn = torch.rand(*shape, generator=self.generator, device=self.device)
         return low + (high - low) * drawn
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw from the normal distribution."""
+        """Draw from the standard normal distribution."""
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
 
@@ -58,9 +59,11 @@ def draw_scenery(
     Parameters
     ----------
     conditions
-        Of n micrographs.
+        Conditions of n micrographs.
     side_px
         Side of the square fields.
+    source
+        Source of randomness.
     """
     n = len(conditions)
     axis = torch.arange(side_px, device=source.device, dtype=torch.float32)
@@ -92,7 +95,7 @@ def _per_image(values: Tensor) -> Tensor:
 def _add_carbon(
     scenery: SceneryBatch, conditions: ImagingConditions, axis: Tensor, source: RandomSource
 ) -> None:
-    """Cover a part with the film outside a hole; seldom all."""
+    """Cover part of some fields, sometimes all of it, with the carbon film around a hole."""
     n, side = len(conditions), len(axis)
     pixel = conditions.pixel_angstrom
     radius = source.uniform(6000.0, 10000.0, n)
@@ -115,7 +118,7 @@ def _add_carbon(
     film = torch.sigmoid(outside / 4.0) * _per_image(conditions.carbon.float())
     scenery.potential.add_(_per_image(source.uniform(0.15, 0.5, n)) * film)
     scenery.transmission.mul_(1.0 - _per_image(source.uniform(0.02, 0.10, n)) * film)
-    # A film whose grain is lost in the shot noise could not be told from ice.
+    # Film whose grain vanishes in the shot noise could not be distinguished from ice.
     more = torch.maximum(
         source.uniform(1.5, 4.0, n), source.uniform(0.5, 1.0, n) / conditions.grain - 1.0
     )
@@ -123,10 +126,10 @@ def _add_carbon(
     scenery.blocked.logical_or_((outside > -20.0) & _per_image(conditions.carbon))
 
 
-def _periodic_distances(axis: Tensor, centre: Tensor, pixel: Tensor) -> Tensor:
-    """Return distances along one axis in angstrom, the shorter way round, shape (n, side)."""
+def _periodic_distances(axis: Tensor, center: Tensor, pixel: Tensor) -> Tensor:
+    """Return periodic distances from a center along one axis in angstrom, shape (n, side)."""
     side = len(axis)
-    away = torch.remainder(axis[None] - centre[:, None] + side / 2, side) - side / 2
+    away = torch.remainder(axis[None] - center[:, None] + side / 2, side) - side / 2
     return away * pixel[:, None]
 
 
@@ -135,14 +138,14 @@ def _add_lump(
     conditions: ImagingConditions,
     axis: Tensor,
     source: RandomSource,
-    there: Tensor,
+    present: Tensor,
 ) -> None:
-    """Add crystalline ice, ethane or dirt: a dark lump, round or with a crystal's faces."""
+    """Add crystalline ice, ethane or dirt: a dark lump, round or with crystal faces."""
     n, side = len(conditions), len(axis)
     radius = torch.exp(math.log(150.0) + 0.6 * source.normal(n))
-    # None so small that it could be told from a particle by nothing, none that covers all.
-    own = 0.5 * conditions.diameter_px * conditions.pixel_angstrom
-    radius = torch.minimum(torch.maximum(radius, own), 0.2 * side * conditions.pixel_angstrom)
+    # Not so small that it looks like a particle, and not so large that it covers the field.
+    least = 0.5 * conditions.diameter_px * conditions.pixel_angstrom
+    radius = torch.minimum(torch.maximum(radius, least), 0.2 * side * conditions.pixel_angstrom)
     x, y = (
         _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
         for _ in range(2)
@@ -164,9 +167,9 @@ def _add_lump(
     size = _per_image(radius)
     depth = (size - scaled) / (_per_image(source.uniform(0.08, 0.5, n)) * size)
     texture = 1.0 + 0.25 * torch.sin(along / size * 5.0 + _per_image(source.uniform(0.0, 6.3, n)))
-    thick = torch.clamp(depth, 0.0, 1.0) * texture * _per_image(there.float())
+    thick = torch.clamp(depth, 0.0, 1.0) * texture * _per_image(present.float())
     _add_material(scenery, thick, source.uniform(0.2, 0.6, n), source.uniform(0.04, 0.45, n))
-    scenery.blocked.logical_or_((scaled < size) & _per_image(there))
+    scenery.blocked.logical_or_((scaled < size) & _per_image(present))
 
 
 def _add_gold(
@@ -174,7 +177,7 @@ def _add_gold(
     conditions: ImagingConditions,
     axis: Tensor,
     source: RandomSource,
-    there: Tensor,
+    present: Tensor,
 ) -> None:
     """Add a gold bead: an almost opaque sphere."""
     n, side = len(conditions), len(axis)
@@ -184,9 +187,9 @@ def _add_gold(
         for _ in range(2)
     )
     inside = 1.0 - (x[:, None, :] ** 2 + y[:, :, None] ** 2) / _per_image(radius) ** 2
-    thick = torch.sqrt(torch.clamp(inside, min=0.0)) * _per_image(there.float())
+    thick = torch.sqrt(torch.clamp(inside, min=0.0)) * _per_image(present.float())
     _add_material(scenery, thick, source.uniform(0.8, 1.0, n), source.uniform(1.2, 1.8, n))
-    scenery.blocked.logical_or_((inside > 0.0) & _per_image(there))
+    scenery.blocked.logical_or_((inside > 0.0) & _per_image(present))
 
 
 def _add_material(

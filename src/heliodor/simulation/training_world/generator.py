@@ -1,9 +1,9 @@
-"""The training world: micrographs of any particle under any circumstances, at one scale.
+"""Generate training micrographs for the general model: any particle, any imaging conditions.
 
-What a general model learns from. The forward model is that of `micrograph`, but many micrographs
-at a time, on the device that trains, at a pixel size of which the particle's diameter is always
-as many as the network wants, and of squares that close on themselves: what leaves at one edge
-comes in at the other, so that no margin is simulated but what is cut off in the end.
+The forward model is that of `heliodor.simulation.micrograph`, but many micrographs are simulated
+at a time, on the device that trains. The pixel size follows from the particle, whose diameter is
+always about the number of pixels that the network expects. The square fields are periodic (what
+leaves at one edge enters at the other), so no wide margin is needed.
 """
 
 from __future__ import annotations
@@ -41,38 +41,38 @@ from heliodor.simulation.training_world.projection import (
     rotations_from_quaternions,
 )
 
-#: Rings of equal width, up to the Nyquist frequency, in which a projection's power is known.
+#: Number of rings of equal width, up to the Nyquist frequency, for the power of projections.
 RINGS = 36
-#: Pixels cut off around a field, where carbon's edge does not meet itself.
+#: Pixels that are cropped around a field because carbon edges are not periodic.
 CUT_PX = 32
-#: Places tried, times those wanted.
+#: Random positions that are tried per particle.
 TRIES_PER_PARTICLE = 2
-#: Orientations over which the energy of a projection is averaged.
+#: Number of orientations over which the power of projections is averaged.
 VIEWS_PER_PARTICLE = 8
 WINDOW_PX = 72
 
 
 @dataclass(frozen=True)
 class SimulatedBatch:
-    """Simulated micrographs, normalised as a model's input is, and the truth about them."""
+    """Simulated micrographs, normalized like the input of a model, with their truth."""
 
-    #: Shape (n, h, w); protein is dark.
+    #: Shape (n, h, w); particles are dark.
     images: Tensor
-    #: Which micrograph each particle is on, shape (m,).
+    #: Index of the micrograph of each particle, shape (m,).
     image_index: Tensor
-    #: Centres (x, y) in pixels, some of them outside, shape (m, 2).
+    #: Centers (x, y) in pixels, some of them outside, shape (m, 2).
     xy_px: Tensor
     #: True on carbon, crystals, gold and aggregates, shape (n, h, w).
     blocked: Tensor
     conditions: ImagingConditions
 
     def distances_px(self, first_px: int, step_px: int, count: int) -> Tensor:
-        """Return how far each point of a lattice is from the nearest particle's centre.
+        """Return the distance of each point of a lattice from the nearest particle's center.
 
         Parameters
         ----------
         first_px, step_px, count
-            The lattice's first pixel, its step and its points along a side.
+            First pixel of the lattice, its step, and its number of points along a side.
 
         Returns
         -------
@@ -92,16 +92,18 @@ class SimulatedBatch:
 
 
 class MicrographGenerator:
-    """A source of simulated micrographs.
+    """Generate simulated micrographs.
 
     Parameters
     ----------
     particles
-        What is on them.
+        The particles to choose from.
     seed
-        Fixes every draw, on one kind of device.
+        Fixes every draw on one type of device.
     side_px
-        Side of the fields, of which `CUT_PX` are cut off all around.
+        Side of the fields, from which `CUT_PX` are cropped on all sides.
+    device
+        Where to compute.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class MicrographGenerator:
     ) -> None:
         self.device = torch.device(device)
         self.side_px = side_px
-        self._diameters = np.array([own.diameter_angstrom for own in particles])
+        self._diameters = np.array([particle.diameter_angstrom for particle in particles])
         self.library = ParticleLibrary.from_particles(particles, device)
         self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(11,)))
         self._source = RandomSource(seed, device)
@@ -143,9 +145,9 @@ class MicrographGenerator:
         )
 
     def _measure_powers(self) -> Tensor:
-        """Return the power of each particle's projections at the nominal size.
+        """Return the power spectrum of each particle's projections at the nominal size.
 
-        Shape (particles, rings); over the rings it adds up to the mean sum of squares.
+        Shape (particles, rings); the sum over the rings is the mean sum of squares.
         """
         number = len(self.library)
         which = torch.arange(number, device=self.device).repeat_interleave(VIEWS_PER_PARTICLE)
@@ -158,10 +160,10 @@ class MicrographGenerator:
             field = torch.zeros(count, WINDOW_PX, WINDOW_PX, device=self.device)
             where = torch.full((count, 2), WINDOW_PX / 2, device=self.device)
             turns = draw_rotations(count, self._source.generator)
-            stamps = self._make_placements(
+            placements = self._make_placements(
                 torch.arange(count, device=self.device), own, where, turns
             )
-            add_projections(field, self.library, stamps, WINDOW_PX)
+            add_projections(field, self.library, placements, WINDOW_PX)
             power = torch.fft.fft2(field).abs().square().flatten(1) / WINDOW_PX**2
             rings = torch.zeros(count, RINGS + 1, device=self.device)
             sums.append(rings.index_add_(1, ring, power)[:, :RINGS])
@@ -182,7 +184,7 @@ class MicrographGenerator:
     def _draw_positions(
         self, conditions: ImagingConditions, number: Tensor, spacing_px: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Throw points, each kept where none before it is too near; return images and (x, y)."""
+        """Draw points that keep their distance from earlier ones; return images and (x, y)."""
         n = len(conditions)
         tries = TRIES_PER_PARTICLE * max(1, int(number.max()))
         xy = self._source.uniform(0.0, float(self.side_px), n, tries, 2)
@@ -193,7 +195,7 @@ class MicrographGenerator:
         alive = torch.arange(tries, device=self.device) < (TRIES_PER_PARTICLE * number)[:, None]
         earlier &= alive[:, None, :]
         kept = torch.zeros_like(alive)
-        # Those with no rival left before them stay, and end their rivals, until all is decided.
+        # Keep points without an earlier rival and drop their rivals, until all are decided.
         for _ in range(12):
             kept |= alive & ~(earlier & alive[:, None, :]).any(dim=2)
             alive = kept | (alive & ~(earlier & kept[:, None, :]).any(dim=2))
@@ -202,7 +204,7 @@ class MicrographGenerator:
         return image, xy[image, place]
 
     def _are_free(self, scenery: SceneryBatch, image: Tensor, xy: Tensor) -> Tensor:
-        """Tell which points are as far from what is blocked as half a particle."""
+        """Return which points are at least half a particle away from blocked pixels."""
         reach = int(NOMINAL_PX) // 2 * 2 + 1
         blocked = max_pool2d(scenery.blocked[:, None].float(), reach, 1, reach // 2)[:, 0] > 0
         column, row = torch.remainder(xy.long(), self.side_px).unbind(1)
@@ -217,7 +219,7 @@ class MicrographGenerator:
         kept = self._are_free(scenery, image, xy)
         image, xy = image[kept], xy[kept]
         turns = draw_rotations(len(image), self._source.generator)
-        # A preferred way of lying: about one axis through the particle, with some spread.
+        # Preferred views: rotations about one axis through the particle, with some spread.
         lying = rotations_from_quaternions(self._source.normal(len(conditions), 4))[image]
         spin = self._source.uniform(0.0, math.pi, len(image))
         about = torch.stack(
@@ -233,22 +235,22 @@ class MicrographGenerator:
     def _place_aggregates(
         self, conditions: ImagingConditions, scenery: SceneryBatch
     ) -> ParticlePlacements:
-        """Draw aggregates, and block their places."""
+        """Draw aggregates and block their area."""
         n, source = len(conditions), self._source
         members = 9
         count = torch.minimum(conditions.clumps, torch.full_like(conditions.clumps, MOST_CLUMPS))
         image = torch.arange(n, device=self.device).repeat_interleave(count)
-        centre = source.uniform(0.0, float(self.side_px), len(image), 2)
-        # A walk of short steps; of four to nine particles each, for two are only neighbours.
+        center = source.uniform(0.0, float(self.side_px), len(image), 2)
+        # A random walk of short steps, of four to nine particles (two would just be neighbors).
         turn = source.uniform(0.0, 2.0 * math.pi, len(image), members)
         step = source.uniform(0.3, 0.65, len(image), members) * conditions.diameter_px[image, None]
         walk = torch.stack([step * torch.cos(turn), step * torch.sin(turn)], dim=2).cumsum(dim=1)
-        xy = (centre[:, None] + walk).flatten(0, 1)
-        there = torch.arange(members, device=self.device) < source.uniform(
+        xy = (center[:, None] + walk).flatten(0, 1)
+        present = torch.arange(members, device=self.device) < source.uniform(
             4.0, members + 0.99, len(image), 1
         )
-        image = image.repeat_interleave(members)[there.flatten()]
-        xy = xy[there.flatten()]
+        image = image.repeat_interleave(members)[present.flatten()]
+        xy = xy[present.flatten()]
         axis = torch.arange(self.side_px, device=self.device, dtype=torch.float32)
         for own, place in zip(torch.split(image, 64), torch.split(xy, 64), strict=True):
             x, y = (
@@ -271,13 +273,13 @@ class MicrographGenerator:
     def _place_fragments(
         self, conditions: ImagingConditions, scenery: SceneryBatch, particles: ParticlePlacements
     ) -> ParticlePlacements:
-        """Draw broken particles, and particles of another kind that are too small."""
+        """Draw broken particles, and particles of another type that are too small."""
         source, parts = self._source, []
         for number, broken in ((conditions.fragments, True), (conditions.others, False)):
             image, xy = self._draw_positions(conditions, number, 0.5 * conditions.diameter_px)
             kept = self._are_free(scenery, image, xy)
             image, xy = image[kept], xy[kept]
-            # Not on a particle: nobody could tell.
+            # Not on top of a particle, where they could not be recognized.
             apart = (xy[:, None] - particles.xy_px[None]).square().sum(dim=2)
             apart[image[:, None] != particles.image[None]] = math.inf
             least = apart.amin(dim=1) if len(particles) else torch.full_like(xy[:, 0], math.inf)

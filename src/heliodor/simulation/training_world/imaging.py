@@ -1,4 +1,4 @@
-"""Exposures of many fields at a time: what a microscope, a camera and processing make of them."""
+"""Image formation for many fields at a time: microscope, camera and processing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from heliodor.simulation.optics import wavelength_angstrom
 from heliodor.simulation.training_world.contaminants import RandomSource, SceneryBatch
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, ImagingConditions
 
-#: Relative change of intensity by an angstrom of solid protein in ice, before the optics.
+#: Relative change of intensity per angstrom of solid protein in ice, before the optics.
 PER_ANGSTROM = 2.0e-3
 LEAST_INTENSITY = 0.05
-#: What the standard deviation is of the middle half of a normal distribution's width.
+#: Interquartile range of a normal distribution over its standard deviation.
 OF_QUARTILES = 1.349
 
 
@@ -26,17 +26,19 @@ def expose(
     power: Tensor,
     source: RandomSource,
 ) -> Tensor:
-    """Return what the microscope makes of a field, in units of the mean intensity.
+    """Return the images that the microscope records, in units of the mean intensity.
 
     Parameters
     ----------
     conditions, scenery
-        Of n fields of side s.
+        Conditions and scenery of n fields of side s.
     particles
-        Their potential, shape (n, s, s).
+        Potential of the particles, shape (n, s, s).
     power
-        Of each field's particle at the nominal size, in rings of equal width up to the Nyquist
-        frequency, shape (n, rings): what the optics leave of it decides on the noise.
+        Power spectrum of each field's particle at the nominal size, in rings of equal width up to
+        the Nyquist frequency, shape (n, rings). The part that the optics transmit sets the noise.
+    source
+        Source of randomness.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def expose(
     contrast = torch.fft.irfft2(spectrum, s=particles.shape[1:])
     bright = scenery.transmission * torch.clamp(1.0 + contrast, min=LEAST_INTENSITY)
     image: Tensor = bright + shot * torch.sqrt(bright) * source.normal(*particles.shape)
-    # The detector's blur, and what some do to their micrographs before they pick.
+    # The blur of the detector, and a low-pass filter as users apply it before picking.
     blur = conditions.blur_px.square() + (conditions.low_pass_px / 2.355).square()
     if bool((blur > 0).any()):
         pixels = squared * each["pixel_angstrom"] ** 2
@@ -77,14 +79,14 @@ def expose(
 def batch_contrast_transfer(
     each: dict[str, Tensor], rows: Tensor, columns: Tensor, squared: Tensor
 ) -> Tensor:
-    """Return the contrast transfer, as `optics.contrast_transfer` does.
+    """Return the contrast transfer as `optics.contrast_transfer` does, for many micrographs.
 
     Parameters
     ----------
     each
-        The circumstances by their names, each of a shape that fits those below.
+        The imaging conditions by name, of shapes that broadcast with those below.
     rows, columns, squared
-        Frequencies along both directions, per angstrom, and the square of their length.
+        Spatial frequencies along both directions, per angstrom, and the square of their norm.
     """
     volts = {kv: wavelength_angstrom(kv) for kv in (200.0, 300.0)}
     length = torch.where(each["voltage_kv"] > 250.0, volts[300.0], volts[200.0])
@@ -98,7 +100,7 @@ def batch_contrast_transfer(
 
 
 def process(conditions: ImagingConditions, images: Tensor, source: RandomSource) -> Tensor:
-    """Do as is done with a micrograph before a network sees it, shape (n, s, s)."""
+    """Apply the preprocessing of a micrograph before a network scores it, shape (n, s, s)."""
     side = images.shape[1]
     levels = conditions.levels[:, None, None]
     spread = images.std(dim=(1, 2), keepdim=True)
@@ -106,9 +108,9 @@ def process(conditions: ImagingConditions, images: Tensor, source: RandomSource)
     images = torch.where(levels > 0, rounded, images)
     waves, left = low_frequency_cosines(side, NOMINAL_PX * FLATTEN_FRACTION)
     down = torch.from_numpy(waves).to(images.device)
-    own = torch.from_numpy(left).to(images.device)
+    weight = torch.from_numpy(left).to(images.device)
     images = images - images.mean(dim=(1, 2), keepdim=True)
-    slow = (down @ images @ down.T) * own[:, None] * own
+    slow = (down @ images @ down.T) * weight[:, None] * weight
     images = images - down.T @ slow @ down
     sample = images.flatten(1)[:, ::7]
     marks = torch.tensor([0.25, 0.5, 0.75], device=images.device)
@@ -122,7 +124,7 @@ def process(conditions: ImagingConditions, images: Tensor, source: RandomSource)
 def _add_dead_borders(
     conditions: ImagingConditions, images: Tensor, source: RandomSource
 ) -> Tensor:
-    """Blank a strip along one edge of some."""
+    """Add a dead border along one edge of some images."""
     n, side = len(images), images.shape[1]
     axis = torch.arange(side, device=images.device)
     strip = axis[None] < conditions.border_px[:, None]

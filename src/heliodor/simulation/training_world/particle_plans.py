@@ -1,7 +1,7 @@
-"""Plans of invented particles: domains of protein, put together as molecules are.
+"""Random architectures of synthetic particles: domains of protein, assembled like real molecules.
 
 Globules, chains, rings and barrels, spikes, shells, oligomers of every point group, proteins in a
-micelle or a nanodisc, arms about a hinge.
+micelle or a nanodisc, and arms about a hinge.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ class ProteinDomain:
     center: FloatArray
     #: Half axes, shape (3,).
     semi: FloatArray
-    #: Columns are the directions of the half axes.
+    #: Columns are the directions of the half axes, shape (3, 3).
     rotation: FloatArray
     density: float = 1.0
 
     @property
     def mass(self) -> float:
-        """Volume times density."""
+        """Return volume times density."""
         return float(4.0 / 3.0 * math.pi * np.prod(self.semi) * self.density)
 
 
 @dataclass(frozen=True)
 class ParticlePlan:
-    """An asymmetric unit and the rotations that make a particle of it, shape (m, 3, 3)."""
+    """An asymmetric unit and the rotations that build a particle from it, shape (m, 3, 3)."""
 
     domains: list[ProteinDomain]
     operators: FloatArray
 
 
 def _draw_rotation(rng: np.random.Generator) -> FloatArray:
-    """Draw a rotation, evenly over all."""
+    """Draw a uniformly distributed rotation."""
     matrix, upper = np.linalg.qr(rng.normal(size=(3, 3)))
     matrix = matrix * np.sign(np.diag(upper))
     return np.asarray(matrix * np.sign(np.linalg.det(matrix)))
 
 
 def _draw_domain(
-    rng: np.random.Generator, centre: FloatArray | tuple[float, float, float], size: float
+    rng: np.random.Generator, center: FloatArray | tuple[float, float, float], size: float
 ) -> ProteinDomain:
-    """Draw a domain of about a radius."""
+    """Draw a domain of about a given radius."""
     semi = size * rng.uniform(0.65, 1.3, 3)
-    return ProteinDomain(np.asarray(centre, dtype=float), semi, _draw_rotation(rng))
+    return ProteinDomain(np.asarray(center, dtype=float), semi, _draw_rotation(rng))
 
 
 def _grow_domains(
     rng: np.random.Generator, number: int, size: float, spread: float
 ) -> list[ProteinDomain]:
-    """Grow a molecule: each domain touches one that is there already."""
+    """Grow a molecule: each domain touches an earlier one."""
     domains = [_draw_domain(rng, (0.0, 0.0, 0.0), size)]
     for _ in range(number - 1):
         own = _draw_domain(rng, (0.0, 0.0, 0.0), size * rng.uniform(*((1.0 / spread), spread)))
@@ -92,7 +92,7 @@ def _plan_complex(rng: np.random.Generator) -> ParticlePlan:
 
 
 def _plan_two_parts(rng: np.random.Generator) -> ParticlePlan:
-    """Draw two large lumpy parts with a cleft, one of them with much nucleic acid."""
+    """Draw two large irregular parts with a cleft, either of which may be nucleic acid."""
     parts: list[ProteinDomain] = []
     for side, size in ((-1.0, 1.0), (1.0, rng.uniform(0.55, 1.0))):
         dense = NUCLEIC_ACID if rng.random() < 0.6 else 1.0
@@ -103,7 +103,7 @@ def _plan_two_parts(rng: np.random.Generator) -> ParticlePlan:
 
 
 def _plan_ring(rng: np.random.Generator) -> ParticlePlan:
-    """Draw a ring or a barrel: a stack of rings of as many subunits each."""
+    """Draw a ring or a barrel: a stack of rings with the same number of subunits."""
     fold = int(rng.integers(3, 18))
     layers = int(rng.choice([1, 1, 2, 2, 3, 4]))
     radius = rng.uniform(0.9, 1.25) / math.sin(math.pi / max(fold, 3)) * 0.5
@@ -116,9 +116,9 @@ def _plan_ring(rng: np.random.Generator) -> ParticlePlan:
         z = (layer + 0.5) * height if mirrored else (layer - 0.5 * (layers - 1)) * height
         angle = rng.uniform(0.0, 2.0 * math.pi / fold)
         out = radius * rng.uniform(0.9, 1.1)
-        centre = np.array([out * math.cos(angle), out * math.sin(angle), z])
-        domains.append(_draw_domain(rng, centre, unit))
-        if rng.random() < 0.5:  # what sticks out of a subunit, or into the channel
+        center = np.array([out * math.cos(angle), out * math.sin(angle), z])
+        domains.append(_draw_domain(rng, center, unit))
+        if rng.random() < 0.5:  # a protrusion outwards, or into the channel
             way = rng.uniform(0.5, 1.5)
             lump = np.array([out * way * math.cos(angle + 0.1), out * way * math.sin(angle), z])
             domains.append(_draw_domain(rng, lump, 0.5 * unit))
@@ -132,8 +132,8 @@ def _plan_spike(rng: np.random.Generator) -> ParticlePlan:
     domains = []
     for z in np.linspace(0.0, length, int(rng.integers(3, 6))):
         out, angle = rng.uniform(0.25, 1.1), rng.uniform(0.0, 2.0 * math.pi)
-        centre = np.array([out * math.cos(angle), out * math.sin(angle), z])
-        domains.append(_draw_domain(rng, centre, rng.uniform(0.35, 0.8)))
+        center = np.array([out * math.cos(angle), out * math.sin(angle), z])
+        domains.append(_draw_domain(rng, center, rng.uniform(0.35, 0.8)))
     return ParticlePlan(domains, cyclic(fold))
 
 
@@ -151,7 +151,7 @@ def _plan_shell(rng: np.random.Generator) -> ParticlePlan:
             ProteinDomain(way * rng.uniform(0.8, 1.25), 0.6 * semi, _draw_rotation(rng))
         )
     filled = rng.random()
-    if filled < 0.3:  # a genome, or a cargo; one copy's share of it
+    if filled < 0.3:  # a genome or a cargo: the part of one asymmetric unit
         inner = rng.uniform(0.5, 0.8)
         core = ProteinDomain(way * inner * 0.6, np.full(3, inner * 0.35), np.eye(3), NUCLEIC_ACID)
         domains.append(core)
@@ -190,7 +190,7 @@ def _plan_rod(rng: np.random.Generator) -> ParticlePlan:
 
 
 def _plan_membrane_protein(rng: np.random.Generator) -> ParticlePlan:
-    """Draw a membrane protein: helices in a micelle or a nanodisc, and domains outside."""
+    """Draw a membrane protein: helices in a micelle or nanodisc, and domains outside."""
     fold = int(rng.choice([1, 2, 3, 4, 5, 6]))
     core = rng.uniform(0.5, 0.8) * math.sqrt(fold)
     out = 0.0 if fold == 1 else 0.6 * core
@@ -204,14 +204,14 @@ def _plan_membrane_protein(rng: np.random.Generator) -> ParticlePlan:
     for side in (-1.0, 1.0):
         if rng.random() < 0.65:
             tall = rng.uniform(0.5, 1.6)
-            centre = np.array([out * rng.uniform(0.6, 1.4), 0.0, side * (half + 0.8 * tall)])
-            domains.append(ProteinDomain(centre, np.array([0.8, 0.8, tall]), _draw_rotation(rng)))
+            center = np.array([out * rng.uniform(0.6, 1.4), 0.0, side * (half + 0.8 * tall)])
+            domains.append(ProteinDomain(center, np.array([0.8, 0.8, tall]), _draw_rotation(rng)))
     belt = core + rng.uniform(0.8, 2.6)  # a micelle is narrow, a nanodisc wide
     pieces = max(1, 12 // fold)
     middle = 0.5 * (core + belt)
     for piece in range(pieces):
         angle = 2.0 * math.pi * piece / (pieces * fold)
-        centre = np.array([middle * math.cos(angle), middle * math.sin(angle), 0.0])
+        center = np.array([middle * math.cos(angle), middle * math.sin(angle), 0.0])
         thick = 0.5 * (belt - core) + 0.25
         wide = math.pi * middle / 12.0 + 0.2
         axes = np.array(
@@ -222,7 +222,7 @@ def _plan_membrane_protein(rng: np.random.Generator) -> ParticlePlan:
             ]
         )
         semi = np.array([thick, wide, half])
-        domains.append(ProteinDomain(centre, semi, axes, DETERGENT))
+        domains.append(ProteinDomain(center, semi, axes, DETERGENT))
     return ParticlePlan(domains, cyclic(fold))
 
 
@@ -237,7 +237,7 @@ def _plan_arms(rng: np.random.Generator) -> ParticlePlan:
     return ParticlePlan(domains, np.eye(3)[None])
 
 
-#: How often each kind is drawn, and how.
+#: Relative frequency and function of each architecture.
 PLANS_BY_KIND: dict[str, tuple[float, Callable[[np.random.Generator], ParticlePlan]]] = {
     "globule": (1.0, _plan_globule),
     "complex": (1.5, _plan_complex),

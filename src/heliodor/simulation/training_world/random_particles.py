@@ -1,7 +1,7 @@
-"""A family of invented particles without end: what a general model learns from.
+"""Random synthetic particles, on which the general model is trained.
 
-Each is drawn from its number alone: a plan of `plans`, filled with blobs of constant density. None
-is a deposited structure, and none is one of `PARTICLES`.
+Each is determined by its number: an architecture of `particle_plans`, filled with blobs of
+constant density. None is a deposited structure, and none is one of `PARTICLES`.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from heliodor.simulation.training_world.particle_plans import DETERGENT, PLANS_B
 if TYPE_CHECKING:
     from heliodor.conventions import FloatArray
 
-#: Diameters of the family, angstrom.
+#: Range of the diameters, angstrom.
 DIAMETERS = (60.0, 400.0)
-#: Blobs of one particle at most.
+#: Maximum number of blobs per particle.
 MOST_BLOBS = 640
-#: Least blobs of an asymmetric unit.
+#: Minimum number of blobs per asymmetric unit.
 FEWEST_BLOBS = 6
-#: Blobs of a strand.
+#: Blobs per strand.
 BLOBS_PER_STRAND = 4
-#: Relative change of intensity inside a particle's disc, per angstrom of its diameter.
+#: Contrast of a particle (see `Particle.contrast`) per angstrom of its diameter.
 CONTRAST_PER_ANGSTROM = 2.0e-4
 
 
 def draw_particle(number: int, diameter_angstrom: float | None = None) -> Particle:
-    """Draw a particle of the family.
+    """Draw a random particle.
 
     Parameters
     ----------
     number
-        Which one, 0 or more; the same on every machine.
+        Number of the particle, 0 or more; it is the same on every machine.
     diameter_angstrom
-        Its longest dimension; None draws it, evenly in its logarithm, from `DIAMETERS`.
+        Longest dimension; None draws it log-uniformly from `DIAMETERS`.
 
     Raises
     ------
     BadInput
-        If the number is negative, or the diameter not within 20 and 2000 A.
+        If the number is negative, or the diameter is not between 20 and 2000 A.
     """
     if number < 0:
-        raise BadInput(f"The number of a drawn particle must be 0 or more, not {number}.")
+        raise BadInput(f"the number of a drawn particle must be 0 or more, not {number}")
     rng = np.random.default_rng(np.random.SeedSequence(number, spawn_key=(7,)))
     drawn = float(math.exp(rng.uniform(*np.log(DIAMETERS))))
     diameter = drawn if diameter_angstrom is None else diameter_angstrom
     if not 20.0 <= diameter <= 2000.0:
-        raise BadInput(f"A particle's diameter must be within 20 and 2000 A, not {diameter:g}.")
+        raise BadInput(f"the diameter must be between 20 and 2000 Å, not {diameter:g}")
     names, shares = zip(
         *((name, share) for name, (share, _) in PLANS_BY_KIND.items()), strict=True
     )
@@ -70,7 +70,7 @@ def draw_particle(number: int, diameter_angstrom: float | None = None) -> Partic
 
     return Particle(
         f"drawn-{number}",
-        f"an invented {kind}, {diameter:.0f} A",
+        f"a synthetic {kind}, {diameter:.0f} Å",
         diameter,
         CONTRAST_PER_ANGSTROM * diameter,
         views,
@@ -79,7 +79,7 @@ def draw_particle(number: int, diameter_angstrom: float | None = None) -> Partic
 
 
 def _draw_preferred_views(rng: np.random.Generator) -> tuple[PreferredView, ...]:
-    """Draw one to three preferred ways of lying."""
+    """Draw one to three preferred views."""
     number = int(rng.integers(1, 4))
     tilts = np.rad2deg(np.arccos(rng.uniform(-1.0, 1.0, number)))
     shares = rng.uniform(0.2, 1.0, number)
@@ -89,13 +89,13 @@ def _draw_preferred_views(rng: np.random.Generator) -> tuple[PreferredView, ...]
 
 
 def _fill_plan(rng: np.random.Generator, kind: str, diameter: float) -> GaussianBlobs:
-    """Fill the domains of a plan with blobs, and bring it to its size."""
+    """Draw a plan, fill its domains with blobs, and scale it to its diameter."""
     plan = PLANS_BY_KIND[kind][1](rng)
     copies = len(plan.operators)
     masses = np.array([domain.mass for domain in plan.domains])
     room = max(FEWEST_BLOBS, MOST_BLOBS // copies)
     counts = np.maximum(1, np.floor(room * masses / masses.sum())).astype(int)
-    # From smooth to as rough as helices of nucleic acid and the gaps between them make a particle.
+    # From smooth to as rough as particles with helices of nucleic acid.
     lumpy, narrow = rng.uniform(0.1, 1.0), rng.uniform(0.24, 0.56)
     strands = rng.random() < 0.4
     parts, weights = [], []
@@ -114,7 +114,7 @@ def _fill_plan(rng: np.random.Generator, kind: str, diameter: float) -> Gaussian
     positions, weight = np.concatenate(parts), np.concatenate(weights)
     positions = np.einsum("mij,nj->mni", plan.operators, positions).reshape(-1, 3)
     weight = np.tile(weight, copies)
-    # Their width follows from the share of a domain's volume that each fills.
+    # The width of a blob follows from its part of the domain's volume.
     volumes = [
         domain.mass / domain.density / n for domain, n in zip(plan.domains, counts, strict=True)
     ]
@@ -129,7 +129,7 @@ def _fill_plan(rng: np.random.Generator, kind: str, diameter: float) -> Gaussian
 
 
 def _longest_dimension(positions: FloatArray, sigma: FloatArray) -> float:
-    """Return the longest dimension: the widest of many directions' shadows."""
+    """Return the longest dimension, as the widest extent over many directions."""
     index = np.arange(200) + 0.5
     tilt, turn = np.arccos(1.0 - index / 200), math.pi * (1.0 + math.sqrt(5.0)) * index
     ways = np.stack([np.cos(turn) * np.sin(tilt), np.sin(turn) * np.sin(tilt), np.cos(tilt)])
