@@ -1,4 +1,4 @@
-"""A browser, a server with its engine, and simulated micrographs whose truth is known."""
+"""A browser, a server with its engine, and simulated micrographs with known particles."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Server:
     process: subprocess.Popen[str]
 
     def stop(self) -> None:
-        """Have it end as Ctrl-C does."""
+        """Stop it as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(20)
 
@@ -72,7 +72,7 @@ Serve = Callable[..., Server]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Return a function that starts the server, at any free port."""
+    """Return a function that starts the server on a free port."""
     with ExitStack() as at_end:
 
         def start(*arguments: object, project: Path = tmp_path / "project") -> Server:
@@ -88,19 +88,19 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             at_end.enter_context(process)
             at_end.callback(process.kill)
             assert process.stdout is not None
-            said = ""
+            output = ""
             for line in process.stdout:
-                said += line
+                output += line
                 if found := re.search(r"http://\S+token=\S+", line):
                     return Server(found.group(), project, process)
-            pytest.fail(f"the server ended: {said}")
+            pytest.fail(f"the server ended: {output}")
 
         yield start
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Return the folder for pictures of the page: $HELIODOR_SCREENSHOTS where that is set."""
+    """Return the folder for screenshots: $HELIODOR_SCREENSHOTS if it is set."""
     folder = Path(os.environ.get("HELIODOR_SCREENSHOTS") or tmp_path / "pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -111,7 +111,7 @@ OpenPage = Callable[..., PageInUse]
 
 @pytest.fixture
 def open_page(browser: Browser, pictures: Path) -> Iterator[OpenPage]:
-    """Return a function that opens the page; at the end none may have had an error."""
+    """Return a function that opens the page; at the end, check that no page had an error."""
     with ExitStack() as at_end:
         opened: list[PageInUse] = []
 

@@ -1,4 +1,4 @@
-"""The page as a user has it: clicks at places of the micrograph, keys, and what can be read."""
+"""The page as a user sees it: clicks on the micrograph, keys, and the texts that are shown."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DIAMETER = 150
 PIXEL_SIZE = 4.0
 DIAMETER_PX = DIAMETER / PIXEL_SIZE
 SIZE_PX = 1024
-#: Milliseconds in which something done by the engine may come.
+#: Milliseconds to wait for something the engine does.
 PATIENCE = 180_000
 
 
 class Truth:
-    """Simulated micrographs, and their particles by the micrograph's place in the list."""
+    """Simulated micrographs, and their particles by the position of the micrograph in the list."""
 
     def __init__(self, folder: Path) -> None:
         self.micrographs = folder / "micrographs.star"
@@ -32,12 +32,12 @@ class Truth:
         self.xy = by_name(folder / "truth.star")
 
     def near(self, place: int, x: float, y: float) -> bool:
-        """Whether a particle is there."""
+        """Return whether there is a particle at a position."""
         xy = self.xy[self.files[place].stem]
         return bool(np.hypot(*(xy - [x, y]).T).min() < 0.4 * DIAMETER_PX)
 
     def apart(self, place: int, count: int) -> FloatArray:
-        """Particles that touch no other one and lie well inside."""
+        """Return particles that touch no other one and are well inside the micrograph."""
         xy = self.xy[self.files[place].stem]
         alone = cKDTree(xy).query(xy, 2)[0][:, 1] > 1.2 * DIAMETER_PX
         inside = ((xy > 40) & (xy < SIZE_PX - 40)).all(axis=1)
@@ -59,7 +59,7 @@ class PageInUse:
     page
         The tab.
     pictures
-        Folder for pictures of it.
+        Folder for screenshots.
     """
 
     def __init__(self, page: Page, pictures: Path) -> None:
@@ -69,12 +69,12 @@ class PageInUse:
         page.on("console", self._hear)
 
     def _hear(self, message: Any) -> None:
-        # The browser itself says this of every refusal, which tests may provoke.
+        # The browser itself logs this for every refusal, which tests may provoke.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.errors.append(message.text)
 
     def open(self, url: str) -> None:
-        """Go to the page and wait until the first micrograph is there."""
+        """Open the page and wait until the first micrograph is drawn."""
         self.page.goto(url)
         self.wait_for_picture()
 
@@ -92,7 +92,7 @@ class PageInUse:
         )
 
     def text(self, selector: str) -> str:
-        """Return what an element says."""
+        """Return the text of an element."""
         return self.page.locator(selector).inner_text()
 
     def number(self, selector: str) -> int:
@@ -100,18 +100,18 @@ class PageInUse:
         return int(self.text(selector).replace(",", ""))
 
     def wait_for(self, selector: str, says: str, patience: int = PATIENCE) -> None:
-        """Wait until an element says something."""
+        """Wait until an element contains a text."""
         self.page.locator(selector, has_text=says).wait_for(timeout=patience)
 
     def wait_for_picks(self) -> None:
-        """Wait until the picks of the micrograph on the screen are known."""
+        """Wait until the picks of the micrograph on screen are loaded."""
         self.page.wait_for_function(
             "() => /^[0-9]+$/.test(document.getElementById('pick-count').textContent)",
             timeout=PATIENCE,
         )
 
     def wait_for_labels(self, particles: int, negatives: int) -> None:
-        """Wait until so many labels and rejections are on the screen."""
+        """Wait until this many labels and negatives are on screen."""
         self.page.wait_for_function(
             """([particles, negatives]) =>
               document.getElementById("label-count").textContent === String(particles)
@@ -121,7 +121,7 @@ class PageInUse:
         )
 
     def saved(self) -> None:
-        """Wait until all changes are on the server."""
+        """Wait until all changes are saved on the server."""
         self.page.wait_for_function(
             "() => document.getElementById('saving').textContent === 'Saved'"
         )
@@ -132,7 +132,7 @@ class PageInUse:
             self.page.keyboard.press(key)
 
     def on_screen(self, x: float, y: float, size_px: float = SIZE_PX) -> tuple[float, float]:
-        """Return where a place of the micrograph is while the whole of it is shown."""
+        """Return where on screen a position is while the whole micrograph is shown."""
         box = self.page.locator("#stage").bounding_box()
         assert box is not None
         zoom = min(box["width"], box["height"]) / size_px
@@ -143,7 +143,7 @@ class PageInUse:
         )
 
     def click(self, x: float, y: float, **how: Any) -> None:
-        """Click at a place of the micrograph while the whole of it is shown."""
+        """Click at a position while the whole micrograph is shown."""
         self.page.mouse.click(*self.on_screen(x, y), **how)
 
     def choose(self, place: int) -> None:
@@ -156,14 +156,14 @@ class PageInUse:
         self.page.wait_for_timeout(150)
 
     def get(self, path: str) -> Any:
-        """Ask the server as the page does."""
+        """Return what the server answers to a request of the page."""
         origin = "/".join(self.page.url.split("/")[:3])
         answer = self.page.request.get(origin + path)
         assert answer.ok, answer.text()
         return answer.json()
 
     def picture(self, name: str) -> None:
-        """Keep a picture of the page in both sizes that matter."""
+        """Save a screenshot of the page in two window sizes."""
         for width, height in ((1440, 900), (1024, 768)):
             self.page.set_viewport_size({"width": width, "height": height})
             self.page.wait_for_timeout(350)
@@ -173,7 +173,7 @@ class PageInUse:
         self.page.wait_for_timeout(200)
 
     def nothing_is_cut_off(self) -> None:
-        """Every button and field that is shown is whole inside the window."""
+        """Check that every visible button and field is inside its part of the page."""
         cut = self.page.evaluate(
             """() => [...document.querySelectorAll("#top *, #toolbar *, #tabs *, .panel > *")]
               .filter((e) => e.checkVisibility())
@@ -186,5 +186,5 @@ class PageInUse:
         assert cut == []
 
     def timings(self) -> list[tuple[str, float]]:
-        """Return what the page's actions took, in milliseconds."""
+        """Return the durations of the page's actions in milliseconds."""
         return [(one["name"], one["ms"]) for one in self.page.evaluate("heliodorTimings")]

@@ -1,4 +1,4 @@
-"""Labels: in two tabs of one project, and by all that the pointer does."""
+"""Labels: in two tabs of one project, and with every tool of the pointer."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_what_one_tab_does_appears_in_the_other(
     other.click(*second)
     other.click(*third, button="right")
     one.wait_for_labels(2, 1)
-    # Each takes back what it did itself, not what the other one did.
+    # Undo affects only what was done in the same tab.
     one.press("Control+z")
     other.wait_for_labels(1, 1)
     one.wait_for_labels(1, 1)
-    # Both at once: nothing is lost.
+    # Both tabs at once: nothing is lost.
     one.click(*first)
     other.click(*fourth)
     one.wait_for_labels(3, 1)
@@ -43,7 +43,7 @@ def test_what_one_tab_does_appears_in_the_other(
     assert len(by_name(server.project / "negatives.star")["barrel_0001"]) == 1
 
 
-def test_a_brush_erases_what_it_passes_over(serve: Any, open_page: Any, simulated: Truth) -> None:
+def test_the_eraser_removes_what_it_passes_over(serve: Any, open_page: Any, simulated: Truth) -> None:
     server = serve(simulated.micrographs, "--diameter", 150)
     page: PageInUse = open_page(server.url)
     page.page.wait_for_timeout(300)
@@ -62,7 +62,7 @@ def test_a_brush_erases_what_it_passes_over(serve: Any, open_page: Any, simulate
     page.press("Control+z")
     page.wait_for_labels(4, 1)
     page.press("Control+Shift+z", "b")
-    # A click on a label takes it away; a double click shows the whole and changes nothing.
+    # A click on a label removes it; a double click zooms out and changes nothing.
     page.click(600, 200)
     page.wait_for_labels(1, 1)
     page.page.wait_for_timeout(500)

@@ -1,4 +1,4 @@
-"""A long day's work in the page: 1,000 micrographs, 500 labels, 200 steps back."""
+"""A heavy load: 1,000 micrographs, 500 labels, 200 undo steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from browser.page import (
 
 pytestmark = pytest.mark.slow
 
-#: Milliseconds that nothing the user does may take.
+#: Longest duration of any action of the user, in milliseconds.
 QUICK = 100
 
 
 @pytest.fixture
 def thousand(simulated: Truth, tmp_path: Path) -> Path:
-    """Return a folder of 1,000 micrographs that take the room of four."""
+    """Return a folder of 1,000 micrographs that take the disk space of four."""
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(1000):
@@ -32,7 +32,7 @@ def thousand(simulated: Truth, tmp_path: Path) -> Path:
 
 
 def heap(page: PageInUse) -> float:
-    """Return the megabytes that the page's objects take once what is no longer used is gone."""
+    """Return the megabytes of the page's objects after garbage collection."""
     session = page.page.context.new_cdp_session(page.page)
     session.send("HeapProfiler.collectGarbage")
     used = session.send("Runtime.getHeapUsage")["usedSize"]
@@ -41,7 +41,7 @@ def heap(page: PageInUse) -> float:
 
 
 def places() -> list[tuple[float, float]]:
-    """Return 500 places of a micrograph, further apart than a click reaches."""
+    """Return 500 positions that are too far apart to be hit by the same click."""
     across, down = np.meshgrid(np.linspace(50, 970, 25), np.linspace(50, 970, 20))
     return [(float(x), float(y)) for x, y in zip(across.ravel(), down.ravel(), strict=True)]
 
@@ -52,7 +52,7 @@ def test_500_labels_and_1000_micrographs_stay_quick(
     server = serve(thousand, "--diameter", 100, "--pixel-size", 4)
     page: PageInUse = open_page(server.url)
     assert page.text("#list-count") == "1,000 micrographs"
-    # What the page does while it starts is no action.
+    # What the page does while it starts is not counted.
     page.page.wait_for_timeout(1500)
     started = len(page.timings())
 

@@ -1,4 +1,4 @@
-"""The whole way in the app: from nothing to a file of picks that are right."""
+"""The whole workflow in the app: from a new project to a file of correct picks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def set_diameter(page: PageInUse) -> None:
-    """Answer the page's first question, by the handle and then by number."""
+    """Set the diameter in the first dialog, with the handle and then as a number."""
     page.page.locator("#sizing").wait_for()
     field = page.page.locator("#sizing-number")
     before = float(field.input_value())
@@ -51,7 +51,7 @@ def label_twelve(page: PageInUse, truth: Truth) -> None:
 
 
 def answer_ten(page: PageInUse, truth: Truth) -> tuple[int, int]:
-    """Answer ten questions by the truth; return how many were particles and how many not."""
+    """Answer ten questions correctly; return how many were particles and how many were not."""
     page.press("4")
     with page.page.expect_response("**/api/questions*") as answered:
         page.page.locator("#review-start").click()
@@ -72,7 +72,7 @@ def answer_ten(page: PageInUse, truth: Truth) -> tuple[int, int]:
 
 
 def drag_threshold(page: PageInUse, share: float) -> None:
-    """Drag the threshold to a share of the histogram's width, and see that picks follow."""
+    """Drag the threshold to a fraction of the histogram's width; the picks must follow."""
     box = page.page.locator("#histogram").bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
@@ -104,7 +104,7 @@ def run_over_all(page: PageInUse, project: Path) -> None:
     report.wait_for_load_state()
     assert report.locator("h1").inner_text().startswith("Particle picks: ")
     assert report.locator("img").count() >= 4
-    # It is not blocked, being in the page itself, by what the server lets pages load.
+    # The images are embedded in the report, so the content security policy allows them.
     sizes = report.evaluate("() => [...document.images].map((one) => one.naturalWidth)")
     assert min(sizes) > 100
     report.screenshot(path=page.pictures / "8-report.png")
@@ -112,7 +112,7 @@ def run_over_all(page: PageInUse, project: Path) -> None:
 
 
 def refuse_another_diameter(page: PageInUse) -> None:
-    """A diameter that the trained model was not made for is taken only after a question."""
+    """Check that a diameter that discards the trained model needs a confirmation."""
     page.press("1")
     page.page.locator("#diameter").fill("300")
     page.page.locator("#diameter").press("Enter")
@@ -124,7 +124,7 @@ def refuse_another_diameter(page: PageInUse) -> None:
 
 
 def reject_three(page: PageInUse, truth: Truth) -> int:
-    """Reject the picks on the screen that are none, three at most, by a right click."""
+    """Reject up to three wrong picks on screen by right clicks; return how many."""
     picks = page.get("/api/micrographs/0/picks")
     threshold = float(page.page.locator("#threshold").input_value())
     labels = page.get("/api/micrographs/0/labels")

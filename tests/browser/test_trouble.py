@@ -1,4 +1,4 @@
-"""What the page does when something cannot be: a server that is away, a file that is none."""
+"""What the page does if the server cannot be reached or a file cannot be read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_cannot_be_saved_is_kept_and_saved_later(
     assert len(by_name(server.project / "labels.star")["barrel_0001"]) == 2
 
 
-def test_a_micrograph_that_cannot_be_read_is_told_of_and_passed_over(
+def test_a_micrograph_that_cannot_be_read_is_reported_and_skipped(
     serve: Any, open_page: Any, simulated: Truth, tmp_path: Path
 ) -> None:
     folder = tmp_path / "some"

@@ -91,7 +91,7 @@ export class ChangePoller {
     state.training = news.training;
     state.run = news.run;
     state.applySettings(news.settings);
-    state.workChanged.emit();
+    state.activityChanged.emit();
     if (news.all || news.labels.length) {
       state.labels.invalidate(news.all ? null : news.labels, state.current);
     }

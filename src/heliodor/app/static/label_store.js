@@ -52,8 +52,8 @@ export class LabelStore {
    * @returns {Label[] | null} null while they are not loaded
    */
   get(micrograph) {
-    const sheet = this.#cache.get(micrograph);
-    return sheet ? [...sheet.labels.values()] : null;
+    const cached = this.#cache.get(micrograph);
+    return cached ? [...cached.labels.values()] : null;
   }
 
   /**
@@ -61,8 +61,8 @@ export class LabelStore {
    * @param {number} micrograph
    */
   async open(micrograph) {
-    const sheet = this.#cache.get(micrograph);
-    if (!sheet || sheet.stale) await this.reload(micrograph);
+    const cached = this.#cache.get(micrograph);
+    if (!cached || cached.stale) await this.reload(micrograph);
   }
 
   /**
@@ -72,8 +72,8 @@ export class LabelStore {
    */
   invalidate(micrographs, onScreen) {
     for (const micrograph of micrographs ?? this.#cache.keys()) {
-      const sheet = this.#cache.get(micrograph);
-      if (sheet) sheet.stale = true;
+      const cached = this.#cache.get(micrograph);
+      if (cached) cached.stale = true;
     }
     if (!micrographs || micrographs.includes(onScreen)) void this.reload(onScreen);
   }
@@ -152,17 +152,17 @@ export class LabelStore {
    * @param {Label[]} remove
    */
   #apply(micrograph, add, remove) {
-    const sheet = this.#cache.get(micrograph);
-    if (sheet) {
-      for (const label of remove) sheet.labels.delete(label.id);
-      for (const label of add) sheet.labels.set(label.id, label);
+    const cached = this.#cache.get(micrograph);
+    if (cached) {
+      for (const label of remove) cached.labels.delete(label.id);
+      for (const label of add) cached.labels.set(label.id, label);
     }
-    const gone = remove.map((label) => label.id);
-    this.saveQueue.push({ micrograph, name: this.getName(micrograph), add, remove: gone });
-    if (!sheet) return;
+    const removedIds = remove.map((label) => label.id);
+    this.saveQueue.push({ micrograph, name: this.getName(micrograph), add, remove: removedIds });
+    if (!cached) return;
     let particles = 0;
-    for (const label of sheet.labels.values()) if (label.kind === "particle") particles += 1;
-    this.countsChanged.emit(micrograph, particles, sheet.labels.size - particles);
+    for (const label of cached.labels.values()) if (label.kind === "particle") particles += 1;
+    this.countsChanged.emit(micrograph, particles, cached.labels.size - particles);
     this.changed.emit(micrograph);
   }
 }

@@ -19,7 +19,7 @@ export class ExportPanel {
     on("export", "click", () => void this.export());
     on("run", "click", () => void this.#request("/api/run"));
     on("run-cancel", "click", () => void this.#request("/api/run/cancel"));
-    state.workChanged.on(() => this.#show());
+    state.activityChanged.on(() => this.#show());
     this.#describeFormat();
     this.#show();
   }

@@ -23,7 +23,7 @@ export class LabelPanel {
     this.state = state;
     this.viewer = viewer;
     this.diameter = byId("diameter");
-    this.sizing = byId("sizing-number");
+    this.sizingNumber = byId("sizing-number");
     const on = (/** @type {string} */ id, /** @type {string} */ event, /** @type {any} */ act) =>
       byId(id).addEventListener(event, withTiming(`${id} ${event}`, act));
     for (const id of ["contrast", "brightness", "invert"]) on(id, "input", () => this.#applyExposure());
@@ -34,7 +34,10 @@ export class LabelPanel {
     on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
     on("sizing-number", "input", () => this.#onTyped());
     on("sizing-number", "keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Enter") this.#useDiameter();
+      if (event.key !== "Enter") return;
+      // The same key must not press a button of a dialog that opens now.
+      event.preventDefault();
+      this.#useDiameter();
     });
     on("sizing-use", "click", () => this.#useDiameter());
     on("sizing-cancel", "click", () => this.stopMeasuring());
@@ -54,7 +57,7 @@ export class LabelPanel {
     const { diameter, settings } = this.state;
     if (document.activeElement !== this.diameter || diameter !== settings.diameter)
       this.diameter.value = diameter ?? "";
-    if (document.activeElement !== this.sizing) this.sizing.value = diameter ?? "";
+    if (document.activeElement !== this.sizingNumber) this.sizingNumber.value = diameter ?? "";
   }
 
   /** Ask for the diameter first if it is not known yet. */
@@ -84,7 +87,7 @@ export class LabelPanel {
   }
 
   #onTyped() {
-    const typed = Number(this.sizing.value);
+    const typed = Number(this.sizingNumber.value);
     if (!(typed > 0)) return;
     this.state.draggedDiameter = typed;
     this.viewer.overlay.redraw();
@@ -103,11 +106,12 @@ export class LabelPanel {
     const { state, viewer } = this;
     const { model } = state.engine;
     const [min, max] = [Number(this.diameter.min), Number(this.diameter.max)];
+    const unit = state.micrograph?.pixel_size === null ? "px" : "Å";
     const warning =
-      `Changing the diameter to ${angstrom} Å discards model ${model}: the general model is used ` +
-      "until you train again. Your labels are kept.";
+      `Changing the diameter to ${angstrom} ${unit} discards model ${model}: the general model is ` +
+      "used until you train again. Your labels are kept.";
     if (!(angstrom >= min && angstrom <= max))
-      state.messageRaised.emit(`The diameter must be between ${min} and ${max.toLocaleString("en")} Å.`);
+      state.messageRaised.emit(`The diameter must be between ${min} and ${max.toLocaleString("en")} ${unit}.`);
     else if (angstrom !== state.settings.diameter
       && (!model || (await confirmAction(warning, "Change diameter"))))
       await state.saveSettings({ diameter: angstrom });

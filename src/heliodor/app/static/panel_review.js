@@ -107,10 +107,18 @@ export class ReviewPanel {
       `${answers} saved: ${formatCount(particles, "particle")}, ${negatives} not particles. Train (T) to use them.`);
   }
 
+  /** Show which micrograph is on screen: that of the question, if there is one. */
+  #showMicrographName() {
+    const { state } = this;
+    const id = this.isOpen ? this.#questions[this.#index].micrograph : state.current;
+    if (id >= 0) setText(byId("micrograph-name"), state.shortName(id));
+  }
+
   #show() {
     const { isOpen: open } = this;
     byId("review-question").hidden = !open;
     byId("review-start").hidden = open;
+    this.#showMicrographName();
     if (!open) {
       this.candidateView.close();
       return;

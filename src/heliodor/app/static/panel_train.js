@@ -12,7 +12,9 @@ const MARGIN = { left: 36, right: 20, top: 20, bottom: 32 };
 
 /** Return a duration as text. @param {number} seconds */
 function formatDuration(seconds) {
-  return seconds < 60 ? `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
 /** @param {number | null | undefined} value @returns {string} to be appended; "" for none */
@@ -25,7 +27,7 @@ export class TrainPanel {
   redraw = oncePerFrame(withTiming("draw curve", () => this.#draw()));
   /** The curve of the running training as received so far. @type {[number, number, number | null][]} */
   #receivedCurve = [];
-  #number = -1;
+  #modelNumber = -1;
   /** Why the last request was refused. */
   #refusal = "";
   /** Whether a training starts as soon as the engine has started. */
@@ -36,7 +38,7 @@ export class TrainPanel {
     this.state = state;
     byId("train").addEventListener("click", withTiming("train", () => this.train()));
     byId("train-cancel").addEventListener("click", withTiming("cancel", () => this.cancel()));
-    state.workChanged.on(() => this.#show());
+    state.activityChanged.on(() => this.#show());
     state.rowsChanged.on(() => this.#showLabelCounts());
     new ResizeObserver(() => this.redraw()).observe(byId("curve"));
     this.#showLabelCounts();
@@ -130,8 +132,8 @@ export class TrainPanel {
 
   /** @param {any} training */
   #showProgress(training) {
-    if (training.number !== this.#number) {
-      this.#number = training.number;
+    if (training.number !== this.#modelNumber) {
+      this.#modelNumber = training.number;
       this.#receivedCurve = [];
     }
     const { update, of, loss, validation, seconds, says } = training;

@@ -27,7 +27,7 @@ export class AppState {
   thresholdChanged = new Emitter();
   histogramChanged = new Emitter();
   /** Emitted when the engine, the training or the run on all micrographs reports something. */
-  workChanged = new Emitter();
+  activityChanged = new Emitter();
   /** Emitted with a micrograph: first when it is chosen, again when it can be shown. */
   opened = new Emitter();
   /** Emitted with a message for the user. */

@@ -41,7 +41,7 @@ export class Toolbar {
     state.rowsChanged.on(() => this.#showMicrograph());
     state.labels.history.changed.on(() => this.#showHistory());
     viewer.overlay.changed.on(() => this.#showCounts());
-    state.workChanged.on(() => this.#showEngine());
+    state.activityChanged.on(() => this.#showEngine());
     state.saveQueue.changed.on(() => this.#showSaving());
     const parts = state.project.folder.split("/");
     setText(byId("folder"), parts.length > 3 ? `…/${parts.slice(-2).join("/")}` : state.project.folder);
@@ -66,7 +66,10 @@ export class Toolbar {
     this.#openChangedMicrograph(this.state.labels.redo());
   }
 
-  /** Show the micrograph on which something was undone or redone. @param {{micrograph: number} | undefined} step */
+  /**
+   * Show the micrograph on which something was undone or redone.
+   * @param {{micrograph: number} | undefined} step
+   */
   #openChangedMicrograph(step) {
     if (step && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
   }
