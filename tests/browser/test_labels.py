@@ -43,7 +43,9 @@ def test_what_one_tab_does_appears_in_the_other(
     assert len(by_name(server.project / "negatives.star")["barrel_0001"]) == 1
 
 
-def test_the_eraser_removes_what_it_passes_over(serve: Any, open_page: Any, simulated: Truth) -> None:
+def test_the_eraser_removes_what_it_passes_over(
+    serve: Any, open_page: Any, simulated: Truth
+) -> None:
     server = serve(simulated.micrographs, "--diameter", 150)
     page: PageInUse = open_page(server.url)
     page.page.wait_for_timeout(300)
