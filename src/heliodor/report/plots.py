@@ -318,7 +318,7 @@ def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None)
     kept.sort()
     top = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
     top.set_xticks(at[kept], [f"{p:g}" for p in wanted[kept]])
-    top.set_xlabel("Probability")
+    top.set_xlabel("Probability" if chance is not None else "Probability (not calibrated)")
 
 
 def _thinned_indices(values: FloatArray) -> NDArray[np.intp]:
