@@ -243,7 +243,7 @@ def test_pick(here: Path, tmp_path: Path, micrographs: Path, series: int) -> Non
             # A micrograph in a folder series/1 would lie among the picks of the first set. That
             # is said before any are picked on.
             assert result.code == 2
-            assert "lie in the folder of the series" in result.sentence
+            assert "would be in the folder of the threshold series" in result.sentence
         else:
             assert result.code == 3, result.err
         stars = [p for p in written(here / "out") if p.name.endswith("_autopick.star")]

@@ -1,1 +1,1 @@
-"""Scoring micrographs and picking particles."""
+"""Score micrographs and pick particles."""

@@ -1,4 +1,4 @@
-"""Picking: particle centres on whole micrographs, in the pixels of the original files."""
+"""Candidates: particle centers on whole micrographs, in the pixels of the original files."""
 
 from __future__ import annotations
 
@@ -47,20 +47,19 @@ def find_candidates(
     settings
         Threshold and distances.
     contamination
-        Of the micrograph, where they are known. Candidates in them are left out, unless the
-        settings keep them, after the suppression: what lies beside a peak in such an area is no
-        candidate in its stead.
+        Of the micrograph, where it is known. Candidates in it are dropped, unless the settings
+        keep them, after the suppression: a pixel next to a dropped peak does not take its place.
 
     Returns
     -------
     Picks
-        In original pixels and in falling order of log-odds, down to -6 or the threshold,
+        In original pixels and descending order of log-odds, down to -6 or the threshold,
         whichever is lower.
     """
     distances = settings.distances_px(
         model.card.diameter_angstrom, image.working_pixel_size_angstrom
     )
-    # Just below, so that a candidate exactly at the threshold is one.
+    # Just below, so that a candidate exactly at the threshold is included.
     floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
     working = rows_columns[:, ::-1].astype(np.float64)
@@ -68,12 +67,12 @@ def find_candidates(
     picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
     if contamination is None:
         return picks
-    places = working * image.working_pixel_size_angstrom
-    picks = add_distances(picks, contamination.distance_angstrom(places))
+    xy_angstrom = working * image.working_pixel_size_angstrom
+    picks = add_distances(picks, contamination.distance_angstrom(xy_angstrom))
     if settings.refuses(contamination):
         return picks.select(np.zeros(0, np.intp))
     if settings.leaves_out(contamination) is not None:
-        return picks.select(~contamination.contains(places))
+        return picks.select(~contamination.contains(xy_angstrom))
     return picks
 
 
@@ -82,8 +81,8 @@ class OperatingPoint(NamedTuple):
 
     #: Their median pixel.
     background: float
-    #: Where they give as many picks as particles are expected; None where not even all
-    #: candidates, one at every place that is free, would be enough.
+    #: At which there are as many picks as expected particles; None where even all candidates
+    #: would be too few.
     threshold: float | None
 
 
@@ -104,15 +103,16 @@ def find_operating_point(
     network
         In evaluation mode.
     images
-        Normalised working images, at least one.
+        Normalized working images, at least one.
     expected_particles
-        Mean number an image.
+        Mean number per image.
     exclusion_px, margin_px
         Exclusion radius and edge margin in working pixels.
     radius_px
-        Training radius, by which the pixels that are scored are chosen as in picking.
+        Training radius, which decides which pixels are scored, as in picking.
     diameter_px
-        The particle's, where edges are doubted and candidates in bad areas do not count.
+        The particle's; if given, scores at edges are lowered and candidates in contamination do
+        not count.
     """
     step = lattice_step(network, radius_px)
     both = [score_with_contaminants(network, item.image, step, device) for item in images]

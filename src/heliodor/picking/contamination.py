@@ -1,8 +1,8 @@
-"""Bad areas: carbon, ice, aggregates and gold on a micrograph, as a network tells them.
+"""Contamination: carbon, ice crystals, aggregates and gold that a network detects.
 
-They are told at every few pixels only, on a lattice: they are large, and a particle on their edge
-is lost either way. Lattice point (row i, column j) is pixel (i * step, j * step) of the image
-that was scored.
+It is detected at every few pixels only, on a lattice: such areas are large, and a particle on
+their edge is lost either way. Lattice point (row i, column j) is pixel (i * step, j * step) of the
+image that was scored.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 
-#: An area has a core in which a contaminant is so likely, and reaches as far as it is possible:
-#: the edge of a carbon film is plain to see, its inside often only a little noisier than ice.
+#: Smallest probability in the core of an area, and in the rest of it: the edge of a carbon film
+#: is easy to see, its inside often only a little noisier than ice.
 LIKELY, POSSIBLE = 0.5, 0.1
-#: The column of `Picks.extra` with the distance of each pick to the nearest bad area.
+#: The column of `Picks.extra` with the distance of each pick to the nearest contamination.
 DISTANCE = "bad_area_distance_angstrom"
 #: The folder of the masks, in that of the picks.
 FOLDER = "bad_areas"
 #: Probabilities are smoothed by a Gaussian of this standard deviation, in particle diameters.
 SMOOTHING = 1 / 8
-#: No lattice of a micrograph is larger; a journal that says so is damaged.
+#: No lattice of a micrograph is larger; a journal with a larger one is damaged.
 MOST_POINTS = 2**26
 
 
 @dataclass(frozen=True)
 class ContaminationMask:
-    """The bad areas of one micrograph.
+    """The contamination of one micrograph.
 
     Attributes
     ----------
     mask
-        True in bad areas, a pixel for each point of the lattice, shape (a, b).
+        True in contamination, a pixel for each point of the lattice, shape (a, b).
     pixel_size_angstrom
         Of the mask.
     fraction
-        The share of the micrograph, dead borders not counted, that is bad; 0 to 1.
+        The contaminated share of the micrograph without its dead borders, 0 to 1.
     """
 
     mask: Mask
@@ -67,12 +67,12 @@ class ContaminationMask:
         diameter_angstrom: float,
         alive: Mask | None = None,
     ) -> ContaminationMask:
-        """Find the areas in which contaminants are.
+        """Find the contaminated areas.
 
-        Probabilities are smoothed a little. Where a contaminant is more likely than not, on no
-        less than a particle's disc, an area has its core; it reaches as far from there as the
-        probability is a tenth or more (hysteresis; Canny 1986). Holes that are smaller than a
-        particle's disc are filled. Neighbours along rows and columns are of one area.
+        Probabilities are smoothed a little. The core of an area is where a contaminant is more
+        likely than not, on at least a particle's disc; around it the area extends as far as the
+        probability is a tenth or more (hysteresis; Canny 1986). Holes smaller than a particle's
+        disc are filled. Neighbors along rows and columns belong to one area.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class ContaminationMask:
         diameter_angstrom
             The particle's.
         alive
-            False in dead borders, where no area is looked for, shape (a, b); None: nowhere.
+            False in dead borders, which are ignored, shape (a, b); None: there are none.
         """
         from scipy.ndimage import gaussian_filter  # slow to import
         from scipy.special import expit
@@ -96,19 +96,19 @@ class ContaminationMask:
             chance = expit(log_odds.astype(np.float32))
             smooth = gaussian_filter(chance, SMOOTHING * diameter_px, mode="nearest")
             mask = _without_small((smooth >= LIKELY) & alive, least)
-            if mask.any():  # else there is nothing to grow, or for a hole to be in
+            if mask.any():  # otherwise there is nothing to grow or to fill
                 mask = _touching(mask, (smooth >= POSSIBLE) & alive)
                 mask = ~_without_small(~mask, least) & alive
         bad, there = int(np.count_nonzero(mask)), int(np.count_nonzero(alive))
         return cls(mask, pixel_size_angstrom, bad / max(there, 1))
 
     def contains(self, xy_angstrom: FloatArray) -> Mask:
-        """Tell which places lie in a bad area: those whose nearest point of the lattice does.
+        """Return which positions lie in contamination: those whose nearest lattice point does.
 
         Parameters
         ----------
         xy_angstrom
-            (x, y) from the centre of the image's first pixel, shape (n, 2).
+            (x, y) from the center of the image's first pixel, shape (n, 2).
 
         Returns
         -------
@@ -119,10 +119,10 @@ class ContaminationMask:
         return np.asarray(self.mask[rows, columns])
 
     def distance_angstrom(self, xy_angstrom: FloatArray) -> FloatArray:
-        """Return the distance of places to the nearest bad area.
+        """Return the distance of positions to the nearest contamination.
 
-        Half a pixel of the mask less than that to the centre of the nearest bad pixel: exact
-        along rows and columns, and too long by a fifth of a pixel at most.
+        The distance to the center of the nearest pixel of the mask less half a pixel: exact along
+        rows and columns, and too long by a fifth of a pixel at most.
 
         Parameters
         ----------
@@ -132,15 +132,15 @@ class ContaminationMask:
         Returns
         -------
         ndarray of float, shape (n,)
-            Angstrom; within an area minus the distance to its edge, and infinite where there is
-            no other side.
+            Angstrom; inside an area minus the distance to its edge, and infinite where there is
+            no edge.
         """
         inside = self.contains(xy_angstrom)
-        places = self._pixels(xy_angstrom)
-        out = np.full(len(places), math.inf)
+        positions = self._pixels(xy_angstrom)
+        out = np.full(len(positions), math.inf)
         for tree, chosen in zip(self._edges, (~inside, inside), strict=True):
             if tree is not None and chosen.any():
-                out[chosen] = np.maximum(tree.query(places[chosen])[0] - 0.5, 0.0)
+                out[chosen] = np.maximum(tree.query(positions[chosen])[0] - 0.5, 0.0)
         return np.where(inside, -out, out) * self.pixel_size_angstrom
 
     def _pixels(self, xy_angstrom: FloatArray) -> FloatArray:
@@ -150,7 +150,7 @@ class ContaminationMask:
 
     @cached_property
     def _edges(self) -> tuple[KDTree | None, KDTree | None]:
-        """The bad pixels beside good ones, and the good beside bad, None for none."""
+        """The pixels on either side of the edge, inside and outside, None for none."""
         from scipy.spatial import KDTree
 
         trees = []
@@ -160,7 +160,7 @@ class ContaminationMask:
         return trees[0], trees[1]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the same, ready for JSON."""
+        """Return the mask ready for JSON; see `from_dict`."""
         packed = zlib.compress(np.packbits(self.mask).tobytes())
         return {
             "shape": list(self.mask.shape),
@@ -171,7 +171,7 @@ class ContaminationMask:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ContaminationMask:
-        """Return what `as_dict` wrote.
+        """Rebuild a mask from `as_dict`.
 
         Raises
         ------
@@ -180,20 +180,20 @@ class ContaminationMask:
         """
         rows, columns = (int(side) for side in values["shape"])
         if rows < 1 or columns < 1 or rows * columns > MOST_POINTS:
-            raise ValueError("a mask of no such shape")
+            raise ValueError("the shape of a mask is impossible")
         stream, number = zlib.decompressobj(), -(-rows * columns // 8)
         try:
             packed = stream.decompress(base64.b64decode(values["mask"]), number + 1)
         except zlib.error as error:
-            raise ValueError("a mask that is damaged") from error
+            raise ValueError("a mask is damaged") from error
         if len(packed) != number:
-            raise ValueError("a mask of another shape")
+            raise ValueError("a mask does not match its shape")
         bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=rows * columns)
         mask = bits.astype(np.bool_).reshape(rows, columns)
         return cls(mask, float(values["pixel_size_angstrom"]), float(values["fraction"]))
 
     def write(self, path: Path) -> None:
-        """Write the mask as an image of 8 bits, 255 in bad areas; whole or not at all."""
+        """Write the mask as an image of 8 bits, 255 in contamination; whole or not at all."""
         from PIL import Image as Pillow
 
         with atomic_write(path) as aside:
@@ -201,13 +201,13 @@ class ContaminationMask:
 
 
 def add_distances(picks: Picks, distance_angstrom: FloatArray) -> Picks:
-    """Return picks with the distance of each to the nearest bad area, shape (n,)."""
+    """Return picks with the distance of each to the nearest contamination, shape (n,)."""
     extra = {**picks.extra, DISTANCE: np.asarray(distance_angstrom, dtype=np.float64)}
     return Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
 
 
 def _touching(core: Mask, wide: Mask) -> Mask:
-    """Return the areas of one mask that hold a part of another."""
+    """Return the areas of `wide` that contain a part of `core`."""
     from scipy.ndimage import label
 
     areas, number = label(wide)
@@ -218,7 +218,7 @@ def _touching(core: Mask, wide: Mask) -> Mask:
 
 
 def _without_small(mask: Mask, least: float) -> Mask:
-    """Return a mask without those of its areas that have fewer pixels than `least`."""
+    """Return a mask without its areas of fewer than `least` pixels."""
     from scipy.ndimage import label
 
     areas = np.asarray(label(mask)[0])
@@ -228,7 +228,7 @@ def _without_small(mask: Mask, least: float) -> Mask:
 
 
 def _beside(mask: Mask) -> Mask:
-    """Return the pixels that have a neighbour in a mask, along rows or columns."""
+    """Return the pixels that have a neighbor in a mask, along rows or columns."""
     out = np.zeros_like(mask)
     out[1:] |= mask[:-1]
     out[:-1] |= mask[1:]

@@ -1,10 +1,10 @@
-"""The journal of a picking: what is done already, so that one cut short can go on.
+"""The journal of picking: what is done already, so that an interrupted run can resume.
 
-One hidden file in the output folder, a line of JSON a micrograph, added as soon as it is picked
-on. It keeps all candidates, those below the threshold too, to the last bit, so that results put
-together from it are those of a picking that nothing had interrupted. Only where each line begins
-is kept in memory, so that thousands of micrographs take no more of it than a few. A last line
-that was cut off does not count.
+One hidden file in the output folder with one line of JSON per micrograph, added as soon as it is
+picked. It keeps all candidates exactly, those below the threshold too, so that results read from
+it are the same as those of a run that was not interrupted. Only the positions of the lines are
+kept in memory, so that thousands of micrographs take little. An incomplete last line does not
+count.
 """
 
 from __future__ import annotations
@@ -35,59 +35,59 @@ from heliodor.utils.files import write_text
 from heliodor.utils.hashing import digest, fingerprint_file
 
 NAME = ".picking.jsonl"
-#: Changes with what the lines hold: a journal of another form is begun anew.
+#: Changes with the content of the lines: a journal of another form is not used.
 FORM = 4
-#: How a line begins that says what was found on a micrograph.
+#: How a line with the result of a micrograph begins.
 _ENTRY = b'{"micrograph": '
-#: What comes of a line that is damaged.
+#: What a damaged line raises.
 _MISFITS = (ValueError, LookupError, TypeError, OverflowError, RecursionError)
 
 
 class MicrographResult(NamedTuple):
-    """One micrograph that was picked on."""
+    """The result of one micrograph."""
 
     #: All its candidates, best first.
     candidates: Picks
     pixel_size_angstrom: float
-    #: Scores of its cleared decoys; None where none were looked for.
+    #: Scores of its decoys that count; None if none were looked for.
     decoys: FloatArray | None
-    #: In which there may be candidates: without dead borders, and bad areas where they are
+    #: In which there may be candidates: without dead borders, and without contamination if it is
     #: left out.
     area_angstrom2: float
     measured: MicrographMeasurements
-    #: None of models that do not find them.
+    #: None for models that do not detect it.
     contamination: ContaminationMask | None = None
-    #: Whether it has no picks because too much of it is bad area.
+    #: Whether it has no picks because too much of it is contamination.
     refused: bool = False
 
     @property
     def scores(self) -> MicrographScores:
-        """What calibration asks for."""
+        """What calibration needs."""
         return MicrographScores(self.candidates.score, self.decoys, self.area_angstrom2)
 
 
 class Journal:
-    """The micrographs of a folder that were picked on with one model and one way to pick.
+    """The micrographs of a folder that were picked with one model and the same settings.
 
     Parameters
     ----------
     folder
-        Where the picks lie.
+        Of the picks.
     made_with
-        All that decides on the picks of a given micrograph, ready for JSON. A journal of other
-        values is begun anew.
+        Everything that the picks of a given micrograph depend on, ready for JSON. A journal with
+        other values is replaced.
     anew
-        Begin anew in any case.
+        Replace the journal in any case.
     """
 
     def __init__(self, folder: Path, made_with: Mapping[str, Any], anew: bool = False) -> None:
         self._path = folder / NAME
-        #: Where the line of a micrograph begins, and what the micrograph was.
+        #: Where the line of a micrograph begins, and the identity of the micrograph.
         self._lines: dict[str, tuple[int, list[Any]]] = {}
         #: Fingerprints of what was ever written to a file, by its name.
         self._written: dict[str, set[str]] = {}
-        #: The micrographs that were begun, the last one last; and those that crashed the program,
-        #: with what they were.
+        #: The micrographs that were started, in order; and the identity of those that the program
+        #: crashed on.
         self._begun: dict[str, bool] = {}
         self._crashed: dict[str, list[list[Any]]] = {}
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class Journal:
             self._end = len(head)
 
     def _read(self, head: bytes) -> bool:
-        """Take in what an earlier run wrote, and tell whether it was made with the same."""
+        """Read what an earlier run wrote; return whether it was made with the same settings."""
         try:
             with self._path.open("r+b") as stream:
                 if stream.readline(len(head)) != head:
@@ -109,15 +109,15 @@ class Journal:
                     except _MISFITS:
                         break
                     self._end += len(line)
-                stream.truncate(self._end)  # a line that was cut off must not be added to
+                stream.truncate(self._end)  # nothing must be appended to an incomplete line
         except OSError as error:
             raise BadInput(
-                f"{self._path} cannot be read ({error.strerror}); remove it to pick anew"
+                f"{self._path} cannot be read ({error.strerror}); remove it to start over"
             ) from error
         return True
 
     def _take(self, line: bytes) -> None:
-        """Take in a line, which begins where the last one ended."""
+        """Read a line, which begins where the last one ended."""
         if line.startswith(_ENTRY):
             name, of, _ = _entry(line)
             self._lines[name] = (self._end, of)
@@ -132,23 +132,23 @@ class Journal:
         elif what == "crashed":
             self._crashed.setdefault(name, []).append(list(note))
         else:
-            raise ValueError("of another kind")
+            raise ValueError("a line of unknown kind")
 
     def remove_if_empty(self) -> None:
-        """Remove the journal where no micrograph is done: it is of no use."""
+        """Remove the journal if no micrograph is done."""
         if not self._lines and not self._crashed:
             self._path.unlink(missing_ok=True)
 
     def mark_started(self, name: str, alone: bool) -> None:
-        """Note that a micrograph is begun, by itself or beside others; by any thread."""
+        """Note that a micrograph is started, by itself or beside others; from any thread."""
         self._append(_line({"begun": [name, alone]}))
 
     def list_interrupted(self) -> list[str]:
-        """Return the micrographs that were under way when an earlier run ended."""
+        """Return the micrographs that were unfinished when an earlier run ended."""
         return list(self._begun)
 
     def record_crash(self, sources: Iterable[Source]) -> None:
-        """Note that the program crashed on the micrograph that was last begun, if by itself."""
+        """Note that the program crashed on the micrograph started last, if it ran by itself."""
         for source in sources:
             if self._begun and source.name == next(reversed(self._begun)):
                 if self._begun[source.name]:
@@ -158,17 +158,17 @@ class Journal:
                 return
 
     def has_crashed(self, source: Source) -> bool:
-        """Tell whether the program crashed twice on a micrograph that is still the same."""
+        """Return whether the program crashed twice on a micrograph that is still the same."""
         found = self._crashed.get(source.name, [])
         return len(found) > 1 and found.count(_identity(source)) > 1
 
     def has(self, source: Source) -> bool:
-        """Tell whether a micrograph is done, and its file still holds the same."""
+        """Return whether a micrograph is done and its file has not changed since."""
         found = self._lines.get(source.name)
         return found is not None and found[1] != [] and found[1] == _identity(source)
 
     def get(self, name: str) -> MicrographResult:
-        """Return what was found on a micrograph that is done.
+        """Return the result of a micrograph that is done.
 
         Raises
         ------
@@ -203,12 +203,12 @@ class Journal:
         self._lines[source.name] = (self._append(_line(entry)), entry["of"])
 
     def write(self, path: Path, text: str) -> bool:
-        """Write a file of picks, unless somebody changed it since it was last written.
+        """Write a file of picks, unless it was changed since it was last written.
 
         Returns
         -------
         bool
-            False where it was changed, as in a program that shows picks; it stays as it is.
+            False if it was changed, for example in a program that shows picks; it is kept.
         """
         name, wanted = path.relative_to(self._path.parent).as_posix(), digest([text.encode()])
         known = self._written.setdefault(name, set())
@@ -216,7 +216,7 @@ class Journal:
         if there is not None and known and there not in {*known, wanted}:
             return False
         if wanted not in known:
-            # Noted first: were it cut short in between, the file would be taken for a changed one.
+            # Noted first: otherwise, if interrupted here, the file would be taken for changed.
             self._append(_line({"written": [name, wanted]}))
             known.add(wanted)
         if there != wanted:
@@ -228,7 +228,7 @@ class Journal:
         with self._lock:
             try:
                 with self._path.open("r+b") as stream:
-                    # Over what a full disk or a signal may have left of a line.
+                    # Overwrites what a full disk or a signal may have left of a line.
                     stream.seek(self._end)
                     stream.write(line)
                     stream.truncate()
@@ -239,11 +239,11 @@ class Journal:
 
 
 def _identity(source: Source) -> list[Any]:
-    """Tell a micrograph, and what its STAR file says of it, from what they were before."""
+    """Return what identifies a micrograph: its content and the pixel size in its STAR file."""
     try:
         return [fingerprint_file(source.path), source.pixel_size_angstrom]
     except BadInput:
-        return []  # as of no file that is done
+        return []  # equal to none that is done
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
@@ -252,14 +252,14 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 def _entry(line: bytes) -> tuple[str, list[Any], MicrographResult]:
     if not line.endswith(b"\n"):
-        raise ValueError("cut off")
+        raise ValueError("an incomplete line")
     value = json.loads(line)
     name, size, of = value["micrograph"], float(value["pixel_size_angstrom"]), value["of"]
     if not isinstance(name, str) or not isinstance(of, list) or not is_plausible_pixel_size(size):
-        raise ValueError("of another kind")
+        raise ValueError("a line of unknown kind")
     numbers, area = _unpacked(value["candidates"]).reshape(-1, 3), float(value["area_angstrom2"])
     if not 0 <= area < math.inf or (np.diff(numbers[:, 2]) > 0).any():
-        raise ValueError("impossible")
+        raise ValueError("impossible values")
     candidates = Picks.on(name, numbers[:, :2], numbers[:, 2])
     decoys = None if value["decoys"] is None else _unpacked(value["decoys"])
     measured = MicrographMeasurements(*(_known(own) for own in value["measured"]))
@@ -281,12 +281,12 @@ def _known(value: Any) -> float | None:
 
 
 def _note(line: bytes) -> tuple[str, str, Any]:
-    """Return what a line that is no entry notes: of which kind, of which name, and what."""
+    """Return kind, name and value of a line that is not the result of a micrograph."""
     if not line.endswith(b"\n"):
-        raise ValueError("cut off")
+        raise ValueError("an incomplete line")
     value = json.loads(line)
     if not isinstance(value, dict):
-        raise ValueError("of another kind")
+        raise ValueError("a line of unknown kind")
     ((kind, (name, note)),) = value.items()
     return str(kind), str(name), note
 
@@ -296,8 +296,8 @@ def _packed(numbers: FloatArray) -> str:
 
 
 def _unpacked(text: str, endless: bool = False) -> FloatArray:
-    """Return packed numbers; infinite ones only where there may be such."""
+    """Return packed numbers, infinite ones only where they are allowed."""
     numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
     if np.isnan(numbers).any() or not (endless or np.isfinite(numbers).all()):
-        raise ValueError("no number")
+        raise ValueError("not a number")
     return numbers

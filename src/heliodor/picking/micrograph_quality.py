@@ -1,7 +1,7 @@
-"""The quality of each micrograph's picks: a row each, and which of them to look at.
+"""The quality of each micrograph's picks, and which micrographs are outliers.
 
-With thousands of micrographs nobody looks at all. One that differs from the rest, in how many
-picks it has, how they score or what it looks like, is where to look first.
+Nobody inspects thousands of micrographs. One that differs from the rest in the number of its
+picks, their scores or its appearance is the one to inspect first.
 """
 
 from __future__ import annotations
@@ -39,55 +39,55 @@ COLUMNS = (
 )
 #: Log-odds between the bins of the histogram of a micrograph's candidates, the same for all.
 EDGES = (-3.0, -1.5, 0.0, 1.5, 3.0, 4.5, 6.0)
-#: Of fewer micrographs than this it is not known what is usual.
+#: Fewer micrographs than this do not show what is usual.
 FEWEST = 8
-#: So many standard deviations from the median is unusual (Iglewicz & Hoaglin, 1993); of a set
-#: that varies at random that is one micrograph in two thousand.
+#: This many standard deviations from the median is unusual (Iglewicz & Hoaglin, 1993): by chance
+#: one micrograph in two thousand.
 LIMIT = 3.5
 #: A median absolute deviation is this share of a standard deviation.
 MAD_SHARE = 0.6745
-#: The least standard deviations: of the root of a count, which varies by half one at random, of
-#: log-odds, and of the share that is unlike training; of few micrographs the last is a guess.
+#: Smallest standard deviations: of the square root of a count, which varies by one half at random,
+#: of log-odds, and of the share that is unlike training; for few micrographs the last is a guess.
 LEAST_ROOT, LEAST_SCORE, LEAST_UNLIKE, GUESSED_UNLIKE = 0.5, 0.15, 0.01, 0.05
-#: Less of a micrograph than this may be unlike training.
+#: Up to this share of a micrograph may be unlike training.
 ALLOWED_UNLIKE = 0.15
-#: Fewer picks than this have no median to speak of.
+#: Fewer picks than this have no useful median.
 FEWEST_SCORES = 5
-#: Where so much of the usual micrograph is unlike training, the model was made for others.
+#: If this share of the median micrograph is unlike training, the model does not fit the data.
 OTHERS = 0.5
 
 
 class MicrographMeasurements(NamedTuple):
-    """What was measured on a micrograph while it was picked on; None for what is not known."""
+    """What was measured on a micrograph during picking; None for what is not known."""
 
-    #: Share of its area that looks like nothing in training, 0 to 1.
+    #: Share of its area that looks unlike the training micrographs, 0 to 1.
     unlike_training: float | None = None
-    #: What was added to its log-odds so that its background lies where training's does.
+    #: What was added to its log-odds to bring its background to that of training.
     levelled_by: float | None = None
-    #: Share of it, dead borders not counted, that is bad area.
+    #: Contaminated share of it without dead borders.
     contaminated_fraction: float | None = None
 
 
 @dataclass(frozen=True)
 class MicrographQuality:
-    """One micrograph.
+    """The quality of one micrograph.
 
     Attributes
     ----------
     name
         The micrograph.
     picks, candidates
-        How many; the picks are the candidates from the threshold on.
+        Their number; picks are the candidates at or above the threshold.
     quartiles
         Lower quartile, median and upper quartile of the picks' scores; None without picks.
     histogram
-        Number of candidates in each of the eight bins that `EDGES` part.
+        Number of candidates in each of the eight bins between `EDGES`.
     measured
-        What its picture and its score map say.
+        On its image and its score map.
     particles
         Expected number of particles among its candidates; None where scores are not calibrated.
     flags
-        Short sentences that say why to look at it; none for most.
+        Short reasons why it is an outlier; none for most.
     """
 
     name: str
@@ -98,7 +98,7 @@ class MicrographQuality:
     measured: MicrographMeasurements
     particles: float | None = None
     flags: tuple[str, ...] = ()
-    #: It has no picks because too much of it is bad area.
+    #: Whether it has no picks because too much of it is contamination.
     refused: bool = False
 
 
@@ -108,18 +108,18 @@ def assess_micrographs(
     measured: Mapping[str, MicrographMeasurements],
     refused: Container[str] = (),
 ) -> tuple[MicrographQuality, ...]:
-    """Return a row for each micrograph, in their order.
+    """Return the quality of each micrograph, in their order.
 
     Parameters
     ----------
     tables
-        Candidates of each, by its name, with log-odds, and probabilities where they are known.
+        Name and candidates of each, with log-odds, and probabilities where they are known.
     threshold
-        Log-odds from which a candidate is a pick.
+        Log-odds at or above which a candidate is a pick.
     measured
-        By name of the micrograph; one that is missing has nothing measured.
+        By name of the micrograph; may lack some.
     refused
-        Those that have no picks as too much of them is bad area. They are flagged as such, and
+        Those that have no picks because too much of them is contamination. They are flagged, and
         not compared with the others.
     """
     rows = []
@@ -151,33 +151,33 @@ def _refusal(row: MicrographQuality) -> str:
 
 
 def find_outliers(rows: Sequence[MicrographQuality]) -> list[MicrographQuality]:
-    """Return the micrographs to look at, those with the most reasons first."""
+    """Return the outliers, those with the most reasons first."""
     return sorted((row for row in rows if row.flags), key=lambda row: -len(row.flags))
 
 
 def describe_outliers(rows: Sequence[MicrographQuality]) -> str | None:
-    """Return how many micrographs are unlike the others; None where none is."""
+    """Return a sentence with the number of outliers; None if there are none."""
     found = len(find_outliers(rows))
     if not found:
         return None
-    are = "micrographs is" if found == 1 else "micrographs are"
-    return f"{found} of {len(rows)} {are} unlike the others; see {NAME}"
+    are = "is an outlier" if found == 1 else "are outliers"
+    return f"{found} of {len(rows)} micrographs {are}; see {NAME}"
 
 
 def describe_mismatch(rows: Sequence[MicrographQuality]) -> str | None:
-    """Return what to say where the model was trained on other micrographs; None elsewhere."""
+    """Return a warning if the micrographs look unlike those of training, otherwise None."""
     shares = [r.measured.unlike_training for r in rows if r.measured.unlike_training is not None]
     usual = float(np.median(shares)) if shares else 0.0
     if usual <= OTHERS:
         return None
     return (
-        f"{usual:.0%} of the usual micrograph here looks unlike those that the model was trained"
-        " on; look at the picks of some before you trust the others, or train on these"
+        f"{usual:.0%} of the median micrograph looks unlike those that the model was trained on;"
+        " inspect the picks of some micrographs, or train on these"
     )
 
 
 def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
-    """Write ``micrographs.tsv``: a line a micrograph, cells empty for what is not known."""
+    """Write ``micrographs.tsv``: a line per micrograph, with empty cells for unknown values."""
     with atomic_write(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -192,13 +192,13 @@ def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
 
 
 def _flags(rows: Sequence[MicrographQuality]) -> list[list[str]]:
-    """Return for each micrograph the reasons to look at it."""
+    """Return for each micrograph the reasons why it is an outlier."""
     flags: list[list[str]] = [[] for _ in rows]
     counts = np.array([row.picks for row in rows], dtype=np.float64)
     if len(rows) >= FEWEST:
         usual = float(np.median(counts))
         for i in np.flatnonzero(_unusual(np.sqrt(counts), LEAST_ROOT)).tolist():
-            flags[i].append(f"{_picks(rows[i].picks)} where {usual:.0f} are usual")
+            flags[i].append(f"{_picks(rows[i].picks)} (median {usual:.0f})")
 
     shares = _column([row.measured.unlike_training for row in rows])
     known = np.isfinite(shares)
@@ -216,23 +216,22 @@ def _flags(rows: Sequence[MicrographQuality]) -> list[list[str]]:
     widths = _column([r.quartiles[2] - r.quartiles[0] if r.quartiles else None for r in rows])
     unsure = 1.25 * (widths / (2 * MAD_SHARE)) / np.sqrt(np.maximum(counts, 1))
     usual = float(np.median(middle[np.isfinite(middle)])) if np.isfinite(middle).any() else 0.0
-    # Higher ones are no reason to look: at more defocus, say, particles are easier to see.
+    # Higher ones are fine: at more defocus, for example, particles are easier to see.
     for i in np.flatnonzero(_unusual(middle, LEAST_SCORE, unsure) & (middle < usual)).tolist():
-        flags[i].append(f"its picks have a median score of {middle[i]:.1f}, not {usual:.1f}")
+        flags[i].append(f"median score of its picks {middle[i]:.1f} (usually {usual:.1f})")
 
     moved = _column([row.measured.levelled_by for row in rows])
     usual = float(np.median(moved[np.isfinite(moved)])) if np.isfinite(moved).any() else 0.0
     for i in np.flatnonzero(_unusual(moved, LEAST_SCORE)).tolist():
-        side = "below" if moved[i] > usual else "above"
-        by = f"{abs(moved[i] - usual):.1f}"
-        flags[i].append(f"its scores lay {by} {side} the others' before they were levelled")
+        side = "lower" if moved[i] > usual else "higher"
+        flags[i].append(f"its background score was {abs(moved[i] - usual):.1f} {side} than usual")
     return flags
 
 
 def _unusual(
     values: FloatArray, least: float, unsure: FloatArray | None = None
 ) -> NDArray[np.bool_]:
-    """Tell which values lie far from the others; none where there are too few. nan is none."""
+    """Return which values lie far from the others, none if there are too few; nan does not."""
     known = np.isfinite(values)
     if known.sum() < FEWEST:
         return np.zeros(len(values), dtype=bool)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 #: the last pass takes all that is left and bounds the work by one full sort.
 _PASSES: Final = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 
-#: Candidates from which the level of a pass is estimated.
+#: Candidates from which the lowest score of a pass is estimated.
 _SAMPLE: Final = 4096
 
-#: Ranked candidates between two vectorised removals of those already suppressed.
+#: Ranked candidates between two vectorized removals of those already suppressed.
 _CHUNK: Final = 2048
 
 
@@ -37,7 +37,7 @@ def suppress(
     """Pick local maxima by exact greedy non-maximum suppression.
 
     Repeatedly takes the pixel of highest score (of equal ones the first in row-major order)
-    and excludes every pixel whose centre lies within `radius_px` of it. No two picks are
+    and excludes every pixel whose center lies within `radius_px` of it. No two picks are
     therefore within `radius_px` of each other, and every candidate is within `radius_px` of
     a pick that scores at least as high. Source: Bepler et al. 2019, Methods 8/9.
 
@@ -51,7 +51,7 @@ def suppress(
     threshold
         Only pixels with a score strictly above it are candidates.
     margin_px
-        Pixels this near to the border are no candidates and suppress nothing: the first and
+        Pixels this close to the border are not candidates and suppress nothing: the first and
         last `margin_px` rows and columns, or (rows, columns) if the two differ.
 
     Returns
@@ -120,7 +120,7 @@ def _greedy(
         if corners.size == 0:
             break
         # Whole groups of equal scores pass together, or their order would be lost.
-        chosen = values >= _level(values, share)
+        chosen = values >= _lowest_score(values, share)
         order = _ranking(values[chosen])
         ranked, ranked_values = corners[chosen][order], values[chosen][order]
         for start in range(0, ranked.size, _CHUNK):
@@ -171,7 +171,7 @@ def _outside_disc(radius_px: float, shape: tuple[int, ...]) -> NDArray[np.bool_]
     return np.asarray(y[:, None] ** 2 + x[None, :] ** 2 > radius_px**2, dtype=np.bool_)
 
 
-def _level(values: NDArray[np.float32], share: float) -> np.float32:
+def _lowest_score(values: NDArray[np.float32], share: float) -> np.float32:
     """Estimate the score that about `share` of the values reach; at least one does."""
     if share >= 1 or values.size <= _SAMPLE:
         return np.float32(values.min())

@@ -1,4 +1,4 @@
-"""The files that picking leaves behind: RELION's, the tables of all micrographs, and masks."""
+"""The files that picking writes: RELION's, the tables of all micrographs, and masks."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def coordinate_text(candidates: Picks, threshold: float, comments: Sequence[str]
     candidates
         Of one micrograph.
     threshold
-        Log-odds from which on they are picks.
+        Log-odds at or above which they are picks.
     comments
-        For the file's head.
+        For the head of the file.
     """
     chosen = candidates.select(candidates.score >= threshold)
     return relion_autopick.render_autopick(chosen.rounded(), comments)
@@ -67,19 +67,19 @@ def write_tables(
     Parameters
     ----------
     picked, settings
-        What was found, and how.
+        The result of picking, and its settings.
     folder
         For the tables of all micrographs.
     files
         The coordinate file of each micrograph.
     journal
-        What is known of each.
+        Has the result of each micrograph.
 
     Returns
     -------
     Picked, dict, list
-        With the quality of each micrograph; pixel sizes in angstrom; what to read of the
-        threshold.
+        The result with the quality of each micrograph; pixel sizes in angstrom; sentences about
+        the threshold.
     """
     sizes: dict[str, float] = {}
     measured: dict[str, micrograph_quality.MicrographMeasurements] = {}
@@ -99,12 +99,12 @@ def write_tables(
     picked = replace(picked, quality=rows, expected=outlook)
     changed = 0
     for name, own in picked.tables():
-        # A streaming reader has had a first version, before the threshold was chosen.
+        # A first version was written before the threshold was chosen.
         changed += not journal.write(files[name], coordinate_text(own, picked.threshold, head))
     if changed:
         log.warning(
-            f"{changed} of the files *{ENDING} were changed since they were written, and are left"
-            " as they are; remove them to have them written anew"
+            f"{changed} of the files *{ENDING} were changed since they were written and are kept;"
+            " remove them to have them written again"
         )
     with_picks = {row.name: files[row.name] for row in rows if row.picks}
     relion_autopick.write_autopick_list(folder, with_picks, head)
@@ -116,7 +116,7 @@ def write_tables(
 
 
 def write_masks(files: Mapping[str, Path], picked: PickingResult, wanted: bool) -> None:
-    """Write the bad areas of each micrograph as an image, or remove those of an earlier run."""
+    """Write the contamination of each micrograph as an image, or remove that of an earlier run."""
     for name in picked.micrographs:
         found = picked.store.get(name).contamination if wanted else None
         if found is not None:
@@ -132,16 +132,16 @@ FOLDER = "series"
 def write_series(
     folder: Path, picked: PickingResult, settings: PickSettings, files: Mapping[str, Path]
 ) -> None:
-    """Write the sets and ``series.tsv``, or remove an older series where none is wanted.
+    """Write the sets and ``series.tsv``, or remove an older series if none is wanted.
 
     Parameters
     ----------
     folder
-        Of the picks. Set k becomes ``series/k/autopick.star`` with a file a micrograph.
+        Of the picks. Set k becomes ``series/k/autopick.star`` with a file per micrograph.
     picked
-        The candidates and the threshold in force, which is one of the series.
+        The candidates, and the threshold in force, which is one of the series.
     settings
-        Say how many sets.
+        With the number of sets.
     files
         The coordinate file of each micrograph, after which those of the sets are named.
     """
@@ -183,19 +183,19 @@ def write_series(
 
 
 def check_series(folder: Path, files: Iterable[Path], sets: int) -> set[Path]:
-    """Return the sets of an older series, among which no picks lie: micrographs may lie there too.
+    """Return the folders of an older series, after checking that no picks would be lost.
 
     Parameters
     ----------
     folder, files
         As for `write_series`.
     sets
-        How many are wanted; 0: none.
+        Number of sets; 0: none.
 
     Raises
     ------
     BadInput
-        If the picks of micrographs lie where sets were, or are to be.
+        If picks of micrographs lie in a folder of the older or the new series.
     """
     where = folder / FOLDER
     old = {path.parent for path in where.glob("[0-9]*/autopick.star")}
@@ -203,8 +203,8 @@ def check_series(folder: Path, files: Iterable[Path], sets: int) -> set[Path]:
     for file in files:
         if not taken.isdisjoint(file.parents):
             raise BadInput(
-                f"the picks {file} lie in the folder of the series; rename the folder"
-                f" {FOLDER} of micrographs or pick without --threshold-series into a new folder"
+                f"{file} would be in the folder of the threshold series; rename the folder"
+                f" {FOLDER} of micrographs, or pick into a new folder without a threshold series"
             )
     return old
 
@@ -220,6 +220,6 @@ _EMPTY = "\t" * 5
 
 
 def _cells(estimate: IntervalEstimate) -> str:
-    """Return an estimate and its band as cells of a table, empty where there is none."""
+    """Return an estimate and its band as cells of a table, empty where they are not known."""
     values = (estimate.value, estimate.low, estimate.high)
     return "\t".join(f"{value:.4f}" if math.isfinite(value) else "" for value in values)

@@ -1,4 +1,4 @@
-"""Calibrating: what a model's scores mean on the micrographs that it picked on."""
+"""Recalibration: what a model's scores mean on the micrographs that were picked."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from heliodor.picking.batch import PickingResult
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.settings import PickSettings
 
-#: Micrographs on which decoys are looked for: so many, or this share, if that is more.
+#: Micrographs on which decoys are looked for: this number, or this share if that is more.
 DECOY_MICROGRAPHS, DECOY_SHARE = 16, 0.02
 
 
 def choose_decoy_micrographs(names: Iterable[str]) -> frozenset[str]:
-    """Choose the micrographs on which decoys are looked for, whatever their order.
+    """Choose the micrographs on which decoys are looked for, independent of their order.
 
-    By a fingerprint of their names, so that a set that is picked on in parts, or again with
-    some more, is sampled in much the same way.
+    By a fingerprint of their names, so that a set that is picked in parts, or again with some
+    more, is sampled in nearly the same way.
     """
     ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
     return frozenset(ranked[: max(DECOY_MICROGRAPHS, math.ceil(DECOY_SHARE * len(ranked)))])
 
 
 def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:
-    """Return picks with the probabilities that hold, and the threshold where none was given.
+    """Return picks with calibrated probabilities, and a threshold where none was given.
 
     Parameters
     ----------
     model
-        The model that picked. Of one that does not know its labels' scores, such as another
-        program's, the picks come back as they are; of the general one at the threshold at which
-        candidates are most beyond chance.
+        The model that picked. If it does not know its labels' scores, for example because it is
+        another program's, the picks are returned unchanged; for the general model the threshold is
+        chosen by target-decoy counting.
     picked
         Its candidates.
     settings
-        As they were picked with.
+        Settings of the picking.
     """
     known = model.calibration
     if known is None:
@@ -59,7 +59,7 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
 
 
 def get_clear_above(model: Model) -> float | None:
-    """Return the score above which candidates have no decoys beside them; None for no decoys."""
+    """Return the score above which decoys next to a candidate do not count; None: no decoys."""
     known = model.calibration
     if known is not None:
         return known.clear_above
@@ -78,7 +78,7 @@ def _by_excess(model: Model, picked: PickingResult, settings: PickSettings) -> P
 def _of_picking(
     model: Model, known: Calibration, picked: PickingResult, settings: PickSettings
 ) -> Calibration:
-    """Return the calibration on the micrographs picked on; of too few, that of the training."""
+    """Return the calibration on the micrographs picked, or that of training if they are few."""
     if picked.sheet.micrographs < MIN_MICROGRAPHS:
         return known.for_other_micrographs()
     diameter = model.card.diameter_angstrom

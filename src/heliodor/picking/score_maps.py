@@ -1,4 +1,4 @@
-"""What a model sees on one micrograph: log-odds that are comparable between micrographs."""
+"""Score maps of one micrograph: log-odds that are comparable between micrographs."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from heliodor.picking.scoring import (
 )
 from heliodor.picking.settings import Scores
 
-#: No centre is nearer to a dead border than this share of the diameter.
+#: No center is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
 #: What the log-odds are lowered by at an edge of a micrograph, and the share of the diameter
-#: within which they are: measured on invented particles, as docs/general-model.md says.
+#: within which they are: measured on synthetic particles, see docs/general-model.md.
 EDGE_DOUBT, EDGE_REACH = 2.0, 0.2
-#: The most by which a micrograph's log-odds are moved to the level of the training's.
+#: Largest shift of a micrograph's log-odds to the level of training.
 MOST_LEVELLING = 1.0
 
 
 def open_working_images(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
-    """Return micrographs as a model needs them; the pixel size is the user's, where given.
+    """Return working images as a model needs them; a given pixel size replaces the headers'.
 
     Raises
     ------
     BadInput
-        If the model serves any diameter and was not given one; see
+        If the model is for any diameter and was not given one; see
         `pretrained.rescale_to_diameter`.
     """
     card = model.card
     if card.any_diameter:
         raise BadInput(
-            "this model picks particles of any size, and a diameter was not given; the commands"
-            " `pick` and `train` take --diameter, in angstrom"
+            "this model picks particles of any size, so it needs the diameter of the particle in"
+            " angstrom (--diameter)"
         )
     return WorkingImages(
         card.working_pixel_size_angstrom,
         pixel_size_angstrom,
         card.diameter_angstrom,
         finer=card.finer,
-        keep_bytes=0,  # none is wanted twice
+        keep_bytes=0,  # none is needed twice
         threads=torch.get_num_threads(),
     )
 
@@ -71,20 +71,20 @@ def score_normalized(
     device: torch.device | str = "cpu",
     scores: Scores = "smooth",
 ) -> Image:
-    """Do as `score_micrograph`, given what the network is to see of the image."""
+    """Do as `score_micrograph`, with the normalized image."""
     step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
     score = score_smoothly(model.network, normalised, step, device)
     return _levelled(model, image, normalised, score)[0]
 
 
 class ScoreMaps(NamedTuple):
-    """What a model sees on one micrograph."""
+    """The score map of one micrograph, and its contamination."""
 
     #: Levelled log-odds of a particle at every pixel of the working image, shape (h, w).
     score: Image
-    #: By how much they were moved to be level.
+    #: How much was added to level them.
     shift: float
-    #: None of models that have no contaminant output.
+    #: None for models without a contaminant output.
     contamination: ContaminationMask | None
 
 
@@ -95,7 +95,7 @@ def compute_score_maps(
     device: torch.device | str = "cpu",
     scores: Scores = "smooth",
 ) -> ScoreMaps:
-    """Do as `score_normalized`, and find the bad areas in the same pass."""
+    """Do as `score_normalized`, and detect contamination in the same pass."""
     step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
     return assemble_score_maps(
         model, image, normalised, score_with_contaminants(model.network, normalised, step, device)
@@ -105,7 +105,7 @@ def compute_score_maps(
 def assemble_score_maps(
     model: Model, image: WorkingImage, normalised: Image, maps: NetworkOutput
 ) -> ScoreMaps:
-    """Return what a model sees where its network has told the maps of an image."""
+    """Return the score maps of an image from the output of the network."""
     score, shift = _levelled(model, image, normalised, maps.particle)
     size = image.working_pixel_size_angstrom
     diameter_px = model.card.diameter_angstrom / size
@@ -120,7 +120,7 @@ def find_contamination(
     diameter_px: float,
     pixel_size_angstrom: float = 1.0,
 ) -> ContaminationMask | None:
-    """Return the bad areas of an image, None where its network tells none.
+    """Return the contamination of an image, None if its network does not detect it.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def find_contamination(
     diameter_px
         The particle's, in pixels of the score.
     pixel_size_angstrom
-        Of the score; by default the areas are in its pixels.
+        Of the score; by default lengths are in its pixels.
     """
     if contaminant is None:
         return None
@@ -153,7 +153,7 @@ def _levelled(
 
 
 def card_step(model: Model, pixel_size_angstrom: float) -> int:
-    """Return the distance of scored pixels that a model's training allows; see `lattice_step`."""
+    """Return the distance between scored pixels for a model; see `lattice_step`."""
     return lattice_step(model.network, model.card.training_radius_angstrom / pixel_size_angstrom)
 
 
@@ -162,14 +162,14 @@ def level_scores(
 ) -> Image:
     """Make the log-odds of one micrograph comparable with those of others.
 
-    Defocus, dose and ice move all log-odds of a micrograph up or down together, so that one
-    threshold finds too much on one and too little on another. Most of any micrograph is
-    background: its median is moved to where it lay in training, by no more than `MOST_LEVELLING`,
-    for a micrograph of nothing but carbon has another background. In dead borders nothing is
-    ever found, nor within a quarter of the diameter of them: much of such a particle is not there
-    to be seen, and a bar's end looks like many things. At an edge half a particle, whose centre
-    lies outside, and its mirror image, in which the micrograph is continued, look like a whole
-    one, so there the log-odds are lower by `EDGE_DOUBT`, and less so with the distance.
+    Defocus, dose and ice shift all log-odds of a micrograph together, so that one threshold gives
+    too many picks on one micrograph and too few on another. Most of any micrograph is background:
+    its median is shifted to that of training, by no more than `MOST_LEVELLING`, because a
+    micrograph full of carbon has a different background. Nothing is found in dead borders or
+    within a quarter of the diameter of them, where much of a particle is missing. At an edge, half
+    a particle whose center lies outside and its mirror image, by which the micrograph is padded,
+    look like a whole particle, so the log-odds there are lowered by `EDGE_DOUBT`, and by less with
+    the distance.
 
     Parameters
     ----------
@@ -178,9 +178,9 @@ def level_scores(
     image
         The image that was scored.
     background
-        The median log-odds of the training micrographs; None leaves the level as it is.
+        The median log-odds of the training micrographs; None: no shift.
     diameter_px
-        The particle's; with 0 neither dead borders nor edges have surroundings.
+        The particle's; 0 turns off the margins of dead borders and edges.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def level_scores(
 def level_scores_with_shift(
     score: Image, image: Image, background: float | None, diameter_px: float = 0.0
 ) -> tuple[Image, float]:
-    """Do as `level_scores`; return also by how much the log-odds were moved."""
+    """Do as `level_scores`, and also return the shift of the log-odds."""
     alive = find_dead_border(image).widen(math.ceil(GUARD * diameter_px)).live_region(score.shape)
     shift = 0.0
     if background is not None:
@@ -206,7 +206,7 @@ def level_scores_with_shift(
 
 
 def _doubt_edges(score: Image, reach_px: float) -> None:
-    """Lower log-odds at the edges, by less and less up to a distance from them."""
+    """Lower log-odds at the edges, by less with the distance from them."""
     if reach_px <= 0:
         return
     height, width = score.shape

@@ -15,29 +15,29 @@ from heliodor.models.inference_network import InferenceNetwork
 from heliodor.models.networks import Network
 from heliodor.utils.compute import one_thread_each
 
-#: Fewest rows that a thread scores: each begins anew at the surroundings of its first row.
+#: Fewest rows that a thread scores: each computes the surroundings of its first row again.
 BAND_PX = 128
 
 
 class NetworkOutput(NamedTuple):
-    """What a network says of an image."""
+    """The output of a network for an image."""
 
     #: Log-odds of a particle at every pixel, shape (h, w).
     particle: Image
-    #: Log-odds of a contaminant at the pixels [::stride, ::stride]; None of networks that do not
-    #: tell.
+    #: Log-odds of a contaminant at the pixels [::stride, ::stride]; None for networks without that
+    #: output.
     contaminant: Image | None
 
 
 def score_image(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
-    """Score every pixel of a normalised working image.
+    """Score every pixel of a normalized working image.
 
     Parameters
     ----------
     network
         In evaluation mode; it is moved to the device.
     image
-        Shape (h, w), normalised.
+        Shape (h, w), normalized.
 
     Returns
     -------
@@ -48,14 +48,14 @@ def score_image(network: Network, image: Image, device: torch.device | str = "cp
 
 
 def score_inner(network: Network, image: Image, device: torch.device | str = "cpu") -> Image:
-    """Score every pixel of an image that has all its surroundings in the image.
+    """Score every pixel whose surroundings lie in the image.
 
     Parameters
     ----------
     network
         In evaluation mode; it is moved to the device.
     image
-        Shape (h, w), normalised, each side at least the receptive field R.
+        Shape (h, w), normalized, each side at least the receptive field R.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def score_inner(network: Network, image: Image, device: torch.device | str = "cp
 def _inner(
     network: Network, image: Image, device: torch.device | str, both: bool
 ) -> NetworkOutput:
-    """Do as `score_inner`, and where `both` are wanted also tell contaminants."""
+    """Do as `score_inner`, and if `both` also score contaminants."""
     field = network.receptive_field
     twin = InferenceNetwork(network.to(device))
     pixels = torch.from_numpy(image.astype(np.float32))
@@ -97,7 +97,7 @@ def _inner(
 def score_coarsely(
     network: Network, image: Image, device: torch.device | str = "cpu"
 ) -> tuple[Image, int]:
-    """Score every `stride`-th pixel, at a fraction of the cost: what validation needs.
+    """Score every `stride`-th pixel at a fraction of the cost, for validation.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def score_lattice(
 ) -> Image:
     """Score every `step`-th pixel of every `step`-th row.
 
-    The strided network gives every `stride`-th pixel; laid on shifts of the image it gives the
-    lattice.
+    The strided network scores every `stride`-th pixel; applied to shifts of the image it scores
+    the lattice.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def score_lattice(
 def _lattice(
     network: Network, image: Image, step: int, device: torch.device | str, both: bool
 ) -> NetworkOutput:
-    """Do as `score_lattice`, and where `both` are wanted also tell contaminants."""
+    """Do as `score_lattice`, and if `both` also score contaminants."""
     stride = network.stride
     if stride % step:
         raise ValueError(f"a step of {step} does not divide the stride {stride}")
@@ -159,15 +159,15 @@ def _padded(network: Network, image: Image) -> torch.Tensor:
 
 
 def lattice_step(network: Network, radius_px: float) -> int:
-    """Return how far apart pixels may be scored without missing what a network finds.
+    """Return how far apart pixels may be scored without missing particles.
 
-    A network is taught that all within the training radius of a particle is particle, so its
-    scores are smooth on that scale.
+    A network is trained to score all pixels within the training radius of a particle as particle,
+    so its scores are smooth on that scale.
 
     Parameters
     ----------
     radius_px
-        Training radius in working pixels; 0 where it is not known.
+        Training radius in working pixels; 0 if it is not known.
 
     Returns
     -------
@@ -182,7 +182,7 @@ def lattice_step(network: Network, radius_px: float) -> int:
 def score_smoothly(
     network: Network, image: Image, step: int, device: torch.device | str = "cpu"
 ) -> Image:
-    """Score a lattice and draw a smooth surface through its scores: `score_image` for less.
+    """Approximate `score_image` by a smooth surface through the scores of a lattice.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def score_smoothly(
 def score_with_contaminants(
     network: Network, image: Image, step: int, device: torch.device | str = "cpu"
 ) -> NetworkOutput:
-    """Do as `score_smoothly`, and tell contaminants in the same pass if the network can.
+    """Do as `score_smoothly`, and score contaminants in the same pass if the network can.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def score_with_contaminants(
 
 
 class OutputAndFeatures(NamedTuple):
-    """What a network says of an image, and what it goes by."""
+    """The output of a network for an image, and the features it is computed from."""
 
     maps: NetworkOutput
     #: The last layer's features of the pixels [::stride, ::stride], shape (channels, h', w').
@@ -259,7 +259,7 @@ def _smoothly(
 
 
 def _surface(lattice: Image, shape: tuple[int, ...], step: int) -> Image:
-    """Return the smooth surface through the scores of a lattice, of the given shape."""
+    """Return the smooth surface of the given shape through the scores of a lattice."""
     height, width = shape
     surface = surface_matrix(height, step) @ lattice @ surface_matrix(width, step).T
     return np.asarray(surface, dtype=np.float32)
@@ -267,10 +267,10 @@ def _surface(lattice: Image, shape: tuple[int, ...], step: int) -> Image:
 
 @functools.lru_cache(maxsize=16)
 def surface_matrix(side: int, step: int) -> Image:
-    """Return what draws a cubic spline through every `step`-th of `side` pixels.
+    """Return the matrix that interpolates every `step`-th of `side` pixels by a cubic spline.
 
-    A smooth surface through a lattice is this for the rows, and for the columns. Behind the last
-    score its value is kept.
+    Applied to rows and columns it gives a smooth surface through a lattice. Beyond the last score
+    its value is kept.
 
     Returns
     -------

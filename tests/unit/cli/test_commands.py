@@ -435,7 +435,7 @@ def test_misfits_are_named_whatever_the_number_of_threads(
         out = tmp_path / f"out{threads}"
         job = ("pick", "--model", outcome / MODEL, "--micrographs", mics, "-o", out)
         said = done(*job, "--threads", threads).err
-        assert "2 of 11 micrographs are unlike the others; see micrographs.tsv" in said
+        assert "2 of 11 micrographs are outliers; see micrographs.tsv" in said
         made.append((out / "micrographs.tsv").read_bytes())
     assert made[0] == made[1]
     listed = json.loads((out / "run.json").read_text())["outliers"]

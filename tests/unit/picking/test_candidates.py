@@ -229,7 +229,7 @@ def test_a_micrograph_without_a_pick_stays_listed() -> None:
         ({"exclusion_radius_angstrom": math.nan}, "exclusion radius"),
         ({"edge_margin_angstrom": -0.1}, "edge margin"),
         ({"edge_margin_angstrom": math.inf}, "edge margin"),
-        ({"scores": "fine"}, "scores 'fine' are none of smooth, dense"),
+        ({"scores": "fine"}, "scores must be one of smooth, dense, not 'fine'"),
     ],
 )
 def test_bad_settings(change: dict[str, Any], message: str) -> None:

@@ -88,9 +88,9 @@ def test_too_few_and_too_many_picks() -> None:
     rows = of_counts([*usual, 0, 1, 300])
     assert flagged(rows) == ["m10.mrc", "m11.mrc", "m12.mrc"]
     assert [row.flags for row in rows[-3:]] == [
-        ("0 picks where 100 are usual",),
-        ("1 pick where 100 are usual",),
-        ("300 picks where 100 are usual",),
+        ("0 picks (median 100)",),
+        ("1 pick (median 100)",),
+        ("300 picks (median 100)",),
     ]
     # Of few micrographs nobody knows.
     assert flagged(of_counts([100, 95, 104, 110, 99, 101, 0])) == []
@@ -131,7 +131,7 @@ def test_a_set_that_is_all_unlike_training_is_told_as_such() -> None:
     assert flagged(rows) == []
     warning = micrograph_quality.describe_mismatch(rows)
     assert warning is not None
-    assert warning.startswith("98% of the usual micrograph here looks unlike those")
+    assert warning.startswith("98% of the median micrograph looks unlike those")
     assert micrograph_quality.describe_mismatch(of_shares([0.0, 1.0, 0.1])) is None
     assert micrograph_quality.describe_mismatch(of_shares([None, None])) is None
     assert micrograph_quality.describe_mismatch(()) is None
@@ -143,17 +143,15 @@ def test_scores_unlike_the_others() -> None:
     assert flagged(assess_micrographs(table(usual), -9, {})) == []
     rows = assess_micrographs(table([*usual, random.normal(0.5, 1, 80).tolist()]), -9, {})
     assert flagged(rows) == ["m12.mrc"]
-    assert rows[-1].flags[0].startswith("its picks have a median score of 0.")
+    assert rows[-1].flags[0].startswith("median score of its picks 0.")
     better = random.normal(6, 1, 80).tolist()
     assert flagged(assess_micrographs(table([*usual, better]), -9, {})) == []
     # The median of six picks is uncertain, that of four is none.
     wide = [-3.0, 0.0, 0.5, 1.0, 4.0, 5.0]
     assert flagged(assess_micrographs(table([*usual, wide]), -9, {})) == ["m12.mrc"]
-    assert assess_micrographs(table([*usual, wide]), -9, {})[-1].flags == (
-        "6 picks where 80 are usual",
-    )
+    assert assess_micrographs(table([*usual, wide]), -9, {})[-1].flags == ("6 picks (median 80)",)
     few = assess_micrographs(table([*usual, [-8.0] * 4]), -9, {})
-    assert few[-1].flags == ("4 picks where 80 are usual",)
+    assert few[-1].flags == ("4 picks (median 80)",)
 
 
 def test_scores_that_had_to_be_moved_far() -> None:
@@ -163,8 +161,8 @@ def test_scores_that_had_to_be_moved_far() -> None:
     }
     rows = assess_micrographs(table([[2.0] * 20] * 10), 0.0, measured)
     assert [row.flags for row in rows[-2:]] == [
-        ("its scores lay 1.0 below the others' before they were levelled",),
-        ("its scores lay 0.8 above the others' before they were levelled",),
+        ("its background score was 1.0 lower than usual",),
+        ("its background score was 0.8 higher than usual",),
     ]
     assert flagged(rows) == ["m08.mrc", "m09.mrc"]
 
@@ -194,9 +192,9 @@ def test_what_is_said() -> None:
     usual = [100, 95, 104, 110, 99, 101, 97, 103, 92, 108]
     assert micrograph_quality.describe_outliers(of_counts(usual)) is None
     one = micrograph_quality.describe_outliers(of_counts([*usual, 0]))
-    assert one == "1 of 11 micrographs is unlike the others; see micrographs.tsv"
+    assert one == "1 of 11 micrographs is an outlier; see micrographs.tsv"
     two = micrograph_quality.describe_outliers(of_counts([*usual, 0, 500]))
-    assert two == "2 of 12 micrographs are unlike the others; see micrographs.tsv"
+    assert two == "2 of 12 micrographs are outliers; see micrographs.tsv"
 
 
 def test_the_section_lists_those_that_stand_out_worst_first() -> None:
