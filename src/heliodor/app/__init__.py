@@ -1,1 +1,1 @@
-"""The picking room: a local web server, and its page."""
+"""The heliodor app: a local web server with its page and its engine."""

@@ -1,4 +1,4 @@
-"""What a model found on one micrograph, as a file between the process that scores and the rest."""
+"""The candidates of one micrograph, and the file in which the engine hands them to the server."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from heliodor.utils.files import atomic_write
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates of one micrograph, by falling score, and how the micrograph looks."""
+    """The candidates of one micrograph by descending score, and figures of the micrograph."""
 
-    #: Number of the model, 0 being that which the project began with.
+    #: The number of the model; 0 is the general model.
     model: int
-    #: Centres (x, y) in the pixels of the original file, shape (n, 2).
+    #: Centers (x, y) in the pixels of the original file, shape (n, 2).
     xy_px: FloatArray
     #: Log-odds, shape (n,).
     score: FloatArray
-    #: Whether the centre lies in a bad area, shape (n,).
+    #: Whether the center lies in contamination, shape (n,).
     bad: NDArray[np.bool_]
-    #: What the network sees at each, shape (n, k), k the same for all of a project's files.
+    #: Features of the network, shape (n, k), with the same k in all files of a project.
     features: NDArray[np.float16]
-    #: Figures of the whole micrograph that tell micrographs apart, such as its mean, contrast and
-    #: bad fraction; the same keys in all of a project's files.
+    #: Figures of the whole micrograph, such as its mean, contrast and fraction of contamination;
+    #: the same keys in all files of a project.
     figures: dict[str, float]
 
     def __post_init__(self) -> None:
         n = len(self.score)
         if self.xy_px.shape != (n, 2) or self.bad.shape != (n,) or len(self.features) != n:
-            raise ValueError("every column of a table of candidates needs the same length")
+            raise ValueError("the columns of the candidates differ in length")
 
 
 def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.bool_]:
-    """Tell which places are no farther than a distance from any of others.
+    """Return which positions lie within a distance of any of the others.
 
     Parameters
     ----------
@@ -57,33 +57,33 @@ def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.b
         return np.zeros(len(xy_px), dtype=bool)
     from scipy.spatial import cKDTree  # slow to import
 
-    # The tree leaves out what is just as far; a little more reach and one exact test do not.
+    # The tree excludes positions exactly at the bound, so search slightly farther and compare.
     away, _ = cKDTree(others).query(xy_px, distance_upper_bound=distance * (1 + 1e-9))
     return np.asarray(away <= distance)
 
 
-def write_candidates(path: Path, found: Candidates) -> None:
-    """Write one micrograph's candidates, whole or not at all."""
-    head = np.frombuffer(json.dumps(found.figures).encode(), dtype=np.uint8)
+def write_candidates(path: Path, candidates: Candidates) -> None:
+    """Write the candidates of one micrograph atomically."""
+    figures = np.frombuffer(json.dumps(candidates.figures).encode(), dtype=np.uint8)
     with atomic_write(path) as aside, aside.open("wb") as stream:
         np.savez(
             stream,
-            model=np.int64(found.model),
-            xy_px=found.xy_px.astype(np.float32),
-            score=found.score.astype(np.float32),
-            bad=found.bad,
-            features=found.features.astype(np.float16),
-            figures=head,
+            model=np.int64(candidates.model),
+            xy_px=candidates.xy_px.astype(np.float32),
+            score=candidates.score.astype(np.float32),
+            bad=candidates.bad,
+            features=candidates.features.astype(np.float16),
+            figures=figures,
         )
 
 
 def read_candidates(path: Path) -> Candidates:
-    """Read one micrograph's candidates.
+    """Read the candidates of one micrograph.
 
     Raises
     ------
     BadInput
-        If the file is none of `write_candidates`.
+        If the file was not written by `write_candidates`, or is damaged.
     """
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -97,5 +97,5 @@ def read_candidates(path: Path) -> Candidates:
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(
-            f"{path} holds no candidates ({error}); remove it, and it is made again"
+            f"{path} is not a file of candidates ({error}); remove it, and it is written again"
         ) from error

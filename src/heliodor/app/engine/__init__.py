@@ -1,1 +1,1 @@
-"""The live loop: learning, scoring and asking while somebody looks on."""
+"""The engine of the app: the process that trains and scores."""

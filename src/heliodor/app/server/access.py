@@ -1,9 +1,12 @@
-"""The gate: who may come in, how much they may carry, and how many at a time.
+"""Access control: the token, the origin of requests, and limits on their size and number.
 
-The server is bound to this machine alone, but so are all its other users, and the pages of any
-web site that a browser on it shows. So every request needs the token; it must be meant for this
-machine by name (a foreign name that is made to point here is refused), and must come from a page
-of this server.
+The server listens on this machine only, but other users of the machine can reach it, and so can
+any web site that is open in a browser on it. So every request needs the token, must name this
+machine as its host (which defeats DNS rebinding), and must come from a page of this server.
+
+Starlette's TrustedHostMiddleware is not enough here: it does not check the port, and neither
+accepts ``[::1]`` nor rejects ``127.0.0.1:80@evil.example``. uvicorn's `limit_concurrency` counts
+connections without a token too, with which other users of the machine could lock out the owner.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from starlette.exceptions import HTTPException
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Bytes of a request's body; seconds that it may take to come.
+#: Most bytes of a request body, and most seconds between its parts.
 MAX_BODY, MAX_SECONDS = 4 * 2**20, 30.0
-#: Requests at a time.
+#: Most requests that are served at the same time.
 MAX_REQUESTS = 256
-#: Any port: the user's end of a tunnel may have another one.
+#: With any port: the local end of an SSH tunnel may have another one.
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(?::(\d{1,5}))?", re.ASCII)
-#: Of requests that a page of this server makes, or the user with the address line.
+#: Sec-Fetch-Site of requests by a page of this server, or by the user in the address bar.
 _SITES = {"same-origin", "none"}
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none';"
@@ -43,8 +46,8 @@ _HEADERS = {
     b"cross-origin-opener-policy": b"same-origin",
     b"cache-control": b"no-store",
 }
-#: For who comes by a link on another page: with a redirect the browser would hold back the
-#: cookie, as it was the other page that began it.
+#: For a link on another page: after a redirect the browser would not send the cookie, because
+#: the other page started the navigation.
 _FORWARD_PAGE = (
     b'<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>heliodor</title>'
     b'<a href="/">heliodor</a>'
@@ -52,20 +55,20 @@ _FORWARD_PAGE = (
 
 
 class AccessControl:
-    """An ASGI application around another that lets only its user in.
+    """ASGI middleware that only serves requests with the token.
 
     Parameters
     ----------
     app
-        What is behind the gate.
+        The application to protect.
     token
-        The secret.
+        The secret token.
     """
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._token = token.encode()
-        self._inside = 0
+        self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -73,89 +76,89 @@ class AccessControl:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            return  # closes a websocket: there is none here
+            return  # closes a websocket; the app has none
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = {name.lower() for name, _ in message["headers"]}
-                more = [(n, v) for n, v in _HEADERS.items() if n not in own]
+                present = {name.lower() for name, _ in message["headers"]}
+                more = [(n, v) for n, v in _HEADERS.items() if n not in present]
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
-        refusal = self._refusal(scope)
+        refusal = self._find_fault(scope)
         if refusal is not None:
             await _send_error(answer, *refusal)
             return
         if scope["path"] == "/" and scope["query_string"]:
             query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
             if "token" in query:
-                await self._enter(scope, answer, query["token"])
+                await self._log_in(scope, answer, query["token"])
                 return
-        if not self._is_known(scope):
+        if not self._is_authorized(scope):
             await _send_error(
-                answer, 401, "open the address that heliodor app printed: its token is needed"
+                answer, 401, "no valid token; open the address that heliodor app printed"
             )
             return
-        if self._inside >= MAX_REQUESTS:
-            await _send_error(answer, 503, "too many requests at a time; try again", retry=True)
+        if self._active >= MAX_REQUESTS:
+            await _send_error(
+                answer, 503, "too many requests at the same time; try again", retry=True
+            )
             return
-        self._inside += 1
+        self._active += 1
         try:
             await self._app(scope, _LimitedBody(receive).receive, answer)
         finally:
-            self._inside -= 1
+            self._active -= 1
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Return why a request is refused whoever makes it."""
+    def _find_fault(self, scope: Scope) -> tuple[int, str] | None:
+        """Return why a request is refused even with the token: status and sentence."""
         if scope["method"] not in ("GET", "HEAD", "POST"):
-            return 405, "only GET and POST are understood"
+            return 405, "only GET and POST are allowed"
         host = _single(scope, b"host")
         found = _HOST.fullmatch(host or "")
         if found is None or int(found[2] or 80) > 65535:
             return 403, "this server answers only as 127.0.0.1 or localhost"
         if _has_header(scope, b"origin") and _single(scope, b"origin") != f"http://{host}":
-            return 403, "requests of other pages are refused"
+            return 403, "requests from other pages are refused"
         if (
             _has_header(scope, b"sec-fetch-site")
             and _single(scope, b"sec-fetch-site") not in _SITES
         ):
-            # A link to the page may be followed from anywhere; nothing but the page comes of it.
-            way = [_single(scope, b"sec-fetch-" + name) for name in (b"mode", b"dest")]
-            if scope["path"] != "/" or way != ["navigate", "document"]:
-                return 403, "requests of other pages are refused"
+            # A link on any page may lead to the page itself, but to nothing else.
+            navigation = [_single(scope, b"sec-fetch-" + name) for name in (b"mode", b"dest")]
+            if scope["path"] != "/" or navigation != ["navigate", "document"]:
+                return 403, "requests from other pages are refused"
         length = _single(scope, b"content-length")
         if _has_header(scope, b"content-length") and not (length or "").isdecimal():
-            return 400, "the length of the body is no number"
+            return 400, "the Content-Length is not a number"
         if length is not None and (len(length) > 12 or int(length) > MAX_BODY):
-            return 413, f"a request may carry {MAX_BODY} bytes at most"
+            return 413, f"the body may have at most {MAX_BODY} bytes"
         if scope["method"] == "POST":
             kind = (_single(scope, b"content-type") or "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 return 415, "the body must be application/json"
         return None
 
-    def _is_known(self, scope: Scope) -> bool:
-        said = _single(scope, b"authorization") or ""
-        if said.startswith("Bearer ") and self._fits(said.removeprefix("Bearer ").strip()):
+    def _is_authorized(self, scope: Scope) -> bool:
+        header = _single(scope, b"authorization") or ""
+        if header.startswith("Bearer ") and self._matches(header.removeprefix("Bearer ").strip()):
             return True
         cookies: SimpleCookie = SimpleCookie()
         for value in _header_values(scope, b"cookie"):
             try:
                 cookies.load(value)
             except CookieError:
-                continue  # of another server on this machine
+                continue  # from another server on this machine
         found = cookies.get(_cookie_name(scope))
-        return found is not None and self._fits(found.value)
+        return found is not None and self._matches(found.value)
 
-    def _fits(self, token: str) -> bool:
+    def _matches(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self._token)
 
-    async def _enter(self, scope: Scope, answer: Send, tokens: list[str]) -> None:
-        """Give who has the token the cookie, and lead to the page."""
-        if len(tokens) != 1 or not self._fits(tokens[0]):
-            await _send_error(
-                answer, 401, "the token is not that of this server; it was started anew?"
-            )
+    async def _log_in(self, scope: Scope, answer: Send, tokens: list[str]) -> None:
+        """Set the cookie for a valid token in the address, and go on to the page."""
+        if len(tokens) != 1 or not self._matches(tokens[0]):
+            await _send_error(answer, 401, "invalid token; was the server restarted?")
             return
         site = _single(scope, b"sec-fetch-site")
         cookie = f"{_cookie_name(scope)}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"
@@ -168,7 +171,7 @@ class AccessControl:
 
 
 class _LimitedBody:
-    """A request's body, counted as it comes."""
+    """Limits the size of a request body and the time that it takes."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -177,20 +180,20 @@ class _LimitedBody:
 
     async def receive(self) -> Message:
         if self._whole:
-            return await self._receive()  # the client's going away, whenever
+            return await self._receive()  # waits until the client disconnects
         try:
             message = await asyncio.wait_for(self._receive(), MAX_SECONDS)
         except TimeoutError as error:
-            raise HTTPException(408, "the body did not come in time") from error
+            raise HTTPException(408, "the body was not received in time") from error
         self._bytes += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._bytes > MAX_BODY:
-            raise HTTPException(413, f"a request may carry {MAX_BODY} bytes at most")
+            raise HTTPException(413, f"the body may have at most {MAX_BODY} bytes")
         return message
 
 
 def _header_values(scope: Scope, name: bytes) -> Iterable[str]:
-    return [value.decode("latin-1") for own, value in scope["headers"] if own.lower() == name]
+    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
 def _has_header(scope: Scope, name: bytes) -> bool:
@@ -198,13 +201,13 @@ def _has_header(scope: Scope, name: bytes) -> bool:
 
 
 def _single(scope: Scope, name: bytes) -> str | None:
-    """Return a header that is there once; one that is there twice says nothing."""
+    """Return a header; None if it is missing or occurs more than once."""
     values = list(_header_values(scope, name))
     return values[0] if len(values) == 1 else None
 
 
 def _cookie_name(scope: Scope) -> str:
-    """Return the cookie's name: ports of one machine share their cookies."""
+    """Return the name of the cookie; it has the port, since all ports share their cookies."""
     found = _HOST.fullmatch(_single(scope, b"host") or "")
     return f"heliodor_{(found and found[2]) or 80}"
 

@@ -1,4 +1,4 @@
-"""Marks: what the user says is a particle, or is none, kept in two STAR files at every change."""
+"""Annotations: particles and negatives that the user marked, saved in two STAR files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from heliodor.data.micrographs import star_list
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 
-#: The two kinds of marks, and the files that hold them.
+#: The two kinds of annotations and their files.
 KINDS = {"particle": "labels.star", "negative": "negatives.star"}
-#: The column that keeps what the page calls a mark: a change that is sent once more, as after
-#: a crash, is then made once.
+#: The column of the ids that the page gives annotations: a change that is sent twice, as after a
+#: crash, is made once.
 ID_COLUMN = "heliodorMarkId"
-#: What a mark may be called.
+#: A valid id.
 VALID_ID = re.compile(r"[A-Za-z0-9_:-]{1,64}", re.ASCII)
-#: Nobody marks so many by hand.
+#: Most annotations; far more than are made by hand.
 MAX_PER_MICROGRAPH, MAX_PER_PROJECT = 20_000, 1_000_000
 
 _HEAD = "\n".join(
@@ -40,7 +40,7 @@ _HEAD = "\n".join(
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One mark, in pixels of the original file."""
+    """One annotation, in pixels of the original file."""
 
     x: float
     y: float
@@ -49,26 +49,26 @@ class Annotation:
 
 
 class Annotations:
-    """All marks of a project, by the names of micrographs.
+    """All annotations of a project, by the names of micrographs; any thread may call.
 
-    Changes may come from any thread. Each is written before it is acknowledged; those that come
-    while a file is being written share the next writing.
+    Each change is written before it is acknowledged. Changes that arrive while a file is being
+    written are written together afterward.
 
     Parameters
     ----------
     folder
-        The project's, where the files are.
+        The project folder.
 
     Raises
     ------
     BadInput
-        If a file that is there cannot be read.
+        If an existing file cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
         self._paths = {kind: folder / file for kind, file in KINDS.items()}
         self._by_micrograph: dict[str, dict[str, Annotation]] = {}
-        #: The rows of each micrograph as they are written, by kind.
+        #: The formatted rows of each micrograph, by kind.
         self._rows: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self._total = 0
         self._wake = threading.Condition()
@@ -80,7 +80,7 @@ class Annotations:
                 self._read(kind, path)
             else:
                 self._unsaved.add(kind)
-        self._writer = threading.Thread(target=self._write_all, name="marks", daemon=True)
+        self._writer = threading.Thread(target=self._write_all, name="annotations", daemon=True)
         self._writer.start()
 
     def _read(self, kind: str, path: Path) -> None:
@@ -98,29 +98,29 @@ class Annotations:
             self._format_rows(name)
 
     def of_micrograph(self, name: str) -> dict[str, Annotation]:
-        """Return the marks of a micrograph by their ids."""
+        """Return the annotations of a micrograph by their ids."""
         with self._wake:
             return dict(self._by_micrograph.get(name, {}))
 
     def positions(self, name: str, kind: str) -> FloatArray:
-        """Return the places (x, y) of a micrograph's marks of a kind, shape (n, 2)."""
+        """Return the positions (x, y) of a kind on a micrograph, shape (n, 2)."""
         own = [(m.x, m.y) for m in self.of_micrograph(name).values() if m.kind == kind]
         return np.array(own, dtype=np.float64).reshape(-1, 2)
 
     def counts(self, name: str) -> tuple[int, int]:
-        """Return how many particles and how many negatives a micrograph has."""
+        """Return the numbers of particles and of negatives of a micrograph."""
         with self._wake:
             own = self._by_micrograph.get(name, {})
             particles = sum(mark.kind == "particle" for mark in own.values())
             return particles, len(own) - particles
 
     def names(self) -> list[str]:
-        """Return the micrographs with marks."""
+        """Return the names of the micrographs with annotations."""
         with self._wake:
             return [name for name, own in self._by_micrograph.items() if own]
 
     def rename_micrographs(self, names: Mapping[str, str]) -> None:
-        """Call micrographs otherwise; marks of two that become one are joined."""
+        """Rename micrographs; the annotations of two that get the same name are merged."""
         with self._wake:
             for old, new in names.items():
                 own = self._by_micrograph.pop(old, {})
@@ -132,28 +132,28 @@ class Annotations:
             self._wake.notify()
 
     def add_positions(self, name: str, xy_px: FloatArray, kind: str) -> Future[None]:
-        """Add marks that have no ids yet."""
+        """Add annotations with new ids; see `change`."""
         marks = {uuid.uuid4().hex: Annotation(float(x), float(y), kind) for x, y in xy_px}
         return self.change(name, marks, ())[1]
 
     def change(
         self, name: str, add: Mapping[str, Annotation], remove: Iterable[str]
     ) -> tuple[bool, Future[None]]:
-        """Remove marks of a micrograph and add others.
+        """Remove annotations of a micrograph and add others.
 
-        Adding one that is there or removing one that is not changes nothing.
+        Adding an id that exists, or removing one that does not, changes nothing.
 
         Returns
         -------
         bool
             Whether anything changed.
         Future
-            Done when the change is in the files; it raises BadInput if that cannot be.
+            Done when the change is in the files; raises BadInput if they cannot be written.
 
         Raises
         ------
         BadInput
-            If there are too many; then nothing changes.
+            If there would be too many; then nothing changes.
         """
         saved: Future[None] = Future()
         with self._wake:
@@ -162,10 +162,12 @@ class Annotations:
             new = {key: mark for key, mark in add.items() if key not in own or key in gone}
             grown = len(new) - len(gone - new.keys())
             if grown > 0 and len(own) + grown > MAX_PER_MICROGRAPH:
-                raise BadInput(f"{name} has {len(own)} marks, and may have {MAX_PER_MICROGRAPH}")
+                raise BadInput(
+                    f"{name} has {len(own)} marks; at most {MAX_PER_MICROGRAPH} are allowed"
+                )
             if grown > 0 and self._total + grown > MAX_PER_PROJECT:
                 raise BadInput(
-                    f"the project has {self._total} marks, and may have {MAX_PER_PROJECT}"
+                    f"the project has {self._total} marks; at most {MAX_PER_PROJECT} are allowed"
                 )
             touched = {own[key].kind for key in gone}
             for key in gone:
@@ -187,11 +189,11 @@ class Annotations:
 
     def _format_rows(self, name: str) -> None:
         """Spell the rows of a micrograph, as `relion_star.render_picks` would."""
-        # A number comes first: a row that begins with some names would read as a block.
-        said = f'"{name}"' if " " in name else name
+        # A number comes first: a row that starts with some names would be read as a block.
+        quoted = f'"{name}"' if " " in name else name
         for kind, rows in self._rows.items():
             own = [
-                f"{mark.x:.3f}\t{mark.y:.3f}\t{said}\t{key}"
+                f"{mark.x:.3f}\t{mark.y:.3f}\t{quoted}\t{key}"
                 for key, mark in self._by_micrograph.get(name, {}).items()
                 if mark.kind == kind
             ]
@@ -222,7 +224,7 @@ class Annotations:
                     if saved.set_running_or_notify_cancel():
                         saved.set_exception(error)
                 if not closing:
-                    # A full disk stays so for a while; the next change tries again.
+                    # A full disk stays full for a while; the next change tries again.
                     with self._wake:
                         self._wake.wait_for(lambda: self._waiting or self._closing, 5.0)
             else:
@@ -233,7 +235,7 @@ class Annotations:
                 return
 
     def close(self) -> None:
-        """Write what is left and end the writing."""
+        """Write all unsaved changes and stop."""
         with self._wake:
             self._closing = True
             self._wake.notify()

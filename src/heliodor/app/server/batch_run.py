@@ -1,4 +1,4 @@
-"""The whole run: ``heliodor pick`` on all micrographs, as a process beside the server."""
+"""Picking all micrographs: ``heliodor pick`` as a process beside the server."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from heliodor.errors import SOME_FAILED
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.files import write_text
 
-#: What is run, beside a test's own.
+#: The command; tests use another.
 COMMAND = (sys.executable, "-m", "heliodor.app.server.child_process")
-#: Seconds between two looks at how far it is.
+#: Seconds between two checks of the progress.
 _POLL_SECONDS = 0.5
-#: Seconds that it has to end once it was told to.
+#: Seconds to wait for the process to end after SIGTERM.
 _STOP_SECONDS = 20.0
-#: More bytes of names than this go into a list: a command line is not endless.
+#: More characters than this go into a list file: command lines are limited in length.
 _MAX_INPUT_CHARS = 32_768
 _ENTRY = b'{"micrograph": '
 
 
 class BatchRun:
-    """One picking on everything at a time; any thread may call.
+    """Picks all micrographs, one run at a time; any thread may call.
 
     Parameters
     ----------
     project
         The project.
     threads
-        For the command.
+        Threads of the command.
     command
-        What to run before the word `pick`.
+        The command before the word `pick`.
     """
 
     def __init__(self, project: Project, threads: int, command: Sequence[str] = COMMAND) -> None:
@@ -59,11 +59,17 @@ class BatchRun:
         }
 
     def start(self) -> None:
-        """Begin, or refuse with a sentence where one is going on."""
+        """Start a run.
+
+        Raises
+        ------
+        HTTPException
+            If a run is going on, or the project has no diameter.
+        """
         settings = self._project.settings
         with self._lock:
             if self._process is not None:
-                raise refuse("a run is going on already", 409)
+                raise refuse("all micrographs are already being picked", 409)
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             words = [*self._command, "pick", "--report", "-o", str(self._folder)]
@@ -95,7 +101,7 @@ class BatchRun:
             self._watcher.start()
 
     def _inputs(self) -> list[str]:
-        """Return the micrographs as the user typed them, or a list that has them."""
+        """Return the micrographs as the user typed them, or a list file of them."""
         inputs = self._project.settings.inputs
         plain = all(text == text.strip() and "\n" not in text for text in inputs)
         long = sum(map(len, inputs)) > _MAX_INPUT_CHARS or any(t.startswith("-") for t in inputs)
@@ -125,21 +131,21 @@ class BatchRun:
                 self._state |= {"state": "cancelled" if self._cancelled else "failed"}
 
     def state(self) -> dict[str, Any]:
-        """Return how far it is."""
+        """Return the state and the progress."""
         with self._lock:
             own = dict(self._state)
         done = own["state"] == "done" and (self._folder / "report.html").is_file()
         return {**own, "report": "/report/report.html" if done else None}
 
     def cancel(self) -> None:
-        """Tell it to stop; what is done is kept, and gone on with the next time."""
+        """Stop the run; the next one resumes it."""
         with self._lock:
             if self._process is not None:
                 self._cancelled = True
                 self._process.terminate()
 
     def close(self) -> None:
-        """Stop it, and wait for its end."""
+        """Stop the run and wait for its end."""
         self.cancel()
         with self._lock:
             process, watcher = self._process, self._watcher
@@ -153,7 +159,7 @@ class BatchRun:
 
 
 class _JournalCounter:
-    """Counts the micrographs in the journal of a picking, reading each byte of it once."""
+    """Counts the micrographs in the journal of a run, reading each byte once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -164,7 +170,7 @@ class _JournalCounter:
         self._at, self._count, self._rest = 0, 0, b""
 
     def count(self) -> int:
-        """Return how many micrographs are done by now."""
+        """Return the number of micrographs that are done."""
         try:
             with self._path.open("rb") as stream:
                 self._read(stream)
@@ -173,16 +179,16 @@ class _JournalCounter:
         return self._count
 
     def _read(self, stream: BinaryIO) -> None:
-        there = os.fstat(stream.fileno())
-        if self._file != (there.st_dev, there.st_ino) or there.st_size < self._at:
-            self._begin()  # it was begun anew
-            self._file = (there.st_dev, there.st_ino)
+        status = os.fstat(stream.fileno())
+        if self._file != (status.st_dev, status.st_ino) or status.st_size < self._at:
+            self._begin()  # it was started over
+            self._file = (status.st_dev, status.st_ino)
         stream.seek(self._at)
         while block := stream.read(2**20):
             self._at += len(block)
             lines = (self._rest + block).split(b"\n")
             self._count += sum(line.startswith(_ENTRY) for line in lines[:-1])
-            # Of a line that goes on, its beginning tells what it is.
+            # The start of an unfinished line is enough to recognize it.
             self._rest = lines[-1][: len(_ENTRY)]
 
 
@@ -194,5 +200,5 @@ def _read_last_line(log: Path) -> str | None:
             lines = stream.read().decode("utf-8", "replace").split("\n")
     except OSError:
         return None
-    said = [line.strip() for line in lines[1:] if line.strip()]
-    return said[-1][:500] if said else None
+    texts = [line.strip() for line in lines[1:] if line.strip()]
+    return texts[-1][:500] if texts else None

@@ -1,4 +1,4 @@
-"""What is kept in memory for its next use, up to so many bytes."""
+"""A cache with a limit on its bytes, in which each value is made by one thread only."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Nothing larger than this share of the whole is kept: it would drive all the rest out.
+#: Larger values, as a share of the limit, are not cached: they would displace all others.
 MAX_SHARE = 0.5
 
 
 class Cache:
-    """Values by key; those used longest ago are forgotten first.
+    """Values by key; the least recently used ones are dropped first.
 
-    Any thread may ask. Where several ask for a value that is not there, one makes it and the
-    others wait for it.
+    Any thread may call. If several need a value that is not cached, one makes it and the others
+    wait for it.
 
     Parameters
     ----------
     most_bytes
-        All values together take no more than this.
+        Most bytes of all values together.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -34,16 +34,16 @@ class Cache:
         self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
-        #: Of what is being made, with the number of those who want it.
+        #: The locks of values that are being made, and the number of threads that need each.
         self._making: dict[Hashable, tuple[Lock, int]] = {}
 
     @property
     def bytes(self) -> int:
-        """Return how much is kept."""
+        """The bytes of all cached values."""
         return self._bytes
 
     def peek(self, key: Hashable) -> Any | None:
-        """Return what is kept under a key, or None."""
+        """Return the cached value of a key, or None."""
         with self._lock:
             if key not in self._kept:
                 return None
@@ -51,16 +51,16 @@ class Cache:
             return self._kept[key][0]
 
     def get(self, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
-        """Return what is kept under a key, made now if need be.
+        """Return the value of a key, and make it if it is not cached.
 
         Parameters
         ----------
         key
-            Of one value for ever.
+            A key always has the same value.
         make
-            Makes it; what it raises is raised, and nothing kept.
+            Returns the value; if it raises, nothing is cached.
         size
-            Tells its bytes.
+            Returns the bytes of the value.
         """
         with self._one_at_a_time(key):
             found: T | None = self.peek(key)

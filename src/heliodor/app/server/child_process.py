@@ -1,7 +1,7 @@
-"""A command of the program that ends, what it has done being kept, with who began it.
+"""A command of heliodor that stops when its parent process ends.
 
-``python -m heliodor.app.server.child_process pick ...`` is ``heliodor pick ...`` which is
-told to stop (SIGTERM) when its standard input ends: the pipe of a server that was killed ends too.
+``python -m heliodor.app.server.child_process pick ...`` runs ``heliodor pick ...`` and sends
+itself SIGTERM when its standard input ends, which also happens when the server is killed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import threading
 
 
 def _end_with_parent() -> None:
-    # Not through `sys.stdin`: it could not be closed at the end while a thread reads from it.
+    # Not through `sys.stdin`: it cannot be closed at exit while a thread reads from it.
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
-    """Be ``python -m heliodor``, tied."""
-    threading.Thread(target=_end_with_parent, name="tied", daemon=True).start()
+    """Run ``python -m heliodor`` until it ends or the parent does."""
+    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
     runpy.run_module("heliodor", run_name="__main__", alter_sys=True)
 
 
