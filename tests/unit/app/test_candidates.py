@@ -40,7 +40,7 @@ def test_what_is_written_is_read(
 def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(content)
-    with pytest.raises(BadInput, match="holds no candidates"):
+    with pytest.raises(BadInput, match="not a file of candidates"):
         read_candidates(path)
 
 

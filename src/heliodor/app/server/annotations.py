@@ -111,7 +111,7 @@ class Annotations:
         """Return the numbers of particles and of negatives of a micrograph."""
         with self._wake:
             own = self._by_micrograph.get(name, {})
-            particles = sum(mark.kind == "particle" for mark in own.values())
+            particles = sum(annotation.kind == "particle" for annotation in own.values())
             return particles, len(own) - particles
 
     def names(self) -> list[str]:
@@ -133,8 +133,8 @@ class Annotations:
 
     def add_positions(self, name: str, xy_px: FloatArray, kind: str) -> Future[None]:
         """Add annotations with new ids; see `change`."""
-        marks = {uuid.uuid4().hex: Annotation(float(x), float(y), kind) for x, y in xy_px}
-        return self.change(name, marks, ())[1]
+        annotations = {uuid.uuid4().hex: Annotation(float(x), float(y), kind) for x, y in xy_px}
+        return self.change(name, annotations, ())[1]
 
     def change(
         self, name: str, add: Mapping[str, Annotation], remove: Iterable[str]
@@ -159,22 +159,27 @@ class Annotations:
         with self._wake:
             own = self._by_micrograph.get(name, {})
             gone = {key for key in remove if key in own}
-            new = {key: mark for key, mark in add.items() if key not in own or key in gone}
+            new = {
+                key: annotation for key, annotation in add.items() if key not in own or key in gone
+            }
             grown = len(new) - len(gone - new.keys())
             if grown > 0 and len(own) + grown > MAX_PER_MICROGRAPH:
                 raise BadInput(
-                    f"{name} has {len(own)} marks; at most {MAX_PER_MICROGRAPH} are allowed"
+                    f"{name} has {len(own)} annotations; at most {MAX_PER_MICROGRAPH} are allowed"
                 )
             if grown > 0 and self._total + grown > MAX_PER_PROJECT:
                 raise BadInput(
-                    f"the project has {self._total} marks; at most {MAX_PER_PROJECT} are allowed"
+                    f"the project has {self._total} annotations;"
+                    f" at most {MAX_PER_PROJECT} are allowed"
                 )
             touched = {own[key].kind for key in gone}
             for key in gone:
                 del own[key]
-            for key, mark in new.items():
-                own[key] = Annotation(round(mark.x, 3), round(mark.y, 3), mark.kind)
-                touched.add(mark.kind)
+            for key, annotation in new.items():
+                own[key] = Annotation(
+                    round(annotation.x, 3), round(annotation.y, 3), annotation.kind
+                )
+                touched.add(annotation.kind)
             if touched:
                 self._by_micrograph[name] = own
                 self._total += len(new) - len(gone)
@@ -188,14 +193,14 @@ class Annotations:
         return bool(touched), saved
 
     def _format_rows(self, name: str) -> None:
-        """Spell the rows of a micrograph, as `relion_star.render_picks` would."""
+        """Format the rows of a micrograph, as `relion_star.render_picks` would."""
         # A number comes first: a row that starts with some names would be read as a block.
         quoted = f'"{name}"' if " " in name else name
         for kind, rows in self._rows.items():
             own = [
-                f"{mark.x:.3f}\t{mark.y:.3f}\t{quoted}\t{key}"
-                for key, mark in self._by_micrograph.get(name, {}).items()
-                if mark.kind == kind
+                f"{annotation.x:.3f}\t{annotation.y:.3f}\t{quoted}\t{key}"
+                for key, annotation in self._by_micrograph.get(name, {}).items()
+                if annotation.kind == kind
             ]
             if own:
                 rows[name] = "\n".join(own)
@@ -203,7 +208,7 @@ class Annotations:
                 rows.pop(name, None)
 
     def render(self, kind: str) -> str:
-        """Return the file of all marks of a kind, as `relion_star.render_picks` would write it."""
+        """Return the text of the file of a kind, as `relion_star.render_picks` would write it."""
         return "\n".join([_HEAD, *self._rows[kind].values(), "", ""])
 
     def _write_all(self) -> None:

@@ -1,4 +1,4 @@
-"""Handing over: picks or labels as files of every format there is."""
+"""Export of picks or labels in every coordinate format."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from heliodor.data.coordinates.writers import (
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
 
-#: Boxes are so many diameters wide.
+#: The box size in particle diameters.
 BOX_DIAMETERS = 1.5
-#: The files that can be fetched.
+#: The names of the files that can be downloaded.
 _FILE_NAME = re.compile(r"(picks|labels)(_[a-z0-9]+)?\.[a-z0-9]+", re.ASCII)
 
 
@@ -50,14 +50,14 @@ def export_file(
 ) -> str:
     """Write picks or labels of all micrographs in a format, and return the file's name.
 
-    Picks are the candidates from the threshold on, neither in bad areas nor where the user said
-    that there is none, and with them the labelled particles that none of them is near. A format
-    of several files gives a folder, and a zip file of it.
+    Picks are the candidates at or above the threshold, without those in contamination or on a
+    negative, and the labeled particles with no such candidate nearby. A format of several files
+    gives a folder and a zip file of it.
 
     Raises
     ------
     BadInput
-        If there are none, or the format cannot hold them.
+        If there is nothing to export, or the format cannot hold it.
     """
     tables = [
         _label_table(number, project, annotations)
@@ -72,28 +72,33 @@ def export_file(
             if what == "picks"
             else "there are no labels yet: mark some particles first"
         )
-    joined, given = _add_sizes(joined, project, tiles)
-    wanted = FORMATS[name]
+    joined, context = _add_sizes(joined, project, tiles)
+    coordinate_format = FORMATS[name]
     folder = project.folder / EXPORT
-    if wanted.file_of is None:
-        (file,) = write_picks(folder / f"{what}{wanted.suffix}", joined.rounded(), wanted, given)
+    if coordinate_format.file_of is None:
+        (file,) = write_picks(
+            folder / f"{what}{coordinate_format.suffix}",
+            joined.rounded(),
+            coordinate_format,
+            context,
+        )
         return file.name
-    several = folder / f"{what}_{name}"
-    shutil.rmtree(several, ignore_errors=True)
-    several.mkdir(parents=True)
-    files = write_picks(several, joined.rounded(), wanted, given)
-    packed = folder / f"{what}_{name}.zip"
+    format_folder = folder / f"{what}_{name}"
+    shutil.rmtree(format_folder, ignore_errors=True)
+    format_folder.mkdir(parents=True)
+    files = write_picks(format_folder, joined.rounded(), coordinate_format, context)
+    archive_path = folder / f"{what}_{name}.zip"
     with (
-        atomic_write(packed) as aside,
+        atomic_write(archive_path) as aside,
         zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for file in files:
-            archive.write(file, file.relative_to(several).as_posix())
-    return packed.name
+            archive.write(file, file.relative_to(format_folder).as_posix())
+    return archive_path.name
 
 
 def find_export(project: Project, name: str) -> Path | None:
-    """Return an exported file, None where there is none of that name."""
+    """Return the path of an exported file, or None if there is none of that name."""
     path = project.folder / EXPORT / name
     if not _FILE_NAME.fullmatch(name) or path.is_symlink() or not path.is_file():
         return None
@@ -109,44 +114,44 @@ def _pick_table(
     number: int, project: Project, annotations: Annotations, predictions: Predictions
 ) -> Picks:
     name = project.sources[number].name
-    labels, seen = annotations.positions(name, "particle"), predictions.get(number)
-    if seen is None:
+    labels, found = annotations.positions(name, "particle"), predictions.get(number)
+    if found is None:
         return Picks.on(name, labels)
-    xy, score = select_picks(seen, predictions.threshold(seen.model, project.settings.threshold))
-    lost = labels[~near(labels, xy, SAME_DIAMETERS * seen.diameter_px)]
-    # They are particles for sure: no threshold must part them from the best of the picks.
-    best = score[0] if len(score) else seen.score[0] if len(seen.score) else math.nan
-    scores = np.concatenate([score, np.full(len(lost), best)])
-    table = Picks.on(name, np.concatenate([xy, lost]), scores)
-    chances = predictions.calibration(seen.model).probability(scores)
-    if chances is None or not len(table):
+    xy, score = select_picks(found, predictions.threshold(found.model, project.settings.threshold))
+    missed = labels[~near(labels, xy, SAME_DIAMETERS * found.diameter_px)]
+    # They are certainly particles, so they get the best score.
+    best = score[0] if len(score) else found.score[0] if len(found.score) else math.nan
+    scores = np.concatenate([score, np.full(len(missed), best)])
+    table = Picks.on(name, np.concatenate([xy, missed]), scores)
+    probabilities = predictions.calibration(found.model).probability(scores)
+    if probabilities is None or not len(table):
         return table
-    chances[len(xy) :] = 1.0
+    probabilities[len(xy) :] = 1.0
     return Picks(table.micrographs, table.micrograph_index, table.xy_px, table.score,
-                 {PROBABILITY: np.round(chances, 4)})  # fmt: skip
+                 {PROBABILITY: np.round(probabilities, 4)})  # fmt: skip
 
 
-def select_picks(seen: MicrographPredictions, threshold: float) -> tuple[FloatArray, FloatArray]:
-    """Return the places and scores of a micrograph's picks, by falling score."""
-    mask = seen.selectable & (seen.score >= threshold)
-    return seen.xy_px[mask], seen.score[mask]
+def select_picks(found: MicrographPredictions, threshold: float) -> tuple[FloatArray, FloatArray]:
+    """Return the positions and scores of the picks of a micrograph, by descending score."""
+    mask = found.selectable & (found.score >= threshold)
+    return found.xy_px[mask], found.score[mask]
 
 
 def _add_sizes(
     picks: Picks, project: Project, tiles: MicrographTiles
 ) -> tuple[Picks, WriteContext]:
-    """Add what some formats ask for: sizes of micrographs, pixels and boxes."""
-    place = {source.name: number for number, source in enumerate(project.sources)}
+    """Add the sizes of micrographs, pixels and boxes, which some formats need."""
+    index = {source.name: number for number, source in enumerate(project.sources)}
     counts = dict(zip(picks.micrographs, picks.counts(), strict=True))
     shapes, sizes = {}, {}
     for name in picks.micrographs:
         if not counts[name]:
             continue
         try:
-            shapes[name] = tiles.header(place[name]).shape
-            sizes[name] = tiles.pixel_size(place[name])
+            shapes[name] = tiles.header(index[name]).shape
+            sizes[name] = tiles.pixel_size(index[name])
         except BadInput:
-            continue  # the format that needs it says so
+            continue  # formats that need it raise an error
     extra = dict(picks.extra)
     names = picks.names()
     if all(name in sizes for name in counts if counts[name]):

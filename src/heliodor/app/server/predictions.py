@@ -1,4 +1,4 @@
-"""What the models found: candidates of all micrographs, to be counted, sorted and looked at."""
+"""The candidates of all micrographs, to be counted, sorted and shown."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from heliodor.app.candidates import Candidates, near
 from heliodor.conventions import FloatArray, score_to_probability
 
-#: Candidates below this are not shown.
+#: Candidates with lower scores are not shown.
 MIN_SCORE = -5.0
-#: A candidate and a mark so many diameters apart are the same thing.
+#: A candidate and an annotation at most this many diameters apart are the same particle.
 SAME_DIAMETERS = 0.4
-#: Of the fine counts by score that all histograms are made of: first edge, width, number.
+#: The bins of the fine histograms: first edge, width and number.
 _FIRST_EDGE, _BIN_WIDTH, _BINS = MIN_SCORE, 0.05, 1000
-#: Bars of a histogram, about.
+#: About so many bars has a histogram of the page.
 _MAX_BARS = 60
 
 Bools = NDArray[np.bool_]
@@ -29,26 +29,26 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ModelCalibration:
-    """What scores of one model mean."""
+    """The threshold of a model and the probabilities of its scores."""
 
-    #: Log-odds from which on candidates are picks by default.
+    #: Log-odds from which candidates are picks by default.
     threshold: float = 0.0
-    #: The probability of a candidate is sigmoid(slope * score + offset), where that is known.
+    #: The probability of a candidate is sigmoid(slope * score + offset); None if unknown.
     slope: float | None = None
     offset: float = 0.0
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> ModelCalibration:
-        """Return what a message of the engine says; ValueError if it says nonsense."""
+        """Read the record of a model; raises ValueError if it has numbers that are not finite."""
         calibration = message.get("calibration") or {}
         numbers = [float(message.get("threshold") or 0.0)]
         numbers += [float(calibration.get(key, 0.0)) for key in ("slope", "offset")]
         if not all(map(math.isfinite, numbers)):
-            raise ValueError("a level of a model is not finite")
+            raise ValueError("a threshold or calibration is not finite")
         return cls(numbers[0], numbers[1] if calibration else None, numbers[2])
 
     def probability(self, score: FloatArray) -> FloatArray | None:
-        """Return the probabilities of candidates, or None where they are not known."""
+        """Return the probabilities of candidates, or None if they are not known."""
         return (
             None if self.slope is None else score_to_probability(self.slope * score + self.offset)
         )
@@ -56,20 +56,20 @@ class ModelCalibration:
 
 @dataclass(frozen=True)
 class MicrographPredictions:
-    """The candidates of one micrograph by falling score, and which of them can be picks."""
+    """The candidates of one micrograph by descending score, and which of them can be picks."""
 
     model: int
     xy_px: FloatArray
     score: FloatArray
     bad: Bools
     diameter_px: float
-    #: Share of the micrograph that is good, 0 to 1; None where that is not known.
+    #: Fraction of the micrograph without contamination, 0 to 1; None if unknown.
     quality: float | None
-    #: Neither in a bad area nor where the user said that there is none.
+    #: Neither in contamination nor on a negative.
     selectable: Bools
-    #: Scores of those, ascending.
+    #: The scores of those, ascending.
     ascending_scores: FloatArray
-    #: Their number by score.
+    #: The numbers of those by score.
     histogram: NDArray[np.uint32]
 
     @classmethod
@@ -89,7 +89,7 @@ class MicrographPredictions:
         return predictions.with_negatives(negatives)
 
     def with_negatives(self, negatives: FloatArray) -> MicrographPredictions:
-        """Return the same with other places where the user says that there is none."""
+        """Return the same with other negatives, (x, y) in pixels of the original file."""
         selectable = ~self.bad & ~near(self.xy_px, negatives, SAME_DIAMETERS * self.diameter_px)
         ascending_scores = self.score[selectable][::-1]
         bins = np.clip((ascending_scores - _FIRST_EDGE) / _BIN_WIDTH, 0, _BINS - 1).astype(np.intp)
@@ -99,7 +99,7 @@ class MicrographPredictions:
         )
 
     def picks(self, threshold: float) -> int:
-        """Count the picks from a threshold on."""
+        """Return the number of picks at a threshold."""
         return len(self.ascending_scores) - int(
             np.searchsorted(self.ascending_scores, threshold, side="left")
         )
@@ -111,100 +111,100 @@ def _quality(figures: Mapping[str, float]) -> float | None:
 
 
 class Predictions:
-    """The candidates of all micrographs that were scored; any thread may call."""
+    """The candidates of all scored micrographs; any thread may call."""
 
     def __init__(self) -> None:
         self._seen: dict[int, MicrographPredictions] = {}
-        self._levels: dict[int, ModelCalibration] = {}
+        self._calibrations: dict[int, ModelCalibration] = {}
         self._lock = threading.RLock()
         self._changes = 0
-        #: The order of all candidates: of which change, when it was made, how long it took.
+        #: The ranking of all candidates: the change it is of, when it was made, how long it took.
         self._order: tuple[int, float, float, _Ranking] | None = None
         self._ordering = threading.Lock()
 
     def put(self, number: int, seen: MicrographPredictions) -> None:
-        """Take in a micrograph, in place of what there was of it."""
+        """Set the candidates of a micrograph."""
         with self._lock:
             self._seen[number] = seen
             self._changes += 1
 
     def get(self, number: int) -> MicrographPredictions | None:
-        """Return what was found on a micrograph, None where it was not scored."""
+        """Return the candidates of a micrograph, or None if it was not scored."""
         return self._seen.get(number)
 
     def set_negatives(self, number: int, negatives: FloatArray) -> None:
-        """Take in that the user says of other places that there is none."""
+        """Set the negatives of a micrograph."""
         with self._lock:
             if number in self._seen:
                 self.put(number, self._seen[number].with_negatives(negatives))
 
     def clear(self) -> None:
-        """Forget all candidates and what they mean."""
+        """Remove all candidates and calibrations."""
         with self._lock:
             self._seen.clear()
-            self._levels.clear()
+            self._calibrations.clear()
             self._changes += 1
             self._order = None
 
-    def set_calibration(self, model: int, level: ModelCalibration) -> None:
-        """Note what scores of a model mean."""
-        self._levels[model] = level
+    def set_calibration(self, model: int, calibration: ModelCalibration) -> None:
+        """Set the calibration of a model."""
+        self._calibrations[model] = calibration
 
     def calibration(self, model: int) -> ModelCalibration:
-        """Return what scores of a model mean."""
-        return self._levels.get(model, ModelCalibration())
+        """Return the calibration of a model."""
+        return self._calibrations.get(model, ModelCalibration())
 
-    def threshold(self, model: int, given: float | None) -> float:
-        """Return the threshold for scores of a model: the user's where given, else its own."""
-        return self.calibration(model).threshold if given is None else given
+    def threshold(self, model: int, setting: float | None) -> float:
+        """Return the threshold for scores of a model: the user's if set, otherwise its own."""
+        return self.calibration(model).threshold if setting is None else setting
 
     def of_model(self, model: int) -> dict[int, MicrographPredictions]:
-        """Return what one model found; all that was found where it has found nothing yet."""
+        """Return the candidates of one model; those of all models if it has none yet."""
         with self._lock:
             own = {number: seen for number, seen in self._seen.items() if seen.model == model}
             return own or dict(self._seen)
 
     def histogram(self, model: int) -> dict[str, Any]:
-        """Return how many candidates score how much, and what thresholds would give."""
+        """Return the histogram of scores, and estimates for other thresholds."""
         with self._lock:
             own = [seen for seen in self._seen.values() if seen.model == model]
-        level = self.calibration(model)
+        calibration = self.calibration(model)
         fine = np.zeros(_BINS, dtype=np.int64)
         for seen in own:
             fine += seen.histogram
-        said: dict[str, Any] = {
+        result: dict[str, Any] = {
             "model": model,
             "micrographs": len(own),
             "edges": [],
             "counts": [],
-            "automatic": level.threshold,
+            "automatic": calibration.threshold,
             "estimates": None,
         }
         if not fine.any():
-            return said
+            return result
         last = int(np.flatnonzero(fine)[-1]) + 1
         each = max(1, math.ceil(last / _MAX_BARS))
         bars = math.ceil(last / each)
-        # More bins than there are have nothing in them.
+        # Bins beyond the last one are empty.
         fine = np.pad(fine, (0, max(0, bars * each - len(fine))))[: bars * each]
         counts = fine.reshape(bars, each).sum(axis=1)
         edges: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * each * np.arange(bars + 1)
-        said |= {"edges": np.round(edges, 4).tolist(), "counts": counts.tolist()}
+        result |= {"edges": np.round(edges, 4).tolist(), "counts": counts.tolist()}
         middles: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * (np.arange(len(fine)) + 0.5)
-        chances = level.probability(middles)
-        if chances is not None:
-            said["estimates"] = _estimate_curves(fine, chances, edges[:-1], each)
-        return said
+        probabilities = calibration.probability(middles)
+        if probabilities is not None:
+            result["estimates"] = _estimate_curves(fine, probabilities, edges[:-1], each)
+        return result
 
     def page(self, model: int, start: int, count: int) -> tuple[int, list[tuple[int, int]]]:
-        """Return some of all candidates by falling score, those in bad areas left out.
+        """Return some of all candidates by descending score, without those in contamination.
 
         Returns
         -------
         int
-            How many there are in all.
+            The number of all candidates.
         list of (int, int)
-            Number of the micrograph and place among its candidates.
+            The micrograph's number and the index among its candidates.
         """
         order = self._ordered(model)
         rows = order.rows[start : start + count]
@@ -215,7 +215,7 @@ class Predictions:
             kept = self._order
             if kept is not None and kept[3].model == model:
                 of, made, took, order = kept
-                # While micrographs come in all the time, all is not sorted all the time.
+                # While micrographs are being scored, do not sort everything at each change.
                 if of == self._changes or time.monotonic() - made < max(1.0, 10 * took):
                     return order
             began = time.monotonic()
@@ -228,7 +228,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """All candidates, and their order by falling score."""
+    """All candidates, ranked by descending score."""
 
     model: int
     micrograph: NDArray[np.int32]
@@ -246,11 +246,11 @@ class _Ranking:
 
 
 def _estimate_curves(
-    fine: NDArray[np.int64], chances: FloatArray, thresholds: FloatArray, each: int
+    fine: NDArray[np.int64], probabilities: FloatArray, thresholds: FloatArray, each: int
 ) -> dict[str, list[float]]:
-    """Return how many picks thresholds give, and which share of them and of particles is meant."""
+    """Return the picks and the estimated precision and recall at thresholds."""
     picks = np.cumsum(fine[::-1])[::-1][::each]
-    right = np.cumsum((fine * chances)[::-1])[::-1]
+    right = np.cumsum((fine * probabilities)[::-1])[::-1]
     return {
         "threshold": np.round(thresholds, 4).tolist(),
         "picks": picks.tolist(),

@@ -1,4 +1,4 @@
-"""The folder of a picking room: what it is about, and where it was left."""
+"""The project folder of the app and its settings."""
 
 from __future__ import annotations
 
@@ -23,91 +23,94 @@ from heliodor.utils.hashing import digest
 from heliodor.utils.locking import lock_folder
 
 NAME = "project.json"
-#: Changes with what the file holds.
+#: The version of the file's contents.
 FORM_VERSION = 1
-#: Folders of what is made again where it is missing, and holds for one list of micrographs only.
+#: Folders of files that are made again if missing, valid for one list of micrographs.
 SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
-#: Thresholds are log-odds; none is beyond this.
+#: Largest absolute threshold, in log-odds.
 MAX_LOG_ODDS = 100.0
 
 
 @dataclass(frozen=True)
 class ProjectSettings:
-    """What `project.json` keeps."""
+    """The contents of `project.json`."""
 
-    #: What the user typed for micrographs.
+    #: The micrographs as the user typed them.
     inputs: tuple[str, ...] = ()
     pixel_size_angstrom: float | None = None
     diameter_angstrom: float | None = None
     #: Log-odds; None is automatic.
     threshold: float | None = None
-    #: Number of the model in use, 0 being the general one.
+    #: The number of the model in use; 0 is the general one.
     model: int = 0
-    #: Names of the micrographs the user is done with.
+    #: Names of the micrographs that the user marked as reviewed.
     done: frozenset[str] = frozenset()
-    #: What the list of micrographs was, and for which diameter they were scored.
+    #: Digests of the list of micrographs, and of the list and diameter that the scores are for.
     pictures_of: str = ""
     scores_of: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        own = asdict(self)
+        """Return the settings as a JSON object."""
         return {
             "form": FORM_VERSION,
-            **own,
+            **asdict(self),
             "inputs": list(self.inputs),
             "done": sorted(self.done),
         }
 
 
 def _read_settings(path: Path) -> ProjectSettings:
-    """Read what an earlier session left.
+    """Read the settings of an earlier session.
 
     Raises
     ------
     BadInput
-        If the file is no project's.
+        If it is not the file of a project.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.pop("form") != FORM_VERSION:
-            raise ValueError("of another version of the program")
+            raise ValueError("written by another version of heliodor")
         value["inputs"] = tuple(map(str, value["inputs"]))
         value["done"] = frozenset(map(str, value["done"]))
-        own = ProjectSettings(**value)
-        for number in (own.pixel_size_angstrom, own.diameter_angstrom, own.threshold):
+        settings = ProjectSettings(**value)
+        for number in (
+            settings.pixel_size_angstrom,
+            settings.diameter_angstrom,
+            settings.threshold,
+        ):
             if number is not None and not math.isfinite(float(number)):
-                raise ValueError(f"{number} is no finite number")
-        if not (isinstance(own.model, int) and own.model >= 0):
-            raise ValueError(f"{own.model} is no number of a model")
+                raise ValueError(f"{number} is not a finite number")
+        if not (isinstance(settings.model, int) and settings.model >= 0):
+            raise ValueError(f"{settings.model} is not the number of a model")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(
-            f"{path} is no project of heliodor app ({error}); give another folder with -o, or"
-            " remove the file: labels and models stay"
+            f"{path} is not a project of heliodor app ({error}); use another folder (-o), or"
+            " remove the file (labels and models are kept)"
         ) from error
-    return own
+    return settings
 
 
 @dataclass
 class Project:
-    """One project folder, of which this process is the only user; see `opened`."""
+    """One project folder, used by this process only; see `open_project`."""
 
     folder: Path
     sources: Sequence[Source]
     settings: ProjectSettings
-    #: Whether it was there before.
+    #: Whether the folder was a project before.
     existed: bool
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def scores_for(self) -> str:
-        """Return what the scores of the project must have been made for."""
-        own = self.settings
-        return digest([str(v).encode() for v in (own.pictures_of, own.diameter_angstrom)])
+        """The digest that valid scores were made for."""
+        values = (self.settings.pictures_of, self.settings.diameter_angstrom)
+        return digest([str(value).encode() for value in values])
 
     def change(self, **values: Any) -> None:
-        """Change some settings, and write them if that changes anything."""
+        """Change some settings; they are written if they differ."""
         with self._lock:
             changed = replace(self.settings, **values)
             if changed != self.settings:
@@ -115,24 +118,24 @@ class Project:
                 self.settings = changed
 
     def forget_scores(self) -> None:
-        """Throw away scores and previews, and note what the next ones are for."""
+        """Delete scores and previews, and record what the next ones are for."""
         for name in (SCORES, PREVIEWS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir(exist_ok=True)
         self.change(scores_of=self.scores_for)
 
     def path(self, folder: str, number: int) -> Path:
-        """Return where something of a micrograph lies: in scores, previews or thumbnails."""
+        """Return the path of a micrograph's file in scores, previews or thumbnails."""
         return self.folder / folder / f"{number}{'.npz' if folder == SCORES else '.jpg'}"
 
     def model_file(self, number: int, suffix: str = ".safetensors") -> Path:
-        """Return where a model lies, or what was said of it (.json)."""
+        """Return the path of a model, or of its record (.json)."""
         return self.folder / MODELS / f"{number:04d}{suffix}"
 
     def next_model(self) -> int:
-        """Return the number of the next model: no older one is ever written over."""
-        there = [int(p.stem) for p in (self.folder / MODELS).glob("*.*") if p.stem.isdecimal()]
-        return max([self.settings.model, *there]) + 1
+        """Return the number of the next model; existing models are never overwritten."""
+        numbers = [int(p.stem) for p in (self.folder / MODELS).glob("*.*") if p.stem.isdecimal()]
+        return max([self.settings.model, *numbers]) + 1
 
 
 def open_project(
@@ -142,16 +145,15 @@ def open_project(
     pixel_size_angstrom: float | None = None,
     diameter_angstrom: float | None = None,
 ) -> Project:
-    """Open the project in a folder, or begin one; to be called by who is alone in it.
+    """Open the project in a folder, or create it; the caller holds the folder's lock.
 
-    Scores and pictures of another list of micrographs are thrown away; so are scores for
-    another diameter or pixel size. The model in use must fit the diameter, else it is the
-    general one again.
+    Scores and thumbnails of another list of micrographs are deleted, and so are scores for
+    another diameter or pixel size. With another diameter, the general model is used again.
 
     Raises
     ------
     BadInput
-        If the folder holds something else, or the diameter is absurd.
+        If the folder contains something else, or the diameter is not plausible.
     """
     path = create_output_folder(folder) / NAME
     existed = path.is_file()
@@ -183,7 +185,7 @@ def open_project(
 
 
 def _remove_partial_files(folder: Path) -> None:
-    """Remove what was half written, but for what a whole run that still goes on is writing."""
+    """Remove partially written files, except those of a run that is still going on."""
     picks = folder / PICKS
     if not picks.is_dir():
         remove_partial_files(folder)

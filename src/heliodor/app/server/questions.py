@@ -1,4 +1,4 @@
-"""Questions to the user, from among the candidates of a project."""
+"""Questions to the user: candidates of the project whose labels help most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.errors import BadInput
 
-#: Questions are chosen from so many micrographs, drawn from all: each has to be read.
+#: Most micrographs that questions are chosen from: each has to be read.
 MAX_MICROGRAPHS = 200
 
 
@@ -67,7 +67,7 @@ def propose_questions(
 def _read_candidates_of(
     number: int, project: Project, tiles: MicrographTiles
 ) -> Candidates | None:
-    """Return a micrograph's candidates with their features; None where they are being replaced."""
+    """Return the candidates of a micrograph with features; None if they cannot be read now."""
     path = project.path(SCORES, number)
     try:
         stamp = path.stat().st_mtime_ns

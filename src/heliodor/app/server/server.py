@@ -1,4 +1,4 @@
-"""Serving: from the command to a server that answers, and back."""
+"""The web server: its start, its address, and its end."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-#: The port, and how many after it are tried where none was asked for.
+#: The default port, and how many after it are tried.
 PORT, MORE_PORTS = 8765, 30
-#: Seconds that requests may go on after the server was told to stop.
+#: Seconds that running requests may take after the server was stopped.
 _GRACE = 3
 
 
@@ -49,25 +49,25 @@ def serve(
     pixel_size_angstrom: float | None = None,
     threads: int | None = None,
 ) -> None:
-    """Open a project and serve its page until told to stop.
+    """Open a project and serve its page until stopped.
 
     Parameters
     ----------
     micrographs
         As for `find_sources`.
     out
-        The project's folder.
+        The project folder.
     labels
-        Coordinates that a new project begins with.
+        Coordinates of particles for a new project.
     port
-        The only port to be tried.
+        The port; by default 8765, or the next free one.
     threads
-        For training and scoring.
+        Threads for training, scoring and picking.
 
     Raises
     ------
     BadInput
-        If something given cannot be used, or the folder or the port is in use.
+        If an input cannot be used, or the folder or the port is in use.
     """
     if pixel_size_angstrom is not None:
         check_pixel_size(pixel_size_angstrom)
@@ -96,15 +96,15 @@ def serve(
 
 
 def import_labels(state: ProjectState, labels: str) -> None:
-    """Take labels into a project that is new; one that is not is gone on with."""
+    """Import labels into a new project; an existing one has its own."""
     if state.project.existed:
-        log.warning(f"the project has its own labels already, so {labels} is not read again")
+        log.warning(f"the project already has labels; {labels} is not read again")
         return
     labelled, notes = read_labels(labels, state.sources)
     saved = [
-        state.annotations.add_positions(own.source.name, own.xy_px, "particle")
-        for own in labelled
-        if len(own.xy_px)
+        state.annotations.add_positions(item.source.name, item.xy_px, "particle")
+        for item in labelled
+        if len(item.xy_px)
     ]
     for one in saved:
         one.result()
@@ -114,15 +114,15 @@ def import_labels(state: ProjectState, labels: str) -> None:
 
 @contextmanager
 def _listen(port: int | None) -> Iterator[socket.socket]:
-    """Listen on this machine alone: on the port asked for, else on the first that is free."""
+    """Listen on this machine only, on the given port or the first free one."""
     if port is not None and not 0 <= port < 65536:
         raise BadInput(f"--port must be from 0 to 65535, not {port}")
-    wanted = [port] if port is not None else range(PORT, PORT + MORE_PORTS)
-    for one in wanted:
+    ports = [port] if port is not None else range(PORT, PORT + MORE_PORTS)
+    for candidate in ports:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((HOST, one))
+            listener.bind((HOST, candidate))
             listener.listen(256)
         except OSError as error:
             listener.close()
@@ -131,17 +131,18 @@ def _listen(port: int | None) -> Iterator[socket.socket]:
         with listener:
             yield listener
             return
-    raise BadInput(f"port {wanted[-1]} cannot be used ({why}); give another one with --port")
+    raise BadInput(f"port {ports[-1]} cannot be used ({why}); choose another one with --port")
 
 
 def _announce(project: Project, port: int, token: str) -> None:
-    """Say where the page is."""
+    """Print the address of the page."""
     machine = socket.gethostname()
     log.info(
         f"{len(project.sources)} micrographs, project folder {project.folder}\n"
         f"open    http://{HOST}:{port}/?token={token}\n"
-        f"from another computer, first:  ssh -L {port}:{HOST}:{port} {_user_name()}@{machine}\n"
-        "stop with Ctrl-C; all is saved as you go"
+        "from another computer, first run:\n"
+        f"        ssh -L {port}:{HOST}:{port} {_user_name()}@{machine}\n"
+        "stop with Ctrl-C; everything is saved as you work"
     )
 
 
@@ -149,14 +150,14 @@ def _user_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return "USER"  # who has no name here
+        return "USER"  # the user id has no name on this machine
 
 
 class _Server(uvicorn.Server):
-    """A server that ends well when it is told to end."""
+    """A uvicorn server whose signals are handled by `run`."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Leave signals to `run`: uvicorn would raise them once more at its end."""
+        """Do nothing: uvicorn would raise the signals again when it ends."""
         return nullcontext()
 
 

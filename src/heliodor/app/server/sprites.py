@@ -1,4 +1,4 @@
-"""Crops: many small tiles around places, as one picture."""
+"""Crops around many positions, in one image."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from heliodor.app.server.tiles import (
 )
 from heliodor.errors import BadInput
 
-#: Side of a crop in pixels and in particle diameters, and crops in a row.
+#: The side of a crop in pixels and in particle diameters, and the crops per row.
 CROP_PX, CROP_DIAMETERS, CROPS_PER_ROW = 96, 1.5, 10
-#: Where there is no preview, a diameter has about so many pixels of the picture cut from.
+#: Without a preview, crops come from a zoom level at which a diameter has about so many pixels.
 _DIAMETER_PX = 36.0
 _GRAY = 128
 
 
 def render_sprite(
-    places: Sequence[tuple[int, float, float]],
+    positions: Sequence[tuple[int, float, float]],
     tiles: MicrographTiles,
     preview: Callable[[int], Path],
     diameter_angstrom: float,
 ) -> bytes:
-    """Return squares around places, ten in a row, as a JPEG file.
+    """Return crops around positions, ten per row, as a JPEG file.
 
     Parameters
     ----------
-    places
-        Micrograph, and x and y in pixels of its file. A micrograph that cannot be read gives
-        grey squares.
+    positions
+        The micrograph's number, and x and y in pixels of its file. A micrograph that cannot be
+        read gives gray squares.
     preview
-        Tells where a micrograph's picture may be that is quick to read.
+        Returns the path of a micrograph's preview, which may be missing.
     diameter_angstrom
-        The particle's.
+        The particle's diameter.
     """
-    rows = math.ceil(len(places) / CROPS_PER_ROW)
+    rows = math.ceil(len(positions) / CROPS_PER_ROW)
     sheet = Pillow.new("L", (CROPS_PER_ROW * CROP_PX, max(1, rows) * CROP_PX), _GRAY)
-    for position, (number, x, y) in enumerate(places):
+    for index, (number, x, y) in enumerate(positions):
         try:
             picture = _micrograph_image(number, tiles, preview(number), diameter_angstrom)
             height, width = tiles.header(number).shape
             side = CROP_DIAMETERS * diameter_angstrom / tiles.pixel_size(number)
         except BadInput:
             continue
-        own = _crop(picture, x * picture.width / width, y * picture.height / height,
+        crop = _crop(picture, x * picture.width / width, y * picture.height / height,
                    side * picture.width / width)  # fmt: skip
-        sheet.paste(own, (position % CROPS_PER_ROW * CROP_PX, position // CROPS_PER_ROW * CROP_PX))
+        sheet.paste(crop, (index % CROPS_PER_ROW * CROP_PX, index // CROPS_PER_ROW * CROP_PX))
     return encode_jpeg(sheet)
 
 
 def _micrograph_image(
     number: int, tiles: MicrographTiles, preview: Path, diameter_angstrom: float
 ) -> Pillow.Image:
-    """Return a picture of a whole micrograph, as fine as crops need it."""
+    """Return the image of a whole micrograph, as fine as crops need it."""
     try:
         stamp = preview.stat().st_mtime_ns
     except OSError:
@@ -73,14 +73,14 @@ def _micrograph_image(
             with Pillow.open(preview) as picture:
                 return np.asarray(picture.convert("L"))
         except OSError as error:
-            raise BadInput(f"{preview} is no picture ({error})") from error
+            raise BadInput(f"{preview} is not an image ({error})") from error
 
-    made = tiles.cache.get(("preview", number, stamp), read, lambda own: int(own.nbytes))
-    return Pillow.fromarray(made)
+    image = tiles.cache.get(("preview", number, stamp), read, lambda array: int(array.nbytes))
+    return Pillow.fromarray(image)
 
 
 def _crop(picture: Pillow.Image, x: float, y: float, side: float) -> Pillow.Image:
-    """Return the square around a place, the centre of pixel 0 being 0; grey beyond the edge."""
+    """Return the crop around (x, y), where pixel 0 has its center at 0; gray beyond the edge."""
     scale = side / CROP_PX
     corner = 0.5 - side / 2
     return picture.transform(

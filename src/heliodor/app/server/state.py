@@ -1,4 +1,4 @@
-"""The room: all that one server knows of one project, and what of it changed when."""
+"""The state of an open project, and which of it changed when."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ log = logging.getLogger(__name__)
 
 
 class ProjectState:
-    """One project, open.
+    """An open project; any thread may call.
 
-    Any thread may call; what a call changes gets a new revision, by which pages ask for news.
+    Each change gets a new revision number, and pages ask for what changed after a revision.
 
     Parameters
     ----------
     project
-        The project, of which this process is the only user.
+        The project, used by this process only.
     threads
-        For training, scoring and picking.
+        Threads for training, scoring and picking.
     engine
-        The command of the engine's process.
+        The command of the engine.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ProjectState:
     ) -> None:
         self.project = project
         self.sources = project.sources
-        #: Changes with each start: what a page was told before holds no longer.
+        #: Differs at each start, after which pages load everything again.
         self.boot = secrets.token_hex(8)
         self.annotations = Annotations(project.folder)
         self._match_annotation_names()
@@ -63,10 +63,10 @@ class ProjectState:
         )
         self.lock = threading.RLock()
         self.revision = 1
-        #: The revision in which the row, or the marks, of each micrograph changed last.
+        #: The revision in which the row, or the annotations, of each micrograph changed last.
         self._row_revisions = np.ones(len(self.sources), dtype=np.int64)
         self._annotation_revisions = np.ones(len(self.sources), dtype=np.int64)
-        #: What cannot be used, and what could not be read last time.
+        #: Why micrographs cannot be scored, and why they could not be read for an image.
         self._failures: dict[int, str] = {}
         self._read_errors: dict[int, str] = {}
         self.predictions = Predictions()
@@ -77,17 +77,17 @@ class ProjectState:
         self.batch_run = BatchRun(project, threads)
 
     def _match_annotation_names(self) -> None:
-        """Call micrographs with marks as they are called now, should they be spelt otherwise."""
+        """Rename micrographs with annotations whose names are now spelled differently."""
         names = {source.name for source in self.sources}
         # STAR files are read with one kind of quotes for the other.
         unquoted = {name.replace("'", '"'): name for name in names}
-        strange = [name for name in self.annotations.names() if name not in names]
-        quoted = {name: unquoted[name] for name in strange if name in unquoted}
-        strange = [name for name in strange if name not in quoted]
+        unknown = [name for name in self.annotations.names() if name not in names]
+        quoted = {name: unquoted[name] for name in unknown if name in unquoted}
+        unknown = [name for name in unknown if name not in quoted]
         try:
-            found = match_names(strange, self.sources)
+            found = match_names(unknown, self.sources)
         except BadInput as error:
-            log.warning(f"{error}; those marks are kept, but not shown")
+            log.warning(f"{error}; those annotations are kept, but not shown")
             found = {}
         renamed = {old: source.name for old, source in found.items() if old != source.name}
         renamed |= quoted
@@ -95,11 +95,11 @@ class ProjectState:
             self.annotations.rename_micrographs(renamed)
 
     def name(self, number: int) -> str:
-        """Return what a micrograph is called."""
+        """Return the name of a micrograph."""
         return self.sources[number].name
 
     def touch(self, numbers: Iterable[int] | None = None, annotations: bool = False) -> int:
-        """Note that some micrographs' rows changed, or all; return the new revision."""
+        """Record that the rows of some micrographs, or of all, changed; return the revision."""
         with self.lock:
             self.revision += 1
             chosen = slice(None) if numbers is None else list(numbers)
@@ -111,7 +111,7 @@ class ProjectState:
     def annotate(
         self, number: int, add: Mapping[str, Annotation], remove: Iterable[str]
     ) -> tuple[int, Future[None]]:
-        """Change a micrograph's marks; see `Marks.change`."""
+        """Change the annotations of a micrograph; see `Annotations.change`."""
         changed, saved = self.annotations.change(self.name(number), add, remove)
         if changed:
             self.predictions.set_negatives(
@@ -121,22 +121,22 @@ class ProjectState:
         return self.revision, saved
 
     def set_done(self, number: int, done: bool) -> int:
-        """Note whether the user is done with a micrograph."""
+        """Mark a micrograph as reviewed, or not; return the revision."""
         with self.lock:
             before = self.project.settings.done
-            own = {self.name(number)}
-            self.project.change(done=before | own if done else before - own)
+            changed = {self.name(number)}
+            self.project.change(done=before | changed if done else before - changed)
             return self.touch([number])
 
     def set_failure(self, number: int, sentence: str) -> None:
-        """Note that the engine cannot use a micrograph, and why."""
-        self._note(self._failures, number, sentence)
+        """Record why the engine cannot score a micrograph."""
+        self._set_sentence(self._failures, number, sentence)
 
     def set_read_error(self, number: int, sentence: str | None) -> None:
-        """Note why a micrograph could not be read for a picture just now; None if it could."""
-        self._note(self._read_errors, number, sentence)
+        """Record why a micrograph could not be read for an image; None if it could."""
+        self._set_sentence(self._read_errors, number, sentence)
 
-    def _note(self, where: dict[int, str], number: int, sentence: str | None) -> None:
+    def _set_sentence(self, where: dict[int, str], number: int, sentence: str | None) -> None:
         with self.lock:
             if where.get(number) != sentence:
                 where.pop(number, None)
@@ -145,30 +145,30 @@ class ProjectState:
                 self.touch([number])
 
     def failure_of(self, number: int) -> str | None:
-        """Return why a micrograph cannot be used, None if it can."""
+        """Return why a micrograph cannot be used, or None."""
         return self._read_errors.get(number) or self._failures.get(number)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that the page shows."""
-        own = self.project.settings
-        return {"diameter": own.diameter_angstrom, "threshold": own.threshold}
+        """Return the settings for the page."""
+        settings = self.project.settings
+        return {"diameter": settings.diameter_angstrom, "threshold": settings.threshold}
 
-    def change_settings(self, wanted: Mapping[str, Any]) -> None:
+    def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
         with self.lock:
-            diameter = wanted.get("diameter")
+            diameter = changes.get("diameter")
             if diameter is not None and diameter != self.project.settings.diameter_angstrom:
                 self.engine.change_diameter(check_diameter(diameter))
-            if "threshold" in wanted:
-                self.project.change(threshold=wanted["threshold"])
+            if "threshold" in changes:
+                self.project.change(threshold=changes["threshold"])
                 self.touch()
 
     def threshold_of(self, model: int) -> float:
-        """Return the threshold for scores of a model: the user's, else the model's own."""
+        """Return the threshold for scores of a model: the user's, or the model's own."""
         return self.predictions.threshold(model, self.project.settings.threshold)
 
     def row(self, number: int) -> dict[str, Any]:
-        """Return what the list shows of a micrograph."""
+        """Return the row of a micrograph in the list."""
         labels, negatives = self.annotations.counts(self.name(number))
         seen = self.predictions.get(number)
         return {
@@ -183,7 +183,7 @@ class ProjectState:
         }
 
     def columns(self) -> dict[str, Any]:
-        """Return what the list shows of all micrographs."""
+        """Return the whole list of micrographs, by columns."""
         with self.lock:
             revision = self.revision
             rows = [self.row(number) for number in range(len(self.sources))]
@@ -208,7 +208,7 @@ class ProjectState:
             }
 
     def process_states(self) -> dict[str, Any]:
-        """Return the state of what works for this state."""
+        """Return the states of the engine, the training and the run."""
         with self.lock:
             return {
                 "engine": self.engine.state(),
@@ -217,7 +217,7 @@ class ProjectState:
             }
 
     def picks(self, number: int) -> dict[str, Any]:
-        """Return the candidates of a micrograph, by falling score."""
+        """Return the candidates of a micrograph by descending score."""
         seen = self.predictions.get(number)
         if seen is None:
             waits = self.engine.is_pending(number)
@@ -225,44 +225,44 @@ class ProjectState:
                 "state": "waiting" if waits else "none", "model": None, "x": [], "y": [],
                 "score": [], "probability": None, "bad": [],
             }  # fmt: skip
-        chances = self.predictions.calibration(seen.model).probability(seen.score)
+        probabilities = self.predictions.calibration(seen.model).probability(seen.score)
         return {
             "state": "ready",
             "model": seen.model,
             "x": np.round(seen.xy_px[:, 0], 2).tolist(),
             "y": np.round(seen.xy_px[:, 1], 2).tolist(),
             "score": np.round(seen.score, 4).tolist(),
-            "probability": None if chances is None else np.round(chances, 4).tolist(),
+            "probability": None if probabilities is None else np.round(probabilities, 4).tolist(),
             "bad": seen.bad.astype(int).tolist(),
         }
 
     def gallery(self, start: int, count: int) -> dict[str, Any]:
-        """Return some of all candidates by falling score, and what the user said of them."""
+        """Return some of all candidates by descending score, with their annotations."""
         total, places = self.predictions.page(self.project.settings.model, start, count)
         items = []
-        said: dict[int, dict[str, Any]] = {}
+        kinds: dict[int, dict[str, Any]] = {}
         for number, place in places:
             seen = self.predictions.get(number)
             if seen is None or place >= len(seen.score):
-                continue  # it was scored anew just now
-            if number not in said:
+                continue  # it was scored again just now
+            if number not in kinds:
                 name, reach = self.name(number), SAME_DIAMETERS * seen.diameter_px
-                said[number] = {
+                kinds[number] = {
                     kind: near(seen.xy_px, self.annotations.positions(name, kind), reach)
                     for kind in ("particle", "negative")
                 }
-            kind = next((kind for kind, own in said[number].items() if own[place]), None)
+            kind = next((kind for kind, is_kind in kinds[number].items() if is_kind[place]), None)
             x, y = np.round(seen.xy_px[place], 2).tolist()
             score = round(float(seen.score[place]), 4)
             items.append({"micrograph": number, "x": x, "y": y, "score": score, "kind": kind})
         return {"total": total, "items": items}
 
     def histogram(self) -> dict[str, Any]:
-        """Return the scores of the model in use."""
+        """Return the histogram of the scores of the model in use."""
         return self.predictions.histogram(self.project.settings.model)
 
     def questions(self, count: int) -> dict[str, Any]:
-        """Return the candidates whose nature would teach most."""
+        """Return the candidates whose labels would help most."""
         model = self.project.settings.model
         items = propose_questions(
             self.project,
@@ -275,11 +275,11 @@ class ProjectState:
         return {"items": items}
 
     def preview(self, number: int) -> Path:
-        """Return where the picture lies that the engine made of a micrograph."""
+        """Return the path of the preview that the engine made of a micrograph."""
         return self.project.path(PREVIEWS, number)
 
     def close(self) -> None:
-        """End all that works for this room, and save what is left to save."""
+        """Stop the engine and the run, and save all changes."""
         try:
             self.batch_run.close()
         finally:

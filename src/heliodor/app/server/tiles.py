@@ -1,4 +1,4 @@
-"""Pictures of micrographs for the eye: tiles at every zoom, and thumbnails."""
+"""Images of micrographs for the page: tiles at every zoom level, and thumbnails."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from heliodor.utils.statistics import robust_deviation
 
 GrayImage = NDArray[np.uint8]
 
-#: Side of a tile, and the longest side of a thumbnail.
+#: The side of a tile, and the longest side of a thumbnail.
 TILE_PX, THUMBNAIL_PX = 512, 128
-#: Black and white are so many robust standard deviations from the median, which is `MEDIAN_GRAY`.
+#: Black and white are so many robust standard deviations from the median, `MEDIAN_GRAY`.
 GRAY_DEVIATIONS, MEDIAN_GRAY = 4.0, 128.0
-#: Bytes of images that are kept in memory.
+#: Memory for images.
 CACHE_BYTES = 512 * 2**20
-#: Of the pixels that median and deviation are taken from there are about so many.
+#: The median and the deviation are computed from about so many pixels.
 _SAMPLE_SIZE = 200_000
 _JPEG_QUALITY = 85
-#: Full-size images are large, and made again from the file in no time.
+#: Larger images, as a share of the memory, are read from the file each time.
 _MAX_CACHED_SHARE = 1 / 8
 
 
 def count_levels(shape: Shape) -> int:
-    """Return the number of zoom levels: the last one fits into one tile."""
+    """Return the number of zoom levels; the last one fits into one tile."""
     return 1 + max(0, math.ceil(math.log2(max(shape) / TILE_PX)))
 
 
 def level_shape(shape: Shape, level: int) -> Shape:
-    """Return (height, width) at a level, each next half of the one before, rounded up."""
+    """Return (height, width) at a level; each is half of the one before, rounded up."""
     return -(-shape[0] >> level), -(-shape[1] >> level)
 
 
 def to_gray(image: Image) -> GrayImage:
-    """Return an image as bytes: its median at 128, four robust deviations to black and white."""
+    """Return an image as bytes: median at 128, black and white four robust deviations away."""
     sample = image.ravel()[:: max(1, image.size // _SAMPLE_SIZE)]
     middle = float(np.median(sample))
     spread = robust_deviation(sample, middle) or float(sample.std()) or 1.0
@@ -58,16 +58,16 @@ def to_gray(image: Image) -> GrayImage:
 
 
 def low_pass(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float) -> Image:
-    """Damp what is finer than a length: to half at it, as a Gaussian of the frequency.
+    """Apply a Gaussian low-pass filter.
 
     Parameters
     ----------
     image
         Shape (h, w).
     pixel_size_angstrom
-        Its sampling.
+        Its pixel size.
     low_pass_angstrom
-        The length at which waves lose half their height.
+        The wavelength whose amplitude is halved.
     """
     import scipy.fft
 
@@ -82,7 +82,7 @@ def low_pass(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float)
 
 
 def encode_jpeg(picture: GrayImage | Pillow.Image) -> bytes:
-    """Return a picture as a JPEG file."""
+    """Return an image as a JPEG file."""
     if not isinstance(picture, Pillow.Image):
         picture = Pillow.fromarray(picture)
     stream = io.BytesIO()
@@ -91,20 +91,18 @@ def encode_jpeg(picture: GrayImage | Pillow.Image) -> bytes:
 
 
 class MicrographTiles:
-    """The micrographs of a project as pictures.
-
-    Any thread may ask.
+    """The images of the micrographs of a project; any thread may call.
 
     Parameters
     ----------
     sources
-        The micrographs; the place of one is its number.
+        The micrographs; the index of one is its number.
     thumbnails
-        Folder of their thumbnails.
+        The folder of their thumbnails.
     pixel_size_angstrom
-        Where the user gave it.
+        The pixel size that the user gave, if any.
     keep_bytes
-        Memory for images.
+        Memory for images, in bytes.
     """
 
     def __init__(
@@ -121,19 +119,19 @@ class MicrographTiles:
         self.cache = Cache(keep_bytes)
 
     def header(self, number: int) -> MicrographHeader:
-        """Return a micrograph's size and what its header says of its sampling.
+        """Return the header of a micrograph.
 
         Raises
         ------
         BadInput
-            If its file cannot be used; it is looked at again the next time.
+            If its file cannot be read; it is tried again the next time.
         """
         if number not in self._headers:
             self._headers[number] = read_header(self._sources[number].path)
         return self._headers[number]
 
     def pixel_size(self, number: int) -> float:
-        """Return a micrograph's sampling in angstrom per pixel; raises BadInput if unknown."""
+        """Return the pixel size of a micrograph in angstrom; raises BadInput if unknown."""
         header = self.header(number)
         return choose_pixel_size(
             self._sources[number], header.pixel_size_angstrom, self._pixel_size_override
@@ -147,7 +145,7 @@ class MicrographTiles:
         Raises
         ------
         BadInput
-            If the micrograph cannot be read, or a low-pass is wanted and its pixel size unknown.
+            If the micrograph cannot be read, or its pixel size, for the low-pass, is unknown.
         LookupError
             If there is no such tile.
         """
@@ -171,12 +169,12 @@ class MicrographTiles:
                 image = low_pass(image, size, low_pass_angstrom)
             return to_gray(image)
 
-        # A tenth of an angstrom more or less is not seen, and would be another image to keep.
+        # Differences below a tenth of an angstrom are invisible; share the cached image.
         key = (number, level, round(low_pass_angstrom, 1))
-        return self.cache.get(key, make, lambda made: made.nbytes)
+        return self.cache.get(key, make, lambda image: image.nbytes)
 
     def _level(self, number: int, level: int) -> Image:
-        """Return a whole micrograph at one level, in its own numbers."""
+        """Return a whole micrograph at one level, with its original values."""
         shape = level_shape(self.header(number).shape, level)
 
         def make() -> Image:
@@ -188,30 +186,29 @@ class MicrographTiles:
                 if micrograph.shape != self.header(number).shape:
                     del self._headers[number]
                     raise BadInput(
-                        f"{self._sources[number].path} has another size than it had; open the"
-                        " project again"
+                        f"{self._sources[number].path} changed its size; restart heliodor app"
                     )
                 return micrograph.read_cropped(shape)
 
         if 4 * shape[0] * shape[1] > _MAX_CACHED_SHARE * self.cache.most_bytes:
             return make()
-        return self.cache.get((number, level), make, lambda made: made.nbytes)
+        return self.cache.get((number, level), make, lambda image: image.nbytes)
 
     def thumbnail(self, number: int, preview: Path | None = None) -> bytes:
-        """Return a micrograph's thumbnail as a JPEG file, which is kept on disk.
+        """Return the thumbnail of a micrograph as a JPEG file; it is stored on disk.
 
         Parameters
         ----------
         number
             The micrograph.
         preview
-            A picture of it that may be there, and is quicker read than the micrograph.
+            The path of its preview, which is faster to read; it may be missing.
         """
         path = self._thumbnails / f"{number}.jpg"
         try:
             return path.read_bytes()
         except FileNotFoundError:
-            pass  # it is made now
+            pass  # it is made below
         small = self._from_preview(preview) or self._from_file(number)
         made = encode_jpeg(small)
         with atomic_write(path) as aside:
@@ -226,7 +223,7 @@ class MicrographTiles:
                 picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 return picture.convert("L")
         except OSError:
-            return None  # a damaged one is as good as none
+            return None  # ignore a damaged one
 
     def _from_file(self, number: int) -> Pillow.Image:
         shape = self.header(number).shape

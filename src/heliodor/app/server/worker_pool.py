@@ -1,4 +1,4 @@
-"""Workers: a few threads for heavy work, and a line before them that has an end."""
+"""A few threads for slow work, with a priority queue of limited length."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ T = TypeVar("T")
 
 
 class QueueFull(Exception):
-    """So much work is waiting that this piece was not taken, or was dropped."""
+    """Too many tasks are waiting, so this one was dropped."""
 
 
 class WorkerPool:
-    """Threads that take what is most urgent first, and of that what came last.
+    """Threads that take the most urgent task first, and of equal ones the newest.
 
-    Who scrolls on no longer waits for what came before.
+    After scrolling, what is on the screen now comes before what was there earlier.
 
     Parameters
     ----------
     threads
-        So many pieces of work at a time.
+        The number of threads.
     most_waiting
-        Of more, the least urgent ones are given up.
+        Most tasks that wait; of more, the least urgent ones are dropped.
     """
 
     def __init__(self, threads: int, most_waiting: int) -> None:
         self._most = most_waiting
         self._count = itertools.count()
-        #: (how urgent, when it came) with the work, and where its result goes.
-        self._line: dict[tuple[int, int], tuple[Callable[[], Any], Future[Any]]] = {}
+        #: The tasks and their futures by (urgency, running number).
+        self._queue: dict[tuple[int, int], tuple[Callable[[], Any], Future[Any]]] = {}
         self._wake = threading.Condition()
         self._closing = False
         self._threads = [
@@ -44,21 +44,21 @@ class WorkerPool:
             thread.start()
 
     async def run(self, work: Callable[[], T], urgency: int = 0) -> T:
-        """Do something in a thread, and return or raise what it does.
+        """Run a function in a thread, and return or raise what it does.
 
         Raises
         ------
         Full
-            If too much that is more urgent waits.
+            If too many more urgent tasks are waiting.
         """
         future: Future[T] = Future()
-        given_up = []
+        dropped = []
         with self._wake:
-            self._line[urgency, next(self._count)] = (work, future)
-            while len(self._line) > self._most:
-                given_up.append(self._line.pop(min(self._line))[1])
+            self._queue[urgency, next(self._count)] = (work, future)
+            while len(self._queue) > self._most:
+                dropped.append(self._queue.pop(min(self._queue))[1])
             self._wake.notify()
-        for other in given_up:
+        for other in dropped:
             if other.set_running_or_notify_cancel():
                 other.set_exception(QueueFull())
         return await asyncio.wrap_future(future)
@@ -66,12 +66,12 @@ class WorkerPool:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._line or self._closing)
-                if not self._line:
+                self._wake.wait_for(lambda: self._queue or self._closing)
+                if not self._queue:
                     return
-                work, future = self._line.pop(max(self._line))
+                work, future = self._queue.pop(max(self._queue))
             if not future.set_running_or_notify_cancel():
-                continue  # who wanted it has gone
+                continue  # the request was cancelled
             try:
                 result = work()
             except BaseException as error:
@@ -80,12 +80,12 @@ class WorkerPool:
                 future.set_result(result)
 
     def close(self) -> None:
-        """Give up what waits, and wait for what is being done."""
+        """Drop all waiting tasks, and wait for the running ones."""
         with self._wake:
             self._closing = True
-            for _, future in self._line.values():
+            for _, future in self._queue.values():
                 future.cancel()
-            self._line.clear()
+            self._queue.clear()
             self._wake.notify_all()
         for thread in self._threads:
             thread.join()

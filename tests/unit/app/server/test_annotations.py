@@ -182,7 +182,7 @@ def test_there_is_an_end_to_marks(tmp_path: Path) -> None:
     marks = Annotations(tmp_path)
     many = {f"m{i}": Annotation(i, 0, "particle") for i in range(MAX_PER_MICROGRAPH)}
     marks.change("a.mrc", many, ())
-    with pytest.raises(BadInput, match="20000 marks"):
+    with pytest.raises(BadInput, match="20000 annotations"):
         marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ())
     marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ["m0"])[1].result(5)
     marks.close()
