@@ -172,15 +172,15 @@ BAD_MICROGRAPHS = {
     "truncated.mrc": "truncated",
     "text.mrc": "not a",
     "movie.mrc": "3 slices",
-    "nan.mrc": "100 % NaN",
+    "nan.mrc": "100% NaN",
     "constant.mrc": "every pixel is 7",
     "complex.mrc": "complex64",
-    "colour.tif": "colour",
+    "colour.tif": "color image",
     "photo.jpg": "neither an MRC",
-    "header0.mrc": "--pixel-size",
-    "header1.mrc": "--pixel-size",
-    "star0.star": "header0.mrc has no believable pixel size",
-    "star1000.star": "header0.mrc has a pixel size of 1000 A",
+    "header0.mrc": "set the pixel size",
+    "header1.mrc": "set the pixel size",
+    "star0.star": "header0.mrc has no valid pixel size",
+    "star1000.star": "header0.mrc has a pixel size of 1000 Å",
     "nothing_there.star": "gone.mrc",
     "no_micrographs.star": "_rlnMicrographName",
     "none*.mrc": "no MRC or TIFF file matches",
@@ -228,12 +228,12 @@ def test_joint_normalisation_says_why_nothing_could_be_read(out: Path) -> None:
 
 def test_micrographs_coarser_than_the_model(out: Path) -> None:
     for changes in ({"micrographs": "coarse.mrc"}, {"pixel_size": 30}):
-        refused(command("pick", out, **changes), ".mrc has 30 A a pixel", "model")
+        refused(command("pick", out, **changes), ".mrc has 30 Å/pixel", "model")
 
 
 def test_micrographs_too_coarse_to_learn_from(out: Path) -> None:
     changes = {"pixel_size": 45}
-    refused(command("train", out, **changes), "good.mrc has 45 A a pixel")
+    refused(command("train", out, **changes), "good.mrc has 45 Å/pixel")
 
 
 # ---- coordinates ----
@@ -332,7 +332,7 @@ def test_models(model: str, out: Path) -> None:
 def test_the_region_ap_of_a_model_needs_micrographs(out: Path) -> None:
     refused(command("evaluate", out, model="model.safetensors"), "--micrographs")
     changes = {"model": "model.safetensors", "micrographs": "good.mrc", "pixel_size": 30}
-    refused(command("evaluate", out, **changes), "good.mrc has 30 A a pixel")
+    refused(command("evaluate", out, **changes), "good.mrc has 30 Å/pixel")
 
 
 # ---- options ----
@@ -340,7 +340,7 @@ def test_the_region_ap_of_a_model_needs_micrographs(out: Path) -> None:
 #: Commands, the option, what the sentence says of it, and values.
 BAD_OPTIONS: list[tuple[str, str, str, tuple[object, ...]]] = [
     ("run train", "diameter", "diameter", (-150, 0, 2, 1e6, "nan", "inf", "-inf")),
-    ("run train", "diameter", "larger than good.mrc, which shows 576 x 576 A", (700,)),
+    ("run train", "diameter", "larger than good.mrc (576 x 576 Å)", (700,)),
     ("run train", "expected_particles", "expected", (0, -5, "nan", "inf")),
     ("run train", "network", "none of conv31, conv63, conv127, resnet8", ("resnet1000", "")),
     ("run train", "objective", "not 'guess'", ("guess",)),

@@ -376,7 +376,7 @@ def test_one_coarse_header_does_not_coarsen_the_rest(tmp_path: Path) -> None:
     wanted = WorkingImages(5.0)
     made = assemble_training_set(items, [], wanted, DataSettings(60.0, expected_particles=20))
     assert [failure.name for failure in made.failures] == [odd.name]
-    assert "9 A a pixel where 4 A are usual" in made.failures[0].reason
+    assert "9 Å/pixel, but the others have 4 Å/pixel" in made.failures[0].reason
     assert wanted.working_pixel_size_angstrom == 5
     assert made.notes == []
 

@@ -1,1 +1,1 @@
-"""Micrographs: files, headers, pixels."""
+"""Micrographs: names, files, headers, pixels and working images."""

@@ -1,4 +1,4 @@
-"""Cleaning: pixels that are no measurements are replaced, those of hot pixels are clipped."""
+"""Correction of bad pixels: NaN and infinite pixels are replaced, hot pixels are clipped."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ MAX_NON_FINITE_FRACTION = 0.05
 #: Pixels further from the median than this many robust standard deviations are clipped: hot
 #: pixels and X-rays would otherwise ring through the Fourier crop.
 CLIP_AT_SD = 25.0
-#: The scale of the bulk is told by about so many rows and columns, evenly spread.
+#: The usual range of values is estimated from about this many evenly spaced rows and columns.
 SAMPLED_ROWS = 512
 
 
 def correct_bad_pixels(image: Image, path: Path) -> None:
-    """Make an image finite and free of extreme pixels, in its place.
+    """Replace non-finite pixels of an image and clip extreme ones, in place.
 
     Parameters
     ----------
     image
         Shape (h, w).
     path
-        For messages.
+        The image's file, for messages.
 
     Raises
     ------
     BadInput
-        If it is blank, or more than 5 % of it is NaN or infinite.
+        If the image is blank, or more than 5% of it is NaN or infinite.
     """
     low, high = _extremes(image)
     if not (np.isfinite(low) and np.isfinite(high)):
         _replace_non_finite(image, path)
         low, high = _extremes(image)
     _check_not_blank(low, high, path)
-    # A sample is enough to find the scale of the bulk; the clip itself looks at every pixel.
+    # A sample is enough to find the usual range; clipping applies to every pixel.
     least, most = _clip_limits(
         image[:: _sample_step(image.shape[0]), :: _sample_step(image.shape[1])]
     )
@@ -55,29 +55,28 @@ def correct_bad_pixels(image: Image, path: Path) -> None:
 
 
 def correct_bad_pixels_in_blocks(reader: BlockReader, path: Path) -> Iterator[tuple[slice, Image]]:
-    """Clean an image block by block, with the same result as `correct_bad_pixels`.
+    """Correct an image block by block, with the same result as `correct_bad_pixels`.
 
-    What is extreme is known only once the whole image was seen. Nearly always nothing was;
-    otherwise the blocks in question come once more at the end, clipped, and replace what
-    they were. Where pixels are not finite, all blocks come once more.
+    The clipping limits are known only after the whole image has been read. Nearly always nothing
+    has to be clipped; otherwise the affected blocks are yielded again at the end, clipped, and
+    replace the earlier ones. If any pixel is not finite, all blocks are yielded again.
 
     Parameters
     ----------
     reader
         The image as it is stored.
     path
-        For messages.
+        The image's file, for messages.
 
     Yields
     ------
     slice, ndarray of float32
-        The rows and their pixels, to be used before the next block is asked for: they share
-        their memory.
+        The rows and their pixels. Blocks share one buffer: use each before asking for the next.
 
     Raises
     ------
     BadInput
-        As `correct_bad_pixels`, at the end; and where the file cannot be read.
+        As `correct_bad_pixels`, at the end, and if the file cannot be read.
     """
     height, width = reader.shape
     row_step, column_step = _sample_step(height), _sample_step(width)
@@ -104,7 +103,7 @@ def correct_bad_pixels_in_blocks(reader: BlockReader, path: Path) -> Iterator[tu
 
 
 def _correct_whole_image(reader: BlockReader, path: Path) -> Iterator[tuple[slice, Image]]:
-    """Clean an image whose median of finite pixels is needed."""
+    """Correct an image that has non-finite pixels, for which its median is needed."""
     image = read_all_rows(reader)
     correct_bad_pixels(image, path)
     for rows in split_into_row_blocks(image.shape):
@@ -112,18 +111,18 @@ def _correct_whole_image(reader: BlockReader, path: Path) -> Iterator[tuple[slic
 
 
 def _extremes(image: Image) -> tuple[np.float32, np.float32]:
-    """Return the least and the largest pixel; one of them is not finite if any pixel is not."""
+    """Return the smallest and largest pixel; one is not finite if any pixel is not."""
     with np.errstate(invalid="ignore"):
         return image.min(), image.max()
 
 
 def _replace_non_finite(image: Image, path: Path) -> None:
-    """Replace what is not finite by the median of what is."""
+    """Replace non-finite pixels with the median of the finite ones."""
     finite = np.isfinite(image)
     bad = image.size - int(np.count_nonzero(finite))
     if bad > MAX_NON_FINITE_FRACTION * image.size:
         raise BadInput(
-            f"{path} has {100 * bad / image.size:.0f} % NaN or infinite pixels; motion-correct"
+            f"{path} has {100 * bad / image.size:.0f}% NaN or infinite pixels; motion-correct"
             " it again or leave it out"
         )
     image[~finite] = np.median(image[finite])
@@ -139,7 +138,7 @@ def _sample_step(side: int) -> int:
 
 
 def _clip_limits(sample: NDArray[Any]) -> tuple[np.float64, np.float64]:
-    """Return the least and the largest value that a pixel may have."""
+    """Return the smallest and largest value a pixel may have."""
     low, median, high = np.percentile(sample.astype(np.float64), [15.9, 50.0, 84.1])
     spread = CLIP_AT_SD * (high - low) / 2
     if spread > 0:

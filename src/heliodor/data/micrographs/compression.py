@@ -1,4 +1,4 @@
-"""Compressed files, unpacked in memory: no further than an image can be packed."""
+"""Compressed files (gzip, bzip2), decompressed in memory up to a plausible size."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from typing import IO
 
 from heliodor.errors import BadInput
 
-#: How gzip and bzip2 files begin.
+#: The first bytes of gzip and bzip2 files.
 _GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
-#: A picture with any noise in it is not packed to less than a hundredth; what unpacks to more,
-#: and to more than this, would only fill the memory.
+#: An image with any noise does not compress to less than a hundredth of its size. A file that
+#: would expand further, and to more than this many bytes, is rejected before it fills the memory.
 MAX_EXPANSION, MIN_EXPANSION_LIMIT_BYTES = 100, 2**25
 _BLOCK_BYTES = 2**20
 
 
 def is_compressed(path: Path) -> bool:
-    """Tell a file that gzip or bzip2 has written by its beginning."""
+    """Return whether a file is compressed with gzip or bzip2, judging by its first bytes."""
     with path.open("rb") as stream:
         return stream.read(3).startswith((_GZIP, _BZIP2))
 
 
 def read_first_bytes(path: Path, size: int) -> bytes:
-    """Return the first bytes of what a file holds, compressed or not; fewer if it is shorter.
+    """Return the first bytes of a file, decompressed; fewer if the file is shorter.
 
     Raises
     ------
     OSError, EOFError, zlib.error
-        If it is damaged.
+        If the file is damaged.
     """
     return decompress(path, size, size).getvalue()[:size]
 
 
 def decompress(path: Path, wanted: int, most: int) -> BytesIO:
-    """Return what a file holds.
+    """Return the decompressed contents of a file, which need not be compressed.
 
     Parameters
     ----------
     wanted
-        The bytes that it should hold.
+        Number of bytes the file should hold.
     most
-        No more than these are looked at, to the next MiB.
+        Number of bytes to read at most, rounded up to the next MiB.
 
     Raises
     ------
     BadInput
-        If it is to unpack to more than an image can be packed to.
+        If `wanted` is more than an image of this compressed size can hold.
     OSError, EOFError, zlib.error
-        If it is damaged.
+        If the file is damaged.
     """
     size = path.stat().st_size
     content = BytesIO()
     if is_compressed(path) and wanted > max(MIN_EXPANSION_LIMIT_BYTES, MAX_EXPANSION * size):
         raise BadInput(
-            f"{path} has {size} bytes, but its header says that it unpacks to {wanted}: that is"
-            " not an image; compress the micrograph again"
+            f"{path} has {size} bytes, but its header gives an uncompressed size of {wanted},"
+            " which is not plausible for an image; compress the micrograph again"
         )
     with _open_decompressing(path) as stream:
         while content.tell() < most and (block := stream.read(min(_BLOCK_BYTES, most))):

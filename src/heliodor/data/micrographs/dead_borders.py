@@ -1,7 +1,7 @@
 """Dead borders: bars along the edges of a micrograph in which nothing was recorded.
 
-Motion correction and detectors leave bars in which the outermost rows or columns repeat, or that
-are blank. Nothing in them is a particle, however much a stripe may look like one.
+Motion correction and detectors leave bars of repeated or blank rows and columns. They contain no
+particles, but stripes in them may look like some.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from heliodor.conventions import (
     Shape,
 )
 
-#: Across a bar neighbouring pixels differ by less than this share of what is usual in the image.
+#: In a bar, neighboring rows differ by less than this fraction of the median over the image.
 QUIET_FRACTION = 0.3
-#: Fewer rows than this that are alike are no bar.
+#: Minimum number of similar rows in a bar.
 MIN_BAR_PX = 3
-#: Bars are looked for in this share of each side.
+#: Bars are searched for within this fraction of each side.
 MAX_BAR_FRACTION = 0.15
 
 
 @dataclass(frozen=True)
 class DeadBorder:
-    """Rows and columns along each edge of an image that are dead."""
+    """Number of dead rows and columns along each edge of an image."""
 
     top: int = 0
     bottom: int = 0
@@ -34,11 +34,11 @@ class DeadBorder:
     right: int = 0
 
     def live_region(self, shape: Shape | tuple[int, ...]) -> tuple[slice, slice]:
-        """Return the rows and columns that are not dead."""
+        """Return the slices of the rows and columns that are not dead."""
         return slice(self.top, shape[0] - self.bottom), slice(self.left, shape[1] - self.right)
 
     def widen(self, more: int) -> DeadBorder:
-        """Return a border that is wider by some pixels along each edge that has a bar."""
+        """Return a border that is wider by `more` pixels along each edge that has a bar."""
         sides = (self.top, self.bottom, self.left, self.right)
         return DeadBorder(*(side + more if side else 0 for side in sides))
 
@@ -66,7 +66,7 @@ def find_dead_border(image: Image) -> DeadBorder:
 
 
 def _row_differences(image: Image) -> FloatArray:
-    """Return how much each row differs from the next, shape (h - 1,)."""
+    """Return the mean absolute difference of each row to the next, shape (h - 1,)."""
     return np.asarray(np.abs(np.diff(image, axis=0)).mean(axis=1, dtype=np.float64))
 
 
@@ -74,7 +74,7 @@ def _count_quiet_rows(steps: FloatArray) -> int:
     if not len(steps):
         return 0
     edge = steps[: max(1, int(MAX_BAR_FRACTION * len(steps)))]
-    # Not only from the first row on: Fourier cropping rings across a bar's outer edge.
+    # The first rows need not be quiet: Fourier cropping rings across a bar's outer edge.
     quiet = np.flatnonzero(edge < QUIET_FRACTION * float(np.median(steps)))
-    # Some rows may be alike by chance; a bar has several.
+    # A few rows may be similar by chance.
     return int(quiet[-1]) + 1 if len(quiet) >= MIN_BAR_PX else 0

@@ -12,10 +12,10 @@ from heliodor.data.micrographs.row_blocks import BLOCK_PX, split_into_row_blocks
 
 
 class FourierCrop:
-    """The Fourier crop of an image that comes block by block; see `fourier_crop`.
+    """The Fourier crop of an image that is read block by block; see `fourier_crop`.
 
-    Blocks may come in any order, and once more where their pixels have changed. The image
-    itself is never held, only those frequencies along its rows that are kept.
+    Blocks may come in any order, and again if their pixels have changed. Only the frequencies
+    along the rows that are kept are held in memory, never the whole image.
     """
 
     def __init__(self, original: Shape, shape: Shape, workers: int = 1):
@@ -32,7 +32,7 @@ class FourierCrop:
         )
 
     def add(self, rows: slice, block: Image) -> None:
-        """Take the pixels of some rows, shape (number of rows, W)."""
+        """Add the pixels of some rows, shape (number of rows, W)."""
         if self._same:
             self._rows[rows] = block
             return
@@ -45,7 +45,7 @@ class FourierCrop:
             self._rows[rows, -1] *= 2  # its mirror is dropped: a real image needs both
 
     def image(self) -> Image:
-        """Return the small image, shape (h, w), once all rows are there."""
+        """Return the cropped image, shape (h, w), once all rows have been added."""
         if self._same:
             return np.asarray(self._rows.copy())
         import scipy.fft
@@ -56,7 +56,7 @@ class FourierCrop:
         return np.asarray(small * np.float32(h * w / (big_h * big_w)), dtype=np.float32)
 
     def _cropped_columns(self) -> NDArray[np.complex64]:
-        """Crop along the columns, some columns after the other as they fit into the cache."""
+        """Crop along the columns, as many columns at a time as fit into the cache."""
         import scipy.fft
 
         big_h, h = self._original[0], self._shape[0]
@@ -78,8 +78,8 @@ def fourier_crop(image: Image, shape: Shape, workers: int = 1) -> Image:
 
     Pixel 0 stays where it is, so ``x_original = x_small * (W / w)``. On an even side the
     two halves of the Nyquist frequency are added, which is what sampling the band-limited
-    image on the coarser grid gives. The columns that the crop drops are never transformed
-    along the other axis.
+    image on the coarser grid gives. Columns that are dropped are never transformed along the
+    other axis.
 
     Parameters
     ----------
@@ -108,9 +108,9 @@ def fourier_crop(image: Image, shape: Shape, workers: int = 1) -> Image:
 
 
 def fourier_upsample(image: Image, shape: Shape) -> Image:
-    """Resample an image to a larger shape: the same band-limited image, on a finer grid.
+    """Resample an image to a larger shape: the same band-limited image on a finer grid.
 
-    The inverse of `fourier_crop`: pixel 0 stays where it is, and no detail is gained.
+    The inverse of `fourier_crop`: pixel 0 stays where it is, and no detail is added.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def fourier_upsample(image: Image, shape: Shape) -> Image:
     if h < height or w < width:
         raise ValueError(f"{h} x {w} is not finer than an image of {height} x {width}")
     spectrum = scipy.fft.rfft2(image.astype(np.float32, copy=False))
-    # The Nyquist frequency of an even side is shared by the two that it becomes.
+    # The Nyquist frequency of an even side is split between its two halves.
     if width % 2 == 0 and w > width:
         spectrum[:, -1] /= 2
     fine = np.zeros((h, w // 2 + 1), np.complex64)
@@ -152,9 +152,9 @@ def fourier_upsample(image: Image, shape: Shape) -> Image:
 
 
 def mirror_pad(image: Image, edge: int) -> Image:
-    """Surround an image by its mirror image, as wide as half a receptive field.
+    """Pad an image with its mirror image, usually by half a receptive field.
 
-    Training and scoring use this one function, so the edge of a micrograph looks the same to
-    both. An image smaller than the edge is mirrored as often as it takes.
+    Training and scoring both use this function, so that the edges of a micrograph look the same
+    in both. An image smaller than `edge` is mirrored repeatedly.
     """
     return np.pad(image, edge, mode="reflect")

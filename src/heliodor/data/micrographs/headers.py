@@ -1,4 +1,4 @@
-"""The files of micrographs: what they may be called, and what their headers say."""
+"""The headers of micrograph files: shape, data type and pixel size of MRC and TIFF images."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ from heliodor.data.micrographs.tiff import open_tiff
 from heliodor.errors import BadInput
 
 MRC_HEADER_BYTES = 1024
-#: More bytes behind the image than this share of it mean that the header is not this image's.
+#: A header does not belong to its image if the file has more extra bytes than this fraction of it.
 MAX_SURPLUS_FRACTION = 0.05
 #: What IMOD and SerialEM write into bytes 152 to 155 of an MRC header, before their flags.
 IMOD_STAMP = 1146047817
-#: The modes of real numbers, and how NumPy calls them.
+#: NumPy types of the MRC modes with real numbers.
 _DTYPE_OF_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 
 
 #: See docs/conventions.md.
 TIFF_NOTE = (
     "rows are counted from the first one stored in a TIFF file, but RELION reads TIFF images"
-    " upside down; for RELION give MRC micrographs"
+    " upside down; use MRC micrographs for RELION"
 )
 
 
 @dataclass(frozen=True)
 class MicrographHeader:
-    """What is known of a micrograph without its pixels."""
+    """The shape and pixel size of a micrograph, read without its pixels."""
 
     #: (height, width).
     shape: Shape
-    #: Angstrom per pixel, where it is plausible.
+    #: Angstrom per pixel; None if the header has no plausible value.
     pixel_size_angstrom: float | None
 
 
 @dataclass(frozen=True)
 class PixelLayout:
-    """How the pixels of one image lie in a file, row after row."""
+    """How the pixels of one image are stored in a file, row by row."""
 
     #: (height, width).
     shape: Shape
-    #: Of one pixel, with its byte order.
+    #: Type of a pixel, with its byte order.
     dtype: np.dtype[Any]
     #: Bytes before the first pixel.
     offset: int
-    #: Angstrom per pixel, where it is plausible.
+    #: Angstrom per pixel; None if the header has no plausible value.
     pixel_size_angstrom: float | None
 
 
 def check_micrograph_file(path: str | Path) -> Path:
-    """Return the path of a file that may be a micrograph; raises BadInput for any other."""
+    """Return the path of a file that can be a micrograph; raise BadInput for any other."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -70,24 +70,24 @@ def check_micrograph_file(path: str | Path) -> Path:
     except OSError as error:
         raise BadInput(f"{path} cannot be found ({error.strerror}); check the name") from error
     if path.is_dir():
-        raise BadInput(f"{path} is a folder, not a micrograph; give its files")
+        raise BadInput(f"{path} is a folder, not a micrograph; name the files in it")
     if size == 0:
         raise BadInput(f"{path} is an empty file; copy or motion-correct it again")
     if not is_micrograph_name(path.name):
         raise BadInput(
             f"{path} is neither an MRC (.mrc, .mrc.gz, .mrc.bz2) nor a TIFF (.tif) file;"
-            " give motion-corrected micrographs in one of these formats"
+            " use motion-corrected micrographs in one of these formats"
         )
     return path
 
 
 def read_header(path: str | Path) -> MicrographHeader:
-    """Read a micrograph's size and pixel size without its pixels.
+    """Read the shape and pixel size of a micrograph without its pixels.
 
     Raises
     ------
     BadInput
-        If the file is missing, empty, truncated, of another kind, a movie or a volume.
+        If the file is missing, empty, truncated, not a micrograph, a movie or a volume.
     """
     path = check_micrograph_file(path)
     try:
@@ -101,22 +101,22 @@ def read_header(path: str | Path) -> MicrographHeader:
             shape, size = header.shape, header.pixel_size_angstrom
     except BadInput:
         raise
-    except Exception as error:  # the libraries raise many kinds, all meaning this
-        raise BadInput(f"{path} is not a whole micrograph ({error}); copy it again") from error
+    except Exception as error:  # the libraries raise many types for damaged files
+        raise BadInput(f"{path} is damaged or incomplete ({error}); copy it again") from error
     check_single_image(shape, path)
     return MicrographHeader((int(shape[-2]), int(shape[-1])), size)
 
 
 def read_plain_mrc_layout(path: Path) -> PixelLayout | None:
-    """Return where the image lies in an MRC file as programs usually write it.
+    """Return the pixel layout of an MRC file that has the usual form.
 
-    One plane of real numbers, not compressed, its map ID, machine stamp and length as the format
-    wants them. These are nearly all files, and reading them needs no library.
+    The usual form is one uncompressed plane of real numbers with the map ID, machine stamp and
+    length that the format requires. Nearly all files have it, and reading them this way is fast.
 
     Returns
     -------
-    Layout or None
-        None where anything is out of the ordinary, which is then for mrcfile to judge.
+    PixelLayout or None
+        None if anything is unusual; mrcfile then reads the file.
     """
     with path.open("rb") as stream:
         head = stream.read(MRC_HEADER_BYTES)
@@ -137,7 +137,7 @@ def read_plain_mrc_layout(path: Path) -> PixelLayout | None:
     surplus = path.stat().st_size - MRC_HEADER_BYTES - extended - image
     if extended < 0 or not 0 <= surplus <= MAX_SURPLUS_FRACTION * image:
         return None
-    # Header fields are single precision, and so is what they say together.
+    # Header fields are single precision, and so is their quotient.
     sides = (
         float(np.float32(length / number)) for length, number in zip(cell, (mx, my), strict=True)
     )
@@ -146,17 +146,17 @@ def read_plain_mrc_layout(path: Path) -> PixelLayout | None:
 
 @dataclass(frozen=True)
 class MrcHeader:
-    """The header of an MRC file out of the ordinary, as mrcfile reads it."""
+    """The header of an MRC file that does not have the usual form, as mrcfile reads it."""
 
     #: Fields by name.
     fields: Any
     #: (slices, height, width).
     shape: tuple[int, int, int]
-    #: Of one pixel, with its byte order.
+    #: Type of a pixel, with its byte order.
     dtype: np.dtype[Any]
     #: Bytes before the first pixel.
     offset: int
-    #: Angstrom per pixel, where it is plausible.
+    #: Angstrom per pixel; None if the header has no plausible value.
     pixel_size_angstrom: float | None
 
     @property
@@ -166,10 +166,10 @@ class MrcHeader:
 
 
 def read_mrc_header(path: Path) -> MrcHeader:
-    """Read and check the header of an MRC file that `read_plain_mrc_layout` leaves.
+    """Read and check the header of an MRC file for which `read_plain_mrc_layout` returns None.
 
-    Headers written by EM programs break the letter of the format in harmless ways; what matters,
-    the amount of data, is checked here for a plain file, and for a compressed one as it is read.
+    Headers written by EM programs often break the format in harmless ways. The amount of data is
+    checked here for an uncompressed file, and while reading for a compressed one.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def read_mrc_header(path: Path) -> MrcHeader:
 
     packed = is_compressed(path)
     head = bytearray(read_first_bytes(path, MRC_HEADER_BYTES))
-    # mrcfile would make room for gigabytes of an extended header, whatever the file holds.
+    # mrcfile would allocate gigabytes for an extended header, even if the file is short.
     length, head[92:96] = bytes(head[92:96]), bytes(4)
     with warnings.catch_warnings(action="ignore"):
         mrc = MrcInterpreter(BytesIO(head), permissive=True, header_only=True)
@@ -190,9 +190,9 @@ def read_mrc_header(path: Path) -> MrcHeader:
         sides = float(mrc.voxel_size.x), float(mrc.voxel_size.y)
     there = path.stat().st_size - MRC_HEADER_BYTES
     if extended < 0 or (extended > there and not packed):
-        raise BadInput(f"{path} is not an MRC file, whatever its name says; write it again")
+        raise BadInput(f"{path} is not an MRC file, in spite of its name; write it again")
     shape = int(mrc.header.nz), int(mrc.header.ny), int(mrc.header.nx)
-    # What is no MRC file at all should not be called a movie for what its bytes would mean.
+    # A file that is not MRC must not be reported as a movie because of its random bytes.
     if min(shape) < 1 or (packed and bytes(mrc.header.map)[:3] != b"MAP"):
         raise truncated_mrc_error(path)
     dtype = data_dtype_from_header(mrc.header)
@@ -204,15 +204,15 @@ def read_mrc_header(path: Path) -> MrcHeader:
 
 
 def truncated_mrc_error(path: Path) -> BadInput:
-    """Return the sentence for a file that does not hold what its header says."""
+    """Return the error for a file with less data than its header requires."""
     return BadInput(
-        f"{path} holds less data than its MRC header says, or of an unknown mode: it is"
+        f"{path} has less data than its MRC header requires, or an unknown mode: it is"
         " truncated or not an MRC file; copy or write it again"
     )
 
 
 def has_unsigned_bytes(header: Any) -> bool:
-    """Tell whether mode 0 means 0 to 255: IMOD's stamp without its flag for signed bytes.
+    """Return whether mode 0 means 0 to 255: IMOD's stamp without its flag for signed bytes.
 
     Source: IMOD's ``mrc_format`` page, fields imodStamp and imodFlags.
     """
@@ -224,9 +224,9 @@ def has_unsigned_bytes(header: Any) -> bool:
 
 
 def plausible_pixel_size(x: float, y: float) -> float | None:
-    """Return a header's pixel size unless it is one that programs write by default.
+    """Return a header's pixel size, or None if it is implausible or a default value.
 
-    0 and exactly 1 stand for "not known" far more often than they are meant.
+    Programs write 0 or exactly 1 when the pixel size is unknown.
     """
     if not (0.1 <= x <= 100.0) or x == 1.0 or abs(x - y) > 0.01 * x:
         return None
@@ -234,14 +234,14 @@ def plausible_pixel_size(x: float, y: float) -> float | None:
 
 
 def check_single_image(shape: tuple[int, ...], path: Path) -> None:
-    """Refuse all but one plane, be it a stack of one."""
+    """Raise BadInput unless the shape is that of one plane, or of a stack of one."""
     if len(shape) == 3 and shape[0] == 1:
         shape = shape[1:]
     if len(shape) == 3 and shape[2] in (3, 4):
-        raise BadInput(f"{path} is a colour picture; give micrographs of one grey channel")
+        raise BadInput(f"{path} is a color image; use micrographs with one gray channel")
     if len(shape) != 2:
         what = f"{shape[0]} slices" if len(shape) == 3 else f"shape {shape}"
         raise BadInput(
-            f"{path} has {what}: it is a movie, a stack or a volume; give motion-corrected"
-            " averages, one image a file"
+            f"{path} has {what}: it is a movie, a stack or a volume; use motion-corrected"
+            " averages, one image per file"
         )

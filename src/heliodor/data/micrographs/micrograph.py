@@ -1,4 +1,4 @@
-"""One micrograph in an MRC or TIFF file."""
+"""Reading a micrograph from an MRC or TIFF file, and writing one as MRC."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from heliodor.data.micrographs.tiff import check_data_size, open_tiff
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
 
-#: The smallest side, in pixels, of anything that can be called a micrograph.
+#: The smallest side of a micrograph, in pixels.
 SMALLEST_SIDE_PX = 32
 
 
@@ -48,18 +48,18 @@ class Micrograph:
     path: Path
     #: Shape (height, width), finite, not constant.
     image: Image
-    #: What the file's header says, angstrom per pixel, where it is plausible.
+    #: From the file's header, angstrom per pixel; None if it has no plausible value.
     header_pixel_size_angstrom: float | None
 
 
 @dataclass(frozen=True)
 class OpenMicrograph:
-    """A micrograph of which only the header was looked at."""
+    """A micrograph whose header has been read, but not its pixels."""
 
     path: Path
-    #: Its pixels as they are stored.
+    #: The pixels as they are stored.
     blocks: BlockReader
-    #: What the file's header says, angstrom per pixel, where it is plausible.
+    #: From the file's header, angstrom per pixel; None if it has no plausible value.
     header_pixel_size_angstrom: float | None
 
     @property
@@ -71,12 +71,12 @@ class OpenMicrograph:
         """Read the pixels and Fourier-crop them, block by block, to (height, width).
 
         The result is that of `fourier_crop` on the image of `read_micrograph`, which is never
-        in memory as a whole unless pixels of it are not finite.
+        in memory as a whole unless some of its pixels are not finite.
 
         Raises
         ------
         BadInput
-            As `read_micrograph`, for what only the pixels tell.
+            If the image is blank, has too many non-finite pixels, or cannot be read.
         """
         crop = FourierCrop(self.shape, shape, workers)
         for rows, block in correct_bad_pixels_in_blocks(self.blocks, self.path):
@@ -87,15 +87,15 @@ class OpenMicrograph:
 def read_micrograph(path: str | Path) -> Micrograph:
     """Read a micrograph.
 
-    MRC modes 0 (signed, or unsigned where IMOD says so), 1, 2, 6 and 12, plain or compressed
-    (.gz, .bz2), a plane or a stack of one; TIFF of 8, 16 or 32 bits. Not more than 5 % of NaN
-    or infinite pixels are replaced by the median; single extreme pixels are clipped.
+    MRC modes 0 (signed, or unsigned if IMOD's flag says so), 1, 2, 6 and 12, plain or compressed
+    (.gz, .bz2), one plane or a stack of one; TIFF with 8, 16 or 32 bits. Up to 5% of NaN or
+    infinite pixels are replaced by the median; single extreme pixels are clipped.
 
     Raises
     ------
     BadInput
-        If the file is missing, empty, truncated, of another kind, a movie or a volume,
-        complex, blank, smaller than 32 pixels, or full of NaN.
+        If the file is missing, empty, truncated, not MRC or TIFF, a movie or a volume, complex,
+        blank, smaller than 32 pixels, or has too many non-finite pixels.
     """
     with open_micrograph(path) as micrograph:
         image = read_all_rows(micrograph.blocks)
@@ -104,12 +104,12 @@ def read_micrograph(path: str | Path) -> Micrograph:
 
 
 def read_map(path: str | Path) -> Image:
-    """Read an image whose pixels are not those of a detector, as a map of scores, as it is.
+    """Read an image that is not a micrograph, such as a score map, without correcting its pixels.
 
     Raises
     ------
     BadInput
-        As `read_micrograph`, but whatever the pixels are.
+        As `read_micrograph`, except for the values of pixels.
     """
     with open_micrograph(path) as micrograph:
         return read_all_rows(micrograph.blocks)
@@ -117,19 +117,19 @@ def read_map(path: str | Path) -> Image:
 
 @contextmanager
 def open_micrograph(path: str | Path) -> Iterator[OpenMicrograph]:
-    """Open a micrograph to read it block by block, as long as the context lasts.
+    """Open a micrograph to read it block by block while the context lasts.
 
     Raises
     ------
     BadInput
-        As `read_micrograph`, for what can be told without the pixels.
+        As `read_micrograph`, except for the values of pixels.
     """
     path = check_micrograph_file(path)
     with ExitStack() as files:
         try:
             micrograph = _open(path, files)
         except PermissionError as error:
-            raise BadInput(f"{path} may not be read; change its permissions") from error
+            raise BadInput(f"no permission to read {path}; change its permissions") from error
         except OSError as error:
             why = error.strerror or error
             raise BadInput(f"{path} cannot be read ({why}); copy it again") from error
@@ -144,12 +144,12 @@ def open_array(pixels: NDArray[Any], name: str) -> OpenMicrograph:
     pixels
         Real numbers, shape (h, w).
     name
-        What messages call it.
+        Name of the array in messages.
 
     Raises
     ------
     BadInput
-        If it is not a real image of at least 32 pixels along each side.
+        If the array is not an image of real numbers with at least 32 pixels along each side.
     """
     if pixels.ndim != 2 or pixels.dtype.kind not in "iuf":
         raise BadInput(
@@ -161,7 +161,7 @@ def open_array(pixels: NDArray[Any], name: str) -> OpenMicrograph:
 
 
 def _open(path: Path, files: ExitStack) -> OpenMicrograph:
-    """Open a file and, where its rows can be read one by one, keep it open."""
+    """Open a file and keep it open if its rows can be read one by one."""
     if is_tiff(path.name):
         data, pixel_size = _read_tiff(path)
     elif (layout := read_plain_mrc_layout(path)) is not None:
@@ -192,12 +192,14 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
             data = np.fromfile(path, header.dtype, math.prod(header.shape), "", header.offset)
     except (BadInput, PermissionError):
         raise
-    except Exception as error:  # mrcfile raises many kinds, all meaning this
-        raise BadInput(f"{path} is not a whole MRC file ({error}); copy it again") from error
+    except Exception as error:  # mrcfile raises many types for damaged files
+        raise BadInput(
+            f"{path} is a damaged or incomplete MRC file ({error}); copy it again"
+        ) from error
     if there > wanted + most_surplus:
         raise BadInput(
-            f"{path} holds more data than its MRC header says: the header's shape or mode is not"
-            " that of the image, or it is not an MRC file; write it again"
+            f"{path} has more data than its MRC header gives: the header's shape or mode does not"
+            " match the image, or it is not an MRC file; write it again"
         )
     if has_unsigned_bytes(header.fields):
         data = data.view(np.uint8)
@@ -212,7 +214,7 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
             return np.asarray(series.asarray()), None
     except (BadInput, PermissionError):
         raise
-    except Exception as error:  # tifffile and its codecs raise many kinds, all meaning this
+    except Exception as error:  # tifffile and its codecs raise many types for damaged files
         raise BadInput(
             f"{path} cannot be read as a TIFF file ({error}); copy it again, or write it as MRC"
             " or as uncompressed TIFF"
@@ -220,13 +222,13 @@ def _read_tiff(path: Path) -> tuple[NDArray[Any], float | None]:
 
 
 def _single_plane(data: NDArray[Any], path: Path) -> NDArray[Any]:
-    """Return the one two-dimensional plane of an array of real numbers."""
+    """Return the single two-dimensional plane of an array of real numbers."""
     check_single_image(data.shape, path)
     if data.ndim == 3:
         data = data[0]
     if data.dtype.kind not in "iuf":
         raise BadInput(
-            f"{path} holds {data.dtype} values: micrographs are real numbers; write it as"
+            f"{path} has {data.dtype} values, but micrographs are real numbers; write it as"
             " integers or floats (MRC modes 0, 1, 2, 6, 12)"
         )
     _check_size(data.shape, path)
@@ -237,15 +239,14 @@ def _check_size(shape: tuple[int, ...], path: Path) -> None:
     if min(shape) < SMALLEST_SIDE_PX:
         height, width = shape
         raise BadInput(
-            f"{path} has only {width} x {height} pixels: that is not a micrograph; leave it out"
+            f"{path} has only {width} x {height} pixels and is not a micrograph; leave it out"
         )
 
 
 def write_mrc(path: Path, image: Image | NDArray[np.int8], pixel_size_angstrom: float) -> None:
-    """Write an image as MRC mode 2, or mode 0 if its values are bytes, whole or not at all.
+    """Write an image as MRC mode 2, or mode 0 if its values are bytes, atomically.
 
-    The header's size, cell and statistics are those of the image, and the bytes depend on
-    nothing else: mrcfile's label with the time is replaced.
+    The same image always gives the same bytes: mrcfile's label with the time is replaced.
     """
     import mrcfile
 

@@ -1,4 +1,4 @@
-"""Naming: which micrograph a name in a table of coordinates means."""
+"""Matching the micrograph names in coordinate tables to micrograph files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from heliodor.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-#: How well two folders agree where one is wholly the end of the other.
+#: The agreement of two folders if one of them is the end of the other.
 _WHOLE_PATH = 1000
 
 
 def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, Source]:
-    """Find the micrograph that each name in a table of coordinates means.
+    """Find the micrograph for each name in a coordinate table.
 
-    A name is compared as a whole first. Else it means the micrograph of its stem (file name
-    without suffix), whose folder need not be the same: data are moved and processed again.
-    But a folder of the table and a folder of micrographs that agree better with another one,
-    counted from the last part of their paths, are two folders, and nothing passes between
-    them: where ``B/x.mrc`` is given, the coordinates of ``A/x.mrc`` never go there beside
-    coordinates in a folder B. A name without a folder may mean a micrograph in any. Where no
-    stem is the same, the uid that cryoSPARC puts before names does not count.
+    The whole name is compared first, then its stem (file name without suffix). The folders of
+    two paths with the same stem may differ, because data are moved and processed again, but they
+    must agree with each other (counted from the last folder) at least as well as with any other
+    folder of the table or of the micrographs. For example, the coordinates of ``A/x.mrc`` are
+    never used for ``B/x.mrc`` if the table also has coordinates in a folder B. A name without a
+    folder matches a micrograph in any folder. If no stem matches, the uid that cryoSPARC puts
+    before file names is ignored.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     Returns
     -------
     dict
-        From name to micrograph; names that mean none of them are left out.
+        From name to micrograph; names without a micrograph are omitted.
 
     Raises
     ------
     BadInput
-        If a name could be two micrographs, or two names one micrograph.
+        If a name matches two micrographs, or two names match the same micrograph.
     """
     names = list(names)
     exact = {source.name: source for source in sources}
@@ -74,20 +74,21 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
 
 
 class _Agreement:
-    """How far the folders of names and of micrographs agree, counted from the last one."""
+    """How well the folders of names and micrographs agree, counted from the last folder."""
 
     def __init__(self, names: Sequence[str], sources: Sequence[Source]) -> None:
         self._names = {name: _folders(name) for name in names}
         self._sources = {source: _folders_of(source) for source in sources}
-        own = _Folders(self._names.values())
-        given = _Folders(itertools.chain.from_iterable(self._sources.values()))
-        self._best = {name: given.best(folders) for name, folders in self._names.items()}
+        of_names = _Folders(self._names.values())
+        of_sources = _Folders(itertools.chain.from_iterable(self._sources.values()))
+        self._best = {name: of_sources.best(folders) for name, folders in self._names.items()}
         self._best_of_source = {
-            source: max(map(own.best, spellings)) for source, spellings in self._sources.items()
+            source: max(map(of_names.best, spellings))
+            for source, spellings in self._sources.items()
         }
 
     def allows(self, name: str, source: Source) -> bool:
-        """Tell whether neither folder agrees better with another one."""
+        """Return whether neither of the two folders agrees better with another one."""
         if not self._names[name]:
             return True
         here = _Folders(self._sources[source]).best(self._names[name])
@@ -95,16 +96,16 @@ class _Agreement:
 
 
 class _Folders:
-    """A set of paths of folders, to find the one that agrees best with another."""
+    """A set of folder paths, for finding the one that agrees best with a given path."""
 
     def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:
         self._paths = {path for path in paths if path}
         self._ends = {path[i:] for path in self._paths for i in range(len(path))}
 
     def best(self, path: tuple[str, ...]) -> int:
-        """Count the folders at the end that `path` shares with the one that agrees best.
+        """Return the number of last folders that `path` shares with its best match.
 
-        It is `_WHOLE_PATH` where one of the two is all of the other's end.
+        It is `_WHOLE_PATH` if one of the two paths is the end of the other.
         """
         ends = [path[i:] for i in range(len(path))]
         if path in self._ends or any(end in self._paths for end in ends):
@@ -113,38 +114,38 @@ class _Folders:
 
 
 def _folders(name: str | Path) -> tuple[str, ...]:
-    """Return the folders of a path without those that only say where it is seen from."""
+    """Return the folders of a path without leading '..'."""
     return tuple(p for p in PurePosixPath(os.path.normpath(name)).parts[:-1] if p != "..")
 
 
 def _folders_of(source: Source) -> set[tuple[str, ...]]:
-    """Return the folders of a micrograph, as given and with symbolic links followed."""
+    """Return the folders of a micrograph, both as given and with symbolic links resolved."""
     if not source.path.exists():
         return {_folders(source.name)}
     return {_folders(os.path.abspath(source.path)), _folders(resolve_path(source.path))}
 
 
 def _choose_unique(name: str, candidates: list[Source]) -> Source | None:
-    """Return the one candidate, or refuse to guess."""
+    """Return the only candidate; raise BadInput if there are several."""
     if len(candidates) > 1:
-        own = PurePosixPath(name).name
-        same = [source for source in candidates if PurePosixPath(source.name).name == own]
+        file_name = PurePosixPath(name).name
+        same = [source for source in candidates if PurePosixPath(source.name).name == file_name]
         candidates = same or candidates
     if len(candidates) > 1:
         raise BadInput(
-            f"the coordinates name {name}, which could be {candidates[0].name} or"
-            f" {candidates[1].name}; write the folder into the coordinate file's micrograph names"
+            f"the micrograph {name} of the coordinates could be {candidates[0].name} or"
+            f" {candidates[1].name}; add the folder to the micrograph names in the coordinate file"
         )
     return candidates[0] if candidates else None
 
 
 def _refuse_shared_micrograph(found: dict[str, Source], sure: set[str]) -> None:
-    """Refuse two names of one micrograph unless both are sure to be its own."""
+    """Raise BadInput if two names match one micrograph, unless both are certain matches."""
     owner: dict[Source, str] = {}
     for name, source in found.items():
         other = owner.setdefault(source, name)
         if _folders(other) != _folders(name) and not {other, name} <= sure:
             raise BadInput(
-                f"the coordinates of {other} and of {name} both fit the micrograph"
-                f" {source.name}; give both micrographs, or only the labels of one"
+                f"the coordinates of {other} and of {name} both match the micrograph"
+                f" {source.name}; give both micrographs, or the coordinates of only one"
             )

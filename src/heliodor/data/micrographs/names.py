@@ -1,16 +1,16 @@
-"""What micrograph files may be called, and what their names mean."""
+"""Names of micrograph files: suffixes, stems and characters that are not allowed."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
 
-#: cryoSPARC puts the micrograph's uid before the names of files that it imports or makes.
+#: cryoSPARC puts the micrograph's uid before the names of files it imports or writes.
 _UID_PREFIX = re.compile(r"(?<![^/])(\d{21})_(?=[^/]+$)")
 
 
 def strip_cryosparc_uid(name: str) -> str:
-    """Return a micrograph's path without the 21-digit uid that begins its file's name."""
+    """Return a micrograph's path without the 21-digit uid at the start of its file name."""
     return _UID_PREFIX.sub("", name)
 
 
@@ -23,13 +23,13 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 COMPRESSION_SUFFIXES = (".gz", ".bz2")
 
 
-#: What tables of coordinates may call a micrograph's file; anything else behind a dot is a part
-#: of the name, as in mic.001.
+#: Suffixes of micrographs in coordinate tables; any other text after a dot is part of the name,
+#: as in mic.001.
 _SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".hdf", ".png", ".jpg", ".jpeg")
 
 
 def is_micrograph_name(name: str) -> bool:
-    """Tell whether a file name has the suffix of a format that can be read."""
+    """Return whether a file name has the suffix of a readable format."""
     lower = name.lower()
     for compression in COMPRESSION_SUFFIXES:
         if lower.endswith(compression):
@@ -38,12 +38,12 @@ def is_micrograph_name(name: str) -> bool:
 
 
 def is_tiff(name: str) -> bool:
-    """Tell whether a file name is that of a TIFF image."""
+    """Return whether a file name has a TIFF suffix."""
     return name.lower().endswith(TIFF_SUFFIXES)
 
 
 def strip_image_suffix(name: str) -> str:
-    """Return a name without the suffix of an image format and of compression."""
+    """Return a name without its image and compression suffixes."""
     for suffixes in (COMPRESSION_SUFFIXES, _SUFFIXES):
         for suffix in suffixes:
             if name.lower().endswith(suffix) and len(PurePosixPath(name).name) > len(suffix):
@@ -57,7 +57,7 @@ def micrograph_stem(name: str | Path) -> str:
     return PurePosixPath(strip_image_suffix(str(name))).name
 
 
-#: What breaks lines and tables, and a file's name and path can be no longer than.
+#: Characters that break lines and tables; longest file name and path.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -65,9 +65,9 @@ _LONGEST_PART, _LONGEST_PATH = 255, 4096
 
 
 def find_name_fault(name: str) -> str | None:
-    """Return why a name can be no micrograph's, as part of a sentence, or None if it can.
+    """Return why a micrograph cannot have this name, as part of a sentence, or None if it can.
 
-    Names are written into tables and onto terminals, and results are called after them.
+    Names are written into tables and onto terminals, and output files are named after them.
     """
     try:
         raw = name.encode()
@@ -76,9 +76,9 @@ def find_name_fault(name: str) -> str | None:
     if not name.strip():
         return "is empty"
     if name.rpartition("/")[2] in ("", ".", ".."):
-        return "is that of a folder"
+        return "is the name of a folder"
     if _CONTROL.search(name):
-        return "holds a line break, a tab or another control character"
+        return "contains a line break, a tab or another control character"
     if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_PART:
-        return "is longer than a file's name can be"
+        return "is too long for a file name"
     return None

@@ -1,4 +1,4 @@
-"""Normalisation: a micrograph's background to mean 0 and spread 1."""
+"""Normalization: a micrograph's background to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -19,54 +19,59 @@ from heliodor.data.micrographs.pixel_mixture import (
 )
 from heliodor.errors import BadInput
 
-#: Gaussians of at least this standard deviation, in pixels, leave few enough cosines of an image
-#: for these to be summed up; of each, no less than this share.
+#: A Gaussian average with at least this standard deviation, in pixels, is computed from the few
+#: cosines that it does not reduce below this amplitude.
 MIN_COSINE_SD_PX = 4.0
 MIN_COSINE_AMPLITUDE = 1e-6
 
-#: More images than this add nothing to what the shared parameters rest on.
+#: The joint mixture is fitted to at most this many images; more do not improve it.
 MAX_FITTED_IMAGES = 256
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """What turns a working image into the network's input, kept in the model file."""
+    """Converts a working image into the network's input; stored in the model file."""
 
     mode: NormalizationMode
-    #: The data set's mixture in `joint` mode, else None.
+    #: The data set's mixture in `joint` mode, otherwise None.
     mixture: PixelMixture | None = None
-    #: Standard deviation, in pixels, of the Gaussian that estimates the slow background which is
-    #: subtracted first; 0 subtracts none.
+    #: Standard deviation, in pixels, of the Gaussian average (the slow background) that is
+    #: subtracted first; 0 subtracts nothing.
     flatten_px: float = 0.0
 
     @classmethod
     def fit(
         cls, images: Sequence[Image], mode: NormalizationMode, flatten_px: float = 0.0
     ) -> Normalizer:
-        """Fit to a data set; only `joint` mode has something to fit.
+        """Fit to a data set; only the `joint` mode has parameters to fit.
 
-        Beyond 256 images an evenly spaced choice is used for the shared parameters.
+        Of more than 256 images, an evenly spaced subset is used.
+
+        Raises
+        ------
+        BadInput
+            If the mode is unknown, or there are no images in `joint` mode.
         """
         if mode not in NORMALIZATION_MODES:
             raise BadInput(
-                f"the normalisation {mode!r} is none of {', '.join(NORMALIZATION_MODES)}"
+                f"normalization must be one of {', '.join(NORMALIZATION_MODES)}, not {mode!r}",
+                parameter="normalization",
             )
         if mode != "joint":
             return cls(mode, flatten_px=flatten_px)
         if not images:
-            raise BadInput("there is no image to fit the joint normalisation to")
+            raise BadInput("the joint normalization needs at least one image")
         chosen = np.unique(np.linspace(0, len(images) - 1, MAX_FITTED_IMAGES).astype(int))
         flat = [subtract_slow_background(images[i], flatten_px) for i in chosen]
         return cls(mode, fit_pixel_mixture(PixelHistograms.from_images(flat)).mixture, flatten_px)
 
     def apply(self, image: Image) -> Image:
-        """Standardise an image to its dominant component: background 0, spread 1.
+        """Normalize an image by its dominant component: mean 0, standard deviation 1.
 
-        In `none` mode the values stay as they are but for the slow background, where one is
-        subtracted.
+        In `none` mode only the slow background is subtracted.
 
-        It depends on this image and the fitted data set alone, so a micrograph gets the same
-        values whatever else is processed with it.
+        The result depends only on this image and the fitted data set, not on the other
+        micrographs that are processed with it.
         """
         image = subtract_slow_background(image, self.flatten_px)
         if self.mode == "none":
@@ -74,7 +79,7 @@ class Normalizer:
         if self.mode == "standard":
             mean, sd = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
             if sd == 0:
-                raise BadInput("a blank image cannot be normalised; leave it out")
+                raise BadInput("a blank image cannot be normalized; leave it out")
             return ((image - np.float32(mean)) / np.float32(sd)).astype(np.float32)
         histogram = PixelHistograms.from_images([image])
         if self.mode == "micrograph":
@@ -90,73 +95,78 @@ class Normalizer:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `from_dict` needs, ready for JSON."""
-        own: dict[str, Any] = {"mode": self.mode, "flatten_px": self.flatten_px}
+        values: dict[str, Any] = {"mode": self.mode, "flatten_px": self.flatten_px}
         if self.mixture is None:
-            return own
+            return values
         m = self.mixture
         parts = {"weight": m.weight, "mu": m.mu, "sigma": m.sigma}
-        return own | {key: value.tolist() for key, value in parts.items()}
+        return values | {key: value.tolist() for key, value in parts.items()}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Normalizer:
-        """Rebuild from `as_dict`; raises BadInput where the values make no mixture."""
+        """Rebuild from `as_dict`; raise BadInput if the values are invalid."""
         mode = value.get("mode")
         if mode not in NORMALIZATION_MODES:
-            raise BadInput(f"a model with the normalisation {mode!r} is not of this program")
+            raise BadInput(f"the model has an unknown normalization {mode!r}")
         flatten_px = value.get("flatten_px", 0.0)
         if not isinstance(flatten_px, int | float) or not 0 <= flatten_px < 1e4:
-            raise BadInput("the model's normalisation flattens by no plausible length")
+            raise BadInput("the model's normalization has an invalid background length")
         if mode != "joint":
             return cls(mode, flatten_px=flatten_px)
         try:
             parts = [np.array(value[k], dtype=np.float64) for k in ("weight", "mu", "sigma")]
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput("the model's normalisation is incomplete") from error
+            raise BadInput("the model's normalization is incomplete") from error
         finite = all(p.shape == (2,) and np.isfinite(p).all() for p in parts)
         if not finite or parts[0].min() < 0 or parts[0].sum() <= 0 or parts[2].min() <= 0:
-            raise BadInput("the model's normalisation is not a mixture of two Gaussians")
+            raise BadInput("the model's normalization is not a mixture of two Gaussians")
         return cls(mode, PixelMixture(parts[0] / parts[0].sum(), *parts[1:]), flatten_px)
 
 
 def subtract_slow_background(image: Image, flatten_px: float) -> Image:
-    """Subtract an image's slow background: ice of changing thickness, uneven illumination.
+    """Subtract an image's slow background: varying ice thickness, uneven illumination.
 
     Parameters
     ----------
     image
         Shape (h, w).
     flatten_px
-        Standard deviation of the Gaussian whose average is the background; 0 leaves all as it is.
+        Standard deviation of the Gaussian average that is the background; 0 subtracts nothing.
     """
     if flatten_px == 0:
         return image
-    # Its mean first: single precision has no digits to spare under a large offset.
-    centred = image - np.float32(image.mean(dtype=np.float64))
-    return np.asarray(centred - _gaussian_average(centred, flatten_px), dtype=np.float32)
+    # The mean first: single precision would lose digits under a large offset.
+    centered = image - np.float32(image.mean(dtype=np.float64))
+    return np.asarray(centered - _gaussian_average(centered, flatten_px), dtype=np.float32)
 
 
 def _gaussian_average(image: Image, sd_px: float) -> Image:
-    """Return an image's Gaussian average, the image being mirrored at its edges.
+    """Return an image's Gaussian average, with the image mirrored at its edges.
 
-    What is left of it by a wide Gaussian are a few slow cosines.
+    A wide Gaussian leaves only a few slow cosines.
     """
     height, width = image.shape
     if sd_px < MIN_COSINE_SD_PX:
-        from scipy.ndimage import gaussian_filter  # slow to import, and seldom needed
+        from scipy.ndimage import gaussian_filter  # slow to import, and rarely needed
 
         return np.asarray(gaussian_filter(image, sd_px, mode="reflect"), dtype=np.float32)
-    (down, own_down), (across, own_across) = (
+    (down, amplitude_down), (across, amplitude_across) = (
         low_frequency_cosines(side, sd_px) for side in (height, width)
     )
-    waves = (down @ image @ across.T) * own_down[:, None] * own_across
+    waves = (down @ image @ across.T) * amplitude_down[:, None] * amplitude_across
     return np.asarray(down.T @ waves @ across, dtype=np.float32)
 
 
 @functools.lru_cache(maxsize=16)
 def low_frequency_cosines(side: int, sd_px: float) -> tuple[Image, Image]:
-    """Return the cosines that a Gaussian leaves of `side` mirrored pixels, and what of each.
+    """Return the cosines of `side` mirrored pixels that pass a Gaussian, and their amplitudes.
 
-    Those of the discrete cosine transform (type 2, orthonormal), shape (waves, side).
+    They are those of the discrete cosine transform (type 2, orthonormal).
+
+    Returns
+    -------
+    waves, amplitudes
+        Shapes (waves, side) and (waves,).
     """
     frequency = np.pi / side * np.arange(side)
     left = np.exp(-0.5 * (sd_px * frequency) ** 2)
@@ -166,5 +176,5 @@ def low_frequency_cosines(side: int, sd_px: float) -> tuple[Image, Image]:
     return waves.astype(np.float32), left.astype(np.float32)
 
 
-#: The slow background is averaged over this share of the diameter (standard deviation).
+#: Standard deviation of the background's Gaussian average, as a fraction of the diameter.
 FLATTEN_FRACTION = 0.6

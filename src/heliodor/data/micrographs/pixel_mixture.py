@@ -1,8 +1,8 @@
 """The scaled two-component Gaussian mixture of pixel values (Bepler et al., Methods 2).
 
 Pixel x of image k comes from N(alpha_k mu_c, (alpha_k sigma_c)^2) with c = 0 or 1. The
-weights, mu and sigma belong to the whole data set, one alpha_k to each image. Fitted by EM
-with closed-form steps on histograms, so that a fit costs no more for a larger image.
+weights, mu and sigma belong to the whole data set, and one scale alpha_k to each image. They are
+fitted by EM with closed-form steps on histograms, so the cost does not depend on image size.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BINS = 4096
-#: Shares of pixels in the darker component from which EM is started; the best end wins.
+#: Initial fractions of pixels in the darker component; EM runs from each, and the best fit counts.
 STARTS = (0.02, 0.1, 0.3, 0.5, 0.8)
-#: Below this weight a component explains nothing and is given up.
+#: A component with less weight than this is dropped.
 MIN_WEIGHT = 1e-4
-#: A component narrower than this share of the image's spread is a spike of equal pixels.
+#: A component narrower than this fraction of the image's spread is a spike of equal pixels.
 MIN_SIGMA_FRACTION = 0.02
-#: So many spikes (saturated pixels, filled areas) are taken out of a fit one after the other.
+#: At most this many spikes (saturated pixels, filled areas) are excluded from a fit.
 MAX_SPIKES = 3
 
 
 @dataclass(frozen=True)
 class PixelHistograms:
-    """The pixel values of K images: mean value and number of the pixels of each bin."""
+    """Histograms of the pixel values of K images: mean value and pixel count of each bin."""
 
     value: FloatArray  # (K, bins)
     count: FloatArray  # (K, bins)
@@ -44,27 +44,27 @@ class PixelHistograms:
 
     @cached_property
     def moments(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """The number, the mean and the variance of the pixels of each image, shapes (K,)."""
-        number = self.count.sum(axis=1)
-        mean = np.sum(self.count * self.value, axis=1) / number
-        variance = np.sum(self.count * (self.value - mean[:, None]) ** 2, axis=1) / number
-        return number, mean, variance
+        """The count, mean and variance of the pixels of each image, shapes (K,)."""
+        pixels = self.count.sum(axis=1)
+        mean = np.sum(self.count * self.value, axis=1) / pixels
+        variance = np.sum(self.count * (self.value - mean[:, None]) ** 2, axis=1) / pixels
+        return pixels, mean, variance
 
     def occupied(self) -> PixelHistograms:
-        """Leave out the bins that are empty in every image: they only take time."""
+        """Return the histograms without bins that are empty in every image, for speed."""
         used = self.count.any(axis=0)
         return PixelHistograms(self.value[:, used], self.count[:, used])
 
     @classmethod
     def from_images(cls, images: Sequence[Image]) -> PixelHistograms:
-        """Count the pixels of each image, leaving out rows and columns of one single value."""
+        """Return the histograms of images, without rows and columns of a single value."""
         rows = [_histogram(image) for image in images]
         return cls(np.stack([value for value, _ in rows]), np.stack([count for _, count in rows]))
 
 
 @dataclass(frozen=True)
 class PixelMixture:
-    """The shared part of the model; component 0 is the darker one."""
+    """The parameters shared by all images; component 0 is the darker one."""
 
     weight: FloatArray  # (2,), sums to 1
     mu: FloatArray  # (2,)
@@ -72,7 +72,7 @@ class PixelMixture:
 
     @property
     def dominant(self) -> int:
-        """The component with more pixels, to which images are standardised."""
+        """The component with more pixels, by which images are normalized."""
         return int(np.argmax(self.weight))
 
 
@@ -81,29 +81,29 @@ class PixelMixtureFit:
     """A fitted mixture."""
 
     mixture: PixelMixture
-    #: One positive scale an image, with mean(log alpha) = 0, shape (K,).
+    #: One positive scale per image, with mean(log alpha) = 0, shape (K,).
     alpha: FloatArray
-    #: Log-likelihood after each EM step of the run that was kept; never falls. Where a component
-    #: without pixels was given up, it begins there.
+    #: Log-likelihood after each EM step of the best run, from the step on at which a component was
+    #: dropped, if any; it never decreases.
     log_likelihood: FloatArray
-    #: Share of the pixels that were left out because they form spikes of equal values.
+    #: Fraction of the pixels that were excluded because they form spikes of equal values.
     excluded_fraction: float = 0.0
 
 
 def _histogram(image: Image) -> tuple[FloatArray, FloatArray]:
     pixels = _without_dead_lines(image).astype(np.float64).ravel()
     if pixels.size == 0 or pixels.min() == pixels.max():
-        raise BadInput("a blank image (every pixel the same) cannot be normalised; leave it out")
+        raise BadInput("a blank image (all pixels equal) cannot be normalized; leave it out")
     low, high = pixels.min(), pixels.max()
     index = np.minimum(((pixels - low) * (BINS / (high - low))).astype(np.intp), BINS - 1)
     count = np.bincount(index, minlength=BINS).astype(np.float64)
     total = np.bincount(index, weights=pixels, minlength=BINS)
-    centre = low + (np.arange(BINS) + 0.5) * ((high - low) / BINS)
-    return np.where(count > 0, total / np.maximum(count, 1), centre), count
+    center = low + (np.arange(BINS) + 0.5) * ((high - low) / BINS)
+    return np.where(count > 0, total / np.maximum(count, 1), center), count
 
 
 def _without_dead_lines(image: Image) -> Image:
-    """Leave out rows and columns of one value, also where they cross and hide each other."""
+    """Remove rows and columns of a single value, repeatedly, since they can hide each other."""
     shape: tuple[int, ...] = ()
     while image.size and image.shape != shape:
         shape = image.shape
@@ -117,9 +117,9 @@ def _without_dead_lines(image: Image) -> Image:
 def _expectation_step(
     h: PixelHistograms, y: FloatArray, mixture: PixelMixture
 ) -> tuple[FloatArray, float]:
-    """E-step: pixel counts shared out between the components, and the log-likelihood.
+    """Return the pixel counts assigned to each component, and the log-likelihood (E-step).
 
-    The shares have the shape (2, K, bins); y = 1 / alpha.
+    The counts have the shape (2, K, bins); y = 1 / alpha.
     """
     if mixture.weight.min() == 0:
         return _expectation_of_one_component(h, y, mixture)
@@ -128,7 +128,7 @@ def _expectation_step(
     for weight, mu, sigma in zip(mixture.weight, mixture.mu, mixture.sigma, strict=True):
         z = (scaled - mu) * (np.sqrt(0.5) / sigma)
         log_density.append(np.log(weight) - np.log(sigma) - z * z)
-    # Both densities may be too small for a float, but never the smaller one over the larger.
+    # Both densities may underflow, but the ratio of the smaller to the larger never does.
     difference = log_density[0] - log_density[1]
     ratio = np.exp(-np.abs(difference))
     larger = h.count / (1 + ratio)
@@ -142,7 +142,7 @@ def _expectation_step(
 def _expectation_of_one_component(
     h: PixelHistograms, y: FloatArray, mixture: PixelMixture
 ) -> tuple[FloatArray, float]:
-    """Do what `_expectation_step` does where one component has all the weight."""
+    """Do the E-step if one component has all the weight."""
     c = mixture.dominant
     shares = np.zeros((2, *h.count.shape))
     shares[c] = h.count
@@ -153,9 +153,9 @@ def _expectation_of_one_component(
 
 
 def _common_log_likelihood(h: PixelHistograms, y: FloatArray) -> float:
-    """Return what all components have in common in the log-likelihood."""
-    number = h.moments[0]
-    return float(number @ np.log(y) - 0.5 * np.log(2 * np.pi) * number.sum())
+    """Return the part of the log-likelihood that all components share."""
+    pixels = h.moments[0]
+    return float(pixels @ np.log(y) - 0.5 * np.log(2 * np.pi) * pixels.sum())
 
 
 def _maximize_scales(h: PixelHistograms, shares: FloatArray, mixture: PixelMixture) -> FloatArray:
@@ -165,7 +165,7 @@ def _maximize_scales(h: PixelHistograms, shares: FloatArray, mixture: PixelMixtu
     b = (precision * mixture.mu) @ np.einsum("ckb,kb->ck", shares, h.value)
     n = h.moments[0]
     root = np.sqrt(b * b + 4 * a * n)
-    # Of the two forms of the root, the one that subtracts nothing.
+    # The form of the root without cancellation.
     y = np.where(b > 0, (b + root) / (2 * a), 2 * n / (root - np.minimum(b, 0)))
     return np.asarray(y, dtype=np.float64)
 
@@ -201,17 +201,17 @@ def fit_pixel_mixture(
 ) -> PixelMixtureFit:
     """Fit the mixture and the scale of each image by maximum likelihood.
 
-    Every step (scales, then shared parameters) maximises the expected log-likelihood in
-    closed form, so the likelihood never falls. Several starts are tried for a few steps and
-    the best of them is carried on to convergence. Where it closes in on a spike of equal
-    pixels, where the likelihood has no bound, these are taken out and the rest is fitted.
+    Every step (scales, then shared parameters) maximizes the expected log-likelihood in closed
+    form, so the likelihood never decreases. Several starts are tried for a few steps, and the
+    best one is continued to convergence. If a component shrinks to a spike of equal pixels, for
+    which the likelihood is unbounded, these pixels are excluded and the fit is repeated.
 
     Parameters
     ----------
     histograms
         Pixels of K images.
     iterations, tolerance
-        Most EM steps, and the gain in log-likelihood a pixel at which to stop.
+        Maximum number of EM steps, and the gain in log-likelihood per pixel at which to stop.
     """
     h = histograms.occupied()
     run = _run_em_from_starts(h, iterations, tolerance)
@@ -231,12 +231,12 @@ def fit_pixel_mixture(
 
 @dataclass(frozen=True)
 class _EmRun:
-    """Where a number of EM steps led."""
+    """The result of a number of EM steps."""
 
     y: FloatArray
     mixture: PixelMixture
     trace: list[float]
-    #: Where a component became a spike: the pixel counts that are left without it.
+    #: If a component became a spike: the pixel counts without it.
     without_spike: FloatArray | None = None
 
 
@@ -269,7 +269,7 @@ def _run_em(
         main = mixture.dominant
         if mixture.weight.min() < MIN_WEIGHT or narrow.all():
             if mixture.weight.min() > 0:
-                trace = []  # of another model: not to be compared with this one
+                trace = []  # the likelihood of another model cannot be compared with this one
             mixture = _single_component(mixture, main, least_sigma)
         elif narrow.any():
             rest = int(np.argmin(narrow))
@@ -287,7 +287,7 @@ def _run_em(
 
 
 def _scales_of_one_component(h: PixelHistograms) -> FloatArray:
-    """Return y_k of a single scaled Gaussian, a start that suits any mean, zero included."""
+    """Return y_k of a single scaled Gaussian, a start that works for any mean, even 0."""
     n = h.count.sum(axis=1)
     y: FloatArray = 1.0 / np.sqrt(np.sum(h.count * h.value**2, axis=1) / n)
     all_in_one = np.stack([h.count, np.zeros_like(h.count)])
@@ -304,7 +304,7 @@ def _dark_and_bright(h: PixelHistograms, y: FloatArray, share: float) -> PixelMi
 
 
 def _core_and_tails(h: PixelHistograms, y: FloatArray) -> PixelMixture:
-    """Split the pooled pixels into the nearer and the further half about their mean."""
+    """Split the pooled pixels into the half nearest to their mean and the rest."""
     scaled = h.value * y[:, None]
     return _split(h, y, np.abs(scaled - np.average(scaled, weights=h.count)), 0.5)
 
@@ -321,22 +321,22 @@ def _split(h: PixelHistograms, y: FloatArray, key: FloatArray, share: float) -> 
 def fit_image_scales(
     histograms: PixelHistograms, mixture: PixelMixture, iterations: int = 100
 ) -> FloatArray:
-    """Return alpha_k of new images under a mixture that stays as it is, shape (K,)."""
+    """Return the scales alpha_k of new images for a fixed mixture, shape (K,)."""
     y = np.full(len(histograms.value), np.nan)
     for k in range(len(y)):
         one = PixelHistograms(histograms.value[k : k + 1], histograms.count[k : k + 1])
         mean = np.average(one.value, weights=one.count)
         root = np.sqrt(np.average(one.value**2, weights=one.count))
         second = np.sum(mixture.weight * (mixture.mu**2 + mixture.sigma**2))
-        own = np.array([np.sqrt(second) / root])
+        y_of_image = np.array([np.sqrt(second) / root])
         if mean > 0 and np.sum(mixture.weight * mixture.mu) > 0:
-            own = np.array([np.sum(mixture.weight * mixture.mu) / mean])
+            y_of_image = np.array([np.sum(mixture.weight * mixture.mu) / mean])
         for _ in range(iterations):
-            shares, _likelihood = _expectation_step(one, own, mixture)
+            shares, _likelihood = _expectation_step(one, y_of_image, mixture)
             new = _maximize_scales(one, shares, mixture)
-            done = abs(new[0] - own[0]) < 1e-7 * own[0]
-            own = new
+            done = abs(new[0] - y_of_image[0]) < 1e-7 * y_of_image[0]
+            y_of_image = new
             if done:
                 break
-        y[k] = own[0]
+        y[k] = y_of_image[0]
     return np.asarray(1.0 / y)

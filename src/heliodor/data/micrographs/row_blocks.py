@@ -1,7 +1,7 @@
-"""The pixels of one stored image, a few rows at a time.
+"""Reading the pixels of a stored image in blocks of rows.
 
 A micrograph is read, converted and transformed block by block: a block stays in the processor's
-cache from one step to the next, and no more of a large image than that has to be held.
+cache from one step to the next, and a large image never has to be in memory as a whole.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from heliodor.errors import BadInput
 
 #: Pixels of a block: 1 MiB of float32 and as much of its transform.
 BLOCK_PX = 2**18
-#: Rows of a block at least, which the transforms take several of at once.
+#: Minimum number of rows of a block: the transforms process several at once.
 MIN_ROWS = 16
 
 
 class BlockReader(Protocol):
-    """Rows that can be read in any order."""
+    """An image whose rows can be read in any order."""
 
     @property
     def shape(self) -> Shape:
         """(height, width)."""
 
     def read(self, first_row: int, out: Image) -> None:
-        """Fill `out`, shape (n, width), with the n rows from `first_row` on.
+        """Fill `out`, shape (n, width), with the n rows starting at `first_row`.
 
         Doubles beyond the range of float32 become infinite.
 
         Raises
         ------
         BadInput
-            If the file does not hold them any more, or cannot be read.
+            If the file has become too short or cannot be read.
         """
 
 
 @dataclass(frozen=True)
 class ArrayBlockReader:
-    """An image that had to be decoded as a whole: compressed, or in a rarer format."""
+    """An image in memory: one that had to be decoded as a whole, or an array."""
 
     data: NDArray[Any]
 
@@ -64,7 +64,7 @@ class ArrayBlockReader:
 
 @dataclass(frozen=True)
 class FileBlockReader:
-    """An image whose rows lie one behind the other in an open file."""
+    """An image whose rows are stored one after the other in an open file."""
 
     stream: BufferedReader
     layout: PixelLayout
@@ -79,24 +79,24 @@ class FileBlockReader:
     def read(self, first_row: int, out: Image) -> None:
         """Read rows; see `BlockReader`."""
         dtype, width = self.layout.dtype, self.layout.shape[1]
-        # Where the file holds what is wanted, it is read right into its place.
+        # Pixels of the right type are read directly into `out`.
         direct = dtype == out.dtype and out.flags.c_contiguous
         stored = out if direct else np.empty(out.shape, dtype)
         try:
             self.stream.seek(self.layout.offset + first_row * width * dtype.itemsize)
-            there = self.stream.readinto(stored.data.cast("B"))
+            bytes_read = self.stream.readinto(stored.data.cast("B"))
         except OSError as error:
             raise BadInput(
                 f"{self.path} cannot be read ({error.strerror or error}); copy it again"
             ) from error
-        if there != stored.nbytes:
+        if bytes_read != stored.nbytes:
             raise truncated_mrc_error(self.path)
         if not direct:
             np.copyto(out, stored, casting="unsafe")
 
 
 def split_into_row_blocks(shape: Shape) -> Iterator[slice]:
-    """Divide an image into blocks of whole rows, from the first row to the last."""
+    """Yield the slices of rows that divide an image into blocks, from first to last."""
     height, width = shape
     rows = max(MIN_ROWS, BLOCK_PX // width // MIN_ROWS * MIN_ROWS)
     for first in range(0, height, rows):
@@ -104,7 +104,7 @@ def split_into_row_blocks(shape: Shape) -> Iterator[slice]:
 
 
 def read_all_rows(reader: BlockReader) -> Image:
-    """Return all pixels, shape (h, w)."""
+    """Read all pixels, shape (h, w)."""
     image = np.empty(reader.shape, dtype=np.float32)
     for rows in split_into_row_blocks(reader.shape):
         reader.read(rows.start, image[rows])

@@ -1,7 +1,7 @@
-"""Sources: which micrographs the user means, and what each is called.
+"""Finding the micrographs that a user names, and naming their results.
 
-A micrograph's identity is its path as it was given. Two micrographs of one file name in two
-folders are two micrographs; names are never shortened where that would confuse them.
+A micrograph is identified by its path as it was given. Files of the same name in two folders are
+two micrographs; names are never shortened if that would confuse them.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
-#: Lists may name lists so many times.
+#: How deep lists may name other lists.
 _MAX_LIST_DEPTH = 20
-#: Longer patterns, and those that search all folders more often, may take for ever.
+#: Longer patterns, and those with more '**', could take forever.
 _MAX_PATTERN_LENGTH, _MAX_RECURSIONS = 4096, 3
 
 
-#: What a user may give for micrographs; see `find_sources`.
+#: How micrographs can be given; see `find_sources`.
 MicrographInputs = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One micrograph the user named."""
+    """One micrograph that the user named."""
 
-    #: What results call it: the name in the STAR file, or the path as it was given.
+    #: Its name in results: the name in the STAR file, or the path as it was given.
     name: str
-    #: Where the file lies.
+    #: The path of the file.
     path: Path
-    #: Where its results lie below an output folder, without suffix, e.g. ``Movies/mic_001``.
+    #: The path of its results in an output folder, without suffix, e.g. ``Movies/mic_001``.
     output_stem: str
     #: From the STAR file's optics group, angstrom per pixel.
     pixel_size_angstrom: float | None = None
@@ -52,14 +52,14 @@ class Source:
 
 
 def find_sources(inputs: MicrographInputs) -> list[Source]:
-    """Resolve what a user typed into micrographs.
+    """Find the micrographs that a user names.
 
     Parameters
     ----------
     inputs
         One or more of: a file, a folder (its MRC and TIFF files), a glob pattern, a RELION
-        micrographs STAR, or ``@list.txt`` with one of these a line. Folders and patterns
-        leave hidden files out, those that begin with a dot.
+        micrographs STAR, or ``@list.txt`` with one of these per line. Hidden files (whose names
+        start with a dot) in folders and matches of patterns are ignored.
 
     Returns
     -------
@@ -69,14 +69,14 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
     Raises
     ------
     BadInput
-        If something named does not exist or holds no micrograph.
+        If an input does not exist or contains no micrograph.
     """
     if isinstance(inputs, str | Path):
         inputs = [inputs]
     sources: list[Source] = []
     lists = _ListState()
     for text in inputs:
-        if not str(text).strip():  # as from a variable of the shell that is not set
+        if not str(text).strip():  # for example from an unset shell variable
             raise BadInput("an empty name was given for micrographs; name files or a folder")
         sources.extend(_expand_input(str(text), lists))
     for source in sources:
@@ -90,16 +90,16 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
 
 
 def _check_name(name: str) -> None:
-    """Refuse a name that no result file could hold."""
+    """Raise BadInput for a name that result files cannot contain."""
     fault = find_name_fault(name)
     if fault is not None:
         shown = name.encode(errors="surrogateescape").decode(errors="replace")
-        raise BadInput(f"the name of {shown} {fault}; rename the file")
+        raise BadInput(f"the micrograph name {shown!r} {fault}; rename the file")
 
 
 @dataclass
 class _ListState:
-    """The lists that are being read, each named by the one before it, and all that were."""
+    """The lists being read, each named by the one before it, and all lists read so far."""
 
     open: list[Path] = field(default_factory=list)
     seen: set[Path] = field(default_factory=set)
@@ -111,7 +111,7 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
         or len(text) > _MAX_PATTERN_LENGTH
         or text.split("/").count("**") > _MAX_RECURSIONS
     ):
-        raise BadInput(f"{text} is no name of a file or pattern; mend the list of micrographs")
+        raise BadInput(f"{text} is not a valid file name or pattern; fix or remove it")
     if text.startswith("@"):
         return _from_list(Path(text[1:]), lists)
     path = Path(text)
@@ -119,7 +119,7 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
         return _from_folder(path)
     if path.suffix.lower() == ".star":
         return _from_star(path)
-    # Unlike those of Path, these say no of a name that is longer than any.
+    # Unlike Path.exists, os.path.exists does not raise for a name that is too long.
     if os.path.exists(path) or not glob.has_magic(text):
         if not os.path.exists(path):
             raise BadInput(f"{path} does not exist; check the spelling and the current folder")
@@ -137,14 +137,14 @@ def _from_folder(folder: Path) -> list[Source]:
     files = sorted(p for p in folder.iterdir() if _is_listed(p) and p.is_file())
     if not files:
         raise BadInput(
-            f"the folder {folder} holds no MRC or TIFF file; for those in folders below it give"
+            f"the folder {folder} contains no MRC or TIFF file; to include its subfolders give"
             f" '{folder}/**/*.mrc'"
         )
     return [_source_from_path(file, folder) for file in files]
 
 
 def _is_listed(path: Path) -> bool:
-    """Leave out hidden files: unfinished ones, and those macOS puts beside others."""
+    """Return whether a file is a visible micrograph; hidden files may be incomplete or macOS's."""
     return is_micrograph_name(path.name) and not path.name.startswith(".")
 
 
@@ -153,16 +153,16 @@ def _from_list(path: Path, lists: _ListState) -> list[Source]:
     if real in lists.open:
         raise BadInput(f"the list {path} names itself; remove that line")
     if real in lists.seen:
-        return []  # a few lists that name each other twice would be read any number of times
+        return []  # a few lists that name each other twice would be read exponentially often
     if len(lists.open) >= _MAX_LIST_DEPTH:
-        raise BadInput(f"the list {path} is named by {_MAX_LIST_DEPTH} lists, one inside another")
+        raise BadInput(f"the list {path} is nested in more than {_MAX_LIST_DEPTH - 1} other lists")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list {path} cannot be read as text ({error})") from error
     entries = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
     if not entries:
-        raise BadInput(f"the list {path} is empty; put one micrograph a line into it")
+        raise BadInput(f"the list {path} is empty; write one micrograph per line")
     lists.seen.add(real)
     lists.open.append(real)
     found = [source for entry in entries for source in _expand_input(entry, lists)]
@@ -180,7 +180,7 @@ def _from_star(path: Path) -> list[Source]:
     if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
-            f" {sources[0].name}); run from the RELION project's folder"
+            f" {sources[0].name}); run in the RELION project folder"
         )
     return sources
 
@@ -191,29 +191,29 @@ def _source_from_path(path: Path, base: Path) -> Source:
 
 
 def relion_output_stem(name: str) -> str:
-    """RELION keeps the folders below the job's own: MotionCorr/job002/Movies/a -> Movies/a."""
+    """Return a name without RELION's job folder: MotionCorr/job002/Movies/a -> Movies/a."""
     return _strip_outer_parts(strip_image_suffix(_JOB_FOLDER.sub("", name)))
 
 
 def _strip_outer_parts(name: str) -> str:
-    """Drop what would lead out of the output folder: a root or '..'."""
+    """Remove parts of a path that would lead out of the output folder: a root or '..'."""
     parts = [part for part in name.split("/") if part not in ("", "..", ".")]
     return "/".join(parts) or "micrograph"
 
 
 def resolve_path(path: Path) -> Path:
-    """Return the one real path of a file, links followed."""
+    """Return the absolute path of a file with symbolic links resolved."""
     return Path(os.path.realpath(path))
 
 
 def _with_distinct_names(sources: list[Source]) -> list[Source]:
-    """Call micrographs by their path where two projects' STAR files call two of them the same."""
+    """Name micrographs by their path if STAR files of two projects give them the same name."""
     number = Counter(source.name for source in sources)
     return [replace(s, name=str(s.path)) if number[s.name] > 1 else s for s in sources]
 
 
 def _with_distinct_stems(sources: list[Source]) -> list[Source]:
-    """Give micrographs whose results would overwrite each other their whole path."""
+    """Use the whole path as output stem of micrographs whose results would collide."""
     number = Counter(source.output_stem for source in sources)
     taken = {stem for stem, count in number.items() if count == 1}
     changed = []

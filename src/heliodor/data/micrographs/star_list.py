@@ -1,4 +1,4 @@
-"""The micrographs that a RELION STAR file lists, with their pixel sizes."""
+"""The micrographs in a RELION STAR file, with their pixel sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTICS_GROUP = "rlnOpticsGroup"
 
 @refuse_damaged
 def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
-    """Read the micrographs of a STAR file with the pixel size of each, where it is given.
+    """Read the micrographs of a STAR file and their pixel sizes, if they are given.
 
     Returns
     -------
@@ -61,12 +61,12 @@ def _has(blocks: Mapping[str, Table], key: str) -> bool:
 
 
 def pixel_sizes(table: Table, optics: Table | None, detector: bool = False) -> list[float | None]:
-    """Return each row's pixel size: its optics group's, else its own, else the original's.
+    """Return each row's pixel size: its optics group's, its own, or the original micrograph's.
 
     Parameters
     ----------
     detector
-        Whether RELION 3.0's detector pixel size and magnification may tell too. In tables of
+        Whether to use RELION 3.0's detector pixel size and magnification as well. In tables of
         extracted particles they are those of the rescaled particles.
     """
     columns = [values_of_rows(table, optics, PIXEL_SIZE)]
@@ -74,11 +74,11 @@ def pixel_sizes(table: Table, optics: Table | None, detector: bool = False) -> l
         pairs = zip(*(map(as_positive, table[name]) for name in DETECTOR), strict=True)
         columns.append([1e4 * size / times if size and times else None for size, times in pairs])
     columns.append(values_of_rows(table, optics, ORIGINAL_PIXEL_SIZE))
-    return [next((size for size in said if size), None) for said in zip(*columns, strict=True)]
+    return [next((size for size in sizes if size), None) for sizes in zip(*columns, strict=True)]
 
 
 def values_of_rows(table: Table, optics: Table | None, column: str) -> list[float | None]:
-    """Return a column's positive numbers, row by row: the optics group's, or the row's own."""
+    """Return a column's positive numbers per row, from the optics group or the row itself."""
     if optics is not None and column in optics:
         if OPTICS_GROUP in table:
             groups = dict(zip(optics[OPTICS_GROUP], optics[column], strict=True))

@@ -1,4 +1,4 @@
-"""TIFF files: opened so that none can ask for more than it holds."""
+"""TIFF files, with checks that none claims more data than it holds."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 from heliodor.data.micrographs.compression import MAX_EXPANSION, MIN_EXPANSION_LIMIT_BYTES
 from heliodor.errors import BadInput
 
-#: More images than this are no averages; to count them all takes its time.
+#: A file with more images than this is a movie or a stack; counting them all would take long.
 MAX_PAGES = 10_000
-#: Compressions, by their numbers in TIFF, whose decoders know no limit of their own.
+#: TIFF compression numbers whose decoders have no output limit of their own.
 _UNLIMITED: dict[int, Callable[[], Any]] = {
     8: zlib.decompressobj,
     32946: zlib.decompressobj,
@@ -26,33 +26,33 @@ _BLOCK_BYTES = 2**20
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[Any]:
-    """Open a TIFF file and give its first series of images, of tifffile.
+    """Open a TIFF file and yield its first series of images, as tifffile reads it.
 
-    What a file says in XML of other files is not followed.
+    References to other files in OME-XML are not followed.
 
     Raises
     ------
     Exception
-        Many kinds, all meaning that the file is damaged.
+        Of many types, if the file is damaged.
     """
     import tifffile
 
     with tifffile.TiffFile(path, is_ome=False) as tiff:
         if len(tiff.pages) > MAX_PAGES:
             raise BadInput(
-                f"{path} holds more than {MAX_PAGES} images: it is a movie or a stack; give"
-                " motion-corrected averages, one image a file"
+                f"{path} has more than {MAX_PAGES} images: it is a movie or a stack; use"
+                " motion-corrected averages, one image per file"
             )
         yield tiff.series[0]
 
 
 def check_data_size(series: Any, path: Path) -> None:
-    """Refuse an image that is larger than its file can hold, before room is made for it.
+    """Raise BadInput for an image larger than its file can hold, before memory is allocated.
 
     Parameters
     ----------
     series
-        One image, as `open_tiff` gives it.
+        One image, as `open_tiff` yields it.
     """
     page, size = series.keyframe, path.stat().st_size
     claimed = math.prod(series.shape) * series.dtype.itemsize
@@ -60,8 +60,8 @@ def check_data_size(series: Any, path: Path) -> None:
     most = max(MIN_EXPANSION_LIMIT_BYTES, MAX_EXPANSION * size) if packed else size
     if claimed > most or sum(page.databytecounts) > size:
         raise BadInput(
-            f"{path} holds less data than its TIFF header says: it is truncated or damaged; copy"
-            " or write it again"
+            f"{path} has less data than its TIFF header requires: it is truncated or damaged;"
+            " copy or write it again"
         )
     decoder = _UNLIMITED.get(int(page.compression))
     if decoder is None:
@@ -72,12 +72,12 @@ def check_data_size(series: Any, path: Path) -> None:
             stream.seek(offset)
             if _unpacks_to_more(stream.read(count), decoder(), chunk):
                 raise BadInput(
-                    f"{path} unpacks to more data than its TIFF header says; write it again"
+                    f"{path} decompresses to more data than its TIFF header gives; write it again"
                 )
 
 
 def _unpacks_to_more(raw: bytes, decoder: Any, most: int) -> bool:
-    """Tell whether compressed bytes hold more than they should, without keeping them."""
+    """Return whether bytes decompress to more than `most`, without keeping the result."""
     total, rest = 0, raw
     while not decoder.eof:
         block = decoder.decompress(rest, _BLOCK_BYTES)
@@ -86,5 +86,5 @@ def _unpacks_to_more(raw: bytes, decoder: Any, most: int) -> bool:
             return True
         rest = getattr(decoder, "unconsumed_tail", b"")
         if not block and not rest:
-            return False  # it breaks off, as the reader will find
+            return False  # truncated, which the reader will report
     return False

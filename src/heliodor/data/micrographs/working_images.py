@@ -1,4 +1,4 @@
-"""Preparation: from a micrograph's file to the image the networks work on."""
+"""Working images: micrographs at the pixel size that the networks work with."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.prefetch import prefetch
 
-#: Pixel sizes outside this range (angstrom) are taken for a slip of the finger or of a header.
+#: Pixel sizes outside this range (angstrom) are treated as typing or header errors.
 PIXEL_SIZE_RANGE = (0.1, 50.0)
-#: Diameters outside this range (angstrom) likewise.
+#: Diameters outside this range (angstrom) are treated as typing errors.
 DIAMETER_RANGE = (20.0, 5000.0)
-#: Originals may be so many times coarser than the working pixel size and are used as they are.
+#: Micrographs may be this many times coarser than the working pixel size; they are used as is.
 MAX_COARSENING = 1.2
-#: Originals with so many times larger pixels than a model's may be made finer, where the model
-#: knows blurred images: there is nothing in them between their own limit and that of its pixels.
+#: Micrographs may be this many times coarser and are upsampled if the model was trained with
+#: blurred images: they have no detail beyond their own resolution limit.
 MAX_UPSAMPLING = 2.5
-#: Bytes of working images that are kept for their next use.
+#: Bytes of working images that are kept in memory for reuse.
 DEFAULT_CACHE_BYTES = 512 * 2**20
-#: Pixel sizes that differ by more than this share are not the same.
+#: Pixel sizes that differ by no more than this fraction are the same.
 SAME_PIXEL_SIZE = 0.02
 
 
 @dataclass(frozen=True)
 class WorkingImage:
-    """A micrograph at the working pixel size, not yet normalised."""
+    """A micrograph at the working pixel size, not yet normalized."""
 
     source: Source
     image: Image
@@ -53,69 +53,73 @@ class WorkingImage:
 
     @property
     def working_pixel_size_angstrom(self) -> float:
-        """Sampling along x, to rounding that of the data set."""
+        """Sampling along x; up to rounding that of the data set."""
         return self.pixel_size_angstrom * self.original_shape[1] / self.shape[1]
 
 
 def check_diameter(diameter_angstrom: float) -> float:
-    """Return the diameter, or raise BadInput where no particle can have it."""
+    """Return the diameter, or raise BadInput if it is not plausible."""
     low, high = DIAMETER_RANGE
     if not low <= diameter_angstrom <= high:
         raise BadInput(
-            f"a particle diameter of {diameter_angstrom:g} A is not plausible; give it in"
-            f" angstrom, between {low:g} and {high:g}"
+            f"a particle diameter of {diameter_angstrom:g} Å is not plausible; it must be between"
+            f" {low:g} and {high:g} Å",
+            parameter="diameter",
         )
     return diameter_angstrom
 
 
 def working_pixel_size(diameter_angstrom: float, network: str) -> float:
-    """Return the default working pixel size: the particle as many pixels as suits a network."""
+    """Return the default working pixel size for a network, in angstrom."""
     return check_diameter(diameter_angstrom) / WORKING_DIAMETER_PX[network]
 
 
 def check_pixel_size(pixel_size_angstrom: float) -> float:
-    """Return a pixel size that the user gave, or raise BadInput where no micrograph has it."""
+    """Return the pixel size that the user gave, or raise BadInput if it is not plausible."""
     if not is_plausible_pixel_size(pixel_size_angstrom):
         low, high = PIXEL_SIZE_RANGE
         raise BadInput(
-            f"a pixel size of {pixel_size_angstrom:g} A is not plausible; give --pixel-size"
-            f" between {low:g} and {high:g}"
+            f"a pixel size of {pixel_size_angstrom:g} Å is not plausible; it must be between"
+            f" {low:g} and {high:g} Å",
+            parameter="pixel_size",
         )
     return pixel_size_angstrom
 
 
 def is_plausible_pixel_size(pixel_size_angstrom: float) -> bool:
-    """Tell whether a micrograph can have this pixel size."""
+    """Return whether a micrograph can have this pixel size."""
     low, high = PIXEL_SIZE_RANGE
     return low <= pixel_size_angstrom <= high
 
 
 def same_pixel_size(one_angstrom: float, other_angstrom: float) -> bool:
-    """Tell whether two pixel sizes are one, but for how programs round and calibrate them."""
+    """Return whether two pixel sizes are equal up to rounding and calibration differences."""
     smaller = min(one_angstrom, other_angstrom)
     return abs(one_angstrom - other_angstrom) <= SAME_PIXEL_SIZE * smaller
 
 
 def choose_pixel_size(source: Source, header: float | None, given: float | None) -> float:
-    """Decide on a micrograph's pixel size: the user's, else the STAR's, else the header's.
+    """Choose a micrograph's pixel size: the user's, or the STAR file's, or the header's.
 
     Raises
     ------
     BadInput
-        If none of them says, or what they say is absurd.
+        If all are missing, or the first that is given is not plausible.
     """
-    said = (given, source.pixel_size_angstrom, header)
-    size = next((value for value in said if value is not None), None)
+    candidates = (given, source.pixel_size_angstrom, header)
+    size = next((value for value in candidates if value is not None), None)
     if size is None:
         raise BadInput(
-            f"{source.name} has no believable pixel size in its header and none in a STAR"
-            " file; give --pixel-size in angstrom"
+            f"{source.name} has no valid pixel size in its header, and there is none in a STAR"
+            " file; set the pixel size",
+            parameter="pixel_size",
         )
     if not is_plausible_pixel_size(size):
         low, high = PIXEL_SIZE_RANGE
         raise BadInput(
-            f"{source.name} has a pixel size of {size:g} A, which is not plausible; give"
-            f" --pixel-size between {low:g} and {high:g}"
+            f"{source.name} has a pixel size of {size:g} Å, which is not plausible; set one"
+            f" between {low:g} and {high:g} Å",
+            parameter="pixel_size",
         )
     return size
 
@@ -128,29 +132,28 @@ def prepare_working_image(
     coarsest_angstrom: float | None = None,
     finer: bool = False,
 ) -> WorkingImage:
-    """Read a micrograph and bring it to the working pixel size in Fourier space.
+    """Read a micrograph and resample it to the working pixel size in Fourier space.
 
     Parameters
     ----------
     source
         The micrograph.
     working_pixel_size_angstrom
-        Wanted sampling; an image is made no finer than it is, unless `finer` says so.
+        Pixel size of the result. Images are not upsampled to it unless `finer` is true.
     pixel_size_angstrom
-        The original's sampling where the user gave it.
+        The original pixel size, if the user gave it.
     diameter_angstrom
-        Where given, refuse images that a particle of that size does not fit into.
+        If given, reject images smaller than a particle of this diameter.
     coarsest_angstrom
-        Refuse originals with larger pixels; by default 1.2 times the working pixel size, up to
-        which a network still recognises its particle.
+        Reject micrographs with larger pixels. The default is 1.2 times the working pixel size, up
+        to which a network still recognizes its particle.
     finer
-        Bring originals with larger pixels, up to `MAX_UPSAMPLING` times, to the working ones too.
+        Upsample micrographs whose pixels are up to `MAX_UPSAMPLING` times larger.
 
     Raises
     ------
     BadInput
-        If the file cannot be used, its pixel size is not known, or it is too small or too
-        coarse.
+        If the file cannot be used, its pixel size is unknown, or it is too small or too coarse.
     """
     opened = (
         open_micrograph(source.path)
@@ -164,17 +167,17 @@ def prepare_working_image(
         )
         if diameter_angstrom is not None and diameter_angstrom > min(height, width) * size:
             raise BadInput(
-                f"a particle of {diameter_angstrom:g} A is larger than {source.name}, which"
-                f" shows {width * size:.0f} x {height * size:.0f} A; check the diameter and the"
-                " pixel size"
+                f"a particle of {diameter_angstrom:g} Å is larger than {source.name}"
+                f" ({width * size:.0f} x {height * size:.0f} Å); check the diameter and the pixel"
+                " size"
             )
         wanted = working_pixel_size_angstrom
         coarsest = coarsest_angstrom or MAX_COARSENING * wanted
         if size > (max(coarsest, MAX_UPSAMPLING * wanted) if finer else coarsest):
             raise BadInput(
-                f"{source.name} has {size:.3g} A a pixel, too coarse for a working pixel size of"
-                f" {working_pixel_size_angstrom:.3g} A; give micrographs that are less binned, a"
-                " model made for this scale, or check the pixel size"
+                f"{source.name} has {size:.3g} Å/pixel, too coarse for a working pixel size of"
+                f" {working_pixel_size_angstrom:.3g} Å; use less binned micrographs or a model"
+                " trained at this scale, or check the pixel size"
             )
         shape = working_shape(original, size, wanted, finer and size <= MAX_UPSAMPLING * wanted)
         if shape[0] > height or shape[1] > width:
@@ -185,37 +188,34 @@ def prepare_working_image(
 
 @dataclass
 class WorkingImages:
-    """Prepared micrographs, the last ones kept so that nothing is read twice in a row.
-
-    Several threads may ask for micrographs at a time.
-    """
+    """Prepares working images and caches the most recently used ones; thread-safe."""
 
     working_pixel_size_angstrom: float
     pixel_size_angstrom: float | None = None
     diameter_angstrom: float | None = None
-    #: The largest pixels an original may have; see `prepare_working_image`.
+    #: The largest pixel size of a micrograph; see `prepare_working_image`.
     coarsest_angstrom: float | None = None
-    #: Whether originals with larger pixels are upsampled; see `prepare_working_image`.
+    #: Whether micrographs with larger pixels are upsampled; see `prepare_working_image`.
     finer: bool = False
-    #: Bytes of working images that may be kept.
+    #: Maximum number of bytes of cached working images.
     keep_bytes: float = DEFAULT_CACHE_BYTES
-    #: So many micrographs are prepared at a time where many are wanted; see `prefetch`.
+    #: Number of micrographs that are prepared in parallel; see `prefetch`.
     threads: int = 1
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.pixel_size_angstrom is not None:
-            # Here and once, not after each of thousands of micrographs was read.
+            # Once here, not for each of thousands of micrographs.
             check_pixel_size(self.pixel_size_angstrom)
 
     def coarsen(self, working_pixel_size_angstrom: float) -> None:
-        """Change the working pixel size from here on; what was kept is forgotten."""
+        """Change the working pixel size and clear the cache."""
         self.working_pixel_size_angstrom = working_pixel_size_angstrom
         self._kept.clear()
 
     def get(self, source: Source) -> WorkingImage:
-        """Return a prepared micrograph; raises BadInput as `prepare_working_image` does."""
+        """Return the working image; raise BadInput as `prepare_working_image` does."""
         with self._lock:
             if source in self._kept:
                 self._kept.move_to_end(source)
@@ -237,49 +237,51 @@ class WorkingImages:
 
 @dataclass(frozen=True)
 class Failure:
-    """A micrograph that could not be used, and why."""
+    """A micrograph that was skipped because it could not be used, and why."""
 
     name: str
     reason: str
 
 
 def too_coarse_failure(usual_angstrom: float, image: WorkingImage) -> Failure:
-    """Return that an image is too coarse to be used with others of the usual pixel size."""
+    """Return the failure of an image that is too coarse to be used with the others."""
     reason = (
-        f"it has {image.pixel_size_angstrom:.3g} A a pixel where {usual_angstrom:.3g} A are usual;"
-        " check its header or give --pixel-size"
+        f"it has {image.pixel_size_angstrom:.3g} Å/pixel, but the others have"
+        f" {usual_angstrom:.3g} Å/pixel; check its header or set the pixel size"
     )
     return Failure(image.source.name, reason)
 
 
-def store_pixels(image: WorkingImage, shelf: ArrayStore | None) -> WorkingImage:
-    """Return the same with its pixels on a shelf, where there is one."""
-    return image if shelf is None else replace(image, image=shelf.store(image.image))
+def store_pixels(image: WorkingImage, store: ArrayStore | None) -> WorkingImage:
+    """Return the same image with its pixels in an array store, if one is given."""
+    return image if store is None else replace(image, image=store.store(image.image))
 
 
 def prepare_working_images(
     sources: Sequence[Source],
     images: WorkingImages,
     progress: Callable[[int, int], None] | None = None,
-    shelf: ArrayStore | None = None,
+    store: ArrayStore | None = None,
 ) -> tuple[list[WorkingImage], list[Failure]]:
-    """Prepare many micrographs; one that fails is reported and spoils nothing.
+    """Prepare many micrographs and report those that fail.
 
-    Their images are kept on the shelf; in memory by default.
+    The pixels are kept in `store`; by default in memory.
 
     Raises
     ------
     BadInput
-        If not a single one can be used.
+        If none of them can be used.
     """
     good: list[WorkingImage] = []
     failures: list[Failure] = []
+    parameters: list[str | None] = []
     with prefetch(images.get, sources, images.threads) as prepared:
         for number, (source, image) in enumerate(prepared, 1):
             try:
-                good.append(store_pixels(image.result(), shelf))
+                good.append(store_pixels(image.result(), store))
             except BadInput as error:
                 failures.append(Failure(source.name, str(error)))
+                parameters.append(error.parameter)
             if progress is not None:
                 progress(number, len(sources))
     if not sources:
@@ -287,5 +289,5 @@ def prepare_working_images(
     if not good:
         others = len(failures) - 1
         more = f" (and {others} other{'s' * (others > 1)} failed)" if others else ""
-        raise BadInput(f"{failures[0].reason}{more}")
+        raise BadInput(f"{failures[0].reason}{more}", parameter=parameters[0])
     return good, failures

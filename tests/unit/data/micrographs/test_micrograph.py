@@ -301,7 +301,7 @@ def test_room_is_made_only_for_data_that_are_there(tmp_path: Path, there):
 def test_colour_pictures(tmp_path: Path):
     colours = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype="u1")
     tifffile.imwrite(tmp_path / "rgb.tif", colours, photometric="rgb")
-    refuse(tmp_path / "rgb.tif", "colour")
+    refuse(tmp_path / "rgb.tif", "color")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])

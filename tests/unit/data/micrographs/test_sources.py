@@ -86,7 +86,7 @@ def test_hidden_files_are_no_micrographs(here):
     with pytest.raises(BadInput, match="no MRC or TIFF file matches"):
         find_sources("m/.*.mrc")
     touch("n/._a.mrc")
-    with pytest.raises(BadInput, match="holds no MRC or TIFF file"):
+    with pytest.raises(BadInput, match="contains no MRC or TIFF file"):
         find_sources("n")
     assert names(find_sources("m/._a.mrc")) == ["m/._a.mrc"]  # asked for by its name
 
@@ -309,7 +309,7 @@ def test_no_name_leads_out_of_the_output_folder(tmp_path_factory, name):
     touch(folder / "there.mrc")
     path = star(folder / "m.star", [name, "there.mrc"])
     if find_name_fault(name) is not None:
-        with pytest.raises(BadInput, match="that of a folder"):
+        with pytest.raises(BadInput, match="the name of a folder"):
             find_sources(path)
         return
     for source in find_sources(path):
@@ -426,7 +426,7 @@ def test_one_stem_in_two_folders_goes_by_the_folder():
     [["x"], ["x.mrc"], ["C/x.mrc"], ["raw/x.mrc", "raw/y.mrc"]],
 )
 def test_ambiguous_names_are_refused(labels):
-    with pytest.raises(BadInput, match=r"could be .*A/x\.mrc or .*B/x\.mrc; write the folder"):
+    with pytest.raises(BadInput, match=r"could be .*A/x\.mrc or .*B/x\.mrc; add the folder"):
         matched(labels, "/d/A/x.mrc", "/d/B/x.mrc")
 
 
@@ -481,7 +481,7 @@ def test_one_folder_that_was_divided():
     [["A/x.mrc", "C/x.mrc"], ["x", "B/x.mrc"], ["x.mrc", "old/B/x.mrc"], ["g/B/x.mrc", "B/x.mrc"]],
 )
 def test_two_names_that_fit_one_micrograph_are_refused(labels):
-    with pytest.raises(BadInput, match=r"of .*x.* and of .*x.* both fit the micrograph"):
+    with pytest.raises(BadInput, match=r"of .*x.* and of .*x.* both match the micrograph"):
         matched(labels, "/d/g/B/x.mrc")
 
 

@@ -44,7 +44,7 @@ def test_the_user_comes_before_the_star_file_before_the_header(given, star, head
 
 
 def test_without_any_pixel_size():
-    with pytest.raises(BadInput, match=r"a\.mrc has no believable pixel size .*--pixel-size"):
+    with pytest.raises(BadInput, match=r"a\.mrc has no valid pixel size .* set the pixel size"):
         choose_pixel_size(source("a.mrc"), None, None)
 
 
@@ -105,7 +105,7 @@ def test_prepare_takes_the_pixel_size_in_order(write_mrc, noise):
     assert prepare_working_image(source(path, 4.0), 8.0, pixel_size_angstrom=8.0).shape == (40, 60)
     with pytest.raises(BadInput, match="not plausible"):
         prepare_working_image(source(path), 8.0, pixel_size_angstrom=0.0)
-    with pytest.raises(BadInput, match="believable"):
+    with pytest.raises(BadInput, match="no valid pixel size"):
         prepare_working_image(source(write_mrc("b.mrc", noise, 1.0)), 8.0)
 
 
@@ -118,7 +118,7 @@ def test_an_image_is_never_made_finer(write_mrc, noise):
 def test_micrographs_coarser_than_the_working_pixel_size(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
     wanted = 1.99 / MAX_COARSENING
-    with pytest.raises(BadInput, match=r"a\.mrc has 2 A a pixel, too coarse .* 1\.66 A"):
+    with pytest.raises(BadInput, match=r"a\.mrc has 2 Å/pixel, too coarse .* 1\.66 Å"):
         prepare_working_image(source(path), wanted)
     assert prepare_working_image(source(path), wanted, coarsest_angstrom=2.0).shape == (40, 60)
     with pytest.raises(BadInput, match="too coarse"):
@@ -131,7 +131,7 @@ def test_micrographs_coarser_than_the_working_pixel_size(write_mrc, noise):
 def test_a_particle_must_fit_into_the_micrograph(write_mrc, noise):
     path = write_mrc("a.mrc", noise, 2.0)
     assert prepare_working_image(source(path), 4.0, diameter_angstrom=80.0)
-    with pytest.raises(BadInput, match=r"particle of 81 A is larger than .*a\.mrc.* 120 x 80 A"):
+    with pytest.raises(BadInput, match=r"particle of 81 Å is larger than .*a\.mrc \(120 x 80 Å\)"):
         prepare_working_image(source(path), 4.0, diameter_angstrom=81.0)
 
 
