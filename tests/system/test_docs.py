@@ -22,7 +22,7 @@ from helpers.doc_blocks import (
     walk,
 )
 
-HOSTS = ROOT / "docs" / "hosts"
+HOSTS = ROOT / "docs" / "integrations"
 
 
 def test_blocks_are_those_of_one_language(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def _check(words: list[str]) -> None:
 
 relion = typer.Typer(
     cls=_Job,
-    help="Run as a RELION External job; see docs/hosts/relion.md.",
+    help="Run as a RELION External job; see docs/integrations/relion.md.",
     no_args_is_help=True,
     context_settings={"token_normalize_func": _dashed},
 )
