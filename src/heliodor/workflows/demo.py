@@ -1,4 +1,4 @@
-"""The demonstration: simulated micrographs, a hundred labels, the whole job."""
+"""The command `demo`: run the program on simulated micrographs."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder
 from heliodor.workflows.run import RunResult, run
 
-#: Ten micrographs to learn from and six, of another seed, to pick on.
+#: Ten micrographs for training and six, of another seed, for picking and evaluation.
 TRAINING_SET = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
 TEST_SET = SimulationSettings(particle="barrel", count=6, seed=2)
 RECIPE = TrainingSettings()
-#: What it begins with; None is the default, the general model.
+#: The model to start from; None is the default, the general model.
 START: str | None = None
 
 
 def demo(
     out: Path, compute: ComputeSettings = ComputeSettings(), command_line: str = ""
 ) -> RunResult:
-    """Simulate barrel-shaped particles, learn from 100 of them, pick the unseen, report."""
-    compute.start()  # refuses what it cannot do before anything is simulated
+    """Simulate barrel-shaped particles, train on 100 of them, pick other micrographs, report."""
+    compute.start()  # refuse impossible settings before anything is simulated
     folder = create_output_folder(out)
-    sets = {"learn": TRAINING_SET, "unseen": TEST_SET}
-    if any((folder / name).exists() for name in sets):
+    datasets = {"learn": ("training", TRAINING_SET), "unseen": ("test", TEST_SET)}
+    if any((folder / name).exists() for name in datasets):
         raise BadInput(
-            f"{folder} holds an earlier demonstration; remove it or give another with -o"
+            f"{folder} contains an earlier demonstration; remove it or give another folder with -o"
         )
-    for name, settings in sets.items():
-        with console.progress(f"simulating micrographs to {name}") as progress:
+    for name, (purpose, settings) in datasets.items():
+        with console.progress(f"simulating {purpose} micrographs") as progress:
             simulate(folder / name, settings, progress)
     return run(
         folder / "learn" / "micrographs.star",

@@ -13,7 +13,7 @@ from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.data.micrographs.modes import NORMALIZATION_MODES
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
-from heliodor.models.importers.topaz import read_topaz_model
+from heliodor.models.importers.topaz import TopazModel, read_topaz_model
 from heliodor.models.model_file import (
     Model,
     ModelCard,
@@ -25,7 +25,7 @@ from heliodor.models.registry import named_model_path
 
 log = logging.getLogger(__name__)
 
-#: What a network asks of its input that has not seen this program's data sets.
+#: Normalizations for a network that was not trained on data of this program.
 IMPORT_MODES = tuple(mode for mode in NORMALIZATION_MODES if mode != "joint")
 
 
@@ -38,22 +38,22 @@ def import_model(
     threshold: float = 0.0,
     normalization: str = "micrograph",
 ) -> Path:
-    """Turn a Topaz model into one of this program.
+    """Convert a Topaz model into a model of this program.
 
     Parameters
     ----------
     file
-        The `.sav` file; nothing in it is run.
+        The `.sav` file; no code in it is run.
     working_pixel_size_angstrom
-        Sampling of the images that it was trained on.
+        Pixel size of the images that it was trained on.
     diameter_angstrom
-        The longest diameter of the particles it is to find.
+        Longest diameter of the target particle.
     out, name
-        Where to write it: one of a file and a name in the folder of named models.
+        Where to write it: either a file, or a name in the folder of named models.
     threshold
         Log-odds from which a candidate is a pick.
     normalization
-        How its input is normalised: micrograph, standard or none.
+        How the input of the network is normalized: micrograph, standard or none.
 
     Returns
     -------
@@ -63,29 +63,51 @@ def import_model(
     Raises
     ------
     BadInput
-        If the file is no such model, or another value cannot be.
+        If the file is not a Topaz model, or another value is not possible.
     """
     if (out is None) == (name is None):
         raise BadInput("give either a file with -o or a name with --name for the imported model")
     if normalization not in IMPORT_MODES:
         raise BadInput(
-            f"the normalisation {normalization!r} of an imported model is none of"
-            f" {', '.join(IMPORT_MODES)}"
+            f"the normalization of an imported model must be one of {', '.join(IMPORT_MODES)},"
+            f" not {normalization!r}"
         )
     lengths = {"working pixel size": working_pixel_size_angstrom, "diameter": diameter_angstrom}
     for what, length in lengths.items():
         if not 0 < length < 1e4:
-            raise BadInput(f"a {what} of {length:g} A is not possible")
+            raise BadInput(f"the {what} must be between 0 and 10,000 Å, not {length:g}")
     target = named_model_path(name) if name is not None else Path(str(out))
-    read = read_topaz_model(file)
-    card = ModelCard(
-        network=read.network.name,
-        width=read.width,
-        norm=read.norm,
+    imported = read_topaz_model(file)
+    card = _card_of_import(
+        imported,
+        file,
+        working_pixel_size_angstrom,
+        diameter_angstrom,
+        threshold,
+        Normalizer.fit([], normalization),
+    )
+    save_model(target, Model(imported.network, card))
+    log.info(f"imported {file} ({card.network}, width {card.width}) to {target}")
+    return target
+
+
+def _card_of_import(
+    imported: TopazModel,
+    file: str | Path,
+    working_pixel_size_angstrom: float,
+    diameter_angstrom: float,
+    threshold: float,
+    normalizer: Normalizer,
+) -> ModelCard:
+    """Return the card of an imported model; its training is not known."""
+    return ModelCard(
+        network=imported.network.name,
+        width=imported.width,
+        norm=imported.norm,
         working_pixel_size_angstrom=working_pixel_size_angstrom,
         diameter_angstrom=diameter_angstrom,
         training_radius_angstrom=diameter_angstrom * TRAINING_RADIUS_FRACTION,
-        normalization=Normalizer.fit([], normalization).as_dict(),
+        normalization=normalizer.as_dict(),
         objective="imported",
         class_prior=0.0,
         expected_particles=0.0,
@@ -102,25 +124,23 @@ def import_model(
             "imported": {
                 "program": "Topaz",
                 "file": Path(file).name,
-                "sha256": read.sha256,
-                "architecture": f"{read.network.name} of {read.width} units,"
-                f" batch normalisation {'on' if read.norm else 'off'}",
+                "sha256": imported.sha256,
+                # The spelling is part of the model files written so far.
+                "architecture": f"{imported.network.name} of {imported.width} units,"
+                f" batch normalisation {'on' if imported.norm else 'off'}",
             }
         },
     )
-    save_model(target, Model(read.network, card))
-    log.info(f"{card.network} of {card.width} units from {file} in {target}")
-    return target
 
 
 def export_model(model: str | Path, out: str | Path) -> None:
-    """Write a model as an ONNX file; see `export.export_onnx`."""
+    """Write the network of a model as an ONNX file; see `export_onnx`."""
     export_onnx(load_model_or_general(model), out)
-    log.info(f"the network of {model} in {out}")
+    log.info(f"exported the network of {model} to {out}")
 
 
 def describe_model(model: str | Path) -> dict[str, Any]:
-    """Return a model's card and what follows from its network, ready for JSON."""
+    """Return the card of a model and the size of its network, ready for JSON."""
     loaded = load_model_or_general(model)
     network = loaded.network
     return asdict(loaded.card) | {
@@ -130,26 +150,26 @@ def describe_model(model: str | Path) -> dict[str, Any]:
 
 
 def render_table(values: dict[str, Any]) -> str:
-    """Lay out a description for reading: a name and its value a line."""
+    """Return a description as text, one name and value per line."""
     lines = list(_lines(values))
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
 
 
 def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    out: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     for key, value in values.items():
-        name = prefix + key.replace("_angstrom", " (A)").replace("_px", " (px)").replace("_", " ")
+        name = prefix + key.replace("_angstrom", " (Å)").replace("_px", " (px)").replace("_", " ")
         if isinstance(value, dict):
-            out += _lines(value, f"{name}: ")
+            lines += _lines(value, f"{name}: ")
         elif isinstance(value, list) and all(isinstance(item, str) for item in value):
-            out.append((name, ", ".join(value) or "none"))
+            lines.append((name, ", ".join(value) or "none"))
         elif isinstance(value, str):
-            out.append((name, " ".join(value.split())))
+            lines.append((name, " ".join(value.split())))
         elif value is None or isinstance(value, bool):
-            out.append((name, {None: "none", True: "yes", False: "no"}[value]))
+            lines.append((name, {None: "none", True: "yes", False: "no"}[value]))
         elif isinstance(value, float):
-            out.append((name, f"{value:.6g}"))
+            lines.append((name, f"{value:.6g}"))
         else:
-            out.append((name, json.dumps(value)))
-    return out
+            lines.append((name, json.dumps(value)))
+    return lines

@@ -1,4 +1,4 @@
-"""The command `suggest`: the diameter and the lengths that follow from it, told by labels."""
+"""The command `suggest`: measure the particle diameter from labels."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def suggest(
     threads: int | None = None,
     command_line: str = "",
 ) -> tuple[Geometry, list[Failure]]:
-    """Measure what labels show of their particles.
+    """Measure the particle diameter from labels, and the lengths that follow from it.
 
     Parameters
     ----------
@@ -71,25 +71,25 @@ def suggest(
     out
         Folder for ``geometry.json`` and ``average.png``; None writes nothing.
     pixel_size_angstrom
-        Of all micrographs; None takes what the STAR file or the headers say.
+        Of all micrographs; None takes those in the STAR file or the headers.
     trust_labels
-        Go on where the pictures show that the labels are in another frame.
+        Whether to accept labels that, by the images, are flipped, swapped or scaled.
     seed
-        Of the choice of labels, where there are many, and of the uncertainty.
+        Of the choice of labels, if there are many, and of the uncertainty.
 
     Returns
     -------
     Geometry, list of Failure
-        The figures, and the micrographs that could not be used.
+        The lengths, and the micrographs that could not be used.
 
     Raises
     ------
     BadInput
-        If files cannot be read, labels lie elsewhere, or there are fewer than five of them or
-        nothing is seen at them.
+        If a file cannot be read, the labels do not match the images, there are fewer than five
+        labels, or no particle is visible at them.
     """
     if seed < 0:
-        raise BadInput(f"the seed must not be negative, but is {seed}")
+        raise BadInput(f"the seed must be 0 or more, not {seed}")
     arguments = {
         "micrographs": micrographs,
         "labels": labels,
@@ -98,33 +98,8 @@ def suggest(
         "seed": seed,
     }
     record = RunRecord("suggest", arguments, command_line)
-    sources = find_sources(micrographs)
-    labelled, record.notes = read_labels(labels, sources)
-    items = sorted((i for i in labelled if len(i.xy_px)), key=lambda i: -len(i.xy_px))
-    if len(items) > MOST_MICROGRAPHS:
-        record.notes.append(
-            f"of {len(items)} micrographs with labels the {MOST_MICROGRAPHS} with most are used"
-        )
-        items = items[:MOST_MICROGRAPHS]
+    items = _read_labeled(micrographs, labels, record)
     record.add_inputs("measuring", [item.source for item in items])
-    folder = None if out is None else create_output_folder(out)
-    with lock_folder(folder):
-        return _measured(
-            record, folder, items, labels, pixel_size_angstrom, trust_labels, seed, threads
-        )
-
-
-def _measured(
-    record: RunRecord,
-    folder: Path | None,
-    items: Sequence[LabeledSource],
-    labels: str | Path,
-    pixel_size_angstrom: float | None,
-    trust_labels: bool,
-    seed: int,
-    threads: int | None,
-) -> tuple[Geometry, list[Failure]]:
-    """Measure the labels of some micrographs, and write the figures where there is a folder."""
     images = WorkingImages(
         FINEST_ANGSTROM,
         pixel_size_angstrom,
@@ -132,46 +107,82 @@ def _measured(
         keep_bytes=0,
         threads=resolve_threads(threads),
     )
+    folder = None if out is None else create_output_folder(out)
+    with lock_folder(folder):
+        views, original_angstrom, failures = _load_views(items, images, trust_labels, record)
+        with record.stage("measuring"):
+            try:
+                geometry = measure_geometry(views, original_angstrom, seed)
+            except BadInput as error:
+                raise BadInput(f"{labels}: {error}") from error
+        record.notes += geometry.notes
+        record.skip(failures)
+        for note in record.notes:
+            log.warning(note)
+        if folder is not None:
+            _write(folder, geometry, record)
+    return geometry, record.failures
+
+
+def _read_labeled(
+    micrographs: MicrographInputs, labels: str | Path, record: RunRecord
+) -> list[LabeledSource]:
+    """Return the micrographs with the most labels, most first."""
+    labeled, record.notes = read_labels(labels, find_sources(micrographs))
+    items = sorted((i for i in labeled if len(i.xy_px)), key=lambda i: -len(i.xy_px))
+    if len(items) > MOST_MICROGRAPHS:
+        record.notes.append(
+            f"only the {MOST_MICROGRAPHS} micrographs with the most labels are used, of"
+            f" {len(items)}"
+        )
+    return items[:MOST_MICROGRAPHS]
+
+
+def _load_views(
+    items: Sequence[LabeledSource],
+    images: WorkingImages,
+    trust_labels: bool,
+    record: RunRecord,
+) -> tuple[list[LabeledView], float, list[Failure]]:
+    """Read the micrographs at one pixel size, and check the labels against them.
+
+    Returns
+    -------
+    list of LabeledView, float, list of Failure
+        The images with labels, the median pixel size of their files in angstrom, and the
+        micrographs that could not be used.
+    """
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         prepared, failures = prepare_working_images(
             [item.source for item in items], images, progress
         )
-    prepared, more = _of_one_scale(prepared)
-    record.failures += [*failures, *more]
+    prepared, too_coarse = _bring_to_one_scale(prepared)
     working = {image.source: image for image in prepared}
     check_sampling(items, working)
     items = [item for item in items if item.source in working]
     if not trust_labels:
         check_frame(items, working)
     items = drop_outside(items, working, record.notes)
-    original = float(np.median([image.pixel_size_angstrom for image in prepared]))
-    with record.stage("measuring"):
-        try:
-            geometry = measure_geometry(
-                [_view(item, working[item.source]) for item in items], original, seed
-            )
-        except BadInput as error:
-            raise BadInput(f"{labels}: {error}") from error
-    record.notes += geometry.notes
-    for failure in record.failures:
-        log.warning(f"{failure.name} was left out: {failure.reason}")
-    for note in record.notes:
-        log.warning(note)
-    if folder is not None:
-        from heliodor.report.plots import draw_particle_average
-
-        record.results["geometry"] = geometry.as_dict()
-        with atomic_write(folder / "average.png") as aside:
-            aside.write_bytes(draw_particle_average(geometry))
-        write_json(folder / "geometry.json", record.as_dict())
-        log.info(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
-    return geometry, record.failures
+    original_angstrom = float(np.median([image.pixel_size_angstrom for image in prepared]))
+    views = [_view(item, working[item.source]) for item in items]
+    return views, original_angstrom, [*failures, *too_coarse]
 
 
-def _of_one_scale(
+def _write(folder: Path, geometry: Geometry, record: RunRecord) -> None:
+    """Write the figure and the record with the lengths."""
+    from heliodor.report.plots import draw_particle_average
+
+    record.results["geometry"] = geometry.as_dict()
+    with atomic_write(folder / "average.png") as temporary:
+        temporary.write_bytes(draw_particle_average(geometry))
+    write_json(folder / "geometry.json", record.as_dict())
+    log.info(f"wrote {folder / 'average.png'} and {folder / 'geometry.json'}")
+
+
+def _bring_to_one_scale(
     prepared: Sequence[WorkingImage],
 ) -> tuple[list[WorkingImage], list[Failure]]:
-    """Bring images to the usual pixel size; those that are coarser are left out."""
+    """Bring images to their median pixel size; fail those that are coarser."""
     usual = float(np.median([image.working_pixel_size_angstrom for image in prepared]))
     good: list[WorkingImage] = []
     failures: list[Failure] = []
@@ -193,18 +204,18 @@ def _view(item: LabeledSource, image: WorkingImage) -> LabeledView:
 
 
 def render_table(geometry: Geometry, micrographs: Sequence[str], labels: str) -> str:
-    """Return the figures as a table for the terminal, with what to type next."""
+    """Return the lengths as a table for the terminal, with the next command."""
     g, extent = geometry, geometry.extent
     rough = ", rough" if g.labels < ENOUGH_LABELS else ""
     rows = [
         (
             "longest diameter",
-            f"{g.diameter_angstrom:g} A",
-            f"{extent.low_angstrom:.0f} to {extent.high_angstrom:.0f} A in 95 of 100 cases{rough}",
+            f"{g.diameter_angstrom:g} Å",
+            f"{extent.low_angstrom:.0f} to {extent.high_angstrom:.0f} Å (95% interval{rough})",
         ),
-        ("working pixel size", f"{g.working_pixel_size_angstrom:g} A", f"for {NETWORK}"),
-        ("training radius", f"{g.training_radius_angstrom:g} A", "an eighth of the diameter"),
-        ("exclusion radius", f"{g.exclusion_radius_angstrom:g} A", _apart(g)),
+        ("working pixel size", f"{g.working_pixel_size_angstrom:g} Å", f"for {NETWORK}"),
+        ("training radius", f"{g.training_radius_angstrom:g} Å", "an eighth of the diameter"),
+        ("exclusion radius", f"{g.exclusion_radius_angstrom:g} Å", _describe_exclusion(g)),
     ]
     lines = [f"{g.labels} labels on {g.micrographs} micrographs, {extent.labels} of them measured"]
     lines += [f"{name:20} {value:>8}   {more}" for name, value, more in rows]
@@ -212,21 +223,21 @@ def render_table(geometry: Geometry, micrographs: Sequence[str], labels: str) ->
     lines.append(
         "next: heliodor run --micrographs"
         f" {given} --diameter {g.diameter_angstrom:g} -o OUT"
-        f"{_extra(g)} (the other lengths follow from the diameter)"
+        f"{_extra_options(g)} (the other lengths follow from the diameter)"
     )
     return "\n".join(lines)
 
 
-def _apart(geometry: Geometry) -> str:
+def _describe_exclusion(geometry: Geometry) -> str:
     distance = geometry.label_distance_angstrom
     if distance is None:
-        return "half the diameter; too few labels have neighbours to tell more"
+        return "half the diameter; too few labels have neighbors to measure distances"
     smaller = geometry.exclusion_radius_angstrom < round(geometry.extent.diameter_angstrom / 2, 1)
     of_half = "less than half the diameter" if smaller else "half the diameter"
-    return f"{of_half}; 95 of 100 labels keep {distance:g} A from the next"
+    return f"{of_half}; 95% of the labels are at least {distance:g} Å from the next"
 
 
-def _extra(geometry: Geometry) -> str:
+def _extra_options(geometry: Geometry) -> str:
     if geometry.exclusion_radius_angstrom < round(geometry.extent.diameter_angstrom / 2, 1):
         return f" --exclusion-radius {geometry.exclusion_radius_angstrom:g}"
     return ""
