@@ -1,4 +1,4 @@
-"""The command `check`: what is wrong with micrographs, coordinates and models, before use."""
+"""The command `check`: find problems in micrographs, coordinates and models."""
 
 from __future__ import annotations
 
@@ -36,37 +36,37 @@ from heliodor.report.coordinate_preview import read_views_with_most_picks
 from heliodor.utils.files import find_referenced_file
 
 Severity = Literal["error", "note", "good"]
-#: Picks nearer than this to each other are one particle picked twice.
+#: Two picks closer than this are one particle picked twice.
 DUPLICATE_PX = 2.0
-#: No more examples than this are named of any one fault.
+#: Number of examples that are named for each problem.
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """One thing found out about one of the files."""
+    """A problem, or a good property, of one of the files."""
 
     level: Severity
-    #: The file, or what was typed.
+    #: The file, or the input as typed.
     where: str
     sentence: str
 
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """How to check."""
+    """What to check."""
 
-    #: Two picks on a micrograph nearer than this are duplicates; None takes 2 pixels.
+    #: Two picks on a micrograph closer than this are duplicates; None takes 2 pixels.
     distance_angstrom: float | None = None
     pixel_size_angstrom: float | None = None
-    #: Only the headers of micrographs are read, and no picture is looked at.
+    #: Read only the headers of micrographs, not the images.
     headers_only: bool = False
 
     def __post_init__(self) -> None:
         for name in ("distance", "pixel_size"):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 < value < 1e5:
-                raise BadInput(f"a {name.replace('_', ' ')} of {value:g} A is not plausible")
+                raise BadInput(f"a {name.replace('_', ' ')} of {value:g} Å is not plausible")
 
 
 def check(
@@ -75,30 +75,30 @@ def check(
     settings: CheckSettings = CheckSettings(),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Diagnostic]:
-    """Check files of any kind; see `Diagnostic`.
+    """Check files of any kind.
 
     Parameters
     ----------
     inputs
         Micrographs, STAR files of micrographs, coordinates, models; files, folders, patterns.
     micrographs
-        The micrographs that the coordinates are for; by default those they name, where found.
+        The micrographs of the coordinates; by default those named in the coordinate files.
 
     Raises
     ------
     BadInput
-        If an input means no file at all.
+        If an input matches no file.
     """
     findings: list[Diagnostic] = []
     given = None if micrographs is None else find_sources(list(micrographs))
     if given is not None:
-        findings += _of_micrographs(given, settings, progress)
+        findings += _check_micrographs(given, settings, progress)
     for one in inputs:
-        findings += _of_input(str(one), given, settings, progress)
+        findings += _check_input(str(one), given, settings, progress)
     return findings
 
 
-def _of_input(
+def _check_input(
     text: str,
     given: Sequence[Source] | None,
     settings: CheckSettings,
@@ -107,20 +107,20 @@ def _of_input(
     path = Path(text)
     try:
         if path.suffix == ".safetensors":
-            yield from _of_model(path)
+            yield from _check_model(path)
         elif _lists_micrographs(text):
             if path.suffix.lower() == ".star":
-                yield from _of_list(path)
-            yield from _of_micrographs(find_sources(text), settings, progress)
-            yield from _passed_over(path)
+                yield from _check_list(path)
+            yield from _check_micrographs(find_sources(text), settings, progress)
+            yield from _note_unchecked(path)
         else:
-            yield from _of_picks(text, given, settings)
+            yield from _check_picks(text, given, settings)
     except BadInput as error:
         yield Diagnostic("error", text, str(error))
 
 
 def _lists_micrographs(text: str) -> bool:
-    """Tell whether an input means micrographs: by its name, or for a STAR file its columns."""
+    """Return whether an input is of micrographs: by its name, or the columns of a STAR file."""
     path = Path(text)
     if text.startswith("@") or is_micrograph_name(text):
         return True
@@ -132,8 +132,8 @@ def _lists_micrographs(text: str) -> bool:
     return star_list.NAME in columns and not {relion_star.X, relion_star.COORDINATE_FILE} & columns
 
 
-def _passed_over(path: Path) -> Iterator[Diagnostic]:
-    """Say which coordinates lie beside micrographs, as a folder's files are looked at as those."""
+def _note_unchecked(path: Path) -> Iterator[Diagnostic]:
+    """Note coordinate files in a folder of micrographs, which are not checked."""
     names = [p.name for p in path.iterdir()] if path.is_dir() else []
     for suffix in (".box", ".cbox", eman2.SUFFIX, ".cs"):
         number = sum(name.endswith(suffix) for name in names)
@@ -141,22 +141,22 @@ def _passed_over(path: Path) -> Iterator[Diagnostic]:
             yield Diagnostic(
                 "note",
                 str(path),
-                f"{number} {suffix} files were not looked at: give '{path}/*{suffix}' too",
+                f"{number} {suffix} files were not checked: give '{path}/*{suffix}' too",
             )
 
 
-def _of_model(path: Path) -> Iterator[Diagnostic]:
+def _check_model(path: Path) -> Iterator[Diagnostic]:
     card = load_model(path).card
     yield Diagnostic(
         "good",
         str(path),
-        f"a {card.network} of width {card.width} for particles of {card.diameter_angstrom:g} A at"
-        f" {card.working_pixel_size_angstrom:.3g} A a pixel",
+        f"{card.network}, width {card.width}, for particles of {card.diameter_angstrom:g} Å at"
+        f" {card.working_pixel_size_angstrom:.3g} Å/pixel",
     )
 
 
-def _of_list(path: Path) -> Iterator[Diagnostic]:
-    """Check what only the table knows: rows that are there twice, files that are not there."""
+def _check_list(path: Path) -> Iterator[Diagnostic]:
+    """Check a list of micrographs for repeated rows."""
     table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b)
     counts = Counter(map(str, table[star_list.NAME]))
     twice = [name for name, count in counts.items() for _ in range(count - 1)]
@@ -166,52 +166,58 @@ def _of_list(path: Path) -> Iterator[Diagnostic]:
         )
 
 
-def _of_micrographs(
+def _check_micrographs(
     sources: Sequence[Source],
     settings: CheckSettings,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Diagnostic]:
-    """Read every micrograph, and compare what headers, STAR file and user say of pixel sizes."""
+    """Read every micrograph, and compare pixel sizes in headers, STAR file and settings."""
     sizes: list[float] = []
-    nameless, differing = [], []
-    bad = 0
-    for number, source in enumerate(sources, 1):
+    without_size, differing = [], []
+    unreadable = 0
+    for count, source in enumerate(sources, 1):
         try:
             header = _read(source, settings.headers_only)
         except BadInput as error:
-            bad += 1
+            unreadable += 1
             yield Diagnostic("error", source.name, str(error))
         else:
-            own = header.pixel_size_angstrom
-            said = settings.pixel_size_angstrom or source.pixel_size_angstrom
-            if said and own and not same_pixel_size(said, own):
-                differing.append(f"{source.name}: {own:.4g} in its header, {said:.4g} else")
-            size = said or own
+            in_header = header.pixel_size_angstrom
+            expected = settings.pixel_size_angstrom or source.pixel_size_angstrom
+            if expected and in_header and not same_pixel_size(expected, in_header):
+                differing.append(
+                    f"{source.name}: {in_header:.4g} in the header, {expected:.4g} expected"
+                )
+            size = expected or in_header
             if size is None:
-                nameless.append(source.name)
+                without_size.append(source.name)
                 continue
             sizes.append(size)
             if not is_plausible_pixel_size(size):
-                yield Diagnostic("error", source.name, f"{size:g} A a pixel is not plausible")
+                yield Diagnostic(
+                    "error", source.name, f"a pixel size of {size:g} Å is not plausible"
+                )
         finally:
             if progress is not None:
-                progress(number, len(sources))
+                progress(count, len(sources))
     where = f"{len(sources)} micrographs"
-    if nameless:
+    if without_size:
         yield Diagnostic(
             "note",
             where,
-            f"{len(nameless)} have no pixel size{_some(nameless)}: give --pixel-size",
+            f"{len(without_size)} have no pixel size{_some(without_size)}: give --pixel-size",
         )
     if differing:
         yield Diagnostic(
-            "note", where, f"{len(differing)} have two pixel sizes, in angstrom{_some(differing)}"
+            "note",
+            where,
+            f"{len(differing)} have contradictory pixel sizes in Å{_some(differing)}",
         )
     if sizes and not same_pixel_size(min(sizes), max(sizes)):
         yield Diagnostic(
-            "note", where, f"pixel sizes differ, from {min(sizes):.4g} to {max(sizes):.4g} A"
+            "note", where, f"pixel sizes differ, from {min(sizes):.4g} to {max(sizes):.4g} Å"
         )
-    yield Diagnostic("good", where, f"{len(sources) - bad} can be read")
+    yield Diagnostic("good", where, f"{len(sources) - unreadable} can be read")
 
 
 def _read(source: Source, header_only: bool) -> MicrographHeader:
@@ -222,7 +228,7 @@ def _read(source: Source, header_only: bool) -> MicrographHeader:
     return MicrographHeader((height, width), micrograph.header_pixel_size_angstrom)
 
 
-def _of_picks(
+def _check_picks(
     text: str, given: Sequence[Source] | None, settings: CheckSettings
 ) -> Iterator[Diagnostic]:
     files = find_files(text)
@@ -232,83 +238,83 @@ def _of_picks(
         text,
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )
-    sources = _existing(picks, files[0]) if given is None else list(given)
-    found = match_names(picks.micrographs, sources) if sources else {}
-    missing = [name for name in picks.micrographs if name not in found]
+    sources = _find_named_micrographs(picks, files[0]) if given is None else list(given)
+    matches = match_names(picks.micrographs, sources) if sources else {}
+    missing = [name for name in picks.micrographs if name not in matches]
     if missing:
-        level: Severity = "note" if not found and given is None else "error"
-        yield Diagnostic(level, text, f"{len(missing)} micrographs are not there{_some(missing)}")
+        level: Severity = "note" if not matches and given is None else "error"
+        yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
     headers: dict[str, MicrographHeader] = {}
-    for name, source in found.items():
+    for name, source in matches.items():
         try:
             headers[name] = read_header(source.path)
         except BadInput as error:
             yield Diagnostic("error", source.name, str(error))
-    yield from _of_places(text, picks, headers, settings)
+    yield from _check_positions(text, picks, headers, settings)
     labelled = assign_labels(picks, sources)[0] if headers and len(picks) else []
-    yield from _of_sampling(text, picks, found, headers)
+    yield from _check_pixel_sizes(text, picks, matches, headers)
     if not settings.headers_only:
-        yield from _of_frame(text, labelled)
+        yield from _check_frame(text, labelled)
 
 
-def _existing(picks: Picks, file: Path) -> list[Source]:
-    """Return the micrographs that picks name, where they are found as those of a STAR file."""
+def _find_named_micrographs(picks: Picks, file: Path) -> list[Source]:
+    """Return the micrographs that are named in coordinate files and exist."""
     named = [name for name in picks.micrographs if is_micrograph_name(name)]
-    found = ((name, find_referenced_file(name, file)) for name in named)
-    return [Source(name, path, name) for name, path in found if path is not None]
+    paths = ((name, find_referenced_file(name, file)) for name in named)
+    return [Source(name, path, name) for name, path in paths if path is not None]
 
 
-def _of_places(
+def _check_positions(
     text: str, picks: Picks, headers: dict[str, MicrographHeader], settings: CheckSettings
 ) -> Iterator[Diagnostic]:
-    """Look for picks outside of their micrographs, and for particles picked twice."""
-    lost, twice = [], []
-    said = picks.first_positive_values(PIXEL_SIZE)
-    for name, own in picks.split_by_micrograph():
+    """Find picks outside of their micrographs, and duplicates."""
+    outside, duplicates = [], []
+    in_picks = picks.first_positive_values(PIXEL_SIZE)
+    for name, table in picks.split_by_micrograph():
         if name in headers:
-            number = int(np.count_nonzero(mask_outside(own.xy_px, headers[name].shape)))
-            lost += [f"{number} on {name}"] if number else []
-        reach = DUPLICATE_PX
+            count = int(np.count_nonzero(mask_outside(table.xy_px, headers[name].shape)))
+            outside += [f"{count} on {name}"] if count else []
+        distance_px = DUPLICATE_PX
         if settings.distance_angstrom is not None:
             header = headers.get(name)
-            size = settings.pixel_size_angstrom or said.get(name)
+            size = settings.pixel_size_angstrom or in_picks.get(name)
             size = size or (header.pixel_size_angstrom if header else None)
             if not size:
                 raise BadInput(
-                    f"the pixel size of {name} is not known, so no --distance in angstrom can be"
-                    " checked; give --pixel-size"
+                    f"the pixel size of {name} is not known, so --distance cannot be checked; give"
+                    " --pixel-size"
                 )
-            reach = settings.distance_angstrom / size
-        tree = cKDTree(own.xy_px)
-        pairs = (tree.count_neighbors(tree, reach) - len(own)) // 2 if len(own) else 0
-        twice += [f"{pairs} on {name}"] if pairs else []
-    if lost:
-        yield Diagnostic("error", text, f"picks lie outside their micrographs{_some(lost)}")
-    if twice:
+            distance_px = settings.distance_angstrom / size
+        tree = cKDTree(table.xy_px)
+        pairs = (tree.count_neighbors(tree, distance_px) - len(table)) // 2 if len(table) else 0
+        duplicates += [f"{pairs} on {name}"] if pairs else []
+    if outside:
+        yield Diagnostic("error", text, f"picks lie outside their micrographs{_some(outside)}")
+    if duplicates:
         yield Diagnostic(
-            "error", text, f"pairs of picks are one particle, by distance{_some(twice)}"
+            "error", text, f"pairs of picks are duplicates, by distance{_some(duplicates)}"
         )
 
 
-def _of_sampling(
-    text: str, picks: Picks, found: dict[str, Source], headers: dict[str, MicrographHeader]
+def _check_pixel_sizes(
+    text: str, picks: Picks, matches: dict[str, Source], headers: dict[str, MicrographHeader]
 ) -> Iterator[Diagnostic]:
-    said = picks.first_positive_values(PIXEL_SIZE)
+    in_picks = picks.first_positive_values(PIXEL_SIZE)
     differing = []
     for name, header in headers.items():
-        size = found[name].pixel_size_angstrom or header.pixel_size_angstrom
-        if size and name in said and not same_pixel_size(size, said[name]):
-            differing.append(f"{name}: picks {said[name]:.4g}, micrograph {size:.4g}")
+        size = matches[name].pixel_size_angstrom or header.pixel_size_angstrom
+        if size and name in in_picks and not same_pixel_size(size, in_picks[name]):
+            differing.append(f"{name}: picks {in_picks[name]:.4g}, micrograph {size:.4g}")
     if differing:
         yield Diagnostic(
             "error",
             text,
-            f"the picks are in pixels of another size, in angstrom{_some(differing)}",
+            f"picks and micrographs have different pixel sizes in Å{_some(differing)}",
         )
 
 
-def _of_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Diagnostic]:
-    """Look at the pictures with most picks."""
+def _check_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Diagnostic]:
+    """Compare the picks with the images that have the most."""
     views = read_views_with_most_picks((item.source, item.xy_px) for item in labelled)
     if views:
         verdict = judge_frame(views)
@@ -317,6 +323,6 @@ def _of_frame(text: str, labelled: Sequence[LabeledSource]) -> Iterator[Diagnost
 
 
 def _some(examples: Sequence[str]) -> str:
-    """Return the first few examples, in brackets."""
+    """Return the first few examples, in parentheses."""
     more = ", ..." if len(examples) > EXAMPLES else ""
     return f" ({', '.join(examples[:EXAMPLES])}{more})"

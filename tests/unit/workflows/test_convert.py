@@ -558,14 +558,14 @@ def test_check_names_what_is_wrong(scene):
     ):
         assert words in errors.replace("1 on a", "1 on M/a.mrc"), words
     notes = "\n".join(text for level, text in lines(result) if level == "note")
-    assert "pixel sizes differ, from 4 to 8 A" in notes
+    assert "pixel sizes differ, from 4 to 8 Å" in notes
 
 
 def test_check_compares_pixel_sizes(scene, tmp_path):
     done("convert", "labels.star", "-o", "x.cs", "--micrographs", "M", "--pixel-size", 2)
     result = call("check", "x.cs")
     assert result.code == 2
-    assert "pixels of another size" in result.out
+    assert "different pixel sizes" in result.out
     with mrcfile.open("M/a.mrc", mode="r+") as mrc:
         mrc.voxel_size = 0
     found = json.loads(call("check", "M", "--json", "--headers-only").out)
