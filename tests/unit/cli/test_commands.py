@@ -363,8 +363,8 @@ def test_a_record_is_enough_to_run_it_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     said = done("rerun", brief / "run.json", "-o", "again").err
-    assert "model.safetensors is the same to the last byte" in said
-    assert "picks.tsv is the same to the last byte" in said
+    assert "model.safetensors is identical to that of the first run" in said
+    assert "picks.tsv is identical to that of the first run" in said
     for name in (MODEL, "picks.tsv", "micrographs.tsv", "evaluation.json", "curve.tsv"):
         assert (tmp_path / "again" / name).read_bytes() == (brief / name).read_bytes()
 
@@ -372,23 +372,28 @@ def test_a_record_is_enough_to_run_it_again(
 def test_what_is_no_record_is_not_run_again(outcome: Path, tmp_path: Path) -> None:
     record = json.loads((outcome / "run.json").read_text())
     for change, words in (
-        ({"command": "evaluate"}, "only those of train, pick, run can be run again"),
-        ({"directory": str(tmp_path / "gone")}, "which is not there"),
-        ({"arguments": {}}, "lacks what this version needs"),
-        ({"directory": ""}, "which is not there"),
-        ({"directory": 3}, "the record's directory cannot be 3"),
+        ({"command": "evaluate"}, "only those of train, pick, run can be repeated"),
+        ({"directory": str(tmp_path / "gone")}, "which does not exist"),
+        ({"arguments": {}}, "which this version needs"),
+        ({"directory": ""}, "which does not exist"),
+        ({"directory": 3}, "has an invalid value of directory: 3"),
         ({"digests": {"/etc/passwd": "ab"}}, "are not those of the results"),
         ({"threads": 10**9}, "4096 at most"),
-        ({"arguments": record["arguments"] | {"width": 1.5}}, "width cannot be 1.5"),
-        ({"arguments": record["arguments"] | {"micrographs": ["a", 3]}}, "micrographs cannot be"),
-        ({"arguments": record["arguments"] | {"labels": "a\0"}}, "labels cannot be"),
-        ({"arguments": record["arguments"] | {"seed": True}}, "seed cannot be True"),
-        ({"versions": 3}, "no run.json of this program"),
+        ({"arguments": record["arguments"] | {"width": 1.5}}, "invalid value of width: 1.5"),
+        (
+            {"arguments": record["arguments"] | {"micrographs": ["a", 3]}},
+            "invalid value of micrographs: [",
+        ),
+        ({"arguments": record["arguments"] | {"labels": "a\0"}}, "invalid value of labels: "),
+        ({"arguments": record["arguments"] | {"seed": True}}, "invalid value of seed: True"),
+        ({"versions": 3}, "has an invalid value of versions: 3"),
     ):
         (tmp_path / "run.json").write_text(json.dumps(record | change))
         assert words in call("rerun", tmp_path / "run.json", "-o", tmp_path / "out").sentence
     (tmp_path / "run.json").write_text("[" * 100_000)
-    assert "no run.json" in call("rerun", tmp_path / "run.json", "-o", tmp_path / "out").sentence
+    assert (
+        "not a run.json" in call("rerun", tmp_path / "run.json", "-o", tmp_path / "out").sentence
+    )
     same = call("rerun", outcome / "run.json", "-o", outcome).sentence
     assert "give another folder with -o" in same
 
@@ -911,7 +916,7 @@ def test_micrographs_without_picks_count_as_missed_where_they_were_asked_for(
     text = topaz_text(tmp_path / "picks.txt", some)
     truth = ("--truth", unseen / "truth.star", "--match-distance", 48, "--json")
     result = done("evaluate", "--picks", text, *truth)
-    assert "1 micrographs of the truth have no picks" in result.err
+    assert "1 micrographs of the ground truth have no picks" in result.err
     assert json.loads(result.out)["n_truth"] == 24
     result = done("evaluate", "--picks", text, *truth, "--micrographs", unseen / "micrographs")
     assert json.loads(result.out)["n_truth"] == 36
