@@ -94,7 +94,7 @@ def test_labels_of_strangers_are_noted() -> None:
     assigned, notes = assign_labels(table, [source("a.mrc")])
     assert len(assigned[0].xy_px) == 1
     assert len(notes) == 1
-    assert notes[0].startswith("7 labels on 2 other micrographs (such as x.mrc)")
+    assert notes[0].startswith("ignored 7 labels on 2 micrographs (such as x.mrc)")
 
 
 def test_a_stranger_without_labels_is_not_worth_a_note() -> None:
@@ -103,7 +103,7 @@ def test_a_stranger_without_labels_is_not_worth_a_note() -> None:
 
 def test_no_labels_at_all() -> None:
     for table in (Picks.empty(), Picks.empty(["a.mrc"])):
-        with pytest.raises(BadInput, match="hold no particles"):
+        with pytest.raises(BadInput, match="contain no particles"):
             assign_labels(table, [source("a.mrc")])
 
 
@@ -186,11 +186,11 @@ def test_negatives_go_to_their_micrographs() -> None:
     items, notes = assign_labels(labels, sources, negatives)
     assert [item.negative_xy_px.tolist() for item in items] == [[[5, 6]], [[7, 8]]]
     assert [item.xy_px.tolist() for item in items] == [[[1, 2], [3, 4]], []]
-    assert notes[0].startswith("1 negatives on 1 other micrographs (such as z)")
-    assert notes[1].startswith("1 negatives on micrographs without labels were left aside")
-    with pytest.raises(BadInput, match="none of the 1 negatives belongs to the micrographs"):
+    assert notes[0].startswith("ignored 1 negatives on 1 micrographs (such as z)")
+    assert notes[1].startswith("ignored 1 negatives on micrographs without labels")
+    with pytest.raises(BadInput, match="none of the 1 negatives belongs to the given micrographs"):
         assign_labels(labels, sources, Picks.from_columns(["z"], at((1, 1))))
-    with pytest.raises(BadInput, match="the negatives hold no coordinates"):
+    with pytest.raises(BadInput, match="the negatives contain no coordinates"):
         assign_labels(labels, sources, Picks.empty(["a"]))
 
 
@@ -263,8 +263,8 @@ def test_few_labels_outside_are_left_out_and_many_refused(
         assert len(made.images[0].xy_px) == count - outside
         assert made.images[0].xy_px.max() < 60
         assert len(made.notes) == 1
-        assert made.notes[0].startswith(f"{outside} labels outside their micrograph")
-        assert "a.mrc has 120 x 96 pixels, but a label at (119.6, 50)" in made.notes[0]
+        assert made.notes[0].startswith(f"ignored {outside} labels outside their micrograph")
+        assert "a.mrc has 120 x 96 pixels, but there is a label at (119.6, 50)" in made.notes[0]
     else:
         with pytest.raises(BadInput, match=rf"^{outside} of {count} labels lie outside"):
             assemble_training_set(items, [], images(), SETTINGS)
@@ -385,7 +385,7 @@ def test_labels_in_pixels_of_another_size_are_refused(mics: dict[str, Source]) -
     actual = images().get(mics["a"]).pixel_size_angstrom
     said = replace(LabeledSource(mics["a"], grid(4)), pixel_size_angstrom=1.01 * actual)
     assemble_training_set([said], [], images(), SETTINGS)
-    with pytest.raises(BadInput, match="in pixels of"):
+    with pytest.raises(BadInput, match="are at 8 Å/pixel, but the micrograph is at 4 Å/pixel"):
         assemble_training_set(
             [replace(said, pixel_size_angstrom=2 * actual)], [], images(), SETTINGS
         )

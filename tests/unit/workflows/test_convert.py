@@ -195,7 +195,7 @@ def test_betagal_boxes_agree_with_its_star(real_data, tmp_path, monkeypatch):
     ).err
     assert "corners of boxes" in said
     assert "scaled by 0.5" in said
-    assert "fit the pictures as they are" in said
+    assert "the coordinates match the images" in said
     truth = by_stem(read_picks(data / "manual_positive.star"))
     converted = by_stem(read_picks("half.star"))
     assert converted.keys() == truth.keys()
@@ -309,12 +309,12 @@ def test_one_micrograph_into_one_file(scene):
     [
         (["nothing.star", "-o", "x.star"], "nothing.star does not exist"),
         (["labels.star", "-o", "x.what"], "give --to"),
-        (["labels.star", "-o", "x", "--to", "what"], "'what' is none of"),
+        (["labels.star", "-o", "x", "--to", "what"], "must be one of star, autopick"),
         (["labels.star", "-o", "M"], "give --to"),
         (["labels.star", "-o", "M", "--to", "star"], "is a folder"),
         (["labels.star", "-o", "x.box", "--box-px", "10"], "must be a folder"),
         (["labels.star", "-o", "x", "--to", "box"], "--box-px"),
-        (["labels.star", "-o", "x.cs"], "size of a is not known"),
+        (["labels.star", "-o", "x.cs"], "size of a is unknown"),
         (["labels.star", "-o", "x.star", "--flip-y"], "--shape-px"),
         (["labels.star", "-o", "x.star", "--fit"], "--micrographs"),
         (["labels.star", "-o", "x.star", "--fit", "--swap-xy", "--micrographs", "M"], "not both"),
@@ -330,7 +330,7 @@ def test_one_micrograph_into_one_file(scene):
         ),
         (["labels.star", "-o", "x.star", "--box-px", "10"], "no boxes"),
         (["labels.star", "-o", "labels.star"], "would replace an input file"),
-        (["labels.star", "-o", "x.star", "--micrographs", "N", "--fit"], "do not tell"),
+        (["labels.star", "-o", "x.star", "--micrographs", "N", "--fit"], "do not show"),
         (["unscored.star", "-o", "x.star", "--threshold", "1"], "no scores"),
         (["labels.star", "-o", "x.star", "--micrographs", "other.mrc"], "none of the micrographs"),
     ],
@@ -424,7 +424,7 @@ def test_a_broken_micrograph_stops_no_other(scene):
     Path("M/b.mrc").write_bytes(b"no")
     said = done("convert", "labels.star", "-o", "x.star", "--micrographs", "M").err
     assert "M/b.mrc" in said
-    assert "fit the pictures" in said
+    assert "match the images" in said
     np.testing.assert_array_equal(read_picks("x.star").xy_px, scene.xy_px)
 
 
@@ -532,7 +532,7 @@ def test_check_finds_nothing_wrong(scene):
     save_model("m.safetensors", model())
     result = done("check", "M", "labels.star", "m.safetensors", "--micrographs", "M")
     assert {level for level, _ in lines(result)} == {"good"}
-    assert "fit the pictures" in result.out
+    assert "match the images" in result.out
     assert "conv31" in result.out
 
 
@@ -582,7 +582,7 @@ def test_check_finds_micrographs_of_a_project_from_elsewhere(scene, tmp_path, mo
     done("convert", "labels.star", "-o", "Pick/job001/x.star", "--micrographs", "M")
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
-    assert "fit the pictures" in done("check", "../Pick/job001/x.star").out
+    assert "match the images" in done("check", "../Pick/job001/x.star").out
 
 
 def test_check_says_which_files_of_a_folder_it_passed_over(scene):

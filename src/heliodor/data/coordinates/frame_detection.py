@@ -1,10 +1,10 @@
-"""The frame of coordinates: whether they lie on the particles that the pictures show.
+"""Detection of the coordinates frame: whether coordinates lie on the particles in the images.
 
-Programs flip, swap and scale coordinates, and the numbers look the same afterwards. The pictures
-tell: around true centres, the average of the image is a particle; around points of a wrong frame
-it is grey. The average around all picks, for every displacement at once, is the correlation of
-the image with the picks; its value without displacement is judged against those far away, which
-show what chance and the picture's own structure can do.
+Programs flip, swap and scale coordinates, and the numbers look plausible afterwards. The images
+show it: around true centers the average of the image is a particle; around points in a wrong frame
+it is uniform. The average around all picks, for every displacement at once, is the correlation of
+the image with the picks. Its value without displacement is compared with those far away, which
+show what chance and the structure of the image produce.
 """
 
 from __future__ import annotations
@@ -29,40 +29,41 @@ from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.utils.statistics import robust_deviation
 
-#: Images are judged at this many pixels along their longer side: a particle is then 8 to 40 wide.
+#: Pixels along the longer side of the images used: particles are then 8 to 40 pixels wide.
 SIDE_PX = 512
-#: Displacements up to this are looked at; those from `FAR_PX` on say what chance can do.
+#: Displacements up to this are computed; those from `FAR_PX` on show what chance produces.
 REACH_PX = 64
 FAR_PX = 24
-#: The average around the picks is taken in so many rings of this width, as particles lie in
-#: any orientation.
+#: Number and width of the rings in which the average around the picks is taken, as particles have
+#: random orientations.
 RINGS, RING_PX = 10, 1.5
-#: Clicks and boxes are this inexact.
+#: The inaccuracy of clicks and boxes.
 SLACK_PX = 2.5
-#: Chance gives a fit of 1 on average. The best of all frames reaches this for one in twenty sets
-#: of 10 to 30 points at random on one micrograph, and for none of some hundred points.
+#: The fit from which a frame is accepted; 1 is the average by chance. The best of all frames
+#: reaches it for one in twenty sets of 10 to 30 random points on one micrograph, and for no set of
+#: some hundred points.
 FITS = 3.5
-#: Of fewer picks in all nothing is said against: of 5 or 8 points at random one set in five fits
-#: some frame well.
+#: With fewer picks in total no frame is called wrong: of sets of 5 or 8 random points, one in five
+#: fits some frame well.
 FEWEST = 10
-#: In plain pictures two displacements of a hundred fit this well by chance.
+#: In ordinary images two displacements in a hundred fit this well by chance.
 RARE = 1.6
-#: A frame is wrong where another one fits so much better.
+#: A frame is wrong if another one fits better by this factor.
 BETTER = 2.0
-#: A frame in which more of the picks lie outside than this is out of the question.
+#: A frame in which more than this share of the picks lies outside is excluded.
 MOST_OUTSIDE = 0.2
-#: So many micrographs, those with most picks, are enough to tell.
+#: Number of micrographs used, those with the most picks.
 MOST_VIEWS = 8
-#: And so many of the picks on each, taken evenly from all: windows around picks are summed one by
-#: one, which up to here is sooner done than a Fourier transform.
+#: Number of picks used per micrograph, evenly spaced in the list: windows around picks are summed
+#: one by one, which up to this number is faster than a Fourier transform.
 MOST_PICKS = 1000
-#: In smaller pictures, in either direction, there are too few displacements to judge by.
+#: Images with a shorter side are too small: they have too few displacements.
 SMALLEST_PX = 3 * REACH_PX
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What to do with coordinates: swap x and y, scale, then mirror within the micrograph."""
+    """A transform of coordinates: swap x and y, scale, then flip within the micrograph."""
 
     swap: bool = False
     flip_x: bool = False
@@ -71,25 +72,25 @@ class Frame:
 
     @property
     def needs_shape(self) -> bool:
-        """Whether the micrograph's shape is needed to apply it."""
+        """Whether the shape of the micrograph is needed."""
         return self.flip_x or self.flip_y
 
     def apply(self, xy_px: FloatArray, shape: Shape | None = None) -> FloatArray:
-        """Return coordinates in the micrograph's frame.
+        """Return coordinates in the frame of the micrograph.
 
         Parameters
         ----------
         xy_px
             (x, y), shape (n, 2).
         shape
-            (height, width) of the micrograph; only a mirror image needs it.
+            (height, width) of the micrograph; needed only for flips.
         """
         xy = np.array(xy_px, dtype=np.float64).reshape(-1, 2)
         if self.swap:
             xy = xy[:, ::-1]
         xy = xy * self.scale
         if self.needs_shape and shape is None:
-            raise ValueError("a mirror image needs the micrograph's shape")
+            raise ValueError("a flip needs the shape of the micrograph")
         if self.flip_x and shape is not None:
             xy[:, 0] = shape[1] - 1 - xy[:, 0]
         if self.flip_y and shape is not None:
@@ -97,7 +98,7 @@ class Frame:
         return xy
 
     def __str__(self) -> str:
-        """Say what is done, as part of a sentence."""
+        """Return the transform in words, as part of a sentence."""
         mirrored = {(True, False): "x flipped", (False, True): "y flipped"}.get(
             (self.flip_x, self.flip_y), "x and y flipped" if self.flip_x else ""
         )
@@ -110,7 +111,7 @@ class Frame:
 
 
 UNCHANGED = Frame()
-#: All that programs do to coordinates, the plain one first.
+#: All transforms that programs apply to coordinates, the identity first.
 FRAMES = tuple(
     Frame(swap, flip_x, flip_y, scale)
     for scale in (1.0, 0.5, 2.0, 0.25, 4.0)
@@ -133,72 +134,72 @@ class ImageCoordinates:
 
 @dataclass(frozen=True)
 class FrameVerdict:
-    """Which frame fits the pictures."""
+    """Which frame fits the images."""
 
     #: The best of all frames.
     frame: Frame
-    #: How well it fits: 1 is chance, from 3.5 on it is no chance.
+    #: How well it fits: 1 is the average by chance, 3.5 or more is significant.
     fit: float
     #: How well the coordinates fit as they are.
     fit_unchanged: float
-    #: Where the particles lie from the coordinates as they are, (x, y) in original pixels, if
-    #: they fit there far better than where they are and than in any other frame: corners of
-    #: boxes instead of centres, for example.
+    #: Displacement (x, y) of the particles from the unchanged coordinates, in original pixels, if
+    #: the coordinates fit far better there than in any frame: if they are corners of boxes
+    #: instead of centers, for example.
     displacement_px: tuple[float, float] | None
 
     @property
     def is_decided(self) -> bool:
-        """Whether the pictures tell the frame at all."""
+        """Whether the images determine the frame."""
         return self.fit >= FITS
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the coordinates plainly lie in another frame, or beside the particles."""
+        """Whether the coordinates clearly lie in another frame, or next to the particles."""
         return self.is_transformed or self.displacement_px is not None
 
     @property
     def is_transformed(self) -> bool:
-        """Whether the coordinates plainly lie in another frame."""
+        """Whether the coordinates clearly lie in another frame."""
         return (
             self.is_decided and self.frame != UNCHANGED and self.fit > BETTER * self.fit_unchanged
         )
 
     def __str__(self) -> str:
-        """Say what was found, as a sentence without its full stop."""
+        """Return the result as a sentence without a period."""
         if self.is_transformed:
             return (
-                f"the pictures show particles where the coordinates are {self.frame} (fit"
-                f" {self.fit:.1f}, as they are {self.fit_unchanged:.1f}; chance is 1)"
+                f"the coordinates match the images with {self.frame} (fit {self.fit:.1f},"
+                f" unchanged {self.fit_unchanged:.1f}; chance is 1)"
             )
         if self.displacement_px is not None:
             x, y = self.displacement_px
             return (
-                f"the pictures show particles {x:+.0f}, {y:+.0f} px (x, y) from the coordinates:"
-                " are they corners of boxes instead of centres?"
+                f"the particles in the images are displaced by {x:+.0f}, {y:+.0f} px (x, y) from"
+                " the coordinates: are these corners of boxes instead of centers?"
             )
         if self.fit_unchanged >= FITS:
-            return f"the coordinates fit the pictures as they are (fit {self.fit_unchanged:.1f})"
+            return f"the coordinates match the images (fit {self.fit_unchanged:.1f})"
         return (
-            f"the pictures do not tell whether the frame is right (fit {self.fit_unchanged:.1f},"
-            " chance is 1): too few picks, or too faint particles"
+            f"the images do not show whether the frame is right (fit {self.fit_unchanged:.1f},"
+            " chance is 1): too few picks, or particles too faint"
         )
 
 
 def judge_frame(views: Iterable[ImageCoordinates]) -> FrameVerdict:
-    """Tell in which frame coordinates fit the pictures.
+    """Find the frame in which coordinates match the images.
 
     Parameters
     ----------
     views
-        Micrographs with their coordinates; 30 picks in all are enough for usual contrast.
-        Pictures of less than 192 pixels are passed over.
+        Micrographs with their coordinates; 30 picks in total are enough at typical contrast.
+        Images of less than 192 pixels are ignored.
 
     Returns
     -------
     Verdict
-        Of flips, a swap, and factors 1/4 to 4; and of a displacement common to all picks.
+        The best of flips, a swap and factors of 1/4 to 4, and a displacement common to all picks.
     """
-    # Of each frame, for every displacement: the sum around the picks, and how many it sums.
+    # For each frame and displacement: the sum around the picks, and the number of picks summed.
     sums = {frame: np.zeros((2, 2 * REACH_PX + 1, 2 * REACH_PX + 1)) for frame in FRAMES}
     lost, total, zoom = dict.fromkeys(FRAMES, 0), 0, 1.0
     for view in views:
@@ -222,16 +223,16 @@ def judge_frame(views: Iterable[ImageCoordinates]) -> FrameVerdict:
         for frame, own in sums.items()
         if own.any() and lost[frame] <= MOST_OUTSIDE * total
     }
-    centre = {frame: _fit_at_center(fit) for frame, fit in fits.items()}
-    as_given = centre.get(UNCHANGED, 0.0)
-    best = max(centre, key=centre.__getitem__, default=UNCHANGED)
-    fit = centre.get(best, 0.0)
+    center = {frame: _fit_at_center(fit) for frame, fit in fits.items()}
+    as_given = center.get(UNCHANGED, 0.0)
+    best = max(center, key=center.__getitem__, default=UNCHANGED)
+    fit = center.get(best, 0.0)
     if total < FEWEST:
         return FrameVerdict(UNCHANGED, as_given, as_given, None)
     displacement = None
     if UNCHANGED in fits:
         row, column = np.unravel_index(np.argmax(fits[UNCHANGED]), fits[UNCHANGED].shape)
-        # Of all displacements one is the best by chance: the bar is higher than for one try.
+        # One of many displacements is the best by chance, so more is required than of one.
         if fits[UNCHANGED][row, column] > BETTER * max(fit, FITS):
             displacement = ((column - REACH_PX) * zoom, (row - REACH_PX) * zoom)
     return FrameVerdict(best, fit, as_given, displacement)
@@ -243,7 +244,7 @@ def _shape(image: Image) -> Shape:
 
 
 def _prepare_image(image: Image) -> Image:
-    """Return a small image without slow background, outliers or dead borders, of spread 1."""
+    """Return a small image with deviation 1, without background, outliers and dead borders."""
     factor = min(1.0, SIDE_PX / max(image.shape))
     small = fourier_crop(image, (round(image.shape[0] * factor), round(image.shape[1] * factor)))
     small -= np.float32(small.mean(dtype=np.float64))
@@ -259,14 +260,14 @@ def _prepare_image(image: Image) -> Image:
 
 
 def _sum_around(padded: FloatArray, xy: FloatArray) -> FloatArray:
-    """Return the sums of an image, and of ones, around all picks, the picks in the middle.
+    """Return the sums of an image, and of ones, in windows centered on all picks.
 
     Parameters
     ----------
     padded
-        The image with `REACH_PX` zeros on each side.
+        The image, padded with `REACH_PX` zeros on each side.
     xy
-        (x, y) in the image without them, shape (n, 2).
+        (x, y) in the image without padding, shape (n, 2).
 
     Returns
     -------
@@ -279,7 +280,7 @@ def _sum_around(padded: FloatArray, xy: FloatArray) -> FloatArray:
     total = np.zeros((window, window))
     for x, y in nearest.tolist():
         total += padded[y : y + window, x : x + window]
-    # Whether a displaced pick is in the image is a matter of its row and of its column.
+    # Whether a displaced pick is in the image depends on its row and its column separately.
     moved = nearest[:, :, None] + np.arange(-REACH_PX, REACH_PX + 1)
     columns, rows = ((moved >= 0) & (moved < sides[:, None])).transpose(1, 0, 2).astype(np.float64)
     return np.stack([total, rows.T @ columns])
@@ -292,7 +293,7 @@ def _displacement_lengths() -> FloatArray:
 
 @cache
 def _ring_spectra(padded: int) -> NDArray[np.complexfloating]:
-    """Return the spectra of means over rings around a point, for squares of `padded` pixels."""
+    """Return the spectra of averages over rings, for squares with sides of `padded` pixels."""
     axis = scipy.fft.fftfreq(padded, 1 / padded)
     ring = np.floor(np.hypot(axis[:, None], axis[None, :]) / RING_PX)
     kernels = (ring == np.arange(RINGS)[:, None, None]).astype(np.float64)
@@ -300,10 +301,10 @@ def _ring_spectra(padded: int) -> NDArray[np.complexfloating]:
 
 
 def _compute_fits(around: FloatArray, count: FloatArray) -> FloatArray:
-    """Return for every displacement how far the rings around it stand out from chance.
+    """Return for each displacement how much the rings around it differ from chance.
 
-    The root of the mean over the rings of their squared averages, each in units of what is usual
-    among displacements: 1 for chance. Where most picks are displaced to outside, 0.
+    The root mean square over the rings of their averages, each in units of the typical value
+    among displacements: 1 by chance. 0 where most picks are displaced to outside.
     """
     distance = _displacement_lengths()
     margin = int(RINGS * RING_PX)
@@ -312,14 +313,14 @@ def _compute_fits(around: FloatArray, count: FloatArray) -> FloatArray:
     far = known & (distance > FAR_PX)
     if not far.any():
         return np.zeros_like(around)
-    # The noise of a sum grows with the root of its number.
+    # The noise of a sum grows with the square root of the number of its terms.
     around = around / np.sqrt(np.maximum(count, 1.0))
     around = around - around[far].mean()
     side = len(around)
     padded = scipy.fft.next_fast_len(side + margin, True)
     spectra = scipy.fft.rfft2(around, (padded, padded)) * _ring_spectra(padded)
     means = scipy.fft.irfft2(spectra, (padded, padded), overwrite_x=True)[:, :side, :side]
-    # From the median, as particles that all lie displaced are far away but no chance.
+    # From the median, as particles that are all displaced are far away but not chance.
     usual = np.median(means[:, far] ** 2, axis=1) / 0.455
     usual[usual == 0] = 1.0
     total = (means**2 / usual[:, None, None]).sum(axis=0)
@@ -327,9 +328,9 @@ def _compute_fits(around: FloatArray, count: FloatArray) -> FloatArray:
 
 
 def _fit_at_center(fits: FloatArray) -> float:
-    """Return the fit without displacement, less where good fits are common far away.
+    """Return the fit without displacement, reduced if good fits are common far away.
 
-    So they are for few picks on pictures with edges and ice in them.
+    They are for few picks on images with edges and ice.
     """
     distance = _displacement_lengths()
     far = fits[(distance > FAR_PX) & (fits > 0)]

@@ -1,4 +1,4 @@
-"""Assignment: which labels lie on which micrograph."""
+"""Assignment of labels to micrographs, and checks that they lie on them."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class LabeledSource:
 
     source: Source
     xy_px: FloatArray
-    #: What the file of the labels says of the micrograph's sampling, angstrom per pixel.
+    #: Pixel size according to the file of labels, angstrom per pixel.
     pixel_size_angstrom: float | None = None
-    #: What is no particle, likewise.
+    #: Negatives, shape (m, 2).
     negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
 
 def read_labels(
     labels: str | Path, sources: Sequence[Source], negatives: str | Path | None = None
 ) -> tuple[list[LabeledSource], list[str]]:
-    """Read labels and give each micrograph its own; see `assign_labels`.
+    """Read labels and assign them to micrographs; see `assign_labels`.
 
     Raises
     ------
     BadInput
-        As reading and `assign_labels` do, with the files' names.
+        As `read_picks` and `assign_labels`, with the names of the files.
     """
     table = read_picks(labels)
     against = None if negatives is None else read_picks(negatives)
@@ -56,7 +56,7 @@ def read_labels(
 def assign_labels(
     labels: Picks, sources: Sequence[Source], negatives: Picks | None = None
 ) -> tuple[list[LabeledSource], list[str]]:
-    """Give each micrograph its labels.
+    """Assign labels to micrographs.
 
     Parameters
     ----------
@@ -65,20 +65,19 @@ def assign_labels(
     sources
         Micrographs.
     negatives
-        What the user says is no particle; it counts on micrographs with labels.
+        Negatives; they are used on micrographs with labels.
 
     Returns
     -------
     list of LabeledSource
-        One a micrograph, in their order, many with no label at all.
+        One per micrograph, in their order, also for micrographs without labels.
     list of str
-        A sentence where labels belong to none of the micrographs.
+        Warnings about labels that belong to none of the micrographs.
 
     Raises
     ------
     BadInput
-        If there are no labels, or none belongs to any of the micrographs; likewise for
-        negatives, where given.
+        If there are no labels or negatives (if given), or none belongs to the micrographs.
     """
     own, sizes, notes = _group_by_source(labels, sources, "labels")
     against: dict[Source, FloatArray] = {}
@@ -89,8 +88,8 @@ def assign_labels(
         lost = sum(len(xy) for source, xy in against.items() if source not in own)
         if lost:
             notes.append(
-                f"{lost} negatives on micrographs without labels were left aside: label some"
-                " particles there too"
+                f"ignored {lost} negatives on micrographs without labels; label some particles"
+                " there too"
             )
     none = np.zeros((0, 2))
     return [
@@ -102,11 +101,11 @@ def assign_labels(
 def _group_by_source(
     table: Picks, sources: Sequence[Source], what: str
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
-    """Return the coordinates and the pixel sizes that a table has of each micrograph."""
+    """Return the coordinates and the pixel sizes of each micrograph, and warnings."""
     if not len(table):
         if what == "labels":
-            raise BadInput("the labels hold no particles; label some first")
-        raise BadInput(f"the {what} hold no coordinates; mark some first, or give none")
+            raise BadInput("the labels contain no particles; label some first")
+        raise BadInput(f"the {what} contain no coordinates; mark some first, or give no {what}")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
     said = table.first_positive_values(PIXEL_SIZE)
@@ -124,27 +123,27 @@ def _group_by_source(
     joined = {source: xy for source, xy in joined.items() if len(xy)}
     if not joined:
         raise BadInput(
-            f"none of the {len(table)} {what} belongs to the micrographs given: the {what}"
-            f" name {table.micrographs[0]}, the micrographs are like {sources[0].name}; give"
-            " those that were labelled"
+            f"none of the {len(table)} {what} belongs to the given micrographs: the {what} are on"
+            f" {table.micrographs[0]}, the micrographs are named like {sources[0].name}; give"
+            " the labeled micrographs"
         )
     notes = []
     if strangers:
         notes.append(
-            f"{lost} {what} on {len(strangers)} other micrographs (such as {strangers[0]}) were"
-            " left aside: no micrograph given has their name and folder"
+            f"ignored {lost} {what} on {len(strangers)} micrographs (such as {strangers[0]}) that"
+            " are not among the given micrographs"
         )
     return joined, sizes, notes
 
 
-#: More labels than this share outside their images means a wrong frame, not a slip.
+#: If more than this share of the labels lies outside the images, the frame is wrong.
 MOST_OUTSIDE = 0.05
 
 
 def judge_label_frame(
     items: Sequence[LabeledSource], working: dict[Source, WorkingImage]
 ) -> FrameVerdict:
-    """Tell in which frame labels fit their pictures, by the micrographs with most of them."""
+    """Return which frame fits the labels, judged on the micrographs with most labels."""
     # Slow to import, and only these checks need it.
     from heliodor.data.coordinates.frame_detection import MOST_VIEWS, ImageCoordinates, judge_frame
 
@@ -157,17 +156,17 @@ def judge_label_frame(
 
 
 def check_frame(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
-    """Refuse labels that plainly lie in another frame than what the pictures show."""
+    """Refuse labels that clearly lie in another frame than the particles in the images."""
     verdict = judge_label_frame(items, working)
     if verdict.is_wrong:
         raise BadInput(
-            f"the labels are in another frame than the micrographs: {verdict}; mend them with"
-            " `heliodor convert`, or give --trust-labels to learn from them all the same"
+            f"the labels do not match the micrographs: {verdict}; fix them with `heliodor"
+            " convert`, or give --trust-labels to train on them anyway"
         )
 
 
 def check_sampling(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
-    """Refuse labels that say themselves that they are in pixels of another size."""
+    """Refuse labels whose file gives another pixel size than the micrograph has."""
     for item in items:
         image, said = working.get(item.source), item.pixel_size_angstrom
         if image is None or said is None:
@@ -175,16 +174,15 @@ def check_sampling(items: Sequence[LabeledSource], working: dict[Source, Working
         actual = image.pixel_size_angstrom
         if not same_pixel_size(said, actual):
             raise BadInput(
-                f"the labels of {item.source.name} are in pixels of {said:.4g} A, but the"
-                f" micrograph has {actual:.4g} A a pixel; give the micrographs that were labelled,"
-                " or scale the labels"
+                f"the labels of {item.source.name} are at {said:.4g} Å/pixel, but the micrograph"
+                f" is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale the labels"
             )
 
 
 def drop_outside(
     items: list[LabeledSource], working: dict[Source, WorkingImage], notes: list[str]
 ) -> list[LabeledSource]:
-    """Leave out labels beside their image; refuse where there are too many of them."""
+    """Drop labels outside their image, or refuse them if there are too many."""
     kept: list[LabeledSource] = []
     lost, total, example = 0, 0, ""
     for item in items:
@@ -193,7 +191,7 @@ def drop_outside(
         if bad.any():
             x, y = item.xy_px[bad][0]
             example = (
-                f"{item.source.name} has {shape[1]} x {shape[0]} pixels, but a label at"
+                f"{item.source.name} has {shape[1]} x {shape[0]} pixels, but there is a label at"
                 f" ({x:g}, {y:g})"
             )
         lost, total = lost + int(bad.sum()), total + len(bad)
@@ -205,5 +203,5 @@ def drop_outside(
             " picked on images of another size, or x and y are swapped; scale or swap them"
         )
     if lost:
-        notes.append(f"{lost} labels outside their micrograph were left out ({example})")
+        notes.append(f"ignored {lost} labels outside their micrograph ({example})")
     return kept

@@ -1,8 +1,8 @@
-"""The average around labels: boxes cut at several scales, band-passed, re-centred, averaged.
+"""Boxes around labels, cut at several scales, band-pass filtered and recentered, to be averaged.
 
-Nothing here needs the particle's size. Each micrograph is halved again and again, and of every
-label a box of the same number of pixels is cut at each scale, so that whatever the size turns out
-to be, one of the scales shows the particle with its surroundings.
+The size of the particle need not be known. Each micrograph is halved repeatedly, and a box with
+the same number of pixels is cut around each label at each scale, so that for any size one of the
+scales shows the particle with its surroundings.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.utils.statistics import robust_deviation
 
-#: Side of a box in pixels, the label in pixel `SIDE_PX // 2`.
+#: Side of a box in pixels; the label is in pixel `SIDE_PX // 2`.
 SIDE_PX = 112
-#: A box is used for diameters of up to so many pixels: twice the diameter is looked at, and the
+#: Largest diameter in pixels for which a box is used: twice the diameter is evaluated, and the
 #: filters reach as far again.
 MOST_PX = 32.0
-#: And from so many on; the finest boxes there are from `FEWEST_PX` on.
+#: Smallest diameter in pixels for which a box is used, and that for the finest boxes.
 USUAL_PX, FEWEST_PX = 16.0, 10.0
-#: Rings in one diameter, counted from the centre outwards.
+#: Rings per diameter, from the center outwards.
 RINGS = 24
-#: Detail finer than this share of the diameter is smoothed, and what is slower than the other is
-#: background: standard deviations of Gaussian averages. Fine detail is mostly noise, and spread
-#: by the defocus; a longer average would let the slow changes of the ice in.
+#: Standard deviations of the Gaussian averages that smooth fine detail and remove the background,
+#: in diameters. Fine detail is mostly noise, and spread by the defocus; a wider average would
+#: leave the slow variation of the ice.
 SMOOTH, BACKGROUND = 0.05, 0.1
-#: Pixels further than this from the median, in usual deviations, are clipped: ice and gold.
+#: Pixels further than this from the median, in robust deviations, are clipped: ice and gold.
 CLIP = 8.0
-#: The median and the deviation of a micrograph are those of so many of its pixels.
+#: Number of pixels from which the median and deviation of a micrograph are computed.
 SAMPLE_PX = 100_000
-#: Labels lie off their particle's centre by this share of the diameter (standard deviation along
-#: each axis), and never by more than the other.
-OFF_CENTRE, MOST_OFF = 0.06, 0.18
-#: So often the boxes are moved onto their average.
+#: Distance of labels from the center of the particle in diameters: the standard deviation along
+#: each axis, and the maximum.
+OFF_CENTER, MOST_OFF = 0.06, 0.18
+#: Number of times that the boxes are aligned to their average.
 TURNS = 3
 
 
@@ -64,10 +64,10 @@ class BoxScale:
     """The boxes of all labels at one sampling."""
 
     pixel_size_angstrom: float
-    #: Shape (n, SIDE_PX, SIDE_PX), mirrored where they leave the micrograph.
+    #: Shape (n, SIDE_PX, SIDE_PX), mirrored beyond the edges of the micrograph.
     boxes: NDArray[np.float32]
-    #: Pixels from each box's centre to the edges of what was recorded: left, right, top and
-    #: bottom, shape (n, 4).
+    #: Pixels from the center of each box to the left, right, top and bottom edges of the recorded
+    #: image, shape (n, 4).
     room: NDArray[np.intp]
 
 
@@ -77,14 +77,14 @@ def cut_scales(views: Iterable[LabeledView], most_angstrom: float) -> list[BoxSc
     Parameters
     ----------
     views
-        Micrographs, all of the same sampling but for rounding; each is used once.
+        Micrographs with the same pixel size, except for rounding; each is used once.
     most_angstrom
-        The largest diameter that is to be looked for.
+        The largest diameter to be measured.
 
     Returns
     -------
-    list of Scale
-        The finest, at the sampling of the views, first; labels in their order.
+    list of BoxScale
+        The finest first, with the pixel size of the views; labels in their order.
     """
     sizes: list[float] = []
     boxes: list[list[NDArray[np.float32]]] = []
@@ -113,14 +113,14 @@ def cut_scales(views: Iterable[LabeledView], most_angstrom: float) -> list[BoxSc
 
 
 def choose_scale(scales: Sequence[BoxScale], diameter_angstrom: float) -> BoxScale:
-    """Return the coarsest scale that shows a diameter in enough pixels, else the finest."""
+    """Return the coarsest scale with enough pixels per diameter, or the finest."""
     fit = [s for s in scales if diameter_angstrom >= USUAL_PX * s.pixel_size_angstrom]
     return fit[-1] if fit else scales[0]
 
 
 def _standardize(image: Image) -> Image:
-    """Return an image of median 0 and usual deviation 1, extreme pixels clipped."""
-    # Some of the pixels tell as much as all, and sooner.
+    """Return an image with median 0 and robust deviation 1, extreme pixels clipped."""
+    # A sample of the pixels is faster and exact enough.
     some = image.ravel()[:: max(1, image.size // SAMPLE_PX)]
     middle = np.median(some)
     image = image - np.float32(middle)
@@ -129,7 +129,7 @@ def _standardize(image: Image) -> Image:
 
 
 def _cut_boxes(image: Image, xy_px: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Cut the boxes of one micrograph, each around the pixel nearest to its label."""
+    """Cut the boxes of one micrograph, centered on the pixel nearest to each label."""
     half = SIDE_PX // 2
     height, width = image.shape
     rows, columns = find_dead_border(image).widen(2).live_region(image.shape)
@@ -138,21 +138,21 @@ def _cut_boxes(image: Image, xy_px: FloatArray) -> tuple[NDArray[np.float32], ND
         rows, columns, alive = slice(0, height), slice(0, width), image
     padded = np.pad(alive, half, mode="symmetric")
     last = np.array([alive.shape[1], alive.shape[0]]) - 1
-    centres = np.rint(xy_px).astype(np.intp) - np.array([columns.start, rows.start])
-    centres = np.clip(centres, 0, last)
-    boxes = np.empty((len(centres), SIDE_PX, SIDE_PX), np.float32)
-    for box, (x, y) in zip(boxes, centres, strict=True):
+    centers = np.rint(xy_px).astype(np.intp) - np.array([columns.start, rows.start])
+    centers = np.clip(centers, 0, last)
+    boxes = np.empty((len(centers), SIDE_PX, SIDE_PX), np.float32)
+    for box, (x, y) in zip(boxes, centers, strict=True):
         box[:] = padded[y : y + SIDE_PX, x : x + SIDE_PX]
-    away = last - centres
-    room = np.stack([centres[:, 0], away[:, 0], centres[:, 1], away[:, 1]], axis=1)
+    away = last - centers
+    room = np.stack([centers[:, 0], away[:, 0], centers[:, 1], away[:, 1]], axis=1)
     return boxes, room
 
 
 def bandpass_boxes(scale: BoxScale, diameter_angstrom: float) -> NDArray[np.float32]:
-    """Return boxes without what is finer or slower than a particle of a diameter.
+    """Return boxes band-pass filtered for a particle diameter.
 
-    A difference of two Gaussian averages, the same everywhere on all micrographs, so that the
-    power of the noise does not depend on the distance from the label. See `SMOOTH`.
+    The filter is the difference of two Gaussian averages, the same everywhere on all micrographs,
+    so that the noise power does not depend on the distance from the label. See `SMOOTH`.
     """
     across = diameter_angstrom / scale.pixel_size_angstrom
     k = np.hypot(scipy.fft.fftfreq(SIDE_PX)[:, None], scipy.fft.rfftfreq(SIDE_PX)[None, :])
@@ -166,26 +166,26 @@ def bandpass_boxes(scale: BoxScale, diameter_angstrom: float) -> NDArray[np.floa
 def recenter_boxes(
     boxes: NDArray[np.float32], across_px: float
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Move band-passed boxes so that each lies best on the rotational average of all.
+    """Align band-passed boxes to the rotational average of all.
 
     Parameters
     ----------
     boxes
         Shape (n, side, side).
     across_px
-        The particle's diameter in pixels; a box is moved by `OFF_CENTRE` of it at most.
+        The diameter of the particle in pixels; a box is moved by at most `MOST_OFF` of it.
 
     Returns
     -------
     boxes, moves
-        The moved boxes, and by how much each was moved, (x, y), shape (n, 2).
+        The moved boxes, and their displacements (x, y), shape (n, 2).
     """
     reach = max(1, round(MOST_OFF * across_px))
     steps = np.arange(-reach, reach + 1)
     x, y = (grid.ravel() for grid in np.meshgrid(steps, steps))
     near = np.hypot(x, y) <= reach
     x, y = x[near], y[near]
-    unlikely = (x**2 + y**2) / (2 * (OFF_CENTRE * across_px) ** 2)
+    unlikely = (x**2 + y**2) / (2 * (OFF_CENTER * across_px) ** 2)
     radius = _radius_px()
     ring = radius.round().astype(np.intp)
     inside = radius <= 0.6 * across_px
@@ -197,8 +197,8 @@ def recenter_boxes(
         rings = np.bincount(ring.ravel(), mean.ravel()) / np.bincount(ring.ravel())
         template = np.where(inside, rings[ring], 0.0).astype(np.float32)
         fits = scipy.fft.irfft2(spectra * np.conj(scipy.fft.rfft2(template)), boxes.shape[1:])
-        # The log-likelihood of a displacement is the fit, in squared deviations of what noise
-        # fits, times what a particle fits; the prior is that of `OFF_CENTRE`.
+        # The log-likelihood of a displacement is its fit times the typical fit of a particle,
+        # divided by the variance of the fit of noise; `OFF_CENTER` is the prior.
         noise = float(fits[:, far].var()) or 1.0
         near_fits = fits[:, y % SIDE_PX, x % SIDE_PX]
         usual = max(0.0, float(fits[:, 0, 0].mean()))
@@ -218,22 +218,21 @@ def _radius_px() -> FloatArray:
 def sum_rings(
     boxes: NDArray[np.float32], room: NDArray[np.intp], across_px: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Sum boxes and their squares over the rings around their centres.
+    """Sum boxes and their squares over the rings around their centers.
 
     Parameters
     ----------
     boxes
         Shape (n, side, side).
     room
-        As in `BoxScale`: pixels beyond are not counted.
+        As in `BoxScale`; pixels beyond are not counted.
     across_px
         The diameter in pixels; `RINGS` rings fill it.
 
     Returns
     -------
     pixels, squares, counts
-        Shape (n, RINGS); ring k holds the distances from (k - 1/2) to (k + 1/2) of a ring's
-        width.
+        Shape (n, RINGS); ring k holds distances from (k - 1/2) to (k + 1/2) ring widths.
     """
     half = min(SIDE_PX // 2, math.ceil(across_px))
     middle = slice(SIDE_PX // 2 - half, SIDE_PX // 2 + half)

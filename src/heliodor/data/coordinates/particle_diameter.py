@@ -1,8 +1,7 @@
-"""Geometry: what the labels alone say of diameter, distances and sampling.
+"""Measurement of the particle diameter, and of other lengths, from labels.
 
-The one number that a user must give is the particle's longest diameter, and all other lengths
-follow from it. Here it is measured from labels, to be suggested or to be held against what was
-given.
+The only number that a user must give is the longest diameter of the particle; all other lengths
+follow from it. Here it is measured from labels, to be suggested or compared with the given one.
 """
 
 from __future__ import annotations
@@ -41,55 +40,55 @@ from heliodor.data.coordinates.particle_extent import (
 )
 from heliodor.errors import BadInput
 
-#: Micrographs are looked at with this many angstrom a pixel: 40 A are ten pixels then.
+#: Finest pixel size used for measurements: 40 Å are then ten pixels.
 FINEST_ANGSTROM = 4.0
-#: The largest diameter that is looked for, and the largest that fits: a particle needs its
+#: The largest diameter, in angstrom and as a share of the side of the micrograph: a particle needs
 #: surroundings.
 MOST_ANGSTROM, MOST_OF_SIDE = 1600.0, 0.4
-#: Fewer labels than this tell nothing, and with fewer than the other the figure is rough.
+#: Fewest labels for a measurement, and for an accurate one.
 FEWEST_LABELS, ENOUGH_LABELS = 5, 20
-#: Labels taken at random where there are more, and micrographs, those with most labels.
+#: Largest numbers of labels, chosen at random, and of micrographs, those with the most labels.
 MOST_LABELS, MOST_MICROGRAPHS = 300, 40
-#: So many standard errors must the power at labels stand out, to suggest or to contradict.
+#: Contrast, in standard errors, of a clear signal: needed to contradict a given diameter.
 PLAIN = 4.0
-#: Below this, what is seen may well be noise.
+#: Contrast below which the signal may be noise.
 FAINT = 2.0
 #: The network of the default recipe.
 NETWORK = "resnet8"
-#: A label in 20 has a nearer neighbour than the distance that labels keep.
+#: Share of the labels with a neighbor within the label distance.
 CLOSE_SHARE = 0.05
-#: A given diameter is called into question where it differs by more than this factor, from
-#: `ENOUGH_LABELS` on. Diameters of up to `LOOKED_AT` times the given one are looked at, with so
-#: many labels on so many micrographs.
+#: A given diameter is questioned if it differs by more than this factor and there are
+#: `ENOUGH_LABELS`. Diameters within a factor of `LOOKED_AT` are tried.
 DISAGREES, LOOKED_AT = 1.5, 4.0
+#: Numbers of labels and micrographs for that.
 QUICK_LABELS, QUICK_MICROGRAPHS = 40, 4
-#: This share of the labels must have been measured, away from ice and edges.
+#: Share of the labels that must have been used, away from ice and edges.
 MEASURED = 0.7
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Lengths that suit labelled particles, in angstrom, and how they look on average."""
+    """Lengths suited to labeled particles, in angstrom, and the average particle."""
 
     extent: Extent
     working_pixel_size_angstrom: float
     training_radius_angstrom: float
     exclusion_radius_angstrom: float
-    #: The distance that 95 of 100 labels keep from their nearest neighbour; None where hardly
-    #: any micrograph has two.
+    #: The distance beyond which 95% of the labels have their nearest neighbor; None if there are
+    #: too few neighbors.
     label_distance_angstrom: float | None
     labels: int
     micrographs: int
-    #: The average of the labels' boxes, centred on the particle, shape (n, n).
+    #: The average of the boxes around labels, centered on the particle, shape (n, n).
     average: Image
     labels_averaged: int
     average_pixel_size_angstrom: float
-    #: Distances from the centre, angstrom, and in the rings there the mean of the band-passed
-    #: pixels and the particles' power, both with 1 for the largest, shape (k,).
+    #: Distances from the center in angstrom, and in the rings there the mean of the band-passed
+    #: pixels and the power of the particles, both with a maximum of 1, shape (k,).
     radius_angstrom: FloatArray
     mean: FloatArray
     power: FloatArray
-    #: Sentences that the user should read.
+    #: Remarks for the user.
     notes: list[str]
 
     @property
@@ -99,7 +98,7 @@ class Geometry:
         return float(step * round(self.extent.diameter_angstrom / step))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all figures, ready for JSON."""
+        """Return all numbers, ready for JSON."""
         extent = self.extent
         return {
             "diameter_angstrom": self.diameter_angstrom,
@@ -126,27 +125,27 @@ class Geometry:
 def measure_geometry(
     views: Sequence[LabeledView], original_pixel_size_angstrom: float, seed: int = 0
 ) -> Geometry:
-    """Measure what labels show.
+    """Measure the diameter and other lengths of labeled particles.
 
     Parameters
     ----------
     views
-        Micrographs, of one sampling, with all their labels.
+        Micrographs with one pixel size, with all their labels.
     original_pixel_size_angstrom
-        The sampling of the files; the working images cannot be finer.
+        The pixel size of the files; the working images cannot be finer.
     seed
-        Of the choice of labels, where there are many, and of the uncertainty.
+        Seed of the choice of labels, if there are many, and of the uncertainty.
 
     Raises
     ------
     BadInput
-        With fewer than five labels, or where nothing is seen at them.
+        If there are fewer than five labels, or no clear signal at them.
     """
     number = _count_labels(views)
     if number < FEWEST_LABELS:
         raise BadInput(
-            f"{number} labels tell nothing of the particle's size; label {FEWEST_LABELS} or more,"
-            f" better {ENOUGH_LABELS}"
+            f"{number} labels are too few to measure the diameter; label at least {FEWEST_LABELS}"
+            f" particles, better {ENOUGH_LABELS}"
         )
     chosen = choose_labels(views, MOST_LABELS, MOST_MICROGRAPHS, seed)
     pixel = chosen[0].pixel_size_angstrom
@@ -156,18 +155,14 @@ def measure_geometry(
     extent = measure_extent(scales, FEWEST_PX * pixel, most, seed)
     if extent is None or extent.contrast < FAINT:
         raise BadInput(
-            "at the labels nothing stands out plainly that is between"
-            f" {FEWEST_PX * pixel:.0f} and {most:.0f} A large; check the labels with `heliodor"
-            " check`, label more, or give --diameter as you know it"
+            f"there is no clear particle signal between {FEWEST_PX * pixel:.0f} and {most:.0f} Å"
+            " at the labels; check them with `heliodor check`, label more, or give --diameter"
         )
     distance = measure_label_distance(views, extent.diameter_angstrom)
     radius, notes = _exclusion_radius(extent, distance)
     notes = _collect_notes(extent, number) + notes
     average, sampling = _average_boxes(scales, extent)
-    shown = try_diameter(scales, extent.diameter_angstrom, centre=extent.round)
-    shown = shown or try_diameter(scales, extent.diameter_angstrom)
-    assert shown is not None  # this diameter lies between two that could be tried
-    mean, power = compute_profiles(shown)
+    mean, power = _measure_profiles(scales, extent)
     working = extent.diameter_angstrom / WORKING_DIAMETER_PX[NETWORK]
     return Geometry(
         extent,
@@ -204,10 +199,10 @@ def choose_labels(
 
 
 def measure_label_distance(views: Sequence[LabeledView], diameter_angstrom: float) -> float | None:
-    """Return the distance that 95 of 100 labels keep from their nearest neighbour, angstrom.
+    """Return the distance in angstrom beyond which 95% of the labels have their nearest neighbor.
 
-    Labels nearer than an eighth of the diameter are one particle labelled twice, and are passed
-    over. None where fewer than 20 labels have a neighbour.
+    Labels closer than an eighth of the diameter are one particle labeled twice, and are ignored.
+    None if fewer than 20 labels have a neighbor.
     """
     nearest: list[float] = []
     for view in views:
@@ -222,21 +217,21 @@ def measure_label_distance(views: Sequence[LabeledView], diameter_angstrom: floa
 def check_diameter(
     images: Sequence[LabeledImage], pixel_size_angstrom: float, diameter_angstrom: float
 ) -> str | None:
-    """Say that labels plainly show particles of another diameter than the one given.
+    """Return a warning if labels clearly show another diameter than the given one.
 
     Parameters
     ----------
     images
-        Working images, normalised or not, with their labels.
+        Working images, normalized or not, with their labels.
     pixel_size_angstrom
-        Their sampling.
+        Their pixel size.
     diameter_angstrom
-        What the user gave.
+        The given diameter.
 
     Returns
     -------
     str or None
-        A sentence; None where the two agree within the uncertainty, or with fewer than 20 labels.
+        A warning; None if the two agree within the uncertainty, or with fewer than 20 labels.
     """
     views = [LabeledView(i.image, pixel_size_angstrom, i.xy_px) for i in images]
     few = choose_labels(views, QUICK_LABELS, QUICK_MICROGRAPHS, seed=0)
@@ -246,7 +241,7 @@ def check_diameter(
         return None
     most = diameter_angstrom * LOOKED_AT
     least = max(diameter_angstrom / LOOKED_AT, FEWEST_PX * pixel_size_angstrom)
-    # On coarse images it is enough to see that the two agree.
+    # On coarse images it is enough to find that the two agree.
     least = min(least, diameter_angstrom / 2)
     scales = cut_scales(few, most)
     extent = measure_extent(scales, least, most, draws=0)
@@ -258,9 +253,9 @@ def check_diameter(
     if extent is None or extent.low_angstrom <= diameter_angstrom <= extent.high_angstrom:
         return None
     return (
-        f"the labels show particles of about {extent.diameter_angstrom:.0f} A"
-        f" ({extent.low_angstrom:.0f} to {extent.high_angstrom:.0f}), but a diameter of"
-        f" {diameter_angstrom:g} A was given: look at the average that `heliodor suggest` draws"
+        f"the labels show particles of about {extent.diameter_angstrom:.0f} Å"
+        f" ({extent.low_angstrom:.0f} to {extent.high_angstrom:.0f}), but the given diameter is"
+        f" {diameter_angstrom:g} Å: check it on the average drawn by `heliodor suggest`"
     )
 
 
@@ -269,15 +264,15 @@ def _count_labels(views: Sequence[LabeledView]) -> int:
 
 
 def _exclusion_radius(extent: Extent, distance: float | None) -> tuple[float, list[str]]:
-    """Return the radius of the particle, or less where labels lie nearer to each other."""
+    """Return the radius of the particle, or less if labels are closer to each other."""
     radius = extent.diameter_angstrom / 2
     if distance is None or distance >= radius:
         return round(radius, 1), []
     smaller = max(distance, radius / 2)
     note = (
-        f"one label in 20 has a neighbour within {distance:.0f} A, nearer than the particle's"
-        f" radius of {radius:.0f} A: give --exclusion-radius {smaller:.0f} if these are particles"
-        " side by side"
+        f"one label in 20 has a neighbor within {distance:.0f} Å, which is less than the radius of"
+        f" the particle, {radius:.0f} Å: give --exclusion-radius {smaller:.0f} if these are"
+        " particles next to each other"
     )
     return round(smaller, 1), [note]
 
@@ -285,17 +280,25 @@ def _exclusion_radius(extent: Extent, distance: float | None) -> tuple[float, li
 def _collect_notes(extent: Extent, number: int) -> list[str]:
     notes = []
     if number < ENOUGH_LABELS:
-        notes.append(f"the figures are rough with {number} labels; label {ENOUGH_LABELS} or more")
+        notes.append(f"{number} labels give only rough estimates; label {ENOUGH_LABELS} or more")
     if extent.contrast < PLAIN:
         notes.append(
-            "the particles hardly stand out at these labels, so the diameter may be far off: look"
-            " at the average, check the labels, or label more"
+            "the particle signal at these labels is weak, so the diameter may be far off: check"
+            " the average and the labels, or label more"
         )
     return notes
 
 
+def _measure_profiles(scales: Sequence[BoxScale], extent: Extent) -> tuple[FloatArray, FloatArray]:
+    """Return the mean of the pixels and the power of the particles in rings."""
+    trial = try_diameter(scales, extent.diameter_angstrom, center=extent.round)
+    trial = trial or try_diameter(scales, extent.diameter_angstrom)
+    assert trial is not None  # this diameter lies between two that could be tried
+    return compute_profiles(trial)
+
+
 def _average_boxes(scales: Sequence[BoxScale], extent: Extent) -> tuple[Image, float]:
-    """Return the average of all boxes and its sampling, angstrom a pixel."""
+    """Return the average of all boxes and its pixel size in angstrom."""
     scale = choose_scale(scales, extent.diameter_angstrom)
     across = extent.diameter_angstrom / scale.pixel_size_angstrom
     _, moves = recenter_boxes(bandpass_boxes(scale, extent.diameter_angstrom), across)

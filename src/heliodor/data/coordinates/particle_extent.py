@@ -1,11 +1,11 @@
 """The extent of particles: their longest diameter, from the power around labels.
 
-The power of the band-passed picture around labels, less that of the noise, says how far particles
-reach in any orientation: squares do not cancel as the pixels of elongated particles do in an
-average. The radius that holds nine tenths of it is compared with that of a solid ball.
+The power of the band-passed image around labels, minus that of the noise, shows how far particles
+extend in any orientation: squares do not cancel as the pixels of elongated particles do in an
+average. The radius that contains 90% of it is compared with that of a solid ball.
 
-A filter must fit the particle, and the particle is not known: so each of many diameters is tried,
-with everything in proportion to it, and the one that gives itself is the answer.
+The filter must fit the particle, whose size is unknown: many diameters are tried, with the filter
+in proportion to each, and the result is the diameter whose measured diameter is itself.
 """
 
 from __future__ import annotations
@@ -28,41 +28,40 @@ from heliodor.data.coordinates.particle_average import (
 )
 from heliodor.utils.statistics import robust_deviation
 
-#: The radius looked for holds this share of the power above the noise.
+#: The share of the power above the noise within the measured radius.
 SHARE = 0.9
-#: Twice that radius, in diameters, for a solid ball whose diameter is tried: what makes a radius
-#: a diameter. A flat disc gives 11 % more and a thin rod in random orientations 12 % less, and
-#: shapes between them lie between.
+#: Twice that radius, in diameters, for a solid ball: it converts a radius to a diameter. A flat
+#: disc gives 11% more and a thin rod in random orientations 12% less; other shapes lie between.
 BALL = 0.848
-#: How far shapes lie apart, as a standard deviation of the logarithm; see `BALL`.
+#: Standard deviation of the logarithm of the diameter among shapes; see `BALL`.
 SHAPE_SPREAD = 0.1
-#: Power is summed out to this distance in diameters; from there to one diameter is noise, and
-#: neighbours, which touch at half a diameter, have not yet much share in it.
+#: Power is summed up to this distance in diameters. The noise is measured from there to one
+#: diameter, where neighbors, which touch at half a diameter, contribute little.
 REACH = 0.75
-#: Successive diameters tried differ by this factor.
+#: Factor between successive trial diameters.
 STEP = 2.0**0.25
-#: Labels around which there is far more power than usual are left out: ice, carbon, gold. In
-#: usual deviations.
+#: Labels with far more power around them than usual are dropped: ice, carbon, gold. In robust
+#: deviations.
 STRANGE = 4.0
-#: More power than usual by this share of what is at the particles is never left out.
+#: Excess power below this share of the power of the particles never leads to dropping.
 SLIGHT = 0.1
-#: A particle is round where this share of its power is in the rotational average.
+#: A particle is round if its rotational average has this share of its power.
 ROUND = 0.5
-#: Draws of labels for the uncertainty.
+#: Bootstrap draws of labels for the uncertainty.
 DRAWS = 100
 
 _RING = np.arange(RINGS) / RINGS
 _INSIDE, _WITHIN, _BEYOND = _RING < 0.5, _RING <= REACH, _RING >= REACH
-#: Pixels of a ring that is seen all round, in ring widths squared.
+#: Area of a complete ring, in ring widths squared.
 _AREA = np.where(_RING > 0, 2 * math.pi * _RING * RINGS, math.pi / 4)
-#: A label's noise is known where it sees this share of the rings outside, and a diameter can be
-#: tried where half of the labels do.
+#: The noise of a label is known if this share of its outer rings is on the micrograph; a diameter
+#: can be tried if that holds for half of the labels.
 _SEEN = 0.3
 
 
 @dataclass(frozen=True)
 class DiameterTrial:
-    """The rings around all labels for one diameter that is tried."""
+    """The rings around all labels for one trial diameter."""
 
     diameter_angstrom: float
     #: Sums of squares and of pixels, and counts of pixels, shape (n, RINGS).
@@ -78,36 +77,35 @@ class Extent:
     """The longest diameter of labelled particles, in angstrom."""
 
     diameter_angstrom: float
-    #: In some 95 of 100 cases the particle's longest diameter lies between these: chance, from
-    #: draws of labels, and what shapes may differ.
+    #: The 95% confidence interval: chance, from draws of labels, and the variation of shapes.
     low_angstrom: float
     high_angstrom: float
-    #: How far the power around the labels stands out of the noise, in standard errors.
+    #: Power around the labels above the noise, in standard errors.
     contrast: float
-    #: Labels used: those with their surroundings on the micrograph, away from ice and edges.
+    #: Number of labels used: those away from ice and edges.
     labels: int
-    #: Whether the particles look the same from all sides, so that labels could be centred.
+    #: Whether the particles are round, so that labels could be centered.
     round: bool
 
 
 def try_diameter(
-    scales: Sequence[BoxScale], diameter_angstrom: float, centre: bool = False
+    scales: Sequence[BoxScale], diameter_angstrom: float, center: bool = False
 ) -> DiameterTrial | None:
-    """Measure the rings for one diameter; None where too few labels have room for it.
+    """Measure the rings for one diameter; return None if too few labels have room for it.
 
     Parameters
     ----------
     scales
         The boxes.
     diameter_angstrom
-        What is tried.
-    centre
-        Whether the boxes are moved onto their rotational average first.
+        The trial diameter.
+    center
+        Whether the boxes are first aligned to their rotational average.
     """
     scale = choose_scale(scales, diameter_angstrom)
     across = diameter_angstrom / scale.pixel_size_angstrom
     boxes, room = bandpass_boxes(scale, diameter_angstrom), scale.room
-    if centre:
+    if center:
         boxes, moves = recenter_boxes(boxes, across)
         x, y = moves[:, 0], moves[:, 1]
         room = room + np.stack([-x, x, -y, y], axis=1)
@@ -121,7 +119,7 @@ def try_diameter(
     usual = np.median(power[seen])
     deviation = robust_deviation(power[seen])
     inside = squares[:, _INSIDE].sum(axis=1) / np.maximum(counts[:, _INSIDE].sum(axis=1), 1)
-    # Without noise the least bit is many deviations: a bit is not what is strange.
+    # Without noise the slightest excess is many deviations, so a slight excess is allowed.
     allowed = max(STRANGE * deviation, SLIGHT * float(np.median(inside[seen])))
     kept = seen & (power <= usual + allowed)
     return DiameterTrial(diameter_angstrom, squares, pixels, counts, kept)
@@ -137,13 +135,13 @@ def compute_profiles(
     trial
         The rings.
     weight
-        How often each label counts, shape (n,); by default once.
+        Weight of each label, shape (n,); 1 by default.
 
     Returns
     -------
     mean, power
-        Shape (RINGS,). Where the mean is of the other sign than the particle it is the halo of
-        the contrast transfer and of the filter, and its power is not the particle's.
+        Shape (RINGS,). Where the mean has the opposite sign of the particle it is the halo of
+        the contrast transfer and of the filter, whose power is subtracted.
     """
     use = trial.kept * (1.0 if weight is None else weight)
     number = np.maximum(use @ trial.counts, 1e-9)
@@ -158,7 +156,7 @@ def compute_profiles(
 
 
 def compute_relative_diameter(trial: DiameterTrial, weight: FloatArray | None = None) -> float:
-    """Return the diameter that the rings show, as a multiple of the one tried."""
+    """Return the diameter measured from the rings, in trial diameters."""
     _, power = compute_profiles(trial, weight)
     total = np.cumsum((power * _AREA)[_WITHIN])
     first = int(np.argmax(total >= SHARE * total[-1]))
@@ -169,7 +167,7 @@ def compute_relative_diameter(trial: DiameterTrial, weight: FloatArray | None = 
 
 
 def compute_contrast(trial: DiameterTrial) -> float:
-    """Return how far the power within the diameter stands out of that outside."""
+    """Return the power within the diameter minus that outside, in standard errors."""
     kept = trial.kept
     inside, beyond = (
         trial.squares[kept][:, part].sum(axis=1)
@@ -182,7 +180,7 @@ def compute_contrast(trial: DiameterTrial) -> float:
 
 
 def compute_roundness(trial: DiameterTrial) -> float:
-    """Return the share of the power within the diameter that is in the rotational average."""
+    """Return the share of the rotational average in the power within the diameter."""
     mean, power = compute_profiles(trial)
     total = float((power * _AREA)[_INSIDE].sum())
     return float((mean**2 * _AREA)[_INSIDE].sum()) / total if total > 0 else 0.0
@@ -195,24 +193,24 @@ def measure_extent(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Extent | None:
-    """Find the longest diameter of what is at the labels.
+    """Find the longest diameter of the particles at the labels.
 
     Parameters
     ----------
     scales
         Boxes around labels, from `cut_scales`.
     least_angstrom, most_angstrom
-        Diameters to look among.
+        Range of trial diameters.
     seed
-        Of the draws for the uncertainty.
+        Seed of the draws for the uncertainty.
     draws
-        How many; with 0 the uncertainty is that of the shape alone.
+        Number of draws; with 0 the uncertainty is that of the shape alone.
 
     Returns
     -------
     Extent or None
-        None where no diameter gives itself: there is nothing at the labels, or it is larger or
-        smaller than that.
+        None if no trial diameter is confirmed: there is nothing at the labels, or its diameter is
+        outside the range.
     """
     number = max(2, math.ceil(math.log(most_angstrom / least_angstrom) / math.log(STEP)) + 1)
     wanted = np.geomspace(least_angstrom, most_angstrom, number)
@@ -220,13 +218,13 @@ def measure_extent(
     found = _find_crossing(trials, [compute_contrast(trial) for trial in trials])
     if found is None:
         return None
-    centred = try_diameter(scales, found[0], centre=True)
-    is_round = centred is not None and compute_roundness(centred) > ROUND
+    centered = try_diameter(scales, found[0], center=True)
+    is_round = centered is not None and compute_roundness(centered) > ROUND
     near = [
         t.diameter_angstrom for t in trials if abs(math.log(t.diameter_angstrom / found[0])) < 1
     ]
     if is_round:
-        moved = [t for one in near if (t := try_diameter(scales, one, centre=True)) is not None]
+        moved = [t for one in near if (t := try_diameter(scales, one, center=True)) is not None]
         again = _find_crossing(moved, [compute_contrast(trial) for trial in moved])
         is_round = again is not None
         found, trials = again or found, moved if again else trials
@@ -241,7 +239,7 @@ def measure_extent(
         drawn.append(math.log(one[0]) if one else math.nan)
     known = [value for value in drawn if value == value]
     low, high = np.quantile(known, [0.16, 0.84]) if known else (0.0, 0.0)
-    # Draws in which no diameter gives itself say that it is less certain than the others tell.
+    # Draws that confirm no diameter show that it is less certain than the others suggest.
     chance = float(high - low) / 2 * math.sqrt(draws / max(len(known), 1))
     factor = math.exp(1.96 * math.hypot(chance, SHAPE_SPREAD))
     diameter, stands_out = found
@@ -253,7 +251,7 @@ def measure_extent(
 def _find_crossing(
     trials: Sequence[DiameterTrial], contrasts: Sequence[float], weight: FloatArray | None = None
 ) -> tuple[float, float] | None:
-    """Return the diameter that gives itself, and its contrast; of several, the plainest."""
+    """Return the diameter that its trial confirms, with the highest contrast, and the contrast."""
     relative = [math.log(compute_relative_diameter(trial, weight)) for trial in trials]
     found: list[tuple[float, float]] = []
     for i in range(len(trials) - 1):

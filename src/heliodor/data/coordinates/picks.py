@@ -1,4 +1,4 @@
-"""Picks: the one table of coordinates that everything speaks."""
+"""The table of coordinates that all readers, writers and commands share."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-#: Columns of `Picks.extra` that have one meaning whatever the file's format.
+#: Columns of `Picks.extra` with the same meaning in all file formats.
 PIXEL_SIZE = "pixel_size_angstrom"
-#: The micrograph's height and width, as some formats count in fractions of them.
+#: Height and width of the micrograph, needed by formats with fractional coordinates.
 HEIGHT, WIDTH = "micrograph_height_px", "micrograph_width_px"
 #: The side of the square box that a format draws around each particle.
 BOX = "box_px"
-#: The calibrated probability of being a particle, where it is known.
+#: The calibrated probability of being a particle, if known.
 PROBABILITY = "probability"
 #: Rows of the table that a notebook shows.
 SHOWN_ROWS = 10
@@ -34,22 +34,22 @@ SHOWN_ROWS = 10
 
 @dataclass(frozen=True, repr=False)
 class Picks:
-    """Particle centres on micrographs, in the pixels of the original files.
+    """Particle centers on micrographs, in the pixels of the original files.
 
-    Micrographs are kept as names plus an index, so that one without a particle can be listed
-    and a million picks do not repeat a long path a million times.
+    Micrographs are stored as names plus an index, so that a micrograph without particles can be
+    listed, and a million picks do not repeat a long path a million times.
     """
 
     #: Names of the micrographs, without repetition.
     micrographs: tuple[str, ...]
     #: For each pick, the position of its micrograph in `micrographs`, shape (n,).
     micrograph_index: IndexArray
-    #: Particle centres (x, y), 0-based, shape (n, 2).
+    #: Particle centers (x, y), 0-based, shape (n, 2).
     xy_px: FloatArray
     #: Log-odds of being a particle, nan where not known, shape (n,).
     score: FloatArray
-    #: Columns this program does not interpret, carried through, each of shape (n,), or (n, k)
-    #: where a value is several numbers.
+    #: Other columns, which are kept but not interpreted, of shape (n,), or (n, k) if a value is
+    #: several numbers.
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Picks:
         score: FloatArray | None = None,
         extra: Mapping[str, NDArray[Any]] | None = None,
     ) -> Picks:
-        """Build a table from one micrograph name a pick, in order of first appearance."""
+        """Return a table from one micrograph name per pick, in order of first appearance."""
         order: dict[str, int] = {}
         index = [order.setdefault(str(name), len(order)) for name in names]
         xy = np.asarray(xy_px, dtype=np.float64).reshape(-1, 2)
@@ -97,7 +97,7 @@ class Picks:
 
     @classmethod
     def on(cls, micrograph: str, xy_px: FloatArray, score: FloatArray | None = None) -> Picks:
-        """Build the table of one micrograph, which may have no picks."""
+        """Return the table of one micrograph, which may have no picks."""
         table = cls.from_columns([micrograph] * len(xy_px), xy_px, score)
         return table if len(table) else cls.empty([micrograph])
 
@@ -112,7 +112,7 @@ class Picks:
             indices.append(np.asarray(place, dtype=np.intp)[table.micrograph_index])
         if not tables:
             return cls.empty()
-        # A table without picks has no values, so its columns must not decide on their types.
+        # Tables without picks have no values, so they must not decide on the types of columns.
         filled = [t for t in tables if len(t)] or tables
         keys = list(dict.fromkeys(key for table in filled for key in table.extra))
         extra = {key: np.concatenate([_column(t, key, filled) for t in filled]) for key in keys}
@@ -125,9 +125,9 @@ class Picks:
         )
 
     def rename_micrographs(self, names: Sequence[str]) -> Picks:
-        """Return the picks with their micrographs called otherwise, in the same order.
+        """Return the picks with new names of their micrographs, in the same order.
 
-        Micrographs that then share a name are one.
+        Micrographs that then share a name are merged.
         """
         order: dict[str, int] = {}
         place = np.array([order.setdefault(name, len(order)) for name in names], dtype=np.intp)
@@ -135,7 +135,7 @@ class Picks:
         return Picks(tuple(order), index, self.xy_px, self.score, self.extra)
 
     def select(self, choice: NDArray[np.bool_] | IndexArray) -> Picks:
-        """Return the chosen picks (a mask or positions); every micrograph stays listed."""
+        """Return the chosen picks (by mask or index); all micrographs stay listed."""
         return Picks(
             self.micrographs,
             self.micrograph_index[choice],
@@ -146,7 +146,7 @@ class Picks:
 
     @property
     def probability(self) -> FloatArray:
-        """Probability of being a particle: calibrated, where it is, else as the score says it."""
+        """Probability of being a particle: calibrated if known, otherwise that of the score."""
         known = self.extra.get(PROBABILITY)
         return (
             score_to_probability(self.score)
@@ -155,12 +155,12 @@ class Picks:
         )
 
     def rounded(self) -> Picks:
-        """Return the picks as exact as they are written: without digits that mean nothing."""
+        """Return the picks rounded to the digits that are written to files."""
         xy, score = np.round(self.xy_px, 3), np.round(self.score, 6)
         return Picks(self.micrographs, self.micrograph_index, xy, score, self.extra)
 
     def names(self) -> list[str]:
-        """Return the micrograph's name of each pick."""
+        """Return the name of the micrograph of each pick."""
         return [self.micrographs[i] for i in self.micrograph_index]
 
     def counts(self) -> IndexArray:
@@ -168,7 +168,7 @@ class Picks:
         return np.bincount(self.micrograph_index, minlength=len(self.micrographs))
 
     def first_positive_values(self, column: str) -> dict[str, float]:
-        """Return the first positive number that a column of `extra` has for each micrograph."""
+        """Return the first positive number in a column of `extra` for each micrograph."""
         found: dict[str, float] = {}
         for index, value in zip(self.micrograph_index, self.extra.get(column, ()), strict=False):
             name = self.micrographs[index]
@@ -177,14 +177,14 @@ class Picks:
         return found
 
     def rows(self) -> Iterator[tuple[str, IndexArray]]:
-        """Yield each micrograph's name with the positions of its picks, in stable order."""
+        """Yield the name of each micrograph with the indices of its picks, in stable order."""
         order = np.argsort(self.micrograph_index, kind="stable")
         ends = np.cumsum(self.counts())
         for position, name in enumerate(self.micrographs):
             yield name, order[ends[position - 1] if position else 0 : ends[position]]
 
     def split_by_micrograph(self) -> Iterator[tuple[str, Picks]]:
-        """Yield each micrograph's name with a table of its picks alone, in stable order."""
+        """Yield the name of each micrograph with a table of its picks, in stable order."""
         for name, own in self.rows():
             yield (
                 name,
@@ -278,7 +278,7 @@ class Picks:
 
 
 def _column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:
-    """Return a column, or None in every place of one that only others of the tables have."""
+    """Return a column of a table, filled with None if only other tables have it."""
     if key in table.extra:
         return np.asarray(table.extra[key])
     other = next(np.asarray(t.extra[key]) for t in tables if key in t.extra)

@@ -1,4 +1,4 @@
-"""Reframing: picks in another frame, with the columns that go with their positions."""
+"""Transforms of picks into another coordinates frame, with the columns that depend on it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from heliodor.data.micrographs.working_images import same_pixel_size
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import parse_number
 
-#: Columns that are lengths in pixels of the micrograph; the last two are crYOLO's.
+#: Columns with lengths in pixels of the micrograph; the last two are those of crYOLO.
 _LENGTHS = (BOX, HEIGHT, WIDTH, "EstWidth", "EstHeight")
-#: Columns that are the micrograph's sampling.
+#: Columns with the pixel size of the micrograph.
 _SAMPLINGS = (PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
-#: How columns begin that a swap or a mirror image would change too: those of RELION, crYOLO and
+#: Prefixes of columns that a swap or a flip would change as well, of RELION, crYOLO and
 #: cryoSPARC.
 _ANGLES = ("rlnAngle", "rlnOrigin", "Angle", "pick_stats/angle", "alignments", "filament/")
 
@@ -28,29 +28,29 @@ _ANGLES = ("rlnAngle", "rlnOrigin", "Angle", "pick_stats/angle", "alignments", "
 def apply_frame(
     picks: Picks, frame: Frame, shapes: Mapping[str, Shape], shift_px: tuple[float, float]
 ) -> Picks:
-    """Return picks in another frame; what they say of lengths and pixel sizes is scaled too.
+    """Return picks in another frame, with their lengths and pixel sizes scaled too.
 
     Parameters
     ----------
     picks
-        Picks in the frame as they were read.
+        Picks in the frame in which they were read.
     frame
-        What is done to their positions.
+        The transform of their positions.
     shapes
-        (height, width) of the micrographs in the new frame; only mirror images need them.
+        (height, width) of the micrographs in the new frame; needed only for flips.
     shift_px
         Added last, (x, y).
 
     Raises
     ------
     BadInput
-        If the shape of a micrograph is needed and not known.
+        If the shape of a micrograph is needed and unknown.
     """
     xy = picks.xy_px.copy()
     for name, own in picks.rows():
         if frame.needs_shape and name not in shapes and len(own):
             raise BadInput(
-                f"the size of {name} is not known, so its picks cannot be flipped; give"
+                f"the size of {name} is unknown, so its picks cannot be flipped; give"
                 " --micrographs, or --shape-px for all"
             )
         xy[own] = frame.apply(xy[own], shapes.get(name)) + np.array(shift_px)
@@ -64,7 +64,7 @@ def apply_frame(
 
 
 def _scale_column(values: Any, factor: float) -> Any:
-    """Return a column of numbers, or of their spellings, times a factor; others stay."""
+    """Return a column multiplied by a factor; values that are not numbers are kept."""
     numbers = [parse_number(value) for value in values]
     return np.array(
         [v if n != n else n * factor for v, n in zip(values, numbers, strict=True)], dtype=object
@@ -72,7 +72,7 @@ def _scale_column(values: Any, factor: float) -> Any:
 
 
 def find_orientation_columns(picks: Picks) -> list[str]:
-    """Return the columns that a swap or a mirror image would change, where they say anything."""
+    """Return the columns that a swap or a flip would change, if their values differ."""
     found = (c for c in picks.extra if c.startswith(_ANGLES))
     return [c for c in found if len({str(value) for value in picks.extra[c]}) > 1]
 
@@ -83,16 +83,16 @@ def update_micrograph_columns(
     pixel_sizes: Mapping[str, float],
     exactly: bool = False,
 ) -> Picks:
-    """Return picks whose columns say what is known of their micrographs.
+    """Return picks with the known sizes and pixel sizes of their micrographs in their columns.
 
     Parameters
     ----------
     shapes
-        (height, width) of micrographs; only what columns say of them already is corrected.
+        (height, width) of micrographs; they only replace values of existing columns.
     pixel_sizes
         Angstrom per pixel of micrographs.
     exactly
-        Whether the pixel sizes replace those in columns that differ by no more than rounding.
+        Whether pixel sizes also replace values that differ by no more than rounding.
     """
     extra = dict(picks.extra)
     for place, column in enumerate((HEIGHT, WIDTH)):
@@ -108,7 +108,7 @@ def update_micrograph_columns(
 
 
 def _update_column(picks: Picks, known: Mapping[str, float], column: str, exactly: bool) -> Any:
-    """Return a column with the number known of each pick's micrograph, in place of others."""
+    """Return a column with the known number of the micrograph of each pick."""
     values = picks.extra.get(column, [None] * len(picks))
     numbers = [known.get(name) for name in picks.micrographs]
     told = []

@@ -1,4 +1,4 @@
-"""Writing picks in the format that another program wants."""
+"""Write picks in the format of another program."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from heliodor.utils.parsing import parse_number
 
 @dataclass(frozen=True)
 class WriteContext:
-    """What some formats need beside the picks."""
+    """What some formats need in addition to the picks."""
 
-    #: Side of the boxes; None takes those of the picks.
+    #: Side of the boxes in pixels; None takes the largest box of the picks.
     box_px: int | None = None
     #: (height, width) of each micrograph.
     shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -47,12 +47,12 @@ class Format:
     name: str
     #: What its coordinates are, as part of a sentence.
     description: str
-    #: Of its files; a folder of them where a file is of one micrograph.
+    #: Suffix of its files.
     suffix: str
     write: Callable[[Path, Picks, WriteContext], None]
-    #: The file of a micrograph below the folder, or None where one file has all micrographs.
+    #: Returns the file of a micrograph in a folder; None if one file has all micrographs.
     file_of: Callable[[str], str] | None = None
-    #: Whether a column that the picks carry finds room.
+    #: Whether the format can hold a column of the picks.
     can_store: Callable[[str, NDArray[Any]], bool] = lambda _, values: values.ndim == 1
 
 
@@ -66,14 +66,14 @@ def _write_cbox(path: Path, picks: Picks, given: WriteContext) -> None:
 
 
 def _choose_box_side(path: Path, picks: Picks, given: WriteContext) -> int:
-    """Return the side of the boxes: as given, else the largest that the picks have."""
+    """Return the side of the boxes: the given one, or the largest of the picks."""
     if given.box_px is not None:
         return given.box_px
     sides = [side for side in map(parse_number, picks.extra.get(BOX, ())) if 0 < side < math.inf]
     if not sides and len(picks):
         raise BadInput(
-            f"{path} cannot be written, as its format has boxes and the picks have none; give"
-            " --box-px, the side of the box in pixels"
+            f"{path} cannot be written, as its format needs a box size and the picks have none;"
+            " give --box-px, the side of the box in pixels"
         )
     return max(1, math.ceil(max(sides, default=2)))
 
@@ -83,13 +83,13 @@ FORMATS = {
     for one in (
         Format(
             "star",
-            "one RELION STAR file; centres",
+            "one RELION STAR file; centers",
             ".star",
             lambda path, picks, _: relion_star.write_picks(path, picks),
         ),
         Format(
             "autopick",
-            "RELION's auto-picking folder; centres",
+            "RELION's auto-picking folder; centers",
             ".star",
             lambda path, picks, _: relion_autopick.write_one_autopick(path, picks),
             lambda name: f"{relion_output_stem(name)}_autopick.star",
@@ -105,7 +105,7 @@ FORMATS = {
         ),
         Format(
             "eman2",
-            "EMAN2 info files; centres",
+            "EMAN2 info files; centers",
             ".json",
             lambda path, picks, _: eman2.write_picks(path, picks),
             eman2.info_file_name,
@@ -121,7 +121,7 @@ FORMATS = {
         ),
         Format(
             "cs",
-            "cryoSPARC; centres as fractions of the micrograph's width and height",
+            "cryoSPARC; centers as fractions of the micrograph's width and height",
             ".cs",
             lambda path, picks, given: cryosparc.write_picks(
                 path, picks, given.shapes, given.pixel_sizes
@@ -130,19 +130,19 @@ FORMATS = {
         ),
         Format(
             "topaz",
-            "Topaz's table; centres, micrographs by their stems",
+            "Topaz's table; centers, micrographs by their stems",
             ".txt",
             lambda path, picks, _: tables.write_topaz(path, picks),
         ),
         Format(
             "csv",
-            "CSV; centres",
+            "CSV; centers",
             ".csv",
             lambda path, picks, _: tables.write_table(path, picks, ","),
         ),
         Format(
             "tsv",
-            "TSV; centres",
+            "TSV; centers",
             ".tsv",
             lambda path, picks, _: tables.write_table(path, picks, "\t"),
         ),
@@ -152,44 +152,45 @@ _BY_SUFFIX = {one.suffix: one for one in reversed(FORMATS.values())}
 
 
 def choose_format(name: str | None, out: Path) -> Format:
-    """Return the format of a name, or of an output file's suffix where there is no name.
+    """Return the format with a name, or by the suffix of the output file if there is no name.
 
     Raises
     ------
     BadInput
-        If there is no such format, or the suffix says nothing.
+        If there is no such format, or no format has the suffix.
     """
     if name is not None:
         if name not in FORMATS:
-            raise BadInput(f"the format {name!r} is none of {', '.join(FORMATS)}")
+            raise BadInput(f"the format must be one of {', '.join(FORMATS)}, not {name!r}")
         return FORMATS[name]
     suffix = out.suffix.lower()
     if suffix not in _BY_SUFFIX:
         raise BadInput(
-            f"the name {out} does not tell a format; give --to, one of {', '.join(FORMATS)}"
+            f"the name {out} has no suffix of a known format; give --to, one of"
+            f" {', '.join(FORMATS)}"
         )
     return _BY_SUFFIX[suffix]
 
 
 def plan_files(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
-    """Return the files that `write_picks` would write, of each micrograph its own.
+    """Return the files that `write_picks` would write, by micrograph.
 
     Parameters
     ----------
     out
-        The file; for a format with a file a micrograph the folder, or the file where there is
-        only one micrograph and the name has the format's suffix.
+        The file; for a format with one file per micrograph the folder, or the file if there is
+        only one micrograph and the name has the suffix of the format.
 
     Returns
     -------
     dict
-        From the name of a micrograph to its file, which several share where the format has one
-        file for all.
+        The file of each micrograph, by name; the same file for all if the format has only one.
 
     Raises
     ------
     BadInput
-        If two micrographs would share a file that holds one, or nothing can be written there.
+        If two micrographs would get the same file, or `out` is a folder or a file where it must
+        not be.
     """
     if wanted.file_of is None:
         if out.is_dir():
@@ -199,7 +200,7 @@ def plan_files(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
         return {picks.micrographs[0]: out}
     if (out.exists() and not out.is_dir()) or out.suffix.lower() == wanted.suffix:
         raise BadInput(
-            f"{wanted.name} has a file a micrograph, and there are {len(picks.micrographs)}:"
+            f"{wanted.name} has one file per micrograph, and there are {len(picks.micrographs)}:"
             f" {out} must be a folder; give another name with -o"
         )
     owners: dict[str, str] = {}
@@ -208,7 +209,7 @@ def plan_files(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
         if other != name:
             raise BadInput(
                 f"the picks of {other} and of {name} would both be in {wanted.file_of(name)};"
-                " convert the folders apart"
+                " convert the folders separately"
             )
     return {name: out / file for file, name in owners.items()}
 
@@ -216,7 +217,7 @@ def plan_files(out: Path, picks: Picks, wanted: Format) -> dict[str, Path]:
 def write_picks(
     out: Path, picks: Picks, wanted: Format, given: WriteContext = WriteContext()
 ) -> list[Path]:
-    """Write picks to a file, or to one a micrograph in a folder.
+    """Write picks to one file, or to one file per micrograph in a folder.
 
     Parameters
     ----------
@@ -231,13 +232,13 @@ def write_picks(
     Raises
     ------
     BadInput
-        As `plan_files`, or if something that the format needs is not known.
+        As `plan_files`, or if something that the format needs is unknown.
     """
     files = plan_files(out, picks, wanted)
     if wanted.file_of is None:
         wanted.write(out, picks, given)
         return [out]
-    # RELION leaves micrographs without picks out; elsewhere an empty file says that it has none.
+    # RELION leaves out micrographs without picks; other programs get an empty file.
     listed = wanted.name == "autopick" and out not in files.values()
     written = {}
     for name, own in picks.split_by_micrograph():
@@ -254,5 +255,5 @@ def write_picks(
 
 
 def find_dropped_columns(picks: Picks, wanted: Format) -> list[str]:
-    """Return the columns for which a format has no room."""
+    """Return the columns that a format cannot hold."""
     return [c for c, values in picks.extra.items() if not wanted.can_store(c, np.asarray(values))]

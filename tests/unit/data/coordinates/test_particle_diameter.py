@@ -213,17 +213,20 @@ def test_noise_alone_is_no_particle(seed):
     extent = measure_extent(cut_scales([view], 1000.0), 40.0, 1000.0)
     if extent is not None and extent.contrast >= FAINT:
         assert extent.contrast < PLAIN
-        assert any("hardly stand out" in note for note in measure_geometry([view], 4.0).notes)
+        assert any(
+            "particle signal at these labels is weak" in note
+            for note in measure_geometry([view], 4.0).notes
+        )
     else:
-        with pytest.raises(BadInput, match="nothing stands out"):
+        with pytest.raises(BadInput, match="no clear particle signal"):
             measure_geometry([view], 4.0)
 
 
 def test_few_labels_say_so():
     image, xy = scene(30, 12)
     geometry = measure_geometry([LabeledView(image, 5.0, xy)], 5.0)
-    assert any("rough with 12 labels" in note for note in geometry.notes)
-    with pytest.raises(BadInput, match="4 labels tell nothing"):
+    assert any(note.startswith("12 labels give only rough estimates") for note in geometry.notes)
+    with pytest.raises(BadInput, match="4 labels are too few"):
         measure_geometry([LabeledView(image, 5.0, xy[:4])], 5.0)
 
 
@@ -234,7 +237,7 @@ def test_labels_side_by_side_ask_for_a_smaller_radius():
     half = lone.extent.diameter_angstrom / 2
     assert lone.exclusion_radius_angstrom == pytest.approx(half, abs=0.1)
     assert near.exclusion_radius_angstrom == pytest.approx(5 * 9 * math.sqrt(2), rel=0.01)
-    assert any("side by side" in note for note in near.notes)
+    assert any("next to each other" in note for note in near.notes)
 
 
 def test_the_distance_of_labels():
@@ -258,7 +261,7 @@ def test_a_wrong_diameter_is_doubted(diameter, doubted):
     sentence = check_diameter([LabeledImage(image, xy)], 5.0, diameter)
     assert (sentence is not None) == doubted
     if sentence is not None:
-        assert f"{diameter} A was given" in sentence
+        assert f"the given diameter is {diameter} Å" in sentence
         assert "heliodor suggest" in sentence
     assert check_diameter([LabeledImage(image, xy[:19])], 5.0, diameter) is None
 
@@ -303,7 +306,7 @@ def test_the_command_without_enough_labels(simulated, tmp_path):
         "suggest", "--micrographs", simulated / "m*.mrc", "--labels", tmp_path / "few.star"
     )
     assert refused.code == 2
-    assert "few.star: 2 labels tell nothing" in refused.sentence
+    assert "few.star: 2 labels are too few" in refused.sentence
     assert call("suggest", "--micrographs", simulated / "m*.mrc").code == 2
 
 

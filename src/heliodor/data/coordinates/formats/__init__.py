@@ -1,4 +1,4 @@
-"""Files of coordinates: one module a format family, each with its reader and writer."""
+"""Coordinate files: one module per family of formats, each with its reader and writer."""
 
 from __future__ import annotations
 
@@ -32,65 +32,65 @@ class Reader:
     name: str
     #: What its coordinates are, as part of a sentence.
     description: str
-    #: Tells the format by a file's first bytes.
+    #: Whether the first bytes of a file have this format.
     looks_like: Callable[[bytes], bool]
     read: Callable[[Path], Picks]
 
 
-#: In the order in which they are asked: a CBOX file is a STAR file too, and a micrograph's name
-#: in a table may begin with data_, as a block of a STAR file does.
+#: In the order in which they are tried: a CBOX file is also a STAR file, and the name of a
+#: micrograph in a table may begin with data_, as a block of a STAR file does.
 READERS = (
     Reader(
         "cs",
-        "cryoSPARC; centres as fractions of the micrograph's width and height",
+        "cryoSPARC; centers as fractions of the micrograph's width and height",
         cryosparc.looks_like,
         cryosparc.read_picks,
     ),
-    Reader("via", "VGG Image Annotator; centres of regions", via.looks_like, via.read_picks),
-    Reader("eman2", "EMAN2 info; centres", eman2.looks_like, eman2.read_picks),
+    Reader("via", "VGG Image Annotator; centers of regions", via.looks_like, via.read_picks),
+    Reader("eman2", "EMAN2 info; centers", eman2.looks_like, eman2.read_picks),
     Reader(
         "table",
-        "a table (heliodor, Topaz, CSV, TSV); centres",
+        "a table (heliodor, Topaz, CSV, TSV); centers",
         text.looks_like,
         text.read_picks,
     ),
     Reader(
         "cbox",
-        "crYOLO CBOX; corners of boxes, taken to their centres",
+        "crYOLO CBOX; corners of boxes, converted to centers",
         cbox.looks_like,
         cbox.read_picks,
     ),
-    Reader("star", "RELION STAR; centres", relion_star.looks_like, relion_star.read_picks),
+    Reader("star", "RELION STAR; centers", relion_star.looks_like, relion_star.read_picks),
     Reader(
         "box",
-        "EMAN1 box; corners of boxes, taken to their centres at side // 2",
+        "EMAN1 box; corners of boxes, converted to centers at side // 2",
         box.looks_like,
         box.read_picks,
     ),
 )
-#: Suffixes of the files that a folder's coordinates are taken from: those of the first group of
-#: which it has some, lest the same picks in two formats be read twice.
+#: Suffixes of the coordinate files in a folder. Only the first group with any files is read, so
+#: that the same picks in two formats are not read twice.
 SUFFIXES = ((".star", ".tsv", ".csv", ".txt"), (".box",), (".cbox",), (eman2.SUFFIX,), (".cs",))
-#: Files that stand for all those of their folder.
+#: Lists that stand for all coordinate files of their folder.
 LISTS = ("autopick.star", "manualpick.star")
-#: Our own table of picks and of the candidates below the threshold.
+#: The table of heliodor with all candidates, the picks among them.
 CANDIDATES = "picks.tsv"
-#: How much of a file is looked at to tell its format.
+#: Bytes at the beginning of a file from which its format is detected.
 HEAD_BYTES = 65536
 
 
 def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = False) -> Picks:
     """Read coordinates from files, every coordinate file of a folder, or a glob pattern.
 
-    The format is told by the content, not by the name. Where files name no micrograph but by
-    their own name, two of one name in two folders are told apart by the folder. Of our own
-    ``picks.tsv`` only the selected picks are read, unless all candidates are asked for: those
-    of a folder are in its ``picks.tsv``, where it has one.
+    The format is detected from the content, not from the name. Where the micrograph is only known
+    from the name of a file, the folder is added if files in two folders share a name. Of
+    ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
+    ``picks.tsv`` of a folder is read in place of its other files.
 
     Raises
     ------
     BadInput
-        If nothing is there, or a file is of no known format.
+        If there is no such file, or its format is unknown.
     """
     files = find_files(where, candidates)
     tables = [find_reader(file).read(file) for file in files]
@@ -99,7 +99,7 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
 
 
 def find_files(where: str | Path | Sequence[str | Path], candidates: bool = False) -> list[Path]:
-    """Return the files of coordinates that names of files and folders, or patterns, mean.
+    """Return the coordinate files for names of files and folders, or glob patterns.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def find_files(where: str | Path | Sequence[str | Path], candidates: bool = Fals
     else:
         files = [Path(p) for p in sorted(glob.glob(str(where), recursive=True))]
     if not files:
-        raise BadInput(f"{where} holds no coordinate file (STAR, TSV, box, CBOX, JSON, cs)")
+        raise BadInput(f"{where} contains no coordinate file (STAR, TSV, box, CBOX, JSON, cs)")
     return files
 
 
@@ -136,7 +136,7 @@ def _find_in_folder(folder: Path, candidates: bool) -> list[Path]:
 
 
 def mask_selected(picks: Picks) -> NDArray[np.bool_]:
-    """Tell which of a table's rows are picks: all but those with 0 in its column `selected`."""
+    """Return which rows of a table are picks: all but those with 0 in the column `selected`."""
     marks = picks.extra.get("selected", ())
     if not len(marks):
         return np.ones(len(picks), dtype=bool)
@@ -144,7 +144,7 @@ def mask_selected(picks: Picks) -> NDArray[np.bool_]:
 
 
 def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
-    """Put the folder before micrographs that are named as their file where folders share one."""
+    """Add the folder to micrographs named after their file, if folders share the name."""
     own = [
         table.micrographs[0]
         if table.micrographs
@@ -164,17 +164,17 @@ def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks
 
 
 def describe_formats(files: Sequence[Path]) -> str:
-    """Say of which formats files are, and what their coordinates mean."""
+    """Return which formats files have, and what their coordinates are."""
     return " and ".join(dict.fromkeys(find_reader(file).description for file in files))
 
 
 def find_reader(path: Path) -> Reader:
-    """Tell the format of a file by its content.
+    """Return the reader for a file, detected from its content.
 
     Raises
     ------
     BadInput
-        If the file is missing, cannot be read, or is of no known format.
+        If the file is missing or cannot be read, or its format is unknown.
     """
     if not path.is_file():
         raise BadInput(f"the coordinate file {path} does not exist; check the name")
@@ -187,13 +187,13 @@ def find_reader(path: Path) -> Reader:
     if found is not None:
         return found
     if not head.removeprefix(b"\xef\xbb\xbf").strip():
-        # What says nothing but its name: thousands of empty box files lie among real ones.
+        # Box files without particles are empty.
         if path.suffix.lower() == ".box":
             return READERS[-1]
         raise BadInput(f"{path} is empty; label some particles first")
     if b"\0" in head:
-        raise BadInput(f"{path} is not a text file: it holds no coordinates")
+        raise BadInput(f"{path} is not a text file: it contains no coordinates")
     raise BadInput(
-        f"{path} is of no known coordinate format; give a RELION STAR file, an EMAN, CBOX or"
+        f"{path} has an unknown coordinate format; give a RELION STAR file, an EMAN, CBOX or"
         " cryoSPARC file, or a table with the columns image_name, x_coord, y_coord"
     )

@@ -1,6 +1,6 @@
-"""EMAN1 ``.box`` files: one line a particle, ``x y width height``, of the box's corner.
+"""EMAN1 ``.box`` files: one line per particle, ``x y width height``, of the corner of its box.
 
-The corner is the one at the lowest column and row, in pixels of the micrograph. A fifth column
+The corner is the one with the lowest column and row, in pixels of the micrograph. A fifth column
 may hold a tag (-1, -2: the two ends of a helix, -3: a particle) or a score.
 """
 
@@ -18,19 +18,19 @@ from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 
-#: Extra column of the fifth column's tags: -1, -2 or -3, None for a line without one.
+#: Extra column with the tags: -1, -2 or -3, and None for lines without a tag.
 TAG = "box_tag"
 
-#: Written as whole numbers: a score that happens to be -1 is written as -1.0.
+#: Tags are integers: a score that happens to be -1 is written as -1.0.
 _TAG = re.compile(r"-[123]")
-#: A file's beginning that is shorter than this is the whole file.
+#: If the beginning of a file is shorter than this, it is the whole file.
 _HEAD_BYTES = 65536
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning is nothing but rows of boxes.
+    """Return whether the beginning of a file consists of rows of boxes.
 
-    A file without a row says nothing: it may be of any format.
+    False for a file without rows, which may have any format.
     """
     lines = head.decode("utf-8-sig", errors="replace").splitlines()
     if len(head) >= _HEAD_BYTES:
@@ -40,7 +40,7 @@ def looks_like(head: bytes) -> bool:
 
 
 def _parse_row(line: str) -> list[float] | None:
-    """Return the numbers of a row, or None where it is no box. Only a score may be unknown."""
+    """Return the numbers of a row, or None if it is not a box; only the score may be nan."""
     try:
         values = [float(word) for word in line.split()]
     except ValueError:
@@ -52,11 +52,11 @@ def _parse_row(line: str) -> list[float] | None:
 
 @validate_picks
 def read_picks(path: str | Path) -> Picks:
-    """Read the boxes of one micrograph, which the file's name says.
+    """Read the boxes of one micrograph, whose name is taken from the file name.
 
-    Centres are ``corner + width // 2``, as RELION has them. The side of the box (the longer
-    one) is in the extra column `box_px`, tags are in `box_tag`, where there are any. A file
-    without a line is of a micrograph without particles.
+    Centers are ``corner + width // 2``, as in RELION. The longer side of the box is in the extra
+    column `box_px`, and tags, if any, are in `box_tag`. An empty file belongs to a micrograph
+    without particles.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def read_picks(path: str | Path) -> Picks:
         if values is None:
             raise BadInput(
                 f"{path}, line {number}, has {line.strip()[:80]!r} where a box file has x, y,"
-                " width and height; mend or remove the line"
+                " width and height; fix or remove the line"
             )
         last = line.split()[-1]
         tagged = len(values) == 5 and _TAG.fullmatch(last) is not None
@@ -98,8 +98,8 @@ def read_picks(path: str | Path) -> Picks:
 def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     """Write the boxes of one micrograph.
 
-    Corners are whole pixels, so that centres are kept to half a pixel. The fifth column is
-    there if a pick has a tag, which comes first, or a score.
+    Corners are integers, so centers are exact to half a pixel. The fifth column is written if any
+    pick has a tag, which takes precedence, or a score.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     """
     if box_px <= 0 or box_px % 2:
         raise BadInput(
-            f"{path} cannot be written with boxes of {box_px} pixels, as the centre of a box"
-            " file's box is a whole pixel; give an even number"
+            f"{path} cannot be written with boxes of {box_px} pixels, as the center of a box"
+            " must be a whole pixel; give a positive even number"
         )
     corners = np.floor(picks.xy_px - box_px / 2 + 0.5).astype(int)
     tags = picks.extra.get(TAG, [None] * len(picks))
@@ -126,7 +126,7 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
         str(int(tag)) if tag in (-1, -2, -3) else repr(float(score))
         for tag, score in zip(tags, picks.score, strict=True)
     ]
-    # All lines have as many columns, since readers of tables want that.
+    # All lines have the same number of columns, as readers of tables expect.
     ends = [f"\t{last}" for last in fifth] if set(fifth) - {"nan"} else [""] * len(picks)
     lines = [
         f"{x}\t{y}\t{box_px}\t{box_px}{end}\n" for (x, y), end in zip(corners, ends, strict=True)

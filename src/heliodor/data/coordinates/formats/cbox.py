@@ -1,9 +1,9 @@
-"""CBOX files of crYOLO 1.8 and later: every candidate of a micrograph with its confidence.
+"""CBOX files of crYOLO 1.8 and later: all candidates of a micrograph with their confidences.
 
-A STAR file with the blocks ``global`` (the version), ``cryolo`` (the boxes) and
-``cryolo_include`` (the slices of a tomogram that were labelled, empty for micrographs).
-Coordinates are of the box's corner at the lowest column and row of the MRC file, and need not
-be whole. crYOLO calls that corner the lower left, since it draws row 0 at the bottom.
+A CBOX file is a STAR file with the blocks ``global`` (the version), ``cryolo`` (the boxes) and
+``cryolo_include`` (the labeled slices of a tomogram, empty for micrographs). Coordinates are those
+of the corner of the box with the lowest column and row of the MRC file, and need not be integers.
+crYOLO calls that corner the lower left one, since it draws row 0 at the bottom.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from heliodor.data.star import read_blocks
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 
-#: The columns that crYOLO writes and expects, in its order.
+#: The columns that crYOLO writes and expects, in this order.
 COLUMNS: Final = (
     "CoordinateX",
     "CoordinateY",
@@ -43,29 +43,29 @@ COLUMNS: Final = (
     "NumBoxes",
     "Angle",
 )
-#: Columns that a table of picks has in another form.
+#: Columns that `Picks` holds in another form.
 _OWN: Final = ("CoordinateX", "CoordinateY", "Width", "Height", "Confidence")
 
 _BLOCK = re.compile(rb"^[ \t]*data_cryolo[ \t\r]*$", re.MULTILINE)
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning is that of a CBOX file in STAR format."""
+    """Return whether the beginning of a file is that of a CBOX file in STAR format."""
     return _BLOCK.search(head) is not None and b"_CoordinateX" in head
 
 
 @validate_picks
 def read_picks(path: str | Path) -> Picks:
-    """Read every candidate of one micrograph, which the file's name says.
+    """Read all candidates of one micrograph, whose name is taken from the file name.
 
-    Centres are ``corner + width / 2``. The score is the log-odds of the confidence, which is a
-    probability; one outside 0 to 1 is not known. The side of the box (the longer one) is in
-    the extra column `box_px`; all other columns that hold a value are carried through.
+    Centers are ``corner + width / 2``. The score is the log-odds of the confidence, which is a
+    probability, or nan where it is not between 0 and 1. The longer side of the box is in the extra
+    column `box_px`; all other columns with a value are kept.
 
     Raises
     ------
     BadInput
-        If there are no boxes, a number is missing, or the file is of a tomogram.
+        If the columns are missing, a number is missing, or the file belongs to a tomogram.
     """
     path = Path(path)
     table = read_blocks(path).get("cryolo")
@@ -80,7 +80,7 @@ def read_picks(path: str | Path) -> Picks:
     }
     if len(np.unique(_drop_nan(numbers.get("CoordinateZ", np.zeros(0))))) > 1:
         raise BadInput(
-            f"{path} has boxes at several heights (_CoordinateZ): it is of a tomogram; give the"
+            f"{path} has boxes at several heights (_CoordinateZ): it belongs to a tomogram; give"
             " CBOX files of micrographs"
         )
     name = relion_star.infer_micrograph(path)
@@ -99,18 +99,22 @@ def _drop_nan(values: FloatArray) -> FloatArray:
     return values[~np.isnan(values)]
 
 
-def _logit(chance: FloatArray) -> FloatArray:
-    """Return log-odds, finite for 0 and 1 too, and nan for what is no probability."""
+def _logit(probabilities: FloatArray) -> FloatArray:
+    """Return log-odds, finite for 0 and 1, and nan for values that are not probabilities."""
     margin = 2.0**-53
-    inside = np.where((chance >= 0) & (chance <= 1), np.clip(chance, margin, 1 - margin), np.nan)
+    inside = np.where(
+        (probabilities >= 0) & (probabilities <= 1),
+        np.clip(probabilities, margin, 1 - margin),
+        np.nan,
+    )
     return np.asarray(np.log(inside) - np.log1p(-inside))
 
 
 def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     """Write the candidates of one micrograph.
 
-    Columns of numbers are written back under their names. Where the size of a particle was
-    never estimated it is that of the box, since programs that filter by size drop others.
+    Columns of numbers are written under their names. A particle whose size was never estimated
+    gets the size of the box, since programs that filter by size would drop it otherwise.
 
     Parameters
     ----------
@@ -124,10 +128,12 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
     Raises
     ------
     BadInput
-        If the box has no size, or the file cannot be written.
+        If the box size is not positive, or the file cannot be written.
     """
     if box_px <= 0:
-        raise BadInput(f"{path} cannot be written with boxes of {box_px} pixels; give their side")
+        raise BadInput(
+            f"{path} cannot be written with boxes of {box_px} pixels; give a positive box size"
+        )
     n = len(picks)
     side = np.full(n, float(box_px))
     columns: dict[str, FloatArray] = dict.fromkeys(COLUMNS, np.full(n, np.nan))
@@ -153,7 +159,7 @@ def write_picks(path: Path, picks: Picks, box_px: int) -> None:
 
 
 def can_store(key: str, values: NDArray[Any]) -> bool:
-    """Tell whether a column that picks carry is one of numbers that floats hold exactly."""
+    """Return whether a column of picks holds numbers that floats represent exactly."""
     if key in (*_OWN, PIXEL_SIZE, HEIGHT, WIDTH):
         return False
     if np.asarray(values).dtype.kind == "c":

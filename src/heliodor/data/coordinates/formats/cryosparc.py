@@ -1,9 +1,9 @@
 """cryoSPARC's ``.cs`` files: one table of particles of many micrographs.
 
-Positions are fractions of the micrograph's width and height in float32, of the rows as the
-image file stores them: there is no flip. Of the two forms, a plain NumPy file holding a
-structured array is read and written here; the compressed stream, which cryoSPARC uses between
-its programs, is read too.
+Positions are float32 fractions of the width and height of the micrograph, with rows in the order
+of the image file: there is no flip. There are two forms: a NumPy file with a structured array,
+which is read and written, and the compressed stream that cryoSPARC uses between its programs,
+which is only read.
 """
 
 from __future__ import annotations
@@ -43,10 +43,9 @@ NAME, SHAPE = "location/micrograph_path", "location/micrograph_shape"
 X, Y = "location/center_x_frac", "location/center_y_frac"
 PSIZE, MIN_DISTANCE = "location/micrograph_psize_A", "location/min_dist_A"
 SCORE = "pick_stats/ncc_score"
-#: Fields that a table of picks has in another form.
+#: Fields that `Picks` holds in another form.
 _OWN: Final = (NAME, SHAPE, X, Y, PSIZE, SCORE)
-#: Fields that cryoSPARC asks for, and that are 0 where nothing is known: with all picks, and
-#: beside the score.
+#: Fields that cryoSPARC requires, 0 where unknown: for all picks, and for those with a score.
 _LOCATION: Final = {GROUP: np.uint32, MIN_DISTANCE: np.float32}
 _STATISTICS: Final = {
     "pick_stats/power": np.float32,
@@ -54,15 +53,15 @@ _STATISTICS: Final = {
     "pick_stats/angle_rad": np.float32,
 }
 _TYPES: Final = {UID: np.uint64, MICROGRAPH_UID: np.uint64} | _LOCATION | _STATISTICS
-#: Of what kinds, in NumPy's letters, the values of these fields are, and which are one a row.
+#: The kinds of the values of these fields, in NumPy's letters, and those with one value per row.
 _KINDS: Final = {NAME: "SUO"} | dict.fromkeys((SHAPE, X, Y, PSIZE, SCORE), "iuf")
 _FLAT: Final = (NAME, X, Y, PSIZE, SCORE)
-#: Tables of refined particles have more fields than numpy's limit on a header allows for.
+#: Bytes. Tables of refined particles have longer headers than NumPy allows by default.
 _MAX_HEADER = 1_000_000
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning is that of a ``.cs`` file, in either form."""
+    """Return whether the beginning of a file is that of a ``.cs`` file, in either form."""
     if head.startswith(STREAM_MAGIC):
         return True
     return head.startswith(NUMPY_MAGIC) and b"('uid', '<u8')" in head
@@ -72,28 +71,28 @@ def looks_like(head: bytes) -> bool:
 def read_picks(path: str | Path) -> Picks:
     """Read the particles of all micrographs, which are named by their paths in the file.
 
-    The micrographs' sizes and pixel sizes are in the extra columns `micrograph_height_px`,
-    `micrograph_width_px` and `pixel_size_angstrom`. The score is ``pick_stats/ncc_score``, where
-    there is one: the picker's own correlation, no log-odds. All other fields are carried
-    through under their own names, those of several numbers with the shape (n, k).
+    Sizes and pixel sizes of the micrographs are in the extra columns `micrograph_height_px`,
+    `micrograph_width_px` and `pixel_size_angstrom`. The score is ``pick_stats/ncc_score``, if
+    present: the correlation that the picker computed, not a log-odds. All other fields are kept
+    under their names, those with several numbers per row with the shape (n, k).
 
     Raises
     ------
     BadInput
-        If the file is no table of positions, or cannot be read without running code in it.
+        If the file is not a table of positions, or cannot be read without running code in it.
     """
     path = Path(path)
     columns = _load(path)
     missing = [field for field in (NAME, SHAPE, X, Y) if field not in columns]
     if missing:
         raise BadInput(
-            f"{path} has no field {missing[0]}: it holds no positions on micrographs; cryoSPARC"
+            f"{path} has no field {missing[0]}: it contains no positions on micrographs; cryoSPARC"
             " may have put them in the passthrough file of the same job"
         )
     for field, column in columns.items():
         kinds = _KINDS.get(field, "biufcSUO")
         if column.dtype.kind not in kinds or (field in _FLAT and column.ndim != 1):
-            raise BadInput(f"{path} has no such values in its field {field} as cryoSPARC writes")
+            raise BadInput(f"the field {field} of {path} has an unexpected type; export it again")
     shape = columns[SHAPE].astype(np.float64)
     fraction = np.column_stack([columns[X], columns[Y]]).astype(np.float64).reshape(-1, 2)
     if shape.shape != fraction.shape:
@@ -126,22 +125,22 @@ def _load(path: Path) -> dict[str, Column]:
         if magic == STREAM_MAGIC:
             return cryosparc_stream.read_stream(path)
         if magic != NUMPY_MAGIC:
-            raise BadInput(f"{path} is no .cs file of cryoSPARC; check the name")
-        # Mapped, as a header may speak of more rows than the file, or any memory, holds.
+            raise BadInput(f"{path} is not a .cs file of cryoSPARC; check the name")
+        # Mapped, as the header may claim more rows than fit the file or the memory.
         table = np.load(path, "r", allow_pickle=False, max_header_size=_MAX_HEADER)
     except BadInput:
         raise
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # of a damaged header NumPy raises many kinds
+    except Exception as error:  # NumPy raises many kinds for a damaged header
         if "Python objects" in str(error):
             raise BadInput(
-                f"{path} holds pickled Python objects, which can run code as they are read, and"
-                " is refused; export it again from cryoSPARC"
+                f"{path} holds pickled Python objects, which can run code when they are read;"
+                " export it again from cryoSPARC"
             ) from error
         raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
     if table.dtype.names is None or table.ndim != 1:
-        raise BadInput(f"{path} is a NumPy file, but no table of cryoSPARC's; check the name")
+        raise BadInput(f"{path} is a NumPy file, but not a table of cryoSPARC; check the name")
     return {field: np.array(table[field]) for field in table.dtype.names}
 
 
@@ -153,9 +152,7 @@ def _plain(column: Column, path: Path) -> Column:
         values, where = np.unique(column, return_inverse=True)
         texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
     except UnicodeDecodeError as error:
-        raise BadInput(
-            f"{path} has a text that is not UTF-8 ({error}); rename the file"
-        ) from error
+        raise BadInput(f"{path} has text that is not UTF-8 ({error}); rename the file") from error
     return np.array(texts, dtype=object)[where].reshape(column.shape)
 
 
@@ -183,14 +180,14 @@ def write_picks(
     Raises
     ------
     BadInput
-        If the size or pixel size of a micrograph is not known, or the file cannot be written.
+        If the size or pixel size of a micrograph is unknown, or the file cannot be written.
     """
     names, n = picks.names(), len(picks)
     for name in dict.fromkeys(names):
         if name not in shapes or name not in pixel_sizes:
             what = "size" if name not in shapes else "pixel size"
             raise BadInput(
-                f"{path} cannot be written, as the {what} of {name} is not known; give the"
+                f"{path} cannot be written, as the {what} of {name} is unknown; give the"
                 " micrographs too"
             )
     shape = np.array([shapes[name] for name in names], dtype=np.uint32).reshape(-1, 2)
@@ -222,13 +219,13 @@ def write_picks(
 
 
 def can_store(key: str, values: Column) -> bool:
-    """Tell whether a column that picks carry finds room in a ``.cs`` file, in some form."""
+    """Return whether a ``.cs`` file can hold a column of picks, in some form."""
     known = (HEIGHT, WIDTH, PIXEL_SIZE, STAR_PIXEL_SIZE, OPTICS + STAR_PIXEL_SIZE)
     return key in known or _to_field(key, values) is not None
 
 
 def _to_field(key: str, values: Column) -> Column | None:
-    """Return a field as a ``.cs`` file holds it, or None if some rows have no value of it."""
+    """Return a field in the form of a ``.cs`` file, or None if some rows have no value."""
     if key != UID and ("/" not in key or key.startswith(OPTICS)):
         return None
     values = np.asarray(values)
@@ -247,7 +244,7 @@ def _to_field(key: str, values: Column) -> Column | None:
 
 
 def _parse_numbers(texts: Column) -> Column:
-    """Return the numbers that texts spell, as tables hold them, or the texts."""
+    """Return texts as numbers, if all of them are, or the texts themselves."""
     for kind in (np.int64, np.uint64, np.float64):
         with suppress(ValueError, OverflowError):
             return texts.astype(kind)
@@ -255,7 +252,7 @@ def _parse_numbers(texts: Column) -> Column:
 
 
 def _make_pick_uids(names: list[str], xy_px: FloatArray) -> Column:
-    """Return a uid for each pick, told by where it is; picks at one place are counted."""
+    """Return a uid for each pick, made from its position; picks at one position are counted."""
     counts: dict[bytes, int] = {}
     uids = []
     for name, place in zip(names, xy_px, strict=True):

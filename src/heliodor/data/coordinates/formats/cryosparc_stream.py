@@ -1,10 +1,11 @@
-"""cryoSPARC's compressed form of a table: columns packed with LZ4, and a heap of texts.
+"""cryoSPARC's compressed form of a table: columns compressed with LZ4, and a heap of texts.
 
-Decoded here, as the decoder of cryosparc-tools takes places in the heap on trust and ends the
-process where they lead out of it. After the magic bytes come the length of a header, the header
-(JSON: the number of rows, the fields and their types, and which fields are packed), each field
-behind its length, and the texts, each ended by a zero byte; a field of texts holds where in the
-heap each begins. Source: the code of cryosparc-tools 5.0, and LZ4's "Block Format".
+Decoded here, as the decoder of cryosparc-tools does not check offsets into the heap and crashes
+the process if they are wrong. The magic bytes are followed by the length of a header, the header
+(JSON: the number of rows, the fields and their types, and which fields are compressed), each
+field preceded by its length, and the texts, each terminated by a zero byte; a field of texts
+holds the offset of each text in the heap. Source: the code of cryosparc-tools 5.0, and LZ4's
+"Block Format".
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC = b"\x95CSDAT"
-#: The types that a field of numbers may have, and that of texts.
+#: The types of a field of numbers, and that of a field of texts.
 _NUMBERS, _TEXTS = re.compile(r"[<|=]?[iufc](1|2|4|8|16)"), "|O"
-#: A byte of LZ4 stands for no more than so many.
+#: The largest number of bytes to which one byte of LZ4 expands.
 _MOST_EXPANSION = 255
 
 
@@ -31,8 +32,7 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
     Raises
     ------
     ValueError
-        If the file breaks off, or its parts disagree. As with any damaged file, other exceptions
-        may come of it.
+        If the file is truncated or inconsistent. Other damage may raise other exceptions.
     """
     raw = path.read_bytes()
     at = len(MAGIC)
@@ -40,7 +40,7 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
     about = json.loads(header)
     count, packed = about["length"], about["compressed_fields"]
     if type(count) is not int or count < 0:
-        raise ValueError("its number of rows is none")
+        raise ValueError("its number of rows is invalid")
     fields = [_parse_field(*field) for field in about["dtype"]]
     claimed = sum(count * math.prod(shape) * dtype.itemsize for _, dtype, shape, _ in fields)
     if claimed > _MOST_EXPANSION * len(raw):
@@ -55,21 +55,21 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
             if name in packed:
                 content = decompress_lz4(content, size)
         if len(content) != size:
-            raise ValueError(f"its field {name} has another length")
+            raise ValueError(f"its field {name} has the wrong length")
         columns[name] = np.frombuffer(content, dtype).reshape(count, *shape)
         texts += [name] if is_text else []
     heap = raw[at:]
     if not heap.endswith(b"\0"):
-        raise ValueError("it breaks off")
+        raise ValueError("it is truncated")
     return columns | {name: _read_texts(columns[name], heap) for name in texts}
 
 
 def _read_part(raw: bytes, at: int) -> tuple[bytes, int]:
-    """Return what lies behind its length, and where it ends."""
+    """Return a part that is preceded by its length, and the offset of its end."""
     start = at + 4
     end = start + int.from_bytes(raw[at:start], "little")
     if end > len(raw) or start > len(raw):
-        raise ValueError("it breaks off")
+        raise ValueError("it is truncated")
     return raw[start:end], end
 
 
@@ -77,43 +77,43 @@ def _parse_field(
     name: str, kind: str, shape: Any = ()
 ) -> tuple[str, np.dtype[Any], tuple[int, ...], bool]:
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list | tuple)):
-        raise ValueError("its fields are not described")
+        raise ValueError("its fields are not described correctly")
     if not all(type(side) is int and 0 < side < 2**16 for side in shape) or len(shape) > 3:
-        raise ValueError(f"its field {name} has a shape that no field has")
+        raise ValueError(f"its field {name} has an invalid shape")
     if kind == _TEXTS:
         return name, np.dtype("<u8"), tuple(shape), True
     if not _NUMBERS.fullmatch(kind):
-        raise ValueError(f"its field {name} is of an unknown type")
+        raise ValueError(f"its field {name} has an unknown type")
     return name, np.dtype(kind), tuple(shape), False
 
 
 def _read_texts(places: NDArray[Any], heap: bytes) -> NDArray[Any]:
-    """Return the texts that begin at places in the heap, where texts begin indeed."""
+    """Return the texts at offsets into the heap, which must be beginnings of texts."""
     starts, where = np.unique(places, return_inverse=True)
     if len(starts) and int(starts[-1]) >= len(heap):
-        raise ValueError("it names texts that it does not hold")
+        raise ValueError("it refers to texts that it does not contain")
     values = []
     for start in starts.tolist():
         if start and heap[start - 1]:
-            raise ValueError("it names texts that it does not hold")
+            raise ValueError("it refers to texts that it does not contain")
         values.append(heap[start : heap.index(0, start)].decode())
     return np.array(values, dtype=object)[where].reshape(places.shape)
 
 
 def decompress_lz4(raw: bytes, size: int) -> bytes:
-    """Unpack one block of LZ4.
+    """Decompress one block of LZ4.
 
     Parameters
     ----------
     raw
-        The block: literals, and copies of what came before.
+        The block: literals, and copies of previous bytes.
     size
-        The number of bytes that are in it.
+        The number of decompressed bytes.
 
     Raises
     ------
     ValueError
-        If there are more or fewer, or it breaks off.
+        If there are more or fewer bytes, or the block is truncated.
     """
     out = bytearray()
     at = 0
@@ -121,30 +121,30 @@ def decompress_lz4(raw: bytes, size: int) -> bytes:
         token = raw[at]
         count, at = _read_length(raw, at + 1, token >> 4)
         if at + count > len(raw):
-            raise ValueError("one of its packed fields breaks off")
+            raise ValueError("one of its compressed fields is truncated")
         out += raw[at : at + count]
         at += count
         if at == len(raw):
-            break  # the last literals have no copy behind them
+            break  # no copy follows the last literals
         back = int.from_bytes(raw[at : at + 2], "little")
         count, at = _read_length(raw, at + 2, token & 15)
         count += 4
         if not 0 < back <= len(out) or len(out) + count > size:
-            raise ValueError("one of its packed fields is damaged")
+            raise ValueError("one of its compressed fields is damaged")
         copied = out[-back:][:count]
         out += copied if back >= count else (copied * (count // back + 1))[:count]
     if len(out) != size:
-        raise ValueError("one of its packed fields is damaged")
+        raise ValueError("one of its compressed fields is damaged")
     return bytes(out)
 
 
 def _read_length(raw: bytes, at: int, length: int) -> tuple[int, int]:
-    """Return a length whose first four bits are given, and where it ends."""
+    """Return a length whose first four bits are given, and the offset of its end."""
     if length < 15:
         return length, at
     while True:
         if at >= len(raw):
-            raise ValueError("one of its packed fields breaks off")
+            raise ValueError("one of its compressed fields is truncated")
         length += raw[at]
         at += 1
         if raw[at - 1] < 255:

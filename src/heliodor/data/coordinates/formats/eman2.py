@@ -1,7 +1,7 @@
-"""EMAN2's ``info/<micrograph>_info.json``: the key ``boxes`` lists the centres of particles.
+"""EMAN2's ``info/<micrograph>_info.json``: the key ``boxes`` lists the centers of particles.
 
-Each is ``[x, y, type]``, perhaps with a score behind; positions need not be whole. EMAN2 calls
-an info file by the micrograph's name up to its last dot and then up to its first ``__``, so
+Each is ``[x, y, type]``, optionally followed by a score; positions need not be integers. EMAN2
+names an info file after the micrograph, up to the last dot and then up to the first ``__``, so
 ``mic.mrc`` and its copy ``mic__ctf_flip.hdf`` share ``mic_info.json``: the name here is ``mic``.
 """
 
@@ -24,10 +24,10 @@ from heliodor.utils.files import write_text
 from heliodor.utils.parsing import parse_number
 
 SUFFIX = "_info.json"
-#: Extra column of each box's type, which says who made it: "manual", "auto_convnet", ...
+#: Extra column with the type of each box, its origin: "manual", "auto_convnet", ...
 TYPE = "eman2_type"
-#: The type of boxes that have none. EMAN2 takes any name; when it picks anew it replaces the
-#: boxes of its own pickers' types, and leaves others alone.
+#: The type of boxes that have none. EMAN2 accepts any name; when it picks again it replaces the
+#: boxes with the types of its own pickers, and keeps others.
 OWN_TYPE = "auto_heliodor"
 
 _NUMBER = rb"-?\d[\d.eE+-]*"
@@ -37,12 +37,12 @@ _BOXES = re.compile(
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning is a JSON object with EMAN2's boxes."""
+    """Return whether the beginning of a file is a JSON object with EMAN2's boxes."""
     return head.lstrip().startswith(b"{") and _BOXES.search(head) is not None
 
 
 def infer_micrograph(path: Path) -> str:
-    """Return the stem of the micrograph that an info file is about, as EMAN2 has it."""
+    """Return the stem of the micrograph to which an info file belongs in EMAN2."""
     stem = path.name.removesuffix(SUFFIX) if path.name.endswith(SUFFIX) else path.stem
     return stem.split("__")[0] or stem
 
@@ -54,11 +54,11 @@ def info_file_name(micrograph: str) -> str:
 
 @validate_picks
 def read_picks(path: str | Path) -> Picks:
-    """Read the boxes of one micrograph, which the file's name says.
+    """Read the boxes of one micrograph, whose name is taken from the file name.
 
-    The types of the boxes are in the extra column `eman2_type`. The number behind a type is
-    taken for the score; it is the picker's own and need not be a log-odds. An info file
-    without the key ``boxes`` is of a micrograph that nobody has picked.
+    The types of the boxes are in the extra column `eman2_type`. The number after a type is the
+    score; its meaning depends on the picker, and it need not be a log-odds. An info file without
+    the key ``boxes`` belongs to a micrograph without picks.
 
     Raises
     ------
@@ -71,12 +71,14 @@ def read_picks(path: str | Path) -> Picks:
         raise BadInput(f'{path} has no "boxes": it is not an info file of EMAN2')
     boxes = content.get("boxes", [])
     if not isinstance(boxes, list):
-        raise BadInput(f'{path} has no list behind "boxes": it is not an info file of EMAN2')
+        raise BadInput(
+            f'the value of "boxes" in {path} is not a list: it is not an info file of EMAN2'
+        )
     for number, box in enumerate(boxes, 1):
         if not (isinstance(box, list) and len(box) >= 2 and all(map(_is_number, box[:2]))):
             raise BadInput(
                 f"{path} has {json.dumps(box)[:80]} as box {number}, which does not begin with"
-                " two coordinates; mend or remove it"
+                " two coordinates; fix or remove it"
             )
     name = infer_micrograph(path)
     if not boxes:
@@ -85,8 +87,8 @@ def read_picks(path: str | Path) -> Picks:
     for number, kind in enumerate(types, 1):
         if not isinstance(kind, str | int | float) or find_name_fault(str(kind) or "-"):
             raise BadInput(
-                f"{path} has {json.dumps(kind)[:80]} as the type of box {number}, which is no word"
-                " or number; mend or remove it"
+                f"{path} has {json.dumps(kind)[:80]} as the type of box {number}, which must be a"
+                " word or a number; fix or remove it"
             )
     scores = [float(box[3]) if len(box) > 3 and _is_number(box[3]) else math.nan for box in boxes]
     return Picks.from_columns(
@@ -105,33 +107,33 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as an info file of EMAN2 ({error}); check the file"
         ) from error
     if not isinstance(content, dict):
-        raise BadInput(f"{path} holds no JSON object: it is not an info file of EMAN2")
+        raise BadInput(f"{path} does not contain a JSON object: it is not an info file of EMAN2")
     return content
 
 
 def _is_number(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return math.isfinite(parse_number(value))  # of a whole number beyond all floats, nan
+    return math.isfinite(parse_number(value))  # nan for integers above all floats
 
 
 def write_picks(path: Path, picks: Picks) -> None:
-    """Write the boxes of one micrograph, in place of those that the file has.
+    """Write the boxes of one micrograph, replacing those in the file.
 
-    What else an existing info file knows, as the CTF and the quality, stays.
+    All other content of an existing info file, such as the CTF and the quality, is kept.
 
     Parameters
     ----------
     path
-        The file: `info_file_name` tells what EMAN2 wants it to be called.
+        The file; `info_file_name` returns the name that EMAN2 expects.
     picks
-        Picks of one micrograph. Their type is the extra column `eman2_type`, else
-        "auto_heliodor"; a score that is not known is left out.
+        Picks of one micrograph. Their type is taken from the extra column `eman2_type`, with the
+        default "auto_heliodor"; unknown scores are not written.
 
     Raises
     ------
     BadInput
-        If the file is there but is no info file, or cannot be written.
+        If the file exists but is not an info file, or cannot be written.
     """
     content = _read(path) if os.path.exists(path) else {}
     types = picks.extra.get(TYPE, [None] * len(picks))
@@ -140,5 +142,5 @@ def write_picks(path: Path, picks: Picks) -> None:
         + ([] if math.isnan(score) else [float(score)])
         for (x, y), kind, score in zip(picks.xy_px, types, picks.score, strict=True)
     ]
-    # EMAN2's own writer leaves nan as it is and sorts the keys, and so boxes come early.
+    # EMAN2 also writes nan and sorts the keys, so that boxes come early.
     write_text(path, json.dumps(content, indent=0, sort_keys=True) + "\n")

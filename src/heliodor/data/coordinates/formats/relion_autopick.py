@@ -1,4 +1,4 @@
-"""RELION's auto-picking folder: a file of coordinates a micrograph, and the list of them."""
+"""RELION's auto-picking folder: one coordinate file per micrograph, and the list of them."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ def write_autopick_list(
 ) -> None:
     """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
 
-    Paths are as seen from the current
-    folder, which for RELION is the project's.
+    Paths are relative to the current folder, which must be that of the RELION project.
 
     Parameters
     ----------
     folder
         Where the list goes.
     files
-        The coordinate file of each micrograph, in order. Those without picks are to be left
-        out, as RELION does.
+        The coordinate file of each micrograph, in order. Leave out micrographs without picks,
+        as RELION does.
     comments
-        Lines for the head of the list.
+        Comment lines for the beginning of the list.
     """
-    own = [_relative_to_project(file) for file in files.values()]
-    write_coordinate_files(folder / "autopick.star", list(files), own, comments)
+    paths = [_relative_to_project(file) for file in files.values()]
+    write_coordinate_files(folder / "autopick.star", list(files), paths, comments)
 
 
 def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -> None:
@@ -47,10 +46,9 @@ def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -
 def render_autopick(picks: Picks, comments: Sequence[str] = ()) -> str:
     """Return the picks of one micrograph as RELION's auto-picker writes them.
 
-    Comments, a line each, stand at the file's head, where programs pass them over.
-
-    Columns that the picks carry, such as those of helical segments, go along, but for those
-    of optics groups, which are not for files of coordinates.
+    Comments are lines at the beginning of the file, which programs ignore. Other columns of the
+    picks, such as those of helical segments, are written too, except those of optics groups,
+    which do not belong in coordinate files.
     """
     table: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1]}
     scored = not len(picks) or not np.isnan(picks.score).all()
@@ -67,7 +65,7 @@ def render_autopick(picks: Picks, comments: Sequence[str] = ()) -> str:
 
 
 def can_store(name: str, values: NDArray[Any]) -> bool:
-    """Tell whether a column that picks carry goes into a micrograph's file of coordinates."""
+    """Return whether a column of picks is written to the coordinate file of a micrograph."""
     return name.startswith("rln") and name != OPTICS_GROUP and values.ndim == 1
 
 
@@ -79,6 +77,6 @@ def write_coordinate_files(
 
 
 def _relative_to_project(path: Path) -> str:
-    """RELION runs in its project's folder and wants paths relative to that."""
+    """Return a path relative to the current folder, or an absolute one if it lies outside."""
     relative = os.path.relpath(path)
     return str(path.absolute()) if relative.startswith("..") else relative

@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 X, Y = "rlnCoordinateX", "rlnCoordinateY"
 SCORE = "rlnAutopickFigureOfMerit"
 COORDINATE_FILE = "rlnMicrographCoordinates"
-#: What a column of the optics groups' table is called where it is kept for each pick.
+#: Prefix of the columns of the optics table, where they are kept for each pick.
 OPTICS = "optics/"
-#: Suffixes that picking programs put behind a micrograph's stem in per-micrograph files.
+#: Suffixes that picking programs append to the stem of a micrograph in per-micrograph files.
 PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
 
 _BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*data_", re.MULTILINE)
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning has a block of a STAR file."""
+    """Return whether the beginning of a file has a block of a STAR file."""
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
 def _expand_optics(table: Table, optics: Table | None) -> dict[str, Any]:
-    """Return the columns of the optics groups, one value a row of the table."""
+    """Return the columns of the optics groups, with one value per row of the table."""
     if optics is None or OPTICS_GROUP not in table or OPTICS_GROUP not in optics:
         return {}
     place = {group: row for row, group in enumerate(optics[OPTICS_GROUP])}
@@ -65,11 +65,11 @@ def _expand_optics(table: Table, optics: Table | None) -> dict[str, Any]:
 
 @validate_picks
 def read_picks(path: str | Path) -> Picks:
-    """Read coordinates: a combined table, a list of coordinate files, or one micrograph's.
+    """Read coordinates: a combined table, a list of coordinate files, or those of one micrograph.
 
-    A table without micrograph names is taken to be of the micrograph that its own file name
-    says (``stem_autopick.star`` and the like). All other columns are carried through as they
-    are spelt, those of a pick's optics group under names that begin with ``optics/``.
+    A table without micrograph names belongs to the micrograph that its file name indicates
+    (``stem_autopick.star`` and the like). All other columns are kept as they are written, those
+    of the optics groups under names that begin with ``optics/``.
 
     Raises
     ------
@@ -81,17 +81,19 @@ def read_picks(path: str | Path) -> Picks:
 
 
 def _parse_blocks(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> Picks:
-    """Read coordinates from blocks; only where `listing` may they be a list of other files."""
+    """Read coordinates from blocks, which may list other files only if `listing` is true."""
     listed = next((b for b in blocks.values() if COORDINATE_FILE in b), None)
     if listed is not None and NAME not in listed:
         raise BadInput(f"{path} lists coordinate files, but has no column _{NAME} beside them")
     if listed is not None and not listing:
-        raise BadInput(f"{path} is a list of coordinate files, and is named by another one")
+        raise BadInput(
+            f"{path} is a list of coordinate files that another list names; lists cannot be nested"
+        )
     if listed is not None:
         return _read_listed_files(path, listed)
     table = next((b for b in blocks.values() if X in b and Y in b), None)
     if table is None:
-        raise BadInput(f"{path} has no columns _{X} and _{Y}: it holds no coordinates")
+        raise BadInput(f"{path} has no columns _{X} and _{Y}: it contains no coordinates")
     xy = np.column_stack([parse_numbers(table, X, path), parse_numbers(table, Y, path)]).reshape(
         -1, 2
     )
@@ -109,7 +111,7 @@ def _parse_blocks(path: Path, blocks: Mapping[str, Table], listing: bool = True)
     names = ["" if name != name else str(name) for name in table[NAME]]
     if "" in names:
         raise BadInput(
-            f"{path} has no _{NAME} in row {names.index('') + 1} of its table; mend or remove the"
+            f"{path} has no _{NAME} in row {names.index('') + 1} of its table; fix or remove the"
             " row"
         )
     return Picks.from_columns(names, xy, score, extra)
@@ -125,7 +127,9 @@ def _read_listed_files(path: Path, table: Table) -> Picks:
                 " RELION project's folder"
             )
         if found in tables:
-            raise BadInput(f"{path} lists the coordinate file {file} twice; remove a row")
+            raise BadInput(
+                f"{path} lists the coordinate file {file} twice; remove one of the rows"
+            )
         own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
         index = np.zeros(len(own), np.intp)
         tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
@@ -133,7 +137,7 @@ def _read_listed_files(path: Path, table: Table) -> Picks:
 
 
 def infer_micrograph(path: Path) -> str:
-    """Return the stem of the micrograph whose picks a per-micrograph file holds."""
+    """Return the stem of the micrograph to which a per-micrograph file belongs."""
     stem = path.stem
     for suffix in PICK_SUFFIXES:
         if stem.endswith(suffix):
@@ -142,13 +146,13 @@ def infer_micrograph(path: Path) -> str:
 
 
 def parse_numbers(table: Table, column: str, path: Path, finite: bool = True) -> FloatArray:
-    """Return a column's numbers, nan for what is none; where `finite`, that is refused."""
+    """Return the numbers of a column, with nan for other values unless `finite` refuses them."""
     values = np.array([parse_number(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if finite and len(bad):
         raise BadInput(
             f"{path} has {str(table[column][bad[0]])!r} for _{column} in row {bad[0] + 1} of"
-            " its table: that is not a number; mend or remove the row"
+            " its table, which is not a number; fix or remove the row"
         )
     return values
 
@@ -161,15 +165,15 @@ def write_picks(path: Path, picks: Picks) -> None:
 def render_picks(picks: Picks, path: str | Path | None = None) -> str:
     """Return one combined table of coordinates, with micrograph names and optics groups.
 
-    Columns of more than one number a pick are left out; all others are there.
+    Columns with more than one number per pick are dropped; all others are written.
 
     Raises
     ------
     BadInput
-        If some picks have an optics group and others have none; it names the path.
+        If some picks have an optics group and others have none; the message names the path.
     """
-    # A number comes first: a row that begins with the name of a micrograph such as
-    # data_1/a.mrc reads as the begin of a block, one with _a.mrc as a column.
+    # A number comes first: programs take a row that begins with data_1/a.mrc for a block, and
+    # one that begins with _a.mrc for a label.
     columns: dict[str, Any] = {X: picks.xy_px[:, 0], Y: picks.xy_px[:, 1], NAME: picks.names()}
     if not np.isnan(picks.score).all():
         columns[SCORE] = picks.score
@@ -196,14 +200,14 @@ def _assign_optics_groups(
 ) -> tuple[list[str], dict[str, list[Any]]]:
     """Return the optics group of each pick, and the groups' table.
 
-    Groups keep their numbers, but for those that two files used for different things.
+    Groups keep their numbers unless two files use one number for different groups.
     """
     rows = list(zip(*(format_values(values) for values in optics.values()), strict=True))
     wanted = format_values(numbers) if numbers is not None else ["1"] * len(rows)
     if "nan" in wanted:
         raise BadInput(
             f"{path} cannot be written: some particles have an optics group and others have none;"
-            " convert the files one by one"
+            " convert the files separately"
         )
     found: dict[tuple[str, tuple[str, ...]], str] = {}
     for key in zip(wanted, rows, strict=True):

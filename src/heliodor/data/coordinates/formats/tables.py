@@ -1,4 +1,4 @@
-"""Plain tables of coordinates: our ``picks.tsv``, Topaz's text, other TSV and CSV files."""
+"""Plain tables of coordinates: heliodor's ``picks.tsv``, Topaz's text, TSV and CSV files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
 from heliodor.utils.parsing import parse_number
 
-#: Accepted headers of each column, in lower case.
+#: Accepted titles of each column, in lower case.
 NAMES = ("micrograph", "image_name", "micrograph_name", "rlnmicrographname", "filename", "name")
 XS = ("x_px", "x_coord", "x", "rlncoordinatex")
 YS = ("y_px", "y_coord", "y", "rlncoordinatey")
@@ -36,7 +36,7 @@ OURS = (
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning has a header line with coordinates."""
+    """Return whether the beginning of a file has a header line with coordinates."""
     lines = head.decode("utf-8-sig", errors="replace").strip().splitlines()
     if b"\0" in head or not lines:
         return False
@@ -52,8 +52,8 @@ def _guess_delimiter(line: str) -> str:
 def read_picks(path: str | Path) -> Picks:
     """Read a TSV or CSV table whose header names the columns.
 
-    Particle centres in pixels of the micrograph. A table without a micrograph column is
-    taken to be of the micrograph that its file name says.
+    Coordinates are particle centers in pixels of the micrograph. A table without a micrograph
+    column belongs to the micrograph that its file name indicates.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     name, score = _find_column(header, NAMES), _find_column(header, SCORES)
     known = {x, y, name, score, _find_column(header, ("probability",))}
     others = [c for c in range(len(header)) if c not in known]
-    # Dense searches list millions of candidates: their numbers are packed row by row, and what
-    # rows have in common, such as the micrograph, is kept once.
+    # Dense searches list millions of candidates: their numbers are packed row by row, and text
+    # that rows share, such as the micrograph, is kept once.
     numbers, scores, names = array("d"), array("d"), list[str]()
     kept: dict[str, str] = {}
     extra: list[list[str]] = [[] for _ in others]
@@ -95,9 +95,7 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
             )
         if name is not None:
             if not row[name].strip():
-                raise BadInput(
-                    f"{path}, line {line}, names no micrograph; mend or remove the line"
-                )
+                raise BadInput(f"{path}, line {line}, names no micrograph; fix or remove the line")
             names.append(kept.setdefault(row[name], row[name]))
         numbers.append(_parse_coordinate(row[x], path, line))
         numbers.append(_parse_coordinate(row[y], path, line))
@@ -129,26 +127,26 @@ def _parse_coordinate(cell: str, path: Path, line: int) -> float:
 
 
 def write_topaz(path: Path, picks: Picks) -> None:
-    """Write Topaz's table: stems of micrographs, centres, scores, and all other columns.
+    """Write Topaz's table: stems of micrographs, centers, scores, and all other columns.
 
     Raises
     ------
     BadInput
-        If two micrographs have the same stem, which Topaz would take for one.
+        If two micrographs have the same stem, which Topaz would treat as one.
     """
     stems = [micrograph_stem(name) for name in picks.micrographs]
     if len(set(stems)) < len(stems):
         stem = next(s for s in stems if stems.count(s) > 1)
         raise BadInput(
-            f"{path} cannot be written, as two micrographs are called {stem} in it; convert the"
-            " folders apart"
+            f"{path} cannot be written, as two micrographs would be called {stem}; convert the"
+            " folders separately"
         )
     named = replace(picks, micrographs=tuple(stems))
     _write_columns(path, named, ("image_name", "x_coord", "y_coord", "score"), "\t")
 
 
 def write_table(path: Path, picks: Picks, delimiter: str) -> None:
-    """Write a table with a header: micrograph, centre, score, and all other columns."""
+    """Write a table with a header: micrograph, center, score, and all other columns."""
     _write_columns(path, picks, ("micrograph", "x_px", "y_px", "score"), delimiter)
 
 
@@ -178,22 +176,22 @@ def write_picks(
     pixel_sizes: Mapping[str, float],
     columns: Sequence[str] = (),
 ) -> None:
-    """Write ``picks.tsv``: every candidate, best first within its micrograph.
+    """Write ``picks.tsv``: all candidates, best first within each micrograph.
 
-    The column `selected` is 1 for the picks, those that score the threshold or more; the
-    others are kept so that the threshold can be moved, and accuracy judged, afterwards. The
-    column `probability` is the calibrated one, where picks carry it.
+    The column `selected` is 1 for the picks, that is, the candidates at or above the threshold;
+    the others are kept so that the threshold can be changed and accuracy be measured later.
+    The column `probability` is the calibrated probability, where the picks have one.
 
     Parameters
     ----------
     tables
-        Candidates of each micrograph with log-odds, by its name; one at a time is in memory.
+        The name and the candidates of each micrograph; one micrograph is in memory at a time.
     threshold
         Log-odds.
     pixel_sizes
         Angstrom per pixel of each micrograph.
     columns
-        Of numbers that all tables carry, to be written besides.
+        Further columns of numbers, which all tables must have.
     """
     with atomic_write(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")

@@ -13,14 +13,14 @@ from heliodor.data.micrographs.names import find_name_fault
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import refuse_damaged
 
-#: No image has a pixel as far out, and whole numbers hold what is nearer.
+#: Larger than any image; smaller coordinates fit integers.
 FARTHEST_PX = 1e9
 
 
 def validate_picks(read: Callable[[str | Path], Picks]) -> Callable[[str | Path], Picks]:
-    """Let a reader of one file raise nothing but `BadInput`, and check the picks it returns.
+    """Make a reader of one file raise only `BadInput`, and check the picks that it returns.
 
-    Their coordinates can be pixels, and their micrographs' names can be written into tables.
+    Coordinates must be possible pixels, and names of micrographs must be fit for tables.
     """
     safely = refuse_damaged(read)
 

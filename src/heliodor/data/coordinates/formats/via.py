@@ -1,8 +1,8 @@
-"""CSV files of the VGG Image Annotator (VIA): one line a region of a picture.
+"""CSV files of the VGG Image Annotator (VIA): one line per region of an image.
 
-The shape of a region is JSON, in pixels of the picture from its upper left corner; a picture
-without a region has one line with a count of 0. Picking programs use points, and keep a score
-in the region's attributes. Source: VIA's user guide, "Import and export annotations as CSV".
+The shape of a region is JSON, in pixels of the image from its upper left corner; an image without
+a region has one line with a count of 0. Picking programs use points, and store a score in the
+attributes of the region. Source: VIA's user guide, "Import and export annotations as CSV".
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def looks_like(head: bytes) -> bool:
-    """Tell whether a file's beginning is VIA's header line."""
+    """Return whether the beginning of a file is the header line of VIA."""
     lines = head.decode("utf-8-sig", errors="replace").splitlines()
     return bool(lines) and {"filename", "region_shape_attributes"} <= set(_split_header(lines[0]))
 
@@ -44,15 +44,15 @@ def _split_header(line: str) -> list[str]:
 
 @validate_picks
 def read_picks(path: str | Path) -> Picks:
-    """Read the centres of the points, circles, ellipses and boxes of each picture.
+    """Read the centers of the points, circles, ellipses and boxes of each image.
 
-    A picture ``mic.png`` shows the micrograph ``mic``, whatever its format. An attribute
-    ``score`` is the score. Pictures without a region stay listed.
+    An image ``mic.png`` shows the micrograph ``mic``, whatever its format. The attribute
+    ``score`` is the score. Images without a region stay listed.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, columns are missing, or a region is of another shape.
+        If the file cannot be read, columns are missing, or a region has another shape.
     """
     path = Path(path)
     try:
@@ -63,26 +63,26 @@ def read_picks(path: str | Path) -> Picks:
     titles = [title.strip().lstrip("#") for title in rows[0]] if rows else []
     if not {"filename", "region_shape_attributes"} <= set(titles):
         raise BadInput(f"{path} has no columns filename and region_shape_attributes of VIA")
-    pictures: list[str] = []
+    images: list[str] = []
     names: list[str] = []
-    centres: list[tuple[float, float]] = []
+    centers: list[tuple[float, float]] = []
     scores: list[float] = []
-    # A row may lack its last cells; to fill them in would let a wide header fill the memory.
+    # A row may lack its last cells; filling them in would let a wide header exhaust memory.
     places = {title: place for place, title in enumerate(titles) if title in COLUMNS}
     for line, cells in enumerate(rows[1:], 2):
         row = {title: cells[place] for title, place in places.items() if place < len(cells)}
         name = row.get("filename", "")
         shape = _parse_json(row.get("region_shape_attributes"), path, line)
-        pictures.append(name)
+        images.append(name)
         if not shape:
-            continue  # the line that stands for a picture without a region
+            continue  # the line of an image without a region
         names.append(name)
-        centres.append(_find_center(shape, path, line))
+        centers.append(_find_center(shape, path, line))
         scores.append(
             parse_number(_parse_json(row.get("region_attributes"), path, line).get("score"))
         )
-    regions = Picks.from_columns(names, np.array(centres), np.array(scores))
-    return Picks.concatenate([Picks.empty(dict.fromkeys(pictures)), regions])
+    regions = Picks.from_columns(names, np.array(centers), np.array(scores))
+    return Picks.concatenate([Picks.empty(dict.fromkeys(images)), regions])
 
 
 def _parse_json(text: str | None, path: Path, line: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _find_center(shape: dict[str, Any], path: Path, line: int) -> tuple[float, f
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
         raise BadInput(
-            f"{path}, line {line}, has a region {json.dumps(shape)[:80]} without a centre; mark"
+            f"{path}, line {line}, has a region {json.dumps(shape)[:80]} without a center; mark"
             " particles with points, circles or boxes"
         )
     return x, y

@@ -284,8 +284,8 @@ def pickled():
     [
         (pickled, "pickled Python objects.*export it again"),
         (lambda: np.array([Harmful()], dtype=object), "pickled Python objects"),
-        (lambda: np.zeros(3), "no table"),
-        (lambda: picked().reshape(3, 1), "no table"),
+        (lambda: np.zeros(3), "not a table"),
+        (lambda: picked().reshape(3, 1), "not a table"),
         (lambda: picked()[["uid", "ctf/type"]], "no field location/micrograph_path.*passthrough"),
         (lambda: picked()[[f[0] for f in PICKED if "y_frac" not in f[0]]], "center_y_frac"),
         (lambda: changed("location/center_x_frac", [0, np.nan, 0]), "row 2"),
@@ -304,8 +304,8 @@ def test_bad_tables(tmp_path: Path, table, words):
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
-        (b"", "no .cs file"),
-        (b"data_\n", "no .cs file"),
+        (b"", "not a .cs file"),
+        (b"data_\n", "not a .cs file"),
         (cryosparc.NUMPY_MAGIC, "cannot be read as a .cs file"),
         (cryosparc.NUMPY_MAGIC + b"\1\0\x05\0hello", "cannot be read as a .cs file"),
     ],
@@ -357,7 +357,7 @@ def test_blocks_of_lz4(packed, plain):
     assert cryosparc_stream.decompress_lz4(packed, len(plain)) == plain
     for size in (len(plain) + 1, max(0, len(plain) - 1)):
         if size != len(plain):
-            with pytest.raises(ValueError, match="packed"):
+            with pytest.raises(ValueError, match="compressed"):
                 cryosparc_stream.decompress_lz4(packed, size)
 
 
@@ -369,7 +369,7 @@ def test_texts_that_begin_nowhere(tmp_path: Path, place):
     raw[first : first + 8] = struct.pack("<Q", place)
     path = tmp_path / "a.cs"
     path.write_bytes(raw)
-    with pytest.raises(BadInput, match="texts that it does not hold"):
+    with pytest.raises(BadInput, match="texts that it does not contain"):
         cryosparc.read_picks(path)
 
 

@@ -72,7 +72,7 @@ def test_what_else_a_file_knows_stays(tmp_path: Path):
 
 def test_a_file_that_is_no_info_file_is_not_overwritten(tmp_path: Path):
     path = save(tmp_path / "mic_info.json", "[1, 2]")
-    with pytest.raises(BadInput, match=r"mic_info\.json holds no JSON object"):
+    with pytest.raises(BadInput, match=r"mic_info\.json does not contain a JSON object"):
         eman2.write_picks(path, Picks.on("mic", np.ones((1, 2))))
     assert path.read_text() == "[1, 2]"
 
@@ -114,8 +114,8 @@ def test_boxes_without_a_type_are_manual(tmp_path: Path):
         ("a_info.json", "{", "cannot be read as an info file"),
         ("a_info.json", b'{"boxes": "\xe4"}', "cannot be read as an info file"),
         ("a_info.json", "[" * 100_000, "cannot be read as an info file"),
-        ("a_info.json", "[1]", "holds no JSON object"),
-        ("a_info.json", '{"boxes": 1}', "no list behind"),
+        ("a_info.json", "[1]", "does not contain a JSON object"),
+        ("a_info.json", '{"boxes": 1}', "is not a list"),
         ("a_info.json", '{"boxes": [[1, 2, "manual"], [1]]}', r"\[1\] as box 2"),
         ("a_info.json", '{"boxes": [["1", 2, "manual"]]}', "as box 1"),
         ("a_info.json", '{"boxes": [[true, 2, "manual"]]}', "as box 1"),

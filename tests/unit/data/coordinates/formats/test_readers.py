@@ -390,7 +390,7 @@ def test_an_unreadable_file_does_not_spoil_the_next_one(tmp_path: Path):
     os.utime(path, (0, 0))
     with pytest.raises(BadInput, match="cannot be read as a STAR file"):
         read_picks(path)
-    save(path, NAMED + "a.mrc 1 2\nb.mrc 3 4.5\n")  # mended within the clock's resolution
+    save(path, NAMED + "a.mrc 1 2\nb.mrc 3 4.5\n")  # fixed within the clock's resolution
     os.utime(path, (0, 0))
     assert read_picks(path).names() == ["a.mrc", "b.mrc"]
     save(path, (NAMED + "ä.mrc 1 2\n").encode("latin-1"))
@@ -405,10 +405,10 @@ def test_an_unreadable_file_does_not_spoil_the_next_one(tmp_path: Path):
         ("a.star", " \n\n", "is empty"),
         ("a.star", "data_\n\nloop_\n_rlnMicrographName #1\na.mrc\n", "no columns _rlnCoord"),
         ("a.star", "data_\n", "cannot be read"),
-        ("a.star", "hello\n", "no known coordinate format"),
+        ("a.star", "hello\n", "an unknown coordinate format"),
         ("a.mrc", b"\0\0\0\1", "not a text file"),
-        ("a.tsv", "image_name\tscore\na\t1\n", "no known coordinate format"),
-        ("a.txt", "name x y\na 1 2\n", "no known coordinate format"),
+        ("a.tsv", "image_name\tscore\na\t1\n", "an unknown coordinate format"),
+        ("a.txt", "name x y\na 1 2\n", "an unknown coordinate format"),
     ],
 )
 def test_files_without_coordinates(tmp_path: Path, name, contents, words):
@@ -660,7 +660,7 @@ def test_hidden_files_of_a_folder_are_left_out(tmp_path: Path):
 
 def test_where_no_coordinates_are(tmp_path: Path):
     for where in (tmp_path, tmp_path / "*.star"):
-        with pytest.raises(BadInput, match="holds no coordinate file"):
+        with pytest.raises(BadInput, match="contains no coordinate file"):
             read_picks(where)
     with pytest.raises(BadInput, match="does not exist"):
         read_picks(tmp_path / "none.star")
