@@ -1,4 +1,4 @@
-"""What the tests of the picking room share: a room on simulated noise, and its user."""
+"""What the tests of the app share: a project of simulated noise, and its user."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (HEIGHT, 
 
 @dataclass
 class AppVisit:
-    """An open room and somebody who may come in."""
+    """An open project and a client with the token."""
 
     state: ProjectState
     client: TestClient
@@ -62,13 +62,13 @@ class AppVisit:
         return answer.json()
 
     def override(self, **overrides: Any) -> None:
-        """Tell the engine what to do out of the ordinary."""
+        """Set what the engine does differently; see `fake_engine`."""
         aside = self.overrides.with_suffix(".new")
         aside.write_text(json.dumps(overrides))
         aside.replace(self.overrides)
 
-    def until(self, true: Callable[[dict[str, Any]], bool], seconds: float = 20.0) -> Any:
-        """Ask for news until they are as wanted."""
+    def until(self, true: Callable[[dict[str, Any]], bool], seconds: float = 60.0) -> Any:
+        """Poll the changes until they are as expected; the limit is only for hanging."""
         end = time.monotonic() + seconds
         while True:
             news = self.get("/api/changes", since=0)

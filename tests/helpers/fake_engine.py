@@ -1,8 +1,9 @@
-"""An engine for tests: it finds dark spots that it is told of, and learns in no time.
+"""An engine for tests: it finds candidates at fixed positions, and trains in no time.
 
-``python app_engine.py FILE.json``: the file says what it does out of the ordinary, and is read
-before each piece of work: {"die_on": [ids], "die_training": true, "slow": seconds,
-"refuse": sentence, "fail": [ids], "shut": sentence}.
+``python fake_engine.py FILE.json``: the file sets what it does differently, and is read before
+each piece of work: {"die_on": [ids], "die_training": true, "hold": [ids], "hold_training": true,
+"refuse": sentence, "fail": [ids], "shut": sentence}. On hold it waits until the file changes, or
+the training is cancelled.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class Engine:
             self.todo.insert(0, message["id"])
 
     def score(self, number: int) -> None:
-        time.sleep(self.override("slow") or 0)
+        while number in (self.override("hold") or []):
+            time.sleep(0.01)
         if number in (self.override("die_on") or []):
             os.kill(os.getpid(), signal.SIGKILL)
         if number in (self.override("fail") or []):
@@ -127,11 +129,13 @@ class Engine:
             )  # fmt: skip
             if self.override("die_training"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(self.override("slow") or 0)
             kept = []
-            while not self.lines.empty():
+            while self.override("hold_training") or not self.lines.empty():
                 other = self.lines.get()
-                if other is not None and other["do"] == "cancel":
+                if other is None:
+                    self.lines.put(other)
+                    break
+                if other["do"] == "cancel":
                     say(event="cancelled")
                     return
                 kept.append(other)

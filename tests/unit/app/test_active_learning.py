@@ -1,4 +1,4 @@
-"""Asking: what is asked, and what never is."""
+"""Active learning: which questions are chosen, and which never are."""
 
 from __future__ import annotations
 
@@ -151,10 +151,10 @@ def test_another_seed_asks_otherwise():
 def test_a_large_project_is_asked_about_in_a_moment():
     random = np.random.default_rng(0)
     found = {i: some(random, 300, float(i % 7)) for i in range(1000)}
-    begun = time.perf_counter()
+    begun = time.thread_time()
     asked = choose_questions(found, {}, {}, dict.fromkeys(found, 0.1), 0.0, 10, 0)
     assert len(asked) == 10
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5
 
 
 def test_most_questions_are_about_likely_particles():

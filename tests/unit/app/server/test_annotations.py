@@ -1,4 +1,4 @@
-"""Marks of the picking room: files that are always whole, whoever writes and whatever dies."""
+"""Annotations: files that are always complete, whoever writes and whatever is killed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_names_with_blanks_are_read_back(tmp_path: Path) -> None:
     marks = Annotations(tmp_path)
     names = ["a b.mrc", "data_1/x.mrc", "_y.mrc", "plain.mrc"]
     for i, name in enumerate(names):
-        marks.change(name, {"k": Annotation(i, i + 0.125, "particle")}, ())[1].result(5)
+        marks.change(name, {"k": Annotation(i, i + 0.125, "particle")}, ())[1].result(60)
     marks.close()
     assert _on_disk(tmp_path) == {name: [(i, i + 0.125)] for i, name in enumerate(names)}
     again = Annotations(tmp_path)
@@ -184,7 +184,7 @@ def test_there_is_an_end_to_marks(tmp_path: Path) -> None:
     marks.change("a.mrc", many, ())
     with pytest.raises(BadInput, match="20000 annotations"):
         marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ())
-    marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ["m0"])[1].result(5)
+    marks.change("a.mrc", {"one": Annotation(0, 0, "particle")}, ["m0"])[1].result(60)
     marks.close()
     assert len(read_picks(tmp_path / "labels.star")) == MAX_PER_MICROGRAPH
 

@@ -1,4 +1,4 @@
-"""The picking room's link to its engine: scores, trainings, and an engine that dies."""
+"""The engine as the server uses it: scores, trainings, and an engine that crashes."""
 
 from __future__ import annotations
 
@@ -107,11 +107,12 @@ def test_a_training_gives_a_model_and_everything_is_scored_with_it(tmp_path: Pat
     with open_app(tmp_path, with_engine=True) as visit:  # as it was left
         assert visit.get("/api/project")["engine"]["model"] == 2
         visit.scored(2)
-        assert visit.state.predictions.calibration(2).threshold == 2.5  # what the engine said last
+        # The latest threshold of the engine, which comes after "ready".
+        visit.until(lambda news: visit.state.predictions.calibration(2).threshold == 2.5)
 
 
 def test_a_training_can_be_cancelled_and_the_old_model_stays(tmp_path: Path) -> None:
-    with open_app(tmp_path, with_engine=True, slow=0.2) as visit:
+    with open_app(tmp_path, with_engine=True, hold_training=True) as visit:
         _label(visit)
         visit.until(lambda news: news["engine"]["state"] in ("scoring", "idle"))
         visit.post("/api/train", 202)
@@ -188,11 +189,12 @@ def test_a_project_that_the_engine_cannot_open_is_told_of(tmp_path: Path) -> Non
 
 
 def test_the_micrograph_on_the_screen_comes_first(tmp_path: Path) -> None:
-    with open_app(tmp_path, with_engine=True, slow=0.3) as visit:
+    with open_app(tmp_path, with_engine=True, hold=[0, 1]) as visit:
         visit.until(lambda news: news["engine"]["state"] == "scoring")
         visit.post("/api/focus", id=2)
-        news = visit.until(lambda news: visit.get("/api/micrographs")["scored"].count(0) >= 2)
-        assert news["engine"]["queue"] <= 1
+        visit.override(hold=[1])  # the engine finishes 0, and takes what comes next
+        visit.until(lambda news: visit.get("/api/micrographs")["scored"].count(0) >= 2)
+        assert visit.get("/api/changes", since=0)["engine"]["queue"] <= 1
         assert visit.get("/api/micrographs")["scored"] == [0, None, 0]
         visit.override()
 
@@ -335,11 +337,11 @@ def test_thousands_of_micrographs_are_counted_quickly() -> None:
     own = _seen(random, count=500)
     for number in range(5000):
         found.put(number, own)
-    began = time.perf_counter()
+    began = time.thread_time()
     total = sum(found.get(number).picks(1.5) for number in range(5000))  # type: ignore[union-attr]
-    took = time.perf_counter() - began
+    took = time.thread_time() - began
     assert total == 5000 * int((own.ascending_scores >= 1.5).sum())
     assert took < 0.5
-    began = time.perf_counter()
+    began = time.thread_time()
     found.histogram(1)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5

@@ -1,4 +1,4 @@
-"""What leaves the picking room: files in every format, and the whole run."""
+"""Exports in every format, and picking all micrographs."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_the_whole_run_is_told_what_the_room_knows(tmp_path: Path, picker: list[
         assert "--model" not in words
         visit.state.project.change(model=3, threshold=None)
         run.start()
-        run._watcher.join(10)  # type: ignore[union-attr]
+        run._watcher.join(60)  # type: ignore[union-attr]
         words = json.loads(Path("told.json").read_text())
         assert words[words.index("--model") + 1].endswith("models/0003.safetensors")
         assert not {"--diameter"} & {*words}
@@ -243,7 +243,7 @@ def test_a_run_ends_with_the_server_that_was_killed(tmp_path: Path) -> None:
         assert process.stdin is not None
         assert "picking 40" in process.stderr.readline()
         process.stdin.close()  # as a server's pipe is when it is killed
-        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.wait(60) == 128 + signal.SIGTERM
         assert "what was done is kept" in process.stderr.read()
 
 

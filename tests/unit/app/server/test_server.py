@@ -1,4 +1,4 @@
-"""The picking room as a process: its start, its end, and being attacked or killed between."""
+"""The app as a process: its start, its end, and being attacked or killed in between."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Served:
     def raw(self, request: bytes) -> bytes:
         """Send bytes, and return all that comes back."""
         port = int(self.base.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
             with suppress(OSError):  # it may have heard enough
                 line.sendall(request)
             answer = b""
@@ -108,7 +108,7 @@ def test_a_server_says_where_it_is_and_ends_well(folder: Path, number: int) -> N
             else:
                 began = []
         served.process.send_signal(number)
-        assert served.process.wait(20) == 0
+        assert served.process.wait(60) == 0
         assert "is saved" in served.process.stderr.read()  # type: ignore[union-attr]
         for one in began:
             with pytest.raises(ProcessLookupError):
@@ -207,7 +207,7 @@ def test_a_killed_server_is_gone_on_with_where_it_was(folder: Path) -> None:
             time.sleep(0.01)
         served.process.send_signal(signal.SIGKILL)
         writer.join()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         for one in began:  # its engine ends by itself
             while Path(f"/proc/{one}/status").is_file() and time.monotonic() < end:
                 if "Z (zombie)" in Path(f"/proc/{one}/status").read_text():

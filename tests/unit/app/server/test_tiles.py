@@ -1,4 +1,4 @@
-"""The picking room's list, pictures and settings."""
+"""The list, the images and the settings of the app."""
 
 from __future__ import annotations
 
