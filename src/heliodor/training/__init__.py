@@ -1,1 +1,1 @@
-"""Training networks from labels."""
+"""Train networks from labels."""

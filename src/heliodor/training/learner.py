@@ -1,4 +1,4 @@
-"""Learning from one minibatch: what a network's outputs on it cost."""
+"""Learning from one minibatch: the cost of a network's outputs on it."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ from heliodor.training.settings import Precision, TrainingSettings
 from heliodor.training.sharded_gradients import Shards, can_shard
 from heliodor.utils.array_store import ArrayStore
 
-#: Labelled negatives, where there are some, take this share of the unlabelled regions' places,
-#: and their loss has this weight: that of the labelled particles in balanced PN.
+#: Labeled negatives, if there are any, take this share of the unlabeled regions' places, and
+#: their loss has this weight: that of the labeled particles in balanced PN.
 NEGATIVE_SHARE = 0.2
 NEGATIVE_WEIGHT = 0.2
-#: Labelled particles beyond which a start is to be kept less.
+#: Labeled particles beyond which the distance to the starting weights counts less.
 FEW_LABELS = 30
-#: Regions of a minibatch that the decoder reconstructs: their mean estimates that over all.
+#: Regions of a minibatch that the decoder reconstructs; their mean estimates that of all.
 RECONSTRUCTED = 64
 
 
 @dataclass(frozen=True)
 class MinibatchCost:
-    """What a minibatch cost, all scalar tensors."""
+    """The cost of a minibatch, all scalar tensors."""
 
     total: Tensor
     positive: Tensor
     unlabelled: Tensor
-    #: Mean probability over the unlabelled regions.
+    #: Mean probability over the unlabeled regions.
     mean_probability: Tensor
     #: Mean squared error of the reconstruction, summed over a region; 0 without a decoder.
     reconstruction: Tensor
-    #: Mean probability over the labelled regions: the expected recall.
+    #: Mean probability over the labeled regions: the expected recall.
     labelled_probability: Tensor
     #: Their share of all probability: the expected precision.
     expected_precision: Tensor
@@ -65,11 +65,11 @@ class Learner:
     Parameters
     ----------
     images
-        Normalised working images with their labels.
+        Normalized working images with their labels.
     radius_px
         Training radius in working pixels.
     prior
-        pi, the fraction of positive regions among the unlabelled ones.
+        pi, the fraction of positive regions among the unlabeled ones.
     settings
         The recipe; its seed fixes the initial weights and every draw.
     device
@@ -96,7 +96,7 @@ class Learner:
             choose_reconstruction_weight(max(labelled, 1)) if weight == "auto" else weight
         )
         with torch.random.fork_rng(devices=[]):
-            # Not torch.manual_seed, which would also seed every GPU for good.
+            # Not torch.manual_seed, which would also seed every GPU permanently.
             torch.default_generator.manual_seed(settings.seed)
             network = build_network(
                 settings.network,
@@ -112,15 +112,15 @@ class Learner:
         self._start_shards: Shards | None = None
         if start is not None:
             network.load_state_dict(start.state_dict())
-            # One's own copy, and not the caller's, goes to the device.
+            # A copy, so that the caller's network stays on its device.
             self._start = copy.deepcopy(start).to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
             for layer in network.layers[: settings.freeze]:
                 layer.requires_grad_(False)
         elif settings.start_at_prior:
             network.set_prior_bias(prior)
-        # The channels of a pixel side by side in memory: convolutions run faster so, and back.
+        # Channels last in memory: convolutions are faster, forward and backward.
         self.network: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Not the sampler's seed, lest what is dropped goes with what is drawn.
+        # Not the sampler's seed, so that dropout does not correlate with the draws.
         dropped = torch.Generator(device).manual_seed(settings.seed + 1)
         network.set_dropout_generator(dropped)
         self.sampler = Sampler(
@@ -137,16 +137,16 @@ class Learner:
         self._criterion = objective(settings.objective, settings.penalty_weight)
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return all that is learnt."""
+        """Return all trainable parameters."""
         decoder = () if self.decoder is None else self.decoder.parameters()
         own = [*self.network.parameters(), *decoder]
         return [parameter for parameter in own if parameter.requires_grad]
 
     def prepare(self) -> None:
-        """Make the network ready to learn.
+        """Put the network in training mode.
 
-        One with a start keeps its running statistics: a minibatch, in which there are more
-        particles than on micrographs, would only lead them away.
+        When training starts from a model its running statistics are kept: minibatches, which have
+        more particles than micrographs, would only distort them.
         """
         self.network.train()
         if self._start is not None:
@@ -154,12 +154,12 @@ class Learner:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         if self._shards is None and self.decoder is None and can_shard(self.network):
-            # Made once: its weights are the network's own.
+            # Made once: the weights are shared with the network.
             self._shards = Shards(self.network)
             self._start_shards = None if self._start is None else Shards(self._start)
 
     def compute_cost(self) -> MinibatchCost:
-        """Draw a minibatch and return what it costs."""
+        """Draw a minibatch and return its cost."""
         tiles, said, before, features = self.forward()
         positives, negatives = self._settings.positives, self._negatives
         unlabelled = self._settings.batch - positives - negatives
@@ -200,9 +200,10 @@ class Learner:
         return self.sampler.draw(positives, unlabelled, negatives)
 
     def forward(self) -> tuple[Minibatch, Tensor, Tensor | None, Tensor | None]:
-        """Draw a minibatch; return it, what is said of it, what the start says, and features.
+        """Draw a minibatch; return it, the network's outputs, those of the start, and features.
 
-        The start's word is None where it is not wanted, and so are the last layer's features.
+        The outputs of the model it started from and the last layer's features are None where they
+        are not needed.
         """
         tiles = self.draw()
         if self._shards is not None:
@@ -214,7 +215,7 @@ class Learner:
         return tiles, said.float(), before, features.float()
 
     def _before(self, images: Tensor) -> Tensor | None:
-        """Return what the start says of the regions, where that is wanted."""
+        """Return the outputs of the model it started from, None where they are not needed."""
         start, settings = self._start, self._settings
         if start is None or not (settings.keep or settings.keep_contaminant):
             return None
@@ -226,7 +227,7 @@ class Learner:
             return start.classify_features(start.features(images))
 
     def _reconstruction(self, decoder: Decoder, features: Tensor, tiles: Minibatch) -> Tensor:
-        """Decode each tile's anchor region: as the paper's minibatch of regions."""
+        """Decode the anchor region of each tile, like the paper's minibatch of regions."""
         number = torch.arange(0, len(features), max(1, len(features) // RECONSTRUCTED))
         row, column = copy_to_device(tiles.anchors[number].T.contiguous(), features.device)
         number = copy_to_device(number, features.device)
@@ -238,15 +239,15 @@ class Learner:
 
 
 def _where(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the values where a mask of the CPU's says; they may lie on another device.
+    """Return the values selected by a mask on the CPU; they may be on another device.
 
-    As ``values[mask]``, but a GPU need not be waited for to count them.
+    As ``values[mask]``, but without waiting for a GPU to count them.
     """
     return values.flatten()[copy_to_device(mask.flatten().nonzero()[:, 0], values.device)]
 
 
 def uses_bfloat16(precision: Precision, device: torch.device) -> bool:
-    """Tell whether a network computes in bf16 on a device; see `TrainingSettings`."""
+    """Return whether a network computes in bf16 on a device; see `TrainingSettings`."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"

@@ -1,11 +1,11 @@
-"""Minibatches of labelled and unlabelled regions, cut on the device that trains.
+"""Minibatches of labeled and unlabeled regions, cut on the training device.
 
-A minibatch is made of tiles: squares for which a network gives side x side outputs, `stride`
-pixels apart, so that the convolutions that neighbouring regions share are computed once. A tile
+A minibatch consists of tiles: squares for which a network gives side x side outputs, `stride`
+pixels apart, so that the convolutions that neighboring regions share are computed once. A tile
 of one output is a crop as wide as the receptive field, the paper's region.
 
-All working images lie one behind the other in one flat tensor, padded by mirror images so that
-a region may be centred on any pixel. A minibatch is one gather from it; rotations by quarter
+All working images are concatenated in one flat tensor, padded by mirror images so that a region
+may be centered on any pixel. A minibatch is one gather from it; rotations by quarter
 turns and mirrors only permute the positions that are gathered. Images without a label are never
 drawn from.
 """
@@ -31,7 +31,7 @@ from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
 
-#: What is known of a region: nothing, a particle, something else, or that it lies outside.
+#: Labels of a region: none, a particle, a negative, or outside the micrograph.
 UNLABELLED, POSITIVE, NEGATIVE, OUTSIDE = 0, 1, 2, 3
 
 #: The symmetries of a square, as what (row, column) becomes.
@@ -55,7 +55,7 @@ class Minibatch:
 
     #: Shape (n, 1, S, S).
     images: Tensor
-    #: What is known of the region of each output, int8, shape (n, side, side), on the CPU.
+    #: Label of the region of each output, int8, shape (n, side, side), on the CPU.
     labels: Tensor
     #: Row and column of the output for which a tile was drawn, shape (n, 2).
     anchors: Tensor
@@ -67,7 +67,7 @@ class Sampler:
     Parameters
     ----------
     images
-        Normalised working images with their labels.
+        Normalized working images with their labels.
     radius_px
         Training radius in working pixels.
     width
@@ -84,7 +84,7 @@ class Sampler:
     Raises
     ------
     BadInput
-        If there is no image, no label lies on any, or nothing is left unlabelled beside them.
+        If there is no image, no label lies on any, or the labels leave nothing unlabeled.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Sampler:
         shelf: ArrayStore | None = None,
     ) -> None:
         if not images:
-            raise BadInput("there is no micrograph to train on")
+            raise BadInput("there are no micrographs to train on")
         self._half, self._stride, self._side = width // 2, stride, side
         margin = self._half + stride * (side - 1)
         self._shelf = shelf or ArrayStore()
@@ -135,7 +135,7 @@ class Sampler:
             torch.arange(len(images)), torch.tensor(counts)
         )
         self._known = known
-        # Micrographs without a label do not count: nothing is drawn from them.
+        # Micrographs without a label do not count, as nothing is drawn from them.
         if not any(
             count and (part == UNLABELLED).any()
             for count, part in zip(counts, by_image, strict=True)
@@ -150,19 +150,19 @@ class Sampler:
 
     @property
     def labelled_pixels(self) -> int:
-        """Positive regions in all."""
+        """Number of positive regions."""
         return len(self._positive)
 
     @property
     def negative_pixels(self) -> int:
-        """Regions that are labelled as something else than a particle."""
+        """Number of negative regions."""
         return len(self._negative)
 
     def draw(self, positives: int, unlabelled: int, negatives: int = 0) -> Minibatch:
-        """Return tiles drawn for positive, then for unlabelled, then for negative regions.
+        """Return tiles drawn for positive, then for unlabeled, then for negative regions.
 
         Each is drawn for one region, its anchor, evenly among those of its kind; the anchor is
-        any of the tile's outputs, and the others are what lies there.
+        any of the tile's outputs; the other outputs are the regions around it.
         """
         regions = torch.cat(
             [
@@ -182,10 +182,10 @@ class Sampler:
         return regions[torch.randint(len(regions), (number,), generator=self._generator)]
 
     def _draw_unlabelled(self, number: int) -> Tensor:
-        """Draw unlabelled regions from the micrographs in proportion to their labels.
+        """Draw unlabeled regions from the micrographs in proportion to their labels.
 
-        Labelled and unlabelled regions then come from the same micrographs equally often, and
-        the network cannot tell them apart by defocus, ice or dose instead of by particles.
+        Labeled and unlabeled regions then come from the same micrographs equally often, and the
+        network cannot distinguish them by defocus, ice or dose instead of by particles.
         """
         found = torch.empty(0, dtype=torch.int64)
         while len(found) < number:
@@ -205,7 +205,7 @@ class Sampler:
         regions, turns
             The anchors' regions, and which of the eight symmetries to apply, shape (n,).
         anchors
-            Which output of its tile is centred on the region, shape (n, 2); the first by default.
+            Which output of its tile is centered on the region, shape (n, 2); the first by default.
         """
         if anchors is None:
             anchors = torch.zeros((len(regions), 2), dtype=torch.int64)
@@ -228,12 +228,12 @@ class Sampler:
 
     @property
     def random(self) -> torch.Generator:
-        """What draws; its state is all that changes."""
+        """The random generator; its state is all that changes."""
         return self._generator
 
 
 def copy_to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU's to a device, without waiting for what a GPU still has to do."""
+    """Copy a tensor from the CPU to a device, without waiting for pending work of a GPU."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -251,13 +251,13 @@ def _gather(source: Tensor, placed: Tensor, first: int, step: int, number: int) 
 
 
 def _firsts(shapes: Sequence[Shape]) -> NDArray[np.int64]:
-    """Return where images of these shapes begin one behind the other, and where the last ends."""
+    """Return the offsets of concatenated images of these shapes, and the end of the last."""
     sizes = [height * width for height, width in shapes]
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 def _nothing_known(image: Image) -> NDArray[np.int8]:
-    """Return what is known without labels: that a dead border lies outside the micrograph."""
+    """Return the labels of an image that nobody labeled: outside in dead borders."""
     known = np.full(image.shape, OUTSIDE, dtype=np.int8)
     known[find_dead_border(image).live_region(image.shape)] = UNLABELLED
     return known.ravel()
@@ -266,7 +266,7 @@ def _nothing_known(image: Image) -> NDArray[np.int8]:
 def _regions(
     xy_px: Sequence[FloatArray], images: Sequence[LabeledImage], radius_px: float
 ) -> tuple[Tensor, list[int]]:
-    """Return the pixels around points, counted through all images, and their number an image."""
+    """Return the pixels around points, counted through all images, and the number per image."""
     first, parts = 0, []
     for xy, item in zip(xy_px, images, strict=True):
         parts.append(disc_pixels(xy, item.shape, radius_px) + first)

@@ -1,9 +1,9 @@
-"""A minibatch shared out: the same sums, to the last bit, however many threads there are.
+"""Sharded gradients: identical sums for any number of threads.
 
-PyTorch splits the sums of a convolution's gradient by the number of its threads, and rounds them
-otherwise with each. Here a minibatch is always cut into the same shards; each is computed by one
-thread from beginning to end, and their gradients are added in one order. It asks for a network in
-which no region of a minibatch depends on another, as with batch normalisation that is fixed.
+PyTorch splits the sums of a convolution's gradient by the number of threads, so rounding depends
+on that number. Here a minibatch is always cut into the same shards; each is computed by one
+thread, and their gradients are added in a fixed order. This needs a network in which the regions
+of a minibatch do not depend on each other, for example with fixed batch normalization.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from heliodor.models.networks import Network
 from heliodor.utils.compute import one_thread_each
 
-#: Shards of a minibatch, and so the most threads that share it.
+#: Shards of a minibatch, and so the most threads that work on it.
 SHARDS = 4
 
 T = TypeVar("T")
 
 
 class Shards:
-    """A network that computes its log-odds a shard of a minibatch at a time, on the CPU.
+    """A network that computes its log-odds by shards of a minibatch, on the CPU.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class Shards:
         Its batch normalisation in evaluation mode, without dropout. Its weights are shared, not
         copied: they may be changed in place.
     first, last
-        Only these layers' part, as of `Network.features`; where there is a last one, features are
-        returned in place of log-odds.
+        Compute only these layers, see `Network.features`; if there is a last one, features are
+        returned instead of log-odds.
     """
 
     def __init__(self, network: Network, first: int = 0, last: int | None = None) -> None:
@@ -47,7 +47,7 @@ class Shards:
                 weight.data = own.data
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return log-odds of particles and, where the network tells them, contaminants.
+        """Return log-odds of particles and, if the network has that output, contaminants.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class Shards:
         return out
 
     def forward(self, images: Tensor, graph: bool) -> list[Tensor]:
-        """Return the log-odds of each shard, with what a gradient needs where it is wanted."""
+        """Return the log-odds of each shard, with a graph for the gradient if it is needed."""
 
         def one(replica: Network, own: Tensor) -> Tensor:
             with torch.set_grad_enabled(graph):
@@ -74,7 +74,7 @@ class Shards:
         return _each(one, self._replicas[: len(parts)], parts)
 
     def backward(self, outputs: Sequence[Tensor], gradient: Tensor) -> list[Tensor | None]:
-        """Return the gradients of the weights, None for those that do not learn."""
+        """Return the gradients of the weights, None for frozen ones."""
         learning = [weight.requires_grad for weight in self._own]
 
         def one(replica: Network, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -92,7 +92,7 @@ class Shards:
 
 
 def can_shard(network: Network) -> bool:
-    """Tell whether a network's regions do not depend on each other while it learns."""
+    """Return whether the regions of a minibatch do not depend on each other in training."""
     fixed = all(not m.training for m in network.modules() if isinstance(m, nn.BatchNorm2d))
     on_cpu = network.classifier.weight.device.type == "cpu"
     return fixed and on_cpu and network.dropout.p == 0
@@ -101,7 +101,7 @@ def can_shard(network: Network) -> bool:
 def _each(
     work: Callable[[Network, Any], T], replicas: Sequence[Network], parts: Sequence[Any]
 ) -> list[T]:
-    """Do a piece of work for each part, each on a thread of its own, as many as there are."""
+    """Apply a function to each part, on as many threads as there are."""
     with one_thread_each() as threads:
         if threads == 1 or len(parts) == 1:
             return [work(*own) for own in zip(replicas, parts, strict=True)]

@@ -1,4 +1,4 @@
-"""The course of a training: all that changes from one update to the next, and can be kept."""
+"""The trainer: everything that changes from one update to the next, and can be saved."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from heliodor.training.settings import TrainingSettings
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.hashing import digest
 
-#: Of an optimiser's parameter group, what the schedule moves.
+#: What the schedule changes in a parameter group of the optimizer.
 _MOVED = ("lr", "betas")
-#: What AdamW keeps of each parameter.
+#: What AdamW keeps for each parameter.
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Trainer:
-    """A training as it goes on; see `loop.train_network` for the parameters.
+    """A running training; see `loop.train_network` for the parameters.
 
-    Its state after an update, or after the end of an epoch, is all that the rest follows from.
+    Its state after an update, or after an epoch, determines the rest of the training.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Trainer:
             fused=self.network.classifier.weight.device.type != "mps",
         )
         self._schedule = _schedule(self._optimizer, settings, self.epochs * self._epoch_updates)
-        #: What each update of the epoch under way cost.
+        #: The costs of each update of the current epoch.
         self._costs: list[Tensor] = []
         self._rate = 0.0
         self._started = time.perf_counter()
@@ -87,21 +87,21 @@ class Trainer:
 
     @property
     def epoch_is_full(self) -> bool:
-        """Whether all updates of the epoch under way were made."""
+        """Whether all updates of the current epoch are done."""
         return len(self._costs) == self._epoch_updates
 
     @property
     def best_epoch(self) -> int:
-        """The number of the best epoch so far, 0 before the first has ended."""
+        """The number of the best epoch so far, 0 before the end of the first."""
         return 0 if self._best is None else self._best[1]
 
     @property
     def last_cost(self) -> float:
-        """What the last update's minibatch cost; there was one in the epoch under way."""
+        """The cost of the last update's minibatch; there must be one in the current epoch."""
         return float(self._costs[-1][0])
 
     def update(self) -> None:
-        """Draw a minibatch and learn from it."""
+        """Draw a minibatch and update the weights."""
         cost = self.learner.compute_cost()
         self._optimizer.zero_grad(set_to_none=True)
         cost.total.backward()  # type: ignore[no-untyped-call]
@@ -119,9 +119,9 @@ class Trainer:
         BadInput
             If they, or the weights, are no longer finite.
         """
-        # Fetched once an epoch: a GPU would have to be waited for after each update.
+        # Fetched once per epoch: fetching after each update would wait for the GPU.
         costs = torch.stack(self._costs).cpu().double().numpy()
-        # The last update can break the weights without any loss having seen it.
+        # The last update can break the weights without any loss showing it.
         if not (np.isfinite(costs.mean(axis=0)).all() and self.network.is_finite()):
             raise BadInput(
                 f"training diverged in epoch {len(self.history) + 1} (the loss is not a number);"
@@ -143,14 +143,14 @@ class Trainer:
         return epoch
 
     def best_network(self) -> Network:
-        """Return the network of the best epoch, in evaluation mode; the course has ended then."""
+        """Return the network of the best epoch, in evaluation mode; this ends the training."""
         assert self._best is not None
         self.network.load_state_dict(self._best[2])
         self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self.network.eval()
 
     def state(self) -> TrainingState:
-        """Return all that `restore` needs to go on from here, to the last bit."""
+        """Return everything that `restore` needs to continue from here identically."""
         tensors = self._weights()
         for name, generator in self.learner.random.items():
             tensors[f"random.{name}"] = generator.get_state()
@@ -172,15 +172,15 @@ class Trainer:
             "history": [epoch.as_dict() for epoch in self.history],
             "best": best,
         }
-        # Copies, as the training goes on in place.
-        own = {
+        # Copies, as the training continues in place.
+        copies = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in tensors.items()
         }
-        return TrainingState(values, own)
+        return TrainingState(values, copies)
 
     def most_bytes(self) -> int:
-        """Return a number of bytes that no state of this training exceeds."""
+        """Return an upper limit of the bytes of a state of this training."""
         costs = 8 * self._epoch_updates * len(fields(MinibatchCost))
         return 8 * sum(own.nbytes for own in self._weights().values()) + costs + 2**20
 
@@ -195,12 +195,12 @@ class Trainer:
         }
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a state of the same training.
+        """Continue from a state of the same training.
 
         Raises
         ------
         Misfit
-            If it is none. The course is then of no use any more.
+            If it is not one. The trainer must not be used then.
         """
         try:
             self._restore(state.values, TensorReader(state.tensors))
@@ -224,7 +224,7 @@ class Trainer:
             step = torch.zeros((), device=weight.device if fused else "cpu")
             own = {"step": step.copy_(tensors.take(f"adam.{number}.step", step))}
             for name in _MOMENTS:
-                # As AdamW itself makes them: in memory they lie as their weight does.
+                # As AdamW itself makes them: with the memory format of their weight.
                 moment = torch.zeros_like(weight, memory_format=torch.preserve_format)
                 own[name] = moment.copy_(tensors.take(f"adam.{number}.{name}", moment))
             if bool((own["exp_avg_sq"] < 0).any()):
@@ -250,7 +250,7 @@ class Trainer:
             group["lr"] = _number(moved["lr"])
             group["betas"] = tuple(_number(beta) for beta in moved["betas"])
             if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-                raise ValueError("the optimiser's rates are impossible")
+                raise ValueError("the rates of the optimizer are impossible")
         # The rest of a schedule is fixed from the beginning.
         rates = [group["lr"] for group in self._optimizer.param_groups]
         self._schedule.load_state_dict(
@@ -263,7 +263,7 @@ class Trainer:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError("a number is none")
+        raise ValueError("a value is not a finite number")
     return float(value)
 
 
@@ -277,7 +277,7 @@ def fingerprint_training(
     shelf: ArrayStore | None = None,
     start: Network | None = None,
 ) -> str:
-    """Return what tells one training from another: all that decides on its result."""
+    """Return the fingerprint of everything that the result of a training depends on."""
     head = {
         "heliodor": __version__,
         "torch": str(torch.__version__),
