@@ -107,7 +107,7 @@ def train_on_cached_features(
     device: torch.device,
     start: Model,
     on_update: Callable[[int, int, float], None],
-    shelf: ArrayStore,
+    store: ArrayStore,
 ) -> Network:
     """Fine-tune a model, with cached features where the recipe freezes layers.
 
@@ -123,5 +123,5 @@ def train_on_cached_features(
     learner = CachedFeatureLearner if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
-        shelf=shelf, start=start.network, on_update=on_update, learner=learner,
+        shelf=store, start=start.network, on_update=on_update, learner=learner,
     ).network  # fmt: skip

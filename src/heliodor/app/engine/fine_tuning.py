@@ -87,12 +87,12 @@ class FineTuningResult:
 
 def fine_tune(
     start: Model,
-    labelled: Sequence[LabeledSource],
+    labeled: Sequence[LabeledSource],
     images: WorkingImages,
     device: torch.device,
     seed: int,
     callbacks: TrainingCallbacks,
-    shelf: ArrayStore | None = None,
+    store: ArrayStore | None = None,
 ) -> FineTuningResult:
     """Train a model on all annotations of a project.
 
@@ -100,13 +100,13 @@ def fine_tune(
     ----------
     start
         The model in use, for one diameter; it is not changed.
-    labelled
+    labeled
         The micrographs with labels or negatives.
     images
         Working images of the micrographs.
     seed
         The same seed, start and annotations give the same weights.
-    shelf
+    store
         Where the images of the training are stored; in memory by default.
 
     Raises
@@ -114,11 +114,11 @@ def fine_tune(
     BadInput
         If there are no labels, or none of the micrographs can be read.
     """
-    if not any(len(item.xy_px) for item in labelled):
+    if not any(len(item.xy_px) for item in labeled):
         raise BadInput("no particle is labeled yet; click some particles first, then train")
     started = time.perf_counter()
-    shelf = shelf or ArrayStore()
-    dataset = _read_dataset(start, labelled, images, callbacks, shelf)
+    store = store or ArrayStore()
+    dataset = _read_dataset(start, labeled, images, callbacks, store)
     recipe = _choose_recipe(start, seed)
     curve, losses = list[tuple[int, float]](), list[float]()
 
@@ -131,17 +131,16 @@ def fine_tune(
 
     callbacks.on_phase("training")
     network = train_on_cached_features(
-        dataset.images, dataset, recipe, device, start, on_update, shelf
+        dataset.images, dataset, recipe, device, start, on_update, store
     )
     callbacks.on_phase("calibrating scores")
-    diameter_angstrom = start.card.diameter_angstrom
-    scale = _calibrate_scores(network, dataset, images, diameter_angstrom, device, seed)
+    scale = _calibrate_scores(network, dataset, images, start, device, seed)
     if scale.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
         network.contaminant = None
     model = _build_model(start, network, dataset, scale, recipe, curve[-1][0])
     callbacks.on_phase(_VALIDATING)
     validation = validate_held_out(
-        model, start, dataset, recipe, device, callbacks.on_phase, shelf
+        model, start, dataset, recipe, device, callbacks.on_phase, store
     )
     calibration = None
     if scale.calibration is not None:
@@ -151,10 +150,10 @@ def fine_tune(
 
 def _read_dataset(
     start: Model,
-    labelled: Sequence[LabeledSource],
+    labeled: Sequence[LabeledSource],
     images: WorkingImages,
     callbacks: TrainingCallbacks,
-    shelf: ArrayStore,
+    store: ArrayStore,
 ) -> TrainingSet:
     """Read the labeled micrographs at the start's working pixel size."""
     card = start.card
@@ -169,7 +168,7 @@ def _read_dataset(
     )
     callbacks.on_phase(_READING)
     dataset = assemble_training_set(
-        labelled, [], images, settings, lambda *_: callbacks.on_phase(_READING), shelf
+        labeled, [], images, settings, lambda *_: callbacks.on_phase(_READING), store
     )
     if images.working_pixel_size_angstrom != size:
         images.coarsen(size)
@@ -192,14 +191,17 @@ def _calibrate_scores(
     network: Network,
     dataset: TrainingSet,
     images: WorkingImages,
-    diameter_angstrom: float,
+    start: Model,
     device: torch.device,
     seed: int,
 ) -> ScoreScale:
     """Measure the new scores on the labeled micrographs; `RunningThreshold` adds the others."""
-    probe = CalibrationSet.read(dataset, [], images, diameter_angstrom, PickSettings(), device)
-    probe = replace(probe, labelled=choose_most_labeled(dataset.images))
-    return probe.measure_scale(network, seed)
+    diameter_angstrom = start.card.diameter_angstrom
+    micrographs = CalibrationSet.read(
+        dataset, [], images, diameter_angstrom, PickSettings(), device
+    )
+    micrographs = replace(micrographs, labelled=choose_most_labeled(dataset.images))
+    return micrographs.measure_scale(network, seed)
 
 
 def _build_model(
@@ -246,7 +248,7 @@ def validate_held_out(
     recipe: TrainingSettings,
     device: torch.device,
     on_phase: Callable[[str], None],
-    shelf: ArrayStore,
+    store: ArrayStore,
 ) -> float | None:
     """Return the fraction of held-out annotations that a second model gets right.
 
@@ -272,7 +274,7 @@ def validate_held_out(
         return None
     half = replace(recipe, epochs=1, epoch_updates=VALIDATION_UPDATES)
     network = train_on_cached_features(
-        kept, dataset, half, device, start, lambda *_: on_phase(_VALIDATING), shelf
+        kept, dataset, half, device, start, lambda *_: on_phase(_VALIDATING), store
     )
     radius_px = MATCH_FRACTION * _diameter_px(model)
     count = sum(len(_find_picks(model, item, device)[0]) for item in held_out)

@@ -64,7 +64,7 @@ class BatchRun:
         Raises
         ------
         HTTPException
-            If a run is going on, or the project has no diameter.
+            If a run has not finished, or the project has no diameter.
         """
         settings = self._project.settings
         with self._lock:

@@ -185,7 +185,7 @@ def open_project(
 
 
 def _remove_partial_files(folder: Path) -> None:
-    """Remove partially written files, except those of a run that is still going on."""
+    """Remove partially written files, except those of a run that has not finished."""
     picks = folder / PICKS
     if not picks.is_dir():
         remove_partial_files(folder)

@@ -100,10 +100,10 @@ def import_labels(state: ProjectState, labels: str) -> None:
     if state.project.existed:
         log.warning(f"the project already has labels; {labels} is not read again")
         return
-    labelled, notes = read_labels(labels, state.sources)
+    labeled, notes = read_labels(labels, state.sources)
     saved = [
         state.annotations.add_positions(item.source.name, item.xy_px, "particle")
-        for item in labelled
+        for item in labeled
         if len(item.xy_px)
     ]
     for one in saved:
