@@ -76,11 +76,13 @@ class Journal:
     made_with
         Everything that the picks of a given micrograph depend on, ready for JSON. A journal with
         other values is replaced.
-    anew
+    overwrite
         Replace the journal in any case.
     """
 
-    def __init__(self, folder: Path, made_with: Mapping[str, Any], anew: bool = False) -> None:
+    def __init__(
+        self, folder: Path, made_with: Mapping[str, Any], overwrite: bool = False
+    ) -> None:
         self._path = folder / NAME
         #: Where the line of a micrograph begins, and the identity of the micrograph.
         self._lines: dict[str, tuple[int, list[Any]]] = {}
@@ -92,7 +94,7 @@ class Journal:
         self._crashed: dict[str, list[list[Any]]] = {}
         self._lock = threading.Lock()
         head = _line({"form": FORM, **made_with})
-        if anew or not (self._path.is_file() and self._read(head)):
+        if overwrite or not (self._path.is_file() and self._read(head)):
             write_text(self._path, head.decode())
             self._end = len(head)
 

@@ -67,14 +67,14 @@ def score_micrograph(
 def score_normalized(
     model: Model,
     image: WorkingImage,
-    normalised: Image,
+    normalized: Image,
     device: torch.device | str = "cpu",
     scores: Scores = "smooth",
 ) -> Image:
     """Do as `score_micrograph`, with the normalized image."""
     step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
-    score = score_smoothly(model.network, normalised, step, device)
-    return _levelled(model, image, normalised, score)[0]
+    score = score_smoothly(model.network, normalized, step, device)
+    return _level(model, image, normalized, score)[0]
 
 
 class ScoreMaps(NamedTuple):
@@ -91,22 +91,22 @@ class ScoreMaps(NamedTuple):
 def compute_score_maps(
     model: Model,
     image: WorkingImage,
-    normalised: Image,
+    normalized: Image,
     device: torch.device | str = "cpu",
     scores: Scores = "smooth",
 ) -> ScoreMaps:
     """Do as `score_normalized`, and detect contamination in the same pass."""
     step = 1 if scores == "dense" else card_step(model, image.working_pixel_size_angstrom)
     return assemble_score_maps(
-        model, image, normalised, score_with_contaminants(model.network, normalised, step, device)
+        model, image, normalized, score_with_contaminants(model.network, normalized, step, device)
     )
 
 
 def assemble_score_maps(
-    model: Model, image: WorkingImage, normalised: Image, maps: NetworkOutput
+    model: Model, image: WorkingImage, normalized: Image, maps: NetworkOutput
 ) -> ScoreMaps:
     """Return the score maps of an image from the output of the network."""
-    score, shift = _levelled(model, image, normalised, maps.particle)
+    score, shift = _level(model, image, normalized, maps.particle)
     size = image.working_pixel_size_angstrom
     diameter_px = model.card.diameter_angstrom / size
     found = find_contamination(model.network, maps.contaminant, score, diameter_px, size)
@@ -144,12 +144,12 @@ def find_contamination(
     )
 
 
-def _levelled(
-    model: Model, image: WorkingImage, normalised: Image, score: Image
+def _level(
+    model: Model, image: WorkingImage, normalized: Image, score: Image
 ) -> tuple[Image, float]:
     card = model.card
     diameter_px = card.diameter_angstrom / image.working_pixel_size_angstrom
-    return level_scores_with_shift(score, normalised, card.background, diameter_px)
+    return level_scores_with_shift(score, normalized, card.background, diameter_px)
 
 
 def card_step(model: Model, pixel_size_angstrom: float) -> int:

@@ -90,8 +90,8 @@ def _inner(
         with ThreadPoolExecutor(len(parts)) as pool:
             maps = list(pool.map(scored, firsts, parts))
         particle = np.concatenate([own.particle for own in maps])
-        told = [own.contaminant for own in maps if own.contaminant is not None]
-        return NetworkOutput(particle, np.concatenate(told) if told else None)
+        contaminants = [own.contaminant for own in maps if own.contaminant is not None]
+        return NetworkOutput(particle, np.concatenate(contaminants) if contaminants else None)
 
 
 def score_coarsely(
@@ -146,8 +146,10 @@ def _lattice(
     for top in range(0, min(stride, height), step):
         for left in range(0, min(stride, width), step):
             if both and top == left == 0:
-                scores, told = (own.numpy() for own in twin.score_with_contaminants(padded))
-                contaminant = told
+                scores, contaminants = (
+                    own.numpy() for own in twin.score_with_contaminants(padded)
+                )
+                contaminant = contaminants
             else:
                 scores = twin(padded[top:, left:]).numpy()
             out[top // step :: every, left // step :: every] = scores
@@ -242,8 +244,8 @@ def score_with_features(
     features = twin.compute_features(_padded(network, image))
     if step == network.stride and min(image.shape) > 3 * step:
         lattice, contaminant = twin.classify_features(features)
-        told = None if contaminant is None else contaminant.numpy()
-        maps = NetworkOutput(_surface(lattice.numpy(), image.shape, step), told)
+        contaminants = None if contaminant is None else contaminant.numpy()
+        maps = NetworkOutput(_surface(lattice.numpy(), image.shape, step), contaminants)
     else:
         maps = score_with_contaminants(network, image, step, device)
     return OutputAndFeatures(maps, features[0].cpu().numpy())

@@ -69,7 +69,7 @@ def pn_balanced(positive: Tensor, unlabelled: Tensor, prior: float, share: float
 
 
 def nnpu(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
-    """Non-negative risk estimator for positive and unlabelled data (Kiryo et al. 2017).
+    """Non-negative risk estimator for positive and unlabeled data (Kiryo et al. 2017).
 
     pi mean_P softplus(-s) + max(0, R), R = mean_U softplus(s) - pi mean_P softplus(s), the
     estimated risk of the negatives. Where minibatch noise or overfitting makes R negative, the
