@@ -1,21 +1,33 @@
-"""The lock of an output folder: two runs in one would mix their results."""
+"""Lock an output folder: two runs in one folder would mix their results.
+
+Locks are those of ``flock``. The system releases them when their process ends, however it ends,
+so no lock is ever stale. They hold on local disks and between the processes of one computer; on
+NFS they hold between computers too if the server supports it (NFS 4, or NFS 3 with its lock
+service), and on Lustre if it is mounted with ``-o flock``. Where a file system has no locks,
+commands work without one.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
 
-#: Locked while a command is at work in its folder; the lock ends with the process, however that
-#: ends. What the file says is for people only.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: Locked while a command works in its folder; its text names the process, for people only.
 LOCK_FILE = ".heliodor.lock"
 #: The locks that this process holds.
 _held: set[Path] = set()
+
+
+class LockingUnsupported(OSError):
+    """The file system, or the operating system, has no locks."""
 
 
 @contextmanager
@@ -25,62 +37,109 @@ def lock_folder(folder: Path | None) -> Iterator[None]:
     Parameters
     ----------
     folder
-        It is there; None where nothing is written, and nothing to be alone in.
+        An existing folder; None if nothing is written, so that nothing is locked. A folder that
+        this process has locked already may be locked again.
 
     Raises
     ------
     BadInput
-        If another process is at work in it; nothing in it is touched then.
+        If another process works in it; nothing in it is changed then.
     """
     if folder is None:
         yield
         return
-    try:
-        import fcntl
-    except ImportError:  # Windows: runs there are not kept apart
-        yield
-        return
     path = folder / LOCK_FILE
-    where = path.absolute()
-    if where in _held:  # a job of a host program that runs a command
+    absolute = path.absolute()
+    if absolute in _held:  # a job of a host program that runs a command
         yield
         return
-    with _locked(path, fcntl) as stream:
-        try:
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            stream.flush()
-        except OSError as error:
-            raise BadInput(f"{path} cannot be written ({error.strerror})") from error
-        _held.add(where)
+    descriptor = _lock(path)
+    try:
+        _write_owner(path)
+        _held.add(absolute)
         try:
             yield
         finally:
-            _held.remove(where)
-            path.unlink(missing_ok=True)
+            _held.remove(absolute)
+            with suppress(FileNotFoundError, PermissionError):
+                path.unlink()
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _locked(path: Path, fcntl: Any) -> IO[str]:
-    """Open and lock a file, or say who has."""
+def _lock(path: Path) -> int | None:
+    """Lock a folder's file; return the descriptor, None where there are no locks."""
+    try:
+        descriptor = try_lock(path)
+    except LockingUnsupported:
+        return None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror})") from error
+    if descriptor is None:
+        raise BadInput(
+            f"heliodor is already running in {path.parent} ({_read_owner(path)}); wait until it"
+            " has finished, stop it, or choose another folder"
+        )
+    return descriptor
+
+
+def _write_owner(path: Path) -> None:
+    try:
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror})") from error
+
+
+def _read_owner(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        if text := path.read_text(encoding="utf-8")[:200].strip():
+            return text
+    return "another process"
+
+
+def try_lock(path: str | Path, mode: int = 0o666, follow_links: bool = True) -> int | None:
+    """Lock a file, which its holder may remove before it releases the lock.
+
+    Parameters
+    ----------
+    path
+        The file; it is created if necessary.
+    mode
+        Permissions of a new file.
+    follow_links
+        Whether the file may be a symbolic link.
+
+    Returns
+    -------
+    int or None
+        A descriptor, which holds the lock until it is closed; None if another has it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened, or (`LockingUnsupported`) there are no locks.
+    """
+    try:
+        import fcntl
+    except ImportError as error:  # Windows
+        raise LockingUnsupported(str(error)) from error
+    flags = os.O_RDWR | os.O_CREAT | (0 if follow_links else os.O_NOFOLLOW)
     while True:
+        descriptor = os.open(path, flags, mode)
         try:
-            stream = path.open("a+", encoding="utf-8")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last holder may have removed the file between its being opened and locked.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
         except OSError as error:
-            raise BadInput(f"{path} cannot be written ({error.strerror})") from error
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            who = stream.read(200).strip() or "another process"
-            stream.close()
-            raise BadInput(
-                f"heliodor is at work in {path.parent} already ({who}); wait for its end or stop"
-                " it, or choose another folder"
-            ) from error
-        except OSError:  # some file systems have no locks
-            return stream
-        # Who had it before may have removed the file between its being opened and locked.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-                return stream
-        stream.close()
+            os.close(descriptor)
+            raise LockingUnsupported(error.errno, error.strerror) from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)

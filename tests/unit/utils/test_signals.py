@@ -169,7 +169,7 @@ def test_commands_that_only_judge_or_convert_keep_out_of_a_folder_at_work(
         for words in commands:
             result = call(*words, "-o", "out")
             assert result.code == 2
-            assert "at work in out already" in result.sentence
+            assert "already running in out" in result.sentence
             assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK_FILE]
     for words in commands[:2]:
         done(*words, "-o", "out")
@@ -182,7 +182,7 @@ def test_a_folder_holds_one_run_and_a_killed_one_leaves_no_lock(tmp_path: Path) 
     assert first.stdout is not None
     assert first.stdout.readline() == "in\n"
     with (
-        pytest.raises(BadInput, match=f"at work in {tmp_path} already .process {first.pid} on"),
+        pytest.raises(BadInput, match=f"already running in {tmp_path} .process {first.pid} on"),
         lock_folder(tmp_path),
     ):
         pass

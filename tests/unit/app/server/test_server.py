@@ -231,7 +231,7 @@ def test_one_server_a_project(folder: Path) -> None:
     with _serving(folder):
         result = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
         assert result.code == 2
-        assert "at work in" in result.sentence
+        assert "already running in" in result.sentence
 
 
 def test_a_port_in_use_is_told_of(folder: Path) -> None:

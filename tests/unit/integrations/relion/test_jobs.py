@@ -504,7 +504,7 @@ def test_a_job_that_is_running_is_not_begun_again(
     monkeypatch.setattr(sys.modules[__name__], "RESULTS", RESULTS[:4])
     monkeypatch.chdir(make_project(tmp_path / "project", MANY))
     process = started(Path.cwd())
-    assert f"at work in {Path(JOB)} already (process {process.pid} on" in call(*PICK).sentence
+    assert f"already running in {Path(JOB)} (process {process.pid} on" in call(*PICK).sentence
     assert exits() == set()
     # Killed with no time to say so, it is neither running nor ended.
     process.kill()

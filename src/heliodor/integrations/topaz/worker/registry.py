@@ -13,7 +13,6 @@ some 100 bytes that a socket's may have.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,8 @@ import socket
 import stat
 from contextlib import suppress
 from typing import NamedTuple
+
+from heliodor.utils.locking import try_lock
 
 #: The longest path that the address of a socket takes, on the system with the shortest.
 LONGEST_BYTES = 103
@@ -55,21 +56,7 @@ class WorkerSlot(NamedTuple):
         OSError
             If the file cannot be made.
         """
-        while True:
-            lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever had it may have removed the file before the lock was free.
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(lock), os.stat(self.lock)):
-                        return lock
-            except BlockingIOError:
-                os.close(lock)
-                return None
-            except BaseException:
-                os.close(lock)
-                raise
-            os.close(lock)
+        return try_lock(self.lock, mode=0o600, follow_links=False)
 
     def remove(self) -> None:
         """Remove the files; only for who has taken the slot."""
