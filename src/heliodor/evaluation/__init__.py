@@ -1,1 +1,1 @@
-"""Judging picks: matching, metrics, calibration, thresholds."""
+"""Evaluation of picks: matching with true particles, metrics, calibration and thresholds."""

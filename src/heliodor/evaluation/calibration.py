@@ -1,4 +1,4 @@
-"""Calibration: what a score says on one set of micrographs, as a probability that holds."""
+"""Calibration: from scores on a set of micrographs to probabilities of being a particle."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from heliodor.evaluation.score_mixture import (
     fit_score_mixture,
 )
 
-#: Fits to resampled micrographs and labels, from which the bands follow.
+#: Number of fits to resampled micrographs and labels, for the intervals.
 BOOTSTRAP_REPEATS = 24
-#: Fewer labels do not say what particles score.
+#: Minimum number of labels for a calibration.
 MIN_LABELS = 5
-#: With fewer micrographs a model's own calibration, from its training, is the better one.
+#: With fewer micrographs than this, the model's calibration from its training is better.
 MIN_MICROGRAPHS = 3
-#: At most so many scores of labels are kept with a model.
+#: Maximum number of label scores stored with a model.
 MAX_LABELS = 500
-#: Scores so many spreads of the labels below their median do not matter.
+#: Scores more than this many spreads of the labels below their median are ignored.
 MAX_SPREADS_BELOW = 12.0
 #: Probabilities are kept this far from 0 and 1.
 _MIN_PROBABILITY = 1e-6
@@ -38,27 +38,27 @@ _MIN_PROBABILITY = 1e-6
 
 @dataclass(frozen=True)
 class CalibrationCurve:
-    """Probability against score, and the number of particles that goes with it."""
+    """Calibrated log-odds as a function of the score, and the number of particles."""
 
-    #: Log-odds, rising, shape (n,).
+    #: Scores (log-odds of the network), increasing, shape (n,).
     score: FloatArray
-    #: Log-odds that hold, never falling, shape (n,).
+    #: Calibrated log-odds, never decreasing, shape (n,).
     log_odds: FloatArray
-    #: On all micrographs of the set.
+    #: Number of particles on all micrographs of the set.
     particles: float
 
     @classmethod
     def from_mixture(cls, mixture: ScoreMixture) -> CalibrationCurve:
-        """Return the curve of a mixture, made monotone: a better score never means less."""
+        """Return the curve of a mixture, made monotone: a higher score is never less probable."""
         share = mixture.on_particles / (mixture.on_particles + mixture.on_background + 1e-9)
         share = np.clip(np.maximum.accumulate(share), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         return cls(mixture.score, np.log(share / (1 - share)), mixture.particles)
 
     def probability(self, score: FloatArray) -> FloatArray:
-        """Return the probability of being a particle, shape as given."""
+        """Return the probability of being a particle, in the shape of `score`."""
         score = np.asarray(score, dtype=np.float64)
         inside = np.interp(score, self.score, self.log_odds)
-        # Below the lowest score looked at it goes on falling, at least as scores themselves do.
+        # Extrapolate below the lowest score, with a slope of at least 1.
         first = min(4, len(self.score) - 1)
         slope = (self.log_odds[first] - self.log_odds[0]) / (self.score[first] - self.score[0])
         return score_to_probability(
@@ -68,20 +68,21 @@ class CalibrationCurve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What scores mean on one set of micrographs.
+    """The calibration of scores on one set of micrographs.
 
     Attributes
     ----------
     curve
         The best estimate.
     repeats
-        The same from resampled micrographs and labels; their scatter is the uncertainty.
+        Curves from resampled micrographs and labels; their scatter is the uncertainty.
     micrographs
-        Number of micrographs it is of.
+        Number of micrographs in the set.
     labels
-        Scores of the labelled particles, shape (n,), to calibrate other micrographs with.
+        Scores of the labeled particles, shape (n,), for calibrating other micrographs.
     clear_above
-        Candidates that score more than this are too likely particles for decoys beside them.
+        Decoys beside candidates with higher scores are not counted, because those candidates
+        are probably particles.
     """
 
     curve: CalibrationCurve
@@ -91,21 +92,21 @@ class Calibration:
     clear_above: float
 
     def probability(self, score: FloatArray) -> FloatArray:
-        """Return the probability of being a particle, shape as given."""
+        """Return the probability of being a particle, in the shape of `score`."""
         return self.curve.probability(score)
 
     def for_other_micrographs(self) -> Calibration:
-        """Return the same for other micrographs, of which the number of particles is not known."""
+        """Return the calibration for other micrographs, whose number of particles is unknown."""
         curve = CalibrationCurve(self.curve.score, self.curve.log_odds, 0.0)
         return Calibration(curve, (), 0, self.labels, self.clear_above)
 
     @property
     def particles(self) -> tuple[float, float, float]:
-        """Number of particles on all micrographs: estimate, and band of nine in ten."""
+        """Number of particles on all micrographs: estimate and 90% interval (low, high)."""
         return add_interval(self.curve.particles, [curve.particles for curve in self.repeats])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a model keeps of it, ready for JSON."""
+        """Return the values that a model file stores, ready for JSON."""
         return {
             "score": _rounded(self.curve.score),
             "log_odds": _rounded(self.curve.log_odds),
@@ -117,12 +118,12 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """Return what `as_dict` wrote, without repeats.
+        """Rebuild from `as_dict`, without repeats.
 
         Raises
         ------
         ValueError
-            If it is damaged.
+            If the values are invalid.
         """
         try:
             arrays = [np.array(values[key], dtype=np.float64) for key in ("score", "log_odds")]
@@ -130,21 +131,33 @@ class Calibration:
             numbers = [float(values[key]) for key in ("particles", "clear_above")]
             micrographs = int(values["micrographs"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError("the calibration is not whole") from error
+            raise ValueError("the calibration is incomplete") from error
         score, log_odds = arrays
         whole = score.ndim == labels.ndim == 1 and score.shape == log_odds.shape
         if not whole or len(score) < 2 or len(labels) < 1:
-            raise ValueError("the calibration has another shape")
+            raise ValueError("the calibration has the wrong shape")
         finite = all(np.isfinite(part).all() for part in (*arrays, labels, np.array(numbers)))
         if not finite or (np.diff(score) <= 0).any() or (np.diff(log_odds) < 0).any():
-            raise ValueError("the calibration is not a rising curve")
+            raise ValueError("the calibration curve is not increasing")
         return cls(
             CalibrationCurve(score, log_odds, numbers[0]), (), micrographs, labels, numbers[1]
         )
 
 
+@dataclass(frozen=True)
+class _FitOptions:
+    """What the mixtures of one calibration have in common; see `calibrate_scores`."""
+
+    particle_area: float
+    cleared_area: float
+    clear_above: float
+    floor: float
+    #: The lowest score that matters for the fit.
+    low: float
+
+
 def calibrate_scores(
-    sheet: DatasetScores,
+    scores: DatasetScores,
     labels: FloatArray,
     particle_area: float,
     cleared_area: float,
@@ -156,71 +169,87 @@ def calibrate_scores(
 
     Parameters
     ----------
-    sheet
+    scores
         Scores of the micrographs; decoys on some of them are enough.
     labels
-        Scores of the candidates on labelled particles, on these or on other micrographs.
+        Scores of the candidates on labeled particles, on these or on other micrographs.
     particle_area, cleared_area
-        What one particle covers, and the disc around a likely particle without decoys, in the
+        Area of one particle, and of the disc around a likely particle without decoys, in the
         unit of the micrographs' areas.
     clear_above
-        Candidates that score more than this had no decoys beside them.
+        Decoys beside candidates with higher scores were not counted.
     floor
-        The lowest score at which all candidates are listed.
+        The lowest score down to which all candidates are listed.
     seed
-        Of the resampling.
+        Seed of the resampling.
 
     Returns
     -------
     Calibration or None
-        None where there is too little to go by: few labels, no decoys, few candidates.
+        None if there are too few data: few labels, no decoys, or few candidates.
     """
     labels = np.sort(np.asarray(labels, dtype=np.float64))
-    groups = sheet.groups
+    groups = scores.groups
     if len(labels) < MIN_LABELS or not sum(group.decoy_area for group in groups):
         return None
     middle, spread = center_and_spread(labels)
     low = max(floor, middle - MAX_SPREADS_BELOW * spread)
-
-    def evidence(chosen: Sequence[ScoreGroup], own_labels: FloatArray) -> ScoreMixtureData | None:
-        area = sum(group.area for group in chosen)
-        decoy_area = sum(group.decoy_area for group in chosen)
-        candidates = ScoreCounts.sum(group.candidates.at_least(low) for group in chosen)
-        if not decoy_area or not len(candidates):
-            return None
-        decoys = ScoreCounts.sum(group.decoys.at_least(low) for group in chosen)
-        # Of background that scores as much, decoys were left out too.
-        above = int(decoys.counts[decoys.values > clear_above].sum())
-        weight = area / decoy_area * math.exp(min(above / decoy_area * cleared_area, 1.0))
-        return ScoreMixtureData(
-            candidates, decoys, own_labels, weight, particle_area / area, floor
-        )
-
-    whole = evidence(groups, labels)
-    if whole is None:
+    options = _FitOptions(particle_area, cleared_area, clear_above, floor, low)
+    data = _mixture_data(groups, labels, options)
+    if data is None:
         return None
-    best = fit_score_mixture(whole)
-    random = np.random.default_rng(seed)
-    repeats = []
-    for _ in range(BOOTSTRAP_REPEATS):
-        chosen = [groups[i] for i in random.integers(len(groups), size=len(groups))]
-        own = random.choice(labels, size=len(labels))
-        part = evidence(chosen, np.sort(own))
-        if part is None or np.ptp(own) == 0:
-            continue
-        # As many particles as there would be were all micrographs as those drawn.
-        share = sum(own.area for own in groups) / sum(own.area for own in chosen)
-        curve = CalibrationCurve.from_mixture(fit_score_mixture(part, best.parameters, random))
-        repeats.append(CalibrationCurve(curve.score, curve.log_odds, curve.particles * share))
+    best = fit_score_mixture(data)
+    repeats = _bootstrap_curves(groups, labels, options, best, seed)
     if len(labels) > MAX_LABELS:
         labels = np.quantile(labels, (np.arange(MAX_LABELS) + 0.5) / MAX_LABELS)
-    return Calibration(
-        CalibrationCurve.from_mixture(best), tuple(repeats), sheet.micrographs, labels, clear_above
-    )
+    curve = CalibrationCurve.from_mixture(best)
+    return Calibration(curve, repeats, scores.micrographs, labels, clear_above)
+
+
+def _mixture_data(
+    groups: Sequence[ScoreGroup], labels: FloatArray, options: _FitOptions
+) -> ScoreMixtureData | None:
+    """Collect the scores of groups for a fit; None without decoys or candidates."""
+    area = sum(group.area for group in groups)
+    decoy_area = sum(group.decoy_area for group in groups)
+    candidates = ScoreCounts.sum(group.candidates.at_least(options.low) for group in groups)
+    if not decoy_area or not len(candidates):
+        return None
+    decoys = ScoreCounts.sum(group.decoys.at_least(options.low) for group in groups)
+    # Decoys beside background candidates with such scores were excluded as well.
+    above = int(decoys.counts[decoys.values > options.clear_above].sum())
+    excluded = min(above / decoy_area * options.cleared_area, 1.0)
+    weight = area / decoy_area * math.exp(excluded)
+    cover = options.particle_area / area
+    return ScoreMixtureData(candidates, decoys, labels, weight, cover, options.floor)
+
+
+def _bootstrap_curves(
+    groups: Sequence[ScoreGroup],
+    labels: FloatArray,
+    options: _FitOptions,
+    best: ScoreMixture,
+    seed: int,
+) -> tuple[CalibrationCurve, ...]:
+    """Return calibration curves of resampled groups and labels."""
+    random = np.random.default_rng(seed)
+    curves = []
+    for _ in range(BOOTSTRAP_REPEATS):
+        drawn_groups = [groups[i] for i in random.integers(len(groups), size=len(groups))]
+        drawn_labels = random.choice(labels, size=len(labels))
+        data = _mixture_data(drawn_groups, np.sort(drawn_labels), options)
+        if data is None or np.ptp(drawn_labels) == 0:
+            continue
+        curve = CalibrationCurve.from_mixture(fit_score_mixture(data, best.parameters, random))
+        # Scale the number of particles from the drawn groups to the area of all micrographs.
+        area = sum(group.area for group in groups)
+        scale = area / sum(group.area for group in drawn_groups)
+        curves.append(CalibrationCurve(curve.score, curve.log_odds, curve.particles * scale))
+    return tuple(curves)
 
 
 def add_interval(estimate: float, repeats: Sequence[float]) -> tuple[float, float, float]:
-    """Return an estimate with the band in which nine of ten repeats lie, and it too."""
+    """Return an estimate with the 90% interval of repeats, widened to contain the estimate."""
     finite = [value for value in repeats if math.isfinite(value)]
     if not finite:
         return estimate, math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Pairing picks with true particles, one to one, best picks first."""
+"""Matching picks with true particles, one to one, best picks first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 
-#: The match distance where none is given, as a share of the particle's diameter.
+#: The default match distance, as a fraction of the particle diameter.
 MATCH_FRACTION = 0.4
 
 
@@ -37,13 +37,13 @@ class Matching(NamedTuple):
 
 
 def match_picks(picks_xy: ArrayLike, truth_xy: ArrayLike, distance: float) -> Matching:
-    """Pair picks with true particles, one to one.
+    """Match picks with true particles, one to one.
 
-    Picks are taken in order. Each is a true positive if and only if the matching can be
-    enlarged by it, re-pairing earlier picks where needed (an augmenting path). Thus among the
-    first k picks, for every k, there are as many true positives as any one-to-one pairing of
-    them could have. The pairs reported are those with the smallest total distance among all
-    pairings of the true positives. Used for Bepler et al. 2019, Methods 9.
+    Picks are taken in order. Each is a true positive if and only if it enlarges the matching,
+    possibly by re-pairing earlier picks (an augmenting path). The first k picks, for every k,
+    therefore contain as many true positives as any one-to-one matching of them can have. The
+    pairs returned have the smallest total distance of all matchings of the true positives.
+    Used for Bepler et al. 2019, Methods 9.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def match_picks(picks_xy: ArrayLike, truth_xy: ArrayLike, distance: float) -> Ma
 
 
 class PairsInReach(NamedTuple):
-    """The pairs near enough, sorted by pick and then from near to far."""
+    """The pairs within the match distance, sorted by pick and then by distance."""
 
     pick: NDArray[np.intp]
     truth: NDArray[np.intp]
@@ -75,15 +75,15 @@ class PairsInReach(NamedTuple):
 
 
 def find_pairs_within(picks: FloatArray, truth: FloatArray, distance: float) -> PairsInReach:
-    """Return every pair of a pick and a particle within `distance`, nearest first a pick."""
+    """Return all pairs of a pick and a particle within `distance`, per pick nearest first."""
     if len(picks) == 0 or len(truth) == 0:
         return PairsInReach(np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0))
-    # The tree compares squares; a little more reach and one exact test make the limit the same
-    # as that of the distances reported.
-    found = cKDTree(picks).sparse_distance_matrix(
+    # The tree compares squared distances: search slightly further, then compare the distances
+    # that are reported.
+    pairs = cKDTree(picks).sparse_distance_matrix(
         cKDTree(truth), distance * (1 + 1e-9), output_type="ndarray"
     )
-    pick, particle = found["i"].astype(np.intp), found["j"].astype(np.intp)
+    pick, particle = pairs["i"].astype(np.intp), pairs["j"].astype(np.intp)
     separation = np.hypot(*(picks[pick] - truth[particle]).T)
     near = separation <= distance
     pick, particle, separation = pick[near], particle[near], separation[near]
@@ -92,7 +92,7 @@ def find_pairs_within(picks: FloatArray, truth: FloatArray, distance: float) -> 
 
 
 def find_true_positives(edges: PairsInReach, n_picks: int, n_truth: int) -> NDArray[np.bool_]:
-    """Tell which picks, added in order, enlarge the maximum matching."""
+    """Return which picks, added in order, enlarge the maximum matching."""
     starts = np.searchsorted(edges.pick, np.arange(n_picks + 1)).tolist()
     neighbours = edges.truth.tolist()
     owner = [-1] * n_truth  # the pick that holds each particle
@@ -115,8 +115,8 @@ def find_true_positives(edges: PairsInReach, n_picks: int, n_truth: int) -> NDAr
             if free >= 0:
                 break
         if free < 0:
-            # The owners of these particles have no others to turn to, now or later: no search
-            # need enter again, which makes all the failing ones together linear in the edges.
+            # The owners of these particles have no alternatives, now or later: no search has to
+            # visit them again, so all failing searches together are linear in the edges.
             for particle in seen:
                 seen_by[particle] = closed
         while free >= 0:
@@ -128,7 +128,7 @@ def find_true_positives(edges: PairsInReach, n_picks: int, n_truth: int) -> NDAr
 def pair_true_positives(
     edges: PairsInReach, is_true_positive: NDArray[np.bool_], n_truth: int
 ) -> tuple[NDArray[np.intp], FloatArray]:
-    """Pair all the true positives at the smallest total distance."""
+    """Pair all true positives with particles at the smallest total distance."""
     truth_index = np.full(is_true_positive.size, -1, dtype=np.intp)
     separation = np.full(is_true_positive.size, math.nan)
     if not is_true_positive.any():
@@ -138,7 +138,7 @@ def pair_true_positives(
     row = (np.cumsum(is_true_positive) - 1)[edges.pick[used]].astype(np.int32)
     column = edges.truth[used].astype(np.int32)
     shape = (int(np.count_nonzero(is_true_positive)), n_truth)
-    # A stored zero would mean no edge; 1 more for each of a fixed number of pairs is harmless.
+    # A stored zero would mean no edge; adding 1 to each distance does not change the optimum.
     weights = coo_array((edges.distance[used] + 1.0, (row, column)), shape=shape)
     rows, columns = min_weight_full_bipartite_matching(weights.tocsr())
     truth_index[np.flatnonzero(is_true_positive)[rows]] = columns
@@ -148,19 +148,19 @@ def pair_true_positives(
 
 
 def check_distance(distance: float) -> float:
-    """Return the distance as a float; raises BadInput unless it is finite and 0 or more."""
+    """Return the distance as a float; raise BadInput unless it is finite and 0 or more."""
     if not 0 <= distance < math.inf:
-        raise BadInput(f"The matching distance must be 0 or more and finite, not {distance}.")
+        raise BadInput(f"the match distance must be 0 or more and finite, not {distance}")
     return float(distance)
 
 
 def check_points(xy: ArrayLike, what: str) -> FloatArray:
-    """Return (n, 2) coordinates; raises BadInput unless they are finite pairs."""
+    """Return (n, 2) coordinates; raise BadInput unless they are finite pairs."""
     points = np.asarray(xy, dtype=np.float64)
     if points.size == 0:
         return np.empty((0, 2))
     if points.ndim != 2 or points.shape[1] != 2:
-        raise BadInput(f"The {what} must be (x, y) pairs, but their shape is {points.shape}.")
+        raise BadInput(f"the {what} must be (x, y) pairs, but their shape is {points.shape}")
     if not np.isfinite(points).all():
-        raise BadInput(f"The {what} have coordinates that are not finite.")
+        raise BadInput(f"the {what} have coordinates that are not finite")
     return points

@@ -1,10 +1,10 @@
-"""How good a list of picks is, measured against labelled particles.
+"""Precision, recall, F1 and average precision of picks, measured against labeled particles.
 
-Picks are paired with particles one to one (Bepler et al. 2019, Methods 9).
+Picks are matched with particles one to one (Bepler et al. 2019, Methods 9).
 
-The labelled particles of a cryoEM data set are seldom complete. A pick on a real particle that
-nobody labelled counts as false here, so precision, and what is computed from it, is then a
-lower bound; recall speaks of the labelled particles only.
+The labels of a cryoEM data set are rarely complete. A pick on a real but unlabeled particle counts
+as false, so precision, F1 and average precision are then lower bounds, and recall refers to the
+labeled particles only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class PickMetrics(NamedTuple):
-    """The four figures of merit; NaN where one is not defined."""
+    """Precision, recall, F1 and average precision; NaN if undefined."""
 
     precision: float
     recall: float
@@ -43,7 +43,7 @@ class PickMetrics(NamedTuple):
 
 
 class MicrographMetrics(NamedTuple):
-    """One micrograph's counts at the operating threshold and its scores."""
+    """The counts of one micrograph at the operating threshold, and its metrics."""
 
     name: str
     n_picks: int
@@ -54,32 +54,32 @@ class MicrographMetrics(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate_picks` found.
+    """The result of `evaluate_picks`.
 
     Attributes
     ----------
     micro
-        Scores of all micrographs pooled. Average precision ranks every pick given, the other
-        three are at the operating threshold; so too in `macro` and the rows.
+        Metrics of all micrographs pooled. Average precision ranks all picks; the other metrics
+        are at the operating threshold. The same holds for `macro` and `micrographs`.
     macro
-        Means over the micrographs that have particles. One without picks has recall, F1 and
-        average precision 0, but no precision, and is left out of the mean of that one.
+        Means over the micrographs that have particles. A micrograph without picks has recall, F1
+        and average precision 0; its precision is undefined and not part of the mean.
     best_f1, best_f1_threshold
-        The highest pooled F1 over all thresholds, and where it is reached.
+        The highest pooled F1 over all thresholds, and its threshold.
     threshold
-        The operating threshold: picks that score it or more count. None: all given.
+        The operating threshold: picks at or above it count. None: all picks count.
     distance
-        The largest distance of a match, in the unit of the coordinates.
+        The match distance, in the unit of the coordinates.
     median_distance
-        The median distance of the matched pairs at the operating threshold; NaN without any.
+        The median distance of the matched pairs at the operating threshold; NaN without pairs.
     n_picks, n_truth, n_true_positives
         Pooled counts at the operating threshold.
     ignored_micrographs
-        The number of micrographs with picks but no entry in the truth.
+        Number of micrographs with picks but no entry in the truth.
     curve
         The pooled precision and recall over all thresholds.
     micrographs
-        One row for each micrograph of the truth, in its order.
+        The metrics of each micrograph of the truth, in its order.
     """
 
     micro: PickMetrics
@@ -97,12 +97,12 @@ class Evaluation:
     micrographs: tuple[MicrographMetrics, ...]
 
     def as_dict(self, *, curve: bool = True) -> dict[str, Any]:
-        """Return plain Python values ready for JSON, with None for what is not finite.
+        """Return plain Python values ready for JSON, with None for values that are not finite.
 
         Parameters
         ----------
         curve
-            Whether to include the curve, which has a point for each distinct score.
+            Whether to include the curve, which has one point per distinct score.
         """
         plain = dict(vars(self))
         plain["micro"], plain["macro"] = self.micro._asdict(), self.macro._asdict()
@@ -130,27 +130,26 @@ def evaluate_picks(
     distance: float,
     threshold: float | None = None,
 ) -> Evaluation:
-    """Score picks against the labelled particles of each micrograph.
+    """Measure picks against the labeled particles of each micrograph.
 
-    Picks are paired with particles as `match_picks` does; a second pick on one particle is a false
-    positive. The truth in cryoEM is often incomplete, and a pick on a particle nobody labelled
-    counts as false: precision, and with it F1 and average precision, is then a lower bound.
-    Source: Bepler et al. 2019, Methods 8/9.
+    Picks are matched with particles as in `match_picks`; a second pick on a particle is a false
+    positive. A pick on an unlabeled particle also counts as false: if the truth is incomplete,
+    precision, F1 and average precision are lower bounds. Source: Bepler et al. 2019, Methods 8/9.
 
     Parameters
     ----------
     picks
-        For each micrograph (x, y), shape (n, 2), and scores, shape (n,), in any order. The
-        average precision needs them down to low scores. Micrographs without an entry in
-        `truth` are left out.
+        For each micrograph (x, y), shape (n, 2), and scores, shape (n,), in any order. Average
+        precision needs picks down to low scores. Micrographs without an entry in `truth` are
+        ignored.
     truth
-        For each micrograph (x, y) of its particles, shape (m, 2). An empty one says that there
-        is none and all picks are false; one without picks has all its particles missed.
+        For each micrograph (x, y) of its particles, shape (m, 2). If it is empty, all picks are
+        false; if there are no picks, all particles are missed.
     distance
         The largest distance of a match, inclusive, in the unit of the coordinates.
     threshold
-        The operating threshold: only picks that score it or more count in precision, recall
-        and F1. None counts all given.
+        The operating threshold: only picks at or above it count in precision, recall and F1.
+        By default all picks count.
 
     Raises
     ------
@@ -160,29 +159,19 @@ def evaluate_picks(
     """
     distance = check_distance(distance)
     if threshold is not None and math.isnan(threshold):
-        raise BadInput("The operating threshold must be a number, not NaN.")
-    rows: list[MicrographMetrics] = []
-    labels, scores, distances = [np.empty(0, np.bool_)], [np.empty(0)], [np.empty(0)]
-    for name, particles in truth.items():
-        true_xy = check_points(particles, f"particles of micrograph {name!r}")
-        xy, score = _check_scored_points(*picks.get(name, ((), ())), name)
-        order = np.argsort(-score, kind="stable")
-        xy, score = xy[order], score[order]
-        edges = find_pairs_within(xy, true_xy, distance)
-        hit = find_true_positives(edges, len(xy), len(true_xy))
-        counted = score >= (-math.inf if threshold is None else threshold)
-        # The best pairs of the picks counted need not be those of all picks.
-        separation = pair_true_positives(edges, hit & counted, len(true_xy))[1]
-        distances.append(separation[hit & counted])
-        labels.append(hit)
-        scores.append(score)
-        rows.append(_measure_micrograph(name, hit, score, counted, len(true_xy)))
-
+        raise BadInput("the operating threshold must be a number, not NaN")
+    matched = [
+        _match_micrograph(name, particles, *picks.get(name, ((), ())), distance, threshold)
+        for name, particles in truth.items()
+    ]
+    rows = tuple(micrograph.metrics for micrograph in matched)
     n_picks = sum(row.n_picks for row in rows)
     n_truth = sum(row.n_truth for row in rows)
     n_hits = sum(row.n_true_positives for row in rows)
-    curve = precision_recall(np.concatenate(labels), np.concatenate(scores), n_truth)
-    matched = np.concatenate(distances)
+    is_hit = np.concatenate([np.empty(0, np.bool_), *(m.is_hit for m in matched)])
+    scores = np.concatenate([np.empty(0), *(m.score for m in matched)])
+    distances = np.concatenate([np.empty(0), *(m.distances for m in matched)])
+    curve = precision_recall(is_hit, scores, n_truth)
     best_f1, best_f1_threshold = curve.best
     with_truth = [row.scores for row in rows if row.n_truth]
     return Evaluation(
@@ -192,34 +181,66 @@ def evaluate_picks(
         best_f1_threshold=best_f1_threshold,
         threshold=threshold,
         distance=distance,
-        median_distance=float(np.median(matched)) if matched.size else math.nan,
+        median_distance=float(np.median(distances)) if distances.size else math.nan,
         n_picks=n_picks,
         n_truth=n_truth,
         n_true_positives=n_hits,
         ignored_micrographs=len(picks.keys() - truth.keys()),
         curve=curve,
-        micrographs=tuple(rows),
+        micrographs=rows,
     )
+
+
+class _MatchedMicrograph(NamedTuple):
+    """The matched picks of one micrograph, in descending order of score."""
+
+    metrics: MicrographMetrics
+    #: Whether each pick is a true positive, and its score; shapes (n,).
+    is_hit: NDArray[np.bool_]
+    score: FloatArray
+    #: Distances of the matched pairs at the operating threshold.
+    distances: FloatArray
+
+
+def _match_micrograph(
+    name: str,
+    particles: ArrayLike,
+    picks_xy: ArrayLike,
+    scores: ArrayLike,
+    distance: float,
+    threshold: float | None,
+) -> _MatchedMicrograph:
+    """Match the picks of one micrograph with its particles."""
+    true_xy = check_points(particles, f"particles of micrograph {name!r}")
+    xy, score = _check_scored_points(picks_xy, scores, name)
+    order = np.argsort(-score, kind="stable")
+    xy, score = xy[order], score[order]
+    pairs = find_pairs_within(xy, true_xy, distance)
+    is_hit = find_true_positives(pairs, len(xy), len(true_xy))
+    counted = score >= (-math.inf if threshold is None else threshold)
+    # The best pairs of the counted picks need not be those of all picks.
+    distances = pair_true_positives(pairs, is_hit & counted, len(true_xy))[1][is_hit & counted]
+    metrics = _measure_micrograph(name, is_hit, score, counted, len(true_xy))
+    return _MatchedMicrograph(metrics, is_hit, score, distances)
 
 
 def _measure_micrograph(
     name: str,
-    hit: NDArray[np.bool_],
+    is_hit: NDArray[np.bool_],
     score: FloatArray,
     counted: NDArray[np.bool_],
     n_truth: int,
 ) -> MicrographMetrics:
-    n_picks, n_hits = int(np.count_nonzero(counted)), int(np.count_nonzero(hit & counted))
-    curve = precision_recall(hit, score, n_truth)
-    return MicrographMetrics(
-        name, n_picks, n_truth, n_hits, _measure_counts(n_hits, n_picks, n_truth, curve)
-    )
+    n_picks, n_hits = int(np.count_nonzero(counted)), int(np.count_nonzero(is_hit & counted))
+    curve = precision_recall(is_hit, score, n_truth)
+    metrics = _measure_counts(n_hits, n_picks, n_truth, curve)
+    return MicrographMetrics(name, n_picks, n_truth, n_hits, metrics)
 
 
 def _measure_counts(
     n_hits: int, n_picks: int, n_truth: int, curve: PrecisionRecall
 ) -> PickMetrics:
-    # A list without picks finds nothing, so its average precision is 0 and not undefined.
+    # Without picks nothing is found, so the average precision is 0 rather than undefined.
     average = curve.average_precision if curve.recall.size else 0.0
     return PickMetrics(
         precision=n_hits / n_picks if n_picks else math.nan,
@@ -241,8 +262,8 @@ def _check_scored_points(
     score = np.asarray(scores, dtype=np.float64)
     if score.shape != (len(points),):
         raise BadInput(
-            f"Micrograph {name!r} has {len(points)} picks, but scores of shape {score.shape}."
+            f"micrograph {name!r} has {len(points)} picks, but scores of shape {score.shape}"
         )
     if np.isnan(score).any():
-        raise BadInput(f"A pick of micrograph {name!r} has a score that is NaN.")
+        raise BadInput(f"a pick of micrograph {name!r} has a score that is NaN")
     return points, score

@@ -1,7 +1,7 @@
-"""How good a ranking of regions or picks is: precision, recall and average precision.
+"""Precision, recall and average precision of a ranking of regions or picks.
 
 The average precision is that of Bepler et al. 2019 (Topaz), Methods 8. Labels in cryoEM are
-seldom complete: precision, and what is computed from it, is then a lower bound.
+rarely complete; precision, F1 and average precision are then lower bounds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from heliodor.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecall:
-    """Precision and recall when all that scores `threshold` or more is called positive.
+    """Precision and recall if everything at or above `threshold` is called positive.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class PrecisionRecall:
     precision, recall, f1
         Values at these thresholds, shape (n,). Recall is NaN when there is no positive.
     called
-        How many score so much or more, shape (n,).
+        Number of scores at or above the threshold, shape (n,).
     """
 
     threshold: FloatArray
@@ -56,8 +56,8 @@ class PrecisionRecall:
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Return the average precision of a ranking, Σₖ Pr(k) (R(k) - R(k-1)).
 
-    Equal scores make one threshold, as in scikit-learn's ``average_precision_score``. Source:
-    Bepler et al. 2019, Methods 8. Where positives are unlabelled the value is a lower bound.
+    Equal scores share one threshold, as in scikit-learn's ``average_precision_score``. Source:
+    Bepler et al. 2019, Methods 8. If positives are unlabeled the value is a lower bound.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
         If the shapes differ, a label is neither 0 nor 1 or a score is NaN.
     """
     positive, score = _ranking_input(labels, scores)
-    # Only thresholds that gain recall contribute, and how many regions reach one of them can be
-    # read off the sorted scores: sorting values is several times faster than sorting indices.
+    # Only thresholds that gain recall contribute, and the number of regions above each follows
+    # from the sorted scores: sorting values is several times faster than sorting indices.
     thresholds, gained = np.unique(score[positive], return_counts=True)
     if gained.size == 0:
         return math.nan
@@ -92,8 +92,7 @@ def precision_recall(
 ) -> PrecisionRecall:
     """Return precision, recall and F1 at each distinct score.
 
-    Source: Bepler et al. 2019, Methods 8. Precision is a lower bound where positives are
-    unlabelled.
+    Source: Bepler et al. 2019, Methods 8. Precision is a lower bound if positives are unlabeled.
 
     Parameters
     ----------
@@ -102,8 +101,8 @@ def precision_recall(
     scores
         Score of each, shape (n,).
     total_positives
-        All the positives there are, if some have no score (particles that no pick matched).
-        The default is the number of positive labels.
+        Total number of positives, if some have no score (particles that no pick matched). The
+        default is the number of positive labels.
 
     Raises
     ------
@@ -115,7 +114,7 @@ def precision_recall(
     n_positive = int(np.count_nonzero(positive))
     total = n_positive if total_positives is None else total_positives
     if total < n_positive:
-        raise BadInput(f"There are {n_positive} positive labels, more than {total} in total.")
+        raise BadInput(f"there are {n_positive} positive labels, but total_positives is {total}")
     order = np.argsort(score)[::-1]
     ranked = score[order].astype(np.float64)
     # The last of each group of equal scores; the last of all has no successor.
@@ -128,13 +127,12 @@ def precision_recall(
 
 
 class RegionCounts:
-    """The average precision of more regions than fit into memory, micrograph by micrograph.
+    """The average precision of more regions than fit into memory, counted per micrograph.
 
-    Scores are counted in bins of a thousandth, finer than any ranking of log-odds means;
-    regions of one bin are treated as tied.
+    Scores are counted in bins of a thousandth; regions in the same bin are treated as tied.
     """
 
-    #: Log-odds beyond this are counted at it.
+    #: Log-odds beyond this limit are counted at it.
     LIMIT = 32.0
     STEP = 1e-3
 
@@ -158,7 +156,7 @@ class RegionCounts:
         self._positive += np.bincount(index[positive], minlength=len(self._all))
 
     def average_precision(self) -> float:
-        """Return the average precision of all regions so far; nan without a positive one."""
+        """Return the average precision of all regions so far; NaN without positives."""
         hits = np.cumsum(self._positive[::-1])
         ranked = np.cumsum(self._all[::-1])
         if not ranked[-1] or not hits[-1]:
@@ -173,13 +171,13 @@ def _ranking_input(
     label, score = np.asarray(labels), np.asarray(scores)
     if label.ndim != 1 or label.shape != score.shape:
         raise BadInput(
-            f"Labels and scores must be two lists of one length, not {label.shape} and "
-            f"{score.shape}."
+            f"labels and scores must be two lists of one length, not of shapes {label.shape} and"
+            f" {score.shape}"
         )
     if label.dtype != np.bool_ and not np.all((label == 0) | (label == 1)):
-        raise BadInput("Labels must be 0 or 1.")
+        raise BadInput("labels must be 0 or 1")
     if not np.issubdtype(score.dtype, np.floating):
         score = score.astype(np.float64)
     if np.isnan(score).any():
-        raise BadInput("A score is NaN: it cannot be ranked.")
+        raise BadInput("a score is NaN and cannot be ranked")
     return label.astype(np.bool_), score

@@ -1,7 +1,7 @@
-"""Scores counted: how many lie in each thousandth, which is all that calibration asks for.
+"""Histograms of scores, in bins of a thousandth, from which scores are calibrated.
 
-Counts of many micrographs take as much memory as those of a few, and their sums are the same in
-whatever order the micrographs were done.
+The histograms of many micrographs take no more memory than those of a few, and their sums do not
+depend on the order in which the micrographs were processed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 
 from heliodor.conventions import FloatArray, IndexArray
 
-#: Log-odds in a bin. Thresholds are chosen in steps of it, so that what is printed selects what
-#: was picked.
+#: Width of a bin, log-odds. Thresholds are multiples of it, so that the printed threshold selects
+#: exactly the picks.
 SCORE_STEP: Final = 1e-3
-#: More micrographs than this are counted, and resampled, in so many groups.
+#: Micrographs are counted, and resampled, in at most this many groups.
 MAX_GROUPS: Final = 64
 
 
@@ -25,23 +25,23 @@ MAX_GROUPS: Final = 64
 class MicrographScores:
     """The scores of one micrograph, log-odds."""
 
-    #: Of its candidates.
+    #: Scores of its candidates.
     candidates: FloatArray
-    #: Of its cleared decoys (`decoys.cleared`); None where none were looked for.
+    #: Scores of its decoys, without those beside likely particles; None if not searched for.
     decoys: FloatArray | None
-    #: Without dead borders, in the unit of all areas.
+    #: Area without dead borders, in the unit of all areas.
     area: float
 
 
 class ScoreCounts:
-    """Numbers of scores by bins of `SCORE_STEP`.
+    """A histogram of scores with bins of width `SCORE_STEP`.
 
     Attributes
     ----------
     bins
-        Rising, shape (n,); bin k holds scores from k steps on to below k + 1 steps.
+        Indices of the bins, increasing, shape (n,); bin k holds scores from k to k + 1 steps.
     counts
-        Shape (n,), none of them 0.
+        Number of scores in each bin, shape (n,), none of them 0.
     """
 
     def __init__(self, bins: IndexArray, counts: IndexArray) -> None:
@@ -49,34 +49,35 @@ class ScoreCounts:
 
     @classmethod
     def from_scores(cls, scores: FloatArray) -> ScoreCounts:
-        """Count finite scores, log-odds, in any order; others are passed over."""
+        """Count scores (log-odds) in any order; those that are not finite are ignored."""
         scores = np.asarray(scores, dtype=np.float64)
-        # The bin that a score which lies on a step falls in must not hang on a rounding.
+        # The bin of a score that lies on a step must not depend on rounding.
         steps = np.floor(scores[np.isfinite(scores)] / SCORE_STEP + 1e-6).astype(np.int64)
         return cls(*np.unique(steps, return_counts=True))
 
     @classmethod
     def sum(cls, parts: Iterable[ScoreCounts]) -> ScoreCounts:
-        """Return all parts counted together."""
-        own = list(parts)
-        if not own:
+        """Return the sum of several histograms."""
+        histograms = list(parts)
+        if not histograms:
             return cls.from_scores(np.zeros(0))
-        bins, inverse = np.unique(np.concatenate([p.bins for p in own]), return_inverse=True)
-        counts = np.concatenate([p.counts for p in own])
+        all_bins = np.concatenate([histogram.bins for histogram in histograms])
+        bins, inverse = np.unique(all_bins, return_inverse=True)
+        counts = np.concatenate([histogram.counts for histogram in histograms])
         return cls(bins, np.bincount(inverse, counts, len(bins)).astype(np.int64))
 
     @property
     def values(self) -> FloatArray:
-        """The lowest score of each bin, rising, shape (n,)."""
+        """The lowest score of each bin, increasing, shape (n,)."""
         return np.asarray(self.bins * SCORE_STEP, dtype=np.float64)
 
     @property
     def total(self) -> int:
-        """How many scores there are."""
+        """Number of scores."""
         return int(self.counts.sum())
 
     def at_least(self, score: float) -> ScoreCounts:
-        """Return those that score so much or more."""
+        """Return the histogram of scores at or above `score`."""
         first = int(np.searchsorted(self.values, score - SCORE_STEP / 2))
         return ScoreCounts(self.bins[first:], self.counts[first:])
 
@@ -86,54 +87,54 @@ class ScoreCounts:
 
 @dataclass
 class ScoreGroup:
-    """Micrographs that are resampled together."""
+    """The scores of micrographs that are resampled together."""
 
     candidates: ScoreCounts
     decoys: ScoreCounts
-    #: Of each micrograph, and of those where decoys were looked for.
+    #: Area of each micrograph, and of those on which decoys were searched for.
     areas: dict[str, float]
     decoy_areas: dict[str, float]
 
     @property
     def area(self) -> float:
-        """Of all its micrographs."""
+        """Total area of its micrographs."""
         return _sum(self.areas)
 
     @property
     def decoy_area(self) -> float:
-        """Of those where decoys were looked for."""
+        """Total area of the micrographs on which decoys were searched for."""
         return _sum(self.decoy_areas)
 
 
 class DatasetScores:
-    """The scores of a set of micrographs, as they are done, in any order.
+    """The scores of a set of micrographs, which may be added in any order.
 
     Parameters
     ----------
     names
-        Of all micrographs, in the order that decides on their groups.
+        Names of all micrographs.
     searched
-        Those on which decoys are looked for, which are spread evenly over the groups.
+        Names of those on which decoys are searched for; they are spread evenly over the groups.
     """
 
     def __init__(self, names: Sequence[str], searched: Container[str]) -> None:
         ranked = sorted(names, key=lambda name: (name not in searched, name))
-        number = max(1, min(len(ranked), MAX_GROUPS))
-        self._group = {name: rank % number for rank, name in enumerate(ranked)}
-        nothing = ScoreCounts.from_scores(np.zeros(0))
-        self._groups = [ScoreGroup(nothing, nothing, {}, {}) for _ in range(number)]
+        count = max(1, min(len(ranked), MAX_GROUPS))
+        self._group = {name: rank % count for rank, name in enumerate(ranked)}
+        empty = ScoreCounts.from_scores(np.zeros(0))
+        self._groups = [ScoreGroup(empty, empty, {}, {}) for _ in range(count)]
 
     @classmethod
     def from_micrographs(cls, micrographs: Sequence[MicrographScores]) -> DatasetScores:
-        """Return the sheet of some micrographs without names."""
-        named = {f"{number:06d}": own for number, own in enumerate(micrographs)}
-        sheet = cls(list(named), {n for n, own in named.items() if own.decoys is not None})
-        for name, own in named.items():
-            sheet.add(name, own)
-        return sheet
+        """Return the scores of micrographs without names."""
+        named = {f"{index:06d}": scores for index, scores in enumerate(micrographs)}
+        dataset = cls(list(named), {n for n, s in named.items() if s.decoys is not None})
+        for name, scores in named.items():
+            dataset.add(name, scores)
+        return dataset
 
     def add(self, name: str, scores: MicrographScores) -> None:
-        """Count the scores of one of the micrographs."""
+        """Add the scores of one of the micrographs."""
         group = self._groups[self._group[name]]
         group.candidates = ScoreCounts.sum(
             [group.candidates, ScoreCounts.from_scores(scores.candidates)]
@@ -145,20 +146,20 @@ class DatasetScores:
 
     @property
     def groups(self) -> list[ScoreGroup]:
-        """The groups that hold a micrograph."""
+        """The groups that contain a micrograph."""
         return [group for group in self._groups if group.areas]
 
     @property
     def micrographs(self) -> int:
-        """How many were counted."""
+        """Number of micrographs added."""
         return sum(len(group.areas) for group in self._groups)
 
     @property
     def candidates(self) -> ScoreCounts:
-        """Of all micrographs together."""
+        """Scores of the candidates on all micrographs."""
         return ScoreCounts.sum(group.candidates for group in self._groups)
 
 
 def _sum(areas: dict[str, float]) -> float:
-    """Return a sum that is the same in whatever order the areas came."""
+    """Return a sum that does not depend on the order in which the areas were added."""
     return sum(areas[name] for name in sorted(areas))

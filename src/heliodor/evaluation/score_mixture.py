@@ -1,12 +1,12 @@
-"""The mixture of scores: how many of the candidates are particles, and at which scores.
+"""The mixture of scores: how many candidates are particles, and at which scores.
 
-Candidates are particles or something else. What something else scores is measured: on the same
-micrographs with their contrast reversed there are no particles, but noise, ice and whatever else
-looks the same dark and bright gives as many candidates as before (decoys, as proteomics calls
-them: Elias and Gygi, Nature Methods 4, 207 (2007)). What particles score has one peak, which may
-lean to one side; the labelled particles say where about, but those that people label may be
-easier than others, and learnt ones score higher than new ones, by an amount that is estimated
-too. All is fitted at once, by maximum likelihood with weak priors.
+Candidates are particles or background. The scores of background are measured with decoys
+(target-decoy method, Elias and Gygi, Nature Methods 4, 207 (2007)): micrographs with reversed
+contrast contain no particles, but noise, ice and anything else that looks the same dark and bright
+gives as many candidates as before. Scores of particles follow a skewed distribution with one peak,
+located by the labeled particles. Labels may score higher than other particles, because people
+label the easy ones and the network was trained on them; this difference (the "ease") is estimated
+too. All parameters are fitted together by maximum likelihood with weak priors.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ import numpy as np
 from heliodor.conventions import FloatArray, IndexArray
 from heliodor.evaluation.score_histogram import ScoreCounts
 
-#: Scores are counted in the labels' spread, from their median: the width of a bin, and the
-#: distance of the knots between which the background is drawn.
+#: Scores are measured from the labels' median in units of their spread: width of a histogram bin,
+#: and distance of the knots of the piecewise linear log density of the background.
 BIN, KNOT = 0.2, 0.5
-#: The lowest score that counts: this, or where so many decoys score more, if that is lower.
+#: The lowest score used: this, or the score above which there are this many decoys, if lower.
 LOWEST_SCORE, MIN_DECOYS = -4.0, 300
-#: With fewer labels than this their spread is drawn to `USUAL_SPREAD` log-odds as if that had
-#: been seen `SPREAD_WEIGHT` times.
+#: With fewer labels than this, their spread is shrunk towards `USUAL_SPREAD` log-odds, which
+#: counts as `SPREAD_WEIGHT` labels.
 ENOUGH_LABELS, USUAL_SPREAD, SPREAD_WEIGHT = 30, 1.2, 5
-#: How heavy the lower tail of the particles' scores is; 0 would be a Gaussian's.
+#: Weight of the lower tail of the particles' scores; 0 would be a Gaussian.
 TAIL_WEIGHT = 0.4
-#: Widths from a peak beyond which its density is nothing: their squares are still numbers.
+#: Distances from a peak are limited to this many widths, whose square is still finite.
 MAX_WIDTHS = 1e100
-#: Priors, as (mean, standard deviation), in the labels' spread; of logarithms where it says so.
+#: Priors, as (mean, standard deviation), in units of the labels' spread (LOG_: of the logarithm).
 LOG_LOWER_WIDTH, LOG_UPPER_WIDTH, LOG_LEANING = (0.18, 0.3), (-0.05, 0.3), (0.2, 0.3)
-#: How much higher labels score: usually EASE; hardly less; but seldom more by many times
-#: EASE_MORE, at an even price for each.
+#: How much higher labels score than other particles: mean of the prior, its standard deviation
+#: below the mean, and the scale of its exponential tail above.
 EASE, EASE_LESS, EASE_MORE = 0.25, 0.15, 0.8
-#: The background beside the decoys': log of their ratio, and its slope with the score.
+#: Priors of the log ratio of background to decoys, and of its slope with the score.
 LOG_LEVEL, SLOPE = (0.0, 0.3), (0.0, 0.12)
-#: Where level and slope are told apart.
+#: The score at which this ratio is defined; the slope acts around it.
 PIVOT = -1.5
-#: The background's log density bends by about this much from knot to knot.
+#: Standard deviation of the second difference of the background's log density at the knots.
 KNOT_BEND = 0.35
-#: Particles cover about this share of the area; a factor of e either way is nothing unusual.
+#: Prior of the fraction of the area that particles cover, and the standard deviation of its log.
 COVERED_FRACTION, LOG_COVERED_SPREAD = 0.1, 1.0
-#: Parameters before the background's knots.
+#: Number of parameters before those of the background's knots.
 _FIRST_KNOT = 7
 
 
 @dataclass(frozen=True)
 class ScoreMixtureData:
-    """Scores of one set of micrographs, log-odds."""
+    """The scores of one set of micrographs, log-odds."""
 
-    #: Of all candidates.
+    #: Scores of all candidates.
     candidates: ScoreCounts
-    #: Of candidates on the reversed micrographs, away from likely particles.
+    #: Scores of the decoys, without those beside likely particles.
     decoys: ScoreCounts
-    #: Of the candidates on labelled particles.
+    #: Scores of the candidates on labeled particles.
     labels: FloatArray
-    #: Decoys that one micrograph's worth of background would have, over those there are: the
-    #: micrographs they were not looked for on, and the places that were left out.
+    #: Expected number of background candidates per decoy: corrects for micrographs on which
+    #: decoys were not searched for and for the excluded areas.
     decoy_weight: float
-    #: Share of the area that one particle covers.
+    #: Fraction of the area that one particle covers.
     cover: float
-    #: The lowest score at which all candidates are listed.
+    #: The lowest score down to which all candidates are listed.
     floor: float = -math.inf
 
 
@@ -77,11 +77,11 @@ class ScoreMixture:
     particles
         Number of particles on the micrographs.
     score
-        Log-odds, rising, evenly spaced, shape (n,).
+        Log-odds, increasing, evenly spaced, shape (n,).
     on_particles, on_background
-        Expected candidates of either kind in a bin around each score, shape (n,).
+        Expected number of candidates of each kind in the bin around each score, shape (n,).
     parameters
-        Where the fit ended; a start for a similar one.
+        The fitted parameters; a start for a similar fit.
     """
 
     particles: float
@@ -92,7 +92,7 @@ class ScoreMixture:
 
 
 def fit_score_mixture(
-    evidence: ScoreMixtureData,
+    data: ScoreMixtureData,
     start: FloatArray | None = None,
     random: np.random.Generator | None = None,
 ) -> ScoreMixture:
@@ -100,18 +100,19 @@ def fit_score_mixture(
 
     Parameters
     ----------
-    evidence
+    data
         The scores; there must be labels.
     start
-        Where to start, from a similar fit; else from several guesses, of which the best counts.
+        Parameters of a similar fit to start from. By default, several guesses are tried and the
+        best fit is returned.
     random
-        Moves the priors' means by their own spread. Fits to resampled evidence with moved
-        priors scatter as far as the evidence leaves the answer open.
+        If given, the means of the priors are drawn from the priors, so that fits to resampled
+        scores scatter by the whole uncertainty of the parameters.
     """
-    # A third of a second to import, which picking one micrograph has no use for.
+    # Takes a third of a second to import, and picking one micrograph does not need it.
     import scipy.optimize
 
-    problem = _MixtureProblem(evidence, random)
+    problem = _MixtureProblem(data, random)
     starts = problem.starts() if start is None or len(start) != problem.size else [start]
     best: tuple[float, FloatArray] | None = None
     for guess in starts:
@@ -133,22 +134,22 @@ def fit_score_mixture(
 
 
 class _MixtureProblem:
-    """The cost of the mixture's parameters, in the labels' spread.
+    """The cost (negative log posterior) of the mixture's parameters.
 
-    They are: the log number of particles; the peak of their scores; the logs of its widths below
-    and above; the labels' ease; the background's log level and slope beside the decoys'; and the
-    log density of the decoys at each knot.
+    Scores are in units of the labels' spread. The parameters are: the log number of particles;
+    the peak of their scores; the logs of its widths below and above; the labels' ease; the log
+    ratio of background to decoys and its slope; and the log density of decoys at each knot.
     """
 
-    def __init__(self, evidence: ScoreMixtureData, random: np.random.Generator | None) -> None:
-        labels = np.asarray(evidence.labels, dtype=np.float64)
+    def __init__(self, data: ScoreMixtureData, random: np.random.Generator | None) -> None:
+        labels = np.asarray(data.labels, dtype=np.float64)
         self.middle, self.spread = center_and_spread(labels)
         self.labels = (labels - self.middle) / self.spread
-        scores = (evidence.candidates, evidence.decoys)
-        candidates, decoys = ((own.values - self.middle) / self.spread for own in scores)
-        weights, decoy_weights = (own.counts for own in scores)
+        histograms = (data.candidates, data.decoys)
+        candidates, decoys = ((h.values - self.middle) / self.spread for h in histograms)
+        weights, decoy_weights = (h.counts for h in histograms)
         lowest = _lowest_counted_score(decoys, decoy_weights)
-        low = max(lowest, (evidence.floor - self.middle) / self.spread)
+        low = max(lowest, (data.floor - self.middle) / self.spread)
         high = max(low + 1, self.labels.max(), *(s.max(initial=low) for s in (candidates, decoys)))
         edges = np.arange(low, high + 3 * BIN, BIN)
         self.x = (edges[1:] + edges[:-1]) / 2
@@ -156,11 +157,11 @@ class _MixtureProblem:
         self.decoys = np.histogram(decoys, edges, weights=decoy_weights)[0].astype(np.float64)
         self.hats = _knot_weights((self.x - low) / KNOT)
         self.size = _FIRST_KNOT + self.hats.shape[1]
-        self.log_weight = math.log(evidence.decoy_weight)
+        self.log_weight = math.log(data.decoy_weight)
         self.above = np.array([weights[candidates > edge].sum() for edge in (-0.2, -1.0, -2.5)])
         moved = np.zeros(7) if random is None else random.standard_normal(7)
-        #: Priors by parameter: position, mean, spread.
-        cover = math.log(COVERED_FRACTION / evidence.cover)
+        #: Gaussian priors: index of the parameter, mean, standard deviation.
+        cover = math.log(COVERED_FRACTION / data.cover)
         self.priors = [
             (position, mean + move * spread, spread)
             for (position, mean, spread), move in zip(
@@ -179,7 +180,7 @@ class _MixtureProblem:
         self.usual_ease = EASE + float(moved[6]) * EASE_LESS
 
     def starts(self) -> list[FloatArray]:
-        """Return a few guesses, from labels like the rest to much easier ones."""
+        """Return several initial guesses, from labels like other particles to much easier ones."""
         weight = np.maximum(self.hats.sum(axis=0), 1e-9)
         density = np.log(np.maximum(self.hats.T @ self.decoys / weight, 0.05) / BIN)
         guesses = zip((0.2, 0.4, 1.0, 2.5), (0.7, 1.0, 0.5, 0.7), (0, 0, 1, 2), strict=True)
@@ -195,7 +196,7 @@ class _MixtureProblem:
         ]
 
     def _rates(self, p: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return particles, decoys and background expected in each bin, and the first's slopes."""
+        """Return the expected particles, decoys and background per bin, and the peak's slopes."""
         logs, slopes = skewed_peak_log_density(self.x, p[1], p[2], p[3])
         particles = np.exp(np.clip(p[0] + logs, -40, 40)) * BIN
         decoys = np.exp(np.clip(self.hats @ p[_FIRST_KNOT:], -40, 40)) * BIN
@@ -203,7 +204,7 @@ class _MixtureProblem:
         return particles, decoys, decoys * np.exp(np.clip(tilt, -20, 20)), slopes
 
     def cost(self, p: FloatArray) -> tuple[float, FloatArray]:
-        """Return minus the log of likelihood and priors, and its gradient."""
+        """Return the negative log of likelihood times priors, and its gradient."""
         particles, decoys, background, slopes = self._rates(p)
         gradient = np.zeros_like(p)
         rate, decoy_rate = particles + background + 1e-6, decoys + 1e-6
@@ -286,7 +287,7 @@ class _MixtureProblem:
 
 
 def center_and_spread(labels: FloatArray) -> tuple[float, float]:
-    """Return the median and the spread of the labels' scores; of a few, with a usual one."""
+    """Return the median and spread of label scores; with few labels the spread is shrunk."""
     middle = float(np.median(labels))
     if len(labels) < ENOUGH_LABELS:
         squares = len(labels) * float(np.var(labels)) + SPREAD_WEIGHT * USUAL_SPREAD**2
@@ -298,26 +299,26 @@ def center_and_spread(labels: FloatArray) -> tuple[float, float]:
 def skewed_peak_log_density(
     x: FloatArray, position: float, log_lower: float, log_upper: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the log density of a leaning peak, and its slopes.
+    """Return the log density of a skewed peak, and its derivatives.
 
-    Above it is half a Gaussian; below it starts as one and ends as an exponential.
+    Above the peak it is half a Gaussian; below, a Gaussian that turns into an exponential.
 
     Parameters
     ----------
     x
-        Where, shape (n,).
+        Positions, shape (n,).
     position
-        Of the peak.
+        Position of the peak.
     log_lower, log_upper
-        Logarithms of its widths.
+        Logarithms of its widths below and above.
 
     Returns
     -------
     log_density, slopes
-        Shapes (n,) and (3, n): with the position and the two log widths.
+        Shapes (n,) and (3, n): derivatives by the position and the two log widths.
     """
-    # A fit may try any width; those beyond all sense must only be numbers.
-    lower, upper = (math.exp(min(max(own, -100.0), 100.0)) for own in (log_lower, log_upper))
+    # A fit may try any width; absurd ones only have to stay finite.
+    lower, upper = (math.exp(min(max(log, -100.0), 100.0)) for log in (log_lower, log_upper))
     below = x < position
     width = np.where(below, lower, upper)
     v = np.clip((x - position) / width, -MAX_WIDTHS, MAX_WIDTHS)
@@ -337,7 +338,7 @@ def skewed_peak_log_density(
 
 
 def _lowest_counted_score(decoys: FloatArray, counts: IndexArray) -> float:
-    """Return the score above which candidates and decoys are counted."""
+    """Return the lowest score, in units of the labels' spread, that the fit uses."""
     if not len(decoys):
         return LOWEST_SCORE
     enough = np.flatnonzero(np.cumsum(counts[::-1]) >= MIN_DECOYS)
@@ -346,14 +347,14 @@ def _lowest_counted_score(decoys: FloatArray, counts: IndexArray) -> float:
 
 @cache
 def _lower_half_area() -> float:
-    """Return the integral of the lower half of a peak of width 1."""
+    """Return the integral of the lower half of a peak with width 1."""
     v = np.linspace(0, 200, 200_001)
     values = np.exp((1 - np.sqrt(1 + 2 * TAIL_WEIGHT * v**2)) / (2 * TAIL_WEIGHT))
     return float(np.trapezoid(values, v))
 
 
 def _knot_weights(position: FloatArray) -> FloatArray:
-    """Return the weights of the two knots around each position, shape (n, knots)."""
+    """Return the interpolation weights of the knots at each position, shape (n, knots)."""
     knots = max(4, math.ceil(position.max()) + 1)
     weights = 1 - np.abs(position[:, None] - np.arange(knots))
     return np.asarray(np.maximum(weights, 0.0))

@@ -202,7 +202,7 @@ def test_region_counts_of_bad_rankings(labels: Any, scores: Any, message: str) -
 
 
 def test_total_positives_below_the_labels() -> None:
-    with pytest.raises(BadInput, match="more than 1"):
+    with pytest.raises(BadInput, match="total_positives is 1"):
         precision_recall([1, 1], [1.0, 2.0], 1)
 
 

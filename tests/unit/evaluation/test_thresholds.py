@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
-from heliodor.evaluation.thresholds import CLEAR_ABOVE, find_decoy_threshold
+from heliodor.evaluation.thresholds import CLEAR_ABOVE
+from heliodor.evaluation.thresholds import find_decoy_threshold as threshold
 
 AREA = 1e6
 DISC = 1e3
@@ -44,7 +45,7 @@ def f1_at(score, truth, limit):
 @settings(max_examples=40, deadline=None)
 def test_the_f1_is_near_the_highest(seed, particles, background, height, searched):
     own, score, truth = sheet(seed, particles, background, height=height, searched=searched)
-    found = find_decoy_threshold(own, DISC)
+    found = threshold(own, DISC)
     assert found is not None
     best = max(f1_at(score, truth, limit) for limit in np.quantile(score, np.linspace(0, 1, 200)))
     assert f1_at(score, truth, found) > 0.93 * best
@@ -54,7 +55,7 @@ def test_the_f1_is_near_the_highest(seed, particles, background, height, searche
 @settings(max_examples=40, deadline=None)
 def test_where_there_is_nothing_hardly_anything_is_picked(seed, background):
     own, score, _ = sheet(seed, 0, background)
-    found = find_decoy_threshold(own, DISC)
+    found = threshold(own, DISC)
     assert found is not None
     assert (score >= found).sum() <= 5
 
@@ -62,7 +63,7 @@ def test_where_there_is_nothing_hardly_anything_is_picked(seed, background):
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
 def test_no_more_than_a_share_of_the_picks_is_false(share):
     own, score, truth = sheet(3, 150, 500, height=0.5, spread=1.5)
-    limit = find_decoy_threshold(own, DISC, share)
+    limit = threshold(own, DISC, share)
     assert limit is not None
     picked = score >= limit
     assert picked.sum() > 100
@@ -71,12 +72,12 @@ def test_no_more_than_a_share_of_the_picks_is_false(share):
 
 def test_without_decoys_nothing_is_known():
     own, _, _ = sheet(1, 50, 100, searched=0)
-    assert find_decoy_threshold(own, DISC) is None
+    assert threshold(own, DISC) is None
 
 
 def test_thresholds_below_the_least_are_not_looked_at():
     own, _, _ = sheet(1, 200, 100, height=-2.5)
-    found = find_decoy_threshold(own, DISC, least=-1.0)
+    found = threshold(own, DISC, least=-1.0)
     assert found is None or found >= -1.0
 
 
@@ -88,6 +89,6 @@ def test_a_little_more_of_dark_things_than_of_bright_ones_is_no_particle(seed, d
         MicrographScores(rng.normal(-3.0, 1.0, int(2000 * (1 + dark))), decoys, AREA)
         for decoys in rng.normal(-3.0, 1.0, (8, 2000))
     ]
-    limit = find_decoy_threshold(DatasetScores.from_micrographs(made), DISC)
+    limit = threshold(DatasetScores.from_micrographs(made), DISC)
     assert limit is not None
     assert sum((own.candidates >= limit).sum() for own in made) <= 8
