@@ -42,7 +42,7 @@ from heliodor.data.coordinates.particle_average import (
 from heliodor.data.coordinates.particle_diameter import (
     FINEST_ANGSTROM,
     NETWORK,
-    check_diameter,
+    find_diameter_conflict,
     measure_geometry,
 )
 from heliodor.data.coordinates.particle_extent import measure_extent
@@ -161,7 +161,9 @@ def judged(scene: Scene, draws: int, all_of: dict[int, list[tuple[float, bool]]]
             views = [LabeledView(i, pixel, xy) for i, xy in fine.drawn(number, seed)]
             images = [LabeledImage(i, xy) for i, xy in working.drawn(number, seed)]
             started = time.process_time()
-            doubted += check_diameter(images, working.pixel_size_angstrom, true) is not None
+            doubted += (
+                find_diameter_conflict(images, working.pixel_size_angstrom, true) is not None
+            )
             seconds.append(time.process_time() - started)
             try:
                 extent = measure_geometry(views, scene.pixel_size_angstrom).extent

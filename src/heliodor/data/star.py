@@ -53,7 +53,7 @@ _END_OF_ROW = "~end-of-row~"
 _MISSING = frozenset({"nan", "NaN", "<NA>"})
 
 
-class Table:
+class StarTable:
     """The columns of a block by label, in the order of the file.
 
     A column is an array of the values as they are written: a number of twenty digits or with a
@@ -79,7 +79,7 @@ class Table:
         return len(next(iter(self._columns.values()), ()))
 
 
-def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Table]:
+def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, StarTable]:
     """Read every table of a STAR file, by block name without ``data_``.
 
     Of blocks with the same name the last one is returned.
@@ -107,12 +107,12 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Tabl
         heads = list(_BLOCK.finditer(text))
         if len(heads) > MOST_BLOCKS:
             raise ValueError(f"it has {len(heads)} blocks, more than any file of particles")
-        tables: dict[str, Table] = {}
+        tables: dict[str, StarTable] = {}
         for head, following in zip_longest(heads, heads[1:]):
             end = following.start() if following else len(text)
             columns = _read_block(text, head.end(), end, numbers)
             if columns:
-                tables[head[1].decode()] = Table(columns)
+                tables[head[1].decode()] = StarTable(columns)
         if heads and not tables:
             raise ValueError("its blocks are empty")
     except (ValueError, OSError) as error:

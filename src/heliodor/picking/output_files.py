@@ -52,7 +52,7 @@ def coordinate_text(candidates: Picks, threshold: float, comments: Sequence[str]
         For the head of the file.
     """
     chosen = candidates.select(candidates.score >= threshold)
-    return relion_autopick.render_autopick(chosen.rounded(), comments)
+    return relion_autopick.render_autopick(chosen.round_values(), comments)
 
 
 def write_tables(
@@ -172,7 +172,7 @@ def write_series(
             counts.append(len(picks))
             if len(picks):
                 nested[name] = own / files[name].relative_to(folder)
-                relion_autopick.write_one_autopick(nested[name], picks.rounded(), head)
+                relion_autopick.write_one_autopick(nested[name], picks.round_values(), head)
         relion_autopick.write_autopick_list(own, nested, head)
         in_force = int(threshold == picked.threshold)
         rows.append(

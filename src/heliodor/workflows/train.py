@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from heliodor.data.coordinates.label_assignment import LabeledSource, read_labels
-from heliodor.data.coordinates.particle_diameter import check_diameter
+from heliodor.data.coordinates.particle_diameter import find_diameter_conflict
 from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import (
     DEFAULT_CACHE_BYTES,
@@ -310,7 +310,7 @@ def _load(task: _Task) -> tuple[TrainingSet, dict[int, str]]:
         )
     task.store.release_pages()
     size = task.images.working_pixel_size_angstrom
-    doubt = check_diameter(dataset.images, size, data.diameter_angstrom)
+    doubt = find_diameter_conflict(dataset.images, size, data.diameter_angstrom)
     for note in [*task.label_notes, *choice_notes, *dataset.notes, *([doubt] if doubt else [])]:
         record.warn(note)
     record.skip(dataset.failures)

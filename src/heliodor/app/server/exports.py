@@ -78,7 +78,7 @@ def export_file(
     if coordinate_format.file_of is None:
         (file,) = write_picks(
             folder / f"{what}{coordinate_format.suffix}",
-            joined.rounded(),
+            joined.round_values(),
             coordinate_format,
             context,
         )
@@ -86,7 +86,7 @@ def export_file(
     format_folder = folder / f"{what}_{name}"
     shutil.rmtree(format_folder, ignore_errors=True)
     format_folder.mkdir(parents=True)
-    files = write_picks(format_folder, joined.rounded(), coordinate_format, context)
+    files = write_picks(format_folder, joined.round_values(), coordinate_format, context)
     archive_path = folder / f"{what}_{name}.zip"
     with (
         atomic_write(archive_path) as aside,

@@ -108,14 +108,14 @@ def _group_by_source(
         raise BadInput(f"the {what} contain no coordinates; mark some first, or give no {what}")
     found = match_names(table.micrographs, sources)
     own: dict[Source, list[FloatArray]] = {}
-    said = table.first_positive_values(PIXEL_SIZE)
+    pixel_sizes = table.first_positive_values(PIXEL_SIZE)
     sizes: dict[Source, float] = {}
     strangers, lost = [], 0
     for name, picks in table.split_by_micrograph():
         if name in found:
             own.setdefault(found[name], []).append(picks.xy_px)
-            if name in said:
-                sizes[found[name]] = said[name]
+            if name in pixel_sizes:
+                sizes[found[name]] = pixel_sizes[name]
         elif len(picks):
             strangers.append(name)
             lost += len(picks)
@@ -168,14 +168,14 @@ def check_frame(items: Sequence[LabeledSource], working: dict[Source, WorkingIma
 def check_sampling(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
     """Refuse labels whose file gives another pixel size than the micrograph has."""
     for item in items:
-        image, said = working.get(item.source), item.pixel_size_angstrom
-        if image is None or said is None:
+        image, pixel_size = working.get(item.source), item.pixel_size_angstrom
+        if image is None or pixel_size is None:
             continue
         actual = image.pixel_size_angstrom
-        if not same_pixel_size(said, actual):
+        if not same_pixel_size(pixel_size, actual):
             raise BadInput(
-                f"the labels of {item.source.name} are at {said:.4g} Å/pixel, but the micrograph"
-                f" is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale the labels"
+                f"the labels of {item.source.name} are at {pixel_size:.4g} Å/pixel, but the"
+                f" micrograph is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale the labels"
             )
 
 

@@ -94,13 +94,13 @@ def mask_outside(xy_px: FloatArray, shape: Shape) -> BoolArray:
     return np.asarray(((xy < -0.5) | (xy > limit)).any(axis=1))
 
 
-def guess_particles(area_angstrom2: float, diameter_angstrom: float, most_labelled: int) -> float:
+def guess_particles(area_angstrom2: float, diameter_angstrom: float, most_labeled: int) -> float:
     """Guess the number of particles per micrograph if the user gave none.
 
     As many as cover 15% of the area, but at least the largest number of labels on a micrograph.
     """
     covering = COVER_GUESS * area_angstrom2 / (math.pi * (diameter_angstrom / 2) ** 2)
-    return max(covering, 1.0, float(most_labelled))
+    return max(covering, 1.0, float(most_labeled))
 
 
 def class_prior(
@@ -127,9 +127,9 @@ def class_prior(
         Between 1e-4 and 0.9999; 1e-4 if all expected particles are labeled.
     """
     positive = expected_particles * disc_area_px(radius_px)
-    labelled = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
+    labeled = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
     pixels = np.array([i.image.size for i in images])
-    fraction = np.maximum(positive - labelled, 0) / np.maximum(pixels - labelled, 1)
-    total = labelled.sum()
-    weights = labelled / total if total else np.full(len(images), 1 / len(images))
+    fraction = np.maximum(positive - labeled, 0) / np.maximum(pixels - labeled, 1)
+    total = labeled.sum()
+    weights = labeled / total if total else np.full(len(images), 1 / len(images))
     return float(np.clip(weights @ fraction, PRIOR_MARGIN, 1 - PRIOR_MARGIN))

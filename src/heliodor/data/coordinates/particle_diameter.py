@@ -147,7 +147,7 @@ def measure_geometry(
             f"{number} labels are too few to measure the diameter; label at least {FEWEST_LABELS}"
             f" particles, better {ENOUGH_LABELS}"
         )
-    chosen = choose_labels(views, MOST_LABELS, MOST_MICROGRAPHS, seed)
+    chosen = sample_labels(views, MOST_LABELS, MOST_MICROGRAPHS, seed)
     pixel = chosen[0].pixel_size_angstrom
     side = max(min(view.image.shape) for view in chosen) * pixel
     most = max(2 * FEWEST_PX * pixel, min(MOST_ANGSTROM, MOST_OF_SIDE * side))
@@ -182,7 +182,7 @@ def measure_geometry(
     )
 
 
-def choose_labels(
+def sample_labels(
     views: Sequence[LabeledView], most_labels: int, most_micrographs: int, seed: int
 ) -> list[LabeledView]:
     """Choose labels at random from the micrographs with most of them."""
@@ -214,7 +214,7 @@ def measure_label_distance(views: Sequence[LabeledView], diameter_angstrom: floa
     return round(float(np.quantile(nearest, CLOSE_SHARE)), 1)
 
 
-def check_diameter(
+def find_diameter_conflict(
     images: Sequence[LabeledImage], pixel_size_angstrom: float, diameter_angstrom: float
 ) -> str | None:
     """Return a warning if labels clearly show another diameter than the given one.
@@ -234,9 +234,9 @@ def check_diameter(
         A warning; None if the two agree within the uncertainty, or with fewer than 20 labels.
     """
     views = [LabeledView(i.image, pixel_size_angstrom, i.xy_px) for i in images]
-    few = choose_labels(views, QUICK_LABELS, QUICK_MICROGRAPHS, seed=0)
+    few = sample_labels(views, QUICK_LABELS, QUICK_MICROGRAPHS, seed=0)
     if _count_labels(few) < ENOUGH_LABELS:
-        few = choose_labels(views, QUICK_LABELS, MOST_MICROGRAPHS, seed=0)
+        few = sample_labels(views, QUICK_LABELS, MOST_MICROGRAPHS, seed=0)
     if _count_labels(few) < ENOUGH_LABELS:
         return None
     most = diameter_angstrom * LOOKED_AT

@@ -74,7 +74,7 @@ class DiameterTrial:
 
 @dataclass(frozen=True)
 class Extent:
-    """The longest diameter of labelled particles, in angstrom."""
+    """The longest diameter of labeled particles, in angstrom."""
 
     diameter_angstrom: float
     #: The 95% confidence interval: chance, from draws of labels, and the variation of shapes.

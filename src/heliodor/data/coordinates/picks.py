@@ -154,7 +154,7 @@ class Picks:
             else np.asarray(known, dtype=np.float64)
         )
 
-    def rounded(self) -> Picks:
+    def round_values(self) -> Picks:
         """Return the picks rounded to the digits that are written to files."""
         xy, score = np.round(self.xy_px, 3), np.round(self.score, 6)
         return Picks(self.micrographs, self.micrograph_index, xy, score, self.extra)

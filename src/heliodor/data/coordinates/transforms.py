@@ -111,11 +111,11 @@ def _update_column(picks: Picks, known: Mapping[str, float], column: str, exactl
     """Return a column with the known number of the micrograph of each pick."""
     values = picks.extra.get(column, [None] * len(picks))
     numbers = [known.get(name) for name in picks.micrographs]
-    told = []
+    updated = []
     for value, place in zip(values, picks.micrograph_index, strict=True):
-        number, said = numbers[place], parse_number(value)
-        if number is not None and said != number:
-            rounded = not exactly and said > 0 and same_pixel_size(said, number)
-            value = value if rounded else number
-        told.append(value)
-    return np.array(told, dtype=object)
+        known_number, stored = numbers[place], parse_number(value)
+        if known_number is not None and stored != known_number:
+            rounded = not exactly and stored > 0 and same_pixel_size(stored, known_number)
+            value = value if rounded else known_number
+        updated.append(value)
+    return np.array(updated, dtype=object)

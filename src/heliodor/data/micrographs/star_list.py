@@ -14,7 +14,7 @@ from heliodor.utils.parsing import parse_number, refuse_damaged
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heliodor.data.star import Table
+    from heliodor.data.star import StarTable
 
 
 NAME = "rlnMicrographName"
@@ -56,11 +56,13 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
     return list(dict(rows).items())
 
 
-def _has(blocks: Mapping[str, Table], key: str) -> bool:
+def _has(blocks: Mapping[str, StarTable], key: str) -> bool:
     return key in blocks and NAME in blocks[key]
 
 
-def pixel_sizes(table: Table, optics: Table | None, detector: bool = False) -> list[float | None]:
+def pixel_sizes(
+    table: StarTable, optics: StarTable | None, detector: bool = False
+) -> list[float | None]:
     """Return each row's pixel size: its optics group's, its own, or the original micrograph's.
 
     Parameters
@@ -77,7 +79,7 @@ def pixel_sizes(table: Table, optics: Table | None, detector: bool = False) -> l
     return [next((size for size in sizes if size), None) for sizes in zip(*columns, strict=True)]
 
 
-def values_of_rows(table: Table, optics: Table | None, column: str) -> list[float | None]:
+def values_of_rows(table: StarTable, optics: StarTable | None, column: str) -> list[float | None]:
     """Return a column's positive numbers per row, from the optics group or the row itself."""
     if optics is not None and column in optics:
         if OPTICS_GROUP in table:

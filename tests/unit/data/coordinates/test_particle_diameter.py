@@ -31,10 +31,10 @@ from heliodor.data.coordinates.particle_average import (
 from heliodor.data.coordinates.particle_diameter import (
     FAINT,
     PLAIN,
-    check_diameter,
-    choose_labels,
+    find_diameter_conflict,
     measure_geometry,
     measure_label_distance,
+    sample_labels,
 )
 from heliodor.data.coordinates.particle_extent import (
     compute_relative_diameter,
@@ -250,20 +250,20 @@ def test_the_distance_of_labels():
 
 def test_labels_are_chosen_from_the_fullest_micrographs():
     views = [LabeledView(noise((40, 40)), 4.0, np.zeros((n, 2))) for n in (3, 0, 9, 5)]
-    chosen = choose_labels(views, 100, 2, seed=0)
+    chosen = sample_labels(views, 100, 2, seed=0)
     assert [len(view.xy_px) for view in chosen] == [9, 5]
-    assert sum(len(view.xy_px) for view in choose_labels(views, 6, 40, seed=0)) == 6
+    assert sum(len(view.xy_px) for view in sample_labels(views, 6, 40, seed=0)) == 6
 
 
 @pytest.mark.parametrize(("diameter", "doubted"), [(90, True), (150, False), (290, True)])
 def test_a_wrong_diameter_is_doubted(diameter, doubted):
     image, xy = scene(30, 40, sd=1.0)
-    sentence = check_diameter([LabeledImage(image, xy)], 5.0, diameter)
+    sentence = find_diameter_conflict([LabeledImage(image, xy)], 5.0, diameter)
     assert (sentence is not None) == doubted
     if sentence is not None:
         assert f"the given diameter is {diameter} Å" in sentence
         assert "heliodor suggest" in sentence
-    assert check_diameter([LabeledImage(image, xy[:19])], 5.0, diameter) is None
+    assert find_diameter_conflict([LabeledImage(image, xy[:19])], 5.0, diameter) is None
 
 
 @pytest.fixture(scope="module")

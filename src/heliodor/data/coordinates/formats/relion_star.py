@@ -26,7 +26,7 @@ from heliodor.data.micrographs.star_list import (
     as_positive,
     pixel_sizes,
 )
-from heliodor.data.star import Table, format_values, read_blocks, render_blocks
+from heliodor.data.star import StarTable, format_values, read_blocks, render_blocks
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_referenced_file, write_text
 from heliodor.utils.parsing import parse_number
@@ -50,7 +50,7 @@ def looks_like(head: bytes) -> bool:
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
-def _expand_optics(table: Table, optics: Table | None) -> dict[str, Any]:
+def _expand_optics(table: StarTable, optics: StarTable | None) -> dict[str, Any]:
     """Return the columns of the optics groups, with one value per row of the table."""
     if optics is None or OPTICS_GROUP not in table or OPTICS_GROUP not in optics:
         return {}
@@ -80,7 +80,7 @@ def read_picks(path: str | Path) -> Picks:
     return _parse_blocks(path, read_blocks(path, (X, Y, SCORE)))
 
 
-def _parse_blocks(path: Path, blocks: Mapping[str, Table], listing: bool = True) -> Picks:
+def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = True) -> Picks:
     """Read coordinates from blocks, which may list other files only if `listing` is true."""
     listed = next((b for b in blocks.values() if COORDINATE_FILE in b), None)
     if listed is not None and NAME not in listed:
@@ -117,7 +117,7 @@ def _parse_blocks(path: Path, blocks: Mapping[str, Table], listing: bool = True)
     return Picks.from_columns(names, xy, score, extra)
 
 
-def _read_listed_files(path: Path, table: Table) -> Picks:
+def _read_listed_files(path: Path, table: StarTable) -> Picks:
     tables: dict[Path, Picks] = {}
     for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
         found = find_referenced_file(file, path)
@@ -145,7 +145,7 @@ def infer_micrograph(path: Path) -> str:
     return stem
 
 
-def parse_numbers(table: Table, column: str, path: Path, finite: bool = True) -> FloatArray:
+def parse_numbers(table: StarTable, column: str, path: Path, finite: bool = True) -> FloatArray:
     """Return the numbers of a column, with nan for other values unless `finite` refuses them."""
     values = np.array([parse_number(value) for value in table[column]], dtype=np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
