@@ -175,7 +175,8 @@ def check_sampling(items: Sequence[LabeledSource], working: dict[Source, Working
         if not same_pixel_size(pixel_size, actual):
             raise BadInput(
                 f"the labels of {item.source.name} are at {pixel_size:.4g} Å/pixel, but the"
-                f" micrograph is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale the labels"
+                f" micrograph is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale"
+                " the labels"
             )
 
 
