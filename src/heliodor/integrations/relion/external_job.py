@@ -1,8 +1,8 @@
-"""RELION's External jobs: how a program that RELION has started answers it.
+"""The interface of RELION External jobs.
 
-RELION knows of a job what lies in the job's folder: an empty file says how the job ended, another
-asks it to stop, and a table names the results that other jobs can take. RELION takes a job for
-running until one of the first is there, so each way to end leaves one.
+RELION and a job communicate through files in the job's folder: an empty file marks how the job
+ended, another one asks it to stop, and a table lists the results that other jobs can use. RELION
+shows a job as running until the first of these exists, so a job must write it however it ends.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from heliodor.data.micrographs.sources import MicrographInputs
 
 SUCCESS, FAILURE, ABORTED = (f"RELION_JOB_EXIT_{how}" for how in ("SUCCESS", "FAILURE", "ABORTED"))
-#: RELION's user asks the job to stop.
+#: RELION writes this file when the user aborts the job.
 ABORT = "RELION_JOB_ABORT_NOW"
 OUTPUT_NODES = "RELION_OUTPUT_NODES.star"
-#: Seconds between two looks for the user's wish to stop.
+#: Seconds between checks for that file.
 CHECK_INTERVAL_S = 0.5
 
 
 class OutputKind(Enum):
-    """What a result is to other jobs."""
+    """What a result of a job is for other jobs."""
 
     COORDINATES = "coordinates"
     MODEL = "model"
 
 
-#: How versions of RELION call them; 3.1 has numbers, and none for a model.
+#: Node types by version of RELION; 3.1 has numbers, and none for models.
 _NODE_TYPES: dict[int, dict[OutputKind, str]] = {
     3: {OutputKind.COORDINATES: "2"},
     4: {
@@ -57,22 +57,22 @@ _NODE_TYPES: dict[int, dict[OutputKind, str]] = {
 
 @contextmanager
 def run_as_job(folder: str | Path) -> Iterator[None]:
-    """Be a job of RELION while the block runs, and say in its folder how it ended.
+    """Run the block as a job of RELION, and mark in its folder how it ended.
 
-    What is told to the person watching goes to standard output, RELION's ``run.out``: what is in
-    ``run.err`` looks like an error there.
+    Messages go to standard output (RELION's ``run.out``), because RELION shows the content of
+    ``run.err`` as errors.
 
     Parameters
     ----------
     folder
-        The job's folder, ``External/jobNNN/``; made if need be.
+        The job's folder, ``External/jobNNN/``; created if necessary.
 
     Raises
     ------
     BadInput
-        If the same job is at work already; what is in its folder is then left as it is.
+        If the same job is already running; its folder is then left unchanged.
     Stopped
-        In the block, if the user aborts the job, or a signal ends it.
+        In the block, if the user aborts the job or a signal ends it.
     """
     folder = create_output_folder(folder)
     with lock_folder(folder):
@@ -92,12 +92,12 @@ def _run_job(folder: Path) -> Iterator[None]:
             ended = ABORTED
         raise
     finally:
-        (folder / ABORT).unlink(missing_ok=True)  # or it would stop the job's continuation
+        (folder / ABORT).unlink(missing_ok=True)  # otherwise it would stop a continued job
         (folder / ended).touch()
 
 
 def mark_failed(folder: Path) -> None:
-    """Say in a job's folder that it failed, for a process that died; not where one is at work."""
+    """Mark a job as failed after its process died, unless another process is running it."""
     with suppress(BadInput):
         folder = create_output_folder(folder)
         with lock_folder(folder):
@@ -106,7 +106,7 @@ def mark_failed(folder: Path) -> None:
 
 @contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
-    """Raise `Stopped` in the block on a signal, or when the file that asks to stop is there."""
+    """Raise `Stopped` in the block on a signal, or when the user aborts the job."""
     over = threading.Event()
 
     def watch() -> None:
@@ -115,7 +115,7 @@ def _stoppable(folder: Path) -> Iterator[None]:
                 _thread.interrupt_main(signal.SIGTERM)
                 return
 
-    if (folder / ABORT).exists():  # pressed while the job was waiting in a queue
+    if (folder / ABORT).exists():  # aborted while the job was queued
         raise Stopped(signal.SIGTERM)
     with handle_signals():
         threading.Thread(target=watch, daemon=True).start()
@@ -126,11 +126,11 @@ def _stoppable(folder: Path) -> Iterator[None]:
 
 
 def detect_relion_version(folder: Path) -> int:
-    """Tell from what RELION wrote whether it is 3 (3.1), 4 or 5; without that, the newest."""
-    said = [_read_text(path) for path in (folder / "job.star", Path("default_pipeline.star"))]
-    if said[0] and "_rlnJobTypeLabel" not in said[0]:
+    """Return the version of RELION from its files: 3 (for 3.1), 4 or 5; by default, the newest."""
+    texts = [_read_text(path) for path in (folder / "job.star", Path("default_pipeline.star"))]
+    if texts[0] and "_rlnJobTypeLabel" not in texts[0]:
         return 3
-    versions = [int(n) for text in said for n in re.findall(r"^# version (\d+)", text, re.M)]
+    versions = [int(n) for text in texts for n in re.findall(r"^# version (\d+)", text, re.M)]
     return 4 if versions and max(versions) < 50000 else 5
 
 
@@ -144,17 +144,17 @@ def _read_text(path: Path) -> str:
 def write_output_nodes(
     folder: Path, files: Sequence[tuple[str, OutputKind]], micrographs: MicrographInputs = ""
 ) -> None:
-    """Tell RELION of the results that other jobs can take.
+    """List the results that other jobs can use, for RELION.
 
     Parameters
     ----------
     folder
         The job's folder.
     files
-        Names of files in it, and what they are.
+        Names of files in it, and their types.
     micrographs
-        The STAR file of the micrographs. RELION 3.1 takes coordinates by a file that names it
-        and whose own name ends as those of the coordinate files do.
+        The STAR file of the micrographs. RELION 3.1 expects it to be named in a file whose own
+        name ends with the suffix of the coordinate files.
     """
     from heliodor.data.star import write_blocks
 

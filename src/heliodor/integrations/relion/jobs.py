@@ -1,6 +1,6 @@
-"""What heliodor does as a job of RELION: training and picking, each of which can be continued.
+"""Training and picking as RELION jobs, both of which can be continued.
 
-RELION continues a job by calling the same command again. What is finished then is left alone.
+RELION continues a job by running the same command again; finished work is then skipped.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from heliodor.workflows.train import train
 
 log = logging.getLogger(__name__)
 
-#: What the model in a job's folder was made with, and its fingerprint.
+#: File with the inputs of the model in a job's folder, and its digest.
 TRAINED_WITH = ".training.json"
-#: RELION 3.1 names the coordinates of a job by a file that is called so and ends as they do.
+#: Prefix of the file by which RELION 3.1 names the coordinates of a job.
 SUFFIX_FILE = "coords_suffix"
 
 
@@ -44,7 +44,7 @@ def pick_job(
     command_line: str,
     diameter_angstrom: float | None = None,
 ) -> list[Failure]:
-    """Pick on the micrographs that are not done yet, and tell RELION of the coordinates.
+    """Pick the micrographs that are not done yet, and list the coordinates for RELION.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def train_job(
     command_line: str,
     negatives: str | None = None,
 ) -> list[Failure]:
-    """Train a model, unless the same one is there, and tell RELION of it.
+    """Train a model, unless it is up to date, and list it for RELION.
 
     Parameters
     ----------
@@ -108,16 +108,16 @@ def train_job(
 
 
 def resolve_labels(labels: str, micrographs: str, folder: Path) -> str:
-    """Return coordinates in a form that is read here.
+    """Return the coordinates as a file that heliodor can read.
 
-    RELION 3.1 names those of a job by ``coords_suffix_manualpick.star``, which holds none: they
-    lie beside it, under the micrographs' names with the suffix that its own name ends with. For
-    such a file a list of them is written into the job's folder.
+    RELION 3.1 names the coordinates of a job by ``coords_suffix_manualpick.star``, which contains
+    none: they are in files next to it, named after the micrographs with the suffix in its name.
+    For such a file, write a list of them to the job's folder.
 
     Raises
     ------
     BadInput
-        If none of the micrographs has a file of coordinates there.
+        If none of the micrographs has a coordinate file there.
     """
     path = Path(labels)
     if not path.name.startswith(SUFFIX_FILE):
@@ -130,8 +130,8 @@ def resolve_labels(labels: str, micrographs: str, folder: Path) -> str:
     pairs = [(name, file) for name, file in pairs if Path(file).is_file()]
     if not pairs:
         raise BadInput(
-            f"beside {labels} lies no coordinate file of a micrograph in {micrographs}; give the"
-            " micrographs that were picked on"
+            f"there is no coordinate file next to {labels} for any micrograph in {micrographs};"
+            " give the micrographs that were picked"
         )
     listed = folder / "labels.star"
     relion_autopick.write_coordinate_files(
@@ -141,7 +141,7 @@ def resolve_labels(labels: str, micrographs: str, folder: Path) -> str:
 
 
 def _describe_inputs(micrographs: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return what tells one training's input from another's, ready for JSON."""
+    """Return what identifies the input of a training, for JSON."""
     tables = [read_picks(file) for file in labels]
     parts = [
         part

@@ -1,4 +1,4 @@
-"""Where to compute: what Topaz's numbers of devices and threads mean here."""
+"""Set up the device and threads from Topaz's options."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from heliodor.utils.compute import ComputeSettings
 
 
 def start_compute(device: int, threads: int) -> torch.device:
-    """Fix the threads and return the device.
+    """Set the number of threads and return the device.
 
     Parameters
     ----------
     device
-        A GPU's number; below 0 the CPU, which also takes the place of a GPU where there is none.
+        Number of a GPU; negative for the CPU, which is also used if there is no GPU.
     threads
-        0 or below: all that this process may use.
+        Number of threads; 0 or negative for all that are available to this process.
 
     Raises
     ------
     BadInput
-        If there is no GPU of that number beside others.
+        If there are GPUs, but not that one.
     """
     name = "cpu"
     if device >= 0:
@@ -30,5 +30,5 @@ def start_compute(device: int, threads: int) -> torch.device:
         elif torch.backends.mps.is_available():
             name = "mps"
         else:
-            report(f"There is no GPU for device {device}: computing on the CPU.")
+            report(f"no GPU found for device {device}; using the CPU")
     return ComputeSettings(name, threads if threads > 0 else None).start()

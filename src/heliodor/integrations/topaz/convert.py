@@ -49,7 +49,7 @@ _METADATA = {
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Turn coordinate files into one of another format or scale."""
+    """Convert coordinate files to one file of another format or scale."""
     forms = [
         detect_format(f) if args.from_format == "auto" else args.from_format for f in args.files
     ]
@@ -57,11 +57,11 @@ def convert(args: argparse.Namespace) -> int:
     if args.verbose > 0:
         log.info(f"# {', '.join(sorted(set(forms)))} to {to}")
     if args.down_scale == 0:
-        raise BadInput("coordinates cannot be divided by 0; give another --down-scale")
+        raise BadInput("--down-scale must not be 0")
     factor = args.up_scale / args.down_scale
     more = {column: v for name, column in _METADATA.items() if (v := getattr(args, name)) > 0}
     _report_options_without_effect(args, to)
-    # From STAR to STAR nothing is lost: columns, optics groups, fractions of a pixel.
+    # From STAR to STAR keep everything: columns, optics groups, fractions of a pixel.
     stays = to == "star" and set(forms) == {"star"}
     if stays:
         tables = [read_star(path, args.image_ext) for path in args.files]
@@ -70,7 +70,7 @@ def convert(args: argparse.Namespace) -> int:
             read_coordinates(path, form) for path, form in zip(args.files, forms, strict=True)
         ]
     if to != "star":
-        # Tables of text hold whole pixels wherever Topaz made them so.
+        # Topaz rounds coordinates from STAR files to integers.
         tables = [
             round_to_pixels(t) if f == "star" else t for t, f in zip(tables, forms, strict=True)
         ]
@@ -89,7 +89,7 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def _report_options_without_effect(args: argparse.Namespace, to: Format) -> None:
-    """Name the options that mean nothing in the format that is written."""
+    """Report options that have no effect in the output format."""
     names = [name for name in _METADATA if getattr(args, name) > 0 and to != "star"]
     names += ["boxsize"] * (args.boxsize > 0 and to != "box")
     names += ["suffix"] * (args.suffix != "" and to not in ("box", "json"))
@@ -99,13 +99,13 @@ def _report_options_without_effect(args: argparse.Namespace, to: Format) -> None
 
 
 def _choose_format(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
-    """Decide on the format to write."""
+    """Return the output format."""
     to: Format
     if args.to_format != "auto":
         to = args.to_format
     elif args.output is None:
         if len(set(forms)) > 1:
-            raise BadInput("the files are of several formats; say with --to which to write")
+            raise BadInput("the files have several formats; choose the output format with --to")
         to = forms[0]
     elif args.output.endswith("/") or Path(args.output).is_dir():
         to = "box" if args.boxsize > 0 else "json"
@@ -113,12 +113,12 @@ def _choose_format(args: argparse.Namespace, forms: Sequence[Format]) -> Format:
         suffix = Path(args.output).suffix.lower()
         if suffix not in SUFFIXES:
             raise BadInput(
-                f"the name {args.output} tells no format; end it with .txt, .star or .csv, or"
-                " say the format with --to"
+                f"unknown format of {args.output}; use a name that ends in .txt, .star or .csv, or"
+                " choose the format with --to"
             )
         to = SUFFIXES[suffix]
     if to in ("box", "json") and args.output is None:
-        raise BadInput(f"{to} files are one a micrograph; give their folder with -o")
+        raise BadInput(f"there is one {to} file per micrograph; give their folder with -o")
     return to
 
 
@@ -133,22 +133,22 @@ def _write(picks: Picks, to: Format, args: argparse.Namespace, more: dict[str, f
         write_eman2(args.output, picks, args.suffix)
     elif args.output.lower().endswith(".box") and not Path(args.output).is_dir():
         if len(picks.micrographs) > 1:
-            raise BadInput(f"{args.output} is one box file; for several micrographs give a folder")
+            raise BadInput(f"{args.output} is one box file; give a folder for several micrographs")
         if args.boxsize <= 0:
-            raise BadInput("boxes need a size; give --boxsize")
+            raise BadInput("box files need a box size; give --boxsize")
         write_output(render_boxes(picks, args.boxsize), args.output)
     else:
         write_boxes(args.output, picks, args.boxsize, args.suffix)
 
 
 def split(args: argparse.Namespace) -> int:
-    """Write one coordinate file for each micrograph, in the format of the one given."""
+    """Split a coordinate file into one file per micrograph, in the same format."""
     if args.output is None:
-        raise BadInput("the files need a folder; give it with -o")
+        raise BadInput("the output folder is missing; give it with -o")
     form = detect_format(args.file) if args.format == "auto" else args.format
     ending = f"{args.suffix}{Path(args.file).suffix}"
     if form not in ("coord", "star"):
-        raise BadInput(f"{args.file} is a {form} file; split takes tables and STAR files")
+        raise BadInput(f"{args.file} is a {form} file; split accepts only tables and STAR files")
     picks = read_star(args.file, "") if form == "star" else read_coordinates(args.file, form)
     for file, own in assign_files(args.output, keep_above(picks, args.threshold), ending).items():
         text = (
@@ -161,10 +161,10 @@ def split(args: argparse.Namespace) -> int:
 
 
 def train_test_split(args: argparse.Namespace) -> int:
-    """Share the micrographs of a coordinate file out to training and test.
+    """Split the micrographs of a coordinate file into training and test sets.
 
-    The same seed chooses the same micrographs as in Topaz. Beside the file go its picks in two
-    tables and, where the images' folder is given, two lists of images.
+    The same seed chooses the same micrographs as in Topaz. Writes two tables of picks next to the
+    file and, if the folder of the images is given, two lists of images.
     """
     form = detect_format(args.file) if args.format == "auto" else args.format
     picks = read_coordinates(args.file, form)
@@ -174,10 +174,10 @@ def train_test_split(args: argparse.Namespace) -> int:
     names = sorted(tables)
     if args.number is None or not 0 < args.number < len(names):
         raise BadInput(
-            f"{args.file} has {len(names)} micrographs with particles; give with -n how many of"
-            " them go to the test, at least 1 and not all"
+            f"{args.file} has {len(names)} micrographs with particles; give the number of test"
+            " micrographs with -n, at least 1 and not all"
         )
-    # The legacy generator, as its order for a seed is the one that is wanted.
+    # Topaz uses the legacy generator; the order for a seed must be the same.
     order = np.random.RandomState(args.seed).permutation(len(names))
     parts = {
         "train": [names[i] for i in order[args.number :]],
@@ -185,11 +185,11 @@ def train_test_split(args: argparse.Namespace) -> int:
     }
     log.info(
         f"# {len(names)} micrographs with {len(picks)} particles:"
-        f" {len(parts['train'])} for training, {len(parts['test'])} for the test"
+        f" {len(parts['train'])} for training, {len(parts['test'])} for testing"
     )
     base = os.path.splitext(args.file)[0]
     for part, chosen in parts.items():
-        # Rows as in the file, the micrographs in the order they were drawn.
+        # Micrographs in random order, with the rows of each in the order of the file.
         texts = [render_coordinates(tables[name], extra=True) for name in chosen]
         header = texts[0].splitlines(keepends=True)[0]
         rows = "".join(text.removeprefix(header) for text in texts)
@@ -199,7 +199,7 @@ def train_test_split(args: argparse.Namespace) -> int:
                 Path(args.file).parent / f"image_list_{part}.txt", _image_list(chosen, args)
             )
     if args.image_dir is None:
-        log.info("# no list of images is written without --image-dir")
+        log.info("# no lists of images without --image-dir")
     return 0
 
 
@@ -208,12 +208,12 @@ def _image_list(names: list[str], args: argparse.Namespace) -> str:
     for name in names:
         path = find_image(name, args.image_dir, args.image_ext)
         if path is None:
-            log.info(f"# note: {name} is left out: {args.image_dir} holds no image of it")
+            log.info(f"# skipped {name}: no image in {args.image_dir}")
         else:
             lines.append(f"{name}\t{path.absolute()}")
     if len(lines) == 1:
         raise BadInput(
-            f"{args.image_dir} holds none of the images; check --image-dir and --image-ext"
+            f"{args.image_dir} contains none of the images; check --image-dir and --image-ext"
         )
     return "\n".join(lines) + "\n"
 

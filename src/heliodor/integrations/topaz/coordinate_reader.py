@@ -1,4 +1,4 @@
-"""Reading coordinate files as Topaz names micrographs: without suffix, folders as in the file."""
+"""Read coordinate files with Topaz's micrograph names: without suffix, with the file's folders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUFFIXES: dict[str, Format] = {
     ".json": "json",
     ".csv": "csv",
 }
-#: What Topaz calls the formats; those that it does not know are read like its own table.
+#: Topaz's names of the formats; formats that it does not know count as its own table.
 _KINDS: dict[str, Format] = {
     "via": "csv",
     "table": "coord",
@@ -42,17 +42,17 @@ _KINDS: dict[str, Format] = {
     "box": "box",
     "eman2": "json",
 }
-#: How some older STAR files call the score.
+#: STAR column of the score in older files.
 _OLD_SCORE = "rlnParticleScore"
 
 
 def detect_format(path: str | Path) -> Format:
-    """Tell a coordinate file's format by its content, and by its name where that says nothing.
+    """Detect the format of a coordinate file by its content, otherwise by its name.
 
     Raises
     ------
     BadInput
-        If there is no such file.
+        If the file cannot be read.
     """
     path = Path(path)
     head = _read_head(path)
@@ -73,18 +73,18 @@ def read_coordinates(path: str | Path, form: str = "auto") -> Picks:
     Returns
     -------
     Picks
-        Names without the suffix of an image; an older column for the score counts as the score.
+        Micrograph names are without image suffix; an older score column is read as the score.
 
     Raises
     ------
     BadInput
-        If the file cannot be read as what it is.
+        If the file cannot be read in its format.
     """
     path = Path(path)
     kind = detect_format(path) if form == "auto" else form
     if kind == "box":
-        # Its own reader, as an empty file, of a micrograph without particles, is one too; and
-        # the name is the whole stem, whatever its end may mean elsewhere.
+        # Read directly: an empty file (a micrograph without particles) is valid too, and the
+        # micrograph is named by the whole stem.
         picks = replace(box.read_picks(path), micrographs=(path.stem,))
     elif kind == "csv" and via.looks_like(_read_head(path)):
         picks = via.read_picks(path)
@@ -98,12 +98,12 @@ def read_coordinates(path: str | Path, form: str = "auto") -> Picks:
 
 
 def read_star(path: str | Path, image_ext: str) -> Picks:
-    """Read a STAR file with all its columns, micrographs called as it calls them.
+    """Read a STAR file with all its columns and its micrograph names.
 
     Parameters
     ----------
     image_ext
-        What follows the name of a micrograph that has no suffix.
+        Suffix to append to micrograph names without one.
     """
     picks = _use_old_score_column(relion_star.read_picks(path))
     names = [
@@ -130,17 +130,17 @@ def _use_old_score_column(picks: Picks) -> Picks:
 
 
 def keep_above(picks: Picks, threshold: float) -> Picks:
-    """Keep the picks that score the threshold or more; a table without scores stays as it is."""
+    """Keep the picks at or above the threshold; picks without scores are all kept."""
     if threshold == -np.inf or np.isnan(picks.score).all():
         return picks
     return picks.select(picks.score >= threshold)
 
 
 def scale_picks(picks: Picks, factor: float) -> Picks:
-    """Multiply coordinates."""
+    """Multiply coordinates by a factor."""
     return replace(picks, xy_px=picks.xy_px * factor)
 
 
 def round_to_pixels(picks: Picks) -> Picks:
-    """Round coordinates to whole pixels."""
+    """Round coordinates to integer pixels."""
     return replace(picks, xy_px=np.rint(picks.xy_px) + 0.0)

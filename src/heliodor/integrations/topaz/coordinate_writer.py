@@ -1,4 +1,4 @@
-"""Coordinate files in the layouts that Topaz writes."""
+"""Write coordinate files in the layouts of Topaz."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from heliodor.errors import BadInput
 from heliodor.integrations.topaz.output import table_file, write_output
 from heliodor.utils.files import create_output_folder, write_text
 
-#: What names the score in the STAR files that are written, and in those of an older command.
+#: STAR column of the score, and that of an older command.
 SCORE, OLD_SCORE = "AutopickFigureOfMerit", "ParticleScore"
 
 
 def format_numbers(column: Any) -> list[str]:
-    """Return a column as text: whole numbers if all are whole, else as short as is exact."""
+    """Format a column as text: integers if all are, otherwise the shortest exact decimals."""
     values = np.asarray(column, dtype=np.float64)
     if np.isfinite(values).all() and (values == np.rint(values)).all():
         return [str(int(value)) for value in values]
@@ -43,9 +43,9 @@ def render_coordinates(picks: Picks, extra: bool = False) -> str:
     Parameters
     ----------
     picks
-        The picks; a column of scores is there if any pick has one.
+        The picks; there is a column of scores if any pick has a score.
     extra
-        Whether the columns that mean nothing here follow.
+        Whether to add the extra columns of the picks.
     """
     columns = {
         "image_name": picks.names(),
@@ -72,16 +72,16 @@ def _render_table(
 
 
 def render_star(picks: Picks, image_ext: str, more: Mapping[str, float] | None = None) -> str:
-    """Return one STAR block of picks, micrographs called by their name and `image_ext`.
+    """Return one STAR block of picks, with `image_ext` appended to the micrographs' names.
 
     Parameters
     ----------
     picks
         The picks.
     image_ext
-        What micrographs' names end with, such as ``.mrc``.
+        Suffix of the micrographs' names, such as ``.mrc``.
     more
-        Further columns by name without ``rln``, each of one value.
+        Further columns by name without ``rln``, each with one constant value.
     """
     scores = _format_scores(picks)
     columns = {} if scores is None else {SCORE: [score or "nan" for score in scores]}
@@ -95,7 +95,7 @@ def render_star(picks: Picks, image_ext: str, more: Mapping[str, float] | None =
 
 
 def render_star_block(name: str, columns: Mapping[str, Sequence[str]]) -> str:
-    """Return one table as a block of a STAR file, tabs between the columns."""
+    """Return one table as a block of a STAR file, with tabs between the columns."""
     lines = [f"data_{name}", "loop_"]
     lines += [f"_{title} #{number}" for number, title in enumerate(columns, 1)]
     lines += ["\t".join(map(_quote_cell, row)) for row in zip(*columns.values(), strict=True)]
@@ -107,7 +107,7 @@ def _quote_cell(text: str) -> str:
 
 
 def render_via(picks: Picks) -> str:
-    """Return a CSV file of the VGG Image Annotator, one point a pick of a PNG picture."""
+    """Return a CSV file of the VGG Image Annotator, one point per pick on a PNG image."""
     counts = picks.counts()
     seen = [0] * len(picks.micrographs)
     rows: list[tuple[str, ...]] = [via.COLUMNS]
@@ -126,9 +126,9 @@ def render_via(picks: Picks) -> str:
 
 
 def render_boxes(picks: Picks, box_px: int) -> str:
-    """Return lines ``x y width height``, x and y of the corner nearest to pixel (0, 0).
+    """Return lines ``x y width height`` with x and y of the corner nearest to pixel (0, 0).
 
-    Boxes may be of an odd size, whose middle is then the pixel at half the size rounded down.
+    The center of a box is the pixel at half its size, rounded down.
     """
     corners = np.rint(picks.xy_px).astype(int) - box_px // 2
     return "".join(f"{x}\t{y}\t{box_px}\t{box_px}\n" for x, y in corners)
@@ -140,29 +140,29 @@ def write_boxes(folder: str | Path, picks: Picks, box_px: int, suffix: str = "")
     Raises
     ------
     BadInput
-        If the size of the boxes is not positive.
+        If the box size is not positive.
     """
     if box_px <= 0:
-        raise BadInput(f"boxes of {box_px} pixels cannot be written; give --boxsize")
+        raise BadInput(f"the box size must be 1 or more pixels, not {box_px}; give --boxsize")
     for file, own in assign_files(folder, picks, f"{suffix}.box").items():
         write_text(file, render_boxes(own, box_px))
 
 
 def write_eman2(folder: str | Path, picks: Picks, suffix: str = "") -> None:
-    """Write an ``_info.json`` file for each micrograph with picks, in place of its boxes."""
+    """Write an EMAN2 ``_info.json`` file for each micrograph with picks, replacing its boxes."""
     for file, own in assign_files(folder, picks, f"{suffix}{eman2.SUFFIX}").items():
         write_eman2_file(file, own)
 
 
 def write_eman2_file(path: Path, picks: Picks) -> None:
-    """Write the picks of one micrograph into a file of EMAN2's, in place of its boxes."""
+    """Write the picks of one micrograph to an EMAN2 file, replacing its boxes."""
     kind = {eman2.TYPE: np.full(len(picks), "manual", dtype=object)}
-    # A score would be taken for that of EMAN2's own picker.
+    # EMAN2 would mistake a score for one of its own picker.
     eman2.write_picks(path, replace(picks, score=np.full(len(picks), np.nan), extra=kind))
 
 
 def assign_files(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Picks]:
-    """Return the file of each micrograph with picks: below the folder, wherever its name leads.
+    """Return the file for each micrograph with picks, in subfolders as in the micrograph's name.
 
     Raises
     ------
@@ -174,8 +174,8 @@ def assign_files(folder: str | Path, picks: Picks, ending: str) -> dict[Path, Pi
         file = _file_below(folder, strip_image_suffix(name), ending)
         if len(own) and (other := files.setdefault(file, own)) is not own:
             raise BadInput(
-                f"the picks of {other.micrographs[0]} and of {name} would both be in {file}; give"
-                " the folders apart"
+                f"the picks of {other.micrographs[0]} and {name} would have the same file {file};"
+                " convert the folders separately"
             )
     return files
 
@@ -185,43 +185,41 @@ def _file_below(folder: str | Path, name: str, ending: str) -> Path:
     return Path(folder, *parts[:-1], f"{parts[-1] if parts else 'micrograph'}{ending}")
 
 
-#: Formats whose files hold the picks of one micrograph.
+#: Formats with one file per micrograph.
 ONE_MICROGRAPH = ("json", "box")
 
 
-#: What STAR files call images by.
+#: Suffix of the images in STAR files.
 IMAGE_EXT = ".mrc"
 
 
 class PickWriter:
-    """Takes the picks of one image after another and writes them.
+    """Write the picks of one image after another.
 
     Parameters
     ----------
     output
-        A file or folder; standard output, or beside each image, where None.
+        A file or folder; None writes to standard output, or next to each image.
     form
         coord, csv, star, json or box.
     per_micrograph
         Whether each image has its own file.
     suffix
-        What follows the image's name in the names of such files.
+        Suffix that such files append to the image's name.
     box_px
-        Side of the boxes of box files.
+        Box size of box files.
 
     Raises
     ------
     BadInput
-        If the format cannot be written there.
+        If the format cannot be written to one file.
     """
 
     def __init__(
         self, output: str | None, form: str, per_micrograph: bool, suffix: str, box_px: int
     ) -> None:
         if form in ONE_MICROGRAPH and not per_micrograph:
-            raise BadInput(
-                f"a {form} file holds the picks of one micrograph; give --per-micrograph too"
-            )
+            raise BadInput(f"a {form} file can hold only one micrograph; add --per-micrograph")
         self._output = None if output is None else Path(output)
         self._form, self._suffix, self._box_px = form, suffix, box_px
         self._per_micrograph = per_micrograph
@@ -232,7 +230,7 @@ class PickWriter:
         self._tables: list[Picks] = []
 
     def add(self, path: Path, picks: Picks) -> None:
-        """Take the picks of one image, best first; its own file is written at once."""
+        """Add the picks of one image, best first; if it has its own file, write it now."""
         if not self._per_micrograph:
             self._tables.append(picks)
             return
@@ -244,7 +242,7 @@ class PickWriter:
             write_output(self._text(picks), file)
 
     def finish(self) -> None:
-        """Write the table of all images, if they are to share one."""
+        """Write the table of all images, if they share one."""
         if not self._per_micrograph:
             write_output(self._text(Picks.concatenate(self._tables)), self._output)
 

@@ -1,6 +1,6 @@
-"""``extract`` and ``segment``: picks, or score maps, of a host's images.
+"""The commands `extract` (picks) and `segment` (score maps).
 
-RELION starts one process for each micrograph, so what is imported here is waited for each time.
+RELION starts one process per micrograph, so imports here delay every micrograph.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from heliodor.integrations.topaz.scorers import (
 from heliodor.picking.nms import suppress
 from heliodor.utils.files import create_output_folder
 
-#: In score maps for other programs, which may take a mean, dead borders have this for minus
-#: infinity.
+#: Score of dead borders in score maps for other programs, instead of minus infinity.
 DEAD_BORDER_SCORE = -100.0
 
 
 def extract(args: argparse.Namespace) -> int:
-    """Pick on images and write the picks.
+    """Pick images and write the picks.
 
     Parameters
     ----------
@@ -45,17 +44,17 @@ def extract(args: argparse.Namespace) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 3 where an image could not be used.
+        Exit code: 0, or 3 if some images could not be used.
 
     Raises
     ------
     BadInput
-        If something given cannot be used, or none of the images.
+        If an option is invalid, or no image can be used.
     """
     radii = _radii_to_try(args)
     paths = [Path(path) for path in args.paths or _standard_input()]
     if not paths:
-        raise BadInput("no images were given, and none is named on standard input")
+        raise BadInput("no images were given, neither as arguments nor on standard input")
     names = [micrograph_stem(path) for path in paths]
     scale = args.up_scale / args.down_scale
     box_px = max(2, 2 * round(max(radii) * scale))
@@ -69,18 +68,20 @@ def extract(args: argparse.Namespace) -> int:
         beside = [str(path.with_name(micrograph_stem(path))) for path in dict.fromkeys(paths)]
         _check_distinct(names if args.output is not None else beside)
     elif not args.per_micrograph and (twice := find_duplicate(names)) is not None:
-        report(f"Several images are called {twice}: in one table their picks are not told apart.")
+        report(
+            f"Several images are called {twice}: their picks cannot be distinguished in one table."
+        )
     if not args.only_validate:
         files = PickWriter(args.output, args.format, args.per_micrograph, args.suffix, box_px)
-    # The general model is told the particle's size by the radius; it cannot find that by targets.
+    # The general model gets the particle's size from the radius, so the radius cannot be searched.
     told = radii[0] if args.radius is not None else None
     score = make_scorer(args.model, start_compute(args.device, args.num_threads), told)
     found: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
-    for path, own in _score_images(paths, score, failures, args.verbose, "picked on"):
+    for path, own in _score_images(paths, score, failures, args.verbose, "picked"):
         name = micrograph_stem(path)
         by_radius = {radius: _find_picks(name, own, radius, args.threshold) for radius in radii}
-        # Files of their own need not wait for the other images, unless the radius has to.
+        # Write the file of an image at once, unless the radius is not known yet.
         if files is not None and not targets:
             files.add(path, _scale_to_output(by_radius[radii[0]], scale))
         else:
@@ -94,29 +95,29 @@ def extract(args: argparse.Namespace) -> int:
 
 
 def _radii_to_try(args: argparse.Namespace) -> list[int]:
-    """Return the radius, or all that are to be tried; refuse what is not there."""
+    """Check the options, and return the radius or all radii to try."""
     if args.filaments:
         raise BadInput(
-            "filaments are not traced yet; pick without --filaments, or with the Topaz that"
-            " RELION installs"
+            "filaments are not supported; pick without --filaments, or with the Topaz that RELION"
+            " installs"
         )
     if args.dims != 2:
-        raise BadInput("--dims 3: tomograms are not picked on; give two-dimensional micrographs")
+        raise BadInput("--dims must be 2: tomograms are not supported")
     if not (args.up_scale > 0 and args.down_scale > 0):
-        raise BadInput("the scales -s and -x must be more than 0")
+        raise BadInput("the scales -s and -x must be greater than 0")
     if math.isnan(args.threshold):
         raise BadInput("the threshold -t must be a number")
     if args.only_validate and not args.targets:
-        raise BadInput("--only-validate needs --targets to validate the picks by")
+        raise BadInput("--only-validate needs --targets")
     if args.radius is not None:
         if args.radius < 0:
             raise BadInput(f"the radius -r must be 0 pixels or more, not {args.radius}")
         return [args.radius]
     if not args.targets:
-        raise BadInput("give the radius with -r, or --targets, by which the best one is found")
+        raise BadInput("no radius: give -r, or --targets to find the best radius")
     if not (0 <= args.min_radius <= args.max_radius and args.step_radius > 0):
         raise BadInput(
-            f"there is no radius from {args.min_radius} to {args.max_radius} in steps of"
+            f"no radius to try from {args.min_radius} to {args.max_radius} in steps of"
             f" {args.step_radius}"
         )
     return list(range(args.min_radius, args.max_radius + 1, args.step_radius))
@@ -127,7 +128,7 @@ def _standard_input() -> list[str]:
 
 
 def _check_distinct(names: Sequence[str]) -> None:
-    """Refuse images whose results in one folder would overwrite each other."""
+    """Check that the results of the images do not overwrite each other in one folder."""
     twice = find_duplicate(names)
     if twice is not None:
         raise BadInput(f"two images are called {twice}; give each folder of images its own -o")
@@ -136,29 +137,29 @@ def _check_distinct(names: Sequence[str]) -> None:
 def _score_images(
     paths: Sequence[Path], score: Scorer, failures: list[str], verbose: bool, wanted: str
 ) -> Iterator[tuple[Path, ScoredImage]]:
-    """Give each image with its score map; add to `failures` why one of them has none.
+    """Yield each image with its score map; add the reason to `failures` if it cannot be scored.
 
     Raises
     ------
     BadInput
-        In the end, if none has one.
+        At the end, if no image could be scored.
     """
     for path in paths:
         try:
             own = score(path)
         except BadInput as error:
-            report(f"{path} was left out: {error}")
+            report(f"skipped {path}: {error}")
             failures.append(str(error))
             continue
         yield path, own
         if verbose:
-            report(f"{path} is scored")
+            report(f"scored {path}")
     if len(failures) == len(paths):
         raise BadInput(f"none of the images could be {wanted}: {failures[0]}")
 
 
 def _find_picks(name: str, own: ScoredImage, radius: int, threshold: float) -> Picks:
-    """Return what is found on an image but in bad areas, which Topaz does not know."""
+    """Return the picks of an image outside contamination (which Topaz does not detect)."""
     rows_columns, scores = suppress(own.score, radius * own.map_pixels_per_image_pixel, threshold)
     xy = rows_columns[:, ::-1].astype(np.float64)
     picks = Picks.on(name, own.to_image_pixels(xy), scores.astype(np.float64))
@@ -168,7 +169,7 @@ def _find_picks(name: str, own: ScoredImage, radius: int, threshold: float) -> P
 
 
 def _scale_to_output(picks: Picks, scale: float) -> Picks:
-    """Return picks in the pixels that the caller wants, whole ones."""
+    """Scale picks to the pixels of the output, and round them."""
     return Picks.on(picks.micrographs[0], np.rint(picks.xy_px * scale), picks.score)
 
 
@@ -178,7 +179,7 @@ def _best_radius(
     radii: Sequence[int],
     assignment_radius: int | None,
 ) -> int:
-    """Say how the picks of each radius do, and return the best one."""
+    """Print the metrics of each radius, and return the best radius."""
     from heliodor.integrations.topaz.precision_recall import evaluate_radius
 
     figures = []
@@ -195,7 +196,7 @@ def _best_radius(
 def _exit_code(failures: Sequence[str], number: int) -> int:
     if not failures:
         return 0
-    report(f"{len(failures)} of {number} images could not be used; they are named above")
+    report(f"{len(failures)} of {number} images could not be used (see above)")
     return SOME_FAILED
 
 
@@ -210,19 +211,19 @@ def segment(args: argparse.Namespace) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 3 where an image could not be used.
+        Exit code: 0, or 3 if some images could not be used.
 
     Raises
     ------
     BadInput
-        If something given cannot be used, or none of the images.
+        If an option is invalid, or no image can be used.
     """
     import tifffile
 
     from heliodor.utils.files import atomic_write
 
     if not args.destdir:
-        raise BadInput("-o is missing: name the folder for the score maps")
+        raise BadInput("-o is missing; give the folder for the score maps")
     paths = [Path(path) for path in args.paths]
     _check_distinct([micrograph_stem(path) for path in paths])
     folder = create_output_folder(args.destdir)

@@ -1,4 +1,4 @@
-"""Mirroring y: the heights of the images that coordinates are on."""
+"""Flip y coordinates, which needs the heights of the images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.names import is_micrograph_name, strip_image_suffix
 from heliodor.errors import BadInput
 
-#: Pictures to look at, which coordinates may have been made on.
+#: Image formats for viewing, on which coordinates may have been made.
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -24,11 +24,11 @@ def find_image(name: str, folder: str | Path, image_ext: str) -> Path | None:
     Parameters
     ----------
     name
-        The micrograph's name without suffix; its folders may be those below `folder` or none.
+        The micrograph's name without suffix, with or without folders below `folder`.
     folder
-        Where to look.
+        Folder to search.
     image_ext
-        What its name ends with, with a dot or without; ``*`` or nothing for any image.
+        Suffix of the name, with or without a dot; ``*`` or empty for any image.
     """
     ending = f".{image_ext.lstrip('.')}" if image_ext.strip(".*") else ".*"
     for stem in dict.fromkeys((name, PurePosixPath(name).name)):
@@ -40,48 +40,50 @@ def find_image(name: str, folder: str | Path, image_ext: str) -> Path | None:
 
 
 def is_image(path: str) -> bool:
-    """Tell whether a file's name is that of an image whose height can be read."""
+    """Return whether a file name is that of an image whose height can be read."""
     return is_micrograph_name(path) or path.lower().endswith(_PICTURES)
 
 
 def read_height(path: Path) -> int:
-    """Return an image's height in pixels without reading its pixels.
+    """Return the height of an image without reading its pixels.
 
     Raises
     ------
     BadInput
-        If the file cannot be read as what its name says.
+        If the header cannot be read.
     """
     if not path.name.lower().endswith(_PICTURES):
         return read_header(path).shape[0]
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(action="ignore"):  # of large ones, of which nothing is read
+        with warnings.catch_warnings(action="ignore"):  # Pillow warns of large images
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
                 return int(picture.height)
-    except Exception as error:  # Pillow raises many kinds, all meaning this
+    except Exception as error:  # Pillow raises many types of errors
         raise BadInput(f"the height of {path} cannot be read ({error}); copy it again") from error
 
 
 def flip_y(picks: Picks, folder: str | None, image_ext: str) -> Picks:
-    """Mirror y of all picks: ``height - 1 - y``.
+    """Flip y of all picks: ``height - 1 - y``.
 
     Raises
     ------
     BadInput
-        If the folder is not given, or the image of a micrograph with picks is not in it.
+        If no folder is given, or it lacks the image of a micrograph with picks.
     """
     if folder is None:
-        raise BadInput("--invert-y needs the images' heights; give their folder with --imagedir")
+        raise BadInput(
+            "--invert-y needs the heights of the images; give their folder with --imagedir"
+        )
     heights = np.zeros(len(picks.micrographs))
     for position in np.unique(picks.micrograph_index):
         name = picks.micrographs[position]
         path = find_image(strip_image_suffix(name), folder, image_ext)
         if path is None:
             raise BadInput(
-                f"{folder} holds no image {name} whose name ends with {image_ext}; check"
-                " --imagedir and --image-ext"
+                f"{folder} contains no image {name} with the suffix {image_ext}; check --imagedir"
+                " and --image-ext"
             )
         heights[position] = read_height(path)
     xy = picks.xy_px.copy()

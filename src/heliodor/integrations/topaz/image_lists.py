@@ -1,8 +1,8 @@
-"""The lists that hosts write: which images there are, and which particles lie on them.
+"""Read the lists of images and particles that hosts write.
 
-A list of images is a table ``image_name path [source]``, or a folder. The name in the list is
-the micrograph's: Scipion lists ``000012`` for ``12.mrc``. Coordinates find their image by that
-name, with or without a suffix, and where no image has it by the name of the file.
+A list of images is a table ``image_name path [source]``, or a folder. The name in the list is that
+of the micrograph: Scipion lists ``000012`` for ``12.mrc``. Coordinates are assigned to the image
+with that name, with or without suffix, or otherwise to the image with that file name.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from heliodor.errors import BadInput
 from heliodor.integrations.topaz.coordinate_reader import read_coordinates
 from heliodor.integrations.topaz.output import report
 
-#: What an image is called in a list that names no files.
+#: Suffix of image files in a list without paths.
 DEFAULT_SUFFIX = ".mrc"
 
 
 def find_duplicate(names: Sequence[str]) -> str | None:
-    """Return the first name that stands twice, if one does."""
+    """Return the first name that occurs more than once, or None."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
-    """Read a list of images, or list a folder.
+    """Read a list of images, or list the images of a folder.
 
     Parameters
     ----------
     where
         The table or the folder.
     image_ext
-        Of a folder only the files with this suffix; all MRC and TIFF files by default.
+        Suffix of the files to use of a folder; all MRC and TIFF files if empty.
 
     Raises
     ------
     BadInput
-        If there is no image, or a name stands for two of them.
+        If there is no image, or two images have the same name.
     """
     path = Path(where)
     if path.is_dir():
@@ -55,7 +55,7 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
             if s.path.name.lower().endswith(image_ext.lower())
         ]
         if not sources:
-            raise BadInput(f"the folder {path} holds no image that ends in {image_ext}")
+            raise BadInput(f"the folder {path} contains no image that ends in {image_ext}")
     else:
         sources = [Source(name, file, name) for name, file in _read_rows(path)]
     by_name: dict[str, Source] = {}
@@ -64,7 +64,7 @@ def read_images(where: str | Path, image_ext: str = "") -> list[Source]:
         if other.path != source.path:
             raise BadInput(
                 f"{path} has two images called {strip_image_suffix(source.name)}, {other.path} and"
-                f" {source.path}; give each its own name"
+                f" {source.path}; rename one of them"
             )
     return list(by_name.values())
 
@@ -74,7 +74,7 @@ def _read_rows(path: Path) -> list[tuple[str, Path]]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list of images {path} cannot be read ({error})") from error
-    # A path may hold spaces, so tabs part the columns wherever there are any.
+    # Paths may contain spaces, so lines with tabs are split only at tabs.
     rows = [_split_cells(line) for line in lines if line.strip()]
     header = [title.lower() for title in rows[0]] if rows else []
     if "image_name" not in header:
@@ -90,11 +90,11 @@ def _read_rows(path: Path) -> list[tuple[str, Path]]:
     listed = []
     for number, row in enumerate(rows[1:], 2):
         if len(row) < least:
-            raise BadInput(f"the list of images {path} lacks a column in its row {number}")
+            raise BadInput(f"the list of images {path} lacks a column in row {number}")
         for cell in (row[name], row[name if file is None else file]):
             if (fault := find_name_fault(cell)) is not None:
                 raise BadInput(
-                    f"the list of images {path} names {cell} in its row {number}, which {fault}"
+                    f"the list of images {path} names {cell} in row {number}, which {fault}"
                 )
         listed.append(
             (row[name], Path(row[file] if file is not None else _default_file_name(row[name])))
@@ -102,9 +102,7 @@ def _read_rows(path: Path) -> list[tuple[str, Path]]:
     if not listed:
         raise BadInput(f"the list of images {path} is empty")
     if origin is not None and len({row[origin] for row in rows[1:]}) > 1:
-        report(
-            "The column source is left aside: images are drawn from in proportion to their labels."
-        )
+        report("the column source has no effect: images are sampled in proportion to their labels")
     return listed
 
 
@@ -119,21 +117,21 @@ def _default_file_name(name: str) -> str:
 def read_labeled(
     images: str | Path, targets: str | Path, image_ext: str = "", form: str = "auto"
 ) -> list[LabeledSource]:
-    """Read a list of images and the particles on them; images without any stay listed.
+    """Read a list of images and their particles; images without particles are included.
 
     Parameters
     ----------
     images, image_ext
         As for `read_images`.
     targets
-        The coordinates.
+        Coordinates of the particles.
     form
-        Their format, or auto.
+        Format of the coordinates, or ``auto``.
 
     Raises
     ------
     BadInput
-        If a file cannot be used, or none of the particles lies on any of the images.
+        If a file cannot be used, or none of the particles is on one of the images.
     """
     sources = read_images(images, image_ext)
     table = rename_as_listed(read_coordinates(targets, form), sources)
@@ -143,14 +141,14 @@ def read_labeled(
         raise BadInput(f"{targets}: {error}") from error
     for note in notes:
         report(note)
-    # Coordinates are in the pixels of these images, whatever sampling their table may speak of.
+    # Coordinates are in pixels of these images, even if their table has another pixel size.
     return [replace(item, pixel_size_angstrom=None) for item in labeled]
 
 
 def rename_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
-    """Call the images of a table as they are listed, where it goes by their files' names.
+    """Rename the images of a table that uses file names instead of the listed names.
 
-    Rows of one image that went by two names end up under one.
+    Rows of one image that had two names are merged.
     """
     listed = {strip_image_suffix(source.name) for source in sources}
     by_file = {micrograph_stem(source.path): source.name for source in sources}
@@ -165,21 +163,21 @@ def rename_as_listed(table: Picks, sources: Sequence[Source]) -> Picks:
 def split_folds(
     labeled: Sequence[LabeledSource], folds: int, fold: int, seed: int
 ) -> tuple[list[LabeledSource], list[LabeledSource]]:
-    """Return the labeled images that are trained on, and those of the fold held out.
+    """Return the labeled images for training, and those of the fold for testing.
 
     Raises
     ------
     BadInput
-        If there are more folds than labeled images, or the fold is none of them.
+        If there are more folds than labeled images, or the fold does not exist.
     """
     having = [item for item in labeled if len(item.xy_px)]
     if not 2 <= folds <= len(having):
         raise BadInput(
             f"{len(having)} labeled images cannot be split into {folds} folds; --k-fold must be"
-            " from 2 to the number of labeled images"
+            " between 2 and the number of labeled images"
         )
     if not 0 <= fold < folds:
-        raise BadInput(f"--fold {fold} is none of the {folds} folds, which count from 0")
+        raise BadInput(f"--fold must be between 0 and {folds - 1}, not {fold}")
     if seed < 0:
         raise BadInput(f"--cross-validation-seed must be 0 or more, not {seed}")
     held = set(np.random.default_rng(seed).permutation(len(having))[fold::folds].tolist())

@@ -1,4 +1,4 @@
-"""The older commands, each for one pair of formats; `convert` does all that they do."""
+"""Topaz's deprecated commands, each for one pair of formats; `convert` replaces them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def scale_coordinates(args: argparse.Namespace) -> int:
 
 
 def boxes_to_coordinates(args: argparse.Namespace) -> int:
-    """Turn box files, empty ones too, into one table."""
+    """Convert box files, including empty ones, to one table."""
     picks = round_to_pixels(
         Picks.concatenate([read_coordinates(path, "box") for path in args.files])
     )
@@ -68,7 +68,7 @@ def boxes_to_coordinates(args: argparse.Namespace) -> int:
 
 
 def star_to_coordinates(args: argparse.Namespace) -> int:
-    """Turn a STAR file into a table."""
+    """Convert a STAR file to a table."""
     write_output(
         render_coordinates(round_to_pixels(read_coordinates(args.file, "star"))), args.output
     )
@@ -76,7 +76,7 @@ def star_to_coordinates(args: argparse.Namespace) -> int:
 
 
 def coordinates_to_star(args: argparse.Namespace) -> int:
-    """Turn a table into a STAR file with the older names of columns."""
+    """Convert a table to a STAR file with older column names."""
     picks = read_coordinates(args.file)
     names = [f"{name}{args.image_ext}" for name in picks.names()]
     columns = {
@@ -96,21 +96,21 @@ def coordinates_to_star(args: argparse.Namespace) -> int:
 
 
 def coordinates_to_boxes(args: argparse.Namespace) -> int:
-    """Turn tables into one box file for each micrograph."""
+    """Convert tables to one box file per micrograph."""
     write_boxes(args.destdir, _read_tables(args), args.boxsize)
     return 0
 
 
 def coordinates_to_eman2_json(args: argparse.Namespace) -> int:
-    """Turn tables into one of EMAN2's files for each micrograph."""
+    """Convert tables to one EMAN2 file per micrograph."""
     picks = _read_tables(args)
-    print(len(picks))  # Topaz says it on standard output too
+    print(len(picks))  # as Topaz does
     write_eman2(args.destdir, picks)
     return 0
 
 
 def _read_tables(args: argparse.Namespace) -> Picks:
-    """Return the picks of all tables, none twice."""
+    """Return the picks of all tables without duplicates."""
     picks = _drop_duplicates(
         Picks.concatenate([read_coordinates(path) for path in _unique_paths(args.paths)])
     )
@@ -129,7 +129,7 @@ def _drop_duplicates(picks: Picks) -> Picks:
 
 
 def star_particles_threshold(args: argparse.Namespace) -> int:
-    """Keep the particles of a STAR file that score the threshold or more."""
+    """Keep the particles of a STAR file at or above the threshold."""
     picks = read_star(args.file, "")
     kept = keep_above(picks, args.threshold)
     log.info(f"# kept {len(kept)} of {len(picks)} particles")

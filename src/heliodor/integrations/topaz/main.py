@@ -1,7 +1,7 @@
-"""The executable ``heliodor-topaz``: each of Topaz's commands is one function of this package.
+"""The executable ``heliodor-topaz``: each Topaz command is one function of this package.
 
-What a command needs is imported only as it starts: hosts ask for the version and the help, and
-RELION starts one process a micrograph.
+A command's modules are imported only when it runs: host programs ask for the version and the help,
+and RELION starts one process per micrograph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Where the function of each command is, in modules of this package.
+#: The function of each command, as module.function of this package.
 COMMANDS = {
     "train": "train.train",
     "segment": "extract.segment",
@@ -51,13 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The arguments behind the program's name [those of this process].
+        The arguments after the program's name; None takes those of this process.
 
     Returns
     -------
     int
-        0 when done, 2 after a sentence where something given cannot be used, 3 when done but
-        for some micrographs.
+        0: success; 2: invalid input, after an error message; 3: some micrographs failed.
     """
     limit_blas_threads()
     console.show_messages()
@@ -69,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _report_bad_input(_run_in_worker, args)
         return run_command(args) if code is None else code
     except BrokenPipeError:
-        # Whoever read the results, as head does, has had enough of them.
+        # The reader of the output, such as head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Read a command line as `arguments.parse` does; where picking is given no model, name one."""
+    """Parse a command line as `parser.parse` does, and choose a default model for `extract`."""
     args = parser.parse(argv)
     if args.command == "extract" and "model" not in args.given:
         from heliodor.integrations.topaz.model_lookup import default_model
@@ -85,7 +84,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Do a command in this process, and return its exit code."""
+    """Run a command in this process, and return its exit code."""
     code = _report_bad_input(_run_here, args)
     assert code is not None
     return code
@@ -94,7 +93,7 @@ def run_command(args: argparse.Namespace) -> int:
 def _report_bad_input(
     function: Callable[[argparse.Namespace], int | None], args: argparse.Namespace
 ) -> int | None:
-    """Call a function, and say what it refuses."""
+    """Call a function, and report invalid input as one line on standard error."""
     try:
         return function(args)
     except BadInput as error:
@@ -104,7 +103,7 @@ def _report_bad_input(
 
 def _run_here(args: argparse.Namespace) -> int:
     if args.command in parser.MISSING_COMMANDS:
-        raise BadInput(f"{args.command} is not there: {parser.MISSING_COMMANDS[args.command]}")
+        raise BadInput(f"{args.command} is not available: {parser.MISSING_COMMANDS[args.command]}")
     module, function = COMMANDS[args.command].split(".")
     package = importlib.import_module(f"heliodor.integrations.topaz.{module}")
     result: int = getattr(package, function)(args)
@@ -112,7 +111,7 @@ def _run_here(args: argparse.Namespace) -> int:
 
 
 def _run_in_worker(args: argparse.Namespace) -> int | None:
-    """Have a worker do the command, if there is one for it."""
+    """Let a worker run the command, if possible."""
     if args.command != "extract" or os.name != "posix":
         return None
     from heliodor.integrations.topaz.worker import client

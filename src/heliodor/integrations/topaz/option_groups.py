@@ -1,4 +1,4 @@
-"""What the tables of options share: how one is added, and which ones change nothing here."""
+"""A parser for the options of one command, and the options that have no effect."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: Options that are taken without complaint and change nothing, by command: the destination, and
-#: the values of it that ask for nothing else than what is done anyway.
+#: Options that are accepted but have no effect, by command: the destination, and its values that
+#: ask for what is done anyway (these are not reported).
 OPTIONS_WITHOUT_EFFECT: dict[str, dict[str, tuple[Any, ...]]] = {
     "train": dict.fromkeys(
         ("num_workers", "preload", "ngf", "patch_size", "patch_padding", "test_batch_size"), ()
@@ -16,7 +16,7 @@ OPTIONS_WITHOUT_EFFECT: dict[str, dict[str, tuple[Any, ...]]] = {
     "segment": {"patch_size": ()},
     "extract": dict.fromkeys(("num_workers", "patch_size", "batch_size"), ()),
     "preprocess": {
-        # All pixels are used, from their histogram, so a sample is never needed.
+        # All pixels are used (from their histogram), so no sample is drawn.
         "sample": (1, 10),
         "niters": (100,),
         "alpha": (900,),
@@ -25,12 +25,12 @@ OPTIONS_WITHOUT_EFFECT: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 OPTIONS_WITHOUT_EFFECT["normalize"] = OPTIONS_WITHOUT_EFFECT["preprocess"]
-# Nothing is begun from trained weights, whatever is asked for.
+# Training never starts from pretrained weights.
 OPTIONS_WITHOUT_EFFECT["train"]["pretrained"] = (False,)
 
 
 def _is_given(option: str) -> Callable[[argparse.Namespace], bool]:
-    """Return what tells whether an option says something."""
+    """Return a function that checks whether an option has a value."""
     return lambda args: bool(getattr(args, option))
 
 
@@ -38,8 +38,8 @@ def _searches_radius(args: argparse.Namespace) -> bool:
     return args.radius is None and bool(args.targets)
 
 
-#: Options that mean something only beside others: when, by command and destination. Hosts write
-#: out the defaults of many, so that a default asks for nothing.
+#: Options that have an effect only with others, by command and destination, with the condition.
+#: Hosts write out many defaults, so a default is not reported.
 CONDITIONAL_OPTIONS: dict[str, dict[str, Callable[[argparse.Namespace], bool]]] = {
     "train": {
         "fold": lambda args: args.k_fold > 1,
@@ -75,17 +75,17 @@ _METAVARS: dict[Any, str] = {int: "N", float: "F"}
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of one command, whose options leave no trace unless they are given."""
+    """The parser of one command; options appear in its result only if they are given."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        #: What the options are where they are not given.
+        #: Values of the options that are not given.
         self.defaults: dict[str, Any] = {}
-        #: Whether this is no command at all, so that whatever follows it is no error.
+        #: Whether the command is not available; then any arguments are accepted.
         self.is_missing = False
         super().__init__(*args, **kwargs)
 
     def add_argument(self, *flags: Any, **kwargs: Any) -> argparse.Action:
-        """Add an argument and keep its default aside."""
+        """Add an argument and store its default separately."""
         action = super().add_argument(*flags, **kwargs)
         if action.default is not argparse.SUPPRESS:
             self.defaults[action.dest] = action.default
@@ -93,7 +93,7 @@ class CommandParser(argparse.ArgumentParser):
         return action
 
     def option(self, *flags: str, help_text: str, **kwargs: Any) -> None:
-        """Add an option whose help ends with its default, if that says anything."""
+        """Add an option whose help ends with its default, if there is one."""
         default = kwargs.get("default")
         if default not in (None, "") and not isinstance(default, bool):
             help_text = (
@@ -106,17 +106,17 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument(*flags, help=help_text.replace("%", "%%"), **kwargs)
 
     def flag(self, *flags: str, help_text: str) -> None:
-        """Add a switch that is off unless given."""
+        """Add a switch that is off by default."""
         self.option(*flags, help_text=help_text, action="store_true")
 
     def device(self, default: int = 0) -> None:
         """Add ``-d``."""
-        help_text = "number of the GPU; below 0, the CPU"
+        help_text = "GPU number; CPU if negative"
         self.option("-d", "--device", type=int, default=default, help_text=help_text)
 
     def threads(self) -> None:
         """Add ``-j``."""
-        help_text = "threads; 0 and less take all that this process may have"
+        help_text = "number of threads; all available ones if 0 or less"
         self.option("-j", "--num-threads", type=int, default=0, help_text=help_text)
 
     def output(self, help_text: str = "file to write [standard output]") -> None:
@@ -124,7 +124,7 @@ class CommandParser(argparse.ArgumentParser):
         self.option("-o", "--output", metavar="PATH", help_text=help_text)
 
     def scales(self) -> None:
-        """Add ``-s`` and ``-x``, by which coordinates change."""
+        """Add ``-s`` and ``-x``, which scale coordinates."""
         for short, word, what in (("-s", "down", "divide"), ("-x", "up", "multiply")):
             help_text = f"{what} coordinates by this"
             self.option(short, f"--{word}-scale", type=float, default=1.0, help_text=help_text)
@@ -132,11 +132,11 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse as argparse does, or take everything where the command is absent."""
+        """Parse as argparse does; accept anything if the command is not available."""
         if self.is_missing:
             return namespace or argparse.Namespace(), []
         return super().parse_known_args(args, namespace)
 
 
-#: Commands by name: what the help says of each, and what adds its options.
+#: Commands by name, each with its description and the function that adds its options.
 Commands = dict[str, tuple[str, Callable[[CommandParser], None]]]

@@ -1,4 +1,4 @@
-"""What a caller gets: lines on standard error that begin with a hash, and tables, kept clean."""
+"""Output of the commands: tables on standard output or in files, ``#`` lines on standard error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from heliodor.utils.files import write_text
 
 log = logging.getLogger(__name__)
 
-#: The table in a folder.
+#: Name of the table if the output is a folder.
 IN_FOLDER = "extracted_particles.txt"
 
 
 def report(text: str) -> None:
-    """Say one line to whoever reads the log."""
+    """Write one ``#`` line to standard error."""
     log.info(f"# {text}")
 
 
 def write_output(text: str, path: str | Path | None) -> None:
-    """Write a text to a file, whole or not at all, or to standard output."""
+    """Write a text to a file atomically, or to standard output if `path` is None."""
     if path is None:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -30,7 +30,7 @@ def write_output(text: str, path: str | Path | None) -> None:
 
 
 def table_file(output: str | None) -> Path | None:
-    """Return where the one table of `extract` goes: a file, or None for standard output."""
+    """Return the file for the table of `extract`, or None for standard output."""
     if output is None:
         return None
     return Path(output, IN_FOLDER) if os.path.isdir(output) else Path(output)

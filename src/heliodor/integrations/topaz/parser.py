@@ -1,7 +1,7 @@
-"""The command line of Topaz 0.3.20, as hosts such as RELION, cryoSPARC and Scipion write it.
+"""The command line of Topaz 0.3.20, as host programs (RELION, cryoSPARC, Scipion) write it.
 
-argparse reads it, as hosts rely on how that takes ``--option=value``, abbreviations, negative
-numbers and ``@file``. Names, types and defaults are Topaz's; what is behind them is not.
+It is parsed by argparse, because hosts rely on how argparse treats ``--option=value``,
+abbreviations, negative numbers and ``@file``. Names, types and defaults are those of Topaz.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from heliodor.integrations.topaz.option_groups import (
 )
 
 PROGRAM = "heliodor-topaz"
-#: The version whose command line this is; hosts choose their options by it.
+#: The Topaz version of this command line; hosts choose their options by it.
 TOPAZ_VERSION = "0.3.20"
 
 #: Commands by the heading under which the help lists them.
@@ -34,27 +34,27 @@ GROUPS: dict[str, Commands] = {
     "Deprecated": options_files.DEPRECATED,
 }
 
-#: Commands that are not there, with what to use.
+#: Commands that are not available, with what to use instead.
 MISSING_COMMANDS = {
-    "denoise": "heliodor picks on micrographs as they are and has no denoiser; for denoised"
-    " pictures use Topaz itself",
-    "denoise3d": "heliodor works on micrographs and has no denoiser of volumes; use Topaz itself",
-    "gui": "Topaz's window only puts command lines together; heliodor-topaz COMMAND --help lists"
-    " the options, and heliodor run writes a report with pictures",
-    "particle_stack": "heliodor extracts no particles; convert the picks to STAR and extract with"
-    " relion_preprocess or cryoSPARC",
+    "denoise": "heliodor has no denoiser and picks micrographs as they are; use Topaz itself to"
+    " denoise",
+    "denoise3d": "heliodor has no denoiser for volumes; use Topaz itself",
+    "gui": "Topaz's window only builds command lines; see heliodor-topaz COMMAND --help for the"
+    " options, or use heliodor app",
+    "particle_stack": "heliodor does not extract particles; convert the picks to STAR and extract"
+    " with relion_preprocess or cryoSPARC",
 }
 
 
 class _ArgumentFileParser(argparse.ArgumentParser):
-    """A parser that leaves blank lines of ``@file`` out."""
+    """A parser that skips blank lines of ``@file``."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         return [arg_line] if arg_line.strip() else []
 
 
 class _VersionAction(argparse.Action):
-    """Say the version: to a program Topaz's alone, as hosts take the line for a version."""
+    """Print the version of Topaz (hosts parse the line), and on a terminal also heliodor's."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         own = f" (heliodor {__version__})" if sys.stdout.isatty() else ""
@@ -63,7 +63,7 @@ class _VersionAction(argparse.Action):
 
 
 def build_parser() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
-    """Return the parser of the whole command line, and that of each command."""
+    """Return the parser of the whole command line, and the parser of each command."""
     parser = _ArgumentFileParser(
         prog=PROGRAM,
         description=_description(),
@@ -75,7 +75,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
         action=_VersionAction,
         nargs=0,
         default=argparse.SUPPRESS,
-        help="say the version and stop",
+        help="show the version and exit",
     )
     subparsers = parser.add_subparsers(
         dest="command", metavar="<command>", required=True, parser_class=CommandParser
@@ -93,12 +93,12 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
 
 def _description() -> str:
     width = max(len(name) for group in GROUPS.values() for name in group)
-    lines = [f"The commands and options of Topaz, done by heliodor {__version__}.", ""]
+    lines = [f"The commands and options of Topaz, implemented by heliodor {__version__}.", ""]
     for title, group in GROUPS.items():
         lines.append(f"{title}:")
         lines += [f"  {name:{width}}  {about}" for name, (about, _) in group.items()]
-    lines += ["", f"Not there: {', '.join(MISSING_COMMANDS)}."]
-    lines += ["An argument @FILE stands for the lines of FILE, one argument each."]
+    lines += ["", f"Not available: {', '.join(MISSING_COMMANDS)}."]
+    lines += ["An argument @FILE is replaced by the lines of FILE, one argument per line."]
     return "\n".join(lines)
 
 
@@ -107,23 +107,23 @@ def _capitalize(text: str) -> str:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read a command line.
+    """Parse a command line.
 
     Parameters
     ----------
     argv
-        The arguments behind the program's name.
+        The arguments after the program's name.
 
     Returns
     -------
     argparse.Namespace
-        The options by their long names, ``-`` as ``_``; `command`; `defaults`, Topaz's; and
-        `given`, the set of those that the command line itself names.
+        The options by their long names, with ``_`` for ``-``; `command`; `defaults`, the defaults
+        of Topaz; and `given`, the set of options that the command line contains.
 
     Raises
     ------
     SystemExit
-        As argparse does: 2 after a message where something is unknown, 0 after help.
+        As argparse does: 2 after an error message, 0 after help.
     """
     parser, commands = build_parser()
     args = parser.parse_args(argv)
@@ -136,7 +136,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def find_options_without_effect(args: argparse.Namespace) -> list[str]:
-    """Return the long names of options that were given and change nothing here."""
+    """Return the long names of the options that were given but have no effect."""
     alone, beside = (
         OPTIONS_WITHOUT_EFFECT.get(args.command, {}),
         CONDITIONAL_OPTIONS.get(args.command, {}),

@@ -1,4 +1,4 @@
-"""Picks judged by labeled particles: a curve of precision and recall, or the best radius."""
+"""Evaluate picks against labeled particles: the precision-recall curve, and the best radius."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from heliodor.integrations.topaz.output import write_output
 
 
 class _MatchedPicks(NamedTuple):
-    """Picks of several micrographs, paired with their particles."""
+    """Picks of several micrographs, matched with their particles."""
 
     curve: PrecisionRecall
-    #: Of each pair, in pixels.
+    #: Distance of each matched pair in pixels.
     distance: FloatArray
     particles: int
 
@@ -36,7 +36,7 @@ def _match_picks(
     particles: Mapping[str, FloatArray],
     distance_px: float,
 ) -> _MatchedPicks:
-    """Pair the picks of some micrographs with their particles."""
+    """Match the picks of some micrographs with their particles."""
     hits, scores, distances, number = [np.zeros(0, bool)], [np.zeros(0)], [np.zeros(0)], 0
     for name in names:
         truth = particles.get(name, np.zeros((0, 2)))
@@ -54,13 +54,13 @@ def _match_picks(
 def precision_recall_curve(args: argparse.Namespace) -> int:
     """Write the precision, recall and F1 of scored picks at each of their scores.
 
-    The first line says the average precision and the mean distance of the matched pairs.
+    The first line has the average precision and the mean distance of the matched pairs.
     """
     if args.predicted is None or args.targets is None:
-        raise BadInput("both --predicted, the picks, and --targets, the particles, are needed")
+        raise BadInput("both --predicted (picks) and --targets (particles) are needed")
     predicted, targets = read_coordinates(args.predicted), read_coordinates(args.targets)
     if np.isnan(predicted.score).any():
-        raise BadInput(f"{args.predicted} has picks without a score; a curve needs them")
+        raise BadInput(f"{args.predicted} has picks without scores, which the curve requires")
     theirs, ours = dict(targets.split_by_micrograph()), dict(predicted.split_by_micrograph())
     names = {
         "target": list(theirs),
@@ -70,7 +70,7 @@ def precision_recall_curve(args: argparse.Namespace) -> int:
     if not theirs.keys() & ours.keys():
         raise BadInput(
             f"{args.predicted} and {args.targets} have no micrograph in common (one has"
-            f" {_first_name(predicted)}, the other {_first_name(targets)}); give names that agree"
+            f" {_first_name(predicted)}, the other {_first_name(targets)}); use the same names"
         )
     particles = {name: own.xy_px for name, own in theirs.items()}
     curve, matched, _ = _match_picks(names, ours, particles, args.assignment_radius)
@@ -89,18 +89,18 @@ def _first_name(picks: Picks) -> str:
 
 @dataclass(frozen=True)
 class RadiusMetrics:
-    """How well picks at one radius find the targets; `line` is Topaz's way to say it."""
+    """How well the picks of one radius match the targets."""
 
     radius: int
     average_precision: float
-    #: Root mean square distance of the picks from the targets they are paired with.
+    #: Root mean square distance between matched picks and targets.
     rms_distance: float
     found: int
     targets: int
 
     @property
     def line(self) -> str:
-        """The figures in one line."""
+        """Return the metrics as one line in Topaz's format."""
         return (
             f"# radius={self.radius}, auprc={self.average_precision},"
             f" rmse={self.rms_distance}, recall={self.found}, targets={self.targets}"
@@ -113,11 +113,13 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
     Raises
     ------
     BadInput
-        If there is none on any of them, or two of the images have one name.
+        If none of the images has particles, or two images have the same name.
     """
     twice = find_duplicate(names)
     if twice is not None:
-        raise BadInput(f"two images are called {twice}: --targets cannot tell them apart")
+        raise BadInput(
+            f"two images are called {twice}, so --targets is ambiguous; rename one of them"
+        )
     wanted = set(names)
     targets = {
         micrograph_stem(name): own.xy_px
@@ -126,8 +128,8 @@ def read_targets(path: str, names: Sequence[str]) -> dict[str, FloatArray]:
     }
     if not targets:
         raise BadInput(
-            f"the targets {path} name none of the images, which are like {names[0]}; give the"
-            " coordinates of these"
+            f"the targets {path} name none of the images (such as {names[0]}); give the"
+            " coordinates of these images"
         )
     return targets
 
@@ -138,18 +140,18 @@ def evaluate_radius(
     targets: Mapping[str, FloatArray],
     assignment_radius: int | None,
 ) -> RadiusMetrics:
-    """Judge the picks of one radius.
+    """Evaluate the picks of one radius.
 
     Parameters
     ----------
     radius
         The radius.
     picks
-        Of each image, best first; images without targets do not count.
+        Picks of each image, best first; images without targets are ignored.
     targets
         Labelled particles (x, y) of each image.
     assignment_radius
-        The largest distance of a pick from its target; the radius where None.
+        Maximum distance between a pick and its target; None takes the radius.
     """
     distance_px = radius if assignment_radius is None else assignment_radius
     names = [name for name in targets if name in picks]

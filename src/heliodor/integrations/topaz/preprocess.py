@@ -34,20 +34,20 @@ from heliodor.utils.threads import usable_cpus
 log = logging.getLogger(__name__)
 
 FORMATS = ("mrc", "tiff", "tif", "png", "jpg", "jpeg")
-#: A picture shows values up to so many standard deviations from the mean.
+#: 8-bit images show values up to this many standard deviations from the mean.
 _SHOWN_SD = 3.0
 
 
 def preprocess(args: argparse.Namespace) -> int:
-    """Make micrographs smaller, normalize them, and write each in the formats asked for.
+    """Downsample and normalize micrographs, and write them in the chosen formats.
 
-    A micrograph that cannot be used is named and left out; the others are written.
+    Micrographs that cannot be used are reported and skipped.
     """
     formats = [parse_format(name.strip()) for name in args.format.split(",") if name.strip()]
     if not formats:
-        raise BadInput("no format is named; give --format mrc, tiff, png or several of them")
+        raise BadInput("--format is empty; give mrc, tiff, png or several of them")
     if args.destdir is None:
-        raise BadInput("the results need a folder; give it with -o")
+        raise BadInput("the output folder is missing; give it with -o")
     there = [name for name in args.files if os.path.exists(name) or glob.has_magic(name)]
     failures = [
         f"{name} does not exist" for name in dict.fromkeys(args.files) if name not in there
@@ -99,20 +99,20 @@ def _result_path(source: Source, folder: Path, name: str) -> Path:
 
 
 def _downsample_file(path: Path, scale: int, threads: int) -> tuple[Image, float]:
-    """Return a micrograph of 1 / `scale` the size, and its pixel size, 0 where not known."""
+    """Return a micrograph downsampled by `scale`, and its pixel size (0 if not known)."""
     if scale < 1:
-        raise BadInput(f"micrographs cannot be made {scale} times smaller; give a larger --scale")
+        raise BadInput(f"--scale must be 1 or more, not {scale}")
     with open_micrograph(path) as micrograph:
         height, width = micrograph.shape
         shape = height // scale, width // scale
         if min(shape) < 1:
-            raise BadInput(f"{path} cannot be made {scale} times smaller; give a smaller --scale")
+            raise BadInput(f"{path} is too small for --scale {scale}; give a smaller --scale")
         known = micrograph.header_pixel_size_angstrom or 0.0
         return micrograph.read_cropped(shape, threads), known * width / shape[1]
 
 
 def _normalization_metadata(image: Image, affine: bool) -> dict[str, Any]:
-    """Return what the normalization found: mean and spread, and the mixture's two parts."""
+    """Return the parameters of the normalization: mean, deviation and mixture components."""
     if affine:
         mean, sd = image.mean(dtype=np.float64), image.std(dtype=np.float64)
         return {"mu": float(mean), "std": float(sd), "pi": 1.0}
@@ -131,56 +131,56 @@ def _normalization_metadata(image: Image, affine: bool) -> dict[str, Any]:
 
 
 def _report_failures(failures: Sequence[str], written: int) -> int:
-    """Say what failed, and return the exit code."""
+    """Report the failures, and return the exit code."""
     if not failures:
         return 0
     if not written:
         raise BadInput(f"no micrograph could be used: {failures[0]}")
     for reason in failures:
         log.info(f"# failed: {reason}")
-    log.info(f"# {len(failures)} failed, {written} were written")
+    log.info(f"# {len(failures)} failed, {written} written")
     return SOME_FAILED
 
 
 def downsample(args: argparse.Namespace) -> int:
-    """Make one micrograph smaller by cropping its Fourier transform."""
+    """Downsample one micrograph by Fourier cropping."""
     if args.output is None:
-        raise BadInput("the result needs a name; give it with -o")
+        raise BadInput("the output file is missing; give it with -o")
     output = Path(args.output)
     name = parse_format(output.suffix[1:])
     refuse_to_replace([output], [Path(args.file)])
     image, pixel_size = _downsample_file(Path(args.file), args.scale, usable_cpus())
     if args.verbose:
-        log.info(f"# {args.file} becomes {image.shape[1]} x {image.shape[0]} pixels")
+        log.info(f"# {args.file}: {image.shape[1]} x {image.shape[0]} pixels")
     write_image(output, image, pixel_size, name)
     return 0
 
 
 def parse_format(name: str) -> str:
-    """Return the name of a format that can be written, in lower case.
+    """Return the name of an image format in lower case.
 
     Raises
     ------
     BadInput
-        If it is none.
+        If the format is not supported.
     """
     if name.lower() not in FORMATS:
-        raise BadInput(f"{name!r} is no image format; give one of {', '.join(FORMATS)}")
+        raise BadInput(f"the image format must be one of {', '.join(FORMATS)}, not {name!r}")
     return name.lower()
 
 
 def write_image(path: Path, image: Image, pixel_size_angstrom: float, name: str) -> None:
-    """Write an image, whole or not at all.
+    """Write an image atomically.
 
     Parameters
     ----------
     path
         The file.
     image
-        Shape (h, w). MRC and TIFF hold its values as float32; pictures have 256 gray values
-        from three standard deviations below the mean to three above it.
+        Shape (h, w). MRC and TIFF store float32; PNG and JPEG have 256 gray values from three
+        standard deviations below the mean to three above it.
     pixel_size_angstrom
-        For the header of MRC; 0 where it is not known.
+        For the MRC header; 0 if not known.
     name
         One of `FORMATS`.
     """

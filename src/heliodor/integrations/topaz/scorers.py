@@ -1,8 +1,8 @@
-"""Scorers: what gives an image its score map, be it a model's file, a model's name, or none.
+"""Functions that compute the score map of an image with a model of heliodor or Topaz, or none.
 
-Models of this program score as they do everywhere else in it: normalized as they were taught,
-leveled, with nothing in dead borders, and with the bad areas that they find. Topaz's own score
-as Topaz does: the pixels as they are, and zeros around them.
+Models of heliodor score as everywhere else: with the normalization of their training, an aligned
+background, no scores in dead borders, and detection of contamination. Models of Topaz score as in
+Topaz: the pixels as they are, padded with zeros.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.score_maps import compute_score_maps, open_working_images
 from heliodor.picking.scoring import score_inner
 
-#: Pixel sizes are not known here: that of an image follows from this diameter of its particles.
+#: Pixel sizes are not known here; they follow from this nominal particle diameter.
 NOMINAL_ANGSTROM = 180.0
 
 
 class ScoredImage(NamedTuple):
-    """The score map of an image, and where in it nothing is to be picked."""
+    """The score map of an image, and its contamination."""
 
     score: Image
-    #: None where they are not known.
+    #: None if the model does not detect contamination.
     bad_areas: ContaminationMask | None = None
-    #: Of the score map, for the places in bad areas.
+    #: Pixel size of the score map, for coordinates in the contamination mask.
     pixel_size_angstrom: float = 1.0
-    #: (height, width) of the image, where the score map's is another.
+    #: (height, width) of the image, if the score map has another shape.
     original: Shape | None = None
 
     @property
     def map_pixels_per_image_pixel(self) -> float:
-        """Pixels of the score map to one of the image."""
+        """Return the pixels of the score map per pixel of the image."""
         return 1.0 if self.original is None else self.score.shape[1] / self.original[1]
 
     def to_image_pixels(self, xy_px: FloatArray) -> FloatArray:
-        """Return places on the score map as places on the image, (x, y), shape (n, 2)."""
+        """Convert (x, y) on the score map to (x, y) on the image, shape (n, 2)."""
         if self.original is None:
             return xy_px
         height, width = self.score.shape
@@ -75,32 +75,32 @@ Scorer = Callable[[Path], ScoredImage]
 
 
 def make_scorer(model: str, device: torch.device | str, radius_px: int | None = None) -> Scorer:
-    """Return what scores the images of a command.
+    """Return the function that computes the score maps of images.
 
     Parameters
     ----------
     model
-        A file of a model, this program's or Topaz's, the name of one, or ``none``.
+        A model file of heliodor or Topaz, the name of a model, or ``none``.
     device
         Where to compute.
     radius_px
-        The particle's, which the general model needs.
+        Radius of the particle, which the general model needs.
 
     Raises
     ------
     BadInput
-        If there is no such model, or no particle for it.
+        If there is no such model, or the general model lacks a radius.
     """
     if model == NO_MODEL:
         return lambda path: ScoredImage(read_map(path))
     return _make_file_scorer(model, file_identity(find_model_file(model)), device, radius_px)
 
 
-@lru_cache(maxsize=1)  # a worker scores image after image with one model
+@lru_cache(maxsize=1)  # a worker scores many images with one model
 def _make_file_scorer(
     model: str, _: tuple[str, int, int], device: torch.device | str, radius_px: int | None
 ) -> Scorer:
-    """Return the scorer of a model's file as it is now."""
+    """Return the scorer of a model file; the second argument identifies its content."""
     network, card = open_model(model)
     network = network.to(device)
     if card is None:
@@ -112,13 +112,13 @@ def _make_file_scorer(
 
         return as_topaz
     own = Model(network, card)
-    # Images come at the scale that the model knows: one pixel of theirs is one of its own.
+    # Images already have the scale of the model: their pixels are its working pixels.
     pixel_size = card.working_pixel_size_angstrom
     if card.any_diameter:
         pixel_size = NOMINAL_ANGSTROM / (2 * _check_radius(radius_px, card))
         own = rescale_to_diameter(own, NOMINAL_ANGSTROM)
     images = open_working_images(own, pixel_size)
-    images.keep_bytes = 0  # each is looked at once
+    images.keep_bytes = 0  # each image is used once
 
     def as_ours(path: Path) -> ScoredImage:
         image = images.get(Source(micrograph_stem(path), path, micrograph_stem(path)))
@@ -132,11 +132,11 @@ def _make_file_scorer(
 
 
 def _check_radius(radius_px: int | None, card: ModelCard) -> int:
-    """Return the particle's radius, or refuse one with which the general model cannot do."""
+    """Return the particle's radius after checking that the general model can use it."""
     if radius_px is None:
         raise BadInput(
-            "the general model needs the particle's size, and there is no one radius here; give"
-            " -r, half of the longest diameter, to extract, or another model with -m"
+            "the general model needs the size of the particle; give -r (half of the longest"
+            " diameter) to extract, or another model with -m"
         )
     least = math.ceil(
         card.diameter_angstrom / card.working_pixel_size_angstrom / MAX_UPSAMPLING / 2
@@ -144,25 +144,26 @@ def _check_radius(radius_px: int | None, card: ModelCard) -> int:
     if radius_px < least:
         raise BadInput(
             f"a radius of {radius_px} pixels is too small for the general model, which needs"
-            f" {least}; reduce the micrographs less (preprocess -s), or give another model with -m"
+            f" {least} or more; downsample the micrographs less (preprocess -s) or give another"
+            " model with -m"
         )
     return radius_px
 
 
 def open_model(model: str) -> tuple[Network, ModelCard | None]:
-    """Open a model by file or name.
+    """Open a model by path or name.
 
-    A file is told by its content, since hosts expect the models of both programs in ``.sav``.
+    The type of a file is detected by its content, since hosts name all models ``.sav``.
 
     Returns
     -------
     network, card
-        No card where the network is one of Topaz's.
+        The card is None for networks of Topaz.
 
     Raises
     ------
     BadInput
-        If there is none, or the file is no model.
+        If there is no such model, or the file is not a model.
     """
     path = find_model_file(model)
     if not _is_safetensors(path):
@@ -174,7 +175,7 @@ def open_model(model: str) -> tuple[Network, ModelCard | None]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell a file by its beginning: the length of a header, and the header, which is JSON."""
+    """Return whether a file begins with the length of a header followed by JSON."""
     try:
         with path.open("rb") as stream:
             return stream.read(9)[8:] == b"{"

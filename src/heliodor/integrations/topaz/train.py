@@ -1,7 +1,7 @@
-"""``train``: a host's images and coordinates in, a model an epoch and the learning curve out.
+"""The command `train`: write one model per epoch and the learning curve.
 
-One pixel of the images is the unit of length: hosts hand over images that they have downsampled
-and normalized, and coordinates in those pixels.
+One pixel of the images is the unit of length: hosts pass images that they have downsampled and
+normalized, and coordinates in those pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from heliodor import __version__
 from heliodor.conventions import FloatArray
@@ -40,36 +42,36 @@ from heliodor.training.history import Epoch
 from heliodor.training.loop import train_network
 from heliodor.training.settings import DataSettings, TrainingSettings
 
-#: Images on which the threshold of each epoch's model is set; more change it little.
+#: Images on which the threshold of each epoch's model is set; more would change it little.
 THRESHOLD_IMAGES = 2
-#: A disc of this radius is one pixel, as one of radius 0 is, which no length may be.
+#: A disc of this radius is one pixel, like one of radius 0, which is not a valid length.
 LEAST_RADIUS_PX = 0.5
-#: What the card of a model says of its lengths.
+#: Entry of the model card: lengths are in pixels.
 UNITS = {"units": "pixels"}
 
 
 def train(args: argparse.Namespace) -> int:
-    """Train, and write a model for each epoch and the curve.
+    """Train a network, and write a model for each epoch and the learning curve.
 
     Parameters
     ----------
     args
-        The options, and in `given` the names of those that the caller gave.
+        The options; `given` has the names of those on the command line.
 
     Returns
     -------
     int
-        The exit code: 0, or 3 where an image could not be used.
+        Exit code: 0, or 3 if some images could not be used.
 
     Raises
     ------
     BadInput
-        If something given cannot be used.
+        If an option or a file is invalid.
     """
     choice = choose_recipe(args)
     if args.describe:
-        own = choice.settings
-        print(build_network(own.network, own.width, own.dropout, own.norm))
+        recipe = choice.settings
+        print(build_network(recipe.network, recipe.width, recipe.dropout, recipe.norm))
         return 0
     training, testing = _read_labeled_images(args)
     device = start_compute(args.device, args.num_threads)
@@ -84,35 +86,24 @@ def train(args: argparse.Namespace) -> int:
     settings = choice.settings_for(dataset.labelled_particles, prior.observed)
     settings, class_prior = _choose_objective(settings, prior)
     _report_recipe(choice, settings)
-    curve = TrainingLogFile(args.output, settings, prior.adjustment)
-    saving = _EpochSaver(args.save_prefix, choice, settings, dataset, prior, class_prior)
-
-    def snapshot(epoch: Epoch, network: Network, costs: FloatArray) -> None:
-        test = None
-        if dataset.validation:
-            test = measure_test_metrics(network, dataset.validation, dataset.radius_px, device)
-        curve.add(epoch.epoch, costs, test)
-        if saving.prefix is not None:
-            probes = [*dataset.validation, *dataset.images][:THRESHOLD_IMAGES]
-            exclusion, margin = PickSettings().distances_px(choice.diameter_px, 1.0)
-            point = find_operating_point(
-                network,
-                probes,
-                prior.expected_particles,
-                exclusion,
-                margin,
-                device,
-                dataset.radius_px,
-            )
-            saving.save(network, epoch, point, test)
-        tested = "" if test is None else f", test average precision {test.average_precision:.3f}"
-        report(
-            f"epoch {epoch.epoch} of {settings.epochs}: loss {epoch.loss:.4f}{tested},"
-            f" {epoch.seconds:.0f} s"
-        )
-
+    recorder = _EpochRecorder(
+        prefix=args.save_prefix,
+        curve=TrainingLogFile(args.output, settings, prior.adjustment),
+        choice=choice,
+        settings=settings,
+        dataset=dataset,
+        prior=prior,
+        class_prior=class_prior,
+        device=device,
+    )
     train_network(
-        dataset.images, [], dataset.radius_px, class_prior, settings, device, snapshot=snapshot
+        dataset.images,
+        [],
+        dataset.radius_px,
+        class_prior,
+        settings,
+        device,
+        snapshot=recorder.record,
     )
     report("Done!")
     return SOME_FAILED if dataset.failures else 0
@@ -121,25 +112,25 @@ def train(args: argparse.Namespace) -> int:
 def _read_labeled_images(
     args: argparse.Namespace,
 ) -> tuple[list[LabeledSource], list[LabeledSource]]:
-    """Return the labeled images to train on, and those to test on."""
+    """Return the labeled images for training and those for testing."""
     for option in ("train_images", "train_targets"):
         if not getattr(args, option):
-            raise BadInput(f"--{option.replace('_', '-')} is missing; training needs it")
+            raise BadInput(f"--{option.replace('_', '-')} is missing; training requires it")
     labeled = read_labeled(args.train_images, args.train_targets, args.image_ext, args.format)
     testing: list[LabeledSource] = []
     if args.k_fold > 1:
         seed = args.cross_validation_seed
         labeled, testing = split_folds(labeled, args.k_fold, args.fold, seed)
         report(
-            f"Fold {args.fold} of {args.k_fold}: {len(labeled)} images to train on,"
-            f" {len(testing)} to test on"
+            f"fold {args.fold} of {args.k_fold}: {len(labeled)} training images,"
+            f" {len(testing)} test images"
         )
         if args.test_images:
-            report("--test-images is left aside: the fold is the test set.")
+            report("--test-images has no effect: the fold is the test set")
     elif args.test_images and args.test_targets:
         testing = read_labeled(args.test_images, args.test_targets, args.image_ext, args.format)
     elif args.test_images or args.test_targets:
-        report("There is no test: it needs both --test-images and --test-targets.")
+        report("no test images: testing needs both --test-images and --test-targets")
     return _keep_labeled("train", labeled), _keep_labeled("test", testing)
 
 
@@ -147,8 +138,8 @@ def _keep_labeled(what: str, labeled: Sequence[LabeledSource]) -> list[LabeledSo
     having = [item for item in labeled if len(item.xy_px)]
     if len(having) < len(labeled):
         report(
-            f"{len(labeled) - len(having)} of {len(labeled)} {what} images have no labeled"
-            " particle and are left aside."
+            f"ignored {len(labeled) - len(having)} of {len(labeled)} {what} images without labeled"
+            " particles"
         )
     return having
 
@@ -162,28 +153,28 @@ def _assemble_dataset(
     most = max(len(item.xy_px) for item in [*training, *testing])
     data = DataSettings(
         diameter_angstrom=choice.diameter_px,
-        expected_particles=float(most),  # a stopgap: the prior is found below
+        expected_particles=float(most),  # replaced below: the prior is determined later
         training_radius_angstrom=max(radius_px, LEAST_RADIUS_PX),
         working_pixel_size_angstrom=1.0,
         pixel_size_angstrom=1.0,
         normalization=choice.normalization,
         flatten_angstrom=choice.flatten_px,
-        check_frame=False,  # a host cannot overrule it: what the pictures say is only told
+        check_frame=False,  # hosts cannot override the check, so only warn
     )
     images = WorkingImages(1.0, 1.0, choice.diameter_px)
     dataset = assemble_training_set(training, testing, images, data)
     for note in dataset.notes:
         report(note)
     for failure in dataset.failures:
-        report(f"{failure.name} was left out: {failure.reason}")
+        report(f"skipped {failure.name}: {failure.reason}")
     read = [item for item in training if item.source.name in dataset.names]
     verdict = judge_label_frame(read, {item.source: images.get(item.source) for item in read})
     if verdict.is_wrong:
-        report(f"Beware: {verdict}.")
+        report(f"warning: {verdict}")
     particles = sum(len(item.xy_px) for item in dataset.validation)
     report(
-        f"{dataset.labelled_particles} labeled particles on {len(dataset.images)} images to"
-        f" train on, {particles} on {len(dataset.validation)} to test on"
+        f"{dataset.labelled_particles} labeled particles on {len(dataset.images)} training images,"
+        f" {particles} on {len(dataset.validation)} test images"
     )
     return dataset
 
@@ -191,17 +182,16 @@ def _assemble_dataset(
 def _choose_objective(
     settings: TrainingSettings, prior: ClassPrior
 ) -> tuple[TrainingSettings, float]:
-    """Return the recipe and the prior in its objective.
+    """Return the recipe and the class prior of its objective.
 
-    Generalized expectation needs unlabeled particles to expect; without any, all that is
-    unlabeled is taken for background, as Topaz does.
+    Generalized expectation requires unlabeled particles. If none are expected, all unlabeled
+    regions are taken as background, as in Topaz.
     """
     expects = settings.objective in ("ge-kl", "ge-binomial")
     if expects and prior.total <= prior.observed:
         report(
-            f"pi = {prior.total:.5f} is no more than the share that is labeled,"
-            f" {prior.observed:.5f}, so the method is PN; a larger -n or --pi brings the"
-            " method back."
+            f"pi = {prior.total:.5f} does not exceed the labeled fraction {prior.observed:.5f}, so"
+            " the method is PN; use a larger -n or --pi for the other methods"
         )
         settings = replace(settings, objective="pn", penalty_weight=None)
     if settings.objective == "pn":
@@ -217,24 +207,56 @@ def _report_recipe(choice: ChosenRecipe, settings: TrainingSettings) -> None:
     )
     if choice.is_heliodor_recipe:
         report(
-            f"heliodor's own recipe is used ({what}); --method GE-binomial brings back Topaz's."
+            f"using the recipe of heliodor ({what}); use --method GE-binomial for that of Topaz"
         )
     else:
-        report(f"Topaz's way of learning is used ({what}).")
+        report(f"using the recipe of Topaz ({what})")
 
 
 @dataclass(frozen=True)
-class _EpochSaver:
-    """Writes the model of an epoch."""
+class _EpochRecorder:
+    """Evaluate, save and report each epoch of a training."""
 
+    #: What the names of the models begin with; None writes no models.
     prefix: str | None
+    curve: TrainingLogFile
     choice: ChosenRecipe
     settings: TrainingSettings
     dataset: TrainingSet
     prior: ClassPrior
     class_prior: float
+    device: torch.device
 
-    def save(
+    def record(self, epoch: Epoch, network: Network, costs: FloatArray) -> None:
+        """Test the network of an epoch, extend the learning curve and write the model."""
+        dataset, test = self.dataset, None
+        if dataset.validation:
+            test = measure_test_metrics(
+                network, dataset.validation, dataset.radius_px, self.device
+            )
+        self.curve.add(epoch.epoch, costs, test)
+        if self.prefix is not None:
+            self._save(network, epoch, self._find_threshold(network), test)
+        tested = "" if test is None else f", test average precision {test.average_precision:.3f}"
+        report(
+            f"epoch {epoch.epoch} of {self.settings.epochs}: loss {epoch.loss:.4f}{tested},"
+            f" {epoch.seconds:.0f} s"
+        )
+
+    def _find_threshold(self, network: Network) -> OperatingPoint:
+        images = [*self.dataset.validation, *self.dataset.images][:THRESHOLD_IMAGES]
+        exclusion, margin = PickSettings().distances_px(self.choice.diameter_px, 1.0)
+        return find_operating_point(
+            network,
+            images,
+            self.prior.expected_particles,
+            exclusion,
+            margin,
+            self.device,
+            self.dataset.radius_px,
+        )
+
+    def _save(
         self, network: Network, epoch: Epoch, point: OperatingPoint, test: TestMetrics | None
     ) -> None:
         assert self.settings.epochs != "auto"

@@ -1,7 +1,7 @@
-"""The learning curve, as Topaz writes it: a line an update, and one an epoch for the test images.
+"""The learning curve in Topaz's format: one line per update, and one per epoch for the test.
 
-cryoSPARC takes the epoch of the best precision on the test images from it; RELION and Scipion
-keep it. Precision and rates are soft: each region counts with its probability.
+cryoSPARC chooses the epoch with the best average precision on the test images from it; RELION and
+Scipion store it. Precision and rates are soft: each region counts with its probability.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from heliodor.training.learner import MinibatchCost
 from heliodor.training.settings import TrainingSettings
 from heliodor.utils.files import write_text
 
-#: What stands where a line has no value.
+#: Placeholder for a missing value.
 NO_VALUE = "-"
-#: The columns of a minibatch's figures.
+#: Columns of the costs of a minibatch.
 _COLUMN = {field.name: place for place, field in enumerate(fields(MinibatchCost))}
 
 
 @dataclass(frozen=True)
 class TestMetrics:
-    """How a network does on images it was not trained on, whose labels count as the truth."""
+    """Metrics of a network on test images, whose labels are taken as the complete truth."""
 
-    __test__ = False  # not a test, whatever pytest makes of its name
+    __test__ = False  # its name makes pytest collect it otherwise
 
-    #: Mean cross entropy of a region, unweighted.
+    #: Mean cross entropy per region, unweighted.
     loss: float
     precision: float
     true_positive_rate: float
@@ -48,7 +48,7 @@ def measure_test_metrics(
     radius_px: float,
     device: torch.device | str = "cpu",
 ) -> TestMetrics:
-    """Judge a network on the regions of the lattice that its strides give."""
+    """Evaluate a network on the lattice of regions that its strides give."""
     counts = RegionCounts()
     loss, found, wrong, positives, negatives = 0.0, 0.0, 0.0, 0, 0
     for item in images:
@@ -73,16 +73,16 @@ def measure_test_metrics(
 
 
 class TrainingLogFile:
-    """The curve of one training, written anew after each epoch, whole or not at all.
+    """The learning curve of one training, rewritten atomically after each epoch.
 
     Parameters
     ----------
     path
-        Where to write; standard output, epoch by epoch, where None.
+        File to write; None writes to standard output, epoch by epoch.
     settings
-        The recipe: the columns depend on its objective.
+        The recipe; the columns depend on its objective.
     adjustment
-        What turns the precision on labels alone into the adjusted one.
+        Factor between the precision on labels and the adjusted precision.
     """
 
     def __init__(self, path: str | None, settings: TrainingSettings, adjustment: float) -> None:
@@ -96,11 +96,11 @@ class TrainingLogFile:
         self._header = ["epoch", "iter", "split", "loss", *extra, "precision"]
         self._header += ["adjusted_precision", "tpr", "fpr", "auprc"]
         self._text = "\t".join(self._header) + "\n"
-        self._said = 0
+        self._written_chars = 0
         self._update = 0
 
     def add(self, epoch: int, costs: FloatArray, test: TestMetrics | None) -> None:
-        """Add an epoch: what each update cost, and the test images' figures, if there are any."""
+        """Add an epoch: the costs of each update, and the metrics of the test images, if any."""
         lines = []
         for row in costs:
             self._update += 1
@@ -125,6 +125,6 @@ class TrainingLogFile:
         if self._path is not None:
             write_text(self._path, self._text)
             return
-        sys.stdout.write(self._text[self._said :])
+        sys.stdout.write(self._text[self._written_chars :])
         sys.stdout.flush()
-        self._said = len(self._text)
+        self._written_chars = len(self._text)

@@ -1,9 +1,8 @@
-"""How to learn: what the caller's options say, and whose defaults fill the gaps.
+"""The training recipe that the options of `train` ask for, with the defaults of heliodor or Topaz.
 
-Each option that is given holds to the letter. Where none of those that settle how a network
-learns is given, as in RELION's line, heliodor's fast recipe takes the place of Topaz's defaults,
-since it is more accurate and many times faster. Where one is, its caller means Topaz's way of
-learning, and gets it.
+Options that are given are always followed. If none of the options that define the training
+method is given, as in RELION's command line, heliodor's fast recipe replaces Topaz's defaults,
+because it is more accurate and many times faster. If one is given, the rest are Topaz's defaults.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from heliodor.models.networks import NETWORKS
 from heliodor.training.recipes import PAPER, RECIPES
 from heliodor.training.settings import TrainingSettings
 
-#: Topaz's names of the objectives, and ours.
+#: Objectives: Topaz's names and heliodor's.
 METHODS = {"PN": "pn", "GE-KL": "ge-kl", "GE-binomial": "ge-binomial", "PU": "nnpu"}
-#: Any of these given: the caller has Topaz's way of learning in mind.
+#: Options that select the recipe of Topaz if any of them is given.
 TRAINING_OPTIONS = (
     "method",
     "model",
@@ -31,45 +30,45 @@ TRAINING_OPTIONS = (
     "epoch_size",
     "natural",
 )
-#: Topaz's defaults, as far as they are not the paper's.
+#: Topaz's defaults, as far as they differ from the paper's.
 TOPAZ = replace(PAPER, network="resnet8", autoencoder=0.0)
-#: The saved epochs where the caller does not say; RELION looks for the tenth by name.
+#: Default number of epochs; RELION looks for the model of the tenth by name.
 EPOCHS = 10
 
 
 @dataclass(frozen=True)
 class ChosenRecipe:
-    """A recipe, and whether it is heliodor's own."""
+    """A recipe, and whether it is that of heliodor or of Topaz."""
 
     settings: TrainingSettings
     is_heliodor_recipe: bool
-    #: Whether positive regions are to be drawn as often as they are labeled.
+    #: Whether positive regions are sampled as often as they are labeled.
     natural: bool = False
 
     @property
     def diameter_px(self) -> float:
-        """The particle's diameter, which no caller says: what the network works best at."""
+        """Return the assumed particle diameter: the one at which the network works best."""
         return WORKING_DIAMETER_PX[self.settings.network]
 
     @property
     def normalization(self) -> NormalizationMode:
-        """Each image by itself, as hosts pick one at a time; Topaz's way takes them as given."""
+        """Return how images are normalized: each by itself, or not at all in Topaz's recipe."""
         return "micrograph" if self.is_heliodor_recipe else "none"
 
     @property
     def flatten_px(self) -> float:
-        """How far the slow background reaches that is subtracted."""
+        """Return the length scale of the background that is subtracted."""
         return FLATTEN_FRACTION * self.diameter_px if self.is_heliodor_recipe else 0.0
 
     def settings_for(self, labeled: int, share: float) -> TrainingSettings:
-        """Return the recipe for a number of labeled particles, in the epochs asked for.
+        """Return the recipe for a number of labeled particles and the chosen number of epochs.
 
         Parameters
         ----------
         labeled
-            Labelled particles.
+            Number of labeled particles.
         share
-            The share of all regions that is labeled.
+            Fraction of all regions that is labeled.
         """
         settings, epochs = self.settings, self.settings.epochs
         assert epochs != "auto"
@@ -84,25 +83,25 @@ class ChosenRecipe:
 
 
 def choose_recipe(args: argparse.Namespace) -> ChosenRecipe:
-    """Return the recipe that the options say.
+    """Return the recipe that the options ask for.
 
     Raises
     ------
     BadInput
-        If an option cannot be honored.
+        If an option is invalid or not supported.
     """
     given = args.given
     _check(args)
-    # A weight of the penalty means the objective that has one, Topaz's default.
+    # A penalty weight implies an objective with a penalty, Topaz's default.
     slack = args.slack if args.slack >= 0 else None
-    own = not any(option in given for option in TRAINING_OPTIONS) and slack is None
+    is_heliodor_recipe = not any(option in given for option in TRAINING_OPTIONS) and slack is None
     changes: dict[str, object] = {"epochs": args.num_epochs, "seed": 0}
-    if "units" in given or not own:
+    if "units" in given or not is_heliodor_recipe:
         changes["width"] = args.units
     changes |= {"dropout": args.dropout, "autoencoder": args.autoencoder, "l2": args.l2}
     changes["norm"] = args.bn == "on"
-    if own:
-        return ChosenRecipe(replace(RECIPES["fast"], **changes), own)  # type: ignore[arg-type]
+    if is_heliodor_recipe:
+        return ChosenRecipe(replace(RECIPES["fast"], **changes), is_heliodor_recipe)  # type: ignore[arg-type]
     changes |= {
         "network": args.model,
         "objective": METHODS[args.method],
@@ -114,30 +113,32 @@ def choose_recipe(args: argparse.Namespace) -> ChosenRecipe:
             max(1, round(args.minibatch_size * args.minibatch_balance)), args.minibatch_size - 1
         ),
     }
-    return ChosenRecipe(replace(TOPAZ, **changes), own, args.natural)  # type: ignore[arg-type]
+    return ChosenRecipe(replace(TOPAZ, **changes), is_heliodor_recipe, args.natural)  # type: ignore[arg-type]
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Refuse what is not there to be chosen."""
+    """Check the options."""
     if args.model not in NETWORKS:
-        raise BadInput(
-            f"-m {args.model} is none of the networks that can be trained here:"
-            f" {', '.join(NETWORKS)}"
-        )
+        raise BadInput(f"unknown network {args.model}; -m must be one of {', '.join(NETWORKS)}")
     if args.method not in METHODS:
-        raise BadInput(f"--method {args.method} is none of {', '.join(METHODS)}")
+        raise BadInput(f"--method must be one of {', '.join(METHODS)}, not {args.method}")
     if args.pooling not in (None, "", "none"):
-        raise BadInput(f"--pooling {args.pooling}: the networks here have strides, not pooling")
+        raise BadInput(
+            f"--pooling {args.pooling} is not supported: the networks use strides; leave it out"
+        )
     if args.unit_scaling != 2:
         raise BadInput(
-            f"--unit-scaling {args.unit_scaling}: the networks here double their units; leave"
-            " the option out"
+            f"--unit-scaling must be 2, not {args.unit_scaling}: the networks double their units"
         )
     if args.num_epochs < 1 or args.epoch_size < 1:
         raise BadInput("--num-epochs and --epoch-size must be 1 or more")
     if args.minibatch_size < 2:
-        raise BadInput("--minibatch-size must be 2 or more: one labeled region and one other")
+        raise BadInput(
+            "--minibatch-size must be 2 or more: at least one positive and one unlabeled region"
+        )
     if not 0 < args.minibatch_balance < 1:
-        raise BadInput(f"--minibatch-balance {args.minibatch_balance:g} is not between 0 and 1")
+        raise BadInput(
+            f"--minibatch-balance must be between 0 and 1, not {args.minibatch_balance:g}"
+        )
     if args.radius < 0:
         raise BadInput(f"the training radius -r must be 0 or more pixels, not {args.radius}")

@@ -601,7 +601,7 @@ def test_labels_of_relion_3_1_are_found_by_their_suffix(project: Path) -> None:
     assert "training skipped" in done(*TRAIN, "--in_coords", LEARNT / "labels.star").out
     Path("ManualPick/job002/coords_suffix_other.star").write_text(f"{MICS}\n")
     result = call(*TRAIN, "--in_coords", "ManualPick/job002/coords_suffix_other.star")
-    assert "lies no coordinate file" in result.sentence
+    assert "no coordinate file next to" in result.sentence
     assert exits(LEARNT) == {FAILURE}
 
 

@@ -237,7 +237,7 @@ def test_what_argparse_refuses(line: str) -> None:
     ],
 )
 def test_commands_that_are_not_there(line: str) -> None:
-    assert f"{line.split()[1]} is not there: " in refused(line)
+    assert f"{line.split()[1]} is not available: " in refused(line)
 
 
 def test_version_is_one_that_hosts_take() -> None:

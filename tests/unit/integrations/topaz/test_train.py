@@ -464,7 +464,7 @@ def test_images_without_particles_are_left_aside(
     listed.write_text(listed.read_text() + f"lonely\t{project.images[2]}\n")
     prefix = f"--save-prefix {tmp_path}/m -o {tmp_path}/c.txt"
     assert run(f"train -n 20 {SMALL} --num-epochs 1 {line} {prefix}") == 0
-    assert "1 of 3 train images have no labelled" in capsys.readouterr().err
+    assert "ignored 1 of 3 train images without labeled particles" in capsys.readouterr().err
     assert load_model(tmp_path / "m_epoch1.sav").card.training_micrographs == project.names[:2]
 
 
@@ -478,7 +478,7 @@ def test_a_bad_image_is_left_out_and_told(
     (tmp_path / "proc").mkdir()
     line = f"train -n 20 {SMALL} --num-epochs 1 {own.lists('train', [0, 1, 2])}"
     assert run(f"{line} --save-prefix {tmp_path}/m -o {tmp_path}/c.txt") == 3
-    assert "c was left out" in capsys.readouterr().err
+    assert "skipped c: " in capsys.readouterr().err
     assert load_model(tmp_path / "m_epoch1.sav").card.training_micrographs == ["a", "b"]
 
 
@@ -523,7 +523,7 @@ def test_relions_lines_learn_and_find_the_particles(tmp_path: Path) -> None:
 
 def test_no_number_of_particles_is_taken_for_none_given(project: Project) -> None:
     line = f"train -n nan --num-epochs 1 {project.lists('train', [0])}"
-    with pytest.raises(BadInput, match="-n must be the particles an image"):
+    with pytest.raises(BadInput, match="-n must be the number of particles per image"):
         run(line)
 
 
@@ -537,6 +537,6 @@ def test_labels_in_a_wrong_frame_are_told_to_the_log(
     )
     line = f"{RELION.format(out=tmp_path)} {project.lists('train', [0, 1])}"
     assert run(f"{line} --save-prefix={tmp_path}/model") == 0
-    said = [text for text in capsys.readouterr().err.splitlines() if "Beware" in text]
+    said = [text for text in capsys.readouterr().err.splitlines() if "warning" in text]
     assert len(said) == 1
     assert "y flipped" in said[0]

@@ -1,11 +1,11 @@
-"""The client of a warm worker: a call of `extract` that another process does the work of.
+"""The client of a warm worker: a call of `extract` that lets another process do the work.
 
-RELION starts one process a micrograph, and each would read PyTorch and the model anew. So the
-first one starts a worker, which stays for the next ones. A worker reads and computes, and only
-its client writes: with its own working folder, rights and umask, and nothing at all once it has
-been killed. Where anything is amiss with a worker the client does the work itself.
+RELION starts one process per micrograph, and each would load PyTorch and the model again. So the
+first one starts a worker, which stays for the next ones. A worker reads and computes; only the
+client writes, with its own working folder, permissions and umask, and writes nothing if it has
+been killed. If anything goes wrong with a worker, the client does the work itself.
 
-Nothing slow is imported here.
+Do not import slow modules here.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from heliodor.integrations.topaz.worker.registry import (
     list_slots,
 )
 
-#: A worker says every second that it is alive; one that has not for so long is given up.
+#: A worker reports every second that it is alive; after this time without a report it is given up.
 ALIVE_TIMEOUT_S = 30.0
-#: What the worker's environment has to have in common with the client's.
+#: Prefixes of the environment variables that must be the same in the worker and the client.
 ENVIRONMENT_PREFIXES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "ATEN_"),
     *("TORCH", "PYTORCH", "CUDA", "CUBLAS", "CUDNN", "NVIDIA_", "HIP_", "ROCR_", "HSA_"),
@@ -46,9 +46,9 @@ ENVIRONMENT_PREFIXES = (
 
 
 def may_use_worker(args: argparse.Namespace) -> bool:
-    """Tell whether a worker may do a call, and whether it would gain anything.
+    """Return whether a worker may do a call and would save time.
 
-    With many images in one call it does not, and such a call is to end as its process is killed.
+    It would not for many images in one call; and such a call must stop if its process is killed.
 
     Raises
     ------
@@ -57,18 +57,18 @@ def may_use_worker(args: argparse.Namespace) -> bool:
     """
     wanted = os.environ.get("HELIODOR_WORKER", "1")
     if wanted not in ("", "0", "1"):
-        raise BadInput(f"HELIODOR_WORKER is {wanted!r}; set it to 0 for no worker, or to 1")
+        raise BadInput(f"HELIODOR_WORKER is {wanted!r}; set it to 0 (no worker) or 1")
     one = len(args.paths) == 1 and not (args.targets or args.per_micrograph)
     return one and wanted != "0" and not args.no_worker
 
 
 def extract(args: argparse.Namespace) -> int | None:
-    """Have a worker do a call, and write what it found.
+    """Let a worker do a call, and write its results.
 
     Returns
     -------
     int or None
-        The exit code; None where no worker could be had and nothing was done or said.
+        The exit code; None if no worker was available and nothing was done or reported.
 
     Raises
     ------
@@ -77,11 +77,11 @@ def extract(args: argparse.Namespace) -> int | None:
     """
     if not may_use_worker(args):
         return None
-    read_idle_timeout()  # a mistake is to be told before the work
+    read_idle_timeout()  # report a mistake before the work
     try:
         answer = _ask_worker(args)
     except (OSError, ValueError):
-        # Whatever is wrong, doing the work here meets it again or does without the worker.
+        # The work is then done here, which does not need the worker or reports the error again.
         return None
     if answer is None:
         return None
@@ -93,12 +93,12 @@ def extract(args: argparse.Namespace) -> int | None:
 
 
 def read_idle_timeout() -> float:
-    """Return how long a worker waits for the next call.
+    """Return the time in seconds that a worker waits for the next call.
 
     Raises
     ------
     BadInput
-        If $HELIODOR_WORKER_IDLE is no number of seconds.
+        If $HELIODOR_WORKER_IDLE is not a positive number.
     """
     text = os.environ.get("HELIODOR_WORKER_IDLE", "") or "60"
     try:
@@ -106,18 +106,20 @@ def read_idle_timeout() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise BadInput(f"HELIODOR_WORKER_IDLE is {text!r}; set it to a number of seconds above 0")
+        raise BadInput(
+            f"HELIODOR_WORKER_IDLE is {text!r}; set it to a number of seconds greater than 0"
+        )
     return seconds
 
 
 def results_folder(args: argparse.Namespace) -> str:
-    """Return the folder that the results go to: this one where they go to no file."""
+    """Return the folder of the results; the working folder if they go to standard output."""
     output = args.output or os.curdir
     return os.path.abspath(output if os.path.isdir(output) else os.path.dirname(output))
 
 
 def make_worker_key(args: argparse.Namespace) -> dict[str, Any]:
-    """Return all that a worker must have in common with its client."""
+    """Return everything that must be the same for a worker and its client."""
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     host = [os.uname().nodename]
     with suppress(OSError):  # on Linux: the same containers, and the same limits of a job
@@ -140,14 +142,14 @@ def make_worker_key(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ask_worker(args: argparse.Namespace) -> dict[str, Any] | None:
-    """Return a worker's answer; None if there is none."""
+    """Return a worker's answer, or None if no worker is available."""
     place = find_slot_folder()
     if place is None:
         return None
     request = {
         "cwd": os.getcwd(),
         "job": results_folder(args),
-        # The worker hands back what it would print, and so writes no file.
+        # The worker returns what it would print, and writes no file.
         "args": {**vars(args), "output": None, "given": [], "defaults": {}},
     }
     for slot in list_slots(place, make_worker_key(args)):
@@ -161,7 +163,7 @@ def _ask_worker(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _exchange(slot: WorkerSlot, lock: int, request: dict[str, Any]) -> dict[str, Any] | None:
-    """Ask the worker of a slot that this process has taken, starting it if need be."""
+    """Ask the worker of a slot that this process has locked, after starting it if necessary."""
     connection = slot.connect()
     if connection is None and not is_full(os.path.dirname(slot.stem)):
         _start_worker(slot)
@@ -182,19 +184,19 @@ def _exchange(slot: WorkerSlot, lock: int, request: dict[str, Any]) -> dict[str,
         except (OSError, ValueError) as error:
             if isinstance(error, TimeoutError) and worker is not None:
                 with suppress(OSError):
-                    os.kill(worker, signal.SIGKILL)  # it hangs, and would for ever
+                    os.kill(worker, signal.SIGKILL)  # it hangs
             slot.remove()
             return None
     return answer if "code" in answer else None
 
 
 def _start_worker(slot: WorkerSlot) -> None:
-    """Start a worker that nothing of this process is left in: no files, terminal or group.
+    """Start a worker that inherits no files, terminal or process group.
 
-    It is given a socket that listens already, so there is no waiting for it to come up, and if
-    it does not, its connections end. Its first process ends at once, so it is nobody's child.
+    It gets a socket that already listens, so there is no need to wait for its start, and if the
+    start fails, its connections end. It forks at once, so it is not a child of this process.
     """
-    import subprocess  # not for each of thousands of calls
+    import subprocess  # slow to import, and most calls do not need it
 
     with slot.listen() as listening:
         command = [sys.executable, "-P", "-m", "heliodor.integrations.topaz.worker.process"]

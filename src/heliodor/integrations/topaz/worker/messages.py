@@ -1,4 +1,4 @@
-"""Messages between a client and its worker: JSON behind its length, over a local socket."""
+"""Messages between a client and its worker: length and JSON, over a local socket."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import struct
 from typing import Any
 
 _LENGTH = struct.Struct(">I")
-#: Nothing that is said here comes near to this.
+#: Longer messages are errors.
 LARGEST_BYTES = 2**28
 
 
 def send(connection: socket.socket, message: dict[str, Any]) -> None:
-    """Send one message; raises OSError where nobody takes it."""
+    """Send one message; raise OSError if nobody receives it."""
     data = json.dumps(message).encode("ascii")
     connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
 def receive(connection: socket.socket) -> dict[str, Any]:
-    """Wait for one message, as long as the socket's time-out has it.
+    """Wait for one message, up to the timeout of the socket.
 
     Raises
     ------
     OSError
-        If none comes, or the other side has gone.
+        If no message comes, or the connection ends.
     ValueError
-        If what comes is no message.
+        If the message is invalid.
     """
     (length,) = _LENGTH.unpack(_receive_exactly(connection, _LENGTH.size))
     if length > LARGEST_BYTES:
-        raise ValueError(f"a message of {length} bytes")
+        raise ValueError(f"message too long: {length} bytes")
     message = json.loads(_receive_exactly(connection, length))
     if not isinstance(message, dict):
-        raise ValueError("a message that is no object")
+        raise ValueError("message is not a JSON object")
     return message
 
 
@@ -43,26 +43,26 @@ def _receive_exactly(connection: socket.socket, number: int) -> bytes:
     while len(data) < number:
         more = connection.recv(min(number - len(data), 2**20))
         if not more:
-            raise ConnectionResetError("the other side has gone")
+            raise ConnectionResetError("the connection was closed")
         data += more
     return bytes(data)
 
 
 def send_lock(connection: socket.socket, lock: int) -> None:
-    """Lend a locked file to the other side: the lock holds until both have closed it."""
+    """Send a locked file to the other side; the lock holds until both sides have closed it."""
     socket.send_fds(connection, [b"\0"], [lock])
 
 
 def receive_lock(connection: socket.socket) -> int | None:
-    """Take a locked file; None where the other side says nothing."""
+    """Receive a locked file; None if the other side sends nothing."""
     _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
     return descriptors[0] if descriptors else None
 
 
 def is_same_user(connection: socket.socket) -> bool:
-    """Tell whether the other side is of this user, where the system says who it is.
+    """Return whether the other side belongs to this user, if the system can tell.
 
-    Where it does not, the folder of the sockets, which is closed to others, has to do.
+    Otherwise return True: the folder of the sockets is closed to other users.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return True

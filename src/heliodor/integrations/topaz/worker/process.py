@@ -1,8 +1,8 @@
-"""The warm worker: does calls of `extract` one after another, with the model in memory.
+"""The warm worker: runs calls of `extract` one after another, with the model in memory.
 
-It computes, says what a process of its own would say, and writes nothing. It leaves when it has
-had nothing to do for a while, and also when the folder of the last results, its socket or the
-program it was started from is gone or another one.
+It computes, returns what a separate process would print, and writes nothing. It exits when it has
+been idle for a while, or when the folder of the last results, its socket or its program files have
+been removed or replaced.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from heliodor.utils import console
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How often a worker with nothing to do looks whether it is still wanted.
+#: Seconds between checks of an idle worker whether it is still needed.
 CHECK_INTERVAL_S = 1.0
-#: How often a client hears that its worker is alive.
+#: Seconds between the reports of a worker that it is alive.
 ALIVE_INTERVAL_S = 1.0
 
 
 class Worker:
-    """Serves one slot.
+    """Serve one slot.
 
     Parameters
     ----------
@@ -43,38 +43,38 @@ class Worker:
     slot
         The slot.
     idle_s
-        How long to wait for the next call.
+        Seconds to wait for the next call.
     """
 
     def __init__(self, listening: socket.socket, slot: WorkerSlot, idle_s: float) -> None:
         self._listening, self._slot, self._idle_s = listening, slot, idle_s
         self._job = os.sep
-        self._own = _socket_identity(slot)
+        self._socket = _socket_identity(slot)
         self._code: dict[str, int] = {}
-        self._leaving = False
+        self._exiting = False
 
     def serve(self) -> None:
-        """Do calls until it is time to leave."""
+        """Run calls until it is time to exit."""
         until = time.monotonic() + self._idle_s
-        while not self._leaving:
+        while not self._exiting:
             left = until - time.monotonic()
             self._listening.settimeout(max(0.01, min(CHECK_INTERVAL_S, left)))
             try:
                 connection, _ = self._listening.accept()
             except TimeoutError:
                 if left <= 0 or self._is_orphan():
-                    self._leaving = self._leave()
+                    self._exiting = self._try_exit()
                 continue
-            with connection, suppress(OSError, ValueError):  # a client that is killed, or lost
+            with connection, suppress(OSError, ValueError):  # the client was killed
                 if self._answer(connection):
                     until = time.monotonic() + self._idle_s
 
     def _answer(self, connection: socket.socket) -> bool:
-        """Answer one client, and tell whether there was one."""
+        """Answer one client, and return whether there was one."""
         connection.settimeout(ALIVE_TIMEOUT_S)
         if not messages.is_same_user(connection):
             return False
-        # The slot stays taken while this works for a client that may be killed.
+        # The slot stays locked during the work, even if the client is killed.
         lock = messages.receive_lock(connection)
         if lock is None:
             return False
@@ -83,32 +83,32 @@ class Worker:
             with _report_alive(connection):
                 answer = self._perform(request)
         finally:
-            # Before the answer, as the next client may come before this process does.
+            # Before the answer, since the next client may come right after it.
             os.close(lock)
         messages.send(connection, answer)
         return True
 
     def _perform(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do a call and return what it said; nothing but that it failed where it did."""
+        """Run a call and return its output, or only that it failed."""
         args, self._job = argparse.Namespace(**request["args"]), request["job"]
         out, err = io.StringIO(), io.StringIO()
         try:
             if self._has_changed():
-                raise RuntimeError("the program is another one")
+                raise RuntimeError("the program files have changed (another version)")
             os.chdir(request["cwd"])
             with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
                 code = run_command(args)
         except Exception as error:
-            # The client meets the same in its own process, or does not: this one may be broken.
-            self._leaving = True
+            # The client repeats the call in its own process; this one may be broken.
+            self._exiting = True
             self._remove()
             return {"failed": repr(error)}
         finally:
-            os.chdir("/")  # so that no folder is kept from being removed
+            os.chdir("/")  # so that the folder can be removed
         return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
 
     def _has_changed(self) -> bool:
-        """Tell whether a file of this program is not the one that was read."""
+        """Return whether a file of this program has changed since it was imported."""
         for name, module in list(sys.modules.items()):
             path = getattr(module, "__file__", None)
             if path and name.partition(".")[0] == "heliodor":
@@ -118,10 +118,10 @@ class Worker:
         return False
 
     def _is_orphan(self) -> bool:
-        return _socket_identity(self._slot) != self._own or not os.path.isdir(self._job)
+        return _socket_identity(self._slot) != self._socket or not os.path.isdir(self._job)
 
-    def _leave(self) -> bool:
-        """Remove what is this worker's, unless a client is about to call."""
+    def _try_exit(self) -> bool:
+        """Remove this worker's files, unless a client is about to call; return whether it did."""
         lock = self._slot.acquire()
         if lock is None:
             return False
@@ -132,13 +132,13 @@ class Worker:
         return True
 
     def _remove(self) -> None:
-        """Remove the slot's files, unless a client took this worker for lost and began anew."""
-        if _socket_identity(self._slot) == self._own:
+        """Remove the slot's files, unless a client gave up this worker and started another."""
+        if _socket_identity(self._slot) == self._socket:
             self._slot.remove()
 
 
 def _socket_identity(slot: WorkerSlot) -> tuple[int, int] | None:
-    """Return what tells a slot's socket from one that was made later; None where there is none."""
+    """Return what identifies the socket of a slot, or None if there is none."""
     try:
         status = os.stat(slot.address)
     except OSError:
@@ -148,17 +148,17 @@ def _socket_identity(slot: WorkerSlot) -> tuple[int, int] | None:
 
 @contextmanager
 def _report_alive(connection: socket.socket) -> Iterator[None]:
-    """Tell the client every second that its worker is alive."""
+    """Report to the client every second that its worker is alive."""
     done = threading.Event()
 
-    def tell() -> None:
-        with suppress(OSError):  # where the client has gone, its work is finished in silence
+    def report_alive() -> None:
+        with suppress(OSError):  # if the client is gone, finish its work silently
             while True:
                 messages.send(connection, {"alive": os.getpid()})
                 if done.wait(ALIVE_INTERVAL_S):
                     break
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=report_alive, daemon=True)
     thread.start()
     try:
         yield
@@ -168,7 +168,7 @@ def _report_alive(connection: socket.socket) -> Iterator[None]:
 
 
 def main() -> None:
-    """Serve the slot that the command line names, from a process of its own."""
+    """Serve the slot that the command line names, in a separate process."""
     console.show_messages()
     descriptor, stem = sys.argv[1:]
     if os.fork():

@@ -1,14 +1,14 @@
-"""Slots: where a client finds a worker that suits it, and why no two of them quarrel over it.
+"""Slots: where clients find a suitable worker, without interfering with each other.
 
-A slot is a lock file and a socket beside it, in a folder that only this user can open. Its name
-is a digest of all that a worker must share with its client, and a number, so that as many clients
-as call at once find a worker each: the first free slot is theirs. Whoever holds the lock is alone
-in using, starting and removing the worker behind it. The system drops the lock of a process that
-dies, so no slot is ever locked for good, and a socket that nobody listens to is known to be stale.
+A slot is a lock file and a socket in a folder that only this user can open. Its name is a digest
+of everything that a worker must share with its client, and a number, so that simultaneous
+clients find one worker each: every client takes the first free slot. Only the process that holds
+the lock may use, start and remove the worker of a slot. The system releases the locks of a
+process that dies, so no slot stays locked, and a socket that nobody listens to is stale.
 
-The folder is not that of the job: jobs lie on network file systems, which several computers see
-and on which sockets and locks are not to be relied on, and a path there may be longer than the
-some 100 bytes that a socket's may have.
+The folder is not that of the job: jobs lie on network file systems, where locks and sockets are
+unreliable and visible to several computers, and whose paths may exceed the 100 bytes or so that
+the address of a socket may have.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ from typing import NamedTuple
 
 from heliodor.utils.locking import try_lock
 
-#: The longest path that the address of a socket takes, on the system with the shortest.
+#: Maximum length of the address of a socket, on the system with the lowest limit.
 LONGEST_BYTES = 103
 
 
 def max_workers() -> int:
-    """Return how many workers a user may have: clients behind them work for themselves."""
+    """Return the maximum number of workers per user; further clients do their own work."""
     return max(4, os.cpu_count() or 1)
 
 
 class WorkerSlot(NamedTuple):
-    """The place of one worker."""
+    """The lock file and socket of one worker."""
 
-    #: What its files are called, without the suffix.
+    #: Path of its files without suffix.
     stem: str
 
     @property
     def lock(self) -> str:
-        """The file that is locked."""
+        """Return the path of the lock file."""
         return f"{self.stem}.lock"
 
     @property
     def address(self) -> str:
-        """The path of the worker's socket."""
+        """Return the path of the worker's socket."""
         return f"{self.stem}.sock"
 
     def acquire(self) -> int | None:
-        """Lock the slot and return the descriptor that holds it; None where another has it.
+        """Lock the slot and return the descriptor of the lock; None if another process has it.
 
         Raises
         ------
         OSError
-            If the file cannot be made.
+            If the file cannot be created.
         """
         return try_lock(self.lock, mode=0o600, follow_links=False)
 
     def remove(self) -> None:
-        """Remove the files; only for who has taken the slot."""
+        """Remove the files; only the process that holds the lock may call this."""
         for path in (self.address, self.lock):
             with suppress(FileNotFoundError):
                 os.unlink(path)
 
     def connect(self) -> socket.socket | None:
-        """Return a connection to the worker, or None where there is none."""
+        """Return a connection to the worker, or None if there is none."""
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(1.0)
@@ -76,7 +76,7 @@ class WorkerSlot(NamedTuple):
         return connection
 
     def listen(self) -> socket.socket:
-        """Return a socket at the address, which only this user may write to."""
+        """Return a listening socket at the address, to which only this user may write."""
         with suppress(FileNotFoundError):
             os.unlink(self.address)
         listening = socket.socket(socket.AF_UNIX)
@@ -93,9 +93,9 @@ class WorkerSlot(NamedTuple):
 
 
 def find_slot_folder() -> str | None:
-    """Return this user's folder of slots, made if need be; None where none is safe.
+    """Return this user's folder of slots, created if necessary; None if no safe folder exists.
 
-    It is in $XDG_RUNTIME_DIR, or in /tmp where there is none.
+    It is in $XDG_RUNTIME_DIR, or otherwise in /tmp.
     """
     user = os.geteuid()
     for base in (os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):
@@ -105,9 +105,9 @@ def find_slot_folder() -> str | None:
         with suppress(OSError):
             with suppress(FileExistsError):
                 os.mkdir(path, 0o700)
-            found = os.lstat(path)
-            own = stat.S_ISDIR(found.st_mode) and found.st_uid == user
-            if own and not found.st_mode & 0o077:
+            status = os.lstat(path)
+            is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == user
+            if is_own and not status.st_mode & 0o077:
                 return path
     return None
 
@@ -122,19 +122,19 @@ def list_slots(place: str, key: object) -> list[WorkerSlot]:
 
 
 def is_full(place: str) -> bool:
-    """Tell whether there are as many workers as may be, of all keys."""
+    """Return whether this user already has the maximum number of workers, of all keys."""
 
-    def there() -> int:
+    def count_workers() -> int:
         return sum(name.endswith(".sock") for name in os.listdir(place))
 
-    if there() < max_workers():
+    if count_workers() < max_workers():
         return False
     remove_stale_slots(place)
-    return there() >= max_workers()
+    return count_workers() >= max_workers()
 
 
 def remove_stale_slots(place: str) -> None:
-    """Remove what workers left behind that were killed."""
+    """Remove the files of workers that were killed."""
     for name in os.listdir(place):
         stem, suffix = os.path.splitext(name)
         slot = WorkerSlot(os.path.join(place, stem))
