@@ -234,7 +234,7 @@ def test_invert_y(ending: str) -> None:
                 f" {ending}").out  # fmt: skip
     assert back == good("topaz boxes_to_coordinates b/*.box").out
     assert "give their folder" in refused("topaz convert p.txt --invert-y")
-    assert "holds no image" in refused(f"{line} xyz")
+    assert "contains no image" in refused(f"{line} xyz")
 
 
 def test_split_makes_its_folder() -> None:
@@ -302,14 +302,14 @@ def test_annotations_of_via() -> None:
     ("line", "word"),
     [
         ("topaz convert none.txt", "none.txt cannot be read"),
-        ("topaz convert p.txt r.star", "say with --to"),
+        ("topaz convert p.txt r.star", "choose the output format with --to"),
         ("topaz convert p.txt --to box --boxsize 4", "give their folder"),
-        ("topaz convert p.txt -o out.xyz", "tells no format"),
+        ("topaz convert p.txt -o out.xyz", "unknown format of out.xyz"),
         ("topaz convert p.txt -o d/ --to box", "give --boxsize"),
-        ("topaz convert p.txt -o x.box --boxsize 4", "for several micrographs give a folder"),
-        ("topaz convert p.txt -s 0", "another --down-scale"),
+        ("topaz convert p.txt -o x.box --boxsize 4", "give a folder for several micrographs"),
+        ("topaz convert p.txt -s 0", "--down-scale must not be 0"),
         ("topaz split p.txt", "give it with -o"),
-        ("topaz split b.box -o d", "split takes"),
+        ("topaz split b.box -o d", "split accepts only"),
     ],
 )
 def test_what_is_refused(line: str, word: str) -> None:

@@ -209,8 +209,8 @@ def test_without_a_model_the_general_one_is_told_the_radius(
     ("words", "says"),
     [
         ("extract -r 6", "radius of 6 pixels is too small .* needs 7"),
-        ("segment -m general", "needs the particle's size"),
-        ("extract --targets {targets}", "needs the particle's size"),
+        ("segment -m general", "needs the size of the particle"),
+        ("extract --targets {targets}", "needs the size of the particle"),
     ],
 )
 def test_the_general_model_needs_a_particle_of_some_pixels(
@@ -310,7 +310,7 @@ def test_the_table_goes_to_standard_output_or_into_a_folder(
     assert run(f"extract -m {ours} -r 5 -v -d -1", *project.images) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("image_name\tx_coord\ty_coord\tscore\nmic000000\t")
-    assert captured.err.count("is scored") == 3
+    assert captured.err.count("# scored ") == 3
     assert run(f"extract -m {ours} -r 5 -o {tmp_path}", *project.images) == 0
     assert (tmp_path / "extracted_particles.txt").read_text() == captured.out
 
@@ -467,16 +467,16 @@ def test_one_bad_micrograph_spoils_no_other(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("", "give the radius with -r"),
+        ("", "no radius: give -r"),
         ("-r -1", "0 pixels or more"),
         ("-r 5 --dims 3", "tomograms"),
-        ("-r 5 --filaments", "filaments are not traced yet"),
-        ("-r 5 -f -fl 20 -fp", "filaments are not traced yet"),
+        ("-r 5 --filaments", "filaments are not supported"),
+        ("-r 5 -f -fl 20 -fp", "filaments are not supported"),
         ("-r 5 -t nan", "must be a number"),
-        ("-r 5 -x 0", "more than 0"),
+        ("-r 5 -x 0", "greater than 0"),
         ("-r 5 --only-validate", "needs --targets"),
-        ("-r 5 --format box", "give --per-micrograph"),
-        ("--targets x --min-radius 9 --max-radius 8", "no radius from 9 to 8"),
+        ("-r 5 --format box", "add --per-micrograph"),
+        ("--targets x --min-radius 9 --max-radius 8", "no radius to try from 9 to 8"),
         ("-r 5 --targets nowhere.txt", "nowhere.txt"),
     ],
 )

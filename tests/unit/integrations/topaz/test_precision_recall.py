@@ -57,7 +57,7 @@ def test_names_may_have_suffixes_on_one_side() -> None:
     ("predicted", "targets", "word"),
     [
         ("p.txt", "other.txt", "no micrograph in common"),
-        ("t.txt", "t.txt", "without a score"),
+        ("t.txt", "t.txt", "without scores"),
         ("none.txt", "t.txt", "cannot be read"),
     ],
 )

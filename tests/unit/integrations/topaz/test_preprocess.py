@@ -101,7 +101,7 @@ def test_one_bad_micrograph_among_many(tmp_path: Path) -> None:
     assert result.code == 3
     assert "b.mrc is an empty file" in result.err
     assert "d.mrc does not exist" in result.err
-    assert result.err.splitlines()[-1] == "# 2 failed, 2 were written"
+    assert result.err.splitlines()[-1] == "# 2 failed, 2 written"
     assert sorted(p.name for p in (tmp_path / "P").iterdir()) == ["a.mrc", "c.mrc"]
     alone = refused(f"topaz preprocess {tmp_path}/b.mrc -o {tmp_path}/Q")
     assert "no micrograph could be used" in alone
@@ -141,9 +141,9 @@ def test_downsample(ending: str, scale: int, tmp_path: Path) -> None:
     ("options", "word"),
     [
         ("", "give it with -o"),
-        ("-o P --format gif", "'gif' is no image format"),
-        ("-o P --format ,", "no format is named"),
-        ("-o P -s 0", "give a larger --scale"),
+        ("-o P --format gif", "not 'gif'"),
+        ("-o P --format ,", "--format is empty"),
+        ("-o P -s 0", "--scale must be 1 or more"),
         ("-o P -s 100", "give a smaller --scale"),
         ("-o .", "would replace an input file"),
     ],
@@ -160,7 +160,7 @@ def test_what_preprocess_refuses(
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [("", "give it with -o"), ("-o s.xyz", "no image format"), ("-o a.mrc", "would replace")],
+    [("", "give it with -o"), ("-o s.xyz", "the image format must be one of"), ("-o a.mrc", "would replace")],
 )
 def test_what_downsample_refuses(
     options: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

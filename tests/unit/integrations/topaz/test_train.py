@@ -356,8 +356,8 @@ def test_natural_draws_particles_as_often_as_they_are_labelled() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--model resnet6", "none of the networks"),
-        ("--model model.sav", "none of the networks"),
+        ("--model resnet6", "unknown network"),
+        ("--model model.sav", "unknown network"),
         ("--pooling max", "strides"),
         ("--unit-scaling 1", "double"),
         ("--num-epochs 0", "1 or more"),
@@ -368,8 +368,8 @@ def test_natural_draws_particles_as_often_as_they_are_labelled() -> None:
         ("--learning-rate 0", "learning rate"),
         ("-r -1", "training radius"),
         ("--k-fold 4", "cannot be split"),
-        ("--k-fold 2 --fold 2", "none of the 2 folds"),
-        ("-n 0", "more than 0"),
+        ("--k-fold 2 --fold 2", "--fold must be between 0 and 1"),
+        ("-n 0", "greater than 0"),
     ],
 )
 def test_what_cannot_be_honoured_is_a_sentence(
@@ -430,7 +430,7 @@ def test_images_are_listed_in_many_ways(tmp_path: Path) -> None:
         ("", "no header"),
         ("name\tpath\na\tb.mrc\n", "no header"),
         ("image_name\tpath\n", "is empty"),
-        ("image_name\tpath\na\n", "lacks a column in its row 2"),
+        ("image_name\tpath\na\n", "lacks a column in row 2"),
         ("image_name\tpath\na\tb.mrc\na.mrc\tc.mrc\n", "two images called a"),
     ],
 )

@@ -206,7 +206,7 @@ def test_another_format_into_a_folder_and_lines_on_standard_error(warm: tuple[Jo
     assert served == table.read_text()
     assert served.startswith("data_images")
     note = "# note: no effect here: --patch-size\n"
-    assert result == Result(0, "", f"{note}# {job.images[2]} is scored\n")
+    assert result == Result(0, "", f"{note}# scored {job.images[2]}\n")
 
 
 def test_a_table_on_standard_output(
