@@ -160,7 +160,11 @@ def test_what_preprocess_refuses(
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [("", "give it with -o"), ("-o s.xyz", "the image format must be one of"), ("-o a.mrc", "would replace")],
+    [
+        ("", "give it with -o"),
+        ("-o s.xyz", "the image format must be one of"),
+        ("-o a.mrc", "would replace"),
+    ],
 )
 def test_what_downsample_refuses(
     options: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
