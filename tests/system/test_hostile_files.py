@@ -281,7 +281,7 @@ def test_lists_of_micrographs_that_name_each_other(
     for number in range(19, 40):
         (tmp_path / f"deep{number - 1}.txt").write_text(f"@deep{number}.txt\n")
     (tmp_path / "deep39.txt").write_text("good.mrc\n")
-    with pytest.raises(BadInput, match="one inside another"):
+    with pytest.raises(BadInput, match="nested in more than"):
         find_sources("@deep0.txt")
     (tmp_path / "list.txt").write_text("@x/../circle.txt\n")
     for text in ("@circle.txt", "@x/../circle.txt", "@list.txt"):

@@ -115,7 +115,9 @@ class Picks:
         # Tables without picks have no values, so they must not decide on the types of columns.
         filled = [t for t in tables if len(t)] or tables
         keys = list(dict.fromkeys(key for table in filled for key in table.extra))
-        extra = {key: np.concatenate([_column(t, key, filled) for t in filled]) for key in keys}
+        extra = {
+            key: np.concatenate([_fill_column(t, key, filled) for t in filled]) for key in keys
+        }
         return cls(
             tuple(order),
             np.concatenate(indices),
@@ -277,7 +279,7 @@ class Picks:
         return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
 
 
-def _column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:
+def _fill_column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:
     """Return a column of a table, filled with None if only other tables have it."""
     if key in table.extra:
         return np.asarray(table.extra[key])
