@@ -37,10 +37,6 @@ log = logging.getLogger(__name__)
 #: Options that take any number of values, as a shell's expanded pattern gives them.
 _MANY = ("--micrographs", "--pick")
 
-#: Commands on many micrographs, which can be gone on with.
-GUARDED = (["pick"], ["run"], ["relion", "pick"])
-_ENTRY = "from heliodor.cli.main import main; main()"
-
 app = typer.Typer(
     help="Find the particles in cryoEM micrographs from a few labeled examples.",
     no_args_is_help=True,
@@ -108,27 +104,6 @@ def _gather_values(arguments: list[str]) -> list[str]:
         else:
             out.append(argument)
     return out
-
-
-def entry() -> None:
-    """Be the program `heliodor`: as `main`, but long commands are guarded against crashes."""
-    from heliodor.utils.crash_recovery import (
-        has_crashed,
-        is_supervised,
-        run_supervised,
-    )
-
-    console.show_messages()
-    words = sys.argv[1:]
-    long = any(words[: len(own)] == own for own in GUARDED) and not {"-h", "--help"} & {*words}
-    if long and os.name == "posix" and not is_supervised():
-        code = run_supervised([sys.executable, "-c", _ENTRY, *words])
-        if has_crashed(code) and words[0] == "relion":
-            from heliodor.cli.relion import leave_failure
-
-            leave_failure(words[1:])
-        sys.exit(code)
-    main()
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ same, or configure `logging` itself.
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
 import sys
 import time
@@ -48,6 +50,29 @@ def _terminal() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)
+
+
+#: What stands for characters that a terminal without UTF-8 cannot show.
+_PLAIN = {"Å": "A", "×": "x", "–": "-", "≥": ">=", "≤": "<=", "°": " degrees", "µ": "u"}
+_ERRORS = "heliodor_plain"
+
+
+def _write_plainly(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace a character that an encoding does not have; see `codecs.register_error`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if character in _PLAIN:
+        return _PLAIN[character], error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+def allow_any_terminal() -> None:
+    """Let both streams print every text: "Å" becomes "A" where the terminal has no such letter."""
+    codecs.register_error(_ERRORS, _write_plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ERRORS)
 
 
 def show_messages() -> None:

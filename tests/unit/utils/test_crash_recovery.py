@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from heliodor.cli import main
+from heliodor.cli import entry
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.integrations.relion.external_job import FAILURE, SUCCESS
@@ -116,10 +116,10 @@ def test_a_job_of_relion_is_guarded_too(project: Path, monkeypatch: pytest.Monke
     rows = "".join(f"mics/{name}.mrc\n" for name in ("a", "once", "always"))
     (project / "mics.star").write_text(f"data_\nloop_\n_rlnMicrographName\n{rows}")
     words = ["relion", "pick", "--o", "job", "--in_mics", "mics.star", "--j", "1"]
-    monkeypatch.setattr(main, "_ENTRY", CALL)
+    monkeypatch.setattr(entry, "_RUN", CALL)
     monkeypatch.setattr(sys, "argv", ["heliodor", *words, "--model", "m.safetensors"])
     with pytest.raises(SystemExit) as ended:
-        main.entry()
+        entry.entry()
     assert ended.value.code == 3
     assert "mics/always.mrc\t" in (project / "job/failed.tsv").read_text()
     assert (project / "job" / SUCCESS).exists()
@@ -130,11 +130,11 @@ def test_a_job_of_relion_is_guarded_too(project: Path, monkeypatch: pytest.Monke
 def test_a_job_that_always_crashes_is_one_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "_ENTRY", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(entry, "_RUN", "import os; os.kill(os.getpid(), 9)")
     for words in (["relion", "pick", "--o", str(tmp_path / "job")], ["pick", "-o", "out"]):
         monkeypatch.setattr(sys, "argv", ["heliodor", *words])
         with pytest.raises(SystemExit) as ended:
-            main.entry()
+            entry.entry()
         assert ended.value.code == 128 + signal.SIGKILL
     assert [path.name for path in (tmp_path / "job").iterdir()] == [FAILURE]
 

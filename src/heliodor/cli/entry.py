@@ -1,0 +1,62 @@
+"""The program `heliodor`, as its script and ``python -m heliodor`` start it.
+
+Light to import: a long command runs in a process of its own, and this one only watches it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from typing import NoReturn
+
+from heliodor.utils import console
+
+#: Commands on many micrographs, which can be resumed after a crash.
+SUPERVISED = (["pick"], ["run"], ["relion", "pick"])
+_RUN = "from heliodor.cli.entry import run; run()"
+
+
+def entry() -> NoReturn:
+    """Run the command line; a long command is supervised, and resumed after a crash."""
+    from heliodor.utils.crash_recovery import has_crashed, is_supervised, run_supervised
+
+    console.allow_any_terminal()
+    words = sys.argv[1:]
+    is_long = any(words[: len(own)] == own for own in SUPERVISED)
+    if not is_long or {"-h", "--help"} & {*words} or os.name != "posix" or is_supervised():
+        run()
+    console.show_messages()
+    code = run_supervised([sys.executable, "-c", _RUN, *words])
+    if has_crashed(code) and words[0] == "relion":
+        from heliodor.cli.relion import leave_failure
+
+        leave_failure(words[1:])
+    sys.exit(code)
+
+
+def run() -> NoReturn:
+    """Run the command line in this process, and end the process."""
+    # Importing PyTorch makes so many objects that looking for garbage takes a tenth of the time.
+    gc.set_threshold(50_000, 20, 20)
+    console.allow_any_terminal()
+    from heliodor.cli.main import main
+
+    code: int | str | None = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    if code is not None and not isinstance(code, int):
+        sys.exit(code)
+    if "torch" not in sys.modules:
+        sys.exit(code)
+    # Taking PyTorch down piece by piece costs half a second of CPU time, for nothing.
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = code or 1
+    os._exit(code or 0)

@@ -1,0 +1,68 @@
+"""Messages on every kind of stream."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from heliodor.utils import console
+
+CODE = (
+    "import sys; from heliodor.utils import console; console.allow_any_terminal();"
+    "console.show_messages(); import logging; logging.getLogger('heliodor.x').{level}({text!r});"
+    "print({text!r})"
+)
+
+
+def shown(text: str, encoding: str, level: str = "info") -> tuple[str, str]:
+    """What a process prints in an encoding: its standard error and its standard output."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(text=text, level=level)],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    )
+    return done.stderr.decode(encoding).rstrip(), done.stdout.decode(encoding).rstrip()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("utf-8", "3.54 Å/pixel, 1024 × 1024, é"),
+        ("latin-1", "3.54 Å/pixel, 1024 × 1024, é"),
+        ("ascii", "3.54 A/pixel, 1024 x 1024, \\xe9"),
+    ],
+)
+def test_what_a_terminal_cannot_show_is_replaced(encoding: str, expected: str) -> None:
+    text = "3.54 Å/pixel, 1024 × 1024, é"
+    assert shown(text, encoding) == (expected, expected)
+
+
+def test_warnings_are_notes() -> None:
+    assert shown("look", "utf-8", "warning")[0] == "note: look"
+    assert shown("end", "utf-8", "error")[0] == "end"
+
+
+def test_progress_is_ten_lines_or_so_in_a_file(capfd: pytest.CaptureFixture[str]) -> None:
+    console.show_messages()
+    with console.progress("picking") as progress:
+        for done in range(1, 1001):
+            progress(done, 1000)
+    lines = capfd.readouterr().err.splitlines()
+    assert 8 <= len(lines) <= 12
+    assert lines[-1].startswith("picking: 1000 of 1000")
+
+
+def test_nobody_is_shown_what_nobody_asked_for() -> None:
+    code = (
+        "import logging; from heliodor.utils import console;"
+        "logging.getLogger('heliodor.x').info('hello');"
+        "\nwith console.progress('work') as p: p(1, 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert isinstance(logging.getLogger("heliodor"), logging.Logger)
