@@ -1,12 +1,12 @@
-# Every target works on a fresh clone: it makes .venv first where that is missing.
+# Every target works on a fresh clone: it makes .venv first if that is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One worker a core, each with one thread: more only get into each other's way.
+# One worker per core, each with one thread: more would slow each other down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-.PHONY: install demo test test-all check chaos format bench clean
+.PHONY: install demo docs test test-all check chaos format bench clean
 
 install: $(STAMP)
 
@@ -19,11 +19,14 @@ demo: $(STAMP)
 	rm -rf demo
 	$(BIN)/heliodor demo --out demo
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
 
-# With the tests of the page, in Chromium where there is one.
-test-all: $(STAMP)
+# With the documentation site, and the tests of the app in Chromium if there is one.
+test-all: docs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,browser]'
 	$(PYTEST)
 
@@ -46,4 +49,4 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy.main_job
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site .pytest_cache .mypy_cache .ruff_cache .hypothesis

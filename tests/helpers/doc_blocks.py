@@ -1,8 +1,9 @@
-"""Pages of the documentation, done as they say: their ```sh blocks, run one after the other."""
+"""Commands on the pages of the documentation: run their ```sh blocks, and find all others."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -11,25 +12,39 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def blocks(page: Path, language: str = "sh") -> list[str]:
-    """The fenced blocks of one language, in the page's order."""
-    found: list[str] = []
-    lines: list[str] | None = None
+def fenced_blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the language and the text of all fenced blocks, in the order of the page."""
+    found: list[tuple[str, str]] = []
+    language: str | None = None
+    lines: list[str] = []
     for line in page.read_text(encoding="utf-8").splitlines():
-        if lines is None:
-            if line.strip() == f"```{language}":
-                lines = []
+        if language is None:
+            if line.strip().startswith("```"):
+                language, lines = line.strip()[3:], []
         elif line.strip() == "```":
-            found.append("\n".join(lines) + "\n")
-            lines = None
+            found.append((language, "\n".join(lines) + "\n"))
+            language = None
         else:
             lines.append(line)
-    assert lines is None, f"{page} has a block that does not end"
+    assert language is None, f"{page} has a block that does not end"
     return found
 
 
+def blocks(page: Path, language: str = "sh") -> list[str]:
+    """Return the fenced blocks of one language, in the order of the page."""
+    return [text for each, text in fenced_blocks(page) if each == language]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of every command line of heliodor in the fenced blocks of a page."""
+    shell = (text for language, text in fenced_blocks(page) if language in ("", "sh"))
+    lines = [line for text in shell for line in text.replace("\\\n", " ").splitlines()]
+    found = (shlex.split(line, comments=True) for line in lines if line.startswith("heliodor "))
+    return [words[: words.index("|")] if "|" in words else words for words in found]
+
+
 def programs(folder: Path) -> Path:
-    """A folder with the programs that an installation would put on the PATH."""
+    """Fill a folder with the programs that an installation puts on the PATH."""
     folder.mkdir(parents=True, exist_ok=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name, target in project["scripts"].items():
@@ -42,7 +57,7 @@ def programs(folder: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment of a user who has the program installed, with one thread a process."""
+    """Return the environment of a user of the program, with one thread per process."""
     paths = [str(programs(folder)), os.environ["PATH"]]
     source = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
@@ -58,7 +73,7 @@ def walk(page: Path, folder: Path, programs_folder: Path) -> str:
     Returns
     -------
     str
-        All that was said, each command behind a ``+``.
+        The whole output, each command behind a ``+``.
     """
     script = "".join(blocks(page))
     assert script, f"{page} has no ```sh block"

@@ -1,14 +1,20 @@
-"""What the pages on other programs say works as it stands there."""
+"""The commands on the pages of the documentation work as written there."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import starfile
+import typer.main
 
+from heliodor.cli.main import app
 from heliodor.data.coordinates.formats import (
     read_picks,
     relion_autopick,
@@ -19,10 +25,58 @@ from helpers.cli import done
 from helpers.doc_blocks import (
     ROOT,
     blocks,
+    commands,
     walk,
 )
 
 HOSTS = ROOT / "docs" / "integrations"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_exist(page: Path) -> None:
+    for words in commands(page):
+        command = typer.main.get_command(app)
+        arguments = words[1:]
+        while hasattr(command, "commands"):
+            name = arguments.pop(0)
+            if name.startswith("--"):
+                break
+            assert name in command.commands, words
+            command = command.commands[name]
+        options = {name for parameter in command.params for name in parameter.opts}
+        options |= {name.replace("-", "_").replace("__", "--", 1) for name in options}
+        for word in arguments:
+            if re.match(r"--?[a-z]", word):
+                assert word in options | {"--help", "--version"}, words
+
+
+@pytest.mark.slow
+def test_site(tmp_path: Path) -> None:
+    """The site builds without warnings: no page, anchor or picture is missing."""
+    pytest.importorskip("mkdocs", reason="the documentation site needs heliodor[docs]")
+    pytest.importorskip("mkdocstrings", reason="the documentation site needs heliodor[docs]")
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-d", tmp_path / "site"]
+    settings = {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (tmp_path / "site" / "commands" / "pick" / "index.html").exists()
+
+
+@pytest.mark.slow
+def test_tutorial(tmp_path: Path) -> None:
+    """The first part works, and prints what the page quotes, up to the numbers."""
+    page = ROOT / "docs" / "tutorial.md"
+    (tmp_path / "work").mkdir()
+    output = _without_numbers(walk(page, tmp_path / "work", tmp_path / "bin"))
+    for line in "".join(blocks(page, "text")).splitlines():
+        assert _without_numbers(line) in output, line
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"-?\d+(\.\d+)?", "0", text))
 
 
 def test_blocks_are_those_of_one_language(tmp_path: Path) -> None:
