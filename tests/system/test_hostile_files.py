@@ -10,7 +10,6 @@ import gzip
 import json
 import logging
 import struct
-import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,11 +33,13 @@ from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.flip_y import read_height
 from helpers import fuzz
+from helpers.cpu_time import at_most_reference_work
 
 #: Files of each kind; those that take some 50 ms each are fewer.
 COUNT, FEW = 200, 40
 SLOW = ("star", "star lists", "cbox", "via", "table", "@list", "box", "eman2")
 SEED = 11
+HANG_SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def test_wrong_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             fuzz.prepare(tmp_path)
         (tmp_path / name).write_bytes(raw)
         came = fuzz.outcome(own, tmp_path / name)
-        if came.said not in (fuzz.READ, fuzz.REFUSED) or came.seconds > 5:
+        if came.said not in (fuzz.READ, fuzz.REFUSED) or came.seconds > HANG_SECONDS:
             wrong.append((number, came))
     assert not wrong
 
@@ -90,15 +91,13 @@ def bounded(tmp_path: Path) -> Callable[[Callable[[Path], Any], str, bytes], Bad
     def refused(reader: Callable[[Path], Any], name: str, raw: bytes) -> BadInput:
         path = tmp_path / name
         path.write_bytes(raw)
-        began = time.perf_counter()
         tracemalloc.start()
         try:
-            with pytest.raises(BadInput) as caught:
+            with at_most_reference_work(100), pytest.raises(BadInput) as caught:
                 reader(path)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert time.perf_counter() - began < 5
         assert peak < 4 * len(raw) + 64 * 2**20
         return caught.value
 
@@ -138,10 +137,12 @@ def test_the_header_of_a_compressed_file_takes_no_more_than_its_beginning(
     tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"a.mrc{suffix}"
-    path.write_bytes(PACKERS[suffix](_header(28_000)) + PACKERS[suffix](bytes(2**24)) * 200)
-    began = time.perf_counter()
+    pixels = bytearray(PACKERS[suffix](bytes(2**24)))
+    pixels[-8:] = bytes(8)  # a wrong checksum: no one can read as far as this
+    path.write_bytes(PACKERS[suffix](_header(28_000)) + pixels)
     assert read_header(path).shape == (28_000, 28_000)
-    assert time.perf_counter() - began < 1
+    with pytest.raises(BadInput):
+        read_micrograph(path)
 
 
 @pytest.mark.parametrize("stamp", [b"DD\0\0", b"\x11\x11\0\0", b"\0\0\0\0"])

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -1202,23 +1201,18 @@ def test_demo_does_the_whole_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 CALL = "from heliodor.cli.main import main; main()"
 
 
-def test_help_is_instant_and_imports_nothing_slow() -> None:
-    def seconds() -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", CALL, "--help"], check=True, capture_output=True)
-        return time.perf_counter() - started
-
-    assert min(seconds() for _ in range(3)) < 0.3
+@pytest.mark.parametrize(("words", "most"), [(["--help"], 250), (["pick", "--help"], 350)])
+def test_help_imports_little_and_nothing_slow(words: list[str], most: int) -> None:
+    """How long it takes is measured by ``benchmarks.speed.run`` (start)."""
     report = f"import sys, atexit; atexit.register(lambda: print(*sys.modules)); {CALL}"
     said = subprocess.run(
-        [sys.executable, "-c", report, "pick", "--help"],
-        check=True,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", report, *words], check=True, capture_output=True, text=True
     ).stdout
-    assert "--exclusion-radius" in said
+    assert "Usage: heliodor" in said
+    assert ("--exclusion-radius" in said) == ("pick" in words)
     loaded = set(said.splitlines()[-1].split())
     assert "heliodor.cli.main" in loaded
+    assert len(loaded) < most
     assert not loaded & {"torch", "numpy", "scipy", "pandas", "matplotlib", "mrcfile", "rich"}
 
 

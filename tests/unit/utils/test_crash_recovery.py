@@ -146,12 +146,12 @@ def test_exit_codes_and_signals_pass_through(tmp_path: Path) -> None:
     waits = "import time, pathlib, sys; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
     there = tmp_path / "there"
     guard = subprocess.Popen([sys.executable, "-c", GUARD, waits, str(there)])
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while not there.exists():
         assert time.monotonic() < limit
         time.sleep(0.02)
     guard.send_signal(signal.SIGTERM)
-    assert guard.wait(30) == 128 + signal.SIGTERM
+    assert guard.wait(60) == 128 + signal.SIGTERM
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death of a parent is told on Linux")
@@ -161,7 +161,7 @@ def test_what_works_dies_with_its_guard(tmp_path: Path) -> None:
     write += "; (p.with_suffix('.part')).write_text(str(os.getpid()))"
     write += "; p.with_suffix('.part').rename(p); time.sleep(60)"
     guard = subprocess.Popen([sys.executable, "-c", GUARD, write, str(child)])
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while not child.exists():
         assert time.monotonic() < limit
         time.sleep(0.02)

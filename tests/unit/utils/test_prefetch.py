@@ -65,7 +65,7 @@ def test_the_next_item_is_worked_on_while_this_one_is_used():
     with prefetch(work, range(2)) as results:
         _, first = next(results)
         first.result()
-        assert second.wait(10)
+        assert second.wait(60)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -125,7 +125,7 @@ class Job:
         shutil.rmtree(self.sockets)
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 60.0) -> bool:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if true():
@@ -273,7 +273,7 @@ def test_nothing_of_the_client_is_held_open(job: Job) -> None:
     (pid,) = job.workers()
     assert os.read(reading, 1) == b""
     os.close(reading)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert os.getsid(pid) != os.getsid(0)
     assert os.getpgid(pid) != os.getpgid(0)
     # Sockets and locks are this user's alone.
