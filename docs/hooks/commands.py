@@ -1,4 +1,4 @@
-"""A hook of mkdocs: one page per command, made from the command line itself."""
+"""A hook of mkdocs: make one page per command from the command line itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _summary(command: Any) -> str:
 def _page(words: tuple[str, ...], command: Any) -> str:
     usage = " ".join(["heliodor", *words, "[OPTIONS]"])
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    usage += "".join(f" {p.metavar or p.name.upper()}" for p in arguments)
+    usage += "".join(f" {_usage(p)}" for p in arguments)
     lines = [
         f"# heliodor {' '.join(words)}",
         "",
@@ -72,11 +72,17 @@ def _page(words: tuple[str, ...], command: Any) -> str:
         lines += [f"| `{p.metavar or p.name.upper()}` | {_cell(p.help)} |" for p in arguments]
     options = [p for p in command.params if p.param_type_name == "option"]
     for group in GROUPS:
-        own = [p for p in options if (p.rich_help_panel or "Other") == group]
-        if own:
+        options_of_group = [p for p in options if (p.rich_help_panel or "Other") == group]
+        if options_of_group:
             lines += ["", f"## {group}", "", "| option | meaning |", "|---|---|"]
-            lines += [f"| {_names(p)} | {_cell(p.help, p.required)} |" for p in own]
+            lines += [f"| {_names(p)} | {_cell(p.help, p.required)} |" for p in options_of_group]
     return "\n".join([*lines, ""])
+
+
+def _usage(argument: Any) -> str:
+    text = (argument.metavar or argument.name.upper()).strip("[].")
+    text += "..." if argument.nargs == -1 else ""
+    return text if argument.required else f"[{text}]"
 
 
 def _names(param: Any) -> str:

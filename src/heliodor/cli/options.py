@@ -245,7 +245,7 @@ def expand(command: Command) -> Command:
                     typer.Option(
                         f"--{name}",
                         metavar="MICROGRAPHS",
-                        help="The same, as an option; takes several values.",
+                        help="The same as the argument MICROGRAPHS; takes several values.",
                         rich_help_panel="Input",
                         show_default=False,
                     ),
