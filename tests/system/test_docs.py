@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -124,14 +125,14 @@ def relion_project(folder: Path) -> None:
 def test_relion(tmp_path: Path) -> None:
     project = tmp_path / "project"
     relion_project(project)
-    said = walk(HOSTS / "relion.md", project, tmp_path / "bin")
+    output = walk(HOSTS / "relion.md", project, tmp_path / "bin")
     job = project / "External/job006"
     listed = starfile.read(job / "autopick.star")
     assert listed.iloc[0].tolist() == [
         "MotionCorr/job002/Movies/barrel_0001.mrc",
         "External/job006/Movies/barrel_0001_autopick.star",
     ]
-    assert "median distance of matched pairs" in said
+    assert "median distance of matched pairs" in output
     # The job and the command line leave the same picks, each of its own training.
     plain = (project / "heliodor/picks/picks.tsv").read_bytes()
     assert plain == (job / "picks.tsv").read_bytes()
@@ -164,6 +165,23 @@ def test_pages_on_coordinates(page: str, scene: Path, tmp_path: Path) -> None:
 def test_pages_that_train(page: str, scene: Path, tmp_path: Path) -> None:
     done("convert", scene / "labels.star", "-o", scene / "labels_fullsize.txt")
     walk(HOSTS / page, scene, tmp_path / "bin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/python/index.md"])
+def test_python_on_pages(page: str, scene: Path) -> None:
+    shutil.copy(scene / "micrographs" / "barrel_0001.mrc", scene / "micrographs" / "001.mrc")
+    script = "".join(blocks(ROOT / page, "python"))
+    settings = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=scene,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(read_picks(scene / "picks.star")) > 0
 
 
 def test_every_page_is_walked() -> None:
