@@ -74,21 +74,21 @@ def extract(args: argparse.Namespace) -> int:
     if not args.only_validate:
         files = PickWriter(args.output, args.format, args.per_micrograph, args.suffix, box_px)
     # The general model gets the particle's size from the radius, so the radius cannot be searched.
-    told = radii[0] if args.radius is not None else None
-    score = make_scorer(args.model, start_compute(args.device, args.num_threads), told)
-    found: list[tuple[Path, dict[int, Picks]]] = []
+    general_radius = radii[0] if args.radius is not None else None
+    score = make_scorer(args.model, start_compute(args.device, args.num_threads), general_radius)
+    picked: list[tuple[Path, dict[int, Picks]]] = []
     failures: list[str] = []
-    for path, own in _score_images(paths, score, failures, args.verbose, "picked"):
+    for path, scored in _score_images(paths, score, failures, args.verbose, "picked"):
         name = micrograph_stem(path)
-        by_radius = {radius: _find_picks(name, own, radius, args.threshold) for radius in radii}
+        by_radius = {radius: _find_picks(name, scored, radius, args.threshold) for radius in radii}
         # Write the file of an image at once, unless the radius is not known yet.
         if files is not None and not targets:
             files.add(path, _scale_to_output(by_radius[radii[0]], scale))
         else:
-            found.append((path, by_radius))
-    radius = _best_radius(found, targets, radii, args.assignment_radius) if targets else radii[0]
+            picked.append((path, by_radius))
+    radius = _best_radius(picked, targets, radii, args.assignment_radius) if targets else radii[0]
     if files is not None:
-        for path, by_radius in found:
+        for path, by_radius in picked:
             files.add(path, _scale_to_output(by_radius[radius], scale))
         files.finish()
     return _exit_code(failures, len(paths))
@@ -146,26 +146,28 @@ def _score_images(
     """
     for path in paths:
         try:
-            own = score(path)
+            scored = score(path)
         except BadInput as error:
             report(f"skipped {path}: {error}")
             failures.append(str(error))
             continue
-        yield path, own
+        yield path, scored
         if verbose:
             report(f"scored {path}")
     if len(failures) == len(paths):
         raise BadInput(f"none of the images could be {wanted}: {failures[0]}")
 
 
-def _find_picks(name: str, own: ScoredImage, radius: int, threshold: float) -> Picks:
+def _find_picks(name: str, scored: ScoredImage, radius: int, threshold: float) -> Picks:
     """Return the picks of an image outside contamination (which Topaz does not detect)."""
-    rows_columns, scores = suppress(own.score, radius * own.map_pixels_per_image_pixel, threshold)
+    rows_columns, scores = suppress(
+        scored.score, radius * scored.map_pixels_per_image_pixel, threshold
+    )
     xy = rows_columns[:, ::-1].astype(np.float64)
-    picks = Picks.on(name, own.to_image_pixels(xy), scores.astype(np.float64))
-    if own.bad_areas is None:
+    picks = Picks.on(name, scored.to_image_pixels(xy), scores.astype(np.float64))
+    if scored.bad_areas is None:
         return picks
-    return picks.select(~own.bad_areas.contains(xy * own.pixel_size_angstrom))
+    return picks.select(~scored.bad_areas.contains(xy * scored.pixel_size_angstrom))
 
 
 def _scale_to_output(picks: Picks, scale: float) -> Picks:
@@ -174,7 +176,7 @@ def _scale_to_output(picks: Picks, scale: float) -> Picks:
 
 
 def _best_radius(
-    found: Sequence[tuple[Path, dict[int, Picks]]],
+    picked: Sequence[tuple[Path, dict[int, Picks]]],
     targets: dict[str, FloatArray],
     radii: Sequence[int],
     assignment_radius: int | None,
@@ -182,12 +184,12 @@ def _best_radius(
     """Print the metrics of each radius, and return the best radius."""
     from heliodor.integrations.topaz.precision_recall import evaluate_radius
 
-    figures = []
+    metrics = []
     for radius in radii:
-        picks = {own[radius].micrographs[0]: own[radius] for _, own in found}
-        figures.append(evaluate_radius(radius, picks, targets, assignment_radius))
-        print(figures[-1].line, flush=True)
-    best = max(figures, key=lambda own: own.average_precision)
+        picks = {by_radius[radius].micrographs[0]: by_radius[radius] for _, by_radius in picked}
+        metrics.append(evaluate_radius(radius, picks, targets, assignment_radius))
+        print(metrics[-1].line, flush=True)
+    best = max(metrics, key=lambda one: one.average_precision)
     if len(radii) > 1:
         report(f"Optimal radius found: {best.radius} with AUPRC: {best.average_precision:.4f}")
     return best.radius
@@ -229,8 +231,8 @@ def segment(args: argparse.Namespace) -> int:
     folder = create_output_folder(args.destdir)
     score = make_scorer(args.model, start_compute(args.device, args.num_threads))
     failures: list[str] = []
-    for path, own in _score_images(paths, score, failures, args.verbose, "scored"):
+    for path, scored in _score_images(paths, score, failures, args.verbose, "scored"):
         with atomic_write(folder / f"{micrograph_stem(path)}.tiff") as aside:
-            alive = np.isfinite(own.score)
-            tifffile.imwrite(aside, np.where(alive, own.score, np.float32(DEAD_BORDER_SCORE)))
+            alive = np.isfinite(scored.score)
+            tifffile.imwrite(aside, np.where(alive, scored.score, np.float32(DEAD_BORDER_SCORE)))
     return _exit_code(failures, len(paths))

@@ -25,16 +25,16 @@ def add_train(parser: CommandParser) -> None:
 
 
 def _add_data(parser: CommandParser) -> None:
-    for part in ("train", "test"):
+    for part, what in (("train", "training"), ("test", "test")):
         parser.option(
             f"--{part}-images",
             metavar="PATH",
-            help_text=f"{part} images: a table with columns image_name and path, or a folder",
+            help_text=f"{what} images: a table with columns image_name and path, or a folder",
         )
         parser.option(
             f"--{part}-targets",
             metavar="PATH",
-            help_text=f"coordinates of the labeled particles in the {part} images",
+            help_text=f"coordinates of the labeled particles in the {what} images",
         )
     parser.option(
         "--format",
@@ -70,7 +70,7 @@ def _add_objective(parser: CommandParser) -> None:
         "--num-particles",
         type=float,
         default=-1.0,
-        help_text="expected number of particles per micrograph",
+        help_text="expected number of particles per micrograph; guessed if negative",
     )
     parser.option(
         "--pi", type=float, help_text="fraction of positive pixels, as an alternative to -n"
@@ -178,7 +178,7 @@ def add_extract(parser: CommandParser) -> None:
         "-m",
         "--model",
         default="resnet16",
-        help_text="model; none if the images are score maps",
+        help_text="model (general if resnet16 is not imported); none if the images are score maps",
     )
     parser.option(
         "-r", "--radius", type=int, help_text="minimum distance between picks, in pixels"
@@ -197,33 +197,9 @@ def add_extract(parser: CommandParser) -> None:
         "-p", "--patch-size", type=int, default=0, help_text="ignored: chosen automatically"
     )
     parser.option("--batch-size", type=int, default=1, help_text="ignored: chosen automatically")
-    parser.option(
-        "--assignment-radius",
-        type=int,
-        help_text="maximum distance between a pick and its target [the radius]",
-    )
-    parser.option("--min-radius", type=int, default=5, help_text="smallest radius to try")
-    parser.option("--max-radius", type=int, default=100, help_text="largest radius to try")
-    parser.option("--step-radius", type=int, default=5, help_text="step between radii to try")
-    parser.option(
-        "--targets",
-        metavar="PATH",
-        help_text="labeled particles, to find the radius with the best average precision",
-    )
-    parser.flag(
-        "--only-validate",
-        help_text="evaluate the picks against the targets, but do not write them",
-    )
+    _add_radius_search(parser)
     parser.device()
-    parser.output()
-    parser.flag("--per-micrograph", help_text="write one file per micrograph")
-    parser.option("--suffix", default="", help_text="suffix of the names of such files")
-    parser.option(
-        "--format",
-        choices=["coord", "csv", "star", "json", "box"],
-        default="coord",
-        help_text="output format",
-    )
+    _add_extract_output(parser)
     parser.option(
         "--dims",
         type=int,
@@ -243,6 +219,38 @@ def add_extract(parser: CommandParser) -> None:
     parser.flag("-fp", "--filaments_plot", help_text="ignored: filaments are not supported")
     parser.flag(
         "--no-worker", help_text="do not keep a process with the model in memory for later calls"
+    )
+
+
+def _add_radius_search(parser: CommandParser) -> None:
+    parser.option(
+        "--assignment-radius",
+        type=int,
+        help_text="maximum distance between a pick and its target [the radius]",
+    )
+    parser.option("--min-radius", type=int, default=5, help_text="smallest radius to try")
+    parser.option("--max-radius", type=int, default=100, help_text="largest radius to try")
+    parser.option("--step-radius", type=int, default=5, help_text="step between radii to try")
+    parser.option(
+        "--targets",
+        metavar="PATH",
+        help_text="labeled particles, to find the radius with the best average precision",
+    )
+    parser.flag(
+        "--only-validate",
+        help_text="evaluate the picks against the targets, but do not write them",
+    )
+
+
+def _add_extract_output(parser: CommandParser) -> None:
+    parser.output()
+    parser.flag("--per-micrograph", help_text="write one file per micrograph")
+    parser.option("--suffix", default="", help_text="suffix of the names of such files")
+    parser.option(
+        "--format",
+        choices=["coord", "csv", "star", "json", "box"],
+        default="coord",
+        help_text="output format",
     )
 
 
