@@ -9,8 +9,8 @@ See docs/python.md. Names are imported when they are used, so that ``import heli
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+#: True for type checkers alone; `typing` would be most of the time of this import.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
@@ -64,11 +64,13 @@ if TYPE_CHECKING:
     from heliodor.utils.compute import ComputeSettings
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'heliodor' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"heliodor.{_HOME[name]}"), name)
+    import importlib
+
+    value: object = getattr(importlib.import_module(f"heliodor.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
