@@ -101,11 +101,11 @@ def assemble_training_set(
     images: WorkingImages,
     settings: DataSettings,
     progress: Callable[[int, int], None] | None = None,
-    shelf: ArrayStore | None = None,
+    store: ArrayStore | None = None,
 ) -> TrainingSet:
     """Read, crop and normalize the images and put the labels onto them.
 
-    The images are kept on the shelf; in memory by default.
+    The images are kept in the array store; in memory by default.
 
     Raises
     ------
@@ -114,8 +114,8 @@ def assemble_training_set(
     """
     items = [*training, *validation]
     notes: list[str] = []
-    shelf = shelf or ArrayStore()
-    prepared, failures = _prepare(items, images, settings, notes, progress, shelf)
+    store = store or ArrayStore()
+    prepared, failures = _prepare(items, images, settings, notes, progress, store)
     working = {image.source: image for image in prepared}
     items = _check_labels(items, working, settings, notes)
     held_out = {item.source for item in validation}
@@ -133,14 +133,14 @@ def assemble_training_set(
         settings.normalization,
         settings.background_angstrom / working_pixel_size,
     )
-    train_images = [_label(item, working[item.source], normalizer, shelf) for item in to_train]
+    train_images = [_label(item, working[item.source], normalizer, store) for item in to_train]
     radius_px = settings.radius_angstrom / working_pixel_size
     most_labels = max(len(item.xy_px) for item in items)
     expected = _expected_particles(settings, most_labels, train_working, notes)
     prior = class_prior(expected, train_images, radius_px)
     return TrainingSet(
         images=train_images,
-        validation=[_label(item, working[item.source], normalizer, shelf) for item in to_validate],
+        validation=[_label(item, working[item.source], normalizer, store) for item in to_validate],
         names=[item.source.name for item in to_train],
         validation_names=[item.source.name for item in to_validate],
         normalizer=normalizer,
@@ -175,14 +175,14 @@ def _check_labels(
 
 
 def _label(
-    item: LabeledSource, image: WorkingImage, normalizer: Normalizer, shelf: ArrayStore
+    item: LabeledSource, image: WorkingImage, normalizer: Normalizer, store: ArrayStore
 ) -> LabeledImage:
-    """Return a normalized image, kept on the shelf, with its labels in working pixels."""
+    """Return a normalized image, kept in the array store, with its labels in working pixels."""
     xy, negative_xy = (
         to_working(positions, image.original_shape, image.shape)
         for positions in (item.xy_px, item.negative_xy_px)
     )
-    return LabeledImage(shelf.store(normalizer.apply(image.image)), xy, negative_xy)
+    return LabeledImage(store.store(normalizer.apply(image.image)), xy, negative_xy)
 
 
 def _prepare(
@@ -191,7 +191,7 @@ def _prepare(
     settings: DataSettings,
     notes: list[str],
     progress: Callable[[int, int], None] | None,
-    shelf: ArrayStore,
+    store: ArrayStore,
 ) -> tuple[list[WorkingImage], list[Failure]]:
     """Read the images at one scale: the working pixel size, or the originals' if that is coarser.
 
@@ -202,7 +202,7 @@ def _prepare(
         settings.diameter_angstrom / FEWEST_PX, images.working_pixel_size_angstrom
     )
     prepared, failures = prepare_working_images(
-        [item.source for item in items], images, progress, shelf
+        [item.source for item in items], images, progress, store
     )
     usual = sorted(image.pixel_size_angstrom for image in prepared)[len(prepared) // 2]
     suits = MAX_UPSAMPLING if images.finer else 1.001  # headers are rounded
@@ -220,7 +220,7 @@ def _prepare(
             " and picking use the coarser pixel size"
         )
         images.coarsen(usual)
-        prepared = [store_pixels(images.get(image.source), shelf) for image in prepared]
+        prepared = [store_pixels(images.get(image.source), store) for image in prepared]
     images.coarsest_angstrom = None  # from here on: what a model for this scale can use
     limit = MAX_UPSAMPLING if images.finer else MAX_COARSENING
     limit *= images.working_pixel_size_angstrom

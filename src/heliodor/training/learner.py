@@ -74,7 +74,7 @@ class Learner:
         The recipe; its seed fixes the initial weights and every draw.
     device
         Where to train.
-    shelf
+    store
         Where the sampler keeps the images; in memory by default.
     """
 
@@ -85,7 +85,7 @@ class Learner:
         prior: float,
         settings: TrainingSettings,
         device: torch.device | str,
-        shelf: ArrayStore | None = None,
+        store: ArrayStore | None = None,
         start: Network | None = None,
     ) -> None:
         self._settings, self._prior = settings, prior
@@ -124,7 +124,7 @@ class Learner:
         dropped = torch.Generator(device).manual_seed(settings.seed + 1)
         network.set_dropout_generator(dropped)
         self.sampler = Sampler(
-            images, radius_px, field, settings.seed, device, network.stride, settings.side, shelf
+            images, radius_px, field, settings.seed, device, network.stride, settings.side, store
         )
         # In the place of unlabelled ones, most of which must stay: they show all there is.
         rest = settings.batch - settings.positives

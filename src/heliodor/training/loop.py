@@ -57,7 +57,7 @@ def train_network(
     progress: Callable[[Epoch], None] | None = None,
     snapshot: EpochCallback | None = None,
     checkpoint: Checkpoint | None = None,
-    shelf: ArrayStore | None = None,
+    store: ArrayStore | None = None,
     start: Network | None = None,
     on_update: UpdateCallback | None = None,
     learner: type[Learner] = Learner,
@@ -83,7 +83,7 @@ def train_network(
         Where the training is saved, and resumed from if it was interrupted: after each epoch,
         every 20 s, when the process is asked to save, and when it is asked to stop, which takes
         effect after an update. Epochs that ended before are not reported again.
-    shelf
+    store
         Where the sampler keeps the images; in memory by default.
     start
         A trained network of the same description, whose weights the training starts with.
@@ -99,7 +99,7 @@ def train_network(
     """
     if not 0 < prior < 1:
         raise BadInput(f"the class prior must be between 0 and 1, not {prior:g}")
-    parts = (images, radius_px, prior, settings, device, shelf, start)
+    parts = (images, radius_px, prior, settings, device, store, start)
     trainer = Trainer(*parts, learner)
     if checkpoint is not None:
         fingerprint = fingerprint_training(images, validation, *parts[1:])

@@ -78,7 +78,7 @@ class Sampler:
         Where the images are kept and the tiles are cut.
     stride, side
         Pixels between two outputs of the network, and outputs along a tile's side.
-    shelf
+    store
         Where the images and what is known of them lie; in memory by default.
 
     Raises
@@ -96,20 +96,20 @@ class Sampler:
         device: torch.device | str = "cpu",
         stride: int = 1,
         side: int = 1,
-        shelf: ArrayStore | None = None,
+        store: ArrayStore | None = None,
     ) -> None:
         if not images:
             raise BadInput("there are no micrographs to train on")
         self._half, self._stride, self._side = width // 2, stride, side
         margin = self._half + stride * (side - 1)
-        self._shelf = shelf or ArrayStore()
+        self._store = store or ArrayStore()
         shapes = [item.shape for item in images]
         padded = [(height + 2 * margin, width + 2 * margin) for height, width in shapes]
         offsets = _firsts(padded)
-        flat = self._shelf.allocate(int(offsets[-1]), np.float32)
+        flat = self._store.allocate(int(offsets[-1]), np.float32)
         for item, first, last in zip(images, offsets, offsets[1:], strict=False):
             flat[first:last] = mirror_pad(item.image, margin).ravel()
-            self._shelf.release_pages()
+            self._store.release_pages()
         self._pixels = torch.from_numpy(flat).to(device)
         self._generator = torch.Generator().manual_seed(seed)
         # Region -> its pixel in the flat tensor, and the row length there.
@@ -122,11 +122,11 @@ class Sampler:
         if not len(positive):
             raise BadInput("no label lies on any of the training micrographs")
         negative, _ = _regions([item.negative_xy_px for item in images], images, radius_px)
-        own = self._shelf.allocate(int(firsts[-1]), np.int8)
+        own = self._store.allocate(int(firsts[-1]), np.int8)
         by_image = np.split(own, firsts[1:-1])
         for part, item in zip(by_image, images, strict=True):
             part[:] = _nothing_known(item.image)
-            self._shelf.release_pages()
+            self._store.release_pages()
         known = torch.from_numpy(own)
         known[negative] = NEGATIVE
         known[positive] = POSITIVE
@@ -141,11 +141,11 @@ class Sampler:
             for count, part in zip(counts, by_image, strict=True)
         ):
             raise BadInput("the labels cover the whole micrographs; check the diameter")
-        surrounded = self._shelf.allocate(int(offsets[-1]), np.int8)
+        surrounded = self._store.allocate(int(offsets[-1]), np.int8)
         for part, shape, first, last in zip(by_image, shapes, offsets, offsets[1:], strict=False):
             edged = np.pad(part.reshape(shape), margin, constant_values=OUTSIDE)
             surrounded[first:last] = edged.ravel()
-            self._shelf.release_pages()
+            self._store.release_pages()
         self._known_padded = torch.from_numpy(surrounded)
 
     @property
@@ -223,7 +223,7 @@ class Sampler:
         tiles = _gather(
             self._pixels, copy_to_device(placed, self._pixels.device), -self._half, 1, width
         )
-        self._shelf.release_pages()
+        self._store.release_pages()
         return Minibatch(tiles[:, None], known, anchors)
 
     @property

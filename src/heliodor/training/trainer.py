@@ -50,11 +50,11 @@ class Trainer:
         prior: float,
         settings: TrainingSettings,
         device: torch.device | str,
-        shelf: ArrayStore | None = None,
+        store: ArrayStore | None = None,
         start: Network | None = None,
         learner: type[Learner] = Learner,
     ) -> None:
-        self.learner = learner(images, radius_px, prior, settings, device, shelf, start)
+        self.learner = learner(images, radius_px, prior, settings, device, store, start)
         self.network: Network = self.learner.network
         self.epochs = settings.epochs_for(sum(len(item.xy_px) for item in images))
         self.history: list[Epoch] = []
@@ -274,7 +274,7 @@ def fingerprint_training(
     prior: float,
     settings: TrainingSettings,
     device: torch.device | str,
-    shelf: ArrayStore | None = None,
+    store: ArrayStore | None = None,
     start: Network | None = None,
 ) -> str:
     """Return the fingerprint of everything that the result of a training depends on."""
@@ -294,8 +294,8 @@ def fingerprint_training(
             yield tensor.detach().cpu().contiguous().numpy()
         for item in [*images, *validation]:
             yield from (item.image, item.xy_px, item.negative_xy_px)
-            if shelf is not None:
-                shelf.release_pages()
+            if store is not None:
+                store.release_pages()
 
     return digest(parts())
 

@@ -56,7 +56,7 @@ class ComputeSettings:
                 parameter="memory",
             )
 
-    def shelf(self, folder: Path) -> ArrayStore:
+    def array_store(self, folder: Path) -> ArrayStore:
         """Return where a training keeps its images: in memory while it lasts, then in files.
 
         Parameters

@@ -136,7 +136,7 @@ def run(
             settings,
             negatives,
             resume,
-            compute.shelf(folder),
+            compute.array_store(folder),
         )
         regions = None
         if ground_truth is not None:

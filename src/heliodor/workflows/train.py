@@ -138,7 +138,7 @@ def train(
             record,
             negatives=negatives,
             resume=resume,
-            store=compute.shelf(folder),
+            store=compute.array_store(folder),
         )
         record.write(folder)
     return trained
@@ -342,7 +342,7 @@ def _estimate_prior(
                 dataset.prior,
                 replace(PRIOR_RECIPE, **shared),
                 task.device,
-                shelf=task.store,
+                store=task.store,
                 start=task.start_network,
             )
             calibration = calibration_set.measure_scale(
@@ -370,7 +370,7 @@ def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNe
             task.device,
             progress=log_epochs(task.recipe.epochs_for(dataset.labelled_particles)),
             checkpoint=checkpoint,
-            shelf=task.store,
+            store=task.store,
             start=task.start_network,
         )
 

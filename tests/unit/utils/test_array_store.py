@@ -1,4 +1,4 @@
-"""What lies on a shelf is the same in memory and in files, and files leave nothing behind."""
+"""What lies on a store is the same in memory and in files, and files leave nothing behind."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ needs_proc = pytest.mark.skipif(
 
 def test_without_a_folder_all_stays_in_memory() -> None:
     image = noise((40, 50))
-    shelf = ArrayStore()
-    assert shelf.store(image) is image
-    assert shelf.allocate((3, 4), np.int8).shape == (3, 4)
-    shelf.release_pages()
+    store = ArrayStore()
+    assert store.store(image) is image
+    assert store.allocate((3, 4), np.int8).shape == (3, 4)
+    store.release_pages()
 
 
 @needs_proc
 def test_beyond_the_budget_arrays_lie_in_files_without_a_name(tmp_path: Path) -> None:
     image = noise((40, 50))
-    shelf = ArrayStore(tmp_path, image.nbytes)
-    first, second = shelf.store(image), shelf.store(image + 1)
+    store = ArrayStore(tmp_path, image.nbytes)
+    first, second = store.store(image), store.store(image + 1)
     assert first is image
     assert mapped(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
     np.testing.assert_array_equal(second, image + 1)
     assert second.dtype == image.dtype
     second[3, 4] = 7
-    shelf.release_pages()
+    store.release_pages()
     assert second[3, 4] == 7
-    room = shelf.allocate(100, np.int8)
+    room = store.allocate(100, np.int8)
     assert mapped(tmp_path) == 2
     del second, room
     gc.collect()
@@ -60,16 +60,16 @@ def test_beyond_the_budget_arrays_lie_in_files_without_a_name(tmp_path: Path) ->
 
 @needs_proc
 def test_what_nobody_holds_any_more_does_not_count(tmp_path: Path) -> None:
-    shelf = ArrayStore(tmp_path, 1000)
+    store = ArrayStore(tmp_path, 1000)
     for _ in range(5):
-        room = shelf.allocate(1000, np.int8)
+        room = store.allocate(1000, np.int8)
         assert mapped(tmp_path) == 0
         del room
-    kept = shelf.allocate(600, np.int8)
+    kept = store.allocate(600, np.int8)
     view = kept[:10]
     del kept  # the view still holds all of it
     assert mapped(tmp_path) == 0
-    other = shelf.allocate(600, np.int8)
+    other = store.allocate(600, np.int8)
     assert mapped(tmp_path) == 1
     assert len(view) + len(other) == 610
 
@@ -99,21 +99,24 @@ def test_less_than_the_least_is_refused() -> None:
     for wrong in (0.0, -3.0, float("nan")):
         with pytest.raises(BadInput, match="--memory"):
             ComputeSettings(memory_gb=wrong)
-    assert ComputeSettings(memory_gb=LEAST_GB).shelf(Path(tempfile.gettempdir())).budget_bytes > 0
+    assert (
+        ComputeSettings(memory_gb=LEAST_GB).array_store(Path(tempfile.gettempdir())).budget_bytes
+        > 0
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
 def test_minibatches_are_the_same_wherever_the_images_lie(tmp_path: Path, share: float) -> None:
     images = [labelled_discs((60, 70 + 4 * seed), 9, seed, 5) for seed in range(3)]
     nbytes = 2 * sum(item.image.nbytes for item in images)
-    shelf = ArrayStore(tmp_path, share * nbytes)
+    store = ArrayStore(tmp_path, share * nbytes)
     there = [
-        LabeledImage(shelf.store(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
+        LabeledImage(store.store(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
         for item in images
     ]
     here = [LabeledImage(item.image, item.xy_px, item.xy_px[:1] + 15) for item in images]
     one = Sampler(here, 2.0, 31, 5, stride=2, side=3)
-    other = Sampler(there, 2.0, 31, 5, stride=2, side=3, shelf=shelf)
+    other = Sampler(there, 2.0, 31, 5, stride=2, side=3, store=store)
     for _ in range(3):
         a, b = one.draw(5, 9, 2), other.draw(5, 9, 2)
         assert a.images.numpy().tobytes() == b.images.numpy().tobytes()

@@ -123,5 +123,5 @@ def train_on_cached_features(
     learner = CachedFeatureLearner if recipe.freeze else Learner
     return train_network(
         images, [], dataset.radius_px, dataset.prior, recipe, device,
-        shelf=store, start=start.network, on_update=on_update, learner=learner,
+        store=store, start=start.network, on_update=on_update, learner=learner,
     ).network  # fmt: skip
