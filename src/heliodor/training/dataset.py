@@ -182,7 +182,7 @@ def _label(
         to_working(positions, image.original_shape, image.shape)
         for positions in (item.xy_px, item.negative_xy_px)
     )
-    return LabeledImage(store.store(normalizer.apply(image.image)), xy, negative_xy)
+    return LabeledImage(store.add(normalizer.apply(image.image)), xy, negative_xy)
 
 
 def _prepare(

@@ -1,4 +1,4 @@
-"""The shelf: large arrays lie in memory while they fit, and beyond in files without a name."""
+"""Keep large arrays in memory up to a limit, and beyond it in temporary files."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from heliodor.errors import BadInput
 
 Array = TypeVar("Array", bound=NDArray[Any])
 
-#: Written at a time where a file system cannot reserve space.
+#: Bytes written at a time where a file system cannot reserve space.
 _PIECE: Final = 2**20
 
 
 class ArrayStore:
-    """Gives room for arrays, in memory up to a number of bytes, then in files.
+    """Allocates arrays in memory up to a number of bytes, then in files.
 
-    The files have no name, so they end with the process, however that ends. What is computed
-    from an array is the same wherever it lies.
+    The files have no name, so they disappear with the process, however it ends. Results do not
+    depend on where an array is.
 
     Parameters
     ----------
     folder
-        On whose disk the files lie.
+        The files are on the disk of this folder.
     budget_bytes
-        Bytes of arrays that may lie in memory at a time.
+        Size of the arrays that may be in memory at a time.
     """
 
     def __init__(self, folder: Path | None = None, budget_bytes: float = math.inf) -> None:
@@ -46,7 +46,7 @@ class ArrayStore:
         Raises
         ------
         BadInput
-            If there is neither memory left in the budget nor space on the disk.
+            If neither the memory budget nor the disk has room for it.
         """
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if not self._fits(nbytes):
@@ -55,24 +55,24 @@ class ArrayStore:
         self._count(array)
         return array
 
-    def store(self, array: Array) -> Array:
-        """Return an array of the same values that counts to the budget or lies in a file."""
+    def add(self, array: Array) -> Array:
+        """Return an array with the same values that counts towards the budget or is in a file."""
         if self._fits(array.nbytes):
             self._count(array)
             return array
-        there = self._in_file(array.nbytes, array.shape, array.dtype)
-        there[...] = array
+        stored = self._in_file(array.nbytes, array.shape, array.dtype)
+        stored[...] = array
         self.release_pages()
-        return there  # type: ignore[return-value]
+        return stored  # type: ignore[return-value]
 
     def release_pages(self) -> None:
-        """Let the system take back the memory in which it holds parts of the files.
+        """Let the system free the memory in which it caches the files.
 
-        What was written stays; it is read again when it is wanted.
+        The data stays in the files and is read again when it is used.
         """
-        self._mapped = [own for own in self._mapped if own() is not None]
-        for own in self._mapped:
-            mapped = own()
+        self._mapped = [reference for reference in self._mapped if reference() is not None]
+        for reference in self._mapped:
+            mapped = reference()
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -92,7 +92,7 @@ class ArrayStore:
     ) -> NDArray[Any]:
         try:
             with tempfile.TemporaryFile(dir=self._folder) as stream:
-                # All of it at once: a disk that is full later would end the process by a signal.
+                # Reserve all space now: on a disk that fills up later a signal would kill the process.
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(stream.fileno(), 0, nbytes)
                 else:
@@ -103,7 +103,7 @@ class ArrayStore:
         except OSError as error:
             raise BadInput(
                 f"{self._folder} has no room for {nbytes / 1e9:.2g} GB of images that exceed"
-                f" --memory ({error.strerror or error}); free some, or give more memory"
+                f" --memory ({error.strerror or error}); free disk space, or increase --memory"
             ) from error
         self._mapped.append(weakref.ref(mapped))
         return np.frombuffer(mapped, dtype).reshape(shape)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from heliodor.utils.array_store import ArrayStore
 
-#: What the program, its libraries and a minibatch take, and the least that it can work with.
+#: Memory that the program, its libraries and a minibatch need, and the smallest limit.
 WORK_GB, LEAST_GB = 0.9, 1.0
 
 _COMPUTE = "Compute"
@@ -57,12 +57,12 @@ class ComputeSettings:
             )
 
     def array_store(self, folder: Path) -> ArrayStore:
-        """Return where a training keeps its images: in memory while it lasts, then in files.
+        """Return where a training keeps its images: in memory up to the limit, then in files.
 
         Parameters
         ----------
         folder
-            On whose disk the files lie.
+            The files are on the disk of this folder.
         """
         from heliodor.utils.array_store import ArrayStore
 
@@ -134,7 +134,7 @@ def set_threads(threads: int | None = None) -> int:
 
 @contextmanager
 def one_thread_each(wanted: bool = True) -> Iterator[int]:
-    """Let PyTorch use one thread in each thread that begins in here, if that is wanted.
+    """Let PyTorch use one thread in each thread that starts in the block, if `wanted`.
 
     Several tasks at once use processors better than several threads per task, and the sums of a
     network then do not depend on the number of processors.
@@ -155,32 +155,32 @@ def one_thread_each(wanted: bool = True) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-#: mallopt's names of what is given back to the system, from malloc.h.
+#: Parameters of mallopt, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-#: Blocks larger than this, bytes, are mapped one by one, as by default: the most that the C
+#: Blocks above this size in bytes are mapped one by one, as by default: the maximum that the C
 #: library allows.
 _LARGEST_KEPT = 2**25
-#: Unused memory beyond this is given back.
+#: Unused memory beyond this is returned to the system.
 _MOST_UNUSED = 2**29
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep large blocks that were freed, for the next ones of their size.
+    """Let the C library keep freed large blocks, to reuse them for blocks of the same size.
 
-    By default it gives them back, and the system fills the same memory with zeros, page by page,
-    for the next layer of a network: that took a third of the time of scoring.
+    By default it returns them to the system, which zeroes the memory again, page by page, for the
+    next layer of a network: that took a third of the time of scoring.
 
     Returns
     -------
     bool
-        Whether that could be set: only glibc is known to understand it.
+        Whether it could be set: only glibc is known to support it.
     """
     if sys.platform != "linux":
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    # One arena, as those that threads have for themselves keep nothing of this size.
+    # One arena, as those of threads keep no blocks of this size.
     kept = ((_MMAP_THRESHOLD, _LARGEST_KEPT), (_TRIM_THRESHOLD, _MOST_UNUSED))
     wanted = (*kept, (_ARENA_MAX, 1))
     return all(library.mallopt(name, value) == 1 for name, value in wanted)

@@ -1,9 +1,9 @@
-"""The guard: a crash of the process that works costs a retry, not the run.
+"""Restart a long command that crashed.
 
-Out of memory, or in a library's compiled code, a process dies with no chance to say so. So a long
-command works in a process of its own, and this one waits. When that dies by such a signal, it is
-started again, told how often that has happened: it goes on from what is on disk, fewer micrographs
-at a time, those that were under way alone; one that crashes it alone is reported as failed.
+A process that runs out of memory, or crashes in compiled code, is killed without warning. A long
+command therefore runs in a child process. If a crash kills it, it is started again and resumes
+from the files on disk, with fewer micrographs in parallel and those that were in progress one at
+a time; a micrograph that crashes the process by itself is reported as failed.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from heliodor.utils.signals import SIGNAL_EXIT_BASE
 
 log = logging.getLogger(__name__)
 
-#: What a process dies of that nobody told to end.
+#: Signals of a crash, as opposed to a request to stop.
 CRASHES: Final = tuple(
     getattr(signal, name)
     for name in ("SIGKILL", "SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE")
     if hasattr(signal, name)
 )
-#: Says to the process that works that it is guarded, and how often one before it crashed.
+#: Environment variable of the child process: how often an earlier one has crashed.
 CRASH_COUNT_VARIABLE: Final = "HELIODOR_CRASHES"
-#: Crashes after which it is left alone: something is wrong with the machine.
+#: Crashes after which it is not restarted.
 MAX_CRASHES: Final = 20
-#: What is passed on.
+#: Signals that are passed on to the child process.
 _FORWARDED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
 
 
 def crash_count() -> int:
-    """Return how often the process that did this work before has crashed."""
-    said = os.environ.get(CRASH_COUNT_VARIABLE, "")
-    return int(said) if said.isdecimal() else 0
+    """Return how often earlier processes of this command have crashed."""
+    value = os.environ.get(CRASH_COUNT_VARIABLE, "")
+    return int(value) if value.isdecimal() else 0
 
 
 def is_supervised() -> bool:
-    """Tell whether this process is one that works for a guard."""
+    """Return whether this is the child process of `run_supervised`."""
     return CRASH_COUNT_VARIABLE in os.environ
 
 
@@ -53,12 +53,12 @@ def has_crashed(code: int) -> bool:
 
 
 def run_supervised(command: Sequence[str]) -> int:
-    """Run a command in a process of its own until it ends by itself, and return its exit code.
+    """Run a command in a child process, restart it after crashes, and return its exit code.
 
     Parameters
     ----------
     command
-        That can be started again to go on.
+        It must resume when it is started again.
     """
     for crash in range(MAX_CRASHES + 1):
         child = subprocess.Popen(
@@ -74,22 +74,24 @@ def run_supervised(command: Sequence[str]) -> int:
         if crash == MAX_CRASHES:
             break
         log.warning(
-            f"the process that worked died of {signal.Signals(-code).name}"
-            f"{' (out of memory?)' if -code == signal.SIGKILL else ''}; going on from what it had"
-            " done, fewer micrographs at a time"
+            f"worker process killed by {signal.Signals(-code).name}"
+            f"{' (out of memory?)' if -code == signal.SIGKILL else ''}; resuming with fewer"
+            " micrographs in parallel"
         )
-    log.error(f"heliodor: it died {MAX_CRASHES + 1} times; what was done is kept")
+    log.error(
+        f"heliodor: the worker process crashed {MAX_CRASHES + 1} times; finished work is kept"
+    )
     return SIGNAL_EXIT_BASE - code
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for a process, pass on what this one is told, and return its code or minus a signal."""
+    """Wait for a child, pass signals on to it, and return its exit code or minus its signal."""
     before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGINT)}
     try:
         for number in _FORWARDED:
             if before[number] == signal.SIG_DFL:
-                signal.signal(number, lambda told, _: child.send_signal(told))
-        # Ctrl-C reaches both; the other says what there is to say.
+                signal.signal(number, lambda received, _: child.send_signal(received))
+        # Ctrl-C reaches both processes; the child reports it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         return child.wait()
     finally:
@@ -98,7 +100,7 @@ def _wait(child: subprocess.Popen[bytes]) -> int:
 
 
 def _die_with_parent() -> None:
-    """Let this process, just begun, end with its parent (Linux)."""
+    """Let this new process be killed when its parent ends (Linux)."""
     if sys.platform == "linux":
         import ctypes
 

@@ -1,4 +1,4 @@
-"""Fingerprints: whether a file is still the one it was, without reading all of it."""
+"""Detect whether a file has changed, without reading all of it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from heliodor.errors import BadInput
 
-#: Files up to this size are read whole.
+#: Files up to this size are read completely.
 SMALL: Final = 2**20
-#: Of larger ones these bytes at either end, and so many blocks of this size between them.
+#: Of larger files: bytes read at either end, and number and size of the blocks between.
 ENDS, BLOCKS, BLOCK = 2**16, 62, 2**12
 
 
 def fingerprint_file(path: Path) -> str:
-    """Return what tells one content of a file from another.
+    """Return a hash of the content of a file.
 
-    A file up to 1 MiB counts whole. Of a larger one count the size, the first and the last
-    64 KiB, and 62 blocks of 4 KiB spread evenly between them: 376 KiB, however large the file.
-    That is enough for micrographs. Another alignment or dose weighting of a movie, another gain
-    or binning changes every pixel; a file that was cut short or filled with zeros from some
-    point on differs in size or at its end. A change of a few pixels by hand may go unnoticed.
+    A file up to 1 MiB is hashed completely. Of a larger one, the size, the first and last 64 KiB
+    and 62 evenly spaced blocks of 4 KiB are hashed: 376 KiB, however large the file. That is
+    enough for micrographs: another motion correction, dose weighting, gain or binning changes
+    every pixel, and a truncated or zero-filled file differs in size or at its end. A change of a
+    few pixels by hand may go unnoticed.
 
     Parameters
     ----------
@@ -35,42 +35,42 @@ def fingerprint_file(path: Path) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits, BLAKE2b's, the same on every machine.
+        64 hexadecimal digits (BLAKE2b), the same on every machine.
 
     Raises
     ------
     BadInput
         If the file cannot be read.
     """
-    found = hashlib.blake2b(digest_size=32)
+    hashed = hashlib.blake2b(digest_size=32)
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
-            found.update(size.to_bytes(8, "little"))
+            hashed.update(size.to_bytes(8, "little"))
             if size <= SMALL:
-                found.update(stream.read(SMALL))
-                return found.hexdigest()
-            found.update(stream.read(ENDS))
-            room = size - 2 * ENDS - BLOCK
-            for number in range(BLOCKS):
-                stream.seek(ENDS + room * number // (BLOCKS - 1))
-                found.update(stream.read(BLOCK))
+                hashed.update(stream.read(SMALL))
+                return hashed.hexdigest()
+            hashed.update(stream.read(ENDS))
+            span = size - 2 * ENDS - BLOCK
+            for index in range(BLOCKS):
+                stream.seek(ENDS + span * index // (BLOCKS - 1))
+                hashed.update(stream.read(BLOCK))
             stream.seek(size - ENDS)
-            found.update(stream.read(ENDS))
+            hashed.update(stream.read(ENDS))
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
-    return found.hexdigest()
+    return hashed.hexdigest()
 
 
 def digest(parts: Iterable[bytes | NDArray[Any]]) -> str:
-    """Return what tells one sequence of parts, bytes or arrays, from another, likewise."""
-    found = hashlib.blake2b(digest_size=32)
+    """Return a hash of a sequence of bytes and arrays."""
+    hashed = hashlib.blake2b(digest_size=32)
     for part in parts:
-        own = part if isinstance(part, bytes) else _content(part)
-        found.update(len(own).to_bytes(8, "little"))
-        found.update(own)
-    return found.hexdigest()
+        content = part if isinstance(part, bytes) else _content(part)
+        hashed.update(len(content).to_bytes(8, "little"))
+        hashed.update(content)
+    return hashed.hexdigest()
 
 
 def _content(array: NDArray[Any]) -> bytes | memoryview:

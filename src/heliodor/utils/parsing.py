@@ -1,4 +1,4 @@
-"""Reading values and files that other programs wrote."""
+"""Read values and files written by other programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Read = TypeVar("Read")
 
 
 def parse_number(value: Any) -> float:
-    """Return a number, or the number that a text spells; nan for anything else."""
+    """Return a number, or the number that a text represents; nan for anything else."""
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
@@ -23,15 +23,15 @@ def parse_number(value: Any) -> float:
 
 
 def refuse_damaged(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:
-    """Let a reader of one file raise nothing but `BadInput`.
+    """Decorate a reader of one file so that it raises only `BadInput`.
 
-    Files come from many programs, and some are damaged in ways that nobody has thought of. A
-    reader reports what it knows to be wrong; any other exception, its own or a library's, is
-    reported here as an unreadable file.
+    Files come from many programs and may be damaged in unexpected ways. A reader reports the
+    problems it knows; this reports any other exception, its own or a library's, as an unreadable
+    file.
     """
 
     @functools.wraps(read)
-    def reading(path: str | Path) -> Read:
+    def read_checked(path: str | Path) -> Read:
         try:
             with np.errstate(all="ignore"):  # overflow gives inf, which readers refuse
                 return read(path)
@@ -42,4 +42,4 @@ def refuse_damaged(read: Callable[[str | Path], Read]) -> Callable[[str | Path],
                 f"{path} cannot be read ({error or type(error).__name__}); check the file"
             ) from error
 
-    return reading
+    return read_checked

@@ -1,4 +1,4 @@
-"""Looking ahead: threads work on the next items while this one is used."""
+"""Prepare the next items in threads while the current one is used."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-#: What the names of the threads begin with.
+#: Prefix of the names of the threads.
 _NAME = "heliodor-ahead"
 
 
 def has_running_threads() -> bool:
-    """Tell whether threads are still at work that nobody waits for."""
+    """Return whether threads of a stopped `prefetch` are still running."""
     return any(thread.name.startswith(_NAME) for thread in threading.enumerate())
 
 
@@ -30,16 +30,15 @@ def prefetch(
 ) -> Iterator[Iterator[tuple[T, Future[R]]]]:
     """Call a function on items in threads, as many items ahead of the caller as there are threads.
 
-    Reading files and transforming images leave Python to others meanwhile, so micrographs are
-    read while earlier ones are scored, and several at a time where there are processors.
+    Reading files and Fourier transforms release the interpreter lock, so micrographs are read
+    while earlier ones are scored, and several at a time.
 
     Parameters
     ----------
     function
-        What takes long. It is called for no more items than the caller asks for, but for those
-        that it is ahead.
+        The slow part. It is called only for items that the caller asks for, and those ahead.
     items
-        In the order of which the results come.
+        Results come in the same order.
     threads
         At least 1.
 
@@ -47,26 +46,26 @@ def prefetch(
     ------
     iterator of (item, Future)
         ``result()`` of the future waits for the function's result or raises what it raised, when
-        this item's turn has come and not before. When the block ends, however it ends, nothing
-        new is begun and all threads end; they are waited for, unless the process was stopped.
+        the item's turn has come. When the block ends, no new calls begin and all threads end;
+        they are waited for, unless the process was stopped.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=_NAME)
 
     def in_order() -> Iterator[tuple[T, Future[R]]]:
-        begun: deque[tuple[T, Future[R]]] = deque()
+        pending: deque[tuple[T, Future[R]]] = deque()
         for item in items:
-            begun.append((item, pool.submit(function, item)))
-            if len(begun) > threads:
-                yield begun.popleft()
-        while begun:
-            yield begun.popleft()
+            pending.append((item, pool.submit(function, item)))
+            if len(pending) > threads:
+                yield pending.popleft()
+        while pending:
+            yield pending.popleft()
 
     wait = True
     try:
         yield in_order()
     except Stopped:
-        # The process is about to end, and what its threads are at is lost: a large micrograph may
-        # take longer than a scheduler waits.
+        # The process is about to end, and a large micrograph may take longer than a scheduler
+        # waits.
         wait = False
         raise
     finally:

@@ -1,4 +1,4 @@
-"""How many threads to use: what this process may have, never what the machine has."""
+"""Choose the number of threads: of the CPUs this process may use, not of all in the machine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 
-#: More than any computer has; asked for many more, the libraries end the process.
+#: With many more threads, libraries abort the process.
 MAX_THREADS = 4096
 
 
 def usable_cpus() -> int:
-    """Return the CPUs this process may use: its affinity, its cgroup's quota, its job's share.
+    """Return how many CPUs this process may use, by its affinity, cgroup quota and SLURM job.
 
-    Programs that start one thread a core of the whole node slow themselves and everybody
-    else down many times over when a scheduler has given them only a few.
+    One thread per core of a whole node would slow down this and all other programs if a
+    scheduler has assigned only a few cores.
     """
     if hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
@@ -45,19 +45,19 @@ def resolve_threads(threads: int | None = None) -> int:
     Parameters
     ----------
     threads
-        What the user asked for; None takes all that the process may use.
+        The number asked for; None takes all CPUs that the process may use.
     """
     if threads is not None and threads < 1:
         raise BadInput(f"the number of threads must be at least 1, not {threads}")
     if threads is not None and threads > MAX_THREADS:
-        raise BadInput(f"no computer has {threads} threads; give {MAX_THREADS} at most")
+        raise BadInput(f"the number of threads must be at most {MAX_THREADS}, not {threads}")
     return usable_cpus() if threads is None else threads
 
 
 def limit_blas_threads() -> None:
-    """Keep NumPy's linear algebra to one thread, for a program that has just begun.
+    """Limit the linear algebra of NumPy to one thread.
 
-    To be called before NumPy is imported. Matrices here are small, and threads that wait for each
-    other in a busy loop make a fit take minutes where others use the processors too.
+    Call this before NumPy is imported. The matrices are small, and threads that wait for each
+    other in a busy loop make a fit take minutes when other programs use the CPUs too.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""What lies on a store is the same in memory and in files, and files leave nothing behind."""
+"""What is kept in a store is the same in memory and in files, and files leave nothing behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ needs_proc = pytest.mark.skipif(
 def test_without_a_folder_all_stays_in_memory() -> None:
     image = noise((40, 50))
     store = ArrayStore()
-    assert store.store(image) is image
+    assert store.add(image) is image
     assert store.allocate((3, 4), np.int8).shape == (3, 4)
     store.release_pages()
 
@@ -42,7 +42,7 @@ def test_without_a_folder_all_stays_in_memory() -> None:
 def test_beyond_the_budget_arrays_lie_in_files_without_a_name(tmp_path: Path) -> None:
     image = noise((40, 50))
     store = ArrayStore(tmp_path, image.nbytes)
-    first, second = store.store(image), store.store(image + 1)
+    first, second = store.add(image), store.add(image + 1)
     assert first is image
     assert mapped(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +90,7 @@ def test_a_file_system_that_reserves_nothing_will_do(
 ) -> None:
     monkeypatch.delattr(os, "posix_fallocate")
     image = noise((700, 500))
-    np.testing.assert_array_equal(ArrayStore(tmp_path, 0).store(image), image)
+    np.testing.assert_array_equal(ArrayStore(tmp_path, 0).add(image), image)
 
 
 def test_less_than_the_least_is_refused() -> None:
@@ -111,7 +111,7 @@ def test_minibatches_are_the_same_wherever_the_images_lie(tmp_path: Path, share:
     nbytes = 2 * sum(item.image.nbytes for item in images)
     store = ArrayStore(tmp_path, share * nbytes)
     there = [
-        LabeledImage(store.store(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
+        LabeledImage(store.add(item.image.copy()), item.xy_px, item.xy_px[:1] + 15)
         for item in images
     ]
     here = [LabeledImage(item.image, item.xy_px, item.xy_px[:1] + 15) for item in images]

@@ -92,8 +92,8 @@ def run(call: str, out: str, threads: int, *names: str) -> subprocess.CompletedP
 def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) -> None:
     crashed = run(CALL, "out", threads, *NAMES)
     assert crashed.returncode == 3, crashed.stderr
-    assert "died of SIGSEGV" in crashed.stderr
-    assert "died of SIGKILL (out of memory?)" in crashed.stderr
+    assert "killed by SIGSEGV" in crashed.stderr
+    assert "killed by SIGKILL (out of memory?)" in crashed.stderr
     with (project / "out/failed.tsv").open() as stream:
         (failed,) = csv.DictReader(stream, delimiter="\t")
     assert failed["micrograph"] == "mics/always.mrc"

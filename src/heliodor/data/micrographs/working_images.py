@@ -254,7 +254,7 @@ def too_coarse_failure(usual_angstrom: float, image: WorkingImage) -> Failure:
 
 def store_pixels(image: WorkingImage, store: ArrayStore | None) -> WorkingImage:
     """Return the same image with its pixels in an array store, if one is given."""
-    return image if store is None else replace(image, image=store.store(image.image))
+    return image if store is None else replace(image, image=store.add(image.image))
 
 
 def prepare_working_images(
