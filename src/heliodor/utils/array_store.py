@@ -92,7 +92,7 @@ class ArrayStore:
     ) -> NDArray[Any]:
         try:
             with tempfile.TemporaryFile(dir=self._folder) as stream:
-                # Reserve all space now: on a disk that fills up later a signal would kill the process.
+                # Reserve all space now: a disk full later would kill the process by a signal.
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(stream.fileno(), 0, nbytes)
                 else:
