@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from heliodor.models.networks import (
 from heliodor.models.novelty import NoveltyReference
 from heliodor.utils.files import atomic_write
 from heliodor.utils.hashing import digest
+from heliodor.utils.parsing import is_finite_number
 
 #: Under this name the card lies in the file's metadata, as JSON.
 MODEL_FORMAT = "heliodor-model-1"
@@ -178,7 +178,7 @@ def _has_valid_training_record(card: ModelCard) -> bool:
     names = (card.training_micrographs, card.validation_micrographs)
     return (
         all(isinstance(word, str) for word in words)
-        and all(isinstance(n, int | float) and math.isfinite(n) for n in numbers)
+        and all(map(is_finite_number, numbers))
         and all(isinstance(own, list) and all(isinstance(n, str) for n in own) for own in names)
     )
 
@@ -205,11 +205,9 @@ def _parse_card(text: str, path: Path) -> ModelCard:
             card.diameter_angstrom,
             card.training_radius_angstrom,
         )
-        if not isinstance(card.threshold, int | float) or not math.isfinite(card.threshold):
+        if not is_finite_number(card.threshold):
             raise ValueError("the threshold is not a number")
-        if card.background is not None and not (
-            isinstance(card.background, int | float) and math.isfinite(card.background)
-        ):
+        if card.background is not None and not is_finite_number(card.background):
             raise ValueError("the background is not a number")
         if not all(isinstance(size, int | float) and 0 < size < 1e4 for size in sizes):
             raise ValueError("a length is not a positive number")

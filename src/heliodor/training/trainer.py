@@ -30,6 +30,7 @@ from heliodor.training.learner import Learner, MinibatchCost
 from heliodor.training.settings import TrainingSettings
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.hashing import digest
+from heliodor.utils.parsing import is_finite_number
 
 #: What the schedule changes in a parameter group of the optimizer.
 _MOVED = ("lr", "betas")
@@ -262,7 +263,7 @@ class Trainer:
 
 
 def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if not is_finite_number(value):
         raise ValueError("a value is not a finite number")
     return float(value)
 

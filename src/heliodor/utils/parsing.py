@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,11 @@ def parse_number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def is_finite_number(value: Any) -> bool:
+    """Return whether a value from JSON is a number, not a boolean, that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def refuse_damaged(read: Callable[[str | Path], Read]) -> Callable[[str | Path], Read]:
