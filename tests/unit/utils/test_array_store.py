@@ -97,8 +97,9 @@ def test_less_than_the_least_is_refused() -> None:
     with pytest.raises(BadInput, match=r"training needs 1 GB of memory or more, not 0\.5"):
         ComputeSettings(memory_gb=0.5)
     for wrong in (0.0, -3.0, float("nan")):
-        with pytest.raises(BadInput, match="--memory"):
+        with pytest.raises(BadInput, match="1 GB of memory or more") as caught:
             ComputeSettings(memory_gb=wrong)
+        assert caught.value.parameter == "memory"
     assert (
         ComputeSettings(memory_gb=LEAST_GB).array_store(Path(tempfile.gettempdir())).budget_bytes
         > 0
