@@ -4,7 +4,8 @@
 >>> picks = heliodor.pick("micrographs/*.mrc", diameter=180)  # doctest: +SKIP
 >>> picks.write("picks.star")  # doctest: +SKIP
 
-See docs/python/index.md. Names are imported when they are used, so that ``import heliodor`` is instant.
+See docs/python/index.md. Names are imported when they are used, so that ``import heliodor`` is
+instant.
 """
 
 from __future__ import annotations
