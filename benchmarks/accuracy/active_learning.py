@@ -1,15 +1,13 @@
-"""What it gains to be asked: a simulated user on beta-galactosidase.
-
-The user answers from the published list (`dense.star`) whether a place is a particle. After 10,
-20, 40, 60 and 120 answers the engine's own lesson trains on all of them, the first beginning with
-the general model, each other with the model before, and is judged on the test micrographs by
-particle AP. Asking takes what `live.asking` chooses from the candidates of the model in use.
-Labelling at random takes, in turns, a particle of the list and a candidate of the general model,
-from any training micrograph.
+"""Active learning against random labeling: a simulated user on beta-galactosidase.
 
     python -m benchmarks.accuracy.active_learning OUT [--how asking|random] [--seeds 1]
 
-Results are kept in OUT as they come, and a table is printed of all that are there.
+Study, 2026-11. The user answers from the published list (`dense.star`) whether a position is a
+particle. After 10, 20, 40, 60 and 120 answers the app's fine-tuning runs on all of them (first
+from the general model, then from the model before) and is evaluated on the test micrographs by
+particle AP. `asking` takes the questions that the app would ask; `random` takes, in turns, a
+particle of the list and a candidate of the general model, from any training micrograph. Results
+are kept in OUT, and a table of all of them is printed.
 """
 
 from __future__ import annotations
@@ -180,9 +178,11 @@ def table(out: Path) -> None:
 def main() -> None:
     """Measure what is asked for and print all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--how", choices=["asking", "random"], action="append")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("out", type=Path, help="folder that keeps the results")
+    parser.add_argument(
+        "--how", choices=["asking", "random"], action="append", help="how labels are chosen [both]"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, ... [1]")
     parser.add_argument("--learn", type=int, default=10, help="training micrographs [10]")
     parser.add_argument("--test", type=int, default=4, help="test micrographs [4]")
     given = parser.parse_args()

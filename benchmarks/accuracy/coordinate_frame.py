@@ -1,10 +1,10 @@
-"""How surely the pictures tell the frame of coordinates, on real micrographs.
+"""How reliably the coordinate frame of labels is detected on real micrographs.
 
     python -m benchmarks.accuracy.coordinate_frame [DATA]
 
-For each number of labels in all: the fit of the right frame and of the labels as they are, with a
-frame planted; how often, of draws of labels, the right frame was named, another one, or none. Then
-the same of points at random, where any frame that is named is a false alarm.
+Study, 2026-11. For each number of labels and each planted frame: the fit of the right frame and
+of the labels unchanged, and in how many draws of labels the right frame, another one or none was
+detected. Then the same for random positions, where every detected frame is a false alarm.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""How few labels, how little time and what negatives do: whole processes, several seeds.
+"""Training with few labels, and with negatives: whole processes, several seeds.
 
-    python -m benchmarks.accuracy.few_labels [few] [interactive] [negatives] [cost] [--out FOLDER]
+    python -m benchmarks.accuracy.few_labels [few] [negatives] [--out FOLDER]
 
-few: ten labelled particles of simulated `barrel`, five draws.
-interactive: thirty labels on three micrographs; the quick recipe's time and AP against the AP of
-the default one, on simulated `barrel` and on beta-galactosidase.
+Study, 2026-11.
+
+few: ten labeled particles of simulated `barrel`, five draws.
 negatives: beta-galactosidase with and without its 625 hand-marked negatives; AP, best F1, and the
-precision at the same recall.
-cost: a training step with the exact GE-binomial against one with the Gaussian, turn by turn.
-The parts on real data are skipped where these are not there.
+precision at the same recall. Skipped where the data are missing.
 """
 
 from __future__ import annotations
@@ -16,29 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from benchmarks.accuracy.main_job import (
     DATA,
     ROOT,
     heliodor,
 )
-
-from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import LabeledImage
-from heliodor.data.micrographs.sources import find_sources
-from heliodor.training.learner import Learner
-from heliodor.training.recipes import recipe
 
 BETAGAL = DATA / "betagal"
 BARREL = ("--diameter", "150", "--expected-particles", "119")
@@ -101,48 +87,6 @@ def few(out: Path, seeds: int) -> None:
     print(f"ten labels, median AP {statistics.median(found):.3f}")
 
 
-def interactive(out: Path, seeds: int) -> None:
-    unseen = simulate(out / "barrel_unseen", 6, 0, 1000)
-    for seed in range(seeds):
-        data = simulate(out / f"barrel_thirty_{seed}", 3, 30, 50 + seed)
-        words = ("--micrographs", str(data / "micrographs.star"))
-        words += ("--labels", str(data / "labels.star"), *BARREL, "--seed", str(seed))
-        compare(
-            out, f"barrel_{seed}", words, unseen / "micrographs.star", unseen / "truth.star", 60
-        )
-    if BETAGAL.is_dir():
-        for seed in range(seeds):
-            names = [source.name for source in find_sources(str(BETAGAL / "train.star"))]
-            chosen = random.Random(seed).sample(names, 3)
-            labels = out / f"betagal_thirty_{seed}.tsv"
-            write_labels(labels, chosen, 30, seed)
-            words = ("--micrographs", *(str(BETAGAL / name) for name in chosen), "--labels")
-            words += (str(labels), *GALACTOSIDASE, "--seed", str(seed), "--pixel-size", "3.54")
-            truth = BETAGAL / "dense.star"
-            compare(out, f"betagal_{seed}", words, BETAGAL / "test.star", truth, 70)
-
-
-def compare(
-    out: Path, name: str, words: tuple[str, ...], unseen: Path, truth: Path, distance: float
-) -> None:
-    quick, fast = out / f"{name}_quick", out / f"{name}_fast"
-    seconds = train(quick, *words, "--recipe", "quick"), train(fast, *words)
-    soon, late = (judge(folder, unseen, truth, distance) for folder in (quick, fast))
-    print(
-        f"thirty labels, {name}: quick {line(soon)} in {seconds[0]:.1f} s; default {line(late)} in"
-        f" {seconds[1]:.1f} s; ratio of AP {soon['ap'] / late['ap']:.3f}",
-        flush=True,
-    )
-
-
-def write_labels(path: Path, names: Iterable[str], number: int, seed: int) -> None:
-    picks = read_picks(BETAGAL / "manual_positive.star")
-    own = [i for i, name in enumerate(picks.names()) if name in set(names)]
-    rows = sorted(random.Random(seed).sample(own, number))
-    text = "".join(f"{picks.names()[i]}\t{picks.xy_px[i, 0]}\t{picks.xy_px[i, 1]}\n" for i in rows)
-    path.write_text("image_name\tx_coord\ty_coord\n" + text)
-
-
 def negatives(out: Path, seeds: int) -> None:
     if not BETAGAL.is_dir():
         print(f"no {BETAGAL}: skipped (set HELIODOR_DATA)")
@@ -168,44 +112,22 @@ def negatives(out: Path, seeds: int) -> None:
     print("negatives change " + " ".join(f"{key} {value:+.4f}" for key, value in means.items()))
 
 
-def cost(out: Path, seeds: int) -> None:
-    random = np.random.default_rng(0)
-    image = random.normal(size=(512, 512)).astype(np.float32)
-    images = [LabeledImage(image, random.uniform(20, 490, (100, 2)))]
-    for name in ("conv31", "resnet8"):
-        whole = recipe("paper", network=name, autoencoder=0.0)
-        for settings in (whole, recipe("fast", network=name)):
-            learners = [
-                Learner(images, 3.0, 0.02, replace(settings, objective=objective), "cpu")
-                for objective in ("ge-binomial", "ge-binomial-exact")
-            ]
-            optimizers = [torch.optim.AdamW(learner.parameters()) for learner in learners]
-            seconds: tuple[list[float], list[float]] = ([], [])
-            for _ in range(25):
-                for learner, optimizer, own in zip(learners, optimizers, seconds, strict=True):
-                    began = time.process_time()
-                    optimizer.zero_grad()
-                    learner.compute_cost().total.backward()
-                    optimizer.step()
-                    own.append(time.process_time() - began)
-            gaussian, exact = (statistics.median(own[3:]) for own in seconds)
-            print(
-                f"{name}, width {settings.width}, {settings.batch} tiles of {settings.side}^2:"
-                f" Gaussian {1e3 * gaussian:.1f} ms CPU, exact {1e3 * exact:.1f} ms CPU a step,"
-                f" ratio {exact / gaussian:.3f}",
-                flush=True,
-            )
-
-
 def line(result: dict[str, Any]) -> str:
     return f"AP {result['ap']:.3f} best F1 {result['best_f1']:.3f}"
 
 
 def main() -> None:
-    jobs = {"few": few, "interactive": interactive, "negatives": negatives, "cost": cost}
+    jobs = {"few": few, "negatives": negatives}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("jobs", nargs="*", default=[*jobs], choices=[*jobs])
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "out" / "learning")
+    parser.add_argument(
+        "jobs", nargs="*", default=[*jobs], choices=[*jobs], help="what to run [all]"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "benchmarks" / "out" / "learning",
+        help="folder for data and results",
+    )
     parser.add_argument("--seeds", type=int, default=3, help="of each job; few has five at least")
     options = parser.parse_args()
     out = options.out.absolute()

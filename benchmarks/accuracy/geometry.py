@@ -1,17 +1,20 @@
-"""The diameter told by labels against the true one, on simulated and on real particles.
+"""The diameter that is estimated from labels, on simulated and on real particles.
 
     python -m benchmarks.accuracy.geometry [labels] [defocus] [random] [--data DATA] [--draws N]
 
+Study, 2026-11.
+
 labels: five particles, two signal-to-noise ratios, half and one and a half times the usual number
-a micrograph, eight micrographs each. Of each set 20, 50 and 100 labels are drawn several times,
-each off its particle by 8 A along x and y (standard deviation), and the ratio of the diameter
-found to the true one is printed: the median, and the least and most of all draws; and in how many
-draws nothing was suggested. Then how often the true diameter lies in the interval, how often
-training would call the true diameter into question, and how long that takes. On real micrographs
-labels are as they are, and `true` is what is known of the molecule.
+per micrograph, eight micrographs each. 20, 50 and 100 labels are drawn several times, each
+displaced by 8 Å along x and y (standard deviation). Printed are the median and the range of the
+ratio of estimated to true diameter, the number of draws without an estimate, how often the true
+diameter lies in the interval, how often training would question the true diameter, and the
+duration. On real micrographs the labels are unchanged, and `true` is the known size of the
+molecule.
 defocus: the same ratio for each particle without noise, at several defoci and without any contrast
 transfer.
-random: the contrast of points at random on micrographs full of particles, which is no particle's.
+random: the contrast of random positions on micrographs full of particles, which must not look like
+a particle.
 """
 
 from __future__ import annotations
@@ -263,9 +266,13 @@ def main(parts: list[str], data: Path, draws: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} [all]")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)} [all]"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder of the real data"
+    )
+    parser.add_argument("--draws", type=int, default=5, help="draws of labels per set [5]")
     options = parser.parse_args()
     if unheard := set(options.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unheard))} is none of {', '.join(PARTS)}")

@@ -1,13 +1,13 @@
-"""Which micrographs that do not belong are named, and how many that do.
+"""Which outlier micrographs are flagged, and how many ordinary ones.
 
     python -m benchmarks.accuracy.outlier_micrographs OUT [--particle shell] [--contaminants 0]
         [--data DATA]
 
-Trains on five simulated micrographs with twenty labels each, and picks on 48 of the same kind
-and two of each kind of misfit. For each kind: how much of it looks unlike training, how many
-picks it has, and how many of its micrographs are flagged, and for what; how much of the ordinary
-ones that are flagged is carbon or crystals, and how long it takes. With DATA then what is unlike
-training on real micrographs.
+Study, 2026-11. Trains on five simulated micrographs with twenty labels each, and picks on 48 of
+the same kind and two of each kind of outlier. For each kind: how much of it looks unlike training,
+how many picks it has, how many of its micrographs are flagged and why; how much of the flagged
+ordinary ones is carbon or crystals; and the duration. With --data also how much of real
+micrographs is unlike training.
 """
 
 from __future__ import annotations
@@ -183,10 +183,10 @@ def real(data: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--particle", default="shell")
-    parser.add_argument("--contaminants", type=float, default=0.0)
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("out", type=Path, help="folder for data and results")
+    parser.add_argument("--particle", default="shell", help="particle of simulate [shell]")
+    parser.add_argument("--contaminants", type=float, default=0.0, help="per micrograph [0]")
+    parser.add_argument("--data", type=Path, help="folder of the real data")
     asked = parser.parse_args()
     simulated(asked.out, asked.particle, asked.contaminants)
     if asked.data is not None:

@@ -1,13 +1,15 @@
-"""How long Topaz and heliodor take to learn, and how well they pick then, on the same labels.
+"""The time that Topaz and heliodor take to train, and the accuracy then, on the same labels.
 
-    python -m benchmarks.accuracy.time_to_accuracy [--out FOLDER] [--only topaz|heliodor] [--cpu
-        N ...]
+    python -m benchmarks.accuracy.time_to_accuracy [--out FOLDER] [--only topaz|heliodor]
+        [--cpu N ...]
 
-A hundred labels on simulated `stick` and on beta-galactosidase (skipped where the data are not
-there); average precision on micrographs not trained on. Topaz 0.3.20 trains its conv31 from
-scratch with its defaults, 10 epochs of 1,000 updates, or what fits into --minutes; its pi is set
-so that, after what it subtracts, it is the true fraction. Both programs run as whole processes on
-the same CPUs with as many threads. Each result is kept as JSON in FOLDER and not computed again.
+Study, 2026-11, superseded: it trains heliodor from scratch, and fine-tuning from the general model
+is now the default (see `benchmarks.accuracy.general_model.run`). A hundred labels on simulated
+`stick` and on beta-galactosidase (skipped where the data are missing); average precision on
+micrographs that are not trained on. Topaz 0.3.20 trains its conv31 from scratch with its defaults,
+10 epochs of 1,000 updates, or as many as fit into --minutes; its pi is set so that, after what it
+subtracts, it is the true fraction. Both programs run as whole processes on the same CPUs with as
+many threads. Each result is kept as JSON in FOLDER and not computed again.
 """
 
 from __future__ import annotations
@@ -184,12 +186,14 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "benchmarks" / "out" / "time_to_accuracy"
     )
-    parser.add_argument("--only", choices=["topaz", "heliodor"])
-    parser.add_argument("--data", choices=["stick", "betagal"])
+    parser.add_argument("--only", choices=["topaz", "heliodor"], help="one program")
+    parser.add_argument("--data", choices=["stick", "betagal"], help="one data set")
     parser.add_argument("--cpu", type=int, nargs="+", help="run on these CPUs alone")
-    parser.add_argument("--minutes", type=float, default=30.0, help="for Topaz's training")
-    parser.add_argument("--seeds", type=int, default=3, help="heliodor's seeds 0, 1, ...")
-    parser.add_argument("--recipes", nargs="+", default=["fast", "quick"])
+    parser.add_argument(
+        "--minutes", type=float, default=30.0, help="limit of the training of Topaz [30]"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of heliodor: 0, 1, ... [3]")
+    parser.add_argument("--recipes", nargs="+", default=["fast", "quick"], help="of heliodor")
     options = parser.parse_args()
     if options.cpu:
         os.sched_setaffinity(0, options.cpu)

@@ -1,15 +1,13 @@
-"""Nothing to guess: the estimated number of particles, the automatic threshold, calibration.
+"""The estimated number of particles, the automatic threshold, and the calibration.
 
     python -m benchmarks.accuracy.zero_guess [--folder FOLDER] [--only NAME ...] [--seed 7]
         [--start FACTOR] [--objective NAME]
 
 Simulated data of all five particles at two noise levels and two densities, and beta-galactosidase
-(skipped where the data are not there): 12 micrographs each, with 100 labels, and with ten easy
-ones (the quarter of the strongest particles on the quarter of micrographs with the thinnest ice).
-`heliodor run` is given micrographs, labels and the diameter, nothing else, and picks on all 12;
-with --start it is also told FACTOR times the true number of particles to start from, to see that
-what it estimates does not hang on that, and with --objective what to learn by.
-Prints a row a data set, and how many keep to each bar. Results in FOLDER are not made again.
+(skipped where the data are missing): 12 micrographs each, with 100 labels, and with ten easy ones
+(the quarter of the strongest particles on the quarter of micrographs with the thinnest ice).
+`heliodor run` gets micrographs, labels and the diameter only, and picks on all 12. Prints a row
+per data set, and how many reach each target. Results in FOLDER are not computed again.
 """
 
 from __future__ import annotations
@@ -171,12 +169,16 @@ def judge(folder: Path, out: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="keep data and results, and go on from them")
+    parser.add_argument("--folder", type=Path, help="keeps data and results [a temporary one]")
     parser.add_argument("--only", nargs="*", help="names of data sets, such as barrel_0.06_1.5")
-    parser.add_argument("--labels", nargs="*", default=["labels", "easy"])
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--start", type=float)
-    parser.add_argument("--objective")
+    parser.add_argument(
+        "--labels", nargs="*", default=["labels", "easy"], help="which labels [both]"
+    )
+    parser.add_argument("--seed", type=int, default=7, help="of the simulated data [7]")
+    parser.add_argument(
+        "--start", type=float, help="start the estimate at FACTOR times the true number"
+    )
+    parser.add_argument("--objective", help="training objective")
     options = parser.parse_args()
     names = [f"{p}_{s:g}_{d:g}" for p in PARTICLES for s in NOISE for d in DENSITY]
     if (DATA / "betagal").is_dir():

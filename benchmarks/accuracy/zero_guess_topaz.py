@@ -1,14 +1,14 @@
-"""F1 at the threshold each program chooses by itself: Topaz at its default beside heliodor's.
+"""F1 at the threshold that each program chooses: Topaz at its default beside heliodor.
 
     python -m benchmarks.accuracy.zero_guess_topaz FOLDER --topaz ENVIRONMENT [--only NAME ...]
         [--labels labels|easy ...] [--updates 400]
 
-FOLDER holds the data and results of `zero_guess.py`. Topaz 0.3.20 gets the same micrographs, half
-as large as its authors advise (8 A a pixel), and the same labels, and is told the true number of
-particles. It trains its default network from its shipped weights with its defaults, except that
---updates (of 10,000 by default: an hour of two processors a data set) limits them to one epoch.
-Judged on all micrographs, as heliodor is: at -6, its default, at 0 (what it calls a probability
-of one half), and at the best threshold there is. Results in FOLDER are not made again.
+FOLDER holds the data and results of `zero_guess`. Topaz 0.3.20 gets the same micrographs at
+8 Å/pixel, as its authors advise, the same labels, and the true number of particles. It trains its
+default network from its pretrained weights with its defaults, except that --updates (10,000 by
+default: an hour of two processors per data set) limits them to one epoch. Evaluated on all
+micrographs, as heliodor is: at -6, its default, at 0 (a probability of one half), and at the best
+threshold. Results in FOLDER are not computed again.
 """
 
 from __future__ import annotations
@@ -83,11 +83,15 @@ def run_topaz(folder: Path, labels: str, topaz: Path, updates: int) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--topaz", type=Path, required=True, help="environment, made if missing")
+    parser.add_argument("folder", type=Path, help="the --folder of zero_guess")
+    parser.add_argument(
+        "--topaz", type=Path, required=True, help="environment of Topaz, installed if missing"
+    )
     parser.add_argument("--only", nargs="*", help="names of data sets")
-    parser.add_argument("--labels", nargs="*", default=["labels", "easy"])
-    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument(
+        "--labels", nargs="*", default=["labels", "easy"], help="which labels [both]"
+    )
+    parser.add_argument("--updates", type=int, default=400, help="of the training of Topaz [400]")
     options = parser.parse_args()
     topaz = install(options.topaz)
     print(

@@ -1,4 +1,4 @@
-"""What the benchmark of speed works on: simulated micrographs, links to them, and real ones."""
+"""Data of the speed benchmarks: simulated micrographs, links to them, and real ones."""
 
 from __future__ import annotations
 

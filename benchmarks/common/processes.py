@@ -1,4 +1,4 @@
-"""Processes that are measured: whole ones, and ones that repeat a piece of work in turns."""
+"""Measured processes: whole ones, and ones that repeat a piece of work in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stage of the benchmark of speed is given."""
+"""The settings that every stage of the speed benchmarks gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of the benchmark of speed: rows of what was measured, and whether bars are met."""
+"""Tables of the speed benchmarks: rows of measurements, and whether targets are met."""
 
 from __future__ import annotations
 

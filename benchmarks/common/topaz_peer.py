@@ -2,9 +2,9 @@
 
     python -m benchmarks.common.topaz_peer FOLDER
 
-It is never a dependency of heliodor. Its package would replace a CPU build of PyTorch by gigabytes
-of CUDA, so its dependencies are named here; of torchvision, whose compiled part fits no CPU build,
-only rotations and mirrors are used, which work without that part.
+It is never a dependency of heliodor. Its package would replace a CPU build of PyTorch with
+gigabytes of CUDA, so its dependencies are listed here. Of torchvision, whose compiled part fits no
+CPU build, only rotations and mirrors are used, which work without that part.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Work that is repeated when asked to, with its time and its memory; for any interpreter.
+"""Repeat a piece of work on request and report its time and memory; for any interpreter.
 
-Nothing but the standard library is imported, for Topaz's environment runs this too. Linux only.
+Imports nothing but the standard library, because the environment of Topaz runs this too. Linux
+only.
 """
 
 from __future__ import annotations

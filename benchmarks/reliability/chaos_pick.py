@@ -1,12 +1,12 @@
-"""Picking killed at random moments, and started again until it ends.
+"""Kill picking at random moments, resume it until it ends, and compare the results.
 
     python -m benchmarks.reliability.chaos_pick [--kills 30] [--seed 1] [--folder FOLDER]
 
-Simulated micrographs, one of them broken, and a small model. `heliodor pick` runs once without
-interruption; then it is killed (SIGKILL) at random moments and started again with the same
-command until it comes to its end, in one folder after another until there were so many kills.
-Every file that it leaves must be the same to the last byte, but for the times in run.json, and
-there must be no other file. Exits with 1 where one is not.
+Regression check. Simulated micrographs, one of them damaged, and a small model. `heliodor pick`
+runs once without interruption. Then it is killed (SIGKILL) at random moments and started again
+with the same command until it ends, in one folder after another until the number of kills is
+reached. Every file must be byte-identical, except for the times in run.json, and there must be no
+other file. Exits with 1 otherwise.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--kills", type=int, default=30, help="number of kills [30]")
+    parser.add_argument("--seed", type=int, default=1, help="of the moments [1]")
+    parser.add_argument("--folder", type=Path, help="keeps the files [a temporary one]")
     options = parser.parse_args()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as temporary:

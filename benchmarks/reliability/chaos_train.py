@@ -1,12 +1,13 @@
-"""Kill a training at random moments, begin it again each time, and compare what it leaves.
+"""Kill training at random moments, resume it until it ends, and compare the results.
 
     python -m benchmarks.reliability.chaos_train --kills 20 --seed 0 [--estimate] [--folder FOLDER]
 
-A small simulated set is learnt without interruption, and then with `kill -9` at N random moments.
-When a training has come to its end, its model is compared byte by byte with that of the first,
-and `training.tsv` but for the column of seconds; then the next one begins, until N kills are
-spent. With --estimate the number of particles is estimated first, by a training of its own, which
-takes most of the time then. Prints where each kill fell, and exits with 1 if anything differs.
+Regression check. A small simulated set is trained on without interruption, and then with `kill -9`
+at N random moments. When a training ends, its model is compared byte by byte with the first one,
+and so is `training.tsv` except for the column of seconds; then the next training starts, until the
+kills are used up. With --estimate the number of particles is estimated first, by a training of its
+own, which then takes most of the time. Prints where each kill hit, and exits with 1 if anything
+differs.
 """
 
 from __future__ import annotations
@@ -124,9 +125,11 @@ def main(kills: int, seed: int, folder: Path, estimate: bool) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--estimate", action="store_true")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills [20]")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument(
+        "--estimate", action="store_true", help="estimate the number of particles first"
+    )
     parser.add_argument("--folder", type=Path, help="an empty folder to work in")
     own = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

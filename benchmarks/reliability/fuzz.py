@@ -1,10 +1,10 @@
-"""Wrong files by the thousand: every reader reads them or refuses them, and nothing else.
-
-Each kind of file that is read is made wrong by chance (tests/fuzz.py), the same for the same seed.
-Files are read in processes of their own, so that one that ends its process, hangs or fills the
-memory is seen and named. Prints a table, and fails where anything is unexplained.
+"""Damaged files by the thousand: every reader must read or refuse each of them.
 
     python -m benchmarks.reliability.fuzz --count 20000 --seed 1
+
+Regression check. Files of each kind are damaged at random (tests/helpers/fuzz.py), the same for
+the same seed. They are read in separate processes, so that one that crashes, hangs or fills the
+memory is detected. Prints a table, and fails on any unexplained outcome.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.helpers import fuzz
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+from helpers import fuzz
 
 #: A file may take so many seconds, and so much memory: a fixed sum and some times its own size.
 MOST_SECONDS, BASE_BYTES, TIMES_ITS_SIZE = 5.0, 64 * 2**20, 4
@@ -51,7 +52,7 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=20_000, help="files over all readers")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the damage [1]")
     parser.add_argument("--only", nargs="*", help="kinds of files")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()

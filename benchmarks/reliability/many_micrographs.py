@@ -1,12 +1,12 @@
-"""Picking on many micrographs, some of them bad: what is left, and how much memory it takes.
+"""Picking on many micrographs, some of them damaged: the results, and the memory.
 
     python -m benchmarks.reliability.many_micrographs bad [--count 1000] [--folder FOLDER]
     python -m benchmarks.reliability.many_micrographs memory [--count 2000] [--folder FOLDER]
 
-`bad`: 1,000 small micrographs, 50 of them bad in ten ways. The coordinates of the 950 others must
-be the same to the last byte as those of a picking without the bad ones, failed.tsv must name the
-50, and the exit code be 3. `memory`: the peak of resident memory of picking 2,000 and 100 of them,
-from the same model with the same threads. Exits with 1 where a promise is not kept.
+Regression check. `bad`: 1,000 small micrographs, 50 of them damaged in ten ways. The coordinates
+of the 950 others must be byte-identical to those of a picking without the damaged ones, failed.tsv
+must name the 50, and the exit code must be 3. `memory`: the peak resident memory of picking 2,000
+and 100 of them with the same model and threads. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -160,9 +160,9 @@ def memory(folder: Path, count: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["bad", "memory"])
-    parser.add_argument("--count", type=int)
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("what", choices=["bad", "memory"], help="which check")
+    parser.add_argument("--count", type=int, help="micrographs [1000; memory: 2000]")
+    parser.add_argument("--folder", type=Path, help="keeps the files [a temporary one]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()

@@ -1,9 +1,9 @@
-"""The memory that a training takes, with all images in it and with most of them in files.
+"""The memory of training with all images in memory and with most of them in files.
 
     python -m benchmarks.reliability.training_memory [--images 200] [--gb 1]
 
-Simulated micrographs of 1024 pixels, learnt from as they are. Prints the largest resident memory
-of each training and its seconds, and whether both made the same model; exits with 1 if not.
+Regression check. Simulated micrographs of 1024 pixels. Prints the peak resident memory and the
+seconds of each training, and whether both made the same model; exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -81,8 +81,10 @@ def main(images: int, gb: float, folder: Path) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--gb", type=float, default=1.0)
+    parser.add_argument("--images", type=int, default=200, help="number of micrographs [200]")
+    parser.add_argument(
+        "--gb", type=float, default=1.0, help="--memory of the second training [1]"
+    )
     own = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         sys.exit(main(own.images, own.gb, Path(temporary)))

@@ -1,8 +1,8 @@
-"""How quickly the picking room answers: the first picture, marks, and long lists.
+"""Response times of the heliodor app: the first image, labels, and long lists.
 
     python -m benchmarks.speed.app [--folder DIR]
 
-Noise is as good as particles for that. It prints milliseconds, the middle of several.
+Regression check. The micrographs are noise. Prints medians in milliseconds.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def lists(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="for what is made [a temporary one]")
+    parser.add_argument("--folder", type=Path, help="for the project [a temporary one]")
     folder = parser.parse_args().folder
     with tempfile.TemporaryDirectory(dir=folder) as made:
         pictures(Path(made))

@@ -1,10 +1,11 @@
-"""What finding bad areas adds to the time of picking: the second output, the mask, the distances.
+"""The cost of finding contamination in picking: the second output, the mask, the distances.
 
     python -m benchmarks.speed.contamination_cost [--side 950] [--turns 15] [--network resnet8]
         [--width 16]
 
-Scores of one image with and without the contaminant output, in turn, on one thread; the head is
-set such that a fifth of the image is bad area. Says the median of the ratios, turn by turn.
+Study, 2026-11. Scores one image with and without the contaminant output, in turn, on one thread;
+the classifier is set so that a fifth of the image is contamination. Prints the median of the
+ratios.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def seconds(action: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, default=950)
-    parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--network", default="resnet8")
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--side", type=int, default=950, help="of the image in pixels [950]")
+    parser.add_argument("--turns", type=int, default=15, help="repeats [15]")
+    parser.add_argument("--network", default="resnet8", help="[resnet8]")
+    parser.add_argument("--width", type=int, default=16, help="channels of the network [16]")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

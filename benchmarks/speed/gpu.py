@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.gpu FOLDER [--count 24] [--device cuda] [--width 16]
 
-Simulated micrographs (barrel, 1024 x 1024 at 4 A), 200 labels. Each command runs --repeats times,
-devices in turns; the table gives medians, the APs that show that both learn alike, and the share
-of the picks that a GPU finds with the CPU's model where the CPU finds them (nearer than 2 pixels).
+Study, not run yet. Simulated micrographs (barrel, 1024 x 1024 at 4 Å/pixel), 200 labels. Each
+command runs --repeats times, devices in turns. The table gives medians, the AP of both models, and
+the share of the picks of the CPU that the GPU finds with the same model within 2 pixels.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def same_share(one: Path, other: Path) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=24)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scratch", nargs="*", default=[], help="more options of train")
+    parser.add_argument("folder", type=Path, help="for data and results")
+    parser.add_argument("--count", type=int, default=24, help="micrographs [24]")
+    parser.add_argument("--device", default="cuda", help="[cuda]")
+    parser.add_argument("--repeats", type=int, default=3, help="of each command [3]")
+    parser.add_argument("--scratch", nargs="*", default=[], help="more options of heliodor train")
     given = parser.parse_args()
     data = given.folder / "data"
     if not (data / "truth.star").exists():

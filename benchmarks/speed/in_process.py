@@ -1,11 +1,11 @@
-"""One program's scoring or suppression, in its own interpreter, in turns; see `turns`.
+"""Score or suppress with one program in its own interpreter, in turns; see `turns`.
 
     python -m benchmarks.speed.in_process scores MODE MODEL IMAGE.npy ...      writes
         IMAGE.MODE.npy
     python -m benchmarks.speed.in_process suppression MODE RADIUS_PX THRESHOLD MAP.npy ...
 
-Images are normalised already. Number 0 of a turn is the first image. MODE is `topaz`, in the
-interpreter of Topaz, or one of this program's.
+The images are normalized. Number 0 of a turn is the first image. MODE is `topaz`, in the
+interpreter of Topaz, or one of the modes of heliodor.
 """
 
 from __future__ import annotations

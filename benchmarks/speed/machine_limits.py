@@ -1,10 +1,10 @@
-"""Floors: how fast this machine reads, transforms, multiplies and copies, measured by itself.
+"""How fast this machine reads, transforms, multiplies and copies: the floors of the tables.
 
     python -m benchmarks.speed.machine_limits rates THREADS FILE      the rates, as JSON
     python -m benchmarks.speed.machine_limits bulk THREADS FILE ...   turns of reading and
         transforming all files
 
-Files are read into one buffer that is used again, from the page cache wherever they fit there.
+Files are read into one reused buffer, from the page cache wherever they fit there.
 """
 
 from __future__ import annotations

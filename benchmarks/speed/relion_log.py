@@ -1,9 +1,8 @@
-"""The second peer: RELION's Laplacian-of-Gaussian picker, which needs no training.
+"""The Laplacian-of-Gaussian picker of RELION, which needs no training.
 
-Its diameters, threshold and contrast are tried, and what finds most on the very micrographs that
-both are judged on is taken, in its favour. It is timed both as RELION's window calls it, which
-shrinks micrographs to what 20 A needs (`--shrink 0 --lowpass 20`), and without that, where its
-other options stay those that were best with it.
+Several diameters, thresholds and contrasts are tried, and the best on the evaluated micrographs
+are taken, in its favor. It is timed as the window of RELION calls it, which shrinks micrographs to
+what 20 Å needs (`--shrink 0 --lowpass 20`), and without shrinking, with the same other options.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""The speed of whole programs: heliodor, Topaz 0.3.20, RELION's LoG, and what the machine can do.
+"""The speed of whole programs: heliodor, Topaz 0.3.20, RELION's LoG, and the machine's limits.
 
     python -m benchmarks.speed.run TOPAZ_FOLDER [--quick] [--threads N] [--only STAGE ...]
 
-TOPAZ_FOLDER is where `common/topaz_peer.py` installs Topaz. All programs run on the same CPUs, N
-of those that
-this process may use, with as many threads, in turn, one at a time; medians of --repeats are
-printed as Markdown tables, each row with the bars that it is to meet. The floors, printed first,
-are measured in the same run: files come from the page cache wherever they fit there. --quick
-takes three minutes on two cores; the whole takes an hour. Large files go to a folder that is
-removed in the end, or to --work, where they are kept and found again. Real micrographs are taken
-from ../shared/data or $HELIODOR_DATA where they are there. Linux only.
+Regression check. TOPAZ_FOLDER is where `common/topaz_peer.py` installs Topaz. All programs run on
+the same N CPUs with as many threads, in turn, one at a time. Medians of --repeats are printed as
+Markdown tables, each row with its targets. The limits of the machine, printed first, are measured
+in the same run: files come from the page cache wherever they fit there. --quick takes three
+minutes on two cores; everything takes an hour. Large files go to a temporary folder, or to --work,
+where they are kept and used again. Real micrographs are taken from ../shared/data or
+$HELIODOR_DATA where they exist. Linux only.
 """
 
 from __future__ import annotations
@@ -77,14 +76,16 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("topaz", type=Path, help="where Topaz is, or is to be, installed")
+    parser.add_argument("topaz", type=Path, help="environment of Topaz, installed if missing")
     parser.add_argument(
-        "--quick", action="store_true", help="three repeats or, of picking, one; smaller sets"
+        "--quick", action="store_true", help="three repeats (picking: one) and smaller sets"
     )
-    parser.add_argument("--threads", type=int, help="CPUs and threads [all there are]")
-    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
-    parser.add_argument("--repeats", type=int, help="[5; quick: 3]")
-    parser.add_argument("--work", type=Path, help="a folder to keep files in [none is kept]")
+    parser.add_argument("--threads", type=int, help="CPUs and threads [all]")
+    parser.add_argument(
+        "--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help="[all]"
+    )
+    parser.add_argument("--repeats", type=int, help="of each measurement [5; quick: 3]")
+    parser.add_argument("--work", type=Path, help="keeps the files [a temporary one]")
     return parser.parse_args(words)
 
 

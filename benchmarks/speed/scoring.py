@@ -1,4 +1,4 @@
-"""Dense scores and suppression, each program in its own interpreter: time, memory, sameness."""
+"""Dense scores and suppression, each program in its own interpreter: time, memory, equality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages of whole processes: starting, preprocessing, picking, and Topaz's calls by RELION."""
+"""Stages of whole processes: start, preprocessing, picking, and the calls of RELION."""
 
 from __future__ import annotations
 

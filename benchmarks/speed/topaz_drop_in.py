@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.topaz_drop_in TOPAZ_FOLDER [DATA]
 
-TOPAZ_FOLDER is where `topaz_peer.py` installs Topaz. Each line is run by both programs in turn,
-several times; medians are printed. Both score with Topaz's own resnet8_u32.
+Regression check. TOPAZ_FOLDER is where `topaz_peer.py` installs Topaz. Each line is run by both
+programs in turn, several times; medians are printed. Both score with Topaz's resnet8_u32.
 """
 
 from __future__ import annotations

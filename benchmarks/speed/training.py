@@ -1,15 +1,15 @@
-"""How long an update of training takes heliodor and Topaz 0.3.20, on the same minibatches' size.
+"""The time of a training update of heliodor and of Topaz 0.3.20, on minibatches of the same size.
 
     python -m benchmarks.speed.training TOPAZ_FOLDER [--threads 1] [--networks conv31 resnet8]
 
-TOPAZ_FOLDER is where `topaz_peer.py` installs Topaz. Both train the same network of width 32 from
-scratch with GE-binomial on 256 single regions, 16 of them labelled, drawn from the same
-micrographs. Topaz is driven by its own command's functions in its own interpreter: `topaz train`
-with its defaults makes the network, the loader and the optimiser, and its own loop runs some
-updates whenever it is asked to. The programs take turns, in processes of the same CPUs and
-threads; medians are printed, and of heliodor also the share of the rate at which this machine
-multiplies matrices. Where others work on the machine, `--clock process_time` counts the seconds
-that a CPU worked for a program, of all its threads; so compare it on one thread.
+Regression check. TOPAZ_FOLDER is where `topaz_peer.py` installs Topaz. Both train the same network
+of width 32 from scratch with GE-binomial on 256 single regions, 16 of them labeled, drawn from the
+same micrographs. Topaz runs in its own interpreter with the functions of its own command:
+`topaz train` with its defaults makes the network, the loader and the optimizer, and its own loop
+runs some updates on request. The programs take turns, in processes on the same CPUs and threads;
+medians are printed, and for heliodor also the share of the rate at which this machine multiplies
+matrices. On a busy machine, `--clock process_time` counts CPU seconds of all threads; use one
+thread then.
 """
 
 from __future__ import annotations
@@ -200,14 +200,18 @@ def matmul_rate(clock: Callable[[], float], size: int = 1536) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("topaz", type=Path, help="where Topaz is, or is to be, installed")
-    parser.add_argument("--networks", nargs="+", default=["conv31", "resnet8"])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--updates", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
+    parser.add_argument("topaz", type=Path, help="environment of Topaz, installed if missing")
+    parser.add_argument("--networks", nargs="+", default=["conv31", "resnet8"], help="[both]")
+    parser.add_argument("--threads", type=int, default=1, help="[1]")
+    parser.add_argument("--updates", type=int, default=10, help="per repeat [10]")
+    parser.add_argument("--repeats", type=int, default=5, help="[5]")
+    parser.add_argument(
+        "--precision", choices=["float32", "bf16"], default="float32", help="[float32]"
+    )
     clocks = {"perf_counter": time.perf_counter, "process_time": time.process_time}
-    parser.add_argument("--clock", choices=[*clocks], default="perf_counter")
+    parser.add_argument(
+        "--clock", choices=[*clocks], default="perf_counter", help="[perf_counter]"
+    )
     options = parser.parse_args()
     clock = clocks[options.clock]
     python = install(options.topaz).with_name("python")

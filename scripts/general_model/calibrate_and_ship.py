@@ -1,13 +1,12 @@
-"""The last step of the general model: what its scores mean, and its place in the package.
+"""Calibrate the scores of the general model, and put it into the package.
 
-    python -m scripts.general_model.calibrate_and_ship TRAINED [--out
-        src/heliodor/models/general.safetensors]
-        [--scenes 96] [--seed 11]
+    python -m scripts.general_model.calibrate_and_ship TRAINED
+        [--out src/heliodor/models/general.safetensors] [--scenes 96] [--seed 11]
 
-TRAINED is a model of `train_general.py`. On scenes of held-out particles its picks are matched to
-the truth, as a user's would be, and its classifier is rescaled such that a pick's log-odds are
-those of its being right (Platt's scaling, with a slope and a shift). Prints them, where the F1 of
-all scenes is highest, and what share of the picks on empty scenes is left.
+TRAINED is a model of `train.py`. On scenes of held-out particles its picks are matched to the
+truth, as a user's would be, and its classifier is rescaled so that the log-odds of a pick are
+those of its being correct (Platt scaling, with a slope and an offset). Prints these, the score
+with the highest F1 over all scenes, and the remaining share of picks on empty scenes.
 """
 
 from __future__ import annotations
@@ -58,12 +57,12 @@ def picks_of(network: Network, image: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def main() -> None:
     """Calibrate, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("trained", type=Path)
+    parser.add_argument("trained", type=Path, help="model file of train.py")
     parser.add_argument(
         "--out", type=Path, default=Path("src/heliodor/models/general.safetensors")
     )
-    parser.add_argument("--scenes", type=int, default=96)
-    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--scenes", type=int, default=96, help="held-out scenes [96]")
+    parser.add_argument("--seed", type=int, default=11, help="of the scenes [11]")
     given = parser.parse_args()
     set_threads()
     model = load_model(given.trained)

@@ -1,15 +1,14 @@
-"""Train the general model: on simulated micrographs alone, of particles that nobody deposited.
+"""Train the general model, on simulated micrographs of invented particles only.
 
     python -m scripts.general_model.train OUT [--updates 12000] [--device cuda] [--seed 1]
         [--width 32] [--small 16] [--shapes 4000]
 
-Particles are those of `heliodor.simulation.training_world.random_particles`, numbers 0 to
---shapes, micrographs those of `heliodor.simulation.training_world.generator`: drawn all the
-time, so that none is seen more than twice. Trained
-side by side, on the same micrographs: the general model (`general`), one of --small channels
-(`small`), and one that has no contaminant output (`without`), to tell what that is worth. Every
---check updates they are judged on particles of numbers from a million on, which are in no
-training. Written to OUT: each network as a model file, and `curve.tsv`.
+Particles are numbers 0 to --shapes of `heliodor.simulation.training_world.random_particles`,
+micrographs those of `heliodor.simulation.training_world.generator`, drawn during training, so that
+none is used more than twice. Three networks are trained side by side on the same micrographs: the
+general model (`general`), one of --small channels (`small`), and one without a contaminant output
+(`without`), for comparison. Every --check updates they are evaluated on particles numbered from a
+million, which are in no training. Writes to OUT each network as a model file, and `curve.tsv`.
 """
 
 from __future__ import annotations
@@ -248,21 +247,25 @@ def pupils_of(given: argparse.Namespace) -> list[Pupil]:
 def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--updates", type=int, default=12000)
+    parser.add_argument("out", type=Path, help="folder for the models")
+    parser.add_argument("--updates", type=int, default=12000, help="[12000]")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--small", type=int, default=16)
-    parser.add_argument("--leave-out", nargs="*", default=[])
-    parser.add_argument("--shapes", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--side", type=int, default=448)
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--check", type=int, default=1000)
-    parser.add_argument("--save", type=int, default=0, help="keep the models every so often")
-    parser.add_argument("--start", type=Path, help="go on from the models in this folder")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="[1]")
+    parser.add_argument("--width", type=int, default=32, help="channels of the general model [32]")
+    parser.add_argument("--small", type=int, default=16, help="channels of the small network [16]")
+    parser.add_argument("--leave-out", nargs="*", default=[], help="networks not to train")
+    parser.add_argument("--shapes", type=int, default=4000, help="number of particles [4000]")
+    parser.add_argument("--batch", type=int, default=32, help="fields per update [32]")
+    parser.add_argument("--side", type=int, default=448, help="of a field in pixels [448]")
+    parser.add_argument("--rate", type=float, default=3e-3, help="learning rate [0.003]")
+    parser.add_argument(
+        "--check", type=int, default=1000, help="updates between evaluations [1000]"
+    )
+    parser.add_argument(
+        "--save", type=int, default=0, help="updates between saved models [none are saved]"
+    )
+    parser.add_argument("--start", type=Path, help="start from the models in this folder")
+    parser.add_argument("--workers", type=int, default=1, help="processes that simulate [1]")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()

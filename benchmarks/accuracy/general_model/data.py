@@ -1,4 +1,4 @@
-"""What `run.py` learns from and judges on: simulated particles, and beta-galactosidase."""
+"""Data of `run.py`: simulated particles and beta-galactosidase."""
 
 from __future__ import annotations
 

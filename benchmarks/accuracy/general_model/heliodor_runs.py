@@ -1,4 +1,4 @@
-"""What heliodor's general model finds in `run.py`, as it is and trained further on labels."""
+"""Picking with the general model of heliodor, unchanged and fine-tuned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of what both programs pick without labels, where nobody has written the truth down."""
+"""Pictures of the picks of both programs without labels, on data without a known truth."""
 
 from __future__ import annotations
 

@@ -1,28 +1,27 @@
-"""The general model, which is shipped and needs no labels, beside Topaz's shipped weights.
+"""The general model of heliodor compared with the pretrained networks of Topaz.
 
     python -m benchmarks.accuracy.general_model.run FOLDER --topaz ENVIRONMENT [--model FILE]
         [--parts PART ...] [--only NAME ...] [--seeds 3] [--updates 250] [--epochs 4]
         [--snr 0.12] [--table]
 
-Five simulated particles, of which the general model has seen none: 8 micrographs to learn from
-and 6 to judge on each, with the contaminants that `simulate` makes; and beta-galactosidase
-(skipped where the data are not there). Average precision ranks every candidate, matched within
-0.4 of the diameter, for both programs.
+Five simulated particles that are not in the training of the general model: 8 micrographs to train
+on and 6 to evaluate on each, with the contaminants that `simulate` makes; and beta-galactosidase
+(skipped where the data are missing). For both programs, average precision ranks every candidate,
+matched within 0.4 of the diameter.
 
-topaz-zero     Topaz 0.3.20, its shipped network at 8 A a pixel, as its authors advise
-topaz-trained  its default network, trained from its shipped weights at 8 A with 200 labels, in
-               --epochs of --updates (its default is 10 of 1,000), judged after each
-topaz-finer    its shipped network at 4 A a pixel
-zero           ours without labels
-few            ours, trained from the general model with 10 and with 30 labels
+topaz-zero     Topaz 0.3.20, its pretrained network at 8 Å/pixel, as its authors advise
+topaz-trained  its default network, trained from its pretrained weights at 8 Å/pixel with 200
+               labels, in --epochs of --updates (its default is 10 of 1,000), evaluated after each
+topaz-finer    its pretrained network at 4 Å/pixel
+zero           heliodor without labels
+few            heliodor fine-tuned from the general model with 10 and with 30 labels
 thousand       1,000 labels of beta-galactosidase: from the general model, and from scratch
 empty          picks at the automatic threshold on micrographs without particles: clean ice,
                carbon, ice crystals; with `--bad-areas` keep and leave-out
-pictures       what both pick on T20S micrographs, as PNG
+pictures       the picks of both on T20S micrographs, as PNG
 
---model gives the general model as a file, where it is not that which is shipped. --table prints
-what is there and measures nothing. Both programs run as whole processes with one thread. Results
-in FOLDER are not made again; delete those of a program that has changed.
+Both programs run as whole processes with one thread. Results in FOLDER are not computed again:
+delete those of a program that has changed.
 """
 
 from __future__ import annotations
@@ -111,17 +110,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--topaz", type=Path, help="its environment, made if missing")
+    parser.add_argument("folder", type=Path, help="keeps data and results")
+    parser.add_argument("--topaz", type=Path, help="environment of Topaz, installed if missing")
     parser.add_argument("--model", type=Path, help="a general model that is not the shipped one")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="[all]")
     names = [*PARTICLES, "betagal"]
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--snr", type=float, help="of the simulated particles [the usual, 0.12]")
-    parser.add_argument("--seeds", type=int, default=3, help="of ours: 0, 1, ...")
-    parser.add_argument("--updates", type=int, default=250, help="an epoch of Topaz")
-    parser.add_argument("--epochs", type=int, default=4, help="of Topaz")
-    parser.add_argument("--table", action="store_true", help="print what is there, no more")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="data sets [all]")
+    parser.add_argument(
+        "--snr", type=float, help="signal-to-noise ratio of the simulated particles [0.12]"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of heliodor: 0, 1, ... [3]")
+    parser.add_argument(
+        "--updates", type=int, default=250, help="updates per epoch of Topaz [250]"
+    )
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of Topaz [4]")
+    parser.add_argument(
+        "--table", action="store_true", help="only print the tables of the results in FOLDER"
+    )
     options = parser.parse_args()
     out = options.folder.absolute()
     if options.snr is not None:

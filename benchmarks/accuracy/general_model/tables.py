@@ -1,4 +1,4 @@
-"""What `run.py` has measured, as tables, with each promise beside its figures."""
+"""Tables of the results of `run.py`, each figure beside its target."""
 
 from __future__ import annotations
 

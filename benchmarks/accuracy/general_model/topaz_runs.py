@@ -1,4 +1,4 @@
-"""What Topaz's shipped weights find in `run.py`, as they are and trained further on labels."""
+"""Picking with the pretrained networks of Topaz, unchanged and trained further."""
 
 from __future__ import annotations
 

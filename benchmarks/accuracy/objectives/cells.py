@@ -1,4 +1,4 @@
-"""What the runs of `run.py` say, sorted into the cells of its grids and tested."""
+"""Sort the runs of `run.py` into the cells of its grids, and test them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data sets of `run.py`, ready for networks, and how networks are judged on them."""
+"""The data sets of `run.py`, ready for networks, and the evaluation of networks on them."""
 
 from __future__ import annotations
 

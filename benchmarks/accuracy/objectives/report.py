@@ -1,9 +1,9 @@
-"""Tables, paired t-tests and figures of what `run.py` has left in a folder.
+"""Tables, paired t-tests and figures of the runs of `run.py`.
 
     python -m benchmarks.accuracy.objectives.report FOLDER [--out FOLDER]
 
-Reads FOLDER/runs/*.json only, whole grids or parts, and writes tables.md, objectives.png,
-autoencoder.png and prior.png.
+Reads FOLDER/runs/*.json, complete or not, and writes tables.md, objectives.png, autoencoder.png
+and prior.png.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def report(folder: Path, out: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the --out of objectives.py")
-    parser.add_argument("--out", type=Path, help="for tables.md and the figures; else FOLDER")
+    parser.add_argument("folder", type=Path, help="the --out of run.py")
+    parser.add_argument("--out", type=Path, help="folder for tables.md and the figures [FOLDER]")
     options = parser.parse_args()
     print(report(options.folder, options.out or options.folder))
 

@@ -3,11 +3,12 @@
     python -m benchmarks.accuracy.objectives.run --out FOLDER [--grid all] [--draws 10]
         [--workers 2]
 
-Trains with N labels drawn at random among all true particles of the training micrographs, all
-else unlabelled, and judges on other micrographs whose truth is known. Every run leaves one JSON
-in FOLDER/runs, and a run that has one is not done again, so the program may be stopped at any
-time and called again. All settings get their first draw of labels before any gets its second.
-`benchmarks.accuracy.objectives.report.py FOLDER` makes tables and figures of what is there.
+Study, 2026-11; run it again when an objective changes. Trains with N labels drawn at random among
+all true particles of the training micrographs, everything else unlabeled, and evaluates on other
+micrographs whose truth is known. Every run leaves one JSON file in FOLDER/runs and is not computed
+again, so the program can be stopped at any time and resumed. All settings get their first draw of
+labels before any gets its second. `benchmarks.accuracy.objectives.report FOLDER` makes tables and
+figures of the runs.
 """
 
 from __future__ import annotations
@@ -277,8 +278,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     listed = {"nargs": "+", "metavar": "NAME"}
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--datasets", default=[*DATASETS], choices=[*DATASETS], **listed)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument(
+        "--datasets", default=[*DATASETS], choices=[*DATASETS], help="[all]", **listed
+    )
     parser.add_argument("--objectives", default=[*OBJECTIVES], choices=[*OBJECTIVES], **listed)
     parser.add_argument("--labels", default=[*LABELS], type=int, nargs="+", metavar="N")
     parser.add_argument("--draws", type=int, default=10, help="draws 0 to K - 1 of labels")
