@@ -205,76 +205,90 @@ def _make(settings: type, values: Mapping[str, Any]) -> Any:
 _SETTINGS = (TrainSettings, PickSettings, ComputeSettings)
 
 
+class _Expansion:
+    """The options that stand for the parameters of a command."""
+
+    def __init__(self) -> None:
+        self.parameters: list[inspect.Parameter] = []
+        #: By the parameter of the command: its settings class and the names of the options.
+        self.settings: dict[str, tuple[type, tuple[str, ...]]] = {}
+        self.positional: Positional | None = None
+        #: The parameter that takes the names of what was typed.
+        self.typed: str | None = None
+
+    def add(self, name: str, annotation: Any, default: Any) -> None:
+        """Add one option."""
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        self.parameters.append(
+            inspect.Parameter(name, keyword, annotation=annotation, default=default)
+        )
+
+    def add_settings(self, name: str, settings: type, only: Only) -> None:
+        """Add the options of a settings class."""
+        declared = _fields_of(settings, only)
+        self.settings[name] = (settings, tuple(declared))
+        for option, (what, kind, default) in declared.items():
+            self.add(option, *_typer_option(option, what, kind, default))
+
+    def add_micrographs(self, name: str, place: Positional) -> None:
+        """Add micrographs, which may be typed with or without their option."""
+        self.positional = place
+        argument = typer.Argument(metavar="MICROGRAPHS", help=place.help, show_default=False)
+        self.add("files", Annotated[list[str] | None, argument], None)
+        option = typer.Option(
+            f"--{name}",
+            metavar="MICROGRAPHS",
+            help="The same, as an option; takes several values.",
+            rich_help_panel="Input",
+            show_default=False,
+        )
+        self.add(name, Annotated[list[str] | None, option], None)
+
+    def collect(self, context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the command from the values of the options."""
+        if self.positional is not None:
+            values["micrographs"] = _micrographs(
+                values.pop("files"), values["micrographs"], self.positional
+            )
+        if self.typed is not None:
+            values[self.typed] = Typed(_typed_names(context))
+        for name, (settings, options) in self.settings.items():
+            values[name] = _make(settings, {option: values.pop(option) for option in options})
+        return values
+
+    def signature(self) -> inspect.Signature:
+        """Return the signature that typer reads: the context, then required options first."""
+        context = inspect.Parameter(
+            "context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
+        )
+        ordered = sorted(self.parameters, key=lambda p: p.default is not inspect.Parameter.empty)
+        return inspect.Signature([context, *ordered])
+
+
 def expand(command: Command) -> Command:
     """Return a command with an option for each field of its settings, for typer to read."""
     hints = get_type_hints(command, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type, tuple[str, ...]]] = {}
-    positional: Positional | None = None
-    typed: str | None = None
-
-    def add(name: str, annotation: Any, default: Any) -> None:
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        parameters.append(inspect.Parameter(name, keyword, annotation=annotation, default=default))
-
-    for parameter in inspect.signature(command).parameters.values():
-        name, hint = parameter.name, hints[parameter.name]
+    expansion = _Expansion()
+    for name, parameter in inspect.signature(command).parameters.items():
+        hint = hints[name]
         kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if isinstance(kind, type) and issubclass(kind, _SETTINGS):
             only = next((extra for extra in extras if isinstance(extra, Only)), Only())
-            declared = _fields_of(kind, only)
-            groups[name] = (kind, tuple(declared))
-            for option, (says, spelled, default) in declared.items():
-                add(option, *_typer_option(option, says, spelled, default))
+            expansion.add_settings(name, kind, only)
         elif kind is Typed:
-            typed = name
+            expansion.typed = name
         elif place := next((extra for extra in extras if isinstance(extra, Positional)), None):
-            positional = place
-            add(
-                "files",
-                Annotated[
-                    list[str] | None,
-                    typer.Argument(metavar="MICROGRAPHS", help=place.help, show_default=False),
-                ],
-                None,
-            )
-            add(
-                name,
-                Annotated[
-                    list[str] | None,
-                    typer.Option(
-                        f"--{name}",
-                        metavar="MICROGRAPHS",
-                        help="The same as the argument MICROGRAPHS; takes several values.",
-                        rich_help_panel="Input",
-                        show_default=False,
-                    ),
-                ],
-                None,
-            )
+            expansion.add_micrographs(name, place)
         else:
-            add(name, hint, parameter.default)
-    # Required options first, as a default may not stand before them.
-    parameters.sort(key=lambda one: one.default is not inspect.Parameter.empty)
-    context = inspect.Parameter(
-        "context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context
-    )
+            expansion.add(name, hint, parameter.default)
 
     @wraps(command)
     def run(context: typer.Context, **values: Any) -> Any:
-        if positional is not None:
-            values["micrographs"] = _micrographs(
-                values.pop("files"), values["micrographs"], positional
-            )
-        if typed is not None:
-            values[typed] = Typed(_typed_names(context))
-        for name, (kind, names) in groups.items():
-            values[name] = _make(kind, {option: values.pop(option) for option in names})
-        return command(**values)
+        return command(**expansion.collect(context, values))
 
-    signature = inspect.Signature([context, *parameters])
+    signature = expansion.signature()
     run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     del run.__wrapped__  # typer must not look behind it
     return run
 

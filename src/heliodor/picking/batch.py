@@ -149,7 +149,7 @@ _Scored = tuple[WorkingImage, Image, MicrographResult]
 
 
 @dataclass(frozen=True)
-class _Picker:
+class _MicrographPicker:
     """The steps of picking one micrograph; for the fields see `pick_micrographs`."""
 
     model: Model
@@ -269,7 +269,9 @@ def pick_micrographs(
     store = InMemoryStore() if store is None else store
     searched = frozenset[str]() if search is None else search.micrographs
     max_parallel = min(images.threads, MAX_PARALLEL, max_parallel or MAX_PARALLEL)
-    picker = _Picker(model, images, settings, device, search, store, max_parallel == 1, excluded)
+    picker = _MicrographPicker(
+        model, images, settings, device, search, store, max_parallel == 1, excluded
+    )
     finished = _finished_before(sources, store, searched, repeat)
     remaining = [source for source in sources if source.name not in finished]
     names: list[str] = []
