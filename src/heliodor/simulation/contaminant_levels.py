@@ -81,7 +81,9 @@ def parse_contaminant_levels(text: str) -> float | ContaminantLevels:
         If the text cannot be parsed.
     """
     if text.strip().lower().lstrip("+-") in _NOT_FINITE:
-        raise BadInput(f"contaminants must be a finite number, not {text}")
+        raise BadInput(
+            f"contaminants must be a finite number, not {text}", parameter="contaminants"
+        )
     levels: dict[str, float] = {}
     for place, part in enumerate(text.split(",")):
         before, equals, after = (piece.strip() for piece in part.partition("="))
@@ -91,7 +93,8 @@ def parse_contaminant_levels(text: str) -> float | ContaminantLevels:
         if level is None or not known or kind in levels:
             raise BadInput(
                 "contaminants must be a number or levels by kind, as in carbon=4,crystals=0 or"
-                f" 0,gold=2 (kinds: {', '.join(CONTAMINANT_KINDS)}), not {text!r}"
+                f" 0,gold=2 (kinds: {', '.join(CONTAMINANT_KINDS)}), not {text!r}",
+                parameter="contaminants",
             )
         levels[kind] = level
     return levels["others"] if set(levels) == {"others"} else ContaminantLevels(**levels)
