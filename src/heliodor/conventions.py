@@ -1,12 +1,12 @@
-"""Units, axes and origin, said once.
+"""Conventions for units, axes and the origin, in one place.
 
 * Arrays are indexed (row, column) and their shapes are (height, width).
-* Coordinates are (x, y) = (column, row) of a particle's centre, 0-based, in pixels of the
-  ORIGINAL micrograph file; row 0 is the first row stored in that file. The centre of the
+* Coordinates are (x, y) = (column, row) of a particle's center, 0-based, in pixels of the
+  ORIGINAL micrograph file; row 0 is the first row stored in that file. The center of the
   first pixel is (0.0, 0.0).
 * A *working* image is the micrograph after Fourier cropping. Pixel 0 stays aligned, so
   ``x_original = x_working * (width_original / width_working)`` exactly, without a half-pixel
-  shift, and likewise for y and the heights.
+  shift; the same holds for y and the heights.
 * Lengths are in angstrom unless a name ends in ``_px``.
 * A score is a log-odds: ``probability = 1 / (1 + exp(-score))``.
 """
@@ -23,9 +23,8 @@ Shape = tuple[int, int]
 FloatArray = NDArray[np.float64]
 Image = NDArray[np.float32]
 
-#: The particle's diameter in working pixels at which each network works best by default.
-#: conv31 sees 31 pixels, resnet8 71 and resnet16 91: the particle must fit in with its
-#: surroundings.
+#: The default particle diameter in working pixels for each network. The receptive field (31 pixels
+#: for conv31, 71 for resnet8, 91 for resnet16) must cover the particle and some surroundings.
 WORKING_DIAMETER_PX: Final = {
     "conv31": 25.0,
     "conv63": 40.0,
@@ -34,7 +33,7 @@ WORKING_DIAMETER_PX: Final = {
     "resnet16": 40.0,
 }
 
-#: The training radius as a fraction of the particle's diameter (a quarter of its radius).
+#: The training radius as a fraction of the particle diameter (a quarter of its radius).
 TRAINING_RADIUS_FRACTION: Final = 1.0 / 8.0
 
 
@@ -53,7 +52,7 @@ def working_shape(
     pixel_size_angstrom, working_pixel_size_angstrom
         Sampling of the original and of the working image, angstrom per pixel.
     finer
-        Whether it may be larger than the original.
+        Whether the working image may be larger than the original.
 
     Returns
     -------
@@ -90,14 +89,14 @@ def _factor(target: Shape, source: Shape) -> FloatArray:
 
 
 def score_to_probability(score: FloatArray) -> FloatArray:
-    """Return the probability that belongs to a log-odds score, nan where that is not known."""
+    """Return the probability of a log-odds score; nan stays nan."""
     score = np.asarray(score, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.exp(-np.logaddexp(0.0, -score)), dtype=np.float64)
 
 
 def disc_area_px(radius_px: float) -> int:
-    """Count the pixels within `radius_px` (inclusive) of a pixel's centre."""
+    """Count the pixels within `radius_px` (inclusive) of a pixel's center."""
     reach = math.floor(radius_px)
     offsets = np.arange(-reach, reach + 1)
     return int(np.count_nonzero(offsets[:, None] ** 2 + offsets[None, :] ** 2 <= radius_px**2))

@@ -1,30 +1,34 @@
-"""The errors that a user is meant to read."""
+"""The exceptions of this package."""
 
 from __future__ import annotations
 
 import re
 
-#: Exit codes beside 0: something given cannot be used; some micrographs failed.
+#: Exit codes of the command line other than 0: the input cannot be used; some micrographs failed.
 BAD_INPUT, SOME_FAILED = 2, 3
 
 
 class HeliodorError(ValueError):
-    """Any error that this package raises on purpose."""
+    """Base class of the errors that this package raises on purpose.
+
+    Its subclass `BadInput` is raised for anything the user gave that cannot be used: files,
+    settings and arguments. Both are `ValueError`.
+    """
 
 
 class BadInput(HeliodorError):
     """Something the user gave cannot be used.
 
-    The message is one sentence that says what is wrong, in which file, and what to do.
-    The command line prints it and exits with code 2; no traceback is shown.
+    The message states in a sentence or two what is wrong, in which file, and what to do. The
+    command line prints it without a traceback and exits with code 2.
 
     Parameters
     ----------
     sentence
         The message.
     parameter
-        The parameter of the settings or the function that is at fault, if it is one. The command
-        line adds the name of its option.
+        The name of the parameter or setting that has the bad value, if there is one. The command
+        line adds the name of its option to the message.
     """
 
     def __init__(self, sentence: str, parameter: str | None = None) -> None:
@@ -32,16 +36,16 @@ class BadInput(HeliodorError):
         self.parameter = parameter
 
 
-#: A longer sentence, as where a file's one line is quoted, loses its middle.
+#: Longer messages (they may quote lines of files) are shortened in the middle.
 _LONGEST = 1000
 #: What would break the line, control a terminal, or is not text.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def _printable(sentence: str) -> str:
-    """Return a sentence of one line that any terminal can show: files are quoted in it."""
+    """Return a message on one line that is safe to print; it may quote text of files."""
     sentence = _UNPRINTABLE.sub(
-        lambda found: " " if found[0].isspace() else ascii(found[0])[1:-1], sentence
+        lambda match: " " if match[0].isspace() else ascii(match[0])[1:-1], sentence
     )
     if len(sentence) > _LONGEST:
         half = _LONGEST // 2

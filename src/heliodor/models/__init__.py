@@ -1,7 +1,7 @@
-"""The models that are shipped; light to import, as hosts wait for it at each call."""
+"""Networks and model files. Importing this package itself is fast: it does not import torch."""
 
 from pathlib import Path
 from typing import Final
 
-#: The general model: see `heliodor.models.pretrained`.
+#: The file of the general model; see `heliodor.models.pretrained`.
 GENERAL_MODEL: Final = Path(__file__).parent / "weights" / "general.safetensors"

@@ -1,7 +1,7 @@
-"""The autoencoder's decoder: from a network's features back to the crop they were made of.
+"""The decoder of the autoencoder: reconstructs a crop from a network's features.
 
-With few labels, the error of the reconstruction keeps a classifier's features from fitting
-nothing but the labels (Bepler et al., Methods 5 and 6, Results 4).
+With few labels, the reconstruction error regularizes the features of the classifier (Bepler et
+al., Methods 5 and 6, Results 4).
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-#: Channels before the last layer.
+#: Number of channels before the last layer.
 BASE_CHANNELS = 32
-#: Labelled particles up to which the reconstruction helps.
+#: The reconstruction helps up to this number of labeled particles.
 MAX_LABELED = 250
 
 
 def choose_decoder_layout(width_px: int) -> tuple[int, int]:
     """Choose the decoder's first side s and its number of doublings.
 
-    Its images are 2 s 2^doublings - 1 pixels wide. With s = 4, 5, 6 or 7 that is the least
-    number that such decoders can make which is `width_px` or more.
+    The decoder's images are 2 s 2^doublings - 1 pixels wide, with s = 4, 5, 6 or 7. The layout
+    returned is that with the smallest width of at least `width_px`.
 
     Parameters
     ----------
     width_px
-        R, width of the crops, 1 or more.
+        R, the width of the crops, 1 or more.
 
     Returns
     -------
@@ -40,18 +40,18 @@ def choose_decoder_layout(width_px: int) -> tuple[int, int]:
 class Decoder(nn.Module):
     """Transpose convolutions from features to an image (Methods 6, after DCGAN).
 
-    The first makes s x s pixels of one; 4 x 4 ones of stride 2 double the side and halve the
-    channels, down to 32; a last one, 3 x 3 of stride 2, makes the image. Batch normalisation
-    and leaky ReLU follow each but the last. For 31 pixels this is the paper's decoder, with
+    The first gives s x s pixels; 4 x 4 ones with stride 2 double the side and halve the channels,
+    down to 32; the last, 3 x 3 with stride 2, gives the image. Batch normalization and leaky ReLU
+    follow each but the last. For 31 pixels this is the paper's decoder, with
     128, 64 and 32 channels and sides 4, 8, 16 and 31; see `choose_decoder_layout` for
     others, whose images may be some pixels too wide and are cropped around their center.
 
     Parameters
     ----------
     channels
-        Features of a crop.
+        Number of features of a crop.
     width_px
-        R, width of the crops: the network's receptive field.
+        R, the width of the crops: the network's receptive field.
     """
 
     def __init__(self, channels: int, width_px: int) -> None:
@@ -67,7 +67,7 @@ class Decoder(nn.Module):
             )
         layers.append(nn.ConvTranspose2d(outputs, 1, 3, stride=2, padding=1))
         self.layers = nn.Sequential(*layers)
-        # DCGAN's start: the first images are next to nothing, the mean of normalised crops.
+        # DCGAN's initialization: the first images are nearly 0, the mean of normalized crops.
         for layer in layers:
             if isinstance(layer, nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.02)
@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         Parameters
         ----------
         features
-            Shape (n, channels) or (n, channels, 1, 1), as `Network.features` gives for crops.
+            Shape (n, channels) or (n, channels, 1, 1), as `Network.features` returns for crops.
 
         Returns
         -------
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
 
 
 def _decoder_block(layer: nn.ConvTranspose2d) -> list[nn.Module]:
-    # The paper does not say how leaky; 0.2 is DCGAN's.
+    # The paper does not give the slope; 0.2 is DCGAN's.
     return [layer, nn.BatchNorm2d(layer.out_channels), nn.LeakyReLU(0.2)]
 
 
@@ -104,28 +104,28 @@ def reconstruction_error(images: Tensor, decoded: Tensor) -> Tensor:
     Parameters
     ----------
     images, decoded
-        Crops and what the decoder made of them, both of shape (n, 1, R, R).
+        Crops and their reconstructions, both of shape (n, 1, R, R).
 
     Returns
     -------
     Tensor
-        A scalar: the mean over the images of the sum over an image's pixels.
+        A scalar: the mean over images of the sum over pixels.
     """
     if images.shape != decoded.shape:
-        # Broadcasting would compare each image with all.
+        # Broadcasting would compare each image with all others.
         raise ValueError(f"shapes {tuple(images.shape)} and {tuple(decoded.shape)} differ")
     return torch.square(images - decoded).flatten(1).sum(dim=1).mean()
 
 
-def choose_reconstruction_weight(labelled: int) -> float:
-    """Return gamma, the weight of the reconstruction error, that suits a number of labels.
+def choose_reconstruction_weight(label_count: int) -> float:
+    """Return gamma, the weight of the reconstruction error, for a number of labels.
 
-    10 / N up to 250 labelled particles, and no reconstruction beyond: there it hurts (Results,
+    10 / N up to 250 labeled particles, and 0 beyond, where the reconstruction hurts (Results,
     "Augmentation with autoencoder", and Figure 5b).
 
     Parameters
     ----------
-    labelled
-        N, labelled particles, 1 or more.
+    label_count
+        N, the number of labeled particles, 1 or more.
     """
-    return 10 / labelled if labelled <= MAX_LABELED else 0.0
+    return 10 / label_count if label_count <= MAX_LABELED else 0.0

@@ -1,9 +1,9 @@
-"""A network made ready for scoring: the same function, at the speed of the machine.
+"""Networks optimized for scoring.
 
-Scores are those of the network in evaluation mode, to rounding. Normalisation is folded into the
-convolutions and channels lie next to each other in memory. The dense twin takes an image through
-all layers a strip of rows at a time: each convolution keeps the last rows that it was given for
-those that follow, so nothing is computed twice, and the memory is that of a strip.
+The scores are those of the network in evaluation mode, up to rounding. Batch normalization is
+folded into the convolutions, and memory is laid out channels-last. A dense network passes an image
+through all layers in strips of rows: each convolution keeps its last input rows for the next
+strip, so nothing is computed twice and only a strip has to fit into memory.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from heliodor.models.layers import Convolution, Residual
 from heliodor.models.networks import Network
 from heliodor.models.winograd import TAPS, WinogradConvolution
 
-#: Rows of a strip, on CPUs, whose caches are small, and on other devices.
+#: Rows of a strip on CPUs, whose caches are small, and on other devices.
 STRIP_PX = 24
 DEVICE_STRIP_PX = 512
-#: Input channels from which on a convolution with fewer multiplications pays.
+#: Minimum number of input channels for which a Winograd convolution is faster.
 MIN_WINOGRAD_CHANNELS = 16
 
-#: Takes the strips of one image one after another, shape (1, channels, rows, columns).
+#: A layer applied to the strips of one image in order, each of shape (1, channels, rows, columns).
 LayerStream = Callable[[Tensor], Tensor]
 
 
 class _RowBuffer:
-    """The last rows of a strip, without which those of the next one cannot be computed."""
+    """The last rows of a strip, which the next strip needs."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._rows: Tensor | None = None
 
     def join(self, strip: Tensor) -> Tensor:
-        """Return the kept rows with new ones below them, and keep the last of these."""
+        """Return a strip below the kept rows, and keep its last rows."""
         if self._rows is not None:
             strip = torch.cat([self._rows, strip], dim=2)
-        self._rows = strip[:, :, strip.shape[2] - self._number :]
+        self._rows = strip[:, :, strip.shape[2] - self._count :]
         return strip
 
 
 class _FoldedConvolution:
-    """A convolution and the normalisation that follows it, as one convolution.
+    """A convolution and the batch normalization after it, combined into one convolution.
 
     Parameters
     ----------
     conv, norm
-        The convolution, and what is applied to its output, or to the sum of it and a shortcut.
+        The convolution, and the normalization of its output or of its sum with a shortcut.
     stride, step
-        Its stride, and the distance of neighbouring inputs that its own dilation multiplies.
+        The stride, and the factor by which the convolution's own dilation is multiplied.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.Module, stride: int = 1, step: int = 1) -> None:
         weight = conv.weight.detach().double()
         bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().double()
-        #: What a shortcut is to be multiplied by; None for 1.
+        #: Factor for a shortcut that is added to the output; None for 1.
         self.scale: Tensor | None = None
         if isinstance(norm, nn.BatchNorm2d):
             mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
@@ -67,31 +67,31 @@ class _FoldedConvolution:
             self.scale = scale.float()[:, None, None]
         self._stride, self._step = stride, step * conv.dilation[0]
         taps, inputs = conv.kernel_size[0], conv.in_channels
-        #: Rows and columns that it consumes.
+        #: Number of rows and columns by which the output is smaller.
         self.reach = self._step * (taps - 1)
         self._bias = bias.float()
         self._weight = weight.float().contiguous(memory_format=torch.channels_last)
-        short = taps == TAPS and inputs >= MIN_WINOGRAD_CHANNELS and stride == 1
+        winograd = taps == TAPS and inputs >= MIN_WINOGRAD_CHANNELS and stride == 1
         on_cpu = weight.device.type == "cpu"
-        self._short = WinogradConvolution(weight, self._step) if short and on_cpu else None
+        self._winograd = WinogradConvolution(weight, self._step) if winograd and on_cpu else None
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._short is not None:
-            return self._short(x).add_(self._bias[:, None, None])
+        if self._winograd is not None:
+            return self._winograd(x).add_(self._bias[:, None, None])
         return nn.functional.conv2d(
             x, self._weight, self._bias, stride=self._stride, dilation=self._step
         )
 
 
 class InferenceNetwork:
-    """A network with the weights that it has now, on the device that it is on.
+    """An optimized copy of a network, with its current weights and on its current device.
 
     Parameters
     ----------
     network
-        In evaluation mode.
+        A network in evaluation mode.
     dense
-        Whether it scores every pixel, or every `stride`-th one.
+        Whether to score every pixel, or every `stride`-th pixel.
     """
 
     def __init__(self, network: Network, dense: bool = True) -> None:
@@ -108,10 +108,12 @@ class InferenceNetwork:
                     self._layers.append(_stream_convolution(cast(Convolution, layer), dense, step))
                 step *= cast(int, layer.stride) if dense else 1
             self._classifier = _FoldedConvolution(network.classifier, nn.Identity())
-            own = network.contaminant
-            self._contaminant = None if own is None else _FoldedConvolution(own, nn.Identity())
-        #: Of the features' rows and columns, those of the strided network.
-        self._every = network.stride // self._stride
+            classifier = network.contaminant
+            self._contaminant = (
+                None if classifier is None else _FoldedConvolution(classifier, nn.Identity())
+            )
+        #: Contaminants are scored at every n-th row and column of the features.
+        self._contaminant_step = network.stride // self._stride
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return log-odds.
@@ -119,31 +121,31 @@ class InferenceNetwork:
         Parameters
         ----------
         image
-            Normalised, shape (h, w), each side at least the receptive field R.
+            Normalized, shape (h, w), each side at least the receptive field R.
 
         Returns
         -------
         Tensor
-            Shape (h - R + 1, w - R + 1) where dense, else the first and every `stride`-th of
-            these; on the CPU.
+            Shape (h - R + 1, w - R + 1) if dense, otherwise the first and every `stride`-th of
+            these rows and columns; on the CPU.
         """
         return self._score_in_strips(image, None)[0]
 
     def score_with_contaminants(self, image: Tensor, first_row: int = 0) -> tuple[Tensor, Tensor]:
-        """Return log-odds, and those of contaminants at every `stride`-th pixel, from one pass.
+        """Return log-odds of particles, and of contaminants at every `stride`-th pixel.
 
         Parameters
         ----------
         image
-            As for a call.
+            As for `__call__`.
         first_row
-            The row of the whole image that the first row of the result is: of contaminants
-            there are the rows of the whole that the stride divides.
+            The row of the whole image at which this part of it starts: contaminants are scored
+            at rows of the whole image that are multiples of the stride.
 
         Returns
         -------
         scores, contaminants
-            The first as of a call, to the last bit.
+            The scores are identical to those of `__call__`.
 
         Raises
         ------
@@ -156,43 +158,43 @@ class InferenceNetwork:
         return scores, torch.cat(parts)
 
     def compute_features(self, image: Tensor) -> Tensor:
-        """Return the last layer's features, from which all that is told follows.
+        """Return the last layer's features, the input of the classifiers.
 
         Parameters
         ----------
         image
-            As for a call.
+            As for `__call__`.
 
         Returns
         -------
         Tensor
-            Of every `stride`-th pixel of a network that is not dense, shape (1, channels, h', w').
+            Shape (1, channels, h', w'); of every `stride`-th pixel if the network is not dense.
         """
         rows = (len(image) - self._field) // self._stride + 1
         with torch.inference_mode():
-            # No rows beyond those that are used, as for a call.
+            # Only the rows that are used, as in `__call__`.
             x = image[None, None, : (rows - 1) * self._stride + self._field].to(self._device)
             for start in self._layers:
                 x = start()(x)
             return x
 
     def classify_features(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what is told from features: of a particle and, where it is, a contaminant.
+        """Return the log-odds of particles and, if there is a classifier, of contaminants.
 
         Shape (h', w') each, on the CPU; as `score_with_contaminants` returns it.
         """
         with torch.inference_mode():
-            own = self._contaminant
-            contaminant = None if own is None else own(features)[0, 0].cpu()
+            classifier = self._contaminant
+            contaminant = None if classifier is None else classifier(features)[0, 0].cpu()
             return self._classifier(features)[0, 0].cpu(), contaminant
 
     def _score_in_strips(
         self, image: Tensor, first_row: int | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return log-odds, and where a first row is given those of contaminants, in parts."""
+        """Return log-odds and, if a first row is given, those of contaminants, per strip."""
         rows, columns = ((side - self._field) // self._stride + 1 for side in image.shape)
         strip_px = STRIP_PX if self._device.type == "cpu" else DEVICE_STRIP_PX
-        # Strides and strips would have to agree; a strided network needs little memory anyway.
+        # A strided network needs little memory, and strips would have to match its strides.
         strip_px = strip_px if self._dense else rows
         out, parts = torch.empty(rows, columns), list[Tensor]()
         with torch.inference_mode():
@@ -206,8 +208,8 @@ class InferenceNetwork:
                     x = stream(x)
                 out[top:bottom] = self._classifier(x)[0, 0].cpu()
                 if first_row is not None and self._contaminant is not None:
-                    start = -(first_row + top) % self._every
-                    lattice = x[:, :, start :: self._every, :: self._every]
+                    start = -(first_row + top) % self._contaminant_step
+                    lattice = x[:, :, start :: self._contaminant_step, :: self._contaminant_step]
                     if lattice.shape[2]:  # the last strip may have no such row
                         parts.append(self._contaminant(lattice)[0, 0].cpu())
                 read = end
@@ -215,7 +217,7 @@ class InferenceNetwork:
 
 
 def _stream_convolution(layer: Convolution, dense: bool, step: int) -> Callable[[], LayerStream]:
-    """Return what begins the passage of an image through a layer."""
+    """Return a function that starts passing the strips of an image through a layer."""
     folded = _FoldedConvolution(layer.conv, layer.norm, 1 if dense else layer.stride, step)
     slope = layer.activation.weight.detach() if isinstance(layer.activation, nn.PReLU) else None
 
@@ -232,7 +234,7 @@ def _stream_convolution(layer: Convolution, dense: bool, step: int) -> Callable[
 
 
 def _stream_residual(layer: Residual, dense: bool, step: int) -> Callable[[], LayerStream]:
-    """Return what begins the passage of an image through a layer."""
+    """Return a function that starts passing the strips of an image through a layer."""
     stride = 1 if dense else layer.stride
     first = _FoldedConvolution(layer.conv0, layer.norm0, 1, step)
     second = _FoldedConvolution(layer.conv1, layer.norm1, stride, step)

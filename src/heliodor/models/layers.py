@@ -1,4 +1,7 @@
-"""The layers that classifiers are made of: convolutions that also run densely."""
+"""The layers of the networks: convolutions that can also run densely, dropout, PReLU, shortcuts.
+
+PReLU and the shortcut of residual layers compute their own gradients, faster than PyTorch does.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch.nn.functional import leaky_relu
 
 
 class Layer(nn.Module):
-    """A part of a network that knows its stride and the surroundings it consumes."""
+    """A layer of a network with a stride and a receptive field."""
 
     stride: int = 1
     #: Receptive field minus one, in pixels of the layer's input.
@@ -23,17 +26,17 @@ class Layer(nn.Module):
 
 
 def convolve(conv: nn.Conv2d, x: Tensor, step: int, dense: bool) -> Tensor:
-    """Apply a convolution as it is, or densely: no stride, dilated by `step`.
+    """Apply a convolution normally, or densely: without stride and dilated by `step`.
 
     Parameters
     ----------
     conv
-        Its own stride holds where it is not dense.
+        Its own stride applies only if `dense` is false.
     x
         Shape (n, c, h, w), sampled every `step` pixels.
     """
     if step == 1 and x.shape[-2:] == conv.weight.shape[-2:] and conv.dilation[0] == 1:
-        # One output: a matrix product, which is several times faster than as a convolution.
+        # With one output pixel, a matrix product is several times faster than a convolution.
         rows, columns = (part.permute(0, 2, 3, 1).flatten(1) for part in (x, conv.weight))
         return nn.functional.linear(rows, columns, conv.bias)[:, :, None, None]
     stride = 1 if dense else conv.stride[0]
@@ -43,12 +46,12 @@ def convolve(conv: nn.Conv2d, x: Tensor, step: int, dense: bool) -> Tensor:
 
 
 def _batch_norm(channels: int, norm: bool) -> nn.Module:
-    """Batch normalisation or, where the convolutions carry biases instead, nothing."""
+    """Return batch normalization, or the identity if the convolutions have biases instead."""
     return nn.BatchNorm2d(channels) if norm else nn.Identity()
 
 
 class Convolution(Layer):
-    """Convolution, batch normalisation (or a bias), PReLU or ReLU."""
+    """Convolution, batch normalization (or a bias), PReLU or ReLU."""
 
     def __init__(
         self,
@@ -73,10 +76,10 @@ class Convolution(Layer):
 
 
 class Residual(Layer):
-    """Two 3 x 3 convolutions and a shortcut; normalisation follows the sum.
+    """Two 3 x 3 convolutions and a shortcut; the sum is normalized.
 
-    The second convolution is the one that is dilated and carries the stride. Without
-    normalisation both carry biases; the shortcut's projection never does.
+    The second convolution has the dilation and the stride. Without batch normalization both
+    convolutions have biases; the projection of the shortcut never has one.
     """
 
     def __init__(
@@ -108,15 +111,15 @@ class Residual(Layer):
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose draws may come from a generator of its own.
+    """Dropout that can use its own random generator.
 
-    Training then neither reads nor changes the program's random state, on any device.
+    Training then neither reads nor changes the global random state, on any device.
     """
 
     generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Set a share `p` of the features to zero while training, and scale up the others."""
+        """Set a fraction `p` of the features to zero during training, and scale up the others."""
         if self.generator is None or not self.training or self.p == 0:
             return super().forward(x)
         kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
@@ -124,14 +127,14 @@ class Dropout(nn.Dropout):
 
 
 class PReLU(nn.PReLU):
-    """As `torch.nn.PReLU` with one slope, but with a gradient of its own on CPUs.
+    """`torch.nn.PReLU` with one slope and a faster gradient on CPUs.
 
-    PyTorch's kernels read a slope and write its gradient for each number before they sum
-    them, one number at a time, which takes as long as the convolutions beside them.
+    PyTorch's kernel computes the slope's gradient for each element before summing, which takes as
+    long as the convolutions.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x where it is positive, else the slope times x."""
+        """Return x where it is positive, otherwise the slope times x."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(x)
         out: Tensor = _PReLUFunction.apply(x, self.weight)  # type: ignore[no-untyped-call]
@@ -149,25 +152,25 @@ class _PReLUFunction(torch.autograd.Function):
         (gradient,) = gradients
         x, slope = ctx.saved_tensors
         below = torch.ops.aten.leaky_relu_backward(gradient, x, slope.item(), False)
-        own = x.clamp(max=0).mul_(gradient).sum(dtype=slope.dtype)
-        return below, own.view_as(slope)
+        slope_gradient = x.clamp(max=0).mul_(gradient).sum(dtype=slope.dtype)
+        return below, slope_gradient.view_as(slope)
 
 
 def fork_shortcut(x: Tensor, edge: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Return a residual layer's input, and what of it the shortcut takes.
+    """Return a residual layer's input, and the cropped and strided part for the shortcut.
 
-    The gradient of a slice alone is an image of zeros around it, laid out in memory as PyTorch
-    likes, which is then added to the other branch's. Here it is added where it belongs.
+    PyTorch's gradient of a slice is a whole image of zeros around it, which is then added to that
+    of the other branch. Here the gradient is added in place instead.
 
     Parameters
     ----------
     x
-        Shape (n, channels, h, w). One layer alone may take the first of the outputs, since the
-        gradient that it returns is added to in place.
+        Shape (n, channels, h, w). Only one layer may use the first output, because the gradient
+        that this layer returns is modified in place.
     edge
-        Pixels to leave out on each side, 1 or more.
+        Number of pixels to crop on each side, 1 or more.
     stride
-        Of the shortcut.
+        Stride of the shortcut.
     """
     if torch.is_grad_enabled():
         main, shortcut = _ForkFunction.apply(x, edge, stride)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Model files: weights and a card in one safetensors file, no pickle anywhere."""
+"""Model files: weights and a model card in one safetensors file, without pickle."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from heliodor.utils.files import atomic_write
 from heliodor.utils.hashing import digest
 from heliodor.utils.parsing import is_finite_number
 
-#: Under this name the card lies in the file's metadata, as JSON.
+#: The key of the card (JSON) in the file's metadata.
 MODEL_FORMAT = "heliodor-model-1"
-#: Under this name lies in the card's `extra` what its training images look like.
+#: The key in the card's `extra` of the description of the training images.
 NOVELTY_KEY = "novelty"
-#: Under this name lies there how a model was trained that was not trained on labels.
+#: The key in the card's `extra` of how a general model was trained.
 GENERAL_KEY = "general"
-#: A longer header, in which the card lies, is not read; the names of 100,000 micrographs fit in.
+#: The longest header (with the card) that is read; it has room for 100,000 micrograph names.
 MAX_HEADER_BYTES = 2**24
-#: Nor is a card whose parts lie deeper in each other than this.
+#: The deepest nesting of a card that is read.
 MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is, what it was trained on, and what it needs to be used rightly."""
+    """The description of a model: its network, its training, and what picking needs to know."""
 
     network: str
     width: int
@@ -46,76 +46,77 @@ class ModelCard:
     diameter_angstrom: float
     training_radius_angstrom: float
     normalization: dict[str, Any]
-    #: What it was trained with; "imported" of another program's model, whose training is not
-    #: known: the figures of it are then 0.
+    #: The training objective; "imported" for another program's model, whose training is unknown
+    #: and whose training figures are 0.
     objective: str
-    #: pi, the fraction of positive regions among the unlabelled ones.
+    #: pi, the fraction of positive regions among the unlabeled ones.
     class_prior: float
     expected_particles: float
-    #: Log-odds from which a candidate is a pick unless the user says otherwise.
+    #: The default threshold, log-odds.
     threshold: float
     seed: int
     version: str
-    #: Names of the micrographs trained on, and of those kept for validation.
+    #: Names of the micrographs used for training and for validation.
     training_micrographs: list[str]
     validation_micrographs: list[str]
     labelled_particles: int
     best_epoch: int
     updates: int
-    #: Region average precision on the validation micrographs' labels; None without any.
+    #: Region average precision on the validation micrographs; None without validation.
     validation_ap: float | None
-    #: Median log-odds of the training micrographs, to which others are levelled; None: not.
+    #: Median log-odds of the training micrographs, to which the scores of others are shifted; None
+    #: does not shift them.
     background: float | None = None
-    #: What its scores mean, as `calibration.Calibration` says it; None where that is not known.
+    #: The calibration of its scores, from `Calibration.as_dict`; None if unknown.
     calibration: dict[str, Any] | None = None
-    #: Batch normalisation in the network; without it the convolutions carry biases.
+    #: Whether the network has batch normalization; otherwise its convolutions have biases.
     norm: bool = True
-    #: Whether the network also tells contaminants: carbon, ice, aggregates, gold.
+    #: Whether the network also detects contamination: carbon, ice, aggregates, gold.
     contaminant: bool = False
     #: Whether the model picks particles of any diameter: its lengths are then in working pixels
     #: until `pretrained.rescale_to_diameter` converts them to angstrom for one diameter.
     any_diameter: bool = False
-    #: Whether micrographs with larger pixels than its own are brought to these.
+    #: Whether micrographs with larger pixels than the working pixel size are upsampled.
     finer: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its card, ready to score."""
+    """A network with its model card, ready to score."""
 
     network: Network
     card: ModelCard
 
     @property
     def normalizer(self) -> Normalizer:
-        """What the network's input is normalised with."""
+        """The normalizer of the network's input."""
         return Normalizer.from_dict(self.card.normalization)
 
     @property
     def calibration(self) -> Calibration | None:
-        """What its scores mean on micrographs like those it was trained on."""
-        kept = self.card.calibration
-        return None if kept is None else Calibration.from_dict(kept)
+        """The calibration of its scores on micrographs like the training ones; None if unknown."""
+        values = self.card.calibration
+        return None if values is None else Calibration.from_dict(values)
 
     @property
     def novelty(self) -> NoveltyReference | None:
-        """What its training images look like; None of models that do not say."""
-        own = self.card.extra.get(NOVELTY_KEY)
-        return None if own is None else NoveltyReference.from_dict(own)
+        """The description of its training images; None if the model has none."""
+        values = self.card.extra.get(NOVELTY_KEY)
+        return None if values is None else NoveltyReference.from_dict(values)
 
 
 def save_model(path: str | Path, model: Model) -> None:
-    """Write a model, whole or not at all; the same model gives the same bytes."""
+    """Write a model file atomically; the same model always gives the same bytes."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
-    # One entry only: safetensors writes several in an order that differs from run to run.
+    # One entry only: safetensors writes several in random order.
     metadata = {MODEL_FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
     with atomic_write(path) as aside:
         save_file(tensors, aside, metadata=metadata)
 
 
 def fingerprint_model(model: Model) -> str:
-    """Return what tells one model from another: its weights and its card."""
+    """Return a hash of a model's weights and card."""
     tensors = sorted(model.network.state_dict().items())
     weights = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors)
     return digest([json.dumps(asdict(model.card)).encode(), *weights])
@@ -127,27 +128,31 @@ def load_model(path: str | Path) -> Model:
     Raises
     ------
     BadInput
-        If the file is missing, is not a model of this program, or its parts disagree.
+        If the file is missing, damaged, not a heliodor model, or its weights do not fit its card.
     """
     path = Path(path)
     if not path.is_file():
         raise BadInput(
-            f"the model {path} does not exist; give the model.safetensors of a training"
+            f"the model {path} does not exist; use the model.safetensors that training writes"
         )
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
         if length > MAX_HEADER_BYTES and path.stat().st_size > MAX_HEADER_BYTES:
-            raise BadInput(f"the card in {path} is longer than any; train the model again")
+            raise BadInput(
+                f"the model card in {path} is too large, so the file is probably damaged; copy it"
+                " again or train the model again"
+            )
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if MODEL_FORMAT not in metadata:
                 raise BadInput(
-                    f"{path} is a safetensors file, but not a model of this program; train one"
+                    f"{path} is a safetensors file, but not a heliodor model; use the"
+                    " model.safetensors that training writes"
                 )
             card = _parse_card(metadata[MODEL_FORMAT], path)
-            misfit = f"the weights in {path} do not fit its card ({card.network})"
-            # First the shapes: a forged file may ask for more memory than there is.
+            misfit = f"the weights in {path} do not fit its model card ({card.network})"
+            # Check the shapes first: a forged file could ask for too much memory.
             expected = tensor_shapes(card.network, card.width, card.norm, card.contaminant)
             keys = set(file.keys())
             optional = {key for key in expected if key.endswith("num_batches_tracked")}
@@ -157,7 +162,7 @@ def load_model(path: str | Path) -> Model:
                 raise BadInput(misfit)
             tensors = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is not a whole model file ({error}); copy it again") from error
+        raise BadInput(f"{path} is a damaged model file ({error}); copy it again") from error
     network = build_network(card.network, card.width, norm=card.norm, contaminant=card.contaminant)
     try:
         network.load_state_dict(tensors)
@@ -169,22 +174,22 @@ def load_model(path: str | Path) -> Model:
 
 
 def _has_valid_training_record(card: ModelCard) -> bool:
-    """Tell whether the fields that only people read are words and numbers."""
-    words = (card.objective, card.version)
+    """Return whether the fields that describe the training have the right types."""
+    texts = (card.objective, card.version)
     numbers = [card.class_prior, card.expected_particles, card.seed, card.labelled_particles]
     numbers += [card.best_epoch, card.updates]
     if card.validation_ap is not None:
         numbers.append(card.validation_ap)
     names = (card.training_micrographs, card.validation_micrographs)
     return (
-        all(isinstance(word, str) for word in words)
+        all(isinstance(text, str) for text in texts)
         and all(map(is_finite_number, numbers))
-        and all(isinstance(own, list) and all(isinstance(n, str) for n in own) for own in names)
+        and all(isinstance(part, list) and all(isinstance(n, str) for n in part) for part in names)
     )
 
 
 def _nesting_depth(value: Any) -> int:
-    """Return how deep lists and dictionaries lie in each other."""
+    """Return how deeply lists and dictionaries are nested."""
     depth, layer = 0, [value]
     while layer and depth <= MAX_DEPTH:
         parts = [v.values() if isinstance(v, dict) else v for v in layer]
@@ -214,25 +219,26 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         if type(card.width) is not int or not isinstance(card.network, str):
             raise ValueError("the network is not described")
         if type(card.norm) is not bool or type(card.contaminant) is not bool:
-            raise ValueError("the network is described by halves")
+            raise ValueError("the network is incompletely described")
         if type(card.any_diameter) is not bool or type(card.finer) is not bool:
-            raise ValueError("which micrographs it serves is not said")
+            raise ValueError("any_diameter and finer must be true or false")
         if not _has_valid_training_record(card):
-            raise ValueError("what it was trained on is not told by words and numbers")
-        # What is nested deeper than any card, or is no text, could not be shown or kept again.
+            raise ValueError("a field about its training has the wrong type")
+        # Too deep nesting or invalid text could not be displayed or saved again.
         if _nesting_depth(values) > MAX_DEPTH:
-            raise ValueError("its parts lie deeper in each other than those of any")
+            raise ValueError("it is nested too deeply")
         json.dumps(values, ensure_ascii=False).encode()
         check_network(card.network, card.width)
         Normalizer.from_dict(card.normalization)
         if card.calibration is not None:
             Calibration.from_dict(card.calibration)
         if not isinstance(card.extra, dict):
-            raise ValueError("what it says besides has no names")
+            raise ValueError("extra is not a dictionary")
         if card.extra.get(NOVELTY_KEY) is not None:
             NoveltyReference.from_dict(card.extra[NOVELTY_KEY])
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadInput(
-            f"the card in {path} is damaged ({error}); train the model again"
+            f"the model card in {path} is damaged ({error}); copy the file again or retrain the"
+            " model"
         ) from error
     return card

@@ -1,9 +1,9 @@
-"""The classifiers: from a square region of a micrograph to the log-odds of a particle.
+"""The networks: from a square region of a micrograph to the log-odds of a particle.
 
-Every network is a stack of convolutions without padding. Fed with a crop as wide as its
-receptive field it returns one number. Fed with a larger image it returns one number every
-`stride` pixels; its dense twin (the same weights, strides turned into dilations) returns the
-number of every pixel, each equal to that of the crop centred there.
+Every network is a stack of convolutions without padding. A crop as wide as its receptive field
+gives one number, a larger image one number every `stride` pixels. Applied densely (the same
+weights, strides turned into dilations) it gives one number per pixel, equal to that of the crop
+centered there.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from heliodor.models.layers import (
 class Network(nn.Module):
     """A stack of layers and a linear classifier.
 
-    Dropout acts on the features of each layer. It belongs to no layer, so that nothing which is
-    counted in layers, as the steps of the dense twin are, can depend on it.
+    Dropout acts on the features of each layer. It is not part of a layer, so that the number of
+    layers, on which dense steps and receptive field depend, does not change with it.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.dropout = Dropout(dropout)
         self.classifier = nn.Conv2d(channels, 1, 1)
-        #: A second classifier, of contaminants (carbon, ice, aggregates), beside that of
-        #: particles; see `add_contaminant_classifier`.
+        #: A second classifier, of contaminants (carbon, ice, aggregates); see
+        #: `add_contaminant_classifier`.
         self.contaminant: nn.Conv2d | None = None
         self.stride = math.prod(layer.stride for layer in layers)
         steps = [math.prod(layer.stride for layer in layers[:i]) for i in range(len(layers))]
-        #: Width in pixels of the square that one output depends on; always odd.
+        #: Width in pixels of the square on which one output depends; always odd.
         self.receptive_field = 1 + sum(s * la.reach for s, la in zip(steps, layers, strict=True))
-        if self.classifier.weight.is_meta:  # shapes alone, and no numbers to draw
+        if self.classifier.weight.is_meta:  # only shapes are needed, see `tensor_shapes`
             return
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -53,7 +53,7 @@ class Network(nn.Module):
         nn.init.normal_(self.classifier.weight, std=channels**-0.5 / 4)
 
     def add_contaminant_classifier(self) -> None:
-        """Add an untrained classifier of contaminants; all that was there stays as it was."""
+        """Add an untrained classifier of contaminants; other weights do not change."""
         channels = self.classifier.in_channels
         self.contaminant = nn.Conv2d(channels, 1, 1, device=self.classifier.weight.device)
         if not self.contaminant.weight.is_meta:
@@ -62,19 +62,19 @@ class Network(nn.Module):
     def set_prior_bias(self, prior: float) -> None:
         """Set the classifier's bias so that an untrained network predicts the class prior.
 
-        Without it the expectation over unlabelled regions starts at one half, and the
-        penalties of the generalised-expectation objectives dwarf everything for a long time.
+        Otherwise the expectation over unlabeled regions starts at one half, and the penalties of
+        the generalized-expectation objectives dominate for a long time.
         """
         with torch.no_grad():
             assert self.classifier.bias is not None
             self.classifier.bias.fill_(math.log(prior / (1 - prior)))
 
     def set_dropout_generator(self, generator: torch.Generator) -> None:
-        """Draw what dropout sets to zero from a generator on the network's device."""
+        """Use a random generator, on the network's device, for dropout."""
         self.dropout.generator = generator
 
     def is_finite(self) -> bool:
-        """Tell whether all weights and running statistics are finite numbers."""
+        """Return whether all weights and running statistics are finite."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.state_dict().values())
 
     def features(
@@ -82,8 +82,8 @@ class Network(nn.Module):
     ) -> Tensor:
         """Return the last layer's features, shape (n, channels, h', w').
 
-        Or, where not dense, those of the layers ``[first:last]``, x being what the layers before
-        these return.
+        If not dense, return the output of the layers ``[first:last]`` for x, the output of the
+        layers before them.
         """
         step = 1
         for layer in self.layers[first:last]:
@@ -98,21 +98,21 @@ class Network(nn.Module):
         Parameters
         ----------
         x
-            Normalised images, shape (n, 1, h, w), h and w at least the receptive field R.
+            Normalized images, shape (n, 1, h, w), h and w at least the receptive field R.
         dense
-            Every pixel instead of every `stride`-th one.
+            Whether to score every pixel instead of every `stride`-th pixel.
 
         Returns
         -------
         Tensor
-            Shape (n, h', w'): h - R + 1 where dense, else (h - R) // stride + 1, and for
-            crops of width R one number each, shape (n, 1, 1).
+            Shape (n, h', w'), where h' is h - R + 1 if dense, otherwise (h - R) // stride + 1.
+            Crops of width R give shape (n, 1, 1).
         """
         out: Tensor = self.classifier(self.features(x, dense))
         return out[:, 0]
 
     def score_with_contaminants(self, x: Tensor, dense: bool = False) -> Tensor:
-        """Return log-odds of a particle and of a contaminant, from one pass.
+        """Return the log-odds of particles and of contaminants.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class Network(nn.Module):
         Returns
         -------
         Tensor
-            Shape (n, 2, h', w'), the first of them what `forward` returns.
+            Shape (n, 2, h', w'); the first channel is that of `forward`.
 
         Raises
         ------
@@ -130,11 +130,11 @@ class Network(nn.Module):
             If the network has no classifier of contaminants.
         """
         if self.contaminant is None:
-            raise ValueError(f"this network {self.name} has no classifier of contaminants")
+            raise ValueError(f"the network {self.name} has no classifier of contaminants")
         return self.classify_features(self.features(x, dense))
 
     def classify_features(self, features: Tensor) -> Tensor:
-        """Return all that is told from features: of a particle and, where it is, a contaminant.
+        """Return log-odds from features: of particles and, if there is a classifier, contaminants.
 
         Shape (n, 1 or 2, h', w').
         """
@@ -204,13 +204,17 @@ NETWORKS: dict[str, Callable[[int, float, bool], Network]] = {
 
 
 def check_network(name: str, width: int, dropout: float = 0.0) -> None:
-    """Raise BadInput for a network's name, width or dropout that cannot be."""
+    """Raise BadInput if a network's name, width or dropout is invalid."""
     if name not in NETWORKS:
-        raise BadInput(f"the network {name!r} is none of {', '.join(NETWORKS)}")
+        raise BadInput(
+            f"network must be one of {', '.join(NETWORKS)}, not {name!r}", parameter="network"
+        )
     if not 1 <= width <= 1024:
-        raise BadInput(f"a network's width must lie between 1 and 1024, not {width}")
+        raise BadInput(f"width must be between 1 and 1024, not {width}", parameter="width")
     if not 0 <= dropout < 1:
-        raise BadInput(f"a network's dropout must be 0 or more, and below 1, not {dropout:g}")
+        raise BadInput(
+            f"dropout must be at least 0 and less than 1, not {dropout:g}", parameter="dropout"
+        )
 
 
 def build_network(
@@ -227,13 +231,13 @@ def build_network(
     name
         One of `NETWORKS`.
     width
-        Channels of the first layer.
+        Number of channels of the first layer.
     dropout
-        Probability with which training sets each feature to zero, after every layer.
+        Probability of setting each feature to zero in training, after every layer.
     norm
-        Batch normalisation in every layer; without it every convolution carries a bias.
+        Whether layers have batch normalization; otherwise every convolution has a bias.
     contaminant
-        A second classifier, of contaminants, on the same features.
+        Whether to add a second classifier, of contaminants.
 
     Raises
     ------
@@ -250,9 +254,9 @@ def build_network(
 def tensor_shapes(
     name: str, width: int, norm: bool = True, contaminant: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a network's tensors, without the memory that they would take.
+    """Return the shapes of a network's tensors without allocating them.
 
-    What comes from a file is compared with them before a network of its description is built.
+    The tensors of a file are compared with these shapes before a network is built.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Novelty: how much of a micrograph looks like nothing that a model was trained on.
+"""Novelty: how much of a micrograph does not look like a model's training images.
 
-What a network says of a picture of which it has seen no like is worth little, and its scores do
-not tell. Here every block of a micrograph, about as wide as the particle, is described by a few
-numbers, and a block is unlike training where these lie farther from those of the training's
-blocks than nearly all of them do.
+The scores of a network are unreliable on images unlike those it was trained on, and the scores
+themselves do not show it. Here every block of a micrograph, about as wide as the particle, is
+described by a few features. A block is unlike training if its features have a lower density under
+the training blocks' distribution than nearly all training blocks have.
 """
 
 from __future__ import annotations
@@ -21,51 +21,51 @@ from heliodor.data.micrographs.dead_borders import DeadBorder, find_dead_border
 from heliodor.errors import BadInput
 from heliodor.utils.statistics import robust_deviation
 
-#: Bands of detail, each of twice the length of the one before, from single pixels on.
+#: Number of bands of detail, each with twice the length scale of the one before, from one pixel.
 BANDS = 4
-#: What describes a block: its mean, the logarithm of its variance in each band, its skewness.
+#: Number of features of a block: mean, logarithm of the variance in each band, skewness.
 BLOCK_FEATURES = BANDS + 2
-#: This share of the training's own blocks lies beyond the limit.
+#: Fraction of the training blocks that lie beyond the limit.
 TRAINING_SHARE_BEYOND = 0.01
-#: Micrographs differ, and a few do not show by how much: the least standard deviation of each
-#: number (of the mean, in spreads of the image), whatever the training's blocks have.
+#: The minimum standard deviation of each feature (of the mean, in standard deviations of the
+#: image), because a few micrographs do not show how much micrographs differ.
 MIN_DEVIATION = 0.05
-#: Where a block has no variance at all its logarithm is that of this share of the image's.
+#: The minimum variance of a block, as a fraction of the image's variance.
 MIN_VARIANCE_FRACTION = 1e-6
-#: More images, and more blocks of all of them, than these add nothing.
+#: Maximum number of images, and of blocks of all images, that are used.
 MAX_IMAGES, MAX_BLOCKS = 64, 20000
-#: How fewer vary is not to be known.
+#: Minimum number of blocks for estimating how they vary.
 MIN_BLOCKS = 25
-#: Gaussians: ice with particles and without, and what else there is, carbon say, for itself.
+#: Number of Gaussians: for ice with and without particles, and for other areas such as carbon.
 GAUSSIANS = 4
-#: They start as the blocks nearest to the usual one, the farther ones, and so on.
+#: EM starts with one Gaussian per shell of blocks: quantiles of the distance to the median block.
 SHELLS = (0.6, 0.85, 0.96)
 EM_STEPS = 40
-#: What a Gaussian's variances are at least, in those of all blocks, and so many of its blocks are
-#: taken to vary as all do, lest it shrink to a few.
+#: To keep a Gaussian from shrinking to a few blocks: minimum of its variances, relative to those
+#: of all blocks, and number of blocks that are added with the variances of all blocks.
 MIN_VARIANCE_SHARE, PRIOR_BLOCKS = 0.05, 20.0
-#: Blocks are averaged over so many pixels where their coarsest detail is told.
+#: Length scale of the coarsest band of detail, in pixels.
 COARSEST_PX = 8
-#: No block of a model's file is larger than twice this.
+#: Half the side of the largest block that a model file may have.
 MAX_CELL_PX = 2**13
-#: Nor are its numbers beyond these, with which there is no computing.
+#: Range of the numbers that a model file may have; others would overflow.
 SMALLEST, LARGEST = 1e-25, 1e25
-#: Every fourth pixel is enough to find dead borders as wide as matter here.
+#: Every fourth pixel is enough to find dead borders that matter here.
 BORDER_STRIDE = 4
 
 
 @dataclass(frozen=True)
 class NoveltyReference:
-    """What the blocks of a model's training images look like: a mixture of four Gaussians.
+    """The distribution of the training images' blocks: a mixture of four Gaussians.
 
     Attributes
     ----------
     cell_px
         Half the side of a block, in working pixels; a multiple of 8.
     weight, centre, covariance
-        (4,), (4, 6) and (4, 6, 6), of the Gaussians in the six numbers of a block.
+        The Gaussians in the six features of a block, shapes (4,), (4, 6) and (4, 6, 6).
     limit
-        Minus twice the logarithm of the density from which on a block is unlike training.
+        Minus twice the logarithm of the density below which a block is unlike training.
     """
 
     cell_px: int
@@ -76,20 +76,20 @@ class NoveltyReference:
 
     @classmethod
     def fit(cls, images: Sequence[Image], diameter_px: float) -> NoveltyReference | None:
-        """Describe a training set; expectation maximisation, nothing of it at random.
+        """Fit the distribution to training images by expectation maximization, without randomness.
 
         Parameters
         ----------
         images
-            Normalised working images, each of shape (h, w). Beyond 64 an evenly spaced choice
-            is used.
+            Normalized working images, each of shape (h, w). Of more than 64, an evenly spaced
+            subset is used.
         diameter_px
-            The particle's diameter in working pixels.
+            Particle diameter in working pixels.
 
         Returns
         -------
-        Reference or None
-            None where the images are too small to tell: where they have fewer than 25 blocks.
+        NoveltyReference or None
+            None if the images have fewer than 25 blocks.
         """
         cell = choose_cell_size(diameter_px)
         chosen = np.unique(np.linspace(0, len(images) - 1, MAX_IMAGES).astype(int))
@@ -115,25 +115,25 @@ class NoveltyReference:
         half, limit = (
             float(np.quantile(rarity, share)) for share in (0.5, 1 - TRAINING_SHARE_BEYOND)
         )
-        # A few images do not show how much images differ.
+        # A few images do not show how much images differ, so the limit is raised.
         limit += (limit - half) / len(tables)
         return cls(cell, weight, centre, covariance, float(_round_to_six_digits(np.array(limit))))
 
     def novel_fraction(self, image: Image) -> float:
-        """Return the share of an image's area that is unlike training, 0 to 1.
+        """Return the fraction of an image's area that is unlike training, 0 to 1.
 
-        Of training images it is nearly 0: the one block of a hundred that lies beyond the limit
-        there too is taken off. Dead borders do not count.
+        For training images it is nearly 0, because the 1% of their blocks that lie beyond the
+        limit is subtracted. Dead borders do not count.
 
         Parameters
         ----------
         image
-            A normalised working image, shape (h, w).
+            A normalized working image, shape (h, w).
 
         Returns
         -------
         float
-            nan where the image is smaller than a block.
+            nan if the image is smaller than a block.
         """
         rows = describe_blocks(image, self.cell_px).reshape(-1, BLOCK_FEATURES)
         if not len(rows):
@@ -150,8 +150,8 @@ class NoveltyReference:
 
     @classmethod
     def from_dict(cls, value: Any) -> NoveltyReference:
-        """Rebuild from `as_dict`; raises BadInput where the values describe no training."""
-        wrong = "what its training images look like is not told by numbers that can be"
+        """Rebuild from `as_dict`; raise BadInput if the values are invalid."""
+        wrong = "its description of the training images has invalid numbers"
         try:
             cell, limit = value["cell_px"], value["limit"]
             weight, centre, covariance = (
@@ -188,23 +188,23 @@ def choose_cell_size(diameter_px: float) -> int:
 
 
 def describe_blocks(image: Image, cell_px: int) -> FloatArray:
-    """Describe an image block by block, each number averaged over the blocks around.
+    """Compute the features of an image's blocks, averaged over neighboring blocks.
 
-    Blocks are two cells wide and one cell apart, and the numbers of three by three of them are
-    averaged, which makes them steady enough for small differences to show.
+    Blocks are two cells wide and one cell apart. Their features are averaged over three by three
+    blocks, so that small differences become visible.
 
     Parameters
     ----------
     image
-        Shape (h, w), normalised.
+        Shape (h, w), normalized.
     cell_px
         Half the side of a block, a multiple of 8.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns, 6)
-        Mean, logarithm of the variance in four bands of detail from fine to coarse, skewness of
-        the image averaged over 4 x 4 pixels. Without rows where the image is smaller than a block.
+        Mean, logarithm of the variance in four bands of detail from fine to coarse, and skewness
+        of the image averaged over 4 x 4 pixels. No rows if the image is smaller than a block.
     """
     border = find_dead_border(image[::BORDER_STRIDE, ::BORDER_STRIDE]).widen(1)
     sides = (
@@ -229,18 +229,20 @@ def describe_blocks(image: Image, cell_px: int) -> FloatArray:
     mean = blocks(levels[-1])
     squares = [*(blocks(level * level) for level in levels), mean * mean]
     least = max(MIN_VARIANCE_FRACTION * float(squares[0].mean()), 1e-30)
-    # What averaging two by two pixels takes away from the mean square is the band's variance.
+    # A band's variance is the mean square that averaging two by two pixels removes.
     bands = [np.maximum(fine - coarse, least) for fine, coarse in pairwise(squares)]
-    of = levels[2]
+    coarse_image = levels[2]
     variance = np.maximum(squares[2] - mean**2, least)
-    third = blocks(of * of * of) - 3 * mean * squares[2] + 2 * mean**3
+    third = (
+        blocks(coarse_image * coarse_image * coarse_image) - 3 * mean * squares[2] + 2 * mean**3
+    )
     skewness = np.clip(third / variance**1.5, -3, 3)
     table = np.stack([mean, *(np.log(band) for band in bands), skewness], axis=-1)
     return _average_neighbors(table, min(3, *table.shape[:2]))
 
 
 def _average_neighbors(table: FloatArray, side: int) -> FloatArray:
-    """Average every square of `side` by `side` neighbours; the table is less by `side` - 1."""
+    """Average every `side` x `side` square of neighbors; both lengths shrink by `side` - 1."""
     rows, columns = (length - side + 1 for length in table.shape[:2])
     down = np.sum([table[i : rows + i] for i in range(side)], axis=0)
     across = np.sum([down[:, i : columns + i] for i in range(side)], axis=0)
@@ -248,22 +250,22 @@ def _average_neighbors(table: FloatArray, side: int) -> FloatArray:
 
 
 def _fit_gaussians(rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Fit the Gaussians to standardised rows; return their weights, centres and covariances."""
+    """Fit the Gaussians to standardized rows; return their weights, centers and covariances."""
     distance = (rows**2).sum(axis=1)
     shell = np.searchsorted(np.quantile(distance, SHELLS), distance)
     belongs = np.where(np.arange(GAUSSIANS)[:, None] == shell, 1.0, 1e-6)
     belongs /= belongs.sum(axis=0)
     eye = np.eye(BLOCK_FEATURES)
     for _ in range(EM_STEPS):
-        own = belongs.sum(axis=1) + 1e-3
-        centre = belongs @ rows / own[:, None]
+        counts = belongs.sum(axis=1) + 1e-3
+        centre = belongs @ rows / counts[:, None]
         away = rows - centre[:, None]
         scatter = np.einsum("kn,kni,knj->kij", belongs, away, away, optimize=True)
-        # Symmetric to the last bit.
+        # Exactly symmetric.
         scatter = (scatter + scatter.swapaxes(1, 2)) / 2
-        covariance = (scatter + PRIOR_BLOCKS * eye) / (own + PRIOR_BLOCKS)[:, None, None]
+        covariance = (scatter + PRIOR_BLOCKS * eye) / (counts + PRIOR_BLOCKS)[:, None, None]
         covariance += MIN_VARIANCE_SHARE * eye
-        weight = own / own.sum()
+        weight = counts / counts.sum()
         logs = _log_densities(rows, weight, centre, covariance)
         belongs = np.exp(logs - np.logaddexp.reduce(logs, axis=0))
     return weight, centre, covariance
@@ -280,10 +282,7 @@ def _rarity(
 def _log_densities(
     rows: FloatArray, weight: FloatArray, centre: FloatArray, covariance: FloatArray
 ) -> FloatArray:
-    """Return the logarithm of each Gaussian's weighted density at rows, shape (k, n).
-
-    But for a constant that is the same for all.
-    """
+    """Return each Gaussian's weighted log density at rows, up to a constant, shape (k, n)."""
     lower = np.linalg.cholesky(covariance)
     away = np.linalg.inv(lower) @ (rows - centre[:, None]).swapaxes(1, 2)
     volume = np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
@@ -292,9 +291,9 @@ def _log_densities(
 
 
 def _round_to_six_digits(values: FloatArray) -> FloatArray:
-    """Return values to six digits, as many as are worth their place in a model's card."""
-    spelt = [float(f"{value:.6g}") for value in values.ravel()]
-    return np.array(spelt, dtype=np.float64).reshape(values.shape)
+    """Return values rounded to six significant digits, to keep the model card short."""
+    rounded = [float(f"{value:.6g}") for value in values.ravel()]
+    return np.array(rounded, dtype=np.float64).reshape(values.shape)
 
 
 def _no_blocks() -> FloatArray:

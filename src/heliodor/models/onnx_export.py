@@ -1,4 +1,4 @@
-"""Models for other programs: the dense network as an ONNX file."""
+"""Export of a model to ONNX, for other programs: the dense network."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from heliodor.models.model_file import MODEL_FORMAT, Model
 from heliodor.models.networks import Network
 from heliodor.utils.files import atomic_write
 
-#: The operators' version; all that are needed are in it, and in every runtime since 2022.
+#: Version of the ONNX operators; every runtime since 2022 supports it.
 OPSET = 17
-#: Largest file that ONNX can be, in bytes.
+#: The largest ONNX file, in bytes.
 _MAX_BYTES = 2**31 - 2**20
 
 
@@ -29,9 +29,9 @@ class DenseNetwork(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Score images, shape (n, 1, h, w), surrounded by their mirror images.
+        """Score images, shape (n, 1, h, w), padded by mirroring.
 
-        Log-odds of the same shape; where the network tells contaminants, theirs too.
+        Returns log-odds of the same shape, and those of contaminants if the network has them.
         """
         edge = self.network.receptive_field // 2
         padded = nn.functional.pad(image, (edge, edge, edge, edge), mode="reflect")
@@ -43,14 +43,14 @@ class DenseNetwork(nn.Module):
 
 
 def export_onnx(model: Model, path: str | Path) -> None:
-    """Write a model as ONNX, whole or not at all.
+    """Write a model as ONNX, atomically.
 
     The graph takes ``image``, float32 of shape (n, 1, h, w): images at the model's working pixel
-    size, normalised as its card says, and not padded. It returns ``log_odds`` of the same shape,
-    one for every pixel, on the level of `scoring.score_image`; a model that tells contaminants
-    has a second output, ``contaminant_log_odds``, of the same shape. Both sides of an image must
-    be longer than half the receptive field, for the graph mirrors the image at its edges itself.
-    The model's card lies in the file's metadata, as JSON, under the name it has in model files.
+    size, normalized as its card describes, and not padded. It returns ``log_odds`` of the same
+    shape, one per pixel, equal to those of `scoring.score_image`. A model that detects
+    contamination has a second output ``contaminant_log_odds`` of the same shape. Both sides of an
+    image must be longer than half the receptive field, because the graph mirrors the image at its
+    edges. The model card is in the file's metadata, as JSON, under the same key as in model files.
 
     Raises
     ------
@@ -62,22 +62,22 @@ def export_onnx(model: Model, path: str | Path) -> None:
         import onnx
     except ImportError as error:
         raise BadInput(
-            "an ONNX file cannot be written without the package onnx; pip install heliodor[onnx]"
+            "ONNX export needs the package onnx; run pip install heliodor[onnx]"
         ) from error
     size = sum(tensor.nbytes for tensor in model.network.state_dict().values())
     if size > _MAX_BYTES:
         raise BadInput(f"a model of {size / 2**30:.1f} GB is too large for an ONNX file")
-    both = model.network.contaminant is not None
-    twin = DenseNetwork(model.network).eval()
-    outputs = ["log_odds", *(["contaminant_log_odds"] if both else [])]
+    has_contaminants = model.network.contaminant is not None
+    dense_network = DenseNetwork(model.network).eval()
+    outputs = ["log_odds", *(["contaminant_log_odds"] if has_contaminants else [])]
     side = model.network.receptive_field + 1
     sides = {0: "n", 2: "h", 3: "w"}
     with atomic_write(path) as aside:
         with warnings.catch_warnings():
-            # torch would rather have its other exporter used, which needs more packages.
+            # torch recommends its other exporter, which needs more packages.
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                twin,
+                dense_network,
                 (torch.zeros(1, 1, side, side),),
                 str(aside),
                 dynamo=False,
@@ -92,7 +92,7 @@ def export_onnx(model: Model, path: str | Path) -> None:
         graph.doc_string = (
             "image: float32 (n, 1, h, w), normalised, not padded;"
             " log_odds: the same shape, of a particle centred on each pixel"
-            + ("; contaminant_log_odds: of a contaminant there" if both else "")
+            + ("; contaminant_log_odds: of a contaminant there" if has_contaminants else "")
         )
         onnx.checker.check_model(graph)
         onnx.save(graph, str(aside))

@@ -1,4 +1,4 @@
-"""Models by name, for programs that call with a name where others give a file."""
+"""Models that are stored under a name, for programs that use names instead of files."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 
 from heliodor.errors import BadInput
 
-#: Such a name is one file in one folder, whatever it says.
+#: A valid name; it cannot lead out of the models folder.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def named_models_folder() -> Path:
-    """Return the folder of the named models: $HELIODOR_MODELS, else ~/.config/heliodor/models."""
-    own = os.environ.get("HELIODOR_MODELS")
-    return Path(own) if own else Path.home() / ".config" / "heliodor" / "models"
+    """Return the folder of named models: $HELIODOR_MODELS, or ~/.config/heliodor/models."""
+    folder = os.environ.get("HELIODOR_MODELS")
+    return Path(folder) if folder else Path.home() / ".config" / "heliodor" / "models"
 
 
 def named_model_path(name: str) -> Path:
-    """Return the file a model of this name lies in, or is to lie in.
+    """Return the path of the model with this name, which need not exist.
 
     Raises
     ------
     BadInput
-        If the name cannot be one.
+        If the name is invalid.
     """
     if not _NAME.fullmatch(name):
         raise BadInput(
-            f"a model cannot be called {name!r}; give a name of letters, digits, '.', '_' and '-'"
+            f"{name!r} is not a valid model name; use letters, digits, '.', '_' and '-'"
         )
     return named_models_folder() / f"{name}.safetensors"
 
 
 def find_named_model(name: str) -> Path | None:
-    """Return the file of a named model, or None where there is none of that name."""
+    """Return the path of a named model, or None if there is none with this name."""
     if not _NAME.fullmatch(name):
         return None
     path = named_model_path(name)

@@ -1,9 +1,8 @@
-"""Convolutions with fewer multiplications: Cook and Toom's, along one axis.
+"""Winograd (Cook-Toom) convolution along one axis, which needs fewer multiplications.
 
-m outputs of a convolution with k taps depend on n = m + k - 1 inputs. As a product of
-polynomials, evaluated at n points, they take n multiplications instead of m k: here 8 instead
-of 20. The other axis stays with the library's convolution, which reaches the machine's rate, so
-that only additions are ours.
+m outputs of a convolution with k taps depend on n = m + k - 1 inputs. Computed as a product of
+polynomials evaluated at n points, they take n multiplications instead of m k: here 8 instead of
+20. PyTorch's convolution is used along the other axis, so only additions are done here.
 
 Source: Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, Fast algorithms for
 convolutional neural networks, 2016.
@@ -17,20 +16,20 @@ from torch import Tensor, nn
 
 from heliodor.conventions import FloatArray
 
-#: Outputs that are computed together.
+#: Number of outputs that are computed together.
 OUTPUTS = 4
-#: The points for five taps, beside infinity: small, so that little is lost to rounding.
+#: Evaluation points for five taps, besides infinity; small, to limit rounding errors.
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
-#: Taps that these points are for.
+#: Number of taps of the convolution.
 TAPS = len(POINTS) + 2 - OUTPUTS
-#: Columns of a block, and rows: what is computed at a time then stays in the cache.
+#: Columns computed at a time, so that they stay in the cache.
 BLOCK_PX = 64
 
 
 def winograd_transforms() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return what turns inputs (n, n) and taps (n, k) into factors, and products back (m, n).
+    """Return the transforms of inputs (n, n), of taps (n, k), and of products to outputs (m, n).
 
-    With d the inputs and g the taps, ``back @ ((taps @ g) * (inputs @ d))`` is the m values
+    For inputs d and taps g, ``back @ ((taps @ g) * (inputs @ d))`` are the m values
     ``sum_j g[j] d[i + j]``.
     """
     n = OUTPUTS + TAPS - 1
@@ -39,15 +38,15 @@ def winograd_transforms() -> tuple[FloatArray, FloatArray, FloatArray]:
         rows = np.vander(np.array(POINTS), coefficients, increasing=True)
         return np.vstack([rows, np.eye(coefficients)[-1]])  # at infinity: the leading one
 
-    # The transpose of the product of polynomials, by which inputs and outputs change places.
+    # Transposing the polynomial product exchanges inputs and outputs.
     inputs = np.linalg.inv(evaluation(n)).T
-    # Powers of two cost no accuracy and bring all factors to one size.
+    # Scaling by powers of two is exact and gives all factors a similar size.
     scale = np.exp2(np.round(np.log2(np.abs(inputs).max(axis=1))))[:, None]
     return inputs / scale, evaluation(TAPS) * scale, evaluation(OUTPUTS).T
 
 
 class WinogradConvolution:
-    """A convolution of 5 x 5 taps with fixed weights, without stride.
+    """A convolution with 5 x 5 taps and fixed weights, without stride.
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ class WinogradConvolution:
         self._columns = [f[..., None].float().contiguous(memory_format=last) for f in factors]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Convolve a channels-last map.
+        """Convolve a channels-last image.
 
         Parameters
         ----------
@@ -83,7 +82,7 @@ class WinogradConvolution:
         step, n = self._step, len(self._inputs)
         rows, columns = height - (TAPS - 1) * step, width - (TAPS - 1) * step
         tiles = -(-columns // (OUTPUTS * step))
-        # One more tile, for the last one reads on to the right.
+        # One additional tile, because the last one reads beyond its right edge.
         full = (tiles + 1) * OUTPUTS * step
         x = nn.functional.pad(x.permute(0, 2, 3, 1)[0], (0, 0, 0, max(0, full - width)))
         split = x[:, :full].view(height, tiles + 1, OUTPUTS, step, -1)
@@ -98,7 +97,7 @@ class WinogradConvolution:
         return out.flatten(1, 3)[None, :, :columns].permute(0, 3, 1, 2)
 
     def _convolve(self, pixels: list[Tensor], out: Tensor) -> None:
-        """Convolve a block of tiles, given each of the n pixels of all of its tiles."""
+        """Convolve a block of tiles, given as the n input pixels of all tiles."""
         height, tiles, step, channels = pixels[0].shape
         factor = out.new_empty(height, tiles, step, channels)
         for i, column in enumerate(self._columns):
@@ -114,7 +113,7 @@ class WinogradConvolution:
 
 
 def _weighted_sum(out: Tensor, parts: list[Tensor], weights: list[float]) -> None:
-    """Write a weighted sum of parts, those of weight zero left out."""
+    """Write the weighted sum of parts to `out`, skipping zero weights."""
     used = [(part, weight) for part, weight in zip(parts, weights, strict=True) if weight]
     torch.mul(used[0][0], used[0][1], out=out)
     for part, weight in used[1:]:

@@ -311,12 +311,12 @@ def test_picks_of_which_some_have_no_score(out: Path) -> None:
 
 BAD_MODELS = {
     "missing.safetensors": "does not exist",
-    "cut.safetensors": "not a whole model",
-    "garbled.safetensors": "not a whole model",
-    "no_bytes.safetensors": "not a whole model",
-    "foreign.safetensors": "not a model of this program",
+    "cut.safetensors": "damaged model file",
+    "garbled.safetensors": "damaged model file",
+    "no_bytes.safetensors": "damaged model file",
+    "foreign.safetensors": "not a heliodor model",
     "damaged.safetensors": "conv32",
-    "good.mrc": "not a whole model",
+    "good.mrc": "damaged model file",
     "empty_folder": "does not exist",
 }
 
@@ -342,7 +342,7 @@ BAD_OPTIONS: list[tuple[str, str, str, tuple[object, ...]]] = [
     ("run train", "diameter", "diameter", (-150, 0, 2, 1e6, "nan", "inf", "-inf")),
     ("run train", "diameter", "larger than good.mrc (576 x 576 Å)", (700,)),
     ("run train", "expected_particles", "expected", (0, -5, "nan", "inf")),
-    ("run train", "network", "none of conv31, conv63, conv127, resnet8", ("resnet1000", "")),
+    ("run train", "network", "one of conv31, conv63, conv127, resnet8", ("resnet1000", "")),
     ("run train", "objective", "not 'guess'", ("guess",)),
     ("run train preprocess", "normalization", "'magic'", ("magic",)),
     ("run train", "width", "width", (0, -1, 5000)),

@@ -113,7 +113,7 @@ def test_a_model_imported_by_name(
     ("options", "message"),
     [
         ((*SIZES, "-o", "m", "--name", "n"), "either a file with -o or a name"),
-        ((*SIZES, "--name", "../n"), "cannot be called '../n'"),
+        ((*SIZES, "--name", "../n"), "'../n' is not a valid model name"),
         ((*SIZES, "-o", "m", "--normalization", "joint"), "none of micrograph, standard, none"),
         ((*SIZES, "-o", "m", "--threshold", "nan"), "--threshold must be a finite number"),
         (("--working-pixel-size", 0, "--diameter", 40, "-o", "m"), "working pixel size of 0 A"),

@@ -148,7 +148,7 @@ def test_a_pickle_is_never_opened(write_pickle: Any, tmp_path: Path) -> None:
         write_pickle(scrambled("conv31").state_dict(), path)
     else:
         path.write_bytes(program)
-    refuses(path, "not a whole model file")
+    refuses(path, "damaged model file")
     assert not trap.exists()
 
 
@@ -195,7 +195,7 @@ def test_a_forged_header_costs_no_memory(tmp_path: Path) -> None:
         {"__metadata__": {MODEL_FORMAT: '{"network": [' + "[]," * 6_000_000 + "[]]}"}}
     )
     path.write_bytes(len(text).to_bytes(8, "little") + text.encode())
-    refuses(path, "longer than any")
+    refuses(path, "too large")
 
 
 def test_a_card_with_a_later_programs_fields_is_read(tmp_path: Path) -> None:
@@ -214,9 +214,9 @@ def test_truncated_files(saved: Path, tmp_path: Path) -> None:
     raw, path = saved.read_bytes(), tmp_path / "m.safetensors"
     for length in (0, 1, 7, 8, 9, 100, len(raw) // 2, len(raw) - 1):
         path.write_bytes(raw[:length])
-        refuses(path, "not a whole model file")
+        refuses(path, "damaged model file")
     path.write_bytes(raw + b"\0")
-    refuses(path, "not a whole model file")
+    refuses(path, "damaged model file")
 
 
 @settings(
@@ -247,11 +247,11 @@ def test_what_training_looked_like_comes_back(saved: Path, tmp_path: Path) -> No
 def test_files_of_other_programs(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     for form in ("format", "heliodor-model-2", ""):
-        refuses(write(path, form=form), "not a model of this program")
+        refuses(write(path, form=form), "not a heliodor model")
     save_file({"a": torch.zeros(1)}, path)
-    refuses(path, "not a model of this program")
+    refuses(path, "not a heliodor model")
     path.write_text("hello", encoding="utf-8")
-    refuses(path, "not a whole model file")
+    refuses(path, "damaged model file")
 
 
 @pytest.mark.parametrize(
@@ -357,8 +357,8 @@ def test_weights_of_another_network(change: dict[str, Any], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network": "vgg"}, "none of conv31"),
-        ({"network": "__import__('os')"}, "none of conv31"),
+        ({"network": "vgg"}, "one of conv31"),
+        ({"network": "__import__('os')"}, "one of conv31"),
         ({"width": 0}, "width"),
         ({"width": -5}, "width"),
         ({"width": 10**9}, "width"),

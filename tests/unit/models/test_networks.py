@@ -298,7 +298,7 @@ def test_shapes_are_those_of_the_network_that_is_built(name: str, norm: bool) ->
 
 @pytest.mark.parametrize("name", ["", "conv32", "Conv31", "../conv31"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(BadInput, match="none of conv31, conv63, conv127, resnet8, resnet16"):
+    with pytest.raises(BadInput, match="one of conv31, conv63, conv127, resnet8, resnet16"):
         build_network(name)
 
 
@@ -310,7 +310,7 @@ def test_impossible_widths(width: int) -> None:
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 2.0, math.nan, math.inf])
 def test_impossible_dropouts(dropout: float) -> None:
-    with pytest.raises(BadInput, match=f"below 1, not {dropout:g}"):
+    with pytest.raises(BadInput, match=f"less than 1, not {dropout:g}"):
         build_network("conv31", 4, dropout)
 
 

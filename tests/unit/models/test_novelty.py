@@ -229,7 +229,7 @@ def put(value: dict[str, Any], key: str, *where: Any) -> dict[str, Any]:
     ],
 )
 def test_a_reference_that_is_none_is_refused(reference: NoveltyReference, spoil: Any) -> None:
-    with pytest.raises(BadInput, match="look like"):
+    with pytest.raises(BadInput, match="description of the training images"):
         NoveltyReference.from_dict(spoil(copy.deepcopy(reference.as_dict())))
 
 

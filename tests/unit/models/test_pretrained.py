@@ -87,7 +87,7 @@ def test_lengths_follow_the_diameter():
 
 
 def test_without_a_diameter_it_is_refused():
-    with pytest.raises(BadInput, match="--diameter"):
+    with pytest.raises(BadInput, match="longest diameter"):
         load_model_for_picking(None, None)
     with pytest.raises(BadInput, match="diameter"):
         open_working_images(load_general_model())
@@ -97,7 +97,7 @@ def test_a_trained_model_takes_no_other_diameter(tmp_path):
     path = tmp_path / "own.safetensors"
     save_model(path, rescale_to_diameter(load_general_model(), 150.0))
     assert load_model_for_picking(path, None).card.diameter_angstrom == 150.0
-    with pytest.raises(BadInput, match="150 A"):
+    with pytest.raises(BadInput, match="150 Å"):
         load_model_for_picking(path, 120.0)
 
 

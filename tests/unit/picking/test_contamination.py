@@ -182,11 +182,11 @@ def test_an_old_card_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "there", "message"),
     [
-        (True, False, "do not fit its card"),
-        (False, True, "do not fit its card"),
-        (1, True, "described by halves"),
-        ("yes", True, "described by halves"),
-        (None, False, "described by halves"),
+        (True, False, "do not fit its model card"),
+        (False, True, "do not fit its model card"),
+        (1, True, "incompletely described"),
+        ("yes", True, "incompletely described"),
+        (None, False, "incompletely described"),
     ],
 )
 def test_a_card_that_says_otherwise(said: Any, there: bool, message: str, tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_the_learning_rate_rises_and_falls(images: list[LabeledImage]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"network": "vgg"}, "none of conv31"),
+        ({"network": "vgg"}, "one of conv31"),
         ({"width": 0}, "width"),
         ({"width": 100_000}, "width"),
         ({"dropout": 1.0}, "dropout"),

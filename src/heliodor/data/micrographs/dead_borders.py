@@ -53,7 +53,7 @@ def find_dead_border(image: Image) -> DeadBorder:
 
     Returns
     -------
-    Border
+    DeadBorder
         All zero for most micrographs.
     """
     rows, columns = _row_differences(image), _row_differences(image.T)

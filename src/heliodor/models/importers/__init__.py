@@ -1,1 +1,1 @@
-"""Reading models of other programs."""
+"""Importers of models from other programs."""

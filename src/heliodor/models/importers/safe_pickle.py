@@ -1,10 +1,9 @@
-"""Saved torch modules read as plain data: nothing in the file is ever called.
+"""Reading saved torch modules as plain data, without calling anything in the file.
 
-A pickle is a program for a small stack machine, some of whose instructions call whatever function
-the file names. The machine here cannot call anything: names stay names, objects of a class become
-records of what was stored in them, and the few functions that rebuild tensors and containers are
-written out below. A name that is not expected, or an instruction that a saved module does not
-need, is the end of the reading.
+A pickle is a program for a small stack machine, and some instructions call any function that the
+file names. The machine here cannot call anything: names stay names, objects become records of
+their state, and the few functions that rebuild tensors and containers are implemented below. An
+unexpected name, or an instruction that a saved module does not need, raises `UnsupportedFile`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import IO, Any
 
 import torch
 
-#: Storages of torch by name, and what their numbers are.
+#: Torch storage classes, and the types of their numbers.
 STORAGES = {
     "torch.FloatStorage": torch.float32,
     "torch.DoubleStorage": torch.float64,
@@ -32,29 +31,29 @@ _SETS = ("builtins.set", "__builtin__.set")
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _KNOWN = {*_ORDERED, *_SETS, *_PARAMETERS, *_TENSORS, *STORAGES}
-#: Steps that a pickle may take, where to copy an item is one too: some twenty times what the
-#: largest of these networks needs. A few bytes could ask for any amount of work otherwise.
+#: Maximum number of steps of a pickle, including copied items: about twenty times what the largest
+#: of these networks needs. Otherwise a few bytes could require any amount of work.
 MAX_STEPS = 300_000
-#: Characters of a text that count as one step.
+#: Number of characters of a text that count as one step.
 _CHARACTERS_PER_STEP = 16
 #: Longest name of a class, and longest number in bits; torch's magic number has 77.
 _MAX_NAME_LENGTH, _MAX_NUMBER_BITS = 200, 128
 
 
 class UnsupportedFile(ValueError):
-    """A pickle that is not followed any further; the message says why, without the file."""
+    """A file that cannot be read safely; the message gives the reason, without the file name."""
 
 
 @dataclass(frozen=True)
 class GlobalName:
-    """A global that a pickle names; it is never looked up."""
+    """A function or class that a pickle names; it is never imported."""
 
     full: str
 
 
 @dataclass
 class PickledObject:
-    """An object of a class: the class's full name and what was stored in it."""
+    """An object: the full name of its class and its state."""
 
     kind: str
     state: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class PickledObject:
 
 @dataclass(frozen=True)
 class StorageSlice:
-    """Some of the numbers that a file holds under a key."""
+    """A range of the numbers that a file stores under a key."""
 
     key: str
     dtype: torch.dtype
@@ -72,7 +71,7 @@ class StorageSlice:
 
 @dataclass(frozen=True)
 class TensorView:
-    """A tensor: a shape, and where in a storage its numbers are."""
+    """A tensor: its shape, and the position of its numbers in a storage."""
 
     storage: StorageSlice
     offset: int
@@ -81,7 +80,7 @@ class TensorView:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of a tensor of its own."""
+        """Number of bytes of a contiguous copy."""
         return math.prod(self.shape) * self.storage.dtype.itemsize
 
 
@@ -95,18 +94,19 @@ def read_pickle(
     Parameters
     ----------
     allowed
-        Whether a class of this full name may occur; its objects become `PickledObject`.
+        Whether a class with this full name is allowed; its objects become `PickledObject`.
     stored
-        What an identifier of something outside the pickle stands for.
+        Returns the value for a persistent identifier of something outside the pickle.
 
     Raises
     ------
-    Refused
-        If the pickle is damaged, names anything else, or does what saved modules do not do.
+    UnsupportedFile
+        If the pickle is damaged, names something that is not allowed, or has other instructions
+        than a saved module.
     """
     machine = _PickleMachine(allowed, stored)
     try:
-        # Of damaged text Python warns before it fails, and one word is enough.
+        # Python warns about damaged text before it raises; the error is enough.
         with warnings.catch_warnings(action="ignore"):
             for code, argument, _ in pickletools.genops(file):
                 machine.spend(_count_steps(argument))
@@ -118,7 +118,8 @@ def read_pickle(
                     _STEPS[code.name](machine, argument)
                 else:
                     raise UnsupportedFile(
-                        f"its pickle has the instruction {code.name}, and nothing was run"
+                        f"its pickle has the instruction {code.name}, which is not allowed;"
+                        " nothing was executed"
                     )
     except UnsupportedFile:
         raise
@@ -128,23 +129,23 @@ def read_pickle(
 
 
 def _count_steps(argument: Any) -> int:
-    """Return the steps that an instruction with this argument counts for."""
+    """Return the number of steps that an instruction with this argument counts as."""
     if isinstance(argument, int) and argument.bit_length() > _MAX_NUMBER_BITS:
-        raise UnsupportedFile("its pickle has a number that no such model has")
+        raise UnsupportedFile("its pickle has a number that is too large")
     return 1 + len(argument) // _CHARACTERS_PER_STEP if isinstance(argument, str | bytes) else 1
 
 
 def escape_text(text: Any) -> str:
-    """Return the beginning of a text of the file in a form that does nothing to a terminal."""
+    """Return the start of a text from the file, escaped so that it is safe to print."""
     return ascii(str(text)[:80])[1:-1]
 
 
 class _StackMark:
-    """Where the items of a list, tuple or dictionary begin on the stack."""
+    """Marks where the items of a list, tuple or dictionary start on the stack."""
 
 
 class _PickleMachine:
-    """The stack, and those instructions that build data on it."""
+    """The stack machine of a pickle, with the instructions that build data."""
 
     def __init__(
         self, allowed: Callable[[str], bool], stored: Callable[[Any], Any] | None
@@ -156,81 +157,81 @@ class _PickleMachine:
         self.left = MAX_STEPS
 
     def spend(self, steps: int) -> None:
-        """Count steps, and refuse what takes more than any such model."""
+        """Count steps, and raise UnsupportedFile if there are too many."""
         self.left -= steps
         if self.left < 0:
-            raise UnsupportedFile("its pickle is longer than that of any such model")
+            raise UnsupportedFile("its pickle is too long")
 
     def name(self, module: str, name: str) -> None:
-        """Name a function or class."""
+        """Push the name of a function or class."""
         full = f"{module[:_MAX_NAME_LENGTH]}.{name[:_MAX_NAME_LENGTH]}"
         if len(full) > _MAX_NAME_LENGTH or (full not in _KNOWN and not self.allowed(full)):
             raise UnsupportedFile(
-                f"it names {escape_text(full)}, which no such model needs, and nothing was run"
+                f"it names {escape_text(full)}, which is not allowed; nothing was executed"
             )
         self.stack.append(GlobalName(full))
 
     def name_from_stack(self) -> None:
-        """Name what two strings on the stack spell."""
+        """Push the name that the two upper strings on the stack form."""
         name, module = self.stack.pop(), self.stack.pop()
         self.name(module, name)
 
     def look_up(self) -> None:
-        """Name something outside the pickle."""
+        """Replace the identifier on top by the value outside the pickle that it refers to."""
         if self.stored is None:
-            raise UnsupportedFile("its pickle refers to something outside it")
+            raise UnsupportedFile("its pickle refers to external data")
         self.stack.append(self.stored(self.stack.pop()))
 
     def call(self) -> None:
-        """Put down what one of the few known functions would return."""
+        """Push the value that one of the few known functions would return."""
         arguments, function = self.stack.pop(), self.stack.pop()
         full = function.full if isinstance(function, GlobalName) else ""
-        made: Any
+        value: Any
         self.spend(sum(len(a) for a in arguments[:4] if isinstance(a, tuple | list | dict | set)))
         if full in _ORDERED and len(arguments) <= 1:
-            # Python 2 hands over the items, Python 3 stores them afterwards.
+            # Python 2 passes the items, Python 3 stores them afterwards.
             keys, values = zip(*arguments[0], strict=True) if any(arguments) else ((), ())
-            made = dict(zip(_check_keys(keys), values, strict=True))
+            value = dict(zip(_check_keys(keys), values, strict=True))
         elif full in _SETS and len(arguments) <= 1:
-            made = set(_check_keys(arguments[0] if arguments else ()))
+            value = set(_check_keys(arguments[0] if arguments else ()))
         elif full in _PARAMETERS and isinstance(arguments[0], TensorView):
-            made = arguments[0]
+            value = arguments[0]
         elif full in _TENSORS:
-            made = _build_tensor_view(*arguments[:4])
+            value = _build_tensor_view(*arguments[:4])
         else:
-            raise UnsupportedFile(f"it calls {full or 'something'} as no such model does")
-        self.stack.append(made)
+            raise UnsupportedFile(f"it calls {full or 'something'} in an unexpected way")
+        self.stack.append(value)
 
     def new(self) -> None:
-        """Put down an empty object of a class."""
+        """Push an empty object of a class."""
         arguments, name = self.stack.pop(), self.stack.pop()
         if not isinstance(name, GlobalName) or name.full in _KNOWN or arguments != ():
-            raise UnsupportedFile("it makes an object as no such model does")
+            raise UnsupportedFile("it creates an object in an unexpected way")
         self.stack.append(PickledObject(name.full))
 
     def build(self) -> None:
-        """Store what an object holds; the attributes of a dictionary are of no use here."""
-        state, made = self.stack.pop(), self.stack[-1]
-        if isinstance(made, PickledObject) and isinstance(state, dict):
+        """Store the state of an object; the attributes of a dictionary are not needed."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, PickledObject) and isinstance(state, dict):
             self.spend(len(state))
-            made.state.update(state)
-        elif not isinstance(made, dict):
+            target.state.update(state)
+        elif not isinstance(target, dict):
             raise UnsupportedFile("its pickle is damaged")
 
     def set_items(self, items: list[Any]) -> None:
-        """Fill the dictionary on top with keys and values in turn."""
+        """Add alternating keys and values to the dictionary on top."""
         if not isinstance(self.stack[-1], dict):
             raise UnsupportedFile("its pickle is damaged")
         self.stack[-1].update(zip(_check_keys(items[::2]), items[1::2], strict=True))
 
     def extend(self, items: list[Any]) -> None:
-        """Add to the list on top."""
+        """Append items to the list on top."""
         if not isinstance(self.stack[-1], list):
             raise UnsupportedFile("its pickle is damaged")
         self.stack[-1].extend(items)
 
     def gather(self, count: int) -> list[Any]:
-        """Take the uppermost items."""
+        """Pop the top `count` items."""
         items = self.stack[-count:]
         if len(items) != count:
             raise UnsupportedFile("its pickle is damaged")
@@ -238,22 +239,22 @@ class _PickleMachine:
         return items
 
     def since_mark(self) -> list[Any]:
-        """Take the items down to the last mark, and the mark."""
+        """Pop the items down to the last mark, and the mark."""
         count = 0
         while not isinstance(self.stack[-1 - count], _StackMark):
             count += 1
         return self.gather(count + 1)[1:]
 
     def remember(self, place: int | None) -> None:
-        """Remember what is on top."""
+        """Store the top item in the memo."""
         self.memo[len(self.memo) if place is None else place] = self.stack[-1]
 
 
 def _check_keys(keys: Iterable[Any]) -> list[Any]:
-    """Let pass what keys of saved modules are; to hash a deep tuple may end the process."""
+    """Return keys if they are text or integers; hashing a deep tuple could crash the process."""
     keys = list(keys)
     if not all(type(key) in (str, int) for key in keys):
-        raise UnsupportedFile("its pickle has keys that are neither words nor numbers")
+        raise UnsupportedFile("its pickle has keys that are neither text nor integers")
     return keys
 
 
@@ -263,23 +264,23 @@ def _build_tensor_view(storage: Any, offset: Any, shape: Any, stride: Any) -> Te
     if not isinstance(storage, StorageSlice) or not all(
         type(n) is int and n >= 0 for n in numbers
     ):
-        raise UnsupportedFile("one of its tensors is not described")
+        raise UnsupportedFile("one of its tensors has an invalid description")
     if max(numbers) > storage.count:
-        raise UnsupportedFile("one of its tensors is not where it should be")
+        raise UnsupportedFile("one of its tensors lies outside its storage")
     last = offset + sum((n - 1) * step for n, step in zip(view.shape, view.stride, strict=True))
-    # A tensor may not be larger than what is stored, or little of a file asks for much memory.
+    # A tensor may not be larger than its storage, or a small file could require much memory.
     if 0 in view.shape or max(last + 1, math.prod(view.shape)) > storage.count:
-        raise UnsupportedFile("one of its tensors is not where it should be")
+        raise UnsupportedFile("one of its tensors lies outside its storage")
     return view
 
 
-#: Instructions that put down a number or a text.
+#: Instructions that push a number or a text.
 _LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
     *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
     *("BINUNICODE", "SHORT_BINUNICODE"),
 }
-#: The other instructions that a saved module consists of.
+#: The other instructions of saved modules.
 _STEPS: dict[str, Callable[[_PickleMachine, Any], None]] = {
     "PROTO": lambda m, a: None,
     "FRAME": lambda m, a: None,

@@ -1,8 +1,8 @@
-"""Models of Topaz (`.sav`) as networks of this program; nothing in such a file is run.
+"""Import of Topaz models (`.sav`); nothing in such a file is executed.
 
-Two kinds of file are read: the state dictionaries that Topaz ships, and the whole modules that
-its training saves. The architecture is told by the kinds of the layers and their shapes, never by
-the strides and dilations in the file: a module that was saved while it scored densely has others.
+Two kinds of files are read: the state dictionaries that Topaz ships, and the whole modules that
+its training saves. The architecture is recognized from the types and shapes of the layers, not
+from the strides and dilations in the file, which differ if a module was saved in dense mode.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from heliodor.models.networks import (
     tensor_shapes,
 )
 
-#: Classes that may occur in the file of a module, beside those of `topaz.model`.
+#: Classes that are allowed in the file of a module, besides those of `topaz.model`.
 _TORCH = re.compile(
     r"torch\.nn\.(modules\.)?(container\.Sequential|conv\.Conv(Transpose)?[23]d"
     r"|batchnorm\.BatchNorm[23]d|activation\.(PReLU|ReLU|LeakyReLU)|dropout\.Dropout"
@@ -37,24 +37,24 @@ _TORCH = re.compile(
 )
 _TOPAZ = re.compile(r"topaz\.model\.(classifier|generative|features\.[a-z]+)\.[A-Za-z0-9]+")
 
-#: What this program's layers call what Topaz's call otherwise.
+#: Names of parts of layers: Topaz's, and those used here.
 _RENAMED = {"bn": "norm", "bn0": "norm0", "bn1": "norm1", "proj": "project"}
-#: Networks by the number of their layers: with residual blocks, and without.
+#: Networks by their number of layers, with and without residual blocks.
 _RESIDUAL = {5: "resnet8", 9: "resnet16"}
 _PLAIN = {3: "conv31", 4: "conv63", 5: "conv127"}
 
-#: Tensors by the names that torch gives them.
+#: Tensors by their torch names.
 TensorViews = dict[str, TensorView]
 
 
 @dataclass(frozen=True)
 class TopazModel:
-    """A network read from a file of Topaz, and what is known of the file."""
+    """A network read from a Topaz file, with its properties."""
 
     network: Network
-    #: Channels of the first layer.
+    #: Number of channels of the first layer.
     width: int
-    #: Whether it normalises batches; else its convolutions carry biases.
+    #: Whether it has batch normalization; otherwise its convolutions have biases.
     norm: bool
     #: The file's SHA-256, hexadecimal.
     sha256: str
@@ -66,13 +66,13 @@ def read_topaz_model(path: str | Path) -> TopazModel:
     Parameters
     ----------
     path
-        A state dictionary, or a module that a training of Topaz saved, of any version of torch.
+        A state dictionary, or a module saved by Topaz's training, from any version of torch.
 
     Returns
     -------
     TopazModel
-        Its network is in evaluation mode. Scores are log-odds on images that are normalised as
-        those it was trained on; dropout and a decoder that was trained with it are left out.
+        Its network is in evaluation mode. Scores are log-odds on images normalized like those it
+        was trained on. Dropout and the decoder, if it was trained with one, are omitted.
 
     Raises
     ------
@@ -97,12 +97,14 @@ def read_topaz_model(path: str | Path) -> TopazModel:
             raise UnsupportedFile("it is smaller than its weights")
         network = build_network(name, width, norm=norm)
         if field is not None and field != network.receptive_field:
-            raise UnsupportedFile(f"its window is {field} pixels wide, that of {name} is not")
+            raise UnsupportedFile(
+                f"its receptive field is {field} pixels wide, that of {name} is not"
+            )
         network.load_state_dict({key: saved.tensor(view) for key, view in views.items()})
     except UnsupportedFile as error:
         raise BadInput(f"{path} cannot be used as a Topaz model: {error}") from error
     if not network.is_finite():
-        raise BadInput(f"the weights in {path} are not finite; take those of another epoch")
+        raise BadInput(f"the weights in {path} are not finite; use those of another epoch")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TopazModel(network.eval(), width, norm, digest)
 
@@ -112,41 +114,41 @@ def _is_allowed_class(name: str) -> bool:
 
 
 def _views_from_state_dict(value: Any) -> TensorViews:
-    """Return the tensors of a state dictionary; what its layers are must be plain from them."""
+    """Return the tensors of a state dictionary, which must show the layers of the network."""
     if not isinstance(value, dict) or not all(
         isinstance(view, TensorView) for view in value.values()
     ):
-        raise UnsupportedFile("it holds neither a module nor a dictionary of tensors")
+        raise UnsupportedFile("it contains neither a module nor a dictionary of tensors")
     views = {str(key): view for key, view in value.items()}
     places = {place for place, _ in _layers_by_position(views)}
     if places != set(range(len(places))):
-        # Pooling and dropout have no weights, and one cannot be told from the other.
+        # Pooling and dropout have no weights and cannot be distinguished.
         raise UnsupportedFile(
-            "its bare weights leave layers out; give the .sav file that a training saved"
+            "its weights do not show all layers; use the .sav file that training saved"
         )
     return views
 
 
 def _views_from_module(classifier: PickledObject) -> tuple[TensorViews, int | None]:
-    """Return the tensors of a whole module and, where it says so, the width of its window."""
+    """Return the tensors of a whole module and the width of its receptive field, if stored."""
     features = _module_group(classifier, "_modules").get("features")
     if classifier.kind != "topaz.model.classifier.LinearClassifier":
-        raise UnsupportedFile(f"it holds a {classifier.kind}, not a classifier of micrographs")
+        raise UnsupportedFile(f"it contains a {classifier.kind}, not a classifier of micrographs")
     if not isinstance(features, PickledObject):
-        raise UnsupportedFile("its classifier has no network before it")
+        raise UnsupportedFile("its classifier has no network")
     views: TensorViews = {}
     for prefix, part in _walk_modules(classifier, "", set()):
         kind = part.kind.rpartition(".")[2]
         if "Pool" in kind or kind == "LeakyReLU":
             raise UnsupportedFile(
-                f"its network has a layer {kind}, and no network of this program does"
+                f"its network has a layer {kind}, which heliodor's networks do not have"
             )
         for group in ("_parameters", "_buffers"):
             for key, view in _module_group(part, group).items():
                 if isinstance(view, TensorView):
                     views[f"{prefix}{key}"] = view
                 elif view is not None:
-                    raise UnsupportedFile("one of its weights is no tensor")
+                    raise UnsupportedFile("one of its weights is not a tensor")
     field = features.state.get("width")
     return views, field if type(field) is int else None
 
@@ -161,26 +163,26 @@ def _module_group(module: PickledObject, group: str) -> dict[str, Any]:
 def _walk_modules(
     module: PickledObject, prefix: str, seen: set[int]
 ) -> Iterator[tuple[str, PickledObject]]:
-    """Visit a module and those in it, each once, or a file could ask for endless visits."""
+    """Yield a module and the modules in it, each only once, so that the walk always ends."""
     if id(module) in seen:
-        raise UnsupportedFile("one of its modules lies in two places")
+        raise UnsupportedFile("one of its modules occurs twice")
     if prefix.count(".") > 9:
-        raise UnsupportedFile("its modules lie deeper in each other than those of any network")
+        raise UnsupportedFile("its modules are nested too deeply")
     seen.add(id(module))
     yield prefix, module
     for key, inner in _module_group(module, "_modules").items():
-        # The decoder of a training with an autoencoder scores nothing.
+        # The decoder of training with an autoencoder is not needed for scoring.
         if isinstance(inner, PickledObject) and f"{prefix}{key}" != "generative":
             yield from _walk_modules(inner, f"{prefix}{key}.", seen)
 
 
 def _layers_by_position(views: TensorViews) -> list[tuple[int, TensorViews]]:
-    """Return the tensors of the layers in their order, each with its place among them."""
+    """Return the position and the tensors of each layer, in order."""
     layers: dict[int, TensorViews] = {}
     for key, view in views.items():
-        found = re.fullmatch(r"features\.features\.([0-9]{1,3})\.(.+)", key)
-        if found:
-            layers.setdefault(int(found[1]), {})[found[2]] = view
+        match = re.fullmatch(r"features\.features\.([0-9]{1,3})\.(.+)", key)
+        if match:
+            layers.setdefault(int(match[1]), {})[match[2]] = view
         elif key not in ("classifier.weight", "classifier.bias"):
             raise UnsupportedFile(
                 f"it has weights called {escape_text(key)}, which its networks do not have"
@@ -189,18 +191,18 @@ def _layers_by_position(views: TensorViews) -> list[tuple[int, TensorViews]]:
 
 
 def _recognize_network(views: TensorViews) -> tuple[str, TensorViews]:
-    """Return the name of a network, and its tensors under the names they have here."""
+    """Return the name of a network, and its tensors under the names used here."""
     layers = [layer for _, layer in _layers_by_position(views)]
     if any(len(view.shape) == 5 for view in views.values()):
-        raise UnsupportedFile("it is a model for tomograms; give one for micrographs")
+        raise UnsupportedFile("it is a model for tomograms; use one for micrographs")
     blocks = sum("conv0.weight" in layer for layer in layers)
     out: TensorViews = {key: view for key, view in views.items() if key.startswith("classifier")}
     if blocks:
         name = _RESIDUAL.get(len(layers), "")
         for i, layer in enumerate(layers):
             for key, view in layer.items():
-                part, _, own = key.partition(".")
-                out[f"layers.{i}.{_RENAMED.get(part, part)}.{own}"] = view
+                part, _, tensor = key.partition(".")
+                out[f"layers.{i}.{_RENAMED.get(part, part)}.{tensor}"] = view
     else:
         depth = -1
         for layer in layers:
@@ -209,16 +211,16 @@ def _recognize_network(views: TensorViews) -> tuple[str, TensorViews]:
                 part, depth = "conv", depth + 1
             else:
                 part = "norm" if "running_mean" in layer else "activation"
-            out |= {f"layers.{depth}.{part}.{own}": view for own, view in layer.items()}
+            out |= {f"layers.{depth}.{part}.{tensor}": view for tensor, view in layer.items()}
         name = _PLAIN.get(depth + 1, "")
     first = out.get("layers.0.conv.weight")
     if not name or first is None or len(first.shape) != 4:
-        raise UnsupportedFile(f"its network is none of {', '.join(NETWORKS)}")
+        raise UnsupportedFile(f"its network is not one of {', '.join(NETWORKS)}")
     return name, out
 
 
 def _check_shapes(name: str, width: int, norm: bool, views: TensorViews) -> None:
-    """Compare shapes before a network is built, for a file may ask for one of any size."""
+    """Check the shapes before a network is built: a file could require one of any size."""
     try:
         expected = tensor_shapes(name, width, norm)
     except BadInput as error:
@@ -227,6 +229,6 @@ def _check_shapes(name: str, width: int, norm: bool, views: TensorViews) -> None
     optional = {key for key in expected if key.endswith("num_batches_tracked")}
     if found != {key: s for key, s in expected.items() if key in found or key not in optional}:
         raise UnsupportedFile(
-            f"it looks like {name} with {width} units, but its weights do not fit; this program"
-            " has the networks whose units double (unit scaling 2)"
+            f"it looks like {name} with {width} units, but its weights do not fit; only networks"
+            " whose units double (unit scaling 2) are supported"
         )

@@ -1,4 +1,4 @@
-"""Files of torch.save: the modules and tensors in them, as data."""
+"""Reading the modules and tensors in files of torch.save as data."""
 
 from __future__ import annotations
 
@@ -24,108 +24,115 @@ from heliodor.models.importers.safe_pickle import (
     read_pickle,
 )
 
-#: Larger files are not read: the widest of Topaz's networks would take some 70 MB.
+#: Larger files are not read: the widest of Topaz's networks would take about 70 MB.
 MAX_BYTES = 2**27
-#: Longest list of its parts that a zip file may have; that of a network has some 100.
+#: The longest list of parts of a zip file, in bytes; a network has about 100 parts.
 _MAX_PARTS_BYTES = 2**20
-#: Longest name of a storage.
+#: The longest name of a storage.
 _MAX_KEY_LENGTH = 100
-#: What stands before the pickles in a file that is not a zip, as torch wrote until its 1.6.
+#: The first values of the files that torch wrote before version 1.6, which are not zip files.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 @dataclass(frozen=True)
 class TorchArchive:
-    """What a file holds: data, records of objects, views of tensors; and the numbers of these."""
+    """The contents of a file: data, object records and tensor views, and the tensors' numbers."""
 
     value: Any
-    #: The numbers under each key, little-endian.
+    #: Returns the bytes stored under a key, little-endian.
     numbers: Callable[[str], bytes]
     _flat: dict[tuple[str, torch.dtype], Tensor] = field(default_factory=dict)
 
     def tensor(self, view: TensorView) -> Tensor:
-        """Return a tensor of its own.
+        """Return a copy of the tensor that a view describes.
 
         Raises
         ------
-        Refused
-            If the file holds too few numbers.
+        UnsupportedFile
+            If the file has too few numbers.
         """
-        kept = view.storage
-        flat = self._flat.get((kept.key, kept.dtype))
+        storage = view.storage
+        flat = self._flat.get((storage.key, storage.dtype))
         if flat is None:
-            raw = bytearray(self.numbers(kept.key))
-            whole = len(raw) // kept.dtype.itemsize
+            raw = bytearray(self.numbers(storage.key))
+            count = len(raw) // storage.dtype.itemsize
             flat = (
-                torch.frombuffer(raw, dtype=kept.dtype, count=whole) if whole else torch.empty(0)
+                torch.frombuffer(raw, dtype=storage.dtype, count=count)
+                if count
+                else torch.empty(0)
             )
-            self._flat[kept.key, kept.dtype] = flat
-        if len(flat) < kept.first + kept.count:
-            raise UnsupportedFile("it ends before its numbers do")
-        return flat.as_strided(view.shape, view.stride, kept.first + view.offset).clone()
+            self._flat[storage.key, storage.dtype] = flat
+        if len(flat) < storage.first + storage.count:
+            raise UnsupportedFile("it is truncated")
+        return flat.as_strided(view.shape, view.stride, storage.first + view.offset).clone()
 
 
 class _StorageBudget:
-    """What the storages of a file claim to hold, together no more than the file does."""
+    """The bytes that the storages of a file claim, together at most the size of the file."""
 
     def __init__(self, length: int) -> None:
         self._left = length
         self._sizes: dict[str, int] = {}
 
     def add(self, key: str, size: int) -> None:
-        """Note the bytes that a storage claims."""
+        """Add the bytes that a storage claims."""
         known = self._sizes.get(key, 0)
         self._sizes[key] = max(known, size)
         self._left -= max(0, size - known)
         if self._left < 0:
-            raise UnsupportedFile("it ends before its numbers do")
+            raise UnsupportedFile("it is truncated")
 
 
 class _BoundedFile(BytesIO):
-    """A file of which no more is read at once than a limit, while there is one."""
+    """A file in memory that limits the size of a single read, while the limit is set."""
 
     limit: int | None = _MAX_PARTS_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as BytesIO does."""
+        """Read like BytesIO; raise UnsupportedFile beyond the limit."""
         if self.limit is not None and (size is None or not 0 <= size <= self.limit):
-            there = len(self.getbuffer()) - self.tell()
-            if there > self.limit:
-                raise UnsupportedFile("its list of parts is longer than that of any model")
+            available = len(self.getbuffer()) - self.tell()
+            if available > self.limit:
+                raise UnsupportedFile("its list of parts is too long")
         return super().read(size)
 
 
 def read_torch_archive(path: Path, allowed: Callable[[str], bool]) -> TorchArchive:
-    """Read a file of torch.save, old or new, without running anything in it.
+    """Read a file of torch.save, old or new, without executing anything in it.
 
     Parameters
     ----------
     allowed
-        Whether a class of this full name may occur in it.
+        Whether a class with this full name is allowed in it.
 
     Raises
     ------
     BadInput
         If the file is missing.
-    Refused
-        If it is no such file, is damaged, or holds what is not allowed.
+    UnsupportedFile
+        If it is not such a file, is damaged, or contains something that is not allowed.
     """
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise UnsupportedFile(f"it is {size / 2**20:.0f} MB large, and no such model is")
+            raise UnsupportedFile(
+                f"it has {size / 2**20:.0f} MB, but Topaz models have at most"
+                f" {MAX_BYTES / 2**20:.0f} MB"
+            )
         raw = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); give a file") from error
+        raise BadInput(
+            f"{path} cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
     if sys.byteorder != "little":
-        raise UnsupportedFile("this machine keeps its numbers the other way round")
+        raise UnsupportedFile("big-endian machines are not supported")
     if raw.startswith(b"PK"):
         file = _BoundedFile(raw)
         try:
             archive = zipfile.ZipFile(file)
         except UnsupportedFile:
             raise
-        except Exception as error:  # zipfile raises many kinds, all meaning this
+        except Exception as error:  # zipfile raises many types for damaged files
             raise UnsupportedFile("it is a damaged zip file") from error
         file.limit = None
         return _read_zip(archive, len(raw), allowed)
@@ -138,17 +145,17 @@ def _read_zip(
     entries = {info.filename: info for info in archive.infolist()}
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise UnsupportedFile("it is a zip file, but not of torch")
+        raise UnsupportedFile("it is a zip file, but not one written by torch")
     root = roots[0]
 
     def content(name: str) -> bytes:
         info = entries.get(root + name)
-        # torch compresses nothing, and what is compressed may be larger than any memory.
+        # torch does not compress, and a compressed part could be larger than memory.
         if info is None or info.compress_type != zipfile.ZIP_STORED:
             raise UnsupportedFile(f"its part {escape_text(name)} is missing or compressed")
         try:
             return archive.read(info)
-        except Exception as error:  # zipfile raises many kinds, all meaning this
+        except Exception as error:  # zipfile raises many types for damaged files
             raise UnsupportedFile(f"its part {escape_text(name)} is damaged") from error
 
     if root + "byteorder" in entries and content("byteorder") != b"little":
@@ -161,7 +168,7 @@ def _read_zip(
         storage = _parse_storage(word, kind, key, count)
         size = count * storage.dtype.itemsize
         if size > entries[f"{root}data/{key}"].file_size:
-            raise UnsupportedFile("it ends before its numbers do")
+            raise UnsupportedFile("it is truncated")
         claims.add(key, size)
         return storage
 
@@ -175,9 +182,9 @@ def _read_legacy_stream(
     try:
         head = [read_pickle(file) for _ in range(3)]
     except UnsupportedFile as error:
-        raise UnsupportedFile("it is not a file of torch") from error
+        raise UnsupportedFile("it is not a torch file") from error
     if head[:2] != [_MAGIC, _PROTOCOL] or not isinstance(head[2], dict):
-        raise UnsupportedFile("it is not a file of torch")
+        raise UnsupportedFile("it is not a torch file")
     if head[2].get("little_endian") is not True:
         raise UnsupportedFile("its numbers are big-endian")
     sizes: dict[str, int] = {}
@@ -193,24 +200,24 @@ def _read_legacy_stream(
         storage = _parse_storage(word, kind, key, count)
         size = sizes.setdefault(key, storage.dtype.itemsize)
         if size != storage.dtype.itemsize:
-            raise UnsupportedFile("its numbers are of two kinds at once")
+            raise UnsupportedFile("one of its storages has two data types")
         claims.add(key, count * size)
         if part is None:
             return storage
         _, first, inner = part
         if not all(type(n) is int and n >= 0 for n in (first, inner)) or first + inner > count:
-            raise UnsupportedFile("one of its tensors is not where it should be")
+            raise UnsupportedFile("one of its tensors lies outside its storage")
         return StorageSlice(key, storage.dtype, first, inner)
 
     value = read_pickle(file, allowed, stored)
     numbers: dict[str, bytes] = {}
     keys = read_pickle(file)
     if not isinstance(keys, list) or not all(type(k) is str and k in sizes for k in keys):
-        raise UnsupportedFile("its list of numbers is damaged")
+        raise UnsupportedFile("its list of storages is damaged")
     for key in keys:
         count = int.from_bytes(file.read(8), "little", signed=True)
         if not 0 <= count <= length:
-            raise UnsupportedFile("it ends before its numbers do")
+            raise UnsupportedFile("it is truncated")
         numbers[key] = file.read(count * sizes[key])
     return TorchArchive(value, lambda key: numbers.get(key, b""))
 
@@ -219,5 +226,5 @@ def _parse_storage(word: Any, kind: Any, key: Any, count: Any) -> StorageSlice:
     known = isinstance(kind, GlobalName) and kind.full in STORAGES
     known = known and isinstance(key, str) and len(key) <= _MAX_KEY_LENGTH
     if word != "storage" or not known or type(count) is not int or count < 0:
-        raise UnsupportedFile("it refers to something other than numbers")
+        raise UnsupportedFile("it refers to something other than a known storage")
     return StorageSlice(key, STORAGES[kind.full], 0, count)

@@ -83,7 +83,7 @@ def test_work_is_bounded(bomb: str, form: Callable[[bytes], bytes], tmp_path: Pa
     path.write_bytes(form(b"\x80\x04" + program))
     with (
         at_most_reference_work(60),
-        pytest.raises(BadInput, match="longer than that of any such model"),
+        pytest.raises(BadInput, match="pickle is too long"),
     ):
         read_topaz_model(path)
 
@@ -95,8 +95,8 @@ def long_number(bytes_: int) -> bytes:
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (long_number(1_000_000) + b".", "number that no such model has"),
-        (CLASSIFIER[:-1] + b"A" * 1000 + b"\n.", "which no such model needs"),
+        (long_number(1_000_000) + b".", "number that is too large"),
+        (CLASSIFIER[:-1] + b"A" * 1000 + b"\n.", "which is not allowed"),
         (text(22, b"t") + b"\x94" + text(9_000) + b"\x94" + b"h\x00h\x01\x93" * 9 + b".", "names"),
         (b"c\x1b[2Jtopaz\nmodel\n.", r"names \\x1b\[2Jtopaz.model, which"),
         (b"\x95" + b"\xff" * 8 + b".", "damaged"),
@@ -164,18 +164,18 @@ def refused(raw: bytes, message: str, path: Path) -> None:
 def test_strides_that_no_memory_has(tmp_path: Path) -> None:
     for stride in (2**40, 2**62, 2**70):
         program = weights(1, stride=stride)
-        refused(zipped(program, 1000), "not where it should be", tmp_path / "m.sav")
+        refused(zipped(program, 1000), "outside its storage", tmp_path / "m.sav")
 
 
 def test_weights_that_the_file_has_no_room_for(tmp_path: Path) -> None:
     path = tmp_path / "m.sav"
-    refused(zip_file(weights(1024)), "ends before its numbers do", path)
+    refused(zip_file(weights(1024)), "is truncated", path)
     refused(legacy_file(weights(1024)), "damaged", path)
     # The directory of a zip file may promise what is not there.
     raw = bytearray(zip_file(weights(1024)))
     place = raw.find(b"PK\x01\x02", raw.find(b"PK\x01\x02") + 1)
     raw[place + 24 : place + 28] = b"\xf0\xff\xff\xff"
-    refused(bytes(raw), "ends before its numbers do", path)
+    refused(bytes(raw), "is truncated", path)
     # All weights may be the same numbers, so that there are more of them than in the file.
     refused(zipped(weights(32), 128 * 64 * 25), "smaller than its weights", path)
 
@@ -185,7 +185,7 @@ def test_zip_files_of_endless_parts(tmp_path: Path) -> None:
     entry = b"PK\x01\x02" + b"\0" * 24 + struct.pack("<H", 5) + b"\0" * 16
     listed = b"".join(entry + b"%05d" % i for i in range(many))
     end = struct.pack("<HHHHLLH", 0, 0, many, many, len(listed), 4, 0)
-    refused(b"PK\x03\x04" + listed + b"PK\x05\x06" + end, "longer than that of any model", path)
+    refused(b"PK\x03\x04" + listed + b"PK\x05\x06" + end, "list of parts is too long", path)
     # One whose parts are nowhere.
     raw = bytearray(zip_file(b"\x80\x02}."))
     place = raw.find(b"PK\x01\x02")
@@ -198,7 +198,7 @@ def test_files_larger_than_any_model_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "m.sav"
     with path.open("wb") as stream:
         stream.truncate(2**36)
-    with pytest.raises(BadInput, match="65536 MB large"):
+    with pytest.raises(BadInput, match="has 65536 MB"):
         read_topaz_model(path)
 
 
