@@ -39,8 +39,8 @@ STAGES = (
     ("wrote", "after the model"),
     (" of 10:", "between two epochs or in one"),
     ("resuming after", "in an epoch gone on with"),
-    ("particles are expected", "in the first epoch"),
-    ("learning at", "before the first epoch"),
+    ("expected particles per micrograph", "in the first epoch"),
+    ("training at", "before the first epoch"),
     ("reading", "reading"),
     ("training conv31", "reading"),
 )
