@@ -114,10 +114,19 @@ def test_a_model_imported_by_name(
     [
         ((*SIZES, "-o", "m", "--name", "n"), "either a file with -o or a name"),
         ((*SIZES, "--name", "../n"), "'../n' is not a valid model name"),
-        ((*SIZES, "-o", "m", "--normalization", "joint"), "none of micrograph, standard, none"),
+        (
+            (*SIZES, "-o", "m", "--normalization", "joint"),
+            "must be one of micrograph, standard, none",
+        ),
         ((*SIZES, "-o", "m", "--threshold", "nan"), "--threshold must be a finite number"),
-        (("--working-pixel-size", 0, "--diameter", 40, "-o", "m"), "working pixel size of 0 A"),
-        (("--working-pixel-size", 4, "--diameter", -1, "-o", "m"), "diameter of -1 A"),
+        (
+            ("--working-pixel-size", 0, "--diameter", 40, "-o", "m"),
+            "working pixel size must be between 0 and 10,000 Å, not 0",
+        ),
+        (
+            ("--working-pixel-size", 4, "--diameter", -1, "-o", "m"),
+            "diameter must be between 0 and 10,000 Å, not -1",
+        ),
     ],
 )
 def test_imports_that_cannot_be(
@@ -159,7 +168,7 @@ def test_what_is_shown(tmp_path: Path) -> None:
     assert len(lines) == len(values) + 2
     for line in (
         "network conv31",
-        "working pixel size (A) 4",
+        "working pixel size (Å) 4",
         "norm yes",
         "validation ap none",
         "training micrographs a.mrc, MotionCorr/job002/ü.mrc",

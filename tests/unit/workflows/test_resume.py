@@ -222,7 +222,7 @@ def test_a_training_whose_images_lie_in_files_makes_the_same_model(
         with monkeypatch.context() as patch:
             patch.setattr(compute, "WORK_GB", 1.0)  # and nothing is left for images
             limited = ComputeSettings("cpu", 1, memory_gb=1.0)
-            assert limited.store(ground).budget_bytes == 0
+            assert limited.array_store(ground).budget_bytes == 0
             trained(compute=limited, data=data)
         assert Path("out", MODEL).read_bytes() == Path("whole", MODEL).read_bytes()
 
