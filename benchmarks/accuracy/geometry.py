@@ -78,7 +78,7 @@ REAL = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Micrographs with all particles that could be labelled."""
+    """Micrographs with all particles that could be labeled."""
 
     name: str
     images: list[Image]

@@ -124,7 +124,7 @@ class Simulated:
 
 
 def scored_images(work: Path, number: int, real: Path = DATA) -> dict[int, list[Path]]:
-    """Write normalised images to score, as arrays, by their side: 512 and 1024 pixels.
+    """Write normalized images to score, as arrays, by their side: 512 and 1024 pixels.
 
     Real ones where they are there (T20S at 7.84 A; beta-galactosidase at 7.08 A, whole, and its
     middle), else simulated ones.

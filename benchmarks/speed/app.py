@@ -81,7 +81,7 @@ def marks(folder: Path) -> None:
         new = {f"new{next(count)}": Annotation(1.0, 2.0, "particle")}
         own.change("MotionCorr/job002/Movies/micrograph_00500.mrc", new, ())[1].result()
 
-    print(f"{LABELS} marks on {LABELLED} micrographs")
+    print(f"{LABELS} marks on {LABELED} micrographs")
     print(f"  one more, until it is on disk {_ms(one, 51):8.1f} ms")
     own.close()
 

@@ -43,7 +43,7 @@ FLOOR = -8.0
 
 
 def picks_of(network: Network, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (x, y) and log-odds of the candidates outside bad areas of a normalised image."""
+    """Return (x, y) and log-odds of the candidates outside bad areas of a normalized image."""
     maps = score_with_contaminants(network, image, lattice_step(network, RADIUS_PX))
     places, scores = suppress(maps.particle, NOMINAL_PX / 2, FLOOR)
     xy = places[:, ::-1].astype(float)

@@ -48,7 +48,7 @@ from heliodor.utils.files import atomic_write
 GENERATOR = 4
 #: Numbers of the particles that are in no training.
 HELD_OUT = 1_000_000
-#: Regions nearer to a centre than this share of the diameter, but not positive, count less.
+#: Regions nearer to a center than this share of the diameter, but not positive, count less.
 NEAR, NEAR_WEIGHT = 0.3, 0.3
 #: Weight of positive regions: they are few.
 POSITIVE_WEIGHT = 4.0

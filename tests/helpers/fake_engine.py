@@ -3,7 +3,7 @@
 ``python fake_engine.py FILE.json``: the file sets what it does differently, and is read before
 each piece of work: {"die_on": [ids], "die_training": true, "hold": [ids], "hold_training": true,
 "refuse": sentence, "fail": [ids], "shut": sentence}. On hold it waits until the file changes, or
-the training is cancelled.
+the training is canceled.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def scrambled(
 def disc_detector(stride: int = 1) -> Network:
     """A network made by hand: twice the mean darkness within a disc, minus 4 on a background.
 
-    Receptive field 11. On a disc of depth 5 and no noise it gives 6 in the centre.
+    Receptive field 11. On a disc of depth 5 and no noise it gives 6 in the center.
     """
     layer = Convolution(1, 1, 11, stride, prelu=False)
     network = Network("disc", [layer], 1)
@@ -80,7 +80,7 @@ def disc_detector(stride: int = 1) -> Network:
 def discs(
     shape: Shape, xy: FloatArray, depth: float | FloatArray = 5.0, sd: float = 1.0, seed: int = 0
 ) -> Image:
-    """Dark discs of 3 pixels radius at whole-numbered centres on white noise."""
+    """Dark discs of 3 pixels radius at whole-numbered centers on white noise."""
     image = sd * noise(shape, seed)
     rows, columns = np.indices(shape)
     for (x, y), own in zip(xy, np.broadcast_to(depth, len(xy)), strict=True):
@@ -89,7 +89,7 @@ def discs(
 
 
 def scattered(shape: Shape, number: int, apart: float, seed: int = 0, edge: int = 8) -> FloatArray:
-    """Random whole-numbered centres (x, y), no two nearer than `apart`."""
+    """Random whole-numbered centers (x, y), no two nearer than `apart`."""
     random = np.random.default_rng(seed)
     chosen: list[tuple[int, int]] = []
     while len(chosen) < number:

@@ -27,7 +27,7 @@ pytestmark = [
 
 BOX = 80
 HALF = BOX // 2
-#: Distances from the centre of a box, in pixels of 3.54 A; the particle's radius is 25.
+#: Distances from the center of a box, in pixels of 3.54 A; the particle's radius is 25.
 Y, X = np.mgrid[:BOX, :BOX] - HALF
 RADIUS = np.hypot(X, Y)
 JOB = "AutoPick/job001"

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("HELIODOR_DATA", ROOT.parent / "shared" / "data"))
 HELIODOR = [sys.executable, "-c", "from heliodor.cli.main import main; main()"]
 LEARN, UNSEEN = 8, 6
-#: Sizes of the labelled parts: each holds the smaller ones.
+#: Sizes of the labeled parts: each holds the smaller ones.
 LABELS = (10, 30, 200)
 #: The first of the seeds; no other benchmark uses those from here on.
 SEED = 300

@@ -94,7 +94,7 @@ def without_particles(kind: str, out: Path) -> Path:
 def false_picks(kind: str, general: General, bad_areas: str, out: Path, data: Path) -> Any:
     """Count the picks at the automatic threshold where no particle is, for each diameter.
 
-    Those whose centre is on carbon or a crystal are counted once more, by themselves.
+    Those whose center is on carbon or a crystal are counted once more, by themselves.
     """
     micrographs = without_particles(kind, data)
     masks = {p.stem: imread(p) > 0 for p in (micrographs.parent / "masks").glob("*.png")}

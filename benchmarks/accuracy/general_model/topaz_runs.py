@@ -22,7 +22,7 @@ from benchmarks.accuracy.time_to_accuracy import (
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.micrograph import read_micrograph
 
-#: Below any score: every place that is no neighbour of a better one is a candidate.
+#: Below any score: every place that is no neighbor of a better one is a candidate.
 LOWEST = "-1000"
 #: Larger images are scored in parts of this many pixels; its scores are the same.
 PART = 512

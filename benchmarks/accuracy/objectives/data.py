@@ -103,7 +103,7 @@ DATASETS: dict[str, Simulated | Betagal] = {
 
 @dataclass(frozen=True)
 class Data:
-    """A data set as networks see it: normalised working images and all true particles."""
+    """A data set as networks see it: normalized working images and all true particles."""
 
     training: list[LabeledImage]
     test: list[LabeledImage]
@@ -143,7 +143,7 @@ def _sizes(known: Simulated | Betagal) -> dict[str, float]:
 
 
 def prepare(known: Simulated | Betagal, folder: Path, arrays: Path) -> None:
-    """Read or simulate a data set, crop and normalise it, and write it as arrays."""
+    """Read or simulate a data set, crop and normalize it, and write it as arrays."""
     wanted = working_pixel_size(known.diameter_angstrom, "conv31")
     images = WorkingImages(wanted)
     training, test, truths = known.read(folder)

@@ -29,7 +29,7 @@ from matplotlib.ticker import NullLocator
 from heliodor.report.figure_style import figure_style
 from heliodor.utils.files import atomic_write
 
-#: Colours of Okabe and Ito, told apart with any colour vision, and by marker in print.
+#: Colors of Okabe and Ito, told apart with any color vision, and by marker in print.
 OBJECTIVE_LOOKS = {
     "pn": ("#E69F00", "s"),
     "nnpu": ("#56B4E9", "^"),
@@ -86,7 +86,7 @@ def draw_figure(
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png", dpi=110)
     with atomic_write(path) as aside:
-        # A third of the size with as many colours as such a drawing needs.
+        # A third of the size with as many colors as such a drawing needs.
         PIL.Image.open(drawn).convert("RGB").quantize(64).save(aside, optimize=True)
 
 
@@ -127,7 +127,7 @@ def draw_marks(axes: Any, one: Mapping[float, Draws], other: Mapping[float, Draw
 def draw_all(rows: Sequence[Row], out: Path, suffix: str) -> None:
     """Draw the three figures."""
     grids = {metric: collect(rows, metric, by_objective) for metric in METRICS}
-    path, n = out / f"objectives{suffix}.png", "Labelled particles N"
+    path, n = out / f"objectives{suffix}.png", "Labeled particles N"
     draw_figure(path, grids, OBJECTIVE_LOOKS, n, True, marked=(CHOSEN, "ge-kl"))
     grids = {metric: collect(rows, metric, by_gamma) for metric in METRICS}
     draw_figure(out / f"autoencoder{suffix}.png", grids, GAMMA_LOOKS, n, True)

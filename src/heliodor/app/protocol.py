@@ -202,7 +202,7 @@ class TrainedEvent(_Event):
 
 
 class CancelledEvent(_Event):
-    """The training was cancelled."""
+    """The training was canceled."""
 
     event: Literal["cancelled"] = "cancelled"
 

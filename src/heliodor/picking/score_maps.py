@@ -60,7 +60,7 @@ def open_working_images(model: Model, pixel_size_angstrom: float | None = None) 
 def score_micrograph(
     model: Model, image: WorkingImage, device: torch.device | str = "cpu"
 ) -> Image:
-    """Return the smooth log-odds of every pixel of a working image, levelled, shape (h, w)."""
+    """Return the smooth log-odds of every pixel of a working image, leveled, shape (h, w)."""
     return score_normalized(model, image, model.normalizer.apply(image.image), device)
 
 
@@ -127,7 +127,7 @@ def find_contamination(
     contaminant
         Log-odds of a contaminant at the pixels [::stride, ::stride].
     score
-        Of the particle, levelled: not finite in dead borders. Shape (h, w).
+        Of the particle, leveled: not finite in dead borders. Shape (h, w).
     diameter_px
         The particle's, in pixels of the score.
     pixel_size_angstrom

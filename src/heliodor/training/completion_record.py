@@ -116,7 +116,7 @@ def fingerprint_request(
 
     Parameters
     ----------
-    labelled
+    labeled
         All micrographs given, those without labels too.
     picking
         Only the settings that a model's calibration depends on count.

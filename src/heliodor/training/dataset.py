@@ -76,7 +76,7 @@ def choose_sources(
     Returns
     -------
     training, validation, notes
-        With fewer than five labelled micrographs there are none to validate on.
+        With fewer than five labeled micrographs there are none to validate on.
     """
     having = [item for item in labelled if len(item.xy_px)]
     kept = 0

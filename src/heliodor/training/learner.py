@@ -126,7 +126,7 @@ class Learner:
         self.sampler = Sampler(
             images, radius_px, field, settings.seed, device, network.stride, settings.side, store
         )
-        # In the place of unlabelled ones, most of which must stay: they show all there is.
+        # In the place of unlabeled ones, most of which must stay: they show all there is.
         rest = settings.batch - settings.positives
         known = self.sampler.negative_pixels > 0
         self._negatives = max(1, round(NEGATIVE_SHARE * rest)) if known and rest > 1 else 0

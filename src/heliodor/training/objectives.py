@@ -39,7 +39,7 @@ def pn(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
 
     Parameters
     ----------
-    positive, unlabelled
+    positive, unlabeled
         Logits, shapes (p,) and (u,).
     prior
         pi, between 0 and 1.
@@ -58,7 +58,7 @@ def pn_balanced(positive: Tensor, unlabelled: Tensor, prior: float, share: float
 
     Parameters
     ----------
-    positive, unlabelled
+    positive, unlabeled
         Logits, shapes (p,) and (u,).
     prior
         pi, between 0 and 1.
@@ -78,7 +78,7 @@ def nnpu(positive: Tensor, unlabelled: Tensor, prior: float) -> Loss:
 
     Parameters
     ----------
-    positive, unlabelled
+    positive, unlabeled
         Logits, shapes (p,) and (u,).
     prior
         pi, between 0 and 1.
@@ -101,7 +101,7 @@ def ge_kl(positive: Tensor, unlabelled: Tensor, prior: float, weight: float = 10
 
     Parameters
     ----------
-    positive, unlabelled
+    positive, unlabeled
         Logits, shapes (p,) and (u,).
     prior
         pi, strictly between 0 and 1.
@@ -128,7 +128,7 @@ def ge_binomial(positive: Tensor, unlabelled: Tensor, prior: float, weight: floa
 
     Parameters
     ----------
-    positive, unlabelled
+    positive, unlabeled
         Logits, shapes (p,) and (N,).
     prior
         pi, strictly between 0 and 1.

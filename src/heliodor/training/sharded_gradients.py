@@ -31,7 +31,7 @@ class Shards:
     Parameters
     ----------
     network
-        Its batch normalisation in evaluation mode, without dropout. Its weights are shared, not
+        Its batch normalization in evaluation mode, without dropout. Its weights are shared, not
         copied: they may be changed in place.
     first, last
         Compute only these layers, see `Network.features`; if there is a last one, features are

@@ -169,7 +169,7 @@ def test_another_project_drops_what_waited() -> None:
     requests.add(project)
     assert requests.take_open() == project
     assert requests.take_open() is None
-    # The training is still to be told of: as cancelled.
+    # The training is still to be told of: as canceled.
     assert requests.take_train() is not None
     assert requests.cancelled
     requests.finish_training()

@@ -70,7 +70,7 @@ def test_evaluate_says_what_run_said(outcome: Path, unseen: Path, tmp_path: Path
 
 
 def test_region_ap_ranks_every_pixel(outcome: Path, unseen: Path) -> None:
-    """Positive are the pixels within an eighth of the diameter of a particle's centre."""
+    """Positive are the pixels within an eighth of the diameter of a particle's center."""
     loaded, labels, scores = load_model(outcome / MODEL), [], []
     images = WorkingImages(WORKING)
     for number in (1, 2, 3):

@@ -71,7 +71,7 @@ def test_labelled_negatives_are_used_and_counted(learn: Path, tmp_path: Path) ->
     without = done(*data, "-o", tmp_path / "without")
     result = done(*data, "--negatives", negatives, "-o", tmp_path / "with")
     assert "40 labeled particles and 2 negatives" in " ".join(result.err.split())
-    assert "labelled negatives" not in without.err
+    assert "labeled negatives" not in without.err
     files = [(tmp_path / name / MODEL).read_bytes() for name in ("with", "without")]
     assert files[0] != files[1]
     record = json.loads((tmp_path / "with" / "run.json").read_text())

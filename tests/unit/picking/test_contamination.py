@@ -282,7 +282,7 @@ def test_bands_of_threads_give_one_lattice(threads: int) -> None:
 @given(mask=masks, pixel=st.floats(0.5, 40), data=st.data())
 def test_distances_are_those_on_a_fine_grid(mask: Mask, pixel: float, data: st.DataObject) -> None:
     areas = ContaminationMask(mask, pixel, 0.5)
-    fine = 8  # pixels of the grid in one of the mask, whose centres are never on an edge
+    fine = 8  # pixels of the grid in one of the mask, whose centers are never on an edge
     grid = np.kron(mask, np.ones((fine, fine), np.bool_))
     row = data.draw(st.integers(0, len(grid) - 1))
     column = data.draw(st.integers(0, grid.shape[1] - 1))
@@ -294,7 +294,7 @@ def test_distances_are_those_on_a_fine_grid(mask: Mask, pixel: float, data: st.D
     if not other.any():
         assert found == (-math.inf if inside else math.inf)
         return
-    # From the centre of a pixel of the grid to the nearest one on the other side, half of it less.
+    # From the center of a pixel of the grid to the nearest one on the other side, half of it less.
     exact = ndimage.distance_transform_edt(~other)[row, column] / fine
     assert abs(found) >= exact - 1.5 / fine
     assert abs(found) <= exact + (math.sqrt(0.5) - 0.5) + 0.5 / fine

@@ -414,7 +414,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def near(picture: np.ndarray, colour: tuple[int, int, int], tolerance: int = 40) -> np.ndarray:
-    """Return (x, y) of the micrograph's pixels of that colour, the legend left out."""
+    """Return (x, y) of the micrograph's pixels of that color, the legend left out."""
     rows, columns = np.nonzero(np.abs(picture - colour).max(axis=2) <= tolerance)
     return np.stack([columns, rows], axis=1)
 

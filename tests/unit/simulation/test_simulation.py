@@ -324,7 +324,7 @@ def test_signal_is_centred_on_the_truth_and_dark(name: str) -> None:
         layers = simulate_layers(alone, index)
         contrast = layers.signal / layers.transmission
         edges = np.concatenate([contrast[[0, -1]].ravel(), contrast[:, [0, -1]].ravel()])
-        # Neighbours in the margin reach in; take one that is alone and far from the border.
+        # Neighbors in the margin reach in; take one that is alone and far from the border.
         if np.abs(edges).max() < 1e-3 * np.abs(contrast).max():
             break
     else:

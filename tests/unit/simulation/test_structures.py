@@ -153,7 +153,7 @@ def test_longest_extent_is_that_of_all_pairs(seed: int, count: int, flatness: fl
 
 def test_a_model_is_as_long_as_its_atoms_and_contrast_is_of_the_usual_size(pdb: Path) -> None:
     particle = read_structure(pdb)
-    # Atoms are spheres about their centres.
+    # Atoms are spheres about their centers.
     assert particle.diameter_angstrom == pytest.approx(pdist(POINTS).max() + 3.4, abs=0.5)
     assert particle.name == "body"
     assert "3955 atoms of body.pdb" in particle.description

@@ -38,7 +38,7 @@ VALIDATION = [labelled_discs((64, 64), 8, 3)]
 SMALL = TrainingSettings(
     network="conv31", width=2, epoch_updates=4, epochs=3, batch=8, positives=3
 )
-#: Recipes that differ in what has a state: decoder, dropout, schedule, moments, normalisation.
+#: Recipes that differ in what has a state: decoder, dropout, schedule, moments, normalization.
 RECIPES = {
     "pn-balanced": SMALL,
     "ge-binomial": replace(

@@ -137,7 +137,7 @@ def test_the_law_of_the_split(having: int, lacking: int, share: float, seed: int
     assert len(set(names)) == len(names)
     known = {item.source.name: item for item in items}
     assert all(item is known[item.source.name] for item in training + validation)
-    # Labelled micrographs only, none of them lost, and at least one to train on.
+    # Labeled micrographs only, none of them lost, and at least one to train on.
     assert all(len(item.xy_px) for item in training + validation)
     assert len(training) + len(validation) == having
     assert training
@@ -212,7 +212,7 @@ def test_images_and_labels_lie_on_each_other(
     around = float(np.median(image.image))
     assert max(centre) < around - 1.5
     assert image.image.dtype == np.float32
-    if mode != "none":  # normalised, not merely cropped
+    if mode != "none":  # normalized, not merely cropped
         assert abs(np.median(image.image)) < 0.5
     expected = fourier_crop(50 + 2 * discs(SHAPE, xy.round(), depth=6), (48, 60))
     np.testing.assert_allclose(image.image, made.normalizer.apply(expected), atol=1e-4)
@@ -304,7 +304,7 @@ def test_without_a_number_it_starts_from_a_guess(mics: dict[str, Source]) -> Non
     assert guess > 4
     assert made.expected_particles == pytest.approx(guess)
     assert made.notes == []
-    # A guess below what is labelled would be absurd, wherever that is labelled.
+    # A guess below what is labeled would be absurd, wherever that is labeled.
     full = LabeledSource(mics["b"], grid(40))
     made = assemble_training_set([LabeledSource(mics["a"], grid(4))], [full], images(), unknown)
     assert made.expected_particles == 40

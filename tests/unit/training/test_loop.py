@@ -59,7 +59,7 @@ SHORT = replace(QUICK, epoch_updates=2, epochs=3, batch=16, positives=4)
 
 @pytest.fixture(scope="module")
 def images() -> list[LabeledImage]:
-    # Ten of fourteen particles are labelled, the others are among the unlabelled regions.
+    # Ten of fourteen particles are labeled, the others are among the unlabeled regions.
     return [labelled_discs((96, 112), 14, seed, labelled=10) for seed in (1, 2, 3)]
 
 
@@ -232,7 +232,7 @@ def test_without_validation_the_last_epoch_is_kept(images: list[LabeledImage]) -
     trained = train_network(images, [], RADIUS, PRIOR, SHORT)
     assert trained.best_epoch == len(trained.history) == 3
     assert all(math.isnan(epoch.validation_ap) for epoch in trained.history)
-    # Validation does not switch the training of the batch normalisation off.
+    # Validation does not switch the training of the batch normalization off.
     assert int(trained.network.get_buffer("layers.0.norm.num_batches_tracked")) == 6
 
 

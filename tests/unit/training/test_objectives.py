@@ -55,7 +55,7 @@ def penalty_by_hand(s: FloatArray, prior: float) -> float:
 
 def test_pn_by_hand() -> None:
     loss = pn(tensor([0.0, math.log(3)]), tensor([0.0, -math.log(3), -math.log(3)]), 0.1)
-    # sigmoid(log 3) = 3/4: the labelled cost log 2 and log(4/3), the others log 2, 2 log(4/3).
+    # sigmoid(log 3) = 3/4: the labeled cost log 2 and log(4/3), the others log 2, 2 log(4/3).
     labelled = (math.log(2) + math.log(4 / 3)) / 2
     rest = 0.9 * (math.log(2) + 2 * math.log(4 / 3)) / 3
     assert loss.positive.item() == pytest.approx(labelled)
@@ -85,7 +85,7 @@ def test_labelled_negatives_add_their_loss_to_every_objective(function: Objectiv
 
 
 def test_ge_binomial_by_hand() -> None:
-    # One unlabelled region of probability 1/2: the mean 1/2 is as far from 0 as from 1, so
+    # One unlabeled region of probability 1/2: the mean 1/2 is as far from 0 as from 1, so
     # q = (1/2, 1/2), and log Binomial(0; 1, pi) = log(1 - pi), log Binomial(1; 1, pi) = log pi.
     loss = ge_binomial(tensor([math.log(3)]), tensor([0.0]), 0.2)
     penalty = -(math.log(0.8) + math.log(0.2)) / 2
@@ -107,7 +107,7 @@ def test_ge_binomial_equals_brute_force(
 
 
 def test_nnpu_by_hand() -> None:
-    # Labelled at probability 3/4, unlabelled at 1/2 and 1/4; softplus(log 3) = log 4.
+    # Labeled at probability 3/4, unlabeled at 1/2 and 1/4; softplus(log 3) = log 4.
     positive, rest = tensor([math.log(3)]), tensor([0.0, -math.log(3)])
     risk = (math.log(2) + math.log(4 / 3)) / 2 - 0.1 * math.log(4)
     loss = nnpu(positive, rest, 0.1)

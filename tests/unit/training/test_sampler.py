@@ -135,11 +135,11 @@ def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
     ]
     sampler = Sampler(images, 1, 3, 5)
     drawn = centres(sampler.draw(20_000, 60_000).images)
-    # Two neighbouring discs of five pixels share two; the other image has one disc.
+    # Two neighboring discs of five pixels share two; the other image has one disc.
     values, counts = np.unique(drawn[:20_000], return_counts=True)
     assert len(values) == 8 + 5
     assert chisquare(counts).pvalue > 1e-3
-    # Unlabelled regions: as often as labels from each image, alike within an image.
+    # Unlabeled regions: as often as labels from each image, alike within an image.
     values, counts = np.unique(drawn[20_000:], return_counts=True)
     assert len(values) == (108 - 8) + (140 - 5)
     share = np.array([8 * (1 - 8 / 108), 5 * (1 - 5 / 140)])
@@ -231,7 +231,7 @@ def test_an_image_without_labels_is_never_drawn_from() -> None:
 
 
 def test_labels_that_leave_nothing_beside_them_are_refused() -> None:
-    # A further image has unlabelled regions, but none is drawn from it.
+    # A further image has unlabeled regions, but none is drawn from it.
     covered, empty = LabeledImage(numbered((5, 5)), at((2, 2))), numbered((5, 5), 50)
     with pytest.raises(BadInput, match="cover the whole"):
         Sampler([covered, LabeledImage(empty, at())], 10, 3, 0)

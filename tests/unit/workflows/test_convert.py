@@ -216,7 +216,7 @@ def test_betagal_boxes_agree_with_its_star(real_data, tmp_path, monkeypatch):
 
 @pytest.fixture
 def scene(tmp_path, monkeypatch):
-    """Two micrographs of discs below M/, and labels.star with all centres by stem."""
+    """Two micrographs of discs below M/, and labels.star with all centers by stem."""
     monkeypatch.chdir(tmp_path)
     names, tables = [], []
     for seed, name in enumerate(("a", "b")):

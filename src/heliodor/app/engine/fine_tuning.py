@@ -59,7 +59,7 @@ _READING, _VALIDATING = "reading micrographs", "validating on held-out labels"
 
 
 class Cancelled(Exception):
-    """The training was cancelled."""
+    """The training was canceled."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 ``python -m heliodor.app.engine.main`` reads requests from standard input and writes events to
 standard output, one JSON object per line; see `heliodor.app.protocol`. A separate thread reads,
-so that a cancelled training ends after the current update and the micrograph on the screen is
+so that a canceled training ends after the current update and the micrograph on the screen is
 scored first. The engine ends when its input ends.
 """
 

@@ -37,7 +37,7 @@ class RequestQueue:
         """Add a request; return False for a training that is refused because one is running."""
         with self._changed:
             if isinstance(request, OpenRequest):
-                # A waiting training is cancelled rather than dropped, so that its end is reported.
+                # A waiting training is canceled rather than dropped, so that its end is reported.
                 self._open = request
                 self._queue.clear()
                 self._focus, self._focus_waits = None, False
@@ -69,7 +69,7 @@ class RequestQueue:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the running training, or the next one, is cancelled."""
+        """Whether the running training, or the next one, is canceled."""
         return self._cancelled
 
     @property

@@ -71,7 +71,7 @@ class WorkerPool:
                     return
                 work, future = self._queue.pop(max(self._queue))
             if not future.set_running_or_notify_cancel():
-                continue  # the request was cancelled
+                continue  # the request was canceled
             try:
                 result = work()
             except BaseException as error:

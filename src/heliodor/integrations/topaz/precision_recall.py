@@ -149,7 +149,7 @@ def evaluate_radius(
     picks
         Picks of each image, best first; images without targets are ignored.
     targets
-        Labelled particles (x, y) of each image.
+        Labeled particles (x, y) of each image.
     assignment_radius
         Maximum distance between a pick and its target; None takes the radius.
     """

@@ -121,7 +121,7 @@ def test_the_class_prior_is_the_fraction_that_the_sampler_draws():
     random = np.random.default_rng(0)
     truth = [np.sort(random.permutation(10_000)[:400]) for _ in range(2)]
     places = [np.column_stack([t % 100, t // 100]).astype(float) for t in truth]
-    # One micrograph is labelled almost completely, the other hardly.
+    # One micrograph is labeled almost completely, the other hardly.
     images = [blank((100, 100), *xy[:n]) for xy, n in zip(places, (360, 40), strict=True)]
     sampler = Sampler(images, 0, 1, seed=0)
     drawn = sampler._draw_unlabelled(200_000).numpy()
@@ -132,10 +132,10 @@ def test_the_class_prior_is_the_fraction_that_the_sampler_draws():
 
 def test_class_prior_stays_between_its_margins():
     full = blank((100, 100), *[(x, y) for x in range(5, 100, 10) for y in range(5, 100, 10)])
-    assert class_prior(100, [full], 3) == 1e-4  # all labelled already
-    assert class_prior(1, [full], 3) == 1e-4  # more labelled than expected
+    assert class_prior(100, [full], 3) == 1e-4  # all labeled already
+    assert class_prior(1, [full], 3) == 1e-4  # more labeled than expected
     assert class_prior(1e6, [full], 3) == 1 - 1e-4
-    assert 0 < class_prior(1, [blank((5, 5), (2, 2))], 30) < 1  # nothing is left unlabelled
+    assert 0 < class_prior(1, [blank((5, 5), (2, 2))], 30) < 1  # nothing is left unlabeled
 
 
 @given(st.floats(0, 1e5), st.lists(shapes, min_size=1, max_size=4), st.floats(0, 9))

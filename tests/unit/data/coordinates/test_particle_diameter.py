@@ -77,7 +77,7 @@ def rendered(shape: tuple[int, int], xy: tuple[float, float], draw) -> Image:
 
 
 def scene(across_px: float, number=30, sd=0.3, off_px=0.0, seed=0, side=700, shape=ball):
-    """A micrograph of dark particles, and labels that are off their centres."""
+    """A micrograph of dark particles, and labels that are off their centers."""
     random = np.random.default_rng(seed)
     xy = scattered((side, side), number, 2 * across_px, seed, edge=round(across_px))
     xy += random.uniform(-0.5, 0.5, xy.shape)
@@ -137,7 +137,7 @@ def ball_extent(across_px, pixel=1.0, off=0.04, level=0.0, gain=1.0, seed=0, dra
     st.integers(0, 99),
 )
 def test_balls_give_their_diameter(across_px, pixel, off, level, gain, seed):
-    """Whatever the sampling, the labels' errors, the grey level, the contrast and its sign."""
+    """Whatever the sampling, the labels' errors, the gray level, the contrast and its sign."""
     extent = ball_extent(across_px, pixel, off, level, gain, seed)
     assert extent is not None
     assert extent.diameter_angstrom == pytest.approx(across_px * pixel, rel=0.12)
@@ -244,7 +244,7 @@ def test_the_distance_of_labels():
     grid = 10.0 * np.stack(np.meshgrid(np.arange(6), np.arange(6)), -1).reshape(-1, 2)
     view = LabeledView(noise((64, 64)), 2.0, grid)
     assert measure_label_distance([view], 100.0) == pytest.approx(20.0)
-    assert measure_label_distance([view], 200.0) is None  # nearer than 25 A: labelled twice
+    assert measure_label_distance([view], 200.0) is None  # nearer than 25 A: labeled twice
     assert measure_label_distance([LabeledView(view.image, 2.0, grid[:1])] * 30, 100.0) is None
 
 

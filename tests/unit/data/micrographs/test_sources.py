@@ -515,7 +515,7 @@ paths = st.lists(st.tuples(folders, files).map("/".join), unique=True, max_size=
 
 @given(paths, paths)
 def test_micrographs_of_one_stem_are_never_mixed(labels, given):
-    """Whatever is given and labelled, no micrograph gets the labels of another one's folder."""
+    """Whatever is given and labeled, no micrograph gets the labels of another one's folder."""
     try:
         found = matched(labels, *given)
     except BadInput:

@@ -159,7 +159,7 @@ def test_the_lines_of_other_hosts(
 def test_models_of_topaz_score_as_topaz_does(
     project: Project, topaz: tuple[Path, Network], tmp_path: Path
 ) -> None:
-    # The pixels as they are, zeros around them, no levelling.
+    # The pixels as they are, zeros around them, no leveling.
     path, network = topaz
     out = tmp_path / "out.txt"
     assert run(f"extract -r 6 -t -100 -m {path} -o {out}", project.images[0]) == 0

@@ -252,7 +252,7 @@ def test_the_prior_counts_each_disc_once() -> None:
     prior = find_class_prior(14, None, images, 3, 35)
     assert prior.total == pytest.approx(14 * 29 / (96 * 112))
     assert prior.unlabeled == pytest.approx(class_prior(14, images, 3))
-    # The share of all regions, less what is labelled, among the rest.
+    # The share of all regions, less what is labeled, among the rest.
     by_pi = find_class_prior(None, prior.total, images, 3, 35)
     assert by_pi.unlabeled == pytest.approx(prior.unlabeled)
     assert by_pi.expected_particles == pytest.approx(14)
