@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 
-#: (centre, semi-axes) of the lobes, angstrom: no symmetry, 112 A from end to end.
+#: (center, semi-axes) of the lobes, angstrom: no symmetry, 112 A from end to end.
 LOBES = (
     ((0.0, 0.0, 0.0), (24.0, 18.0, 20.0)),
     ((34.0, 10.0, 4.0), (16.0, 14.0, 12.0)),

@@ -62,7 +62,7 @@ class NoveltyReference:
     ----------
     cell_px
         Half the side of a block, in working pixels; a multiple of 8.
-    weight, centre, covariance
+    weight, center, covariance
         The Gaussians in the six features of a block, shapes (4,), (4, 6) and (4, 6, 6).
     limit
         Minus twice the logarithm of the density below which a block is unlike training.

@@ -90,8 +90,8 @@ def export_onnx(model: Model, path: str | Path) -> None:
         card = json.dumps(asdict(model.card), allow_nan=False)
         onnx.helper.set_model_props(graph, {MODEL_FORMAT: card})
         graph.doc_string = (
-            "image: float32 (n, 1, h, w), normalised, not padded;"
-            " log_odds: the same shape, of a particle centred on each pixel"
+            "image: float32 (n, 1, h, w), normalized, not padded;"
+            " log_odds: the same shape, of a particle centered on each pixel"
             + ("; contaminant_log_odds: of a contaminant there" if has_contaminants else "")
         )
         onnx.checker.check_model(graph)

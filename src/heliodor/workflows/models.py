@@ -127,7 +127,7 @@ def _card_of_import(
                 "sha256": imported.sha256,
                 # The spelling is part of the model files written so far.
                 "architecture": f"{imported.network.name} of {imported.width} units,"
-                f" batch normalisation {'on' if imported.norm else 'off'}",
+                f" batch normalization {'on' if imported.norm else 'off'}",
             }
         },
     )

@@ -221,7 +221,7 @@ def test_resnet8_has_the_layers_of_the_reference() -> None:
         (4 * u, 2 * u, 5, 5),
         (1, 4 * u, 1, 1),
     ]
-    # The reference's 328 801 come with a bias a convolution and no normalisation; its
+    # The reference's 328 801 come with a bias a convolution and no normalization; its
     # projection, like ours, has none.
     biases = u + 2 * u + (u + 2 * u) + 4 * u + 4 * u + 1
     weights = sum(math.prod(shape) for shape in convolutions)
@@ -245,7 +245,7 @@ def test_resnet16_has_the_layers_of_the_reference() -> None:
     assert [m.out_channels for m in stack] == [32] * 10 + [64] * 5 + [128, 1]
     assert {m.dilation for m in stack} == {(1, 1)}
     assert [(m.in_channels, m.out_channels) for m in projections] == [(32, 64)]
-    # As with resnet8, the reference's 458 145 have a bias a convolution and no normalisation.
+    # As with resnet8, the reference's 458 145 have a bias a convolution and no normalization.
     weights = sum(m.weight.numel() for m in convolutions)
     assert weights + sum(m.out_channels for m in stack) == 458_145
 

@@ -429,9 +429,9 @@ def test_micrographs_that_came_later_are_added(project: Path) -> None:
 #: The program, which takes its time for each micrograph.
 CALL = """
 import time
-from heliodor.data.coordinates.formats import relion_autopick
-write = relion_autopick.write_one_autopick
-relion_autopick.write_one_autopick = lambda *arguments: (time.sleep(0.1), write(*arguments))
+from heliodor.picking.journal import Journal
+add = Journal.add
+Journal.add = lambda *arguments: (time.sleep(0.1), add(*arguments))[1]
 from heliodor.cli.main import main
 main()
 """
