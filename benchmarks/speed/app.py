@@ -34,7 +34,7 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 #: Sizes of what is measured.
-SIDE, LABELLED, LABELS, LISTED, CANDIDATES = 4096, 1000, 10_000, 5000, 500
+SIDE, LABELED, LABELS, LISTED, CANDIDATES = 4096, 1000, 10_000, 5000, 500
 
 
 def _ms(work: Callable[[], object], times: int = 7) -> float:
@@ -69,8 +69,8 @@ def pictures(folder: Path) -> None:
 def marks(folder: Path) -> None:
     folder.mkdir()
     own = Annotations(folder)
-    each = LABELS // LABELLED
-    for number in range(LABELLED):
+    each = LABELS // LABELED
+    for number in range(LABELED):
         name = f"MotionCorr/job002/Movies/micrograph_{number:05d}.mrc"
         xy = np.random.default_rng(number).uniform(0, 4000, (each, 2))
         saved = own.add_all(name, xy, "particle")
