@@ -96,12 +96,7 @@ def run(
     BadInput
         If an input cannot be used.
     """
-    distance = match_distance_angstrom
-    if distance is not None and truth is None:
-        raise BadInput("a match distance needs a ground truth; give --truth too")
-    if distance is None:
-        distance = MATCH_FRACTION * data.diameter_angstrom
-    check_distance(distance)
+    distance = _choose_match_distance(match_distance_angstrom, truth, data)
     to_pick = micrographs if pick_micrographs is None else pick_micrographs
     arguments = {
         "micrographs": micrographs,
@@ -126,32 +121,16 @@ def run(
     with lock_folder(folder):
         remove_partial_files(folder)
         trained = train_step(
-            micrographs,
-            labels,
-            folder,
-            data,
-            recipe,
-            device,
-            record,
-            settings,
-            negatives,
-            resume,
+            micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
             compute.array_store(folder),
-        )
+        )  # fmt: skip
         regions = None
         if ground_truth is not None:
             regions = RegionEvaluator(ground_truth, data.radius_angstrom)
         picked, pixel_sizes = pick_step(
-            trained.model,
-            sources,
-            trained.images,
-            settings,
-            folder,
-            device,
-            record,
-            regions,
+            trained.model, sources, trained.images, settings, folder, device, record, regions,
             resume,
-        )
+        )  # fmt: skip
         evaluation, region_ap = _evaluate(
             folder, record, picked, pixel_sizes, ground_truth, regions, distance
         )
@@ -172,6 +151,17 @@ def run(
             ),
         )
     return RunResult(trained, picked, evaluation, region_ap, record)
+
+
+def _choose_match_distance(
+    chosen: float | None, truth: str | Path | None, data: DataSettings
+) -> float:
+    """Return the match distance in angstrom."""
+    if chosen is not None and truth is None:
+        raise BadInput("a match distance needs a ground truth; give --truth too")
+    distance = MATCH_FRACTION * data.diameter_angstrom if chosen is None else chosen
+    check_distance(distance)
+    return distance
 
 
 def _evaluate(
