@@ -55,7 +55,7 @@ def test_an_imported_model(sav: Path, tmp_path: Path) -> None:
     origin = loaded.card.extra["imported"]
     assert origin["file"] == "model_epoch10.sav"
     assert origin["sha256"] == hashlib.sha256(sav.read_bytes()).hexdigest()
-    assert origin["architecture"] == "resnet8 of 2 units, batch normalisation off"
+    assert origin["architecture"] == "resnet8 of 2 units, batch normalization off"
     image = noise((90, 80))
     expected = score_image(scrambled("resnet8", 2, norm=False), image)
     np.testing.assert_array_equal(score_image(loaded.network, image), expected)
