@@ -150,7 +150,7 @@ def test_another_seed_asks_otherwise():
 def test_a_large_project_is_asked_about_in_a_moment():
     random = np.random.default_rng(0)
     found = {i: some(random, 300, float(i % 7)) for i in range(1000)}
-    with at_most_reference_work(100):
+    with at_most_reference_work(150):
         asked = choose_questions(found, {}, {}, dict.fromkeys(found, 0.1), 0.0, 10, 0)
     assert len(asked) == 10
 

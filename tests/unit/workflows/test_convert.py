@@ -510,7 +510,7 @@ def test_many_micrographs_take_no_more_than_their_picks():
     """No step looks at all picks for each micrograph: 20,000 of them once took minutes."""
     number = 20_000
     picks = Picks.from_columns([str(i) for i in range(number)] * 5, np.ones((5 * number, 2)))
-    with at_most_reference_work(100):
+    with at_most_reference_work(150):
         apply_frame(picks, Frame(flip_y=True), dict.fromkeys(picks.micrographs, (9, 9)), (1, 0))
 
 

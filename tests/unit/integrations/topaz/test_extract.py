@@ -550,7 +550,7 @@ def test_lists_of_many_images_take_no_time(tmp_path: Path) -> None:
     names = [f"mic{i:06d}" for i in range(30_000)]
     table_ = tmp_path / "targets.txt"
     table_.write_text("image_name\tx_coord\ty_coord\n" + "".join(f"{n}\t1\t2\n" for n in names))
-    with at_most_reference_work(100):
+    with at_most_reference_work(150):
         assert len(read_targets(str(table_), names)) == len(names)
         with pytest.raises(BadInput, match="two images"):
             read_targets(str(table_), [*names, names[-1]])

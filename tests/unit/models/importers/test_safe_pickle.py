@@ -82,7 +82,7 @@ def test_work_is_bounded(bomb: str, form: Callable[[bytes], bytes], tmp_path: Pa
         program = program.replace(b"tQ", b"NtQ")
     path.write_bytes(form(b"\x80\x04" + program))
     with (
-        at_most_reference_work(60),
+        at_most_reference_work(100),
         pytest.raises(BadInput, match="pickle is too long"),
     ):
         read_topaz_model(path)
