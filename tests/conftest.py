@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 
+from heliodor.evaluation import calibration
 from heliodor.utils import console
 
 # A machine that is shared may stall for longer than any deadline. Continuous integration tries
@@ -28,6 +29,24 @@ console.show_messages()
 os.environ["HELIODOR_WORKER"] = "0"
 
 WriteMrc = Callable[..., Path]
+
+#: Resampled calibrations take most of the time of a small training; their number widens or narrows
+#: intervals, and is what users get in the tests of calibration and in slow tests.
+FEW_REPEATS, REPEATS = 3, calibration.BOOTSTRAP_REPEATS
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Resample calibrations less often, unless a test asks for `all_bootstrap_repeats`."""
+    asked = "all_bootstrap_repeats" in getattr(item, "fixturenames", ())
+    everything = asked or item.get_closest_marker("slow") or "evaluation" in item.path.parts
+    calibration.BOOTSTRAP_REPEATS = REPEATS if everything else FEW_REPEATS
+    return (yield)
+
+
+@pytest.fixture
+def all_bootstrap_repeats() -> None:
+    """Let calibrations be resampled as often as for users."""
 
 
 @pytest.fixture(scope="session")

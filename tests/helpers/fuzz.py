@@ -20,6 +20,7 @@ import math
 import pickle
 import re
 import struct
+import tempfile
 import time
 import traceback
 import warnings
@@ -1033,25 +1034,34 @@ KINDS = {
 }
 
 
-def prepare(folder: Path) -> None:
-    """Put files into a folder that others name: micrographs, lists, coordinates."""
-    for name in ("good.mrc", "other.mrc"):
-        (folder / name).write_bytes(_mrc())
-    for number in range(18):  # read as they stand, their last one would be read 2**18 times
-        (folder / f"deep{number}.txt").write_text(f"@deep{number + 1}.txt\n" * 2)
-    (folder / "deep18.txt").write_text("other.mrc\n")
-    (folder / "circle.txt").write_text("other.mrc\n@x/../list.txt\n@./circle.txt\n" * 3)
-    (folder / "x").mkdir(exist_ok=True)
+@functools.cache
+def _prepared() -> dict[str, bytes]:
+    """Return the contents of files that others name: micrographs, lists, coordinates."""
+    named = {"good.mrc": _mrc(), "other.mrc": _mrc()}
+    for number in range(18):  # read without memory, the last one would be read 2**18 times
+        named[f"deep{number}.txt"] = f"@deep{number + 1}.txt\n".encode() * 2
+    named["deep18.txt"] = b"other.mrc\n"
+    named["circle.txt"] = b"other.mrc\n@x/../list.txt\n@./circle.txt\n" * 3
     labels = "image_name\tx_coord\ty_coord\ngood\t20\t20\ngood\t30\t12\nother\t24\t18\n"
-    (folder / "labels.txt").write_text(labels)
-    save_model(
-        folder / "m.safetensors",
-        networks.model(diameter_angstrom=24.0, working_pixel_size_angstrom=1.5),
-    )
-    (folder / "list_autopick.star").write_bytes(_stars()["good_autopick.star"])
-    listed = "data_\nloop_\n_rlnMicrographName\n_rlnMicrographCoordinates\n"
-    (folder / "list.star").write_text(listed + "good.mrc list.star\n" * 2)
-    (folder / "b.box").write_bytes(_boxes()["good.box"])
+    named["labels.txt"] = labels.encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.safetensors")
+        save_model(path, networks.model(diameter_angstrom=24.0, working_pixel_size_angstrom=1.5))
+        named[path.name] = path.read_bytes()
+    named["list_autopick.star"] = _stars()["good_autopick.star"]
+    listed = b"data_\nloop_\n_rlnMicrographName\n_rlnMicrographCoordinates\n"
+    named["list.star"] = listed + b"good.mrc list.star\n" * 2
+    named["b.box"] = _boxes()["good.box"]
+    return named
+
+
+def prepare(folder: Path) -> None:
+    """Write files that others name into a folder."""
+    (folder / "x").mkdir(exist_ok=True)
+    for name, content in _prepared().items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.write_bytes(content)
 
 
 def mutants(kind: Kind, seed: int, count: int, first: int = 0) -> Iterator[tuple[str, bytes]]:
