@@ -23,20 +23,11 @@ from heliodor.picking.micrograph_quality import (
 )
 from heliodor.report.report import render_report, render_section
 from heliodor.report.sections import build_outlier_section
-from unit.report.test_report import minimal
-
-
-def table(scores: Sequence[Sequence[float]]) -> list[tuple[str, Picks]]:
-    """Candidates of micrographs m00, m01, ... with the given scores."""
-    names = [f"m{i:02d}.mrc" for i in range(len(scores))]
-    return [
-        (name, Picks.on(name, np.zeros((len(own), 2)), np.array(own, dtype=np.float64)))
-        for name, own in zip(names, scores, strict=True)
-    ]
+from helpers.reports import candidate_tables, minimal_report
 
 
 def of_counts(counts: Sequence[int]) -> tuple[MicrographQuality, ...]:
-    return assess_micrographs(table([[2.0] * count for count in counts]), 0.0, {})
+    return assess_micrographs(candidate_tables([[2.0] * count for count in counts]), 0.0, {})
 
 
 def outliers_html(rows: Sequence[MicrographQuality]) -> str:
@@ -53,13 +44,13 @@ def of_shares(shares: Sequence[float | None]) -> tuple[MicrographQuality, ...]:
     measured = {
         f"m{i:02d}.mrc": MicrographMeasurements(share, 0.0) for i, share in enumerate(shares)
     }
-    return assess_micrographs(table([[2.0] * 20] * len(shares)), 0.0, measured)
+    return assess_micrographs(candidate_tables([[2.0] * 20] * len(shares)), 0.0, measured)
 
 
 def test_a_row_is_what_a_micrograph_has() -> None:
     scores = [5.0, 4.0, 3.0, 1.0, 0.9999, -0.5, -7.0]
     first, empty = assess_micrographs(
-        table([scores, []]), 1.0, {"m00.mrc": MicrographMeasurements(0.25, -0.5)}
+        candidate_tables([scores, []]), 1.0, {"m00.mrc": MicrographMeasurements(0.25, -0.5)}
     )
     assert (first.name, first.picks, first.candidates) == ("m00.mrc", 4, 7)
     assert first.quartiles == tuple(np.quantile([5, 4, 3, 1], [0.25, 0.5, 0.75]))
@@ -73,7 +64,7 @@ def test_a_row_is_what_a_micrograph_has() -> None:
 
 @given(st.lists(st.floats(-20, 20, width=32), max_size=40), st.floats(-6, 6))
 def test_every_candidate_is_in_one_bin(scores: list[float], threshold: float) -> None:
-    (row,) = assess_micrographs(table([scores]), threshold, {})
+    (row,) = assess_micrographs(candidate_tables([scores]), threshold, {})
     assert sum(row.histogram) == row.candidates == len(scores)
     inner, _ = np.histogram(scores, EDGES)
     # NumPy's last bin has its upper edge too.
@@ -140,17 +131,21 @@ def test_a_set_that_is_all_unlike_training_is_told_as_such() -> None:
 def test_scores_unlike_the_others() -> None:
     random = np.random.default_rng(1)
     usual = [(random.normal(3 + shift, 1, 80)).tolist() for shift in random.normal(0, 0.2, 12)]
-    assert flagged(assess_micrographs(table(usual), -9, {})) == []
-    rows = assess_micrographs(table([*usual, random.normal(0.5, 1, 80).tolist()]), -9, {})
+    assert flagged(assess_micrographs(candidate_tables(usual), -9, {})) == []
+    rows = assess_micrographs(
+        candidate_tables([*usual, random.normal(0.5, 1, 80).tolist()]), -9, {}
+    )
     assert flagged(rows) == ["m12.mrc"]
     assert rows[-1].flags[0].startswith("median score of its picks 0.")
     better = random.normal(6, 1, 80).tolist()
-    assert flagged(assess_micrographs(table([*usual, better]), -9, {})) == []
+    assert flagged(assess_micrographs(candidate_tables([*usual, better]), -9, {})) == []
     # The median of six picks is uncertain, that of four is none.
     wide = [-3.0, 0.0, 0.5, 1.0, 4.0, 5.0]
-    assert flagged(assess_micrographs(table([*usual, wide]), -9, {})) == ["m12.mrc"]
-    assert assess_micrographs(table([*usual, wide]), -9, {})[-1].flags == ("6 picks (median 80)",)
-    few = assess_micrographs(table([*usual, [-8.0] * 4]), -9, {})
+    assert flagged(assess_micrographs(candidate_tables([*usual, wide]), -9, {})) == ["m12.mrc"]
+    assert assess_micrographs(candidate_tables([*usual, wide]), -9, {})[-1].flags == (
+        "6 picks (median 80)",
+    )
+    few = assess_micrographs(candidate_tables([*usual, [-8.0] * 4]), -9, {})
     assert few[-1].flags == ("4 picks (median 80)",)
 
 
@@ -159,7 +154,7 @@ def test_scores_that_had_to_be_moved_far() -> None:
     measured = {
         f"m{i:02d}.mrc": MicrographMeasurements(None, shift) for i, shift in enumerate(moved)
     }
-    rows = assess_micrographs(table([[2.0] * 20] * 10), 0.0, measured)
+    rows = assess_micrographs(candidate_tables([[2.0] * 20] * 10), 0.0, measured)
     assert [row.flags for row in rows[-2:]] == [
         ("its background score was 1.0 lower than usual",),
         ("its background score was 0.8 higher than usual",),
@@ -172,7 +167,7 @@ def test_the_table_on_disk(tmp_path: Path) -> None:
         "m00.mrc": MicrographMeasurements(0.0, -0.0),
         "m01.mrc": MicrographMeasurements(0.12345, 1.0, 0.25),
     }
-    rows = assess_micrographs(table([[1.23456, 0.5], [], [7.0] * 3]), 0.0, measured)
+    rows = assess_micrographs(candidate_tables([[1.23456, 0.5], [], [7.0] * 3]), 0.0, measured)
     write_micrographs(tmp_path / "micrographs.tsv", rows)
     lines = (tmp_path / "micrographs.tsv").read_text().splitlines()
     assert lines[0].split("\t") == list(COLUMNS)
@@ -205,7 +200,7 @@ def test_the_section_lists_those_that_stand_out_worst_first() -> None:
         "m10.mrc": MicrographMeasurements(0.8, None),
         "m09.mrc": MicrographMeasurements(0.0, None),
     }
-    rows = assess_micrographs(table([[2.0] * count for count in counts]), 0.0, measured)
+    rows = assess_micrographs(candidate_tables([[2.0] * count for count in counts]), 0.0, measured)
     html = outliers_html(rows)
     assert "Outlier micrographs (2 of 11)" in html
     assert html.index("m10.mrc") < html.index("m09.mrc")
@@ -213,8 +208,8 @@ def test_the_section_lists_those_that_stand_out_worst_first() -> None:
     assert "m00.mrc" not in html
     assert html.count("data:image/svg+xml") == 1
     assert outliers_html(rows) == html
-    assert html in render_report(minimal(quality=rows))
-    assert "Outlier micrographs (" not in render_report(minimal(quality=rows[:3]))
+    assert html in render_report(minimal_report(quality=rows))
+    assert "Outlier micrographs (" not in render_report(minimal_report(quality=rows[:3]))
 
 
 def test_a_long_list_is_cut() -> None:

@@ -24,51 +24,13 @@ from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import ExpectedPerformance, IntervalEstimate
 from heliodor.report import gallery, plots
 from heliodor.report.calibration_section import CalibrationSummary, Reliability
-from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
+from heliodor.report.content import EvaluationCurves, ReportContent
 from heliodor.report.report import render_report, write_report
+from helpers.reports import gallery_item, minimal_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 NASTY = "a <b> & \"c\" 'd'/../mic<script>alert(1)</script>.mrc"
 CYAN, ORANGE, YELLOW, PINK = (53, 214, 245), (255, 138, 43), (255, 228, 92), (255, 122, 217)
-
-
-def item(shape=(60, 80), picks=((20.0, 10.0),), **given) -> GalleryItem:
-    rng = np.random.default_rng(3)
-    xy = np.array(picks, dtype=np.float64).reshape(-1, 2)
-    values = {
-        "name": "mic.mrc",
-        "image": rng.normal(size=shape).astype(np.float32),
-        "pixel_size_angstrom": 5.0,
-        "picks_xy_px": xy,
-        "picks_score": np.linspace(1.0, 2.0, len(xy)),
-        "labels_xy_px": None,
-        "truth_xy_px": None,
-        "picks_matched": None,
-        "truth_matched": None,
-    }
-    return GalleryItem(**{**values, **given})
-
-
-def minimal(**given) -> ReportContent:
-    values = {
-        "title": "Picks",
-        "key_figures": [],
-        "settings": [],
-        "command": "",
-        "warnings": [],
-        "skipped": [],
-        "diameter_angstrom": 50.0,
-        "history": [],
-        "expected_fraction": None,
-        "best_epoch": None,
-        "scores": np.empty(0),
-        "threshold": None,
-        "picks_per_micrograph": [],
-        "evaluation": None,
-        "gallery": [],
-        "stage_seconds": [],
-    }
-    return ReportContent(**{**values, **given})
 
 
 def curves(count=40, **given) -> EvaluationCurves:
@@ -102,7 +64,7 @@ def full(**given) -> ReportContent:
         }
         for n in range(1, 6)
     ]
-    pictured = item(
+    pictured = gallery_item(
         labels_xy_px=np.array([[30.0, 30.0]]),
         truth_xy_px=np.array([[20.5, 10.0], [60.0, 40.0]]),
         picks_matched=np.array([True]),
@@ -124,7 +86,7 @@ def full(**given) -> ReportContent:
         "gallery": [pictured],
         "stage_seconds": [("Training", 61.0), ("Picking", 4000.0)],
     }
-    return minimal(**{**values, **given})
+    return minimal_report(**{**values, **given})
 
 
 class Checker(HTMLParser):
@@ -191,12 +153,12 @@ MINUS = -np.inf
 
 def part(scores=NORMAL, threshold=0.4, **given) -> ReportContent:
     """Scores and one section beside them; all sections together are `full`."""
-    return minimal(scores=scores, threshold=threshold, **given)
+    return minimal_report(scores=scores, threshold=threshold, **given)
 
 
 CASES = {
     "calibrated": full(scores=NORMAL, calibration=sure(NORMAL)),
-    "calibrated, no truth": part(calibration=sure(NORMAL, False), gallery=[item()]),
+    "calibrated, no truth": part(calibration=sure(NORMAL, False), gallery=[gallery_item()]),
     "calibrated, one candidate": part(
         np.ones(1), calibration=sure(np.ones(1)), evaluation=curves()
     ),
@@ -204,11 +166,11 @@ CASES = {
         np.zeros(0), calibration=sure(np.zeros(0)), evaluation=curves()
     ),
     "full": full(),
-    "minimal": minimal(),
-    "no truth": full(evaluation=None, gallery=[item()]),
-    "existing model": part(evaluation=curves(), gallery=[item()]),
-    "one epoch": minimal(history=[{"epoch": 1.0, "loss": 0.3}]),
-    "no validation": minimal(
+    "minimal": minimal_report(),
+    "no truth": full(evaluation=None, gallery=[gallery_item()]),
+    "existing model": part(evaluation=curves(), gallery=[gallery_item()]),
+    "one epoch": minimal_report(history=[{"epoch": 1.0, "loss": 0.3}]),
+    "no validation": minimal_report(
         history=[{"epoch": 1.0, "loss": 0.3, "validation_ap": float("nan")}] * 2
     ),
     "nan scores": part(np.array([np.nan, MINUS, 1.0])),
@@ -216,10 +178,10 @@ CASES = {
     "equal scores": part(np.full(30, 2.0)),
     "threshold above all": part(threshold=50.0),
     "nan threshold": part(threshold=float("nan")),
-    "no picks": part(gallery=[item(picks=())], picks_per_micrograph=[("mic.mrc", 0)]),
-    "many micrographs": minimal(picks_per_micrograph=many(5000)),
-    "equal counts": minimal(picks_per_micrograph=[(str(n), 7) for n in range(20)]),
-    "many failures": minimal(skipped=[("x" * 300, "no reason")] * 500),
+    "no picks": part(gallery=[gallery_item(picks=())], picks_per_micrograph=[("mic.mrc", 0)]),
+    "many micrographs": minimal_report(picks_per_micrograph=many(5000)),
+    "equal counts": minimal_report(picks_per_micrograph=[(str(n), 7) for n in range(20)]),
+    "many failures": minimal_report(skipped=[("x" * 300, "no reason")] * 500),
     "empty curves": part(
         evaluation=curves(
             0,
@@ -286,7 +248,7 @@ def test_it_says_what_it_is_about():
         "overview": [("Micrographs", "grid/test.star"), ("Pixel size", "1.05 Å")],
         "started": "2026-01-02T03:04:05+01:00",
     }
-    html = render_report(minimal(**about))
+    html = render_report(minimal_report(**about))
     text = parsed(html).text
     assert "<title>Particle picks: grid/test.star</title>" in html
     for words in (
@@ -297,7 +259,7 @@ def test_it_says_what_it_is_about():
         "doi:",
     ):
         assert words in text
-    assert "Date" not in parsed(render_report(minimal())).text
+    assert "Date" not in parsed(render_report(minimal_report())).text
 
 
 def test_training_curves_are_folded_and_raise_no_alarm():
@@ -305,12 +267,15 @@ def test_training_curves_are_folded_and_raise_no_alarm():
     _, training = html.split("<summary><h2>Training curves</h2></summary>")
     assert "not calibrated. The objective is meant to bring it to the class prior π." in training
     epochs = full().history
-    assert "class prior" not in render_report(minimal(history=epochs)).lower()
-    assert "class prior" in render_report(minimal(history=epochs, expected_fraction=0.1)).lower()
+    assert "class prior" not in render_report(minimal_report(history=epochs)).lower()
+    assert (
+        "class prior"
+        in render_report(minimal_report(history=epochs, expected_fraction=0.1)).lower()
+    )
 
 
 def test_a_long_name_breaks_after_slashes_and_underscores():
-    html = render_report(minimal(picks_per_micrograph=[("a/b_1.mrc", 1)]))
+    html = render_report(minimal_report(picks_per_micrograph=[("a/b_1.mrc", 1)]))
     assert "<td>a/<wbr>b_<wbr>1.mrc</td>" in html
 
 
@@ -327,7 +292,7 @@ def test_the_template_library_is_loaded_only_for_a_report(module):
 
 
 def test_sections_without_content_are_left_out():
-    text = parsed(render_report(minimal())).text
+    text = parsed(render_report(minimal_report())).text
     for heading in ("Training", "Agreement", "Settings", "Skipped", "Please read"):
         assert heading not in text
 
@@ -342,7 +307,7 @@ def test_text_is_escaped():
         skipped=[(NASTY, NASTY)],
         picks_per_micrograph=[(NASTY, 3)],
         evaluation=curves(rows=[(NASTY, 1, 1, 1, 1.0, 1.0, 1.0, 1.0)]),
-        gallery=[item(name=NASTY)],
+        gallery=[gallery_item(name=NASTY)],
         stage_seconds=[(NASTY, 1.0)],
     )
     html = render_report(content)
@@ -351,12 +316,12 @@ def test_text_is_escaped():
 
 
 def test_names_that_are_no_text_do_not_stop_it(tmp_path):
-    write_report(tmp_path / "r.html", minimal(picks_per_micrograph=[("mic\udcff.mrc", 3)]))
+    write_report(tmp_path / "r.html", minimal_report(picks_per_micrograph=[("mic\udcff.mrc", 3)]))
     assert "mic?.mrc" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 def test_many_micrographs_are_summed_up():
-    checker = parsed(render_report(minimal(picks_per_micrograph=many(5000))))
+    checker = parsed(render_report(minimal_report(picks_per_micrograph=many(5000))))
     assert checker.tags.count("tr") < 300
     assert "The 200 micrographs with the fewest picks, of 5,000" in checker.text
     assert "mic_00400.mrc" in checker.text
@@ -381,11 +346,11 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", fail)
         with pytest.raises(BadInput, match="No space left"):
-            write_report(path, minimal())
+            write_report(path, minimal_report())
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    write_report(path, minimal())
-    assert path.read_text(encoding="utf-8") == render_report(minimal())
+    write_report(path, minimal_report())
+    assert path.read_text(encoding="utf-8") == render_report(minimal_report())
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -424,7 +389,7 @@ def near(picture: np.ndarray, colour: tuple[int, int, int], tolerance: int = 40)
 @pytest.mark.parametrize("shape", [(60, 80), (80, 60), (64, 64)])
 def test_a_pick_is_drawn_where_it_is_and_row_0_is_on_top(shape):
     x, y, diameter_px = 20.0, 14.0, 10.0
-    given = item(shape, picks=((x, y),))
+    given = gallery_item(shape, picks=((x, y),))
     picture = pixels(gallery.draw_micrograph(given, diameter_px * 5.0))
     scale = gallery.WHOLE_PX / max(shape)
     tall = round(shape[0] * scale)
@@ -439,7 +404,7 @@ def test_a_pick_is_drawn_where_it_is_and_row_0_is_on_top(shape):
 def test_the_image_lies_under_its_marks():
     image = np.zeros((60, 80), dtype=np.float32)
     image[9:12, 19:22] = -5.0  # dark protein at (20, 10)
-    picture = pixels(gallery.draw_micrograph(item(image=image), 50.0))
+    picture = pixels(gallery.draw_micrograph(gallery_item(image=image), 50.0))
     scale = gallery.WHOLE_PX / 80
     tall = round(60 * scale)
     darkness = 255.0 - picture[: tall // 2].mean(axis=2)
@@ -450,7 +415,7 @@ def test_the_image_lies_under_its_marks():
 
 
 def test_hits_false_picks_misses_and_labels_differ():
-    given = item(
+    given = gallery_item(
         picks=((20.0, 10.0), (60.0, 10.0)),
         labels_xy_px=np.array([[20.0, 30.0]]),
         truth_xy_px=np.array([[20.0, 11.0], [60.0, 30.0]]),
@@ -476,13 +441,15 @@ def test_hits_false_picks_misses_and_labels_differ():
 def test_pixels_that_are_no_numbers_and_flat_images_are_drawn():
     broken = np.full((40, 40), np.nan, dtype=np.float32)
     for image in (broken, np.zeros((40, 40), dtype=np.float32), np.ones((1, 1), dtype=np.float32)):
-        png = gallery.draw_micrograph(item(image=image, picks=((np.nan, 1.0), (3.0, 4.0))), 50.0)
+        png = gallery.draw_micrograph(
+            gallery_item(image=image, picks=((np.nan, 1.0), (3.0, 4.0))), 50.0
+        )
         assert png.startswith(b"\x89PNG")
 
 
 def test_the_detail_shows_the_busiest_part():
     crowd = np.random.default_rng(1).uniform((300, 20), (340, 60), size=(30, 2))
-    given = item((400, 400), picks=np.concatenate([crowd, [[10.0, 390.0]]]))
+    given = gallery_item((400, 400), picks=np.concatenate([crowd, [[10.0, 390.0]]]))
     left, top, right, bottom = gallery.find_densest_window(given, 50.0)
     assert (right - left, bottom - top) == (110, 110)
     assert np.all((crowd >= (left, top)) & (crowd < (right, bottom)))
@@ -491,11 +458,11 @@ def test_the_detail_shows_the_busiest_part():
 
 
 def test_a_small_micrograph_is_its_own_detail():
-    assert gallery.find_densest_window(item((30, 20)), 500.0) == (0, 0, 20, 30)
+    assert gallery.find_densest_window(gallery_item((30, 20)), 500.0) == (0, 0, 20, 30)
 
 
 def test_six_pictures_of_pure_noise_stay_small():
-    given = item((1080, 1080), picks=np.random.default_rng(2).uniform(0, 1080, (500, 2)))
+    given = gallery_item((1080, 1080), picks=np.random.default_rng(2).uniform(0, 1080, (500, 2)))
     one = len(gallery.draw_micrograph(given, 150.0)) + len(gallery.draw_detail(given, 150.0))
     assert 6 * one * 4 / 3 < 6.0e6
 
