@@ -95,7 +95,7 @@ def convert(
         float | None,
         number(
             "SCORE",
-            "Keep picks with this score or more (of picks.tsv, of all candidates).",
+            "Keep picks with at least this score (in picks.tsv, among all candidates).",
             "Picking",
         ),
     ] = None,
@@ -273,9 +273,9 @@ def evaluate(
         float | None,
         number(
             "LOGODDS",
-            "Operating threshold.",
+            "Score at which precision, recall and F1 are computed.",
             "Picking",
-            "the one picks.tsv was selected with, otherwise none",
+            "the one used to make picks.tsv, otherwise none",
         ),
     ] = None,
     model: Annotated[

@@ -373,9 +373,9 @@ PickingModel = Annotated[
     str | None,
     choice(
         "FILE",
-        "The model.safetensors of a training.",
+        "The model.safetensors that heliodor train wrote.",
         "Picking",
-        default="the general model, which needs no training but --diameter",
+        default="the general model, which needs --diameter but no training",
     ),
 ]
 PickingDiameter = Annotated[
