@@ -22,11 +22,11 @@ def entry() -> NoReturn:
     """Run the command line; a long command is supervised, and resumed after a crash."""
     from heliodor.utils.crash_recovery import has_crashed, is_supervised, run_supervised
 
-    console.allow_any_terminal()
     words = sys.argv[1:]
     is_long = any(words[: len(own)] == own for own in SUPERVISED)
     if not is_long or {"-h", "--help"} & {*words} or os.name != "posix" or is_supervised():
         run()
+    console.allow_any_terminal()
     console.show_messages()
     code = run_supervised([sys.executable, "-c", _RUN, *words])
     if has_crashed(code) and words[0] == "relion":

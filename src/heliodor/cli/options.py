@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -41,7 +41,7 @@ GROUPS = (
     "Other",
 )
 
-#: Arguments or options: what typer takes for an unlimited number of values.
+#: A function that the command line calls.
 Command = Callable[..., Any]
 
 
@@ -68,7 +68,7 @@ def _read_number(param: typer.CallbackParam, value: str, kind: type) -> float:
 
 
 def auto_or_number(
-    param: typer.CallbackParam, value: str | None, kind: type = float, auto: str | None = None
+    param: typer.CallbackParam, value: str | None, kind: type, auto: str | None
 ) -> float | str | None:
     """Read a finite number, or `auto`, which stands for the value of that name."""
     if value is None:
@@ -128,9 +128,7 @@ def _typer_option(name: str, declared: Option, kind: str, value: Any) -> tuple[A
         value = not value if declared.inverted else value
     elif declared.auto or "Literal['auto']" in parts:
         auto = None if declared.auto else "auto"
-        callback = partial(auto_or_number, kind=int if base is int else float, auto=auto)
-        # typer calls by the names of a function's parameters
-        callback = _as_callback(callback)
+        callback = _auto_callback(int if base is int else float, auto)
         base, is_optional = str, True
         value = None if value == "auto" else value
     elif base is float:
@@ -150,9 +148,10 @@ def _typer_option(name: str, declared: Option, kind: str, value: Any) -> tuple[A
     )
 
 
-def _as_callback(function: Callable[..., Any]) -> Callable[..., Any]:
-    def callback(param: typer.CallbackParam, value: str | None) -> Any:
-        return function(param, value)
+def _auto_callback(kind: type, auto: str | None) -> Callable[..., Any]:
+    # A function, as typer looks at the names of a callback's parameters.
+    def callback(param: typer.CallbackParam, value: str | None) -> float | str | None:
+        return auto_or_number(param, value, kind, auto)
 
     return callback
 
@@ -170,7 +169,6 @@ class Positional:
     """Says that micrographs may be typed without ``--micrographs``."""
 
     help: str
-    is_required: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,7 +210,7 @@ class _Expansion:
         self.parameters: list[inspect.Parameter] = []
         #: By the parameter of the command: its settings class and the names of the options.
         self.settings: dict[str, tuple[type, tuple[str, ...]]] = {}
-        self.positional: Positional | None = None
+        self.takes_micrographs = False
         #: The parameter that takes the names of what was typed.
         self.typed: str | None = None
 
@@ -232,7 +230,7 @@ class _Expansion:
 
     def add_micrographs(self, name: str, place: Positional) -> None:
         """Add micrographs, which may be typed with or without their option."""
-        self.positional = place
+        self.takes_micrographs = True
         argument = typer.Argument(metavar="MICROGRAPHS", help=place.help, show_default=False)
         self.add("files", Annotated[list[str] | None, argument], None)
         option = typer.Option(
@@ -246,10 +244,8 @@ class _Expansion:
 
     def collect(self, context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of the command from the values of the options."""
-        if self.positional is not None:
-            values["micrographs"] = _micrographs(
-                values.pop("files"), values["micrographs"], self.positional
-            )
+        if self.takes_micrographs:
+            values["micrographs"] = _micrographs(values.pop("files"), values["micrographs"])
         if self.typed is not None:
             values[self.typed] = Typed(_typed_names(context))
         for name, (settings, options) in self.settings.items():
@@ -302,21 +298,19 @@ def _typed_names(context: typer.Context) -> frozenset[str]:
     )
 
 
-def _micrographs(
-    files: list[str] | None, option: list[str] | None, place: Positional
-) -> list[str] | None:
+def _micrographs(files: list[str] | None, option: list[str] | None) -> list[str]:
     """Return the micrographs, which may be typed with or without ``--micrographs``."""
     if files and option:
         raise BadInput(
             f"micrographs were given with --micrographs and without ({files[0]}); give all of them"
             " one way"
         )
-    if not files and not option and place.is_required:
+    if not (micrographs := files or option):
         raise BadInput(
             "no micrographs were given; name files, folders, patterns, a RELION micrographs STAR"
             " file or @list.txt"
         )
-    return files or option or None
+    return micrographs
 
 
 class GroupedCommand(TyperCommand):

@@ -24,7 +24,13 @@ from heliodor.cli.options import (
     number,
     out_option,
 )
-from heliodor.cli.session import command_line, end, refuse_bad_areas, should_resume
+from heliodor.cli.session import (
+    check_bad_areas,
+    command_line,
+    end,
+    load_picking_model,
+    should_resume,
+)
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainSettings
 from heliodor.utils.compute import ComputeSettings
@@ -57,9 +63,7 @@ def run(
     from heliodor.training.initialization import load_start_model
     from heliodor.workflows.run import run as run_all
 
-    if "bad_areas" in typed.names:
-        start = load_start_model(settings.training)
-        refuse_bad_areas(typed, start is not None and start.card.contaminant)
+    check_bad_areas(typed, lambda: load_start_model(settings.training))
     outcome = run_all(
         micrographs,
         labels,
@@ -122,14 +126,9 @@ def pick(
 
     Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
     """
-    from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
     from heliodor.workflows.pick import pick as pick_particles
 
-    if "bad_areas" in typed.names:
-        refuse_bad_areas(
-            typed,
-            load_model_or_general(GENERAL_MODEL_NAME if model is None else model).card.contaminant,
-        )
+    check_bad_areas(typed, lambda: load_picking_model(model))
     picked = pick_particles(
         model,
         micrographs,

@@ -22,7 +22,7 @@ from heliodor.cli.options import (
     choice,
     register,
 )
-from heliodor.cli.session import command_line, end, refuse_bad_areas
+from heliodor.cli.session import check_bad_areas, command_line, end, load_picking_model
 from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import TrainSettings
@@ -140,13 +140,8 @@ def pick(
 ) -> Any:
     """Pick particles; micrographs that are already picked are skipped."""
     from heliodor.integrations.relion.jobs import pick_job
-    from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
 
-    if "bad_areas" in typed.names:
-        refuse_bad_areas(
-            typed,
-            load_model_or_general(GENERAL_MODEL_NAME if model is None else model).card.contaminant,
-        )
+    check_bad_areas(typed, lambda: load_picking_model(model))
     where = ComputeSettings(compute.device, j)
     return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from heliodor.data.micrographs.sources import Source
 from heliodor.evaluation import thresholds
 from heliodor.evaluation.calibration import (
     MIN_MICROGRAPHS,
@@ -15,7 +16,7 @@ from heliodor.evaluation.calibration import (
 )
 from heliodor.evaluation.thresholds import choose_threshold, predict_performance
 from heliodor.models.model_file import GENERAL_KEY, Model
-from heliodor.picking.batch import PickingResult
+from heliodor.picking.batch import DecoySearch, PickingResult
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.settings import PickSettings
 
@@ -64,6 +65,14 @@ def get_clear_above(model: Model) -> float | None:
     if known is not None:
         return known.clear_above
     return thresholds.CLEAR_ABOVE if GENERAL_KEY in model.card.extra else None
+
+
+def choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch | None:
+    """Return on which micrographs to search decoys; None where they could not be used."""
+    above = get_clear_above(model)
+    if above is None or len(sources) < MIN_MICROGRAPHS:
+        return None
+    return DecoySearch(choose_decoy_micrographs(source.name for source in sources), above)
 
 
 def _by_excess(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:

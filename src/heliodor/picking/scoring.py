@@ -211,7 +211,7 @@ def score_with_contaminants(
 
     Returns
     -------
-    Maps
+    NetworkOutput
         Its `particle` is what `score_smoothly` returns, to the last bit.
     """
     return _smoothly(network, image, step, device, network.contaminant is not None)

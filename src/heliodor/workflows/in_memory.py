@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
-from heliodor.evaluation.calibration import MIN_MICROGRAPHS
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import (
     DecoySearch,
@@ -19,7 +18,7 @@ from heliodor.picking.batch import (
 from heliodor.picking.recalibration import (
     calibrate_picks,
     choose_decoy_micrographs,
-    get_clear_above,
+    choose_decoy_search,
 )
 from heliodor.picking.settings import PickSettings
 
@@ -41,22 +40,21 @@ def pick_in_memory(
     """
     settings.check_for(model.card.contaminant)
     model.network.to(device)
-    clear_above = get_clear_above(model)
-    search = None
-    if clear_above is not None and len(sources) >= MIN_MICROGRAPHS:
-        search = DecoySearch(choose_decoy_micrographs(s.name for s in sources), clear_above)
+    search = choose_decoy_search(model, sources)
     store = InMemoryStore()
 
-    def pick(search: DecoySearch | None) -> PickingResult:
+    def pick(search: DecoySearch | None, failed: Mapping[str, str]) -> PickingResult:
         return pick_micrographs(
-            model, sources, images, settings, device, progress=progress, store=store, search=search
-        )
+            model, sources, images, settings, device,
+            progress=progress, store=store, search=search, excluded=failed,
+        )  # fmt: skip
 
-    picked = pick(search)
+    picked = pick(search, {})
     if search is not None:
         # Where micrographs failed or were refused, decoys are searched on others in their place.
         usable = [name for name in picked.micrographs if not store.get(name).refused]
         wanted = choose_decoy_micrographs(usable)
         if wanted != search.micrographs:
-            picked = pick(DecoySearch(wanted, search.clear_above))
+            failed = {failure.name: failure.reason for failure in picked.failures}
+            picked = pick(DecoySearch(wanted, search.clear_above), failed)
     return calibrate_picks(model, picked, settings)

@@ -22,7 +22,6 @@ from heliodor.data.micrographs.sources import (
 )
 from heliodor.data.micrographs.working_images import Failure, WorkingImage, WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.calibration import MIN_MICROGRAPHS
 from heliodor.models.model_file import Model, fingerprint_model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking import contamination, micrograph_quality
@@ -47,6 +46,7 @@ from heliodor.picking.output_files import (
 from heliodor.picking.recalibration import (
     calibrate_picks,
     choose_decoy_micrographs,
+    choose_decoy_search,
     get_clear_above,
 )
 from heliodor.picking.score_maps import open_working_images
@@ -181,7 +181,7 @@ def pick_step(
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     journal = Journal(folder, journal_key(model, settings, images), not resume)
-    search = _choose_decoy_search(model, sources)
+    search = choose_decoy_search(model, sources)
     work = _ResumablePicking(model, images, settings, device, journal, search, files.excluded)
     picked = _find_candidates(work, sources, files, record, regions)
     with record.stage("calibrating"):
@@ -235,14 +235,6 @@ class _OutputFiles:
             if failure.name not in self.excluded:
                 self.picks[failure.name].unlink(missing_ok=True)
                 self.masks[failure.name].unlink(missing_ok=True)
-
-
-def _choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch | None:
-    """Return on which micrographs to search decoys; None where they could not be used."""
-    above = get_clear_above(model)
-    if above is None or len(sources) < MIN_MICROGRAPHS:
-        return None
-    return DecoySearch(choose_decoy_micrographs(source.name for source in sources), above)
 
 
 def _find_candidates(
