@@ -39,7 +39,7 @@ def app(
     pixel_size: PixelSize = None,
     threads: Threads = None,
 ) -> None:
-    """Label, train, inspect and pick in a browser, here or through an SSH tunnel."""
+    """Label, train, inspect and pick in a browser, on this computer or through an SSH tunnel."""
     from heliodor.app.server import server
 
     server.serve(micrographs, out, labels, diameter, port, pixel_size, threads)

@@ -55,8 +55,8 @@ def convert(
         list[str] | None,
         choice(
             "FILE",
-            "The micrographs that the result is for: it takes their names, sizes and pixel sizes,"
-            " and the conversion is refused if they contradict the coordinates.",
+            "The micrographs that the result is for. Their names, sizes and pixel sizes are used,"
+            " and nothing is written if the coordinates do not match the images.",
             "Input",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def convert(
         flag("--fit", "Find swaps, flips and the scale from the micrographs.", _COORDINATES),
     ] = False,
     trust: Annotated[
-        bool, flag("--trust", "Write even what contradicts the micrographs.", _COORDINATES)
+        bool, flag("--trust", "Write coordinates that do not match the images.", _COORDINATES)
     ] = False,
     picture: Annotated[
         Path | None,
@@ -116,10 +116,10 @@ def convert(
         number("ANGSTROM", "Pixel size of the micrographs of the result.", _COORDINATES),
     ] = None,
     root: Annotated[
-        str | None, choice("DIR", "Name micrographs as in this folder.", "Output")
+        str | None, choice("DIR", "Folder in the names of the micrographs.", "Output")
     ] = None,
     image_suffix: Annotated[
-        str | None, choice(".EXT", "Name micrographs with this suffix.", "Output")
+        str | None, choice(".EXT", "Suffix in the names of the micrographs.", "Output")
     ] = None,
     strip_uid: Annotated[
         bool,
@@ -193,11 +193,11 @@ def check(
     ] = None,
     distance: Annotated[
         float | None,
-        number("ANGSTROM", "Picks closer than this are one particle.", "Picking", "2 pixels"),
+        number("ANGSTROM", "Picks closer than this are duplicates.", "Picking", "2 pixels"),
     ] = None,
     pixel_size: PixelSize = None,
     headers_only: Annotated[
-        bool, flag("--headers-only", "Read no pixels: fast, but finds less.", "Input")
+        bool, flag("--headers-only", "Read only headers: fast, but finds less.", "Input")
     ] = False,
     as_json: Annotated[bool, flag("--json", "Print JSON.", "Output")] = False,
 ) -> None:
@@ -228,7 +228,7 @@ def suggest(
         flag(
             "--trust-labels",
             "Measure even if the micrographs suggest that the labels are flipped, scaled or"
-            " beside the particles.",
+            " displaced.",
             _COORDINATES,
         ),
     ] = False,
@@ -258,7 +258,7 @@ def suggest(
 
 
 def evaluate(
-    picks: Annotated[str, choice("FILE", "Picks: picks.tsv, STAR, text.", "Input")],
+    picks: Annotated[str, choice("FILE", "Picks, in any format that convert reads.", "Input")],
     truth: Annotated[str, choice("FILE", "Coordinates of all particles.", "Input")],
     match_distance: Annotated[
         float,

@@ -26,7 +26,8 @@ def import_topaz(
         float, number("ANGSTROM", "Longest diameter of the target particle.", "Particle")
     ],
     out: Annotated[
-        Path | None, out_option("File for the model.", "FILE's name with .safetensors, here")
+        Path | None,
+        out_option("File for the model.", "FILE's name with .safetensors, in the current folder"),
     ] = None,
     name: Annotated[
         str | None,
@@ -68,7 +69,8 @@ def import_topaz(
 def export(
     model: _File,
     out: Annotated[
-        Path | None, out_option("File for the network.", "MODEL's name with .onnx, here")
+        Path | None,
+        out_option("File for the network.", "MODEL's name with .onnx, in the current folder"),
     ] = None,
 ) -> None:
     """Write a model's network as ONNX: normalized images in, log-odds of every pixel out."""

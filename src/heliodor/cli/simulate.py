@@ -21,9 +21,9 @@ SNR, SNR_IN_STAIN = 0.12, 1.0
 
 
 def simulate(
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder for the results. [default: simulated]")
-    ] = Path("simulated"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.")] = Path(
+        "simulated"
+    ),
     particle: Annotated[
         str | None,
         choice(
@@ -38,7 +38,7 @@ def simulate(
         Path | None,
         choice(
             "FILE",
-            "Simulate your own particle instead: an atomic model (.cif, .pdb, .ent) or a density"
+            "Simulate this particle instead: an atomic model (.cif, .pdb, .ent) or a density"
             " map (.mrc, .map, .ccp4).",
             "Particle",
         ),
@@ -91,9 +91,9 @@ def simulate(
     ] = None,
     defocus_min: Annotated[float, number("UM", "Minimum defocus.", _IMAGING, "1")] = 1.0,
     defocus_max: Annotated[float, number("UM", "Maximum defocus.", _IMAGING, "2.2")] = 2.2,
-    voltage: Annotated[float, number("KV", "Acceleration voltage.", _IMAGING, "300")] = 300.0,
+    voltage: Annotated[float, number("KV", "Accelerating voltage.", _IMAGING, "300")] = 300.0,
     b_factor: Annotated[
-        float, number("ANGSTROM2", "Envelope of the contrast transfer.", _IMAGING, "150")
+        float, number("ANGSTROM2", "B-factor of the CTF envelope.", _IMAGING, "150")
     ] = 150.0,
     ice: Annotated[
         float | None, number("NM", "Mean thickness of the ice.", _SPECIMEN, "45")
@@ -139,7 +139,7 @@ def simulate(
         ),
     ] = "counting",
     inverted: Annotated[
-        bool, flag("--inverted", "Reverse the contrast: white particles.", _IMAGING)
+        bool, flag("--inverted", "Invert the contrast: bright particles.", _IMAGING)
     ] = False,
     eight_bit: Annotated[
         bool, flag("--eight-bit", "Write MRC mode 0: one byte per pixel, stretched.", "Output")

@@ -73,8 +73,8 @@ class PickSettings:
     )
     scores: Scores = option(
         "smooth",
-        help="smooth: score every few pixels and draw a surface through them; dense: score every"
-        " pixel, several times slower.",
+        help="smooth: score every few pixels and interpolate; dense: score every pixel, several"
+        " times slower.",
         group=_ADVANCED,
         metavar="KIND",
     )

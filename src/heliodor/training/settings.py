@@ -90,8 +90,8 @@ class DataSettings:
     seed: int = 0
     check_frame: bool = option(
         True,
-        help="Train even if the micrographs suggest that the labels are flipped, scaled or beside"
-        " the particles.",
+        help="Train even if the micrographs suggest that the labels are flipped, scaled or"
+        " displaced.",
         group=_DATA,
         name="trust_labels",
         inverted=True,
@@ -309,8 +309,8 @@ class TrainingSettings:
 
 
 _RECIPE = Option(
-    "fast; quick: a hundred updates; paper: as published. The other options change single"
-    " settings of it.",
+    "fast; quick: a hundred updates; paper: as in the Topaz paper. Other options override"
+    " its settings.",
     _TRAINING,
     "NAME",
     None,

@@ -43,7 +43,7 @@ class ComputeSettings:
     memory_gb: float | None = option(
         None,
         help="Memory limit for training; images beyond it are kept in temporary files in OUT,"
-        " which is slower and changes no result.",
+        " which is slower; the results are the same.",
         group=_COMPUTE,
         metavar="GB",
         default="no limit",
