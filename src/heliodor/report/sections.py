@@ -40,7 +40,7 @@ _CALIBRATED: Final = (
     "network (log-odds), by which candidates are ranked; it is not a probability."
 )
 _NOT_CALIBRATED: Final = (
-    "Scores are not calibrated here. A score is the raw output of the network (log-odds); the "
+    "Scores are not calibrated. A score is the raw output of the network (log-odds); the "
     "probability shown is 1 / (1 + exp(−score)), so that a score of 0 is 0.5 and a score of 2.2 "
     "is 0.9. It is the network's own estimate, not a measured error rate."
 )
@@ -178,8 +178,8 @@ def _picks_figures(content: ReportContent) -> list[Figure]:
             "Scores of all candidates. If the histogram has two peaks, place the threshold "
             "between them; otherwise judge by the images."
             if chance is None
-            else "Scores of all candidates. The black line is the estimated number of particles "
-            "among them, the upper axis the probability of a score."
+            else "Scores of all candidates. Black line: estimated number of particles among them. "
+            "Upper axis: probability of a score."
         )
         histogram = plots.draw_score_histogram(
             content.scores, content.threshold, chance, content.score_counts
@@ -317,7 +317,7 @@ def build_outlier_section(rows: Sequence[MicrographQuality]) -> Section | None:
         profiles,
         "Number of candidates by score, on outlier micrographs and on all",
         "Number of candidates by score. Band: the middle 80% of all micrographs. Lines: the first "
-        "micrographs of the list, by their position in it.",
+        "micrographs of the list above, numbered in its order.",
     )
     heading = f"Outlier micrographs ({len(outliers):,} of {len(rows):,})"
     return Section(heading, [*elements, Columns([figure])])
@@ -366,13 +366,13 @@ def build_training_section(content: ReportContent) -> Section | None:
     reference = (
         ""
         if content.expected_fraction is None
-        else " The objective is meant to bring it to the class prior π."
+        else " The objective drives it toward the class prior π."
     )
     figures = [
         Figure(
             plots.draw_loss_curves(history, content.best_epoch),
             "Loss against epoch",
-            "The loss and its two terms. In a good training it falls and levels off.",
+            "The loss and its two terms. Normally it falls and levels off.",
         ),
         Figure(
             plots.draw_mean_probability(history, content.expected_fraction),

@@ -265,7 +265,7 @@ def test_it_says_what_it_is_about():
 def test_training_curves_are_folded_and_raise_no_alarm():
     html = full_page()
     _, training = html.split("<summary><h2>Training curves</h2></summary>")
-    assert "not calibrated. The objective is meant to bring it to the class prior π." in training
+    assert "not calibrated. The objective drives it toward the class prior π." in training
     epochs = full().history
     assert "class prior" not in render_report(minimal_report(history=epochs)).lower()
     assert (
@@ -293,7 +293,7 @@ def test_the_template_library_is_loaded_only_for_a_report(module):
 
 def test_sections_without_content_are_left_out():
     text = parsed(render_report(minimal_report())).text
-    for heading in ("Training", "Agreement", "Settings", "Skipped", "Please read"):
+    for heading in ("Training", "Agreement", "Settings", "Skipped", "Notes"):
         assert heading not in text
 
 

@@ -76,7 +76,7 @@ export class ExportPanel {
     const unusable = rows.failed.filter(Boolean).length;
     const failed = Math.max(run.of - (run.done ?? 0), unusable);
     const all = formatCount(run.of, "micrograph");
-    const picked = failed ? `${(run.of - failed).toLocaleString("en")} of ${all} (${failed} failed)` : all;
+    const picked = failed ? `${(run.of - failed).toLocaleString("en")} of ${all} (${failed} skipped)` : all;
     return `Picked ${picked}. Output: ${project.folder}/picks/autopick.star`;
   }
 
@@ -97,7 +97,7 @@ export class ExportPanel {
         running: run.of ? `Picked ${run.done ?? 0} of ${formatCount(run.of, "micrograph")}` : "Starting…",
         done: this.#describeResult(),
         failed: toSentence(run.says || "Picking failed; see run.log in the project folder"),
-        cancelled: "Cancelled. Finished micrographs are kept: start again to pick the rest.",
+        cancelled: "Canceled. Finished micrographs are kept: start again to pick the rest.",
       };
       setText(message, texts[/** @type {keyof typeof texts} */ (run.state)] ?? "");
     }

@@ -121,7 +121,7 @@ export class TrainPanel {
         `Model ${training.number} trained in ${formatDuration(training.seconds ?? 0)}${validation}`, false);
     } else if (training.state === "cancelled") {
       const model = engine.model ? `model ${engine.model}` : "the general model";
-      this.#showMessage(`Training cancelled; still using ${model}.`, false);
+      this.#showMessage(`Training canceled; still using ${model}.`, false);
     } else if (training.state === "refused")
       this.#showMessage(toSentence(training.says ?? "The training failed"), true);
     const curve = training.curve?.length ? training.curve : this.#receivedCurve;
