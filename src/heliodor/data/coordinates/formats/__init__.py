@@ -63,7 +63,7 @@ READERS = (
     Reader("star", "RELION STAR; centers", relion_star.looks_like, relion_star.read_picks),
     Reader(
         "box",
-        "EMAN1 box; corners of boxes, converted to centers at side // 2",
+        "EMAN1 box; corners of boxes, converted to centers",
         box.looks_like,
         box.read_picks,
     ),
