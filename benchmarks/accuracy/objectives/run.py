@@ -14,16 +14,14 @@ figures of the runs.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +35,7 @@ from benchmarks.accuracy.objectives.data import (
     judge,
     load,
 )
+from benchmarks.common.workers import carry_out_all
 
 import heliodor
 from heliodor.conventions import FloatArray
@@ -207,32 +206,6 @@ def attempt(run: Run, out: Path) -> str:
     )
 
 
-def start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
-    torch.set_num_threads(1)
-
-
-def carry_out_all(
-    runs: Sequence[Run], out: Path, workers: int, tell: Callable[[str], None]
-) -> None:
-    """Carry out runs, in this process where one worker is enough."""
-    if workers == 1:
-        torch.set_num_threads(1)
-        for run in runs:
-            tell(attempt(run, out))
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker) as pool:
-        try:
-            for done in as_completed([pool.submit(attempt, run, out) for run in runs]):
-                tell(done.result())
-        except (KeyboardInterrupt, BrokenProcessPool):
-            for process in multiprocessing.active_children():
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     runs, failed = [], 0
@@ -262,7 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"[{number}/{len(runs)}] {line}", flush=True)
 
     try:
-        carry_out_all(runs, options.out, options.workers, tell)
+        jobs = [partial(attempt, run, options.out) for run in runs]
+        carry_out_all(jobs, options.workers, tell)
     except KeyboardInterrupt:
         print("stopped; call again to go on")
         return 130
