@@ -30,6 +30,8 @@ MIN_LABELS = 5
 MIN_MICROGRAPHS = 3
 #: Maximum number of label scores stored with a model.
 MAX_LABELS = 500
+#: Repeats stored with a model, and the number of points of each.
+MAX_REPEATS, REPEAT_POINTS = 24, 60
 #: Scores more than this many spreads of the labels below their median are ignored.
 MAX_SPREADS_BELOW = 12.0
 #: Probabilities are kept this far from 0 and 1.
@@ -97,8 +99,10 @@ class Calibration:
 
     def for_other_micrographs(self) -> Calibration:
         """Return the calibration for other micrographs, whose number of particles is unknown."""
-        curve = CalibrationCurve(self.curve.score, self.curve.log_odds, 0.0)
-        return Calibration(curve, (), 0, self.labels, self.clear_above)
+        curve, *repeats = (
+            CalibrationCurve(own.score, own.log_odds, 0.0) for own in (self.curve, *self.repeats)
+        )
+        return Calibration(curve, tuple(repeats), 0, self.labels, self.clear_above)
 
     @property
     def particles(self) -> tuple[float, float, float]:
@@ -107,6 +111,7 @@ class Calibration:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values that a model file stores, ready for JSON."""
+        score = np.linspace(self.curve.score[0], self.curve.score[-1], REPEAT_POINTS)
         return {
             "score": _rounded(self.curve.score),
             "log_odds": _rounded(self.curve.log_odds),
@@ -114,11 +119,16 @@ class Calibration:
             "micrographs": self.micrographs,
             "labels": _rounded(self.labels),
             "clear_above": round(self.clear_above, 4),
+            "repeats": [
+                [round(float(own), 2) for own in np.interp(score, repeat.score, repeat.log_odds)]
+                for repeat in self.repeats[:: -(-len(self.repeats) // MAX_REPEATS) or 1]
+            ],
+            "repeat_score": _rounded(score),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """Rebuild from `as_dict`, without repeats.
+        """Rebuild from `as_dict`, with the stored repeats.
 
         Raises
         ------
@@ -130,17 +140,29 @@ class Calibration:
             labels = np.array(values["labels"], dtype=np.float64)
             numbers = [float(values[key]) for key in ("particles", "clear_above")]
             micrographs = int(values["micrographs"])
+            repeats = np.array(values.get("repeats", []), dtype=np.float64)
+            repeat_score = np.array(values.get("repeat_score", []), dtype=np.float64)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError("the calibration is incomplete") from error
         score, log_odds = arrays
         whole = score.ndim == labels.ndim == 1 and score.shape == log_odds.shape
         if not whole or len(score) < 2 or len(labels) < 1:
             raise ValueError("the calibration has the wrong shape")
-        finite = all(np.isfinite(part).all() for part in (*arrays, labels, np.array(numbers)))
+        if len(repeats) and repeats.shape != (len(repeats), len(repeat_score)):
+            raise ValueError("the calibration has the wrong shape")
+        parts = (*arrays, labels, np.array(numbers), repeats, repeat_score)
+        finite = all(np.isfinite(part).all() for part in parts)
         if not finite or (np.diff(score) <= 0).any() or (np.diff(log_odds) < 0).any():
             raise ValueError("the calibration curve is not increasing")
+        if len(repeats) and (len(repeat_score) < 2 or (np.diff(repeat_score) <= 0).any()):
+            raise ValueError("the calibration curve is not increasing")
+        curves = (CalibrationCurve(repeat_score, own, 0.0) for own in repeats)
         return cls(
-            CalibrationCurve(score, log_odds, numbers[0]), (), micrographs, labels, numbers[1]
+            CalibrationCurve(score, log_odds, numbers[0]),
+            tuple(curves),
+            micrographs,
+            labels,
+            numbers[1],
         )
 
 

@@ -1,4 +1,4 @@
-"""Recalibration: what a model's scores mean on the micrographs that were picked."""
+"""The threshold and the probabilities of picks, from a model's calibration or from decoys."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from dataclasses import replace
 
 from heliodor.data.micrographs.sources import Source
 from heliodor.evaluation import thresholds
-from heliodor.evaluation.calibration import (
-    MIN_MICROGRAPHS,
-    Calibration,
-    calibrate_scores,
-)
 from heliodor.evaluation.thresholds import choose_threshold, predict_performance
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.picking.batch import DecoySearch, PickingResult
@@ -51,26 +46,31 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
     known = model.calibration
     if known is None:
         return _by_excess(model, picked, settings)
-    calibration = _of_picking(model, known, picked, settings)
+    # The calibration of the training, not of these micrographs: a micrograph has the same picks
+    # whatever others are picked with it.
+    calibration = known.for_other_micrographs()
     counts, threshold = picked.sheet.candidates, settings.threshold
     if threshold is None:
-        threshold = choose_threshold(calibration, counts, settings.max_fdr)
+        threshold = model.card.threshold
+        if settings.max_fdr is not None:
+            threshold = choose_threshold(calibration, counts, settings.max_fdr)
     outlook = predict_performance(calibration, counts, threshold)
     return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
 
 
 def get_clear_above(model: Model) -> float | None:
-    """Return the score above which decoys next to a candidate do not count; None: no decoys."""
-    known = model.calibration
-    if known is not None:
-        return known.clear_above
-    return thresholds.CLEAR_ABOVE if GENERAL_KEY in model.card.extra else None
+    """Return the score above which decoys next to a candidate do not count; None: no decoys.
+
+    Decoys are only needed for the general model: others know the scores of their labels.
+    """
+    needed = model.calibration is None and GENERAL_KEY in model.card.extra
+    return thresholds.CLEAR_ABOVE if needed else None
 
 
 def choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch | None:
     """Return on which micrographs to search decoys; None where they could not be used."""
     above = get_clear_above(model)
-    if above is None or len(sources) < MIN_MICROGRAPHS:
+    if above is None:
         return None
     return DecoySearch(choose_decoy_micrographs(source.name for source in sources), above)
 
@@ -82,23 +82,3 @@ def _by_excess(model: Model, picked: PickingResult, settings: PickSettings) -> P
     area = math.pi * exclusion**2
     found = thresholds.find_decoy_threshold(picked.sheet, area, settings.max_fdr, FLOOR)
     return picked if found is None else replace(picked, threshold=found)
-
-
-def _of_picking(
-    model: Model, known: Calibration, picked: PickingResult, settings: PickSettings
-) -> Calibration:
-    """Return the calibration on the micrographs picked, or that of training if they are few."""
-    if picked.sheet.micrographs < MIN_MICROGRAPHS:
-        return known.for_other_micrographs()
-    diameter = model.card.diameter_angstrom
-    exclusion = settings.distances_px(diameter, 1.0).exclusion_px
-    own = calibrate_scores(
-        picked.sheet,
-        known.labels,
-        math.pi * (diameter / 2) ** 2,
-        math.pi * exclusion**2,
-        known.clear_above,
-        FLOOR,
-        model.card.seed,
-    )
-    return known.for_other_micrographs() if own is None else own

@@ -17,12 +17,18 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration, calibrate_scores
+from heliodor.evaluation.label_threshold import (
+    LabelEstimate,
+    combine_with_labels,
+    estimate_from_labels,
+)
 from heliodor.evaluation.matching import MATCH_FRACTION, match_picks
 from heliodor.evaluation.score_histogram import (
     DatasetScores,
     MicrographScores,
     ScoreCounts,
 )
+from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.networks import Network
 from heliodor.picking.candidates import FLOOR, find_operating_point
 from heliodor.picking.contamination import ContaminationMask
@@ -59,12 +65,24 @@ class ScoreScale(NamedTuple):
 
     #: Their median pixel, log-odds.
     background: float
-    #: None where there is too little data to calibrate.
+    #: From the mixture and from the labels; None where there is too little data to calibrate.
     calibration: Calibration | None
     #: Of all candidates on the images.
     scores: ScoreCounts
     #: Share of the labels that lie in contamination.
     labels_in_contamination: float = 0.0
+    #: The mixture's threshold is moved towards this; None where there are too few labels.
+    from_labels: LabelEstimate | None = None
+    #: The calibration by the mixture alone.
+    mixture: Calibration | None = None
+
+    def choose_threshold(self, max_fdr: float | None = None) -> float | None:
+        """Return the threshold, log-odds; None where there is too little data."""
+        if self.calibration is None:
+            return None
+        if max_fdr is not None or self.from_labels is None or self.mixture is None:
+            return choose_threshold(self.calibration, self.scores, max_fdr)
+        return round(self.from_labels.limit(choose_threshold(self.mixture, self.scores)), 3)
 
 
 class _Scored(NamedTuple):
@@ -186,16 +204,26 @@ class CalibrationSet:
             for own in counted
             if own.xy_px is not None
         ]
-        calibration = calibrate_scores(
+        labels = np.concatenate([np.zeros(0), *label_scores])
+        mixture = calibrate_scores(
             sheet,
-            np.concatenate([np.zeros(0), *label_scores]),
+            labels,
             math.pi * (self.diameter_px / 2) ** 2,
             math.pi * exclusion_px**2,
             clear_above,
             FLOOR,
             seed,
         )
-        return ScoreScale(background, calibration, sheet.candidates, share)
+        labeled = [own for own in counted if own.xy_px is not None and len(own.xy_px)]
+        calibration, from_labels = mixture, None
+        if mixture is not None:
+            on_labeled = ScoreCounts.sum(
+                ScoreCounts.from_scores(own.candidates.score) for own in labeled
+            )
+            area_share = sum(own.area for own in labeled) / sum(own.area for own in counted)
+            from_labels = estimate_from_labels(labels, on_labeled)
+            calibration = combine_with_labels(mixture, labels, on_labeled, area_share, seed)
+        return ScoreScale(background, calibration, sheet.candidates, share, from_labels, mixture)
 
     def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Apply a function to items, several at a time on CPUs."""

@@ -21,7 +21,6 @@ from heliodor.data.micrographs.working_images import (
     working_pixel_size,
 )
 from heliodor.errors import BadInput
-from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.model_file import (
     Model,
     load_model,
@@ -392,9 +391,8 @@ def _calibrate(
             " detects as contamination; contamination detection has been switched off for this"
             " model"
         )
-    calibration = scale.calibration
-    if calibration is not None:
-        threshold = choose_threshold(calibration, scale.scores, task.picking.max_fdr)
+    calibration, threshold = scale.calibration, scale.choose_threshold(task.picking.max_fdr)
+    if calibration is not None and threshold is not None:
         estimate, low, high = (count / calibration.micrographs for count in calibration.particles)
         log.info(
             f"estimated particles per micrograph: {estimate:.0f} (90% interval {low:.0f} to"

@@ -21,7 +21,6 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.matching import MATCH_FRACTION
-from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
@@ -213,9 +212,9 @@ def _build_model(
     updates: int,
 ) -> Model:
     """Return the network with its model card."""
-    threshold, particles = start.card.threshold, dataset.expected_particles
+    chosen, particles = scale.choose_threshold(), dataset.expected_particles
+    threshold = start.card.threshold if chosen is None else chosen
     if scale.calibration is not None:
-        threshold = choose_threshold(scale.calibration, scale.scores)
         particles = scale.calibration.particles[0] / scale.calibration.micrographs
     extra = {k: v for k, v in start.card.extra.items() if k not in (GENERAL_KEY, "slope", "shift")}
     card = replace(

@@ -10,7 +10,7 @@ import torch
 
 from heliodor.app.engine.prediction import Prediction
 from heliodor.conventions import FloatArray
-from heliodor.evaluation.calibration import MIN_MICROGRAPHS, Calibration
+from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import InMemoryStore, PickingResult
@@ -23,7 +23,7 @@ from heliodor.picking.recalibration import calibrate_picks, get_clear_above
 from heliodor.picking.settings import PickSettings
 
 #: Numbers of micrographs at which the threshold is estimated; no decoys are searched on more.
-UPDATE_AT: Final = (1, MIN_MICROGRAPHS, 8)
+UPDATE_AT: Final = (1, 3, 8)
 #: The fit uses candidates with probabilities in this range.
 UNCERTAIN_RANGE: Final = (0.02, 0.98)
 
@@ -50,7 +50,7 @@ class RunningThreshold:
     Parameters
     ----------
     model
-        The model in use; the estimate needs the scores of its labels, or the general model.
+        The model in use; only the threshold of the general model is estimated.
     device
         Where decoys are searched.
     """
@@ -89,8 +89,6 @@ class RunningThreshold:
         card = self._model.card
         before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
         after = calibrate_picks(self._model, before, PickSettings())
-        if self._model.calibration is not None and len(all_scores) < MIN_MICROGRAPHS:
-            return None  # too few: the calibration of its training is better
         calibration = None
         if after.calibration is not None:
             calibration = fit_logistic(after.calibration, sheet.candidates.values)
