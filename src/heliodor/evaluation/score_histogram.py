@@ -91,6 +91,8 @@ class ScoreGroup:
 
     candidates: ScoreCounts
     decoys: ScoreCounts
+    #: The candidates on the micrographs on which decoys were searched for.
+    paired: ScoreCounts
     #: Area of each micrograph, and of those on which decoys were searched for.
     areas: dict[str, float]
     decoy_areas: dict[str, float]
@@ -122,7 +124,7 @@ class DatasetScores:
         count = max(1, min(len(ranked), MAX_GROUPS))
         self._group = {name: rank % count for rank, name in enumerate(ranked)}
         empty = ScoreCounts.from_scores(np.zeros(0))
-        self._groups = [ScoreGroup(empty, empty, {}, {}) for _ in range(count)]
+        self._groups = [ScoreGroup(empty, empty, empty, {}, {}) for _ in range(count)]
 
     @classmethod
     def from_micrographs(cls, micrographs: Sequence[MicrographScores]) -> DatasetScores:
@@ -136,12 +138,12 @@ class DatasetScores:
     def add(self, name: str, scores: MicrographScores) -> None:
         """Add the scores of one of the micrographs."""
         group = self._groups[self._group[name]]
-        group.candidates = ScoreCounts.sum(
-            [group.candidates, ScoreCounts.from_scores(scores.candidates)]
-        )
+        candidates = ScoreCounts.from_scores(scores.candidates)
+        group.candidates = ScoreCounts.sum([group.candidates, candidates])
         group.areas[name] = scores.area
         if scores.decoys is not None:
             group.decoys = ScoreCounts.sum([group.decoys, ScoreCounts.from_scores(scores.decoys)])
+            group.paired = ScoreCounts.sum([group.paired, candidates])
             group.decoy_areas[name] = scores.area
 
     @property

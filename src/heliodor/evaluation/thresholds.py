@@ -2,8 +2,7 @@
 
 With a calibration, candidates have probabilities. If p is the probability of each candidate and N
 the number of particles, k picks contain E = sum p of them: precision E / k, recall E / N, F1
-2 E / (k + N) (Lewis, SIGIR 1995, on expected F). Without a calibration, the threshold follows from
-the numbers of candidates and decoys (`find_decoy_threshold`).
+2 E / (k + N) (Lewis, SIGIR 1995, on expected F).
 """
 
 from __future__ import annotations
@@ -21,18 +20,10 @@ from heliodor.evaluation.calibration import (
     CalibrationCurve,
     add_interval,
 )
-from heliodor.evaluation.score_histogram import SCORE_STEP, DatasetScores, ScoreCounts
+from heliodor.evaluation.score_histogram import SCORE_STEP, ScoreCounts
 
 #: A series of thresholds ends at candidates with this probability.
 MIN_SERIES_PROBABILITY = 0.05
-
-#: Without a calibration: candidates with higher scores have no decoys beside them.
-CLEAR_ABOVE = 1.5
-#: Without a calibration: candidates must outnumber decoys by this many standard deviations, and
-#: the number of decoys may be wrong by this fraction, because contaminants are dark, never bright.
-MIN_SIGNIFICANCE, DECOY_ERROR = 4.0, 0.1
-#: If there are no particles, the threshold lies this far above the best decoy, log-odds.
-ABOVE_BEST_DECOY = 0.5
 
 
 @dataclass(frozen=True)
@@ -201,60 +192,6 @@ def choose_threshold_series(
         for target in targets
     ]
     return sorted(set(series), reverse=True)
-
-
-def find_decoy_threshold(
-    scores: DatasetScores,
-    cleared_area: float,
-    max_fdr: float | None = None,
-    least: float = -math.inf,
-) -> float | None:
-    """Choose the threshold from the numbers of candidates and decoys, without a calibration.
-
-    Parameters
-    ----------
-    scores
-        Scores of candidates, and of decoys on some micrographs, cleared above `CLEAR_ABOVE`.
-    cleared_area
-        Area of the disc around a likely particle without decoys, in the unit of the areas in
-        `scores`.
-    max_fdr
-        The largest fraction of false picks; None maximizes F1.
-    least
-        The lowest threshold to consider.
-
-    Returns
-    -------
-    float or None
-        Log-odds; None if decoys were not searched for, or there are no candidates.
-    """
-    groups = scores.groups
-    area, decoy_area = (sum(getattr(g, name) for g in groups) for name in ("area", "decoy_area"))
-    candidates = scores.candidates.at_least(least)
-    if not decoy_area or not len(candidates):
-        return None
-    decoys = ScoreCounts.sum(group.decoys for group in groups)
-    above = int(decoys.counts[decoys.values > CLEAR_ABOVE].sum())
-    weight = area / decoy_area * math.exp(min(above / decoy_area * cleared_area, 1.0))
-    values = candidates.values[::-1]
-    picks = np.cumsum(candidates.counts[::-1])
-    decoys_above = np.array([decoys.at_least(value).total for value in values], dtype=np.float64)
-    false_picks = weight * decoys_above
-    # The number of true picks cannot decrease with the number of picks; a decrease is noise.
-    true_picks = np.maximum.accumulate(np.clip(picks - false_picks, 0.0, None))
-    deviation = np.sqrt(
-        picks + weight**2 * (decoys_above + 1.0) + (DECOY_ERROR * false_picks) ** 2
-    )
-    significant = true_picks / deviation >= MIN_SIGNIFICANCE
-    if not significant.any():
-        best = decoys.values[-1] if len(decoys) else values[0]
-        return float(max(best, least) + ABOVE_BEST_DECOY)
-    true_picks = np.minimum(true_picks, picks)
-    if max_fdr is not None:
-        accepted = np.flatnonzero(significant & (true_picks >= (1.0 - max_fdr) * picks))
-        return float(values[accepted[-1]] if len(accepted) else values[0] + ABOVE_BEST_DECOY)
-    f1 = np.where(significant, 2.0 * true_picks / (picks + true_picks[significant][-1]), 0.0)
-    return float(values[int(np.argmax(f1))])
 
 
 def describe_threshold(

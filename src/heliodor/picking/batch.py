@@ -26,9 +26,8 @@ from heliodor.models.model_file import Model
 from heliodor.picking.candidates import find_candidates
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.decoys import (
-    ScoredPositions,
     measure_candidate_area,
-    score_clear_decoys,
+    score_decoys,
 )
 from heliodor.picking.journal import MicrographResult
 from heliodor.picking.micrograph_quality import MicrographMeasurements, MicrographQuality
@@ -140,8 +139,6 @@ class DecoySearch:
 
     #: Names of micrographs.
     micrographs: frozenset[str]
-    #: Candidates that score more are likely particles; decoys next to them do not count.
-    clear_above: float
 
 
 #: A micrograph with its score map, and its result.
@@ -182,7 +179,7 @@ class _MicrographPicker:
         candidates = find_candidates(self.model, image, score, self.settings, contamination)
         refused = self.settings.refuses(contamination)
         masked = self.settings.leaves_out(contamination)
-        decoys = None if refused else self._decoys(image, normalized, candidates, masked)
+        decoys = None if refused else self._decoys(image, normalized, masked)
         result = MicrographResult(
             candidates,
             image.pixel_size_angstrom,
@@ -198,21 +195,13 @@ class _MicrographPicker:
         self,
         image: WorkingImage,
         normalized: Image,
-        candidates: Picks,
         contamination: ContaminationMask | None,
     ) -> FloatArray | None:
         """Return the scores of the decoys, None where none are looked for."""
         if self.search is None or image.source.name not in self.search.micrographs:
             return None
-        return score_clear_decoys(
-            self.model,
-            image,
-            normalized,
-            ScoredPositions(candidates.xy_px, candidates.score),
-            self.settings,
-            contamination,
-            self.search.clear_above,
-            self.device,
+        return score_decoys(
+            self.model, image, normalized, self.settings, contamination, self.device
         )
 
     def _measure(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from heliodor.conventions import FloatArray, Image, to_working
+from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
 from heliodor.picking.candidates import FLOOR
@@ -38,36 +38,27 @@ class ScoredPositions:
     score: FloatArray
 
 
-def score_clear_decoys(
+def score_decoys(
     model: Model,
     image: WorkingImage,
     normalized: Image,
-    candidates: ScoredPositions,
     settings: PickSettings,
     contamination: ContaminationMask | None,
-    clear_above: float,
     device: torch.device | str = "cpu",
 ) -> FloatArray:
-    """Return the scores of the decoys of one micrograph that are not next to likely particles.
+    """Return the scores of the decoys of one micrograph, log-odds, shape (n,).
 
     Parameters
     ----------
     image, normalized
         The micrograph, and what the network sees of it.
-    candidates
-        Of the micrograph, in its original pixels.
     contamination
         Areas in which nothing is a candidate; None: none.
-    clear_above
-        Candidates that score more are likely particles.
     """
     size = image.working_pixel_size_angstrom
     distances = settings.distances_px(model.card.diameter_angstrom, size)
-    reverse = score_normalized(model, image, -normalized, device, settings.scores)
-    decoys = find_positions(reverse, distances, contamination, size)
-    xy = to_working(candidates.xy_px, image.original_shape, image.shape)
-    positions = ScoredPositions(xy, candidates.score)
-    return keep_clear_decoys(decoys, positions, clear_above, distances.exclusion_px)
+    inverted = score_normalized(model, image, -normalized, device, settings.scores)
+    return find_positions(inverted, distances, contamination, size).score
 
 
 def find_positions(

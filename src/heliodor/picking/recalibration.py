@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from heliodor.data.micrographs.sources import Source
-from heliodor.evaluation import thresholds
+from heliodor.evaluation.decoy_threshold import estimate_from_decoys
 from heliodor.evaluation.thresholds import choose_threshold, predict_performance
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.picking.batch import DecoySearch, PickingResult
-from heliodor.picking.candidates import FLOOR
 from heliodor.picking.settings import PickSettings
 
 #: Micrographs on which decoys are looked for: this number, or this share if that is more.
@@ -36,8 +35,8 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
     ----------
     model
         The model that picked. If it does not know its labels' scores, for example because it is
-        another program's, the picks are returned unchanged; for the general model the threshold is
-        chosen by target-decoy counting.
+        another program's, the picks are returned unchanged; those of the general model are
+        calibrated by decoys.
     picked
         Its candidates.
     settings
@@ -45,7 +44,7 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
     """
     known = model.calibration
     if known is None:
-        return _by_excess(model, picked, settings)
+        return _calibrate_by_decoys(model, picked, settings) if needs_decoys(model) else picked
     # The calibration of the training, not of these micrographs: a micrograph has the same picks
     # whatever others are picked with it.
     calibration = known.for_other_micrographs()
@@ -58,27 +57,37 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
     return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
 
 
-def get_clear_above(model: Model) -> float | None:
-    """Return the score above which decoys next to a candidate do not count; None: no decoys.
+def needs_decoys(model: Model) -> bool:
+    """Return whether the threshold follows from decoys: that of the general model does.
 
-    Decoys are only needed for the general model: others know the scores of their labels.
+    Other models know the scores of their labels.
     """
-    needed = model.calibration is None and GENERAL_KEY in model.card.extra
-    return thresholds.CLEAR_ABOVE if needed else None
+    return model.calibration is None and GENERAL_KEY in model.card.extra
 
 
 def choose_decoy_search(model: Model, sources: Sequence[Source]) -> DecoySearch | None:
-    """Return on which micrographs to search decoys; None where they could not be used."""
-    above = get_clear_above(model)
-    if above is None:
+    """Return on which micrographs to search decoys; None where they are not needed."""
+    if not needs_decoys(model):
         return None
-    return DecoySearch(choose_decoy_micrographs(source.name for source in sources), above)
+    return DecoySearch(choose_decoy_micrographs(source.name for source in sources))
 
 
-def _by_excess(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:
-    if settings.threshold is not None or GENERAL_KEY not in model.card.extra:
+def _calibrate_by_decoys(
+    model: Model, picked: PickingResult, settings: PickSettings
+) -> PickingResult:
+    found = estimate_from_decoys(picked.sheet, model.card.diameter_angstrom)
+    if found is None:
         return picked
-    exclusion = settings.distances_px(model.card.diameter_angstrom, 1.0).exclusion_px
-    area = math.pi * exclusion**2
-    found = thresholds.find_decoy_threshold(picked.sheet, area, settings.max_fdr, FLOOR)
-    return picked if found is None else replace(picked, threshold=found)
+    threshold, counts = settings.threshold, picked.sheet.candidates
+    if found.calibration is None:
+        return replace(picked, threshold=found.threshold if threshold is None else threshold)
+    if threshold is None:
+        threshold = found.threshold
+        if settings.max_fdr is not None:
+            threshold = choose_threshold(found.calibration, counts, settings.max_fdr)
+    return replace(
+        picked,
+        threshold=threshold,
+        calibration=found.calibration,
+        expected=predict_performance(found.calibration, counts, threshold),
+    )

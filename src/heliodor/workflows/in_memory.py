@@ -56,5 +56,5 @@ def pick_in_memory(
         wanted = choose_decoy_micrographs(usable)
         if wanted != search.micrographs:
             failed = {failure.name: failure.reason for failure in picked.failures}
-            picked = pick(DecoySearch(wanted, search.clear_above), failed)
+            picked = pick(DecoySearch(wanted), failed)
     return calibrate_picks(model, picked, settings)

@@ -47,7 +47,7 @@ from heliodor.picking.recalibration import (
     calibrate_picks,
     choose_decoy_micrographs,
     choose_decoy_search,
-    get_clear_above,
+    needs_decoys,
 )
 from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
@@ -284,7 +284,7 @@ def _record_results(record: RunRecord, model: Model, picked: PickingResult) -> N
 
 
 def _log_start(model: Model, sources: Sequence[Source], settings: PickSettings) -> None:
-    automatic = settings.threshold is None and get_clear_above(model) is not None
+    automatic = settings.threshold is None and needs_decoys(model)
     threshold = (
         "automatic threshold"
         if automatic
@@ -404,7 +404,7 @@ class _ResumablePicking:
         missing = [s for s in missing if self.journal.get(s.name).decoys is None]
         if missing:
             with suppress(BadInput):  # they may have become unreadable: fewer decoys will do
-                self._pick(missing, replace(self.search, micrographs=chosen))
+                self._pick(missing, DecoySearch(chosen))
         return replace(picked, sheet=count_scores(self.journal, names, chosen))
 
 

@@ -15,11 +15,10 @@ from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import InMemoryStore, PickingResult
 from heliodor.picking.decoys import (
-    ScoredPositions,
     measure_candidate_area,
-    score_clear_decoys,
+    score_decoys,
 )
-from heliodor.picking.recalibration import calibrate_picks, get_clear_above
+from heliodor.picking.recalibration import calibrate_picks, needs_decoys
 from heliodor.picking.settings import PickSettings
 
 #: Numbers of micrographs at which the threshold is estimated; no decoys are searched on more.
@@ -57,7 +56,7 @@ class RunningThreshold:
 
     def __init__(self, model: Model, device: torch.device) -> None:
         self._model, self._device = model, device
-        self._above = get_clear_above(model)
+        self._needed = needs_decoys(model)
         self._lock = threading.Lock()
         self._scores: dict[int, MicrographScores] = {}
         self._claimed = set[int]()
@@ -66,7 +65,7 @@ class RunningThreshold:
         """Return, once per micrograph, whether it is to be added."""
         with self._lock:
             if (
-                self._above is None
+                not self._needed
                 or len(self._claimed) >= UPDATE_AT[-1]
                 or micrograph in self._claimed
             ):
@@ -97,17 +96,14 @@ class RunningThreshold:
     def _measure(self, prediction: Prediction) -> MicrographScores:
         """Return the scores of a micrograph, the same as picking measures."""
         model, image, maps = self._model, prediction.image, prediction.score_maps
-        assert self._above is not None
         candidates = prediction.candidates
         good = ~candidates.bad
-        decoys = score_clear_decoys(
+        decoys = score_decoys(
             model,
             image,
             prediction.normalized,
-            ScoredPositions(candidates.xy_px[good], candidates.score[good]),
             PickSettings(),
             maps.contamination,
-            self._above,
             self._device,
         )
         size = image.working_pixel_size_angstrom

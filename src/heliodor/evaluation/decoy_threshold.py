@@ -1,0 +1,184 @@
+"""The threshold without labels: how many candidates are particles, from candidates and decoys.
+
+Decoys are the candidates on micrographs with inverted contrast. Noise gives as many candidates of
+any score dark as bright (target-decoy method, Elias and Gygi, Nature Methods 4, 207 (2007)), but
+it does so only where there are no particles: on a crowded micrograph background candidates have
+less room than decoys have, which lie on particles and between them. If no background candidate
+comes within `REACH` diameters of a particle, and the T particles with scores above t lie at
+random, a share exp(-T A / area) of the room is left, where A is the area of the disc around a
+particle. So of the U candidates and R decoys above t,
+
+    T = U - R exp(-T A / area),
+
+whose smallest solution is found by iteration from T = U - R.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from heliodor.conventions import FloatArray
+from heliodor.evaluation.calibration import Calibration, CalibrationCurve
+from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts
+
+#: Thresholds that are considered, and their step, log-odds.
+LOWEST, HIGHEST, STEP = -5.5, 8.0, 0.05
+#: No background candidate lies closer to a particle, in diameters.
+REACH = math.sqrt(3.0) / 2
+#: The number of particles is estimated cautiously, this many standard deviations low.
+CAUTION = 2.0
+#: Width of the kernel with which densities of candidates and decoys are compared, log-odds.
+KERNEL = 0.8
+#: Thresholds are averaged with this power of their expected F1 as weight: the highest F1 alone is
+#: often one of several that are nearly as high.
+SHARPNESS = 20.0
+#: The threshold where no particles are evident: such a candidate is likely by the model alone.
+WITHOUT_EVIDENCE = 1.0
+#: The reach and the deviations of the estimates that bound the interval.
+BOUNDS = ((0.5, 2.0), (1.0, -2.0))
+#: The smallest and the largest probability.
+PROBABILITIES = (1e-4, 1 - 1e-4)
+#: The iteration ends once no number changes by more than this.
+CHANGE, MOST_STEPS = 0.01, 500
+
+
+@dataclass(frozen=True)
+class DecoyEstimate:
+    """What candidates and decoys say.
+
+    Attributes
+    ----------
+    threshold
+        Log-odds.
+    calibration
+        Probabilities and numbers of particles; None if no particles are evident.
+    """
+
+    threshold: float
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Numbers of candidates and decoys at or above each threshold."""
+
+    threshold: FloatArray
+    picks: FloatArray
+    decoys: FloatArray
+    #: Square of the particle's diameter over the area of the micrographs.
+    square: float
+
+    @classmethod
+    def of(cls, candidates: ScoreCounts, decoys: ScoreCounts, square: float) -> _Counts:
+        steps = np.arange(round(LOWEST / STEP), round(HIGHEST / STEP) + 1)
+        thresholds = STEP * steps.astype(np.float64)
+        picks, found = (_count_above(counts, thresholds) for counts in (candidates, decoys))
+        first = _find_lowest(thresholds, picks, found)
+        return cls(thresholds[first:], picks[first:], found[first:], square)
+
+    def true_picks(self, reach: float, deviations: float) -> FloatArray:
+        """Return the number of particles at or above each threshold, never increasing.
+
+        Parameters
+        ----------
+        reach
+            See `REACH`.
+        deviations
+            By how many standard deviations of the counts the number is lowered.
+        """
+        disc = math.pi * reach**2 * self.square
+        seen = self.picks - deviations * np.sqrt(self.picks + self.decoys)
+        true = np.clip(seen - self.decoys, 0.0, self.picks)
+        for _ in range(MOST_STEPS):
+            before = true
+            true = np.clip(seen - self.decoys * np.exp(-disc * true), 0.0, self.picks)
+            if np.abs(true - before).max(initial=0.0) < CHANGE:
+                break
+        # The number of true picks cannot fall with the threshold; a fall is noise.
+        return np.minimum(np.maximum.accumulate(true[::-1])[::-1], self.picks)
+
+
+def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimate | None:
+    """Estimate the threshold and the probabilities of candidates without labels.
+
+    Parameters
+    ----------
+    scores
+        Scores of micrographs; decoys on some of them are enough.
+    diameter
+        The particle's, in the unit of length of the areas.
+
+    Returns
+    -------
+    DecoyEstimate or None
+        None if there are no decoys, as none were searched for.
+    """
+    groups = scores.groups
+    area = sum(group.decoy_area for group in groups)
+    if not area:
+        return None
+    candidates = ScoreCounts.sum(group.paired for group in groups)
+    decoys = ScoreCounts.sum(group.decoys for group in groups)
+    counts = _Counts.of(candidates, decoys, diameter**2 / area)
+    cautious = counts.true_picks(REACH, CAUTION)
+    if not cautious.any():
+        return DecoyEstimate(WITHOUT_EVIDENCE, None)
+    f1 = 2 * cautious / (counts.picks + cautious[0])
+    weight = (f1 / f1.max()) ** SHARPNESS
+    threshold = float((counts.threshold * weight).sum() / weight.sum())
+    scale = sum(group.area for group in groups) / area
+    curve, *repeats = (
+        _to_curve(counts, counts.true_picks(reach, deviations), scale)
+        for reach, deviations in ((REACH, 0.0), *BOUNDS)
+    )
+    calibration = Calibration(curve, tuple(repeats), scores.micrographs, np.zeros(0), math.inf)
+    return DecoyEstimate(round(threshold, 3), calibration)
+
+
+def _to_curve(counts: _Counts, true: FloatArray, scale: float) -> CalibrationCurve:
+    """Return the share of particles among candidates of each score, made monotone.
+
+    Parameters
+    ----------
+    true
+        Number of particles at or above each threshold, shape (n,).
+    scale
+        From the counted micrographs to all.
+    """
+    from scipy.optimize import isotonic_regression  # slow to import
+
+    every = -np.diff(counts.picks, append=0.0)
+    own = -np.diff(true, append=0.0)
+    rising = isotonic_regression(
+        np.minimum(own / np.maximum(every, 1e-9), 1.0), weights=np.maximum(every, 1e-6)
+    ).x
+    chance = np.clip(rising, *PROBABILITIES)
+    return CalibrationCurve(
+        counts.threshold + STEP / 2, np.log(chance / (1 - chance)), float(true[0]) * scale
+    )
+
+
+def _count_above(counts: ScoreCounts, thresholds: FloatArray) -> FloatArray:
+    below = np.concatenate([[0], np.cumsum(counts.counts)])
+    return np.asarray(counts.total - below[np.searchsorted(counts.values, thresholds)], np.float64)
+
+
+def _find_lowest(thresholds: FloatArray, picks: FloatArray, decoys: FloatArray) -> int:
+    """Return the index of the threshold at which decoys outnumber candidates the most.
+
+    Below it background prevails: there the two differ only by what they are made of.
+    """
+    reach = math.ceil(4 * KERNEL / STEP)
+    kernel = np.exp(-((np.arange(-reach, reach + 1) * STEP / KERNEL) ** 2) / 2)
+    densities = [
+        np.convolve(-np.diff(numbers, append=0.0), kernel / kernel.sum())[reach:-reach] + 0.1
+        for numbers in (decoys, picks)
+    ]
+    ratio = densities[0] / densities[1]
+    first = round((-5.0 - LOWEST) / STEP)
+    # Far up there are a few of either at most, whose ratio means nothing.
+    known = np.cumsum(densities[0][::-1])[::-1] > 20
+    return first + int(np.argmax((ratio * known)[first:]))
