@@ -35,6 +35,12 @@ KERNEL = 0.8
 #: Thresholds are averaged with this power of their expected F1 as weight: the highest F1 alone is
 #: often one of several that are nearly as high.
 SHARPNESS = 20.0
+#: Particles are evident if somewhere among the highest share of decoys the candidates outnumber
+#: them by so many standard deviations and by this factor: a little more dark than bright dirt does
+#: not count.
+UPPER_SHARE, MIN_DEVIATIONS, MIN_RATIO = 0.1, 3.0, 1.2
+#: No threshold lies lower than the score of this share of the decoys.
+MOST_DECOYS = 0.35
 #: The threshold where no particles are evident: such a candidate is likely by the model alone.
 WITHOUT_EVIDENCE = 1.0
 #: The reach and the deviations of the estimates that bound the interval.
@@ -76,8 +82,15 @@ class _Counts:
         steps = np.arange(round(LOWEST / STEP), round(HIGHEST / STEP) + 1)
         thresholds = STEP * steps.astype(np.float64)
         picks, found = (_count_above(counts, thresholds) for counts in (candidates, decoys))
-        first = _find_lowest(thresholds, picks, found)
+        usable = int(np.argmax(found <= MOST_DECOYS * decoys.total))
+        first = max(_find_lowest(thresholds, picks, found), usable)
         return cls(thresholds[first:], picks[first:], found[first:], square)
+
+    def evident(self, most_decoys: float) -> bool:
+        """Return whether there are particles, by thresholds with at most so many decoys."""
+        usable = (self.decoys <= most_decoys) & (self.picks >= MIN_RATIO * self.decoys)
+        excess = (self.picks - self.decoys) / np.sqrt(np.maximum(self.picks + self.decoys, 1.0))
+        return bool(excess[usable].max(initial=0.0) >= MIN_DEVIATIONS)
 
     def true_picks(self, reach: float, deviations: float) -> FloatArray:
         """Return the number of particles at or above each threshold, never increasing.
@@ -124,7 +137,7 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
     decoys = ScoreCounts.sum(group.decoys for group in groups)
     counts = _Counts.of(candidates, decoys, diameter**2 / area)
     cautious = counts.true_picks(REACH, CAUTION)
-    if not cautious.any():
+    if not (counts.evident(UPPER_SHARE * decoys.total) and cautious.any()):
         return DecoyEstimate(WITHOUT_EVIDENCE, None)
     f1 = 2 * cautious / (counts.picks + cautious[0])
     weight = (f1 / f1.max()) ** SHARPNESS

@@ -363,7 +363,7 @@ def test_what_is_finished_is_not_read_and_keeps_its_place(mics: dict[str, Source
     )
     assert again.micrographs == ("broken.mrc", "b.mrc", "a.mrc")
     # Known without decoys, one on which they are searched for is read again.
-    search = DecoySearch(frozenset({"a.mrc", "broken.mrc"}), 0.0)
+    search = DecoySearch(frozenset({"a.mrc", "broken.mrc"}))
     again = pick_micrographs(MODEL, sources, images(2), PickSettings(), store=store, search=search)
     assert [failure.name for failure in again.failures] == ["broken.mrc", "missing.mrc"]
     assert store.get("a.mrc").decoys is not None

@@ -340,7 +340,7 @@ def test_what_is_left_out_is_not_counted(ground: Path) -> None:
     save_model(Path("model.safetensors"), own)
     search_all = {}
     sources = find_sources("m")
-    search = DecoySearch(frozenset(s.name for s in sources), 4.0)
+    search = DecoySearch(frozenset(s.name for s in sources))
     for wanted in (
         PickSettings(), PickSettings(bad_areas="keep"), PickSettings(max_contamination=0.5)
     ):  # fmt: skip
