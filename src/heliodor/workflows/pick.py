@@ -319,6 +319,8 @@ def _log_results(
     )
     for sentence in summary:
         log.info(sentence)
+    if picked.expected is None:
+        log.info("expected precision and recall: unknown")
 
 
 def _report_quality(
