@@ -48,7 +48,7 @@ def picks_of(network: Network, image: np.ndarray) -> tuple[np.ndarray, np.ndarra
     places, scores = suppress(maps.particle, NOMINAL_PX / 2, FLOOR)
     xy = places[:, ::-1].astype(float)
     if maps.contaminant is not None:
-        bad = ContaminationMask.of(maps.contaminant, float(network.stride), NOMINAL_PX)
+        bad = ContaminationMask.from_log_odds(maps.contaminant, float(network.stride), NOMINAL_PX)
         kept = ~bad.contains(xy)
         xy, scores = xy[kept], scores[kept]
     return xy, scores

@@ -45,7 +45,7 @@ from heliodor.utils.compute import set_threads
 from heliodor.utils.files import atomic_write
 
 #: The version of the training world: any change of what it draws gets a new one.
-GENERATOR = 4
+GENERATOR = 5
 #: Numbers of the particles that are in no training.
 HELD_OUT = 1_000_000
 #: Regions nearer to a center than this share of the diameter, but not positive, count less.

@@ -15,6 +15,7 @@ from torch import Tensor
 from heliodor.simulation.training_world.imaging_conditions import (
     MOST_GOLD,
     MOST_LUMPS,
+    MOST_VESICLES,
     ImagingConditions,
 )
 
@@ -85,6 +86,8 @@ def draw_scenery(
         _add_lump(scenery, conditions, axis, source, conditions.lumps > slot)
     for slot in range(min(MOST_GOLD, int(conditions.gold.max()))):
         _add_gold(scenery, conditions, axis, source, conditions.gold > slot)
+    for slot in range(min(MOST_VESICLES, int(conditions.vesicles.max()))):
+        _add_vesicle(scenery, conditions, axis, source, conditions.vesicles > slot)
     return scenery
 
 
@@ -190,6 +193,37 @@ def _add_gold(
     thick = torch.sqrt(torch.clamp(inside, min=0.0)) * _per_image(present.float())
     _add_material(scenery, thick, source.uniform(0.8, 1.0, n), source.uniform(1.2, 1.8, n))
     scenery.blocked.logical_or_((inside > 0.0) & _per_image(present))
+
+
+def _add_vesicle(
+    scenery: SceneryBatch,
+    conditions: ImagingConditions,
+    axis: Tensor,
+    source: RandomSource,
+    present: Tensor,
+) -> None:
+    """Add a vesicle: a spherical membrane, of which the projection shows the wall."""
+    n, side = len(conditions), len(axis)
+    wall = source.uniform(35.0, 50.0, n)
+    # Not so small that it looks like a particle.
+    least = 0.8 * conditions.diameter_px * conditions.pixel_angstrom
+    radius = torch.maximum(torch.exp(math.log(250.0) + 0.5 * source.normal(n)), least)
+    x, y = (
+        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
+        for _ in range(2)
+    )
+    away = x[:, None, :] ** 2 + y[:, :, None] ** 2
+    # The path through a shell is the difference between the chords of two spheres.
+    chords = [
+        torch.sqrt(torch.clamp(_per_image(edge) ** 2 - away, min=0.0))
+        for edge in (radius, radius - wall)
+    ]
+    thick = (chords[0] - chords[1]) / torch.sqrt(2.0 * _per_image(radius * wall))
+    thick = thick * _per_image(present.float())
+    _add_material(scenery, thick, source.uniform(0.15, 0.5, n), source.uniform(0.01, 0.05, n))
+    distance = torch.sqrt(away) - _per_image(radius)
+    on_wall = (distance < 20.0) & (distance > -_per_image(wall) - 20.0)
+    scenery.blocked.logical_or_(on_wall & _per_image(present))
 
 
 def _add_material(

@@ -46,7 +46,7 @@ RINGS = 36
 #: Pixels that are cropped around a field because carbon edges are not periodic.
 CUT_PX = 32
 #: Random positions that are tried per particle.
-TRIES_PER_PARTICLE = 2
+TRIES_PER_PARTICLE = 3
 #: Number of orientations over which the power of projections is averaged.
 VIEWS_PER_PARTICLE = 8
 WINDOW_PX = 72
@@ -203,6 +203,39 @@ class MicrographGenerator:
         image, place = kept.nonzero(as_tuple=True)
         return image, xy[image, place]
 
+    def _draw_layer(self, conditions: ImagingConditions, index: int) -> tuple[Tensor, Tensor]:
+        """Draw the points of a monolayer on one micrograph; return its index and (x, y).
+
+        The lattice is not periodic: neighbors across the edge of the field may overlap, but the
+        margin there is cropped.
+        """
+        own = {
+            name: float(getattr(conditions, name)[index])
+            for name in ("pitch", "scatter", "vacant", "patch", "square", "diameter_px")
+        }
+        side, pitch = float(self.side_px), own["pitch"] * own["diameter_px"]
+        reach = math.ceil(1.5 * side / pitch)
+        steps = torch.arange(-reach, reach + 1, device=self.device, dtype=torch.float32)
+        column, row = (own.flatten() for own in torch.meshgrid(steps, steps, indexing="xy"))
+        if not own["square"]:
+            column, row = column + 0.5 * row, row * math.sqrt(0.75)
+        turn = float(self._source.uniform(0.0, 2.0 * math.pi, 1))
+        origin = self._source.uniform(0.0, side, 2)
+        xy = pitch * torch.stack(
+            [
+                math.cos(turn) * column - math.sin(turn) * row,
+                math.sin(turn) * column + math.cos(turn) * row,
+            ],
+            dim=1,
+        )
+        middle = origin + xy[len(xy) // 2]
+        xy = origin + xy + own["scatter"] * pitch * self._source.normal(len(xy), 2)
+        kept = ((xy >= 0) & (xy < side)).all(dim=1)
+        kept &= self._source.uniform(0.0, 1.0, len(xy)) >= own["vacant"]
+        kept &= (xy - middle).square().sum(dim=1) < (own["patch"] * side) ** 2
+        xy = xy[kept]
+        return torch.full((len(xy),), index, device=self.device), xy
+
     def _are_free(self, scenery: SceneryBatch, image: Tensor, xy: Tensor) -> Tensor:
         """Return which points are at least half a particle away from blocked pixels."""
         reach = int(NOMINAL_PX) // 2 * 2 + 1
@@ -214,8 +247,13 @@ class MicrographGenerator:
         self, conditions: ImagingConditions, scenery: SceneryBatch
     ) -> ParticlePlacements:
         image, xy = self._draw_positions(
-            conditions, conditions.wanted, conditions.spacing * conditions.diameter_px
+            conditions,
+            conditions.wanted * ~conditions.layer,
+            conditions.spacing * conditions.diameter_px,
         )
+        layers = [self._draw_layer(conditions, int(own)) for own in conditions.layer.nonzero()]
+        image = torch.cat([image, *(own[0] for own in layers)])
+        xy = torch.cat([xy, *(own[1] for own in layers)])
         kept = self._are_free(scenery, image, xy)
         image, xy = image[kept], xy[kept]
         turns = draw_rotations(len(image), self._source.generator)
@@ -243,7 +281,7 @@ class MicrographGenerator:
         center = source.uniform(0.0, float(self.side_px), len(image), 2)
         # A random walk of short steps, of four to nine particles (two would just be neighbors).
         turn = source.uniform(0.0, 2.0 * math.pi, len(image), members)
-        step = source.uniform(0.3, 0.65, len(image), members) * conditions.diameter_px[image, None]
+        step = source.uniform(0.15, 0.5, len(image), members) * conditions.diameter_px[image, None]
         walk = torch.stack([step * torch.cos(turn), step * torch.sin(turn)], dim=2).cumsum(dim=1)
         xy = (center[:, None] + walk).flatten(0, 1)
         present = torch.arange(members, device=self.device) < source.uniform(

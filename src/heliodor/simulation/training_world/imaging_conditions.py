@@ -20,6 +20,7 @@ NOMINAL_PX = 35.0
 MOST_LUMPS = 8
 MOST_GOLD = 3
 MOST_CLUMPS = 3
+MOST_VESICLES = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class ImagingConditions:
     wanted: Tensor
     #: Minimum distance between particles, in diameters.
     spacing: Tensor
+    #: Whether particles form a monolayer or a two-dimensional crystal; then the distance between
+    #: neighbors in diameters, the scatter about the lattice in such distances, the share of empty
+    #: sites, the radius of the patch in sides of the field, and whether the lattice is square.
+    layer: Tensor
+    pitch: Tensor
+    scatter: Tensor
+    vacant: Tensor
+    patch: Tensor
+    square: Tensor
     #: Sum of squares of an average particle over the noise variance of a pixel.
     energy: Tensor
     preferred: Tensor
@@ -57,6 +67,7 @@ class ImagingConditions:
     lumps: Tensor
     gold: Tensor
     clumps: Tensor
+    vesicles: Tensor
     fragments: Tensor
     #: Particles of another type: their number, and their diameter in particle diameters.
     others: Tensor
@@ -101,7 +112,11 @@ class ImagingConditions:
         # From a few particles per micrograph to closely packed ones; some micrographs have none.
         most = side_px**2 / (0.87 * size**2)
         wanted = most * np.exp(rng.uniform(math.log(0.03), math.log(0.9), n))
-        empty = rng.random(n) < 0.14
+        # Many real micrographs are crowded, more than such a wide range of numbers suggests.
+        crowded = rng.random(n) < 0.3
+        wanted = np.where(crowded, most * rng.uniform(0.35, 1.0, n), wanted)
+        layer = rng.random(n) < 0.15
+        empty = (rng.random(n) < 0.14) & ~layer
         wanted[empty] = 0.0
         dirty = rng.random(n)
         level = np.where(dirty < 0.3, 0.0, np.where(dirty < 0.75, 1.0, 3.0))
@@ -113,8 +128,14 @@ class ImagingConditions:
             "diameter_px": size,
             "pixel_angstrom": pixel,
             "wanted": np.minimum(np.ceil(wanted), 260),
-            "spacing": rng.uniform(0.55, 1.15, n),
-            "energy": np.exp(rng.uniform(math.log(28.0), math.log(3000.0), n)),
+            "spacing": np.where(crowded, rng.uniform(0.6, 1.0, n), rng.uniform(0.55, 1.15, n)),
+            "layer": layer,
+            "pitch": rng.uniform(0.85, 1.3, n),
+            "scatter": np.exp(rng.uniform(math.log(0.02), math.log(0.25), n)),
+            "vacant": rng.uniform(0.0, 0.5, n) ** 1.5,
+            "patch": np.where(rng.random(n) < 0.5, 2.0, rng.uniform(0.2, 0.6, n)),
+            "square": rng.random(n) < 0.3,
+            "energy": np.exp(rng.uniform(math.log(18.0), math.log(3000.0), n)),
             "preferred": rng.random(n) < 0.4,
         }
         values |= _draw_optics(rng, defocus)
@@ -135,8 +156,8 @@ class ImagingConditions:
         return len(self.which)
 
 
-_COUNTS = {"which", "wanted", "lumps", "gold", "clumps", "fragments", "others"}
-_FLAGS = {"preferred", "carbon"}
+_COUNTS = {"which", "wanted", "lumps", "gold", "clumps", "vesicles", "fragments", "others"}
+_FLAGS = {"preferred", "carbon", "layer", "square"}
 
 
 def _draw_optics(rng: np.random.Generator, defocus: FloatArray) -> dict[str, NDArray[Any]]:
@@ -173,6 +194,7 @@ def _draw_contaminants(
         "lumps": np.minimum(rng.poisson(1.4 * level_by_area), MOST_LUMPS),
         "gold": np.minimum(rng.poisson(0.3 * level_by_area), MOST_GOLD),
         "clumps": np.minimum(rng.poisson(0.5 * level_by_area), MOST_CLUMPS),
+        "vesicles": np.minimum(rng.poisson(0.12 * level_by_area), MOST_VESICLES),
         "fragments": rng.poisson(np.minimum(0.06 * most * level, 20.0)),
         "others": np.where(rng.random(n) < 0.2, rng.poisson(0.05 * most), 0),
         "other_size": rng.uniform(0.25, 0.5, n),

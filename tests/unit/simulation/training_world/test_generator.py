@@ -226,3 +226,53 @@ def test_many_fields_are_transferred_as_one_is(
     many = batch_contrast_transfer(tensors, rows, columns, rows**2 + columns**2)[0].numpy()
     # The phase is hundreds of radians where defocus is high, and these are single numbers.
     np.testing.assert_allclose(many, one, atol=2e-3)
+
+
+def neighbors_px(xy):
+    """Return the distance of each point to its nearest neighbor."""
+    apart = torch.cdist(xy, xy)
+    apart.fill_diagonal_(math.inf)
+    return apart.amin(dim=1)
+
+
+@pytest.mark.parametrize("square", [0, 1])
+def test_a_monolayer_is_a_lattice(particles, monkeypatch, square):
+    scenes = drawn(
+        particles, 3, monkeypatch, layer=1, pitch=0.9, scatter=0.0, vacant=0.0, patch=2.0,
+        square=square, carbon=0, lumps=0, gold=0, clumps=0, vesicles=0, diameter_px=30.0,
+    )  # fmt: skip
+    pitch = 0.9 * 30.0
+    for index in range(3):
+        xy = scenes.xy_px[scenes.image_index == index]
+        assert neighbors_px(xy).numpy() == pytest.approx(pitch, abs=1e-3)
+        cell = pitch**2 * (1.0 if square else math.sqrt(0.75))
+        assert len(xy) == pytest.approx(192**2 / cell, rel=0.15)
+
+
+def test_a_patch_of_a_monolayer_is_round_and_has_vacancies(particles, monkeypatch):
+    fixed = {"layer": 1, "pitch": 1.0, "scatter": 0.0, "square": 0, "patch": 0.3, "carbon": 0}
+    fixed |= {"lumps": 0, "gold": 0, "clumps": 0, "vesicles": 0, "diameter_px": 12.0}
+    whole = drawn(particles, 4, monkeypatch, vacant=0.0, **fixed)
+    half = drawn(particles, 4, monkeypatch, vacant=0.5, **fixed)
+    assert len(half.xy_px) == pytest.approx(len(whole.xy_px) / 2, rel=0.3)
+    one = whole.xy_px[whole.image_index == 0]
+    assert torch.pdist(one).max() < 2 * 0.3 * 192
+
+
+def test_particles_of_a_monolayer_are_no_contamination(particles, monkeypatch):
+    scenes = drawn(
+        particles, 5, monkeypatch, layer=1, pitch=1.0, carbon=0, lumps=0, gold=0, clumps=0,
+        vesicles=0,
+    )  # fmt: skip
+    assert len(scenes.xy_px)
+    assert not scenes.blocked.any()
+
+
+def test_vesicles_block_their_walls_only(particles, monkeypatch):
+    scenes = drawn(
+        particles, 6, monkeypatch, wanted=0, layer=0, carbon=0, lumps=0, gold=0, clumps=0,
+        fragments=0, others=0, vesicles=1, pixel_angstrom=5.0,
+    )  # fmt: skip
+    shares = scenes.blocked.float().mean(dim=(1, 2))
+    assert (shares > 0.005).all()
+    assert (shares < 0.5).all()
