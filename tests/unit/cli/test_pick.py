@@ -47,7 +47,7 @@ from helpers.shell_jobs import (
 
 
 def test_those_that_fail_change_nothing_for_the_others(
-    outcome: Path, unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where decoys were to be looked for on them."""
     monkeypatch.setattr("heliodor.picking.recalibration.DECOY_MICROGRAPHS", 2)
@@ -55,7 +55,7 @@ def test_those_that_fail_change_nothing_for_the_others(
     mics.mkdir()
     for number in (1, 2, 3):
         shutil.copy(first(unseen, number), mics)
-    pick = ("pick", "--model", outcome / MODEL, "--micrographs", mics, "-o")
+    pick = ("pick", "--diameter", DIAMETER, "--micrographs", mics, "-o")
     done(*pick, tmp_path / "clean")
     good = {p.name for p in mics.iterdir()}
     known = [source.name for source in find_sources(str(mics))]
@@ -70,6 +70,19 @@ def test_those_that_fail_change_nothing_for_the_others(
         star = f"{Path(name).stem}_autopick.star"
         assert (tmp_path / "all" / star).read_bytes() == (tmp_path / "clean" / star).read_bytes()
     assert len((tmp_path / "all" / "failed.tsv").read_text().splitlines()) == 2
+
+
+def test_a_micrograph_has_the_same_picks_alone_and_among_others(
+    outcome: Path, unseen: Path, tmp_path: Path
+) -> None:
+    own = first(unseen, 1)
+    done("pick", "--model", outcome / MODEL, own, "-o", tmp_path / "alone")
+    done("pick", "--model", outcome / MODEL, f"{unseen}/**/*.mrc", "-o", tmp_path / "all")
+    star = f"{own.stem}_autopick.star"
+    alone, among = (read_picks([next((tmp_path / name).rglob(star))]) for name in ("alone", "all"))
+    np.testing.assert_array_equal(alone.xy_px, among.xy_px)
+    np.testing.assert_array_equal(alone.score, among.score)
+    assert len(alone)
 
 
 def test_a_line_a_micrograph(outcome: Path, unseen: Path) -> None:
