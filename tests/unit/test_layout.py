@@ -64,7 +64,6 @@ TESTED_BY = {
     "unit/models/importers/test_topaz.py": ["models/importers/torch_archive"],
     "unit/models/test_pretrained.py": ["training/initialization"],
     "unit/models/test_model_file.py": ["training/model_card"],
-    "unit/evaluation/test_calibration.py": ["picking/decoys"],
     "unit/report/test_report.py": [
         "report/coordinate_preview", "report/elements", "report/figure_style", "report/sections",
     ],

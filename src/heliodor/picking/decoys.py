@@ -18,9 +18,11 @@ from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.working_images import WorkingImage
+from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts
 from heliodor.models.model_file import Model
 from heliodor.picking.candidates import FLOOR
 from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.label_scores import INVERT
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import score_normalized
 from heliodor.picking.settings import Distances, PickSettings
@@ -28,6 +30,10 @@ from heliodor.picking.settings import Distances, PickSettings
 #: Candidates are likely particles if they score more than as many decoys as it takes for the
 #: discs around these to cover this share of the area.
 CLEARED_SHARE = 0.1
+#: The contrast of the micrographs is inverted if at least this number of decoys score more than
+#: 0 log-odds, this many times as many per area as candidates. Real micrographs have 5 to 100 times
+#: as many such candidates as decoys.
+MANY_DECOYS, OUTNUMBERED = 30, 3.0
 
 
 @dataclass(frozen=True)
@@ -141,3 +147,25 @@ def keep_clear_decoys(
     if not len(likely) or not len(decoys.xy_px):
         return decoys.score
     return np.asarray(decoys.score[KDTree(likely).query(decoys.xy_px)[0] > radius_px])
+
+
+def describe_inverted_contrast(scores: DatasetScores) -> str | None:
+    """Return a warning if there are far more likely particles with inverted contrast.
+
+    Parameters
+    ----------
+    scores
+        Of all micrographs, with decoys on some of them.
+    """
+    groups = [group for group in scores.groups if group.decoy_area > 0]
+    area = sum(group.area for group in groups)
+    decoy_area = sum(group.decoy_area for group in groups)
+    candidates = ScoreCounts.sum(group.candidates for group in groups).at_least(0.0).total
+    decoys = ScoreCounts.sum(group.decoys for group in groups).at_least(0.0).total
+    if decoys < MANY_DECOYS or decoys / decoy_area <= OUTNUMBERED * candidates / area:
+        return None
+    return (
+        "the contrast of the micrographs seems to be the opposite of that which the model was"
+        f" trained on: {decoys} likely particles were found on inverted copies of some"
+        f" micrographs, but only {candidates * decoy_area / area:.0f} on the micrographs; {INVERT}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from heliodor.errors import BadInput
 from heliodor.training.settings import DataSettings
 from heliodor.utils.array_store import ArrayStore
 
+if TYPE_CHECKING:
+    from heliodor.data.coordinates.frame_detection import FrameVerdict
+
 #: With fewer labeled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
 #: Smallest diameter of a particle, in pixels, whose shape can be learned.
@@ -58,6 +62,8 @@ class TrainingSet:
     failures: list[Failure]
     #: Sentences the user should read.
     notes: list[str]
+    #: How the labels fit the images; None if that was not checked.
+    frame: FrameVerdict | None = None
 
     def with_expected_particles(self, particles: float) -> TrainingSet:
         """Return the same with another expected number of particles per micrograph."""
@@ -117,7 +123,7 @@ def assemble_training_set(
     store = store or ArrayStore()
     prepared, failures = _prepare(items, images, settings, notes, progress, store)
     working = {image.source: image for image in prepared}
-    items = _check_labels(items, working, settings, notes)
+    items, frame = _check_labels(items, working, settings, notes)
     held_out = {item.source for item in validation}
     to_train = [item for item in items if item.source not in held_out]
     to_validate = [item for item in items if item.source in held_out]
@@ -151,6 +157,7 @@ def assemble_training_set(
         labelled_negatives=sum(len(item.negative_xy_px) for item in to_train),
         failures=failures,
         notes=notes,
+        frame=frame,
     )
 
 
@@ -159,8 +166,8 @@ def _check_labels(
     working: dict[Source, WorkingImage],
     settings: DataSettings,
     notes: list[str],
-) -> list[LabeledSource]:
-    """Return the micrographs that could be read, without the labels outside them.
+) -> tuple[list[LabeledSource], FrameVerdict | None]:
+    """Return the micrographs that could be read, without the labels outside them, and their fit.
 
     Raises
     ------
@@ -169,9 +176,8 @@ def _check_labels(
     """
     check_sampling(items, working)
     items = [item for item in items if item.source in working]
-    if settings.check_frame:
-        check_frame(items, working)
-    return drop_outside(items, working, notes)
+    frame = check_frame(items, working) if settings.check_frame else None
+    return drop_outside(items, working, notes), frame
 
 
 def _label(

@@ -236,7 +236,7 @@ def _move(
                 f"nothing was written: {verdict}; convert with --fit, or write them unchanged"
                 " with --trust"
             )
-        log.info(f"frame: {verdict}")
+        (log.warning if verdict.is_chance else log.info)(f"frame: {verdict}")
     _warn_of_picks_outside(moved, shapes)
     return moved, shapes, pixel_sizes
 
@@ -351,8 +351,8 @@ def _fit_frame(picks: Picks, sources: dict[str, Source]) -> Frame:
         verdict.fit_unchanged < FITS or verdict.displacement_px is not None
     ):
         raise BadInput(f"no frame can be fitted: {verdict}")
-    log.info(f"frame: {verdict}")
-    return verdict.frame if verdict.is_transformed else Frame()
+    (log.warning if verdict.by_extent else log.info)(f"frame: {verdict}")
+    return verdict.frame
 
 
 def _warn_of_picks_outside(picks: Picks, shapes: dict[str, Shape]) -> None:

@@ -35,6 +35,7 @@ from heliodor.picking.batch import (
     pick_micrographs,
 )
 from heliodor.picking.candidates import FLOOR
+from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.output_files import (
     autopick_name,
@@ -191,6 +192,8 @@ def pick_step(
             "too little data to calibrate the scores, so --max-fdr cannot be applied; using"
             f" threshold {picked.threshold:.2f}"
         )
+    if (inverted := describe_inverted_contrast(picked.sheet)) is not None:
+        record.warn(inverted)
     files.remove_outputs_of(picked.failures)
     record.skip(picked.failures)
     with record.stage("writing"):

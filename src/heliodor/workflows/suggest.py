@@ -15,6 +15,7 @@ from heliodor.data.coordinates.label_assignment import (
     LabeledSource,
     check_frame,
     check_sampling,
+    describe_chance,
     drop_outside,
     read_labels,
 )
@@ -161,7 +162,8 @@ def _load_views(
     check_sampling(items, working)
     items = [item for item in items if item.source in working]
     if not trust_labels:
-        check_frame(items, working)
+        chance = describe_chance(check_frame(items, working))
+        record.notes += [chance] if chance is not None else []
     items = drop_outside(items, working, record.notes)
     original_angstrom = float(np.median([image.pixel_size_angstrom for image in prepared]))
     views = [_view(item, working[item.source]) for item in items]

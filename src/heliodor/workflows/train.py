@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 import torch
 
-from heliodor.data.coordinates.label_assignment import LabeledSource, read_labels
+from heliodor.data.coordinates.label_assignment import (
+    LabeledSource,
+    describe_chance,
+    read_labels,
+)
 from heliodor.data.coordinates.particle_diameter import find_diameter_conflict
 from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import (
@@ -27,7 +31,12 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.networks import Network
-from heliodor.models.pretrained import FROM_SCRATCH, GENERAL_MODEL_NAME
+from heliodor.models.pretrained import (
+    FROM_SCRATCH,
+    GENERAL_MODEL_NAME,
+    rescale_to_diameter,
+)
+from heliodor.picking.label_scores import measure_label_scores
 from heliodor.picking.settings import PickSettings
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
@@ -309,8 +318,9 @@ def _load(task: _Task) -> tuple[TrainingSet, dict[int, str]]:
         )
     task.store.release_pages()
     size = task.images.working_pixel_size_angstrom
-    doubt = find_diameter_conflict(dataset.images, size, data.diameter_angstrom)
-    for note in [*task.label_notes, *choice_notes, *dataset.notes, *([doubt] if doubt else [])]:
+    with record.stage("reading"):
+        doubts = _find_doubts(task, dataset)
+    for note in [*task.label_notes, *choice_notes, *dataset.notes, *doubts]:
         record.warn(note)
     record.skip(dataset.failures)
     log.info(
@@ -318,6 +328,24 @@ def _load(task: _Task) -> tuple[TrainingSet, dict[int, str]]:
         f"{describe_negatives(dataset.labelled_negatives)}"
     )
     return dataset, read
+
+
+def _find_doubts(task: _Task, dataset: TrainingSet) -> list[str]:
+    """Return warnings if the labels show another diameter or contrast, or nothing at all."""
+    diameter = task.data.diameter_angstrom
+    size = task.images.working_pixel_size_angstrom
+    conflict = find_diameter_conflict(dataset.images, size, diameter)
+    chance = None if dataset.frame is None else describe_chance(dataset.frame)
+    contrast = None
+    if task.start is not None:
+        start = task.start
+        model = rescale_to_diameter(start, diameter) if start.card.any_diameter else start
+        model.network.to(task.device)
+        scores = measure_label_scores(model, dataset.images, size, task.device)
+        contrast = scores.describe_contrast()
+        if scores.fits:
+            chance = None
+    return [doubt for doubt in (conflict, chance, contrast) if doubt is not None]
 
 
 def _estimate_prior(

@@ -155,14 +155,28 @@ def judge_label_frame(
     )
 
 
-def check_frame(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
+def check_frame(
+    items: Sequence[LabeledSource], working: dict[Source, WorkingImage]
+) -> FrameVerdict:
     """Refuse labels that clearly lie in another frame than the particles in the images."""
     verdict = judge_label_frame(items, working)
     if verdict.is_wrong:
         raise BadInput(
             f"the labels do not match the micrographs: {verdict}; fix them with `heliodor"
-            " convert`, or give --trust-labels to train on them anyway"
+            " convert`, or give --trust-labels to use them anyway"
         )
+    return verdict
+
+
+def describe_chance(verdict: FrameVerdict) -> str | None:
+    """Return a warning if the labels fit the images no better than random positions."""
+    if not verdict.is_chance:
+        return None
+    return (
+        f"the labels fit the micrographs no better than random positions: {verdict.number} of them"
+        f" were compared (fit {verdict.fit_unchanged:.1f}, chance is 0). Check that they belong to"
+        " these micrographs, with `heliodor convert --picture`; very faint particles look the same"
+    )
 
 
 def check_sampling(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:

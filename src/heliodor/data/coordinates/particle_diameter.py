@@ -61,7 +61,7 @@ CLOSE_SHARE = 0.05
 #: `ENOUGH_LABELS`. Diameters within a factor of `LOOKED_AT` are tried.
 DISAGREES, LOOKED_AT = 1.5, 4.0
 #: Numbers of labels and micrographs for that.
-QUICK_LABELS, QUICK_MICROGRAPHS = 40, 4
+QUICK_LABELS, QUICK_MICROGRAPHS = 120, 8
 #: Share of the labels that must have been used, away from ice and edges.
 MEASURED = 0.7
 
@@ -255,7 +255,8 @@ def find_diameter_conflict(
     return (
         f"the labels show particles of about {extent.diameter_angstrom:.0f} Å"
         f" ({extent.low_angstrom:.0f} to {extent.high_angstrom:.0f}), but the given diameter is"
-        f" {diameter_angstrom:g} Å: check it on the average drawn by `heliodor suggest`"
+        f" {diameter_angstrom:g} Å: check the diameter and the pixel size on the average drawn by"
+        " `heliodor suggest`"
     )
 
 

@@ -169,7 +169,7 @@ def _assemble_dataset(
         report(f"skipped {failure.name}: {failure.reason}")
     read = [item for item in training if item.source.name in dataset.names]
     verdict = judge_label_frame(read, {item.source: images.get(item.source) for item in read})
-    if verdict.is_wrong:
+    if verdict.is_wrong or verdict.is_chance:
         report(f"warning: {verdict}")
     particles = sum(len(item.xy_px) for item in dataset.validation)
     report(

@@ -13,12 +13,14 @@ from scipy.signal import correlate
 
 from heliodor.data.coordinates.formats import read_picks, relion_star
 from heliodor.data.coordinates.frame_detection import (
+    FACTORS,
     FRAMES,
     REACH_PX,
     UNCHANGED,
     Frame,
     ImageCoordinates,
     _sum_around,
+    find_scale_by_extent,
     judge_frame,
 )
 from heliodor.data.coordinates.label_assignment import assign_labels
@@ -27,7 +29,7 @@ from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.simulation.micrograph import simulate_micrograph
 from heliodor.simulation.settings import SimulationSettings
-from helpers.cli import call
+from helpers.cli import call, done
 from helpers.networks import (
     discs,
     noise,
@@ -36,13 +38,12 @@ from helpers.networks import (
 )
 
 SHAPE = (420, 560)
-FACTOR = {0.5: 2.0, 2.0: 0.5, 0.25: 4.0, 4.0: 0.25, 1.0: 1.0}
 
 
 def inverse(frame: Frame) -> list[Frame]:
     """The frames that undo a frame on a square image: swap last instead of first."""
     flips = (frame.flip_y, frame.flip_x) if frame.swap else (frame.flip_x, frame.flip_y)
-    return [Frame(frame.swap, *flips, FACTOR[frame.scale])]
+    return [Frame(frame.swap, *flips, 1 / frame.scale)]
 
 
 def views(frame: Frame = UNCHANGED, shift=(0, 0), number=40, shape=SHAPE, shown=True):
@@ -115,6 +116,9 @@ def test_coordinates_on_their_particles_fit():
         (Frame(swap=True), Frame(swap=True)),
         (Frame(scale=0.5), Frame(scale=2.0)),
         (Frame(scale=4.0), Frame(scale=0.25)),
+        (Frame(scale=1 / 1.5), Frame(scale=1.5)),
+        (Frame(scale=1 / 16), Frame(scale=16.0)),
+        (Frame(scale=3.0), Frame(scale=1 / 3)),
     ],
     ids=str,
 )
@@ -124,6 +128,64 @@ def test_planted_frames_are_named(planted, found):
     assert verdict.is_transformed
     assert verdict.frame == found
     assert str(found) in str(verdict)
+    assert f"heliodor convert {found.options}" in str(verdict)
+
+
+def test_options_of_convert():
+    assert UNCHANGED.options == ""
+    assert str(Frame(scale=1 / 12)) == "scaled by 1/12"
+    frame = Frame(swap=True, flip_y=True, scale=1 / 1.5)
+    assert str(frame) == "x and y swapped, scaled by 1/1.5, y flipped"
+    assert frame.options == "--swap-xy --scale 0.666667 --flip-y"
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(FACTORS), st.integers(0, 99), st.booleans())
+def test_the_extent_of_coordinates_shows_their_factor(factor, seed, larger):
+    """All of them in one corner of every micrograph, or most outside, are not chance."""
+    random = np.random.default_rng(seed)
+    shape = (900, 1200)
+    scale = factor if larger else 1 / factor
+    xy = [random.uniform(30, (1170, 870), (60, 2)) for _ in range(3)]
+    found = find_scale_by_extent([(own * scale, shape) for own in xy])
+    assert found is not None
+    assert found.scale == pytest.approx(1 / scale)
+    assert find_scale_by_extent([(own, shape) for own in xy]) is None
+    assert find_scale_by_extent([(own[:9] * scale, shape) for own in xy]) is None
+    if not larger:  # one user may have labeled one corner of one micrograph
+        assert find_scale_by_extent([(xy[0] * scale, shape)]) is None
+
+
+def test_swapped_coordinates_outside_are_not_taken_for_scaled_ones():
+    random = np.random.default_rng(0)
+    xy = random.uniform(0, (2000, 500), (200, 2))
+    assert find_scale_by_extent([(xy[:, ::-1], (500, 2000))]) is None
+
+
+def test_particles_that_cannot_be_seen_leave_the_extent():
+    views_ = [
+        ImageCoordinates(
+            noise(SHAPE, seed), SHAPE, np.random.default_rng(seed).uniform(5, 50, (20, 2))
+        )
+        for seed in range(3)
+    ]
+    verdict = judge_frame(views_)
+    assert verdict.by_extent
+    assert verdict.is_wrong
+    assert verdict.frame == Frame(scale=8.0)
+    assert "heliodor convert --scale 8" in str(verdict)
+
+
+@pytest.mark.parametrize("shift", [(1, 0), (0, 1), (2, -1), (1, 2)])
+def test_an_inaccuracy_of_clicks_is_no_displacement(shift):
+    """Even on a lattice, where displaced coordinates fit too."""
+    rows, columns = np.mgrid[20:400:20, 20:540:20]
+    xy = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
+    xy += np.random.default_rng(0).normal(0, 1.0, xy.shape)
+    image = discs(SHAPE, xy, depth=1.0, seed=0)
+    verdict = judge_frame([ImageCoordinates(image, SHAPE, xy + np.array(shift))])
+    assert not verdict.is_wrong
+    assert verdict.fit_unchanged > 8
 
 
 def test_corners_of_boxes_are_named():
@@ -140,8 +202,11 @@ def test_points_at_random_decide_nothing(seed):
     scenes = [replace(view, xy_px=random.uniform(0, 420, (80, 2))) for view in views(number=60)]
     verdict = judge_frame(scenes)
     assert not verdict.is_wrong
-    assert verdict.fit < 3.5
-    assert "do not show" in str(verdict)
+    assert verdict.is_chance
+    assert "no better than random positions" in str(verdict)
+    few = judge_frame([replace(view, xy_px=view.xy_px[:30]) for view in scenes])
+    assert not few.is_chance
+    assert "do not show" in str(few)
 
 
 def test_a_handful_of_points_never_speaks_against_coordinates():
@@ -183,7 +248,14 @@ def real(folder: Path, labels: str, number: int | None):
     [
         ("betagal", "manual_positive.star", 5),
         ("betagal", "manual_positive.star", None),
-        ("t20s", "weak_autopicks.star", 8),  # 64 in all, many of them wrong
+        ("t20s", "weak_autopicks.star", 4),  # many of them wrong
+        ("apoferritin", "truth.star", 3),
+        ("apoferritin", "truth.star", None),
+        ("apoferritin", "second_annotator.star", None),
+        ("ribosome80s", "truth.star", 3),
+        ("ribosome80s", "truth.star", None),
+        ("trpv1", "truth.star", 4),
+        ("trpv1", "truth.star", None),
     ],
 )
 def test_real_micrographs(real_data, folder, labels, number):
@@ -215,3 +287,21 @@ def test_training_refuses_labels_in_a_wrong_frame(tmp_path):
     assert "--trust-labels" in refused.sentence
     assert not (tmp_path / "out" / "model.safetensors").exists()
     assert call(*arguments, "--trust-labels").code == 0
+
+
+def test_training_warns_of_labels_no_better_than_chance(tmp_path):
+    tables = []
+    for number, view in enumerate(views(number=60)):
+        write_mrc(tmp_path / "mics" / f"m{number}.mrc", view.image)
+        xy = np.random.default_rng(number).uniform(10, 410, (60, 2))
+        tables.append(Picks.on(f"m{number}.mrc", xy))
+    relion_star.write_picks(tmp_path / "labels.star", Picks.concatenate(tables))
+    given_ = ["--micrographs", tmp_path / "mics"]
+    trained = done(
+        "train", *given_, "--diameter", 100, "--labels", tmp_path / "labels.star",
+        "-o", tmp_path / "out", "--network", "conv31", "--width", 2, "--epochs", 1,
+        "--epoch-updates", 1, "--expected-particles", 60,
+    )  # fmt: skip
+    assert "no better than random positions" in trained.err
+    checked = call("check", tmp_path / "labels.star", *given_)
+    assert "no better than random positions" in checked.out
