@@ -85,7 +85,9 @@ def measure(options: argparse.Namespace, out: Path) -> int:
     cases = wanted_cases(options.sets, options.split, options.labels, options.draws, most)
     cases = write_tasks(cases, out)
     jobs: list[Callable[[], str]] = [
-        partial(attempt, case, out) for case in cases if not case.file(out).exists()
+        partial(attempt, case, out, case.file(out))
+        for case in cases
+        if not case.file(out).exists()
     ]
     print(f"{len(cases)} cases, {len(jobs)} to do", flush=True)
     peers: dict[Case, Path] = {}
@@ -227,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.sets = find_sets(options.sets)
     if not options.sets:
         return 0
+    fingerprint_program()  # of the files as they are now, when they are imported
     out = options.out.absolute()
     return (measure_independence if options.independence else measure)(options, out)
 

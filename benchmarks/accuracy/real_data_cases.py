@@ -124,7 +124,7 @@ def carry_out(case: Case, out: Path) -> dict[str, Any]:
         "masks": masks,
         "training_cpu_seconds": round(trained - before, 2) if case.labels else None,
         "picking_cpu_seconds": round(time.process_time() - trained, 2),
-        "program": {"version": heliodor.__version__, "fingerprint": fingerprint_program()},
+        "version": heliodor.__version__,
     }
 
 
@@ -202,11 +202,18 @@ def carry_out_topaz(case: Case, out: Path, topaz: Path, updates: int) -> dict[st
     }
 
 
-def attempt(case: Case, out: Path) -> str:
-    """Carry a case out and keep its result; return a line about it."""
+def attempt(case: Case, out: Path, file: Path) -> str:
+    """Carry a case out and keep its result; return a line about it.
+
+    Parameters
+    ----------
+    file
+        Where the result is kept. Its name has the fingerprint of the program that this process
+        imported, even if the program's files were changed since.
+    """
     try:
         result = carry_out(case, out)
-        write_json(case.file(out), result)
+        write_json(file, result)
     except (Exception, SystemExit) as error:  # whatever it is, the other cases go on
         return f"FAILED {case.words}: {type(error).__name__}: {error}"
     own, cpu = result["masks"]["leave-out"], result["training_cpu_seconds"] or 0.0

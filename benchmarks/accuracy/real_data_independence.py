@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -64,17 +65,20 @@ def measure(real: RealSet, split: Split, most: int = MANY) -> dict[str, Any]:
             counts = zip(found.micrographs, found.counts(), strict=True)
             return {Path(name).stem: int(count) for name, count in counts}
 
-        many = pick(links, work / "many")
+        # Into a folder of the same name, as autopick.star has its name.
+        many = pick(links, work / "together")
+        without = pick_files(work / "together")
+        shutil.rmtree(work / "together")
         half = len(links) // 2
         mixed = [empty[0], *links[:half], empty[1], *links[half:], empty[2]]
-        unreadable = pick(mixed, work / "unreadable")
+        unreadable = pick(mixed, work / "together")
+        differing = differing_files(without, pick_files(work / "together"))
         alone: dict[str, int] = {}
         few: dict[str, int] = {}
         for number, link in enumerate(links[:most]):
             alone |= pick([link], work / f"alone_{number}")
         for first in range(0, min(most, len(links)) - FEW + 1, FEW):
             few |= pick(links[first : first + FEW], work / f"few_{first}")
-        differing = differing_files(pick_files(work / "many"), pick_files(work / "unreadable"))
     return {
         "name": real.name, "split": split, "alone": alone, "few": few, "many": many,
         "unreadable": unreadable, "differing": differing,

@@ -132,11 +132,16 @@ def stated_cell(estimates: Sequence[Sequence[float | None] | None]) -> str:
 
 
 def inside(estimate: Sequence[float | None] | None, true: float | None) -> bool | None:
-    """Return whether a true value lies in a stated interval; None if either is unknown."""
+    """Return whether a true value lies in a stated interval; None if either is unknown.
+
+    To two digits, as users see them: 1 lies in an interval from 0.97 to 0.998.
+    """
     if estimate is None or true is None:
         return None
     _, low, high = estimate
-    return None if low is None or high is None else low <= true <= high
+    if low is None or high is None:
+        return None
+    return round(low, 2) <= round(true, 2) <= round(high, 2)
 
 
 def summary(results: Sequence[Result]) -> list[str]:

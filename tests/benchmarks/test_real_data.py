@@ -162,7 +162,9 @@ def test_what_a_program_does_not_state_is_unknown() -> None:
 def test_a_true_value_is_inside_its_interval_or_not() -> None:
     inside = script("accuracy.real_data_tables").inside
     assert inside([0.8, 0.7, 0.9], 0.7) is True
-    assert inside([0.8, 0.7, 0.9], 0.69) is False
+    assert inside([0.8, 0.7, 0.9], 0.696) is True
+    assert inside([0.8, 0.7, 0.9], 0.694) is False
+    assert inside([0.99, 0.97, 0.998], 1.0) is True
     assert inside([0.8, None, None], 0.8) is None
     assert inside(None, 0.8) is None
     assert inside([0.8, 0.7, 0.9], None) is None
@@ -347,6 +349,7 @@ def test_a_tiny_set_end_to_end(
     )
     assert len(found["few"]) == 6
     assert found["many"] == found["unreadable"]
+    assert found["differing"] == []
     assert "| apoferritin | 8 |" in capsys.readouterr().out
 
 
