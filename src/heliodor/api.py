@@ -370,12 +370,12 @@ def train(
     """
     from heliodor.workflows.train import train as train_into_folder
 
-    settings = TrainSettings.from_options(
-        diameter=diameter,
-        pixel_size=pixel_size,
-        start=None if start is None else str(start),
-        **options,
-    )
+    given = {
+        "diameter": diameter,
+        "pixel_size": pixel_size,
+        "start": None if start is None else str(start),
+    }
+    settings = build(TrainSettings, given | options)
     files, arrays = _files_or_arrays(micrographs)
     size = _need(pixel_size) if files is None else None
     with tempfile.TemporaryDirectory(prefix="heliodor_") as name, _computing(threads):

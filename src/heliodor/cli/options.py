@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from functools import wraps
 from pathlib import Path
@@ -18,10 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from heliodor.errors import BadInput
-from heliodor.picking.settings import PickSettings
-from heliodor.training.settings import TrainSettings
-from heliodor.utils.compute import ComputeSettings
-from heliodor.utils.settings import Option, build, options_of
+from heliodor.utils.settings import OptionField, build, options_of
 
 #: The headings of a command's help, in this order.
 GROUPS = (
@@ -109,17 +106,10 @@ def _with_default(what: str, default: str | None) -> str:
     return what if default is None else f"{what} [default: {default}]"
 
 
-def _typer_option(name: str, declared: Option, kind: str, value: Any) -> tuple[Any, Any]:
-    """Return a settings field as typer wants it: its annotation, and its default.
-
-    Parameters
-    ----------
-    kind
-        The field's type, as it is annotated.
-    value
-        The field's default, `MISSING` where it is required.
-    """
-    parts = [part.strip() for part in kind.split(" | ")]
+def _typer_option(name: str, each: OptionField) -> tuple[Any, Any]:
+    """Return an option of settings as typer wants it: its annotation, and its default."""
+    declared, value = each.option, each.default
+    parts = [part.strip() for part in each.type.split(" | ")]
     is_optional = "None" in parts or value is None
     base: Any = next((t for t in (bool, int, float, Path) if t.__name__ in parts), str)
     callback: Any = None
@@ -163,6 +153,10 @@ class Only:
     names: tuple[str, ...] = ()
     but: tuple[str, ...] = ()
 
+    def includes(self, name: str) -> bool:
+        """Return whether a command takes an option."""
+        return name not in self.but and (not self.names or name in self.names)
+
 
 @dataclass(frozen=True)
 class Positional:
@@ -176,31 +170,6 @@ class Typed:
     """The names of the options that a user typed."""
 
     names: frozenset[str]
-
-
-def _fields_of(settings: type, only: Only) -> dict[str, tuple[Option, str, Any]]:
-    """Return the options of a settings class: declaration, type and default."""
-    if issubclass(settings, TrainSettings):
-        found = settings.options()
-    else:
-        found = {
-            name: (declared, str(each.type), each.default)
-            for name, (each, declared) in options_of(settings).items()
-        }
-    return {
-        name: value
-        for name, value in found.items()
-        if name not in only.but and (not only.names or name in only.names)
-    }
-
-
-def _make(settings: type, values: Mapping[str, Any]) -> Any:
-    if issubclass(settings, TrainSettings):
-        return settings.from_options(**values)
-    return build(settings, values)
-
-
-_SETTINGS = (TrainSettings, PickSettings, ComputeSettings)
 
 
 class _Expansion:
@@ -223,10 +192,10 @@ class _Expansion:
 
     def add_settings(self, name: str, settings: type, only: Only) -> None:
         """Add the options of a settings class."""
-        declared = _fields_of(settings, only)
+        declared = {k: v for k, v in options_of(settings).items() if only.includes(k)}
         self.settings[name] = (settings, tuple(declared))
-        for option, (what, kind, default) in declared.items():
-            self.add(option, *_typer_option(option, what, kind, default))
+        for option, each in declared.items():
+            self.add(option, *_typer_option(option, each))
 
     def add_micrographs(self, name: str, place: Positional) -> None:
         """Add micrographs, which may be typed with or without their option."""
@@ -249,7 +218,7 @@ class _Expansion:
         if self.typed is not None:
             values[self.typed] = Typed(_typed_names(context))
         for name, (settings, options) in self.settings.items():
-            values[name] = _make(settings, {option: values.pop(option) for option in options})
+            values[name] = build(settings, {option: values.pop(option) for option in options})
         return values
 
     def signature(self) -> inspect.Signature:
@@ -268,7 +237,7 @@ def expand(command: Command) -> Command:
     for name, parameter in inspect.signature(command).parameters.items():
         hint = hints[name]
         kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        if isinstance(kind, type) and issubclass(kind, _SETTINGS):
+        if isinstance(kind, type) and options_of(kind):
             only = next((extra for extra in extras if isinstance(extra, Only)), Only())
             expansion.add_settings(name, kind, only)
         elif kind is Typed:

@@ -36,7 +36,7 @@ from heliodor.training.settings import DataSettings, TrainSettings
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import options_of
 
-_NORMALIZATION = options_of(DataSettings)["normalization"][1]
+_NORMALIZATION = options_of(DataSettings)["normalization"].option
 
 
 def run(

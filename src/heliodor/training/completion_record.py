@@ -130,7 +130,8 @@ def fingerprint_request(
         "numpy": np.__version__,
         "scipy": version("scipy"),
         "device": device.type,
-        "data": asdict(data),
+        # With the seed too, as earlier versions wrote it: their models are still up to date.
+        "data": asdict(data) | {"seed": recipe.seed},
         "recipe": asdict(recipe),
         "picking": [*picking_values[:3], picking.max_fdr, *picking_values[3:]],
         "micrographs": [

@@ -72,7 +72,7 @@ class TrainingSet:
 
 
 def choose_sources(
-    labelled: Sequence[LabeledSource], settings: DataSettings
+    labelled: Sequence[LabeledSource], validation_share: float, seed: int
 ) -> tuple[list[LabeledSource], list[LabeledSource], list[str]]:
     """Choose the micrographs to train on and those to validate on, by the seed.
 
@@ -87,15 +87,15 @@ def choose_sources(
     having = [item for item in labelled if len(item.xy_px)]
     kept = 0
     notes: list[str] = []
-    if settings.validation_share > 0:
+    if validation_share > 0:
         if len(having) < FEWEST_TO_VALIDATE:
             notes.append(
                 f"only {len(having)} micrographs have labels, too few to keep one for validation;"
                 " the last epoch is used"
             )
         else:
-            kept = min(len(having) - 1, max(1, round(settings.validation_share * len(having))))
-    random = np.random.default_rng(settings.seed)
+            kept = min(len(having) - 1, max(1, round(validation_share * len(having))))
+    random = np.random.default_rng(seed)
     held = set(random.permutation(len(having))[:kept].tolist())
     training = [item for i, item in enumerate(having) if i not in held]
     return training, [item for i, item in enumerate(having) if i in held], notes

@@ -5,12 +5,12 @@ Light to import: the command line is made from these classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from heliodor.data.micrographs.modes import NORMALIZATION_MODES, NormalizationMode
 from heliodor.errors import BadInput
-from heliodor.utils.settings import Option, build, option, options_of
+from heliodor.utils.settings import ComposedSettings, OptionField, build, option, options_of
 
 Schedule = Literal["one-cycle", "constant"]
 Precision = Literal["auto", "float32", "bf16"]
@@ -86,8 +86,6 @@ class DataSettings:
         group=_ADVANCED,
         metavar="SHARE",
     )
-    #: That of `TrainingSettings`.
-    seed: int = 0
     check_frame: bool = option(
         True,
         help="Train even if the micrographs suggest that the labels are flipped, scaled or"
@@ -118,8 +116,6 @@ class DataSettings:
                 "the share of micrographs for validation must be at least 0 and less than 1",
                 parameter="validation_share",
             )
-        if self.seed < 0:
-            raise BadInput(f"the seed must be 0 or more, not {self.seed}", parameter="seed")
         if self.flatten_angstrom is not None and not 0 <= self.flatten_angstrom < 1e5:
             raise BadInput(
                 f"the length for flattening must be 0 Å or more, not {self.flatten_angstrom:g}",
@@ -308,49 +304,46 @@ class TrainingSettings:
         return min(10, max(2, round(labeled / each)))
 
 
-_RECIPE = Option(
-    "fast; quick: a hundred updates; paper: as in the Topaz paper. Other options override"
-    " its settings.",
-    _TRAINING,
-    "NAME",
-    None,
-    None,
-    auto=False,
-    inverted=False,
-)
-_START = Option(
-    "Starting weights. general: the general model; scratch: random; or a model file.",
-    _TRAINING,
-    "START",
-    "general, if --network and --width match it",
-    "from",
-    auto=False,
-    inverted=False,
-)
+@dataclass(frozen=True)
+class _Choice:
+    """What a training is chosen by, before its other settings."""
+
+    recipe: str = option(
+        "fast",
+        help="fast; quick: a hundred updates; paper: as in the Topaz paper. Other options override"
+        " its settings.",
+        group=_TRAINING,
+        metavar="NAME",
+    )
+    #: `from` is typed; it is no possible name of a parameter in Python.
+    start: str | None = option(
+        None,
+        help="Starting weights. general: the general model; scratch: random; or a model file.",
+        group=_TRAINING,
+        metavar="START",
+        default="general, if --network and --width match it",
+        name="from",
+    )
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(ComposedSettings):
     """All that is chosen for a training: its data and its recipe."""
 
     data: DataSettings
     training: TrainingSettings
 
-    @staticmethod
-    def options() -> dict[str, tuple[Option, str, Any]]:
-        """Return the options by name: what users see, the type as annotated, and the default.
-
-        Those of the recipe have the default None, which takes the recipe's.
-        """
-        found: dict[str, tuple[Option, str, Any]] = {
-            name: (declared, str(each.type), each.default)
-            for name, (each, declared) in options_of(DataSettings).items()
-        }
-        found["recipe"] = (_RECIPE, "str", "fast")
-        found["start"] = (_START, "str | None", None)
-        for name, (each, declared) in options_of(TrainingSettings).items():
-            found[name] = (declared, f"{each.type} | None", None)
-        return found
+    @classmethod
+    def options(cls) -> dict[str, OptionField]:
+        """Return the options by name; those of the recipe have the default None, the recipe's."""
+        return (
+            options_of(DataSettings)
+            | {each.name: each for each in options_of(_Choice).values()}
+            | {
+                name: replace(each, type=f"{each.type} | None", default=None)
+                for name, each in options_of(TrainingSettings).items()
+            }
+        )
 
     @classmethod
     def from_options(cls, **values: Any) -> TrainSettings:
@@ -374,6 +367,5 @@ class TrainSettings:
                 values["flatten"] = 0.0
         if values.get("working_pixel_size") is not None:
             start = start or "scratch"  # at another scale than the general model knows
-        seed = {"seed": chosen["seed"]} if "seed" in chosen else {}
-        data = build(DataSettings, values, **seed)
+        data = build(DataSettings, values)
         return cls(data, choose_start(recipe(name, **chosen), start, chosen))

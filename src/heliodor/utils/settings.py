@@ -7,9 +7,10 @@ new option is one field. This module is light, as ``heliodor --help`` imports it
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Self, TypeVar
 
 from heliodor.errors import BadInput
 
@@ -61,12 +62,50 @@ def option(
     return field(default=value, metadata={_KEY: made})
 
 
-def options_of(settings: type) -> dict[str, tuple[Field[Any], Option]]:
-    """Return the fields of a settings class that are options, by the option's name."""
+@dataclass(frozen=True)
+class OptionField:
+    """A field of a settings class that is an option."""
+
+    option: Option
+    #: The field's name.
+    name: str
+    #: The field's type, as it is annotated.
+    type: str
+    #: The field's default, `MISSING` where it is required.
+    default: Any
+
+
+class ComposedSettings(ABC):
+    """A settings class that is made of others, and says itself what its options are."""
+
+    @classmethod
+    @abstractmethod
+    def options(cls) -> dict[str, OptionField]:
+        """Return the options by name."""
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, **values: Any) -> Self:
+        """Return settings from the values of options.
+
+        Raises
+        ------
+        BadInput
+            If there is no such option, or a value is not possible.
+        """
+
+
+def options_of(settings: type) -> dict[str, OptionField]:
+    """Return the options of a settings class by name; any other class has none."""
+    if issubclass(settings, ComposedSettings):
+        return settings.options()
+    if not is_dataclass(settings):
+        return {}
     found = {}
     for each in fields(settings):
         if (declared := each.metadata.get(_KEY)) is not None:
-            found[declared.name or _without_unit(each.name)] = (each, declared)
+            name = declared.name or _without_unit(each.name)
+            found[name] = OptionField(declared, each.name, str(each.type), each.default)
     return found
 
 
@@ -76,15 +115,13 @@ def _without_unit(name: str) -> str:
     return name
 
 
-def build(settings: type[T], values: Mapping[str, Any], **rest: Any) -> T:
+def build(settings: type[T], values: Mapping[str, Any]) -> T:
     """Return settings from the values of their options.
 
     Parameters
     ----------
     values
         By the names of options; those that are missing keep the field's default.
-    rest
-        Fields that are not options.
 
     Raises
     ------
@@ -98,8 +135,10 @@ def build(settings: type[T], values: Mapping[str, Any], **rest: Any) -> T:
                 f"there is no option {name!r}; the options are {', '.join(sorted(declared))}",
                 parameter=name,
             )
+    if issubclass(settings, ComposedSettings):
+        return settings.from_options(**values)
     given = {
-        declared[name][0].name: not value if declared[name][1].inverted else value
+        declared[name].name: not value if declared[name].option.inverted else value
         for name, value in values.items()
     }
-    return settings(**given, **rest)
+    return settings(**given)

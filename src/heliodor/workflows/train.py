@@ -306,7 +306,9 @@ def _reuse_model(task: _Task, completed: CompletionRecord, folder: Path) -> Trai
 def _load(task: _Task) -> tuple[TrainingSet, dict[int, str]]:
     """Read the training images; return them, and the fingerprints of the micrographs read."""
     data, recipe, record = task.data, task.recipe, task.record
-    training, validation, choice_notes = choose_sources(task.labeled, data)
+    training, validation, choice_notes = choose_sources(
+        task.labeled, data.validation_share, recipe.seed
+    )
     read = task.fingerprint(item.source for item in [*training, *validation])
     log.info(
         f"training {recipe.network} ({recipe.objective}{describe_start(recipe)}) on"

@@ -35,7 +35,7 @@ def names_of(command: Any) -> set[str]:
 
 
 def test_an_option_of_the_settings_is_on_every_command_that_uses_them() -> None:
-    training = {*TrainSettings.options()}
+    training = {*options_of(TrainSettings)}
     picking = {*options_of(PickSettings)}
     by_words = dict(COMMANDS)
     assert names_of(by_words["run",]) >= training | picking

@@ -30,7 +30,6 @@ from helpers.networks import (
 #: Particles of 40 A, 10 original pixels of 4 A, 5 working pixels of 8 A; training radius 1.25.
 SETTINGS = DataSettings(40.0, expected_particles=20, training_radius_angstrom=10)
 #: With micrographs kept aside.
-CHECKED = replace(SETTINGS, validation_share=0.2)
 SHAPE = (96, 120)
 
 
@@ -131,8 +130,7 @@ def labelled(having: int, lacking: int = 0) -> list[LabeledSource]:
 )
 def test_the_law_of_the_split(having: int, lacking: int, share: float, seed: int) -> None:
     items = labelled(having, lacking)
-    given = replace(SETTINGS, validation_share=share, seed=seed)
-    training, validation, notes = choose_sources(items, given)
+    training, validation, notes = choose_sources(items, share, seed)
     names = [item.source.name for item in training + validation]
     assert len(set(names)) == len(names)
     known = {item.source.name: item for item in items}
@@ -152,21 +150,18 @@ def test_the_law_of_the_split(having: int, lacking: int, share: float, seed: int
     for part in (training, validation):
         order = [list(known).index(item.source.name) for item in part]
         assert order == sorted(order)
-    again = choose_sources(items, given)
+    again = choose_sources(items, share, seed)
     assert again[:2] == (training, validation)
 
 
 def test_the_seed_chooses() -> None:
-    chosen = {
-        choose_sources(labelled(10), replace(CHECKED, seed=seed))[1][0].source.name
-        for seed in range(30)
-    }
+    chosen = {choose_sources(labelled(10), 0.2, seed)[1][0].source.name for seed in range(30)}
     assert len(chosen) > 5
 
 
 @pytest.mark.parametrize("having", [1, 4])
 def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
-    training, validation, notes = choose_sources(labelled(having, 2), CHECKED)
+    training, validation, notes = choose_sources(labelled(having, 2), 0.2, 0)
     assert len(training) == having
     assert validation == []
     assert f"only {having} micrographs have labels" in notes[0]
@@ -174,8 +169,7 @@ def test_few_labelled_micrographs_are_all_for_training(having: int) -> None:
 
 
 def test_no_validation_wanted_is_no_reason_for_a_note() -> None:
-    assert SETTINGS.validation_share == 0
-    training, validation, notes = choose_sources(labelled(5), SETTINGS)
+    training, validation, notes = choose_sources(labelled(5), 0.0, 0)
     assert (len(training), validation, notes) == (5, [], [])
 
 
@@ -426,7 +420,6 @@ def test_the_training_radius_is_an_eighth_of_the_diameter() -> None:
         ({"working_pixel_size_angstrom": -1.0}, "working pixel size"),
         ({"working_pixel_size_angstrom": 41.0}, "working pixel size"),
         ({"pixel_size_angstrom": math.nan}, "pixel size"),
-        ({"seed": -1}, "seed"),
     ],
 )
 def test_bad_settings(change: dict[str, Any], message: str) -> None:

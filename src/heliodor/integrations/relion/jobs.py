@@ -90,7 +90,8 @@ def train_job(
     folder = create_output_folder(folder)
     labels = resolve_labels(labels, micrographs, folder)
     made_with = _describe_inputs(micrographs, [labels, *([negatives] if negatives else [])])
-    made_with |= {"data": asdict(data), "recipe": asdict(recipe)}
+    # With the seed too, as earlier versions wrote it: their models are still up to date.
+    made_with |= {"data": asdict(data) | {"seed": recipe.seed}, "recipe": asdict(recipe)}
     model = folder / "model.safetensors"
     failures: list[Failure] = []
     if model.is_file() and _read_json(folder / TRAINED_WITH) == made_with | {
