@@ -32,6 +32,7 @@ from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.utils.settings import build
 from heliodor.utils.threads import resolve_threads
 from heliodor.workflows.in_memory import pick_in_memory
+from heliodor.workflows.settings import ConversionSettings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -460,18 +461,17 @@ def convert(
     micrographs
         The micrographs that the result is for.
     options
-        Those of `heliodor.workflows.convert.ConversionSettings`.
+        The options of `ConversionSettings`: scale, flip_y, threshold, pixel_size, ...
 
     Returns
     -------
     list of Path
         The files written.
     """
-    from heliodor.workflows.convert import ConversionSettings
     from heliodor.workflows.convert import convert as convert_files
 
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    return convert_files(given, out, to, ConversionSettings(**options), micrographs)
+    return convert_files(given, out, to, build(ConversionSettings, options), micrographs)
 
 
 class _LibraryCompute(ComputeSettings):

@@ -150,6 +150,14 @@ def test_convert_writes_what_it_says(data: Path, tmp_path: Path) -> None:
     assert len(heliodor.read_picks(path)) == len(heliodor.read_picks(data / "truth.star"))
 
 
+def test_convert_takes_the_options_of_the_command(data: Path, tmp_path: Path) -> None:
+    (path,) = heliodor.convert(data / "truth.star", tmp_path / "t.csv", scale=0.5, pixel_size=3.0)
+    before, after = heliodor.read_picks(data / "truth.star"), heliodor.read_picks(path)
+    np.testing.assert_allclose(after.xy_px, 0.5 * before.xy_px)
+    with pytest.raises(heliodor.HeliodorError, match=r"no option 'sclae'.*scale"):
+        heliodor.convert(data / "truth.star", tmp_path / "u.csv", sclae=0.5)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -22,9 +22,10 @@ from heliodor.cli.options import (
     out_option,
 )
 from heliodor.cli.session import command_line
-from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.errors import SOME_FAILED
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
+from heliodor.workflows.settings import CheckSettings, ConversionSettings
 
 _COORDINATES, _EVALUATION = "Coordinates", "Evaluation"
 
@@ -60,92 +61,19 @@ def convert(
             "Input",
         ),
     ] = None,
-    fit: Annotated[
-        bool,
-        flag("--fit", "Find swaps, flips and the scale from the micrographs.", _COORDINATES),
-    ] = False,
-    trust: Annotated[
-        bool, flag("--trust", "Write coordinates that do not match the images.", _COORDINATES)
-    ] = False,
     picture: Annotated[
         Path | None,
         choice("PNG", "Save an image of the micrograph with the most picks.", "Output"),
     ] = None,
-    scale: Annotated[
-        float,
-        number(
-            "FACTOR",
-            "Multiply coordinates: 0.5 for micrographs binned by two.",
-            _COORDINATES,
-            "1",
-        ),
-    ] = 1.0,
-    swap_xy: Annotated[bool, flag("--swap-xy", "Swap x and y (first).", _COORDINATES)] = False,
-    flip_x: Annotated[
-        bool, flag("--flip-x", "Mirror x within the micrograph.", _COORDINATES)
-    ] = False,
-    flip_y: Annotated[
-        bool, flag("--flip-y", "Mirror y within the micrograph.", _COORDINATES)
-    ] = False,
-    shift_px: Annotated[
-        str,
-        choice("DX,DY", "Add to coordinates (last), in pixels.", _COORDINATES, default="0,0"),
-    ] = "0,0",
-    threshold: Annotated[
-        float | None,
-        number(
-            "SCORE",
-            "Keep picks with at least this score (in picks.tsv, among all candidates).",
-            "Picking",
-        ),
-    ] = None,
-    box_px: Annotated[
-        int | None,
-        choice("N", "Side of the boxes in pixels.", _COORDINATES, default="as in the input files"),
-    ] = None,
-    shape_px: Annotated[
-        str | None,
-        choice(
-            "WxH",
-            "Width and height of all micrographs, if they are not available.",
-            _COORDINATES,
-        ),
-    ] = None,
-    pixel_size: Annotated[
-        float | None,
-        number("ANGSTROM", "Pixel size of the micrographs of the result.", _COORDINATES),
-    ] = None,
-    root: Annotated[
-        str | None, choice("DIR", "Folder in the names of the micrographs.", "Output")
-    ] = None,
-    image_suffix: Annotated[
-        str | None, choice(".EXT", "Suffix in the names of the micrographs.", "Output")
-    ] = None,
-    strip_uid: Annotated[
-        bool,
-        flag("--strip-uid", "Remove cryoSPARC's 21-digit uid from micrograph names.", "Output"),
-    ] = False,
+    *,
+    settings: ConversionSettings,
 ) -> None:
     """Convert coordinates between RELION, EMAN, crYOLO, cryoSPARC, Topaz and tables."""
-    from heliodor.data.coordinates.frame_detection import Frame
-    from heliodor.workflows import convert as conversion
+    from heliodor.workflows.convert import convert as convert_files
 
-    settings = conversion.ConversionSettings(
-        frame=Frame(swap_xy, flip_x, flip_y, scale),
-        shift_px=_pair(shift_px, ",", "--shift-px"),
-        fit=fit,
-        trust=trust,
-        threshold=threshold,
-        box_px=box_px,
-        shape=None if shape_px is None else shape_of(shape_px, "--shape-px"),
-        pixel_size_angstrom=pixel_size,
-        root=root,
-        image_suffix=image_suffix,
-        strip_uid=strip_uid,
-    )
     if out is None:
         out = _default_output(to)
-    conversion.convert(inputs, out, to, settings, micrographs or None, picture)
+    convert_files(inputs, out, to, settings, micrographs or None, picture)
 
 
 def _default_output(to: str | None) -> Path:
@@ -154,24 +82,6 @@ def _default_output(to: str | None) -> Path:
 
     form = choose_format("star" if to is None else to, Path())
     return Path("converted" if form.file_of is not None else f"converted{form.suffix}")
-
-
-def _pair(text: str, separator: str, option: str) -> tuple[float, float]:
-    try:
-        first, second = (float(part) for part in text.split(separator))
-    except ValueError as error:
-        raise BadInput(f"{option} must be two numbers, as in 3,-2, not {text!r}") from error
-    if not abs(first) + abs(second) < 1e6:
-        raise BadInput(f"{option} must be two numbers of pixels, not {text!r}")
-    return first, second
-
-
-def shape_of(text: str, option: str) -> tuple[int, int]:
-    """Read WxH, or one side of a square, into (height, width)."""
-    sides = text.lower().split("x")
-    if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
-        raise BadInput(f"{option} must be like 1024 or 5760x4092 (width x height), not {text!r}")
-    return int(sides[-1]), int(sides[0])
 
 
 def check(
@@ -191,22 +101,15 @@ def check(
             default="those the coordinates name",
         ),
     ] = None,
-    distance: Annotated[
-        float | None,
-        number("ANGSTROM", "Picks closer than this are duplicates.", "Picking", "2 pixels"),
-    ] = None,
-    pixel_size: PixelSize = None,
-    headers_only: Annotated[
-        bool, flag("--headers-only", "Read only headers: fast, but finds less.", "Input")
-    ] = False,
     as_json: Annotated[bool, flag("--json", "Print JSON.", "Output")] = False,
+    *,
+    settings: CheckSettings,
 ) -> None:
     """Check micrographs, coordinates and models for problems; exit code 2 if there are any."""
-    from heliodor.workflows import check as checking
+    from heliodor.workflows.check import check as check_files
 
-    settings = checking.CheckSettings(distance, pixel_size, headers_only)
     with console.progress("checking") as progress:
-        findings = checking.check(inputs, micrographs or None, settings, progress)
+        findings = check_files(inputs, micrographs or None, settings, progress)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

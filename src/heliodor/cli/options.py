@@ -114,7 +114,10 @@ def _typer_option(name: str, each: OptionField) -> tuple[Any, Any]:
     base: Any = next((t for t in (bool, int, float, Path) if t.__name__ in parts), str)
     callback: Any = None
     default = declared.default
-    if base is bool:
+    if declared.parse is not None:
+        callback = _parse_callback(declared.parse, value)
+        base, is_optional, value = str, True, None
+    elif base is bool:
         value = not value if declared.inverted else value
     elif declared.auto or "Literal['auto']" in parts:
         auto = None if declared.auto else "auto"
@@ -142,6 +145,13 @@ def _auto_callback(kind: type, auto: str | None) -> Callable[..., Any]:
     # A function, as typer looks at the names of a callback's parameters.
     def callback(param: typer.CallbackParam, value: str | None) -> float | str | None:
         return auto_or_number(param, value, kind, auto)
+
+    return callback
+
+
+def _parse_callback(parse: Callable[[str], Any], default: Any) -> Callable[..., Any]:
+    def callback(value: str | None) -> Any:
+        return default if value is None else parse(value)
 
     return callback
 

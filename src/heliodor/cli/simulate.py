@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from heliodor.cli.coordinates import shape_of
 from heliodor.cli.options import Seed, choice, flag, number
 from heliodor.errors import BadInput
 from heliodor.utils import console
+from heliodor.utils.settings import parse_shape as shape_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ new option is one field. This module is light, as ``heliodor --help`` imports it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Self, TypeVar
 
@@ -38,6 +38,8 @@ class Option:
     auto: bool
     #: Whether the option, a flag, switches off what the field switches on.
     inverted: bool
+    #: Reads the value from what is typed, where it is more than a number or a text.
+    parse: Callable[[str], Any] | None
 
 
 def option(
@@ -50,6 +52,7 @@ def option(
     name: str | None = None,
     auto: bool = False,
     inverted: bool = False,
+    parse: Callable[[str], Any] | None = None,
 ) -> Any:
     """Return a dataclass field that is also an option; see `Option`.
 
@@ -58,7 +61,7 @@ def option(
     value
         The field's default; without one it is required.
     """
-    made = Option(help, group, metavar, default, name, auto, inverted)
+    made = Option(help, group, metavar, default, name, auto, inverted, parse)
     return field(default=value, metadata={_KEY: made})
 
 
@@ -142,3 +145,17 @@ def build(settings: type[T], values: Mapping[str, Any]) -> T:
         for name, value in values.items()
     }
     return settings(**given)
+
+
+def parse_shape(text: str, name: str) -> tuple[int, int]:
+    """Read WxH, or one side of a square, into (height, width).
+
+    Parameters
+    ----------
+    name
+        The option as it is typed.
+    """
+    sides = text.lower().split("x")
+    if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
+        raise BadInput(f"{name} must be like 1024 or 5760x4092 (width x height), not {text!r}")
+    return int(sides[-1]), int(sides[0])

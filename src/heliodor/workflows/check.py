@@ -34,6 +34,7 @@ from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
 from heliodor.report.coordinate_preview import read_views_with_most_picks
 from heliodor.utils.files import find_referenced_file
+from heliodor.workflows.settings import CheckSettings
 
 Severity = Literal["error", "note", "good"]
 #: Two picks closer than this are one particle picked twice.
@@ -50,23 +51,6 @@ class Diagnostic:
     #: The file, or the input as typed.
     where: str
     sentence: str
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """What to check."""
-
-    #: Two picks on a micrograph closer than this are duplicates; None takes 2 pixels.
-    distance_angstrom: float | None = None
-    pixel_size_angstrom: float | None = None
-    #: Read only the headers of micrographs, not the images.
-    headers_only: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("distance", "pixel_size"):
-            value = getattr(self, f"{name}_angstrom")
-            if value is not None and not 0 < value < 1e5:
-                raise BadInput(f"a {name.replace('_', ' ')} of {value:g} Å is not plausible")
 
 
 def check(

@@ -7,9 +7,8 @@ the micrograph, and shifted.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -62,44 +61,9 @@ from heliodor.report.coordinate_preview import (
 )
 from heliodor.utils.files import refuse_to_replace
 from heliodor.utils.locking import lock_folder
+from heliodor.workflows.settings import ConversionSettings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ConversionSettings:
-    """How to convert; lengths in pixels are of the micrographs that the result is for."""
-
-    frame: Frame = Frame()
-    shift_px: tuple[float, float] = (0.0, 0.0)
-    #: Find the frame from the images.
-    fit: bool = False
-    #: Write the picks even if the images show that they do not lie on particles.
-    trust: bool = False
-    threshold: float | None = None
-    box_px: int | None = None
-    #: (height, width) of all micrographs, if their files are not given.
-    shape: Shape | None = None
-    pixel_size_angstrom: float | None = None
-    #: Folder of the micrographs in the names that are written.
-    root: str | None = None
-    #: Suffix of the names that are written.
-    image_suffix: str | None = None
-    strip_uid: bool = False
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.frame.scale) and 1e-3 <= self.frame.scale <= 1e3):
-            raise BadInput(f"a scale of {self.frame.scale:g} is not plausible")
-        if self.fit and self.frame != Frame():
-            raise BadInput("give either --fit or what to swap, flip and scale, not both")
-        if self.box_px is not None and not 0 < self.box_px < 100_000:
-            raise BadInput(f"a box of {self.box_px} pixels is not plausible")
-        if self.pixel_size_angstrom is not None and not 0 < self.pixel_size_angstrom < 1e3:
-            raise BadInput(f"a pixel size of {self.pixel_size_angstrom:g} Å is not plausible")
-        if self.shape is not None and min(self.shape) < 1:
-            raise BadInput("the shape must be 1x1 pixels or more: give --shape-px as in 5760x4092")
-        if self.image_suffix is not None and not self.image_suffix.startswith("."):
-            raise BadInput(f"the suffix {self.image_suffix!r} must begin with a dot, as in .mrc")
 
 
 def convert(

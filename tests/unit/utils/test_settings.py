@@ -11,8 +11,12 @@ from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings, TrainSettings
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import build, option, options_of
+from heliodor.workflows.settings import CheckSettings, ConversionSettings
 
-CLASSES = (DataSettings, TrainingSettings, TrainSettings, PickSettings, ComputeSettings)
+CLASSES = (
+    DataSettings, TrainingSettings, TrainSettings, PickSettings, ComputeSettings,
+    ConversionSettings, CheckSettings,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from heliodor.data.coordinates.writers import (
 from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
-from heliodor.workflows.convert import ConversionSettings, convert
+from heliodor.workflows.convert import convert
+from heliodor.workflows.settings import ConversionSettings
 from helpers.cli import call, done
 from helpers.cpu_time import at_most_reference_work
 from helpers.networks import (
@@ -178,9 +179,7 @@ def test_optics_groups_of_two_files_are_told_apart(tmp_path):
 
 def test_scaled_picks_say_their_new_pixel_size(tmp_path):
     (tmp_path / "a.star").write_text(optics(f"10 20 M/a.mrc 2 1 {HELICAL} x"))
-    convert(
-        [tmp_path / "a.star"], tmp_path / "b.star", settings=ConversionSettings(Frame(scale=0.5))
-    )
+    convert([tmp_path / "a.star"], tmp_path / "b.star", settings=ConversionSettings(scale=0.5))
     back = read_picks(tmp_path / "b.star")
     assert back.xy_px.tolist() == [[5, 10]]
     assert back.first_positive_values("pixel_size_angstrom") == {"M/a.mrc": 4.0}
