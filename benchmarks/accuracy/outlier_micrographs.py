@@ -51,9 +51,9 @@ def misfits(base: SimulationSettings) -> Iterator[tuple[str, Image]]:
     """Yield micrographs that do not belong, each with its kind."""
     other = {
         "without particles": {"particles_per_micrograph": 0},
-        "of 3.8 to 4 um defocus": {"defocus_um": (3.8, 4.0)},
+        "of 3.8 to 4 um defocus": {"defocus_min_um": 3.8, "defocus_max_um": 4.0},
         "magnified 1.3 times": {"pixel_size_angstrom": PIXEL / 1.3},
-        "of a third of the signal": {"snr": base.snr / 3},
+        "of a third of the signal": {"snr": base.resolved_snr / 3},
     }
     for seed, (kind, change) in enumerate(other.items(), 200):
         for index in range(EACH):

@@ -28,6 +28,7 @@ from heliodor.simulation import (
     SimulationSettings,
     simulate,
 )
+from heliodor.simulation.settings import SNR
 from heliodor.utils.files import atomic_write
 from heliodor.workflows.ground_truth import GroundTruth
 
@@ -43,7 +44,7 @@ class Simulated:
     """Micrographs made on the spot, every particle known."""
 
     particle: str
-    snr: float = SimulationSettings.snr
+    snr: float = SNR
     training: int = 20
     test: int = 6
     side_px: int = 1024
@@ -63,7 +64,11 @@ class Simulated:
         sources, truths = [], []
         for seed, (name, count) in enumerate((("train", self.training), ("test", self.test)), 1):
             settings = SimulationSettings(
-                self.particle, count, (self.side_px, self.side_px), snr=self.snr, seed=seed
+                particle=self.particle,
+                count=count,
+                shape=(self.side_px, self.side_px),
+                snr=self.snr,
+                seed=seed,
             )
             if not (folder / name / "micrographs.star").exists():
                 print(f"simulating {count} micrographs of {self.particle} ({name})", flush=True)

@@ -19,7 +19,7 @@ from heliodor import __version__
 from heliodor.cli import coordinates, picking, simulate
 from heliodor.cli.app import app as open_app
 from heliodor.cli.models import model_app
-from heliodor.cli.options import Only, option_for, out_option, register
+from heliodor.cli.options import Only, out_option, register, sentence_of
 from heliodor.cli.relion import relion
 from heliodor.cli.session import command_line, end
 from heliodor.errors import BAD_INPUT, BadInput
@@ -125,8 +125,7 @@ def main() -> None:
             os._exit(SIGNAL_EXIT_BASE + stopped.number)
         raise
     except BadInput as error:
-        # A library's message, quoted in the sentence, may have had several lines.
-        log.error(f"heliodor: {' '.join(str(error).split())}{option_for(error)}")
+        log.error(f"heliodor: {sentence_of(error)}")
         sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here

@@ -396,9 +396,14 @@ def out_option(what: str, default: str | None = None) -> Any:
     )
 
 
-def option_for(error: BadInput) -> str:
-    """Return the option of the parameter that an error is about, as the end of its sentence."""
+def sentence_of(error: BadInput) -> str:
+    """Return what an error says on one line, with the option of the parameter it is about."""
+    # A library's message, quoted in the sentence, may have had several lines.
+    sentence = " ".join(str(error).split())
     if error.parameter is None:
-        return ""
+        return sentence
     option = f"--{error.parameter.replace('_', '-')}"
-    return "" if option in str(error) else f" ({option})"
+    if option in sentence:
+        return sentence
+    stop = "." * sentence.endswith(".")
+    return f"{sentence.removesuffix('.')} ({option}){stop}"

@@ -52,7 +52,8 @@ class ContaminantLevels:
             if level is not None and not 0.0 <= level <= HIGHEST_LEVEL:
                 what = "contaminants" if kind == "others" else f"contaminants ({kind})"
                 raise BadInput(
-                    f"The level of {what} must be between 0 and {HIGHEST_LEVEL:g}, not {level!r}."
+                    f"The level of {what} must be between 0 and {HIGHEST_LEVEL:g}, not {level!r}.",
+                    parameter="contaminants",
                 )
 
     def level_of(self, kind: ContaminantKind) -> float:

@@ -290,7 +290,7 @@ def _margin_angstrom(settings: SimulationSettings) -> float:
 
 def _shot_deviation(settings: SimulationSettings) -> float:
     """Return the standard deviation of one pixel's shot noise over the mean intensity."""
-    at_reference = settings.contrast / math.sqrt(settings.snr)
+    at_reference = settings.contrast / math.sqrt(settings.resolved_snr)
     return at_reference * REFERENCE_PIXEL_ANGSTROM / settings.pixel_size_angstrom
 
 

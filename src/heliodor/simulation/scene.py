@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from heliodor.simulation.settings import MEAN_ICE_NM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,9 +28,6 @@ TRIES_PER_BATCH = 256
 
 #: Mean free path of electrons between inelastic collisions in ice.
 MEAN_FREE_PATH_NM = 300.0
-
-#: Default mean ice thickness of a dataset; the thickness of each micrograph varies around it.
-MEAN_ICE_NM = 45.0
 
 #: Relative amplitude of the noise of ice of average thickness before the contrast transfer: the
 #: white part in 4 A pixels, and the slowly varying part with the correlation length below.

@@ -1,26 +1,34 @@
-"""Settings of simulated micrographs."""
+"""Settings of simulated micrographs.
+
+Light to import: the command line is made from this class.
+"""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from heliodor.errors import BadInput
-from heliodor.simulation.builtin_particles import PARTICLES, Particle
-from heliodor.simulation.contaminant_levels import ContaminantLevels
-from heliodor.simulation.negative_stain import (
-    STAIN_AMPLITUDE_CONTRAST,
-    STAIN_B_FACTOR,
-    STAIN_CONTRAST,
-)
-from heliodor.simulation.scene import MEAN_ICE_NM
+from heliodor.simulation.contaminant_levels import ContaminantLevels, parse_contaminant_levels
+from heliodor.utils.settings import option, parse_shape
 
 if TYPE_CHECKING:
     from heliodor.conventions import Shape
+    from heliodor.simulation.builtin_particles import Particle
 
 Orientations = Literal["random", "preferred"]
 Detector = Literal["counting", "integrating"]
+
+#: The usual signal-to-noise ratio; in negative stain particles stand out more.
+SNR, SNR_IN_STAIN = 0.12, 1.0
+#: Usual mean thickness of the ice of a dataset; that of each micrograph varies around it.
+MEAN_ICE_NM = 45.0
+#: What the names of randomly generated particles begin with.
+_DRAWN = "drawn-"
+
+_PARTICLE, _SPECIMEN, _IMAGING, _OUTPUT = "Particle", "Specimen", "Imaging", "Output"
 
 
 @dataclass(frozen=True)
@@ -30,159 +38,327 @@ class SimulationSettings:
     Raises
     ------
     BadInput
-        If a value is out of range or two values contradict each other.
+        If a value is out of range, two values contradict each other, or the particle's file
+        cannot be used.
     """
 
-    particle: str | Particle = "barrel"
-    """A name in `PARTICLES`, or a `Particle`, for example from `read_structure`."""
-    count: int = 16
-    """Number of micrographs."""
-    shape: Shape = (1024, 1024)
-    """(height, width) in pixels."""
-    pixel_size_angstrom: float = 4.0
-    """Sampling, angstrom per pixel."""
-    particles_per_micrograph: int | None = None
-    """Particles whose centers are inside the field of view; fewer where there is no room. None:
-    one per square with a side of 1.5 particle diameters + 150 A."""
-    snr: float = 0.12
-    """Signal-to-noise ratio at 4 A per pixel (a bandwidth of 1/8 per angstrom): the variance of
-    the noise-free particles after the contrast transfer inside discs of the particle's diameter,
-    at the middle of the defocus range and averaged over orientations, over the variance of the
-    shot noise, in ice of average thickness. It does not depend on `pixel_size_angstrom`: at p A
-    per pixel the shot noise of one pixel has (4 / p)^2 times the variance. Infinity disables shot
-    noise, but not the noise of the ice."""
-    defocus_um: tuple[float, float] = (1.0, 2.2)
-    """(minimum, maximum) underfocus in micrometers; each micrograph has its own."""
-    voltage_kv: float = 300.0
-    """Acceleration voltage in kilovolts."""
+    #: Also a `Particle`, for example from `read_structure`.
+    particle: str | Particle | None = option(
+        None,
+        help="barrel, ribosome, trimer, shell or stick, or drawn-N: a randomly generated particle"
+        " with seed N.",
+        group=_PARTICLE,
+        metavar="NAME",
+        default="barrel",
+    )
+    structure: str | Path | None = option(
+        None,
+        help="Simulate this particle instead: an atomic model (.cif, .pdb, .ent) or a density"
+        " map (.mrc, .map, .ccp4).",
+        group=_PARTICLE,
+        metavar="FILE",
+    )
+    assembly: str | None = option(
+        None,
+        help="Biological assembly of the atomic model, or none.",
+        group=_PARTICLE,
+        metavar="NAME",
+        default="its first",
+    )
+    contour: float | None = option(
+        None,
+        help="Contour level of the density map.",
+        group=_PARTICLE,
+        metavar="LEVEL",
+        default="found in the map",
+    )
+    diameter_angstrom: float | None = option(
+        None,
+        help="Longest diameter of the particle of --structure or drawn-N.",
+        group=_PARTICLE,
+        metavar="ANGSTROM",
+        default="its own",
+    )
+    count: int = option(16, help="Number of micrographs.", group=_OUTPUT, metavar="N")
+    #: (height, width)
+    shape: Shape = option(
+        (1024, 1024),
+        help="Width and height in pixels.",
+        group=_OUTPUT,
+        metavar="WxH",
+        default="1024x1024",
+        name="size_px",
+        parse=partial(parse_shape, name="--size-px"),
+    )
+    pixel_size_angstrom: float = option(4.0, help="Pixel size.", group=_OUTPUT, metavar="ANGSTROM")
+    #: Particles whose centers are inside the field of view; fewer where there is no room. None:
+    #: one per square with a side of 1.5 particle diameters + 150 A.
+    particles_per_micrograph: int | None = option(
+        None,
+        help="Particles per micrograph, 0 for none.",
+        group=_PARTICLE,
+        metavar="N",
+        default="the usual number for the particle",
+        name="particles",
+    )
+    #: At 4 A per pixel (a bandwidth of 1/8 per angstrom): the variance of the noise-free
+    #: particles after the contrast transfer inside discs of the particle's diameter, at the
+    #: middle of the defocus range and averaged over orientations, over the variance of the shot
+    #: noise, in ice of average thickness. It does not depend on `pixel_size_angstrom`: at p A per
+    #: pixel the shot noise of one pixel has (4 / p)^2 times the variance. Infinity disables shot
+    #: noise, but not the noise of the ice.
+    snr: float | None = option(
+        None,
+        help="Signal-to-noise ratio of particles at 4 Å/pixel.",
+        group=_IMAGING,
+        metavar="RATIO",
+        default=f"{SNR}; in negative stain {SNR_IN_STAIN:g}",
+    )
+    #: Underfocus in micrometers; each micrograph has its own between these.
+    defocus_min_um: float = option(1.0, help="Minimum defocus.", group=_IMAGING, metavar="UM")
+    defocus_max_um: float = option(2.2, help="Maximum defocus.", group=_IMAGING, metavar="UM")
+    voltage_kv: float = option(300.0, help="Accelerating voltage.", group=_IMAGING, metavar="KV")
+    #: Cs in millimeters.
     spherical_aberration_mm: float = 2.7
-    """Cs in millimeters."""
+    #: Fraction of amplitude contrast.
     amplitude_contrast: float = 0.1
-    """Fraction of amplitude contrast."""
-    b_factor: float = 150.0
-    """Envelope of the contrast transfer, ``exp(-b_factor k^2 / 4)``, square angstrom."""
-    contaminants: float | ContaminantLevels = 1.0
-    """Level of carbon edges, ice crystals, gold, aggregates and fragments: 0 is none, 1 is usual,
-    2 is twice as many; or a level for each kind. Negative stain has no carbon edges and no
-    crystals."""
-    carbon_only: bool = False
-    """Every micrograph shows only carbon film and no particles."""
-    ice_nm: float = MEAN_ICE_NM
-    """Mean thickness of the ice; that of each micrograph is 0.7 to 1.4 times as large. Thicker ice
-    is noisier and transmits fewer electrons."""
-    ice_gradient: float | None = None
-    """Relative change of the thickness from the center of a micrograph to its far edge; None:
-    random for each micrograph, up to 0.35."""
-    negative_stain: bool = False
-    """Bright particles in dark, uneven stain instead of dark particles in ice."""
-    detector: Detector = "counting"
-    """Counting: an ideal electron counter. Integrating: the image rolls off towards the Nyquist
-    frequency and has read noise and a lower quantum efficiency; `snr` still refers to the shot
-    noise of the electrons."""
-    inverted: bool = False
-    """Reverse the contrast about the image's mean."""
-    eight_bit: bool = False
-    """Write MRC mode 0: mean 0, 25 gray values per standard deviation, clipped."""
-    masks: bool = False
-    """Also write masks of carbon, crystals, gold and aggregates."""
-    overlap: bool = False
-    """Allow particles to overlap; otherwise their centers are at least one diameter apart."""
-    orientations: Orientations = "random"
-    """Uniform over the sphere, or around the particle's preferred views."""
+    #: ``exp(-b_factor k^2 / 4)``, square angstrom.
+    b_factor: float = option(
+        150.0, help="B-factor of the CTF envelope.", group=_IMAGING, metavar="ANGSTROM2"
+    )
+    #: That of each micrograph is 0.7 to 1.4 times as large. Thicker ice is noisier and transmits
+    #: fewer electrons.
+    ice_nm: float = option(
+        MEAN_ICE_NM, help="Mean thickness of the ice.", group=_SPECIMEN, metavar="NM"
+    )
+    #: Relative to the thickness in the center; None: random for each micrograph.
+    ice_gradient: float | None = option(
+        None,
+        help="Change of the ice thickness from the center to the far edge.",
+        group=_SPECIMEN,
+        metavar="SHARE",
+        default="random, up to 0.35",
+    )
+    #: Dark, uneven stain.
+    negative_stain: bool = option(
+        False, help="Bright particles in heavy metal, not in ice.", group=_SPECIMEN
+    )
+    #: 2 is twice as many. Negative stain has no carbon edges and no crystals.
+    contaminants: float | ContaminantLevels = option(
+        1.0,
+        help="Carbon, ice, gold, aggregates: 0 none, 1 usual; or by kind, as in"
+        " carbon=4,crystals=0 or 0,gold=2 (also clumps, fragments).",
+        group=_SPECIMEN,
+        metavar="LEVELS",
+        default="1",
+        parse=parse_contaminant_levels,
+    )
+    carbon_only: bool = option(
+        False, help="Only carbon film on every micrograph, no particles.", group=_SPECIMEN
+    )
+    #: Uniform over the sphere, or around the particle's preferred views.
+    orientations: Orientations = option(
+        "random", help="random or preferred.", group=_SPECIMEN, metavar="HOW"
+    )
+    #: Otherwise the centers of particles are at least one diameter apart.
+    overlap: bool = option(False, help="Let particles overlap.", group=_SPECIMEN)
+    #: Counting: an ideal electron counter. Integrating: the image rolls off towards the Nyquist
+    #: frequency and has read noise and a lower quantum efficiency; `snr` still refers to the shot
+    #: noise of the electrons.
+    detector: Detector = option(
+        "counting",
+        help="counting, or integrating: blur, read noise and a lower DQE.",
+        group=_IMAGING,
+        metavar="KIND",
+    )
+    #: About the image's mean.
+    inverted: bool = option(False, help="Invert the contrast: bright particles.", group=_IMAGING)
+    #: Mean 0, 25 gray values per standard deviation, clipped.
+    eight_bit: bool = option(
+        False, help="Write MRC mode 0: one byte per pixel, stretched.", group=_OUTPUT
+    )
+    #: Mean pixel value in clean ice of average thickness.
     mean_counts: float = 1000.0
-    """Mean pixel value in clean ice of average thickness."""
-    labels: int = 0
-    """Number of random particles to write as labels; all if there are fewer."""
-    seed: int = 0
-    """Micrograph i depends on (seed, i) and on the other settings except `count` and `labels`."""
+    #: All particles if there are fewer.
+    labels: int = option(
+        0, help="Also write N random labels to labels.star.", group=_OUTPUT, metavar="N"
+    )
+    masks: bool = option(
+        False,
+        help="Also write masks/NAME.png: 255 on carbon, crystals, gold, aggregates.",
+        group=_OUTPUT,
+    )
+    #: Micrograph i depends on (seed, i) and on the other settings except `count` and `labels`.
+    seed: int = option(
+        0, help="The same seed gives the same results.", group="Compute", metavar="S"
+    )
 
     def __post_init__(self) -> None:
-        if isinstance(self.particle, str) and self.particle not in PARTICLES:
-            raise BadInput(
-                f"Unknown particle {self.particle!r}; it must be one of {', '.join(PARTICLES)}."
-            )
-        _check_integer("The number of micrographs", self.count, 1)
+        particle = self.resolved_particle
+        _check_integer("The number of micrographs", self.count, 1, "count")
         if len(self.shape) != 2:
-            raise BadInput("The shape of a micrograph must be two numbers, height and width.")
+            raise BadInput(
+                "The shape of a micrograph must be two numbers, height and width.",
+                parameter="size_px",
+            )
         for side in self.shape:
-            _check_integer("Each side of a micrograph in pixels", side, 16)
-            _check_range("Each side of a micrograph in pixels", side, 16, 20000)
-        _check_range("The pixel size in Å", self.pixel_size_angstrom, 0.1, 100.0)
-        coarsest = self.resolved_particle.diameter_angstrom / 4.0
+            _check_integer("Each side of a micrograph in pixels", side, 16, "size_px")
+            _check_range("Each side of a micrograph in pixels", side, 16, 20000, "size_px")
+        _check_range("The pixel size in Å", self.pixel_size_angstrom, 0.1, 100.0, "pixel_size")
+        coarsest = particle.diameter_angstrom / 4.0
         if self.pixel_size_angstrom > coarsest:
             raise BadInput(
                 f"A pixel size of {self.pixel_size_angstrom:g} Å is too coarse for the"
-                f" {self.resolved_particle.name}; it must be at most {coarsest:g} Å."
+                f" {particle.name}; it must be at most {coarsest:g} Å.",
+                parameter="pixel_size",
             )
         if self.particles_per_micrograph is not None:
-            _check_integer(
-                "The number of particles per micrograph", self.particles_per_micrograph, 0
-            )
-        if math.isnan(self.snr) or self.snr <= 0.0:
-            raise BadInput(f"The signal-to-noise ratio must be greater than 0, not {self.snr:g}.")
-        if len(self.defocus_um) != 2:
-            raise BadInput("The defocus range must be two numbers, minimum and maximum.")
-        for defocus in self.defocus_um:
-            _check_range("The defocus in µm", defocus, 0.05, 20.0)
-        if self.defocus_um[0] > self.defocus_um[1]:
+            what = "The number of particles per micrograph"
+            _check_integer(what, self.particles_per_micrograph, 0, "particles")
+        if self.snr is not None and not self.snr > 0.0:
             raise BadInput(
-                f"The minimum defocus, {self.defocus_um[0]:g} µm, is larger than the maximum,"
-                f" {self.defocus_um[1]:g} µm."
+                f"The signal-to-noise ratio must be greater than 0, not {self.snr:g}.",
+                parameter="snr",
             )
-        _check_range("The voltage in kV", self.voltage_kv, 10.0, 3000.0)
+        for name, defocus in zip(("defocus_min", "defocus_max"), self.defocus_um, strict=True):
+            _check_range("The defocus in µm", defocus, 0.05, 20.0, name)
+        if self.defocus_min_um > self.defocus_max_um:
+            raise BadInput(
+                f"The minimum defocus, {self.defocus_min_um:g} µm, is larger than the maximum,"
+                f" {self.defocus_max_um:g} µm.",
+                parameter="defocus_min",
+            )
+        _check_range("The voltage in kV", self.voltage_kv, 10.0, 3000.0, "voltage")
         _check_range("The spherical aberration in mm", self.spherical_aberration_mm, 0.0, 20.0)
         _check_range("The amplitude contrast", self.amplitude_contrast, 0.0, 1.0)
-        _check_range("The B-factor in Å²", self.b_factor, 0.0, 5000.0)
+        _check_range("The B-factor in Å²", self.b_factor, 0.0, 5000.0, "b_factor")
         _ = self.contaminant_levels  # checks the levels
-        _check_range("The mean thickness of the ice in nm", self.ice_nm, 5.0, 500.0)
+        _check_range("The mean thickness of the ice in nm", self.ice_nm, 5.0, 500.0, "ice")
         if self.ice_gradient is not None:
-            _check_range("The gradient of the ice", self.ice_gradient, 0.0, 1.0)
+            _check_range("The gradient of the ice", self.ice_gradient, 0.0, 1.0, "ice_gradient")
         _check_range("The mean counts of a pixel", self.mean_counts, 1e-6, 1e9)
         if self.orientations not in get_args(Orientations):
-            raise BadInput(f"Orientations must be random or preferred, not {self.orientations!r}.")
+            raise BadInput(
+                f"Orientations must be random or preferred, not {self.orientations!r}.",
+                parameter="orientations",
+            )
         if self.detector not in get_args(Detector):
-            raise BadInput(f"The detector must be counting or integrating, not {self.detector!r}.")
-        _check_integer("The number of labels", self.labels, 0)
-        _check_integer("The seed", self.seed, 0)
+            raise BadInput(
+                f"The detector must be counting or integrating, not {self.detector!r}.",
+                parameter="detector",
+            )
+        _check_integer("The number of labels", self.labels, 0, "labels")
+        _check_integer("The seed", self.seed, 0, "seed")
         self._check_together()
 
     def _check_together(self) -> None:
         """Check combinations of settings."""
+        levels = self.contaminants
+        by_kind = levels if isinstance(levels, ContaminantLevels) else None
         if self.carbon_only:
             if self.particles_per_micrograph:
                 raise BadInput(
-                    "There are no particles on carbon-only micrographs; do not set a number."
+                    "There are no particles on carbon-only micrographs; do not set a number.",
+                    parameter="particles",
                 )
             if self.negative_stain:
-                raise BadInput("Carbon-only micrographs are for ice, not for negative stain.")
-            if (
-                isinstance(self.contaminants, ContaminantLevels)
-                and self.contaminants.carbon is not None
-            ):
-                raise BadInput("Carbon-only micrographs have no level of carbon; leave it out.")
+                raise BadInput(
+                    "Carbon-only micrographs are for ice, not for negative stain.",
+                    parameter="carbon_only",
+                )
+            if by_kind is not None and by_kind.carbon is not None:
+                raise BadInput(
+                    "Carbon-only micrographs have no level of carbon; leave it out.",
+                    parameter="contaminants",
+                )
         if self.labels and self.particles_to_place == 0:
-            raise BadInput("There are no labels without particles; set the number of labels to 0.")
+            raise BadInput(
+                "There are no labels without particles; set the number of labels to 0.",
+                parameter="labels",
+            )
         if self.negative_stain:
             if self.ice_nm != MEAN_ICE_NM or self.ice_gradient is not None:
                 raise BadInput(
-                    "There is no ice in negative stain; do not set its thickness or gradient."
+                    "There is no ice in negative stain; do not set its thickness or gradient.",
+                    parameter="ice" if self.ice_gradient is None else "ice_gradient",
                 )
-            if isinstance(self.contaminants, ContaminantLevels) and (
-                self.contaminants.carbon or self.contaminants.crystals
-            ):
+            if by_kind is not None and (by_kind.carbon or by_kind.crystals):
                 raise BadInput(
                     "There are no carbon edges and no ice crystals in negative stain; leave out"
-                    " their levels."
+                    " their levels.",
+                    parameter="contaminants",
                 )
 
-    @property
+    @cached_property
     def resolved_particle(self) -> Particle:
-        """Return the particle, also where it is given by name."""
-        return PARTICLES[self.particle] if isinstance(self.particle, str) else self.particle
+        """The particle itself: built in, randomly generated, or read from its file."""
+        if self.structure is not None:
+            return self._read_particle(self.structure)
+        if isinstance(self.particle, str) and self.particle.startswith(_DRAWN):
+            self._refuse_for_structures_only("assembly", "contour")
+            return self._draw_particle(self.particle)
+        self._refuse_for_structures_only("assembly", "contour", "diameter")
+        if self.particle is not None and not isinstance(self.particle, str):
+            return self.particle
+        from heliodor.simulation.builtin_particles import PARTICLES
+
+        name = "barrel" if self.particle is None else self.particle
+        if name not in PARTICLES:
+            raise BadInput(
+                f"Unknown particle {name!r}; it must be one of {', '.join(PARTICLES)}.",
+                parameter="particle",
+            )
+        return PARTICLES[name]
+
+    def _read_particle(self, structure: str | Path) -> Particle:
+        if self.particle is not None:
+            raise BadInput("give either --particle or --structure, not both")
+        from heliodor.simulation.structures import read_structure
+
+        return read_structure(
+            structure,
+            assembly=self.assembly,
+            contour=self.contour,
+            diameter_angstrom=self.diameter_angstrom,
+        )
+
+    def _draw_particle(self, name: str) -> Particle:
+        from heliodor.simulation.training_world.random_particles import draw_particle
+
+        number = name.removeprefix(_DRAWN)
+        if not number.isdecimal() or len(number) > 9:
+            raise BadInput(
+                f"{name} is not a particle: drawn- must be followed by a number, 0 or more",
+                parameter="particle",
+            )
+        return draw_particle(int(number), self.diameter_angstrom)
+
+    def _refuse_for_structures_only(self, *names: str) -> None:
+        """Refuse settings of the particle's file where there is no file."""
+        given = {
+            "assembly": self.assembly,
+            "contour": self.contour,
+            "diameter": self.diameter_angstrom,
+        }
+        for name in names:
+            if given[name] is not None:
+                raise BadInput(f"--{name} is only for the particle of --structure", parameter=name)
+
+    @property
+    def resolved_snr(self) -> float:
+        """The signal-to-noise ratio: the one given, otherwise the usual one."""
+        if self.snr is not None:
+            return self.snr
+        return SNR_IN_STAIN if self.negative_stain else SNR
+
+    @property
+    def defocus_um(self) -> tuple[float, float]:
+        """(minimum, maximum) underfocus in micrometers."""
+        return self.defocus_min_um, self.defocus_max_um
 
     @property
     def contaminant_levels(self) -> ContaminantLevels:
-        """Return the level of each kind of contaminant."""
+        """The level of each kind of contaminant."""
         levels = self.contaminants
         if not isinstance(levels, ContaminantLevels):
             levels = ContaminantLevels(levels)
@@ -190,23 +366,29 @@ class SimulationSettings:
 
     @property
     def contrast(self) -> float:
-        """Return the standard deviation of the relative intensity inside a particle's disc."""
+        """The standard deviation of the relative intensity inside a particle's disc."""
+        from heliodor.simulation.negative_stain import STAIN_CONTRAST
+
         return self.resolved_particle.contrast * (STAIN_CONTRAST if self.negative_stain else 1.0)
 
     @property
     def total_amplitude_contrast(self) -> float:
-        """Return the amplitude contrast, including that of stain."""
+        """The amplitude contrast, including that of stain."""
+        from heliodor.simulation.negative_stain import STAIN_AMPLITUDE_CONTRAST
+
         more = STAIN_AMPLITUDE_CONTRAST if self.negative_stain else 0.0
         return min(self.amplitude_contrast + more, 1.0)
 
     @property
     def total_b_factor(self) -> float:
-        """Return the B-factor of the envelope, including that of stain, square angstrom."""
+        """The B-factor of the envelope, including that of stain, square angstrom."""
+        from heliodor.simulation.negative_stain import STAIN_B_FACTOR
+
         return self.b_factor + (STAIN_B_FACTOR if self.negative_stain else 0.0)
 
     @property
     def particles_to_place(self) -> int:
-        """Return the number of particles to place on a micrograph."""
+        """The number of particles to place on a micrograph."""
         if self.carbon_only:
             return 0
         if self.particles_per_micrograph is not None:
@@ -218,11 +400,17 @@ class SimulationSettings:
         )
 
 
-def _check_integer(what: str, value: int, least: int) -> None:
+def _check_integer(what: str, value: int, least: int, parameter: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadInput(f"{what} must be an integer of at least {least}, not {value!r}.")
+        raise BadInput(
+            f"{what} must be an integer of at least {least}, not {value!r}.", parameter=parameter
+        )
 
 
-def _check_range(what: str, value: float, least: float, most: float) -> None:
+def _check_range(
+    what: str, value: float, least: float, most: float, parameter: str | None = None
+) -> None:
     if not least <= value <= most:
-        raise BadInput(f"{what} must be between {least:g} and {most:g}, not {value!r}.")
+        raise BadInput(
+            f"{what} must be between {least:g} and {most:g}, not {value!r}.", parameter=parameter
+        )

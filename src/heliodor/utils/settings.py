@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _KEY = "option"
 #: Units that end a field's name, and not the name of its option.
-_UNITS = ("_angstrom", "_gb")
+_UNITS = ("_angstrom", "_gb", "_kv", "_nm", "_um")
 
 
 @dataclass(frozen=True)

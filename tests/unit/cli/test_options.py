@@ -9,10 +9,13 @@ import pytest
 import typer.main
 
 from heliodor.cli.main import app
-from heliodor.cli.options import GROUPS
+from heliodor.cli.options import GROUPS, sentence_of
+from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
+from heliodor.simulation.settings import SimulationSettings
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.settings import options_of
+from heliodor.workflows.settings import ConversionSettings
 from helpers.cli import call, done
 
 ROOT = typer.main.get_command(app)
@@ -94,6 +97,28 @@ def test_an_error_of_a_setting_names_the_option(option: str, value: int, paramet
     result = call("pick", "a.mrc", "--diameter", 100, option, value)
     assert result.code == 2
     assert f"({parameter})" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("sentence", "parameter", "said"),
+    [
+        ("a scale of 0", "scale", "a scale of 0 (--scale)"),
+        ("A size of 0.", "size_px", "A size of 0 (--size-px)."),
+        ("give --fit or not", "fit", "give --fit or not"),
+        ("no one is\n to blame", None, "no one is to blame"),
+    ],
+)
+def test_the_option_stands_once_within_the_sentence(
+    sentence: str, parameter: str | None, said: str
+) -> None:
+    assert sentence_of(BadInput(sentence, parameter)) == said
+
+
+def test_what_stands_for_a_default_in_the_help_is_read_as_the_default() -> None:
+    for settings in (ConversionSettings, SimulationSettings):
+        for name, each in options_of(settings).items():
+            if each.option.parse is not None and each.option.default is not None:
+                assert each.option.parse(each.option.default) == each.default, name
 
 
 def test_auto_or_a_number() -> None:

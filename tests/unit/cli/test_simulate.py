@@ -53,7 +53,7 @@ def test_simulate_options_reach_the_settings(
         seen.append(settings)
         return simulation.SimulatedSet(out, out, out, None, 1, 1, 0)
 
-    monkeypatch.setattr(simulation, "simulate", make)
+    monkeypatch.setattr("heliodor.simulation.dataset.simulate", make)
     typed = "--particle stick --count 3 --size-px 128 --pixel-size 5 --particles 0 --snr 0.3"
     typed += " --defocus-min 0.5 --defocus-max 3 --voltage 200 --b-factor 80 --contaminants 2"
     done("simulate", tmp_path, *typed.split(), "--orientations", "preferred", "--overlap")
@@ -65,7 +65,8 @@ def test_simulate_options_reach_the_settings(
             pixel_size_angstrom=5.0,
             particles_per_micrograph=0,
             snr=0.3,
-            defocus_um=(0.5, 3.0),
+            defocus_min_um=0.5,
+            defocus_max_um=3.0,
             voltage_kv=200.0,
             b_factor=80.0,
             contaminants=2.0,

@@ -20,6 +20,7 @@ from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.errors import BadInput
 from heliodor.simulation import (
+    PARTICLES,
     ContaminantLevels,
     SimulationSettings,
     simulate,
@@ -358,6 +359,46 @@ def test_levels_out_of_range() -> None:
             ContaminantLevels(**bad)
 
 
+# ---- the particle ----
+
+
+def test_the_particle_is_built_in_drawn_or_read_from_a_file(tmp_path: Path) -> None:
+    assert SimulationSettings().resolved_particle is PARTICLES["barrel"]
+    own = PARTICLES["stick"]
+    assert SimulationSettings(particle=own).resolved_particle is own
+    drawn = SimulationSettings(particle="drawn-3", diameter_angstrom=200.0)
+    assert drawn.resolved_particle is drawn.resolved_particle
+    assert drawn.resolved_particle.diameter_angstrom == 200.0
+    model = write_pdb(tmp_path / "lobes.pdb", *body())
+    read = SimulationSettings(structure=model, assembly="none", diameter_angstrom=130.0)
+    assert (read.resolved_particle.name, read.resolved_particle.diameter_angstrom) == (
+        "lobes",
+        130.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "parameter"),
+    [
+        ({"particle": "cat"}, "particle"),
+        ({"particle": "drawn-x"}, "particle"),
+        ({"particle": PARTICLES["stick"], "diameter_angstrom": 90.0}, "diameter"),
+        ({"particle": "drawn-1", "contour": 1.0}, "contour"),
+        ({"assembly": "1"}, "assembly"),
+    ],
+)
+def test_particles_that_there_are_not(bad: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        SimulationSettings(**bad)
+    assert caught.value.parameter == parameter
+
+
+def test_the_usual_signal_is_stronger_in_stain() -> None:
+    assert SMALL.resolved_snr == 0.12
+    assert STAIN.resolved_snr == 1.0
+    assert replace(STAIN, snr=0.5).resolved_snr == 0.5
+
+
 # ---- the command ----
 
 
@@ -384,10 +425,17 @@ def test_every_option_at_the_command_line(tmp_path: Path) -> None:
         ("--diameter 100", "--diameter is only for the particle"),
         ("--assembly 1", "--assembly is only for the particle"),
         ("--contour 1", "--contour is only for the particle"),
-        ("--negative-stain --ice 60", "no ice in negative stain"),
-        ("--contaminants carbon", "contaminants must be"),
-        ("--detector film", "counting or integrating"),
-        ("--carbon-only --particles 4", "no particles on carbon-only micrographs"),
+        ("--negative-stain --ice 60", "do not set its thickness or gradient (--ice)."),
+        ("--contaminants carbon", "not 'carbon' (--contaminants)"),
+        ("--contaminants carbon=11", "not 11.0 (--contaminants)."),
+        ("--detector film", "counting or integrating, not 'film' (--detector)."),
+        ("--carbon-only --particles 4", "do not set a number (--particles)."),
+        ("--size-px 5y", "--size-px must be like 1024 or 5760x4092 (width x height), not '5y'"),
+        ("--size-px 8", "an integer of at least 16, not 8 (--size-px)."),
+        ("--defocus-min 3", "larger than the maximum, 2.2 µm (--defocus-min)."),
+        ("--defocus-max 30", "between 0.05 and 20, not 30.0 (--defocus-max)."),
+        ("--pixel-size 50", "too coarse for the barrel"),
+        ("--particle cat", "stick (--particle)."),
     ],
 )
 def test_the_command_refuses_in_one_sentence(options: str, said: str, tmp_path: Path) -> None:

@@ -339,7 +339,8 @@ def test_snr_is_as_defined_at_any_pixel(pixel: float, shape: tuple[int, int]) ->
         shape=shape,
         pixel_size_angstrom=pixel,
         snr=0.2,
-        defocus_um=(1.5, 1.5),
+        defocus_min_um=1.5,
+        defocus_max_um=1.5,
         contaminants=0.0,
         particles_per_micrograph=45,
     )
@@ -391,7 +392,8 @@ def test_rectangular_micrographs() -> None:
 
 def test_defocus_stays_in_its_range_and_underfocus_is_positive() -> None:
     for index in range(5):
-        optics = simulate_micrograph(replace(SMALL, defocus_um=(1.2, 1.4)), index).optics
+        narrow = replace(SMALL, defocus_min_um=1.2, defocus_max_um=1.4)
+        optics = simulate_micrograph(narrow, index).optics
         assert optics.defocus_u_angstrom >= optics.defocus_v_angstrom
         mean = 0.5 * (optics.defocus_u_angstrom + optics.defocus_v_angstrom)
         assert 12000.0 <= mean <= 14000.0
@@ -420,9 +422,9 @@ def test_negative_index_is_refused() -> None:
         {"particles_per_micrograph": -1},
         {"snr": 0.0},
         {"snr": math.nan},
-        {"defocus_um": (2.0, 1.0)},
-        {"defocus_um": (-1.0, 1.0)},
-        {"defocus_um": (1.0,)},
+        {"defocus_min_um": 2.0, "defocus_max_um": 1.0},
+        {"defocus_min_um": -1.0},
+        {"defocus_max_um": math.nan},
         {"voltage_kv": 0.0},
         {"spherical_aberration_mm": -1.0},
         {"amplitude_contrast": 1.5},

@@ -8,6 +8,7 @@ import pytest
 
 from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
+from heliodor.simulation.settings import SimulationSettings
 from heliodor.training.settings import DataSettings, TrainingSettings, TrainSettings
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import build, option, options_of
@@ -15,7 +16,7 @@ from heliodor.workflows.settings import CheckSettings, ConversionSettings
 
 CLASSES = (
     DataSettings, TrainingSettings, TrainSettings, PickSettings, ComputeSettings,
-    ConversionSettings, CheckSettings,
+    ConversionSettings, CheckSettings, SimulationSettings,
 )  # fmt: skip
 
 
