@@ -16,7 +16,12 @@ log = logging.getLogger(__name__)
 
 def simulate(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder for the results. [default: simulated]")
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="Folder for the results. [default: simulated]",
+            show_default=False,
+        ),
     ] = Path("simulated"),
     *,
     settings: SimulationSettings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def test_help_has_headings_sentences_and_one_notation_for_defaults(
     known = ["Arguments", *GROUPS]
     assert [h for h in headings if h in known] == sorted(headings, key=known.index)
     assert "[default: (" not in text
+    assert not re.search(r"\[default: [^]]*\]\s*\[default", text)
     for param in command.params:
         if getattr(param, "hidden", False) or param.name == "help":
             continue
