@@ -315,7 +315,7 @@ class _Choice:
         group=_TRAINING,
         metavar="NAME",
     )
-    #: `from` is typed; it is no possible name of a parameter in Python.
+    #: Typed as --from, which cannot be the name of a parameter in Python.
     start: str | None = option(
         None,
         help="Starting weights. general: the general model; scratch: random; or a model file.",
