@@ -25,7 +25,7 @@ class Candidates:
     xy_px: FloatArray
     #: Log-odds, shape (n,).
     score: FloatArray
-    #: Whether the center lies in contamination, shape (n,).
+    #: Whether the center lies where contamination is certain, shape (n,).
     bad: NDArray[np.bool_]
     #: Features of the network, shape (n, k), with the same k in all files of a project.
     features: NDArray[np.float16]

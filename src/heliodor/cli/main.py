@@ -35,7 +35,7 @@ from heliodor.utils.threads import limit_blas_threads
 log = logging.getLogger(__name__)
 
 #: Options that take any number of values, as a shell's expanded pattern gives them.
-_MANY = ("--micrographs", "--pick")
+_MANY = ("--micrographs", "--pick", "--mask")
 
 app = typer.Typer(
     help="Find the particles in cryoEM micrographs from a few labeled examples.",

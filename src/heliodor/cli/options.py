@@ -112,6 +112,8 @@ def _typer_option(name: str, each: OptionField) -> tuple[Any, Any]:
     parts = [part.strip() for part in each.type.split(" | ")]
     is_optional = "None" in parts or value is None
     base: Any = next((t for t in (bool, int, float, Path) if t.__name__ in parts), str)
+    if "list[str]" in parts:
+        base = list[str]
     callback: Any = None
     default = declared.default
     if declared.parse is not None:
@@ -175,11 +177,6 @@ class Positional:
     help: str
 
 
-@dataclass(frozen=True)
-class Typed:
-    """The names of the options that a user typed."""
-
-    names: frozenset[str]
 
 
 class _Expansion:
@@ -190,8 +187,6 @@ class _Expansion:
         #: By the parameter of the command: its settings class and the names of the options.
         self.settings: dict[str, tuple[type, tuple[str, ...]]] = {}
         self.takes_micrographs = False
-        #: The parameter that takes the names of what was typed.
-        self.typed: str | None = None
 
     def add(self, name: str, annotation: Any, default: Any) -> None:
         """Add one option."""
@@ -225,8 +220,6 @@ class _Expansion:
         """Return the arguments of the command from the values of the options."""
         if self.takes_micrographs:
             values["micrographs"] = _micrographs(values.pop("files"), values["micrographs"])
-        if self.typed is not None:
-            values[self.typed] = Typed(_typed_names(context))
         for name, (settings, options) in self.settings.items():
             values[name] = build(settings, {option: values.pop(option) for option in options})
         return values
@@ -250,8 +243,6 @@ def expand(command: Command) -> Command:
         if isinstance(kind, type) and options_of(kind):
             only = next((extra for extra in extras if isinstance(extra, Only)), Only())
             expansion.add_settings(name, kind, only)
-        elif kind is Typed:
-            expansion.typed = name
         elif place := next((extra for extra in extras if isinstance(extra, Positional)), None):
             expansion.add_micrographs(name, place)
         else:
@@ -266,15 +257,6 @@ def expand(command: Command) -> Command:
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     del run.__wrapped__  # typer must not look behind it
     return run
-
-
-def _typed_names(context: typer.Context) -> frozenset[str]:
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return frozenset(
-        name
-        for name, source in sources.items()
-        if source is not None and source.name == "COMMANDLINE"
-    )
 
 
 def _micrographs(files: list[str] | None, option: list[str] | None) -> list[str]:

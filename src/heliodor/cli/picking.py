@@ -19,16 +19,13 @@ from heliodor.cli.options import (
     Report,
     Resume,
     Threads,
-    Typed,
     choice,
     number,
     out_option,
 )
 from heliodor.cli.session import (
-    check_bad_areas,
     command_line,
     end,
-    load_picking_model,
     should_resume,
 )
 from heliodor.picking.settings import PickSettings
@@ -45,7 +42,6 @@ def run(
     settings: TrainSettings,
     picking: PickSettings,
     compute: ComputeSettings,
-    typed: Typed,
     out: Annotated[Path, out_option("Folder for the results.", "results")] = Path("results"),
     negatives: Negatives = None,
     pick: Annotated[
@@ -60,10 +56,8 @@ def run(
     resume: Resume = "auto",
 ) -> None:
     """Train, pick, evaluate and report: the whole job in one command."""
-    from heliodor.training.initialization import load_start_model
     from heliodor.workflows.run import run as run_all
 
-    check_bad_areas(typed, lambda: load_start_model(settings.training))
     outcome = run_all(
         micrographs,
         labels,
@@ -114,7 +108,6 @@ def pick(
     micrographs: Micrographs,
     picking: PickSettings,
     compute: Annotated[ComputeSettings, Only(but=("memory",))],
-    typed: Typed,
     out: Annotated[Path, out_option("Folder for the picks.", "picks")] = Path("picks"),
     model: PickingModel = None,
     diameter: PickingDiameter = None,
@@ -128,7 +121,6 @@ def pick(
     """
     from heliodor.workflows.pick import pick as pick_particles
 
-    check_bad_areas(typed, lambda: load_picking_model(model))
     picked = pick_particles(
         model,
         micrographs,

@@ -18,11 +18,10 @@ from heliodor.cli.options import (
     PickingDiameter,
     PickingModel,
     PixelSize,
-    Typed,
     choice,
     register,
 )
-from heliodor.cli.session import check_bad_areas, command_line, end, load_picking_model
+from heliodor.cli.session import command_line, end
 from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import TrainSettings
@@ -131,7 +130,6 @@ def pick(
     in_mics: InMics,
     picking: Annotated[PickSettings, Only(but=("bad_area_masks",))],
     compute: Device,
-    typed: Typed,
     model: PickingModel = None,
     diameter: PickingDiameter = None,
     pixel_size: PixelSize = None,
@@ -141,7 +139,6 @@ def pick(
     """Pick particles; micrographs that are already picked are skipped."""
     from heliodor.integrations.relion.jobs import pick_job
 
-    check_bad_areas(typed, lambda: load_picking_model(model))
     where = ComputeSettings(compute.device, j)
     return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter)
 

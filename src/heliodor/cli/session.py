@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import typer
 
-from heliodor.cli.options import Typed
 from heliodor.errors import SOME_FAILED, BadInput
-from heliodor.picking.settings import refuse_without_contaminants
-
-if TYPE_CHECKING:
-    from heliodor.models.model_file import Model
 
 log = logging.getLogger(__name__)
 
@@ -30,28 +25,6 @@ def should_resume(when: str) -> bool:
     if when not in ("auto", "never"):
         raise BadInput(f"--resume must be auto or never, not {when!r}")
     return when == "auto"
-
-
-def check_bad_areas(typed: Typed, load: Callable[[], Model | None]) -> None:
-    """Refuse ``--bad-areas``, even with its default value, where it has no meaning.
-
-    Parameters
-    ----------
-    load
-        Loads the model to pick with, None if it is trained from scratch; called only if the
-        option was typed.
-    """
-    if "bad_areas" in typed.names:
-        model = load()
-        if model is None or not model.card.contaminant:
-            refuse_without_contaminants("bad_areas")
-
-
-def load_picking_model(path: str | None) -> Model:
-    """Return the model of a file, by default the general model."""
-    from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
-
-    return load_model_or_general(GENERAL_MODEL_NAME if path is None else path)
 
 
 def end(failures: Sequence[Any]) -> None:

@@ -33,6 +33,7 @@ from heliodor.picking.journal import MicrographResult
 from heliodor.picking.micrograph_quality import MicrographMeasurements, MicrographQuality
 from heliodor.picking.score_maps import compute_score_maps
 from heliodor.picking.settings import PickSettings
+from heliodor.picking.user_masks import NO_MASKS, UserMasks
 from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import prefetch
 
@@ -158,6 +159,7 @@ class _MicrographPicker:
     #: Whether one micrograph is worked on at a time.
     alone: bool
     excluded: Mapping[str, str]
+    masks: UserMasks = NO_MASKS
 
     def read(self, source: Source) -> tuple[WorkingImage, Image]:
         """Do what can be done ahead of the network: read and normalize a micrograph."""
@@ -176,6 +178,7 @@ class _MicrographPicker:
         score, shift, contamination = compute_score_maps(
             self.model, image, normalized, self.device, self.settings.scores
         )
+        contamination = self.masks.replace(contamination, image, score)
         candidates = find_candidates(self.model, image, score, self.settings, contamination)
         refused = self.settings.refuses(contamination)
         masked = self.settings.leaves_out(contamination)
@@ -230,6 +233,7 @@ def pick_micrographs(
     repeat: Container[str] = frozenset(),
     max_parallel: int | None = None,
     excluded: Mapping[str, str] = MappingProxyType({}),
+    masks: UserMasks = NO_MASKS,
 ) -> PickingResult:
     """Pick many micrographs; one that cannot be used is reported and does not affect the others.
 
@@ -249,6 +253,8 @@ def pick_micrographs(
         Most micrographs that are worked on at a time; None: as many as there are processors.
     excluded
         Names of micrographs that are not tried, as the program crashed on them, and why.
+    masks
+        Contamination that a user gives for some micrographs, in place of what the model detects.
 
     Raises
     ------
@@ -259,7 +265,7 @@ def pick_micrographs(
     searched = frozenset[str]() if search is None else search.micrographs
     max_parallel = min(images.threads, MAX_PARALLEL, max_parallel or MAX_PARALLEL)
     picker = _MicrographPicker(
-        model, images, settings, device, search, store, max_parallel == 1, excluded
+        model, images, settings, device, search, store, max_parallel == 1, excluded, masks
     )
     finished = _finished_before(sources, store, searched, repeat)
     remaining = [source for source in sources if source.name not in finished]

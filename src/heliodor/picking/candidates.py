@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +18,9 @@ from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
 from heliodor.picking.contamination import ContaminationMask, add_distances
 from heliodor.picking.nms import suppress
-from heliodor.picking.score_maps import find_contamination, level_scores
+from heliodor.picking.score_maps import FLOOR, find_contamination, level_scores
 from heliodor.picking.scoring import lattice_step, score_with_contaminants
 from heliodor.picking.settings import PickSettings
-
-#: Candidates below this log-odds are not worth listing.
-FLOOR = -6.0
 
 
 def find_candidates(
@@ -47,8 +45,9 @@ def find_candidates(
     settings
         Threshold and distances.
     contamination
-        Of the micrograph, where it is known. Candidates in it are dropped, unless the settings
-        keep them, after the suppression: a pixel next to a dropped peak does not take its place.
+        Of the micrograph, where it is known. Unless the settings keep candidates in it as they
+        are, their log-odds are lowered after the suppression: a pixel next to a lowered peak does
+        not take its place.
 
     Returns
     -------
@@ -71,9 +70,10 @@ def find_candidates(
     picks = add_distances(picks, contamination.distance_angstrom(xy_angstrom))
     if settings.refuses(contamination):
         return picks.select(np.zeros(0, np.intp))
-    if settings.leaves_out(contamination) is not None:
-        return picks.select(~contamination.contains(xy_angstrom))
-    return picks
+    if settings.leaves_out(contamination) is None:
+        return picks
+    order, weighed = contamination.weigh(xy_angstrom, picks.score, floor)
+    return replace(picks.select(order), score=weighed)
 
 
 class OperatingPoint(NamedTuple):
@@ -111,8 +111,7 @@ def find_operating_point(
     radius_px
         Training radius, which decides which pixels are scored, as in picking.
     diameter_px
-        The particle's; if given, scores at edges are lowered and candidates in contamination do
-        not count.
+        The particle's; if given, scores at edges and of candidates in contamination are lowered.
     """
     step = lattice_step(network, radius_px)
     both = [score_with_contaminants(network, item.image, step, device) for item in images]
@@ -122,11 +121,13 @@ def find_operating_point(
     ranked = []
     for (_, contaminant), score, item in zip(both, maps, images, strict=True):
         levelled = level_scores(score, item.image, background, diameter_px or 0.0)
-        places, own = suppress(levelled, exclusion_px, margin_px=margin_px)
+        places, found = suppress(levelled, exclusion_px, margin_px=margin_px)
+        own = found.astype(np.float64)
         if diameter_px is not None:
             contamination = find_contamination(network, contaminant, score, diameter_px)
             if contamination is not None:
-                own = own[~contamination.contains(places[:, ::-1].astype(np.float64))]
+                xy = places[:, ::-1].astype(np.float64)
+                own = contamination.weigh(xy, own, -math.inf)[1]
         ranked.append(own)
     falling = np.sort(np.concatenate(ranked))[::-1]
     position = max(1, round(expected_particles * len(images)))

@@ -1,8 +1,11 @@
 """Contamination: carbon, ice crystals, aggregates and gold that a network detects.
 
-It is detected at every few pixels only, on a lattice: such areas are large, and a particle on
-their edge is lost either way. Lattice point (row i, column j) is pixel (i * step, j * step) of the
-image that was scored.
+It is detected at every few pixels only, on a lattice, as such areas are large. Lattice point
+(row i, column j) is pixel (i * step, j * step) of the image that was scored.
+
+A network also finds contamination between particles that are crowded. Therefore the evidence of
+particles is subtracted from that of contaminants, and candidates in an area are not dropped: their
+log-odds are lowered by the evidence that is left.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +30,42 @@ if TYPE_CHECKING:
     from scipy.spatial import KDTree
 
 Mask = NDArray[np.bool_]
+IndexArray = NDArray[np.intp]
 
 #: Smallest probability in the core of an area, and in the rest of it: the edge of a carbon film
 #: is easy to see, its inside often only a little noisier than ice.
-LIKELY, POSSIBLE = 0.5, 0.1
+LIKELY, POSSIBLE = 0.5, 0.06
+#: Around candidates that score well, this share of the points must stay outside of an area that
+#: extends from its core.
+FREE_SHARE = 0.75
+#: Candidates that score well are those above this quantile of the micrograph's, or above 0.
+GOOD_QUANTILE = 0.75
+#: Holes in an area are filled if they are smaller than this many discs of a particle: a network
+#: takes contaminants that look like particles for less contaminated than what is around them.
+HOLES = 6
+#: Where log-odds are lowered by this much or more, an area counts as left out.
+LEFT_OUT = 6.0
+#: Candidates with lower log-odds are no evidence of particles.
+LEAST_EVIDENCE = -4.0
 #: The column of `Picks.extra` with the distance of each pick to the nearest contamination.
 DISTANCE = "bad_area_distance_angstrom"
+#: The text of a mask's PNG file with its pixel size in angstrom.
+PIXEL_SIZE_TEXT = "heliodor pixel size (angstrom)"
 #: The folder of the masks, in that of the picks.
 FOLDER = "bad_areas"
 #: Probabilities are smoothed by a Gaussian of this standard deviation, in particle diameters.
 SMOOTHING = 1 / 8
 #: No lattice of a micrograph is larger; a journal with a larger one is damaged.
 MOST_POINTS = 2**26
+
+
+class ScoredCenters(NamedTuple):
+    """The candidates of a micrograph, before contamination is considered."""
+
+    #: (x, y) from the center of the first pixel, shape (n, 2).
+    xy_angstrom: FloatArray
+    #: Log-odds, shape (n,).
+    score: FloatArray
 
 
 @dataclass(frozen=True)
@@ -53,11 +80,16 @@ class ContaminationMask:
         Of the mask.
     fraction
         The contaminated share of the micrograph without its dead borders, 0 to 1.
+    lowered_by
+        By how much the log-odds of candidates are lowered at each point, 0 outside of the mask,
+        shape (a, b). None where the mask is certain, because a user made it: candidates in it are
+        dropped.
     """
 
     mask: Mask
     pixel_size_angstrom: float
     fraction: float
+    lowered_by: Image | None = None
 
     @classmethod
     def from_log_odds(
@@ -66,13 +98,20 @@ class ContaminationMask:
         pixel_size_angstrom: float,
         diameter_angstrom: float,
         alive: Mask | None = None,
+        candidates: ScoredCenters | None = None,
     ) -> ContaminationMask:
         """Find the contaminated areas.
 
-        Probabilities are smoothed a little. The core of an area is where a contaminant is more
-        likely than not, on at least a particle's disc; around it the area extends as far as the
-        probability is a tenth or more (hysteresis; Canny 1986). Holes smaller than a particle's
-        disc are filled. Neighbors along rows and columns belong to one area.
+        In the disc of each candidate with log-odds s, the log-odds of a contaminant are lowered
+        by log(1 + exp(s)): what is a particle is no contaminant. Probabilities are then smoothed
+        a little. The core of an area is where a contaminant is more likely than not, on at least
+        a particle's disc; around it the area extends as far as the probability is `POSSIBLE` or
+        more, and higher than at most points around good candidates (hysteresis; Canny 1986).
+        Holes are filled. Neighbors along rows and columns belong to one area.
+
+        With E, the mean log-odds of a contaminant in the core of an area, the log-odds s of a
+        candidate in the area become s - log(1 + exp(E)): its odds compete with those of the
+        contaminant.
 
         Parameters
         ----------
@@ -84,23 +123,58 @@ class ContaminationMask:
             The particle's.
         alive
             False in dead borders, which are ignored, shape (a, b); None: there are none.
+        candidates
+            All candidates of the micrograph; None: there are none.
         """
-        from scipy.ndimage import gaussian_filter  # slow to import
-        from scipy.special import expit
-
         alive = np.ones(log_odds.shape, np.bool_) if alive is None else alive
-        diameter_px = diameter_angstrom / pixel_size_angstrom
-        mask, least = np.zeros(log_odds.shape, np.bool_), math.pi / 4 * diameter_px**2
-        # Smoothing makes no value larger than the largest, and most micrographs are clean.
+        lowered = np.zeros(log_odds.shape, np.float32)
+        # Evidence of particles and smoothing only lower the largest value, and most micrographs
+        # are clean.
         if (log_odds >= 0).any():
-            chance = expit(log_odds.astype(np.float32))
-            smooth = gaussian_filter(chance, SMOOTHING * diameter_px, mode="nearest")
-            mask = _without_small((smooth >= LIKELY) & alive, least)
-            if mask.any():  # otherwise there is nothing to grow or to fill
-                mask = _touching(mask, (smooth >= POSSIBLE) & alive)
-                mask = ~_without_small(~mask, least) & alive
+            diameter_px = diameter_angstrom / pixel_size_angstrom
+            centers = ScoredCenters(np.empty((0, 2)), np.empty(0))
+            if candidates is not None:
+                centers = candidates._replace(
+                    xy_angstrom=candidates.xy_angstrom / pixel_size_angstrom
+                )
+            lowered = _find_lowering(log_odds, diameter_px, alive, centers)
+        mask = lowered > 0
         bad, there = int(np.count_nonzero(mask)), int(np.count_nonzero(alive))
-        return cls(mask, pixel_size_angstrom, bad / max(there, 1))
+        return cls(mask, pixel_size_angstrom, bad / max(there, 1), lowered)
+
+    @property
+    def left_out_fraction(self) -> float:
+        """The share of the micrograph in which hardly a candidate remains, 0 to 1."""
+        if self.lowered_by is None or not self.fraction:
+            return self.fraction
+        return self.fraction * float((self.lowered_by >= LEFT_OUT).sum() / self.mask.sum())
+
+    def weigh(
+        self, xy_angstrom: FloatArray, score: FloatArray, floor: float
+    ) -> tuple[IndexArray, FloatArray]:
+        """Lower the log-odds of the candidates in contamination.
+
+        Parameters
+        ----------
+        xy_angstrom
+            As for `contains`.
+        score
+            Log-odds of candidates, shape (n,).
+        floor
+            Candidates that fall below it are dropped.
+
+        Returns
+        -------
+        ndarray of int, ndarray of float
+            The candidates that remain, by descending score, and their scores, both of shape (m,).
+        """
+        if self.lowered_by is None:
+            weighed = np.where(self.contains(xy_angstrom), -math.inf, score)
+        else:
+            weighed = score - self.lowered_by[self._nearest(xy_angstrom)].astype(np.float64)
+        order = np.argsort(-weighed, kind="stable")
+        order = order[weighed[order] >= floor]
+        return order, weighed[order]
 
     def contains(self, xy_angstrom: FloatArray) -> Mask:
         """Return which positions lie in contamination: those whose nearest lattice point does.
@@ -114,9 +188,13 @@ class ContaminationMask:
         -------
         ndarray of bool, shape (n,)
         """
-        at = np.rint(self._pixels(xy_angstrom)).astype(np.intp)
-        rows, columns = np.clip(at, 0, np.array(self.mask.shape) - 1).T
-        return np.asarray(self.mask[rows, columns])
+        return np.asarray(self.mask[self._nearest(xy_angstrom)])
+
+    def is_left_out(self, xy_angstrom: FloatArray) -> Mask:
+        """Return which positions lie where hardly a candidate remains, shape (n,)."""
+        if self.lowered_by is None:
+            return self.contains(xy_angstrom)
+        return np.asarray(self.lowered_by[self._nearest(xy_angstrom)] >= LEFT_OUT)
 
     def distance_angstrom(self, xy_angstrom: FloatArray) -> FloatArray:
         """Return the distance of positions to the nearest contamination.
@@ -142,6 +220,12 @@ class ContaminationMask:
             if tree is not None and chosen.any():
                 out[chosen] = np.maximum(tree.query(positions[chosen])[0] - 0.5, 0.0)
         return np.where(inside, -out, out) * self.pixel_size_angstrom
+
+    def _nearest(self, xy_angstrom: FloatArray) -> tuple[IndexArray, IndexArray]:
+        """Return rows and columns of the nearest points of the lattice, shape (n,) each."""
+        at = np.rint(self._pixels(xy_angstrom)).astype(np.intp)
+        rows, columns = np.clip(at, 0, np.array(self.mask.shape) - 1).T
+        return rows, columns
 
     def _pixels(self, xy_angstrom: FloatArray) -> FloatArray:
         """Return (row, column) in pixels of the mask, shape (n, 2)."""
@@ -193,17 +277,94 @@ class ContaminationMask:
         return cls(mask, float(values["pixel_size_angstrom"]), float(values["fraction"]))
 
     def write(self, path: Path) -> None:
-        """Write the mask as an image of 8 bits, 255 in contamination; whole or not at all."""
-        from PIL import Image as Pillow
+        """Write the mask as an image of 8 bits, 255 in contamination; whole or not at all.
 
+        The image has a text with its pixel size, by which it can be read again exactly.
+        """
+        from PIL import Image as Pillow
+        from PIL.PngImagePlugin import PngInfo
+
+        notes = PngInfo()
+        notes.add_text(PIXEL_SIZE_TEXT, repr(float(self.pixel_size_angstrom)))
         with atomic_write(path) as aside:
-            Pillow.fromarray(np.where(self.mask, 255, 0).astype(np.uint8)).save(aside, "PNG")
+            pixels = Pillow.fromarray(np.where(self.mask, 255, 0).astype(np.uint8))
+            pixels.save(aside, "PNG", pnginfo=notes)
 
 
 def add_distances(picks: Picks, distance_angstrom: FloatArray) -> Picks:
     """Return picks with the distance of each to the nearest contamination, shape (n,)."""
     extra = {**picks.extra, DISTANCE: np.asarray(distance_angstrom, dtype=np.float64)}
     return Picks(picks.micrographs, picks.micrograph_index, picks.xy_px, picks.score, extra)
+
+
+def _find_lowering(
+    log_odds: Image, diameter_px: float, alive: Mask, centers: ScoredCenters
+) -> Image:
+    """Return by how much candidates are lowered; see `ContaminationMask.from_log_odds`.
+
+    Parameters
+    ----------
+    centers
+        The candidates, in pixels of the lattice.
+    """
+    from scipy.ndimage import gaussian_filter, label, mean  # slow to import
+    from scipy.special import expit
+
+    least = math.pi / 4 * diameter_px**2
+    evidence = log_odds - _spread_over_discs(centers, log_odds.shape, diameter_px / 2)
+    smooth = gaussian_filter(expit(evidence), SMOOTHING * diameter_px, mode="nearest")
+    core = _without_small((smooth >= LIKELY) & alive, least)
+    if not core.any():  # there is nothing to grow or to fill
+        return np.zeros(log_odds.shape, np.float32)
+    around = _count_good(centers, log_odds.shape, diameter_px / 2)
+    outside = alive & ~core
+    usual = _weighted_quantile(smooth[outside], around[outside], FREE_SHARE)
+    mask = _touching(core, (smooth >= min(max(POSSIBLE, usual), LIKELY)) & alive)
+    mask = ~_without_small(~mask, HOLES * least) & alive
+    areas, number = label(mask)
+    inside = np.zeros(number + 1)
+    inside[1:] = mean(evidence, np.where(core, areas, 0), np.arange(1, number + 1))
+    # What is likely contamination has at least even odds.
+    lowering = np.logaddexp(0.0, np.maximum(inside, 0.0))
+    return np.where(mask, lowering[areas], 0.0).astype(np.float32)
+
+
+def _spread_over_discs(centers: ScoredCenters, shape: tuple[int, ...], radius_px: float) -> Image:
+    """Return the largest log(1 + exp(score)) of the candidates whose discs cover each pixel."""
+    out = np.zeros(shape, np.float32)
+    for index in np.flatnonzero(centers.score > LEAST_EVIDENCE):
+        x, y = centers.xy_angstrom[index]
+        top, left = (max(0, math.ceil(v - radius_px)) for v in (y, x))
+        bottom, right = (math.floor(v + radius_px) + 1 for v in (y, x))
+        part = out[top:bottom, left:right]
+        rows, columns = (np.arange(n)[:, None] for n in part.shape)
+        near = (rows + top - y) ** 2 + (columns.T + left - x) ** 2 <= radius_px**2
+        np.maximum(part, np.logaddexp(0.0, centers.score[index]), out=part, where=near)
+    return out
+
+
+def _count_good(centers: ScoredCenters, shape: tuple[int, ...], reach_px: float) -> Image:
+    """Return how near each pixel is to candidates that score well: a sum of Gaussians."""
+    from scipy.ndimage import gaussian_filter
+
+    counts = np.zeros(shape, np.float32)
+    if len(centers.score):
+        good = centers.score >= min(0.0, float(np.quantile(centers.score, GOOD_QUANTILE)))
+        at = np.rint(centers.xy_angstrom[good][:, ::-1]).astype(np.intp)
+        rows, columns = np.clip(at, 0, np.array(shape) - 1).T
+        np.add.at(counts, (rows, columns), 1.0)
+    return np.asarray(gaussian_filter(counts, reach_px, mode="constant"))
+
+
+def _weighted_quantile(values: Image, weights: Image, share: float) -> float:
+    """Return a value that at least this share of the weight does not exceed, 0 without weights."""
+    total = float(weights.sum(dtype=np.float64))
+    if total <= 0:
+        return 0.0
+    order = np.argsort(values)
+    sums = np.cumsum(weights[order], dtype=np.float64)
+    place = int(np.searchsorted(sums, share * total))
+    return float(values[order[min(place, len(order) - 1)]])
 
 
 def _touching(core: Mask, wide: Mask) -> Mask:

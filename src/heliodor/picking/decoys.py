@@ -20,11 +20,10 @@ from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts
 from heliodor.models.model_file import Model
-from heliodor.picking.candidates import FLOOR
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.label_scores import INVERT
 from heliodor.picking.nms import suppress
-from heliodor.picking.score_maps import score_normalized
+from heliodor.picking.score_maps import FLOOR, score_normalized
 from heliodor.picking.settings import Distances, PickSettings
 
 #: Candidates are likely particles if they score more than as many decoys as it takes for the
@@ -59,7 +58,7 @@ def score_decoys(
     image, normalized
         The micrograph, and what the network sees of it.
     contamination
-        Areas in which nothing is a candidate; None: none.
+        Of the micrograph, where candidates in it are lowered or dropped; None: none.
     """
     size = image.working_pixel_size_angstrom
     distances = settings.distances_px(model.card.diameter_angstrom, size)
@@ -73,7 +72,7 @@ def find_positions(
     contamination: ContaminationMask | None,
     pixel_size_angstrom: float = 1.0,
 ) -> ScoredPositions:
-    """Return the local maxima of a score map that do not lie in contamination.
+    """Return the local maxima of a score map; in contamination their log-odds are lowered.
 
     Parameters
     ----------
@@ -88,8 +87,8 @@ def find_positions(
     maxima = ScoredPositions(rows_columns[:, ::-1].astype(np.float64), scores.astype(np.float64))
     if contamination is None:
         return maxima
-    kept = ~contamination.contains(maxima.xy_px * pixel_size_angstrom)
-    return ScoredPositions(maxima.xy_px[kept], maxima.score[kept])
+    order, weighed = contamination.weigh(maxima.xy_px * pixel_size_angstrom, maxima.score, FLOOR)
+    return ScoredPositions(maxima.xy_px[order], weighed)
 
 
 def measure_candidate_area(
@@ -102,10 +101,10 @@ def measure_candidate_area(
     score
         Log-odds, not finite in dead borders, shape (h, w).
     contamination
-        Areas in which nothing is a candidate; None: none.
+        Of the micrograph, where candidates in it are lowered or dropped; None: none.
     """
     area = float(np.count_nonzero(np.isfinite(score))) * pixel_size_angstrom**2
-    return area if contamination is None else area * (1 - contamination.fraction)
+    return area if contamination is None else area * (1 - contamination.left_out_fraction)
 
 
 def choose_clear_above(

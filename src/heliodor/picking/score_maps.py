@@ -14,7 +14,8 @@ from heliodor.data.micrographs.working_images import WorkingImage, WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
 from heliodor.models.networks import Network
-from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.contamination import ContaminationMask, ScoredCenters
+from heliodor.picking.nms import suppress
 from heliodor.picking.scoring import (
     NetworkOutput,
     lattice_step,
@@ -23,6 +24,8 @@ from heliodor.picking.scoring import (
 )
 from heliodor.picking.settings import Scores
 
+#: Candidates below this log-odds are not worth listing.
+FLOOR = -6.0
 #: No center is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
 #: What the log-odds are lowered by at an edge of a micrograph, and the share of the diameter
@@ -135,12 +138,17 @@ def find_contamination(
     """
     if contaminant is None:
         return None
-    step = network.stride
+    step, candidates = network.stride, None
+    if (contaminant >= 0).any():  # most micrographs are clean
+        rows_columns, scores = suppress(score, diameter_px / 2, FLOOR)
+        xy = rows_columns[:, ::-1].astype(np.float64) * pixel_size_angstrom
+        candidates = ScoredCenters(xy, scores.astype(np.float64))
     return ContaminationMask.from_log_odds(
         contaminant,
         step * pixel_size_angstrom,
         diameter_px * pixel_size_angstrom,
         np.isfinite(score[::step, ::step]),
+        candidates,
     )
 
 

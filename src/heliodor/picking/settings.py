@@ -22,7 +22,8 @@ MOST_SERIES = 50
 #: smooth: of a lattice as fine as the network's training asks for, and a surface through it;
 #: dense: of every pixel.
 Scores = Literal["smooth", "dense"]
-#: leave-out: candidates whose center lies in contamination are dropped; keep: they are kept.
+#: leave-out: candidates whose center lies in contamination have their log-odds lowered, those in
+#: certain contamination are dropped; keep: they are kept as they are.
 InBadAreas = Literal["leave-out", "keep"]
 
 _PICKING, _OUTPUT = "Picking", "Output"
@@ -88,15 +89,24 @@ class PickSettings:
     )
     bad_areas: InBadAreas = option(
         "leave-out",
-        help="leave-out: no picks in contamination (carbon, ice crystals, aggregates); keep: pick"
-        " there as well (for models that detect contamination).",
+        help="leave-out: only confident picks in contamination (carbon, ice crystals, aggregates)"
+        " that the model detects, none in that of --mask; keep: pick there as elsewhere.",
         group=_PICKING,
         metavar="HOW",
+    )
+    #: One per micrograph; see `heliodor.picking.user_masks`.
+    mask: str | list[str] | None = option(
+        None,
+        help="Your own masks of contamination, in place of what the model detects: a folder or"
+        " files (PNG or MRC), named as the micrographs; not 0 is contamination.",
+        group=_PICKING,
+        metavar="FILES...",
+        default="none",
     )
     max_contamination: float | None = option(
         None,
         help="No picks on micrographs with a larger contaminated share (for models that detect"
-        " contamination).",
+        " contamination, or --mask).",
         group=_PICKING,
         metavar="SHARE",
         default="pick on all",
@@ -104,7 +114,7 @@ class PickSettings:
     bad_area_masks: bool = option(
         False,
         help="Write the contamination of each micrograph as an image,"
-        " OUT/bad_areas/MICROGRAPH.png (for models that detect contamination).",
+        " OUT/bad_areas/MICROGRAPH.png (for models that detect contamination, or --mask).",
         group=_OUTPUT,
     )
 
@@ -151,14 +161,20 @@ class PickSettings:
                 )
 
     def check_for(self, contaminant: bool) -> None:
-        """Refuse settings of contamination for a model that does not detect `contaminant`s."""
+        """Refuse settings of contamination that have no effect.
+
+        Parameters
+        ----------
+        contaminant
+            Whether the model detects contaminants. If not, there are those of the user's masks.
+        """
         chosen = {
             "bad_areas": self.bad_areas != "leave-out",
             "max_contamination": self.max_contamination is not None,
             "bad_area_masks": self.bad_area_masks,
         }
         for name, is_chosen in chosen.items():
-            if is_chosen and not contaminant:
+            if is_chosen and not contaminant and not self.mask:
                 refuse_without_contaminants(name)
 
     def refuses(self, bad_areas: ContaminationMask | None) -> bool:
@@ -167,7 +183,7 @@ class PickSettings:
         return most is not None and bad_areas is not None and bad_areas.fraction > most
 
     def leaves_out(self, bad_areas: ContaminationMask | None) -> ContaminationMask | None:
-        """Return the areas without candidates, or None."""
+        """Return the areas in which candidates are lowered or dropped, or None."""
         return bad_areas if self.bad_areas == "leave-out" else None
 
     def threshold_for(self, model: Model) -> float:
@@ -186,15 +202,16 @@ class PickSettings:
 def refuse_without_contaminants(name: str) -> None:
     """Refuse a setting of contamination because the model does not detect any."""
     raise BadInput(
-        f"{name} is about contamination, which this model does not detect; remove that setting or"
-        " use a model with a contaminant output",
+        f"{name} is about contamination, which this model does not detect; remove that setting,"
+        " use a model with a contaminant output, or give masks (--mask)",
         parameter=name,
     )
 
 
-#: Fields that choose among the candidates of a micrograph, or what is written of them.
+#: Fields that choose among the candidates of a micrograph, or what is written of them. The masks
+#: count by their content; see `heliodor.workflows.pick.journal_key`.
 _AFTER_CANDIDATES: Final = frozenset(
-    {"threshold", "max_fdr", "threshold_series", "bad_area_masks"}
+    {"threshold", "max_fdr", "threshold_series", "bad_area_masks", "mask"}
 )
 
 

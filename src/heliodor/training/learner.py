@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.functional import softplus
 
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.models.autoencoder import (
@@ -184,7 +185,9 @@ class Learner:
                 total = total + self._keep * cross_entropy(rest, own_law)
             if law.shape[1] > 1:
                 bad = cross_entropy(said[:, 1], law[:, 1])
-                total = total + self._settings.keep_contaminant * bad
+                # What is labeled is a particle, whatever the start took it for.
+                labelled_bad = softplus(_where(said[:, 1], known == POSITIVE)).mean()
+                total = total + self._settings.keep_contaminant * (bad + labelled_bad)
         if self._settings.l2:
             squares = [weight.square().sum() for weight in self.network.parameters()]
             total = total + self._settings.l2 / 2 * torch.stack(squares).sum()

@@ -30,7 +30,7 @@ from heliodor.evaluation.score_histogram import (
 )
 from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.networks import Network
-from heliodor.picking.candidates import FLOOR, find_operating_point
+from heliodor.picking.candidates import find_operating_point
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.decoys import (
     ScoredPositions,
@@ -39,7 +39,7 @@ from heliodor.picking.decoys import (
     keep_clear_decoys,
     measure_candidate_area,
 )
-from heliodor.picking.score_maps import find_contamination, level_scores
+from heliodor.picking.score_maps import FLOOR, find_contamination, level_scores
 from heliodor.picking.scoring import (
     NetworkOutput,
     lattice_step,
@@ -51,8 +51,10 @@ from heliodor.training.dataset import TrainingSet
 from heliodor.utils.compute import one_thread_each
 from heliodor.utils.prefetch import prefetch
 
-#: Where more than this share of the labels lies in contamination, its detection is not trusted.
+#: No more than this share of the labels may lie in contamination. Otherwise its detection needs
+#: stronger evidence: log-odds are lowered by the first of these steps that is enough.
 CONTRADICTED = 0.01
+CONTAMINANT_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 #: Micrographs to calibrate on, and how many of them have labels if enough others have none.
 IMAGES, LABELLED = 12, 6
 
@@ -69,12 +71,15 @@ class ScoreScale(NamedTuple):
     calibration: Calibration | None
     #: Of all candidates on the images.
     scores: ScoreCounts
-    #: Share of the labels that lie in contamination.
+    #: Share of the labels that lie in contamination as the network detects it.
     labels_in_contamination: float = 0.0
     #: The mixture's threshold is moved towards this; None where there are too few labels.
     from_labels: LabelEstimate | None = None
     #: The calibration by the mixture alone.
     mixture: Calibration | None = None
+    #: By how much its log-odds of contaminants are too high for the labels; the calibration is
+    #: that of a network without this excess. Infinite: no labels would be enough.
+    contaminant_excess: float = 0.0
 
     def choose_threshold(self, max_fdr: float | None = None) -> float | None:
         """Return the threshold, log-odds; None where there is too little data."""
@@ -83,6 +88,31 @@ class ScoreScale(NamedTuple):
         if max_fdr is not None or self.from_labels is None or self.mixture is None:
             return choose_threshold(self.calibration, self.scores, max_fdr)
         return round(self.from_labels.limit(choose_threshold(self.mixture, self.scores)), 3)
+
+    def correct_contaminants(self, network: Network) -> str | None:
+        """Lower a network's log-odds of contaminants to agree with the labels.
+
+        Returns
+        -------
+        str or None
+            What was done, None if the labels do not contradict the detection.
+        """
+        if network.contaminant is None or not self.contaminant_excess:
+            return None
+        share = f"{self.labels_in_contamination:.1%} of the labels lie in areas that the model"
+        if not math.isfinite(self.contaminant_excess):
+            network.contaminant = None
+            return (
+                f"{share} is certain are contamination; the labels are taken to be right, and the"
+                " new model does not detect contamination"
+            )
+        assert network.contaminant.bias is not None
+        with torch.no_grad():
+            network.contaminant.bias -= self.contaminant_excess
+        return (
+            f"{share} took for contamination; the labels are taken to be right, and the new model"
+            f" needs stronger evidence of contamination (by {self.contaminant_excess:g} log-odds)"
+        )
 
 
 class _Scored(NamedTuple):
@@ -172,17 +202,15 @@ class CalibrationSet:
         """
         scored = self._score(network)
         background = self._background(scored)
-        masks = [
-            find_contamination(network, own.output.contaminant, own.masked, self.diameter_px)
-            for own in scored
-        ]
-        share = self._share_of_labels_in(masks)
-        if share > CONTRADICTED:
-            masks = [None] * len(scored)
+        share, excess, masks = self._find_contamination(network, scored)
         counted = self._count(scored, masks, background)
         if not counted:
             return ScoreScale(
-                background, None, DatasetScores.from_micrographs([]).candidates, share
+                background,
+                None,
+                DatasetScores.from_micrographs([]).candidates,
+                share,
+                contaminant_excess=excess,
             )
         exclusion_px = self.distances.exclusion_px
         clear_above = choose_clear_above(
@@ -223,7 +251,9 @@ class CalibrationSet:
             area_share = sum(own.area for own in labeled) / sum(own.area for own in counted)
             from_labels = estimate_from_labels(labels, on_labeled)
             calibration = combine_with_labels(mixture, labels, on_labeled, area_share, seed)
-        return ScoreScale(background, calibration, sheet.candidates, share, from_labels, mixture)
+        return ScoreScale(
+            background, calibration, sheet.candidates, share, from_labels, mixture, excess
+        )
 
     def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Apply a function to items, several at a time on CPUs."""
@@ -250,6 +280,34 @@ class CalibrationSet:
             for own in scored[: len(self.labelled)]
         ]
         return float(np.median(medians))
+
+    def _find_contamination(
+        self, network: Network, scored: Sequence[_Scored]
+    ) -> tuple[float, float, list[ContaminationMask | None]]:
+        """Find the contamination of the images, with log-odds that agree with the labels.
+
+        Returns
+        -------
+        float, float, list
+            The share of the labels in contamination as it is detected, by how much log-odds of
+            contaminants have to be lowered, and the contamination after that.
+        """
+        first = 0.0
+        for step in CONTAMINANT_STEPS:
+            masks = [
+                find_contamination(
+                    network,
+                    None if own.output.contaminant is None else own.output.contaminant - step,
+                    own.masked,
+                    self.diameter_px,
+                )
+                for own in scored
+            ]
+            share = self._share_of_labels_in(masks)
+            first = share if step == 0.0 else first
+            if share <= CONTRADICTED:
+                return first, step, masks
+        return first, math.inf, [None] * len(scored)
 
     def _share_of_labels_in(self, masks: Sequence[ContaminationMask | None]) -> float:
         """Return the share of the labels that lie in contamination."""

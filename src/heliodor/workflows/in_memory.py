@@ -21,6 +21,7 @@ from heliodor.picking.recalibration import (
     choose_decoy_search,
 )
 from heliodor.picking.settings import PickSettings
+from heliodor.picking.user_masks import UserMasks
 
 
 def pick_in_memory(
@@ -39,6 +40,7 @@ def pick_in_memory(
         If not a single micrograph can be used.
     """
     settings.check_for(model.card.contaminant)
+    masks = UserMasks.find(settings.mask, sources)
     model.network.to(device)
     search = choose_decoy_search(model, sources)
     store = InMemoryStore()
@@ -46,7 +48,7 @@ def pick_in_memory(
     def pick(search: DecoySearch | None, failed: Mapping[str, str]) -> PickingResult:
         return pick_micrographs(
             model, sources, images, settings, device,
-            progress=progress, store=store, search=search, excluded=failed,
+            progress=progress, store=store, search=search, excluded=failed, masks=masks,
         )  # fmt: skip
 
     picked = pick(search, {})

@@ -50,8 +50,9 @@ from heliodor.picking.recalibration import (
     choose_decoy_search,
     needs_decoys,
 )
-from heliodor.picking.score_maps import open_working_images
+from heliodor.picking.score_maps import FLOOR, open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
+from heliodor.picking.user_masks import NO_MASKS, UserMasks
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.crash_recovery import crash_count
@@ -173,6 +174,7 @@ def pick_step(
         The candidates, and the pixel size of each micrograph in angstrom.
     """
     settings.check_for(model.card.contaminant)
+    masks = UserMasks.find(settings.mask, sources)
     record.add_inputs("picking", sources)
     _log_start(model, sources, settings)
     model.network.to(device)
@@ -181,9 +183,11 @@ def pick_step(
     # An interrupted run must not leave the lists of an earlier one beside its picks.
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    journal = Journal(folder, journal_key(model, settings, images), not resume)
+    journal = Journal(folder, journal_key(model, settings, images, masks), not resume)
     search = choose_decoy_search(model, sources)
-    work = _ResumablePicking(model, images, settings, device, journal, search, files.excluded)
+    work = _ResumablePicking(
+        model, images, settings, device, journal, search, files.excluded, masks
+    )
     picked = _find_candidates(work, sources, files, record, regions)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
@@ -279,7 +283,7 @@ def _record_results(record: RunRecord, model: Model, picked: PickingResult) -> N
         "picks": sum(counts.values()),
         "picks_per_micrograph": counts,
     }
-    if model.card.contaminant:
+    if any(row.measured.contaminated_fraction is not None for row in picked.quality):
         record.results["bad_areas"] = {
             "fraction": {row.name: row.measured.contaminated_fraction for row in picked.quality},
             "no_picks_on": [row.name for row in picked.quality if row.refused],
@@ -308,7 +312,7 @@ def _log_results(
     summary: Iterable[str],
 ) -> None:
     rows = picked.quality
-    contaminated = sum(row.refused for row in rows) if model.card.contaminant else 0
+    contaminated = sum(row.refused for row in rows)
     if contaminated:
         log.warning(
             f"{contaminated} of {len(rows)} micrographs have no picks, as more than"
@@ -352,6 +356,8 @@ class _ResumablePicking:
     search: DecoySearch | None
     #: Micrographs that cannot be used, and why.
     excluded: Mapping[str, str]
+    #: Contamination that the user gives.
+    masks: UserMasks
 
     def run(
         self,
@@ -391,7 +397,7 @@ class _ResumablePicking:
     ) -> PickingResult:
         return pick_micrographs(
             self.model, sources, self.images, self.settings, self.device,
-            store=self.journal, search=search, **more,
+            store=self.journal, search=search, masks=self.masks, **more,
         )  # fmt: skip
 
     def _complete_decoys(self, picked: PickingResult, sources: Sequence[Source]) -> PickingResult:
@@ -413,7 +419,9 @@ class _ResumablePicking:
         return replace(picked, sheet=count_scores(self.journal, names, chosen))
 
 
-def journal_key(model: Model, settings: PickSettings, images: WorkingImages) -> dict[str, Any]:
+def journal_key(
+    model: Model, settings: PickSettings, images: WorkingImages, masks: UserMasks = NO_MASKS
+) -> dict[str, Any]:
     """Return all that determines the candidates of a given micrograph, ready for JSON."""
     return {
         "heliodor": __version__,
@@ -421,6 +429,7 @@ def journal_key(model: Model, settings: PickSettings, images: WorkingImages) -> 
         **settings_that_change_picks(settings),
         "floor": min(FLOOR, settings.threshold_for(model)),
         "pixel_size_angstrom": images.pixel_size_angstrom,
+        **({"masks": masks.fingerprints()} if masks.files else {}),
     }
 
 

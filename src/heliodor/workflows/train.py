@@ -55,7 +55,6 @@ from heliodor.training.model_card import build_model_card
 from heliodor.training.objectives import uses_prior
 from heliodor.training.recipes import RECIPES
 from heliodor.training.score_calibration import (
-    CONTRADICTED,
     CalibrationSet,
     ScoreScale,
     choose_unlabeled,
@@ -409,18 +408,13 @@ def _calibrate(
 ) -> _Calibrated:
     """Measure the scale of the scores and choose the threshold.
 
-    Contamination detection is removed from a network that finds contamination at the labels.
+    A network that finds contamination at the labels needs stronger evidence of it from now on.
     """
     record, network, expected = task.record, trained.network, task.data.expected_particles
     with record.stage("calibrating"):
         scale = calibration_set.measure_scale(network, task.recipe.seed)
-    if scale.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
-        network.contaminant = None
-        record.warn(
-            f"{scale.labels_in_contamination:.0%} of the labels lie in areas that the model"
-            " detects as contamination; contamination detection has been switched off for this"
-            " model"
-        )
+    if (correction := scale.correct_contaminants(network)) is not None:
+        record.warn(correction)
     calibration, threshold = scale.calibration, scale.choose_threshold(task.picking.max_fdr)
     if calibration is not None and threshold is not None:
         estimate, low, high = (count / calibration.micrographs for count in calibration.particles)

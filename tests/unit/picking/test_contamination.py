@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from heliodor.conventions import Shape
-from heliodor.picking.contamination import ContaminationMask
+from heliodor.conventions import Image, Shape
+from heliodor.picking.contamination import LEFT_OUT, ContaminationMask, ScoredCenters
 from heliodor.picking.scoring import (
     score_image,
     score_lattice,
@@ -178,3 +178,101 @@ def test_a_damaged_mask_is_refused(change: dict[str, Any]) -> None:
     values = ContaminationMask(blobs((9, 9), 1), 20.0, 0.5).as_dict()
     with pytest.raises((ValueError, LookupError, TypeError)):
         ContaminationMask.from_dict(values | change)
+
+
+LATTICE, DIAMETER = 20.0, 100.0
+
+
+def square(strength: float, side: int = 40) -> Image:
+    """Log-odds of a contaminant: a square in the middle of clean ice."""
+    log_odds = np.full((side, side), -6.0, np.float32)
+    log_odds[side // 4 : -side // 4, side // 4 : -side // 4] = strength
+    return log_odds
+
+
+def crowd(log_odds: Image, score: float) -> ScoredCenters:
+    """Candidates everywhere, a diameter apart in rows and columns."""
+    places = np.arange(0, log_odds.shape[0] * LATTICE, DIAMETER)
+    xy = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
+    return ScoredCenters(xy, np.full(len(xy), score))
+
+
+@given(seed=st.integers(0, 999), scale=st.floats(0.5, 12), score=st.floats(-5, 15))
+def test_a_candidate_that_outweighs_the_contaminant_is_never_lost(
+    seed: int, scale: float, score: float
+) -> None:
+    random = np.random.default_rng(seed)
+    log_odds = (scale * ndimage.gaussian_filter(random.standard_normal((30, 30)), 3) * 8).astype(
+        np.float32
+    )
+    xy = random.uniform(0, 29 * LATTICE, (25, 2))
+    found = ContaminationMask.from_log_odds(
+        log_odds, LATTICE, DIAMETER, None, ScoredCenters(xy, np.full(25, score))
+    )
+    assert found.lowered_by is not None
+    # No candidate loses more than the largest log-odds of a contaminant, and what is left of them
+    # is in order.
+    most = float(np.logaddexp(0.0, max(0.0, float(log_odds.max()))))
+    order, weighed = found.weigh(xy, np.full(25, score), -math.inf)
+    assert sorted(order) == list(range(25))
+    assert (np.diff(weighed) <= 0).all()
+    assert (weighed >= score - most - 1e-4).all()
+    assert (weighed <= score).all()
+    outside = ~found.contains(xy)
+    assert (weighed[np.isin(order, np.flatnonzero(outside))] == score).all()
+
+
+@given(low=st.floats(0, 10), more=st.floats(0, 10), score=st.floats(-6, 10))
+def test_more_evidence_of_a_contaminant_lowers_more(low: float, more: float, score: float) -> None:
+    center = np.array([[19.5 * LATTICE, 19.5 * LATTICE]])
+    lowered = []
+    for strength in (low, low + more):
+        found = ContaminationMask.from_log_odds(square(strength), LATTICE, DIAMETER)
+        lowered.append(found.weigh(center, np.array([score]), -math.inf)[1][0])
+    assert lowered[1] <= lowered[0] + 1e-4
+    # And a higher score stays higher.
+    found = ContaminationMask.from_log_odds(square(low), LATTICE, DIAMETER)
+    order, weighed = found.weigh(center.repeat(2, 0), np.array([score, score + 1]), -math.inf)
+    assert order.tolist() == [1, 0]
+    assert weighed[0] - weighed[1] == pytest.approx(1.0)
+
+
+def test_candidates_that_score_well_are_no_contamination() -> None:
+    for strength in (0.5, 2.0, 4.0):
+        log_odds = square(strength)
+        alone = ContaminationMask.from_log_odds(log_odds, LATTICE, DIAMETER)
+        assert alone.fraction == pytest.approx(0.25, abs=0.02)
+        fractions = [
+            ContaminationMask.from_log_odds(
+                log_odds, LATTICE, DIAMETER, None, crowd(log_odds, score)
+            ).fraction
+            for score in (-6.0, 0.0, 3.0, 8.0)
+        ]
+        assert fractions[0] == pytest.approx(alone.fraction, abs=0.02)
+        assert fractions == sorted(fractions, reverse=True)
+        assert fractions[-1] == 0.0
+
+
+def test_an_area_does_not_extend_to_most_of_the_particles() -> None:
+    # Weak evidence all over the micrograph, as between crowded particles, and one real area.
+    log_odds = np.full((60, 60), -2.0, np.float32)
+    log_odds[20:32, 20:32] = 4.0
+    assert ContaminationMask.from_log_odds(log_odds, LATTICE, DIAMETER).fraction == 1.0
+    found = ContaminationMask.from_log_odds(
+        log_odds, LATTICE, DIAMETER, None, crowd(log_odds, -1.0)
+    )
+    assert found.mask[22:30, 22:30].all()
+    assert found.fraction <= 0.25
+
+
+def test_only_where_hardly_a_candidate_remains_an_area_is_left_out() -> None:
+    for strength in (2.0, LEFT_OUT + 1):
+        found = ContaminationMask.from_log_odds(square(strength), LATTICE, DIAMETER)
+        sure = strength > LEFT_OUT
+        assert found.left_out_fraction == (found.fraction if sure else 0.0)
+        center = np.array([[19.5 * LATTICE, 19.5 * LATTICE]])
+        assert found.is_left_out(center).tolist() == [sure]
+    mine = ContaminationMask(square(1.0) > 0, LATTICE, 0.25)
+    assert mine.left_out_fraction == 0.25
+    order, _ = mine.weigh(np.array([[400.0, 400.0], [0.0, 0.0]]), np.array([9.0, 1.0]), -6.0)
+    assert order.tolist() == [1]  # a user's own mask is certain

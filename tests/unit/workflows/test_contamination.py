@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -32,6 +33,7 @@ from heliodor.picking.settings import PickSettings
 from heliodor.training.score_calibration import CalibrationSet
 from helpers.cli import call, done
 from helpers.contamination import (
+    CARBON,
     CARD,
     COLUMNS,
     HAND_MADE,
@@ -278,7 +280,6 @@ def test_other_settings_are_another_picking(ground: Path) -> None:
     "options",
     [
         ["--bad-areas", "keep"],
-        ["--bad-areas", "leave-out"],
         ["--max-contamination", "0.5"],
         ["--bad-area-masks"],
     ],
@@ -301,6 +302,15 @@ def test_options_that_mean_nothing_are_refused(options: list[str], ground: Path)
                        "--model", "old.safetensors", *options, "--j", "1")  # fmt: skip
         assert refused.code == 2
         assert "with a contaminant output" in refused.err
+
+
+def test_a_default_may_be_given_for_any_model(ground: Path) -> None:
+    common = ("--bad-areas", "leave-out")
+    given = picked("given", *common, name="old.safetensors")
+    assert given == picked("plain", name="old.safetensors")
+    done("relion", "pick", "--o", "job", "--in_mics", "m", "--model", "old.safetensors",
+         "--bad_areas", "leave-out", "--j", "1", "--device", "cpu")  # fmt: skip
+    assert rows_in(Path("job/picks.tsv")) == given
 
 
 def test_values_that_cannot_be_are_refused(ground: Path) -> None:
@@ -408,6 +418,46 @@ def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
     assert told[1].labels_in_contamination == 0
     # Nothing is left out where it is not believed.
     assert told[0].scores.total > told[1].scores.total
+    assert told[1].correct_contaminants(HAND_MADE) is None
+    network = copy.deepcopy(HAND_MADE)
+    sentence = told[0].correct_contaminants(network)
+    assert sentence is not None
+    assert "does not detect contamination" in sentence
+    assert network.contaminant is None
+
+
+def test_labels_in_contamination_raise_the_evidence_that_it_needs(few_repeats: None) -> None:
+    # Labels on weak contamination, and stronger contamination elsewhere that stays.
+    network = copy.deepcopy(HAND_MADE)
+    assert network.contaminant is not None
+    assert network.contaminant.bias is not None
+    with torch.no_grad():
+        network.contaminant.weight /= 10.0
+        network.contaminant.bias /= 10.0
+    image, xy = carbon_picture(0)
+    weak, labels = image.copy(), xy
+    weak[:, :40] -= CARBON * 0.2
+    strong = image.copy()
+    strong[:, :40] += CARBON
+    distances = PickSettings().distances_px(40.0, 4.0)
+    probe = CalibrationSet(
+        [LabeledImage(weak, labels), LabeledImage(strong, xy[xy[:, 0] > 50])], [], distances,
+        10.0, 2.0, torch.device("cpu"), 1,
+    )  # fmt: skip
+    told = probe.measure_scale(network, 0)
+    assert told.labels_in_contamination > 0.01
+    assert 0 < told.contaminant_excess < math.inf
+    sentence = told.correct_contaminants(network)
+    assert sentence is not None
+    assert "needs stronger evidence" in sentence
+    again = probe.measure_scale(network, 0)
+    assert again.labels_in_contamination <= 0.01
+    assert again.contaminant_excess == 0.0
+    assert again.scores.total == told.scores.total  # the calibration was that of the new network
+    own = model(network, **CARD)
+    areas = compute_score_maps(own, working(strong), strong).contamination
+    assert areas is not None
+    assert areas.fraction > 0.15
 
 
 @pytest.mark.parametrize("most", [None, 0.5, 0.0])

@@ -24,15 +24,13 @@ from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
-from heliodor.picking.candidates import FLOOR
 from heliodor.picking.nms import suppress
-from heliodor.picking.score_maps import card_step, level_scores
+from heliodor.picking.score_maps import FLOOR, card_step, level_scores
 from heliodor.picking.scoring import score_smoothly
 from heliodor.picking.settings import PickSettings
 from heliodor.training.dataset import TrainingSet, assemble_training_set
 from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.score_calibration import (
-    CONTRADICTED,
     CalibrationSet,
     ScoreScale,
 )
@@ -134,8 +132,7 @@ def fine_tune(
     )
     callbacks.on_phase("calibrating scores")
     scale = _calibrate_scores(network, dataset, images, start, device, seed)
-    if scale.labels_in_contamination > CONTRADICTED and network.contaminant is not None:
-        network.contaminant = None
+    scale.correct_contaminants(network)
     model = _build_model(start, network, dataset, scale, recipe, curve[-1][0])
     callbacks.on_phase(_VALIDATING)
     validation = validate_held_out(

@@ -33,8 +33,8 @@ from heliodor.utils.statistics import robust_deviation
 
 #: Candidates with lower scores are dropped.
 MIN_SCORE: Final = -5.0
-#: Candidates in contamination are kept and flagged; the user decides.
-SETTINGS: Final = PickSettings(bad_areas="keep")
+#: The settings of picking. Scores of candidates in contamination are lowered.
+SETTINGS: Final = PickSettings()
 #: Length of the feature vector of a candidate.
 FEATURES: Final = 32
 #: A preview shows this many robust standard deviations on either side of the median.
@@ -77,7 +77,7 @@ def predict(model: Model, image: WorkingImage, number: int, device: torch.device
     working = to_working(xy, image.original_shape, image.shape)
     bad = np.zeros(len(score), dtype=bool)
     if maps.contamination is not None:
-        bad = maps.contamination.contains(working * image.working_pixel_size_angstrom)
+        bad = maps.contamination.is_left_out(working * image.working_pixel_size_angstrom)
     features = _sample_features(seen.features, working / model.network.stride)
     figures = _measure_micrograph(image.image, normalized, maps)
     return Prediction(

@@ -9,6 +9,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def _score_images(
 
 
 def _find_picks(name: str, scored: ScoredImage, radius: int, threshold: float) -> Picks:
-    """Return the picks of an image outside contamination (which Topaz does not detect)."""
+    """Return the picks of an image, lowered in contamination (which Topaz does not detect)."""
     rows_columns, scores = suppress(
         scored.score, radius * scored.map_pixels_per_image_pixel, threshold
     )
@@ -167,7 +168,10 @@ def _find_picks(name: str, scored: ScoredImage, radius: int, threshold: float) -
     picks = Picks.on(name, scored.to_image_pixels(xy), scores.astype(np.float64))
     if scored.bad_areas is None:
         return picks
-    return picks.select(~scored.bad_areas.contains(xy * scored.pixel_size_angstrom))
+    order, weighed = scored.bad_areas.weigh(
+        xy * scored.pixel_size_angstrom, picks.score, threshold
+    )
+    return replace(picks.select(order), score=weighed)
 
 
 def _scale_to_output(picks: Picks, scale: float) -> Picks:
