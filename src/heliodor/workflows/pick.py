@@ -34,7 +34,6 @@ from heliodor.picking.batch import (
     count_scores,
     pick_micrographs,
 )
-from heliodor.picking.candidates import FLOOR
 from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.output_files import (
