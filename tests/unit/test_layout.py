@@ -38,7 +38,7 @@ TESTED_BY = {
     ],
     "unit/workflows/test_resume.py": ["training/completion_record"],
     "unit/workflows/test_contamination.py": ["training/score_calibration"],
-    "unit/test_api.py": ["report/notebook"],
+    "unit/test_api.py": ["report/notebook", "workflows/in_memory"],
     "unit/integrations/relion/test_jobs.py": ["cli/relion", "picking/output_files"],
     # Readers, through the function that chooses one by the content of a file.
     "system/test_hostile_files.py": ["data/coordinates/formats/via"],

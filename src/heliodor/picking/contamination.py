@@ -103,7 +103,7 @@ class ContaminationMask:
         """Find the contaminated areas.
 
         In the disc of each candidate with log-odds s, the log-odds of a contaminant are lowered
-        by log(1 + exp(s)): what is a particle is no contaminant. Probabilities are then smoothed
+        by log(1 + exp(s)): a particle is not a contaminant. Probabilities are then smoothed
         a little. The core of an area is where a contaminant is more likely than not, on at least
         a particle's disc; around it the area extends as far as the probability is `POSSIBLE` or
         more, and higher than at most points around good candidates (hysteresis; Canny 1986).

@@ -80,7 +80,7 @@ class UserMasks:
                 names.append(path.as_posix())
                 alone.add(names[-1])
             else:
-                why = "is no PNG or MRC file" if path.exists() else "does not exist"
+                why = "is not a PNG or MRC file" if path.exists() else "does not exist"
                 raise BadInput(f"the mask {path} {why}", parameter="mask")
         files = dict(zip(names, paths, strict=True))
         if len(files) < len(names):

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 import heliodor
 from heliodor.conventions import Image
-from heliodor.data.coordinates.formats.tables import read_picks
+from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.micrograph import write_mrc as write_image
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
@@ -155,7 +155,7 @@ def test_masks_that_cannot_be_used_are_refused(ground: Path) -> None:
     Path("masks").mkdir()
     assert "there is no mask (PNG or MRC) in masks" in refused("masks")
     assert "missing.png does not exist" in refused("missing.png")
-    assert "model.safetensors is no PNG or MRC file" in refused("model.safetensors")
+    assert "model.safetensors is not a PNG or MRC file" in refused("model.safetensors")
     write_png(Path("masks/other.png"), left_part())
     assert "masks/other.png matches no micrograph" in refused("masks")
     write_png(Path("masks/0.png"), left_part())
