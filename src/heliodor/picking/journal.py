@@ -36,7 +36,7 @@ from heliodor.utils.hashing import digest, fingerprint_file
 
 NAME = ".picking.jsonl"
 #: Changes with the content of the lines: a journal of another form is not used.
-FORM = 4
+FORM = 5
 #: How a line with the result of a micrograph begins.
 _ENTRY = b'{"micrograph": '
 #: What a damaged line raises.
