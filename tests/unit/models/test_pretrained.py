@@ -275,7 +275,7 @@ def test_wanted_pixel_size_is_the_starts():
     )
 
 
-def test_labels_where_contaminants_were_told_end_that(little, tmp_path):
+def test_labels_where_contaminants_were_detected_correct_that(little, tmp_path):
     """A model that calls everything carbon is not believed where labels say otherwise."""
     start, model = (
         tmp_path / "start.safetensors",
@@ -283,9 +283,12 @@ def test_labels_where_contaminants_were_told_end_that(little, tmp_path):
     )
     with torch.no_grad():
         model.network.contaminant.bias.add_(30.0)
+    before = float(model.network.contaminant.bias.detach())
     save_model(start, model)
     out = tmp_path / "out"
     result = training(little, out, "--epoch-updates", 1, "--from", start)
     assert result.code == 0, result.err
-    assert "of the labels lie in areas that the model detects as contamination" in result.err
-    assert not load_model(out / "model.safetensors").card.contaminant
+    assert "of the labels lie in areas that the model took for contamination" in result.err
+    tuned = load_model(out / "model.safetensors")
+    assert tuned.card.contaminant
+    assert float(tuned.network.contaminant.bias.detach()) < before - 20.0
