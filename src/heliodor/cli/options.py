@@ -177,8 +177,6 @@ class Positional:
     help: str
 
 
-
-
 class _Expansion:
     """The options that stand for the parameters of a command."""
 
