@@ -42,10 +42,10 @@ LEAST_CHANCE: Final = 0.02
 LIKELY: Final = 0.05
 
 _INTRODUCTION: Final = (
-    "Estimated by the program, without ground truth: background scores come from "
-    "contrast-inverted micrographs, particle scores from the labels. Parentheses and shaded bands "
-    "are 90% bootstrap intervals over micrographs and labels. Dark contaminants that look like "
-    "particles count as particles, so the true precision can be lower."
+    "Estimated by the program, without ground truth, from the scores of all candidates, of the "
+    "labels, if there are any, and of micrographs with inverted contrast. Parentheses and shaded "
+    "bands are 90% intervals. Dark contaminants that look like particles count as particles, so "
+    "the true precision can be lower."
 )
 
 
