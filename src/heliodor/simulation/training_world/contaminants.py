@@ -136,6 +136,17 @@ def _periodic_distances(axis: Tensor, center: Tensor, pixel: Tensor) -> Tensor:
     return away * pixel[:, None]
 
 
+def _distances_from_random_centers(
+    conditions: ImagingConditions, axis: Tensor, source: RandomSource
+) -> list[Tensor]:
+    """Return periodic distances along x and y from a random center, angstrom, (n, side) each."""
+    n, side = len(conditions), len(axis)
+    return [
+        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
+        for _ in range(2)
+    ]
+
+
 def _add_lump(
     scenery: SceneryBatch,
     conditions: ImagingConditions,
@@ -149,10 +160,7 @@ def _add_lump(
     # Not so small that it looks like a particle, and not so large that it covers the field.
     least = 0.5 * conditions.diameter_px * conditions.pixel_angstrom
     radius = torch.minimum(torch.maximum(radius, least), 0.2 * side * conditions.pixel_angstrom)
-    x, y = (
-        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
-        for _ in range(2)
-    )
+    x, y = _distances_from_random_centers(conditions, axis, source)
     turn, stretch = source.uniform(0.0, math.pi, n), source.uniform(0.6, 1.0, n)
     cos, sin = _per_image(torch.cos(turn)), _per_image(torch.sin(turn))
     along = x[:, None, :] * cos + y[:, :, None] * sin
@@ -183,12 +191,9 @@ def _add_gold(
     present: Tensor,
 ) -> None:
     """Add a gold bead: an almost opaque sphere."""
-    n, side = len(conditions), len(axis)
+    n = len(conditions)
     radius = source.uniform(40.0, 80.0, n)
-    x, y = (
-        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
-        for _ in range(2)
-    )
+    x, y = _distances_from_random_centers(conditions, axis, source)
     inside = 1.0 - (x[:, None, :] ** 2 + y[:, :, None] ** 2) / _per_image(radius) ** 2
     thick = torch.sqrt(torch.clamp(inside, min=0.0)) * _per_image(present.float())
     _add_material(scenery, thick, source.uniform(0.8, 1.0, n), source.uniform(1.2, 1.8, n))
@@ -203,15 +208,12 @@ def _add_vesicle(
     present: Tensor,
 ) -> None:
     """Add a vesicle: a spherical membrane, of which the projection shows the wall."""
-    n, side = len(conditions), len(axis)
+    n = len(conditions)
     wall = source.uniform(35.0, 50.0, n)
     # Not so small that it looks like a particle.
     least = 0.8 * conditions.diameter_px * conditions.pixel_angstrom
     radius = torch.maximum(torch.exp(math.log(250.0) + 0.5 * source.normal(n)), least)
-    x, y = (
-        _periodic_distances(axis, source.uniform(0.0, side, n), conditions.pixel_angstrom)
-        for _ in range(2)
-    )
+    x, y = _distances_from_random_centers(conditions, axis, source)
     away = x[:, None, :] ** 2 + y[:, :, None] ** 2
     # The path through a shell is the difference between the chords of two spheres.
     chords = [
