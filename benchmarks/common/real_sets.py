@@ -48,8 +48,7 @@ class RealSet:
         train = find_sources(str(self.folder / "train.star"))
         if split == "test":
             return train, find_sources(str(self.folder / "test.star"))[:most]
-        # Alternately, as neighbors in the list were often recorded one after the other. The larger
-        # half is picked, because fewer than three micrographs are calibrated in another way.
+        # Alternately, as neighbors in the list were often recorded one after the other.
         return train[1::2], train[::2][:most]
 
     def truth(self, sources: list[Source]) -> dict[str, FloatArray]:

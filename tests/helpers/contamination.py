@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from scipy import ndimage
 from torch import nn
 
 from heliodor.conventions import FloatArray, Image, Shape
+from heliodor.models.model_file import save_model
 from heliodor.models.networks import NETWORKS, Network, build_network
-from helpers.networks import discs, model, scattered, scrambled
+from helpers.networks import discs, model, scattered, scrambled, write_mrc
 
 Mask = NDArray[np.bool_]
 
@@ -113,3 +115,11 @@ def carbon_picture(number: int) -> tuple[Image, FloatArray]:
     image = discs(SHAPE, xy, depth=8, seed=number)
     image[:, : COLUMNS[number]] += CARBON
     return image, xy
+
+
+def write_ground(folder: Path, number: int) -> None:
+    """Write micrographs with carbon, a model that detects it, and one that does not."""
+    for own in range(number):
+        write_mrc(folder / "m" / f"{own}.mrc", carbon_picture(own)[0])
+    save_model(folder / "model.safetensors", MODEL)
+    save_model(folder / "old.safetensors", model(normalization={"mode": "none"}))

@@ -26,15 +26,15 @@ from heliodor.evaluation.score_mixture import (
 BOOTSTRAP_REPEATS = 24
 #: Minimum number of labels for a calibration.
 MIN_LABELS = 5
-#: With fewer micrographs than this, the model's calibration from its training is better.
-MIN_MICROGRAPHS = 3
 #: Maximum number of label scores stored with a model.
 MAX_LABELS = 500
 #: Repeats stored with a model, and the number of points of each.
 MAX_REPEATS, REPEAT_POINTS = 24, 60
 #: Scores more than this many spreads of the labels below their median are ignored.
 MAX_SPREADS_BELOW = 12.0
-#: Probabilities are kept this far from 0 and 1.
+#: Estimated shares become probabilities between these.
+PROBABILITIES = (1e-4, 1 - 1e-4)
+#: Probabilities of mixtures are kept this far from 0 and 1.
 _MIN_PROBABILITY = 1e-6
 
 
@@ -55,6 +55,27 @@ class CalibrationCurve:
         share = mixture.on_particles / (mixture.on_particles + mixture.on_background + 1e-9)
         share = np.clip(np.maximum.accumulate(share), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
         return cls(mixture.score, np.log(share / (1 - share)), mixture.particles)
+
+    @classmethod
+    def from_counts(
+        cls, score: FloatArray, true: FloatArray, every: FloatArray, particles: float
+    ) -> CalibrationCurve:
+        """Return the share of particles among candidates of each score, made monotone.
+
+        Parameters
+        ----------
+        score
+            Log-odds, increasing, shape (n,).
+        true, every
+            Number or density of particles and of all candidates at each score, shape (n,).
+        particles
+            Number of particles.
+        """
+        from scipy.optimize import isotonic_regression  # slow to import
+
+        weight = np.maximum(every, 1e-9)
+        rising = isotonic_regression(np.minimum(true / weight, 1.0), weights=weight).x
+        return cls(score, to_log_odds(rising), particles)
 
     def probability(self, score: FloatArray) -> FloatArray:
         """Return the probability of being a particle, in the shape of `score`."""
@@ -81,7 +102,7 @@ class Calibration:
     micrographs
         Number of micrographs in the set.
     labels
-        Scores of the labeled particles, shape (n,), for calibrating other micrographs.
+        Scores of the labeled particles, shape (n,); empty without labels.
     clear_above
         Decoys beside candidates with higher scores are not counted, because those candidates
         are probably particles.
@@ -268,6 +289,12 @@ def _bootstrap_curves(
         scale = area / sum(group.area for group in drawn_groups)
         curves.append(CalibrationCurve(curve.score, curve.log_odds, curve.particles * scale))
     return tuple(curves)
+
+
+def to_log_odds(share: FloatArray) -> FloatArray:
+    """Return the log-odds of estimated shares, which are kept within `PROBABILITIES`."""
+    chance = np.clip(share, *PROBABILITIES)
+    return np.asarray(np.log(chance / (1 - chance)))
 
 
 def add_interval(estimate: float, repeats: Sequence[float]) -> tuple[float, float, float]:

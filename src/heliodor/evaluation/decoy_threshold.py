@@ -22,7 +22,7 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import Calibration, CalibrationCurve
-from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts
+from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts, smooth_counts
 
 #: Thresholds that are considered, and their step, log-odds.
 LOWEST, HIGHEST, STEP = -5.5, 8.0, 0.05
@@ -45,8 +45,6 @@ MOST_DECOYS = 0.35
 WITHOUT_EVIDENCE = 1.0
 #: The reach and the deviations of the estimates that bound the interval.
 BOUNDS = ((0.5, 2.0), (1.0, -2.0))
-#: The smallest and the largest probability.
-PROBABILITIES = (1e-4, 1 - 1e-4)
 #: The iteration ends once no number changes by more than this.
 CHANGE, MOST_STEPS = 0.01, 500
 
@@ -81,7 +79,7 @@ class _Counts:
     def of(cls, candidates: ScoreCounts, decoys: ScoreCounts, square: float) -> _Counts:
         steps = np.arange(round(LOWEST / STEP), round(HIGHEST / STEP) + 1)
         thresholds = STEP * steps.astype(np.float64)
-        picks, found = (_count_above(counts, thresholds) for counts in (candidates, decoys))
+        picks, found = (counts.count_above(thresholds) for counts in (candidates, decoys))
         usable = int(np.argmax(found <= MOST_DECOYS * decoys.total))
         first = max(_find_lowest(thresholds, picks, found), usable)
         return cls(thresholds[first:], picks[first:], found[first:], square)
@@ -152,7 +150,7 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
 
 
 def _to_curve(counts: _Counts, true: FloatArray, scale: float) -> CalibrationCurve:
-    """Return the share of particles among candidates of each score, made monotone.
+    """Return the probabilities that follow from the number of particles above each threshold.
 
     Parameters
     ----------
@@ -161,22 +159,9 @@ def _to_curve(counts: _Counts, true: FloatArray, scale: float) -> CalibrationCur
     scale
         From the counted micrographs to all.
     """
-    from scipy.optimize import isotonic_regression  # slow to import
-
-    every = -np.diff(counts.picks, append=0.0)
-    own = -np.diff(true, append=0.0)
-    rising = isotonic_regression(
-        np.minimum(own / np.maximum(every, 1e-9), 1.0), weights=np.maximum(every, 1e-6)
-    ).x
-    chance = np.clip(rising, *PROBABILITIES)
-    return CalibrationCurve(
-        counts.threshold + STEP / 2, np.log(chance / (1 - chance)), float(true[0]) * scale
-    )
-
-
-def _count_above(counts: ScoreCounts, thresholds: FloatArray) -> FloatArray:
-    below = np.concatenate([[0], np.cumsum(counts.counts)])
-    return np.asarray(counts.total - below[np.searchsorted(counts.values, thresholds)], np.float64)
+    own, every = (-np.diff(numbers, append=0.0) for numbers in (true, counts.picks))
+    middle = counts.threshold + STEP / 2
+    return CalibrationCurve.from_counts(middle, own, every, float(true[0]) * scale)
 
 
 def _find_lowest(thresholds: FloatArray, picks: FloatArray, decoys: FloatArray) -> int:
@@ -184,10 +169,8 @@ def _find_lowest(thresholds: FloatArray, picks: FloatArray, decoys: FloatArray) 
 
     Below it background prevails: there the two differ only by what they are made of.
     """
-    reach = math.ceil(4 * KERNEL / STEP)
-    kernel = np.exp(-((np.arange(-reach, reach + 1) * STEP / KERNEL) ** 2) / 2)
     densities = [
-        np.convolve(-np.diff(numbers, append=0.0), kernel / kernel.sum())[reach:-reach] + 0.1
+        smooth_counts(-np.diff(numbers, append=0.0), KERNEL / STEP) + 0.1
         for numbers in (decoys, picks)
     ]
     ratio = densities[0] / densities[1]

@@ -14,7 +14,7 @@ threshold.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from heliodor.evaluation.calibration import (
     MIN_LABELS,
     Calibration,
     CalibrationCurve,
+    to_log_odds,
 )
-from heliodor.evaluation.score_histogram import ScoreCounts
+from heliodor.evaluation.score_histogram import ScoreCounts, smooth_counts
 from heliodor.evaluation.score_mixture import center_and_spread
 
 #: Distance between the scores at which labels and candidates are counted, log-odds.
@@ -37,8 +38,6 @@ KERNEL = 0.63
 RECALL_RANGE = (0.25, 0.85)
 #: Thresholds are as good as the best one if their expected F1 is at least this share of its F1.
 AS_GOOD = 0.97
-#: The smallest and the largest probability.
-PROBABILITIES = (1e-4, 1 - 1e-4)
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,8 @@ def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEs
     LabelEstimate or None
         None if there are too few labels, or no other scores to compare them with.
     """
+    from scipy.special import ndtr  # slow to import
+
     labels = np.sort(np.asarray(labels, dtype=np.float64))
     if len(labels) < MIN_LABELS or not len(candidates) or np.ptp(labels) == 0:
         return None
@@ -90,10 +91,8 @@ def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEs
     first = math.floor((labels[0] - 4 * width) / STEP)
     last = math.ceil((max(labels[-1], candidates.values[-1]) + 4 * width) / STEP)
     scores = STEP * np.arange(first, last + 1)
-    recall = _smooth_share(labels, np.ones(len(labels)), scores, width) / len(labels)
-    picks = candidates.total - np.concatenate([[0], np.cumsum(candidates.counts)])[
-        np.searchsorted(candidates.values, scores)
-    ].astype(np.float64)
+    recall = np.asarray(ndtr((labels[None, :] - scores[:, None]) / width)).mean(axis=1)
+    picks = candidates.count_above(scores)
     known = (recall > RECALL_RANGE[0]) & (recall < RECALL_RANGE[1])
     if not known.any():
         return None
@@ -101,11 +100,14 @@ def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEs
     f1 = 2 * particles * recall / (picks + particles)
     best = int(np.argmax(f1))
     good = np.flatnonzero(f1 >= AS_GOOD * f1[best])
-    density = _smooth_density(labels, np.ones(len(labels)), scores, width) / len(labels)
-    all_density = _smooth_density(
-        candidates.values, candidates.counts.astype(np.float64), scores, width
+    edges = np.concatenate([scores - STEP / 2, [scores[-1] + STEP / 2]])
+    on_labels, on_all = (
+        smooth_counts(np.histogram(values, edges, weights=weights)[0], width / STEP)
+        for values, weights in ((labels, None), (candidates.values, candidates.counts))
     )
-    curve = _rising_curve(scores, particles * density, all_density, particles)
+    curve = CalibrationCurve.from_counts(
+        scores, particles / len(labels) * on_labels, on_all, particles
+    )
     return LabelEstimate(
         float(round(scores[best], 6)), float(scores[good[0]]), float(scores[good[-1]]), curve
     )
@@ -113,6 +115,7 @@ def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEs
 
 def combine_with_labels(
     calibration: Calibration,
+    own: LabelEstimate | None,
     labels: FloatArray,
     candidates: ScoreCounts,
     area_share: float,
@@ -126,14 +129,15 @@ def combine_with_labels(
     ----------
     calibration
         Of all micrographs.
+    own
+        What the labels say; None: too little, and the calibration is returned unchanged.
     labels, candidates
-        Scores on the labeled micrographs; see `estimate_from_labels`.
+        Scores on the labeled micrographs, from which that is; see `estimate_from_labels`.
     area_share
         Area of the labeled micrographs over that of all.
     seed
         Seed of the resampling.
     """
-    own = estimate_from_labels(labels, candidates)
     if own is None:
         return calibration
     random = np.random.default_rng(seed)
@@ -146,59 +150,11 @@ def combine_with_labels(
     scores = np.linspace(
         max(curve.score[0] for curve in both), max(curve.score[-1] for curve in both), 150
     )
-    chance = np.clip(sum(curve.probability(scores) for curve in both) / 2, *PROBABILITIES)
+    chance = np.mean([curve.probability(scores) for curve in both], axis=0)
     particles = math.sqrt(both[0].particles * both[1].particles)
-    curve = CalibrationCurve(scores, np.log(chance / (1 - chance)), particles)
-    return Calibration(
-        curve,
-        tuple(repeats),
-        calibration.micrographs,
-        calibration.labels,
-        calibration.clear_above,
-    )
+    curve = CalibrationCurve(scores, to_log_odds(chance), particles)
+    return replace(calibration, curve=curve, repeats=tuple(repeats))
 
 
 def _for_area(curve: CalibrationCurve, share: float) -> CalibrationCurve:
     return CalibrationCurve(curve.score, curve.log_odds, curve.particles / share)
-
-
-def _rising_curve(
-    scores: FloatArray, true: FloatArray, all_of_them: FloatArray, particles: float
-) -> CalibrationCurve:
-    """Return the share of true candidates at each score, made monotone.
-
-    Parameters
-    ----------
-    scores
-        Log-odds, increasing, shape (n,).
-    true, all_of_them
-        Density of true candidates and of all candidates, shape (n,).
-    particles
-        Number of particles.
-    """
-    from scipy.optimize import isotonic_regression  # slow to import
-
-    weight = np.maximum(all_of_them, 1e-9)
-    rising = isotonic_regression(np.minimum(true / weight, 1.0), weights=weight).x
-    chance = np.clip(rising, *PROBABILITIES)
-    return CalibrationCurve(scores, np.log(chance / (1 - chance)), particles)
-
-
-def _smooth_share(
-    values: FloatArray, weights: FloatArray, scores: FloatArray, width: float
-) -> FloatArray:
-    """Return the weight of the values at or above each score, each spread by a Gaussian."""
-    from scipy.special import ndtr
-
-    return np.asarray(ndtr((values[None, :] - scores[:, None]) / width) @ weights)
-
-
-def _smooth_density(
-    values: FloatArray, weights: FloatArray, scores: FloatArray, width: float
-) -> FloatArray:
-    """Return the weight of the values per unit of score, each spread by a Gaussian."""
-    edges = np.concatenate([scores - STEP / 2, [scores[-1] + STEP / 2]])
-    counts = np.histogram(values, edges, weights=weights)[0]
-    reach = math.ceil(4 * width / STEP)
-    kernel = np.exp(-((np.arange(-reach, reach + 1) * STEP / width) ** 2) / 2)
-    return np.asarray(np.convolve(counts, kernel / kernel.sum(), mode="full")[reach:-reach]) / STEP

@@ -6,6 +6,7 @@ depend on the order in which the micrographs were processed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -80,6 +81,13 @@ class ScoreCounts:
         """Return the histogram of scores at or above `score`."""
         first = int(np.searchsorted(self.values, score - SCORE_STEP / 2))
         return ScoreCounts(self.bins[first:], self.counts[first:])
+
+    def count_above(self, thresholds: FloatArray) -> FloatArray:
+        """Return the number of scores at or above each threshold, in the shape of `thresholds`."""
+        below = np.concatenate([[0], np.cumsum(self.counts)])
+        return np.asarray(
+            self.total - below[np.searchsorted(self.values, thresholds)], dtype=np.float64
+        )
 
     def __len__(self) -> int:
         return len(self.bins)
@@ -160,6 +168,21 @@ class DatasetScores:
     def candidates(self) -> ScoreCounts:
         """Scores of the candidates on all micrographs."""
         return ScoreCounts.sum(group.candidates for group in self._groups)
+
+
+def smooth_counts(counts: FloatArray, width: float) -> FloatArray:
+    """Return the counts in evenly spaced bins, spread by a Gaussian.
+
+    Parameters
+    ----------
+    counts
+        Shape (n,).
+    width
+        Standard deviation of the Gaussian in bins.
+    """
+    reach = math.ceil(4 * width)
+    kernel = np.exp(-((np.arange(-reach, reach + 1) / width) ** 2) / 2)
+    return np.asarray(np.convolve(counts, kernel / kernel.sum())[reach:-reach])
 
 
 def _sum(areas: dict[str, float]) -> float:

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, Image
 from heliodor.data.micrographs.working_images import WorkingImage
-from heliodor.evaluation.score_histogram import DatasetScores, ScoreCounts
+from heliodor.evaluation.score_histogram import DatasetScores
 from heliodor.models.model_file import Model
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.label_scores import INVERT
@@ -156,15 +156,12 @@ def describe_inverted_contrast(scores: DatasetScores) -> str | None:
     scores
         Of all micrographs, with decoys on some of them.
     """
-    groups = [group for group in scores.groups if group.decoy_area > 0]
-    area = sum(group.area for group in groups)
-    decoy_area = sum(group.decoy_area for group in groups)
-    candidates = ScoreCounts.sum(group.candidates for group in groups).at_least(0.0).total
-    decoys = ScoreCounts.sum(group.decoys for group in groups).at_least(0.0).total
-    if decoys < MANY_DECOYS or decoys / decoy_area <= OUTNUMBERED * candidates / area:
+    candidates = sum(group.paired.at_least(0.0).total for group in scores.groups)
+    decoys = sum(group.decoys.at_least(0.0).total for group in scores.groups)
+    if decoys < MANY_DECOYS or decoys <= OUTNUMBERED * candidates:
         return None
     return (
         "the contrast of the micrographs seems to be the opposite of that which the model was"
         f" trained on: {decoys} likely particles were found on inverted copies of some"
-        f" micrographs, but only {candidates * decoy_area / area:.0f} on the micrographs; {INVERT}"
+        f" micrographs, but only {candidates} on the micrographs; {INVERT}"
     )

@@ -250,7 +250,9 @@ class CalibrationSet:
             )
             area_share = sum(own.area for own in labeled) / sum(own.area for own in counted)
             from_labels = estimate_from_labels(labels, on_labeled)
-            calibration = combine_with_labels(mixture, labels, on_labeled, area_share, seed)
+            calibration = combine_with_labels(
+                mixture, from_labels, labels, on_labeled, area_share, seed
+            )
         return ScoreScale(
             background, calibration, sheet.candidates, share, from_labels, mixture, excess
         )

@@ -19,12 +19,11 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.micrograph import write_mrc as write_image
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
-from heliodor.models.model_file import save_model
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.user_masks import NO_MASKS, UserMasks, read_mask
 from helpers.cli import call, done
-from helpers.contamination import MODEL, SHAPE, Mask, carbon_picture, masks
-from helpers.networks import model, working, write_mrc
+from helpers.contamination import SHAPE, Mask, carbon_picture, masks, write_ground
+from helpers.networks import working
 
 #: As many columns of the left as are masked.
 MASKED = 80
@@ -34,10 +33,7 @@ MASKED = 80
 def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model that detects carbon, one that does not, and micrographs."""
     monkeypatch.chdir(tmp_path)
-    for number in range(3):
-        write_mrc(tmp_path / "m" / f"{number}.mrc", carbon_picture(number)[0])
-    save_model(tmp_path / "model.safetensors", MODEL)
-    save_model(tmp_path / "old.safetensors", model(normalization={"mode": "none"}))
+    write_ground(tmp_path, 3)
     return tmp_path
 
 

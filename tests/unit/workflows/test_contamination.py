@@ -41,8 +41,9 @@ from helpers.contamination import (
     SHAPE,
     carbon_picture,
     plain,
+    write_ground,
 )
-from helpers.networks import model, working, write_mrc
+from helpers.networks import model, working
 
 
 def calibration() -> dict[str, Any]:
@@ -60,10 +61,7 @@ def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
 def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model that tells carbon, one that does not, and four micrographs."""
     monkeypatch.chdir(tmp_path)
-    for number in range(4):
-        write_mrc(tmp_path / "m" / f"{number}.mrc", carbon_picture(number)[0])
-    save_model(tmp_path / "model.safetensors", MODEL)
-    save_model(tmp_path / "old.safetensors", model(normalization={"mode": "none"}))
+    write_ground(tmp_path, 4)
     return tmp_path
 
 
