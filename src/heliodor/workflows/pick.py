@@ -190,7 +190,7 @@ def pick_step(
     picked = _find_candidates(work, sources, files, record, regions)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
-    if settings.max_fdr is not None and picked.calibration is None and search is None:
+    if settings.max_fdr is not None and picked.calibration is None:
         record.warn(
             "too little data to calibrate the scores, so --max-fdr cannot be applied; using"
             f" threshold {picked.threshold:.2f}"

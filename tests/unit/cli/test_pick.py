@@ -395,3 +395,12 @@ def test_a_bad_micrograph_spoils_no_other(
         assert (out / name).read_bytes() == (outcome / "micrographs" / name).read_bytes()
     done("pick", "--model", model, "--micrographs", good[0], "-o", out)
     assert "failed.tsv" not in files_in(out)
+
+
+def test_a_limit_of_false_picks_that_cannot_be_applied_is_said(tmp_path: Path) -> None:
+    """On noise there is nothing to calibrate by."""
+    noise = np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
+    write_mrc(tmp_path / "noise.mrc", noise, PIXEL)
+    out = ("--max-fdr", 0.1, "-o", tmp_path / "out")
+    said = done("pick", tmp_path / "noise.mrc", "--diameter", DIAMETER, *out)
+    assert "--max-fdr cannot be applied" in said.out + said.err
