@@ -38,7 +38,7 @@ SHARPNESS = 20.0
 #: Particles are evident if somewhere among the highest share of decoys the candidates outnumber
 #: them by so many standard deviations and by this factor: a little more dark than bright dirt does
 #: not count.
-UPPER_SHARE, MIN_DEVIATIONS, MIN_RATIO = 0.1, 3.0, 1.2
+UPPER_SHARE, MIN_DEVIATIONS, MIN_RATIO = 0.1, 4.0, 1.2
 #: No threshold lies lower than the score of this share of the decoys.
 MOST_DECOYS = 0.35
 #: The threshold where no particles are evident: such a candidate is likely by the model alone.
