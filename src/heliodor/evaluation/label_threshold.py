@@ -4,7 +4,8 @@ Let L(t) be the share of the labels that score t or more, and U(t) the number of
 same micrographs that do. If labels are drawn from the particles, L is the recall, and N L(t) of
 the picks are true, where N is the number of particles. At high scores nearly all candidates are
 particles, so N = U(t) / L(t) there. With N, the expected F1 at t is 2 N L(t) / (U(t) + N); without
-it, L(t)^2 / U(t) is proportional to precision times recall (Lee and Liu, ICML 2003).
+it, L(t)^2 / U(t) is proportional to precision times recall (Lee and Liu, ICML 2003). The highest
+F1 is often flat and uneven, so the threshold is the middle of the range with nearly that F1.
 
 Nothing is assumed about the scores of the background, so this holds where a mixture of two
 distributions has two explanations. It depends on labels that are typical: easy ones raise the
@@ -46,25 +47,20 @@ class LabelEstimate:
 
     Attributes
     ----------
-    threshold
-        The score with the highest expected F1, log-odds.
     low, high
-        The range of scores at which F1 is nearly as high, log-odds.
+        The range of scores at which the expected F1 is nearly as high as anywhere, log-odds.
     curve
         Probabilities, and the number of particles on the labeled micrographs.
     """
 
-    threshold: float
     low: float
     high: float
     curve: CalibrationCurve
 
-    def limit(self, threshold: float) -> float:
-        """Return the score in the middle of the best one and another estimate's threshold.
-
-        The other one is moved into the range in which F1 is nearly as high.
-        """
-        return (self.threshold + min(max(threshold, self.low), self.high)) / 2
+    @property
+    def threshold(self) -> float:
+        """The middle of the range, log-odds."""
+        return round((self.low + self.high) / 2, 6)
 
 
 def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEstimate | None:
@@ -98,8 +94,7 @@ def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEs
         return None
     particles = max(float(np.median(picks[known] / recall[known])), float(len(labels)))
     f1 = 2 * particles * recall / (picks + particles)
-    best = int(np.argmax(f1))
-    good = np.flatnonzero(f1 >= AS_GOOD * f1[best])
+    good = np.flatnonzero(f1 >= AS_GOOD * f1.max())
     edges = np.concatenate([scores - STEP / 2, [scores[-1] + STEP / 2]])
     on_labels, on_all = (
         smooth_counts(np.histogram(values, edges, weights=weights)[0], width / STEP)
@@ -108,9 +103,7 @@ def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEs
     curve = CalibrationCurve.from_counts(
         scores, particles / len(labels) * on_labels, on_all, particles
     )
-    return LabelEstimate(
-        float(round(scores[best], 6)), float(scores[good[0]]), float(scores[good[-1]]), curve
-    )
+    return LabelEstimate(float(scores[good[0]]), float(scores[good[-1]]), curve)
 
 
 def combine_with_labels(

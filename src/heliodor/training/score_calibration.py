@@ -73,10 +73,8 @@ class ScoreScale(NamedTuple):
     scores: ScoreCounts
     #: Share of the labels that lie in contamination as the network detects it.
     labels_in_contamination: float = 0.0
-    #: The mixture's threshold is moved towards this; None where there are too few labels.
+    #: What the labels alone say; None where there are too few.
     from_labels: LabelEstimate | None = None
-    #: The calibration by the mixture alone.
-    mixture: Calibration | None = None
     #: By how much its log-odds of contaminants are too high for the labels; the calibration is
     #: that of a network without this excess. Infinite: no labels would be enough.
     contaminant_excess: float = 0.0
@@ -85,9 +83,9 @@ class ScoreScale(NamedTuple):
         """Return the threshold, log-odds; None where there is too little data."""
         if self.calibration is None:
             return None
-        if max_fdr is not None or self.from_labels is None or self.mixture is None:
+        if max_fdr is not None or self.from_labels is None:
             return choose_threshold(self.calibration, self.scores, max_fdr)
-        return round(self.from_labels.limit(choose_threshold(self.mixture, self.scores)), 3)
+        return round(self.from_labels.threshold, 3)
 
     def correct_contaminants(self, network: Network) -> str | None:
         """Lower a network's log-odds of contaminants to agree with the labels.
@@ -233,7 +231,7 @@ class CalibrationSet:
             if own.xy_px is not None
         ]
         labels = np.concatenate([np.zeros(0), *label_scores])
-        mixture = calibrate_scores(
+        calibration = calibrate_scores(
             sheet,
             labels,
             math.pi * (self.diameter_px / 2) ** 2,
@@ -243,19 +241,17 @@ class CalibrationSet:
             seed,
         )
         labeled = [own for own in counted if own.xy_px is not None and len(own.xy_px)]
-        calibration, from_labels = mixture, None
-        if mixture is not None:
+        from_labels = None
+        if calibration is not None:
             on_labeled = ScoreCounts.sum(
                 ScoreCounts.from_scores(own.candidates.score) for own in labeled
             )
             area_share = sum(own.area for own in labeled) / sum(own.area for own in counted)
             from_labels = estimate_from_labels(labels, on_labeled)
             calibration = combine_with_labels(
-                mixture, from_labels, labels, on_labeled, area_share, seed
+                calibration, from_labels, labels, on_labeled, area_share, seed
             )
-        return ScoreScale(
-            background, calibration, sheet.candidates, share, from_labels, mixture, excess
-        )
+        return ScoreScale(background, calibration, sheet.candidates, share, from_labels, excess)
 
     def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         """Apply a function to items, several at a time on CPUs."""
