@@ -69,6 +69,8 @@ class ModelCard:
     background: float | None = None
     #: The calibration of its scores, from `Calibration.as_dict`; None if unknown.
     calibration: dict[str, Any] | None = None
+    #: Within this distance of the edges there were no labels, so nothing is picked there.
+    edge_margin_angstrom: float = 0.0
     #: Whether the network has batch normalization; otherwise its convolutions have biases.
     norm: bool = True
     #: Whether the network also detects contamination: carbon, ice, aggregates, gold.
@@ -216,6 +218,9 @@ def _parse_card(text: str, path: Path) -> ModelCard:
             raise ValueError("the background is not a number")
         if not all(isinstance(size, int | float) and 0 < size < 1e4 for size in sizes):
             raise ValueError("a length is not a positive number")
+        margin = card.edge_margin_angstrom
+        if not is_finite_number(margin) or not 0 <= margin < 1e5:
+            raise ValueError("the edge margin is not a length")
         if type(card.width) is not int or not isinstance(card.network, str):
             raise ValueError("the network is not described")
         if type(card.norm) is not bool or type(card.contaminant) is not bool:

@@ -183,11 +183,14 @@ class _MicrographPicker:
         refused = self.settings.refuses(contamination)
         masked = self.settings.leaves_out(contamination)
         decoys = None if refused else self._decoys(image, normalized, masked)
+        size = image.working_pixel_size_angstrom
         result = MicrographResult(
             candidates,
             image.pixel_size_angstrom,
             decoys,
-            measure_candidate_area(score, masked, image.working_pixel_size_angstrom),
+            measure_candidate_area(
+                score, masked, size, self.settings.distances_for(self.model, size).margin_px
+            ),
             self._measure(normalized, shift, contamination),
             contamination,
             refused,

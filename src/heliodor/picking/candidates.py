@@ -55,9 +55,7 @@ def find_candidates(
         In original pixels and descending order of log-odds, down to -6 or the threshold,
         whichever is lower.
     """
-    distances = settings.distances_px(
-        model.card.diameter_angstrom, image.working_pixel_size_angstrom
-    )
+    distances = settings.distances_for(model, image.working_pixel_size_angstrom)
     # Just below, so that a candidate exactly at the threshold is included.
     floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)

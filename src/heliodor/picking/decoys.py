@@ -17,6 +17,7 @@ import torch
 from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, Image
+from heliodor.data.coordinates.labels import margin_slices
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.evaluation.score_histogram import DatasetScores
 from heliodor.models.model_file import Model
@@ -61,7 +62,7 @@ def score_decoys(
         Of the micrograph, where candidates in it are lowered or dropped; None: none.
     """
     size = image.working_pixel_size_angstrom
-    distances = settings.distances_px(model.card.diameter_angstrom, size)
+    distances = settings.distances_for(model, size)
     inverted = score_normalized(model, image, -normalized, device, settings.scores)
     return find_positions(inverted, distances, contamination, size).score
 
@@ -92,7 +93,10 @@ def find_positions(
 
 
 def measure_candidate_area(
-    score: Image, contamination: ContaminationMask | None, pixel_size_angstrom: float = 1.0
+    score: Image,
+    contamination: ContaminationMask | None,
+    pixel_size_angstrom: float = 1.0,
+    margin_px: int = 0,
 ) -> float:
     """Return the area in which there may be candidates, in the square of the pixel size's unit.
 
@@ -102,8 +106,11 @@ def measure_candidate_area(
         Log-odds, not finite in dead borders, shape (h, w).
     contamination
         Of the micrograph, where candidates in it are lowered or dropped; None: none.
+    margin_px
+        Width of the margin along the edges without candidates.
     """
-    area = float(np.count_nonzero(np.isfinite(score))) * pixel_size_angstrom**2
+    inner = np.isfinite(score[margin_slices(margin_px)])
+    area = float(np.count_nonzero(inner)) * pixel_size_angstrom**2
     return area if contamination is None else area * (1 - contamination.left_out_fraction)
 
 

@@ -30,7 +30,7 @@ FLOOR = -6.0
 GUARD = 0.25
 #: What the log-odds are lowered by at an edge of a micrograph, and the share of the diameter
 #: within which they are: measured on synthetic particles, see docs/general-model.md.
-EDGE_DOUBT, EDGE_REACH = 2.0, 0.2
+EDGE_DOUBT, EDGE_REACH = 3.0, 0.3
 #: Largest shift of a micrograph's log-odds to the level of training.
 MOST_LEVELLING = 1.0
 

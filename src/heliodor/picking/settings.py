@@ -66,11 +66,12 @@ class PickSettings:
         default="diameter / 2",
     )
     #: RELION extracts boxes that cross an edge too; half a diameter drops particles that are cut.
-    edge_margin_angstrom: float = option(
-        0.0,
+    edge_margin_angstrom: float | None = option(
+        None,
         help="Minimum distance between a pick's center and the edge of the micrograph.",
         group=_PICKING,
         metavar="ANGSTROM",
+        default="that of the labels, if they keep away from the edges; otherwise 0",
     )
     scores: Scores = option(
         "smooth",
@@ -190,13 +191,34 @@ class PickSettings:
         """Return the threshold, log-odds: the one given, otherwise the model's."""
         return model.card.threshold if self.threshold is None else self.threshold
 
-    def distances_px(self, diameter_angstrom: float, pixel_size_angstrom: float) -> Distances:
-        """Return the exclusion radius and the edge margin in pixels of the given size."""
-        exclusion = self.exclusion_radius_angstrom
+    def distances_px(
+        self,
+        diameter_angstrom: float,
+        pixel_size_angstrom: float,
+        label_margin_angstrom: float = 0.0,
+    ) -> Distances:
+        """Return the exclusion radius and the edge margin in pixels of the given size.
+
+        Parameters
+        ----------
+        label_margin_angstrom
+            How far from the edges labels are, the default of the edge margin.
+        """
+        exclusion, margin = self.exclusion_radius_angstrom, self.edge_margin_angstrom
         if exclusion is None:
             exclusion = diameter_angstrom / 2
-        margin = math.ceil(self.edge_margin_angstrom / pixel_size_angstrom)
-        return Distances(exclusion / pixel_size_angstrom, margin)
+        if margin is None:
+            margin = label_margin_angstrom
+        # Rounded first, so that whole pixels remain what they are.
+        margin_px = math.ceil(round(margin / pixel_size_angstrom, 6))
+        return Distances(exclusion / pixel_size_angstrom, margin_px)
+
+    def distances_for(self, model: Model, pixel_size_angstrom: float) -> Distances:
+        """Return the distances for a model's diameter and labels; see `distances_px`."""
+        card = model.card
+        return self.distances_px(
+            card.diameter_angstrom, pixel_size_angstrom, card.edge_margin_angstrom
+        )
 
 
 def refuse_without_contaminants(name: str) -> None:

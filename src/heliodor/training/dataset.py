@@ -15,6 +15,7 @@ from heliodor.data.coordinates.label_assignment import (
     check_sampling,
     drop_outside,
 )
+from heliodor.data.coordinates.label_margin import find_label_margin
 from heliodor.data.coordinates.labels import (
     LabeledImage,
     class_prior,
@@ -59,6 +60,8 @@ class TrainingSet:
     radius_px: float
     labelled_particles: int
     labelled_negatives: int
+    #: Width of the margin along the edges in which labels are missing, in working pixels.
+    margin_px: int
     failures: list[Failure]
     #: Sentences the user should read.
     notes: list[str]
@@ -139,14 +142,18 @@ def assemble_training_set(
         settings.normalization,
         settings.background_angstrom / working_pixel_size,
     )
-    train_images = [_label(item, working[item.source], normalizer, store) for item in to_train]
+    margin_px = _find_margin(items, working, settings, notes)
+    train_images, validation_images = (
+        [_label(item, working[item.source], normalizer, margin_px, store) for item in own]
+        for own in (to_train, to_validate)
+    )
     radius_px = settings.radius_angstrom / working_pixel_size
     most_labels = max(len(item.xy_px) for item in items)
     expected = _expected_particles(settings, most_labels, train_working, notes)
     prior = class_prior(expected, train_images, radius_px)
     return TrainingSet(
         images=train_images,
-        validation=[_label(item, working[item.source], normalizer, store) for item in to_validate],
+        validation=validation_images,
         names=[item.source.name for item in to_train],
         validation_names=[item.source.name for item in to_validate],
         normalizer=normalizer,
@@ -155,6 +162,7 @@ def assemble_training_set(
         radius_px=radius_px,
         labelled_particles=sum(len(item.xy_px) for item in to_train),
         labelled_negatives=sum(len(item.negative_xy_px) for item in to_train),
+        margin_px=margin_px,
         failures=failures,
         notes=notes,
         frame=frame,
@@ -180,15 +188,46 @@ def _check_labels(
     return drop_outside(items, working, notes), frame
 
 
+def _find_margin(
+    items: Sequence[LabeledSource],
+    working: dict[Source, WorkingImage],
+    settings: DataSettings,
+    notes: list[str],
+) -> int:
+    """Return the width of the margin along the edges without labels, in working pixels."""
+    if not settings.use_label_margin:
+        return 0
+    images = [working[item.source] for item in items]
+    size = images[0].working_pixel_size_angstrom
+    margin = find_label_margin(
+        [
+            to_working(item.xy_px, image.original_shape, image.shape)
+            for item, image in zip(items, images, strict=True)
+        ],
+        [image.shape for image in images],
+        settings.diameter_angstrom / size,
+    )
+    if int(margin):
+        notes.append(
+            f"no label is within {int(margin) * size:.0f} Å of an edge of a micrograph, so nothing"
+            " is picked there; to change this, pick with --edge-margin"
+        )
+    return int(margin)
+
+
 def _label(
-    item: LabeledSource, image: WorkingImage, normalizer: Normalizer, store: ArrayStore
+    item: LabeledSource,
+    image: WorkingImage,
+    normalizer: Normalizer,
+    margin_px: int,
+    store: ArrayStore,
 ) -> LabeledImage:
     """Return a normalized image, kept in the array store, with its labels in working pixels."""
     xy, negative_xy = (
         to_working(positions, image.original_shape, image.shape)
         for positions in (item.xy_px, item.negative_xy_px)
     )
-    return LabeledImage(store.add(normalizer.apply(image.image)), xy, negative_xy)
+    return LabeledImage(store.add(normalizer.apply(image.image)), xy, negative_xy, margin_px)
 
 
 def _prepare(

@@ -57,6 +57,7 @@ def build_model_card(
         class_prior=dataset.prior,
         expected_particles=dataset.expected_particles,
         threshold=threshold,
+        edge_margin_angstrom=dataset.margin_px * size,
         background=level.background,
         calibration=None if level.calibration is None else level.calibration.as_dict(),
         seed=recipe.seed,

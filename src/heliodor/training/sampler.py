@@ -22,10 +22,9 @@ from torch import Tensor
 
 from heliodor.conventions import (
     FloatArray,
-    Image,
     Shape,
 )
-from heliodor.data.coordinates.labels import LabeledImage, disc_pixels
+from heliodor.data.coordinates.labels import LabeledImage, disc_pixels, margin_slices
 from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
@@ -125,7 +124,7 @@ class Sampler:
         own = self._store.allocate(int(firsts[-1]), np.int8)
         by_image = np.split(own, firsts[1:-1])
         for part, item in zip(by_image, images, strict=True):
-            part[:] = _nothing_known(item.image)
+            part[:] = _nothing_known(item)
             self._store.release_pages()
         known = torch.from_numpy(own)
         known[negative] = NEGATIVE
@@ -256,10 +255,13 @@ def _firsts(shapes: Sequence[Shape]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-def _nothing_known(image: Image) -> NDArray[np.int8]:
-    """Return the labels of an image that nobody labeled: outside in dead borders."""
-    known = np.full(image.shape, OUTSIDE, dtype=np.int8)
-    known[find_dead_border(image).live_region(image.shape)] = UNLABELLED
+def _nothing_known(item: LabeledImage) -> NDArray[np.int8]:
+    """Return the labels of an image that nobody labeled: outside in margin and dead borders."""
+    known = np.full(item.shape, OUTSIDE, dtype=np.int8)
+    live = np.zeros(item.shape, dtype=bool)
+    live[find_dead_border(item.image).live_region(item.shape)] = True
+    inner = margin_slices(item.margin_px)
+    known[inner] = np.where(live[inner], UNLABELLED, OUTSIDE)
     return known.ravel()
 
 

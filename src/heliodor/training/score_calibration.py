@@ -180,7 +180,7 @@ class CalibrationSet:
         return cls(
             labelled=labelled[: IMAGES - len(read)],
             others=read,
-            distances=picking.distances_px(diameter_angstrom, size),
+            distances=picking.distances_px(diameter_angstrom, size, dataset.margin_px * size),
             diameter_px=diameter_angstrom / size,
             radius_px=dataset.radius_px if picking.scores == "smooth" else 0.0,
             device=device,
@@ -336,7 +336,8 @@ class CalibrationSet:
             )
             has_labels = index < len(self.labelled)
             xy = self.labelled[index].xy_px if has_labels else None
-            return _Counted(candidates, decoys, measure_candidate_area(own.masked, mask), xy)
+            area = measure_candidate_area(own.masked, mask, margin_px=self.distances.margin_px)
+            return _Counted(candidates, decoys, area, xy)
 
         used = [i for i, mask in enumerate(masks) if not self.picking.refuses(mask)]
         return self._map(count, used)

@@ -95,6 +95,9 @@ class DataSettings:
         inverted=True,
     )
 
+    #: Whether training and picking leave out the edges of micrographs where labels do.
+    use_label_margin: bool = True
+
     def __post_init__(self) -> None:
         from heliodor.data.micrographs.working_images import check_diameter
 

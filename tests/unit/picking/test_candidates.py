@@ -210,6 +210,13 @@ def test_what_lies_in_the_margin_is_not_picked_and_suppresses_nothing() -> None:
         assert pick(score.T, margin).score.tolist() == kept
 
 
+def test_the_margin_of_the_labels_holds_unless_another_is_given() -> None:
+    score = peaks((30, 30), {(15, 4): 9.0, (15, 20): 1.0})
+    assert pick(score, PickSettings(), edge_margin_angstrom=18.0).score.tolist() == [1]
+    to_the_edge = PickSettings(edge_margin_angstrom=0.0)
+    assert pick(score, to_the_edge, edge_margin_angstrom=18.0).score.tolist() == [9, 1]
+
+
 def test_a_micrograph_without_a_pick_stays_listed() -> None:
     found = pick(peaks((12, 12), {}))
     assert len(found) == 0

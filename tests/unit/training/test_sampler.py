@@ -43,6 +43,18 @@ def two_images() -> list[LabeledImage]:
     return [first, second]
 
 
+def test_no_region_of_the_margin_is_drawn() -> None:
+    """Of tiles with one output; others may reach into the margin, but its outputs are outside."""
+    image = LabeledImage(numbered((20, 30)), at((10, 10)), margin_px=4)
+    drawn = Sampler([image], 1.0, 1, 0).draw(0, 2000).images.flatten().int()
+    rows, columns = drawn // 30, drawn % 30
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (4, 15, 4, 25)
+    wide = Sampler([image], 1.0, 1, 0, side=3).draw(0, 200)
+    place = wide.images[:, 0].int()
+    inside = (place // 30 >= 4) & (place // 30 < 16) & (place % 30 >= 4) & (place % 30 < 26)
+    assert ((wide.labels != OUTSIDE) == inside).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(sizes=st.lists(shapes, min_size=1, max_size=4), width=widths, data=st.data())
 def test_crops_are_slices_of_the_padded_images(

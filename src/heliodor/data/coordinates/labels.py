@@ -38,12 +38,20 @@ class LabeledImage:
     xy_px: FloatArray
     #: Negatives, shape (n, 2).
     negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
+    #: Width of the margin along the edges in which nothing is labeled, particle or not.
+    margin_px: int = 0
 
     @property
     def shape(self) -> Shape:
         """(height, width)."""
         height, width = self.image.shape
         return height, width
+
+
+def margin_slices(margin_px: int) -> tuple[slice, slice]:
+    """Return the rows and columns of an image without a margin along its edges."""
+    own = slice(margin_px, -margin_px or None)
+    return own, own
 
 
 def disc_pixels(xy_px: FloatArray, shape: Shape, radius_px: float) -> IndexArray:
@@ -128,7 +136,7 @@ def class_prior(
     """
     positive = expected_particles * disc_area_px(radius_px)
     labeled = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
-    pixels = np.array([i.image.size for i in images])
+    pixels = np.array([i.image[margin_slices(i.margin_px)].size for i in images])
     fraction = np.maximum(positive - labeled, 0) / np.maximum(pixels - labeled, 1)
     total = labeled.sum()
     weights = labeled / total if total else np.full(len(images), 1 / len(images))

@@ -160,6 +160,7 @@ def _assemble_dataset(
         normalization=choice.normalization,
         flatten_angstrom=choice.flatten_px,
         check_frame=False,  # hosts cannot override the check, so only warn
+        use_label_margin=False,
     )
     images = WorkingImages(1.0, 1.0, choice.diameter_px)
     dataset = assemble_training_set(training, testing, images, data)

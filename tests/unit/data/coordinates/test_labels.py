@@ -117,6 +117,12 @@ def test_class_prior_by_hand():
     assert class_prior(10, [one, other, blank((9, 9))], 3) == pytest.approx(both)
 
 
+def test_the_class_prior_is_that_of_the_image_without_its_margin():
+    own = LabeledImage(np.zeros((50, 100), np.float32), np.array([[40, 25]]), margin_px=5)
+    inner = LabeledImage(np.zeros((40, 90), np.float32), np.array([[35, 20]]))
+    assert class_prior(10, [own], 3) == class_prior(10, [inner], 3)
+
+
 def test_the_class_prior_is_the_fraction_that_the_sampler_draws():
     random = np.random.default_rng(0)
     truth = [np.sort(random.permutation(10_000)[:400]) for _ in range(2)]
