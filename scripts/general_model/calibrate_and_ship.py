@@ -1,7 +1,7 @@
 """Calibrate the scores of the general model, and put it into the package.
 
     python -m scripts.general_model.calibrate_and_ship TRAINED
-        [--out src/heliodor/models/general.safetensors] [--scenes 96] [--seed 11]
+        [--out src/heliodor/models/weights/general.safetensors] [--scenes 96] [--seed 11]
 
 TRAINED is a model of `train.py`. On scenes of held-out particles its picks are matched to the
 truth, as a user's would be, and its classifier is rescaled so that the log-odds of a pick are
@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trained", type=Path, help="model file of train.py")
     parser.add_argument(
-        "--out", type=Path, default=Path("src/heliodor/models/general.safetensors")
+        "--out", type=Path, default=Path("src/heliodor/models/weights/general.safetensors")
     )
     parser.add_argument("--scenes", type=int, default=96, help="held-out scenes [96]")
     parser.add_argument("--seed", type=int, default=11, help="of the scenes [11]")

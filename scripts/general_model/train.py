@@ -33,6 +33,7 @@ from heliodor.models.model_file import (
     GENERAL_KEY,
     Model,
     ModelCard,
+    fingerprint_model,
     load_model,
     save_model,
 )
@@ -190,7 +191,7 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     made |= {
         "side_px": given.side,
         "rate": given.rate,
-        "start": str(given.start),
+        "start": None if given.start is None else fingerprint_model(start_of(pupil.name, given)),
         "torch": torch.__version__,
     }
     return ModelCard(
@@ -219,6 +220,11 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     )
 
 
+def start_of(name: str, given: argparse.Namespace) -> Model:
+    """Return the model that a training continues."""
+    return load_model(given.start / f"{name}.safetensors")
+
+
 def pupils_of(given: argparse.Namespace) -> list[Pupil]:
     """Make the networks."""
     made = []
@@ -233,8 +239,7 @@ def pupils_of(given: argparse.Namespace) -> list[Pupil]:
         network = build_network("resnet8", width, contaminant=bad)
         network.set_prior_bias(0.02)
         if given.start is not None:
-            before = load_model(given.start / f"{name}.safetensors")
-            network.load_state_dict(before.network.state_dict())
+            network.load_state_dict(start_of(name, given).network.state_dict())
         network = network.to(given.device, memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), lr=given.rate, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
