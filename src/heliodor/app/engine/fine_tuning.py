@@ -161,6 +161,7 @@ def _read_dataset(
         normalization=start.normalizer.mode,
         flatten_angstrom=start.normalizer.flatten_px * card.working_pixel_size_angstrom,
         check_frame=False,  # the labels were clicked on these very micrographs
+        use_label_margin=False,  # people click where they look, and the app picks everywhere
     )
     callbacks.on_phase(_READING)
     dataset = assemble_training_set(
@@ -313,9 +314,8 @@ def split_held_out(
             (kept, ~label_out, ~negative_out),
             (held_out, label_out, negative_out),
         ):
-            part.append(
-                LabeledImage(item.image, item.xy_px[mask], item.negative_xy_px[negative_mask])
-            )
+            xy, negative_xy = item.xy_px[mask], item.negative_xy_px[negative_mask]
+            part.append(replace(item, xy_px=xy, negative_xy_px=negative_xy))
     return kept, held_out
 
 
