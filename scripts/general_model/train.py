@@ -66,6 +66,8 @@ class Pupil:
     network: Network
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    #: Fingerprint of the model that it continues, if any.
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     made |= {
         "side_px": given.side,
         "rate": given.rate,
-        "start": None if given.start is None else fingerprint_model(start_of(pupil.name, given)),
+        "start": pupil.start,
         "torch": torch.__version__,
     }
     return ModelCard(
@@ -220,11 +222,6 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     )
 
 
-def start_of(name: str, given: argparse.Namespace) -> Model:
-    """Return the model that a training continues."""
-    return load_model(given.start / f"{name}.safetensors")
-
-
 def pupils_of(given: argparse.Namespace) -> list[Pupil]:
     """Make the networks."""
     made = []
@@ -238,14 +235,17 @@ def pupils_of(given: argparse.Namespace) -> list[Pupil]:
         torch.manual_seed(given.seed)
         network = build_network("resnet8", width, contaminant=bad)
         network.set_prior_bias(0.02)
+        start = None
         if given.start is not None:
-            network.load_state_dict(start_of(name, given).network.state_dict())
+            before = load_model(given.start / f"{name}.safetensors")
+            network.load_state_dict(before.network.state_dict())
+            start = fingerprint_model(before)
         network = network.to(given.device, memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(network.parameters(), lr=given.rate, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, given.rate, total_steps=given.updates + 1, pct_start=0.1
         )
-        made.append(Pupil(name, network, optimizer, schedule))
+        made.append(Pupil(name, network, optimizer, schedule, start))
     return made
 
 

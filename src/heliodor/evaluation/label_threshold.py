@@ -60,7 +60,7 @@ class LabelEstimate:
     @property
     def threshold(self) -> float:
         """The middle of the range, log-odds."""
-        return round((self.low + self.high) / 2, 6)
+        return (self.low + self.high) / 2
 
 
 def estimate_from_labels(labels: FloatArray, candidates: ScoreCounts) -> LabelEstimate | None:

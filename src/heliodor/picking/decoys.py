@@ -17,7 +17,7 @@ import torch
 from scipy.spatial import KDTree
 
 from heliodor.conventions import FloatArray, Image
-from heliodor.data.coordinates.labels import margin_slices
+from heliodor.data.micrographs.dead_borders import DeadBorder
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.evaluation.score_histogram import DatasetScores
 from heliodor.models.model_file import Model
@@ -109,7 +109,7 @@ def measure_candidate_area(
     margin_px
         Width of the margin along the edges without candidates.
     """
-    inner = np.isfinite(score[margin_slices(margin_px)])
+    inner = np.isfinite(score[DeadBorder().at_least(margin_px).live_region(score.shape)])
     area = float(np.count_nonzero(inner)) * pixel_size_angstrom**2
     return area if contamination is None else area * (1 - contamination.left_out_fraction)
 

@@ -29,7 +29,7 @@ FLOOR = -6.0
 #: No center is nearer to a dead border than this share of the diameter.
 GUARD = 0.25
 #: What the log-odds are lowered by at an edge of a micrograph, and the share of the diameter
-#: within which they are: measured on synthetic particles, see docs/general-model.md.
+#: within which they are: chosen on real micrographs, see docs/general-model.md.
 EDGE_DOUBT, EDGE_REACH = 3.0, 0.3
 #: Largest shift of a micrograph's log-odds to the level of training.
 MOST_LEVELLING = 1.0

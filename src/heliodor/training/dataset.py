@@ -60,13 +60,16 @@ class TrainingSet:
     radius_px: float
     labelled_particles: int
     labelled_negatives: int
-    #: Width of the margin along the edges in which labels are missing, in working pixels.
-    margin_px: int
     failures: list[Failure]
     #: Sentences the user should read.
     notes: list[str]
     #: How the labels fit the images; None if that was not checked.
     frame: FrameVerdict | None = None
+
+    @property
+    def margin_px(self) -> int:
+        """Width of the margin along the edges in which labels are missing, in working pixels."""
+        return self.images[0].margin_px
 
     def with_expected_particles(self, particles: float) -> TrainingSet:
         """Return the same with another expected number of particles per micrograph."""
@@ -142,11 +145,19 @@ def assemble_training_set(
         settings.normalization,
         settings.background_angstrom / working_pixel_size,
     )
-    margin_px = _find_margin(items, working, settings, notes)
     train_images, validation_images = (
-        [_label(item, working[item.source], normalizer, margin_px, store) for item in own]
+        [_label(item, working[item.source], normalizer, store) for item in own]
         for own in (to_train, to_validate)
     )
+    if settings.use_label_margin:
+        size = train_working[0].working_pixel_size_angstrom
+        margin_px = _find_margin(
+            [*train_images, *validation_images], settings.diameter_angstrom, size, notes
+        )
+        train_images, validation_images = (
+            [replace(image, margin_px=margin_px) for image in own]
+            for own in (train_images, validation_images)
+        )
     radius_px = settings.radius_angstrom / working_pixel_size
     most_labels = max(len(item.xy_px) for item in items)
     expected = _expected_particles(settings, most_labels, train_working, notes)
@@ -162,7 +173,6 @@ def assemble_training_set(
         radius_px=radius_px,
         labelled_particles=sum(len(item.xy_px) for item in to_train),
         labelled_negatives=sum(len(item.negative_xy_px) for item in to_train),
-        margin_px=margin_px,
         failures=failures,
         notes=notes,
         frame=frame,
@@ -189,37 +199,31 @@ def _check_labels(
 
 
 def _find_margin(
-    items: Sequence[LabeledSource],
-    working: dict[Source, WorkingImage],
-    settings: DataSettings,
+    images: Sequence[LabeledImage],
+    diameter_angstrom: float,
+    pixel_size_angstrom: float,
     notes: list[str],
 ) -> int:
     """Return the width of the margin along the edges without labels, in working pixels."""
-    if not settings.use_label_margin:
-        return 0
-    images = [working[item.source] for item in items]
-    size = images[0].working_pixel_size_angstrom
-    margin = find_label_margin(
-        [
-            to_working(item.xy_px, image.original_shape, image.shape)
-            for item, image in zip(items, images, strict=True)
-        ],
-        [image.shape for image in images],
-        settings.diameter_angstrom / size,
-    )
-    if int(margin):
-        notes.append(
-            f"no label is within {int(margin) * size:.0f} Å of an edge of a micrograph, so nothing"
-            " is picked there; to change this, pick with --edge-margin"
+    margin_px = int(
+        find_label_margin(
+            [image.xy_px for image in images],
+            [image.shape for image in images],
+            diameter_angstrom / pixel_size_angstrom,
         )
-    return int(margin)
+    )
+    if margin_px:
+        notes.append(
+            f"no label is within {margin_px * pixel_size_angstrom:.0f} Å of an edge of a"
+            " micrograph, so nothing is picked there; to change this, pick with --edge-margin"
+        )
+    return margin_px
 
 
 def _label(
     item: LabeledSource,
     image: WorkingImage,
     normalizer: Normalizer,
-    margin_px: int,
     store: ArrayStore,
 ) -> LabeledImage:
     """Return a normalized image, kept in the array store, with its labels in working pixels."""
@@ -227,7 +231,7 @@ def _label(
         to_working(positions, image.original_shape, image.shape)
         for positions in (item.xy_px, item.negative_xy_px)
     )
-    return LabeledImage(store.add(normalizer.apply(image.image)), xy, negative_xy, margin_px)
+    return LabeledImage(store.add(normalizer.apply(image.image)), xy, negative_xy)
 
 
 def _prepare(

@@ -24,7 +24,7 @@ from heliodor.conventions import (
     FloatArray,
     Shape,
 )
-from heliodor.data.coordinates.labels import LabeledImage, disc_pixels, margin_slices
+from heliodor.data.coordinates.labels import LabeledImage, disc_pixels
 from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
@@ -258,10 +258,8 @@ def _firsts(shapes: Sequence[Shape]) -> NDArray[np.int64]:
 def _nothing_known(item: LabeledImage) -> NDArray[np.int8]:
     """Return the labels of an image that nobody labeled: outside in margin and dead borders."""
     known = np.full(item.shape, OUTSIDE, dtype=np.int8)
-    live = np.zeros(item.shape, dtype=bool)
-    live[find_dead_border(item.image).live_region(item.shape)] = True
-    inner = margin_slices(item.margin_px)
-    known[inner] = np.where(live[inner], UNLABELLED, OUTSIDE)
+    border = find_dead_border(item.image).at_least(item.margin_px)
+    known[border.live_region(item.shape)] = UNLABELLED
     return known.ravel()
 
 

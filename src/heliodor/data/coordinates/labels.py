@@ -21,6 +21,7 @@ from heliodor.conventions import (
     Shape,
     disc_area_px,
 )
+from heliodor.data.micrographs.dead_borders import DeadBorder
 
 BoolArray = NDArray[np.bool_]
 
@@ -47,11 +48,10 @@ class LabeledImage:
         height, width = self.image.shape
         return height, width
 
-
-def margin_slices(margin_px: int) -> tuple[slice, slice]:
-    """Return the rows and columns of an image without a margin along its edges."""
-    own = slice(margin_px, -margin_px or None)
-    return own, own
+    @property
+    def inner_region(self) -> tuple[slice, slice]:
+        """The rows and columns that are not in the margin."""
+        return DeadBorder().at_least(self.margin_px).live_region(self.shape)
 
 
 def disc_pixels(xy_px: FloatArray, shape: Shape, radius_px: float) -> IndexArray:
@@ -136,7 +136,7 @@ def class_prior(
     """
     positive = expected_particles * disc_area_px(radius_px)
     labeled = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
-    pixels = np.array([i.image[margin_slices(i.margin_px)].size for i in images])
+    pixels = np.array([i.image[i.inner_region].size for i in images])
     fraction = np.maximum(positive - labeled, 0) / np.maximum(pixels - labeled, 1)
     total = labeled.sum()
     weights = labeled / total if total else np.full(len(images), 1 / len(images))

@@ -37,6 +37,11 @@ class DeadBorder:
         """Return the slices of the rows and columns that are not dead."""
         return slice(self.top, shape[0] - self.bottom), slice(self.left, shape[1] - self.right)
 
+    def at_least(self, width: int) -> DeadBorder:
+        """Return a border of `width` or more pixels along every edge."""
+        sides = (self.top, self.bottom, self.left, self.right)
+        return DeadBorder(*(max(side, width) for side in sides))
+
     def widen(self, more: int) -> DeadBorder:
         """Return a border that is wider by `more` pixels along each edge that has a bar."""
         sides = (self.top, self.bottom, self.left, self.right)

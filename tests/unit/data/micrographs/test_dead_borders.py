@@ -51,6 +51,13 @@ def test_small_and_blank_images_have_no_border(shape: tuple[int, int]) -> None:
         assert find_dead_border(image) == DeadBorder()
 
 
+def test_a_margin_widens_only_what_is_narrower() -> None:
+    border = DeadBorder(top=9, left=2).at_least(4)
+    assert border == DeadBorder(top=9, bottom=4, left=4, right=4)
+    assert np.zeros((30, 20))[border.live_region((30, 20))].shape == (17, 12)
+    assert not np.zeros((30, 20))[DeadBorder().at_least(99).live_region((30, 20))].size
+
+
 def test_smooth_images_have_no_border() -> None:
     rows, columns = np.indices((90, 80))
     for image in (rows + columns, np.sin(rows / 9) + np.cos(columns / 7)):
