@@ -132,7 +132,7 @@ def test_relion(tmp_path: Path) -> None:
         "MotionCorr/job002/Movies/barrel_0001.mrc",
         "External/job006/Movies/barrel_0001_autopick.star",
     ]
-    assert "median distance of matched pairs" in output
+    assert "distance of matched pairs: median" in output
     # The job and the command line leave the same picks, each of its own training.
     plain = (project / "heliodor/picks/picks.tsv").read_bytes()
     assert plain == (job / "picks.tsv").read_bytes()

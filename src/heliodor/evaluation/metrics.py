@@ -70,8 +70,12 @@ class Evaluation:
         The operating threshold: picks at or above it count. None: all picks count.
     distance
         The match distance, in the unit of the coordinates.
-    median_distance
-        The median distance of the matched pairs at the operating threshold; NaN without pairs.
+    median_distance, distance_90
+        The median distance of the matched pairs at the operating threshold, and the distance
+        that 90 % of them do not exceed; NaN without pairs.
+    median_shift
+        The median of the picks' (x, y) less those of their particles, of the same pairs; NaN
+        without pairs. It is near 0 unless all centers are displaced to one side.
     n_picks, n_truth, n_true_positives
         Pooled counts at the operating threshold.
     ignored_micrographs
@@ -89,6 +93,8 @@ class Evaluation:
     threshold: float | None
     distance: float
     median_distance: float
+    distance_90: float
+    median_shift: tuple[float, float]
     n_picks: int
     n_truth: int
     n_true_positives: int
@@ -119,7 +125,7 @@ class Evaluation:
 def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _replace_non_finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -170,7 +176,9 @@ def evaluate_picks(
     n_hits = sum(row.n_true_positives for row in rows)
     is_hit = np.concatenate([np.empty(0, np.bool_), *(m.is_hit for m in matched)])
     scores = np.concatenate([np.empty(0), *(m.score for m in matched)])
-    distances = np.concatenate([np.empty(0), *(m.distances for m in matched)])
+    shifts = np.concatenate([np.empty((0, 2)), *(m.shifts for m in matched)])
+    distances = np.hypot(*shifts.T)
+    middle = np.median(shifts, axis=0).tolist() if len(shifts) else [math.nan, math.nan]
     curve = precision_recall(is_hit, scores, n_truth)
     best_f1, best_f1_threshold = curve.best
     with_truth = [row.scores for row in rows if row.n_truth]
@@ -182,6 +190,8 @@ def evaluate_picks(
         threshold=threshold,
         distance=distance,
         median_distance=float(np.median(distances)) if distances.size else math.nan,
+        distance_90=float(np.quantile(distances, 0.9)) if distances.size else math.nan,
+        median_shift=(middle[0], middle[1]),
         n_picks=n_picks,
         n_truth=n_truth,
         n_true_positives=n_hits,
@@ -198,8 +208,8 @@ class _MatchedMicrograph(NamedTuple):
     #: Whether each pick is a true positive, and its score; shapes (n,).
     is_hit: NDArray[np.bool_]
     score: FloatArray
-    #: Distances of the matched pairs at the operating threshold.
-    distances: FloatArray
+    #: (x, y) of each matched pick at the operating threshold less its particle's, shape (k, 2).
+    shifts: FloatArray
 
 
 def _match_micrograph(
@@ -219,9 +229,10 @@ def _match_micrograph(
     is_hit = find_true_positives(pairs, len(xy), len(true_xy))
     counted = score >= (-math.inf if threshold is None else threshold)
     # The best pairs of the counted picks need not be those of all picks.
-    distances = pair_true_positives(pairs, is_hit & counted, len(true_xy))[1][is_hit & counted]
+    matched = is_hit & counted
+    shifts = xy[matched] - true_xy[pair_true_positives(pairs, matched, len(true_xy))[0][matched]]
     metrics = _measure_micrograph(name, is_hit, score, counted, len(true_xy))
-    return _MatchedMicrograph(metrics, is_hit, score, distances)
+    return _MatchedMicrograph(metrics, is_hit, score, shifts)
 
 
 def _measure_micrograph(

@@ -32,6 +32,8 @@ NOVELTY_KEY = "novelty"
 GENERAL_KEY = "general"
 #: The longest header (with the card) that is read; it has room for 100,000 micrograph names.
 MAX_HEADER_BYTES = 2**24
+#: The largest correction of centers that is plausible, in working pixels.
+MOST_CORRECTION_PX = 5.0
 #: The deepest nesting of a card that is read.
 MAX_DEPTH = 20
 
@@ -71,6 +73,9 @@ class ModelCard:
     calibration: dict[str, Any] | None = None
     #: Within this distance of the edges there were no labels, so nothing is picked there.
     edge_margin_angstrom: float = 0.0
+    #: Added to the centers that the network finds, (x, y) in working pixels: it corrects a shift
+    #: that was measured after the training.
+    center_correction_px: list[float] = field(default_factory=lambda: [0.0, 0.0])
     #: Whether the network has batch normalization; otherwise its convolutions have biases.
     norm: bool = True
     #: Whether the network also detects contamination: carbon, ice, aggregates, gold.
@@ -202,6 +207,13 @@ def _nesting_depth(value: Any) -> int:
     return depth
 
 
+def _is_center_correction(value: Any) -> bool:
+    """Return whether this is a shift of (x, y) that is plausible, in working pixels."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(is_finite_number(v) and abs(v) <= MOST_CORRECTION_PX for v in value)
+
+
 def _parse_card(text: str, path: Path) -> ModelCard:
     try:
         values = json.loads(text)
@@ -221,6 +233,8 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         margin = card.edge_margin_angstrom
         if not is_finite_number(margin) or not 0 <= margin < 1e5:
             raise ValueError("the edge margin is not a length")
+        if not _is_center_correction(card.center_correction_px):
+            raise ValueError("the correction of centers is not two numbers of pixels")
         if type(card.width) is not int or not isinstance(card.network, str):
             raise ValueError("the network is not described")
         if type(card.norm) is not bool or type(card.contaminant) is not bool:

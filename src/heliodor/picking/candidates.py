@@ -59,7 +59,10 @@ def find_candidates(
     # Just below, so that a candidate exactly at the threshold is included.
     floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
-    working = rows_columns[:, ::-1].astype(np.float64)
+    correction = np.array(model.card.center_correction_px, dtype=np.float64)
+    first = float(distances.margin_px)
+    last = np.array(score.shape[::-1], dtype=np.float64) - 1 - first
+    working = np.clip(rows_columns[:, ::-1] + correction, first, last)
     xy = to_original(working, image.original_shape, image.shape)
     picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
     if contamination is None:

@@ -378,6 +378,26 @@ def test_distances_are_those_of_the_picks_counted() -> None:
     assert evaluate_picks(picks, truth, 4).median_distance == 1
 
 
+def test_a_shift_of_all_centers_is_measured() -> None:
+    random = np.random.default_rng(3)
+    truth = {"a": 40.0 * np.argwhere(np.ones((8, 8)))}
+    scatter = random.normal(0, 1, (64, 2))
+    shifted = truth["a"] + (-3.0, 2.0) + scatter
+    strays = 40.0 * np.argwhere(np.ones((8, 8))) + 20
+    xy, scores = np.concatenate([shifted, strays]), np.arange(128.0)
+    result = evaluate_picks({"a": (xy, scores)}, truth, 10)
+    assert result.n_true_positives == 64
+    expected = np.median(shifted - truth["a"], axis=0)
+    assert result.median_shift == pytest.approx(tuple(expected))
+    distances = np.hypot(*(shifted - truth["a"]).T)
+    assert result.median_distance == pytest.approx(np.median(distances))
+    assert np.mean(distances <= result.distance_90) == pytest.approx(0.9, abs=0.02)
+    assert result.as_dict()["median_shift"] == list(result.median_shift)
+    nothing = evaluate_picks({"a": (strays, scores[:64])}, truth, 10)
+    assert all(math.isnan(value) for value in nothing.median_shift)
+    assert nothing.as_dict()["median_shift"] == [None, None]
+
+
 def test_tied_picks_are_one_threshold_whatever_their_order() -> None:
     truth = {"a": [(0, 0)]}
     for xy in ([(0, 0), (50, 0)], [(50, 0), (0, 0)]):

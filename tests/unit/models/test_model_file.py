@@ -341,13 +341,19 @@ def test_any_value_in_any_field_loads_or_is_refused(
     sorted(
         set(asdict(card()))
         - {"extra", "background", "calibration", "norm", "contaminant", "any_diameter", "finer"}
-        - {"edge_margin_angstrom"}
+        - {"edge_margin_angstrom", "center_correction_px"}
     ),
 )
 def test_a_card_without_one_of_its_fields(field: str, tmp_path: Path) -> None:
     values = asdict(card())
     del values[field]
     refuses(write(tmp_path / "m.safetensors", values), "is damaged")
+
+
+@pytest.mark.parametrize("value", [[0.5], [0.5, "1"], [0.5, math.inf], [0.5, 6.0], 0.5, None])
+def test_a_correction_of_centers_is_two_small_numbers(value: Any, tmp_path: Path) -> None:
+    values = asdict(card()) | {"center_correction_px": value}
+    refuses(write(tmp_path / "m.safetensors", values), "the correction of centers")
 
 
 @pytest.mark.parametrize("change", [{"network": "resnet8"}, {"width": 5}])

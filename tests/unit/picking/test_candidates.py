@@ -217,6 +217,15 @@ def test_the_margin_of_the_labels_holds_unless_another_is_given() -> None:
     assert pick(score, to_the_edge, edge_margin_angstrom=18.0).score.tolist() == [9, 1]
 
 
+def test_centers_are_corrected_within_the_micrograph_and_its_margin() -> None:
+    score = peaks((30, 30), {(15, 10): 2.0, (15, 29): 1.0})
+    corrected = {"center_correction_px": [0.5, -1.0]}
+    assert pick(score, PickSettings(), **corrected).xy_px.tolist() == [[10.5, 14], [29, 14]]
+    margin = PickSettings(edge_margin_angstrom=40)
+    back = {"center_correction_px": [-3.0, 0.0]}
+    assert pick(score, margin, **back).xy_px.tolist() == [[10, 15]]
+
+
 def test_a_micrograph_without_a_pick_stays_listed() -> None:
     found = pick(peaks((12, 12), {}))
     assert len(found) == 0
