@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,6 +89,28 @@ class CalibrationCurve:
         )
 
 
+class SystematicError(NamedTuple):
+    """By how much estimates may be wrong beyond what resampling shows, at 90% confidence.
+
+    Chosen on real micrographs with known particles; see docs/thresholds.md.
+
+    Attributes
+    ----------
+    lookalikes
+        Share of the expected true picks that may be false although nothing shows it: dirt that
+        looks like particles has no counterpart among labels or in reversed contrast.
+    recall_log_odds
+        Half the width of the interval of the recall, log-odds.
+    """
+
+    lookalikes: float
+    recall_log_odds: float
+
+
+#: Of estimates from labels, and from decoys alone.
+FROM_LABELS, FROM_DECOYS = SystematicError(0.2, 1.0), SystematicError(0.4, 1.75)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The calibration of scores on one set of micrographs.
@@ -118,6 +140,11 @@ class Calibration:
         """Return the probability of being a particle, in the shape of `score`."""
         return self.curve.probability(score)
 
+    @property
+    def systematic(self) -> SystematicError:
+        """By how much it may be wrong beyond the scatter of its repeats."""
+        return FROM_LABELS if len(self.labels) else FROM_DECOYS
+
     def for_other_micrographs(self) -> Calibration:
         """Return the calibration for other micrographs, whose number of particles is unknown."""
         curve, *repeats = (
@@ -128,7 +155,11 @@ class Calibration:
     @property
     def particles(self) -> tuple[float, float, float]:
         """Number of particles on all micrographs: estimate and 90% interval (low, high)."""
-        return add_interval(self.curve.particles, [curve.particles for curve in self.repeats])
+        estimate, low, high = add_interval(
+            self.curve.particles, [curve.particles for curve in self.repeats]
+        )
+        error = self.systematic.lookalikes * estimate
+        return estimate, min(low, estimate - error), max(high, estimate + error)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values that a model file stores, ready for JSON."""

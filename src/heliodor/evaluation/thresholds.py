@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from heliodor.conventions import FloatArray
+from heliodor.conventions import FloatArray, score_to_probability
 from heliodor.evaluation.calibration import (
     Calibration,
     CalibrationCurve,
+    SystematicError,
     add_interval,
+    to_log_odds,
 )
 from heliodor.evaluation.score_histogram import SCORE_STEP, ScoreCounts
 
@@ -105,10 +107,61 @@ def predict_performances(
             )
             for i in range(3)
         )
-        performances.append(
-            ExpectedPerformance(threshold, int(picks[n]), particles, precision, recall, f1)
-        )
+        scatter = ExpectedPerformance(threshold, int(picks[n]), particles, precision, recall, f1)
+        performances.append(_add_systematic_error(scatter, calibration.systematic))
     return performances
+
+
+def _add_systematic_error(
+    scatter: ExpectedPerformance, error: SystematicError
+) -> ExpectedPerformance:
+    """Return the performance with intervals that contain a systematic error as well.
+
+    Lower precision means fewer particles, and lower recall means more; F1 is lowest and highest
+    where both are.
+    """
+    precision = _extend(scatter.precision, low=(1 - error.lookalikes) * scatter.precision.value)
+    recall = _widen_share(scatter.recall, error.recall_log_odds)
+    fewer = precision.low / scatter.precision.value if scatter.precision.value > 0 else 1.0
+    more = scatter.recall.value / recall.low if recall.low > 0 else 1.0
+    count = scatter.particles
+    return replace(
+        scatter,
+        particles=_extend(count, low=count.value * fewer, high=count.value * more),
+        precision=precision,
+        recall=recall,
+        f1=_extend(
+            scatter.f1,
+            low=_f1(precision.low, recall.low),
+            high=_f1(precision.high, recall.high),
+        ),
+    )
+
+
+def _extend(
+    estimate: IntervalEstimate, low: float = math.nan, high: float = math.nan
+) -> IntervalEstimate:
+    """Return an estimate whose interval contains these limits too; nan: none, or unknown."""
+    return IntervalEstimate(
+        estimate.value,
+        float(np.fmin(estimate.low, low)) if math.isfinite(estimate.low) else estimate.low,
+        float(np.fmax(estimate.high, high)) if math.isfinite(estimate.high) else estimate.high,
+    )
+
+
+def _widen_share(estimate: IntervalEstimate, log_odds: float) -> IntervalEstimate:
+    """Return a share whose interval is wider by an independent error of its log-odds."""
+    value, low, high = to_log_odds(
+        np.array([estimate.value, estimate.low, estimate.high])
+    ).tolist()
+    down, up = math.hypot(value - low, log_odds), math.hypot(high - value, log_odds)
+    low, high = score_to_probability(np.array([value - down, value + up])).tolist()
+    return _extend(estimate, low, high)
+
+
+def _f1(precision: float, recall: float) -> float:
+    total = precision + recall
+    return 2 * precision * recall / total if total > 0 else math.nan
 
 
 def choose_threshold(

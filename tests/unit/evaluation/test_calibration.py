@@ -14,8 +14,11 @@ from scipy.optimize import approx_fprime
 
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import (
+    FROM_DECOYS,
+    FROM_LABELS,
     Calibration,
     CalibrationCurve,
+    SystematicError,
     calibrate_scores,
 )
 from heliodor.evaluation.metrics import evaluate_picks
@@ -297,3 +300,40 @@ def test_no_more_is_found_than_there_is() -> None:
     assert 2.7 < choose_threshold(made, counts) <= 2.8
     # One false pick in 101 would be fewer than a hundredth.
     assert 2.7 < choose_threshold(made, counts, 0.009) <= 2.8
+
+
+def known(labels: int) -> Calibration:
+    """A calibration without any scatter: every candidate above 0 is true with probability 0.9."""
+    curve = CalibrationCurve(np.array([-2.0, 0.0, 0.01, 4.0]), np.log([1e-3, 1e-3, 9.0, 9.0]), 100)
+    return Calibration(curve, (curve, curve), 1, np.ones(labels), math.inf)
+
+
+@pytest.mark.parametrize(("labels", "error"), [(30, FROM_LABELS), (0, FROM_DECOYS)])
+def test_intervals_contain_a_systematic_error(labels: int, error: SystematicError) -> None:
+    outlook = predict_performance(known(labels), ScoreCounts.from_scores(np.full(100, 2.0)), 1.0)
+    precision, recall, f1 = outlook.precision, outlook.recall, outlook.f1
+    assert precision.value == pytest.approx(0.9, abs=1e-3)
+    assert precision.low == pytest.approx(0.9 * (1 - error.lookalikes), abs=1e-3)
+    assert precision.high == pytest.approx(0.9, abs=1e-3)
+    assert recall.value == pytest.approx(0.9, abs=1e-3)
+    odds = [share / (1 - share) for share in (recall.low, recall.value, recall.high)]
+    assert np.diff(np.log(odds)) == pytest.approx(error.recall_log_odds, abs=1e-3)
+    low, high = (
+        (p * r / (p + r)) * 2 for p, r in ((precision.low, recall.low), (0.9, recall.high))
+    )
+    assert (f1.low, f1.high) == pytest.approx((low, high), abs=1e-3)
+    # As many particles fewer as picks may be false, and as many more as the recall may be lower.
+    particles = outlook.particles
+    assert particles.low == pytest.approx(100 * (1 - error.lookalikes), abs=0.1)
+    assert particles.high == pytest.approx(100 * 0.9 / recall.low, abs=0.1)
+    spread = 100 * error.lookalikes
+    assert known(labels).particles == pytest.approx((100, 100 - spread, 100 + spread))
+
+
+def test_without_repeats_the_interval_is_unknown() -> None:
+    alone = replace(known(30), repeats=())
+    outlook = predict_performance(alone, ScoreCounts.from_scores(np.full(100, 2.0)), 1.0)
+    for estimate in (outlook.precision, outlook.recall, outlook.f1, outlook.particles):
+        assert math.isfinite(estimate.value)
+        assert math.isnan(estimate.low)
+        assert math.isnan(estimate.high)
