@@ -1,7 +1,8 @@
 """Every figure of accuracy on all real data with known particles, in one table.
 
     python -m benchmarks.accuracy.real_data [--quick] [--split test|train] [--sets NAME ...]
-        [--labels 0 30 200] [--draws 3] [--out FOLDER] [--topaz ENVIRONMENT] [--independence]
+        [--labels 0 30 200] [--draws 3] [--adapt] [--out FOLDER] [--topaz ENVIRONMENT]
+        [--independence]
 
 For 0, 30 and 200 labels, drawn at random from the truth on the micrographs to train on: training
 and picking with all defaults (without labels, the general model), on the micrographs to pick on.
@@ -9,7 +10,9 @@ The table has medians of the draws: AP of all candidates down to a log-odds of -
 0.4 of the diameter; the best F1 of all thresholds, and the log-odds there; F1 at the automatic
 threshold, and its ratio to the best (median and worst); precision and recall, as the program
 states them with their intervals and as they are; AP and F1 without contamination masks
-(`bad_areas` keep); CPU seconds of training on one thread. The summary says which bars are met.
+(`bad_areas` keep); the centers of matched picks, in diameters: median shift in x and y, median
+error, and the error that 90% do not exceed; CPU seconds of training on one thread. The summary
+says which bars are met.
 Where the truth is incomplete (all but apoferritin), precision is a lower bound; so are AP and F1.
 
 --split train    choose constants with this one: labels on half of the training micrographs, picks
@@ -82,7 +85,9 @@ def write_tasks(cases: Sequence[Case], out: Path) -> list[Case]:
 def measure(options: argparse.Namespace, out: Path) -> int:
     """Carry out the cases that are not there yet, and print the table of all."""
     most = QUICK_MICROGRAPHS if options.quick else None
-    cases = wanted_cases(options.sets, options.split, options.labels, options.draws, most)
+    cases = wanted_cases(
+        options.sets, options.split, options.labels, options.draws, most, options.adapt
+    )
     cases = write_tasks(cases, out)
     jobs: list[Callable[[], str]] = [
         partial(attempt, case, out, case.file(out))
@@ -93,7 +98,9 @@ def measure(options: argparse.Namespace, out: Path) -> int:
     peers: dict[Case, Path] = {}
     if options.topaz is not None:
         topaz = install(options.topaz.absolute())
-        peers = {c: c.topaz_file(out, options.updates) for c in cases if c.draw == 0}
+        peers = {
+            c: c.topaz_file(out, options.updates) for c in cases if c.draw == 0 and not c.adapt
+        }
         for name in options.sets:
             missing = [c for c, path in peers.items() if c.name == name and not path.exists()]
             if missing:
@@ -210,12 +217,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--updates", type=at_least(1), help=f"of the training of Topaz [{UPDATES}]"
     )
+    parser.add_argument(
+        "--adapt", action="store_true",
+        help="without labels, also adapt the general model to the micrographs to pick on",
+    )  # fmt: skip
     parser.add_argument("--independence", action="store_true", help="see above")
     options = parser.parse_args(arguments)
     if options.independence:
         for name in ("labels", "draws", "topaz"):
             if getattr(options, name) is not None:
                 parser.error(f"--independence does not use --{name}; leave out one of them")
+    if options.adapt and (options.independence or 0 not in (options.labels or LABELS)):
+        parser.error("--adapt is for cases without labels; leave it out or add --labels 0")
     if options.updates is not None and options.topaz is None:
         parser.error("--updates is for --topaz; leave it out or add --topaz")
     options.labels = options.labels or LABELS

@@ -45,6 +45,8 @@ class Case:
     draw: int
     #: The most micrographs to pick on; None: all.
     most: int | None = None
+    #: Whether the general model is first adapted to the micrographs to pick on.
+    adapt: bool = False
 
     @property
     def real(self) -> RealSet:
@@ -55,7 +57,7 @@ class Case:
     def words(self) -> str:
         """What the case is called in a line."""
         if not self.labels:
-            return f"{self.name}, no labels"
+            return f"{self.name}, no labels{', adapted' if self.adapt else ''}"
         return f"{self.name}, {self.labels} labels, draw {self.draw}"
 
     def file(self, out: Path) -> Path:
@@ -70,7 +72,8 @@ class Case:
     @property
     def _stem(self) -> str:
         few = "" if self.most is None else f"_{self.most}"
-        return f"{self.name}_{self.split}{few}_{self.labels}_{self.draw}"
+        adapted = "_adapted" if self.adapt else ""
+        return f"{self.name}_{self.split}{few}_{self.labels}_{self.draw}{adapted}"
 
 
 @cache
@@ -91,14 +94,26 @@ def fingerprint_program() -> str:
 
 
 def wanted_cases(
-    names: list[str], split: Split, labels: list[int], draws: int, most: int | None = None
+    names: list[str],
+    split: Split,
+    labels: list[int],
+    draws: int,
+    most: int | None = None,
+    adapt: bool = False,
 ) -> list[Case]:
-    """Return the cases, each once; without labels there is one draw. Further draws come last."""
+    """Return the cases, each once; without labels there is one draw. Further draws come last.
+
+    Parameters
+    ----------
+    adapt
+        Whether to adapt the general model as well, where there are no labels.
+    """
     cases = (
-        Case(name, split, number, draw if number else 0, most)
+        Case(name, split, number, draw if number else 0, most, adapted)
         for draw in range(draws)
         for name in names
         for number in labels
+        for adapted in ([False, True] if adapt and not number else [False])
     )
     return list(dict.fromkeys(cases))
 
@@ -114,6 +129,8 @@ def carry_out(case: Case, out: Path) -> dict[str, Any]:
         )  # fmt: skip
     else:
         picker = heliodor.Picker.from_pretrained(diameter=task.diameter, device="cpu")
+        if case.adapt:
+            picker = picker.adapt(str(task.unseen), threads=1)
     trained = time.process_time()
     truth = case.real.truth(task.sources("unseen"))
     # A model that does not detect contamination refuses to keep it.
@@ -122,7 +139,9 @@ def carry_out(case: Case, out: Path) -> dict[str, Any]:
     return {
         **asdict(case),
         "masks": masks,
-        "training_cpu_seconds": round(trained - before, 2) if case.labels else None,
+        "training_cpu_seconds": (
+            round(trained - before, 2) if case.labels or case.adapt else None
+        ),
         "picking_cpu_seconds": round(time.process_time() - trained, 2),
         "version": heliodor.__version__,
     }
@@ -153,6 +172,10 @@ def pick(
         "recall": at.micro.recall,
         "picks": at.n_picks,
         "truth": at.n_truth,
+        "centers": [
+            finite(value * task.pixel / task.diameter)
+            for value in (*at.median_shift, at.median_distance, at.distance_90)
+        ],
         "stated": {name: stated(chosen.expected, name) for name in STATED},
     }
 

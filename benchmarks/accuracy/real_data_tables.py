@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 HEAD = [
     *("set", "labels", "draws", "AP", "best F1", "at log-odds", "F1", "F1 / best", "worst"),
     *("stated precision", "true precision", "stated recall", "true recall", "picks / truth"),
-    *("AP, keep", "F1, keep", "training CPU s"),
+    *("AP, keep", "F1, keep", "shift x, y", "error: median, 90%", "training CPU s"),
 ]
 TOPAZ_HEAD = ["Topaz: AP", "best F1", "F1", "CPU s"]
 
@@ -56,8 +56,8 @@ def table(results: Iterable[Result], topaz: Mapping[Case, Mapping[str, Any]]) ->
         Topaz's results for the first draws; empty: its columns are left out.
     """
 
-    def key(result: Result) -> tuple[int, int]:
-        return list(REAL_SETS).index(result[0].name), result[0].labels
+    def key(result: Result) -> tuple[int, int, bool]:
+        return list(REAL_SETS).index(result[0].name), result[0].labels, result[0].adapt
 
     ordered = sorted(results, key=key)
     rows = []
@@ -80,7 +80,7 @@ def row(results: Sequence[Result]) -> list[str]:
     seconds = [result["training_cpu_seconds"] for _, result in results]
     return [
         case.name,
-        str(case.labels),
+        f"{case.labels}, adapted" if case.adapt else str(case.labels),
         str(len(results)),
         middle([figures["ap"] for figures in own]),
         middle([figures["best_f1"] for figures in own]),
@@ -95,8 +95,15 @@ def row(results: Sequence[Result]) -> list[str]:
         middle([figures["picks"] / figures["truth"] for figures in own], 2),
         middle([figures["ap"] for figures in kept]),
         middle([figures["f1"] for figures in kept]),
+        *center_cells([figures["centers"] for figures in own]),
         middle(seconds, 0),
     ]
+
+
+def center_cells(errors: Sequence[Sequence[float | None]]) -> list[str]:
+    """Return the median shift of centers, and their median and 90% error, in diameters."""
+    x, y, median, tail = (middle(values) for values in zip(*errors, strict=True))
+    return [f"{x}, {y}", f"{median}, {tail}"]
 
 
 def topaz_cells(result: Mapping[str, Any]) -> list[str]:

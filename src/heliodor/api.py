@@ -27,6 +27,7 @@ from heliodor.models import pretrained
 from heliodor.models.model_file import Model, ModelCard, save_model
 from heliodor.picking.score_maps import open_working_images, score_micrograph
 from heliodor.picking.settings import PickSettings
+from heliodor.picking.user_masks import UserMasks
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.utils.settings import build
@@ -276,6 +277,47 @@ class Picker:
                 device=self._device,
                 **options,
             )
+
+    def adapt(
+        self,
+        micrographs: Micrographs,
+        *,
+        pixel_size: float | None = None,
+        threads: int | None = None,
+        **options: Any,
+    ) -> Picker:
+        """Return a picker whose general model has learned from its surest picks, without labels.
+
+        Parameters
+        ----------
+        micrographs
+            Those to pick; up to 8 of them are learned from, chosen by their names.
+        pixel_size
+            Pixel size of the micrographs in angstrom; arrays need it.
+        threads
+            Number of threads.
+        options
+            The options of `PickSettings`.
+
+        Raises
+        ------
+        HeliodorError
+            If the model was trained on labels, or no micrograph can be used.
+        """
+        from heliodor.workflows.adapt import adapt_model
+
+        settings = build(PickSettings, options)
+        if pixel_size is not None:
+            check_pixel_size(pixel_size)
+        files, arrays = _files_or_arrays(micrographs)
+        if files is None:
+            _need(pixel_size)
+        sources = _sources_of(arrays) if files is None else find_sources(files)
+        settings.check_for(self._model.card.contaminant)
+        masks = UserMasks.find(settings.mask, sources)
+        with _computing(threads):
+            adapted = adapt_model(self._model, sources, pixel_size, settings, self.device, masks)
+        return Picker(adapted, self._device)
 
     def save(self, path: str | Path) -> Path:
         """Write the model to a file that `load` and ``heliodor pick --model`` read."""

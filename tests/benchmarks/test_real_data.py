@@ -38,6 +38,7 @@ def figures(**changes: Any) -> dict[str, Any]:
         "picks": 50,
         "truth": 100,
         "stated": {"precision": [0.85, 0.75, 0.95], "recall": None},
+        "centers": [-0.01, 0.02, 0.05, 0.1],
     }
     return usual | changes
 
@@ -183,7 +184,7 @@ def test_a_row_has_medians_and_the_worst_ratio() -> None:
     tables = script("accuracy.real_data_tables")
     results = [
         result(case("trpv1"), 30.0, f1=0.45, best_threshold=-14.0, picks=200),
-        result(case("trpv1", draw=1), 10.0, f1=0.81, best_threshold=-13.95),
+        result(case("trpv1", draw=1), 10.0, f1=0.81, best_threshold=-13.95, centers=[None] * 4),
         result(case("trpv1", draw=2), 20.0, f1=0.90, stated={"precision": None, "recall": None}),
         result(case(labels=0), None, precision=None, f1=0.0, picks=0),
     ]
@@ -202,6 +203,19 @@ def test_a_row_has_medians_and_the_worst_ratio() -> None:
     assert rows["stated recall"] == "unknown"
     assert (rows["picks / truth"], rows["training CPU s"]) == ("0.50", "20")
     assert (rows["AP, keep"], rows["F1, keep"]) == ("0.850", "0.850")
+    assert (rows["shift x, y"], rows["error: median, 90%"]) == ("-0.010, 0.020", "0.050, 0.100")
+
+
+def test_an_adapted_model_has_its_own_row(tmp_path: Path) -> None:
+    cases, tables = script("accuracy.real_data_cases"), script("accuracy.real_data_tables")
+    wanted = cases.wanted_cases(["trpv1"], "test", [0, 30], 2, adapt=True)
+    assert [(c.labels, c.draw, c.adapt) for c in wanted] == [
+        *((0, 0, False), (0, 0, True), (30, 0, False), (30, 1, False))
+    ]
+    assert wanted[1].words == "trpv1, no labels, adapted"
+    assert wanted[0].topaz_file(tmp_path, 10) != wanted[1].topaz_file(tmp_path, 10)
+    rows = cells(tables.table([result(own) for own in wanted], {}))
+    assert [row["labels"] for row in rows] == ["0", "0, adapted", "30"]
 
 
 def test_a_model_without_masks_finds_the_same_without_them() -> None:
@@ -292,6 +306,8 @@ def test_jobs_are_carried_out_by_one_process_or_several(workers: int) -> None:
         (["--independence", "--labels", "30"], "does not use --labels"),
         (["--independence", "--topaz", "x"], "does not use --topaz"),
         (["--updates", "5"], "--updates is for --topaz"),
+        (["--adapt", "--labels", "30"], "--adapt is for cases without labels"),
+        (["--adapt", "--independence"], "--adapt is for cases without labels"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(

@@ -348,6 +348,15 @@ Report = Annotated[
     bool,
     flag("--report", "Also write OUT/report.html: scores, counts, micrographs.", "Output"),
 ]
+Adapt = Annotated[
+    bool,
+    flag(
+        "--adapt",
+        "First train the general model on its surest picks on up to 8 of these micrographs,"
+        " without labels (about half a minute); keeps OUT/adapted.safetensors.",
+        "Picking",
+    ),
+]
 Resume = Annotated[
     str,
     choice(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from heliodor.cli.options import (
+    Adapt,
     Labels,
     MatchDistance,
     Micrographs,
@@ -112,6 +113,7 @@ def pick(
     model: PickingModel = None,
     diameter: PickingDiameter = None,
     pixel_size: PixelSize = None,
+    adapt: Adapt = False,
     report: Report = False,
     resume: Resume = "auto",
 ) -> None:
@@ -132,6 +134,7 @@ def pick(
         should_resume(resume),
         diameter,
         report,
+        adapt,
     )
     end(picked.failures)
 

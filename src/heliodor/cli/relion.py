@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from heliodor.cli.options import (
+    Adapt,
     Negatives,
     Only,
     PickingDiameter,
@@ -133,6 +134,7 @@ def pick(
     model: PickingModel = None,
     diameter: PickingDiameter = None,
     pixel_size: PixelSize = None,
+    adapt: Adapt = False,
     gpu: Gpu = None,
     j: Jobs = 1,
 ) -> Any:
@@ -140,7 +142,7 @@ def pick(
     from heliodor.integrations.relion.jobs import pick_job
 
     where = ComputeSettings(compute.device, j)
-    return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter)
+    return pick_job(o, in_mics, model, picking, pixel_size, where, command_line(), diameter, adapt)
 
 
 def train(

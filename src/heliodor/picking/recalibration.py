@@ -24,8 +24,17 @@ def choose_decoy_micrographs(names: Iterable[str]) -> frozenset[str]:
     By a fingerprint of their names, so that a set that is picked in parts, or again with some
     more, is sampled in nearly the same way.
     """
-    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    ranked = sorted(names, key=_fingerprint)
     return frozenset(ranked[: max(DECOY_MICROGRAPHS, math.ceil(DECOY_SHARE * len(ranked)))])
+
+
+def rank_by_fingerprint(sources: Iterable[Source]) -> list[Source]:
+    """Return micrographs in an order that does not depend on how they were given."""
+    return sorted(sources, key=lambda source: _fingerprint(source.name))
+
+
+def _fingerprint(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:

@@ -31,8 +31,14 @@ def pick_in_memory(
     settings: PickSettings,
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    masks: UserMasks | None = None,
 ) -> PickingResult:
     """Pick micrographs as `heliodor pick` does, with the same results, but write nothing.
+
+    Parameters
+    ----------
+    masks
+        Contamination that the user gives; None takes the masks that the settings name.
 
     Raises
     ------
@@ -40,7 +46,7 @@ def pick_in_memory(
         If not a single micrograph can be used.
     """
     settings.check_for(model.card.contaminant)
-    masks = UserMasks.find(settings.mask, sources)
+    masks = UserMasks.find(settings.mask, sources) if masks is None else masks
     model.network.to(device)
     search = choose_decoy_search(model, sources)
     store = InMemoryStore()

@@ -81,6 +81,7 @@ def pick(
     resume: bool = True,
     diameter_angstrom: float | None = None,
     report: bool = False,
+    adapt: bool = False,
 ) -> PickingResult:
     """Pick particles with a model and write the picks and ``run.json``.
 
@@ -98,6 +99,9 @@ def pick(
         settings on unchanged micrographs.
     report
         Whether to write ``report.html`` too.
+    adapt
+        Whether the general model first learns from its surest picks on these micrographs; the
+        result is kept as ``adapted.safetensors``.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def pick(
     name = "(in memory)" if isinstance(model, Model) else model
     arguments = {"model": name, "micrographs": micrographs, **flatten_settings(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
-    arguments |= {"diameter_angstrom": diameter_angstrom, "report": report}
+    arguments |= {"diameter_angstrom": diameter_angstrom, "report": report, "adapt": adapt}
     record = RunRecord("pick", arguments, command_line)
     loaded = (
         model if isinstance(model, Model) else load_model_for_picking(model, diameter_angstrom)
@@ -116,9 +120,14 @@ def pick(
     with lock_folder(folder):
         remove_partial_files(folder)
         sources = find_sources(micrographs)
+        device = compute.start()
+        if adapt:
+            loaded = _adapt(
+                loaded, sources, pixel_size_angstrom, settings, folder, device, record, resume
+            )
         images = open_working_images(loaded, pixel_size_angstrom)
         picked, pixel_sizes = pick_step(
-            loaded, sources, images, settings, folder, compute.start(), record, resume=resume
+            loaded, sources, images, settings, folder, device, record, resume=resume
         )
         if report:
             from heliodor.workflows.report_content import build_report_content
@@ -133,6 +142,29 @@ def pick(
         else:
             record.write(folder)
     return picked
+
+
+def _adapt(
+    model: Model,
+    sources: Sequence[Source],
+    pixel_size_angstrom: float | None,
+    settings: PickSettings,
+    folder: Path,
+    device: torch.device,
+    record: RunRecord,
+    resume: bool,
+) -> Model:
+    """Adapt the general model to the micrographs, as the first step of picking."""
+    from heliodor.workflows.adapt import NAME, adapt_model
+
+    settings.check_for(model.card.contaminant)
+    masks = UserMasks.find(settings.mask, sources)
+    if not resume:
+        (folder / NAME).unlink(missing_ok=True)
+    with record.stage("adapting"):
+        return adapt_model(
+            model, sources, pixel_size_angstrom, settings, device, masks, folder / NAME
+        )
 
 
 def write_report_and_record(

@@ -58,6 +58,8 @@ class _PickArguments(StoredModel):
     diameter_angstrom: float | None
     micrographs: str | list[str]
     pixel_size_angstrom: float | None
+    report: bool = False
+    adapt: bool = False
 
 
 class _RunArguments(_TrainArguments):
@@ -223,6 +225,7 @@ def _prepare_pick(arguments: _Arguments) -> Repeat:
             command_line,
             diameter_angstrom=values["diameter_angstrom"],
             report=values.get("report", False),
+            adapt=values.get("adapt", False),
         ).failures
     )
 

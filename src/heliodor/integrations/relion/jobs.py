@@ -43,6 +43,7 @@ def pick_job(
     compute: ComputeSettings,
     command_line: str,
     diameter_angstrom: float | None = None,
+    adapt: bool = False,
 ) -> list[Failure]:
     """Pick the micrographs that are not done yet, and list the coordinates for RELION.
 
@@ -60,6 +61,7 @@ def pick_job(
         compute,
         command_line,
         diameter_angstrom=diameter_angstrom,
+        adapt=adapt,
     )
     write_output_nodes(folder, [("autopick.star", OutputKind.COORDINATES)], micrographs)
     return picked.failures

@@ -1,0 +1,241 @@
+"""Adapting the general model to micrographs without labels: it learns from its surest picks.
+
+This is self-training (Scudder, IEEE Transactions on Information Theory 11, 363 (1965)): the picks
+that are most likely particles serve as labels on some of the micrographs that will be picked. So
+the model gets to know the particle, the ice and the detector. Elsewhere the training keeps the
+model close to what it predicted before, because unlabeled particles would otherwise be trained as
+background.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heliodor import __version__
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.label_assignment import LabeledSource
+from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.working_images import WorkingImages
+from heliodor.errors import BadInput
+from heliodor.models.model_file import Model, fingerprint_model, load_model, save_model
+from heliodor.models.pretrained import GENERAL_MODEL_NAME
+from heliodor.picking.batch import PickingResult
+from heliodor.picking.recalibration import needs_decoys, rank_by_fingerprint
+from heliodor.picking.settings import PickSettings, settings_that_change_picks
+from heliodor.picking.user_masks import NO_MASKS, UserMasks
+from heliodor.training.dataset import assemble_training_set
+from heliodor.training.initialization import FINE_TUNING
+from heliodor.training.loop import train_network
+from heliodor.training.settings import DataSettings, TrainingSettings
+from heliodor.utils import console
+from heliodor.utils.hashing import digest, fingerprint_file
+from heliodor.workflows.in_memory import pick_in_memory
+
+log = logging.getLogger(__name__)
+
+#: The adapted model's file in an output folder.
+NAME = "adapted.safetensors"
+#: The key in the card's `extra` of what a model was adapted with.
+ADAPTED_KEY = "adapted"
+#: The most micrographs that are learned from.
+MICROGRAPHS = 8
+#: Number of the picks that serve as labels, as a share of the expected number of particles. With
+#: 0.5 less is gained, and apoferritin loses; see docs/general-model.md.
+SHARE = 0.8
+#: With fewer picks there is too little to learn from.
+FEWEST_PICKS = 30
+#: Epochs of 50 updates.
+EPOCHS = 3
+
+
+def adapt_model(
+    model: Model,
+    sources: Sequence[Source],
+    pixel_size_angstrom: float | None = None,
+    settings: PickSettings = PickSettings(),
+    device: torch.device | str = "cpu",
+    masks: UserMasks = NO_MASKS,
+    keep: Path | None = None,
+) -> Model:
+    """Adapt the general model to micrographs by training it on its own surest picks.
+
+    Parameters
+    ----------
+    model
+        The general model for particles of one diameter; see `pretrained.rescale_to_diameter`.
+    sources
+        The micrographs to pick; up to `MICROGRAPHS` of them are learned from, chosen by their
+        names. Those that cannot be read are passed over.
+    pixel_size_angstrom
+        Of the micrographs, instead of the headers'.
+    settings
+        How those picks are found; the threshold is always the automatic one.
+    masks
+        Contamination that the user gives.
+    keep
+        The file in which the adapted model is kept. If it is there already, made from the same
+        model, micrographs and settings, it is loaded.
+
+    Returns
+    -------
+    Model
+        The adapted model; the same model if there are too few picks to learn from.
+
+    Raises
+    ------
+    BadInput
+        If the model is not the general one, or no micrograph can be used.
+    """
+    if not needs_decoys(model):
+        raise BadInput(
+            "only the general model adapts to micrographs, and yours was trained on labels; leave"
+            " out --adapt or --model",
+            parameter="adapt",
+        )
+    card = model.card
+    images = WorkingImages(
+        card.working_pixel_size_angstrom,
+        pixel_size_angstrom,
+        card.diameter_angstrom,
+        finer=card.finer,
+        threads=torch.get_num_threads(),
+    )
+    chosen = _choose_micrographs(sources, images)
+    names = {source.name for source in chosen}
+    masks = UserMasks({name: path for name, path in masks.files.items() if name in names})
+    request = _fingerprint(model, chosen, pixel_size_angstrom, settings, device, masks)
+    if keep is not None and (found := _find_adapted(keep, request)) is not None:
+        log.info(f"{keep} is up to date (same micrographs and settings)")
+        return found
+    log.info(f"adapting the general model to {len(chosen)} micrographs")
+    own = replace(settings, threshold=None, max_fdr=None)
+    with console.progress("picking") as progress:
+        picked = pick_in_memory(model, chosen, images, own, device, progress, masks)
+    labels = choose_labels(picked)
+    labeled = [LabeledSource(s, labels[s.name]) for s in chosen if s.name in labels]
+    number = sum(len(item.xy_px) for item in labeled)
+    if number < FEWEST_PICKS:
+        log.warning(
+            f"the general model is used as it is: it found {number} picks that it could learn"
+            f" from on {len(chosen)} micrographs, and needs {FEWEST_PICKS}"
+        )
+        return model
+    data = DataSettings(
+        diameter_angstrom=card.diameter_angstrom,
+        training_radius_angstrom=card.training_radius_angstrom,
+        pixel_size_angstrom=pixel_size_angstrom,
+        check_frame=False,
+        use_label_margin=False,
+    )
+    dataset = assemble_training_set(labeled, [], images, data)
+    recipe = TrainingSettings(
+        network=card.network,
+        width=card.width,
+        norm=card.norm,
+        epochs=EPOCHS,
+        start=GENERAL_MODEL_NAME,
+        **FINE_TUNING,
+    )
+    with console.progress("training") as progress:
+        trained = train_network(
+            dataset.images,
+            [],
+            dataset.radius_px,
+            dataset.prior,
+            recipe,
+            device,
+            start=model.network,
+            on_update=lambda done, of, cost: progress(done, of),
+        )
+    how = {"request": request, "micrographs": dataset.names, "picks": number}
+    adapted = Model(
+        trained.network,
+        # The labels were at corrected centers, so the new network needs no correction.
+        replace(card, center_correction_px=[0.0, 0.0], extra={**card.extra, ADAPTED_KEY: how}),
+    )
+    log.info(f"adapted to {number} of its picks on {len(labeled)} micrographs")
+    if keep is not None:
+        save_model(keep, adapted)
+    return adapted
+
+
+def choose_labels(picked: PickingResult) -> dict[str, FloatArray]:
+    """Return the surest picks of each micrograph, shape (n, 2), in pixels of the original files.
+
+    There are none where it is unknown how many particles there are.
+    """
+    picks = picked.picks
+    if picked.calibration is None or not len(picks):
+        return {}
+    number = max(1, round(SHARE * picked.calibration.curve.particles))
+    least = np.sort(picks.score)[-min(number, len(picks))]
+    sure = picks.select(picks.score >= least)
+    return {name: own.xy_px for name, own in sure.split_by_micrograph() if len(own)}
+
+
+def _choose_micrographs(sources: Sequence[Source], images: WorkingImages) -> list[Source]:
+    """Choose the micrographs to learn from, sorted by name.
+
+    Raises
+    ------
+    BadInput
+        If none can be used.
+    """
+    usable, reasons = list[Source](), list[str]()
+    for source in rank_by_fingerprint(sources):
+        try:
+            images.get(source)
+        except BadInput as error:
+            reasons.append(str(error))
+            continue
+        usable.append(source)
+        if len(usable) == MICROGRAPHS:
+            break
+    if not usable:
+        raise BadInput(f"no micrograph could be picked: {reasons[0]}")
+    return sorted(usable, key=lambda source: source.name)
+
+
+def _fingerprint(
+    model: Model,
+    sources: Sequence[Source],
+    pixel_size_angstrom: float | None,
+    settings: PickSettings,
+    device: torch.device | str,
+    masks: UserMasks,
+) -> str:
+    """Return the fingerprint of all that an adapted model follows from."""
+    head = {
+        "heliodor": __version__,
+        "torch": str(torch.__version__),
+        "model": fingerprint_model(model),
+        "device": torch.device(device).type,
+        "pixel_size_angstrom": pixel_size_angstrom,
+        "picking": settings_that_change_picks(settings),
+        "masks": masks.fingerprints(),
+        "micrographs": [[s.name, s.pixel_size_angstrom] for s in sources],
+    }
+    pixels = (
+        fingerprint_file(s.path).encode() if s.pixels is None else np.ascontiguousarray(s.pixels)
+        for s in sources
+    )
+    return digest([json.dumps(head, sort_keys=True).encode(), *pixels])
+
+
+def _find_adapted(path: Path, request: str) -> Model | None:
+    """Return the model that was adapted to the same before; None if there is none."""
+    if not path.is_file():
+        return None
+    try:
+        model = load_model(path)
+    except BadInput:
+        return None  # damaged: it is made again
+    how = model.card.extra.get(ADAPTED_KEY)
+    return model if isinstance(how, dict) and how.get("request") == request else None
