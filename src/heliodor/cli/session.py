@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.utils.console import count_of
 
 log = logging.getLogger(__name__)
 
@@ -30,5 +31,7 @@ def should_resume(when: str) -> bool:
 def end(failures: Sequence[Any]) -> None:
     """End a command with its exit code: some micrographs may have failed."""
     if failures:
-        log.info(f"{len(failures)} micrographs failed; see failed.tsv in the output folder")
+        log.info(
+            f"{count_of(len(failures), 'micrograph')} failed; see failed.tsv in the output folder"
+        )
         raise typer.Exit(SOME_FAILED)

@@ -34,4 +34,7 @@ def simulate(
         log.info(f"{particle.name}: {particle.description}")
     with console.progress(f"simulating {particle.name}") as progress:
         made = make(out, settings, progress)
-    log.info(f"{made.micrograph_count} micrographs with {made.particle_count} particles in {out}")
+    log.info(
+        f"{console.count_of(made.micrograph_count, 'micrograph')} with"
+        f" {console.count_of(made.particle_count, 'particle')} in {out}"
+    )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.picks import PROBABILITY, Picks
+from heliodor.utils.console import count_of
 from heliodor.utils.files import atomic_write
 
 #: The name of the table, beside ``picks.tsv``.
@@ -198,7 +199,7 @@ def _flags(rows: Sequence[MicrographQuality]) -> list[list[str]]:
     if len(rows) >= FEWEST:
         usual = float(np.median(counts))
         for i in np.flatnonzero(_unusual(np.sqrt(counts), LEAST_ROOT)).tolist():
-            flags[i].append(f"{_picks(rows[i].picks)} (median {usual:.0f})")
+            flags[i].append(f"{count_of(rows[i].picks, 'pick')} (median {usual:.0f})")
 
     shares = _column([row.measured.unlike_training for row in rows])
     known = np.isfinite(shares)
@@ -250,7 +251,3 @@ def _deviation(values: FloatArray) -> float:
 
 def _column(values: Sequence[float | None]) -> FloatArray:
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _picks(number: int) -> str:
-    return "1 pick" if number == 1 else f"{number} picks"

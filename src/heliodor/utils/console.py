@@ -83,6 +83,11 @@ def show_messages() -> None:
     LOGGER.setLevel(logging.INFO)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1: "1 pick", "2 picks"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function to call with (done, total) while something takes long.

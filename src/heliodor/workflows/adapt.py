@@ -35,6 +35,7 @@ from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.loop import train_network
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
+from heliodor.utils.console import count_of
 from heliodor.utils.hashing import digest, fingerprint_file
 from heliodor.workflows.in_memory import pick_in_memory
 
@@ -114,7 +115,7 @@ def adapt_model(
     if keep is not None and (found := _find_adapted(keep, request)) is not None:
         log.info(f"{keep} is up to date (same micrographs and settings)")
         return found
-    log.info(f"adapting the general model to {len(chosen)} micrographs")
+    log.info(f"adapting the general model to {count_of(len(chosen), 'micrograph')}")
     own = replace(settings, threshold=None, max_fdr=None)
     with console.progress("picking") as progress:
         picked = pick_in_memory(model, chosen, images, own, device, progress, masks)
@@ -123,8 +124,8 @@ def adapt_model(
     number = sum(len(item.xy_px) for item in labeled)
     if number < FEWEST_PICKS:
         log.warning(
-            f"the general model is used as it is: it found {number} picks that it could learn"
-            f" from on {len(chosen)} micrographs, and needs {FEWEST_PICKS}"
+            f"the general model is used as it is: it found {count_of(number, 'pick')} that it"
+            f" could learn from on {count_of(len(chosen), 'micrograph')}, and needs {FEWEST_PICKS}"
         )
         return model
     data = DataSettings(
@@ -160,7 +161,7 @@ def adapt_model(
         # The labels were at corrected centers, so the new network needs no correction.
         replace(card, center_correction_px=[0.0, 0.0], extra={**card.extra, ADAPTED_KEY: how}),
     )
-    log.info(f"adapted to {number} of its picks on {len(labeled)} micrographs")
+    log.info(f"adapted to {number} of its picks on {count_of(len(labeled), 'micrograph')}")
     if keep is not None:
         save_model(keep, adapted)
     return adapted

@@ -1,4 +1,4 @@
-"""The command `compare_with_truth`: files of picks and truth in, figures out."""
+"""The command `evaluate`: files of picks and truth in, figures out."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from heliodor.models.model_file import load_model
 from heliodor.picking.score_maps import open_working_images
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.console import count_of
 from heliodor.utils.files import (
     create_output_folder,
     write_json,
@@ -115,8 +116,9 @@ def evaluate_files(
     named = _use_source_names(table, sources, picks)
     if ground_truth.left_out and micrographs is None:
         record.warn(
-            f"{ground_truth.left_out} micrographs of the ground truth have no picks and are not"
-            " evaluated; give --micrographs to count their particles as missed"
+            "not evaluated, as there are no picks on them:"
+            f" {count_of(ground_truth.left_out, 'micrograph')} of the ground truth; give"
+            " --micrographs to count their particles as missed"
         )
     pixel_sizes = choose_pixel_sizes(named, ground_truth, sources, pixel_size_angstrom)
     if threshold is None:
@@ -255,5 +257,7 @@ def render_table(evaluation: Evaluation, region_ap: float | None) -> str:
     if region_ap is not None:
         lines.append(f"region AP {region_ap:.3f}")
     if e.ignored_micrographs:
-        lines.append(f"ignored {e.ignored_micrographs} micrographs without ground truth")
+        lines.append(
+            f"ignored {count_of(e.ignored_micrographs, 'micrograph')} without ground truth"
+        )
     return "\n".join(lines)

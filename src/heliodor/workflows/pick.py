@@ -54,6 +54,7 @@ from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.picking.user_masks import NO_MASKS, UserMasks
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.console import count_of
 from heliodor.utils.crash_recovery import crash_count
 from heliodor.utils.files import (
     create_output_folder,
@@ -289,7 +290,7 @@ def _find_candidates(
         s.name for s in sources if regions is not None and regions.has_truth(s.name)
     )
     if finished := sum(journal.has(s) for s in sources if s.name not in repeat):
-        log.info(f"already picked: {finished} of {len(sources)} micrographs")
+        log.info(f"already picked: {finished} of {count_of(len(sources), 'micrograph')}")
 
     def write_picks(image: WorkingImage, score: Image, result: MicrographResult) -> None:
         picks = add_probability(result.candidates, calibration)
@@ -329,8 +330,8 @@ def _log_start(model: Model, sources: Sequence[Source], settings: PickSettings) 
         else f"threshold {settings.threshold_for(model):.2f} log-odds"
     )
     log.info(
-        f"picking {len(sources)} micrographs (diameter {model.card.diameter_angstrom:g} Å,"
-        f" {threshold})"
+        f"picking {count_of(len(sources), 'micrograph')} (diameter"
+        f" {model.card.diameter_angstrom:g} Å, {threshold})"
     )
 
 
@@ -352,7 +353,8 @@ def _log_results(
         )
     sizes = sorted({f"{size:.4g}" for size in pixel_sizes.values()}, key=float)
     log.info(
-        f"{sum(row.picks for row in rows)} picks on {len(rows)} micrographs"
+        f"{count_of(sum(row.picks for row in rows), 'pick')} on"
+        f" {count_of(len(rows), 'micrograph')}"
         f" ({', '.join(sizes)} Å/pixel) in {folder}/autopick.star"
     )
     for sentence in summary:

@@ -24,6 +24,7 @@ from heliodor.data.micrographs.working_images import (
 )
 from heliodor.errors import BadInput
 from heliodor.utils import console
+from heliodor.utils.console import count_of
 from heliodor.utils.files import create_output_folder, refuse_to_replace
 from heliodor.utils.locking import lock_folder
 from heliodor.utils.prefetch import prefetch
@@ -87,7 +88,7 @@ def preprocess(
         if not written:
             raise BadInput(f"no micrograph could be preprocessed: {record.failures[0].reason}")
     record.write(folder)
-    log.info(f"wrote {written} micrographs to {folder}")
+    log.info(f"wrote {count_of(written, 'micrograph')} to {folder}")
     return record.failures
 
 

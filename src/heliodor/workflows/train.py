@@ -63,6 +63,7 @@ from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.console import count_of
 from heliodor.utils.files import (
     create_output_folder,
     remove_partial_files,
@@ -311,7 +312,7 @@ def _load(task: _Task) -> tuple[TrainingSet, dict[int, str]]:
     read = task.fingerprint(item.source for item in [*training, *validation])
     log.info(
         f"training {recipe.network} ({recipe.objective}{describe_start(recipe)}) on"
-        f" {len(training)} micrographs, {len(validation)} kept for validation"
+        f" {count_of(len(training), 'micrograph')}, {len(validation)} kept for validation"
     )
     with record.stage("reading"), console.progress("reading micrographs") as progress:
         dataset = assemble_training_set(

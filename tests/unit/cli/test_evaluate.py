@@ -160,7 +160,7 @@ def test_micrographs_without_picks_count_as_missed_where_they_were_asked_for(
     text = topaz_text(tmp_path / "picks.txt", some)
     truth = ("--truth", unseen / "truth.star", "--match-distance", 48, "--json")
     result = done("evaluate", "--picks", text, *truth)
-    assert "1 micrographs of the ground truth have no picks" in result.err
+    assert "no picks on them: 1 micrograph of the ground truth" in result.err
     assert json.loads(result.out)["n_truth"] == 24
     result = done("evaluate", "--picks", text, *truth, "--micrographs", unseen / "micrographs")
     assert json.loads(result.out)["n_truth"] == 36

@@ -152,7 +152,7 @@ def test_run_goes_on_without_a_bad_micrograph(
     labels = ("--labels", learn / "labels.star")
     result = call("run", "--micrographs", tmp_path, *labels, *RECIPE, *TINY, "-o", out)
     assert result.code == 3
-    assert "1 micrographs failed; see failed.tsv" in result.err
+    assert "1 micrograph failed; see failed.tsv" in result.err
     (failed,) = rows(out / "failed.tsv")
     assert failed["micrograph"] == str(bad)
     assert "truncated" in failed["reason"]

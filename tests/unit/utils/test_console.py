@@ -66,3 +66,8 @@ def test_nobody_is_shown_what_nobody_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
     assert isinstance(logging.getLogger("heliodor"), logging.Logger)
+
+
+def test_nouns_agree_with_their_numbers() -> None:
+    numbers = [console.count_of(number, "micrograph") for number in (0, 1, 2)]
+    assert numbers == ["0 micrographs", "1 micrograph", "2 micrographs"]
