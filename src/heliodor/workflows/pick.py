@@ -49,6 +49,7 @@ from heliodor.picking.recalibration import (
     choose_decoy_search,
     needs_decoys,
 )
+from heliodor.picking.scale_check import describe_wrong_scale
 from heliodor.picking.score_maps import FLOOR, open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.picking.user_masks import NO_MASKS, UserMasks
@@ -230,6 +231,13 @@ def pick_step(
         )
     if (inverted := describe_inverted_contrast(picked.sheet)) is not None:
         record.warn(inverted)
+    elif needs_decoys(model):
+        with record.stage("testing the scale"):
+            doubt = describe_wrong_scale(
+                model, picked, sources, images.pixel_size_angstrom, device
+            )
+        if doubt is not None:
+            record.warn(doubt)
     files.remove_outputs_of(picked.failures)
     record.skip(picked.failures)
     with record.stage("writing"):
