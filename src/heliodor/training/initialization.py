@@ -16,7 +16,7 @@ FIXED_BY_START = ("network", "width", "norm")
 
 
 #: Settings that differ when training starts from a model.
-FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
+FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3, "start_share": 0.5}
 
 
 def load_start_model(settings: TrainingSettings) -> Model | None:

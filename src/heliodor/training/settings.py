@@ -244,6 +244,9 @@ class TrainingSettings:
     #: And the weight of the distance to its contamination output, where it has one.
     keep: float = 0.0
     keep_contaminant: float = 0.1
+    #: Share of the starting model's weights in those of the result, which is a mean of the two
+    #: (Wortsman et al., CVPR 2022).
+    start_share: float = 0.0
     #: Convolutional layers, from the first on, whose weights are not trained.
     freeze: int = 0
     #: Of the network's products and features: bf16 rounds them to eight bits, with sums in
@@ -289,6 +292,11 @@ class TrainingSettings:
         for value in (self.keep, self.keep_contaminant):
             if not 0 <= value < 1e6:
                 raise BadInput(f"the distillation weight must be 0 or more, not {value:g}")
+        if not 0 <= self.start_share < 1:
+            raise BadInput(
+                "the share of the starting model must be at least 0 and less than 1, not"
+                f" {self.start_share:g}"
+            )
         if self.freeze < 0:
             raise BadInput(f"the number of frozen layers must be 0 or more, not {self.freeze}")
         if not 0 <= self.l2 < 1e6:

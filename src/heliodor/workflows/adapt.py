@@ -142,7 +142,7 @@ def adapt_model(
         norm=card.norm,
         epochs=EPOCHS,
         start=GENERAL_MODEL_NAME,
-        **FINE_TUNING,
+        **(FINE_TUNING | {"start_share": 0.0}),
     )
     with console.progress("training") as progress:
         trained = train_network(
