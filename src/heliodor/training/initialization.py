@@ -16,7 +16,9 @@ FIXED_BY_START = ("network", "width", "norm")
 
 
 #: Settings that differ when training starts from a model.
-FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3, "start_share": 0.5}
+FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
+#: The default of own picks as labels, where training starts from a model.
+OWN_PICKS = 0.8
 
 
 def load_start_model(settings: TrainingSettings) -> Model | None:
@@ -28,6 +30,12 @@ def load_start_model(settings: TrainingSettings) -> Model | None:
         If its file cannot be used, or its network differs from that of the settings.
     """
     if settings.start == FROM_SCRATCH:
+        if settings.own_picks:
+            raise BadInput(
+                "random starting weights have no picks to train on; leave out --own-picks, or"
+                " start from a model",
+                parameter="own_picks",
+            )
         return None
     model = load_model_or_general(settings.start)
     _check_fit(model.card, settings)
@@ -78,4 +86,5 @@ def choose_start(
             return replace(settings, start=FROM_SCRATCH)
     started = replace(settings, start=GENERAL_MODEL_NAME if start is None else str(start), **free)
     _check_fit(card, started)
-    return replace(started, **{k: v for k, v in FINE_TUNING.items() if k not in chosen})
+    usual = {**FINE_TUNING, "own_picks": OWN_PICKS}
+    return replace(started, **{k: v for k, v in usual.items() if k not in chosen})

@@ -17,6 +17,8 @@ Precision = Literal["auto", "float32", "bf16"]
 
 #: Labeled particles per epoch, from scratch and from a model.
 LABELS_PER_EPOCH, LABELS_PER_EPOCH_OF_START = 20, 40
+#: Fewest epochs where a model's own picks are labels too.
+FEWEST_EPOCHS_WITH_PICKS = 4
 
 _PARTICLE, _DATA, _TRAINING = "Particle", "Training data", "Training"
 _ADVANCED = "Advanced training"
@@ -212,8 +214,8 @@ class TrainingSettings:
         help="Number of epochs.",
         group=_ADVANCED,
         metavar="N",
-        default="labels / 40, from 2 to 10; from scratch: labels / 20; recipe quick: 2; recipe"
-        " paper: 10",
+        default="labels / 40, from 4 to 10 (from 2 without own picks); from scratch: labels / 20;"
+        " recipe quick: 2; recipe paper: 10",
     )
     #: Tiles per minibatch, how many of them are drawn for labeled regions, and the outputs
     #: along a tile's side: with 1 a tile is one region.
@@ -244,6 +246,14 @@ class TrainingSettings:
     #: And the weight of the distance to its contamination output, where it has one.
     keep: float = 0.0
     keep_contaminant: float = 0.1
+    own_picks: float = option(
+        0.0,
+        help="Also train on the surest picks of the starting model, as many as this share of the"
+        " expected number of particles; 0: on labels only.",
+        group=_ADVANCED,
+        metavar="SHARE",
+        default="0.8; with negatives, from scratch or with recipe paper: 0",
+    )
     #: Share of the starting model's weights in those of the result, which is a mean of the two
     #: (Wortsman et al., CVPR 2022).
     start_share: float = 0.0
@@ -297,6 +307,11 @@ class TrainingSettings:
                 "the share of the starting model must be at least 0 and less than 1, not"
                 f" {self.start_share:g}"
             )
+        if not 0 <= self.own_picks <= 1:
+            raise BadInput(
+                f"the share of own picks must be from 0 to 1, not {self.own_picks:g}",
+                parameter="own_picks",
+            )
         if self.freeze < 0:
             raise BadInput(f"the number of frozen layers must be 0 or more, not {self.freeze}")
         if not 0 <= self.l2 < 1e6:
@@ -312,7 +327,8 @@ class TrainingSettings:
         if self.epochs != "auto":
             return self.epochs
         each = LABELS_PER_EPOCH if self.start == "scratch" else LABELS_PER_EPOCH_OF_START
-        return min(10, max(2, round(labeled / each)))
+        fewest = FEWEST_EPOCHS_WITH_PICKS if self.own_picks else 2
+        return min(10, max(fewest, round(labeled / each)))
 
 
 @dataclass(frozen=True)

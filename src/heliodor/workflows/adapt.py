@@ -1,10 +1,7 @@
 """Adapting the general model to micrographs without labels: it learns from its surest picks.
 
-This is self-training (Scudder, IEEE Transactions on Information Theory 11, 363 (1965)): the picks
-that are most likely particles serve as labels on some of the micrographs that will be picked. So
-the model gets to know the particle, the ice and the detector. Elsewhere the training keeps the
-model close to what it predicted before, because unlabeled particles would otherwise be trained as
-background.
+Those on some of the micrographs that will be picked serve as labels; see
+`heliodor.workflows.sure_picks`.
 """
 
 from __future__ import annotations
@@ -19,14 +16,12 @@ import numpy as np
 import torch
 
 from heliodor import __version__
-from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_model, load_model, save_model
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
-from heliodor.picking.batch import PickingResult
 from heliodor.picking.recalibration import needs_decoys, rank_by_fingerprint
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.picking.user_masks import NO_MASKS, UserMasks
@@ -37,7 +32,7 @@ from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils import console
 from heliodor.utils.console import count_of
 from heliodor.utils.hashing import digest, fingerprint_file
-from heliodor.workflows.in_memory import pick_in_memory
+from heliodor.workflows.sure_picks import MICROGRAPHS, find_sure_picks
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +40,6 @@ log = logging.getLogger(__name__)
 NAME = "adapted.safetensors"
 #: The key in the card's `extra` of what a model was adapted with.
 ADAPTED_KEY = "adapted"
-#: The most micrographs that are learned from.
-MICROGRAPHS = 8
 #: Number of the picks that serve as labels, as a share of the expected number of particles. With
 #: 0.5 less is gained, and apoferritin loses; see docs/general-model.md.
 SHARE = 0.8
@@ -116,10 +109,7 @@ def adapt_model(
         log.info(f"{keep} is up to date (same micrographs and settings)")
         return found
     log.info(f"adapting the general model to {count_of(len(chosen), 'micrograph')}")
-    own = replace(settings, threshold=None, max_fdr=None)
-    with console.progress("picking") as progress:
-        picked = pick_in_memory(model, chosen, images, own, device, progress, masks)
-    labels = choose_labels(picked)
+    labels = find_sure_picks(model, chosen, images, settings, device, SHARE, masks)
     labeled = [LabeledSource(s, labels[s.name]) for s in chosen if s.name in labels]
     number = sum(len(item.xy_px) for item in labeled)
     if number < FEWEST_PICKS:
@@ -142,7 +132,7 @@ def adapt_model(
         norm=card.norm,
         epochs=EPOCHS,
         start=GENERAL_MODEL_NAME,
-        **(FINE_TUNING | {"start_share": 0.0}),
+        **FINE_TUNING,
     )
     with console.progress("training") as progress:
         trained = train_network(
@@ -165,20 +155,6 @@ def adapt_model(
     if keep is not None:
         save_model(keep, adapted)
     return adapted
-
-
-def choose_labels(picked: PickingResult) -> dict[str, FloatArray]:
-    """Return the surest picks of each micrograph, shape (n, 2), in pixels of the original files.
-
-    There are none where it is unknown how many particles there are.
-    """
-    picks = picked.picks
-    if picked.calibration is None or not len(picks):
-        return {}
-    number = max(1, round(SHARE * picked.calibration.curve.particles))
-    least = np.sort(picks.score)[-min(number, len(picks))]
-    sure = picks.select(picks.score >= least)
-    return {name: own.xy_px for name, own in sure.split_by_micrograph() if len(own)}
 
 
 def _choose_micrographs(sources: Sequence[Source], images: WorkingImages) -> list[Source]:

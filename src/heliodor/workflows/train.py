@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from heliodor.data.coordinates.label_assignment import (
     describe_chance,
     read_labels,
 )
+from heliodor.data.coordinates.labels import LabeledImage, class_prior
 from heliodor.data.coordinates.particle_diameter import find_diameter_conflict
 from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import (
@@ -37,7 +38,9 @@ from heliodor.models.pretrained import (
     rescale_to_diameter,
 )
 from heliodor.picking.label_scores import measure_label_scores
+from heliodor.picking.recalibration import rank_by_fingerprint
 from heliodor.picking.settings import PickSettings
+from heliodor.picking.user_masks import NO_MASKS
 from heliodor.training.checkpoint import NAME as CHECKPOINT
 from heliodor.training.checkpoint import Checkpoint
 from heliodor.training.completion_record import (
@@ -71,6 +74,7 @@ from heliodor.utils.files import (
 )
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.run_record import RunRecord, flatten_settings
+from heliodor.workflows.sure_picks import MICROGRAPHS, add_sure_picks, find_sure_picks
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +203,7 @@ def train_step(
         dataset, unlabeled, task.images, data.diameter_angstrom, picking, device
     )
     dataset = _estimate_prior(task, dataset, calibration_set)
-    trained = _fit(task, dataset, checkpoint)
+    trained = _fit(task, dataset, checkpoint, _add_own_picks(task, dataset))
     calibrated = _calibrate(task, dataset, calibration_set, trained)
     model = _save(task, trained, calibrated, folder)
     CompletionRecord(
@@ -236,6 +240,22 @@ class _Task:
     images: WorkingImages
     #: Fingerprint of the settings, labels and names of micrographs.
     request: str
+
+    def start_for_diameter(self) -> Model:
+        """Return the model to start from, for the particle's diameter, on the device.
+
+        Raises
+        ------
+        ValueError
+            If training starts from random weights.
+        """
+        if self.start is None:
+            raise ValueError("there is no model to start from")
+        model = self.start
+        if model.card.any_diameter:
+            model = rescale_to_diameter(model, self.data.diameter_angstrom)
+        model.network.to(self.device)
+        return model
 
     @property
     def start_network(self) -> Network | None:
@@ -341,10 +361,7 @@ def _find_doubts(task: _Task, dataset: TrainingSet) -> list[str]:
     chance = None if dataset.frame is None else describe_chance(dataset.frame)
     contrast = None
     if task.start is not None:
-        start = task.start
-        model = rescale_to_diameter(start, diameter) if start.card.any_diameter else start
-        model.network.to(task.device)
-        scores = measure_label_scores(model, dataset.images, size, task.device)
+        scores = measure_label_scores(task.start_for_diameter(), dataset.images, size, task.device)
         contrast = scores.describe_contrast()
         if scores.fits:
             chance = None
@@ -388,17 +405,50 @@ def _estimate_prior(
     return dataset
 
 
-def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNetwork:
-    """Train the network, from the checkpoint if there is one."""
+def _add_own_picks(task: _Task, dataset: TrainingSet) -> list[LabeledImage]:
+    """Return the training images, with the surest picks of the starting model as labels too.
+
+    Not where there are negatives: then not everything that looks like a particle is one.
+    """
+    if not task.recipe.own_picks or task.start is None or dataset.labelled_negatives:
+        return dataset.images
+    by_name = {item.source.name: item.source for item in task.labeled}
+    sources = [by_name[name] for name in dataset.names]
+    with task.record.stage("picking"):
+        picks = find_sure_picks(
+            task.start_for_diameter(),
+            rank_by_fingerprint(sources)[:MICROGRAPHS],
+            task.images,
+            task.picking,
+            task.device,
+            task.recipe.own_picks,
+            NO_MASKS,  # masks are of the micrographs to pick
+        )
+        diameter_px = task.data.diameter_angstrom / task.images.working_pixel_size_angstrom
+        images = add_sure_picks(dataset.images, sources, picks, task.images, diameter_px)
+    added = sum(len(item.xy_px) for item in images) - dataset.labelled_particles
+    log.info(
+        f"also training on {count_of(added, 'pick')} of the starting model"
+        if added
+        else "training on the labels alone: the starting model is sure of no other particles"
+    )
+    return images
+
+
+def _fit(
+    task: _Task, dataset: TrainingSet, checkpoint: Checkpoint, images: Sequence[LabeledImage]
+) -> TrainedNetwork:
+    """Train the network on labeled images, from the checkpoint if there is one."""
+    epochs = task.recipe.epochs_for(dataset.labelled_particles)
     with task.record.stage("training"):
         return train_network(
-            dataset.images,
+            images,
             dataset.validation,
             dataset.radius_px,
-            dataset.prior,
-            task.recipe,
+            class_prior(dataset.expected_particles, images, dataset.radius_px),
+            replace(task.recipe, epochs=epochs),
             task.device,
-            progress=log_epochs(task.recipe.epochs_for(dataset.labelled_particles)),
+            progress=log_epochs(epochs),
             checkpoint=checkpoint,
             store=task.store,
             start=task.start_network,

@@ -7,28 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import heliodor
-from heliodor.data.coordinates.picks import Picks
-from heliodor.data.micrographs.sources import Source, find_sources
+from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
-from heliodor.evaluation.calibration import Calibration, CalibrationCurve
-from heliodor.evaluation.score_histogram import DatasetScores
 from heliodor.models.model_file import load_model
 from heliodor.models.pretrained import load_model_for_picking
-from heliodor.picking.batch import InMemoryStore, PickingResult
-from heliodor.picking.journal import MicrographResult
-from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.simulation import SimulationSettings, simulate
 from heliodor.workflows import adapt
-from heliodor.workflows.adapt import ADAPTED_KEY, NAME, adapt_model, choose_labels
+from heliodor.workflows.adapt import ADAPTED_KEY, NAME, adapt_model
 from helpers.cli import call, done
 
 DIAMETER = 120.0
-UNMEASURED = MicrographMeasurements(None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -55,38 +47,6 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         adapt, "FINE_TUNING", {**adapt.FINE_TUNING, "epoch_updates": 3, "batch": 8, "positives": 3}
     )
-
-
-def picked(scores: list[list[float]], particles: float | None) -> PickingResult:
-    """Candidates at (number, micrograph) with a threshold of 0."""
-    store = InMemoryStore()
-    names = tuple(f"mic_{number}.mrc" for number in range(len(scores)))
-    for row, (name, own) in enumerate(zip(names, scores, strict=True)):
-        xy = np.array([(column, row) for column in range(len(own))], dtype=np.float64)
-        table = Picks.on(name, xy.reshape(-1, 2), np.array(own))
-        source = Source(name, Path(name), name)
-        store.add(source, MicrographResult(table, 1.0, None, 1.0, UNMEASURED))
-    calibration = None
-    if particles is not None:
-        curve = CalibrationCurve(np.array([-1.0, 1.0]), np.array([-1.0, 1.0]), particles)
-        calibration = Calibration(curve, (), len(names), np.zeros(0), np.inf)
-    sheet = DatasetScores.from_micrographs([])
-    return PickingResult(names, [], 0.0, sheet, store, calibration)
-
-
-def test_labels_are_the_surest_picks() -> None:
-    scores = [[5.0, 4.0, 0.5, -1.0], [3.0, 2.0, 1.0], [-2.0]]
-    # 0.8 of five particles: the four best of all micrographs.
-    labels = choose_labels(picked(scores, 5.0))
-    assert {name: xy.tolist() for name, xy in labels.items()} == {
-        "mic_0.mrc": [[0, 0], [1, 0]],
-        "mic_1.mrc": [[0, 1], [1, 1]],
-    }
-    # Never candidates below the threshold, however many particles there are.
-    assert sum(len(xy) for xy in choose_labels(picked(scores, 100.0)).values()) == 6
-    # Nothing where it is not known how many particles there are, or nothing is picked.
-    assert choose_labels(picked(scores, None)) == {}
-    assert choose_labels(picked([[-1.0], []], 5.0)) == {}
 
 
 @pytest.mark.usefixtures("brief")

@@ -43,7 +43,6 @@ from heliodor.utils.array_store import ArrayStore
 #: good model.
 RECIPE: Final[dict[str, Any]] = {
     **FINE_TUNING, "epochs": 2, "batch": 32, "positives": 12, "freeze": 3, "keep": 10.0,
-    "start_share": 0.0,
 }  # fmt: skip
 #: Updates of the training that validates.
 VALIDATION_UPDATES: Final = 50
