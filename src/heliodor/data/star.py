@@ -36,7 +36,7 @@ CHUNK_BYTES = 2**19
 #: The line that begins a block. A row may begin with a name such as data_1/a.mrc, too.
 _BLOCK = re.compile(rb"^[ \t]*data_([^\s/]*)[ \t]*(?:#[^\n]*)?$", re.MULTILINE)
 #: The head of a table with rows: loop_, then the labels of the columns.
-_LOOP = re.compile(rb"(?:\s*+#[^\n]*+)*+\s*+loop_[^\n]*+((?:\s*+[#_][^\n]*+)*+)")
+_LOOP = re.compile(rb"(?:\s*+[#;][^\n]*+)*+\s*+loop_[^\n]*+((?:\s*+[#;_][^\n]*+)*+)")
 _LABEL = re.compile(rb"^[ \t]*_(\S*)", re.MULTILINE)
 #: Quoted values and comments, and then (in group 1) values that CIF reserves or does not allow.
 _RESERVED = re.compile(
@@ -47,6 +47,10 @@ _RESERVED = re.compile(
     )""",
     re.VERBOSE,
 )
+#: Quoted values in which RELION marks a quotation mark at the end of a word with a BEL before it.
+_MARKED = re.compile(rb"""(?<![^ \t\n])(["'])((?:\a\1|(?!\1(?![^ \t\n]))[^\n])*+)\1(?![^ \t\n])""")
+#: Beginnings of values that need quotes: of quoted values, comments, labels, blocks and tables.
+_BEGINNINGS = ('"', "'", "#", ";", "_", "$", "data_", "loop_")
 #: Written behind each row, as gemmi does not report where lines end.
 _END_OF_ROW = "~end-of-row~"
 #: Values that stand for a missing number.
@@ -82,7 +86,7 @@ class StarTable:
 def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, StarTable]:
     """Read every table of a STAR file, by block name without ``data_``.
 
-    Of blocks with the same name the last one is returned.
+    Tables of blocks with the same name, as in files written one behind another, are joined.
 
     Parameters
     ----------
@@ -95,7 +99,8 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     Raises
     ------
     BadInput
-        If the file is missing, empty, not text or holds no STAR block.
+        If the file is missing, empty, not text or holds no STAR block, or if blocks of the same
+        name have different columns.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,12 +112,13 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
         heads = list(_BLOCK.finditer(text))
         if len(heads) > MOST_BLOCKS:
             raise ValueError(f"it has {len(heads)} blocks, more than any file of particles")
-        tables: dict[str, StarTable] = {}
+        parts: dict[str, list[StarTable]] = {}
         for head, following in zip_longest(heads, heads[1:]):
             end = following.start() if following else len(text)
             columns = _read_block(text, head.end(), end, numbers)
             if columns:
-                tables[head[1].decode()] = StarTable(columns)
+                parts.setdefault(head[1].decode(), []).append(StarTable(columns))
+        tables = {name: _join(name, same) for name, same in parts.items()}
         if heads and not tables:
             raise ValueError("its blocks are empty")
     except (ValueError, OSError) as error:
@@ -120,6 +126,57 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     if not tables:
         raise BadInput(f"{path} has no data_ block: it is not a STAR file")
     return tables
+
+
+def _join(name: str, tables: Sequence[StarTable]) -> StarTable:
+    """Return the tables of blocks with one name, one behind another."""
+    for table in tables[1:]:
+        different = {*table.columns} ^ {*tables[0].columns}
+        if different:
+            raise ValueError(
+                f"it has {len(tables)} blocks data_{name} with different columns, as only some"
+                f" have _{min(different)}; write their tables to different files"
+            )
+    return join_tables(tables)
+
+
+def join_tables(tables: Sequence[StarTable]) -> StarTable:
+    """Return the rows of tables with the same columns, one table behind another."""
+    if len(tables) == 1:
+        return tables[0]
+    return StarTable(
+        {label: np.concatenate([t[label] for t in tables]) for label in tables[0].columns}
+    )
+
+
+def find_tables(
+    blocks: Mapping[str, StarTable], labels: Sequence[str], preferred: Sequence[str] = ()
+) -> tuple[StarTable | None, str | None]:
+    """Return the rows that have some columns, and which blocks they are from if that is a choice.
+
+    Parameters
+    ----------
+    labels
+        The columns.
+    preferred
+        Names of blocks, the first of which is taken if blocks with rows have different columns;
+        blocks with the same columns are joined.
+
+    Returns
+    -------
+    StarTable or None, str or None
+        The table; and the end of a sentence about the file, if several blocks have the columns.
+    """
+    found = {name: table for name, table in blocks.items() if {*labels} <= {*table.columns}}
+    found = {name: table for name, table in found.items() if len(table)} or found
+    if not found:
+        return None, None
+    names = " and ".join(f"data_{name}" for name in found)
+    if len({frozenset(table.columns) for table in found.values()}) == 1:
+        note = f"the blocks {names} of the file are read together" if len(found) > 1 else None
+        return join_tables([*found.values()]), note
+    first = next((name for name in preferred if name in found), next(iter(found)))
+    return found[first], f"of the blocks {names} of the file only data_{first} is read"
 
 
 def _check_text(raw: bytes) -> bytes:
@@ -131,9 +188,19 @@ def _check_text(raw: bytes) -> bytes:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\a" in raw:
+        raw = _MARKED.sub(_quote_otherwise, raw)
     if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
         raise ValueError("it has a line that is longer than any row")
     return raw
+
+
+def _quote_otherwise(found: re.Match[bytes]) -> bytes:
+    """Return a quoted value with BELs without them, in the other kind of quotes."""
+    if b"\a" not in found[2]:
+        return found[0]
+    mark = b"'" if found[1] == b'"' else b'"'
+    return mark + found[2].replace(b"\a", b"") + mark
 
 
 def _read_block(text: bytes, start: int, end: int, numbers: Sequence[str]) -> dict[str, Any]:
@@ -298,7 +365,21 @@ def _quote_column(label: str, values: list[str]) -> list[str]:
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
                 " tab or a line break; write a CSV file instead"
             )
-    return [f'"{value}"' if " " in value or not value else value for value in values]
+    return [_quote(value, label) for value in values]
+
+
+def _quote(value: str, label: str) -> str:
+    """Return a value as RELION reads it: in quotes if it would not be one value without them."""
+    if value and " " not in value and not value.startswith(_BEGINNINGS):
+        return value
+    for mark in ('"', "'"):
+        # RELION ends a value at a mark before a space, and gemmi at one before # as well.
+        if f"{mark} " not in f"{value} " and f"{mark}#" not in value:
+            return f"{mark}{value}{mark}"
+    raise BadInput(
+        f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has both kinds of"
+        " quotation marks at the ends of words; write a CSV file instead"
+    )
 
 
 def format_values(values: Any) -> list[str]:

@@ -141,8 +141,9 @@ def _check_model(path: Path) -> Iterator[Diagnostic]:
 
 def _check_list(path: Path) -> Iterator[Diagnostic]:
     """Check a list of micrographs for repeated rows."""
-    table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b)
-    counts = Counter(map(str, table[star_list.NAME]))
+    tables = blocks.read_blocks(path)
+    table, _ = blocks.find_tables(tables, (star_list.NAME,), star_list.BLOCKS)
+    counts = Counter(map(str, () if table is None else table[star_list.NAME]))
     twice = [name for name, count in counts.items() for _ in range(count - 1)]
     if twice:
         yield Diagnostic(

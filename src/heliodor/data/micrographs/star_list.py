@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heliodor.data.star import read_blocks
+from heliodor.data.star import find_tables, read_blocks
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import parse_number, refuse_damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from heliodor.data.star import StarTable
 
+log = logging.getLogger(__name__)
 
 NAME = "rlnMicrographName"
 
@@ -27,6 +27,8 @@ DETECTOR = ("rlnDetectorPixelSize", "rlnMagnification")
 
 
 OPTICS_GROUP = "rlnOpticsGroup"
+#: Names of blocks that list micrographs, of which the first is taken.
+BLOCKS = ("micrographs", "", "particles")
 
 
 @refuse_damaged
@@ -44,20 +46,16 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
         If no block lists micrographs, or the list is empty.
     """
     blocks = read_blocks(path)
-    table = next((blocks[k] for k in ("micrographs", "", "particles") if _has(blocks, k)), None)
-    if table is None:
-        table = next((b for b in blocks.values() if NAME in b), None)
+    table, note = find_tables(blocks, (NAME,), BLOCKS)
     if table is None:
         raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
+    if note is not None:
+        log.warning(f"{path}: {note}")
     if not len(table):
         raise BadInput(f"{path} lists no micrographs: the table is empty")
     sizes = pixel_sizes(table, blocks.get("optics"), detector=True)
     rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
     return list(dict(rows).items())
-
-
-def _has(blocks: Mapping[str, StarTable], key: str) -> bool:
-    return key in blocks and NAME in blocks[key]
 
 
 def pixel_sizes(

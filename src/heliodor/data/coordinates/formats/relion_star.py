@@ -8,6 +8,7 @@ the row index of the file.
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,21 @@ from heliodor.data.micrographs.star_list import (
     as_positive,
     pixel_sizes,
 )
-from heliodor.data.star import StarTable, format_values, read_blocks, render_blocks
+from heliodor.data.star import (
+    StarTable,
+    find_tables,
+    format_values,
+    read_blocks,
+    render_blocks,
+)
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_referenced_file, write_text
 from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 X, Y = "rlnCoordinateX", "rlnCoordinateY"
 SCORE = "rlnAutopickFigureOfMerit"
@@ -82,7 +91,7 @@ def read_picks(path: str | Path) -> Picks:
 
 def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = True) -> Picks:
     """Read coordinates from blocks, which may list other files only if `listing` is true."""
-    listed = next((b for b in blocks.values() if COORDINATE_FILE in b), None)
+    listed, note = find_tables(blocks, (COORDINATE_FILE,), ("coordinate_files",))
     if listed is not None and NAME not in listed:
         raise BadInput(f"{path} lists coordinate files, but has no column _{NAME} beside them")
     if listed is not None and not listing:
@@ -90,8 +99,10 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
             f"{path} is a list of coordinate files that another list names; lists cannot be nested"
         )
     if listed is not None:
+        _log(path, note)
         return _read_listed_files(path, listed)
-    table = next((b for b in blocks.values() if X in b and Y in b), None)
+    table, note = find_tables(blocks, (X, Y), ("particles",))
+    _log(path, note)
     if table is None:
         raise BadInput(f"{path} has no columns _{X} and _{Y}: it contains no coordinates")
     xy = np.column_stack([parse_numbers(table, X, path), parse_numbers(table, Y, path)]).reshape(
@@ -115,6 +126,11 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
             " row"
         )
     return Picks.from_columns(names, xy, score, extra)
+
+
+def _log(path: Path, note: str | None) -> None:
+    if note is not None:
+        log.warning(f"{path}: {note}")
 
 
 def _read_listed_files(path: Path, table: StarTable) -> Picks:

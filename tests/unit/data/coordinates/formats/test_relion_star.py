@@ -169,6 +169,42 @@ def test_an_empty_table_before_another_one(tmp_path: Path):
     assert len(picks) == 0
 
 
+def test_tables_that_were_written_one_behind_another(tmp_path: Path, capsys):
+    text = "".join(NAMED + f"{name}.mrc {x} 2\n\n" for x, name in enumerate("abca"))
+    picks = read_picks(save(tmp_path / "all.star", text))
+    assert picks.names() == ["a.mrc", "b.mrc", "c.mrc", "a.mrc"]
+    assert picks.x.tolist() == [0, 1, 2, 3]
+    assert star_list.read_micrographs(tmp_path / "all.star") == [
+        (name, None) for name in ("a.mrc", "b.mrc", "c.mrc")
+    ]
+    assert capsys.readouterr().err == ""
+    save(tmp_path / "two.star", NAMED + "a.mrc 1 2\n\n" + NAMED + "_rlnClass #4\nb.mrc 1 2 3\n")
+    for read in (read_picks, star_list.read_micrographs):
+        with pytest.raises(BadInput, match=r"two\.star .* only some have _rlnClass"):
+            read(tmp_path / "two.star")
+
+
+def test_lists_that_were_written_one_behind_another(tmp_path: Path):
+    head = "data_coordinate_files\n\nloop_\n_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
+    for name in "ab":
+        save(tmp_path / f"{name}.star", BLOCK + "1 2\n")
+    text = "".join(f"{head}{name}.mrc {name}.star\n\n" for name in "ab")
+    assert read_picks(save(tmp_path / "both.star", text)).names() == ["a.mrc", "b.mrc"]
+
+
+def test_coordinates_in_several_blocks_are_mentioned(tmp_path: Path, capsys):
+    text = NAMED.replace("data_", "data_one") + "a.mrc 1 2\n\n"
+    text += NAMED.replace("data_", "data_two") + "b.mrc 1 2\n\n"
+    path = save(tmp_path / "a.star", text)
+    assert read_picks(path).names() == ["a.mrc", "b.mrc"]
+    assert star_list.read_micrographs(path) == [("a.mrc", None), ("b.mrc", None)]
+    words = f"note: {path}: the blocks data_one and data_two of the file are read together\n"
+    assert capsys.readouterr().err == words * 2
+    text += NAMED.replace("data_", "data_particles") + "_rlnClass #4\nc.mrc 1 2 3\n"
+    assert read_picks(save(path, text)).names() == ["c.mrc"]
+    assert "only data_particles is read" in capsys.readouterr().err
+
+
 def test_one_pick_may_be_no_loop(tmp_path: Path):
     path = save(tmp_path / "a.star", "data_\n\n_rlnCoordinateX 1.5\n_rlnCoordinateY 2\n")
     np.testing.assert_array_equal(read_picks(path).xy_px, [[1.5, 2]])
