@@ -29,7 +29,11 @@ from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.data.micrographs.sources import Source, find_sources
-from heliodor.data.micrographs.working_images import is_plausible_pixel_size, same_pixel_size
+from heliodor.data.micrographs.working_images import (
+    is_plausible_pixel_size,
+    same_binning,
+    same_pixel_size,
+)
 from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
 from heliodor.report.coordinate_preview import read_views_with_most_picks
@@ -285,16 +289,25 @@ def _check_pixel_sizes(
     text: str, picks: Picks, matches: dict[str, Source], headers: dict[str, MicrographHeader]
 ) -> Iterator[Diagnostic]:
     in_picks = picks.first_positive_values(PIXEL_SIZE)
-    differing = []
+    differing: list[str] = []
+    recalibrated: list[str] = []
     for name, header in headers.items():
         size = matches[name].pixel_size_angstrom or header.pixel_size_angstrom
         if size and name in in_picks and not same_pixel_size(size, in_picks[name]):
-            differing.append(f"{name}: picks {in_picks[name]:.4g}, micrograph {size:.4g}")
+            which = recalibrated if same_binning(size, in_picks[name]) else differing
+            which.append(f"{name}: picks {in_picks[name]:.4g}, micrograph {size:.4g}")
     if differing:
         yield Diagnostic(
             "error",
             text,
             f"picks and micrographs have different pixel sizes in Å{_some(differing)}",
+        )
+    if recalibrated:
+        yield Diagnostic(
+            "note",
+            text,
+            "picks and micrographs have pixel sizes in Å of different calibration, which does not"
+            f" change coordinates{_some(recalibrated)}",
         )
 
 

@@ -53,7 +53,7 @@ from heliodor.data.micrographs.sources import (
     Source,
     find_sources,
 )
-from heliodor.data.micrographs.working_images import same_pixel_size
+from heliodor.data.micrographs.working_images import same_binning, same_pixel_size
 from heliodor.errors import BadInput
 from heliodor.report.coordinate_preview import (
     draw_micrograph_with_most_picks,
@@ -287,9 +287,14 @@ def _measure_micrographs(
             shapes[name] = round(height * frame.scale), round(width * frame.scale)
         scaled = in_picks[name] / frame.scale if name in in_picks else None
         if size and scaled and not same_pixel_size(size, scaled):
+            advice = (
+                "their coordinates are not changed"
+                if same_binning(size, scaled)
+                else f"give --scale {in_picks[name] / size:.4g}"
+            )
             differing.append(
                 f"the picks on {name} have {scaled:.4g} Å/pixel, the micrograph has"
-                f" {size:.4g} Å/pixel: give --scale {in_picks[name] / size:.4g}"
+                f" {size:.4g} Å/pixel: {advice}"
             )
         size = settings.pixel_size_angstrom or size or scaled
         if size:

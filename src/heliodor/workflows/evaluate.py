@@ -71,7 +71,7 @@ def evaluate_files(
         micrographs, those that have ground truth but no picks count as missed.
     pixel_size_angstrom
         Of all micrographs; None takes that in the picks or the ground truth, otherwise that in
-        the STAR file of the micrographs.
+        the STAR file of the micrographs or in their headers.
     out
         Folder for ``evaluation.json``, ``curve.tsv`` and the record, ``evaluate.json``.
 

@@ -159,7 +159,8 @@ def _load_views(
         )
     prepared, too_coarse = _bring_to_one_scale(prepared)
     working = {image.source: image for image in prepared}
-    check_sampling(items, working)
+    overruled = trust_labels or images.pixel_size_angstrom is not None
+    record.notes += check_sampling(items, working, overruled)
     items = [item for item in items if item.source in working]
     if not trust_labels:
         chance = describe_chance(check_frame(items, working))

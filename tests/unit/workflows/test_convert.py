@@ -419,6 +419,40 @@ def test_one_line_of_pixel_sizes_that_differ(scene):
     assert "1 more" in said
 
 
+def test_a_recalibration_changes_no_coordinates(scene):
+    picks = replace(scene, extra={"pixel_size_angstrom": np.full(80, 4.24)})
+    relion_star.write_picks(Path("old.star"), picks)
+    said = done("convert", "old.star", "-o", "x.star", "--micrographs", "M").err
+    assert "4.24 Å/pixel, the micrograph has 4 Å/pixel: their coordinates are not changed" in said
+    assert "--scale" not in said
+    np.testing.assert_array_equal(read_picks("x.star").xy_px, scene.xy_px)
+    result = done("check", "old.star", "--micrographs", "M")
+    assert "note: old.star: picks and micrographs have pixel sizes in Å of different" in result.out
+    assert "(a: picks 4.24, micrograph 4, b: picks 4.24, micrograph 4)" in result.out
+
+
+def test_the_pixel_size_of_the_movie_is_none_of_the_picks(scene):
+    """As RELION's extraction writes it: that of the binned micrograph is left out."""
+    movie = {
+        "optics/rlnMicrographOriginalPixelSize": np.full(80, 2.0),
+        "rlnOpticsGroup": np.full(80, 1),
+    }
+    relion_star.write_picks(Path("particles.star"), replace(scene, extra=movie))
+    result = done("check", "particles.star", "--micrographs", "M")
+    assert {level for level, _ in lines(result)} == {"good"}
+    said = done("convert", "particles.star", "-o", "x.star", "--micrographs", "M").err
+    assert "scale" not in said
+    back = read_picks("x.star")
+    np.testing.assert_array_equal(back.xy_px, scene.xy_px)
+    assert {*back.first_positive_values("pixel_size_angstrom").values()} == {4.0}
+    assert {*back.extra["optics/rlnMicrographOriginalPixelSize"]} == {"2.000000"}
+    done("convert", "particles.star", "-o", "y.star")
+    assert "pixel_size_angstrom" not in read_picks("y.star").extra
+    refused = call("convert", "particles.star", "-o", "x.cs", "--shape-px", "400x300")
+    assert refused.code == 2
+    assert "pixel size of a is unknown" in refused.err
+
+
 def test_a_broken_micrograph_stops_no_other(scene):
     Path("M/b.mrc").write_bytes(b"no")
     said = done("convert", "labels.star", "-o", "x.star", "--micrographs", "M").err

@@ -15,7 +15,11 @@ from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import WorkingImage, same_pixel_size
+from heliodor.data.micrographs.working_images import (
+    WorkingImage,
+    same_binning,
+    same_pixel_size,
+)
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
@@ -179,19 +183,50 @@ def describe_chance(verdict: FrameVerdict) -> str | None:
     )
 
 
-def check_sampling(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
-    """Refuse labels whose file gives another pixel size than the micrograph has."""
+def check_sampling(
+    items: Sequence[LabeledSource],
+    working: dict[Source, WorkingImage],
+    overruled: bool = False,
+) -> list[str]:
+    """Refuse labels whose file gives the pixel size of another binning than the micrograph has.
+
+    Parameters
+    ----------
+    overruled
+        Whether the user has given the pixel size, or trusts the labels: they are then accepted.
+
+    Returns
+    -------
+    list of str
+        A warning if pixel sizes differ and the labels are accepted.
+
+    Raises
+    ------
+    BadInput
+        If the pixels of labels and micrograph are different ones.
+    """
+    differing = []
     for item in items:
         image, pixel_size = working.get(item.source), item.pixel_size_angstrom
         if image is None or pixel_size is None:
             continue
         actual = image.pixel_size_angstrom
-        if not same_pixel_size(pixel_size, actual):
+        if same_pixel_size(pixel_size, actual):
+            continue
+        sentence = (
+            f"the labels of {item.source.name} are at {pixel_size:.4g} Å/pixel, but the micrograph"
+            f" is at {actual:.4g} Å/pixel"
+        )
+        if not overruled and not same_binning(pixel_size, actual):
             raise BadInput(
-                f"the labels of {item.source.name} are at {pixel_size:.4g} Å/pixel, but the"
-                f" micrograph is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale"
-                " the labels"
+                f"{sentence}; give the labeled micrographs, or scale the labels, or give"
+                " --trust-labels to use them as they are"
             )
+        differing.append(sentence)
+    if not differing:
+        return []
+    others = f" (and {len(differing) - 1} more micrographs)" if len(differing) > 1 else ""
+    return [f"{differing[0]}{others}; their coordinates are used as they are"]
 
 
 def drop_outside(

@@ -22,10 +22,10 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.star_list import (
     NAME,
     OPTICS_GROUP,
-    ORIGINAL_PIXEL_SIZE,
     PIXEL_SIZE,
-    as_positive,
+    OpticsGroups,
     pixel_sizes,
+    spell_group,
 )
 from heliodor.data.star import (
     StarTable,
@@ -59,14 +59,15 @@ def looks_like(head: bytes) -> bool:
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
-def _expand_optics(table: StarTable, optics: StarTable | None) -> dict[str, Any]:
+def _expand_optics(groups: OpticsGroups) -> dict[str, Any]:
     """Return the columns of the optics groups, with one value per row of the table."""
-    if optics is None or OPTICS_GROUP not in table or OPTICS_GROUP not in optics:
+    optics = groups.optics
+    if optics is None:
         return {}
-    place = {group: row for row, group in enumerate(optics[OPTICS_GROUP])}
-    rows = [place.get(group) for group in table[OPTICS_GROUP]]
     return {
-        OPTICS + label: np.array([None if r is None else values[r] for r in rows], dtype=object)
+        OPTICS + label: np.array(
+            [None if row is None else values[row] for row in groups.rows], dtype=object
+        )
         for label, values in ((c, optics[c]) for c in optics.columns)
         if label != OPTICS_GROUP
     }
@@ -111,8 +112,11 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
     score = parse_numbers(table, SCORE, path, finite=False) if SCORE in table else None
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c] for c in table.columns if c not in own}
-    extra |= _expand_optics(table, blocks.get("optics"))
-    sizes = pixel_sizes(table, blocks.get("optics"))
+    groups = OpticsGroups.find(table, blocks.get("optics"), path)
+    extra |= _expand_optics(groups)
+    if OPTICS_GROUP in extra:
+        extra[OPTICS_GROUP] = np.array([*map(spell_group, extra[OPTICS_GROUP])], dtype=object)
+    sizes = pixel_sizes(table, groups)
     if any(size is not None for size in sizes):
         extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
     if NAME not in table:
@@ -201,9 +205,7 @@ def render_picks(picks: Picks, path: str | Path | None = None) -> str:
             columns["_".join(name.split())] = values
     sizes = picks.extra.get(OUR_PIXEL_SIZE)
     if sizes is not None and PIXEL_SIZE not in {*columns, *optics}:
-        original = (columns | optics).get(ORIGINAL_PIXEL_SIZE, ())
-        if [as_positive(size) for size in original] != [as_positive(size) for size in sizes]:
-            columns[PIXEL_SIZE] = sizes
+        columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
         return render_blocks({"": columns})
     groups, table = _assign_optics_groups(optics, columns.get(OPTICS_GROUP), path or "the table")
