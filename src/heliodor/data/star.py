@@ -128,6 +128,14 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     return tables
 
 
+def is_blank(path: Path) -> bool:
+    """Return whether a file has nothing but blank lines and comments."""
+    if path.stat().st_size > LONGEST_LINE:
+        return False
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    return not any(line.strip() and not line.lstrip().startswith(b"#") for line in lines)
+
+
 def _join(name: str, tables: Sequence[StarTable]) -> StarTable:
     """Return the tables of blocks with one name, one behind another."""
     for table in tables[1:]:

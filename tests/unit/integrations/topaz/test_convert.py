@@ -145,6 +145,23 @@ def test_an_empty_box_file_among_many() -> None:
     assert good("topaz convert d/000.box --to coord").out.startswith("image_name\tx_coord")
 
 
+@pytest.mark.parametrize("suffix", ["_manualpick.star", ".txt", "_info.json"])
+def test_other_empty_files_among_many(suffix: str) -> None:
+    head = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnMicrographName #3\n"
+    filled = {
+        "_manualpick.star": head + "1 2 b\n",
+        ".txt": "image_name\tx_coord\ty_coord\nb\t1\t2\n",
+        "_info.json": '{"boxes": [[1, 2, "manual"]]}',
+    }[suffix]
+    Path("e").mkdir()
+    for name, text in (("a", ""), ("b", filled), ("c", "")):
+        Path(f"e/{name}{suffix}").write_text(text)
+    out = good("topaz convert e/* --to coord").out
+    assert out == "image_name\tx_coord\ty_coord\nb\t1\t2\n"
+    good("topaz convert e/* --to star -o all.star")
+    assert blocks_of("all.star").popitem()[1]["rlnCoordinateX"].tolist() == [1]
+
+
 def test_eman2_files_of_each_micrograph() -> None:
     good("topaz convert p.txt -o info/")
     boxes = json.loads(Path("info/a_info.json").read_text())["boxes"]

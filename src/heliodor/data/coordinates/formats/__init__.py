@@ -71,6 +71,8 @@ READERS = (
 #: Suffixes of the coordinate files in a folder. Only the first group with any files is read, so
 #: that the same picks in two formats are not read twice.
 SUFFIXES = ((".star", ".tsv", ".csv", ".txt"), (".box",), (".cbox",), (eman2.SUFFIX,), (".cs",))
+#: Suffixes of files that may hold the coordinates of one micrograph.
+_OF_ONE_MICROGRAPH = tuple(suffix for group in SUFFIXES[:-1] for suffix in group)
 #: Lists that stand for all coordinate files of their folder.
 LISTS = ("autopick.star", "manualpick.star")
 #: The table of heliodor with all candidates, the picks among them.
@@ -83,7 +85,8 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
     """Read coordinates from files, every coordinate file of a folder, or a glob pattern.
 
     The format is detected from the content, not from the name. Where the micrograph is only known
-    from the name of a file, the folder is added if files in two folders share a name. Of
+    from the name of a file, the folder is added if files in two folders share a name. An empty
+    file among others belongs to a micrograph without picks, as RELION writes them. Of
     ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
     ``picks.tsv`` of a folder is read in place of its other files.
 
@@ -93,7 +96,12 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
         If there is no such file, or its format is unknown.
     """
     files = find_files(where, candidates)
-    tables = [find_reader(file).read(file) for file in files]
+    tables = [
+        Picks.empty([infer_micrograph(file)])
+        if len(files) > 1 and is_empty_coordinate_file(file)
+        else find_reader(file).read(file)
+        for file in files
+    ]
     picks = Picks.concatenate(_qualify_names(files, tables))
     return picks if candidates else picks.select(mask_selected(picks))
 
@@ -135,6 +143,21 @@ def _find_in_folder(folder: Path, candidates: bool) -> list[Path]:
     return [p for p in files if candidates and p.name == CANDIDATES] or listed or files
 
 
+def is_empty_coordinate_file(path: Path) -> bool:
+    """Return whether a file is empty, and named as the coordinates of one micrograph are."""
+    lists = (*LISTS, CANDIDATES)
+    if path.name in lists or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
+        return False
+    return path.is_file() and not path.stat().st_size
+
+
+def infer_micrograph(path: Path) -> str:
+    """Return the stem of the micrograph to which a coordinate file belongs by its name."""
+    if path.name.endswith(eman2.SUFFIX):
+        return eman2.infer_micrograph(path)
+    return relion_star.infer_micrograph(path)
+
+
 def mask_selected(picks: Picks) -> NDArray[np.bool_]:
     """Return which rows of a table are picks: all but those with 0 in the column `selected`."""
     marks = picks.extra.get("selected", ())
@@ -165,7 +188,8 @@ def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks
 
 def describe_formats(files: Sequence[Path]) -> str:
     """Return which formats files have, and what their coordinates are."""
-    return " and ".join(dict.fromkeys(find_reader(file).description for file in files))
+    filled = [file for file in files if not is_empty_coordinate_file(file)] or files
+    return " and ".join(dict.fromkeys(find_reader(file).description for file in filled))
 
 
 def find_reader(path: Path) -> Reader:
@@ -184,6 +208,9 @@ def find_reader(path: Path) -> Reader:
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})") from error
     found = next((reader for reader in READERS if reader.looks_like(head)), None)
+    if found is None and path.name.endswith(eman2.SUFFIX) and head.lstrip().startswith(b"{"):
+        # EMAN2 keeps a file of each micrograph from its import on, and boxes once it is picked.
+        found = next(reader for reader in READERS if reader.name == "eman2")
     if found is not None:
         return found
     if not head.removeprefix(b"\xef\xbb\xbf").strip():

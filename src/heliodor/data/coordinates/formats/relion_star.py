@@ -31,6 +31,7 @@ from heliodor.data.star import (
     StarTable,
     find_tables,
     format_values,
+    is_blank,
     read_blocks,
     render_blocks,
 )
@@ -139,21 +140,33 @@ def _log(path: Path, note: str | None) -> None:
 
 def _read_listed_files(path: Path, table: StarTable) -> Picks:
     tables: dict[Path, Picks] = {}
+    missing: dict[str, str] = {}
     for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
         found = find_referenced_file(file, path)
         if found is None:
-            raise BadInput(
-                f"{path} lists the coordinate file {file}, which does not exist; run from the"
-                " RELION project's folder"
-            )
+            missing[file] = name
+            continue
         if found in tables:
             raise BadInput(
                 f"{path} lists the coordinate file {file} twice; remove one of the rows"
             )
-        own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
+        own = Picks.empty()
+        if not is_blank(found):  # RELION lists the files of micrographs without picks, too
+            own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
         index = np.zeros(len(own), np.intp)
         tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
-    return Picks.concatenate(tables.values())
+    if missing:
+        first = next(iter(missing))
+        if not tables:
+            raise BadInput(
+                f"{path} lists the coordinate file {first}, which does not exist; run from the"
+                " RELION project's folder"
+            )
+        log.warning(
+            f"{path} lists {len(missing)} coordinate files that do not exist (such as {first}):"
+            " their micrographs count as without picks"
+        )
+    return Picks.concatenate([*tables.values(), Picks.empty(dict.fromkeys(missing.values()))])
 
 
 def infer_micrograph(path: Path) -> str:
