@@ -23,6 +23,7 @@ from heliodor.data.coordinates.frame_detection import judge_frame
 from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
@@ -233,6 +234,9 @@ def _check_picks(
     if missing:
         level: Severity = "note" if not matches and given is None else "error"
         yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
+    picks, notes = apply_shifts_on(picks, matches, settings.pixel_size_angstrom)
+    for note in notes:
+        yield Diagnostic("note", text, note)
     headers: dict[str, MicrographHeader] = {}
     for name, source in matches.items():
         try:

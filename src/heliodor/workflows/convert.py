@@ -32,6 +32,10 @@ from heliodor.data.coordinates.picks import (
     WIDTH,
     Picks,
 )
+from heliodor.data.coordinates.refined_shifts import (
+    apply_refined_shifts,
+    describe_unknown_shifts,
+)
 from heliodor.data.coordinates.transforms import (
     apply_frame,
     find_orientation_columns,
@@ -187,6 +191,11 @@ def _move(
     """
     frame = _fit_frame(picks, sources) if settings.fit else settings.frame
     shapes, pixel_sizes = _measure_micrographs(picks, sources, settings, frame)
+    in_table = {name: size * frame.scale for name, size in pixel_sizes.items()}
+    picks, note = apply_refined_shifts(picks, in_table)
+    for sentence in (note, describe_unknown_shifts(picks)):
+        if sentence is not None:
+            log.warning(sentence)
     moved = apply_frame(picks, frame, shapes, settings.shift_px)
     shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
     log.info(f"coordinates: {frame}{shifted}")

@@ -18,6 +18,7 @@ from heliodor.conventions import (
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.labels import make_label_mask
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
@@ -51,19 +52,35 @@ class GroundTruth:
     pixel_sizes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, where: str | Path, sources: Sequence[Source]) -> GroundTruth:
+    def read(
+        cls,
+        where: str | Path,
+        sources: Sequence[Source],
+        pixel_size_angstrom: float | None = None,
+    ) -> GroundTruth:
         """Read a file and select the particles of some micrographs; see `of`."""
         table = read_picks(where)
         if not table.micrographs:
             raise BadInput(f"the ground truth {where} contains no particles")
         try:
-            return cls.of(table, sources)
+            return cls.of(table, sources, pixel_size_angstrom)
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
 
     @classmethod
-    def of(cls, table: Picks, sources: Sequence[Source]) -> GroundTruth:
+    def of(
+        cls, table: Picks, sources: Sequence[Source], pixel_size_angstrom: float | None = None
+    ) -> GroundTruth:
         """Select the particles of some micrographs; those without any are not evaluated.
+
+        Parameters
+        ----------
+        table
+            All particles.
+        sources
+            The micrographs.
+        pixel_size_angstrom
+            Of all micrographs, if the user gave it; refined shifts may need it.
 
         Raises
         ------
@@ -71,6 +88,9 @@ class GroundTruth:
             If none of the micrographs has any.
         """
         found = match_names(table.micrographs, sources)
+        table, notes = apply_shifts_on(table, found, pixel_size_angstrom)
+        for note in notes:
+            log.warning(note)
         xy: dict[str, list[FloatArray]] = {}
         for name, own in table.split_by_micrograph():
             if name in found:

@@ -269,7 +269,7 @@ def _read_task(
     size = choose_working_pixel_size(data, recipe, start)
     sources = find_sources(micrographs)
     record.add_inputs("training", sources)
-    labeled, notes = read_labels(labels, sources, negatives)
+    labeled, notes = read_labels(labels, sources, negatives, data.pixel_size_angstrom)
     # Minibatches are drawn by index: the order of the arguments must not matter.
     labeled = sorted(labeled, key=lambda item: item.source.name)
     images = WorkingImages(

@@ -100,7 +100,9 @@ def import_labels(state: ProjectState, labels: str) -> None:
     if state.project.existed:
         log.warning(f"the project already has labels; {labels} is not read again")
         return
-    labeled, notes = read_labels(labels, state.sources)
+    labeled, notes = read_labels(
+        labels, state.sources, None, state.project.settings.pixel_size_angstrom
+    )
     saved = [
         state.annotations.add_positions(item.source.name, item.xy_px, "particle")
         for item in labeled

@@ -13,6 +13,7 @@ from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
@@ -39,7 +40,10 @@ class LabeledSource:
 
 
 def read_labels(
-    labels: str | Path, sources: Sequence[Source], negatives: str | Path | None = None
+    labels: str | Path,
+    sources: Sequence[Source],
+    negatives: str | Path | None = None,
+    pixel_size_angstrom: float | None = None,
 ) -> tuple[list[LabeledSource], list[str]]:
     """Read labels and assign them to micrographs; see `assign_labels`.
 
@@ -51,14 +55,17 @@ def read_labels(
     table = read_picks(labels)
     against = None if negatives is None else read_picks(negatives)
     try:
-        return assign_labels(table, sources, against)
+        return assign_labels(table, sources, against, pixel_size_angstrom)
     except BadInput as error:
         where = labels if negatives is None else f"{labels}, {negatives}"
         raise BadInput(f"{where}: {error}") from error
 
 
 def assign_labels(
-    labels: Picks, sources: Sequence[Source], negatives: Picks | None = None
+    labels: Picks,
+    sources: Sequence[Source],
+    negatives: Picks | None = None,
+    pixel_size_angstrom: float | None = None,
 ) -> tuple[list[LabeledSource], list[str]]:
     """Assign labels to micrographs.
 
@@ -70,23 +77,27 @@ def assign_labels(
         Micrographs.
     negatives
         Negatives; they are used on micrographs with labels.
+    pixel_size_angstrom
+        Of all micrographs, if the user gave it; refined shifts may need it.
 
     Returns
     -------
     list of LabeledSource
         One per micrograph, in their order, also for micrographs without labels.
     list of str
-        Warnings about labels that belong to none of the micrographs.
+        Warnings about labels that belong to none of the micrographs, and refined shifts.
 
     Raises
     ------
     BadInput
         If there are no labels or negatives (if given), or none belongs to the micrographs.
     """
-    own, sizes, notes = _group_by_source(labels, sources, "labels")
+    own, sizes, notes = _group_by_source(labels, sources, "labels", pixel_size_angstrom)
     against: dict[Source, FloatArray] = {}
     if negatives is not None:
-        against, of_negatives, more = _group_by_source(negatives, sources, "negatives")
+        against, of_negatives, more = _group_by_source(
+            negatives, sources, "negatives", pixel_size_angstrom
+        )
         notes += more
         sizes = of_negatives | sizes
         lost = sum(len(xy) for source, xy in against.items() if source not in own)
@@ -103,7 +114,7 @@ def assign_labels(
 
 
 def _group_by_source(
-    table: Picks, sources: Sequence[Source], what: str
+    table: Picks, sources: Sequence[Source], what: str, pixel_size_angstrom: float | None
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
     """Return the coordinates and the pixel sizes of each micrograph, and warnings."""
     if not len(table):
@@ -111,6 +122,7 @@ def _group_by_source(
             raise BadInput("the labels contain no particles; label some first")
         raise BadInput(f"the {what} contain no coordinates; mark some first, or give no {what}")
     found = match_names(table.micrographs, sources)
+    table, notes = apply_shifts_on(table, found, pixel_size_angstrom)
     own: dict[Source, list[FloatArray]] = {}
     pixel_sizes = table.first_positive_values(PIXEL_SIZE)
     sizes: dict[Source, float] = {}
@@ -131,7 +143,6 @@ def _group_by_source(
             f" {table.micrographs[0]}, the micrographs are named like {sources[0].name}; give"
             " the labeled micrographs"
         )
-    notes = []
     if strangers:
         notes.append(
             f"ignored {lost} {what} on {len(strangers)} micrographs (such as {strangers[0]}) that"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,10 @@ from heliodor.data.coordinates.formats import (
     tables as text,
 )
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.refined_shifts import apply_refined_shifts
 from heliodor.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
 
     The format is detected from the content, not from the name. Where the micrograph is only known
     from the name of a file, the folder is added if files in two folders share a name. An empty
-    file among others belongs to a micrograph without picks, as RELION writes them. Of
-    ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
+    file among others belongs to a micrograph without picks, as RELION writes them.
+    Refined shifts are subtracted from coordinates, where the file has the pixel sizes for that.
+    Of ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
     ``picks.tsv`` of a folder is read in place of its other files.
 
     Raises
@@ -96,12 +101,17 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
         If there is no such file, or its format is unknown.
     """
     files = find_files(where, candidates)
-    tables = [
-        Picks.empty([infer_micrograph(file)])
-        if len(files) > 1 and is_empty_coordinate_file(file)
-        else find_reader(file).read(file)
-        for file in files
-    ]
+    tables: list[Picks] = []
+    notes: list[str] = []
+    for file in files:
+        if len(files) > 1 and is_empty_coordinate_file(file):
+            tables.append(Picks.empty([infer_micrograph(file)]))
+            continue
+        table, note = apply_refined_shifts(find_reader(file).read(file))
+        tables.append(table)
+        notes += [f"{file}: {note}"] if note is not None else []
+    if notes:
+        log.warning(notes[0] + (f" (and of {len(notes) - 1} more files)" * (len(notes) > 1)))
     picks = Picks.concatenate(_qualify_names(files, tables))
     return picks if candidates else picks.select(mask_selected(picks))
 
