@@ -7,7 +7,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from heliodor.data.micrographs.names import micrograph_stem, strip_cryosparc_uid
+from heliodor.data.micrographs.names import micrograph_stem, strip_cryosparc_parts
 from heliodor.data.micrographs.sources import Source, resolve_path
 from heliodor.errors import BadInput
 
@@ -27,7 +27,7 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     folder of the table or of the micrographs. For example, the coordinates of ``A/x.mrc`` are
     never used for ``B/x.mrc`` if the table also has coordinates in a folder B. A name without a
     folder matches a micrograph in any folder. If no stem matches, the uid that cryoSPARC puts
-    before file names is ignored.
+    before file names, and the suffix that it puts behind them, are ignored.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     by_plain: dict[str, list[Source]] = {}
     for source in sources:
         by_stem.setdefault(micrograph_stem(source.name), []).append(source)
-        by_plain.setdefault(micrograph_stem(strip_cryosparc_uid(source.name)), []).append(source)
+        by_plain.setdefault(_plain_stem(source.name), []).append(source)
     agreement = _Agreement(names, sources)
     found: dict[str, Source] = {}
     sure: set[str] = set()
@@ -62,15 +62,17 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
         if match is not None:
             sure.add(name)
         else:
-            same = by_stem.get(micrograph_stem(name)) or by_plain.get(
-                micrograph_stem(strip_cryosparc_uid(name)), []
-            )
+            same = by_stem.get(micrograph_stem(name)) or by_plain.get(_plain_stem(name), [])
             candidates = [s for s in same if agreement.allows(name, s)]
             match = _choose_unique(name, candidates)
         if match is not None:
             found[name] = match
     _refuse_shared_micrograph(found, sure)
     return found
+
+
+def _plain_stem(name: str) -> str:
+    return strip_cryosparc_parts(micrograph_stem(name))
 
 
 class _Agreement:

@@ -14,6 +14,18 @@ def strip_cryosparc_uid(name: str) -> str:
     return _UID_PREFIX.sub("", name)
 
 
+#: What cryoSPARC's motion correction appends to the stem of a movie.
+_CORRECTED = re.compile(r"(?<=[^/])_(?:patch|rigid)_aligned(?:_doseweighted)?$")
+
+
+def strip_cryosparc_parts(stem: str) -> str:
+    """Return a micrograph's stem without the uid and the suffix of cryoSPARC.
+
+    ``000588255143468195995_a_patch_aligned_doseweighted`` and RELION's ``a`` are of one movie.
+    """
+    return _CORRECTED.sub("", strip_cryosparc_uid(stem.removeprefix(">")))
+
+
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 
 

@@ -390,6 +390,37 @@ def test_simple_names(label, path):
     assert matched([label], path, "/x/y/micrographs/other.mrc") == {label: path}
 
 
+UID = "000000000123456789012_"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        f"J2/motioncorrected/{UID}m_patch_aligned_doseweighted.mrc",
+        f"J2/motioncorrected/{UID}m_patch_aligned.mrc",
+        f"J2/motioncorrected/{UID}m_rigid_aligned.mrc",
+        f"J2/imported/{UID}m.tif",
+        "m_patch_aligned_doseweighted",
+        ">m.mrc",  # of an exported file
+        f">{UID}m.mrc",
+    ],
+)
+def test_names_of_cryosparc_mean_the_micrographs_of_relion(label):
+    relion = "MotionCorr/job002/Movies/m.mrc"
+    assert matched([label], relion, "MotionCorr/job002/Movies/n.mrc") == {label: relion}
+    assert matched(["m"], label) == {"m": label}
+    # A name that is the same comes first.
+    own = f"J2/{label.rpartition('/')[2]}"
+    assert matched([label], relion, own) == {label: own}
+
+
+def test_a_suffix_of_cryosparc_alone_is_a_name():
+    assert matched(["a/_patch_aligned.mrc"], "b/_patch_aligned.mrc", "b/c.mrc") == {
+        "a/_patch_aligned.mrc": "b/_patch_aligned.mrc"
+    }
+    assert matched(["m_patch_aligned_x.mrc"], "m.mrc") == {}
+
+
 def test_a_dot_in_a_name_is_no_suffix():
     assert matched(["mic.001"], "m/mic.mrc") == {}
     assert matched(["mic.001", "mic.002"], "m/mic.mrc", "m/mic.001.mrc") == {
