@@ -55,6 +55,7 @@ from heliodor.data.micrographs.names import is_tiff, strip_cryosparc_uid, strip_
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
+    are_named_from_here,
     find_sources,
 )
 from heliodor.data.micrographs.working_images import same_binning, same_pixel_size
@@ -116,6 +117,8 @@ def convert(
     renamed, context = _prepare_output(
         moved, shapes, pixel_sizes, settings, keep_columns=micrographs is None
     )
+    if settings.root is None and not are_named_from_here([*sources.values()]):
+        context = replace(context, whole_paths=True)
     refuse_to_replace(sorted({*plan_files(out, renamed, target).values()}), files)
     if dropped := find_dropped_columns(moved, target):
         log.info(f"columns that {target.name} cannot hold are dropped: {', '.join(dropped)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import os
 import re
 from collections import Counter
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.names import find_name_fault, is_micrograph_name, strip_image_suffix
 from heliodor.errors import BadInput
-from heliodor.utils.files import find_referenced_file
+from heliodor.utils.files import find_referenced_file, has_namesake_here
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 #: How deep lists may name other lists.
@@ -173,10 +176,17 @@ def _from_list(path: Path, lists: _ListState) -> list[Source]:
 def _from_star(path: Path) -> list[Source]:
     rows = star_list.read_micrographs(path)
     sources = []
+    namesakes = []
     for name, pixel_size in rows:
         _check_name(name)
         found = find_referenced_file(name, path) or Path(name)
+        namesakes += [found] if has_namesake_here(name, found) else []
         sources.append(Source(name, found, relion_output_stem(name), pixel_size))
+    if namesakes:
+        log.warning(
+            f"{len(namesakes)} of the micrographs in {path} are also in the current folder by"
+            f" name; those of the list's own project are used (such as {namesakes[0]})"
+        )
     if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
@@ -199,6 +209,11 @@ def _strip_outer_parts(name: str) -> str:
     """Remove parts of a path that would lead out of the output folder: a root or '..'."""
     parts = [part for part in name.split("/") if part not in ("", "..", ".")]
     return "/".join(parts) or "micrograph"
+
+
+def are_named_from_here(sources: Sequence[Source]) -> bool:
+    """Return whether the names of micrographs are their paths from the current folder."""
+    return all(source.path == Path(source.name) for source in sources)
 
 
 def resolve_path(path: Path) -> Path:

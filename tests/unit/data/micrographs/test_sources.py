@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import find_name_fault
-from heliodor.data.micrographs.sources import Source, find_sources
+from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
 
 
@@ -220,6 +221,45 @@ def test_names_are_relative_to_the_project_or_to_the_star_file(tmp_path, monkeyp
     assert source.path.samefile(root / "MotionCorr/job002/M/a.mrc")
     assert source.name == "MotionCorr/job002/M/a.mrc"
     assert source.output_stem == "M/a"
+
+
+def test_the_project_of_a_list_comes_before_the_current_folder(tmp_path, monkeypatch, capsys):
+    """Its name in the current folder may be another micrograph of another project."""
+    name = "MotionCorr/job002/M/a.mrc"
+    for project in "AB":
+        star(tmp_path / project / "CtfFind/job003/m.star", [name, "MotionCorr/job002/M/gone.mrc"])
+        touch(tmp_path / project / name)
+    monkeypatch.chdir(tmp_path / "A")
+    found, missing = find_sources("../B/CtfFind/job003/m.star")
+    assert os.path.samefile(found.path, tmp_path / "B" / name)
+    assert (found.name, missing.path) == (name, Path("MotionCorr/job002/M/gone.mrc"))
+    said = capsys.readouterr().err
+    assert "note: 1 of the micrographs in ../B/CtfFind/job003/m.star are also in the" in said
+    assert str(found.path) in said
+    assert not are_named_from_here([found])
+    # Each project by itself, and a link to the other one's file, are no choice.
+    assert find_sources("CtfFind/job003/m.star")[0].path == Path(name)
+    (tmp_path / "A" / name).unlink()
+    (tmp_path / "A" / name).symlink_to(tmp_path / "B" / name)
+    assert find_sources("../B/CtfFind/job003/m.star")[0].path == Path(name)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("linked", ["file", "folder", "both"])
+def test_a_list_may_be_given_through_a_link(tmp_path, monkeypatch, linked):
+    name = "MotionCorr/job002/M/a.mrc"
+    listed = star(tmp_path / "P/CtfFind/job003/m.star", [name])
+    touch(tmp_path / "P" / name)
+    links = tmp_path / "L"
+    links.mkdir()
+    (links / "m.star").symlink_to(listed)
+    (links / "ctf").symlink_to("../P/CtfFind/job003")
+    (links / "twice").symlink_to("ctf")
+    given = {"file": "L/m.star", "folder": "L/ctf/m.star", "both": "L/twice/m.star"}[linked]
+    monkeypatch.chdir(tmp_path)
+    (found,) = find_sources(given)
+    assert os.path.samefile(found.path, tmp_path / "P" / name)
+    assert found.name == name
 
 
 def test_missing_micrographs_of_a_star_file_stay_listed_unless_all_are(here):

@@ -36,7 +36,7 @@ from heliodor.data.star import (
     render_blocks,
 )
 from heliodor.errors import BadInput
-from heliodor.utils.files import find_referenced_file, write_text
+from heliodor.utils.files import find_referenced_file, has_namesake_here, write_text
 from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
@@ -141,11 +141,13 @@ def _log(path: Path, note: str | None) -> None:
 def _read_listed_files(path: Path, table: StarTable) -> Picks:
     tables: dict[Path, Picks] = {}
     missing: dict[str, str] = {}
+    namesakes: list[Path] = []
     for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
         found = find_referenced_file(file, path)
         if found is None:
             missing[file] = name
             continue
+        namesakes += [found] if has_namesake_here(file, found) else []
         if found in tables:
             raise BadInput(
                 f"{path} lists the coordinate file {file} twice; remove one of the rows"
@@ -155,6 +157,11 @@ def _read_listed_files(path: Path, table: StarTable) -> Picks:
             own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
         index = np.zeros(len(own), np.intp)
         tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
+    if namesakes:
+        log.warning(
+            f"{len(namesakes)} of the coordinate files in {path} are also in the current folder by"
+            f" name; those of the list's own project are used (such as {namesakes[0]})"
+        )
     if missing:
         first = next(iter(missing))
         if not tables:

@@ -126,6 +126,22 @@ def test_a_missing_file_of_a_list_stops_no_other(tmp_path: Path, capsys):
     )
 
 
+def test_a_list_is_read_from_its_own_project(tmp_path: Path, monkeypatch, capsys):
+    listed = LIST.partition("M/a.mrc")[0] + "M/a.mrc Pick/job004/M/a.star\n"
+    for number, project in enumerate("AB", 1):
+        save(tmp_path / project / "Pick/job004/M/a.star", BLOCK + "1 2\n" * number)
+        path = save(tmp_path / project / "Pick/job004/manualpick.star", listed)
+    (tmp_path / "link").symlink_to(path.parent)
+    monkeypatch.chdir(tmp_path / "A")
+    for given in (path, tmp_path / "link" / "manualpick.star", tmp_path / "link"):
+        assert len(read_picks(given)) == 2
+        said = capsys.readouterr().err
+        assert said.count("1 of the coordinate files in") == 1
+        assert "those of the list's own project are used" in said
+    assert len(read_picks("Pick/job004")) == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_a_damaged_file_of_a_list_is_named(tmp_path: Path):
     for name, text in (("a", BLOCK + "1 2\n"), ("b", "hello\n"), ("c", "")):
         save(tmp_path / f"{name}.star", text)
