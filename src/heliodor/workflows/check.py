@@ -229,7 +229,7 @@ def _check_picks(
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )
     sources = _find_named_micrographs(picks, files[0]) if given is None else list(given)
-    matches = match_names(picks.micrographs, sources) if sources else {}
+    matches = match_names(picks.micrographs, sources, picks.file_stems) if sources else {}
     missing = [name for name in picks.micrographs if name not in matches]
     if missing:
         level: Severity = "note" if not matches and given is None else "error"

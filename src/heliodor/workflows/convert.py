@@ -164,7 +164,7 @@ def _read(files: Sequence[Path], threshold: float | None) -> Picks:
 
 def _match_to_sources(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str, Source]]:
     """Return the picks on some micrographs under the names of these, and the micrographs."""
-    matches = match_names(picks.micrographs, sources)
+    matches = match_names(picks.micrographs, sources, picks.file_stems)
     unmatched = [name for name in picks.micrographs if name not in matches]
     if not matches:
         raise BadInput(

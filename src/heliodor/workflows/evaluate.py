@@ -168,7 +168,7 @@ def _use_source_names(
     record: RunRecord,
 ) -> Picks:
     """Return picks under the names of the micrographs that are evaluated."""
-    matches = match_names(picks.micrographs, sources)
+    matches = match_names(picks.micrographs, sources, picks.file_stems)
     picks, notes = apply_shifts_on(picks, matches, pixel_size_angstrom)
     for note in notes:
         record.warn(note)

@@ -87,7 +87,7 @@ class GroundTruth:
         BadInput
             If none of the micrographs has any.
         """
-        found = match_names(table.micrographs, sources)
+        found = match_names(table.micrographs, sources, table.file_stems)
         table, notes = apply_shifts_on(table, found, pixel_size_angstrom)
         for note in notes:
             log.warning(note)

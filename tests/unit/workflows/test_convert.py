@@ -419,6 +419,22 @@ def test_one_line_of_pixel_sizes_that_differ(scene):
     assert "1 more" in said
 
 
+def test_a_micrograph_may_be_named_as_coordinate_files_are(scene):
+    Path("M/a.mrc").rename("M/b_pick.mrc")
+    own = dict(scene.split_by_micrograph())
+    for name, file in (("a", "b_pick.star"), ("b", "b_manualpick.star")):
+        relion_star.write_picks(Path("labels") / file, replace(own[name], micrographs=("x",)))
+        text = Path("labels", file).read_text().replace("_rlnMicrographName", "_other")
+        Path("labels", file).write_text(text)
+    for file, micrograph in (("b_pick", "M/b_pick.mrc"), ("b_manualpick", "M/b.mrc")):
+        done("convert", f"labels/{file}.star", "-o", "x.star", "--micrographs", "M")
+        assert read_picks("x.star").micrographs == (micrograph,)
+        assert "match the images" in done("check", f"labels/{file}.star", "--micrographs", "M").out
+    refused = call("convert", "labels", "-o", "x.star", "--micrographs", "M")
+    assert refused.code == 2
+    assert "give these files one at a time" in refused.err
+
+
 def test_a_recalibration_changes_no_coordinates(scene):
     picks = replace(scene, extra={"pixel_size_angstrom": np.full(80, 4.24)})
     relion_star.write_picks(Path("old.star"), picks)

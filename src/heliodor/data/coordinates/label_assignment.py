@@ -121,7 +121,7 @@ def _group_by_source(
         if what == "labels":
             raise BadInput("the labels contain no particles; label some first")
         raise BadInput(f"the {what} contain no coordinates; mark some first, or give no {what}")
-    found = match_names(table.micrographs, sources)
+    found = match_names(table.micrographs, sources, table.file_stems)
     table, notes = apply_shifts_on(table, found, pixel_size_angstrom)
     own: dict[Source, list[FloatArray]] = {}
     pixel_sizes = table.first_positive_values(PIXEL_SIZE)

@@ -12,7 +12,6 @@ from heliodor.data.coordinates import formats
 from heliodor.data.coordinates.formats import (
     box,
     eman2,
-    relion_star,
     via,
 )
 from heliodor.data.coordinates.picks import Picks
@@ -112,7 +111,7 @@ def read_star(path: str | Path, image_ext: str) -> Picks:
     if formats.is_empty_coordinate_file(path):
         picks = Picks.empty([formats.infer_micrograph(path)])
     else:
-        picks = _use_old_score_column(relion_star.read_picks(path))
+        picks = _use_old_score_column(formats.find_reader(path).read(path))
     names = [
         name if strip_image_suffix(name) != name else name + image_ext
         for name in picks.micrographs

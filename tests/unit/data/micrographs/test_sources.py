@@ -461,6 +461,28 @@ def test_a_suffix_of_cryosparc_alone_is_a_name():
     assert matched(["m_patch_aligned_x.mrc"], "m.mrc") == {}
 
 
+@pytest.mark.parametrize("file_stem", ["grid_pick", "grid_pick.mrc"])
+def test_the_whole_stem_of_a_coordinate_file_comes_first(file_stem):
+    stems = {"grid": [file_stem]}
+
+    def found(*paths):
+        return match_names(["grid"], given_files(*paths), stems).get("grid")
+
+    assert found("m/grid.mrc", "m/grid_pick.mrc").name == "m/grid_pick.mrc"
+    assert found("m/grid_pick.mrc").name == "m/grid_pick.mrc"
+    assert found("m/grid.mrc", "m/other.mrc").name == "m/grid.mrc"
+    assert found("m/other.mrc") is None
+
+
+def test_files_of_one_name_may_be_of_two_micrographs():
+    stems = {"grid": ["grid_pick", "grid_manualpick"]}
+    both = given_files("m/grid.mrc", "m/grid_pick.mrc")
+    assert match_names(["grid"], both[:1], stems) == {"grid": both[0]}
+    words = "grid_pick and grid_manualpick would both .* but one .* name of m/grid_pick.mrc"
+    with pytest.raises(BadInput, match=words):
+        match_names(["grid"], both, stems)
+
+
 def test_a_dot_in_a_name_is_no_suffix():
     assert matched(["mic.001"], "m/mic.mrc") == {}
     assert matched(["mic.001", "mic.002"], "m/mic.mrc", "m/mic.001.mrc") == {

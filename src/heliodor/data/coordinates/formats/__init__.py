@@ -17,6 +17,7 @@ from heliodor.data.coordinates.formats import (
     cryosparc,
     eman2,
     relion_star,
+    relion_suffix,
     via,
 )
 from heliodor.data.coordinates.formats import (
@@ -71,6 +72,10 @@ READERS = (
         box.looks_like,
         box.read_picks,
     ),
+)
+#: It is found by its name, as it has the content of any text.
+_SUFFIX_READER = Reader(
+    "suffix", "RELION 3.1's coordinates; centers", lambda _: False, relion_suffix.read_picks
 )
 #: Suffixes of the coordinate files in a folder. Only the first group with any files is read, so
 #: that the same picks in two formats are not read twice.
@@ -150,13 +155,14 @@ def _find_in_folder(folder: Path, candidates: bool) -> list[Path]:
     )
     # A list of coordinate files stands for all of them, and so does a table of candidates.
     listed = [p for p in files if p.name in LISTS]
+    listed = listed or [p for p in files if relion_suffix.has_its_name(p)]
     return [p for p in files if candidates and p.name == CANDIDATES] or listed or files
 
 
 def is_empty_coordinate_file(path: Path) -> bool:
     """Return whether a file is empty, and named as the coordinates of one micrograph are."""
-    lists = (*LISTS, CANDIDATES)
-    if path.name in lists or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
+    is_list = path.name in (*LISTS, CANDIDATES) or relion_suffix.has_its_name(path)
+    if is_list or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
         return False
     return path.is_file() and not path.stat().st_size
 
@@ -177,7 +183,7 @@ def mask_selected(picks: Picks) -> NDArray[np.bool_]:
 
 
 def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
-    """Add the folder to micrographs named after their file, if folders share the name."""
+    """Note which micrographs are named after their file, with its folder if names are shared."""
     own = [
         table.micrographs[0]
         if table.micrographs
@@ -189,11 +195,14 @@ def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks
     for file, name in zip(files, own, strict=True):
         folders.setdefault(name, set()).add(file.parent)
     return [
-        replace(table, micrographs=((file.parent / name).as_posix(),))
-        if name is not None and len(folders[name]) > 1
-        else table
+        table if name is None else _name_after_file(table, file, name, len(folders[name]) > 1)
         for file, table, name in zip(files, tables, own, strict=True)
     ]
+
+
+def _name_after_file(table: Picks, file: Path, name: str, in_folders: bool) -> Picks:
+    full = (file.parent / name).as_posix() if in_folders else name
+    return replace(table, micrographs=(full,), file_stems={full: (file.stem,)})
 
 
 def describe_formats(files: Sequence[Path]) -> str:
@@ -217,6 +226,8 @@ def find_reader(path: Path) -> Reader:
             head = stream.read(HEAD_BYTES)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})") from error
+    if relion_suffix.has_its_name(path) and head.strip() and not relion_star.looks_like(head):
+        return _SUFFIX_READER
     found = next((reader for reader in READERS if reader.looks_like(head)), None)
     if found is None and path.name.endswith(eman2.SUFFIX) and head.lstrip().startswith(b"{"):
         # EMAN2 keeps a file of each micrograph from its import on, and boxes once it is picked.

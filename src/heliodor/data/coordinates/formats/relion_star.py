@@ -50,7 +50,11 @@ COORDINATE_FILE = "rlnMicrographCoordinates"
 #: Prefix of the columns of the optics table, where they are kept for each pick.
 OPTICS = "optics/"
 #: Suffixes that picking programs append to the stem of a micrograph in per-micrograph files.
-PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
+PICK_SUFFIXES = (
+    *("_autopick", "_manualpick", "_extract"),  # RELION
+    *("_pick", "_picks", "_topazpicks", "_topaz", "_coords", "_coordinates", "_checked"),
+    *("_automatch", "_nonunique"),  # Gautomatch
+)
 
 _BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*data_", re.MULTILINE)
 
@@ -152,11 +156,7 @@ def _read_listed_files(path: Path, table: StarTable) -> Picks:
             raise BadInput(
                 f"{path} lists the coordinate file {file} twice; remove one of the rows"
             )
-        own = Picks.empty()
-        if not is_blank(found):  # RELION lists the files of micrographs without picks, too
-            own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
-        index = np.zeros(len(own), np.intp)
-        tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
+        tables[found] = read_listed_file(name, found)
     if namesakes:
         log.warning(
             f"{len(namesakes)} of the coordinate files in {path} are also in the current folder by"
@@ -174,6 +174,21 @@ def _read_listed_files(path: Path, table: StarTable) -> Picks:
             " their micrographs count as without picks"
         )
     return Picks.concatenate([*tables.values(), Picks.empty(dict.fromkeys(missing.values()))])
+
+
+def read_listed_file(micrograph: str, path: Path) -> Picks:
+    """Read the coordinates of one micrograph; RELION leaves an empty file if there are none.
+
+    Raises
+    ------
+    BadInput
+        If the file is not such a file.
+    """
+    if is_blank(path):
+        return Picks.empty([micrograph])
+    own = _parse_blocks(path, read_blocks(path, (X, Y, SCORE)), listing=False)
+    index = np.zeros(len(own), np.intp)
+    return Picks((micrograph,), index, own.xy_px, own.score, own.extra)
 
 
 def infer_micrograph(path: Path) -> str:

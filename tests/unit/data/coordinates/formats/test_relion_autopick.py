@@ -170,6 +170,11 @@ def test_lists_that_cannot_be_followed(tmp_path: Path):
         ("mic.001.star", "mic.001"),
         ("000012.star", "000012"),
         ("mic_autopick.txt", "mic"),
+        ("mic_automatch.star", "mic"),
+        ("mic_checked.star", "mic"),
+        ("mic_topaz.star", "mic"),
+        ("mic_extract.star", "mic"),
+        ("mic_pick_extract.star", "mic_pick"),
     ],
 )
 @pytest.mark.parametrize("rows", ["1 2\n3 4\n", ""])
