@@ -26,6 +26,23 @@ def strip_cryosparc_parts(stem: str) -> str:
     return _CORRECTED.sub("", strip_cryosparc_uid(stem.removeprefix(">")))
 
 
+#: What motion correction appends to the stem of a micrograph for its other results: the power
+#: spectrum, the sums of even and odd frames, the sum without dose weighting, the background.
+_BY_PRODUCT = re.compile(r"(?<=[^/])_(?:PS|EVN|ODD|noDW|background)$")
+#: What it appends to a sum with dose weighting.
+_WEIGHTED = re.compile(r"(?<=[^/])_DWS?$")
+
+
+def is_by_product(stem: str) -> bool:
+    """Return whether a file has the name of a by-product of motion correction."""
+    return _BY_PRODUCT.search(stem) is not None
+
+
+def movie_stem(stem: str) -> str:
+    """Return what the names of all results of the motion correction of one movie begin with."""
+    return _CORRECTED.sub("", _WEIGHTED.sub("", _BY_PRODUCT.sub("", stem)))
+
+
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 
 

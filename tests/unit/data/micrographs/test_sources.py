@@ -92,6 +92,43 @@ def test_hidden_files_are_no_micrographs(here):
     assert names(find_sources("m/._a.mrc")) == ["m/._a.mrc"]  # asked for by its name
 
 
+RELION = ("_noDW", "_EVN", "_ODD", "_PS")
+
+
+def test_by_products_of_motion_correction_are_left_out(here, capsys):
+    touch(
+        "m/a.mrc", "m/b_1.mrc", *(f"m/a{end}.mrc" for end in RELION), "m/b_1_PS.mrc", "m/c_PS.mrc"
+    )
+    for typed in ("m", "m/*.mrc", "*/*"):
+        assert names(find_sources(typed)) == ["m/a.mrc", "m/b_1.mrc", "m/c_PS.mrc"]
+        said = capsys.readouterr().err
+        assert said.count("note: 5 files are by-products of motion correction") == 1
+        assert "(such as m/a_EVN.mrc)" in said
+    # They are used if they are asked for.
+    assert names(find_sources("m/*_EVN.mrc")) == ["m/a_EVN.mrc"]
+    assert names(find_sources(["m/a_noDW.mrc"])) == ["m/a_noDW.mrc"]
+    assert capsys.readouterr().err == ""
+
+
+def test_by_products_of_cryosparc_are_left_out(here, capsys):
+    stem = "J3/000588255143468195995_a"
+    touch(f"{stem}_background.mrc", f"{stem}_patch_aligned_doseweighted.mrc")
+    assert names(find_sources("J3")) == [f"{stem}_patch_aligned_doseweighted.mrc"]
+    assert "1 files are by-products" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["_DW", "_DWS", "_patch_aligned", "_PS", "_noDW"])
+def test_two_micrographs_of_one_movie_are_mentioned(here, capsys, end):
+    """Whatever the shell made of a pattern, or a list says, is used."""
+    paths = ["m/a.mrc", f"m/a{end}.mrc", "m/b.mrc"]
+    touch(*paths, "n/a_DW.mrc")
+    assert names(find_sources([*paths, "n"])) == [*paths, "n/a_DW.mrc"]
+    star("m.star", [*paths, "n/a_DW.mrc"])
+    assert names(find_sources("m.star")) == [*paths, "n/a_DW.mrc"]
+    words = "note: 1 micrographs seem to be of the same movies as others (such as m/a.mrc and"
+    assert capsys.readouterr().err == f"{words} m/a{end}.mrc); all are used\n" * 2
+
+
 def test_an_empty_folder_says_how_to_reach_deeper(here):
     touch("m/sub/d.mrc")
     with pytest.raises(BadInput, match=r"m/\*\*/\*\.mrc"):
