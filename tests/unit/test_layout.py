@@ -63,7 +63,7 @@ TESTED_BY = {
     "unit/models/test_pretrained.py": ["training/initialization"],
     "unit/models/test_model_file.py": ["training/model_card"],
     "unit/report/test_report.py": [
-        "report/coordinate_preview", "report/elements", "report/figure_style", "report/sections",
+        "report/elements", "report/figure_style", "report/sections",
     ],
     "unit/simulation/test_simulation.py": [
         "simulation/builtin_particles", "simulation/micrograph",

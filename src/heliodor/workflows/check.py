@@ -20,7 +20,11 @@ from heliodor.data.coordinates.formats import (
     relion_star,
 )
 from heliodor.data.coordinates.frame_detection import judge_frame
-from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
+from heliodor.data.coordinates.label_assignment import (
+    LabeledSource,
+    assign_labels,
+    read_views_with_most_picks,
+)
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
@@ -37,7 +41,6 @@ from heliodor.data.micrographs.working_images import (
 )
 from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
-from heliodor.report.coordinate_preview import read_views_with_most_picks
 from heliodor.utils.files import find_referenced_file
 from heliodor.workflows.settings import CheckSettings
 

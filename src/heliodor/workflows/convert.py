@@ -25,6 +25,7 @@ from heliodor.data.coordinates.frame_detection import (
     FrameVerdict,
     judge_frame,
 )
+from heliodor.data.coordinates.label_assignment import read_views_with_most_picks
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import (
     HEIGHT,
@@ -60,10 +61,7 @@ from heliodor.data.micrographs.sources import (
 )
 from heliodor.data.micrographs.working_images import same_binning, same_pixel_size
 from heliodor.errors import BadInput
-from heliodor.report.coordinate_preview import (
-    draw_micrograph_with_most_picks,
-    read_views_with_most_picks,
-)
+from heliodor.report.coordinate_preview import draw_micrograph_with_most_picks
 from heliodor.utils.files import refuse_to_replace
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.settings import ConversionSettings

@@ -20,7 +20,7 @@ from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
 from heliodor.app.server.project import Project, open_project
 from heliodor.app.server.state import ProjectState
-from heliodor.data.coordinates.label_assignment import read_labels
+from heliodor.data.coordinates.label_assignment import describe_misfit, read_labels
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
@@ -110,7 +110,8 @@ def import_labels(state: ProjectState, labels: str) -> None:
     ]
     for one in saved:
         one.result()
-    for note in notes:
+    misfit = describe_misfit(labeled)
+    for note in [*notes, *([misfit] if misfit is not None else [])]:
         log.warning(note)
 
 

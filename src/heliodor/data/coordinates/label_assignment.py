@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
+from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
@@ -24,7 +25,7 @@ from heliodor.data.micrographs.working_images import (
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
-    from heliodor.data.coordinates.frame_detection import FrameVerdict
+    from heliodor.data.coordinates.frame_detection import FrameVerdict, ImageCoordinates
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,43 @@ def judge_label_frame(
         ImageCoordinates(image.image, image.original_shape, item.xy_px)
         for image, item in zip(images, fullest, strict=True)
     )
+
+
+def read_views_with_most_picks(
+    picked: Iterable[tuple[Source, FloatArray]],
+) -> list[ImageCoordinates]:
+    """Return the micrographs with the most picks, without those that cannot be read.
+
+    Parameters
+    ----------
+    picked
+        Micrographs, each with (x, y) in its own pixels, shape (n, 2).
+    """
+    from heliodor.data.coordinates.frame_detection import MOST_VIEWS, ImageCoordinates
+
+    views: list[ImageCoordinates] = []
+    for source, xy_px in sorted(picked, key=lambda item: -len(item[1])):
+        if len(views) == MOST_VIEWS or not len(xy_px):
+            break
+        try:
+            image = read_micrograph(source.path).image
+        except BadInput:
+            continue  # the others are enough; unreadable files are reported elsewhere
+        views.append(ImageCoordinates(image, (image.shape[0], image.shape[1]), xy_px))
+    return views
+
+
+def describe_misfit(items: Sequence[LabeledSource]) -> str | None:
+    """Return a warning if labels lie in another frame than the particles, or fit by chance only.
+
+    The micrographs with the most labels are read for this.
+    """
+    from heliodor.data.coordinates.frame_detection import judge_frame
+
+    verdict = judge_frame(read_views_with_most_picks((i.source, i.xy_px) for i in items))
+    if verdict.is_wrong:
+        return f"the labels do not match the micrographs: {verdict}"
+    return describe_chance(verdict)
 
 
 def check_frame(
