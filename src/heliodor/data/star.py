@@ -357,7 +357,7 @@ def render_blocks(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[st
     lines = [f"# {line}" for line in (f"Written by heliodor {__version__}", *comments)]
     lines.append("")
     for name, block in blocks.items():
-        columns = [_quote_column(label, format_values(values)) for label, values in block.items()]
+        columns = [quote_column(label, format_values(values)) for label, values in block.items()]
         lines += [f"data_{name}", "", "loop_"]
         lines += [f"_{label} #{number}" for number, label in enumerate(block, 1)]
         lines += ["\t".join(row) for row in zip(*columns, strict=True)]
@@ -365,8 +365,14 @@ def render_blocks(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[st
     return "".join(f"{line}\n" for line in lines)
 
 
-def _quote_column(label: str, values: list[str]) -> list[str]:
-    """Return values as they stand in a row; one that would end the row is refused."""
+def quote_column(label: str, values: list[str]) -> list[str]:
+    """Return the values of a column as they stand in a row, in quotes if they need them.
+
+    Raises
+    ------
+    BadInput
+        If a value has a tab or a line break, or cannot be quoted.
+    """
     for value in values:
         if not value.isprintable() and ("\t" in value or value.splitlines() != [value]):
             raise BadInput(
