@@ -148,4 +148,4 @@ def _list_places(name: str, table: Path) -> Iterator[Path]:
 
 def has_namesake_here(name: str, found: Path) -> bool:
     """Return whether the current folder has another file of this name than the one found."""
-    return os.path.exists(name) and not os.path.samefile(name, found)
+    return found != Path(name) and os.path.exists(name) and not os.path.samefile(name, found)

@@ -131,10 +131,14 @@ def describe_unknown_shifts(picks: Picks) -> str | None:
     if shifts is None or not shifts.moved.any():
         return None
     first = picks.micrographs[picks.micrograph_index[shifts.moved][0]]
+    reason = (
+        "the table has no pixel size of the particle images"
+        if np.isnan(shifts.angstrom[shifts.moved]).any()
+        else f"the pixel size of {first} is not known; give --pixel-size, or the micrographs"
+    )
     return (
         f"the refined shifts of {np.count_nonzero(shifts.moved)} particles ({shifts.columns[0]})"
-        f" are not subtracted from their coordinates, as a pixel size is not known (such as on"
-        f" {first})"
+        f" are not subtracted from their coordinates: {reason}"
     )
 
 

@@ -116,7 +116,8 @@ def test_the_micrographs_may_have_the_pixel_size(folder: Path, columns, optics, 
         moved = read_picks("y.csv").xy_px
         np.testing.assert_allclose(moved, CENTERS if sizes else BOXES)
         said = capsys.readouterr().err
-        assert ("are not subtracted from their coordinates, as a pixel" in said) is not sizes
+        words = "are not subtracted from their coordinates: the pixel size of a.mrc is not known"
+        assert (words in said) == (not sizes)
 
 
 def _rows(xy: np.ndarray) -> str:
@@ -135,8 +136,8 @@ def test_shifts_in_pixels_of_unknown_images_stay(folder: Path) -> None:
     labeled, notes = read_labels("p.star", find_sources("."))
     np.testing.assert_allclose(np.concatenate([item.xy_px for item in labeled]), BOXES)
     assert notes == [
-        "the refined shifts of 2 particles (rlnOriginX) are not subtracted from their coordinates,"
-        " as a pixel size is not known (such as on a.mrc)"
+        "the refined shifts of 2 particles (rlnOriginX) are not subtracted from their coordinates:"
+        " the table has no pixel size of the particle images"
     ]
 
 
