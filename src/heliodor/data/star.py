@@ -47,8 +47,9 @@ _RESERVED = re.compile(
     )""",
     re.VERBOSE,
 )
-#: Quoted values in which RELION marks a quotation mark at the end of a word with a BEL before it.
-_MARKED = re.compile(rb"""(?<![^ \t\n])(["'])((?:\a\1|(?!\1(?![^ \t\n]))[^\n])*+)\1(?![^ \t\n])""")
+#: RELION puts a BEL before a quotation mark that would end a quoted value. While values are split,
+#: these characters for private use stand for such marks.
+_STAND_INS = {'\a"': "\ue000", "\a'": "\ue001"}
 #: Beginnings of values that need quotes: of quoted values, comments, labels, blocks and tables.
 _BEGINNINGS = ('"', "'", "#", ";", "_", "$", "data_", "loop_")
 #: Written behind each row, as gemmi does not report where lines end.
@@ -197,18 +198,11 @@ def _check_text(raw: bytes) -> bytes:
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\a" in raw:
-        raw = _MARKED.sub(_quote_otherwise, raw)
+        for mark, stand_in in _STAND_INS.items():
+            raw = raw.replace(mark.encode(), stand_in.encode())
     if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
         raise ValueError("it has a line that is longer than any row")
     return raw
-
-
-def _quote_otherwise(found: re.Match[bytes]) -> bytes:
-    """Return a quoted value with BELs without them, in the other kind of quotes."""
-    if b"\a" not in found[2]:
-        return found[0]
-    mark = b"'" if found[1] == b'"' else b'"'
-    return mark + found[2].replace(b"\a", b"") + mark
 
 
 def _read_block(text: bytes, start: int, end: int, numbers: Sequence[str]) -> dict[str, Any]:
@@ -312,7 +306,10 @@ def _split_values(text: bytes, width: int) -> list[str]:
         raise ValueError("the rows hold something that is not a value")
     values = items[0].loop.values
     if b'"' in text or b"'" in text:
-        return [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+        values = [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+    for mark, stand_in in _STAND_INS.items():
+        if stand_in.encode() in text:
+            values = [value.replace(stand_in, mark[1]) for value in values]
     return values
 
 
@@ -371,7 +368,7 @@ def quote_column(label: str, values: list[str]) -> list[str]:
     Raises
     ------
     BadInput
-        If a value has a tab or a line break, or cannot be quoted.
+        If a value has a tab or a line break.
     """
     for value in values:
         if not value.isprintable() and ("\t" in value or value.splitlines() != [value]):
@@ -379,10 +376,10 @@ def quote_column(label: str, values: list[str]) -> list[str]:
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
                 " tab or a line break; write a CSV file instead"
             )
-    return [_quote(value, label) for value in values]
+    return [*map(_quote, values)]
 
 
-def _quote(value: str, label: str) -> str:
+def _quote(value: str) -> str:
     """Return a value as RELION reads it: in quotes if it would not be one value without them."""
     if value and " " not in value and not value.startswith(_BEGINNINGS):
         return value
@@ -390,10 +387,8 @@ def _quote(value: str, label: str) -> str:
         # RELION ends a value at a mark before a space, and gemmi at one before # as well.
         if f"{mark} " not in f"{value} " and f"{mark}#" not in value:
             return f"{mark}{value}{mark}"
-    raise BadInput(
-        f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has both kinds of"
-        " quotation marks at the ends of words; write a CSV file instead"
-    )
+    marked = value.replace('"', '\a"')
+    return f'"{marked}"'
 
 
 def format_values(values: Any) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliodor.data.star import find_tables, read_blocks, write_blocks
@@ -24,6 +24,7 @@ NAMES = [
     'a "b.mrc',
     "a' b.mrc",
     'a" b.mrc',
+    "a' b\" c.mrc",
     "'whole'",
     '"whole"',
     "two words #1.mrc",
@@ -48,21 +49,8 @@ def test_names_are_read_as_they_were_written(tmp_path: Path, name: str, first: b
 @example(["a' b", 'a" b', "#", "'", '"'])
 def test_any_text_is_read_as_it_was_written(tmp_path_factory, values) -> None:
     path = tmp_path_factory.getbasetemp() / "any.star"
-    assume(not any("'" in value and '"' in value for value in values))
     write_blocks(path, {"": {"value": values, "x": range(len(values))}})
     assert read_column(path, "value") == values
-
-
-@pytest.mark.parametrize("value", ["a' b\" c", "'a\"", "a\"#'"])
-def test_both_kinds_of_quotation_marks(tmp_path: Path, value: str) -> None:
-    """One kind is put around the value, if that kind does not end a word of it."""
-    path = tmp_path / "a.star"
-    if " " in value:
-        with pytest.raises(BadInput, match=r"both kinds of quotation marks .*write a CSV file"):
-            write_blocks(path, {"": {"name": [value]}})
-    else:
-        write_blocks(path, {"": {"name": [value], "x": [1]}})
-        assert read_column(path) == [value]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +60,7 @@ def test_both_kinds_of_quotation_marks(tmp_path: Path, value: str) -> None:
         ('"a\a" b.mrc"', 'a" b.mrc'),
         ('"x\a" y\a" z"', 'x" y" z'),
         ("'a\a' b'", "a' b"),
+        ('"a\' b\a" c"', "a' b\" c"),
         ("\"O'Brien's mic.mrc\"", "O'Brien's mic.mrc"),
         ("O'Brien/m1.mrc", "O'Brien/m1.mrc"),
         ("g/a#1.mrc", "g/a#1.mrc"),
