@@ -346,6 +346,8 @@ def _find_doubts(task: _Task, dataset: TrainingSet) -> list[str]:
         contrast = scores.describe_contrast()
         if scores.fits:
             chance = None
+        elif dataset.frame is not None:
+            chance = describe_chance(dataset.frame, doubted=True)
     return [doubt for doubt in (conflict, chance, contrast) if doubt is not None]
 
 

@@ -221,9 +221,17 @@ def check_frame(
     return verdict
 
 
-def describe_chance(verdict: FrameVerdict) -> str | None:
-    """Return a warning if the labels fit the images no better than random positions."""
-    if not verdict.is_chance:
+def describe_chance(verdict: FrameVerdict, doubted: bool = False) -> str | None:
+    """Return a warning if the labels fit the images no better than random positions.
+
+    Parameters
+    ----------
+    verdict
+        How they fit.
+    doubted
+        Whether a model finds no particles at the labels; fewer of them are then enough.
+    """
+    if not (verdict.may_be_chance if doubted else verdict.is_chance):
         return None
     return (
         f"the labels fit the micrographs no better than random positions: {verdict.number} of them"
