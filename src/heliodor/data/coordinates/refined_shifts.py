@@ -28,8 +28,8 @@ from heliodor.utils.parsing import parse_number
 IN_ANGSTROM, IN_PIXELS = ("rlnOriginXAngst", "rlnOriginYAngst"), ("rlnOriginX", "rlnOriginY")
 #: RELION's columns of the pixel size of particle images, where they are kept for each pick.
 _IMAGE_PIXEL_SIZES = (f"{OPTICS}rlnImagePixelSize", "rlnImagePixelSize", "rlnPixelSize")
-#: cryoSPARC's fields of shifts in pixels of the particle images, and of their pixel sizes; a
-#: refinement comes after a classification.
+#: cryoSPARC's groups of fields with shifts, in pixels of the particle images, and their size.
+#: A refinement replaces the shifts of a classification before it, even if its own are 0.
 IN_CRYOSPARC = ("alignments3D", "alignments2D")
 
 
@@ -148,7 +148,7 @@ def _find_shifts(picks: Picks) -> _Shifts | None:
     for group in IN_CRYOSPARC:
         column = f"{group}/shift"
         shift = np.asarray(extra.get(column, ()))
-        if shift.shape == (len(picks), 2) and shift.dtype.kind in "fiu" and shift.any():
+        if shift.shape == (len(picks), 2) and shift.dtype.kind in "fiu":
             sizes = [extra.get(f"{group}/psize_A"), extra.get("blob/psize_A")]
             size = _first_positive(len(picks), *sizes)
             return _Shifts(_scale(shift.astype(np.float64), size), (column,))

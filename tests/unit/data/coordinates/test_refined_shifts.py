@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -165,6 +166,16 @@ def test_shifts_of_cryosparc_are_subtracted(folder: Path, groups, size, capsys) 
     np.testing.assert_allclose(picks.xy_px, CENTERS, atol=1e-5)
     assert f"shifts of 2 particles ({groups[-1]}/shift" in capsys.readouterr().err
     assert not picks.extra[f"{groups[-1]}/shift"].any()
+
+
+def test_the_shifts_of_a_refinement_replace_those_of_a_classification() -> None:
+    """Also where particles were extracted again at their centers, and its shifts are 0."""
+    extra = {"alignments2D/shift": np.ones((2, 2)), "alignments2D/psize_A": np.ones(2)}
+    picks = Picks.from_columns(["a", "a"], np.full((2, 2), 9.0), None, extra)
+    moved, _ = apply_refined_shifts(picks, {"a": 2.0})
+    assert moved.xy_px.tolist() == [[8.5, 8.5]] * 2
+    refined = replace(picks, extra=extra | {"alignments3D/shift": np.zeros((2, 2))})
+    assert apply_refined_shifts(refined, {"a": 2.0}) == (refined, None)
 
 
 def test_tables_keep_the_columns_of_shifts(folder: Path) -> None:
