@@ -52,7 +52,12 @@ from heliodor.data.coordinates.writers import (
 )
 from heliodor.data.micrographs.headers import TIFF_NOTE, read_header
 from heliodor.data.micrographs.name_matching import match_names
-from heliodor.data.micrographs.names import is_tiff, strip_cryosparc_uid, strip_image_suffix
+from heliodor.data.micrographs.names import (
+    is_tiff,
+    strip_aligned,
+    strip_cryosparc_uid,
+    strip_image_suffix,
+)
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
@@ -350,6 +355,7 @@ def _choose_names(names: Sequence[str], settings: ConversionSettings) -> dict[st
     chosen: dict[str, str] = {}
     for name in names:
         new = strip_cryosparc_uid(name) if settings.strip_uid else name
+        new = strip_aligned(new) if settings.strip_aligned else new
         if settings.root is not None:
             new = str(PurePosixPath(settings.root) / PurePosixPath(new).name)
         if settings.image_suffix is not None:

@@ -292,6 +292,15 @@ def test_uids_of_cryosparc_do_not_hinder_matching(scene):
     assert read_picks("x.star").micrographs == ("M/a.mrc", "M/b.mrc")
     done("convert", "cs.star", "-o", "y.star", "--strip-uid", "--root", "Movies")
     assert read_picks("y.star").micrographs == ("Movies/a.mrc", "Movies/b.mrc")
+    end = "_patch_aligned_doseweighted"
+    corrected = tuple(f"J2/motioncorrected/{uid}{name}{end}.mrc" for name in "ab")
+    relion_star.write_picks(Path("dw.star"), replace(scene, micrographs=corrected))
+    done("convert", "dw.star", "-o", "z.star", "--micrographs", "M")
+    assert read_picks("z.star").micrographs == ("M/a.mrc", "M/b.mrc")
+    for options, left in ((["--strip-aligned"], ""), ([], end)):
+        done("convert", "dw.star", "-o", "z.star", "--strip-uid", *options, "--root", "Movies")
+        expected = tuple(f"Movies/{name}{left}.mrc" for name in "ab")
+        assert read_picks("z.star").micrographs == expected
 
 
 def test_one_micrograph_into_one_file(scene):

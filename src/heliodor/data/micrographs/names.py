@@ -18,6 +18,15 @@ def strip_cryosparc_uid(name: str) -> str:
 _CORRECTED = re.compile(r"(?<=[^/])_(?:patch|rigid)_aligned(?:_doseweighted)?$")
 
 
+def strip_aligned(name: str) -> str:
+    """Return a micrograph's path without what cryoSPARC's motion correction appends to its stem.
+
+    The suffix of the file stays: ``M/a_patch_aligned.mrc`` becomes ``M/a.mrc``.
+    """
+    plain = strip_image_suffix(name)
+    return _CORRECTED.sub("", plain) + name[len(plain) :]
+
+
 def strip_cryosparc_parts(stem: str) -> str:
     """Return a micrograph's stem without the uid and the suffix of cryoSPARC.
 
