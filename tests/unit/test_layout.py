@@ -42,9 +42,7 @@ TESTED_BY = {
     "unit/integrations/relion/test_jobs.py": ["cli/relion", "picking/output_files"],
     # Readers, through the function that chooses one by the content of a file.
     "system/test_hostile_files.py": ["data/coordinates/formats/via"],
-    "unit/data/coordinates/formats/test_relion_star.py": [
-        "data/star", "data/micrographs/star_list",
-    ],
+    "unit/data/coordinates/formats/test_relion_star.py": ["data/micrographs/star_list"],
     "unit/data/micrographs/test_micrograph.py": [
         "data/micrographs/compression", "data/micrographs/tiff",
     ],
@@ -65,7 +63,7 @@ TESTED_BY = {
     "unit/models/test_pretrained.py": ["training/initialization"],
     "unit/models/test_model_file.py": ["training/model_card"],
     "unit/report/test_report.py": [
-        "report/coordinate_preview", "report/elements", "report/figure_style", "report/sections",
+        "report/elements", "report/figure_style", "report/sections",
     ],
     "unit/simulation/test_simulation.py": [
         "simulation/builtin_particles", "simulation/micrograph",

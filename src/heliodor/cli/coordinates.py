@@ -204,7 +204,8 @@ def evaluate(
             "ANGSTROM",
             "Pixel size of the micrographs.",
             "Input",
-            "from the files of picks and truth, otherwise from the micrographs' STAR file",
+            "from the files of picks and truth, otherwise from the micrographs' STAR file or"
+            " headers",
         ),
     ] = None,
     out: Annotated[

@@ -114,7 +114,7 @@ def main() -> None:
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)
     try:
-        with handle_signals():
+        with handle_signals(), console.notes_shown_once():
             app(_gather_values(sys.argv[1:]), prog_name="heliodor")
     except Stopped as stopped:
         from heliodor.utils.prefetch import has_running_threads

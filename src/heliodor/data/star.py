@@ -36,7 +36,7 @@ CHUNK_BYTES = 2**19
 #: The line that begins a block. A row may begin with a name such as data_1/a.mrc, too.
 _BLOCK = re.compile(rb"^[ \t]*data_([^\s/]*)[ \t]*(?:#[^\n]*)?$", re.MULTILINE)
 #: The head of a table with rows: loop_, then the labels of the columns.
-_LOOP = re.compile(rb"(?:\s*+#[^\n]*+)*+\s*+loop_[^\n]*+((?:\s*+[#_][^\n]*+)*+)")
+_LOOP = re.compile(rb"(?:\s*+[#;][^\n]*+)*+\s*+loop_[^\n]*+((?:\s*+[#;_][^\n]*+)*+)")
 _LABEL = re.compile(rb"^[ \t]*_(\S*)", re.MULTILINE)
 #: Quoted values and comments, and then (in group 1) values that CIF reserves or does not allow.
 _RESERVED = re.compile(
@@ -47,6 +47,11 @@ _RESERVED = re.compile(
     )""",
     re.VERBOSE,
 )
+#: RELION puts a BEL before a quotation mark that would end a quoted value. While values are split,
+#: these characters for private use stand for such marks.
+_STAND_INS = {'\a"': "\ue000", "\a'": "\ue001"}
+#: Beginnings of values that need quotes: of quoted values, comments, labels, blocks and tables.
+_BEGINNINGS = ('"', "'", "#", ";", "_", "$", "data_", "loop_")
 #: Written behind each row, as gemmi does not report where lines end.
 _END_OF_ROW = "~end-of-row~"
 #: Values that stand for a missing number.
@@ -82,7 +87,7 @@ class StarTable:
 def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, StarTable]:
     """Read every table of a STAR file, by block name without ``data_``.
 
-    Of blocks with the same name the last one is returned.
+    Tables of blocks with the same name, as in files written one behind another, are joined.
 
     Parameters
     ----------
@@ -95,7 +100,8 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     Raises
     ------
     BadInput
-        If the file is missing, empty, not text or holds no STAR block.
+        If the file is missing, empty, not text or holds no STAR block, or if blocks of the same
+        name have different columns.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,12 +113,13 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
         heads = list(_BLOCK.finditer(text))
         if len(heads) > MOST_BLOCKS:
             raise ValueError(f"it has {len(heads)} blocks, more than any file of particles")
-        tables: dict[str, StarTable] = {}
+        parts: dict[str, list[StarTable]] = {}
         for head, following in zip_longest(heads, heads[1:]):
             end = following.start() if following else len(text)
             columns = _read_block(text, head.end(), end, numbers)
             if columns:
-                tables[head[1].decode()] = StarTable(columns)
+                parts.setdefault(head[1].decode(), []).append(StarTable(columns))
+        tables = {name: _join(name, same) for name, same in parts.items()}
         if heads and not tables:
             raise ValueError("its blocks are empty")
     except (ValueError, OSError) as error:
@@ -120,6 +127,65 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     if not tables:
         raise BadInput(f"{path} has no data_ block: it is not a STAR file")
     return tables
+
+
+def is_blank(path: Path) -> bool:
+    """Return whether a file has nothing but blank lines and comments."""
+    if path.stat().st_size > LONGEST_LINE:
+        return False
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    return not any(line.strip() and not line.lstrip().startswith(b"#") for line in lines)
+
+
+def _join(name: str, tables: Sequence[StarTable]) -> StarTable:
+    """Return the tables of blocks with one name, one behind another."""
+    for table in tables[1:]:
+        different = {*table.columns} ^ {*tables[0].columns}
+        if different:
+            raise ValueError(
+                f"it has {len(tables)} blocks data_{name} with different columns, as only some"
+                f" have _{min(different)}; write their tables to different files"
+            )
+    return join_tables(tables)
+
+
+def join_tables(tables: Sequence[StarTable]) -> StarTable:
+    """Return the rows of tables with the same columns, one table behind another."""
+    if len(tables) == 1:
+        return tables[0]
+    return StarTable(
+        {label: np.concatenate([t[label] for t in tables]) for label in tables[0].columns}
+    )
+
+
+def find_tables(
+    blocks: Mapping[str, StarTable], labels: Sequence[str], preferred: Sequence[str] = ()
+) -> tuple[StarTable | None, str | None]:
+    """Return the rows that have some columns, and which blocks they are from if that is a choice.
+
+    Parameters
+    ----------
+    labels
+        The columns.
+    preferred
+        Names of blocks, the first of which is taken if blocks with rows have different columns;
+        blocks with the same columns are joined.
+
+    Returns
+    -------
+    StarTable or None, str or None
+        The table; and the end of a sentence about the file, if several blocks have the columns.
+    """
+    found = {name: table for name, table in blocks.items() if {*labels} <= {*table.columns}}
+    found = {name: table for name, table in found.items() if len(table)} or found
+    if not found:
+        return None, None
+    names = " and ".join(f"data_{name}" for name in found)
+    if len({frozenset(table.columns) for table in found.values()}) == 1:
+        note = f"the blocks {names} of the file are read together" if len(found) > 1 else None
+        return join_tables([*found.values()]), note
+    first = next((name for name in preferred if name in found), next(iter(found)))
+    return found[first], f"of the blocks {names} of the file only data_{first} is read"
 
 
 def _check_text(raw: bytes) -> bytes:
@@ -131,6 +197,9 @@ def _check_text(raw: bytes) -> bytes:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if b"\a" in raw:
+        for mark, stand_in in _STAND_INS.items():
+            raw = raw.replace(mark.encode(), stand_in.encode())
     if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
         raise ValueError("it has a line that is longer than any row")
     return raw
@@ -237,7 +306,10 @@ def _split_values(text: bytes, width: int) -> list[str]:
         raise ValueError("the rows hold something that is not a value")
     values = items[0].loop.values
     if b'"' in text or b"'" in text:
-        return [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+        values = [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+    for mark, stand_in in _STAND_INS.items():
+        if stand_in.encode() in text:
+            values = [value.replace(stand_in, mark[1]) for value in values]
     return values
 
 
@@ -282,7 +354,7 @@ def render_blocks(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[st
     lines = [f"# {line}" for line in (f"Written by heliodor {__version__}", *comments)]
     lines.append("")
     for name, block in blocks.items():
-        columns = [_quote_column(label, format_values(values)) for label, values in block.items()]
+        columns = [quote_column(label, format_values(values)) for label, values in block.items()]
         lines += [f"data_{name}", "", "loop_"]
         lines += [f"_{label} #{number}" for number, label in enumerate(block, 1)]
         lines += ["\t".join(row) for row in zip(*columns, strict=True)]
@@ -290,15 +362,33 @@ def render_blocks(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[st
     return "".join(f"{line}\n" for line in lines)
 
 
-def _quote_column(label: str, values: list[str]) -> list[str]:
-    """Return values as they stand in a row; one that would end the row is refused."""
+def quote_column(label: str, values: list[str]) -> list[str]:
+    """Return the values of a column as they stand in a row, in quotes if they need them.
+
+    Raises
+    ------
+    BadInput
+        If a value has a tab or a line break.
+    """
     for value in values:
         if not value.isprintable() and ("\t" in value or value.splitlines() != [value]):
             raise BadInput(
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
                 " tab or a line break; write a CSV file instead"
             )
-    return [f'"{value}"' if " " in value or not value else value for value in values]
+    return [*map(_quote, values)]
+
+
+def _quote(value: str) -> str:
+    """Return a value as RELION reads it: in quotes if it would not be one value without them."""
+    if value and " " not in value and not value.startswith(_BEGINNINGS):
+        return value
+    for mark in ('"', "'"):
+        # RELION ends a value at a mark before a space, and gemmi at one before # as well.
+        if f"{mark} " not in f"{value} " and f"{mark}#" not in value:
+            return f"{mark}{value}{mark}"
+    marked = value.replace('"', '\a"')
+    return f'"{marked}"'
 
 
 def format_values(values: Any) -> list[str]:

@@ -61,6 +61,7 @@ def write_tables(
     folder: Path,
     files: Mapping[str, Path],
     journal: Journal,
+    whole_paths: bool = False,
 ) -> tuple[PickingResult, dict[str, float], list[str]]:
     """Write all tables, one micrograph in memory at a time.
 
@@ -74,6 +75,8 @@ def write_tables(
         The coordinate file of each micrograph.
     journal
         Has the result of each micrograph.
+    whole_paths
+        Whether RELION's lists have absolute paths of the coordinate files.
 
     Returns
     -------
@@ -107,11 +110,11 @@ def write_tables(
             " remove them to have them written again"
         )
     with_picks = {row.name: files[row.name] for row in rows if row.picks}
-    relion_autopick.write_autopick_list(folder, with_picks, head)
+    relion_autopick.write_autopick_list(folder, with_picks, head, whole_paths)
     columns = [contamination.DISTANCE] if known else []
     write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes, columns)
     micrograph_quality.write_micrographs(folder / micrograph_quality.NAME, rows)
-    write_series(folder, picked, settings, files)
+    write_series(folder, picked, settings, files, whole_paths)
     return picked, sizes, head
 
 
@@ -130,7 +133,11 @@ FOLDER = "series"
 
 
 def write_series(
-    folder: Path, picked: PickingResult, settings: PickSettings, files: Mapping[str, Path]
+    folder: Path,
+    picked: PickingResult,
+    settings: PickSettings,
+    files: Mapping[str, Path],
+    whole_paths: bool = False,
 ) -> None:
     """Write the sets and ``series.tsv``, or remove an older series if none is wanted.
 
@@ -144,6 +151,8 @@ def write_series(
         With the number of sets.
     files
         The coordinate file of each micrograph, after which those of the sets are named.
+    whole_paths
+        Whether RELION's lists have absolute paths of the coordinate files.
     """
     where = folder / FOLDER
     for old in check_series(folder, files.values(), settings.threshold_series):
@@ -173,7 +182,7 @@ def write_series(
             if len(picks):
                 nested[name] = own / files[name].relative_to(folder)
                 relion_autopick.write_one_autopick(nested[name], picks.round_values(), head)
-        relion_autopick.write_autopick_list(own, nested, head)
+        relion_autopick.write_autopick_list(own, nested, head, whole_paths)
         in_force = int(threshold == picked.threshold)
         rows.append(
             f"{number}\t{threshold:.3f}\t{in_force}\t{sum(counts)}\t{len(nested)}"

@@ -1,15 +1,13 @@
-"""The micrographs with the most picks, to detect a coordinates frame or to draw an image."""
+"""An image of the micrograph with the most picks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from heliodor.conventions import FloatArray, to_working
-from heliodor.data.coordinates.frame_detection import MOST_VIEWS, ImageCoordinates
+from heliodor.conventions import to_working
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph
@@ -21,28 +19,6 @@ log = logging.getLogger(__name__)
 
 #: Where the particle size is not known, this many markers fit side by side in an image.
 MARKS_ACROSS = 30
-
-
-def read_views_with_most_picks(
-    picked: Iterable[tuple[Source, FloatArray]],
-) -> list[ImageCoordinates]:
-    """Return the micrographs with the most picks, without those that cannot be read.
-
-    Parameters
-    ----------
-    picked
-        Micrographs, each with (x, y) in its own pixels, shape (n, 2).
-    """
-    views: list[ImageCoordinates] = []
-    for source, xy_px in sorted(picked, key=lambda item: -len(item[1])):
-        if len(views) == MOST_VIEWS or not len(xy_px):
-            break
-        try:
-            image = read_micrograph(source.path).image
-        except BadInput:
-            continue  # the others are enough; unreadable files are reported elsewhere
-        views.append(ImageCoordinates(image, (image.shape[0], image.shape[1]), xy_px))
-    return views
 
 
 def draw_micrograph_with_most_picks(

@@ -192,7 +192,8 @@ def _check_labels(
     BadInput
         If the labels do not match their images.
     """
-    check_sampling(items, working)
+    overruled = settings.pixel_size_angstrom is not None or not settings.check_frame
+    notes += check_sampling(items, working, overruled)
     items = [item for item in items if item.source in working]
     frame = check_frame(items, working) if settings.check_frame else None
     return drop_outside(items, working, notes), frame

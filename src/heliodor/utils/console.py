@@ -89,6 +89,30 @@ def count_of(number: int, noun: str) -> str:
 
 
 @contextmanager
+def notes_shown_once() -> Iterator[None]:
+    """Print a warning that is logged again in the block only the first time.
+
+    A command may read the same file more than once.
+    """
+    shown: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        again = record.levelno == logging.WARNING and text in shown
+        shown.add(text)
+        return not again
+
+    handlers = [handler for handler in LOGGER.handlers if isinstance(handler, _Lines)]
+    for handler in handlers:
+        handler.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_new)
+
+
+@contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function to call with (done, total) while something takes long.
 

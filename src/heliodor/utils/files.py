@@ -126,7 +126,26 @@ def fits_path_limits(path: Path) -> bool:
 
 
 def find_referenced_file(name: str, table: Path) -> Path | None:
-    """Find a file named in a table: from here, from the table's folder or any folder above it."""
-    paths = (Path(name), *(folder / name for folder in table.absolute().parents))
+    """Find a file named in a table.
+
+    It is searched for in the table's folder and in each folder above it, where a table that is a
+    link stands and where the file that it names stands, and then in the current folder. The path
+    is relative to the current folder if the file is the one found from there.
+    """
+    here = Path(name)
     # `Path.exists` raises on an impossible name; os.path.exists returns False.
-    return next((path for path in paths if os.path.exists(path)), None)
+    found = next((path for path in _list_places(name, table) if os.path.exists(path)), None)
+    if os.path.exists(here) and (found is None or os.path.samefile(here, found)):
+        return here
+    return found
+
+
+def _list_places(name: str, table: Path) -> Iterator[Path]:
+    for whole in (table.absolute, table.resolve):
+        for folder in whole().parents:
+            yield folder / name
+
+
+def has_namesake_here(name: str, found: Path) -> bool:
+    """Return whether the current folder has another file of this name than the one found."""
+    return found != Path(name) and os.path.exists(name) and not os.path.samefile(name, found)

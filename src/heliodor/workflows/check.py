@@ -20,19 +20,27 @@ from heliodor.data.coordinates.formats import (
     relion_star,
 )
 from heliodor.data.coordinates.frame_detection import judge_frame
-from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
+from heliodor.data.coordinates.label_assignment import (
+    LabeledSource,
+    assign_labels,
+    read_views_with_most_picks,
+)
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs import star_list
 from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.data.micrographs.sources import Source, find_sources
-from heliodor.data.micrographs.working_images import is_plausible_pixel_size, same_pixel_size
+from heliodor.data.micrographs.working_images import (
+    is_plausible_pixel_size,
+    same_binning,
+    same_pixel_size,
+)
 from heliodor.errors import BadInput
 from heliodor.models.model_file import load_model
-from heliodor.report.coordinate_preview import read_views_with_most_picks
 from heliodor.utils.files import find_referenced_file
 from heliodor.workflows.settings import CheckSettings
 
@@ -141,8 +149,9 @@ def _check_model(path: Path) -> Iterator[Diagnostic]:
 
 def _check_list(path: Path) -> Iterator[Diagnostic]:
     """Check a list of micrographs for repeated rows."""
-    table = next(b for b in blocks.read_blocks(path).values() if star_list.NAME in b)
-    counts = Counter(map(str, table[star_list.NAME]))
+    tables = blocks.read_blocks(path)
+    table, _ = blocks.find_tables(tables, (star_list.NAME,), star_list.BLOCKS)
+    counts = Counter(map(str, () if table is None else table[star_list.NAME]))
     twice = [name for name, count in counts.items() for _ in range(count - 1)]
     if twice:
         yield Diagnostic(
@@ -223,11 +232,14 @@ def _check_picks(
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )
     sources = _find_named_micrographs(picks, files[0]) if given is None else list(given)
-    matches = match_names(picks.micrographs, sources) if sources else {}
+    matches = match_names(picks.micrographs, sources, picks.file_stems) if sources else {}
     missing = [name for name in picks.micrographs if name not in matches]
     if missing:
         level: Severity = "note" if not matches and given is None else "error"
         yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
+    picks, notes = apply_shifts_on(picks, matches, settings.pixel_size_angstrom)
+    for note in notes:
+        yield Diagnostic("note", text, note)
     headers: dict[str, MicrographHeader] = {}
     for name, source in matches.items():
         try:
@@ -284,16 +296,25 @@ def _check_pixel_sizes(
     text: str, picks: Picks, matches: dict[str, Source], headers: dict[str, MicrographHeader]
 ) -> Iterator[Diagnostic]:
     in_picks = picks.first_positive_values(PIXEL_SIZE)
-    differing = []
+    differing: list[str] = []
+    recalibrated: list[str] = []
     for name, header in headers.items():
         size = matches[name].pixel_size_angstrom or header.pixel_size_angstrom
         if size and name in in_picks and not same_pixel_size(size, in_picks[name]):
-            differing.append(f"{name}: picks {in_picks[name]:.4g}, micrograph {size:.4g}")
+            which = recalibrated if same_binning(size, in_picks[name]) else differing
+            which.append(f"{name}: picks {in_picks[name]:.4g}, micrograph {size:.4g}")
     if differing:
         yield Diagnostic(
             "error",
             text,
             f"picks and micrographs have different pixel sizes in Å{_some(differing)}",
+        )
+    if recalibrated:
+        yield Diagnostic(
+            "note",
+            text,
+            "picks and micrographs have pixel sizes in Å of different calibration, which does not"
+            f" change coordinates{_some(recalibrated)}",
         )
 
 

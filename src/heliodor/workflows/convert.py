@@ -25,12 +25,17 @@ from heliodor.data.coordinates.frame_detection import (
     FrameVerdict,
     judge_frame,
 )
+from heliodor.data.coordinates.label_assignment import read_views_with_most_picks
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import (
     HEIGHT,
     PIXEL_SIZE,
     WIDTH,
     Picks,
+)
+from heliodor.data.coordinates.refined_shifts import (
+    apply_refined_shifts,
+    describe_unknown_shifts,
 )
 from heliodor.data.coordinates.transforms import (
     apply_frame,
@@ -47,18 +52,21 @@ from heliodor.data.coordinates.writers import (
 )
 from heliodor.data.micrographs.headers import TIFF_NOTE, read_header
 from heliodor.data.micrographs.name_matching import match_names
-from heliodor.data.micrographs.names import is_tiff, strip_cryosparc_uid, strip_image_suffix
+from heliodor.data.micrographs.names import (
+    is_tiff,
+    strip_aligned,
+    strip_cryosparc_uid,
+    strip_image_suffix,
+)
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
+    are_named_from_here,
     find_sources,
 )
-from heliodor.data.micrographs.working_images import same_pixel_size
+from heliodor.data.micrographs.working_images import same_binning, same_pixel_size
 from heliodor.errors import BadInput
-from heliodor.report.coordinate_preview import (
-    draw_micrograph_with_most_picks,
-    read_views_with_most_picks,
-)
+from heliodor.report.coordinate_preview import draw_micrograph_with_most_picks
 from heliodor.utils.files import refuse_to_replace
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.settings import ConversionSettings
@@ -112,6 +120,8 @@ def convert(
     renamed, context = _prepare_output(
         moved, shapes, pixel_sizes, settings, keep_columns=micrographs is None
     )
+    if settings.root is None and not are_named_from_here([*sources.values()]):
+        context = replace(context, whole_paths=True)
     refuse_to_replace(sorted({*plan_files(out, renamed, target).values()}), files)
     if dropped := find_dropped_columns(moved, target):
         log.info(f"columns that {target.name} cannot hold are dropped: {', '.join(dropped)}")
@@ -157,7 +167,7 @@ def _read(files: Sequence[Path], threshold: float | None) -> Picks:
 
 def _match_to_sources(picks: Picks, sources: Sequence[Source]) -> tuple[Picks, dict[str, Source]]:
     """Return the picks on some micrographs under the names of these, and the micrographs."""
-    matches = match_names(picks.micrographs, sources)
+    matches = match_names(picks.micrographs, sources, picks.file_stems)
     unmatched = [name for name in picks.micrographs if name not in matches]
     if not matches:
         raise BadInput(
@@ -187,6 +197,11 @@ def _move(
     """
     frame = _fit_frame(picks, sources) if settings.fit else settings.frame
     shapes, pixel_sizes = _measure_micrographs(picks, sources, settings, frame)
+    in_table = {name: size * frame.scale for name, size in pixel_sizes.items()}
+    picks, note = apply_refined_shifts(picks, in_table)
+    for sentence in (note, describe_unknown_shifts(picks)):
+        if sentence is not None:
+            log.warning(sentence)
     moved = apply_frame(picks, frame, shapes, settings.shift_px)
     shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
     log.info(f"coordinates: {frame}{shifted}")
@@ -287,9 +302,14 @@ def _measure_micrographs(
             shapes[name] = round(height * frame.scale), round(width * frame.scale)
         scaled = in_picks[name] / frame.scale if name in in_picks else None
         if size and scaled and not same_pixel_size(size, scaled):
+            advice = (
+                "their coordinates are not changed"
+                if same_binning(size, scaled)
+                else f"give --scale {in_picks[name] / size:.4g}"
+            )
             differing.append(
                 f"the picks on {name} have {scaled:.4g} Å/pixel, the micrograph has"
-                f" {size:.4g} Å/pixel: give --scale {in_picks[name] / size:.4g}"
+                f" {size:.4g} Å/pixel: {advice}"
             )
         size = settings.pixel_size_angstrom or size or scaled
         if size:
@@ -335,6 +355,7 @@ def _choose_names(names: Sequence[str], settings: ConversionSettings) -> dict[st
     chosen: dict[str, str] = {}
     for name in names:
         new = strip_cryosparc_uid(name) if settings.strip_uid else name
+        new = strip_aligned(new) if settings.strip_aligned else new
         if settings.root is not None:
             new = str(PurePosixPath(settings.root) / PurePosixPath(new).name)
         if settings.image_suffix is not None:

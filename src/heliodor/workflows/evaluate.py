@@ -11,6 +11,7 @@ import numpy as np
 
 from heliodor.data.coordinates.formats import mask_selected, read_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
@@ -72,7 +73,7 @@ def evaluate_files(
         micrographs, those that have ground truth but no picks count as missed.
     pixel_size_angstrom
         Of all micrographs; None takes that in the picks or the ground truth, otherwise that in
-        the STAR file of the micrographs.
+        the STAR file of the micrographs or in their headers.
     out
         Folder for ``evaluation.json``, ``curve.tsv`` and the record, ``evaluate.json``.
 
@@ -112,8 +113,8 @@ def evaluate_files(
     else:
         sources = find_sources(micrographs)
         record.add_inputs("judging", sources)
-    ground_truth = GroundTruth.read(truth, sources)
-    named = _use_source_names(table, sources, picks)
+    ground_truth = GroundTruth.read(truth, sources, pixel_size_angstrom)
+    named = _use_source_names(table, sources, picks, pixel_size_angstrom, record)
     if ground_truth.left_out and micrographs is None:
         record.warn(
             "not evaluated, as there are no picks on them:"
@@ -161,9 +162,18 @@ def _read_ranked_picks(path: str | Path) -> Picks:
     return table.select(mask_selected(table)) if unscored else table
 
 
-def _use_source_names(picks: Picks, sources: list[Source], path: str | Path) -> Picks:
+def _use_source_names(
+    picks: Picks,
+    sources: list[Source],
+    path: str | Path,
+    pixel_size_angstrom: float | None,
+    record: RunRecord,
+) -> Picks:
     """Return picks under the names of the micrographs that are evaluated."""
-    matches = match_names(picks.micrographs, sources)
+    matches = match_names(picks.micrographs, sources, picks.file_stems)
+    picks, notes = apply_shifts_on(picks, matches, pixel_size_angstrom)
+    for note in notes:
+        record.warn(note)
     tables = []
     for name, table in picks.split_by_micrograph():
         new = matches[name].name if name in matches else name

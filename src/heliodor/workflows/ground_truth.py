@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from heliodor.conventions import (
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.labels import make_label_mask
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import (
@@ -24,7 +26,9 @@ from heliodor.data.micrographs.working_images import (
     WorkingImage,
     WorkingImages,
     check_pixel_size,
+    find_pixel_size,
     is_plausible_pixel_size,
+    same_binning,
     same_pixel_size,
 )
 from heliodor.errors import BadInput
@@ -32,6 +36,8 @@ from heliodor.evaluation.metrics import Evaluation, evaluate_picks
 from heliodor.evaluation.ranking import RegionCounts
 from heliodor.models.model_file import Model
 from heliodor.picking.score_maps import score_micrograph
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,26 +52,45 @@ class GroundTruth:
     pixel_sizes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, where: str | Path, sources: Sequence[Source]) -> GroundTruth:
+    def read(
+        cls,
+        where: str | Path,
+        sources: Sequence[Source],
+        pixel_size_angstrom: float | None = None,
+    ) -> GroundTruth:
         """Read a file and select the particles of some micrographs; see `of`."""
         table = read_picks(where)
         if not table.micrographs:
             raise BadInput(f"the ground truth {where} contains no particles")
         try:
-            return cls.of(table, sources)
+            return cls.of(table, sources, pixel_size_angstrom)
         except BadInput as error:
             raise BadInput(f"{where}: {error}") from error
 
     @classmethod
-    def of(cls, table: Picks, sources: Sequence[Source]) -> GroundTruth:
+    def of(
+        cls, table: Picks, sources: Sequence[Source], pixel_size_angstrom: float | None = None
+    ) -> GroundTruth:
         """Select the particles of some micrographs; those without any are not evaluated.
+
+        Parameters
+        ----------
+        table
+            All particles.
+        sources
+            The micrographs.
+        pixel_size_angstrom
+            Of all micrographs, if the user gave it; refined shifts may need it.
 
         Raises
         ------
         BadInput
             If none of the micrographs has any.
         """
-        found = match_names(table.micrographs, sources)
+        found = match_names(table.micrographs, sources, table.file_stems)
+        table, notes = apply_shifts_on(table, found, pixel_size_angstrom)
+        for note in notes:
+            log.warning(note)
         xy: dict[str, list[FloatArray]] = {}
         for name, own in table.split_by_micrograph():
             if name in found:
@@ -125,9 +150,9 @@ def choose_pixel_sizes(
 ) -> dict[str, float]:
     """Return the pixel size in angstrom of each micrograph with ground truth.
 
-    It is `given` if that is not None, otherwise the one in the picks, in the ground truth or in
-    the STAR file of the micrographs. If all pixel sizes in these are the same, it is used for
-    the micrographs that have none.
+    It is `given` if that is not None, otherwise the one in the picks, in the ground truth, in
+    the STAR file of the micrographs or in their headers. If all pixel sizes in these are the
+    same, it is used for the micrographs that have none.
 
     Raises
     ------
@@ -138,18 +163,21 @@ def choose_pixel_sizes(
     if given is not None:
         return dict.fromkeys(truth.xy_px, check_pixel_size(given))
     in_picks = _plausible_pixel_sizes(picks)
-    for name in truth.xy_px:
+    _log_differences(
         check_same_binning(name, in_picks.get(name), truth.pixel_sizes.get(name), "picks")
-    in_star = {s.name: s.pixel_size_angstrom for s in sources}
-    sizes = {
-        name: size for name, size in in_star.items() if size and is_plausible_pixel_size(size)
-    }
-    sizes |= truth.pixel_sizes | in_picks
+        for name in truth.xy_px
+    )
+    sizes = truth.pixel_sizes | in_picks
+    for source in sources:
+        if source.name in truth.xy_px and source.name not in sizes:
+            size = find_pixel_size(source)
+            if size is not None:
+                sizes[source.name] = size
     missing = [name for name in truth.xy_px if name not in sizes]
     if missing and len(set(sizes.values())) != 1:
         raise BadInput(
-            f"neither the picks nor the ground truth contain a valid pixel size of {missing[0]};"
-            " give --pixel-size in Å"
+            f"neither the picks nor the ground truth contain a valid pixel size of {missing[0]},"
+            " and it has none in its header, or was not found; give --pixel-size in Å"
         )
     common = next(iter(sizes.values())) if sizes else 1.0
     return {name: sizes.get(name, common) for name in truth.xy_px}
@@ -157,8 +185,8 @@ def choose_pixel_sizes(
 
 def check_same_binning(
     name: str, size: float | None, truth: float | None, what: str = "micrographs"
-) -> None:
-    """Refuse a ground truth whose pixel size differs from that of the picks or micrographs.
+) -> str | None:
+    """Refuse a ground truth whose pixel size is of another binning than the picks or micrographs.
 
     Parameters
     ----------
@@ -168,14 +196,28 @@ def check_same_binning(
         Pixel sizes in angstrom, None where not known.
     what
         What has the first pixel size, in the plural.
+
+    Returns
+    -------
+    str or None
+        The beginning of a sentence about a difference by calibration, which does not change
+        coordinates.
     """
-    if size is None or truth is None:
-        return
-    if not same_pixel_size(size, truth):
+    if size is None or truth is None or same_pixel_size(size, truth):
+        return None
+    sentence = f"the {what} have {size:g} Å/pixel on {name}, the ground truth {truth:g}"
+    if not same_binning(size, truth):
         raise BadInput(
-            f"the {what} have {size:g} Å/pixel on {name}, the ground truth {truth:g}: they were"
-            " made on images of different binning; scale one of them"
+            f"{sentence}: they were made on images of different binning; scale one of them"
         )
+    return sentence
+
+
+def _log_differences(found: Iterable[str | None]) -> None:
+    differing = [sentence for sentence in found if sentence is not None]
+    if differing:
+        others = f" (and {len(differing) - 1} more micrographs)" if len(differing) > 1 else ""
+        log.warning(f"{differing[0]}{others}: distances are measured with the first")
 
 
 def _plausible_pixel_sizes(table: Picks) -> dict[str, float]:

@@ -18,6 +18,7 @@ from heliodor.data.micrographs.names import is_tiff
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
+    are_named_from_here,
     find_sources,
 )
 from heliodor.data.micrographs.working_images import Failure, WorkingImage, WorkingImages
@@ -241,7 +242,10 @@ def pick_step(
     files.remove_outputs_of(picked.failures)
     record.skip(picked.failures)
     with record.stage("writing"):
-        picked, pixel_sizes, summary = write_tables(picked, settings, folder, files.picks, journal)
+        elsewhere = not are_named_from_here(sources)
+        picked, pixel_sizes, summary = write_tables(
+            picked, settings, folder, files.picks, journal, elsewhere
+        )
         write_masks(files.masks, picked, settings.bad_area_masks)
     _record_results(record, model, picked)
     _log_results(model, picked, pixel_sizes, settings, folder, summary)

@@ -114,7 +114,9 @@ def run(
     settings.check_for(contaminant=start is not None and start.card.contaminant)
     device = compute.start()
     sources = find_sources(to_pick)
-    ground_truth = None if truth is None else GroundTruth.read(truth, sources)
+    ground_truth = None
+    if truth is not None:
+        ground_truth = GroundTruth.read(truth, sources, data.pixel_size_angstrom)
     if pick_micrographs is not None:
         _check_usable(sources, data, recipe, start, ground_truth)
     folder = create_output_folder(out)

@@ -95,6 +95,12 @@ class ConversionSettings:
     strip_uid: bool = option(
         False, help="Remove cryoSPARC's 21-digit uid from micrograph names.", group=_OUTPUT
     )
+    strip_aligned: bool = option(
+        False,
+        help="Remove what cryoSPARC's motion correction appends to micrograph names, such as"
+        " _patch_aligned_doseweighted.",
+        group=_OUTPUT,
+    )
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and 1e-3 <= self.scale <= 1e3):

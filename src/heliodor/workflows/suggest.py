@@ -99,7 +99,7 @@ def suggest(
         "seed": seed,
     }
     record = RunRecord("suggest", arguments, command_line)
-    items = _read_labeled(micrographs, labels, record)
+    items = _read_labeled(micrographs, labels, record, pixel_size_angstrom)
     record.add_inputs("measuring", [item.source for item in items])
     images = WorkingImages(
         FINEST_ANGSTROM,
@@ -126,10 +126,14 @@ def suggest(
 
 
 def _read_labeled(
-    micrographs: MicrographInputs, labels: str | Path, record: RunRecord
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    record: RunRecord,
+    pixel_size_angstrom: float | None,
 ) -> list[LabeledSource]:
     """Return the micrographs with the most labels, most first."""
-    labeled, record.notes = read_labels(labels, find_sources(micrographs))
+    sources = find_sources(micrographs)
+    labeled, record.notes = read_labels(labels, sources, None, pixel_size_angstrom)
     items = sorted((i for i in labeled if len(i.xy_px)), key=lambda i: -len(i.xy_px))
     if len(items) > MOST_MICROGRAPHS:
         record.notes.append(
@@ -159,7 +163,8 @@ def _load_views(
         )
     prepared, too_coarse = _bring_to_one_scale(prepared)
     working = {image.source: image for image in prepared}
-    check_sampling(items, working)
+    overruled = trust_labels or images.pixel_size_angstrom is not None
+    record.notes += check_sampling(items, working, overruled)
     items = [item for item in items if item.source in working]
     if not trust_labels:
         chance = describe_chance(check_frame(items, working))

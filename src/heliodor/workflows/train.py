@@ -291,7 +291,7 @@ def _read_task(
     size = choose_working_pixel_size(data, recipe, start)
     sources = find_sources(micrographs)
     record.add_inputs("training", sources)
-    labeled, notes = read_labels(labels, sources, negatives)
+    labeled, notes = read_labels(labels, sources, negatives, data.pixel_size_angstrom)
     # Minibatches are drawn by index: the order of the arguments must not matter.
     labeled = sorted(labeled, key=lambda item: item.source.name)
     images = WorkingImages(
@@ -365,6 +365,8 @@ def _find_doubts(task: _Task, dataset: TrainingSet) -> list[str]:
         contrast = scores.describe_contrast()
         if scores.fits:
             chance = None
+        elif dataset.frame is not None:
+            chance = describe_chance(dataset.frame, doubted=True)
     return [doubt for doubt in (conflict, chance, contrast) if doubt is not None]
 
 

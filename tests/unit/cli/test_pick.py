@@ -224,6 +224,30 @@ def test_autopick_star_names_files_as_seen_from_the_current_folder(
     assert len(read) == len(starfile.read(listed.iloc[0, 1]))
 
 
+def test_autopick_star_of_another_project_is_valid_there(
+    model: Path, unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of the micrographs begin in that project, so its coordinate files cannot."""
+    project, elsewhere = tmp_path / "project", tmp_path / "else"
+    for folder in (project / "Movies", project / "CtfFind/job003", elsewhere):
+        folder.mkdir(parents=True)
+    shutil.copy(first(unseen), project / "Movies/mic.mrc")
+    (project / "CtfFind/job003/m.star").write_text(
+        "data_\n\nloop_\n_rlnMicrographName #1\nMovies/mic.mrc\n"
+    )
+    monkeypatch.chdir(elsewhere)
+    star = "../project/CtfFind/job003/m.star"
+    done("pick", "--model", model, "--micrographs", star, "-o", "p", "--threshold-series", 2)
+    done("convert", "p/picks.tsv", "-o", "q", "--to", "autopick", "--micrographs", star)
+    monkeypatch.chdir(project)
+    for where in ("p", "q", "p/series/1"):
+        listed = starfile.read(elsewhere / where / "autopick.star")
+        name, file = listed.iloc[0].tolist()
+        assert name == "Movies/mic.mrc"
+        assert Path(file) == elsewhere / where / "Movies/mic_autopick.star"
+        assert len(starfile.read(file))
+
+
 def test_threshold_is_inclusive(model: Path, unseen: Path, tmp_path: Path) -> None:
     loaded = load_model(model)
     card = loaded.card

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.models.model_file import load_model
 from helpers.cli import done
 from helpers.shell_jobs import (
     DIAMETER,
     MODEL,
+    PIXEL,
     RECIPE,
     TINY,
     WORKING,
@@ -76,6 +81,76 @@ def test_labelled_negatives_are_used_and_counted(learn: Path, tmp_path: Path) ->
     assert files[0] != files[1]
     record = json.loads((tmp_path / "with" / "run.json").read_text())
     assert record["arguments"]["negatives"] == str(negatives)
+
+
+def _write_labels(form: str, picks: Picks) -> str:
+    """Write labels into the current folder as another program leaves them; return the file."""
+    xy, names = picks.xy_px, picks.names()
+    head = "data_particles\n\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n"
+    rows = [f"{x} {y} {name}" for (x, y), name in zip(xy, names, strict=True)]
+    tables = dict(picks.split_by_micrograph())
+    text = ""
+    if form == "plain":
+        text = head + "".join(f"{row}\n" for row in rows)
+    elif form == "one behind another":
+        text = "".join(f"{head}{row}\n\n" for row in rows)
+    elif form == "recalibrated":
+        text = head + "_rlnMicrographPixelSize\n" + "".join(f"{r} {PIXEL * 1.06}\n" for r in rows)
+    elif form == "class":  # boxes of particles that a 2D classification shifted, of binned movies
+        text = "data_optics\n\nloop_\n_rlnOpticsGroup\n_rlnMicrographOriginalPixelSize\n"
+        text += f"1 {PIXEL / 2}\n\n{head}_rlnOriginXAngst\n_rlnOriginYAngst\n_rlnOpticsGroup\n"
+        boxes = [f"{x + 2} {y - 3} {name}" for (x, y), name in zip(xy, names, strict=True)]
+        text += "".join(f"{row} {2 * PIXEL} {-3 * PIXEL} 1.0\n" for row in boxes)
+    elif form == "list":  # of one file of 0 bytes and one that is not there
+        text = "data_\n\nloop_\n_rlnMicrographName\n_rlnMicrographCoordinates\n"
+        for name, table in tables.items():
+            text += f"{name} {Path(name).stem}_pick.star\n"
+            own = "".join(f"{x} {y}\n" for x, y in table.xy_px)
+            only = head.replace("_rlnMicrographName\n", "")
+            Path(f"{Path(name).stem}_pick.star").write_text(only + own)
+        text += "other.mrc empty.star\nthird.mrc gone.star\n"
+        Path("empty.star").touch()
+    elif form == "info":  # of a project in which one micrograph is not picked yet
+        Path("info").mkdir()
+        Path("info/other_info.json").write_text('{"quality": 5}')
+        for name, table in tables.items():
+            boxes = [[x, y, "manual"] for x, y in table.xy_px.tolist()]
+            Path(f"info/{Path(name).stem}_info.json").write_text(json.dumps({"boxes": boxes}))
+        return "info"
+    Path("labels.star").write_text(text)
+    return "labels.star"
+
+
+def test_labels_as_other_programs_leave_them(
+    learn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are the same labels, and give the same model; what was assumed is said."""
+    picks = read_picks(learn / "labels.star")
+    used = [f"M/{Path(name).name}" for name in picks.micrographs[:2]]
+    own = picks.select(picks.micrograph_index < 2)
+    names = [f"M/{Path(name).name}" for name in own.names()]
+    picks = Picks.from_columns(names, np.rint(own.xy_px))
+    models = {}
+    for form, said in {
+        "plain": "",
+        "one behind another": "",
+        "recalibrated": "are at 6.36 Å/pixel, but the micrograph is at 6 Å/pixel",
+        "class": "the refined shifts of",
+        "list": "1 coordinate files that do not exist (such as gone.star)",
+        "info": "",
+    }.items():
+        (tmp_path / form).mkdir()
+        monkeypatch.chdir(tmp_path / form)
+        micrographs = (learn / "micrographs" / Path(name).name for name in used)
+        data = ("--micrographs", *micrographs, "--labels", _write_labels(form, picks))
+        result = done("train", *data, *RECIPE, *TINY, "--trust-labels", "-o", "model")
+        models[form] = Path("model", MODEL).read_bytes()
+        assert said in result.err
+        notes = [line for line in result.err.splitlines() if line.startswith("note: ")]
+        if form == "plain":
+            usual = notes
+        assert len(set(notes) - set(usual)) == bool(said), notes
+    assert {form for form, model in models.items() if model != models["plain"]} == set()
 
 
 def test_the_order_of_the_micrographs_changes_nothing(

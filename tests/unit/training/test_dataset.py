@@ -385,6 +385,26 @@ def test_labels_in_pixels_of_another_size_are_refused(mics: dict[str, Source]) -
         )
 
 
+@pytest.mark.parametrize(
+    ("ratio", "changes"),
+    [
+        # A recalibration; and what the user knows better.
+        (1.06, {}),
+        (0.94, {}),
+        (2.0, {"check_frame": False}),
+        (2.0, {"pixel_size_angstrom": 4.0}),
+    ],
+)
+def test_a_recalibration_or_the_user_overrules_the_pixel_size_of_labels(
+    mics: dict[str, Source], ratio: float, changes: dict[str, Any]
+) -> None:
+    item = replace(LabeledSource(mics["a"], grid(4)), pixel_size_angstrom=4 * ratio)
+    made = assemble_training_set([item], [], images(), replace(SETTINGS, **changes))
+    (note,) = (note for note in made.notes if "used as they are" in note)
+    assert f"a.mrc are at {4 * ratio:g} Å/pixel, but the micrograph is at 4 Å/pixel" in note
+    assert len(made.images[0].xy_px) == 4
+
+
 def test_micrographs_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     sources = []
     for folder in ("one", "two"):

@@ -47,6 +47,19 @@ def test_warnings_are_notes() -> None:
     assert shown("end", "utf-8", "error")[0] == "end"
 
 
+def test_a_note_is_shown_once_per_command(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_messages()
+    log = logging.getLogger("heliodor.x")
+    for _ in range(2):
+        with console.notes_shown_once():
+            for _ in range(2):
+                log.warning("look")
+                log.info("read")
+    log.warning("look")
+    shown = ["note: look", "read", "read"]
+    assert capsys.readouterr().err.splitlines() == [*shown, *shown, "note: look"]
+
+
 def test_progress_is_ten_lines_or_so_in_a_file(capfd: pytest.CaptureFixture[str]) -> None:
     console.show_messages()
     with console.progress("picking") as progress:

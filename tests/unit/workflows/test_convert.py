@@ -292,6 +292,15 @@ def test_uids_of_cryosparc_do_not_hinder_matching(scene):
     assert read_picks("x.star").micrographs == ("M/a.mrc", "M/b.mrc")
     done("convert", "cs.star", "-o", "y.star", "--strip-uid", "--root", "Movies")
     assert read_picks("y.star").micrographs == ("Movies/a.mrc", "Movies/b.mrc")
+    end = "_patch_aligned_doseweighted"
+    corrected = tuple(f"J2/motioncorrected/{uid}{name}{end}.mrc" for name in "ab")
+    relion_star.write_picks(Path("dw.star"), replace(scene, micrographs=corrected))
+    done("convert", "dw.star", "-o", "z.star", "--micrographs", "M")
+    assert read_picks("z.star").micrographs == ("M/a.mrc", "M/b.mrc")
+    for options, left in ((["--strip-aligned"], ""), ([], end)):
+        done("convert", "dw.star", "-o", "z.star", "--strip-uid", *options, "--root", "Movies")
+        expected = tuple(f"Movies/{name}{left}.mrc" for name in "ab")
+        assert read_picks("z.star").micrographs == expected
 
 
 def test_one_micrograph_into_one_file(scene):
@@ -417,6 +426,56 @@ def test_one_line_of_pixel_sizes_that_differ(scene):
     said = done("convert", "other.star", "-o", "x.star", "--micrographs", "M").err
     assert said.count("give --scale 2") == 1
     assert "1 more" in said
+
+
+def test_a_micrograph_may_be_named_as_coordinate_files_are(scene):
+    Path("M/a.mrc").rename("M/b_pick.mrc")
+    own = dict(scene.split_by_micrograph())
+    for name, file in (("a", "b_pick.star"), ("b", "b_manualpick.star")):
+        relion_star.write_picks(Path("labels") / file, replace(own[name], micrographs=("x",)))
+        text = Path("labels", file).read_text().replace("_rlnMicrographName", "_other")
+        Path("labels", file).write_text(text)
+    for file, micrograph in (("b_pick", "M/b_pick.mrc"), ("b_manualpick", "M/b.mrc")):
+        done("convert", f"labels/{file}.star", "-o", "x.star", "--micrographs", "M")
+        assert read_picks("x.star").micrographs == (micrograph,)
+        assert "match the images" in done("check", f"labels/{file}.star", "--micrographs", "M").out
+    refused = call("convert", "labels", "-o", "x.star", "--micrographs", "M")
+    assert refused.code == 2
+    assert "give these files one at a time" in refused.err
+
+
+def test_a_recalibration_changes_no_coordinates(scene):
+    picks = replace(scene, extra={"pixel_size_angstrom": np.full(80, 4.24)})
+    relion_star.write_picks(Path("old.star"), picks)
+    said = done("convert", "old.star", "-o", "x.star", "--micrographs", "M").err
+    assert "4.24 Å/pixel, the micrograph has 4 Å/pixel: their coordinates are not changed" in said
+    assert "--scale" not in said
+    np.testing.assert_array_equal(read_picks("x.star").xy_px, scene.xy_px)
+    result = done("check", "old.star", "--micrographs", "M")
+    assert "note: old.star: picks and micrographs have pixel sizes in Å of different" in result.out
+    assert "(a: picks 4.24, micrograph 4, b: picks 4.24, micrograph 4)" in result.out
+
+
+def test_the_pixel_size_of_the_movie_is_none_of_the_picks(scene):
+    """As RELION's extraction writes it: that of the binned micrograph is left out."""
+    movie = {
+        "optics/rlnMicrographOriginalPixelSize": np.full(80, 2.0),
+        "rlnOpticsGroup": np.full(80, 1),
+    }
+    relion_star.write_picks(Path("particles.star"), replace(scene, extra=movie))
+    result = done("check", "particles.star", "--micrographs", "M")
+    assert {level for level, _ in lines(result)} == {"good"}
+    said = done("convert", "particles.star", "-o", "x.star", "--micrographs", "M").err
+    assert "scale" not in said
+    back = read_picks("x.star")
+    np.testing.assert_array_equal(back.xy_px, scene.xy_px)
+    assert {*back.first_positive_values("pixel_size_angstrom").values()} == {4.0}
+    assert {*back.extra["optics/rlnMicrographOriginalPixelSize"]} == {"2.000000"}
+    done("convert", "particles.star", "-o", "y.star")
+    assert "pixel_size_angstrom" not in read_picks("y.star").extra
+    refused = call("convert", "particles.star", "-o", "x.cs", "--shape-px", "400x300")
+    assert refused.code == 2
+    assert "pixel size of a is unknown" in refused.err
 
 
 def test_a_broken_micrograph_stops_no_other(scene):

@@ -42,7 +42,7 @@ def truth_of(sizes: dict[str, float | None]) -> GroundTruth:
 # Pixel sizes
 
 
-@pytest.mark.parametrize(("picks", "truth"), [(4.0, 8.0), (8.0, 4.0), (1.0, 1.021), (1.021, 1.0)])
+@pytest.mark.parametrize(("picks", "truth"), [(4.0, 8.0), (8.0, 4.0), (1.0, 1.16), (1.16, 1.0)])
 def test_picks_and_truth_of_different_binning_are_refused(picks: float, truth: float) -> None:
     own = {"M/a.mrc": 1.0, "M/b.mrc": picks}
     with pytest.raises(BadInput, match="different binning; scale one of them") as caught:
@@ -59,6 +59,35 @@ def test_calibrations_may_differ_a_little(truth: float | None) -> None:
         picks_of({"a": 1.0}), truth_of({"a": truth}), sources_from_names(["a"]), None
     )
     assert sizes == {"a": 1.0}
+
+
+@pytest.mark.parametrize(("picks", "truth"), [(1.0, 1.021), (4.24, 4.0), (1.0, 1.14)])
+def test_a_recalibration_is_mentioned(picks: float, truth: float, capsys) -> None:
+    names = ["a", "b", "c"]
+    given, other = dict.fromkeys(names, picks), {"a": truth, "b": truth, "c": picks}
+    sizes = choose_pixel_sizes(picks_of(given), truth_of(other), sources_from_names(names), None)
+    assert sizes == given
+    assert capsys.readouterr().err == (
+        f"note: the picks have {picks:g} Å/pixel on a, the ground truth {truth:g} (and 1 more"
+        " micrographs): distances are measured with the first\n"
+    )
+
+
+def test_the_header_gives_the_pixel_size_that_no_table_has(tmp_path: Path) -> None:
+    image = np.zeros((SIDE, SIDE), np.float32)
+    paths = [networks.write_mrc(tmp_path / f"{name}.mrc", image, 2.5).path for name in "ab"]
+    names = [str(path) for path in paths]
+    none = dict.fromkeys(names)
+    sources = sources_from_names(names)
+    found = choose_pixel_sizes(picks_of(none), truth_of(none), sources, None)
+    assert found == dict.fromkeys(names, 2.5)
+    paths[1].unlink()
+    for sizes in ({names[0]: 2.5}, {}):  # one is known, and is the same for all
+        table = truth_of(none | sizes)
+        assert set(choose_pixel_sizes(picks_of(none), table, sources, None).values()) == {2.5}
+    paths[0].unlink()
+    with pytest.raises(BadInput, match="has none in its header, or was not found; give --pixel"):
+        choose_pixel_sizes(picks_of(none), truth_of(none), sources, None)
 
 
 def test_which_pixel_size_is_in_force() -> None:

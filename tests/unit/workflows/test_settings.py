@@ -32,7 +32,7 @@ def test_nothing_typed_is_the_defaults(converted: list[ConversionSettings]) -> N
 
 def test_everything_typed_reaches_the_settings(converted: list[ConversionSettings]) -> None:
     typed = "--trust --scale 0.5 --swap-xy --flip-x --flip-y --shift-px 3,-2.5 --threshold -1"
-    typed += " --box-px 64 --shape-px 5760x4092 --pixel-size 1.5 --root Movies"
+    typed += " --box-px 64 --shape-px 5760x4092 --pixel-size 1.5 --root Movies --strip-aligned"
     done("convert", "a.star", *typed.split(), "--image-suffix", ".tif", "--strip-uid")
     assert converted == [
         ConversionSettings(
@@ -49,6 +49,7 @@ def test_everything_typed_reaches_the_settings(converted: list[ConversionSetting
             root="Movies",
             image_suffix=".tif",
             strip_uid=True,
+            strip_aligned=True,
         )
     ]
     assert converted[0].frame == Frame(True, True, True, 0.5)

@@ -20,7 +20,7 @@ from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
 from heliodor.app.server.project import Project, open_project
 from heliodor.app.server.state import ProjectState
-from heliodor.data.coordinates.label_assignment import read_labels
+from heliodor.data.coordinates.label_assignment import describe_misfit, read_labels
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
@@ -100,7 +100,9 @@ def import_labels(state: ProjectState, labels: str) -> None:
     if state.project.existed:
         log.warning(f"the project already has labels; {labels} is not read again")
         return
-    labeled, notes = read_labels(labels, state.sources)
+    labeled, notes = read_labels(
+        labels, state.sources, None, state.project.settings.pixel_size_angstrom
+    )
     saved = [
         state.annotations.add_positions(item.source.name, item.xy_px, "particle")
         for item in labeled
@@ -108,7 +110,8 @@ def import_labels(state: ProjectState, labels: str) -> None:
     ]
     for one in saved:
         one.result()
-    for note in notes:
+    misfit = describe_misfit(labeled)
+    for note in [*notes, *([misfit] if misfit is not None else [])]:
         log.warning(note)
 
 

@@ -50,6 +50,8 @@ DISPLACED = 6.0
 #: The fit up to which coordinates fit no better than random positions, with at least
 #: `ENOUGH_TO_DENY` of them.
 CHANCE, ENOUGH_TO_DENY = 3.5, 100
+#: Number of coordinates that are enough if a model does not find particles there either.
+ENOUGH_TO_DOUBT = 30
 #: With fewer picks in total no frame is called wrong: of sets of 5 or 8 random points, one in five
 #: fits some frame well.
 FEWEST = 10
@@ -198,7 +200,12 @@ class FrameVerdict:
     @property
     def is_chance(self) -> bool:
         """Whether many coordinates fit the images no better than random positions."""
-        few = self.number < ENOUGH_TO_DENY
+        return self.number >= ENOUGH_TO_DENY and self.may_be_chance
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether at least `ENOUGH_TO_DOUBT` fit no better, which faint particles may do too."""
+        few = self.number < ENOUGH_TO_DOUBT
         return not (few or self.is_wrong or self.fit_unchanged >= CHANCE)
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,19 @@ from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
+from heliodor.data.coordinates.refined_shifts import apply_shifts_on
+from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import WorkingImage, same_pixel_size
+from heliodor.data.micrographs.working_images import (
+    WorkingImage,
+    same_binning,
+    same_pixel_size,
+)
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
-    from heliodor.data.coordinates.frame_detection import FrameVerdict
+    from heliodor.data.coordinates.frame_detection import FrameVerdict, ImageCoordinates
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,10 @@ class LabeledSource:
 
 
 def read_labels(
-    labels: str | Path, sources: Sequence[Source], negatives: str | Path | None = None
+    labels: str | Path,
+    sources: Sequence[Source],
+    negatives: str | Path | None = None,
+    pixel_size_angstrom: float | None = None,
 ) -> tuple[list[LabeledSource], list[str]]:
     """Read labels and assign them to micrographs; see `assign_labels`.
 
@@ -47,14 +56,17 @@ def read_labels(
     table = read_picks(labels)
     against = None if negatives is None else read_picks(negatives)
     try:
-        return assign_labels(table, sources, against)
+        return assign_labels(table, sources, against, pixel_size_angstrom)
     except BadInput as error:
         where = labels if negatives is None else f"{labels}, {negatives}"
         raise BadInput(f"{where}: {error}") from error
 
 
 def assign_labels(
-    labels: Picks, sources: Sequence[Source], negatives: Picks | None = None
+    labels: Picks,
+    sources: Sequence[Source],
+    negatives: Picks | None = None,
+    pixel_size_angstrom: float | None = None,
 ) -> tuple[list[LabeledSource], list[str]]:
     """Assign labels to micrographs.
 
@@ -66,23 +78,27 @@ def assign_labels(
         Micrographs.
     negatives
         Negatives; they are used on micrographs with labels.
+    pixel_size_angstrom
+        Of all micrographs, if the user gave it; refined shifts may need it.
 
     Returns
     -------
     list of LabeledSource
         One per micrograph, in their order, also for micrographs without labels.
     list of str
-        Warnings about labels that belong to none of the micrographs.
+        Warnings about labels that belong to none of the micrographs, and refined shifts.
 
     Raises
     ------
     BadInput
         If there are no labels or negatives (if given), or none belongs to the micrographs.
     """
-    own, sizes, notes = _group_by_source(labels, sources, "labels")
+    own, sizes, notes = _group_by_source(labels, sources, "labels", pixel_size_angstrom)
     against: dict[Source, FloatArray] = {}
     if negatives is not None:
-        against, of_negatives, more = _group_by_source(negatives, sources, "negatives")
+        against, of_negatives, more = _group_by_source(
+            negatives, sources, "negatives", pixel_size_angstrom
+        )
         notes += more
         sizes = of_negatives | sizes
         lost = sum(len(xy) for source, xy in against.items() if source not in own)
@@ -99,14 +115,15 @@ def assign_labels(
 
 
 def _group_by_source(
-    table: Picks, sources: Sequence[Source], what: str
+    table: Picks, sources: Sequence[Source], what: str, pixel_size_angstrom: float | None
 ) -> tuple[dict[Source, FloatArray], dict[Source, float], list[str]]:
     """Return the coordinates and the pixel sizes of each micrograph, and warnings."""
     if not len(table):
         if what == "labels":
             raise BadInput("the labels contain no particles; label some first")
         raise BadInput(f"the {what} contain no coordinates; mark some first, or give no {what}")
-    found = match_names(table.micrographs, sources)
+    found = match_names(table.micrographs, sources, table.file_stems)
+    table, notes = apply_shifts_on(table, found, pixel_size_angstrom)
     own: dict[Source, list[FloatArray]] = {}
     pixel_sizes = table.first_positive_values(PIXEL_SIZE)
     sizes: dict[Source, float] = {}
@@ -127,7 +144,6 @@ def _group_by_source(
             f" {table.micrographs[0]}, the micrographs are named like {sources[0].name}; give"
             " the labeled micrographs"
         )
-    notes = []
     if strangers:
         notes.append(
             f"ignored {lost} {what} on {len(strangers)} micrographs (such as {strangers[0]}) that"
@@ -155,6 +171,43 @@ def judge_label_frame(
     )
 
 
+def read_views_with_most_picks(
+    picked: Iterable[tuple[Source, FloatArray]],
+) -> list[ImageCoordinates]:
+    """Return the micrographs with the most picks, without those that cannot be read.
+
+    Parameters
+    ----------
+    picked
+        Micrographs, each with (x, y) in its own pixels, shape (n, 2).
+    """
+    from heliodor.data.coordinates.frame_detection import MOST_VIEWS, ImageCoordinates
+
+    views: list[ImageCoordinates] = []
+    for source, xy_px in sorted(picked, key=lambda item: -len(item[1])):
+        if len(views) == MOST_VIEWS or not len(xy_px):
+            break
+        try:
+            image = read_micrograph(source.path).image
+        except BadInput:
+            continue  # the others are enough; unreadable files are reported elsewhere
+        views.append(ImageCoordinates(image, (image.shape[0], image.shape[1]), xy_px))
+    return views
+
+
+def describe_misfit(items: Sequence[LabeledSource]) -> str | None:
+    """Return a warning if labels lie in another frame than the particles, or fit by chance only.
+
+    The micrographs with the most labels are read for this.
+    """
+    from heliodor.data.coordinates.frame_detection import judge_frame
+
+    verdict = judge_frame(read_views_with_most_picks((i.source, i.xy_px) for i in items))
+    if verdict.is_wrong:
+        return f"the labels do not match the micrographs: {verdict}"
+    return describe_chance(verdict)
+
+
 def check_frame(
     items: Sequence[LabeledSource], working: dict[Source, WorkingImage]
 ) -> FrameVerdict:
@@ -168,9 +221,17 @@ def check_frame(
     return verdict
 
 
-def describe_chance(verdict: FrameVerdict) -> str | None:
-    """Return a warning if the labels fit the images no better than random positions."""
-    if not verdict.is_chance:
+def describe_chance(verdict: FrameVerdict, doubted: bool = False) -> str | None:
+    """Return a warning if the labels fit the images no better than random positions.
+
+    Parameters
+    ----------
+    verdict
+        How they fit.
+    doubted
+        Whether a model finds no particles at the labels; fewer of them are then enough.
+    """
+    if not (verdict.may_be_chance if doubted else verdict.is_chance):
         return None
     return (
         f"the labels fit the micrographs no better than random positions: {verdict.number} of them"
@@ -179,19 +240,50 @@ def describe_chance(verdict: FrameVerdict) -> str | None:
     )
 
 
-def check_sampling(items: Sequence[LabeledSource], working: dict[Source, WorkingImage]) -> None:
-    """Refuse labels whose file gives another pixel size than the micrograph has."""
+def check_sampling(
+    items: Sequence[LabeledSource],
+    working: dict[Source, WorkingImage],
+    overruled: bool = False,
+) -> list[str]:
+    """Refuse labels whose file gives the pixel size of another binning than the micrograph has.
+
+    Parameters
+    ----------
+    overruled
+        Whether the user has given the pixel size, or trusts the labels: they are then accepted.
+
+    Returns
+    -------
+    list of str
+        A warning if pixel sizes differ and the labels are accepted.
+
+    Raises
+    ------
+    BadInput
+        If the pixels of labels and micrograph are different ones.
+    """
+    differing = []
     for item in items:
         image, pixel_size = working.get(item.source), item.pixel_size_angstrom
         if image is None or pixel_size is None:
             continue
         actual = image.pixel_size_angstrom
-        if not same_pixel_size(pixel_size, actual):
+        if same_pixel_size(pixel_size, actual):
+            continue
+        sentence = (
+            f"the labels of {item.source.name} are at {pixel_size:.4g} Å/pixel, but the micrograph"
+            f" is at {actual:.4g} Å/pixel"
+        )
+        if not overruled and not same_binning(pixel_size, actual):
             raise BadInput(
-                f"the labels of {item.source.name} are at {pixel_size:.4g} Å/pixel, but the"
-                f" micrograph is at {actual:.4g} Å/pixel; give the labeled micrographs, or scale"
-                " the labels"
+                f"{sentence}; give the labeled micrographs, or scale the labels, or give"
+                " --trust-labels to use them as they are"
             )
+        differing.append(sentence)
+    if not differing:
+        return []
+    others = f" (and {len(differing) - 1} more micrographs)" if len(differing) > 1 else ""
+    return [f"{differing[0]}{others}; their coordinates are used as they are"]
 
 
 def drop_outside(

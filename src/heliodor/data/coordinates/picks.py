@@ -51,6 +51,8 @@ class Picks:
     #: Other columns, which are kept but not interpreted, of shape (n,), or (n, k) if a value is
     #: several numbers.
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    #: Of micrographs that are named after their coordinate files: the whole stems of the files.
+    file_stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.xy_px)
@@ -124,6 +126,7 @@ class Picks:
             np.concatenate([t.xy_px for t in tables]),
             np.concatenate([t.score for t in tables]),
             extra,
+            _join_stems(pair for table in tables for pair in table.file_stems.items()),
         )
 
     def rename_micrographs(self, names: Sequence[str]) -> Picks:
@@ -134,7 +137,9 @@ class Picks:
         order: dict[str, int] = {}
         place = np.array([order.setdefault(name, len(order)) for name in names], dtype=np.intp)
         index = place[self.micrograph_index]
-        return Picks(tuple(order), index, self.xy_px, self.score, self.extra)
+        pairs = zip(self.micrographs, names, strict=True)
+        stems = _join_stems((new, self.file_stems.get(old, ())) for old, new in pairs)
+        return Picks(tuple(order), index, self.xy_px, self.score, self.extra, stems)
 
     def select(self, choice: NDArray[np.bool_] | IndexArray) -> Picks:
         """Return the chosen picks (by mask or index); all micrographs stay listed."""
@@ -144,6 +149,7 @@ class Picks:
             self.xy_px[choice],
             self.score[choice],
             {key: value[choice] for key, value in self.extra.items()},
+            self.file_stems,
         )
 
     @property
@@ -277,6 +283,15 @@ class Picks:
         more = f"<p>… and {len(self) - SHOWN_ROWS:,} more</p>" if len(self) > SHOWN_ROWS else ""
         head = "".join(f"<th>{c}</th>" for c in ("micrograph", "x", "y", "score", "probability"))
         return f"<p>{html.escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>{more}"
+
+
+def _join_stems(pairs: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Return all file stems of each micrograph that has some."""
+    joined: dict[str, tuple[str, ...]] = {}
+    for name, stems in pairs:
+        if stems:
+            joined[name] = tuple(dict.fromkeys([*joined.get(name, ()), *stems]))
+    return joined
 
 
 def _fill_column(table: Picks, key: str, tables: Sequence[Picks]) -> NDArray[Any]:

@@ -38,6 +38,9 @@ class WriteContext:
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     #: Angstrom per pixel of each micrograph.
     pixel_sizes: Mapping[str, float] = field(default_factory=dict)
+    #: Whether RELION's lists name files by absolute paths, as the project is not the current
+    #: folder.
+    whole_paths: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,7 +251,9 @@ def write_picks(
     if listed:
         counts = zip(picks.micrographs, picks.counts(), strict=True)
         relion_autopick.write_autopick_list(
-            out, {name: written[name] for name, count in counts if count}
+            out,
+            {name: written[name] for name, count in counts if count},
+            whole_paths=given.whole_paths,
         )
         return [out / "autopick.star", *written.values()]
     return list(written.values())

@@ -7,18 +7,22 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from heliodor.data.micrographs.names import micrograph_stem, strip_cryosparc_uid
+from heliodor.data.micrographs.names import micrograph_stem, strip_cryosparc_parts
 from heliodor.data.micrographs.sources import Source, resolve_path
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 #: The agreement of two folders if one of them is the end of the other.
 _WHOLE_PATH = 1000
 
 
-def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, Source]:
+def match_names(
+    names: Iterable[str],
+    sources: Sequence[Source],
+    file_stems: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Source]:
     """Find the micrograph for each name in a coordinate table.
 
     The whole name is compared first, then its stem (file name without suffix). The folders of
@@ -27,7 +31,7 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     folder of the table or of the micrographs. For example, the coordinates of ``A/x.mrc`` are
     never used for ``B/x.mrc`` if the table also has coordinates in a folder B. A name without a
     folder matches a micrograph in any folder. If no stem matches, the uid that cryoSPARC puts
-    before file names is ignored.
+    before file names, and the suffix that it puts behind them, are ignored.
 
     Parameters
     ----------
@@ -35,6 +39,10 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
         Micrograph names of the table.
     sources
         The micrographs.
+    file_stems
+        Of names that were made from those of coordinate files: the whole stems of the files.
+        A micrograph whose own stem is the same comes before others: ``a_pick.star`` is of
+        ``a_pick.mrc``, if there is one, and otherwise of ``a.mrc``.
 
     Returns
     -------
@@ -53,8 +61,9 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
     by_plain: dict[str, list[Source]] = {}
     for source in sources:
         by_stem.setdefault(micrograph_stem(source.name), []).append(source)
-        by_plain.setdefault(micrograph_stem(strip_cryosparc_uid(source.name)), []).append(source)
+        by_plain.setdefault(_plain_stem(source.name), []).append(source)
     agreement = _Agreement(names, sources)
+    stems = file_stems or {}
     found: dict[str, Source] = {}
     sure: set[str] = set()
     for name in names:
@@ -62,8 +71,10 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
         if match is not None:
             sure.add(name)
         else:
-            same = by_stem.get(micrograph_stem(name)) or by_plain.get(
-                micrograph_stem(strip_cryosparc_uid(name)), []
+            same = (
+                _find_by_file(name, stems.get(name, ()), by_stem)
+                or by_stem.get(micrograph_stem(name))
+                or by_plain.get(_plain_stem(name), [])
             )
             candidates = [s for s in same if agreement.allows(name, s)]
             match = _choose_unique(name, candidates)
@@ -71,6 +82,31 @@ def match_names(names: Iterable[str], sources: Sequence[Source]) -> dict[str, So
             found[name] = match
     _refuse_shared_micrograph(found, sure)
     return found
+
+
+def _find_by_file(
+    name: str, file_stems: Sequence[str], by_stem: Mapping[str, list[Source]]
+) -> list[Source]:
+    """Return the micrographs whose stem is that of the coordinate file, whole.
+
+    Raises
+    ------
+    BadInput
+        If this is so for some of several files that were joined.
+    """
+    found = [by_stem.get(micrograph_stem(stem), []) for stem in file_stems]
+    if any(found) and not all(found):
+        named = next(sources[0] for sources in found if sources)
+        raise BadInput(
+            f"the coordinate files {' and '.join(file_stems)} would both be of the micrograph"
+            f" {name}, but one of them has the name of {named.name}; give these files one at a"
+            " time"
+        )
+    return found[0] if found else []
+
+
+def _plain_stem(name: str) -> str:
+    return strip_cryosparc_parts(micrograph_stem(name))
 
 
 class _Agreement:

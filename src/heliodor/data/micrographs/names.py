@@ -14,6 +14,44 @@ def strip_cryosparc_uid(name: str) -> str:
     return _UID_PREFIX.sub("", name)
 
 
+#: What cryoSPARC's motion correction appends to the stem of a movie.
+_CORRECTED = re.compile(r"(?<=[^/])_(?:patch|rigid)_aligned(?:_doseweighted)?$")
+
+
+def strip_aligned(name: str) -> str:
+    """Return a micrograph's path without what cryoSPARC's motion correction appends to its stem.
+
+    The suffix of the file stays: ``M/a_patch_aligned.mrc`` becomes ``M/a.mrc``.
+    """
+    plain = strip_image_suffix(name)
+    return _CORRECTED.sub("", plain) + name[len(plain) :]
+
+
+def strip_cryosparc_parts(stem: str) -> str:
+    """Return a micrograph's stem without the uid and the suffix of cryoSPARC.
+
+    ``000588255143468195995_a_patch_aligned_doseweighted`` and RELION's ``a`` are of one movie.
+    """
+    return _CORRECTED.sub("", strip_cryosparc_uid(stem.removeprefix(">")))
+
+
+#: What motion correction appends to the stem of a micrograph for its other results: the power
+#: spectrum, the sums of even and odd frames, the sum without dose weighting, the background.
+_BY_PRODUCT = re.compile(r"(?<=[^/])_(?:PS|EVN|ODD|noDW|background)$")
+#: What it appends to a sum with dose weighting.
+_WEIGHTED = re.compile(r"(?<=[^/])_DWS?$")
+
+
+def is_by_product(stem: str) -> bool:
+    """Return whether a file has the name of a by-product of motion correction."""
+    return _BY_PRODUCT.search(stem) is not None
+
+
+def movie_stem(stem: str) -> str:
+    """Return what the names of all results of the motion correction of one movie begin with."""
+    return _CORRECTED.sub("", _WEIGHTED.sub("", _BY_PRODUCT.sub("", stem)))
+
+
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import logging
 import os
 import re
 from collections import Counter
@@ -17,12 +18,21 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from heliodor.data.micrographs import star_list
-from heliodor.data.micrographs.names import find_name_fault, is_micrograph_name, strip_image_suffix
+from heliodor.data.micrographs.names import (
+    find_name_fault,
+    is_by_product,
+    is_micrograph_name,
+    micrograph_stem,
+    movie_stem,
+    strip_image_suffix,
+)
 from heliodor.errors import BadInput
-from heliodor.utils.files import find_referenced_file
+from heliodor.utils.files import find_referenced_file, has_namesake_here
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 _JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
 #: How deep lists may name other lists.
@@ -59,7 +69,8 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
     inputs
         One or more of: a file, a folder (its MRC and TIFF files), a glob pattern, a RELION
         micrographs STAR, or ``@list.txt`` with one of these per line. Hidden files (whose names
-        start with a dot) in folders and matches of patterns are ignored.
+        start with a dot) in folders and matches of patterns are ignored, and so are the power
+        spectra and other by-products of motion correction beside their micrographs.
 
     Returns
     -------
@@ -86,6 +97,7 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
         unique.setdefault(resolve_path(source.path), source)
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
+    _log_versions(list(unique.values()))
     return _with_distinct_stems(_with_distinct_names(list(unique.values())))
 
 
@@ -128,6 +140,7 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
     matches = [match for match in matches if _is_listed(match) and not match.is_dir()]
     if not matches:
         raise BadInput(f"no MRC or TIFF file matches {text}; check the pattern")
+    matches = _without_by_products(matches)
     fixed = PurePosixPath(text[: glob.escape(text).find("[")])
     base = Path(fixed if text[: glob.escape(text).find("[")].endswith("/") else fixed.parent)
     return [_source_from_path(match, base) for match in matches]
@@ -140,7 +153,46 @@ def _from_folder(folder: Path) -> list[Source]:
             f"the folder {folder} contains no MRC or TIFF file; to include its subfolders give"
             f" '{folder}/**/*.mrc'"
         )
-    return [_source_from_path(file, folder) for file in files]
+    return [_source_from_path(file, folder) for file in _without_by_products(files)]
+
+
+def _without_by_products(files: list[Path]) -> list[Path]:
+    """Leave out power spectra and the like beside the micrographs that they belong to."""
+    micrographs = {_movie(file) for file in files if not is_by_product(micrograph_stem(file))}
+    others = [
+        file
+        for file in files
+        if is_by_product(micrograph_stem(file)) and _movie(file) in micrographs
+    ]
+    if others:
+        log.warning(
+            f"{len(others)} files are by-products of motion correction beside their micrographs"
+            f" (such as {others[0]}), and are left out; to use them, give their names or a pattern"
+            " that matches only them"
+        )
+    left_out = set(others)
+    return [file for file in files if file not in left_out]
+
+
+def _movie(path: Path) -> tuple[Path, str]:
+    """Return what the files of one movie have in common: the folder, and part of the stem."""
+    return path.parent, movie_stem(micrograph_stem(path))
+
+
+def _log_versions(sources: Sequence[Source]) -> None:
+    """Log that some micrographs are of the same movie, so that particles may be picked twice."""
+    first: dict[tuple[Path, str], Source] = {}
+    twice = []
+    for source in sources:
+        other = first.setdefault(_movie(source.path), source)
+        if micrograph_stem(other.path) != micrograph_stem(source.path):
+            twice.append((other.name, source.name))
+    if twice:
+        one, other_name = twice[0]
+        log.warning(
+            f"{len(twice)} micrographs seem to be of the same movies as others (such as {one} and"
+            f" {other_name}); all are used"
+        )
 
 
 def _is_listed(path: Path) -> bool:
@@ -173,10 +225,17 @@ def _from_list(path: Path, lists: _ListState) -> list[Source]:
 def _from_star(path: Path) -> list[Source]:
     rows = star_list.read_micrographs(path)
     sources = []
+    namesakes = []
     for name, pixel_size in rows:
         _check_name(name)
         found = find_referenced_file(name, path) or Path(name)
+        namesakes += [found] if has_namesake_here(name, found) else []
         sources.append(Source(name, found, relion_output_stem(name), pixel_size))
+    if namesakes:
+        log.warning(
+            f"{len(namesakes)} of the micrographs in {path} are also in the current folder by"
+            f" name; those of the list's own project are used (such as {namesakes[0]})"
+        )
     if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
@@ -199,6 +258,11 @@ def _strip_outer_parts(name: str) -> str:
     """Remove parts of a path that would lead out of the output folder: a root or '..'."""
     parts = [part for part in name.split("/") if part not in ("", "..", ".")]
     return "/".join(parts) or "micrograph"
+
+
+def are_named_from_here(sources: Sequence[Source]) -> bool:
+    """Return whether the names of micrographs are their paths from the current folder."""
+    return all(source.path == Path(source.name) for source in sources)
 
 
 def resolve_path(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -15,6 +15,7 @@ from heliodor.conventions import (
     working_shape,
 )
 from heliodor.data.micrographs.fourier_crop import fourier_upsample
+from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.micrograph import open_array, open_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
@@ -34,6 +35,9 @@ MAX_UPSAMPLING = 2.5
 DEFAULT_CACHE_BYTES = 512 * 2**20
 #: Pixel sizes that differ by no more than this fraction are the same.
 SAME_PIXEL_SIZE = 0.02
+#: Pixel sizes with a smaller ratio are those of the same pixels before and after a calibration;
+#: the smallest factor of binning is 1.5.
+MOST_RECALIBRATED = 1.15
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,12 @@ def same_pixel_size(one_angstrom: float, other_angstrom: float) -> bool:
     return abs(one_angstrom - other_angstrom) <= SAME_PIXEL_SIZE * smaller
 
 
+def same_binning(one_angstrom: float, other_angstrom: float) -> bool:
+    """Return whether two pixel sizes differ by calibration only, so that pixels are the same."""
+    larger, smaller = max(one_angstrom, other_angstrom), min(one_angstrom, other_angstrom)
+    return larger < MOST_RECALIBRATED * smaller
+
+
 def choose_pixel_size(source: Source, header: float | None, given: float | None) -> float:
     """Choose a micrograph's pixel size: the user's, or the STAR file's, or the header's.
 
@@ -122,6 +132,17 @@ def choose_pixel_size(source: Source, header: float | None, given: float | None)
             parameter="pixel_size",
         )
     return size
+
+
+def find_pixel_size(source: Source, given: float | None = None) -> float | None:
+    """Return a micrograph's pixel size as `choose_pixel_size` does, or None if it has none."""
+    header = None
+    if given is None and source.pixel_size_angstrom is None and source.pixels is None:
+        with suppress(BadInput):
+            header = read_header(source.path).pixel_size_angstrom
+    with suppress(BadInput):
+        return choose_pixel_size(source, header, given)
+    return None
 
 
 def prepare_working_image(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from heliodor import __version__
-from heliodor.data.coordinates.formats import read_picks, relion_autopick
+from heliodor.data.coordinates.formats import read_picks, relion_autopick, relion_suffix
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 #: File with the inputs of the model in a job's folder, and its digest.
 TRAINED_WITH = ".training.json"
-#: Prefix of the file by which RELION 3.1 names the coordinates of a job.
-SUFFIX_FILE = "coords_suffix"
 
 
 def pick_job(
@@ -123,11 +121,10 @@ def resolve_labels(labels: str, micrographs: str, folder: Path) -> str:
         If none of the micrographs has a coordinate file there.
     """
     path = Path(labels)
-    if not path.name.startswith(SUFFIX_FILE):
+    if not relion_suffix.has_its_name(path):
         return labels
-    suffix = path.name.removeprefix(SUFFIX_FILE)
     pairs = [
-        (source.name, (path.parent / f"{source.output_stem}{suffix}").as_posix())
+        (source.name, relion_suffix.coordinate_file(path, source.name).as_posix())
         for source in find_sources(micrographs)
     ]
     pairs = [(name, file) for name, file in pairs if Path(file).is_file()]

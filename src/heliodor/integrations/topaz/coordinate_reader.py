@@ -12,7 +12,6 @@ from heliodor.data.coordinates import formats
 from heliodor.data.coordinates.formats import (
     box,
     eman2,
-    relion_star,
     via,
 )
 from heliodor.data.coordinates.picks import Picks
@@ -73,7 +72,8 @@ def read_coordinates(path: str | Path, form: str = "auto") -> Picks:
     Returns
     -------
     Picks
-        Micrograph names are without image suffix; an older score column is read as the score.
+        Micrograph names are without image suffix; an older score column is read as the score. An
+        empty file belongs to a micrograph without particles.
 
     Raises
     ------
@@ -86,6 +86,8 @@ def read_coordinates(path: str | Path, form: str = "auto") -> Picks:
         # Read directly: an empty file (a micrograph without particles) is valid too, and the
         # micrograph is named by the whole stem.
         picks = replace(box.read_picks(path), micrographs=(path.stem,))
+    elif formats.is_empty_coordinate_file(path):
+        picks = Picks.empty([formats.infer_micrograph(path)])
     elif kind == "csv" and via.looks_like(_read_head(path)):
         picks = via.read_picks(path)
     elif kind == "json":
@@ -105,7 +107,11 @@ def read_star(path: str | Path, image_ext: str) -> Picks:
     image_ext
         Suffix to append to micrograph names without one.
     """
-    picks = _use_old_score_column(relion_star.read_picks(path))
+    path = Path(path)
+    if formats.is_empty_coordinate_file(path):
+        picks = Picks.empty([formats.infer_micrograph(path)])
+    else:
+        picks = _use_old_score_column(formats.find_reader(path).read(path))
     names = [
         name if strip_image_suffix(name) != name else name + image_ext
         for name in picks.micrographs

@@ -15,6 +15,7 @@ import numpy as np
 from heliodor.data.coordinates.formats import eman2, via
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import strip_image_suffix
+from heliodor.data.star import quote_column
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.output import table_file, write_output
 from heliodor.utils.files import create_output_folder, write_text
@@ -98,12 +99,9 @@ def render_star_block(name: str, columns: Mapping[str, Sequence[str]]) -> str:
     """Return one table as a block of a STAR file, with tabs between the columns."""
     lines = [f"data_{name}", "loop_"]
     lines += [f"_{title} #{number}" for number, title in enumerate(columns, 1)]
-    lines += ["\t".join(map(_quote_cell, row)) for row in zip(*columns.values(), strict=True)]
+    cells = [quote_column(title, [*values]) for title, values in columns.items()]
+    lines += ["\t".join(row) for row in zip(*cells, strict=True)]
     return "\n".join(lines) + "\n"
-
-
-def _quote_cell(text: str) -> str:
-    return f'"{text}"' if not text or any(c.isspace() for c in text) else text
 
 
 def render_via(picks: Picks) -> str:

@@ -89,6 +89,8 @@ def _read_rows(path: Path) -> list[tuple[str, Path]]:
     least = max(name, file or 0, origin or 0) + 1
     listed = []
     for number, row in enumerate(rows[1:], 2):
+        if row == rows[0]:
+            continue  # lists written one behind another
         if len(row) < least:
             raise BadInput(f"the list of images {path} lacks a column in row {number}")
         for cell in (row[name], row[name if file is None else file]):

@@ -65,8 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = parser.find_options_without_effect(args)
         if names:
             log.info(f"# note: no effect here: {', '.join(names)}")
-        code = _report_bad_input(_run_in_worker, args)
-        return run_command(args) if code is None else code
+        with console.notes_shown_once():
+            code = _report_bad_input(_run_in_worker, args)
+            return run_command(args) if code is None else code
     except BrokenPipeError:
         # The reader of the output, such as head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,13 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import pytest
 
+from heliodor.app.server.server import import_labels
 from heliodor.data.coordinates.formats import read_picks
 from helpers.app import micrographs
 from helpers.cli import call
+from helpers.networks import discs, scattered, write_mrc
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends by signals")
 
@@ -271,6 +274,32 @@ def test_labels_begin_a_project_and_are_left_alone_after(folder: Path) -> None:
     with _serving(folder, *words) as served, served.client() as client:
         assert "not read again" in served.said
         assert client.get("/api/micrographs").json()["labels"] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [(1.0, ""), (0.125, "scaled by 8"), (0.5, "scaled by 2")],
+)
+def test_labels_in_another_frame_are_mentioned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scale: float, words: str
+) -> None:
+    rows = ["image_name,x_coord,y_coord"]
+    sources = []
+    for seed, name in enumerate("abc"):
+        xy = scattered((300, 400), 40, 14, seed)
+        image = discs((300, 400), xy, 2.0, seed=seed)
+        sources.append(write_mrc(tmp_path / f"{name}.mrc", image, 4.0))
+        rows += [f"{name},{x * scale},{y * scale}" for x, y in xy]
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(rows) + "\n")
+    state = mock.MagicMock()
+    state.project.existed, state.sources = False, sources
+    state.project.settings.pixel_size_angstrom = None
+    import_labels(state, str(path))
+    assert state.annotations.add_positions.call_count == 3
+    said = capsys.readouterr().err
+    assert words in said
+    assert bool(said) == bool(words)
 
 
 def test_a_folder_of_something_else_is_refused(folder: Path) -> None:

@@ -206,7 +206,9 @@ def test_points_at_random_decide_nothing(seed):
     assert "no better than random positions" in str(verdict)
     few = judge_frame([replace(view, xy_px=view.xy_px[:30]) for view in scenes])
     assert not few.is_chance
+    assert few.may_be_chance
     assert "do not show" in str(few)
+    assert not judge_frame([replace(view, xy_px=view.xy_px[:9]) for view in scenes]).may_be_chance
 
 
 def test_a_handful_of_points_never_speaks_against_coordinates():
@@ -305,3 +307,21 @@ def test_training_warns_of_labels_no_better_than_chance(tmp_path):
     assert "no better than random positions" in trained.err
     checked = call("check", tmp_path / "labels.star", *given_)
     assert "no better than random positions" in checked.out
+
+
+@pytest.mark.parametrize("at_particles", [True, False])
+def test_fewer_labels_are_enough_where_the_general_model_finds_nothing_either(
+    tmp_path, at_particles
+):
+    tables = []
+    for number, view in enumerate(views(number=60)):
+        write_mrc(tmp_path / "mics" / f"m{number}.mrc", view.image)
+        xy = np.random.default_rng(number).uniform(10, 410, (20, 2))
+        tables.append(Picks.on(f"m{number}.mrc", view.xy_px[:20] if at_particles else xy))
+    relion_star.write_picks(tmp_path / "labels.star", Picks.concatenate(tables))
+    trained = done(
+        "train", "--micrographs", tmp_path / "mics", "--labels", tmp_path / "labels.star",
+        "--diameter", 100, "-o", tmp_path / "out", "--epochs", 1, "--epoch-updates", 1,
+        "--expected-particles", 60,
+    )  # fmt: skip
+    assert ("no better than random positions" in trained.err) is not at_particles

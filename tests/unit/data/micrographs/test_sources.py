@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import find_name_fault
-from heliodor.data.micrographs.sources import Source, find_sources
+from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
 
 
@@ -89,6 +90,43 @@ def test_hidden_files_are_no_micrographs(here):
     with pytest.raises(BadInput, match="contains no MRC or TIFF file"):
         find_sources("n")
     assert names(find_sources("m/._a.mrc")) == ["m/._a.mrc"]  # asked for by its name
+
+
+RELION = ("_noDW", "_EVN", "_ODD", "_PS")
+
+
+def test_by_products_of_motion_correction_are_left_out(here, capsys):
+    touch(
+        "m/a.mrc", "m/b_1.mrc", *(f"m/a{end}.mrc" for end in RELION), "m/b_1_PS.mrc", "m/c_PS.mrc"
+    )
+    for typed in ("m", "m/*.mrc", "*/*"):
+        assert names(find_sources(typed)) == ["m/a.mrc", "m/b_1.mrc", "m/c_PS.mrc"]
+        said = capsys.readouterr().err
+        assert said.count("note: 5 files are by-products of motion correction") == 1
+        assert "(such as m/a_EVN.mrc)" in said
+    # They are used if they are asked for.
+    assert names(find_sources("m/*_EVN.mrc")) == ["m/a_EVN.mrc"]
+    assert names(find_sources(["m/a_noDW.mrc"])) == ["m/a_noDW.mrc"]
+    assert capsys.readouterr().err == ""
+
+
+def test_by_products_of_cryosparc_are_left_out(here, capsys):
+    stem = "J3/000588255143468195995_a"
+    touch(f"{stem}_background.mrc", f"{stem}_patch_aligned_doseweighted.mrc")
+    assert names(find_sources("J3")) == [f"{stem}_patch_aligned_doseweighted.mrc"]
+    assert "1 files are by-products" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["_DW", "_DWS", "_patch_aligned", "_PS", "_noDW"])
+def test_two_micrographs_of_one_movie_are_mentioned(here, capsys, end):
+    """Whatever the shell made of a pattern, or a list says, is used."""
+    paths = ["m/a.mrc", f"m/a{end}.mrc", "m/b.mrc"]
+    touch(*paths, "n/a_DW.mrc")
+    assert names(find_sources([*paths, "n"])) == [*paths, "n/a_DW.mrc"]
+    star("m.star", [*paths, "n/a_DW.mrc"])
+    assert names(find_sources("m.star")) == [*paths, "n/a_DW.mrc"]
+    words = "note: 1 micrographs seem to be of the same movies as others (such as m/a.mrc and"
+    assert capsys.readouterr().err == f"{words} m/a{end}.mrc); all are used\n" * 2
 
 
 def test_an_empty_folder_says_how_to_reach_deeper(here):
@@ -220,6 +258,45 @@ def test_names_are_relative_to_the_project_or_to_the_star_file(tmp_path, monkeyp
     assert source.path.samefile(root / "MotionCorr/job002/M/a.mrc")
     assert source.name == "MotionCorr/job002/M/a.mrc"
     assert source.output_stem == "M/a"
+
+
+def test_the_project_of_a_list_comes_before_the_current_folder(tmp_path, monkeypatch, capsys):
+    """Its name in the current folder may be another micrograph of another project."""
+    name = "MotionCorr/job002/M/a.mrc"
+    for project in "AB":
+        star(tmp_path / project / "CtfFind/job003/m.star", [name, "MotionCorr/job002/M/gone.mrc"])
+        touch(tmp_path / project / name)
+    monkeypatch.chdir(tmp_path / "A")
+    found, missing = find_sources("../B/CtfFind/job003/m.star")
+    assert os.path.samefile(found.path, tmp_path / "B" / name)
+    assert (found.name, missing.path) == (name, Path("MotionCorr/job002/M/gone.mrc"))
+    said = capsys.readouterr().err
+    assert "note: 1 of the micrographs in ../B/CtfFind/job003/m.star are also in the" in said
+    assert str(found.path) in said
+    assert not are_named_from_here([found])
+    # Each project by itself, and a link to the other one's file, are no choice.
+    assert find_sources("CtfFind/job003/m.star")[0].path == Path(name)
+    (tmp_path / "A" / name).unlink()
+    (tmp_path / "A" / name).symlink_to(tmp_path / "B" / name)
+    assert find_sources("../B/CtfFind/job003/m.star")[0].path == Path(name)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("linked", ["file", "folder", "both"])
+def test_a_list_may_be_given_through_a_link(tmp_path, monkeypatch, linked):
+    name = "MotionCorr/job002/M/a.mrc"
+    listed = star(tmp_path / "P/CtfFind/job003/m.star", [name])
+    touch(tmp_path / "P" / name)
+    links = tmp_path / "L"
+    links.mkdir()
+    (links / "m.star").symlink_to(listed)
+    (links / "ctf").symlink_to("../P/CtfFind/job003")
+    (links / "twice").symlink_to("ctf")
+    given = {"file": "L/m.star", "folder": "L/ctf/m.star", "both": "L/twice/m.star"}[linked]
+    monkeypatch.chdir(tmp_path)
+    (found,) = find_sources(given)
+    assert os.path.samefile(found.path, tmp_path / "P" / name)
+    assert found.name == name
 
 
 def test_missing_micrographs_of_a_star_file_stay_listed_unless_all_are(here):
@@ -388,6 +465,59 @@ def matched(labels, *paths):
 )
 def test_simple_names(label, path):
     assert matched([label], path, "/x/y/micrographs/other.mrc") == {label: path}
+
+
+UID = "000000000123456789012_"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        f"J2/motioncorrected/{UID}m_patch_aligned_doseweighted.mrc",
+        f"J2/motioncorrected/{UID}m_patch_aligned.mrc",
+        f"J2/motioncorrected/{UID}m_rigid_aligned.mrc",
+        f"J2/imported/{UID}m.tif",
+        "m_patch_aligned_doseweighted",
+        ">m.mrc",  # of an exported file
+        f">{UID}m.mrc",
+    ],
+)
+def test_names_of_cryosparc_mean_the_micrographs_of_relion(label):
+    relion = "MotionCorr/job002/Movies/m.mrc"
+    assert matched([label], relion, "MotionCorr/job002/Movies/n.mrc") == {label: relion}
+    assert matched(["m"], label) == {"m": label}
+    # A name that is the same comes first.
+    own = f"J2/{label.rpartition('/')[2]}"
+    assert matched([label], relion, own) == {label: own}
+
+
+def test_a_suffix_of_cryosparc_alone_is_a_name():
+    assert matched(["a/_patch_aligned.mrc"], "b/_patch_aligned.mrc", "b/c.mrc") == {
+        "a/_patch_aligned.mrc": "b/_patch_aligned.mrc"
+    }
+    assert matched(["m_patch_aligned_x.mrc"], "m.mrc") == {}
+
+
+@pytest.mark.parametrize("file_stem", ["grid_pick", "grid_pick.mrc"])
+def test_the_whole_stem_of_a_coordinate_file_comes_first(file_stem):
+    stems = {"grid": [file_stem]}
+
+    def found(*paths):
+        return match_names(["grid"], given_files(*paths), stems).get("grid")
+
+    assert found("m/grid.mrc", "m/grid_pick.mrc").name == "m/grid_pick.mrc"
+    assert found("m/grid_pick.mrc").name == "m/grid_pick.mrc"
+    assert found("m/grid.mrc", "m/other.mrc").name == "m/grid.mrc"
+    assert found("m/other.mrc") is None
+
+
+def test_files_of_one_name_may_be_of_two_micrographs():
+    stems = {"grid": ["grid_pick", "grid_manualpick"]}
+    both = given_files("m/grid.mrc", "m/grid_pick.mrc")
+    assert match_names(["grid"], both[:1], stems) == {"grid": both[0]}
+    words = "grid_pick and grid_manualpick would both .* but one .* name of m/grid_pick.mrc"
+    with pytest.raises(BadInput, match=words):
+        match_names(["grid"], both, stems)
 
 
 def test_a_dot_in_a_name_is_no_suffix():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import starfile
 
+from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.micrographs.star_list import read_micrographs
 from helpers.topaz_cli import (
     PICKS,
@@ -143,6 +144,33 @@ def test_an_empty_box_file_among_many() -> None:
     assert "001\t3\t12\n" in rows
     assert len(good("topaz boxes_to_coordinates d/*.box").out.splitlines()) == 1 + 257
     assert good("topaz convert d/000.box --to coord").out.startswith("image_name\tx_coord")
+
+
+def test_names_that_a_star_file_must_quote() -> None:
+    names = ["_a", "#b", "O'Brien/c", "'d e'", "g/a#1", "two words"]
+    rows = "".join(f"{name}\t1\t2\n" for name in names)
+    Path("n.txt").write_text(f"image_name\tx_coord\ty_coord\n{rows}")
+    good("topaz convert n.txt -o n.star")
+    assert read_picks("n.star").names() == [f"{name}.mrc" for name in names]
+    good("topaz convert n.star -o back.txt")
+    assert Path("back.txt").read_text() == Path("n.txt").read_text()
+
+
+@pytest.mark.parametrize("suffix", ["_manualpick.star", ".txt", "_info.json"])
+def test_other_empty_files_among_many(suffix: str) -> None:
+    head = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnMicrographName #3\n"
+    filled = {
+        "_manualpick.star": head + "1 2 b\n",
+        ".txt": "image_name\tx_coord\ty_coord\nb\t1\t2\n",
+        "_info.json": '{"boxes": [[1, 2, "manual"]]}',
+    }[suffix]
+    Path("e").mkdir()
+    for name, text in (("a", ""), ("b", filled), ("c", "")):
+        Path(f"e/{name}{suffix}").write_text(text)
+    out = good("topaz convert e/* --to coord").out
+    assert out == "image_name\tx_coord\ty_coord\nb\t1\t2\n"
+    good("topaz convert e/* --to star -o all.star")
+    assert blocks_of("all.star").popitem()[1]["rlnCoordinateX"].tolist() == [1]
 
 
 def test_eman2_files_of_each_micrograph() -> None:

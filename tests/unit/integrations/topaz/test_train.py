@@ -419,6 +419,9 @@ def test_images_are_listed_in_many_ways(tmp_path: Path) -> None:
     listed = tmp_path / "list.txt"
     listed.write_text(f"source image_name path\n0 a.mrc {project.images[0]}\n\n")
     assert [(s.name, s.path) for s in read_images(listed)] == [("a.mrc", project.images[0])]
+    # Two lists, one behind the other.
+    listed.write_text(f"image_name\tpath\na\t{project.images[0]}\n" * 2)
+    assert [source.name for source in read_images(listed)] == ["a"]
     # Without paths, names are files.
     listed.write_text("image_name\nsome/a\nb.tif\n")
     assert [str(s.path) for s in read_images(listed)] == ["some/a.mrc", "b.tif"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,13 +17,17 @@ from heliodor.data.coordinates.formats import (
     cryosparc,
     eman2,
     relion_star,
+    relion_suffix,
     via,
 )
 from heliodor.data.coordinates.formats import (
     tables as text,
 )
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.refined_shifts import apply_refined_shifts
 from heliodor.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,15 @@ READERS = (
         box.read_picks,
     ),
 )
+#: It is found by its name, as it has the content of any text.
+_SUFFIX_READER = Reader(
+    "suffix", "RELION 3.1's coordinates; centers", lambda _: False, relion_suffix.read_picks
+)
 #: Suffixes of the coordinate files in a folder. Only the first group with any files is read, so
 #: that the same picks in two formats are not read twice.
 SUFFIXES = ((".star", ".tsv", ".csv", ".txt"), (".box",), (".cbox",), (eman2.SUFFIX,), (".cs",))
+#: Suffixes of files that may hold the coordinates of one micrograph.
+_OF_ONE_MICROGRAPH = tuple(suffix for group in SUFFIXES[:-1] for suffix in group)
 #: Lists that stand for all coordinate files of their folder.
 LISTS = ("autopick.star", "manualpick.star")
 #: The table of heliodor with all candidates, the picks among them.
@@ -83,8 +94,10 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
     """Read coordinates from files, every coordinate file of a folder, or a glob pattern.
 
     The format is detected from the content, not from the name. Where the micrograph is only known
-    from the name of a file, the folder is added if files in two folders share a name. Of
-    ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
+    from the name of a file, the folder is added if files in two folders share a name. An empty
+    file among others belongs to a micrograph without picks, as RELION writes them.
+    Refined shifts are subtracted from coordinates, where the file has the pixel sizes for that.
+    Of ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
     ``picks.tsv`` of a folder is read in place of its other files.
 
     Raises
@@ -93,7 +106,17 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
         If there is no such file, or its format is unknown.
     """
     files = find_files(where, candidates)
-    tables = [find_reader(file).read(file) for file in files]
+    tables: list[Picks] = []
+    notes: list[str] = []
+    for file in files:
+        if len(files) > 1 and is_empty_coordinate_file(file):
+            tables.append(Picks.empty([infer_micrograph(file)]))
+            continue
+        table, note = apply_refined_shifts(find_reader(file).read(file))
+        tables.append(table)
+        notes += [f"{file}: {note}"] if note is not None else []
+    if notes:
+        log.warning(notes[0] + (f" (and of {len(notes) - 1} more files)" * (len(notes) > 1)))
     picks = Picks.concatenate(_qualify_names(files, tables))
     return picks if candidates else picks.select(mask_selected(picks))
 
@@ -132,7 +155,23 @@ def _find_in_folder(folder: Path, candidates: bool) -> list[Path]:
     )
     # A list of coordinate files stands for all of them, and so does a table of candidates.
     listed = [p for p in files if p.name in LISTS]
+    listed = listed or [p for p in files if relion_suffix.has_its_name(p)]
     return [p for p in files if candidates and p.name == CANDIDATES] or listed or files
+
+
+def is_empty_coordinate_file(path: Path) -> bool:
+    """Return whether a file is empty, and named as the coordinates of one micrograph are."""
+    is_list = path.name in (*LISTS, CANDIDATES) or relion_suffix.has_its_name(path)
+    if is_list or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
+        return False
+    return path.is_file() and not path.stat().st_size
+
+
+def infer_micrograph(path: Path) -> str:
+    """Return the stem of the micrograph to which a coordinate file belongs by its name."""
+    if path.name.endswith(eman2.SUFFIX):
+        return eman2.infer_micrograph(path)
+    return relion_star.infer_micrograph(path)
 
 
 def mask_selected(picks: Picks) -> NDArray[np.bool_]:
@@ -144,7 +183,7 @@ def mask_selected(picks: Picks) -> NDArray[np.bool_]:
 
 
 def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks]:
-    """Add the folder to micrographs named after their file, if folders share the name."""
+    """Note which micrographs are named after their file, with its folder if names are shared."""
     own = [
         table.micrographs[0]
         if table.micrographs
@@ -156,16 +195,20 @@ def _qualify_names(files: Sequence[Path], tables: Sequence[Picks]) -> list[Picks
     for file, name in zip(files, own, strict=True):
         folders.setdefault(name, set()).add(file.parent)
     return [
-        replace(table, micrographs=((file.parent / name).as_posix(),))
-        if name is not None and len(folders[name]) > 1
-        else table
+        table if name is None else _name_after_file(table, file, name, len(folders[name]) > 1)
         for file, table, name in zip(files, tables, own, strict=True)
     ]
 
 
+def _name_after_file(table: Picks, file: Path, name: str, in_folders: bool) -> Picks:
+    full = (file.parent / name).as_posix() if in_folders else name
+    return replace(table, micrographs=(full,), file_stems={full: (file.stem,)})
+
+
 def describe_formats(files: Sequence[Path]) -> str:
     """Return which formats files have, and what their coordinates are."""
-    return " and ".join(dict.fromkeys(find_reader(file).description for file in files))
+    filled = [file for file in files if not is_empty_coordinate_file(file)] or files
+    return " and ".join(dict.fromkeys(find_reader(file).description for file in filled))
 
 
 def find_reader(path: Path) -> Reader:
@@ -183,7 +226,12 @@ def find_reader(path: Path) -> Reader:
             head = stream.read(HEAD_BYTES)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror})") from error
+    if relion_suffix.has_its_name(path) and head.strip() and not relion_star.looks_like(head):
+        return _SUFFIX_READER
     found = next((reader for reader in READERS if reader.looks_like(head)), None)
+    if found is None and path.name.endswith(eman2.SUFFIX) and head.lstrip().startswith(b"{"):
+        # EMAN2 keeps a file of each micrograph from its import on, and boxes once it is picked.
+        found = next(reader for reader in READERS if reader.name == "eman2")
     if found is not None:
         return found
     if not head.removeprefix(b"\xef\xbb\xbf").strip():

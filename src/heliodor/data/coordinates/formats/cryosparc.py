@@ -110,9 +110,10 @@ def read_picks(path: str | Path) -> Picks:
     if PSIZE in columns and (columns[PSIZE] > 0).any():
         sizes = [float(size) if size > 0 else None for size in columns[PSIZE]]
         extra[PIXEL_SIZE] = np.array(sizes, dtype=object)
-    names = _plain(columns[NAME], path)
-    nameless = np.flatnonzero(names == "")
-    if len(nameless):
+    # cryoSPARC puts > before the paths in an exported file, which are relative to that file.
+    names = [name.removeprefix(">") for name in _plain(columns[NAME], path)]
+    nameless = [row for row, name in enumerate(names) if not name]
+    if nameless:
         raise BadInput(f"{path} names no micrograph in row {nameless[0] + 1}; export it again")
     return Picks.from_columns(names, fraction * shape[:, ::-1], columns.get(SCORE), extra)
 

@@ -18,11 +18,15 @@ from heliodor.utils.files import write_text
 
 
 def write_autopick_list(
-    folder: Path, files: Mapping[str, Path], comments: Sequence[str] = ()
+    folder: Path,
+    files: Mapping[str, Path],
+    comments: Sequence[str] = (),
+    whole_paths: bool = False,
 ) -> None:
     """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
 
-    Paths are relative to the current folder, which must be that of the RELION project.
+    Paths are relative to the current folder, which must be that of the RELION project, unless
+    whole paths are wanted.
 
     Parameters
     ----------
@@ -33,8 +37,14 @@ def write_autopick_list(
         as RELION does.
     comments
         Comment lines for the beginning of the list.
+    whole_paths
+        Whether to write absolute paths of the coordinate files, which are valid wherever the
+        names of the micrographs are.
     """
-    paths = [_relative_to_project(file) for file in files.values()]
+    paths = [
+        str(file.absolute()) if whole_paths else _relative_to_project(file)
+        for file in files.values()
+    ]
     write_coordinate_files(folder / "autopick.star", list(files), paths, comments)
 
 

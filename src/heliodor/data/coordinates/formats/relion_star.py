@@ -8,6 +8,7 @@ the row index of the file.
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +22,27 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.star_list import (
     NAME,
     OPTICS_GROUP,
-    ORIGINAL_PIXEL_SIZE,
     PIXEL_SIZE,
-    as_positive,
+    OpticsGroups,
     pixel_sizes,
+    spell_group,
 )
-from heliodor.data.star import StarTable, format_values, read_blocks, render_blocks
+from heliodor.data.star import (
+    StarTable,
+    find_tables,
+    format_values,
+    is_blank,
+    read_blocks,
+    render_blocks,
+)
 from heliodor.errors import BadInput
-from heliodor.utils.files import find_referenced_file, write_text
+from heliodor.utils.files import find_referenced_file, has_namesake_here, write_text
 from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 X, Y = "rlnCoordinateX", "rlnCoordinateY"
 SCORE = "rlnAutopickFigureOfMerit"
@@ -40,7 +50,11 @@ COORDINATE_FILE = "rlnMicrographCoordinates"
 #: Prefix of the columns of the optics table, where they are kept for each pick.
 OPTICS = "optics/"
 #: Suffixes that picking programs append to the stem of a micrograph in per-micrograph files.
-PICK_SUFFIXES = ("_autopick", "_manualpick", "_pick", "_picks", "_topazpicks", "_coords")
+PICK_SUFFIXES = (
+    *("_autopick", "_manualpick", "_extract"),  # RELION
+    *("_pick", "_picks", "_topazpicks", "_topaz", "_coords", "_coordinates", "_checked"),
+    *("_automatch", "_nonunique"),  # Gautomatch
+)
 
 _BLOCK = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*data_", re.MULTILINE)
 
@@ -50,14 +64,15 @@ def looks_like(head: bytes) -> bool:
     return b"\0" not in head and _BLOCK.search(head) is not None
 
 
-def _expand_optics(table: StarTable, optics: StarTable | None) -> dict[str, Any]:
+def _expand_optics(groups: OpticsGroups) -> dict[str, Any]:
     """Return the columns of the optics groups, with one value per row of the table."""
-    if optics is None or OPTICS_GROUP not in table or OPTICS_GROUP not in optics:
+    optics = groups.optics
+    if optics is None:
         return {}
-    place = {group: row for row, group in enumerate(optics[OPTICS_GROUP])}
-    rows = [place.get(group) for group in table[OPTICS_GROUP]]
     return {
-        OPTICS + label: np.array([None if r is None else values[r] for r in rows], dtype=object)
+        OPTICS + label: np.array(
+            [None if row is None else values[row] for row in groups.rows], dtype=object
+        )
         for label, values in ((c, optics[c]) for c in optics.columns)
         if label != OPTICS_GROUP
     }
@@ -82,7 +97,7 @@ def read_picks(path: str | Path) -> Picks:
 
 def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = True) -> Picks:
     """Read coordinates from blocks, which may list other files only if `listing` is true."""
-    listed = next((b for b in blocks.values() if COORDINATE_FILE in b), None)
+    listed, note = find_tables(blocks, (COORDINATE_FILE,), ("coordinate_files",))
     if listed is not None and NAME not in listed:
         raise BadInput(f"{path} lists coordinate files, but has no column _{NAME} beside them")
     if listed is not None and not listing:
@@ -90,8 +105,10 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
             f"{path} is a list of coordinate files that another list names; lists cannot be nested"
         )
     if listed is not None:
+        _log(path, note)
         return _read_listed_files(path, listed)
-    table = next((b for b in blocks.values() if X in b and Y in b), None)
+    table, note = find_tables(blocks, (X, Y), ("particles",))
+    _log(path, note)
     if table is None:
         raise BadInput(f"{path} has no columns _{X} and _{Y}: it contains no coordinates")
     xy = np.column_stack([parse_numbers(table, X, path), parse_numbers(table, Y, path)]).reshape(
@@ -100,8 +117,11 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
     score = parse_numbers(table, SCORE, path, finite=False) if SCORE in table else None
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c] for c in table.columns if c not in own}
-    extra |= _expand_optics(table, blocks.get("optics"))
-    sizes = pixel_sizes(table, blocks.get("optics"))
+    groups = OpticsGroups.find(table, blocks.get("optics"), path)
+    extra |= _expand_optics(groups)
+    if OPTICS_GROUP in extra:
+        extra[OPTICS_GROUP] = np.array([*map(spell_group, extra[OPTICS_GROUP])], dtype=object)
+    sizes = pixel_sizes(table, groups)
     if any(size is not None for size in sizes):
         extra[OUR_PIXEL_SIZE] = np.array(sizes, dtype=object)
     if NAME not in table:
@@ -117,23 +137,58 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
     return Picks.from_columns(names, xy, score, extra)
 
 
+def _log(path: Path, note: str | None) -> None:
+    if note is not None:
+        log.warning(f"{path}: {note}")
+
+
 def _read_listed_files(path: Path, table: StarTable) -> Picks:
     tables: dict[Path, Picks] = {}
+    missing: dict[str, str] = {}
+    namesakes: list[Path] = []
     for name, file in zip(map(str, table[NAME]), map(str, table[COORDINATE_FILE]), strict=True):
         found = find_referenced_file(file, path)
         if found is None:
-            raise BadInput(
-                f"{path} lists the coordinate file {file}, which does not exist; run from the"
-                " RELION project's folder"
-            )
+            missing[file] = name
+            continue
+        namesakes += [found] if has_namesake_here(file, found) else []
         if found in tables:
             raise BadInput(
                 f"{path} lists the coordinate file {file} twice; remove one of the rows"
             )
-        own = _parse_blocks(found, read_blocks(found, (X, Y, SCORE)), listing=False)
-        index = np.zeros(len(own), np.intp)
-        tables[found] = Picks((name,), index, own.xy_px, own.score, own.extra)
-    return Picks.concatenate(tables.values())
+        tables[found] = read_listed_file(name, found)
+    if namesakes:
+        log.warning(
+            f"{len(namesakes)} of the coordinate files in {path} are also in the current folder by"
+            f" name; those of the list's own project are used (such as {namesakes[0]})"
+        )
+    if missing:
+        first = next(iter(missing))
+        if not tables:
+            raise BadInput(
+                f"{path} lists the coordinate file {first}, which does not exist; run from the"
+                " RELION project's folder"
+            )
+        log.warning(
+            f"{path} lists {len(missing)} coordinate files that do not exist (such as {first}):"
+            " their micrographs count as without picks"
+        )
+    return Picks.concatenate([*tables.values(), Picks.empty(dict.fromkeys(missing.values()))])
+
+
+def read_listed_file(micrograph: str, path: Path) -> Picks:
+    """Read the coordinates of one micrograph; RELION leaves an empty file if there are none.
+
+    Raises
+    ------
+    BadInput
+        If the file is not such a file.
+    """
+    if is_blank(path):
+        return Picks.empty([micrograph])
+    own = _parse_blocks(path, read_blocks(path, (X, Y, SCORE)), listing=False)
+    index = np.zeros(len(own), np.intp)
+    return Picks((micrograph,), index, own.xy_px, own.score, own.extra)
 
 
 def infer_micrograph(path: Path) -> str:
@@ -185,9 +240,7 @@ def render_picks(picks: Picks, path: str | Path | None = None) -> str:
             columns["_".join(name.split())] = values
     sizes = picks.extra.get(OUR_PIXEL_SIZE)
     if sizes is not None and PIXEL_SIZE not in {*columns, *optics}:
-        original = (columns | optics).get(ORIGINAL_PIXEL_SIZE, ())
-        if [as_positive(size) for size in original] != [as_positive(size) for size in sizes]:
-            columns[PIXEL_SIZE] = sizes
+        columns[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
         return render_blocks({"": columns})
     groups, table = _assign_optics_groups(optics, columns.get(OPTICS_GROUP), path or "the table")

@@ -50,7 +50,7 @@ def _guess_delimiter(line: str) -> str:
 
 @validate_picks
 def read_picks(path: str | Path) -> Picks:
-    """Read a TSV or CSV table whose header names the columns.
+    """Read a TSV or CSV table whose header names the columns; the header may be repeated.
 
     Coordinates are particle centers in pixels of the micrograph. A table without a micrograph
     column belongs to the micrograph that its file name indicates.
@@ -89,6 +89,8 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     for line, row in enumerate(rows, 2):
         if not any(cell.strip() for cell in row):
             continue
+        if [cell.strip() for cell in row] == titles:
+            continue  # tables written one behind another
         if len(row) != len(header):
             raise BadInput(
                 f"{path}, line {line}, has {len(row)} columns where the header has {len(header)}"

@@ -147,6 +147,20 @@ def test_a_pickers_output(tmp_path: Path):
     assert not {f"location/{field}" for field in own} & set(picks.extra)
 
 
+def test_paths_of_exported_files(tmp_path: Path):
+    """They begin with >, as they are relative to the exported file."""
+    table = picked()
+    table[cryosparc.NAME] = [b">" + path for path in table[cryosparc.NAME]]
+    picks = cryosparc.read_picks(save(tmp_path / "exported.cs", table))
+    assert picks.names() == [A, A, B]
+    cryosparc.write_picks(tmp_path / "again.cs", picks, SHAPES, PIXELS)
+    written = np.load(tmp_path / "again.cs")[cryosparc.NAME].tolist()
+    assert written == [name.encode() for name in (A, A, B)]
+    table[cryosparc.NAME] = [b">", b"", b"a"]
+    with pytest.raises(BadInput, match="names no micrograph in row 1"):
+        cryosparc.read_picks(save(tmp_path / "nameless.cs", table))
+
+
 def test_a_table_that_is_read_is_written_back_whole(tmp_path: Path):
     picks = cryosparc.read_picks(save(tmp_path / "a.cs", picked()))
     cryosparc.write_picks(tmp_path / "b.cs", picks, SHAPES, PIXELS)

@@ -103,6 +103,34 @@ def test_a_micrograph_that_nobody_picked(tmp_path: Path, contents):
     assert len(picks) == 0
 
 
+@pytest.mark.parametrize("unpicked", ["{}", '{"ctf": [1], "quality": 5}', '\n{"boxes": []}'])
+def test_a_half_picked_project(tmp_path: Path, unpicked):
+    """EMAN2 keeps an info file of each micrograph from its import on."""
+    save(tmp_path / "info" / "a_info.json", INFO)
+    alone = save(tmp_path / "info" / "b_info.json", unpicked)
+    save(tmp_path / "info" / "project.json", '{"global.apix": 1.7}')
+    for where in (tmp_path / "info", tmp_path / "info" / "*_info.json"):
+        picks = formats.read_picks(where)
+        assert picks.micrographs == ("a", "b")
+        assert picks.counts().tolist() == [3, 0]
+    assert formats.read_picks(alone).micrographs == ("b",)
+    assert formats.describe_formats([alone]) == "EMAN2 info; centers"
+
+
+def test_boxes_far_behind_the_beginning_are_found(tmp_path: Path):
+    ctf = json.dumps({"ctf": [0.5] * 50_000, "boxes": [[1, 2, "manual"]]})
+    picks = formats.read_picks(save(tmp_path / "a_info.json", ctf))
+    assert picks.xy_px.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"boxes": [[1]]}', "{", "hello"])
+def test_an_info_file_that_is_damaged_is_named(tmp_path: Path, text):
+    save(tmp_path / "a_info.json", INFO)
+    save(tmp_path / "b_info.json", text)
+    with pytest.raises(BadInput, match=r"b_info\.json"):
+        formats.read_picks(tmp_path)
+
+
 def test_boxes_without_a_type_are_manual(tmp_path: Path):
     picks = eman2.read_picks(save(tmp_path / "a_info.json", '{"boxes": [[1, 2]]}'))
     assert picks.extra[eman2.TYPE].tolist() == ["manual"]

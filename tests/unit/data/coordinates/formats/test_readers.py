@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from heliodor.data.coordinates.formats import mask_selected, read_picks, relion_star
+from heliodor.data.coordinates.formats import (
+    describe_formats,
+    find_files,
+    mask_selected,
+    read_picks,
+    relion_star,
+)
 from heliodor.data.coordinates.picks import Picks
 from heliodor.errors import BadInput
 from helpers.coordinate_files import BLOCK, NAMED, example, ours, same, save, write_autopick
@@ -63,6 +69,45 @@ def test_hidden_files_of_a_folder_are_left_out(tmp_path: Path):
     save(tmp_path / "._a.star", b"\0\1\2")
     save(tmp_path / ".a.star.77.part.star", BLOCK)
     assert read_picks(tmp_path).micrographs == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("name", "filled"),
+    [
+        ("{}_manualpick.star", BLOCK + "1 2\n"),
+        ("{}.tsv", "x\ty\n1\t2\n"),
+        ("{}.csv", "x,y\n1,2\n"),
+        ("{}_picks.txt", "x\ty\n1\t2\n"),
+        ("{}.box", "0 1 2 2\n"),
+        (
+            "{}.cbox",
+            "data_cryolo\n\nloop_\n_CoordinateX #1\n_CoordinateY #2\n_Width #3\n_Height #4\n"
+            "0 1 2 2\n",
+        ),
+        ("{}_info.json", '{"boxes": [[1, 2, "manual"]]}'),
+    ],
+)
+def test_an_empty_file_among_others_is_a_micrograph_without_picks(tmp_path: Path, name, filled):
+    for stem, text in (("a", filled), ("b", ""), ("c", filled)):
+        save(tmp_path / name.format(stem), text)
+    pattern = tmp_path / name.format("*")
+    for where in (tmp_path, pattern, [tmp_path / name.format(stem) for stem in "abc"]):
+        picks = read_picks(where)
+        assert picks.micrographs == ("a", "b", "c")
+        assert picks.counts().tolist() == [1, 0, 1]
+        assert picks.xy_px.tolist() == [[1, 2]] * 2
+    assert "empty" not in describe_formats(find_files(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["a.star", "picks.tsv", "autopick.star", "a.cs", "a_info.json"])
+def test_one_empty_file_is_refused(tmp_path: Path, name):
+    path = save(tmp_path / name, "")
+    with pytest.raises(BadInput, match=f"{name} is empty"):
+        read_picks(path)
+    if name in ("autopick.star", "a.cs"):  # not those of one micrograph
+        save(tmp_path / "b.star", BLOCK + "1 2\n")
+        with pytest.raises(BadInput, match=f"{name} is empty"):
+            read_picks([tmp_path / "b.star", path])
 
 
 def test_where_no_coordinates_are(tmp_path: Path):

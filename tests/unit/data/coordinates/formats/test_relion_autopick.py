@@ -89,6 +89,66 @@ def test_a_manualpick_list(tmp_path: Path):
     assert picks.names() == ["MotionCorr/job002/M/000012.mrc"] * 2
 
 
+LIST = (
+    "data_coordinate_files\n\nloop_\n_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
+    "M/a.mrc a.star\nM/b.mrc b.star\nM/c.mrc c.star\n"
+)
+
+
+@pytest.mark.parametrize(
+    "blank", ["", "\n\n", "# version 30001\n", BLOCK, BLOCK.replace("data_", "data_\n# none\n")]
+)
+def test_relion_lists_files_of_micrographs_without_picks(tmp_path: Path, blank, capsys):
+    save(tmp_path / "a.star", blank)
+    save(tmp_path / "b.star", BLOCK + "_rlnAutopickFigureOfMerit #3\n1 2 0.5\n3 4 1\n")
+    save(tmp_path / "c.star", blank)
+    picks = read_picks(save(tmp_path / "manualpick.star", LIST))
+    assert picks.micrographs == ("M/a.mrc", "M/b.mrc", "M/c.mrc")
+    assert picks.counts().tolist() == [0, 2, 0]
+    assert picks.score.tolist() == [0.5, 1]
+    assert capsys.readouterr().err == ""
+    save(tmp_path / "b.star", blank)
+    assert read_picks(tmp_path).counts().tolist() == [0, 0, 0]
+
+
+def test_a_missing_file_of_a_list_stops_no_other(tmp_path: Path, capsys):
+    save(tmp_path / "b.star", BLOCK + "1 2\n")
+    path = save(tmp_path / "manualpick.star", LIST)
+    picks = read_picks(path)
+    assert dict(zip(picks.micrographs, picks.counts(), strict=True)) == {
+        "M/a.mrc": 0,
+        "M/b.mrc": 1,
+        "M/c.mrc": 0,
+    }
+    assert capsys.readouterr().err == (
+        f"note: {path} lists 2 coordinate files that do not exist (such as a.star): their"
+        " micrographs count as without picks\n"
+    )
+
+
+def test_a_list_is_read_from_its_own_project(tmp_path: Path, monkeypatch, capsys):
+    listed = LIST.partition("M/a.mrc")[0] + "M/a.mrc Pick/job004/M/a.star\n"
+    for number, project in enumerate("AB", 1):
+        save(tmp_path / project / "Pick/job004/M/a.star", BLOCK + "1 2\n" * number)
+        path = save(tmp_path / project / "Pick/job004/manualpick.star", listed)
+    (tmp_path / "link").symlink_to(path.parent)
+    monkeypatch.chdir(tmp_path / "A")
+    for given in (path, tmp_path / "link" / "manualpick.star", tmp_path / "link"):
+        assert len(read_picks(given)) == 2
+        said = capsys.readouterr().err
+        assert said.count("1 of the coordinate files in") == 1
+        assert "those of the list's own project are used" in said
+    assert len(read_picks("Pick/job004")) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_damaged_file_of_a_list_is_named(tmp_path: Path):
+    for name, text in (("a", BLOCK + "1 2\n"), ("b", "hello\n"), ("c", "")):
+        save(tmp_path / f"{name}.star", text)
+    with pytest.raises(BadInput, match=r"b\.star has no data_ block"):
+        read_picks(save(tmp_path / "manualpick.star", LIST))
+
+
 def test_lists_that_cannot_be_followed(tmp_path: Path):
     head = "data_coordinate_files\n\nloop_\n"
     path = save(tmp_path / "a.star", head + "_rlnMicrographCoordinates #1\nb.star\n")
@@ -110,6 +170,11 @@ def test_lists_that_cannot_be_followed(tmp_path: Path):
         ("mic.001.star", "mic.001"),
         ("000012.star", "000012"),
         ("mic_autopick.txt", "mic"),
+        ("mic_automatch.star", "mic"),
+        ("mic_checked.star", "mic"),
+        ("mic_topaz.star", "mic"),
+        ("mic_extract.star", "mic"),
+        ("mic_pick_extract.star", "mic_pick"),
     ],
 )
 @pytest.mark.parametrize("rows", ["1 2\n3 4\n", ""])

@@ -68,12 +68,13 @@ DETECTOR = "_rlnDetectorPixelSize #4\n_rlnMagnification #5\n"
         # Extracted and rescaled fourfold by RELION 3.0: 5 um / 12500 is 4 A, of the particle.
         ("", DETECTOR, "5.0 12500", None, 4.0),
         ("", "_rlnMicrographPixelSize #4\n", "1.1", 1.1, 1.1),
-        ("", "_rlnMicrographOriginalPixelSize #4\n", "0.55", 0.55, 0.55),
-        ("", DETECTOR + "_rlnMicrographOriginalPixelSize #6\n", "5.0 12500 1.0", 1.0, 4.0),
+        # The pixel size of the movie, which motion correction may have binned.
+        ("", "_rlnMicrographOriginalPixelSize #4\n", "0.55", None, None),
+        ("", DETECTOR + "_rlnMicrographOriginalPixelSize #6\n", "5.0 12500 1.0", None, 4.0),
         ("", DETECTOR + "_rlnMicrographPixelSize #6\n", "5.0 12500 1.2", 1.2, 1.2),
         ("_rlnMicrographPixelSize #2\n1 0.8", "_rlnOpticsGroup #4\n", "1", 0.8, 0.8),
-        ("_rlnMicrographOriginalPixelSize #2\n1 0.4", "_rlnOpticsGroup #4\n", "1", 0.4, 0.4),
-        ("_rlnMicrographOriginalPixelSize #2\n1 0.4", "", "", 0.4, 0.4),
+        ("_rlnMicrographOriginalPixelSize #2\n1 0.4", "_rlnOpticsGroup #4\n", "1", None, None),
+        ("_rlnMicrographOriginalPixelSize #2\n1 0.4", "", "", None, None),
         (
             "_rlnMicrographOriginalPixelSize #2\n_rlnMicrographPixelSize #3\n1 0.4 0.8",
             "_rlnOpticsGroup #4\n",
@@ -95,14 +96,94 @@ def test_which_pixel_size_is_the_micrographs(
     assert sizes is None if of_picks is None else sizes.tolist() == [of_picks]
 
 
-def test_a_group_without_a_pixel_size_takes_the_originals(tmp_path: Path):
+def test_a_group_without_a_pixel_size_has_none(tmp_path: Path, capsys):
     optics = (
         "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n"
         "_rlnMicrographOriginalPixelSize #3\n1 0.8 0.4\n2 0 0.5\n\n"
     )
     table = NAMED.replace("data_", "data_particles") + "_rlnOpticsGroup #4\n"
     path = save(tmp_path / "a.star", optics + table + "a.mrc 1 2 1\nb.mrc 1 2 2\nc.mrc 1 2 3\n")
-    assert read_picks(path).extra["pixel_size_angstrom"].tolist() == [0.8, 0.5, None]
+    assert read_picks(path).extra["pixel_size_angstrom"].tolist() == [0.8, None, None]
+    assert capsys.readouterr().err == (
+        f"note: {path} has 1 rows of the optics group 3, which its optics table does not have:"
+        " their pixel size is not known from it\n"
+    )
+    assert [size for _, size in star_list.read_micrographs(path)] == [0.8, None, None]
+    assert "only the pixel size of the movies (_rlnMicrographOriginalPixelSize 0.5)" in (
+        capsys.readouterr().err
+    )
+
+
+GROUPS = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n_rlnVoltage #3\n"
+
+
+@pytest.mark.parametrize("in_optics", ["1", "1.0", "01", "1.000000"])
+@pytest.mark.parametrize("in_table", ["1", "1.0", "01", "1.000000"])
+def test_optics_groups_are_compared_as_numbers(tmp_path: Path, in_optics, in_table, capsys):
+    optics = f"{GROUPS}2 3.0 200\n{in_optics} 4.0 300\n\n"
+    table = NAMED.replace("data_", "data_particles") + "_rlnOpticsGroup #4\n"
+    path = save(tmp_path / "a.star", f"{optics}{table}a.mrc 1 2 {in_table}\nb.mrc 1 2 2\n")
+    assert star_list.read_micrographs(path) == [("a.mrc", 4.0), ("b.mrc", 3.0)]
+    picks = read_picks(path)
+    assert picks.extra["pixel_size_angstrom"].tolist() == [4, 3]
+    relion_star.write_picks(tmp_path / "b.star", picks)
+    written = blocks.read_blocks(tmp_path / "b.star")
+    assert written["optics"]["rlnOpticsGroup"].tolist() == ["1", "2"]
+    assert written["optics"]["rlnVoltage"].tolist() == ["300", "200"]
+    assert written["particles"]["rlnOpticsGroup"].tolist() == ["1", "2"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("optics", "column", "row", "sizes", "words"),
+    [
+        # One row without a number is for all.
+        ("_rlnMicrographPixelSize #1\n4.0\n", "_rlnOpticsGroup #4\n", " 1", 4.0, ""),
+        (GROUPS.split("loop_\n")[1] + "7 4.0 300\n", "", "", 4.0, ""),
+        (
+            "_rlnMicrographPixelSize #1\n4.0\n3.0\n",
+            "_rlnOpticsGroup #4\n",
+            " 1",
+            None,
+            "has 2 optics groups, but no _rlnOpticsGroup in its optics table",
+        ),
+        (
+            GROUPS.split("loop_\n")[1] + "1 4.0 300\n2 3.0 300\n",
+            "",
+            "",
+            None,
+            "has 2 optics groups, but no _rlnOpticsGroup in its rows",
+        ),
+        # As in files written one behind another.
+        (
+            GROUPS.split("loop_\n")[1] + "1 4.0 300\n1.0 4.00 300\n",
+            "_rlnOpticsGroup #4\n",
+            " 1",
+            4.0,
+            "",
+        ),
+    ],
+)
+def test_optics_tables_with_and_without_groups(
+    tmp_path: Path, capsys, optics, column, row, sizes, words
+):
+    table = NAMED.replace("data_", "data_particles") + column
+    path = save(tmp_path / "a.star", f"data_optics\n\nloop_\n{optics}\n{table}a.mrc 1 2{row}\n")
+    assert star_list.read_micrographs(path) == [("a.mrc", sizes)]
+    said = capsys.readouterr().err
+    assert words in said
+    assert bool(words) == bool(said)
+    found = read_picks(path).extra.get("pixel_size_angstrom")
+    assert sizes is None if found is None else found.tolist() == [sizes]
+
+
+def test_one_optics_group_with_two_values_is_refused(tmp_path: Path):
+    table = NAMED.replace("data_", "data_particles") + "_rlnOpticsGroup #4\n"
+    text = f"{GROUPS}1 4.0 300\n\n{table}a.mrc 1 2 1\n\n"
+    path = save(tmp_path / "a.star", text + text.replace("4.0 300", "4.0 200"))
+    for read in (read_picks, star_list.read_micrographs):
+        with pytest.raises(BadInput, match=r"a\.star has the optics group 1 twice.*_rlnVoltage"):
+            read(path)
 
 
 def test_unknown_columns_survive_a_round_trip(tmp_path: Path):
@@ -167,6 +248,42 @@ def test_an_empty_table_before_another_one(tmp_path: Path):
     picks = read_picks(save(tmp_path / "m_autopick.star", contents))
     assert picks.micrographs == ("m",)
     assert len(picks) == 0
+
+
+def test_tables_that_were_written_one_behind_another(tmp_path: Path, capsys):
+    text = "".join(NAMED + f"{name}.mrc {x} 2\n\n" for x, name in enumerate("abca"))
+    picks = read_picks(save(tmp_path / "all.star", text))
+    assert picks.names() == ["a.mrc", "b.mrc", "c.mrc", "a.mrc"]
+    assert picks.x.tolist() == [0, 1, 2, 3]
+    assert star_list.read_micrographs(tmp_path / "all.star") == [
+        (name, None) for name in ("a.mrc", "b.mrc", "c.mrc")
+    ]
+    assert capsys.readouterr().err == ""
+    save(tmp_path / "two.star", NAMED + "a.mrc 1 2\n\n" + NAMED + "_rlnClass #4\nb.mrc 1 2 3\n")
+    for read in (read_picks, star_list.read_micrographs):
+        with pytest.raises(BadInput, match=r"two\.star .* only some have _rlnClass"):
+            read(tmp_path / "two.star")
+
+
+def test_lists_that_were_written_one_behind_another(tmp_path: Path):
+    head = "data_coordinate_files\n\nloop_\n_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
+    for name in "ab":
+        save(tmp_path / f"{name}.star", BLOCK + "1 2\n")
+    text = "".join(f"{head}{name}.mrc {name}.star\n\n" for name in "ab")
+    assert read_picks(save(tmp_path / "both.star", text)).names() == ["a.mrc", "b.mrc"]
+
+
+def test_coordinates_in_several_blocks_are_mentioned(tmp_path: Path, capsys):
+    text = NAMED.replace("data_", "data_one") + "a.mrc 1 2\n\n"
+    text += NAMED.replace("data_", "data_two") + "b.mrc 1 2\n\n"
+    path = save(tmp_path / "a.star", text)
+    assert read_picks(path).names() == ["a.mrc", "b.mrc"]
+    assert star_list.read_micrographs(path) == [("a.mrc", None), ("b.mrc", None)]
+    words = f"note: {path}: the blocks data_one and data_two of the file are read together\n"
+    assert capsys.readouterr().err == words * 2
+    text += NAMED.replace("data_", "data_particles") + "_rlnClass #4\nc.mrc 1 2 3\n"
+    assert read_picks(save(path, text)).names() == ["c.mrc"]
+    assert "only data_particles is read" in capsys.readouterr().err
 
 
 def test_one_pick_may_be_no_loop(tmp_path: Path):

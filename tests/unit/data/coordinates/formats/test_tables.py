@@ -127,3 +127,13 @@ def test_the_text_reader_alone(tmp_path: Path):
             text.read_picks(save(tmp_path / "a.csv", contents))
     with pytest.raises(BadInput, match="cannot be read"):
         text.read_picks(tmp_path / "none.csv")
+
+
+def test_tables_that_were_written_one_behind_another(tmp_path: Path):
+    text = "image_name\tx_coord\ty_coord\na\t1\t2\n" + "image_name\tx_coord\ty_coord\nb\t3\t4\n"
+    picks = read_picks(save(tmp_path / "all.txt", text))
+    assert picks.names() == ["a", "b"]
+    assert picks.xy_px.tolist() == [[1, 2], [3, 4]]
+    other = text.replace("image_name\tx_coord\ty_coord\nb", "image_name\ty_coord\tx_coord\nb")
+    with pytest.raises(BadInput, match="line 3, has 'y_coord'"):
+        read_picks(save(tmp_path / "other.txt", other))
