@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -132,36 +131,7 @@ def train_network(
             checkpoint.save(trainer.state())
         raise
     best_epoch, history = trainer.best_epoch, trainer.history
-    network = trainer.best_network()
-    if start is not None and settings.start_share:
-        network = average_networks(network, start, settings.start_share)
-    return TrainedNetwork(network, history, best_epoch)
-
-
-def average_networks(network: Network, start: Network, share: float) -> Network:
-    """Return a network whose weights are a mean of two networks' weights, in evaluation mode.
-
-    Weights between those before and after fine-tuning are often better than both on images unlike
-    those trained on (Wortsman et al., CVPR 2022): the start knows many kinds of micrographs, and
-    the trained network the particle.
-
-    Parameters
-    ----------
-    network
-        A network trained from `start`, on the same device or another.
-    share
-        The weight of `start` in the mean, from 0 to 1.
-    """
-    average = copy.deepcopy(network)
-    before = start.state_dict()
-    average.load_state_dict(
-        {
-            # Counters of batch normalization are whole numbers.
-            name: own.lerp(before[name].to(own.device), share) if own.is_floating_point() else own
-            for name, own in network.state_dict().items()
-        }
-    )
-    return average.eval()
+    return TrainedNetwork(trainer.best_network(), history, best_epoch)
 
 
 def _uninterrupted(checkpoint: Checkpoint | None) -> AbstractContextManager[None]:

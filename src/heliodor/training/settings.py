@@ -254,9 +254,6 @@ class TrainingSettings:
         metavar="SHARE",
         default="0.8; with negatives, from scratch or with recipe paper: 0",
     )
-    #: Share of the starting model's weights in those of the result, which is a mean of the two
-    #: (Wortsman et al., CVPR 2022).
-    start_share: float = 0.0
     #: Convolutional layers, from the first on, whose weights are not trained.
     freeze: int = 0
     #: Of the network's products and features: bf16 rounds them to eight bits, with sums in
@@ -302,11 +299,6 @@ class TrainingSettings:
         for value in (self.keep, self.keep_contaminant):
             if not 0 <= value < 1e6:
                 raise BadInput(f"the distillation weight must be 0 or more, not {value:g}")
-        if not 0 <= self.start_share < 1:
-            raise BadInput(
-                "the share of the starting model must be at least 0 and less than 1, not"
-                f" {self.start_share:g}"
-            )
         if not 0 <= self.own_picks <= 1:
             raise BadInput(
                 f"the share of own picks must be from 0 to 1, not {self.own_picks:g}",

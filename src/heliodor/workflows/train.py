@@ -82,8 +82,7 @@ log = logging.getLogger(__name__)
 PRIOR_RECIPE = RECIPES["quick"]
 #: The settings that it takes from that training.
 _SHARED_FIELDS = (
-    "network", "width", "norm", "start", "keep", "keep_contaminant", "start_share", "freeze",
-    "seed",
+    "network", "width", "norm", "start", "keep", "keep_contaminant", "freeze", "seed"
 )  # fmt: skip
 #: The model's file in an output folder.
 MODEL = "model.safetensors"

@@ -254,30 +254,6 @@ def test_the_distance_to_the_start_holds_it(little, tmp_path):
     assert said[1] < 0.7 * said[0]
 
 
-def test_the_result_is_a_mean_of_start_and_training():
-    start = load_general_model().network
-    rng = np.random.default_rng(0)
-    items = [LabeledImage(rng.standard_normal((160, 160), np.float32), np.array([[80.0, 80.0]]))]
-    width = load_general_model().card.width
-    few = recipe("fast", width=width, epochs=1, epoch_updates=3, batch=8, positives=2)
-    before = {name: own.clone() for name, own in start.state_dict().items()}
-    made = {
-        share: train_network(
-            items, [], 4.4, 0.05, dataclasses.replace(few, start_share=share), start=start
-        ).network.state_dict()
-        for share in (0.0, 0.25)
-    }
-    moved = 0
-    for name, own in made[0.0].items():
-        if own.is_floating_point():
-            torch.testing.assert_close(made[0.25][name], 0.75 * own + 0.25 * before[name])
-        moved += not torch.equal(own, before[name])
-    assert moved
-    assert all(torch.equal(own, before[name]) for name, own in start.state_dict().items())
-    with pytest.raises(BadInput, match="the share of the starting model must be at least 0"):
-        dataclasses.replace(few, start_share=1.0)
-
-
 def test_a_model_file_says_whether_it_serves_any_diameter(tmp_path):
     model = load_general_model()
     path = tmp_path / "model.safetensors"

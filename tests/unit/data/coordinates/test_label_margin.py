@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from heliodor.data.coordinates.label_margin import find_label_margin
 
@@ -24,14 +22,17 @@ def find(labels) -> float:
     return find_label_margin(labels, [SHAPE] * len(labels), DIAMETER)
 
 
-@given(seed=st.integers(0, 10_000), margin=st.floats(25, 50))
-@settings(max_examples=50, deadline=None)
-def test_the_margin_is_found(seed, margin):
-    labels = draw(seed, 300, margin)
-    found = find(labels)
-    to_edges = min(float((own + 0.5).min()) for own in labels)
-    assert margin - 4 < found < margin + 6
-    assert found <= to_edges
+def test_the_margin_is_found():
+    margins = np.random.default_rng(0).uniform(25, 50, 300)
+    found = []
+    for seed, margin in enumerate(margins):
+        labels = draw(seed, 300, margin)
+        found.append(find(labels))
+        assert found[-1] <= min(float((own + 0.5).min()) for own in labels)
+    # By chance one side may be so much emptier that nothing is said.
+    given = np.array(found) > 0
+    assert given.mean() > 0.98
+    assert (np.abs(np.array(found) - margins - 1)[given] < 5).all()
 
 
 def test_labels_anywhere_have_none():
