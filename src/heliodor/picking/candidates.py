@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from heliodor.conventions import Image, to_original
+from heliodor.conventions import FloatArray, Image, IndexArray, Shape, to_original
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.working_images import WorkingImage
@@ -59,10 +59,9 @@ def find_candidates(
     # Just below, so that a candidate exactly at the threshold is included.
     floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
-    correction = np.array(model.card.center_correction_px, dtype=np.float64)
-    first = float(distances.margin_px)
-    last = np.array(score.shape[::-1], dtype=np.float64) - 1 - first
-    working = np.clip(rows_columns[:, ::-1] + correction, first, last)
+    working = correct_centers(
+        rows_columns, score.shape, model.card.center_correction_px, distances.margin_px
+    )
     xy = to_original(working, image.original_shape, image.shape)
     picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
     if contamination is None:
@@ -75,6 +74,27 @@ def find_candidates(
         return picks
     order, weighed = contamination.weigh(xy_angstrom, picks.score, floor)
     return replace(picks.select(order), score=weighed)
+
+
+def correct_centers(
+    rows_columns: IndexArray, shape: Shape, correction_px: Sequence[float], margin_px: int = 0
+) -> FloatArray:
+    """Return the centers (x, y) of local maxima, corrected for the shift of the network.
+
+    Parameters
+    ----------
+    rows_columns
+        The maxima, shape (n, 2).
+    shape
+        (height, width) of the score map.
+    correction_px
+        `ModelCard.center_correction_px`.
+    margin_px
+        Width of the margin along the edges, out of which no center is moved.
+    """
+    last = np.array(shape[::-1], dtype=np.float64) - 1 - margin_px
+    centers = rows_columns[:, ::-1] + np.array(correction_px, dtype=np.float64)
+    return np.asarray(np.clip(centers, float(margin_px), last))
 
 
 class OperatingPoint(NamedTuple):

@@ -27,6 +27,7 @@ from heliodor.integrations.topaz.scorers import (
     Scorer,
     make_scorer,
 )
+from heliodor.picking.candidates import correct_centers
 from heliodor.picking.nms import suppress
 from heliodor.utils.files import create_output_folder
 
@@ -164,7 +165,8 @@ def _find_picks(name: str, scored: ScoredImage, radius: int, threshold: float) -
     rows_columns, scores = suppress(
         scored.score, radius * scored.map_pixels_per_image_pixel, threshold
     )
-    xy = rows_columns[:, ::-1].astype(np.float64)
+    height, width = scored.score.shape
+    xy = correct_centers(rows_columns, (height, width), scored.center_correction_px)
     picks = Picks.on(name, scored.to_image_pixels(xy), scores.astype(np.float64))
     if scored.bad_areas is None:
         return picks

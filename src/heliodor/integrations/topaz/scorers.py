@@ -57,6 +57,8 @@ class ScoredImage(NamedTuple):
     pixel_size_angstrom: float = 1.0
     #: (height, width) of the image, if the score map has another shape.
     original: Shape | None = None
+    #: Added to the centers of picks, in pixels of the score map.
+    center_correction_px: tuple[float, float] = (0.0, 0.0)
 
     @property
     def map_pixels_per_image_pixel(self) -> float:
@@ -124,8 +126,9 @@ def _make_file_scorer(
         image = images.get(Source(micrograph_stem(path), path, micrograph_stem(path)))
         look = compute_score_maps(own, image, own.normalizer.apply(image.image), device)
         original = image.original_shape if card.any_diameter else None
+        x, y = card.center_correction_px
         return ScoredImage(
-            look.score, look.contamination, image.working_pixel_size_angstrom, original
+            look.score, look.contamination, image.working_pixel_size_angstrom, original, (x, y)
         )
 
     return as_ours
