@@ -211,6 +211,28 @@ def _check_micrographs(
             "note", where, f"pixel sizes differ, from {min(sizes):.4g} to {max(sizes):.4g} Å"
         )
     yield Diagnostic("good", where, f"{len(sources) - unreadable} can be read")
+    if settings.diameter_angstrom is not None and unreadable < len(sources):
+        yield from _check_particles(where, sources, settings)
+
+
+def _check_particles(
+    where: str, sources: Sequence[Source], settings: CheckSettings
+) -> Iterator[Diagnostic]:
+    """Check whether the general model finds particles as large and as dark as they should be."""
+    from heliodor.workflows.particle_check import find_particle_doubts  # imports torch
+
+    assert settings.diameter_angstrom is not None
+    doubts = find_particle_doubts(
+        sources, settings.diameter_angstrom, settings.pixel_size_angstrom
+    )
+    for doubt in doubts:
+        yield Diagnostic("error", where, doubt)
+    if not doubts:
+        yield Diagnostic(
+            "good",
+            where,
+            f"nothing speaks against dark particles of {settings.diameter_angstrom:g} Å",
+        )
 
 
 def _read(source: Source, header_only: bool) -> MicrographHeader:
@@ -251,6 +273,13 @@ def _check_picks(
     yield from _check_pixel_sizes(text, picks, matches, headers)
     if not settings.headers_only:
         yield from _check_frame(text, labelled)
+    if settings.diameter_angstrom is not None and labelled:
+        from heliodor.workflows.particle_check import find_label_doubts  # imports torch
+
+        for doubt in find_label_doubts(
+            labelled, settings.diameter_angstrom, settings.pixel_size_angstrom
+        ):
+            yield Diagnostic("error", text, doubt)
 
 
 def _find_named_micrographs(picks: Picks, file: Path) -> list[Source]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from heliodor.data.coordinates.frame_detection import Frame
 
 _COORDINATES, _INPUT, _OUTPUT, _PICKING = "Coordinates", "Input", "Output", "Picking"
+_PARTICLE = "Particle"
 
 
 def _parse_shift(text: str) -> tuple[float, float]:
@@ -156,9 +157,23 @@ class CheckSettings:
     headers_only: bool = option(
         False, help="Read only headers: fast, but finds less.", group=_INPUT
     )
+    diameter_angstrom: float | None = option(
+        None,
+        help="Longest diameter of the particle: also check whether particles look like that, in"
+        " size and contrast.",
+        group=_PARTICLE,
+        metavar="ANGSTROM",
+        default="not checked",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("distance", "pixel_size"):
+        if self.diameter_angstrom is not None and self.headers_only:
+            raise BadInput(
+                "whether particles look as large as the diameter is seen in the micrographs;"
+                " leave out --headers-only or --diameter",
+                parameter="diameter",
+            )
+        for name in ("distance", "pixel_size", "diameter"):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not 0 < value < 1e5:
                 raise BadInput(
