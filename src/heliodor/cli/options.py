@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from heliodor.cli.habits import find_hint
 from heliodor.errors import BadInput
 from heliodor.utils.settings import OptionField, build, options_of
 
@@ -37,6 +38,10 @@ GROUPS = (
     "Advanced picking",
     "Other",
 )
+
+#: Click's error of an option that does not exist. Typer has a copy of Click or uses Click itself,
+#: depending on its version.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 
 #: A function that the command line calls.
 Command = Callable[..., Any]
@@ -273,7 +278,25 @@ def _micrographs(files: list[str] | None, option: list[str] | None) -> list[str]
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists its options under headings."""
+    """A command whose help lists its options under headings, with hints for other programs'."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; an option of another program gets a hint.
+
+        Raises
+        ------
+        BadInput
+            If there is no such option here, and it is known what is meant.
+        """
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except USAGE_ERROR as error:
+            known = {name for param in self.get_params(ctx) for name in param.opts}
+            hint = find_hint(words, known)
+            if hint is None:
+                raise
+            raise BadInput(hint) from error
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options of each heading."""
