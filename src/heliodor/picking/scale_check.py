@@ -25,6 +25,8 @@ from heliodor.picking.settings import PickSettings
 
 #: Micrographs that are compared at several scales: one, as small particles take long.
 MICROGRAPHS = 1
+#: Micrographs are usually far wider than this many particles.
+FEWEST_DIAMETERS = 4.0
 #: The best candidates: one for so many squared diameters of area, but at least `LEAST`.
 SQUARES, LEAST = 10.0, 10
 #: Where the best candidates have a mean log-odds like this, the scale is not doubted: on nine
@@ -66,6 +68,13 @@ def describe_wrong_scale(
     chosen = [source for source in rank_by_fingerprint(sources) if source.name in done]
     chosen = chosen[:MICROGRAPHS]
     diameter = model.card.diameter_angstrom
+    width = math.sqrt(picked.store.get(chosen[0].name).area_angstrom2)
+    if width < FEWEST_DIAMETERS * diameter:
+        return (
+            f"the micrographs are only about {width:,.0f} Å wide, too little for particles of"
+            f" {diameter:g} Å. Check the pixel size of the micrographs (--pixel-size) and the"
+            " diameter"
+        )
     here = _rate_best_candidates(picked, chosen, diameter)
     if here >= CLEAR:
         return None

@@ -36,12 +36,15 @@ from heliodor.data.micrographs.working_images import (
 from heliodor.errors import BadInput
 from heliodor.training.settings import DataSettings
 from heliodor.utils.array_store import ArrayStore
+from heliodor.utils.console import count_of
 
 if TYPE_CHECKING:
     from heliodor.data.coordinates.frame_detection import FrameVerdict
 
 #: With fewer labeled micrographs than this, none is kept for validation.
 FEWEST_TO_VALIDATE = 5
+#: With fewer labels, or fewer than the second number on a single micrograph, a warning is given.
+FEW_LABELS, ENOUGH_ON_ONE = 10, 30
 #: Smallest diameter of a particle, in pixels, whose shape can be learned.
 FEWEST_PX = 6.0
 
@@ -105,6 +108,16 @@ def choose_sources(
     held = set(random.permutation(len(having))[:kept].tolist())
     training = [item for i, item in enumerate(having) if i not in held]
     return training, [item for i, item in enumerate(having) if i in held], notes
+
+
+def describe_few_labels(labels: int, micrographs: int) -> str | None:
+    """Return a warning if there are too few labels to rely on the result, otherwise None."""
+    if labels >= FEW_LABELS and (micrographs > 1 or labels >= ENOUGH_ON_ONE):
+        return None
+    return (
+        f"{count_of(labels, 'label')} on {count_of(micrographs, 'micrograph')}: the expected"
+        " precision and recall are unreliable. Label 30 or more particles on several micrographs"
+    )
 
 
 def assemble_training_set(

@@ -50,7 +50,12 @@ from heliodor.training.completion_record import (
     fingerprint_model_file,
     fingerprint_request,
 )
-from heliodor.training.dataset import TrainingSet, assemble_training_set, choose_sources
+from heliodor.training.dataset import (
+    TrainingSet,
+    assemble_training_set,
+    choose_sources,
+    describe_few_labels,
+)
 from heliodor.training.history import Epoch, history_table
 from heliodor.training.initialization import load_start_model
 from heliodor.training.loop import TrainedNetwork, train_network
@@ -366,7 +371,8 @@ def _find_doubts(task: _Task, dataset: TrainingSet) -> list[str]:
             chance = None
         elif dataset.frame is not None:
             chance = describe_chance(dataset.frame, doubted=True)
-    return [doubt for doubt in (conflict, chance, contrast) if doubt is not None]
+    few = describe_few_labels(dataset.labelled_particles, len(dataset.names))
+    return [doubt for doubt in (few, conflict, chance, contrast) if doubt is not None]
 
 
 def _estimate_prior(

@@ -44,6 +44,12 @@ def test_particles_of_another_size_are_noticed(
         assert "Check the pixel size of the micrographs (--pixel-size)" in said
 
 
+def test_a_diameter_as_large_as_the_micrograph(micrographs: Path, tmp_path: Path) -> None:
+    said = done("pick", micrographs, "--diameter", 1200, "-o", tmp_path / "out").err
+    assert "the micrographs are only about 1,5" in said
+    assert "too little for particles of 1200 Å" in said
+
+
 def test_empty_micrographs_show_no_size(tmp_path: Path) -> None:
     settings = SimulationSettings(
         count=2, shape=(320, 320), pixel_size_angstrom=5.0, seed=4, particles_per_micrograph=0

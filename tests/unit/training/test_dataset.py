@@ -19,7 +19,12 @@ from heliodor.data.micrographs.modes import NORMALIZATION_MODES, NormalizationMo
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.training.dataset import FEWEST_TO_VALIDATE, assemble_training_set, choose_sources
+from heliodor.training.dataset import (
+    FEWEST_TO_VALIDATE,
+    assemble_training_set,
+    choose_sources,
+    describe_few_labels,
+)
 from heliodor.training.settings import DataSettings
 from helpers.networks import (
     discs,
@@ -455,3 +460,13 @@ def test_the_background_follows_the_diameter_unless_a_length_is_given() -> None:
     for wrong in (-1.0, math.nan, math.inf):
         with pytest.raises(BadInput, match="flatten"):
             DataSettings(200.0, flatten_angstrom=wrong)
+
+
+def test_few_labels_are_said() -> None:
+    assert describe_few_labels(30, 1) is None
+    assert describe_few_labels(10, 2) is None
+    few = describe_few_labels(5, 1)
+    assert few is not None
+    assert few.startswith("5 labels on 1 micrograph: ")
+    assert describe_few_labels(29, 1) is not None
+    assert describe_few_labels(9, 9) is not None
