@@ -1,17 +1,21 @@
 """The program `heliodor`, as its script and ``python -m heliodor`` start it.
 
-Light to import: a long command runs in a process of its own, and this one only watches it.
+Light to import: a long command runs in a process of its own, and this one only watches it. Imports
+that Python has not made itself are inside the functions, behind `exclude_current_folder`.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
-from typing import NoReturn
 
-from heliodor.utils import console
+from heliodor.utils.import_path import exclude_current_folder, python_command
+
+#: True for type checkers alone.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 #: Commands on many micrographs, which can be resumed after a crash.
 SUPERVISED = (["pick"], ["run"], ["relion", "pick"])
@@ -20,6 +24,8 @@ _RUN = "from heliodor.cli.entry import run; run()"
 
 def entry() -> NoReturn:
     """Run the command line; a long command is supervised, and resumed after a crash."""
+    exclude_current_folder()
+    from heliodor.utils import console
     from heliodor.utils.crash_recovery import has_crashed, is_supervised, run_supervised
 
     words = sys.argv[1:]
@@ -28,7 +34,7 @@ def entry() -> NoReturn:
         run()
     console.allow_any_terminal()
     console.show_messages()
-    code = run_supervised([sys.executable, "-c", _RUN, *words])
+    code = run_supervised(python_command("-c", _RUN, *words))
     if has_crashed(code) and words[0] == "relion":
         from heliodor.cli.relion import leave_failure
 
@@ -38,6 +44,11 @@ def entry() -> NoReturn:
 
 def run() -> NoReturn:
     """Run the command line in this process, and end the process."""
+    exclude_current_folder()
+    import atexit
+
+    from heliodor.utils import console
+
     # Importing PyTorch makes so many objects that looking for garbage takes a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
     console.allow_any_terminal()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,9 +16,10 @@ from heliodor.app.server.request_parsing import refuse
 from heliodor.errors import SOME_FAILED
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.files import write_text
+from heliodor.utils.import_path import python_command
 
 #: The command; tests use another.
-COMMAND = (sys.executable, "-m", "heliodor.app.server.child_process")
+COMMAND = python_command("-m", "heliodor.app.server.child_process")
 #: Seconds between two checks of the progress.
 _POLL_SECONDS = 0.5
 #: Seconds to wait for the process to end after SIGTERM.

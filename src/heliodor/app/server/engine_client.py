@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,11 +13,12 @@ from pathlib import Path
 
 from heliodor.app.protocol import Event, Request, read_event, write_message
 from heliodor.errors import BadInput
+from heliodor.utils.import_path import python_command
 
 log = logging.getLogger(__name__)
 
 #: The command of the engine; tests use another.
-COMMAND = (sys.executable, "-m", "heliodor.app.engine.main")
+COMMAND = python_command("-m", "heliodor.app.engine.main")
 #: Most bytes of a line.
 _MAX_LINE = 2**24
 #: Seconds to wait for the engine to end after its input ended, and again after SIGTERM.
