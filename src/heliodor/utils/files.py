@@ -50,7 +50,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.chmod(aside, 0o666 & ~_umask())  # some libraries create files only their owner reads
         os.replace(aside, path)
     except OSError as error:
-        raise BadInput(f"{path} cannot be written ({error.strerror or error})") from error
+        why = error.strerror or f"{error}; the disk may be full"  # NumPy gives no reason
+        raise BadInput(f"{path} cannot be written ({why})") from error
     finally:
         with suppress(OSError):  # as where the folder could not be made
             aside.unlink()

@@ -248,12 +248,16 @@ def write_mrc(path: Path, image: Image | NDArray[np.int8], pixel_size_angstrom: 
 
     The same image always gives the same bytes: mrcfile's label with the time is replaced.
     """
-    import mrcfile
+    from mrcfile.mrcinterpreter import MrcInterpreter
 
-    with atomic_write(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
-        kind = np.int8 if image.dtype == np.int8 else np.float32
-        mrc.set_data(np.ascontiguousarray(image, dtype=kind))
-        mrc.voxel_size = pixel_size_angstrom
-        mrc.header.label[:] = b""
-        mrc.header.label[0] = f"Written by heliodor {__version__}".encode()
-        mrc.header.nlabl = 1
+    # Without a stream of its own, which it would leave open where the disk is full.
+    mrc = MrcInterpreter()
+    mrc._create_default_attributes()
+    mrc.set_data(np.ascontiguousarray(image, np.int8 if image.dtype == np.int8 else np.float32))
+    mrc.voxel_size = pixel_size_angstrom
+    mrc.header.label[:] = b""
+    mrc.header.label[0] = f"Written by heliodor {__version__}".encode()
+    mrc.header.nlabl = 1
+    with atomic_write(path) as aside, aside.open("wb") as stream:
+        stream.write(mrc.header.tobytes())
+        stream.write(mrc.data.data)
