@@ -25,6 +25,9 @@ _RUN = "from heliodor.cli.entry import run; run()"
 def entry() -> NoReturn:
     """Run the command line; a long command is supervised, and resumed after a crash."""
     exclude_current_folder()
+    from heliodor.utils.signals import hold_signals
+
+    hold_signals()  # until they can be handled
     from heliodor.utils import console
     from heliodor.utils.crash_recovery import has_crashed, is_supervised, run_supervised
 
@@ -56,7 +59,7 @@ def run() -> NoReturn:
 
     code: int | str | None = 0
     try:
-        main()
+        main(restore_signals=False)
     except SystemExit as end:
         code = end.code
     if code is not None and not isinstance(code, int):

@@ -106,15 +106,22 @@ def _gather_values(arguments: list[str]) -> list[str]:
     return out
 
 
-def main() -> None:
-    """Run the command line; a `BadInput` becomes its sentence and exit code 2."""
+def main(restore_signals: bool = True) -> None:
+    """Run the command line; a `BadInput` becomes its sentence and exit code 2.
+
+    Parameters
+    ----------
+    restore_signals
+        Whether signals are handled as before when a signal has stopped the command; not where the
+        process then ends.
+    """
     limit_blas_threads()
     console.show_messages()
     # Python would look through all that was imported for garbage once more as it ends, which
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)
     try:
-        with handle_signals():
+        with handle_signals(restore_signals):
             app(_gather_values(sys.argv[1:]), prog_name="heliodor")
     except Stopped as stopped:
         from heliodor.utils.prefetch import has_running_threads

@@ -26,6 +26,7 @@ from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
 from heliodor.utils.files import create_output_folder
 from heliodor.utils.locking import lock_folder
+from heliodor.utils.signals import STOP_SIGNALS
 from heliodor.utils.threads import resolve_threads
 
 if TYPE_CHECKING:
@@ -177,10 +178,7 @@ def run(app: AccessControl, listener: socket.socket) -> None:
     )
     server = _Server(config)
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, setattr, server, "should_exit", True)
-        await server.serve(sockets=[listener])
-
-    asyncio.run(main())
+    for number in STOP_SIGNALS:
+        # It stays in force while the project is closed: a second Ctrl-C must not interrupt that.
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    asyncio.run(server.serve(sockets=[listener]))

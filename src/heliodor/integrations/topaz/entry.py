@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from heliodor.utils.import_path import exclude_current_folder
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 def entry() -> NoReturn:
     """Run the command line, and end the process."""
     exclude_current_folder()
+    from heliodor.utils.signals import Stopped, handle_signals, hold_signals
+
+    hold_signals()  # until they can be handled
     from heliodor.integrations.topaz.main import main
 
-    sys.exit(main())
+    try:
+        with handle_signals(restore_after_stop=False):
+            code = main()
+    except Stopped as stopped:
+        print(f"# {stopped}", file=sys.stderr, flush=True)
+        # Python would wait for threads whose results nobody will take.
+        os._exit(stopped.code)
+    sys.exit(code)
