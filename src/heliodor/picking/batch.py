@@ -258,7 +258,7 @@ def pick_micrographs(
     max_parallel
         Most micrographs that are worked on at a time; None: as many as there are processors.
     excluded
-        Names of micrographs that are not tried, as the program crashed on them, and why.
+        Names of micrographs that cannot be used, and why.
     masks
         Contamination that a user gives for some micrographs, in place of what the model detects.
 
@@ -273,7 +273,7 @@ def pick_micrographs(
     picker = _MicrographPicker(
         model, images, settings, device, search, store, max_parallel == 1, excluded, masks
     )
-    finished = _finished_before(sources, store, searched, repeat)
+    finished = _finished_before(sources, store, searched, repeat) - excluded.keys()
     remaining = [source for source in sources if source.name not in finished]
     names: list[str] = []
     failures: list[Failure] = []

@@ -94,7 +94,9 @@ class Journal:
         self._crashed: dict[str, list[list[Any]]] = {}
         self._lock = threading.Lock()
         head = _line({"form": FORM, **made_with})
-        if overwrite or not (self._path.is_file() and self._read(head)):
+        # A link is replaced: nothing is written to the file that it leads to.
+        usable = self._path.is_file() and not self._path.is_symlink()
+        if overwrite or not (usable and self._read(head)):
             write_text(self._path, head.decode())
             self._end = len(head)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from heliodor.errors import BadInput
-from heliodor.utils.locking import LOCK_FILE, lock_folder
+from heliodor.utils.files import LOCK_FILE
+from heliodor.utils.locking import lock_folder
 from heliodor.utils.signals import (
     SIGNAL_EXIT_BASE,
     Stopped,
@@ -201,6 +202,14 @@ def test_other_threads_listen_to_nothing() -> None:
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / LOCK_FILE).symlink_to("precious")
+    with pytest.raises(BadInput, match="is a symbolic link"), lock_folder(tmp_path):
+        pytest.fail("it was locked")
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 HOLD = """

@@ -15,7 +15,7 @@ from heliodor.app.server.project import PICKS, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.errors import SOME_FAILED
 from heliodor.picking.journal import NAME as JOURNAL
-from heliodor.utils.files import write_text
+from heliodor.utils.files import create_subfolder, write_text
 from heliodor.utils.import_path import python_command
 
 #: The command; tests use another.
@@ -65,6 +65,8 @@ class BatchRun:
         ------
         HTTPException
             If a run has not finished, or the project has no diameter.
+        BadInput
+            If the folder for the picks cannot be used.
         """
         settings = self._project.settings
         with self._lock:
@@ -72,6 +74,7 @@ class BatchRun:
                 raise refuse("all micrographs are already being picked", 409)
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
+            create_subfolder(self._project.folder, PICKS)
             words = [*self._command, "pick", "--report", "-o", str(self._folder)]
             words += ["--threads", str(self._threads)]
             if settings.model:

@@ -51,6 +51,8 @@ class EngineClient:
     ) -> None:
         self._on_event, self._on_exit = on_event, on_exit
         self._stopping = False
+        if log_file.is_symlink():  # nothing is written to the file that it leads to
+            log_file.unlink()
         with log_file.open("ab") as errors:
             # In a session of its own: Ctrl-C goes to the server, which then stops the engine.
             self._process = subprocess.Popen(

@@ -16,11 +16,11 @@ from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
 from heliodor.utils.files import (
     create_output_folder,
+    create_subfolder,
     remove_partial_files,
     write_json,
 )
 from heliodor.utils.hashing import digest
-from heliodor.utils.locking import lock_folder
 
 NAME = "project.json"
 #: The version of the file's contents.
@@ -165,8 +165,8 @@ def open_project(
     if pixel_size_angstrom is not None:
         settings = replace(settings, pixel_size_angstrom=pixel_size_angstrom)
     for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
-        (folder / name).mkdir(exist_ok=True)
-    _remove_partial_files(folder)
+        create_subfolder(folder, name)
+    remove_partial_files(folder)
     pictures = digest(
         [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
         + [repr(settings.pixel_size_angstrom).encode()]
@@ -182,17 +182,3 @@ def open_project(
     if project.settings.scores_of != project.scores_for:
         project.forget_scores()
     return project
-
-
-def _remove_partial_files(folder: Path) -> None:
-    """Remove partially written files, except those of a run that has not finished."""
-    picks = folder / PICKS
-    if not picks.is_dir():
-        remove_partial_files(folder)
-        return
-    try:
-        with lock_folder(picks):
-            remove_partial_files(folder)
-    except BadInput:
-        for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
-            remove_partial_files(folder / name)

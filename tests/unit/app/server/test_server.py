@@ -280,3 +280,14 @@ def test_a_folder_of_something_else_is_refused(folder: Path) -> None:
         result = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
         assert result.code == 2
         assert "project.json" in result.sentence
+
+
+@pytest.mark.parametrize("name", ["scores", "previews", "thumbnails", "models", "export"])
+def test_a_project_with_a_link_to_another_folder_is_refused(folder: Path, name: str) -> None:
+    (folder / "outside").mkdir()
+    (folder / "room").mkdir()
+    (folder / "room" / name).symlink_to(folder / "outside")
+    ended = call("app", folder / "mics", "-o", folder / "room", "--port", 0)
+    assert ended.code == 2
+    assert f"room/{name} is a symbolic link" in ended.sentence
+    assert [*(folder / "outside").iterdir()] == []
