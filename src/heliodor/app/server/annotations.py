@@ -16,6 +16,7 @@ from heliodor import __version__
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import relion_star
 from heliodor.data.micrographs import star_list
+from heliodor.data.star import format_cell
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 
@@ -153,8 +154,9 @@ class Annotations:
         Raises
         ------
         BadInput
-            If there would be too many; then nothing changes.
+            If there would be too many, or the file cannot hold the name; then nothing changes.
         """
+        format_cell(star_list.NAME, name)
         saved: Future[None] = Future()
         with self._wake:
             own = self._by_micrograph.get(name, {})
@@ -195,7 +197,7 @@ class Annotations:
     def _format_rows(self, name: str) -> None:
         """Format the rows of a micrograph, as `relion_star.render_picks` would."""
         # A number comes first: a row that starts with some names would be read as a block.
-        quoted = f'"{name}"' if " " in name else name
+        quoted = format_cell(star_list.NAME, name)
         for kind, rows in self._rows.items():
             own = [
                 f"{annotation.x:.3f}\t{annotation.y:.3f}\t{quoted}\t{key}"
