@@ -25,6 +25,7 @@ from heliodor.cli.session import command_line, end
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.process_setup import OUTPUT_ERRORS
 from heliodor.utils.signals import (
     SIGNAL_EXIT_BASE,
     Stopped,
@@ -142,7 +143,10 @@ def main(restore_signals: bool = True) -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            log.error(f"heliodor: {error.filename} cannot be used ({error.strerror})")
+        elif error.errno in OUTPUT_ERRORS:
+            log.error(f"heliodor: the output cannot be written ({error.strerror})")
+        else:
             raise
-        log.error(f"heliodor: {error.filename} cannot be used ({error.strerror})")
         sys.exit(BAD_INPUT)

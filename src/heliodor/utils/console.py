@@ -13,7 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,12 @@ def show_messages() -> None:
         LOGGER.addHandler(_Lines())
         LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO)
+
+
+def show_error(text: str) -> None:
+    """Print a line to standard error, where no messages are shown yet or any more."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
