@@ -62,7 +62,7 @@ def _open_missing_streams() -> None:
                 os.close(opened)
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
-            stream: TextIO = open(number, mode, encoding="utf-8", closefd=False)
+            stream = open(number, mode, encoding="utf-8", closefd=False)
             setattr(sys, name, stream)
 
 
