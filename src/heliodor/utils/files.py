@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The limit of 255 is in bytes, and a character may take several.
-    start = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
-    aside = path.with_name(f".{start}.{os.getpid()}.part{path.suffix}")
+    start = os.fsencode(path.name)[:180].decode("utf-8", "ignore")
+    writer = f"{threading.get_ident()}.{os.getpid()}"  # several threads may write the same file
+    aside = path.with_name(f".{start}.{writer}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside

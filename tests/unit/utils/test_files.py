@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,18 @@ def test_links_below_an_output_folder_are_found(tmp_path: Path):
         with pytest.raises(BadInput, match="scores is a symbolic link"):
             create_subfolder(out, name)
     assert [*(tmp_path / "outside").iterdir()] == []
+
+
+def test_threads_that_write_the_same_file_do_not_disturb_each_other(tmp_path: Path):
+    path, together = tmp_path / "a.txt", threading.Barrier(4)
+
+    def write(text: str) -> None:
+        with atomic_write(path) as aside:
+            aside.write_text(text)
+            together.wait(10)
+            assert aside.read_text() == text
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert path.read_text() in "abcd"
+    assert [*tmp_path.iterdir()] == [path]

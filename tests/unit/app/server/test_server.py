@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from heliodor.app.server.server import MAX_CONNECTIONS
 from heliodor.data.coordinates.formats import read_picks
 from helpers.app import micrographs
 from helpers.cli import call
@@ -291,3 +292,31 @@ def test_a_project_with_a_link_to_another_folder_is_refused(folder: Path, name: 
     assert ended.code == 2
     assert f"room/{name} is a symbolic link" in ended.sentence
     assert [*(folder / "outside").iterdir()] == []
+
+
+def test_many_slow_connections_lock_nobody_out(folder: Path) -> None:
+    with _serving(folder) as served, served.client() as client:
+        port = int(served.base.rpartition(":")[2])
+        lines = []
+        try:
+            for _ in range(MAX_CONNECTIONS + 50):
+                lines.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+                lines[-1].sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+            for _ in range(3):
+                assert client.get("/api/project").status_code == 200
+            closed = 0
+            for line in lines[:51]:
+                with suppress(ConnectionResetError):
+                    line.setblocking(False)
+                    with suppress(BlockingIOError):
+                        line.recv(1)
+                        closed += 1
+                    continue
+                closed += 1
+            assert closed >= 50
+        finally:
+            for line in lines:
+                line.close()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
+        assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
