@@ -177,6 +177,49 @@ def test_bytes_are_unsigned_where_imod_says_so(tmp_path: Path, order, stamp, fla
     np.testing.assert_array_equal(image, data.view(kind).astype("f4"))
 
 
+GRAY = np.clip(np.random.default_rng(4).normal(128, 20, (48, 64)), 0, 255)
+
+
+@pytest.mark.parametrize("name", ["a.mrc", "a.mrc.gz"])
+@pytest.mark.parametrize("extremes", [None, (0.0, 255.0), (37.0, 201.0), (0.0, 0.0), (1.0, -1.0)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_bytes_are_unsigned_where_the_minimum_and_maximum_or_the_pixels_say_so(
+    tmp_path: Path, order, extremes, name
+):
+    data = GRAY.astype("u1")
+    whole = bytearray(mrc_bytes(data.view("i1"), 0, order))
+    struct.pack_into(order + "2f", whole, 76, *(extremes or (0, -1)))
+    whole = gzip.compress(whole) if name.endswith("gz") else whole
+    (tmp_path / name).write_bytes(whole)
+    np.testing.assert_array_equal(read_micrograph(tmp_path / name).image, data.astype("f4"))
+
+
+@pytest.mark.parametrize(
+    "data", [GRAY - 128, 3 * (GRAY - 128), GRAY - 118, (GRAY % 4), np.minimum(GRAY, 127)]
+)
+def test_signed_bytes_stay_signed(tmp_path: Path, data):
+    data = np.clip(data, -128, 127).astype("i1")
+    (tmp_path / "a.mrc").write_bytes(mrc_bytes(data, 0))
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.mrc").image, data.astype("f4"))
+    whole = bytearray(mrc_bytes(GRAY.astype("u1").view("i1"), 0))
+    struct.pack_into("<2i", whole, 152, 1146047817, 1)  # IMOD says that they are signed
+    (tmp_path / "a.mrc").write_bytes(whole)
+    assert read_micrograph(tmp_path / "a.mrc").image.min() < 0
+
+
+@pytest.mark.parametrize(("high", "kind"), [(65535.0, "u2"), (40000.0, "u2"), (32767.0, "i2")])
+def test_integers_above_the_signed_range_are_unsigned(tmp_path: Path, high, kind):
+    data = (GRAY * 256).astype("u2")
+    whole = bytearray(mrc_bytes(data.view("i2"), 1))
+    struct.pack_into("<2f", whole, 76, 0.0, high)
+    (tmp_path / "a.mrc").write_bytes(whole)
+    image = read_micrograph(tmp_path / "a.mrc").image
+    if kind == "u2":
+        np.testing.assert_array_equal(image, data.astype("f4"))
+    else:
+        assert image.min() < 0
+
+
 def test_imods_flags_are_about_bytes_alone(tmp_path: Path):
     whole = bytearray(mrc_bytes(counts("i2"), 1))
     struct.pack_into("<2i", whole, 152, 1146047817, 0)
