@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +36,14 @@ class Candidates:
         n = len(self.score)
         if self.xy_px.shape != (n, 2) or self.bad.shape != (n,) or len(self.features) != n:
             raise ValueError("the columns of the candidates differ in length")
+        if self.features.ndim != 2 or not np.issubdtype(self.features.dtype, np.floating):
+            raise ValueError("the features are not a table of numbers")
+        if not (np.isfinite(self.xy_px).all() and np.isfinite(self.score).all()):
+            raise ValueError("a position or a score is not finite")
+        if not isinstance(self.figures, dict) or not all(
+            type(value) in (int, float) for value in self.figures.values()
+        ):
+            raise ValueError("the figures of the micrograph are not numbers")
 
 
 def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.bool_]:
@@ -95,7 +102,7 @@ def read_candidates(path: Path) -> Candidates:
                 stored["features"],
                 json.loads(bytes(stored["figures"])),
             )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise many types for damaged files
         raise BadInput(
             f"{path} is not a file of candidates ({error}); remove it, and it is written again"
         ) from error

@@ -77,6 +77,8 @@ class Annotations:
         self._waiting: list[Future[None]] = []
         self._closing = False
         for kind, path in self._paths.items():
+            if path.is_dir():
+                raise BadInput(f"{path} is a folder, not a file of labels; remove or rename it")
             if path.is_file():
                 self._read(kind, path)
             else:

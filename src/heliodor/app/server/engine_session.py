@@ -112,7 +112,7 @@ class EngineSession:
             self._predictions.set_calibration(
                 number, ModelCalibration.from_message(json.loads(path.read_text("utf-8")))
             )
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return  # missing or damaged: the engine estimates it again
 
     def _read_scores(self) -> None:
@@ -342,9 +342,9 @@ class EngineSession:
             if event.number != self._project.settings.model or self._stale:
                 return
             try:
-                record = json.loads(path.read_text("utf-8"))
-            except (OSError, ValueError):
-                record = {"number": event.number}
+                record = dict(json.loads(path.read_text("utf-8")))
+            except (OSError, ValueError, TypeError, RecursionError):
+                record = {"number": event.number}  # missing or damaged
             write_json(path, record | values)
         self._predictions.set_calibration(event.number, ModelCalibration.from_message(values))
         self._touch(None)

@@ -33,6 +33,8 @@ CACHE_BYTES = 512 * 2**20
 #: The median and the deviation are computed from about so many pixels.
 _SAMPLE_SIZE = 200_000
 _JPEG_QUALITY = 85
+#: The longest side of a preview; the engine makes smaller ones.
+MAX_PREVIEW_PX = 8192
 #: Larger images, as a share of the memory, are read from the file each time.
 _MAX_CACHED_SHARE = 1 / 8
 
@@ -88,6 +90,24 @@ def encode_jpeg(picture: GrayImage | Pillow.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
     return stream.getvalue()
+
+
+def open_preview(path: Path) -> Pillow.Image:
+    """Open a preview that the engine wrote, whose pixels have not been read yet.
+
+    Raises
+    ------
+    BadInput
+        If it is not a preview.
+    """
+    try:
+        picture = Pillow.open(path, formats=["JPEG"])
+    except Exception as error:  # the library raises many types for damaged files
+        raise BadInput(f"{path} is not an image ({error})") from error
+    if max(picture.size) > MAX_PREVIEW_PX:
+        picture.close()
+        raise BadInput(f"{path} is larger than a preview")
+    return picture
 
 
 class MicrographTiles:
@@ -219,10 +239,10 @@ class MicrographTiles:
         if preview is None or not preview.is_file():
             return None
         try:
-            with Pillow.open(preview) as picture:
+            with open_preview(preview) as picture:
                 picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 return picture.convert("L")
-        except OSError:
+        except (BadInput, OSError):
             return None  # ignore a damaged one
 
     def _from_file(self, number: int) -> Pillow.Image:

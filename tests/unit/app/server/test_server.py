@@ -20,8 +20,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from heliodor.app.server.project import open_project
 from heliodor.app.server.server import MAX_CONNECTIONS
 from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.micrographs.sources import find_sources
+from heliodor.errors import BadInput
 from helpers.app import micrographs
 from helpers.cli import call
 
@@ -320,3 +323,41 @@ def test_many_slow_connections_lock_nobody_out(folder: Path) -> None:
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(60) == 0
         assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("diameter_angstrom", value) for value in ("180", -5, 0, True, 1e300, 1e-300, [])),
+        *(("pixel_size_angstrom", value) for value in ("2", -1, True, 1e300)),
+        *(("threshold", value) for value in ("1", 1e6, True, {})),
+        *(("model", value) for value in ("1", -1, True, 1.5, None)),
+        *(("inputs", value) for value in ("mics", [1], None, ["\0"])),
+        *(("done", value) for value in ("a", [None])),
+        ("scores_of", 1),
+        ("form", 2),
+    ],
+)
+def test_a_damaged_project_is_one_sentence(folder: Path, name: str, value: object) -> None:
+    (folder / "project").mkdir()
+    sources = find_sources(str(folder / "mics"))
+    open_project(folder / "project", sources, [str(folder / "mics")])
+    path = folder / "project/project.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(BadInput, match=r"project\.json is not a project of heliodor app"):
+        open_project(folder / "project", sources, [str(folder / "mics")])
+
+
+def test_a_project_nested_without_end_is_one_sentence(folder: Path) -> None:
+    (folder / "project").mkdir()
+    (folder / "project/project.json").write_text("[" * 200_000)
+    ended = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
+    assert ended.code == 2
+    assert "nested too deeply" in ended.sentence
+
+
+def test_a_folder_in_place_of_labels_is_one_sentence(folder: Path) -> None:
+    (folder / "project/labels.star").mkdir(parents=True)
+    ended = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
+    assert ended.code == 2
+    assert "labels.star is a folder" in ended.sentence
