@@ -24,6 +24,7 @@ from heliodor.app.protocol import (
     ScoreRequest,
     ThresholdEvent,
     TrainedEvent,
+    TrainRequest,
 )
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.engine_client import COMMAND, MAX_FAILURES, EngineClient, EngineFailures
@@ -95,6 +96,8 @@ class EngineSession:
         #: Whether the scores on disk are for another diameter.
         self._stale = False
         self._message: str | None = None
+        #: A training that waits until the engine is ready.
+        self._waiting_training: TrainRequest | None = None
         self._queue: list[int] = []
         self._focus: int | None = None
         self.training = TrainingStatus()
@@ -212,6 +215,7 @@ class EngineSession:
                 self._project.forget_scores()
                 self._stale = False
             self._ready, self._message = True, None
+            self._send_training()
             if self._read:
                 self._send_queue()
             self._touch(())
@@ -261,6 +265,9 @@ class EngineSession:
         if number is None:  # the project as a whole could not be opened
             with self._lock:
                 self._failed, self._message = True, event.says
+                if self._waiting_training is not None:
+                    self._waiting_training = None
+                    self.training.stop("refused", event.says)
                 self._touch(())
             return
         if not self._is_known(number):
@@ -297,20 +304,32 @@ class EngineSession:
                     self._start_engine()
                 else:
                     self._send_project()
-            if not self._ready or self._engine is None:
-                raise refuse("the engine is starting; try again in a moment", 409)
             number = self._project.next_model()
             request = build_train_request(self._project, self._annotations, number)
             if not request.labels:
                 raise refuse("mark some particles first", 409)
             self.training.start(number)
-            self._engine.send(request)
+            self._waiting_training = request
+            if self._ready:
+                self._send_training()
+            else:
+                self.training.set_message("starting")
             self._touch(())
+
+    def _send_training(self) -> None:
+        """Send the training that waited until the engine was ready, if there is one."""
+        request, self._waiting_training = self._waiting_training, None
+        if request is not None and self._engine is not None:
+            self._engine.send(request)
 
     def cancel(self) -> None:
         """Cancel the running training, if there is one."""
         with self._lock:
-            if self._engine is not None and self.training.running:
+            if self._waiting_training is not None:
+                self._waiting_training = None
+                self.training.stop("cancelled", None)
+                self._touch(())
+            elif self._engine is not None and self.training.running:
                 self._engine.send(CancelRequest())
                 self.training.set_message("cancelling")
 
@@ -357,7 +376,7 @@ class EngineSession:
             failures = self._failures.record_exit()
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._message = f"the engine crashed ({why}) and was restarted; see engine.log"
-            self._ready, self._engine = False, None
+            self._ready, self._engine, self._waiting_training = False, None, None
             if not self.training.stop("refused", f"the engine crashed ({why})") and self._queue:
                 self._record_suspect(self._queue[0], why)
             self._failed = failures > MAX_FAILURES

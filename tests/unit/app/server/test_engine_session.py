@@ -172,9 +172,23 @@ def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
         news = visit.until(lambda news: news["engine"]["state"] == "failed")
         assert "3 times" in news["engine"]["says"]
         visit.override()
-        visit.client.post("/api/train", json={})  # begins it anew
-        visit.until(lambda news: news["engine"]["state"] == "idle")
-        assert _trained(visit)["state"] == "done"
+        # Training starts the engine again, and begins when it is ready.
+        assert visit.client.post("/api/train", json={}).status_code == 202
+        assert visit.client.post("/api/train", json={}).status_code == 409
+        news = visit.until(lambda news: news["training"]["state"] not in ("running", "refused"))
+        assert news["training"]["state"] == "done"
+
+
+def test_a_training_that_waits_for_the_engine_can_be_cancelled(tmp_path: Path) -> None:
+    with open_app(tmp_path) as visit:  # the engine has not been started
+        _label(visit)
+        assert visit.client.post("/api/train", json={}).status_code == 202
+        assert visit.get("/api/changes", since=0)["training"]["state"] == "running"
+        visit.client.post("/api/train/cancel", json={})
+        assert visit.get("/api/changes", since=0)["training"]["state"] == "cancelled"
+        visit.state.engine.start()
+        visit.scored()
+        assert visit.get("/api/changes", since=0)["training"]["state"] == "cancelled"
 
 
 def test_a_project_that_the_engine_cannot_open_is_told_of(tmp_path: Path) -> None:
