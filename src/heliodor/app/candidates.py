@@ -31,6 +31,8 @@ class Candidates:
     #: Figures of the whole micrograph, such as its mean, contrast and fraction of contamination;
     #: the same keys in all files of a project.
     figures: dict[str, float]
+    #: The version of the micrograph's file; see `stamp_file`. Empty if it is not known.
+    stamp: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.score)
@@ -81,6 +83,7 @@ def write_candidates(path: Path, candidates: Candidates) -> None:
             bad=candidates.bad,
             features=candidates.features.astype(np.float16),
             figures=figures,
+            stamp=np.frombuffer(candidates.stamp.encode(), dtype=np.uint8),
         )
 
 
@@ -101,6 +104,7 @@ def read_candidates(path: Path) -> Candidates:
                 stored["bad"].astype(bool),
                 stored["features"],
                 json.loads(bytes(stored["figures"])),
+                bytes(stored["stamp"]).decode("ascii"),
             )
     except Exception as error:  # NumPy and zipfile raise many types for damaged files
         raise BadInput(

@@ -70,6 +70,19 @@ def fingerprint_file(path: Path) -> str:
     return hashed.hexdigest()
 
 
+def stamp_file(path: Path) -> str:
+    """Return the size and the modification time of a file, which change when it is replaced.
+
+    It takes no time, as nothing is read. Empty if the path is not one of a regular file.
+    """
+    status = _read_status(path)
+    return "" if status is None else _stamp(status)
+
+
+def _stamp(status: tuple[int, ...]) -> str:
+    return f"{status[2]}-{status[3]}"
+
+
 @dataclass(frozen=True)
 class FileVersion:
     """The content that a file had when it was read."""
@@ -79,6 +92,11 @@ class FileVersion:
     fingerprint: str
     #: Device, inode, size and times in nanoseconds.
     status: tuple[int, ...]
+
+    @property
+    def stamp(self) -> str:
+        """As `stamp_file` returned it when the file was read."""
+        return _stamp(self.status)
 
     def is_current(self) -> bool:
         """Return whether the file still has this content."""

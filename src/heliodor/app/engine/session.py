@@ -182,7 +182,8 @@ class Session:
         try:
             image = self.images.get(self.sources[i])
             prediction = predict(self.model, image, self.number, self.device)
-            write_preview(folder / "previews" / f"{i}.jpg", prediction.normalized)
+            preview = folder / "previews" / f"{i}.jpg"
+            write_preview(preview, prediction.normalized, prediction.candidates.stamp)
             write_candidates(table, prediction.candidates)
         except Exception as error:
             self.events.send(FailedEvent(id=i, says=_describe_error(self.sources[i].name, error)))

@@ -40,6 +40,7 @@ from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_json
+from heliodor.utils.hashing import stamp_file
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ class EngineSession:
         #: Whether the scores on disk are for another diameter.
         self._stale = False
         self._message: str | None = None
+        #: The versions of the micrographs' files that their scores were made from.
+        self._stamps: dict[int, str] = {}
         #: A training that waits until the engine is ready.
         self._waiting_training: TrainRequest | None = None
         self._queue: list[int] = []
@@ -141,6 +144,9 @@ class EngineSession:
             return False
         try:
             candidates = read_candidates(path)
+            if self._has_changed(number, candidates.stamp):
+                raise BadInput(f"{self._project.sources[number].path} has changed")
+            self._stamps[number] = candidates.stamp
             size = self._tiles.pixel_size(number)
         except BadInput:
             path.unlink(missing_ok=True)  # the engine writes it again
@@ -242,6 +248,10 @@ class EngineSession:
         """Score the micrograph on the screen first."""
         with self._lock:
             self._focus = number
+            if self._has_changed(number, self._stamps.get(number, "")):
+                self._project.path(SCORES, number).unlink(missing_ok=True)
+                self._score_again(number)
+                return
             if self._engine is not None and self._ready and number in self._queue:
                 self._queue.remove(number)
                 self._queue.insert(0, number)
@@ -257,7 +267,23 @@ class EngineSession:
             if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
-        if self._load_candidates(number):
+        if not self._load_candidates(number):
+            self._score_again(number)
+        self._touch([number])
+
+    def _has_changed(self, number: int, stamp: str) -> bool:
+        """Return whether the file of a micrograph is there and is of another version."""
+        now = stamp_file(self._project.sources[number].path)
+        return "" not in (stamp, now) and stamp != now
+
+    def _score_again(self, number: int) -> None:
+        """Forget the scores of a micrograph whose file has changed, and score it first."""
+        with self._lock:
+            self._predictions.remove(number)
+            self._stamps.pop(number, None)
+            if self._engine is not None and self._ready:
+                self._queue = [number, *(other for other in self._queue if other != number)]
+                self._engine.send(ScoreRequest(ids=tuple(self._queue)))
             self._touch([number])
 
     def _handle_failed(self, event: FailedEvent) -> None:
