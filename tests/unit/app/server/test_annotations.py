@@ -207,7 +207,7 @@ def test_there_is_an_end_to_marks(tmp_path: Path) -> None:
     assert len(read_picks(tmp_path / "labels.star")) == MAX_PER_MICROGRAPH
 
 
-def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
+def test_what_cannot_be_written_is_not_acknowledged_and_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from heliodor.app.server import annotations as module
@@ -220,8 +220,13 @@ def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
             raise BadInput(f"{path} cannot be written (No space left on device)")
 
         monkeypatch.setattr(module, "write_text", full)
-        said = visit.post("/api/micrographs/0/labels", 422, add=[_mark(3, 4)])
+        before = visit.get("/api/changes", since=0)["revision"]
+        said = visit.post("/api/micrographs/0/labels", 422, add=[_mark(3, 4)], remove=["before"])
         assert "No space left" in said["error"]
+        # The page reads again what is saved.
+        assert visit.get("/api/micrographs/0/labels")["id"] == ["before"]
+        assert visit.get("/api/micrographs")["labels"] == [1, 0, 0]
+        assert visit.get("/api/changes", since=before)["revision"] > before + 1
         assert len(read_picks(tmp_path / "project/labels.star")) == 1
         monkeypatch.setattr(module, "write_text", real)
         visit.post("/api/micrographs/0/labels", add=[_mark(3, 4)])
