@@ -27,6 +27,7 @@ TESTED_BY = {
     "unit/app/engine/test_main.py": ["app/engine/session"],
     # The options of the commands, and the workflows behind them, from end to end.
     "unit/cli/test_main.py": ["cli/entry"],
+    "unit/utils/test_console.py": ["errors"],
     "unit/cli/test_pick.py": ["cli/picking", "workflows/pick", "picking/recalibration"],
     "unit/cli/test_preprocess.py": ["workflows/preprocess"],
     "unit/cli/test_rerun.py": ["workflows/rerun", "workflows/run_record", "utils/json_schema"],

@@ -248,9 +248,7 @@ class EngineSession:
         """Score the micrograph on the screen first."""
         with self._lock:
             self._focus = number
-            if self._has_changed(number, self._stamps.get(number, "")):
-                self._project.path(SCORES, number).unlink(missing_ok=True)
-                self._score_again(number)
+            if self.check_current(number):
                 return
             if self._engine is not None and self._ready and number in self._queue:
                 self._queue.remove(number)
@@ -270,6 +268,15 @@ class EngineSession:
         if not self._load_candidates(number):
             self._score_again(number)
         self._touch([number])
+
+    def check_current(self, number: int) -> bool:
+        """Score a micrograph again if its file has changed; return whether it has."""
+        with self._lock:
+            changed = self._has_changed(number, self._stamps.get(number, ""))
+            if changed:
+                self._project.path(SCORES, number).unlink(missing_ok=True)
+                self._score_again(number)
+            return changed
 
     def _has_changed(self, number: int, stamp: str) -> bool:
         """Return whether the file of a micrograph is there and is of another version."""

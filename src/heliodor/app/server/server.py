@@ -44,6 +44,8 @@ _GRACE = 3
 #: most seconds until the first request of one.
 MAX_CONNECTIONS = 400
 _REQUEST_SECONDS = 20.0
+#: Most connections that are accepted at once, before the oldest are closed.
+_BACKLOG = 64
 
 
 def serve(
@@ -213,6 +215,7 @@ def run(app: AccessControl, listener: socket.socket) -> None:
         lifespan="off",
         ws="none",
         http=_BoundedProtocol,
+        backlog=_BACKLOG,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
         timeout_keep_alive=30,

@@ -263,7 +263,8 @@ def shown(visit: AppVisit) -> tuple[bytes, bytes]:
     return first, second
 
 
-def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["focus", "picks"])
+def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path, by: str) -> None:
     with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         before = shown(visit)
@@ -274,7 +275,10 @@ def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path)
         between = shown(visit)
         assert not {*before} & {*between}
         mean = replace_micrograph(tmp_path, 6)
-        visit.post("/api/focus", id=0)
+        if by == "focus":
+            visit.post("/api/focus", id=0)
+        else:
+            visit.get("/api/micrographs/0/picks")
         visit.until(lambda _: visit.state.predictions.get(0) is not None)
         visit.scored()
         assert scored_mean(tmp_path) == pytest.approx(mean, abs=0.01)
