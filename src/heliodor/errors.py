@@ -38,8 +38,18 @@ class BadInput(HeliodorError):
 
 #: Longer messages (they may quote lines of files) are shortened in the middle.
 _LONGEST = 1000
-#: What would break the line, control a terminal, or is not text.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+#: What would control a terminal, reorder the line, or is not text; tabs and line breaks too.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+
+
+def escape_controls(text: str) -> str:
+    """Return a text that is safe to print: control characters become escape sequences.
+
+    Tabs and line breaks are kept.
+    """
+    return _UNPRINTABLE.sub(
+        lambda match: "".join(c if c in "\t\n" else ascii(c)[1:-1] for c in match[0]), text
+    )
 
 
 def _printable(sentence: str) -> str:

@@ -6,11 +6,12 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from heliodor.app.server.engine_client import COMMAND
 
 #: Seconds after which a test gives up on an event; a machine that is shared may stall.
 PATIENCE = 240
@@ -21,7 +22,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "heliodor.app.engine.main"],
+            COMMAND,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
         )  # fmt: skip

@@ -23,6 +23,7 @@ from PIL import Image
 
 from heliodor.app.candidates import Candidates, write_candidates
 from heliodor.data.micrographs.micrograph import read_micrograph
+from heliodor.utils.hashing import stamp_file
 
 #: Candidates of each micrograph: their scores fall from here by one each.
 BEST, NUMBER = 6.0, 9
@@ -97,7 +98,9 @@ class Engine:
         if number in (self.override("fail") or []):
             say(event="failed", id=number, says=f"micrograph {number} is no good")
             return
-        image = read_micrograph(self.opened["micrographs"][number]["path"]).image
+        path = Path(self.opened["micrographs"][number]["path"])
+        stamp = stamp_file(path)
+        image = read_micrograph(path).image
         project = Path(self.opened["project"])
         score = BEST + self.number - np.arange(NUMBER, dtype=float)
         found = Candidates(
@@ -107,11 +110,12 @@ class Engine:
             np.arange(NUMBER) == 1,
             np.random.default_rng(number).normal(size=(NUMBER, 4)).astype(np.float16),
             {"bad": 0.25, "mean": float(image.mean())},
+            stamp,
         )
         write_candidates(project / "scores" / f"{number}.npz", found)
         scaled = 128 + 30 * (image - image.mean()) / image.std()
         Image.fromarray(scaled.clip(0, 255).astype(np.uint8)).save(
-            project / "previews" / f"{number}.jpg"
+            project / "previews" / f"{number}.jpg", comment=stamp.encode()
         )
         say(event="scored", id=number, number=self.number, seconds=0.01)
 

@@ -72,6 +72,7 @@ from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.hashing import FileVersion, read_unchanged
 from heliodor.workflows import train
 from heliodor.workflows.models import describe_model, render_table
 from heliodor.workflows.rerun import rerun
@@ -419,6 +420,10 @@ def _found(name: str) -> MicrographResult:
     )
 
 
+def _version(path: Path) -> FileVersion | None:
+    return read_unchanged(path, lambda: None)[1]
+
+
 def _journals() -> dict[str, bytes]:
     import tempfile
 
@@ -429,7 +434,7 @@ def _journals() -> dict[str, bytes]:
             (folder / source.name).write_bytes(_mrc())
             own = replace(source, path=folder / source.name)
             journal.mark_started(source.name, True)
-            journal.add(own, _found(source.name))
+            journal.add(own, _found(source.name), _version(own.path))
             journal.write(folder / f"{source.output_stem}.star", "data_\n")
         journal.mark_started("good.mrc", True)
         journal.record_crash([own])
@@ -956,7 +961,7 @@ def _as_resumed(path: Path) -> Any:
     journal.record_crash(sources)
     for source in sources:
         journal.mark_started(source.name, False)
-        journal.add(source, _found(source.name))
+        journal.add(source, _found(source.name), _version(source.path))
         journal.write(folder / f"{source.output_stem}.star", "data_\n")
     again = Journal(folder, _MADE_WITH)
     assert all(again.has(source) for source in sources)

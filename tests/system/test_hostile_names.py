@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.micrographs.output_names import RESULT_FILES
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.star import write_blocks
 from heliodor.integrations.topaz.main import main as topaz
 from heliodor.models.model_file import save_model
 from helpers import networks
-from helpers.cli import call
+from helpers.cli import call, done
 
 PIXEL, SIDE = 4.0, 96
 #: Where names of micrographs in tables may lead; none of them may get there.
@@ -239,15 +240,14 @@ def test_pick(here: Path, tmp_path: Path, micrographs: Path, series: int) -> Non
     for _ in range(2):  # the second time over what the first one wrote
         result = call(*words, *(("--threshold-series", series) if series else ()))
         assert tree(tmp_path, here / "out") == before
-        if series:
-            # A micrograph in a folder series/1 would lie among the picks of the first set. That
-            # is said before any are picked on.
-            assert result.code == 2
-            assert "would be in the folder of the threshold series" in result.sentence
-        else:
-            assert result.code == 3, result.err
+        assert result.code == 3, result.err
+        # A micrograph in a folder series/1 would lie among the picks of the first set.
+        in_series = "would be in the folder of the threshold series" in result.err
+        assert in_series == bool(series)
         stars = [p for p in written(here / "out") if p.name.endswith("_autopick.star")]
-        assert len(stars) == (0 if series else 10)
+        own = [p for p in stars if "series" not in p.relative_to(here / "out").parts]
+        assert len(own) == 9
+        assert len(stars) == 9 + (9 * series if series else 1)
 
 
 @pytest.mark.parametrize("letter", ["n", "\u7c92"])  # of one byte and of three
@@ -313,3 +313,82 @@ def test_lists_of_hostile_names(here: Path) -> None:
     (here / "list.txt").write_text("good.mrc\na b.mrc\n")
     assert [s.output_stem for s in find_sources("@list.txt")] == ["good", "a b"]
     assert os.listdir(here)
+
+
+def picking(here: Path) -> tuple[object, ...]:
+    """A command that picks with a small model."""
+    scale = {"working_pixel_size_angstrom": PIXEL, "diameter_angstrom": 40.0, "threshold": 0.0}
+    save_model(here / "m.safetensors", networks.model(**scale))
+    return ("pick", "--model", "m.safetensors", "--threads", 1, "-o", "out", "--micrographs")
+
+
+def star_of(here: Path, names: tuple[str, ...]) -> str:
+    """A list of micrographs, which are made."""
+    for name in names:
+        networks.write_mrc(here / name, networks.noise((SIDE, SIDE)), PIXEL)
+    write_blocks(here / "m.star", {"micrographs": {"rlnMicrographName": [*names]}})
+    return "m.star"
+
+
+@pytest.mark.parametrize("command", ["pick", "preprocess"])
+def test_micrographs_in_folders_named_like_a_result_fail_alone(here: Path, command: str) -> None:
+    good = ("Movies/a.mrc", "Movies/b.mrc", "Movies/picks.tsv/c.mrc")
+    folders = sorted(RESULT_FILES) + (
+        ["Movies/a_autopick.star"] if command == "pick" else ["Movies/a.mrc"]
+    )
+    bad = tuple(f"in/{folder}/x.mrc" for folder in folders)
+    names = star_of(here, (*good, *bad))
+    write_blocks(
+        here / "m.star",
+        {"micrographs": {"rlnMicrographName": [*good, *(name[3:] for name in bad)]}},
+    )
+    words = picking(here)
+    if command == "preprocess":
+        words = ("preprocess", "--working-pixel-size", PIXEL, "-o", "out", "--micrographs")
+    with pytest.MonkeyPatch.context() as patch:
+        # The folders of the micrographs themselves are not those of the results.
+        patch.setattr(
+            "heliodor.data.micrographs.sources.find_referenced_file",
+            lambda name, _: next((p for p in (Path(name), Path("in", name)) if p.is_file()), None),
+        )
+        for _ in range(2):
+            result = call(*words, names)
+            assert result.code == 3, result.err
+            _head, *failed = (here / "out/failed.tsv").read_text().splitlines()
+            assert {row.split("\t")[0] for row in failed} == {name[3:] for name in bad}
+            assert all("rename the micrograph's folder" in row for row in failed)
+            ending = "_autopick.star" if command == "pick" else ".mrc"
+            made = [path for path in written(here / "out") if path.name.endswith(ending)]
+            assert len([path for path in made if path.parent != here / "out"]) == len(good)
+
+
+def test_every_result_of_a_command_is_reserved(here: Path) -> None:
+    names = star_of(here, ("Movies/a.mrc",))
+    done(*picking(here), names, "--report", "--threshold-series", 2)
+    made = {path.name for path in (here / "out").iterdir() if path.is_file()}
+    assert made <= RESULT_FILES
+    assert {"report.html", "series.tsv", ".picking.jsonl"} <= made
+
+
+@pytest.mark.parametrize("link", ["Movies", "series", "series/1", ".picking.jsonl"])
+def test_nothing_is_written_through_a_link_in_the_output_folder(
+    here: Path, tmp_path: Path, link: str
+) -> None:
+    words = (*picking(here), star_of(here, ("Movies/a.mrc", "b.mrc")), "--threshold-series", 2)
+    done(*words)
+    outside = here / "elsewhere"
+    (here / "out" / link).rename(outside)
+    (here / "out" / link).symlink_to(outside)
+    before = tree(here, here / "out")
+    result = call(*words)
+    assert tree(here, here / "out") == before
+    if link == "Movies":
+        assert result.code == 3
+        assert "Movies/a.mrc\t" in (here / "out/failed.tsv").read_text()
+        assert (here / "out/b_autopick.star").is_file()
+    elif link == ".picking.jsonl":
+        assert result.code == 0
+        assert not (here / "out" / link).is_symlink()
+    else:
+        assert result.code == 2
+        assert f"out/{link} is a symbolic link" in result.sentence

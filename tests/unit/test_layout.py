@@ -15,7 +15,7 @@ TESTED_BY = {
     # Parts of the server, through its HTTP interface.
     "unit/app/server/test_server.py": [
         "app/server/application", "app/server/endpoints", "app/server/request_parsing",
-        "app/server/project", "app/server/state", "app/server/worker_pool",
+        "app/server/state", "app/server/worker_pool",
     ],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": ["app/server/routes/exports"],
@@ -24,9 +24,9 @@ TESTED_BY = {
         "app/server/engine_client", "app/server/questions", "app/server/routes/model",
         "app/server/training_status",
     ],
-    "unit/app/engine/test_main.py": ["app/engine/session"],
     # The options of the commands, and the workflows behind them, from end to end.
     "unit/cli/test_main.py": ["cli/entry"],
+    "unit/utils/test_console.py": ["errors"],
     "unit/cli/test_pick.py": ["cli/picking", "workflows/pick", "picking/recalibration"],
     "unit/cli/test_preprocess.py": ["workflows/preprocess"],
     "unit/cli/test_rerun.py": ["workflows/rerun", "workflows/run_record", "utils/json_schema"],

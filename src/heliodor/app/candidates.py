@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +31,21 @@ class Candidates:
     #: Figures of the whole micrograph, such as its mean, contrast and fraction of contamination;
     #: the same keys in all files of a project.
     figures: dict[str, float]
+    #: The version of the micrograph's file; see `stamp_file`. Empty if it is not known.
+    stamp: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.score)
         if self.xy_px.shape != (n, 2) or self.bad.shape != (n,) or len(self.features) != n:
             raise ValueError("the columns of the candidates differ in length")
+        if self.features.ndim != 2 or not np.issubdtype(self.features.dtype, np.floating):
+            raise ValueError("the features are not a table of numbers")
+        if not (np.isfinite(self.xy_px).all() and np.isfinite(self.score).all()):
+            raise ValueError("a position or a score is not finite")
+        if not isinstance(self.figures, dict) or not all(
+            type(value) in (int, float) for value in self.figures.values()
+        ):
+            raise ValueError("the figures of the micrograph are not numbers")
 
 
 def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.bool_]:
@@ -74,6 +83,7 @@ def write_candidates(path: Path, candidates: Candidates) -> None:
             bad=candidates.bad,
             features=candidates.features.astype(np.float16),
             figures=figures,
+            stamp=np.frombuffer(candidates.stamp.encode(), dtype=np.uint8),
         )
 
 
@@ -94,8 +104,9 @@ def read_candidates(path: Path) -> Candidates:
                 stored["bad"].astype(bool),
                 stored["features"],
                 json.loads(bytes(stored["figures"])),
+                bytes(stored["stamp"]).decode("ascii"),
             )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy and zipfile raise many types for damaged files
         raise BadInput(
             f"{path} is not a file of candidates ({error}); remove it, and it is written again"
         ) from error

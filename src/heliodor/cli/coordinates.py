@@ -111,10 +111,10 @@ def check(
     with console.progress("checking") as progress:
         findings = check_files(inputs, micrographs or None, settings, progress)
     if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        console.show_result(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            print(f"{finding.level}: {finding.where}: {finding.sentence}")
+            console.show_result(f"{finding.level}: {finding.where}: {finding.sentence}")
     if any(finding.level == "error" for finding in findings):
         raise typer.Exit(2)
 
@@ -153,9 +153,9 @@ def suggest(
         command_line(),
     )
     if as_json:
-        print(json.dumps(geometry.as_dict(), indent=2))
+        console.show_result(json.dumps(geometry.as_dict(), indent=2))
     else:
-        print(suggestion.render_table(geometry, micrographs, labels))
+        console.show_result(suggestion.render_table(geometry, micrographs, labels))
     if failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -231,8 +231,9 @@ def evaluate(
         command_line=command_line(),
     )
     if as_json:
-        print(json.dumps(evaluation_run.evaluation_as_dict(evaluation, region_ap), indent=2))
+        values = evaluation_run.evaluation_as_dict(evaluation, region_ap)
+        console.show_result(json.dumps(values, indent=2))
     else:
-        print(evaluation_run.render_table(evaluation, region_ap))
+        console.show_result(evaluation_run.render_table(evaluation, region_ap))
     if failures:
         raise typer.Exit(SOME_FAILED)

@@ -1,25 +1,40 @@
 """The program `heliodor`, as its script and ``python -m heliodor`` start it.
 
-Light to import: a long command runs in a process of its own, and this one only watches it.
+Light to import: a long command runs in a process of its own, and this one only watches it. Imports
+that Python has not made itself are inside the functions, behind `prepare_process`.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
-from typing import NoReturn
 
-from heliodor.utils import console
+from heliodor.utils.import_path import python_command
+from heliodor.utils.process_setup import (
+    find_current_folder_fault,
+    flush_output,
+    prepare_process,
+)
+
+#: True for type checkers alone.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 #: Commands on many micrographs, which can be resumed after a crash.
 SUPERVISED = (["pick"], ["run"], ["relion", "pick"])
+_ENTRY = "from heliodor.cli.entry import entry; entry()"
 _RUN = "from heliodor.cli.entry import run; run()"
 
 
 def entry() -> NoReturn:
     """Run the command line; a long command is supervised, and resumed after a crash."""
+    prepare_process(_ENTRY)
+    from heliodor.utils.signals import hold_signals
+
+    hold_signals()  # until they can be handled
+    from heliodor.utils import console
     from heliodor.utils.crash_recovery import has_crashed, is_supervised, run_supervised
 
     words = sys.argv[1:]
@@ -28,7 +43,7 @@ def entry() -> NoReturn:
         run()
     console.allow_any_terminal()
     console.show_messages()
-    code = run_supervised([sys.executable, "-c", _RUN, *words])
+    code = run_supervised(python_command("-c", _RUN, *words))
     if has_crashed(code) and words[0] == "relion":
         from heliodor.cli.relion import leave_failure
 
@@ -38,25 +53,32 @@ def entry() -> NoReturn:
 
 def run() -> NoReturn:
     """Run the command line in this process, and end the process."""
+    prepare_process(_RUN)
+    import atexit
+
+    from heliodor.errors import BAD_INPUT
+    from heliodor.utils import console
+
     # Importing PyTorch makes so many objects that looking for garbage takes a tenth of the time.
     gc.set_threshold(50_000, 20, 20)
     console.allow_any_terminal()
+    if (fault := find_current_folder_fault()) is not None:
+        console.show_error(f"heliodor: {fault}")
+        sys.exit(BAD_INPUT)
     from heliodor.cli.main import main
 
     code: int | str | None = 0
     try:
-        main()
+        main(restore_signals=False)
     except SystemExit as end:
         code = end.code
     if code is not None and not isinstance(code, int):
         sys.exit(code)
+    if (fault := flush_output()) is not None and not code:
+        console.show_error(f"heliodor: {fault}")
+        code = BAD_INPUT
     if "torch" not in sys.modules:
         sys.exit(code)
     # Taking PyTorch down piece by piece costs half a second of CPU time, for nothing.
-    try:
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        code = code or 1
+    atexit._run_exitfuncs()
     os._exit(code or 0)

@@ -25,6 +25,7 @@ from heliodor.cli.session import command_line, end
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
+from heliodor.utils.process_setup import OUTPUT_ERRORS
 from heliodor.utils.signals import (
     SIGNAL_EXIT_BASE,
     Stopped,
@@ -106,15 +107,22 @@ def _gather_values(arguments: list[str]) -> list[str]:
     return out
 
 
-def main() -> None:
-    """Run the command line; a `BadInput` becomes its sentence and exit code 2."""
+def main(restore_signals: bool = True) -> None:
+    """Run the command line; a `BadInput` becomes its sentence and exit code 2.
+
+    Parameters
+    ----------
+    restore_signals
+        Whether signals are handled as before when a signal has stopped the command; not where the
+        process then ends.
+    """
     limit_blas_threads()
     console.show_messages()
     # Python would look through all that was imported for garbage once more as it ends, which
     # takes a small command a sixth of its time.
     atexit.register(gc.freeze)
     try:
-        with handle_signals(), console.notes_shown_once():
+        with handle_signals(restore_signals), console.notes_shown_once():
             app(_gather_values(sys.argv[1:]), prog_name="heliodor")
     except Stopped as stopped:
         from heliodor.utils.prefetch import has_running_threads
@@ -135,7 +143,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            log.error(f"heliodor: {error.filename} cannot be used ({error.strerror})")
+        elif error.errno in OUTPUT_ERRORS:
+            log.error(f"heliodor: the output cannot be written ({error.strerror})")
+        else:
             raise
-        log.error(f"heliodor: {error.filename} cannot be used ({error.strerror})")
         sys.exit(BAD_INPUT)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from heliodor.cli.options import choice, flag, number, out_option, register
+from heliodor.utils import console
 
 model_app = typer.Typer(
     help="Import, export and show models.", no_args_is_help=True, rich_markup_mode=None
@@ -87,7 +88,7 @@ def show(
     from heliodor.workflows import models
 
     values = models.describe_model(model)
-    print(json.dumps(values, indent=2) if as_json else models.render_table(values))
+    console.show_result(json.dumps(values, indent=2) if as_json else models.render_table(values))
 
 
 register(model_app, import_topaz, "import")

@@ -404,3 +404,19 @@ def _format_value(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return "nan" if value is None else str(value)
+
+
+def format_cell(label: str, value: str) -> str:
+    """Return a text as it stands in a row, as `render_blocks` writes it.
+
+    Parameters
+    ----------
+    label
+        Of its column.
+
+    Raises
+    ------
+    BadInput
+        If a STAR file cannot hold it.
+    """
+    return quote_column(label, [value])[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
@@ -114,12 +114,20 @@ class Model:
 
 
 def save_model(path: str | Path, model: Model) -> None:
-    """Write a model file atomically; the same model always gives the same bytes."""
+    """Write a model file atomically; the same model always gives the same bytes.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be written.
+    """
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
     # One entry only: safetensors writes several in random order.
     metadata = {MODEL_FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
+    # Written by Python, whose errors say why: the library's own are of a type of their own.
+    content = save(tensors, metadata)
     with atomic_write(path) as aside:
-        save_file(tensors, aside, metadata=metadata)
+        aside.write_bytes(content)
 
 
 def fingerprint_model(model: Model) -> str:

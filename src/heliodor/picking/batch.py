@@ -35,6 +35,7 @@ from heliodor.picking.score_maps import compute_score_maps
 from heliodor.picking.settings import PickSettings
 from heliodor.picking.user_masks import NO_MASKS, UserMasks
 from heliodor.utils.compute import one_thread_each
+from heliodor.utils.hashing import FileVersion
 from heliodor.utils.prefetch import prefetch
 
 #: Why a micrograph is skipped that ends the process, for example by a fault of a library.
@@ -54,8 +55,8 @@ class ResultStore(Protocol):
         """Return the result of a micrograph that is done."""
         ...
 
-    def add(self, source: Source, finished: MicrographResult) -> None:
-        """Keep the result of a micrograph."""
+    def add(self, source: Source, finished: MicrographResult, version: FileVersion | None) -> None:
+        """Keep the result of a micrograph, made from a version of its file."""
         ...
 
     def mark_started(self, name: str, alone: bool) -> None:
@@ -77,7 +78,9 @@ class InMemoryStore:
         """Return the result of a micrograph that is done."""
         return self._results[name]
 
-    def add(self, source: Source, finished: MicrographResult) -> None:
+    def add(
+        self, source: Source, finished: MicrographResult, version: FileVersion | None = None
+    ) -> None:
         """Keep the result of a micrograph."""
         self._results[source.name] = finished
 
@@ -255,7 +258,7 @@ def pick_micrographs(
     max_parallel
         Most micrographs that are worked on at a time; None: as many as there are processors.
     excluded
-        Names of micrographs that are not tried, as the program crashed on them, and why.
+        Names of micrographs that cannot be used, and why.
     masks
         Contamination that a user gives for some micrographs, in place of what the model detects.
 
@@ -270,7 +273,7 @@ def pick_micrographs(
     picker = _MicrographPicker(
         model, images, settings, device, search, store, max_parallel == 1, excluded, masks
     )
-    finished = _finished_before(sources, store, searched, repeat)
+    finished = _finished_before(sources, store, searched, repeat) - excluded.keys()
     remaining = [source for source in sources if source.name not in finished]
     names: list[str] = []
     failures: list[Failure] = []
@@ -287,10 +290,12 @@ def pick_micrographs(
                 try:
                     result = future.result()
                     image, score_map, found = result if on_cpu else picker.pick(*result)
+                    if not image.is_current():  # replaced in the meantime
+                        image, score_map, found = picker.read_and_pick(source)
                 except BadInput as error:
                     failures.append(Failure(source.name, str(error)))
                 else:
-                    store.add(source, found)
+                    store.add(source, found, image.version)
                     if done is not None:
                         done(image, score_map, found)
                     names.append(source.name)

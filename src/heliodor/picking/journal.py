@@ -32,7 +32,7 @@ from heliodor.picking.contamination import (
 )
 from heliodor.picking.micrograph_quality import MicrographMeasurements
 from heliodor.utils.files import write_text
-from heliodor.utils.hashing import digest, fingerprint_file
+from heliodor.utils.hashing import FileVersion, digest, fingerprint_file
 
 NAME = ".picking.jsonl"
 #: Changes with the content of the lines: a journal of another form is not used.
@@ -94,7 +94,9 @@ class Journal:
         self._crashed: dict[str, list[list[Any]]] = {}
         self._lock = threading.Lock()
         head = _line({"form": FORM, **made_with})
-        if overwrite or not (self._path.is_file() and self._read(head)):
+        # A link is replaced: nothing is written to the file that it leads to.
+        usable = self._path.is_file() and not self._path.is_symlink()
+        if overwrite or not (usable and self._read(head)):
             write_text(self._path, head.decode())
             self._end = len(head)
 
@@ -186,12 +188,19 @@ class Journal:
                 f"{self._path} was changed while it was in use; pick again with --resume never"
             ) from error
 
-    def add(self, source: Source, finished: MicrographResult) -> None:
-        """Note that a micrograph is done."""
+    def add(self, source: Source, finished: MicrographResult, version: FileVersion | None) -> None:
+        """Note that a micrograph is done.
+
+        Parameters
+        ----------
+        version
+            The content of its file that the result was made from. None is equal to no content,
+            so that the micrograph is picked again by the next run.
+        """
         own = finished.candidates
         entry: dict[str, Any] = {
             "micrograph": source.name,
-            "of": _identity(source),
+            "of": [] if version is None else [version.fingerprint, source.pixel_size_angstrom],
             "pixel_size_angstrom": finished.pixel_size_angstrom,
             "candidates": _packed(np.column_stack([own.xy_px, own.score])),
             "decoys": None if finished.decoys is None else _packed(finished.decoys),

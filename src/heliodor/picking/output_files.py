@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,12 @@ from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import PickingResult
 from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
-from heliodor.utils.files import create_output_folder, write_text
+from heliodor.utils.files import (
+    LINK,
+    create_subfolder,
+    find_link,
+    write_text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +160,7 @@ def write_series(
         Whether RELION's lists have absolute paths of the coordinate files.
     """
     where = folder / FOLDER
-    for old in check_series(folder, files.values(), settings.threshold_series):
+    for old in list_series_folders(folder):
         shutil.rmtree(old)
     if where.is_dir() and not any(where.iterdir()):
         where.rmdir()
@@ -174,7 +179,7 @@ def write_series(
             outlook = known[number - 1]
             head += describe_threshold(outlook, threshold, None)[1:]
             figures = "\t".join(map(_cells, (outlook.precision, outlook.recall)))
-        own = create_output_folder(where / str(number))
+        own = create_subfolder(folder, f"{FOLDER}/{number}")
         nested, counts = {}, []
         for name, candidates in picked.tables():
             picks = candidates.select(candidates.score >= threshold)
@@ -191,31 +196,21 @@ def write_series(
     write_text(folder / "series.tsv", "\n".join(rows) + "\n")
 
 
-def check_series(folder: Path, files: Iterable[Path], sets: int) -> set[Path]:
-    """Return the folders of an older series, after checking that no picks would be lost.
-
-    Parameters
-    ----------
-    folder, files
-        As for `write_series`.
-    sets
-        Number of sets; 0: none.
+def list_series_folders(folder: Path, sets: int = 0) -> set[Path]:
+    """Return the folders of an older series, and those of a new one of so many sets.
 
     Raises
     ------
     BadInput
-        If picks of micrographs lie in a folder of the older or the new series.
+        If one of them is a link.
     """
     where = folder / FOLDER
     old = {path.parent for path in where.glob("[0-9]*/autopick.star")}
     taken = {where / str(number) for number in range(1, sets + 1)} | old
-    for file in files:
-        if not taken.isdisjoint(file.parents):
-            raise BadInput(
-                f"{file} would be in the folder of the threshold series; rename the folder"
-                f" {FOLDER} of micrographs, or pick into a new folder without a threshold series"
-            )
-    return old
+    for own in taken:
+        if (link := find_link(folder, own)) is not None:
+            raise BadInput(LINK.format(link=link))
+    return taken
 
 
 #: Columns of ``series.tsv``.

@@ -13,9 +13,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
+
+from heliodor.errors import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +31,7 @@ class _Lines(logging.Handler):
     """Print messages to standard error, where results do not go; warnings begin with `note:`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
+        text = escape_controls(record.getMessage())
         return f"note: {text}" if record.levelno == logging.WARNING else text
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -110,6 +112,17 @@ def notes_shown_once() -> Iterator[None]:
     finally:
         for handler in handlers:
             handler.removeFilter(is_new)
+
+
+def show_result(text: str) -> None:
+    """Print the result of a command to standard output; it may quote text of files."""
+    print(escape_controls(text))
+
+
+def show_error(text: str) -> None:
+    """Print a line to standard error, where no messages are shown yet or any more."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

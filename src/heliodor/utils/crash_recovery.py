@@ -16,7 +16,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from heliodor.utils.signals import SIGNAL_EXIT_BASE
+from heliodor.utils.signals import (
+    HANDLED_SIGNALS,
+    SIGNAL_EXIT_BASE,
+    hold_signals,
+    release_signals,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +35,6 @@ CRASHES: Final = tuple(
 CRASH_COUNT_VARIABLE: Final = "HELIODOR_CRASHES"
 #: Crashes after which it is not restarted.
 MAX_CRASHES: Final = 20
-#: Signals that are passed on to the child process.
-_FORWARDED = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)
 
 
 def crash_count() -> int:
@@ -58,9 +59,11 @@ def run_supervised(command: Sequence[str]) -> int:
     Parameters
     ----------
     command
-        It must resume when it is started again.
+        It must resume when it is started again. It must also call `release_signals` or
+        `handle_signals`, as it does not receive signals before.
     """
     for crash in range(MAX_CRASHES + 1):
+        hold_signals()  # the child handles those that arrive before it is ready
         child = subprocess.Popen(
             command,
             env={**os.environ, CRASH_COUNT_VARIABLE: str(crash)},
@@ -86,13 +89,13 @@ def run_supervised(command: Sequence[str]) -> int:
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
     """Wait for a child, pass signals on to it, and return its exit code or minus its signal."""
-    before = {number: signal.getsignal(number) for number in (*_FORWARDED, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     try:
-        for number in _FORWARDED:
-            if before[number] == signal.SIG_DFL:
+        for number, handler in before.items():
+            # Ctrl-C reaches both processes, so the child receives it twice, and heeds it once.
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, lambda received, _: child.send_signal(received))
-        # Ctrl-C reaches both processes; the child reports it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        release_signals()
         return child.wait()
     finally:
         for number, handler in before.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 #: Limits of common file systems for a name and a whole path, in bytes.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
 #: Names of the temporary files of `atomic_write`.
-_PARTIAL = re.compile(r"\..+\.\d+\.part(\..+)?", re.DOTALL)
+_PARTIAL = re.compile(r"\..+\.(\d+)\.part(\..+)?", re.DOTALL)
+#: Locked while a command works in its folder; see `locking`.
+LOCK_FILE = ".heliodor.lock"
 
 
 @contextmanager
@@ -42,15 +45,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The limit of 255 is in bytes, and a character may take several.
-    start = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
-    aside = path.with_name(f".{start}.{os.getpid()}.part{path.suffix}")
+    start = os.fsencode(path.name)[:180].decode("utf-8", "ignore")
+    writer = f"{threading.get_ident()}.{os.getpid()}"  # several threads may write the same file
+    aside = path.with_name(f".{start}.{writer}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
         os.chmod(aside, 0o666 & ~_umask())  # some libraries create files only their owner reads
         os.replace(aside, path)
     except OSError as error:
-        raise BadInput(f"{path} cannot be written ({error.strerror or error})") from error
+        why = error.strerror or f"{error}; the disk may be full"  # NumPy gives no reason
+        raise BadInput(f"{path} cannot be written ({why})") from error
     finally:
         with suppress(OSError):  # as where the folder could not be made
             aside.unlink()
@@ -59,11 +64,30 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def remove_partial_files(folder: Path) -> None:
     """Remove temporary files of killed writers from a folder and those in it.
 
-    Call it only while holding the lock of the folder; see `locking`.
+    Files of processes that are running are kept, and so are folders that another command has
+    locked: it removes its own. Call it only while holding the lock of the folder; see `locking`.
     """
-    for path in folder.rglob(".*.part*"):
-        if _PARTIAL.fullmatch(path.name) and path.is_file():
-            path.unlink(missing_ok=True)
+    for place, folders, names in os.walk(folder):
+        if LOCK_FILE in names and Path(place) != folder:
+            folders.clear()
+            continue
+        for name in names:
+            found = _PARTIAL.fullmatch(name)
+            if found and not _is_running(int(found[1])):
+                Path(place, name).unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether there is a process on this machine that may be writing."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -101,6 +125,34 @@ def create_output_folder(path: str | Path) -> Path:
     if not os.access(path, os.W_OK):
         raise BadInput(f"the output folder {path} is not writable; choose another with -o")
     return path
+
+
+def find_link(folder: Path, path: Path) -> Path | None:
+    """Return the first part of a path below a folder that is a symbolic link, if there is one.
+
+    What is written there would be outside of the folder.
+    """
+    parts = path.relative_to(folder).parts
+    below = (folder.joinpath(*parts[: count + 1]) for count in range(len(parts)))
+    return next((part for part in below if part.is_symlink()), None)
+
+
+def create_subfolder(folder: Path, name: str) -> Path:
+    """Create a folder below an output folder, if it does not exist, and return its path.
+
+    Raises
+    ------
+    BadInput
+        If it, or a folder that it is in, is a link or a file, or cannot be created.
+    """
+    path = folder / name
+    if (link := find_link(folder, path)) is not None:
+        raise BadInput(LINK.format(link=link))
+    return create_output_folder(path)
+
+
+#: Why a folder of results is not used.
+LINK = "{link} is a symbolic link, and results are not written through it; remove the link"
 
 
 def refuse_to_replace(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

@@ -15,13 +15,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
+from heliodor.utils.files import LINK, LOCK_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Locked while a command works in its folder; its text names the process, for people only.
-LOCK_FILE = ".heliodor.lock"
 #: The locks that this process holds.
 _held: set[Path] = set()
 
@@ -55,7 +54,7 @@ def lock_folder(folder: Path | None) -> Iterator[None]:
         return
     descriptor = _lock(path)
     try:
-        _write_owner(path)
+        _write_owner(path, descriptor)
         _held.add(absolute)
         try:
             yield
@@ -70,8 +69,10 @@ def lock_folder(folder: Path | None) -> Iterator[None]:
 
 def _lock(path: Path) -> int | None:
     """Lock a folder's file; return the descriptor, None where there are no locks."""
+    if path.is_symlink():
+        raise BadInput(LINK.format(link=path))
     try:
-        descriptor = try_lock(path)
+        descriptor = try_lock(path, follow_links=False)
     except LockingUnsupported:
         return None
     except OSError as error:
@@ -84,9 +85,15 @@ def _lock(path: Path) -> int | None:
     return descriptor
 
 
-def _write_owner(path: Path) -> None:
+def _write_owner(path: Path, descriptor: int | None) -> None:
+    """Write into the lock's file which process holds it, for people only."""
+    text = f"process {os.getpid()} on {socket.gethostname()}\n"
     try:
-        path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        if descriptor is None:
+            path.write_text(text, encoding="utf-8")
+        else:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, text.encode(), 0)
     except OSError as error:
         raise BadInput(f"{path} cannot be written ({error.strerror})") from error
 

@@ -18,6 +18,11 @@ from typing import Final
 STOP_SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
 )
+#: Signals that the program handles: also the one that asks to save.
+HANDLED_SIGNALS: Final = (
+    *STOP_SIGNALS,
+    *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []),
+)
 #: A command that a signal ended exits with this plus the signal number, as in a shell.
 SIGNAL_EXIT_BASE: Final = 128
 
@@ -28,6 +33,7 @@ class Stopped(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(SIGNAL_EXIT_BASE + number)
         self.number = number
+        self.code: int = SIGNAL_EXIT_BASE + number
 
     def __str__(self) -> str:
         return f"stopped by {signal.Signals(self.number).name}"
@@ -47,12 +53,34 @@ class _SignalState:
 _state = _SignalState()
 
 
+def hold_signals() -> None:
+    """Keep signals that arrive until `handle_signals` or `release_signals`.
+
+    A process that this one starts keeps them too. They are neither lost nor do they end a
+    process that cannot handle them yet.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+
+
+def release_signals() -> None:
+    """Receive the signals that `hold_signals` kept, and later ones."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+
+
 @contextmanager
-def handle_signals() -> Iterator[None]:
+def handle_signals(restore_after_stop: bool = True) -> Iterator[None]:
     """Raise `Stopped` in the block when a signal asks the process to stop; note SIGUSR1.
 
     Signals can be handled only in the main thread; in others this does nothing. A signal that is
     ignored, as with nohup, stays ignored.
+
+    Parameters
+    ----------
+    restore_after_stop
+        Whether the earlier handlers are restored after a stop too. A process that then ends does
+        better without: a second signal, such as another Ctrl-C, would interrupt its end.
     """
     global _state
     before = _state
@@ -60,20 +88,30 @@ def handle_signals() -> Iterator[None]:
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             handlers: list[tuple[int, Callable[[int, FrameType | None], None]]]
-            handlers = [(number, _stop) for number in STOP_SIGNALS]
-            if hasattr(signal, "SIGUSR1"):
-                handlers.append((signal.SIGUSR1, _save))
+            handlers = [
+                (number, _stop if number in STOP_SIGNALS else _save) for number in HANDLED_SIGNALS
+            ]
             for number, handler in handlers:
                 previous = signal.getsignal(number)
                 if previous in (signal.SIG_DFL, signal.default_int_handler):
                     stack.callback(signal.signal, number, previous)
                     signal.signal(number, handler)
+        has_stopped = False
         try:
+            release_signals()
             yield
+        except Stopped:
+            has_stopped = True
+            raise
         finally:
             _state.stopped = True
-            stack.close()
-            _state = before
+            if has_stopped and not restore_after_stop:
+                stack.pop_all()
+            else:
+                stack.close()
+                if has_stopped:  # nor may a second signal interrupt the end of an outer block
+                    before.stop, before.stopped = _state.stop, True
+                _state = before
 
 
 @contextmanager

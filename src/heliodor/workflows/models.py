@@ -153,7 +153,8 @@ def render_table(values: dict[str, Any]) -> str:
     """Return a description as text, one name and value per line."""
     lines = list(_lines(values))
     width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+    # A name or a value with a line break must not look like several.
+    return "\n".join(" ".join(f"{name:<{width}}  {value}".splitlines()) for name, value in lines)
 
 
 def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

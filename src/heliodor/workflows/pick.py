@@ -15,6 +15,7 @@ from heliodor import __version__
 from heliodor.conventions import Image
 from heliodor.data.micrographs.headers import TIFF_NOTE
 from heliodor.data.micrographs.names import is_tiff
+from heliodor.data.micrographs.output_names import find_unwritable
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
@@ -39,8 +40,8 @@ from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.output_files import (
     autopick_name,
-    check_series,
     coordinate_text,
+    list_series_folders,
     write_masks,
     write_tables,
 )
@@ -60,7 +61,6 @@ from heliodor.utils.console import count_of
 from heliodor.utils.crash_recovery import crash_count
 from heliodor.utils.files import (
     create_output_folder,
-    fits_path_limits,
     remove_partial_files,
 )
 from heliodor.utils.locking import lock_folder
@@ -212,8 +212,7 @@ def pick_step(
     record.add_inputs("picking", sources)
     _log_start(model, sources, settings)
     model.network.to(device)
-    files = _OutputFiles.choose(folder, sources)
-    check_series(folder, files.picks.values(), settings.threshold_series)
+    files = _OutputFiles.choose(folder, sources, settings.threshold_series)
     # An interrupted run must not leave the lists of an earlier one beside its picks.
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
@@ -266,18 +265,20 @@ class _OutputFiles:
     excluded: dict[str, str]
 
     @classmethod
-    def choose(cls, folder: Path, sources: Sequence[Source]) -> _OutputFiles:
-        """Return the names of the files of some micrographs."""
+    def choose(cls, folder: Path, sources: Sequence[Source], sets: int) -> _OutputFiles:
+        """Return the names of the files of some micrographs.
+
+        Parameters
+        ----------
+        sets
+            Number of sets of a threshold series.
+        """
         picks = {source.name: folder / autopick_name(source) for source in sources}
         masks = folder / contamination.FOLDER
         return cls(
             picks,
             {source.name: masks / f"{source.output_stem}.png" for source in sources},
-            {
-                name: TOO_LONG.format(path=path)
-                for name, path in picks.items()
-                if not fits_path_limits(path)
-            },
+            find_unwritable(folder, picks, list_series_folders(folder, sets)),
         )
 
     def remove_outputs_of(self, failures: Iterable[Failure]) -> None:
@@ -423,7 +424,11 @@ class _ResumablePicking:
         crashes, journal = crash_count(), self.journal
         if crashes:
             journal.record_crash(sources)
-        crashed = {s.name: CRASHED.format(path=s.path) for s in sources if journal.has_crashed(s)}
+        crashed = {
+            s.name: CRASHED.format(path=s.path)
+            for s in sources
+            if journal.has_crashed(s) and not journal.has(s)
+        }
         excluded = {**self.excluded, **crashed}
         interrupted = {*journal.list_interrupted()} - excluded.keys()
         suspects = [s for s in sources if s.name in interrupted and not journal.has(s)]
@@ -476,7 +481,3 @@ def journal_key(
         "pixel_size_angstrom": images.pixel_size_angstrom,
         **({"masks": masks.fingerprints()} if masks.files else {}),
     }
-
-
-#: Why a micrograph with a name near the system's limit fails.
-TOO_LONG = "its picks cannot be written: the name {path} is too long; rename the micrograph"

@@ -12,6 +12,7 @@ from heliodor.conventions import Image
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.micrographs.modes import NormalizationMode
 from heliodor.data.micrographs.normalization import MAX_FITTED_IMAGES, Normalizer
+from heliodor.data.micrographs.output_names import find_unwritable
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
@@ -83,6 +84,9 @@ def preprocess(
     with record.stage("fitting"):
         normalizer = _fit(sources, images, normalization)
     record.results["normalization"] = normalizer.as_dict()
+    unwritable = find_unwritable(folder, {own.name: path for own, path in outputs.items()})
+    record.skip([Failure(name, why) for name, why in unwritable.items()])
+    outputs = {own: path for own, path in outputs.items() if own.name not in unwritable}
     with lock_folder(folder):
         written = _write(outputs, images, normalizer, record)
         if not written:

@@ -44,6 +44,52 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
         read_candidates(path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": np.array([np.inf, 1], np.float32)},
+        {"xy_px": np.array([[np.nan, 1], [1, 2]], np.float32)},
+        {"features": np.zeros(2, np.float16)},
+        {"features": np.array(["a", "b"])},
+        *(
+            {"figures": np.frombuffer(text, np.uint8)}
+            for text in (b"[1]", b'{"bad": "x"}', b'{"bad": true}', b"[" * 100_000)
+        ),
+    ],
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = tmp_path / "a.npz"
+    own = Candidates(
+        1, np.ones((2, 2)), np.array([2.0, 1.0]), np.zeros(2, bool), np.zeros((2, 3), np.float16),
+        {"bad": 0.5},
+    )  # fmt: skip
+    write_candidates(path, own)
+    with np.load(path) as stored:
+        values = dict(stored)
+    np.savez(path, **values)
+    assert read_candidates(path).figures == own.figures
+    np.savez(path, **(values | changes))
+    with pytest.raises(BadInput, match="not a file of candidates"):
+        read_candidates(path)
+
+
+def test_a_file_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_candidates(
+        path,
+        Candidates(
+            1, np.ones((2, 2)), np.array([2.0, 1.0]), np.zeros(2, bool),
+            np.zeros((2, 3), np.float16), {"bad": 0.5},
+        ),
+    )  # fmt: skip
+    content = path.read_bytes()
+    claim = content.replace(b"'shape': (2,), }             ", b"'shape': (20000000000000,), }")
+    assert claim != content
+    path.write_bytes(claim)
+    with pytest.raises(BadInput, match="not a file of candidates"):
+        read_candidates(path)
+
+
 @given(n=st.integers(0, 12), m=st.integers(0, 12), seed=st.integers(0, 99))
 def test_what_is_near_is_within_the_distance(n: int, m: int, seed: int) -> None:
     random = np.random.default_rng(seed)

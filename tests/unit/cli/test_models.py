@@ -179,6 +179,19 @@ def test_what_is_shown(tmp_path: Path) -> None:
     assert "does not exist" in call("model", "show", tmp_path / "none").sentence
 
 
+def test_text_of_a_model_does_not_control_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+    changed = {"objective": evil, "extra": {evil: [evil], "b": "c\nnorm  no"}}
+    save_model(path, model(**changed, training_micrographs=[f"{evil}\n.mrc"]))
+    plain = tmp_path / "plain.safetensors"
+    save_model(plain, model(extra={"a": ["b"], "b": "c"}))
+    said = done("model", "show", path).out
+    assert said.replace("\n", "").isprintable()
+    assert r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202e" in said
+    assert len(said.splitlines()) == len(done("model", "show", plain).out.splitlines())
+
+
 def test_an_exported_model(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="onnx is not installed")
     save_model(tmp_path / "m.safetensors", model())

@@ -32,6 +32,7 @@ from heliodor.picking.candidates import find_candidates
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.scoring import score_image
 from heliodor.picking.settings import PickSettings
+from helpers.full_disk import full_disk
 from helpers.networks import (
     card,
     model,
@@ -394,17 +395,14 @@ def test_weights_that_are_not_finite(key: str, value: float, tmp_path: Path) -> 
     refuses(write(tmp_path / "m.safetensors", tensors=tensors), "not finite")
 
 
-def test_an_interrupted_write_leaves_the_old_file(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("most_bytes", [0, 1000])
+def test_a_full_disk_leaves_the_old_file(saved: Path, tmp_path: Path, most_bytes: int) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(saved.read_bytes())
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("heliodor.models.model_file.save_file", full)
-    with pytest.raises(BadInput, match="No space left"):
+    with (
+        full_disk(most_bytes),
+        pytest.raises(BadInput, match=r"m\.safetensors cannot be written \(File too large"),
+    ):
         save_model(path, model(scrambled("conv31", seed=9)))
     assert path.read_bytes() == saved.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]

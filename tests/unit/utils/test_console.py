@@ -42,6 +42,11 @@ def test_what_a_terminal_cannot_show_is_replaced(encoding: str, expected: str) -
     assert shown(text, encoding) == (expected, expected)
 
 
+def test_control_characters_are_shown_as_escapes() -> None:
+    text = "a\x1b[2J\x9b\u202eb\tc\nd"
+    assert shown(text, "utf-8")[0] == "a\\x1b[2J\\x9b\\u202eb\tc\nd"
+
+
 def test_warnings_are_notes() -> None:
     assert shown("look", "utf-8", "warning")[0] == "note: look"
     assert shown("end", "utf-8", "error")[0] == "end"

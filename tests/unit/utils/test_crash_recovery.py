@@ -19,6 +19,7 @@ from heliodor.integrations.relion.external_job import FAILURE, SUCCESS
 from heliodor.models.model_file import save_model
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.crash_recovery import run_supervised
+from heliodor.utils.signals import SIGNAL_EXIT_BASE
 from helpers.cli import call, done
 from helpers.networks import (
     discs,
@@ -141,9 +142,11 @@ def test_a_job_that_always_crashes_is_one_that_failed(
 
 def test_exit_codes_and_signals_pass_through(tmp_path: Path) -> None:
     assert run_supervised([sys.executable, "-c", "raise SystemExit(3)"]) == 3
-    command = "import os; os.kill(os.getpid(), 15)"
+    release = "from heliodor.utils.signals import release_signals; release_signals(); "
+    command = release + "import os; os.kill(os.getpid(), 15)"
     assert run_supervised([sys.executable, "-c", command]) == 128 + signal.SIGTERM
-    waits = "import time, pathlib, sys; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+    waits = release + "import time, pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    waits += "; time.sleep(60)"
     there = tmp_path / "there"
     guard = subprocess.Popen([sys.executable, "-c", GUARD, waits, str(there)])
     limit = time.monotonic() + 60
@@ -152,6 +155,66 @@ def test_exit_codes_and_signals_pass_through(tmp_path: Path) -> None:
         time.sleep(0.02)
     guard.send_signal(signal.SIGTERM)
     assert guard.wait(60) == 128 + signal.SIGTERM
+
+
+#: Records when it starts and when it can handle signals; then it waits for them.
+LISTENING = """
+import sys, time
+from pathlib import Path
+from heliodor.utils.signals import Stopped, handle_signals, take_save_request
+folder = Path(sys.argv[1])
+(folder / "started").touch()
+time.sleep(0.2)
+try:
+    with handle_signals(restore_after_stop=False):
+        (folder / "ready").touch()
+        while not take_save_request():
+            time.sleep(0.01)
+        (folder / "saved").touch()
+        time.sleep(60)
+except Stopped as stopped:
+    time.sleep(0.2)
+    print(stopped, file=sys.stderr)
+    raise
+"""
+
+
+def wait_for(path: Path) -> None:
+    limit = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("when", ["started", "ready"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_at_any_moment_stops_both_processes(tmp_path: Path, name: str, when: str) -> None:
+    number = getattr(signal, name)
+    command = [sys.executable, "-c", GUARD, LISTENING, str(tmp_path)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as guard:
+        wait_for(tmp_path / when)
+        if name == "SIGINT":  # as Ctrl-C, to both
+            os.killpg(guard.pid, number)
+        else:
+            guard.send_signal(number)
+        _, said = guard.communicate(timeout=30)
+    assert said == f"stopped by {name}\n"
+    assert guard.returncode == SIGNAL_EXIT_BASE + number
+
+
+@pytest.mark.parametrize("when", ["started", "ready"])
+def test_a_request_to_save_is_not_lost_and_one_process_can_be_interrupted(
+    tmp_path: Path, when: str
+) -> None:
+    command = [sys.executable, "-c", GUARD, LISTENING, str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as guard:
+        wait_for(tmp_path / when)
+        guard.send_signal(signal.SIGUSR1)
+        wait_for(tmp_path / "saved")
+        guard.send_signal(signal.SIGINT)  # to this process alone, as `kill -INT` does
+        assert guard.wait(30) == SIGNAL_EXIT_BASE + signal.SIGINT
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the death of a parent is told on Linux")

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,8 +15,12 @@ from hypothesis import strategies as st
 from heliodor.errors import BadInput
 from heliodor.utils import files
 from heliodor.utils.files import (
+    LOCK_FILE,
     atomic_write,
     create_output_folder,
+    create_subfolder,
+    find_link,
+    remove_partial_files,
     write_json,
     write_text,
 )
@@ -123,3 +131,52 @@ def test_a_folder_without_permission(tmp_path: Path):
     with pytest.raises(BadInput, match="cannot be written"):
         write_text(tmp_path / "a.txt", "x")
     tmp_path.chmod(0o700)
+
+
+def test_only_partial_files_of_killed_processes_are_removed(tmp_path: Path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    running = os.getppid()
+    for folder in (".", "mics", "run", "run/mics"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for process in (killed.pid, running):
+            (tmp_path / folder / f".a.star.{process}.part.star").touch()
+        (tmp_path / folder / ".notes.part").touch()
+    (tmp_path / "run" / LOCK_FILE).touch()  # another command works there
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "run")
+    remove_partial_files(tmp_path)
+    left = {str(path.parent.relative_to(tmp_path)): 0 for path in tmp_path.rglob(".a.star.*")}
+    for path in tmp_path.rglob(".a.star.*"):
+        left[str(path.parent.relative_to(tmp_path))] += 1
+    assert left == {".": 1, "mics": 1, "run": 2, "run/mics": 2}
+    assert len([*tmp_path.rglob(".notes.part")]) == 4
+
+
+def test_links_below_an_output_folder_are_found(tmp_path: Path):
+    (tmp_path / "outside").mkdir()
+    out = tmp_path / "link_to_out"
+    (tmp_path / "out").mkdir()
+    out.symlink_to(tmp_path / "out")  # the folder itself may be one
+    (out / "scores").symlink_to(tmp_path / "outside")
+    assert find_link(out, out / "scores" / "1" / "a.star") == out / "scores"
+    assert find_link(out, out / "models" / "a.star") is None
+    assert create_subfolder(out, "models/1").is_dir()
+    for name in ("scores", "scores/1"):
+        with pytest.raises(BadInput, match="scores is a symbolic link"):
+            create_subfolder(out, name)
+    assert [*(tmp_path / "outside").iterdir()] == []
+
+
+def test_threads_that_write_the_same_file_do_not_disturb_each_other(tmp_path: Path):
+    path, together = tmp_path / "a.txt", threading.Barrier(4)
+
+    def write(text: str) -> None:
+        with atomic_write(path) as aside:
+            aside.write_text(text)
+            together.wait(10)
+            assert aside.read_text() == text
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, "abcd"))
+    assert path.read_text() in "abcd"
+    assert [*tmp_path.iterdir()] == [path]

@@ -18,6 +18,7 @@ from heliodor.utils.hashing import (
     ENDS,
     SMALL,
     fingerprint_file,
+    read_unchanged,
 )
 
 LARGE = 3 * SMALL + 12_345
@@ -76,3 +77,67 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
         fingerprint_file(tmp_path / "gone.mrc")
     with pytest.raises(BadInput, match="cannot be read"):
         fingerprint_file(tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "growing.mrc"
+    path.write_bytes(content(1000))
+    seen: list[int] = []
+
+    def read() -> bytes:
+        own = path.read_bytes()
+        seen.append(len(own))
+        if len(seen) == 1:
+            path.write_bytes(content(2000))  # as by another program
+            raise BadInput("truncated")
+        if len(seen) == 2:
+            (tmp_path / "new").write_bytes(content(2000, seed=1))
+            os.replace(tmp_path / "new", path)
+        return own
+
+    own, version = read_unchanged(path, read)
+    assert seen == [1000, 2000, 2000]
+    assert own == content(2000, seed=1)
+    assert version is not None
+    assert version.fingerprint == fingerprint_file(path)
+    assert version.is_current()
+    os.utime(path, (0, 0))  # the same content, as if copied again
+    assert version.is_current()
+    path.write_bytes(content(2000))
+    assert not version.is_current()
+    path.unlink()
+    assert not version.is_current()
+
+
+def test_a_file_that_never_comes_to_rest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.mrc"
+    path.write_bytes(b"")
+
+    def read() -> None:
+        with path.open("ab") as stream:
+            stream.write(b"more")
+
+    with pytest.raises(BadInput, match=r"log\.mrc changed each of the 3 times"):
+        read_unchanged(path, read)
+
+
+def test_an_error_of_a_file_at_rest_is_reported_once(tmp_path: Path) -> None:
+    path = tmp_path / "broken.mrc"
+    path.write_bytes(b"")
+    calls = []
+
+    def read() -> None:
+        calls.append(1)
+        raise BadInput("broken.mrc is empty")
+
+    with pytest.raises(BadInput, match="is empty"):
+        read_unchanged(path, read)
+    with pytest.raises(BadInput, match="is empty"):
+        read_unchanged(tmp_path / "gone.mrc", read)
+    assert len(calls) == 2
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mrc")
+    with pytest.raises(BadInput, match="not a regular file"):
+        fingerprint_file(tmp_path / "pipe.mrc")

@@ -7,18 +7,21 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from heliodor.errors import BadInput
-from heliodor.utils.locking import LOCK_FILE, lock_folder
+from heliodor.utils.files import LOCK_FILE
+from heliodor.utils.locking import lock_folder
 from heliodor.utils.signals import (
     SIGNAL_EXIT_BASE,
     Stopped,
     defer_stop,
     handle_signals,
+    hold_signals,
     raise_if_stopped,
     stop_requested,
     take_save_request,
@@ -124,6 +127,71 @@ def test_what_is_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+#: The programs, with a command that never ends.
+PROGRAMS = {
+    "heliodor": """
+from heliodor.cli import entry, main
+main.app = work
+entry.run()
+""",
+    "heliodor-topaz": """
+from heliodor.integrations.topaz import entry, main
+main.main = work
+entry.entry()
+""",
+}
+WORK = """
+import sys, time
+def work(*_, **__):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_program_ends_with_one_line_and_the_code_of_a_shell(program: str, name: str) -> None:
+    number = getattr(signal, name)
+    command = [sys.executable, "-c", WORK + PROGRAMS[program]]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == SIGNAL_EXIT_BASE + number
+    assert len(said.splitlines()) == 1, said
+    assert f"stopped by {name}" in said
+
+
+def test_a_second_signal_does_not_interrupt_an_outer_block() -> None:
+    ended = []
+
+    def work() -> None:
+        with handle_signals():
+            try:
+                with handle_signals():
+                    tell(signal.SIGTERM)
+            finally:
+                tell(signal.SIGTERM)
+                ended.append(1)
+
+    with pytest.raises(Stopped):
+        work()
+    assert ended == [1]
+
+
+def test_held_signals_arrive_later(usual: None) -> None:
+    hold_signals()
+    # To this thread: others, of whoever runs the tests, do not hold signals.
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    with pytest.raises(Stopped), handle_signals():
+        pytest.fail("it arrived too late")
+
+
 def test_other_threads_listen_to_nothing() -> None:
     found = []
 
@@ -135,6 +203,14 @@ def test_other_threads_listen_to_nothing() -> None:
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / LOCK_FILE).symlink_to("precious")
+    with pytest.raises(BadInput, match="is a symbolic link"), lock_folder(tmp_path):
+        pytest.fail("it was locked")
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 HOLD = """

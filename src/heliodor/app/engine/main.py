@@ -41,6 +41,8 @@ def main() -> None:
     sys.stdout = sys.stderr
     # Ctrl-C in the server's terminal reaches this process too; the server decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):  # a scheduler may send it to all processes of a job
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     serve(sys.stdin, EventWriter(out))
 
 
@@ -91,7 +93,7 @@ def _listen(stream: TextIO, requests: RequestQueue, events: EventWriter) -> None
             try:
                 request = read_request(line)
             except BadInput as error:
-                print(error, file=sys.stderr)
+                console.show_error(str(error))
                 continue
             if not requests.add(request):
                 events.send(RefusedEvent(says="a training is running; cancel it first"))

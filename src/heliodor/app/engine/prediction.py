@@ -81,12 +81,26 @@ def predict(model: Model, image: WorkingImage, number: int, device: torch.device
     features = _sample_features(seen.features, working / model.network.stride)
     figures = _measure_micrograph(image.image, normalized, maps)
     return Prediction(
-        Candidates(number, xy, score, bad, features, figures), maps, normalized, image
+        Candidates(number, xy, score, bad, features, figures, stamp_of(image)),
+        maps,
+        normalized,
+        image,
     )
 
 
-def write_preview(path: Path, normalized: Image) -> None:
-    """Write a working image as a JPEG file, its median at gray 128, contrast not inverted."""
+def stamp_of(image: WorkingImage) -> str:
+    """Return the version of the file that an image was read from; see `stamp_file`."""
+    return "" if image.version is None else image.version.stamp
+
+
+def write_preview(path: Path, normalized: Image, stamp: str = "") -> None:
+    """Write a working image as a JPEG file, its median at gray 128, contrast not inverted.
+
+    Parameters
+    ----------
+    stamp
+        The version of the micrograph's file, which becomes the comment.
+    """
     from PIL import Image as Pillow
 
     middle = float(np.median(normalized))
@@ -94,7 +108,7 @@ def write_preview(path: Path, normalized: Image) -> None:
     gray = 128 + (normalized - middle) * (127 / (GRAY_DEVIATIONS * spread))
     with atomic_write(path) as aside:
         Pillow.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).save(
-            aside, "JPEG", quality=JPEG_QUALITY
+            aside, "JPEG", quality=JPEG_QUALITY, comment=stamp.encode()
         )
 
 

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +49,7 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.score_maps import open_working_images
+from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import ComputeSettings, one_thread_each
 
@@ -180,7 +182,8 @@ class Session:
         try:
             image = self.images.get(self.sources[i])
             prediction = predict(self.model, image, self.number, self.device)
-            write_preview(folder / "previews" / f"{i}.jpg", prediction.normalized)
+            preview = folder / "previews" / f"{i}.jpg"
+            write_preview(preview, prediction.normalized, prediction.candidates.stamp)
             write_candidates(table, prediction.candidates)
         except Exception as error:
             self.events.send(FailedEvent(id=i, says=_describe_error(self.sources[i].name, error)))
@@ -193,7 +196,7 @@ class Session:
             if self.running_threshold.claim(i):
                 estimate = self.running_threshold.add(i, prediction)
         except Exception as error:
-            print(_describe_error("estimating the threshold", error), file=sys.stderr)
+            console.show_error(_describe_error("estimating the threshold", error))
             return
         if estimate is not None:
             self.events.send(
@@ -245,7 +248,8 @@ def _describe_error(what: str, error: Exception) -> str:
     """Return a sentence about an error; the traceback of an unexpected one is printed."""
     if isinstance(error, BadInput):
         return str(error)
-    traceback.print_exception(error, file=sys.stderr)
+    with suppress(OSError):  # the disk of the log may be full
+        traceback.print_exception(error, file=sys.stderr)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return f"not enough memory for {what}; close other programs or use fewer threads"
     return f"{what} failed ({type(error).__name__}: {error})"

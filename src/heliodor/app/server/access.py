@@ -90,7 +90,11 @@ class AccessControl:
             await _send_error(answer, *refusal)
             return
         if scope["path"] == "/" and scope["query_string"]:
-            query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
+            try:
+                query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
+            except ValueError:
+                await _send_error(answer, 400, "the address has too many fields")
+                return
             if "token" in query:
                 await self._log_in(scope, answer, query["token"])
                 return

@@ -16,7 +16,7 @@ from heliodor import __version__
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import relion_star
 from heliodor.data.micrographs import star_list
-from heliodor.data.star import quote_column
+from heliodor.data.star import format_cell
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
 
@@ -49,6 +49,16 @@ class Annotation:
     kind: str
 
 
+@dataclass(frozen=True)
+class _Change:
+    """A change of the annotations of a micrograph that has not been written."""
+
+    saved: Future[None]
+    name: str
+    #: The annotations of the micrograph before the change, by their ids.
+    before: Mapping[str, Annotation]
+
+
 class Annotations:
     """All annotations of a project, by the names of micrographs; any thread may call.
 
@@ -74,9 +84,12 @@ class Annotations:
         self._total = 0
         self._wake = threading.Condition()
         self._unsaved: set[str] = set()
-        self._waiting: list[Future[None]] = []
+        #: Changes that have not been written, and what there was before each.
+        self._waiting: list[_Change] = []
         self._closing = False
         for kind, path in self._paths.items():
+            if path.is_dir():
+                raise BadInput(f"{path} is a folder, not a file of labels; remove or rename it")
             if path.is_file():
                 self._read(kind, path)
             else:
@@ -149,16 +162,19 @@ class Annotations:
         bool
             Whether anything changed.
         Future
-            Done when the change is in the files; raises BadInput if they cannot be written.
+            Done when the change is in the files; raises BadInput if they cannot be written. The
+            change is then undone, so that what is shown is what is saved.
 
         Raises
         ------
         BadInput
-            If there would be too many; then nothing changes.
+            If there would be too many, or the file cannot hold the name; then nothing changes.
         """
+        format_cell(star_list.NAME, name)
         saved: Future[None] = Future()
         with self._wake:
             own = self._by_micrograph.get(name, {})
+            before = dict(own)
             gone = {key for key in remove if key in own}
             new = {
                 key: annotation for key, annotation in add.items() if key not in own or key in gone
@@ -187,7 +203,7 @@ class Annotations:
                 self._format_rows(name)
                 self._unsaved |= touched
             if self._unsaved:
-                self._waiting.append(saved)
+                self._waiting.append(_Change(saved, name, before))
                 self._wake.notify()
             else:
                 saved.set_result(None)
@@ -196,7 +212,7 @@ class Annotations:
     def _format_rows(self, name: str) -> None:
         """Format the rows of a micrograph, as `relion_star.render_picks` would."""
         # A number comes first: a row that starts with some names would be read as a block.
-        (quoted,) = quote_column(star_list.NAME, [name])
+        quoted = format_cell(star_list.NAME, name)
         for kind, rows in self._rows.items():
             own = [
                 f"{annotation.x:.3f}\t{annotation.y:.3f}\t{quoted}\t{key}"
@@ -226,19 +242,31 @@ class Annotations:
             except BadInput as error:
                 with self._wake:
                     self._unsaved |= kinds
-                for saved in waiting:
-                    if saved.set_running_or_notify_cancel():
-                        saved.set_exception(error)
+                    # Those made in the meantime were made on top of these.
+                    waiting += self._waiting
+                    self._waiting = []
+                    for change in reversed(waiting):
+                        self._undo(change)
+                for change in waiting:
+                    if change.saved.set_running_or_notify_cancel():
+                        change.saved.set_exception(error)
                 if not closing:
                     # A full disk stays full for a while; the next change tries again.
                     with self._wake:
                         self._wake.wait_for(lambda: self._waiting or self._closing, 5.0)
             else:
-                for saved in waiting:
-                    if saved.set_running_or_notify_cancel():
-                        saved.set_result(None)
+                for change in waiting:
+                    if change.saved.set_running_or_notify_cancel():
+                        change.saved.set_result(None)
             if closing:
                 return
+
+    def _undo(self, change: _Change) -> None:
+        """Bring back the annotations before a change; the caller holds the lock."""
+        own = self._by_micrograph.get(change.name, {})
+        self._total += len(change.before) - len(own)
+        self._by_micrograph[change.name] = dict(change.before)
+        self._format_rows(change.name)
 
     def close(self) -> None:
         """Write all unsaved changes and stop."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,10 +15,11 @@ from heliodor.app.server.project import PICKS, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.errors import SOME_FAILED
 from heliodor.picking.journal import NAME as JOURNAL
-from heliodor.utils.files import write_text
+from heliodor.utils.files import create_subfolder, write_text
+from heliodor.utils.import_path import python_command
 
 #: The command; tests use another.
-COMMAND = (sys.executable, "-m", "heliodor.app.server.child_process")
+COMMAND = python_command("-m", "heliodor.app.server.child_process")
 #: Seconds between two checks of the progress.
 _POLL_SECONDS = 0.5
 #: Seconds to wait for the process to end after SIGTERM.
@@ -65,6 +65,8 @@ class BatchRun:
         ------
         HTTPException
             If a run has not finished, or the project has no diameter.
+        BadInput
+            If the folder for the picks cannot be used.
         """
         settings = self._project.settings
         with self._lock:
@@ -72,6 +74,7 @@ class BatchRun:
                 raise refuse("all micrographs are already being picked", 409)
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
+            create_subfolder(self._project.folder, PICKS)
             words = [*self._command, "pick", "--report", "-o", str(self._folder)]
             words += ["--threads", str(self._threads)]
             if settings.model:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,11 +13,12 @@ from pathlib import Path
 
 from heliodor.app.protocol import Event, Request, read_event, write_message
 from heliodor.errors import BadInput
+from heliodor.utils.import_path import python_command
 
 log = logging.getLogger(__name__)
 
 #: The command of the engine; tests use another.
-COMMAND = (sys.executable, "-m", "heliodor.app.engine.main")
+COMMAND = python_command("-m", "heliodor.app.engine.main")
 #: Most bytes of a line.
 _MAX_LINE = 2**24
 #: Seconds to wait for the engine to end after its input ended, and again after SIGTERM.
@@ -51,6 +51,8 @@ class EngineClient:
     ) -> None:
         self._on_event, self._on_exit = on_event, on_exit
         self._stopping = False
+        if log_file.is_symlink():  # nothing is written to the file that it leads to
+            log_file.unlink()
         with log_file.open("ab") as errors:
             # In a session of its own: Ctrl-C goes to the server, which then stops the engine.
             self._process = subprocess.Popen(

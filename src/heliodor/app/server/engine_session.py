@@ -24,6 +24,7 @@ from heliodor.app.protocol import (
     ScoreRequest,
     ThresholdEvent,
     TrainedEvent,
+    TrainRequest,
 )
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.engine_client import COMMAND, MAX_FAILURES, EngineClient, EngineFailures
@@ -39,6 +40,7 @@ from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_json
+from heliodor.utils.hashing import stamp_file
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,10 @@ class EngineSession:
         #: Whether the scores on disk are for another diameter.
         self._stale = False
         self._message: str | None = None
+        #: The versions of the micrographs' files that their scores were made from.
+        self._stamps: dict[int, str] = {}
+        #: A training that waits until the engine is ready.
+        self._waiting_training: TrainRequest | None = None
         self._queue: list[int] = []
         self._focus: int | None = None
         self.training = TrainingStatus()
@@ -112,7 +118,7 @@ class EngineSession:
             self._predictions.set_calibration(
                 number, ModelCalibration.from_message(json.loads(path.read_text("utf-8")))
             )
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return  # missing or damaged: the engine estimates it again
 
     def _read_scores(self) -> None:
@@ -138,6 +144,9 @@ class EngineSession:
             return False
         try:
             candidates = read_candidates(path)
+            if self._has_changed(number, candidates.stamp):
+                raise BadInput(f"{self._project.sources[number].path} has changed")
+            self._stamps[number] = candidates.stamp
             size = self._tiles.pixel_size(number)
         except BadInput:
             path.unlink(missing_ok=True)  # the engine writes it again
@@ -212,6 +221,7 @@ class EngineSession:
                 self._project.forget_scores()
                 self._stale = False
             self._ready, self._message = True, None
+            self._send_training()
             if self._read:
                 self._send_queue()
             self._touch(())
@@ -238,6 +248,8 @@ class EngineSession:
         """Score the micrograph on the screen first."""
         with self._lock:
             self._focus = number
+            if self.check_current(number):
+                return
             if self._engine is not None and self._ready and number in self._queue:
                 self._queue.remove(number)
                 self._queue.insert(0, number)
@@ -253,7 +265,32 @@ class EngineSession:
             if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
-        if self._load_candidates(number):
+        if not self._load_candidates(number):
+            self._score_again(number)
+        self._touch([number])
+
+    def check_current(self, number: int) -> bool:
+        """Score a micrograph again if its file has changed; return whether it has."""
+        with self._lock:
+            changed = self._has_changed(number, self._stamps.get(number, ""))
+            if changed:
+                self._project.path(SCORES, number).unlink(missing_ok=True)
+                self._score_again(number)
+            return changed
+
+    def _has_changed(self, number: int, stamp: str) -> bool:
+        """Return whether the file of a micrograph is there and is of another version."""
+        now = stamp_file(self._project.sources[number].path)
+        return "" not in (stamp, now) and stamp != now
+
+    def _score_again(self, number: int) -> None:
+        """Forget the scores of a micrograph whose file has changed, and score it first."""
+        with self._lock:
+            self._predictions.remove(number)
+            self._stamps.pop(number, None)
+            if self._engine is not None and self._ready:
+                self._queue = [number, *(other for other in self._queue if other != number)]
+                self._engine.send(ScoreRequest(ids=tuple(self._queue)))
             self._touch([number])
 
     def _handle_failed(self, event: FailedEvent) -> None:
@@ -261,6 +298,9 @@ class EngineSession:
         if number is None:  # the project as a whole could not be opened
             with self._lock:
                 self._failed, self._message = True, event.says
+                if self._waiting_training is not None:
+                    self._waiting_training = None
+                    self.training.stop("refused", event.says)
                 self._touch(())
             return
         if not self._is_known(number):
@@ -297,20 +337,32 @@ class EngineSession:
                     self._start_engine()
                 else:
                     self._send_project()
-            if not self._ready or self._engine is None:
-                raise refuse("the engine is starting; try again in a moment", 409)
             number = self._project.next_model()
             request = build_train_request(self._project, self._annotations, number)
             if not request.labels:
                 raise refuse("mark some particles first", 409)
             self.training.start(number)
-            self._engine.send(request)
+            self._waiting_training = request
+            if self._ready:
+                self._send_training()
+            else:
+                self.training.set_message("starting")
             self._touch(())
+
+    def _send_training(self) -> None:
+        """Send the training that waited until the engine was ready, if there is one."""
+        request, self._waiting_training = self._waiting_training, None
+        if request is not None and self._engine is not None:
+            self._engine.send(request)
 
     def cancel(self) -> None:
         """Cancel the running training, if there is one."""
         with self._lock:
-            if self._engine is not None and self.training.running:
+            if self._waiting_training is not None:
+                self._waiting_training = None
+                self.training.stop("cancelled", None)
+                self._touch(())
+            elif self._engine is not None and self.training.running:
                 self._engine.send(CancelRequest())
                 self.training.set_message("cancelling")
 
@@ -342,9 +394,9 @@ class EngineSession:
             if event.number != self._project.settings.model or self._stale:
                 return
             try:
-                record = json.loads(path.read_text("utf-8"))
-            except (OSError, ValueError):
-                record = {"number": event.number}
+                record = dict(json.loads(path.read_text("utf-8")))
+            except (OSError, ValueError, TypeError, RecursionError):
+                record = {"number": event.number}  # missing or damaged
             write_json(path, record | values)
         self._predictions.set_calibration(event.number, ModelCalibration.from_message(values))
         self._touch(None)
@@ -357,7 +409,7 @@ class EngineSession:
             failures = self._failures.record_exit()
             why = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._message = f"the engine crashed ({why}) and was restarted; see engine.log"
-            self._ready, self._engine = False, None
+            self._ready, self._engine, self._waiting_training = False, None, None
             if not self.training.stop("refused", f"the engine crashed ({why})") and self._queue:
                 self._record_suspect(self._queue[0], why)
             self._failed = failures > MAX_FAILURES

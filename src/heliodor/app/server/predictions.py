@@ -128,6 +128,12 @@ class Predictions:
             self._seen[number] = seen
             self._changes += 1
 
+    def remove(self, number: int) -> None:
+        """Remove the candidates of a micrograph, if it has any."""
+        with self._lock:
+            self._seen.pop(number, None)
+            self._changes += 1
+
     def get(self, number: int) -> MicrographPredictions | None:
         """Return the candidates of a micrograph, or None if it was not scored."""
         return self._seen.get(number)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import check_diameter
+from heliodor.data.micrographs.working_images import check_diameter, check_pixel_size
 from heliodor.errors import BadInput
 from heliodor.utils.files import (
     create_output_folder,
+    create_subfolder,
     remove_partial_files,
     write_json,
 )
 from heliodor.utils.hashing import digest
-from heliodor.utils.locking import lock_folder
+from heliodor.utils.json_schema import StoredModel, validate
 
 NAME = "project.json"
 #: The version of the file's contents.
@@ -60,6 +62,20 @@ class ProjectSettings:
         }
 
 
+class _StoredSettings(StoredModel):
+    """The fields of `project.json` that must be as the app wrote them."""
+
+    form: int
+    inputs: list[str]
+    pixel_size_angstrom: float | None
+    diameter_angstrom: float | None
+    threshold: Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)] | None
+    model: Annotated[int, Field(ge=0)]
+    done: list[str]
+    pictures_of: str
+    scores_of: str
+
+
 def _read_settings(path: Path) -> ProjectSettings:
     """Read the settings of an earlier session.
 
@@ -69,27 +85,25 @@ def _read_settings(path: Path) -> ProjectSettings:
         If it is not the file of a project.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value.pop("form") != FORM_VERSION:
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
+        found = validate(_StoredSettings, value, "it")
+        if found.form != FORM_VERSION:
             raise ValueError("written by another version of heliodor")
-        value["inputs"] = tuple(map(str, value["inputs"]))
-        value["done"] = frozenset(map(str, value["done"]))
-        settings = ProjectSettings(**value)
-        for number in (
-            settings.pixel_size_angstrom,
-            settings.diameter_angstrom,
-            settings.threshold,
-        ):
-            if number is not None and not math.isfinite(float(number)):
-                raise ValueError(f"{number} is not a finite number")
-        if not (isinstance(settings.model, int) and settings.model >= 0):
-            raise ValueError(f"{settings.model} is not the number of a model")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if found.diameter_angstrom is not None:
+            check_diameter(found.diameter_angstrom)
+        if found.pixel_size_angstrom is not None:
+            check_pixel_size(found.pixel_size_angstrom)
+    except (OSError, ValueError) as error:
         raise BadInput(
             f"{path} is not a project of heliodor app ({error}); use another folder (-o), or"
             " remove the file (labels and models are kept)"
         ) from error
-    return settings
+    values = found.model_dump(exclude={"form"})
+    values |= {"inputs": tuple(found.inputs), "done": frozenset(found.done)}
+    return ProjectSettings(**values)
 
 
 @dataclass
@@ -165,8 +179,8 @@ def open_project(
     if pixel_size_angstrom is not None:
         settings = replace(settings, pixel_size_angstrom=pixel_size_angstrom)
     for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
-        (folder / name).mkdir(exist_ok=True)
-    _remove_partial_files(folder)
+        create_subfolder(folder, name)
+    remove_partial_files(folder)
     pictures = digest(
         [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
         + [repr(settings.pixel_size_angstrom).encode()]
@@ -182,17 +196,3 @@ def open_project(
     if project.settings.scores_of != project.scores_for:
         project.forget_scores()
     return project
-
-
-def _remove_partial_files(folder: Path) -> None:
-    """Remove partially written files, except those of a run that has not finished."""
-    picks = folder / PICKS
-    if not picks.is_dir():
-        remove_partial_files(folder)
-        return
-    try:
-        with lock_folder(picks):
-            remove_partial_files(folder)
-    except BadInput:
-        for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
-            remove_partial_files(folder / name)

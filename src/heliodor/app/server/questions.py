@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ def propose_questions(
         own = _read_candidates_of(number, project, tiles)
         if own is not None and own.model == seen[number].model:
             candidates[number] = own
+    # Another version may have written files with other features.
+    widths = Counter(own.features.shape[1] for own in candidates.values())
+    usual = max(widths, key=lambda width: (widths[width], width), default=0)
+    candidates = {n: own for n, own in candidates.items() if own.features.shape[1] == usual}
     names = {number: project.sources[number].name for number in candidates}
     asked = chosen_questions(
         candidates,

@@ -11,9 +11,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from heliodor.app.server.access import AccessControl
 from heliodor.app.server.application import build_application
@@ -26,6 +27,7 @@ from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
 from heliodor.utils.files import create_output_folder
 from heliodor.utils.locking import lock_folder
+from heliodor.utils.signals import STOP_SIGNALS
 from heliodor.utils.threads import resolve_threads
 
 if TYPE_CHECKING:
@@ -38,6 +40,12 @@ HOST = "127.0.0.1"
 PORT, MORE_PORTS = 8765, 30
 #: Seconds that running requests may take after the server was stopped.
 _GRACE = 3
+#: Most connections that are open at a time, well below the usual limit of 1024 open files; and
+#: most seconds until the first request of one.
+MAX_CONNECTIONS = 400
+_REQUEST_SECONDS = 20.0
+#: Most connections that are accepted at once, before the oldest are closed.
+_BACKLOG = 64
 
 
 def serve(
@@ -156,6 +164,43 @@ def _user_name() -> str:
         return "USER"  # the user id has no name on this machine
 
 
+class _BoundedProtocol(H11Protocol):
+    """A connection that is closed if it asks for nothing, or too many others are open.
+
+    Otherwise connections that send their request byte by byte could use up all that a process
+    may have, and with them lock out the owner of the project.
+    """
+
+    #: Those that are open, the oldest first.
+    _open: ClassVar[dict[_BoundedProtocol, None]] = {}
+    _has_asked = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Register the connection, and close the oldest idle one if there are too many."""
+        super().connection_made(transport)
+        self._open[self] = None
+        self.loop.call_later(_REQUEST_SECONDS, self._expire)
+        if len(self._open) > MAX_CONNECTIONS:
+            idle = (one for one in self._open if one.cycle is None or one.cycle.response_complete)
+            closed = next(idle, self)
+            del self._open[closed]
+            closed.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._open.pop(self, None)
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Note whether a request has arrived."""
+        super().handle_events()
+        self._has_asked = self._has_asked or self.cycle is not None
+
+    def _expire(self) -> None:
+        if not self._has_asked and self in self._open:
+            self.transport.abort()
+
+
 class _Server(uvicorn.Server):
     """A uvicorn server whose signals are handled by `run`."""
 
@@ -172,7 +217,8 @@ def run(app: AccessControl, listener: socket.socket) -> None:
         access_log=False,
         lifespan="off",
         ws="none",
-        http="h11",
+        http=_BoundedProtocol,
+        backlog=_BACKLOG,
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
         timeout_keep_alive=30,
@@ -180,10 +226,7 @@ def run(app: AccessControl, listener: socket.socket) -> None:
     )
     server = _Server(config)
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, setattr, server, "should_exit", True)
-        await server.serve(sockets=[listener])
-
-    asyncio.run(main())
+    for number in STOP_SIGNALS:
+        # It stays in force while the project is closed: a second Ctrl-C must not interrupt that.
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    asyncio.run(server.serve(sockets=[listener]))

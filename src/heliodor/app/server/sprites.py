@@ -14,6 +14,7 @@ from heliodor.app.server.tiles import (
     MicrographTiles,
     count_levels,
     encode_jpeg,
+    open_preview,
 )
 from heliodor.errors import BadInput
 
@@ -70,7 +71,7 @@ def _micrograph_image(
 
     def read() -> Any:
         try:
-            with Pillow.open(preview) as picture:
+            with open_preview(preview) as picture:
                 return np.asarray(picture.convert("L"))
         except OSError as error:
             raise BadInput(f"{preview} is not an image ({error})") from error

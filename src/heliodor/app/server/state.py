@@ -114,11 +114,15 @@ class ProjectState:
         """Change the annotations of a micrograph; see `Annotations.change`."""
         changed, saved = self.annotations.change(self.name(number), add, remove)
         if changed:
-            self.predictions.set_negatives(
-                number, self.annotations.positions(self.name(number), "negative")
-            )
-            self.touch([number], annotations=True)
+            self.show_saved(number)
         return self.revision, saved
+
+    def show_saved(self, number: int) -> None:
+        """Take over the annotations of a micrograph, and let the page read them again."""
+        self.predictions.set_negatives(
+            number, self.annotations.positions(self.name(number), "negative")
+        )
+        self.touch([number], annotations=True)
 
     def set_done(self, number: int, done: bool) -> int:
         """Mark a micrograph as reviewed, or not; return the revision."""

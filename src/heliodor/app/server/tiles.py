@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import choose_pixel_size
 from heliodor.errors import BadInput
 from heliodor.utils.files import atomic_write
+from heliodor.utils.hashing import stamp_file
 from heliodor.utils.statistics import robust_deviation
 
 GrayImage = NDArray[np.uint8]
@@ -33,6 +35,8 @@ CACHE_BYTES = 512 * 2**20
 #: The median and the deviation are computed from about so many pixels.
 _SAMPLE_SIZE = 200_000
 _JPEG_QUALITY = 85
+#: The longest side of a preview; the engine makes smaller ones.
+MAX_PREVIEW_PX = 8192
 #: Larger images, as a share of the memory, are read from the file each time.
 _MAX_CACHED_SHARE = 1 / 8
 
@@ -81,13 +85,31 @@ def low_pass(image: Image, pixel_size_angstrom: float, low_pass_angstrom: float)
     return np.asarray(scipy.fft.irfft2(spectrum, s=image.shape), dtype=np.float32)
 
 
-def encode_jpeg(picture: GrayImage | Pillow.Image) -> bytes:
-    """Return an image as a JPEG file."""
+def encode_jpeg(picture: GrayImage | Pillow.Image, comment: str = "") -> bytes:
+    """Return an image as a JPEG file with a comment."""
     if not isinstance(picture, Pillow.Image):
         picture = Pillow.fromarray(picture)
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY, comment=comment.encode())
     return stream.getvalue()
+
+
+def open_preview(path: Path) -> Pillow.Image:
+    """Open a preview that the engine wrote, whose pixels have not been read yet.
+
+    Raises
+    ------
+    BadInput
+        If it is not a preview.
+    """
+    try:
+        picture = Pillow.open(path, formats=["JPEG"])
+    except Exception as error:  # the library raises many types for damaged files
+        raise BadInput(f"{path} is not an image ({error})") from error
+    if max(picture.size) > MAX_PREVIEW_PX:
+        picture.close()
+        raise BadInput(f"{path} is larger than a preview")
+    return picture
 
 
 class MicrographTiles:
@@ -115,7 +137,8 @@ class MicrographTiles:
         self._sources = sources
         self._thumbnails = thumbnails
         self._pixel_size_override = pixel_size_angstrom
-        self._headers: dict[int, MicrographHeader] = {}
+        #: With the version of the file of each.
+        self._headers: dict[int, tuple[str, MicrographHeader]] = {}
         self.cache = Cache(keep_bytes)
 
     def header(self, number: int) -> MicrographHeader:
@@ -126,9 +149,15 @@ class MicrographTiles:
         BadInput
             If its file cannot be read; it is tried again the next time.
         """
-        if number not in self._headers:
-            self._headers[number] = read_header(self._sources[number].path)
-        return self._headers[number]
+        stamp = self.stamp(number)
+        stored = self._headers.get(number)
+        if stored is None or stored[0] != stamp:
+            stored = self._headers[number] = stamp, read_header(self._sources[number].path)
+        return stored[1]
+
+    def stamp(self, number: int) -> str:
+        """Return the version of a micrograph's file, as `stamp_file` does."""
+        return stamp_file(self._sources[number].path)
 
     def pixel_size(self, number: int) -> float:
         """Return the pixel size of a micrograph in angstrom; raises BadInput if unknown."""
@@ -170,29 +199,27 @@ class MicrographTiles:
             return to_gray(image)
 
         # Differences below a tenth of an angstrom are invisible; share the cached image.
-        key = (number, level, round(low_pass_angstrom, 1))
+        key = (number, self.stamp(number), level, round(low_pass_angstrom, 1))
         return self.cache.get(key, make, lambda image: image.nbytes)
 
     def _level(self, number: int, level: int) -> Image:
         """Return a whole micrograph at one level, with its original values."""
         shape = level_shape(self.header(number).shape, level)
+        stamp = self.stamp(number)
 
         def make() -> Image:
             for finer in range(level - 1, 0, -1):
-                kept = self.cache.peek((number, finer))
+                kept = self.cache.peek((number, stamp, finer))
                 if kept is not None:
                     return fourier_crop(kept, shape)
             with open_micrograph(self._sources[number].path) as micrograph:
                 if micrograph.shape != self.header(number).shape:
-                    del self._headers[number]
-                    raise BadInput(
-                        f"{self._sources[number].path} changed its size; restart heliodor app"
-                    )
+                    raise BadInput(f"{self._sources[number].path} changed just now; try again")
                 return micrograph.read_cropped(shape)
 
         if 4 * shape[0] * shape[1] > _MAX_CACHED_SHARE * self.cache.most_bytes:
             return make()
-        return self.cache.get((number, level), make, lambda image: image.nbytes)
+        return self.cache.get((number, stamp, level), make, lambda image: image.nbytes)
 
     def thumbnail(self, number: int, preview: Path | None = None) -> bytes:
         """Return the thumbnail of a micrograph as a JPEG file; it is stored on disk.
@@ -204,25 +231,29 @@ class MicrographTiles:
         preview
             The path of its preview, which is faster to read; it may be missing.
         """
-        path = self._thumbnails / f"{number}.jpg"
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            pass  # it is made below
-        small = self._from_preview(preview) or self._from_file(number)
-        made = encode_jpeg(small)
+        path, stamp = self._thumbnails / f"{number}.jpg", self.stamp(number)
+        with suppress(FileNotFoundError, BadInput):
+            with open_preview(path) as picture:
+                # Where the micrograph cannot be found, what is known of it is shown.
+                is_current = not stamp or picture.info.get("comment") == stamp.encode()
+            if is_current:
+                return path.read_bytes()
+        small = self._from_preview(preview, stamp) or self._from_file(number)
+        made = encode_jpeg(small, stamp)
         with atomic_write(path) as aside:
             aside.write_bytes(made)
         return made
 
-    def _from_preview(self, preview: Path | None) -> Pillow.Image | None:
+    def _from_preview(self, preview: Path | None, stamp: str) -> Pillow.Image | None:
         if preview is None or not preview.is_file():
             return None
         try:
-            with Pillow.open(preview) as picture:
+            with open_preview(preview) as picture:
+                if picture.info.get("comment", b"").decode("latin-1") not in ("", stamp) and stamp:
+                    return None  # of an earlier version of the micrograph
                 picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
                 return picture.convert("L")
-        except OSError:
+        except (BadInput, OSError):
             return None  # ignore a damaged one
 
     def _from_file(self, number: int) -> Pillow.Image:
@@ -230,7 +261,7 @@ class MicrographTiles:
         factor = min(1.0, THUMBNAIL_PX / max(shape))
         small = (max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor)))
         last = count_levels(shape) - 1
-        if (kept := self.cache.peek((number, last))) is not None:
+        if (kept := self.cache.peek((number, self.stamp(number), last))) is not None:
             return Pillow.fromarray(to_gray(fourier_crop(kept, small)))
         with open_micrograph(self._sources[number].path) as micrograph:
             return Pillow.fromarray(to_gray(micrograph.read_cropped(small)))

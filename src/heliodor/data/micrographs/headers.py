@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from heliodor.conventions import Shape
 from heliodor.data.micrographs.compression import is_compressed, read_first_bytes
@@ -25,6 +27,12 @@ MAX_SURPLUS_FRACTION = 0.05
 IMOD_STAMP = 1146047817
 #: NumPy types of the MRC modes with real numbers.
 _DTYPE_OF_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+
+#: Those of unsigned integers in place of signed ones.
+_UNSIGNED = {0: "u1", 1: "u2"}
+#: Bytes are unsigned if more than the one share of them is near either end of the signed range,
+#: and less than the other is between.
+_BOTH_ENDS, _BETWEEN = 0.05, 0.01
 
 
 #: See docs/conventions.md.
@@ -129,19 +137,24 @@ def read_plain_mrc_layout(path: Path) -> PixelLayout | None:
     kind = _DTYPE_OF_MODE.get(mode)
     if kind is None or min(nx, ny, mx, my) < 1 or nz != 1 or space_group not in (0, 1):
         return None
-    stamp, flags = struct.unpack_from(order + "2i", head, 152)
-    if mode == 0 and stamp == IMOD_STAMP and not flags & 1:
-        kind = "u1"  # see `has_unsigned_bytes`
     dtype = np.dtype(order + kind)
     image = nx * ny * dtype.itemsize
-    surplus = path.stat().st_size - MRC_HEADER_BYTES - extended - image
+    offset = MRC_HEADER_BYTES + extended
+    surplus = path.stat().st_size - offset - image
     if extended < 0 or not 0 <= surplus <= MAX_SURPLUS_FRACTION * image:
         return None
+    if has_unsigned_pixels(
+        mode,
+        struct.unpack_from(order + "2i", head, 152),
+        struct.unpack_from(order + "2f", head, 76),
+        lambda: _sample_bytes(path, offset, image),
+    ):
+        dtype = np.dtype(order + _UNSIGNED[mode])
     # Header fields are single precision, and so is their quotient.
     sides = (
         float(np.float32(length / number)) for length, number in zip(cell, (mx, my), strict=True)
     )
-    return PixelLayout((ny, nx), dtype, MRC_HEADER_BYTES + extended, plausible_pixel_size(*sides))
+    return PixelLayout((ny, nx), dtype, offset, plausible_pixel_size(*sides))
 
 
 @dataclass(frozen=True)
@@ -211,16 +224,79 @@ def truncated_mrc_error(path: Path) -> BadInput:
     )
 
 
-def has_unsigned_bytes(header: Any) -> bool:
-    """Return whether mode 0 means 0 to 255: IMOD's stamp without its flag for signed bytes.
+def has_unsigned_pixels(
+    mode: int,
+    imod: tuple[int, int],
+    extremes: tuple[float, float],
+    sample: Callable[[], NDArray[np.int8]],
+) -> bool:
+    """Return whether the integers of an MRC file are unsigned, although its mode is signed.
 
-    Source: IMOD's ``mrc_format`` page, fields imodStamp and imodFlags.
+    Older programs and many public data sets have bytes from 0 to 255 in mode 0, and some have
+    16-bit integers above 32767 in mode 1. IMOD's stamp without its flag for signed bytes says so;
+    otherwise the minimum and maximum in the header do. If these are missing, bytes are unsigned
+    if they have values near both ends of the signed range and few between: such as 100 to 150,
+    which would be 100 to 127 and -128 to -106.
+
+    Parameters
+    ----------
+    mode
+        The mode in the header.
+    imod
+        IMOD's stamp and flags, bytes 152 to 159 of the header.
+    extremes
+        The minimum and the maximum in the header.
+    sample
+        Returns some of the pixels as signed bytes; called if it is needed.
+
+    References
+    ----------
+    IMOD's ``mrc_format`` page, fields imodStamp and imodFlags. ITK's MRC reader decides by the
+    minimum and maximum too.
     """
-    if header.mode != 0:
+    if mode not in _UNSIGNED:
         return False
-    words = np.frombuffer(header.extra2.tobytes(), header.mode.dtype)  # from byte 112 on
-    stamp, flags = words[10:12]
-    return bool(stamp == IMOD_STAMP and not flags & 1)
+    if mode == 0 and imod[0] == IMOD_STAMP:
+        return not imod[1] & 1
+    low, high = extremes
+    most_signed = np.iinfo(_DTYPE_OF_MODE[mode]).max
+    if low < high:
+        return bool(low >= 0 and most_signed < high <= 2 * most_signed + 1)
+    if mode != 0:
+        return False
+    pixels = sample()
+    upper, lower = np.mean(pixels >= 64), np.mean(pixels < -64)
+    return bool(min(upper, lower) > _BOTH_ENDS and upper + lower > 1 - _BETWEEN)
+
+
+def has_unsigned_integers(header: MrcHeader, data: NDArray[Any]) -> bool:
+    """Return whether the pixels of a file are unsigned; see `has_unsigned_pixels`.
+
+    Parameters
+    ----------
+    data
+        The pixels as the mode gives them.
+    """
+    fields = header.fields
+    stamp, flags = np.frombuffer(fields.extra2.tobytes(), fields.mode.dtype)[10:12].tolist()
+    return has_unsigned_pixels(
+        int(fields.mode),
+        (stamp, flags),
+        (float(fields.dmin), float(fields.dmax)),
+        lambda: data.ravel()[:: max(1, data.size // 65536)],
+    )
+
+
+def _sample_bytes(path: Path, offset: int, size: int) -> NDArray[np.int8]:
+    """Return the bytes of some blocks that are evenly spaced in a part of a file."""
+    block = min(size, 4096)
+    starts = np.unique(np.linspace(0, size - block, 16).astype(np.int64))
+    with path.open("rb") as stream:
+        parts = []
+        for start in starts.tolist():
+            stream.seek(offset + start)
+            parts.append(stream.read(block))
+    return np.frombuffer(b"".join(parts), np.int8)
 
 
 def plausible_pixel_size(x: float, y: float) -> float | None:

@@ -21,7 +21,7 @@ from heliodor.data.micrographs.headers import (
     MAX_SURPLUS_FRACTION,
     check_micrograph_file,
     check_single_image,
-    has_unsigned_bytes,
+    has_unsigned_integers,
     read_mrc_header,
     read_plain_mrc_layout,
     truncated_mrc_error,
@@ -87,9 +87,9 @@ class OpenMicrograph:
 def read_micrograph(path: str | Path) -> Micrograph:
     """Read a micrograph.
 
-    MRC modes 0 (signed, or unsigned if IMOD's flag says so), 1, 2, 6 and 12, plain or compressed
-    (.gz, .bz2), one plane or a stack of one; TIFF with 8, 16 or 32 bits. Up to 5% of NaN or
-    infinite pixels are replaced by the median; single extreme pixels are clipped.
+    MRC modes 0 and 1 (signed, or unsigned: see `has_unsigned_pixels`), 2, 6 and 12, plain or
+    compressed (.gz, .bz2), one plane or a stack of one; TIFF with 8, 16 or 32 bits. Up to 5% of
+    NaN or infinite pixels are replaced by the median; single extreme pixels are clipped.
 
     Raises
     ------
@@ -201,8 +201,8 @@ def _read_mrc(path: Path) -> tuple[NDArray[Any], float | None]:
             f"{path} has more data than its MRC header gives: the header's shape or mode does not"
             " match the image, or it is not an MRC file; write it again"
         )
-    if has_unsigned_bytes(header.fields):
-        data = data.view(np.uint8)
+    if has_unsigned_integers(header, data):
+        data = data.view(data.dtype.str.replace("i", "u"))
     return data.reshape(header.shape), header.pixel_size_angstrom
 
 
@@ -248,12 +248,16 @@ def write_mrc(path: Path, image: Image | NDArray[np.int8], pixel_size_angstrom: 
 
     The same image always gives the same bytes: mrcfile's label with the time is replaced.
     """
-    import mrcfile
+    from mrcfile.mrcinterpreter import MrcInterpreter
 
-    with atomic_write(path) as aside, mrcfile.new(aside, overwrite=True) as mrc:
-        kind = np.int8 if image.dtype == np.int8 else np.float32
-        mrc.set_data(np.ascontiguousarray(image, dtype=kind))
-        mrc.voxel_size = pixel_size_angstrom
-        mrc.header.label[:] = b""
-        mrc.header.label[0] = f"Written by heliodor {__version__}".encode()
-        mrc.header.nlabl = 1
+    # Without a stream of its own, which it would leave open where the disk is full.
+    mrc = MrcInterpreter()
+    mrc._create_default_attributes()
+    mrc.set_data(np.ascontiguousarray(image, np.int8 if image.dtype == np.int8 else np.float32))
+    mrc.voxel_size = pixel_size_angstrom
+    mrc.header.label[:] = b""
+    mrc.header.label[0] = f"Written by heliodor {__version__}".encode()
+    mrc.header.nlabl = 1
+    with atomic_write(path) as aside, aside.open("wb") as stream:
+        stream.write(mrc.header.tobytes())
+        stream.write(mrc.data.data)

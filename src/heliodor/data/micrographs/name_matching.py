@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import os
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,9 @@ def match_names(
     found: dict[str, Source] = {}
     sure: set[str] = set()
     for name in names:
-        match = exact.get(name) or by_path.get(resolve_path(Path(name)))
+        match = exact.get(name)
+        if match is None and os.path.exists(name):  # resolving a long name takes long
+            match = by_path.get(resolve_path(Path(name)))
         if match is not None:
             sure.add(name)
         else:
@@ -135,18 +138,36 @@ class _Folders:
     """A set of folder paths, for finding the one that agrees best with a given path."""
 
     def __init__(self, paths: Iterable[tuple[str, ...]]) -> None:
-        self._paths = {path for path in paths if path}
-        self._ends = {path[i:] for path in self._paths for i in range(len(path))}
+        #: From the last folder to the first, so that neighbors in this list agree best.
+        self._backwards = sorted({path[::-1] for path in paths if path})
+        #: Of each, the length of the shortest of them that it begins with.
+        self._shortest: list[int] = []
+        start: tuple[str, ...] = ()
+        for own in self._backwards:
+            if not start or own[: len(start)] != start:
+                start = own
+            self._shortest.append(len(start))
 
     def best(self, path: tuple[str, ...]) -> int:
         """Return the number of last folders that `path` shares with its best match.
 
         It is `_WHOLE_PATH` if one of the two paths is the end of the other.
         """
-        ends = [path[i:] for i in range(len(path))]
-        if path in self._ends or any(end in self._paths for end in ends):
-            return _WHOLE_PATH
-        return next((len(end) for end in ends if end in self._ends), 0)
+        wanted, most = path[::-1], 0
+        place = bisect.bisect_left(self._backwards, wanted)
+        for number in range(max(place - 1, 0), min(place + 1, len(self._backwards))):
+            shared = _count_shared(self._backwards[number], wanted)
+            if wanted and (shared == len(wanted) or self._shortest[number] <= shared):
+                return _WHOLE_PATH
+            most = max(most, shared)
+        return most
+
+
+def _count_shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Return the number of first parts that two paths share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    shorter = min(len(one), len(other))
+    return next((number for number, (own, its) in pairs if own != its), shorter)
 
 
 def _folders(name: str | Path) -> tuple[str, ...]:

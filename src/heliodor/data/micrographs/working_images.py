@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -20,6 +21,7 @@ from heliodor.data.micrographs.micrograph import open_array, open_micrograph
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
+from heliodor.utils.hashing import FileVersion, read_unchanged
 from heliodor.utils.prefetch import prefetch
 
 #: Pixel sizes outside this range (angstrom) are treated as typing or header errors.
@@ -48,6 +50,12 @@ class WorkingImage:
     image: Image
     original_shape: Shape
     pixel_size_angstrom: float
+    #: The content of the file that was read; None if it was not a regular file.
+    version: FileVersion | None = None
+
+    def is_current(self) -> bool:
+        """Return whether the file has not changed since it was read."""
+        return self.version is None or self.version.is_current()
 
     @property
     def shape(self) -> Shape:
@@ -174,8 +182,33 @@ def prepare_working_image(
     Raises
     ------
     BadInput
-        If the file cannot be used, its pixel size is unknown, or it is too small or too coarse.
+        If the file cannot be used, its pixel size is unknown, or it is too small or too coarse;
+        or if it changes each time that it is read.
     """
+    read = functools.partial(
+        _read_and_resample,
+        source,
+        working_pixel_size_angstrom,
+        pixel_size_angstrom,
+        diameter_angstrom,
+        coarsest_angstrom,
+        finer,
+    )
+    if source.pixels is not None:
+        return read()
+    image, version = read_unchanged(source.path, read)
+    return replace(image, version=version)
+
+
+def _read_and_resample(
+    source: Source,
+    working_pixel_size_angstrom: float,
+    pixel_size_angstrom: float | None,
+    diameter_angstrom: float | None,
+    coarsest_angstrom: float | None,
+    finer: bool,
+) -> WorkingImage:
+    """Do what `prepare_working_image` does, once."""
     opened = (
         open_micrograph(source.path)
         if source.pixels is None
@@ -238,9 +271,12 @@ class WorkingImages:
     def get(self, source: Source) -> WorkingImage:
         """Return the working image; raise BadInput as `prepare_working_image` does."""
         with self._lock:
-            if source in self._kept:
-                self._kept.move_to_end(source)
-                return self._kept[source]
+            kept = self._kept.get(source)
+        if kept is not None and kept.is_current():
+            with self._lock:
+                if source in self._kept:
+                    self._kept.move_to_end(source)
+            return kept
         image = prepare_working_image(
             source,
             self.working_pixel_size_angstrom,

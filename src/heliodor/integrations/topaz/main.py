@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from heliodor.errors import BAD_INPUT, BadInput
 from heliodor.integrations.topaz import parser
 from heliodor.utils import console
+from heliodor.utils.process_setup import OUTPUT_ERRORS
 from heliodor.utils.threads import limit_blas_threads
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     limit_blas_threads()
     console.show_messages()
-    args = parse_arguments(sys.argv[1:] if argv is None else argv)
     try:
+        args = parse_arguments(sys.argv[1:] if argv is None else argv)
         names = parser.find_options_without_effect(args)
         if names:
             log.info(f"# note: no effect here: {', '.join(names)}")
@@ -72,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of the output, such as head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        log.info(f"# error: the output cannot be written ({error.strerror})")
+        return BAD_INPUT
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:

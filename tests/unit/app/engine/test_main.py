@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image as Pillow
 
 from heliodor.app.candidates import read_candidates
 from heliodor.app.engine.prediction import FEATURES, MIN_SCORE
+from heliodor.app.engine.session import _describe_error
 from heliodor.data.micrographs.sources import Source
 from heliodor.models.model_file import load_model, save_model
 from heliodor.models.pretrained import rescale_to_diameter
@@ -244,3 +247,12 @@ def test_it_ends_with_its_input_even_while_it_learns(
     engine.wait("progress")
     assert engine.end() == 0
     assert not file.exists()
+
+
+def test_an_error_is_told_where_the_log_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert _describe_error("the training", KeyError("x")) == "the training failed (KeyError: 'x')"

@@ -105,6 +105,13 @@ def test_a_link_on_another_page_leads_to_the_page_too(stranger: TestClient) -> N
     assert stranger.get("/?token=wrong", headers=follow).status_code == 401
 
 
+@pytest.mark.parametrize("query", ["&".join(f"a{i}=1" for i in range(2000)), "&" * 2000])
+def test_an_address_with_too_many_fields_is_refused(stranger: TestClient, query: str) -> None:
+    answer = stranger.get(f"/?{query}")
+    assert answer.status_code == 400
+    assert "too many fields" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [

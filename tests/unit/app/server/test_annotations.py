@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from heliodor.data.coordinates.label_assignment import read_labels
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import find_name_fault
 from heliodor.data.micrographs.sources import find_sources
+from heliodor.data.star import format_cell
 from heliodor.errors import BadInput
 from helpers.app import (
     DIAMETER,
@@ -87,6 +89,13 @@ def test_ids_outlive_the_server(tmp_path: Path) -> None:
         assert visit.get("/api/micrographs")["labels"] == [1, 0, 0]
 
 
+def can_be_written(name: str) -> bool:
+    """Return whether a STAR file can hold a name."""
+    with suppress(BadInput):
+        return bool(format_cell("rlnMicrographName", name))
+    return False
+
+
 @given(
     st.lists(
         st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1),
@@ -96,7 +105,7 @@ def test_ids_outlive_the_server(tmp_path: Path) -> None:
     )
 )
 def test_files_are_those_that_the_writer_of_star_files_makes(names: list[str]) -> None:
-    names = [name for name in names if find_name_fault(name) is None]
+    names = [name for name in names if find_name_fault(name) is None and can_be_written(name)]
     marks = object.__new__(Annotations)
     marks._by_micrograph = {
         name: {"k": Annotation(1.5, 2.25 + i, "particle")} for i, name in enumerate(names)
@@ -113,9 +122,18 @@ def test_files_are_those_that_the_writer_of_star_files_makes(names: list[str]) -
     assert marks.render("particle").split("\n\n") == [*expected.rstrip("\n").split("\n\n"), ""]
 
 
+def test_a_name_that_no_file_can_hold_is_refused_before_anything_is_saved(tmp_path: Path) -> None:
+    marks = Annotations(tmp_path)
+    with pytest.raises(BadInput, match="cannot hold"):
+        marks.change("a\tb.mrc", {"k": Annotation(1, 2, "particle")}, ())
+    assert marks.names() == []
+    marks.close()
+    Annotations(tmp_path).close()
+
+
 def test_names_with_blanks_are_read_back(tmp_path: Path) -> None:
     marks = Annotations(tmp_path)
-    names = ["a b.mrc", "data_1/x.mrc", "_y.mrc", "plain.mrc"]
+    names = ["a b.mrc", "data_1/x.mrc", "_y.mrc", "plain.mrc", "grid#2/a.mrc", "Tom's data/a.mrc"]
     for i, name in enumerate(names):
         marks.change(name, {"k": Annotation(i, i + 0.125, "particle")}, ())[1].result(60)
     marks.close()
@@ -189,7 +207,7 @@ def test_there_is_an_end_to_marks(tmp_path: Path) -> None:
     assert len(read_picks(tmp_path / "labels.star")) == MAX_PER_MICROGRAPH
 
 
-def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
+def test_what_cannot_be_written_is_not_acknowledged_and_undone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from heliodor.app.server import annotations as module
@@ -202,8 +220,13 @@ def test_what_cannot_be_written_is_not_acknowledged_and_comes_later(
             raise BadInput(f"{path} cannot be written (No space left on device)")
 
         monkeypatch.setattr(module, "write_text", full)
-        said = visit.post("/api/micrographs/0/labels", 422, add=[_mark(3, 4)])
+        before = visit.get("/api/changes", since=0)["revision"]
+        said = visit.post("/api/micrographs/0/labels", 422, add=[_mark(3, 4)], remove=["before"])
         assert "No space left" in said["error"]
+        # The page reads again what is saved.
+        assert visit.get("/api/micrographs/0/labels")["id"] == ["before"]
+        assert visit.get("/api/micrographs")["labels"] == [1, 0, 0]
+        assert visit.get("/api/changes", since=before)["revision"] > before + 1
         assert len(read_picks(tmp_path / "project/labels.star")) == 1
         monkeypatch.setattr(module, "write_text", real)
         visit.post("/api/micrographs/0/labels", add=[_mark(3, 4)])

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from heliodor.app.candidates import Candidates, near
+from heliodor.app.candidates import Candidates, near, read_candidates
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
     Predictions,
 )
+from heliodor.data.micrographs.micrograph import write_mrc
 from helpers.app import (
     DIAMETER,
     HEIGHT,
@@ -172,9 +173,23 @@ def test_an_engine_that_always_dies_is_left_alone_until_it_is_wanted(
         news = visit.until(lambda news: news["engine"]["state"] == "failed")
         assert "3 times" in news["engine"]["says"]
         visit.override()
-        visit.client.post("/api/train", json={})  # begins it anew
-        visit.until(lambda news: news["engine"]["state"] == "idle")
-        assert _trained(visit)["state"] == "done"
+        # Training starts the engine again, and begins when it is ready.
+        assert visit.client.post("/api/train", json={}).status_code == 202
+        assert visit.client.post("/api/train", json={}).status_code == 409
+        news = visit.until(lambda news: news["training"]["state"] not in ("running", "refused"))
+        assert news["training"]["state"] == "done"
+
+
+def test_a_training_that_waits_for_the_engine_can_be_cancelled(tmp_path: Path) -> None:
+    with open_app(tmp_path) as visit:  # the engine has not been started
+        _label(visit)
+        assert visit.client.post("/api/train", json={}).status_code == 202
+        assert visit.get("/api/changes", since=0)["training"]["state"] == "running"
+        visit.client.post("/api/train/cancel", json={})
+        assert visit.get("/api/changes", since=0)["training"]["state"] == "cancelled"
+        visit.state.engine.start()
+        visit.scored()
+        assert visit.get("/api/changes", since=0)["training"]["state"] == "cancelled"
 
 
 def test_a_project_that_the_engine_cannot_open_is_told_of(tmp_path: Path) -> None:
@@ -227,6 +242,47 @@ def test_scores_of_before_are_not_made_again(tmp_path: Path) -> None:
     (tmp_path / "project/scores/1.npz").write_bytes(b"damaged")
     with open_app(tmp_path, with_engine=True, fail=[0, 2]) as visit:
         visit.scored()
+
+
+def replace_micrograph(folder: Path, seed: int) -> float:
+    """Write another image under the name of the first micrograph; return its mean."""
+    image = np.random.default_rng(seed).normal(100 + seed, 10, (HEIGHT, WIDTH))
+    write_mrc(folder / "mics/mic 0.mrc", image.astype(np.float32), PIXEL_SIZE)
+    return float(image.mean())
+
+
+def scored_mean(folder: Path) -> float:
+    """Return the mean of the first micrograph as it was scored."""
+    return float(read_candidates(folder / "project/scores/0.npz").figures["mean"])
+
+
+def shown(visit: AppVisit) -> tuple[bytes, bytes]:
+    """Return the thumbnail and a tile of the first micrograph."""
+    names = ("thumbnail.jpg", "tiles/0/0/0.jpg")
+    first, second = (visit.client.get(f"/api/micrographs/0/{name}").content for name in names)
+    return first, second
+
+
+@pytest.mark.parametrize("by", ["focus", "picks"])
+def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path, by: str) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        before = shown(visit)
+    mean = replace_micrograph(tmp_path, 5)
+    with open_app(tmp_path, with_engine=True, fail=[1, 2]) as visit:
+        visit.scored()  # the others are not scored again
+        assert scored_mean(tmp_path) == pytest.approx(mean, abs=0.01)
+        between = shown(visit)
+        assert not {*before} & {*between}
+        mean = replace_micrograph(tmp_path, 6)
+        if by == "focus":
+            visit.post("/api/focus", id=0)
+        else:
+            visit.get("/api/micrographs/0/picks")
+        visit.until(lambda _: visit.state.predictions.get(0) is not None)
+        visit.scored()
+        assert scored_mean(tmp_path) == pytest.approx(mean, abs=0.01)
+        assert not {*between} & {*shown(visit)}
 
 
 def test_the_engine_ends_with_the_room(tmp_path: Path) -> None:

@@ -21,8 +21,11 @@ from unittest import mock
 import httpx
 import pytest
 
-from heliodor.app.server.server import import_labels
+from heliodor.app.server.project import open_project
+from heliodor.app.server.server import MAX_CONNECTIONS, import_labels
 from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.micrographs.sources import find_sources
+from heliodor.errors import BadInput
 from helpers.app import micrographs
 from helpers.cli import call
 from helpers.networks import discs, scattered, write_mrc
@@ -309,3 +312,80 @@ def test_a_folder_of_something_else_is_refused(folder: Path) -> None:
         result = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
         assert result.code == 2
         assert "project.json" in result.sentence
+
+
+@pytest.mark.parametrize("name", ["scores", "previews", "thumbnails", "models", "export"])
+def test_a_project_with_a_link_to_another_folder_is_refused(folder: Path, name: str) -> None:
+    (folder / "outside").mkdir()
+    (folder / "room").mkdir()
+    (folder / "room" / name).symlink_to(folder / "outside")
+    ended = call("app", folder / "mics", "-o", folder / "room", "--port", 0)
+    assert ended.code == 2
+    assert f"room/{name} is a symbolic link" in ended.sentence
+    assert [*(folder / "outside").iterdir()] == []
+
+
+def test_many_slow_connections_lock_nobody_out(folder: Path) -> None:
+    with _serving(folder) as served, served.client() as client:
+        port = int(served.base.rpartition(":")[2])
+        lines = []
+        try:
+            for _ in range(MAX_CONNECTIONS + 50):
+                lines.append(socket.create_connection(("127.0.0.1", port), timeout=60))
+                lines[-1].sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+            for _ in range(3):
+                assert client.get("/api/project").status_code == 200
+            closed = 0
+            for line in lines[:51]:
+                with suppress(ConnectionResetError):
+                    line.setblocking(False)
+                    with suppress(BlockingIOError):
+                        line.recv(1)
+                        closed += 1
+                    continue
+                closed += 1
+            assert closed >= 50
+        finally:
+            for line in lines:
+                line.close()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
+        assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("diameter_angstrom", value) for value in ("180", -5, 0, True, 1e300, 1e-300, [])),
+        *(("pixel_size_angstrom", value) for value in ("2", -1, True, 1e300)),
+        *(("threshold", value) for value in ("1", 1e6, True, {})),
+        *(("model", value) for value in ("1", -1, True, 1.5, None)),
+        *(("inputs", value) for value in ("mics", [1], None, ["\0"])),
+        *(("done", value) for value in ("a", [None])),
+        ("scores_of", 1),
+        ("form", 2),
+    ],
+)
+def test_a_damaged_project_is_one_sentence(folder: Path, name: str, value: object) -> None:
+    (folder / "project").mkdir()
+    sources = find_sources(str(folder / "mics"))
+    open_project(folder / "project", sources, [str(folder / "mics")])
+    path = folder / "project/project.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(BadInput, match=r"project\.json is not a project of heliodor app"):
+        open_project(folder / "project", sources, [str(folder / "mics")])
+
+
+def test_a_project_nested_without_end_is_one_sentence(folder: Path) -> None:
+    (folder / "project").mkdir()
+    (folder / "project/project.json").write_text("[" * 200_000)
+    ended = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
+    assert ended.code == 2
+    assert "nested too deeply" in ended.sentence
+
+
+def test_a_folder_in_place_of_labels_is_one_sentence(folder: Path) -> None:
+    (folder / "project/labels.star").mkdir(parents=True)
+    ended = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
+    assert ended.code == 2
+    assert "labels.star is a folder" in ended.sentence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from heliodor.app.server.cache import Cache
 from heliodor.app.server.tiles import (
+    MAX_PREVIEW_PX,
     count_levels,
     level_shape,
     low_pass,
@@ -202,3 +204,19 @@ def test_the_server_does_not_import_torch() -> None:
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_preview_that_unpacks_to_gigabytes_is_not_used(tmp_path: Path) -> None:
+    with open_app(tmp_path) as visit:
+        preview = visit.state.preview(0)
+        Image.new("L", (MAX_PREVIEW_PX + 1, 8)).save(preview, "JPEG")
+        content = bytearray(preview.read_bytes())
+        start = content.index(b"\xff\xc0") + 5
+        content[start : start + 4] = struct.pack(">HH", 60_000, 60_000)
+        for damaged in (bytes(content), b"no image"):
+            preview.write_bytes(damaged)
+            visit.state.project.path("thumbnails", 0).unlink(missing_ok=True)
+            answer = visit.client.get("/api/micrographs/0/thumbnail.jpg")
+            assert answer.status_code == 200
+            with Image.open(io.BytesIO(answer.content)) as picture:
+                assert max(picture.size) == 128

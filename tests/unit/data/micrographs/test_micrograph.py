@@ -5,6 +5,7 @@ import gzip
 import io
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import mrcfile
@@ -174,6 +175,49 @@ def test_bytes_are_unsigned_where_imod_says_so(tmp_path: Path, order, stamp, fla
     (tmp_path / "a.mrc").write_bytes(whole)
     image = read_micrograph(tmp_path / "a.mrc").image
     np.testing.assert_array_equal(image, data.view(kind).astype("f4"))
+
+
+GRAY = np.clip(np.random.default_rng(4).normal(128, 20, (48, 64)), 0, 255)
+
+
+@pytest.mark.parametrize("name", ["a.mrc", "a.mrc.gz"])
+@pytest.mark.parametrize("extremes", [None, (0.0, 255.0), (37.0, 201.0), (0.0, 0.0), (1.0, -1.0)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_bytes_are_unsigned_where_the_minimum_and_maximum_or_the_pixels_say_so(
+    tmp_path: Path, order, extremes, name
+):
+    data = GRAY.astype("u1")
+    whole = bytearray(mrc_bytes(data.view("i1"), 0, order))
+    struct.pack_into(order + "2f", whole, 76, *(extremes or (0, -1)))
+    whole = gzip.compress(whole) if name.endswith("gz") else whole
+    (tmp_path / name).write_bytes(whole)
+    np.testing.assert_array_equal(read_micrograph(tmp_path / name).image, data.astype("f4"))
+
+
+@pytest.mark.parametrize(
+    "data", [GRAY - 128, 3 * (GRAY - 128), GRAY - 118, (GRAY % 4), np.minimum(GRAY, 127)]
+)
+def test_signed_bytes_stay_signed(tmp_path: Path, data):
+    data = np.clip(data, -128, 127).astype("i1")
+    (tmp_path / "a.mrc").write_bytes(mrc_bytes(data, 0))
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.mrc").image, data.astype("f4"))
+    whole = bytearray(mrc_bytes(GRAY.astype("u1").view("i1"), 0))
+    struct.pack_into("<2i", whole, 152, 1146047817, 1)  # IMOD says that they are signed
+    (tmp_path / "a.mrc").write_bytes(whole)
+    assert read_micrograph(tmp_path / "a.mrc").image.min() < 0
+
+
+@pytest.mark.parametrize(("high", "kind"), [(65535.0, "u2"), (40000.0, "u2"), (32767.0, "i2")])
+def test_integers_above_the_signed_range_are_unsigned(tmp_path: Path, high, kind):
+    data = (GRAY * 256).astype("u2")
+    whole = bytearray(mrc_bytes(data.view("i2"), 1))
+    struct.pack_into("<2f", whole, 76, 0.0, high)
+    (tmp_path / "a.mrc").write_bytes(whole)
+    image = read_micrograph(tmp_path / "a.mrc").image
+    if kind == "u2":
+        np.testing.assert_array_equal(image, data.astype("f4"))
+    else:
+        assert image.min() < 0
 
 
 def test_imods_flags_are_about_bytes_alone(tmp_path: Path):
@@ -454,3 +498,95 @@ def test_real_micrographs(real_data: Path):
             np.testing.assert_allclose(micrograph.image, mrc.data, atol=1e-3)
     full = read_micrograph(min((real_data / "betagal/fullsize").glob("*.tif")))
     assert full.image.shape == (4096, 4096)
+
+
+def tiff_file(tags: dict[int, tuple[int, int, int]], content: bytes) -> bytes:
+    """Return a TIFF file of 64 x 64 bytes; a tag's value of -1 means where the content begins."""
+    usual = {256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
+    usual |= {277: (3, 1, 1), 339: (3, 1, 1), 278: (4, 1, 64)}
+    every = sorted((usual | tags).items())
+    start = 8 + 2 + 12 * len(every) + 4
+    rows = [
+        struct.pack("<HHII", code, kind, count, start if value == -1 else value)
+        for code, (kind, count, value) in every
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(every))
+    return head + b"".join(rows) + bytes(4) + content
+
+
+ZEROS = zlib.compress(bytes(2**26), 9)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        # A tile of 2^31 pixels.
+        (
+            tiff_file(
+                {
+                    259: (3, 1, 8),
+                    322: (4, 1, 2**25),
+                    323: (4, 1, 64),
+                    324: (4, 1, -1),
+                    325: (4, 1, len(ZEROS)),
+                },
+                ZEROS,
+            ),
+            "much larger than its image",
+        ),
+        # The same with a compression whose size is not limited by the format.
+        (
+            tiff_file(
+                {
+                    259: (3, 1, 32773),
+                    322: (4, 1, 23168),
+                    323: (4, 1, 23168),
+                    324: (4, 1, -1),
+                    325: (4, 1, 200_000),
+                },
+                b"\x81\x00" * 100_000,
+            ),
+            "much larger than its image",
+        ),
+        # Many tags that share one long text.
+        (
+            tiff_file(
+                {
+                    273: (4, 1, -1),
+                    279: (4, 1, 4096),
+                    **dict.fromkeys((270, 271, 272, 305, 306, 315), (2, 100000, 8)),
+                },
+                bytes(100_000),
+            ),
+            "tags that are larger than the file",
+        ),
+        # Millions of strips.
+        (
+            tiff_file(
+                {257: (4, 1, 2**21), 278: (4, 1, 1), 273: (4, 2**21, -1), 279: (4, 2**21, -1)},
+                bytes(4 * 2**21),
+            ),
+            "tags that are larger than the file",
+        ),
+    ],
+    ids=["tile", "packbits", "tags", "strips"],
+)
+def test_a_small_tiff_file_takes_little_memory(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "small.tif"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match=told):
+            read_micrograph(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(content) + 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_image_in_a_larger_tile_is_read(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    tile = np.zeros((512, 512), np.uint8)
+    tile[:64, :64] = pixels
+    tags = {322: (4, 1, 512), 323: (4, 1, 512), 324: (4, 1, -1), 325: (4, 1, tile.nbytes)}
+    (tmp_path / "a.tif").write_bytes(tiff_file(tags, tile.tobytes()))
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.tif").image, pixels)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.name_matching import _Folders, match_names
 from heliodor.data.micrographs.names import find_name_fault
 from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
@@ -666,3 +667,33 @@ def test_matching_many_micrographs_is_quick():
     given = [f"/d/g{i % 300}/m{i}.mrc" for i in range(3000)]
     labels = [f"old/g{i % 300}/m{i}.mrc" for i in range(3000)]
     assert len(matched(labels, *given)) == 3000
+
+
+def agreement_by_definition(path, others):
+    """Return what `_Folders.best` does, as its description says it."""
+    others = [other for other in others if other]
+    if any(path and (o[-len(path) :] == path or path[-len(o) :] == o) for o in others):
+        return 1000
+    shared = (n for n in range(len(path), 0, -1) if any(o[-n:] == path[-n:] for o in others))
+    return next(shared, 0)
+
+
+folder_paths = st.lists(st.sampled_from("abc"), max_size=4).map(tuple)
+
+
+@given(folder_paths, st.lists(folder_paths, max_size=8))
+def test_agreement_of_folders_is_counted_from_the_last(path, others):
+    assert _Folders(others).best(path) == agreement_by_definition(path, others)
+
+
+def test_names_in_very_deep_folders_take_memory_in_proportion():
+    names = [f"m{i}/" + "a/" * 1900 + f"u{i}/x{i}.mrc" for i in range(40)]
+    sources = given_files("m/x1.mrc", "m/y.mrc")
+    tracemalloc.start()
+    try:
+        assert matched(names, "m/x1.mrc") == {names[1]: "m/x1.mrc"}
+        match_names(names, sources)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * sum(map(len, names))

@@ -14,6 +14,7 @@ from heliodor.app.server.endpoints import MICROGRAPH_PATH, Endpoints
 from heliodor.app.server.project import MAX_LOG_ODDS
 from heliodor.app.server.request_parsing import Body, check_range, read_body
 from heliodor.data.micrographs.working_images import DIAMETER_RANGE
+from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -86,7 +87,11 @@ class AnnotationRoutes(Endpoints):
             for new in body.add
         }
         revision, saved = state.annotate(number, add, body.remove)
-        await asyncio.shield(asyncio.wrap_future(saved))
+        try:
+            await asyncio.shield(asyncio.wrap_future(saved))
+        except BadInput:
+            state.show_saved(number)  # the change was undone
+            raise
         return JSONResponse({"revision": revision})
 
     async def done(self, request: Request) -> Response:

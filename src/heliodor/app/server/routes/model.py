@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -50,9 +50,13 @@ class ModelRoutes(Endpoints):
     async def picks(self, request: Request) -> Response:
         """GET /api/micrographs/{id}/picks: the candidates of a micrograph."""
         number = self.context.micrograph_number(request)
-        return JSONResponse(
-            await self.context.run_in_pool(lambda: self.context.state.picks(number), NOW)
-        )
+        state = self.context.state
+
+        def find() -> dict[str, Any]:
+            state.engine.check_current(number)
+            return state.picks(number)
+
+        return JSONResponse(await self.context.run_in_pool(find, NOW))
 
     async def focus(self, request: Request) -> Response:
         """POST /api/focus: which micrograph is on the screen."""

@@ -33,6 +33,7 @@ from heliodor.integrations.topaz.worker.registry import (
     is_full,
     list_slots,
 )
+from heliodor.utils.import_path import python_command
 
 #: A worker reports every second that it is alive; after this time without a report it is given up.
 ALIVE_TIMEOUT_S = 30.0
@@ -199,7 +200,7 @@ def _start_worker(slot: WorkerSlot) -> None:
     import subprocess  # slow to import, and most calls do not need it
 
     with slot.listen() as listening:
-        command = [sys.executable, "-P", "-m", "heliodor.integrations.topaz.worker.process"]
+        command = python_command("-m", "heliodor.integrations.topaz.worker.process")
         subprocess.run(
             [*command, str(listening.fileno()), slot.stem],
             stdin=subprocess.DEVNULL,
