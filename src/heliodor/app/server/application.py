@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -115,6 +116,10 @@ def _queue_full(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": sentence}, 503, {"retry-after": "1"})
 
 
+def _disconnected(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the request ended early"}, 400)  # which nobody reads
+
+
 def _internal_error(request: Request, error: Exception) -> Response:
     sentence = f"internal server error ({type(error).__name__}); see the terminal of heliodor app"
     return JSONResponse({"error": sentence}, 500)
@@ -129,6 +134,7 @@ def build_application(context: AppContext) -> Starlette:
             HTTPException: _http_error,
             BadInput: _bad_input_error,
             QueueFull: _queue_full,
+            ClientDisconnect: _disconnected,
             Exception: _internal_error,
         },
     )

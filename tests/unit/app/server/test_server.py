@@ -389,3 +389,18 @@ def test_a_folder_in_place_of_labels_is_one_sentence(folder: Path) -> None:
     ended = call("app", folder / "mics", "-o", folder / "project", "--port", 0)
     assert ended.code == 2
     assert "labels.star is a folder" in ended.sentence
+
+
+def test_a_client_that_leaves_early_is_no_error(folder: Path) -> None:
+    with _serving(folder) as served, served.client() as client:
+        port = int(served.base.rpartition(":")[2])
+        head = f"POST /api/settings HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        head += f"Authorization: Bearer {served.token}\r\nContent-Length: 100\r\n"
+        head += "Content-Type: application/json\r\n\r\n{"
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+            line.sendall(head.encode())
+            assert client.get("/api/project").status_code == 200
+        assert client.get("/api/project").status_code == 200
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
+        assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
