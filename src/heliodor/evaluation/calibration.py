@@ -96,19 +96,21 @@ class SystematicError(NamedTuple):
 
     Attributes
     ----------
-    lookalikes
-        Share of the expected true picks that may be false although nothing shows it: dirt that
-        looks like particles has no counterpart among labels or in reversed contrast.
+    usual_lookalikes, most_lookalikes
+        Share of the expected true picks that are usually false, and may be false, although nothing
+        shows it: dirt that looks like particles has no counterpart among labels or in reversed
+        contrast.
     recall_log_odds
         Half the width of the interval of the recall, log-odds.
     """
 
-    lookalikes: float
+    usual_lookalikes: float
+    most_lookalikes: float
     recall_log_odds: float
 
 
 #: Of estimates from labels, and from decoys alone.
-FROM_LABELS, FROM_DECOYS = SystematicError(0.2, 1.0), SystematicError(0.4, 1.75)
+FROM_LABELS, FROM_DECOYS = SystematicError(0.0, 0.2, 1.0), SystematicError(0.1, 0.4, 1.75)
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,12 @@ class Calibration:
         estimate, low, high = add_interval(
             self.curve.particles, [curve.particles for curve in self.repeats]
         )
-        error = self.systematic.lookalikes * estimate
-        return estimate, min(low, estimate - error), max(high, estimate + error)
+        usual, most, _ = self.systematic
+        return (
+            (1 - usual) * estimate,
+            min(low, (1 - most) * estimate),
+            max(high, (1 + most) * estimate),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values that a model file stores, ready for JSON."""

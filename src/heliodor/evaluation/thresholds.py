@@ -115,23 +115,29 @@ def predict_performances(
 def _add_systematic_error(
     scatter: ExpectedPerformance, error: SystematicError
 ) -> ExpectedPerformance:
-    """Return the performance with intervals that contain a systematic error as well.
+    """Return the performance without the usual lookalikes, and with a systematic error.
 
     Lower precision means fewer particles, and lower recall means more; F1 is lowest and highest
     where both are.
     """
-    precision = _extend(scatter.precision, low=(1 - error.lookalikes) * scatter.precision.value)
+    usual, most = 1 - error.usual_lookalikes, 1 - error.most_lookalikes
+    stated = scatter.precision.value
+    precision = _extend(replace(scatter.precision, value=usual * stated), low=most * stated)
     recall = _widen_share(scatter.recall, error.recall_log_odds)
-    fewer = precision.low / scatter.precision.value if scatter.precision.value > 0 else 1.0
+    fewer = precision.low / stated if stated > 0 else 1.0
     more = scatter.recall.value / recall.low if recall.low > 0 else 1.0
     count = scatter.particles
     return replace(
         scatter,
-        particles=_extend(count, low=count.value * fewer, high=count.value * more),
+        particles=_extend(
+            replace(count, value=usual * count.value),
+            low=count.value * fewer,
+            high=count.value * more,
+        ),
         precision=precision,
         recall=recall,
         f1=_extend(
-            scatter.f1,
+            replace(scatter.f1, value=_f1(precision.value, recall.value)),
             low=_f1(precision.low, recall.low),
             high=_f1(precision.high, recall.high),
         ),

@@ -18,7 +18,7 @@ FIXED_BY_START = ("network", "width", "norm")
 #: Settings that differ when training starts from a model.
 FINE_TUNING: dict[str, Any] = {"learning_rate": 1e-3, "keep": 0.3}
 #: The default of own picks as labels, where training starts from a model.
-OWN_PICKS = 0.8
+OWN_PICKS = 0.9
 
 
 def load_start_model(settings: TrainingSettings) -> Model | None:

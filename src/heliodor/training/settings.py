@@ -252,7 +252,7 @@ class TrainingSettings:
         " expected number of particles; 0: on labels only.",
         group=_ADVANCED,
         metavar="SHARE",
-        default="0.8; with negatives, from scratch or with recipe paper: 0",
+        default="0.9; with negatives, from scratch or with recipe paper: 0",
     )
     #: Convolutional layers, from the first on, whose weights are not trained.
     freeze: int = 0

@@ -41,8 +41,8 @@ NAME = "adapted.safetensors"
 #: The key in the card's `extra` of what a model was adapted with.
 ADAPTED_KEY = "adapted"
 #: Number of the picks that serve as labels, as a share of the expected number of particles. With
-#: 0.5 less is gained, and apoferritin loses; see docs/general-model.md.
-SHARE = 0.8
+#: 0.56 less is gained, and apoferritin loses; see docs/general-model.md.
+SHARE = 0.9
 #: With fewer picks there is too little to learn from.
 FEWEST_PICKS = 30
 #: Epochs of 50 updates.

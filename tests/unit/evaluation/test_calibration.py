@@ -312,22 +312,22 @@ def known(labels: int) -> Calibration:
 def test_intervals_contain_a_systematic_error(labels: int, error: SystematicError) -> None:
     outlook = predict_performance(known(labels), ScoreCounts.from_scores(np.full(100, 2.0)), 1.0)
     precision, recall, f1 = outlook.precision, outlook.recall, outlook.f1
-    assert precision.value == pytest.approx(0.9, abs=1e-3)
-    assert precision.low == pytest.approx(0.9 * (1 - error.lookalikes), abs=1e-3)
-    assert precision.high == pytest.approx(0.9, abs=1e-3)
+    usual, most, log_odds = error
+    expected = [0.9 * share for share in (1 - usual, 1 - most, 1)]
+    assert [precision.value, precision.low, precision.high] == pytest.approx(expected, abs=1e-3)
     assert recall.value == pytest.approx(0.9, abs=1e-3)
     odds = [share / (1 - share) for share in (recall.low, recall.value, recall.high)]
-    assert np.diff(np.log(odds)) == pytest.approx(error.recall_log_odds, abs=1e-3)
-    low, high = (
-        (p * r / (p + r)) * 2 for p, r in ((precision.low, recall.low), (0.9, recall.high))
-    )
-    assert (f1.low, f1.high) == pytest.approx((low, high), abs=1e-3)
+    assert np.diff(np.log(odds)) == pytest.approx(log_odds, abs=1e-3)
+    for name in ("value", "low", "high"):
+        p, r = getattr(precision, name), getattr(recall, name)
+        assert getattr(f1, name) == pytest.approx(2 * p * r / (p + r), abs=1e-3)
     # As many particles fewer as picks may be false, and as many more as the recall may be lower.
     particles = outlook.particles
-    assert particles.low == pytest.approx(100 * (1 - error.lookalikes), abs=0.1)
+    assert particles.value == pytest.approx(100 * (1 - usual), abs=0.1)
+    assert particles.low == pytest.approx(100 * (1 - most), abs=0.1)
     assert particles.high == pytest.approx(100 * 0.9 / recall.low, abs=0.1)
-    spread = 100 * error.lookalikes
-    assert known(labels).particles == pytest.approx((100, 100 - spread, 100 + spread))
+    counts = [100 * share for share in (1 - usual, 1 - most, 1 + most)]
+    assert known(labels).particles == pytest.approx(counts)
 
 
 def test_without_repeats_the_interval_is_unknown() -> None:

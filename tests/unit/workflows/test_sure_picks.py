@@ -109,7 +109,7 @@ def test_training_uses_picks_of_the_starting_model_too(data: Path, tmp_path: Pat
     models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("both", "alone")]
     assert models[0] != models[1]
     record = json.loads((tmp_path / "both" / "run.json").read_text())
-    assert record["arguments"]["own_picks"] == 0.8
+    assert record["arguments"]["own_picks"] == 0.9
     # Where negatives say what is no particle, picks that look like particles are not trusted.
     negatives = (*command, "--negatives", data / "labels.star")
     assert "of the starting model" not in done(*negatives, "-o", tmp_path / "negatives").err
