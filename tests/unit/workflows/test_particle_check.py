@@ -17,8 +17,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three small micrographs with 60 labels."""
     folder = tmp_path_factory.mktemp("check") / "data"
     settings = SimulationSettings(
-        particle="shell", count=3, shape=(512, 512), pixel_size_angstrom=3.0, seed=4, snr=0.3,
-        particles_per_micrograph=40, labels=60,
+        particle="shell", count=3, shape=(400, 400), pixel_size_angstrom=3.0, seed=4, snr=0.3,
+        particles_per_micrograph=30, labels=60,
     )  # fmt: skip
     simulate(folder, settings)
     return folder
