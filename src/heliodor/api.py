@@ -27,7 +27,6 @@ from heliodor.models import pretrained
 from heliodor.models.model_file import Model, ModelCard, save_model
 from heliodor.picking.score_maps import open_working_images, score_micrograph
 from heliodor.picking.settings import PickSettings
-from heliodor.picking.user_masks import UserMasks
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.utils.settings import build
@@ -313,10 +312,8 @@ class Picker:
         if files is None:
             _need(pixel_size)
         sources = _sources_of(arrays) if files is None else find_sources(files)
-        settings.check_for(self._model.card.contaminant)
-        masks = UserMasks.find(settings.mask, sources)
         with _computing(threads):
-            adapted = adapt_model(self._model, sources, pixel_size, settings, self.device, masks)
+            adapted = adapt_model(self._model, sources, pixel_size, settings, self.device)
         return Picker(adapted, self._device)
 
     def save(self, path: str | Path) -> Path:

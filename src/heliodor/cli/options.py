@@ -278,7 +278,7 @@ def _micrographs(files: list[str] | None, option: list[str] | None) -> list[str]
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists its options under headings, with hints for other programs'."""
+    """A command with options under headings in its help, and hints for those of other programs."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words; an option of another program gets a hint.

@@ -72,7 +72,7 @@ class Evaluation:
         The match distance, in the unit of the coordinates.
     median_distance, distance_90
         The median distance of the matched pairs at the operating threshold, and the distance
-        that 90 % of them do not exceed; NaN without pairs.
+        that 90% of them do not exceed; NaN without pairs.
     median_shift
         The median of the picks' (x, y) less those of their particles, of the same pairs; NaN
         without pairs. It is near 0 unless all centers are displaced to one side.

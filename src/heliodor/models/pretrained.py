@@ -37,7 +37,7 @@ def rescale_to_diameter(model: Model, diameter_angstrom: float) -> Model:
     Parameters
     ----------
     model
-        A model whose `ModelCard.any_diameter` is true.
+        A model whose `ModelCard.any_diameter` is true, or one made from it for another diameter.
 
     Raises
     ------

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ import torch
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
+from heliodor.models.pretrained import rescale_to_diameter
 from heliodor.picking.batch import PickingResult, pick_micrographs
 from heliodor.picking.recalibration import rank_by_fingerprint
 from heliodor.picking.score_maps import open_working_images
@@ -110,11 +110,8 @@ def _rate_at(
     device: torch.device | str,
 ) -> float:
     """Return the mean log-odds of the best candidates for particles of another diameter."""
-    card = model.card
-    lengths = ("diameter", "working_pixel_size", "training_radius")
-    scaled = {f"{name}_angstrom": getattr(card, f"{name}_angstrom") * scale for name in lengths}
-    other = Model(model.network, replace(card, **scaled))
     try:
+        other = rescale_to_diameter(model, scale * model.card.diameter_angstrom)
         images = open_working_images(other, pixel_size_angstrom)
         picked = pick_micrographs(other, sources, images, PickSettings(), device)
     except BadInput:  # for example, the micrographs are too coarse for such small particles

@@ -35,8 +35,15 @@ EDGE_DOUBT, EDGE_REACH = 3.0, 0.3
 MOST_LEVELLING = 1.0
 
 
-def open_working_images(model: Model, pixel_size_angstrom: float | None = None) -> WorkingImages:
+def open_working_images(
+    model: Model, pixel_size_angstrom: float | None = None, keep_bytes: int = 0
+) -> WorkingImages:
     """Return working images as a model needs them; a given pixel size replaces the headers'.
+
+    Parameters
+    ----------
+    keep_bytes
+        Memory for images that are needed again; 0 where none is needed twice.
 
     Raises
     ------
@@ -55,7 +62,7 @@ def open_working_images(model: Model, pixel_size_angstrom: float | None = None) 
         pixel_size_angstrom,
         card.diameter_angstrom,
         finer=card.finer,
-        keep_bytes=0,  # none is needed twice
+        keep_bytes=keep_bytes,
         threads=torch.get_num_threads(),
     )
 

@@ -18,13 +18,14 @@ import torch
 from heliodor import __version__
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.micrographs.sources import Source
-from heliodor.data.micrographs.working_images import WorkingImages
+from heliodor.data.micrographs.working_images import DEFAULT_CACHE_BYTES, WorkingImages
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_model, load_model, save_model
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
 from heliodor.picking.recalibration import needs_decoys, rank_by_fingerprint
+from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
-from heliodor.picking.user_masks import NO_MASKS, UserMasks
+from heliodor.picking.user_masks import UserMasks
 from heliodor.training.dataset import assemble_training_set
 from heliodor.training.initialization import FINE_TUNING
 from heliodor.training.loop import train_network
@@ -55,7 +56,6 @@ def adapt_model(
     pixel_size_angstrom: float | None = None,
     settings: PickSettings = PickSettings(),
     device: torch.device | str = "cpu",
-    masks: UserMasks = NO_MASKS,
     keep: Path | None = None,
 ) -> Model:
     """Adapt the general model to micrographs by training it on its own surest picks.
@@ -71,8 +71,6 @@ def adapt_model(
         Of the micrographs, instead of the headers'.
     settings
         How those picks are found; the threshold is always the automatic one.
-    masks
-        Contamination that the user gives.
     keep
         The file in which the adapted model is kept. If it is there already, made from the same
         model, micrographs and settings, it is loaded.
@@ -85,7 +83,7 @@ def adapt_model(
     Raises
     ------
     BadInput
-        If the model is not the general one, or no micrograph can be used.
+        If the model is not the general one, a setting has no effect, or no micrograph can be used.
     """
     if not needs_decoys(model):
         raise BadInput(
@@ -94,13 +92,9 @@ def adapt_model(
             parameter="adapt",
         )
     card = model.card
-    images = WorkingImages(
-        card.working_pixel_size_angstrom,
-        pixel_size_angstrom,
-        card.diameter_angstrom,
-        finer=card.finer,
-        threads=torch.get_num_threads(),
-    )
+    settings.check_for(card.contaminant)
+    masks = UserMasks.find(settings.mask, sources)
+    images = open_working_images(model, pixel_size_angstrom, DEFAULT_CACHE_BYTES)
     chosen = _choose_micrographs(sources, images)
     names = {source.name for source in chosen}
     masks = UserMasks({name: path for name, path in masks.files.items() if name in names})

@@ -259,7 +259,7 @@ def render_table(evaluation: Evaluation, region_ap: float | None) -> str:
         f"P, R and F1 at {at}; AP over all {len(e.curve.threshold)} distinct scores",
         f"best F1 {e.best_f1:.3f} at log-odds {e.best_f1_threshold:.3f}",
         f"match distance {e.distance:g} Å; distance of matched pairs: median"
-        f" {e.median_distance:.1f} Å, 90 % within {e.distance_90:.1f} Å",
+        f" {e.median_distance:.1f} Å, 90% within {e.distance_90:.1f} Å",
         f"median shift of the picks from their particles: {e.median_shift[0]:+.1f} Å in x,"
         f" {e.median_shift[1]:+.1f} Å in y",
         "ground truth in cryoEM is seldom complete; precision is then a lower bound",

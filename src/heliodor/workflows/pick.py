@@ -160,14 +160,10 @@ def _adapt(
     """Adapt the general model to the micrographs, as the first step of picking."""
     from heliodor.workflows.adapt import NAME, adapt_model
 
-    settings.check_for(model.card.contaminant)
-    masks = UserMasks.find(settings.mask, sources)
     if not resume:
         (folder / NAME).unlink(missing_ok=True)
     with record.stage("adapting"):
-        return adapt_model(
-            model, sources, pixel_size_angstrom, settings, device, masks, folder / NAME
-        )
+        return adapt_model(model, sources, pixel_size_angstrom, settings, device, folder / NAME)
 
 
 def write_report_and_record(

@@ -37,7 +37,7 @@ def find_sure_picks(
     settings: PickSettings,
     device: torch.device | str,
     share: float,
-    masks: UserMasks | None = None,
+    masks: UserMasks,
 ) -> dict[str, FloatArray]:
     """Pick micrographs and return the surest picks; see `choose_sure_picks`.
 
@@ -46,7 +46,7 @@ def find_sure_picks(
     settings
         How to pick; the threshold is always the automatic one.
     masks
-        Contamination that the user gives; None takes the masks that the settings name.
+        Contamination that the user gives for these micrographs.
 
     Raises
     ------

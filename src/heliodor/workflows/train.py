@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,6 @@ from heliodor.data.coordinates.label_assignment import (
     describe_chance,
     read_labels,
 )
-from heliodor.data.coordinates.labels import LabeledImage, class_prior
 from heliodor.data.coordinates.particle_diameter import find_diameter_conflict
 from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import (
@@ -207,7 +206,7 @@ def train_step(
         dataset, unlabeled, task.images, data.diameter_angstrom, picking, device
     )
     dataset = _estimate_prior(task, dataset, calibration_set)
-    trained = _fit(task, dataset, checkpoint, _add_own_picks(task, dataset))
+    trained = _fit(task, _add_own_picks(task, dataset), checkpoint)
     calibrated = _calibrate(task, dataset, calibration_set, trained)
     model = _save(task, trained, calibrated, folder)
     CompletionRecord(
@@ -412,13 +411,15 @@ def _estimate_prior(
     return dataset
 
 
-def _add_own_picks(task: _Task, dataset: TrainingSet) -> list[LabeledImage]:
-    """Return the training images, with the surest picks of the starting model as labels too.
+def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
+    """Return the training set, with the surest picks of the starting model as labels too.
+
+    They do not count as labeled particles.
 
     Not where there are negatives: then not everything that looks like a particle is one.
     """
     if not task.recipe.own_picks or task.start is None or dataset.labelled_negatives:
-        return dataset.images
+        return dataset
     by_name = {item.source.name: item.source for item in task.labeled}
     sources = [by_name[name] for name in dataset.names]
     with task.record.stage("picking"):
@@ -439,20 +440,18 @@ def _add_own_picks(task: _Task, dataset: TrainingSet) -> list[LabeledImage]:
         if added
         else "training on the labels alone: the starting model is sure of no other particles"
     )
-    return images
+    return replace(dataset, images=images).with_expected_particles(dataset.expected_particles)
 
 
-def _fit(
-    task: _Task, dataset: TrainingSet, checkpoint: Checkpoint, images: Sequence[LabeledImage]
-) -> TrainedNetwork:
-    """Train the network on labeled images, from the checkpoint if there is one."""
+def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNetwork:
+    """Train the network, from the checkpoint if there is one."""
     epochs = task.recipe.epochs_for(dataset.labelled_particles)
     with task.record.stage("training"):
         return train_network(
-            images,
+            dataset.images,
             dataset.validation,
             dataset.radius_px,
-            class_prior(dataset.expected_particles, images, dataset.radius_px),
+            dataset.prior,
             replace(task.recipe, epochs=epochs),
             task.device,
             progress=log_epochs(epochs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ RESULT_FILES: Final = frozenset(
 
 
 def find_unwritable(
-    folder: Path, files: Mapping[str, Path], series: Collection[Path] = frozenset()
+    folder: Path, files: Mapping[str, Path], series: Set[Path] = frozenset()
 ) -> dict[str, str]:
     """Return the micrographs whose results cannot be written, and why.
 
@@ -42,7 +42,7 @@ def find_unwritable(
             why = f"the name {path} is too long; rename the micrograph"
         elif (link := find_link(folder, path.parent)) is not None:
             why = LINK.format(link=link)
-        elif not set(series).isdisjoint(above):
+        elif not series.isdisjoint(above):
             why = (
                 f"{path} would be in the folder of the threshold series; rename the micrograph's"
                 " folder, or pick into a new folder without a threshold series"

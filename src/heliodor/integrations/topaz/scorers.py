@@ -120,7 +120,6 @@ def _make_file_scorer(
         pixel_size = NOMINAL_ANGSTROM / (2 * _check_radius(radius_px, card))
         own = rescale_to_diameter(own, NOMINAL_ANGSTROM)
     images = open_working_images(own, pixel_size)
-    images.keep_bytes = 0  # each image is used once
 
     def as_ours(path: Path) -> ScoredImage:
         image = images.get(Source(micrograph_stem(path), path, micrograph_stem(path)))
