@@ -14,6 +14,7 @@ RESULT_FILES: Final = frozenset(
         *("autopick.star", "picks.tsv", "micrographs.tsv", "run.json", "failed.tsv"),
         *("report.html", "series.tsv", "model.safetensors", "training.tsv", "evaluation.json"),
         *("curve.tsv", ".picking.jsonl", ".training.safetensors", ".trained.json", LOCK_FILE),
+        "adapted.safetensors",
     )
 )
 
