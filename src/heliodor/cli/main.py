@@ -81,6 +81,8 @@ def demo(
 register(app, picking.run)
 register(app, picking.train)
 register(app, picking.pick)
+register(app, picking.merge)
+register(app, picking.status)
 register(app, open_app)
 register(app, coordinates.evaluate)
 register(app, coordinates.convert)

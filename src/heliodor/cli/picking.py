@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,7 @@ from heliodor.cli.options import (
     Resume,
     Threads,
     choice,
+    flag,
     number,
     out_option,
 )
@@ -29,8 +32,10 @@ from heliodor.cli.session import (
     end,
     should_resume,
 )
+from heliodor.errors import BadInput
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainSettings
+from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import options_of
 
@@ -116,11 +121,36 @@ def pick(
     adapt: Adapt = False,
     report: Report = False,
     resume: Resume = "auto",
+    part: Annotated[
+        str | None,
+        choice(
+            "I/N",
+            "Pick one of N parts of the micrographs, while other processes, on any hosts, pick the"
+            " others into the same OUT; claim: micrographs that no process has taken yet. The last"
+            " one merges all.",
+            "Compute",
+            default="all micrographs",
+        ),
+    ] = None,
 ) -> None:
     """Pick particles with the general model or your own.
 
     Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
     """
+    if part is not None:
+        if not should_resume(resume):
+            raise BadInput(
+                "parts share what they have found, so none of them can start over; to start over,"
+                " choose another folder, or pick once without --part",
+                parameter="resume",
+            )
+        from heliodor.workflows.parts import Part, pick_part
+        from heliodor.workflows.picking_setup import PickRequest
+
+        request = PickRequest(model, micrographs, picking, pixel_size, diameter, report, adapt)
+        own = pick_part(Part.parse(part), request, out, compute, command_line())
+        end(own.failures if own.merged is None else own.merged.failures, own.merged is not None)
+        return
     from heliodor.workflows.pick import pick as pick_particles
 
     picked = pick_particles(
@@ -137,6 +167,41 @@ def pick(
         adapt,
     )
     end(picked.failures)
+
+
+def merge(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder that the parts were picked into.")
+    ],
+    compute: Annotated[ComputeSettings, Only(("device", "threads"))],
+) -> None:
+    """Merge the parts of pick --part: calibrate the scores and write all results.
+
+    The last part does so by itself. OUT is then as if one process had picked all micrographs.
+    """
+    from heliodor.workflows.parts import merge as merge_parts
+
+    end(merge_parts(out, compute, command_line()).failures)
+
+
+def status(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder that is picked into, of -o.")
+    ],
+    as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
+) -> None:
+    """Show how far picking has come: micrographs done, failed and remaining, time left, hosts.
+
+    It only reads, and also works for a run that was interrupted.
+    """
+    from heliodor.workflows.picking_status import read_status, render_status
+
+    found = read_status(out)
+    console.show_result(
+        json.dumps(asdict(found), indent=2, ensure_ascii=False)
+        if as_json
+        else render_status(found)
+    )
 
 
 def rerun(

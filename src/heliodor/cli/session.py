@@ -28,10 +28,17 @@ def should_resume(when: str) -> bool:
     return when == "auto"
 
 
-def end(failures: Sequence[Any]) -> None:
-    """End a command with its exit code: some micrographs may have failed."""
+def end(failures: Sequence[Any], is_listed: bool = True) -> None:
+    """End a command with its exit code: some micrographs may have failed.
+
+    Parameters
+    ----------
+    is_listed
+        Whether there is a list of those that failed.
+    """
     if failures:
-        log.info(
-            f"{count_of(len(failures), 'micrograph')} failed; see failed.tsv in the output folder"
+        see = (
+            "see failed.tsv in the output folder" if is_listed else "merging the parts lists them"
         )
+        log.info(f"{count_of(len(failures), 'micrograph')} failed; {see}")
         raise typer.Exit(SOME_FAILED)

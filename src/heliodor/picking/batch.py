@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -59,6 +59,14 @@ class ResultStore(Protocol):
         """Keep the result of a micrograph, made from a version of its file."""
         ...
 
+    def add_failure(self, source: Source, reason: str) -> None:
+        """Note that a micrograph cannot be used."""
+        ...
+
+    def has_decoys(self, name: str) -> bool:
+        """Return whether decoys were looked for on a micrograph that is done, or need not be."""
+        ...
+
     def mark_started(self, name: str, alone: bool) -> None:
         """Note that a micrograph is started, by itself or beside others; from any thread."""
         ...
@@ -83,6 +91,14 @@ class InMemoryStore:
     ) -> None:
         """Keep the result of a micrograph."""
         self._results[source.name] = finished
+
+    def add_failure(self, source: Source, reason: str) -> None:
+        """Do nothing: failures are in the result of picking."""
+
+    def has_decoys(self, name: str) -> bool:
+        """Return whether decoys were looked for on a micrograph that is done, or need not be."""
+        result = self._results[name]
+        return result.decoys is not None or result.refused
 
     def mark_started(self, name: str, alone: bool) -> None:
         """Do nothing: only a journal needs to know."""
@@ -269,43 +285,79 @@ def pick_micrographs(
     """
     store = InMemoryStore() if store is None else store
     searched = frozenset[str]() if search is None else search.micrographs
+    finished = _finished_before(sources, store, searched, repeat) - excluded.keys()
+    remaining = [source for source in sources if source.name not in finished]
+    failures: list[Failure] = []
+
+    def settle(count: int, source: Source, failure: Failure | None) -> None:
+        if failure is not None:
+            failures.append(failure)
+        if progress is not None:
+            progress(len(finished) + count, len(sources))
+
+    if progress is not None and finished:
+        progress(len(finished), len(sources))
+    score_micrographs(
+        model, remaining, images, settings, device, store, search, settle, done, max_parallel,
+        excluded, masks,
+    )  # fmt: skip
+    names = {source.name for source in sources} - {failure.name for failure in failures}
+    if not names:
+        reason = failures[0].reason if failures else "no micrographs were given"
+        raise BadInput(f"no micrograph could be picked: {reason}")
+    picked = tuple(source.name for source in sources if source.name in names)
+    sheet = count_scores(store, picked, searched, settings.max_contamination is not None)
+    return PickingResult(picked, failures, settings.threshold_for(model), sheet, store)
+
+
+def score_micrographs(
+    model: Model,
+    sources: Iterable[Source],
+    images: WorkingImages,
+    settings: PickSettings,
+    device: torch.device | str,
+    store: ResultStore,
+    search: DecoySearch | None,
+    settle: Callable[[int, Source, Failure | None], None],
+    done: Callable[[WorkingImage, Image, MicrographResult], None] | None = None,
+    max_parallel: int | None = None,
+    excluded: Mapping[str, str] = MappingProxyType({}),
+    masks: UserMasks = NO_MASKS,
+) -> None:
+    """Find the candidates of micrographs and store them; see `pick_micrographs`.
+
+    Parameters
+    ----------
+    sources
+        Taken as they are needed, a few ahead.
+    settle
+        Called with each micrograph in order, when it is in the store: the number of micrographs so
+        far, the micrograph, and why it cannot be used, or None.
+    """
     max_parallel = min(images.threads, MAX_PARALLEL, max_parallel or MAX_PARALLEL)
     picker = _MicrographPicker(
         model, images, settings, device, search, store, max_parallel == 1, excluded, masks
     )
-    finished = _finished_before(sources, store, searched, repeat) - excluded.keys()
-    remaining = [source for source in sources if source.name not in finished]
-    names: list[str] = []
-    failures: list[Failure] = []
     # On CPUs each thread takes a micrograph from its file to its candidates; a GPU takes one at
     # a time, and the threads read ahead for it.
     on_cpu = torch.device(device).type == "cpu"
     ahead: Callable[[Source], Any] = picker.read_and_pick if on_cpu else picker.read
-    with one_thread_each(on_cpu), prefetch(ahead, remaining, max_parallel) as results:
-        for count, source in enumerate(sources, 1):
-            if source.name in finished:
-                names.append(source.name)
+    with one_thread_each(on_cpu), prefetch(ahead, sources, max_parallel) as results:
+        for count, (source, future) in enumerate(results, 1):
+            failure = None
+            try:
+                result = future.result()
+                image, score_map, found = result if on_cpu else picker.pick(*result)
+                if not image.is_current():  # replaced in the meantime
+                    image, score_map, found = picker.read_and_pick(source)
+            except BadInput as error:
+                failure = Failure(source.name, str(error))
+                store.add_failure(source, failure.reason)
             else:
-                _, future = next(results)
-                try:
-                    result = future.result()
-                    image, score_map, found = result if on_cpu else picker.pick(*result)
-                    if not image.is_current():  # replaced in the meantime
-                        image, score_map, found = picker.read_and_pick(source)
-                except BadInput as error:
-                    failures.append(Failure(source.name, str(error)))
-                else:
-                    store.add(source, found, image.version)
-                    if done is not None:
-                        done(image, score_map, found)
-                    names.append(source.name)
-            if progress is not None:
-                progress(count, len(sources))
-    if not names:
-        reason = failures[0].reason if failures else "no micrographs were given"
-        raise BadInput(f"no micrograph could be picked: {reason}")
-    sheet = count_scores(store, names, searched, settings.max_contamination is not None)
-    return PickingResult(tuple(names), failures, settings.threshold_for(model), sheet, store)
+                store.add(source, found, image.version)
+                if done is not None:
+                    done(image, score_map, found)
+            settle(count, source, failure)
 
 
 def _finished_before(
@@ -316,12 +368,8 @@ def _finished_before(
 ) -> set[str]:
     """Return the names of the micrographs whose results the store already has."""
     finished = {s.name for s in sources if s.name not in repeat and store.has(s)}
-    for name in finished & searched:
-        # As part of another set this one may not have been searched for decoys.
-        result = store.get(name)
-        if result.decoys is None and not result.refused:
-            finished.remove(name)
-    return finished
+    # As part of another set these may not have been searched for decoys.
+    return {name for name in finished if name not in searched or store.has_decoys(name)}
 
 
 def count_scores(

@@ -24,7 +24,7 @@ from heliodor.evaluation.thresholds import (
 )
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import PickingResult
-from heliodor.picking.journal import Journal
+from heliodor.picking.joined_journals import JoinedJournals
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import (
     LINK,
@@ -65,7 +65,7 @@ def write_tables(
     settings: PickSettings,
     folder: Path,
     files: Mapping[str, Path],
-    journal: Journal,
+    journal: JoinedJournals,
     whole_paths: bool = False,
 ) -> tuple[PickingResult, dict[str, float], list[str]]:
     """Write all tables, one micrograph in memory at a time.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -33,6 +34,8 @@ CRASHES: Final = tuple(
 )
 #: Environment variable of the child process: how often an earlier one has crashed.
 CRASH_COUNT_VARIABLE: Final = "HELIODOR_CRASHES"
+#: Environment variable of the child process: the same for all that run one command.
+COMMAND_VARIABLE: Final = "HELIODOR_COMMAND"
 #: Crashes after which it is not restarted.
 MAX_CRASHES: Final = 20
 
@@ -46,6 +49,16 @@ def crash_count() -> int:
 def is_supervised() -> bool:
     """Return whether this is the child process of `run_supervised`."""
     return CRASH_COUNT_VARIABLE in os.environ
+
+
+def command_id() -> str:
+    """Return what distinguishes a command from all others that run at the same time.
+
+    In the child process of `run_supervised` it is the same after each restart; otherwise it is
+    another for each call.
+    """
+    value = os.environ.get(COMMAND_VARIABLE, "")
+    return value if is_supervised() and value.isalnum() else secrets.token_hex(4)
 
 
 def has_crashed(code: int) -> bool:
@@ -62,11 +75,16 @@ def run_supervised(command: Sequence[str]) -> int:
         It must resume when it is started again. It must also call `release_signals` or
         `handle_signals`, as it does not receive signals before.
     """
+    identity = secrets.token_hex(4)
     for crash in range(MAX_CRASHES + 1):
         hold_signals()  # the child handles those that arrive before it is ready
         child = subprocess.Popen(
             command,
-            env={**os.environ, CRASH_COUNT_VARIABLE: str(crash)},
+            env={
+                **os.environ,
+                CRASH_COUNT_VARIABLE: str(crash),
+                COMMAND_VARIABLE: identity,
+            },
             preexec_fn=_die_with_parent,
         )
         code = _wait(child)

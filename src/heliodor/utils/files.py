@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,11 +74,11 @@ def remove_partial_files(folder: Path) -> None:
             continue
         for name in names:
             found = _PARTIAL.fullmatch(name)
-            if found and not _is_running(int(found[1])):
+            if found and not is_running(int(found[1])):
                 Path(place, name).unlink(missing_ok=True)
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     """Return whether there is a process on this machine that may be writing."""
     if os.name != "posix":
         return False
@@ -100,6 +101,56 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Write a UTF-8 text file that must not exist; return whether it was this process that did.
+
+    Of several processes on any hosts one succeeds, and the others see the whole file; without
+    hard links they may see a part of it for a moment.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be written.
+    """
+    # Not a name of `atomic_write`: another host's process would remove it.
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        return link_or_copy(aside, path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written ({error.strerror})") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def link_or_copy(own: Path, path: Path) -> bool:
+    """Link a file to a new name, or copy it where there are no links; return whether it was new.
+
+    Raises
+    ------
+    OSError
+        If neither is possible.
+    """
+    try:
+        os.link(own, path)
+        return True
+    except FileExistsError:
+        # NFS may have made the link and lost the answer.
+        with suppress(OSError):
+            return os.path.samefile(own, path)
+        return False
+    except FileNotFoundError:
+        raise
+    except OSError:  # no hard links on this file system, or too many of them
+        content = own.read_bytes()
+        try:
+            with path.open("xb") as stream:
+                stream.write(content)
+        except FileExistsError:
+            return False
+        return True
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,11 @@ from heliodor.workflows.sure_picks import MICROGRAPHS, find_sure_picks
 
 log = logging.getLogger(__name__)
 
+#: Enters a block that only one of several processes is in at a time.
+Turn = Callable[[], AbstractContextManager[None]]
+#: Types of devices that a model can learn on.
+DEVICES = ("cpu", "cuda", "mps")
+
 #: The adapted model's file in an output folder.
 NAME = "adapted.safetensors"
 #: The key in the card's `extra` of what a model was adapted with.
@@ -57,6 +63,7 @@ def adapt_model(
     settings: PickSettings = PickSettings(),
     device: torch.device | str = "cpu",
     keep: Path | None = None,
+    turn: Turn | None = None,
 ) -> Model:
     """Adapt the general model to micrographs by training it on its own surest picks.
 
@@ -74,6 +81,10 @@ def adapt_model(
     keep
         The file in which the adapted model is kept. If it is there already, made from the same
         model, micrographs and settings, it is loaded.
+    turn
+        Where several processes pick with the same adapted model: entered before the model learns,
+        so that one of them does, and the others load what it has kept, on whatever device it
+        learned.
 
     Returns
     -------
@@ -98,10 +109,43 @@ def adapt_model(
     chosen = _choose_micrographs(sources, images)
     names = {source.name for source in chosen}
     masks = UserMasks({name: path for name, path in masks.files.items() if name in names})
-    request = _fingerprint(model, chosen, pixel_size_angstrom, settings, device, masks)
-    if keep is not None and (found := _find_adapted(keep, request)) is not None:
-        log.info(f"{keep} is up to date (same micrographs and settings)")
+    kind = torch.device(device).type
+    requests = {
+        own: _fingerprint(model, chosen, pixel_size_angstrom, settings, own, masks)
+        for own in ((kind,) if turn is None else (kind, *DEVICES))
+    }
+    if (found := _find_adapted(keep, requests.values())) is not None:
         return found
+    with nullcontext() if turn is None else turn():
+        # Another process may have adapted it in the meantime.
+        if (found := _find_adapted(keep, requests.values())) is not None:
+            return found
+        adapted = _learn(
+            model, chosen, images, settings, pixel_size_angstrom, device, masks, requests[kind]
+        )
+        if keep is not None and adapted is not model:
+            save_model(keep, adapted)
+    return adapted
+
+
+def _learn(
+    model: Model,
+    chosen: Sequence[Source],
+    images: WorkingImages,
+    settings: PickSettings,
+    pixel_size_angstrom: float | None,
+    device: torch.device | str,
+    masks: UserMasks,
+    request: str,
+) -> Model:
+    """Train the model on its surest picks; return the same model if there are too few.
+
+    Parameters
+    ----------
+    request
+        The fingerprint of all that the adapted model follows from, for its card.
+    """
+    card = model.card
     log.info(f"adapting the general model to {count_of(len(chosen), 'micrograph')}")
     labels = find_sure_picks(model, chosen, images, settings, device, SHARE, masks)
     labeled = [LabeledSource(s, labels[s.name]) for s in chosen if s.name in labels]
@@ -146,8 +190,6 @@ def adapt_model(
         replace(card, center_correction_px=[0.0, 0.0], extra={**card.extra, ADAPTED_KEY: how}),
     )
     log.info(f"adapted to {number} of its picks on {count_of(len(labeled), 'micrograph')}")
-    if keep is not None:
-        save_model(keep, adapted)
     return adapted
 
 
@@ -179,7 +221,7 @@ def _fingerprint(
     sources: Sequence[Source],
     pixel_size_angstrom: float | None,
     settings: PickSettings,
-    device: torch.device | str,
+    device: str,
     masks: UserMasks,
 ) -> str:
     """Return the fingerprint of all that an adapted model follows from."""
@@ -187,7 +229,7 @@ def _fingerprint(
         "heliodor": __version__,
         "torch": str(torch.__version__),
         "model": fingerprint_model(model),
-        "device": torch.device(device).type,
+        "device": device,
         "pixel_size_angstrom": pixel_size_angstrom,
         "picking": settings_that_change_picks(settings),
         "masks": masks.fingerprints(),
@@ -200,13 +242,16 @@ def _fingerprint(
     return digest([json.dumps(head, sort_keys=True).encode(), *pixels])
 
 
-def _find_adapted(path: Path, request: str) -> Model | None:
+def _find_adapted(path: Path | None, requests: Container[str]) -> Model | None:
     """Return the model that was adapted to the same before; None if there is none."""
-    if not path.is_file():
+    if path is None or not path.is_file():
         return None
     try:
         model = load_model(path)
     except BadInput:
         return None  # damaged: it is made again
     how = model.card.extra.get(ADAPTED_KEY)
-    return model if isinstance(how, dict) and how.get("request") == request else None
+    if not isinstance(how, dict) or how.get("request") not in requests:
+        return None
+    log.info(f"{path} is up to date (same micrographs and settings)")
+    return model

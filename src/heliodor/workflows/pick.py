@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from heliodor import __version__
 from heliodor.conventions import Image
 from heliodor.data.micrographs.headers import TIFF_NOTE
 from heliodor.data.micrographs.names import is_tiff
@@ -24,20 +22,13 @@ from heliodor.data.micrographs.sources import (
 )
 from heliodor.data.micrographs.working_images import Failure, WorkingImage, WorkingImages
 from heliodor.errors import BadInput
-from heliodor.models.model_file import Model, fingerprint_model
-from heliodor.models.pretrained import load_model_for_picking
+from heliodor.models.model_file import Model
 from heliodor.picking import contamination, micrograph_quality
-from heliodor.picking.batch import (
-    CRASHED,
-    MAX_PARALLEL,
-    DecoySearch,
-    PickingResult,
-    add_probability,
-    count_scores,
-    pick_micrographs,
-)
+from heliodor.picking.batch import PickingResult, add_probability
+from heliodor.picking.claims import Member, find_active
 from heliodor.picking.decoys import describe_inverted_contrast
-from heliodor.picking.journal import Journal, MicrographResult
+from heliodor.picking.joined_journals import FOLDER, JoinedJournals, discard_parts, forget_job
+from heliodor.picking.journal import MicrographResult, Session
 from heliodor.picking.output_files import (
     autopick_name,
     coordinate_text,
@@ -45,26 +36,19 @@ from heliodor.picking.output_files import (
     write_masks,
     write_tables,
 )
-from heliodor.picking.recalibration import (
-    calibrate_picks,
-    choose_decoy_micrographs,
-    choose_decoy_search,
-    needs_decoys,
-)
+from heliodor.picking.recalibration import calibrate_picks, needs_decoys
 from heliodor.picking.scale_check import describe_wrong_scale
-from heliodor.picking.score_maps import FLOOR, open_working_images
-from heliodor.picking.settings import PickSettings, settings_that_change_picks
-from heliodor.picking.user_masks import NO_MASKS, UserMasks
+from heliodor.picking.settings import PickSettings
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
-from heliodor.utils.crash_recovery import crash_count
 from heliodor.utils.files import (
     create_output_folder,
     remove_partial_files,
 )
 from heliodor.utils.locking import lock_folder
-from heliodor.workflows.run_record import RunRecord, flatten_settings
+from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
+from heliodor.workflows.run_record import RunRecord
 
 if TYPE_CHECKING:
     from heliodor.report.content import ReportContent
@@ -111,59 +95,56 @@ def pick(
     BadInput
         If an input cannot be used.
     """
-    name = "(in memory)" if isinstance(model, Model) else model
-    arguments = {"model": name, "micrographs": micrographs, **flatten_settings(settings, compute)}
-    arguments["pixel_size_angstrom"] = pixel_size_angstrom
-    arguments |= {"diameter_angstrom": diameter_angstrom, "report": report, "adapt": adapt}
-    record = RunRecord("pick", arguments, command_line)
-    loaded = (
-        model if isinstance(model, Model) else load_model_for_picking(model, diameter_angstrom)
+    request = PickRequest(
+        model, micrographs, settings, pixel_size_angstrom, diameter_angstrom, report, adapt
     )
+    record = RunRecord("pick", request.as_arguments(compute), command_line)
+    loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_folder(folder):
+        _refuse_beside_parts(folder)
         remove_partial_files(folder)
         sources = find_sources(micrographs)
-        device = compute.start()
-        if adapt:
-            loaded = _adapt(
-                loaded, sources, pixel_size_angstrom, settings, folder, device, record, resume
-            )
-        images = open_working_images(loaded, pixel_size_angstrom)
-        picked, pixel_sizes = pick_step(
-            loaded, sources, images, settings, folder, device, record, resume=resume
-        )
-        if report:
-            from heliodor.workflows.report_content import build_report_content
-
-            write_report_and_record(
-                folder,
-                record,
-                lambda: build_report_content(
-                    loaded, None, images, picked, sources, None, None, None, record, pixel_sizes
-                ),
-            )
-        else:
-            record.write(folder)
+        setup = prepare_picking(request, loaded, sources, folder, compute, record, resume)
+        picked = pick_and_record(setup, folder, record, report, resume)
+        forget_job(folder)
     return picked
 
 
-def _adapt(
-    model: Model,
-    sources: Sequence[Source],
-    pixel_size_angstrom: float | None,
-    settings: PickSettings,
-    folder: Path,
-    device: torch.device,
-    record: RunRecord,
-    resume: bool,
-) -> Model:
-    """Adapt the general model to the micrographs, as the first step of picking."""
-    from heliodor.workflows.adapt import NAME, adapt_model
+def pick_and_record(
+    setup: PickingSetup, folder: Path, record: RunRecord, report: bool, resume: bool = True
+) -> PickingResult:
+    """Pick, and write all results."""
+    picked, pixel_sizes = pick_with(setup, folder, record, resume=resume)
+    if report:
+        from heliodor.workflows.report_content import build_report_content
 
-    if not resume:
-        (folder / NAME).unlink(missing_ok=True)
-    with record.stage("adapting"):
-        return adapt_model(model, sources, pixel_size_angstrom, settings, device, folder / NAME)
+        write_report_and_record(
+            folder,
+            record,
+            lambda: build_report_content(
+                setup.model, None, setup.images, picked, setup.sources, None, None, None, record,
+                pixel_sizes,
+            ),
+        )  # fmt: skip
+    else:
+        record.write(folder)
+    return picked
+
+
+def _refuse_beside_parts(folder: Path) -> None:
+    """Refuse to pick in a folder while parts are picked there.
+
+    Raises
+    ------
+    BadInput
+        If such a process is at work.
+    """
+    if (member := find_active(folder / FOLDER)) is not None:
+        raise BadInput(
+            f"parts are being picked in {folder} ({member}); wait until they have finished, stop"
+            " them, or choose another folder"
+        )
 
 
 def write_report_and_record(
@@ -190,7 +171,19 @@ def pick_step(
     regions: RegionEvaluator | None = None,
     resume: bool = True,
 ) -> tuple[PickingResult, dict[str, float]]:
-    """Pick as one step of a longer run that keeps the record; see `pick`.
+    """Pick as one step of a longer run that keeps the record; see `pick` and `pick_with`."""
+    setup = PickingSetup.create(model, sources, images, settings, device)
+    return pick_with(setup, folder, record, regions, resume)
+
+
+def pick_with(
+    setup: PickingSetup,
+    folder: Path,
+    record: RunRecord,
+    regions: RegionEvaluator | None = None,
+    resume: bool = True,
+) -> tuple[PickingResult, dict[str, float]]:
+    """Pick the micrographs that no journal of the folder has, calibrate, and write the results.
 
     Parameters
     ----------
@@ -203,21 +196,18 @@ def pick_step(
     PickingResult, dict
         The candidates, and the pixel size of each micrograph in angstrom.
     """
-    settings.check_for(model.card.contaminant)
-    masks = UserMasks.find(settings.mask, sources)
+    model, sources, settings = setup.model, setup.sources, setup.settings
     record.add_inputs("picking", sources)
     _log_start(model, sources, settings)
-    model.network.to(device)
-    files = _OutputFiles.choose(folder, sources, settings.threshold_series)
+    files = OutputFiles.choose(folder, sources, settings.threshold_series)
     # An interrupted run must not leave the lists of an earlier one beside its picks.
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
-    journal = Journal(folder, journal_key(model, settings, images, masks), not resume)
-    search = choose_decoy_search(model, sources)
-    work = _ResumablePicking(
-        model, images, settings, device, journal, search, files.excluded, masks
-    )
-    picked = _find_candidates(work, sources, files, record, regions)
+    if not resume:
+        discard_parts(folder)
+    journal = JoinedJournals(folder, setup.key, not resume)
+    journal.remove_unusable()
+    picked = _find_candidates(setup, journal, files, record, regions)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
     if settings.max_fdr is not None and picked.calibration is None:
@@ -230,7 +220,7 @@ def pick_step(
     elif needs_decoys(model):
         with record.stage("testing the scale"):
             doubt = describe_wrong_scale(
-                model, picked, sources, images.pixel_size_angstrom, device
+                model, picked, sources, setup.images.pixel_size_angstrom, setup.device
             )
         if doubt is not None:
             record.warn(doubt)
@@ -251,7 +241,7 @@ def pick_step(
 
 
 @dataclass(frozen=True)
-class _OutputFiles:
+class OutputFiles:
     """The files that are written for each micrograph, by its name."""
 
     picks: dict[str, Path]
@@ -261,7 +251,7 @@ class _OutputFiles:
     excluded: dict[str, str]
 
     @classmethod
-    def choose(cls, folder: Path, sources: Sequence[Source], sets: int) -> _OutputFiles:
+    def choose(cls, folder: Path, sources: Sequence[Source], sets: int) -> OutputFiles:
         """Return the names of the files of some micrographs.
 
         Parameters
@@ -286,20 +276,23 @@ class _OutputFiles:
 
 
 def _find_candidates(
-    work: _ResumablePicking,
-    sources: Sequence[Source],
-    files: _OutputFiles,
+    setup: PickingSetup,
+    journal: JoinedJournals,
+    files: OutputFiles,
     record: RunRecord,
     regions: RegionEvaluator | None,
 ) -> PickingResult:
-    """Score the micrographs that the journal lacks, and write the picks of each."""
-    model, journal = work.model, work.journal
-    threshold, calibration = work.settings.threshold_for(model), model.calibration
+    """Score the micrographs that the journals lack, and write the picks of each."""
+    model, sources = setup.model, setup.sources
+    threshold, calibration = setup.settings.threshold_for(model), model.calibration
     repeat = frozenset(
         s.name for s in sources if regions is not None and regions.has_truth(s.name)
     )
-    if finished := sum(journal.has(s) for s in sources if s.name not in repeat):
+    finished = sum(journal.has(s) for s in sources if s.name not in repeat)
+    if finished:
         log.info(f"already picked: {finished} of {count_of(len(sources), 'micrograph')}")
+    if finished < len(sources):
+        journal.own.add_session(Session.begin(Member.this_process(""), len(sources), finished))
 
     def write_picks(image: WorkingImage, score: Image, result: MicrographResult) -> None:
         picks = add_probability(result.candidates, calibration)
@@ -309,9 +302,10 @@ def _find_candidates(
 
     with record.stage("picking"), console.progress("picking") as progress:
         try:
+            work = setup.start(journal, files.excluded)
             return work.run(sources, write_picks, progress, repeat)
         except BadInput:
-            journal.remove_if_empty()
+            journal.own.remove_if_empty()
             raise
 
 
@@ -384,96 +378,3 @@ def _report_quality(
         record.warn(warning)
     if (sentence := micrograph_quality.describe_outliers(rows)) is not None:
         log.info(sentence)
-
-
-@dataclass(frozen=True)
-class _ResumablePicking:
-    """Picks micrographs, and continues after a crash of the process."""
-
-    model: Model
-    images: WorkingImages
-    settings: PickSettings
-    device: torch.device
-    journal: Journal
-    search: DecoySearch | None
-    #: Micrographs that cannot be used, and why.
-    excluded: Mapping[str, str]
-    #: Contamination that the user gives.
-    masks: UserMasks
-
-    def run(
-        self,
-        sources: Sequence[Source],
-        write_picks: Callable[[WorkingImage, Image, MicrographResult], None],
-        progress: Callable[[int, int], None],
-        repeat: Container[str],
-    ) -> PickingResult:
-        """Pick all micrographs; those under way when the process crashed come first, alone.
-
-        Parameters
-        ----------
-        write_picks
-            Called with each micrograph that has been picked.
-        repeat
-            Names of micrographs to pick even if the journal has them.
-        """
-        crashes, journal = crash_count(), self.journal
-        if crashes:
-            journal.record_crash(sources)
-        crashed = {
-            s.name: CRASHED.format(path=s.path)
-            for s in sources
-            if journal.has_crashed(s) and not journal.has(s)
-        }
-        excluded = {**self.excluded, **crashed}
-        interrupted = {*journal.list_interrupted()} - excluded.keys()
-        suspects = [s for s in sources if s.name in interrupted and not journal.has(s)]
-        if crashes and suspects:
-            # One of them crashed the process. Alone, each has all of the memory.
-            with suppress(BadInput):
-                self._pick(suspects, self.search, max_parallel=1)
-        picked = self._pick(
-            sources, self.search, done=write_picks, progress=progress, repeat=repeat,
-            max_parallel=max(1, MAX_PARALLEL >> crashes), excluded=excluded,
-        )  # fmt: skip
-        return picked if self.search is None else self._complete_decoys(picked, sources)
-
-    def _pick(
-        self, sources: Sequence[Source], search: DecoySearch | None, **more: Any
-    ) -> PickingResult:
-        return pick_micrographs(
-            self.model, sources, self.images, self.settings, self.device,
-            store=self.journal, search=search, masks=self.masks, **more,
-        )  # fmt: skip
-
-    def _complete_decoys(self, picked: PickingResult, sources: Sequence[Source]) -> PickingResult:
-        """Search decoys on replacements for chosen micrographs that failed or had no picks.
-
-        The result is then the same as if those micrographs had not been given.
-        """
-        assert self.search is not None
-        refusing = self.settings.max_contamination is not None
-        names = [n for n in picked.micrographs if not (refusing and self.journal.get(n).refused)]
-        chosen = choose_decoy_micrographs(names)
-        if chosen == self.search.micrographs:
-            return picked
-        missing = [s for s in sources if s.name in chosen - self.search.micrographs]
-        missing = [s for s in missing if self.journal.get(s.name).decoys is None]
-        if missing:
-            with suppress(BadInput):  # they may have become unreadable: fewer decoys will do
-                self._pick(missing, DecoySearch(chosen))
-        return replace(picked, sheet=count_scores(self.journal, names, chosen))
-
-
-def journal_key(
-    model: Model, settings: PickSettings, images: WorkingImages, masks: UserMasks = NO_MASKS
-) -> dict[str, Any]:
-    """Return all that determines the candidates of a given micrograph, ready for JSON."""
-    return {
-        "heliodor": __version__,
-        "model": fingerprint_model(model),
-        **settings_that_change_picks(settings),
-        "floor": min(FLOOR, settings.threshold_for(model)),
-        "pixel_size_angstrom": images.pixel_size_angstrom,
-        **({"masks": masks.fingerprints()} if masks.files else {}),
-    }

@@ -91,12 +91,12 @@ class RunRecord:
             "command_line": self.command_line,
             "started": self.started,
             "directory": os.getcwd(),
-            "arguments": {key: _plain(value) for key, value in self.arguments.items()},
+            "arguments": {key: as_json(value) for key, value in self.arguments.items()},
             "inputs": self.inputs,
             "versions": versions(),
             "threads": _threads(),
             "seconds": self.seconds,
-            **{key: _plain(value) for key, value in self.results.items()},
+            **{key: as_json(value) for key, value in self.results.items()},
             "notes": self.notes,
             "failed": [{"micrograph": f.name, "reason": f.reason} for f in self.failures],
         }
@@ -144,14 +144,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def _plain(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Return a value as JSON can store it: paths as text, non-finite numbers as None."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_json(item) for item in value]
     return value

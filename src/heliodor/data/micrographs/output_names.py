@@ -14,7 +14,7 @@ RESULT_FILES: Final = frozenset(
         *("autopick.star", "picks.tsv", "micrographs.tsv", "run.json", "failed.tsv"),
         *("report.html", "series.tsv", "model.safetensors", "training.tsv", "evaluation.json"),
         *("curve.tsv", ".picking.jsonl", ".training.safetensors", ".trained.json", LOCK_FILE),
-        "adapted.safetensors",
+        *("adapted.safetensors", ".picking"),
     )
 )
 
@@ -34,6 +34,7 @@ def find_unwritable(
         The folders of a threshold series.
     """
     taken, unwritable = set(files.values()), {}
+    links = {parent: find_link(folder, parent) for parent in {p.parent for p in files.values()}}
     for name, path in files.items():
         above = [own for own in path.parents if folder in own.parents]
         place = next((own for own in above if own in taken), None)
@@ -41,7 +42,7 @@ def find_unwritable(
             place = above[-1]
         if not fits_path_limits(path):
             why = f"the name {path} is too long; rename the micrograph"
-        elif (link := find_link(folder, path.parent)) is not None:
+        elif (link := links[path.parent]) is not None:
             why = LINK.format(link=link)
         elif not series.isdisjoint(above):
             why = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -100,8 +101,8 @@ def journal() -> list[str]:
 
 
 def entries(lines: list[str]) -> list[str]:
-    """What a journal knows of micrographs."""
-    return [line for line in lines if line.startswith('{"micrograph"')]
+    """What a journal knows of micrographs, without the time at which it was found."""
+    return [re.sub('"at": [^,]*, ', "", s) for s in lines if s.startswith('{"micrograph"')]
 
 
 # ---- picking ----

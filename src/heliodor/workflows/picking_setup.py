@@ -1,0 +1,146 @@
+"""What to pick and with what: the request, and the setup that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from heliodor import __version__
+from heliodor.data.micrographs.sources import MicrographInputs, Source
+from heliodor.data.micrographs.working_images import WorkingImages
+from heliodor.models.model_file import Model, fingerprint_model
+from heliodor.models.pretrained import load_model_for_picking
+from heliodor.picking.joined_journals import JoinedJournals
+from heliodor.picking.recalibration import choose_decoy_search
+from heliodor.picking.resuming import ResumablePicking
+from heliodor.picking.score_maps import FLOOR, open_working_images
+from heliodor.picking.settings import PickSettings, settings_that_change_picks
+from heliodor.picking.user_masks import UserMasks
+from heliodor.utils.compute import ComputeSettings
+from heliodor.workflows.run_record import RunRecord, flatten_settings
+
+if TYPE_CHECKING:
+    from heliodor.workflows.adapt import Turn
+
+
+@dataclass(frozen=True)
+class PickRequest:
+    """What to pick, with what; for the fields see `pick`."""
+
+    model: str | Path | Model | None
+    micrographs: MicrographInputs
+    settings: PickSettings
+    pixel_size_angstrom: float | None = None
+    diameter_angstrom: float | None = None
+    report: bool = False
+    adapt: bool = False
+
+    def as_arguments(self, compute: ComputeSettings | None = None) -> dict[str, Any]:
+        """Return the arguments for the record, with those of the computer if they are given."""
+        settings = [self.settings] if compute is None else [self.settings, compute]
+        return {
+            "model": "(in memory)" if isinstance(self.model, Model) else self.model,
+            "micrographs": self.micrographs,
+            **flatten_settings(*settings),
+            "pixel_size_angstrom": self.pixel_size_angstrom,
+            "diameter_angstrom": self.diameter_angstrom,
+            "report": self.report,
+            "adapt": self.adapt,
+        }
+
+    def load_model(self) -> Model:
+        """Return the model, before it has adapted."""
+        if isinstance(self.model, Model):
+            return self.model
+        return load_model_for_picking(self.model, self.diameter_angstrom)
+
+
+@dataclass(frozen=True)
+class PickingSetup:
+    """All that the candidates of the micrographs follow from, ready to pick."""
+
+    model: Model
+    sources: Sequence[Source]
+    images: WorkingImages
+    settings: PickSettings
+    masks: UserMasks
+    device: torch.device
+
+    @classmethod
+    def create(
+        cls,
+        model: Model,
+        sources: Sequence[Source],
+        images: WorkingImages,
+        settings: PickSettings,
+        device: torch.device,
+    ) -> PickingSetup:
+        """Find the masks, and check that the settings have an effect.
+
+        Raises
+        ------
+        BadInput
+            If a setting or a mask cannot be used.
+        """
+        settings.check_for(model.card.contaminant)
+        model.network.to(device)
+        masks = UserMasks.find(settings.mask, sources)
+        return cls(model, sources, images, settings, masks, device)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that determines the candidates of a given micrograph, ready for JSON."""
+        return {
+            "heliodor": __version__,
+            "model": fingerprint_model(self.model),
+            **settings_that_change_picks(self.settings),
+            "floor": min(FLOOR, self.settings.threshold_for(self.model)),
+            "pixel_size_angstrom": self.images.pixel_size_angstrom,
+            **({"masks": self.masks.fingerprints()} if self.masks.files else {}),
+        }
+
+    def start(self, journal: JoinedJournals, excluded: Mapping[str, str]) -> ResumablePicking:
+        """Return the picking that continues where a journal ends."""
+        search = choose_decoy_search(self.model, self.sources)
+        return ResumablePicking(
+            self.model, self.images, self.settings, self.device, journal, search, excluded,
+            self.masks,
+        )  # fmt: skip
+
+
+def prepare_picking(
+    request: PickRequest,
+    loaded: Model,
+    sources: Sequence[Source],
+    folder: Path,
+    compute: ComputeSettings,
+    record: RunRecord,
+    resume: bool = True,
+    turn: Turn | None = None,
+) -> PickingSetup:
+    """Adapt the model if that is asked for, and prepare picking.
+
+    Parameters
+    ----------
+    loaded
+        The model of the request.
+    turn
+        Where several processes adapt the model; see `adapt_model`.
+    """
+    device = compute.start()
+    if request.adapt:
+        from heliodor.workflows.adapt import NAME, adapt_model
+
+        if not resume:
+            (folder / NAME).unlink(missing_ok=True)
+        with record.stage("adapting"):
+            loaded = adapt_model(
+                loaded, sources, request.pixel_size_angstrom, request.settings, device,
+                folder / NAME, turn,
+            )  # fmt: skip
+    images = open_working_images(loaded, request.pixel_size_angstrom)
+    return PickingSetup.create(loaded, sources, images, request.settings, device)
