@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 #: Commands on many micrographs, which can be resumed after a crash.
-SUPERVISED = (["pick"], ["merge"], ["run"], ["relion", "pick"])
+SUPERVISED = (["pick"], ["watch"], ["merge"], ["run"], ["relion", "pick"])
 _ENTRY = "from heliodor.cli.entry import entry; entry()"
 _RUN = "from heliodor.cli.entry import run; run()"
 

@@ -81,6 +81,7 @@ def demo(
 register(app, picking.run)
 register(app, picking.train)
 register(app, picking.pick)
+register(app, picking.watch)
 register(app, picking.merge)
 register(app, picking.status)
 register(app, open_app)

@@ -169,6 +169,45 @@ def pick(
     end(picked.failures)
 
 
+def watch(
+    micrographs: Micrographs,
+    picking: PickSettings,
+    compute: Annotated[ComputeSettings, Only(but=("memory",))],
+    out: Annotated[Path, out_option("Folder for the picks.", "picks")] = Path("picks"),
+    model: PickingModel = None,
+    diameter: PickingDiameter = None,
+    pixel_size: PixelSize = None,
+    every: Annotated[float, number("SECONDS", "Time between two looks.", "Input")] = 1.0,
+    until: Annotated[
+        float | None,
+        number(
+            "MINUTES", "End when no micrograph has arrived for so long.", "Input", default="never"
+        ),
+    ] = None,
+    events: Annotated[
+        Path | None,
+        choice(
+            "FILE",
+            "Add a line of JSON for each micrograph and each new threshold to this file.",
+            "Output",
+            default="standard output",
+        ),
+    ] = None,
+    report: Report = False,
+) -> None:
+    """Pick micrographs as they arrive, while the microscope records them.
+
+    Looks again and again at the folders, patterns and STAR files given, and picks each micrograph
+    when it is complete. OUT has the same files as after heliodor pick; OUT/watch.html shows how
+    far it is. Started again, it continues.
+    """
+    from heliodor.workflows.picking_setup import PickRequest
+    from heliodor.workflows.watch import watch as watch_micrographs
+
+    request = PickRequest(model, micrographs, picking, pixel_size, diameter, report)
+    end(watch_micrographs(request, out, compute, every, until, events, command_line()).failures)
+
+
 def merge(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="The folder that the parts were picked into.")

@@ -44,7 +44,7 @@ def render_report(content: ReportContent) -> str:
         sections.build_run_section(content),
         sections.build_training_section(content),
     )
-    return _render(
+    return render_template(
         "report.html.j2",
         title=content.title,
         program=f"heliodor {__version__}",
@@ -59,10 +59,11 @@ def render_report(content: ReportContent) -> str:
 
 def render_section(section: Section) -> str:
     """Return the HTML of one section, as it is in the report."""
-    return _render("section.html.j2", section=section)
+    return render_template("section.html.j2", section=section)
 
 
-def _render(template: str, **values: object) -> str:
+def render_template(template: str, **values: object) -> str:
+    """Return a page from a template of this package."""
     page = _templates().get_template(template).render(**values)
     # File names may hold bytes that are not characters; they become question marks.
     return page.encode("utf-8", "replace").decode("utf-8")

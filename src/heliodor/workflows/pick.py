@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The results of all micrographs together.
+LISTS = ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html")
+
 
 def pick(
     model: str | Path | Model | None,
@@ -102,7 +105,7 @@ def pick(
     loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_folder(folder):
-        _refuse_beside_parts(folder)
+        refuse_beside_parts(folder)
         remove_partial_files(folder)
         sources = find_sources(micrographs)
         setup = prepare_picking(request, loaded, sources, folder, compute, record, resume)
@@ -112,10 +115,15 @@ def pick(
 
 
 def pick_and_record(
-    setup: PickingSetup, folder: Path, record: RunRecord, report: bool, resume: bool = True
+    setup: PickingSetup,
+    folder: Path,
+    record: RunRecord,
+    report: bool,
+    resume: bool = True,
+    journal: JoinedJournals | None = None,
 ) -> PickingResult:
-    """Pick, and write all results."""
-    picked, pixel_sizes = pick_with(setup, folder, record, resume=resume)
+    """Pick, and write all results; see `pick_with`."""
+    picked, pixel_sizes = pick_with(setup, folder, record, resume=resume, journal=journal)
     if report:
         from heliodor.workflows.report_content import build_report_content
 
@@ -132,7 +140,7 @@ def pick_and_record(
     return picked
 
 
-def _refuse_beside_parts(folder: Path) -> None:
+def refuse_beside_parts(folder: Path) -> None:
     """Refuse to pick in a folder while parts are picked there.
 
     Raises
@@ -182,6 +190,7 @@ def pick_with(
     record: RunRecord,
     regions: RegionEvaluator | None = None,
     resume: bool = True,
+    journal: JoinedJournals | None = None,
 ) -> tuple[PickingResult, dict[str, float]]:
     """Pick the micrographs that no journal of the folder has, calibrate, and write the results.
 
@@ -190,6 +199,9 @@ def pick_with(
     regions
         Collects the score maps of the micrographs with ground truth. Score maps are not stored,
         so these micrographs are always picked again.
+    journal
+        The journals, if the caller has them open. The lists of an earlier run then stay until they
+        are replaced, for programs that read them meanwhile.
 
     Returns
     -------
@@ -200,13 +212,14 @@ def pick_with(
     record.add_inputs("picking", sources)
     _log_start(model, sources, settings)
     files = OutputFiles.choose(folder, sources, settings.threshold_series)
-    # An interrupted run must not leave the lists of an earlier one beside its picks.
-    for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
-        (folder / name).unlink(missing_ok=True)
-    if not resume:
-        discard_parts(folder)
-    journal = JoinedJournals(folder, setup.key, not resume)
-    journal.remove_unusable()
+    if journal is None:
+        # An interrupted run must not leave the lists of an earlier one beside its picks.
+        for name in LISTS:
+            (folder / name).unlink(missing_ok=True)
+        if not resume:
+            discard_parts(folder)
+        journal = JoinedJournals(folder, setup.key, not resume)
+        journal.remove_unusable()
     picked = _find_candidates(setup, journal, files, record, regions)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
