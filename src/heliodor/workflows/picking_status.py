@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from heliodor.errors import BadInput
-from heliodor.picking.claims import ENDING, EXPIRY_SECONDS, Member, list_members
+from heliodor.picking.claims import EXPIRY_SECONDS, Member, list_members
 from heliodor.picking.joined_journals import FOLDER, JournalReaders
 from heliodor.picking.journal import NAME, JournalReader, Session
 from heliodor.utils.console import count_of
