@@ -102,7 +102,7 @@ def pick(
     loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_folder(folder):
-        _refuse_beside_parts(folder)
+        refuse_beside_parts(folder)
         remove_partial_files(folder)
         sources = find_sources(micrographs)
         setup = prepare_picking(request, loaded, sources, folder, compute, record, resume)
@@ -132,7 +132,7 @@ def pick_and_record(
     return picked
 
 
-def _refuse_beside_parts(folder: Path) -> None:
+def refuse_beside_parts(folder: Path) -> None:
     """Refuse to pick in a folder while parts are picked there.
 
     Raises

@@ -25,6 +25,7 @@ from heliodor.models.model_file import Model, save_model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking import claims, joined_journals
 from heliodor.picking.claims import Member, Presence
+from heliodor.picking.journal import Journal
 from heliodor.picking.recalibration import choose_decoy_micrographs
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.hashing import digest
@@ -410,6 +411,26 @@ def test_the_status_of_parts_and_of_one_process(project: Path) -> None:
 
 def stop(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_status_of_one_process_that_continues_what_parts_began(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(*PICK, "out", "--part", "1/2")
+    seen = []
+    failing = Journal.add_failure
+
+    def looking(self: Any, *arguments: Any) -> None:
+        seen.append(read_status("out"))
+        failing(self, *arguments)
+
+    monkeypatch.setattr(Journal, "add_failure", looking)
+    call(*PICK, "out")
+    (found,) = seen
+    assert (found.state, found.micrographs, found.done, found.failed) == ("running", 9, 6, 0)
+    assert [own.part for own in found.processes] == [""]
+    assert found.micrographs_per_hour is not None
+    assert "micrographs per hour" in render_status(found)
 
 
 def test_the_status_of_processes_at_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
