@@ -29,6 +29,7 @@ from helpers.doc_blocks import (
     commands,
     walk,
 )
+from helpers.fake_schedulers import write_schedulers
 
 HOSTS = ROOT / "docs" / "integrations"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -136,6 +137,21 @@ def test_relion(tmp_path: Path) -> None:
     # The job and the command line leave the same picks, each of its own training.
     plain = (project / "heliodor/picks/picks.tsv").read_bytes()
     assert plain == (job / "picks.tsv").read_bytes()
+
+
+@pytest.mark.slow
+def test_cluster(tmp_path: Path) -> None:
+    """However the work is divided, and whoever submits it, the picks are the same."""
+    project = tmp_path / "project"
+    relion_project(project)
+    write_schedulers(tmp_path / "bin")
+    output = walk(ROOT / "docs/cluster.md", project, tmp_path / "bin")
+    assert '"state": "finished"' in output
+    assert "already picked: 5 of 5 micrographs" in output
+    folders = [*(project / "heliodor").iterdir(), project / "External/job007"]
+    assert len(folders) == 7
+    assert len({(folder / "picks.tsv").read_bytes() for folder in folders}) == 1
+    assert (project / "External/job007/RELION_JOB_EXIT_SUCCESS").exists()
 
 
 @pytest.fixture

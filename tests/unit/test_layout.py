@@ -27,7 +27,7 @@ TESTED_BY = {
     # The options of the commands, and the workflows behind them, from end to end.
     "unit/cli/test_main.py": ["cli/entry"],
     "unit/utils/test_console.py": ["errors"],
-    "unit/cli/test_pick.py": ["cli/picking", "workflows/pick", "picking/recalibration"],
+    "unit/cli/test_pick.py": ["cli/picking", "picking/recalibration"],
     "unit/cli/test_preprocess.py": ["workflows/preprocess"],
     "unit/cli/test_rerun.py": ["workflows/rerun", "workflows/run_record", "utils/json_schema"],
     "unit/cli/test_run.py": ["workflows/report_content"],
@@ -36,6 +36,7 @@ TESTED_BY = {
         "cli/coordinates", "workflows/check", "workflows/suggest", "data/coordinates/transforms",
         "data/coordinates/writers",
     ],
+    "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],
     "unit/workflows/test_contamination.py": ["training/score_calibration"],
     "unit/test_api.py": ["report/notebook", "workflows/in_memory"],

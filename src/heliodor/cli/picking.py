@@ -209,10 +209,15 @@ def watch(
 
 
 def merge(
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder that the parts were picked into.")
-    ],
     compute: Annotated[ComputeSettings, Only(("device", "threads"))],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="The folder that the parts were picked into. [default: picks]",
+            show_default=False,
+        ),
+    ] = Path("picks"),
 ) -> None:
     """Merge the parts of pick --part: calibrate the scores and write all results.
 
@@ -225,8 +230,13 @@ def merge(
 
 def status(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder that is picked into, of -o.")
-    ],
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="The folder that is picked into. [default: picks]",
+            show_default=False,
+        ),
+    ] = Path("picks"),
     as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
 ) -> None:
     """Show how far picking has come: micrographs done, failed and remaining, time left, hosts.

@@ -354,12 +354,19 @@ def render_blocks(blocks: Mapping[str, Mapping[str, Any]], comments: Sequence[st
     lines = [f"# {line}" for line in (f"Written by heliodor {__version__}", *comments)]
     lines.append("")
     for name, block in blocks.items():
-        columns = [quote_column(label, format_values(values)) for label, values in block.items()]
+        columns = [_column_texts(label, values) for label, values in block.items()]
         lines += [f"data_{name}", "", "loop_"]
         lines += [f"_{label} #{number}" for number, label in enumerate(block, 1)]
         lines += ["\t".join(row) for row in zip(*columns, strict=True)]
         lines += ["", ""]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _column_texts(label: str, values: Any) -> list[str]:
+    """Return the values of a column as they stand in a row; numbers need no quotes."""
+    texts = format_values(values)
+    is_numeric = isinstance(values, np.ndarray) and values.dtype.kind in "fiu"
+    return texts if is_numeric else quote_column(label, texts)
 
 
 def quote_column(label: str, values: list[str]) -> list[str]:

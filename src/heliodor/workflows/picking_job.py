@@ -170,16 +170,16 @@ class PickingJob:
         }
 
     def describe_difference(self, other: PickingJob) -> str:
-        """Return, as a part of a sentence, in what another job differs from this one."""
+        """Return what another job has that differs from this one, as part of a sentence."""
         mine, its = self._agreed, other._agreed
         name = next(k for k in sorted(mine.keys() | its.keys()) if mine.get(k) != its.get(k))
         if name in ("model", "masks"):
             return f"another content of the {name}"
         if name != "micrographs":
             what = name.removesuffix("_angstrom").replace("_", " ")
-            return f"{what} {mine.get(name)} instead of {its.get(name)}"
+            return f"{what} {its.get(name)} instead of {mine.get(name)}"
         first, second = ([row[0] for row in rows["micrographs"]] for rows in (mine, its))
-        for here, there, how in ((first, second, "with"), (second, first, "without")):
+        for here, there, how in ((first, second, "without"), (second, first, "with")):
             if more := set(here) - set(there):
                 return f"another list of micrographs, {how} {min(more)}"
         if first != second:

@@ -85,9 +85,11 @@ def read_status(out: str | Path) -> PickingStatus:
     folder = Path(out)
     job = PickingJob.read(folder)
     readers = list(JournalReaders(folder, None))
-    if job is not None:
-        return _read_parts(folder, job, readers)
     main = next((reader for reader in readers if reader.path == folder / NAME), None)
+    # One process may have taken over what parts began.
+    is_single = main is not None and main.sessions and _state_of_single(folder, main) == "running"
+    if job is not None and not is_single:
+        return _read_parts(folder, job, readers)
     if main is None or not main.sessions:
         if (folder / "run.json").is_file():
             return _read_finished(folder)
@@ -121,7 +123,7 @@ def _read_parts(folder: Path, job: PickingJob, readers: Sequence[JournalReader])
 def _read_single(folder: Path, journal: JournalReader) -> PickingStatus:
     """Return the status of picking by one process."""
     session = journal.sessions[-1]
-    state = _state_of_single(folder, journal, session)
+    state = _state_of_single(folder, journal)
     own = _describe(journal, session, state)
     done = session.done + own.done
     failures = {n: why for n, (why, at) in journal.list_failures().items() if at >= session.at}
@@ -151,8 +153,9 @@ def _state_of_member(presence: Path | None) -> ProcessState:
     return "running" if _age(presence) <= EXPIRY_SECONDS else "silent"
 
 
-def _state_of_single(folder: Path, journal: JournalReader, session: Session) -> ProcessState:
+def _state_of_single(folder: Path, journal: JournalReader) -> ProcessState:
     """Return the state of a process that picks alone, which holds the lock of the folder."""
+    session = journal.sessions[-1]
     if not (folder / LOCK_FILE).exists():
         return "ended"
     if session.host == socket.gethostname():

@@ -38,7 +38,11 @@ from heliodor.workflows.ground_truth import (
     check_same_binning,
     compare_with_truth,
 )
-from heliodor.workflows.pick import pick_step, write_report_and_record
+from heliodor.workflows.pick import (
+    pick_step,
+    refuse_beside_parts,
+    write_report_and_record,
+)
 from heliodor.workflows.report_content import build_report_content
 from heliodor.workflows.run_record import RunRecord, flatten_settings
 from heliodor.workflows.train import (
@@ -121,6 +125,7 @@ def run(
         _check_usable(sources, data, recipe, start, ground_truth)
     folder = create_output_folder(out)
     with lock_folder(folder):
+        refuse_beside_parts(folder)
         remove_partial_files(folder)
         trained = train_step(
             micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,

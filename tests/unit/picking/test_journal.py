@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,16 @@ def test_an_image_in_memory_is_not_used_for_a_file_that_was_replaced(project: Pa
     second = images.get(source)
     assert (second.image != first.image).any()
     assert images.get(source) is second
+
+
+def test_a_copy_is_the_same_micrograph_and_one_that_claims_the_same_time_is_not(
+    project: Path,
+) -> None:
+    first, times = pick("out"), os.stat("mics/a.mrc")
+    shutil.copy("mics/a.mrc", "copy")
+    os.replace("copy", "mics/a.mrc")
+    words = ("pick", "--model", "m.safetensors", "--micrographs", "mics", "-o", "out")
+    assert "already picked: 2 of 2" in done(*words, "--threads", 1).err
+    Path("mics/a.mrc").write_bytes(Path("new1.mrc").read_bytes())
+    os.utime("mics/a.mrc", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert pick("out") == pick("fresh") != first

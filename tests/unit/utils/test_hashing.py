@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,6 +19,7 @@ from heliodor.utils.hashing import (
     ENDS,
     SMALL,
     fingerprint_file,
+    read_file_state,
     read_unchanged,
 )
 
@@ -141,3 +143,20 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mrc")
     with pytest.raises(BadInput, match="not a regular file"):
         fingerprint_file(tmp_path / "pipe.mrc")
+
+
+def test_the_state_of_a_file_changes_with_its_content_whatever_time_it_claims(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.mrc"
+    path.write_bytes(content(50))
+    state, status = read_file_state(path), path.stat()
+    assert read_file_state(path) == state
+    _, version = read_unchanged(path, lambda: None)
+    assert version is not None
+    assert version.state == state
+    time.sleep(0.02)  # longer than the steps of the clock of the file system
+    path.write_bytes(content(50, seed=1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert read_file_state(path) != state
+    assert read_file_state(tmp_path) == read_file_state(tmp_path / "missing") == []

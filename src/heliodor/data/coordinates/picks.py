@@ -100,8 +100,9 @@ class Picks:
     @classmethod
     def on(cls, micrograph: str, xy_px: FloatArray, score: FloatArray | None = None) -> Picks:
         """Return the table of one micrograph, which may have no picks."""
-        table = cls.from_columns([micrograph] * len(xy_px), xy_px, score)
-        return table if len(table) else cls.empty([micrograph])
+        xy = np.asarray(xy_px, dtype=np.float64).reshape(-1, 2)
+        scores = np.full(len(xy), np.nan) if score is None else np.asarray(score, np.float64)
+        return cls((micrograph,), np.zeros(len(xy), np.intp), xy, scores)
 
     @classmethod
     def concatenate(cls, tables: Iterable[Picks]) -> Picks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -199,16 +200,14 @@ def write_picks(
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow((*OURS, *columns))
         for name, picks in tables:
-            size = f"{pixel_sizes[name]:g}"
-            more = zip(*(picks.extra[column] for column in columns), strict=True)
-            others = (tuple(f"{value:.1f}" for value in own) for own in more)
-            rows = zip(
-                picks.xy_px,
-                picks.score,
-                picks.probability,
-                others if columns else [()] * len(picks),
-                strict=True,
+            # Only the name may need quotes; there may be millions of rows.
+            line = io.StringIO()
+            csv.writer(line, delimiter="\t", lineterminator="").writerow((name, ""))
+            start, size = line.getvalue(), f"{pixel_sizes[name]:g}"
+            numbers = [*picks.xy_px.T, picks.score, picks.probability, picks.score >= threshold]
+            numbers += [picks.extra[column] for column in columns]
+            row = "%.3f\t%.3f\t%.6f\t%.6f\t%d\t" + size + "\t%.1f" * len(columns) + "\n"
+            stream.writelines(
+                start + row % values
+                for values in zip(*(column.tolist() for column in numbers), strict=True)
             )
-            for (x, y), s, p, own in rows:
-                numbers = (f"{x:.3f}", f"{y:.3f}", f"{s:.6f}", f"{p:.6f}")
-                writer.writerow((name, *numbers, int(s >= threshold), size, *own))
