@@ -434,7 +434,7 @@ def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
         )
         diameter_px = task.data.diameter_angstrom / task.images.working_pixel_size_angstrom
         images = add_sure_picks(dataset.images, sources, picks, task.images, diameter_px)
-    added = sum(len(item.xy_px) for item in images) - dataset.labelled_particles
+    added = sum(len(item.picked_xy_px) for item in images)
     log.info(
         f"also training on {count_of(added, 'pick')} of the starting model"
         if added
