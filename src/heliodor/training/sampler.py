@@ -30,7 +30,7 @@ from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
 
-#: Labels of a region: none, a particle, a negative, or outside the micrograph.
+#: Labels of a region: none, a particle, a negative, or outside the micrograph or uncertain.
 UNLABELLED, POSITIVE, NEGATIVE, OUTSIDE = 0, 1, 2, 3
 
 #: The symmetries of a square, as what (row, column) becomes.
@@ -129,11 +129,11 @@ class Sampler:
             self._store.release_pages()
         known = torch.from_numpy(own)
         known[negative] = NEGATIVE
-        known[picked] = POSITIVE
-        known[positive] = POSITIVE
-        self._positive, self._picked = positive, picked
-        self._negative = negative[known[negative] == NEGATIVE]
         self._share = choose_label_share(len(positive), len(picked))
+        known[picked] = OUTSIDE if self._share == 1 else POSITIVE
+        known[positive] = POSITIVE
+        self._positive, self._picked = positive, picked[: None if self._share < 1 else 0]
+        self._negative = negative[known[negative] == NEGATIVE]
         self._known = known
         # Micrographs without a label do not count, as nothing is drawn from them.
         if not any(
@@ -162,8 +162,8 @@ class Sampler:
         """Return tiles drawn for positive, then for unlabeled, then for negative regions.
 
         Each is drawn for one region, its anchor, evenly among those of its kind; but positive ones
-        around labels at least as often as those around picks. The anchor is any of the tile's
-        outputs; the other outputs are the regions around it.
+        around labels as often as those around picks. The anchor is any of the tile's outputs; the
+        other outputs are the regions around it.
         """
         regions = torch.cat(
             [

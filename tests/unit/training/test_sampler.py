@@ -159,31 +159,29 @@ def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
     assert chisquare(counts, expected / expected.sum() * counts.sum()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("picks", "share"),
-    [
-        ([(3, 3), (3, 9), (9, 3), (9, 9)], 0.5),  # more picks than labels: half are labels
-        ([(3, 3)], 2 / 3),  # fewer: as many as there are
-    ],
-)
-def test_labels_are_drawn_at_least_as_often_as_picks(
-    picks: list[tuple[int, int]], share: float
-) -> None:
+def test_labels_are_drawn_as_often_as_picks_that_outnumber_them() -> None:
     labeled = LabeledImage(numbered((13, 13)), at((6, 6), (6, 12)))
-    with_picks = LabeledImage(numbered((13, 13), 500), np.zeros((0, 2)), picked_xy_px=at(*picks))
+    picks = at((3, 3), (3, 9), (9, 3), (9, 9))
+    with_picks = LabeledImage(numbered((13, 13), 500), at(), picked_xy_px=picks)
     sampler = Sampler([labeled, with_picks], 0.5, 3, 5)
-    assert sampler.labelled_pixels == 2 + len(picks)
+    assert sampler.labelled_pixels == 6
     drawn = centres(sampler.draw(20_000, 60_000).images)
     values, counts = np.unique(drawn[:20_000], return_counts=True)
-    assert values.tolist() == sorted(
-        [6 * 13 + 6, 12 * 13 + 6, *(500 + y * 13 + x for x, y in picks)]
-    )
-    expected = np.where(values < 500, share / 2, (1 - share) / len(picks))
-    assert chisquare(counts, expected * 20_000).pvalue > 1e-3
+    assert values.tolist() == [84, 162, 542, 548, 620, 626]
+    assert chisquare(counts, [5000, 5000, 2500, 2500, 2500, 2500]).pvalue > 1e-3
     # Unlabeled regions come from the micrographs as often as labeled ones.
     own = float((drawn[20_000:] < 500).mean())
-    free = share * (1 - 2 / 169), (1 - share) * (1 - len(picks) / 169)
+    free = 1 - 2 / 169, 1 - 4 / 169
     assert own == pytest.approx(free[0] / sum(free), abs=0.01)
+
+
+def test_picks_that_labels_outnumber_are_neither_particles_nor_background() -> None:
+    picks, labels = at((3, 3), (9, 9)), at((6, 6), (6, 12))
+    sampler = Sampler([LabeledImage(numbered((13, 13)), labels, picked_xy_px=picks)], 0.5, 3, 5)
+    assert sampler.labelled_pixels == 2
+    drawn = centres(sampler.draw(2000, 20_000).images)
+    assert set(drawn[:2000].tolist()) == {84, 162}
+    assert set(drawn[2000:].tolist()) == set(range(169)) - {84, 162, 42, 126}
 
 
 def test_turns_are_drawn_uniformly_and_for_both_kinds() -> None:

@@ -27,8 +27,8 @@ BoolArray = NDArray[np.bool_]
 
 #: The share of a micrograph that particles are assumed to cover if their number is unknown.
 COVER_GUESS = 0.15
-#: Where a model's picks count as labels too, at least this share of the labeled regions that are
-#: drawn are the user's: these alone are certain, however many picks there are.
+#: Where a model's picks count as labels too, this share of the labeled regions that are drawn are
+#: the user's: these alone are certain, however many picks there are.
 OWN_LABELS_SHARE = 0.5
 #: Distance of the class prior from 0 and 1, as the objectives take its logarithm.
 PRIOR_MARGIN = 1e-4
@@ -44,7 +44,8 @@ class LabeledImage:
     negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     #: Width of the margin along the edges in which nothing is labeled, particle or not.
     margin_px: int = 0
-    #: Picks of a model that count as labels too, away from the others, shape (n, 2).
+    #: Picks of a model away from the labels, shape (n, 2). They count as labels too, or neither as
+    #: particles nor as background; see `choose_label_share`.
     picked_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
     @property
@@ -117,7 +118,11 @@ def guess_particles(area_angstrom2: float, diameter_angstrom: float, most_labele
 
 
 def choose_label_share(labels: int, picks: int) -> float:
-    """Return the share of the labeled regions to draw that are the user's.
+    """Return the share of the labeled regions to draw that are the user's, not a model's picks.
+
+    If there are at least as many labels as further picks, most particles are labeled, and those
+    that are not may have been left out on purpose. The picks then count neither as particles nor
+    as background.
 
     Parameters
     ----------
@@ -127,11 +132,11 @@ def choose_label_share(labels: int, picks: int) -> float:
     Returns
     -------
     float
-        As many as there are among all, but at least `OWN_LABELS_SHARE`; 0 without labels.
+        `OWN_LABELS_SHARE`; 1 with at least as many labels as picks; 0 without labels.
     """
-    if not labels:
-        return 0.0
-    return max(labels / (labels + picks), OWN_LABELS_SHARE)
+    if labels >= picks:
+        return 1.0
+    return OWN_LABELS_SHARE if labels else 0.0
 
 
 def class_prior(
