@@ -82,7 +82,7 @@ def demo(
 def doctor(
     as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
 ) -> None:
-    """Show what this computer has, what is wrong with it, and how to mend that.
+    """Show what this computer has, what is wrong with it, and how to fix that.
 
     Versions, threads and why, memory, the speed of each device, models, folders and other
     programs. The exit code is 1 if something is wrong.

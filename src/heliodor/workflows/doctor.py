@@ -1,4 +1,4 @@
-"""The command `doctor`: what this computer has, what is wrong with it, and how to mend that."""
+"""The command `doctor`: what this computer has, what is wrong with it, and how to fix that."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Finding:
     group: str
     name: str
     value: str
-    #: What is wrong with it, and how to mend that; empty if it is as it should be.
+    #: What is wrong with it, and how to fix that; empty if it is as it should be.
     problem: str = ""
 
 
