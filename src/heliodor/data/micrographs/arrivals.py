@@ -140,7 +140,7 @@ def _read_state(source: Source) -> _State:
 
 
 def _find_fault(source: Source) -> str | None:
-    """Return why a file is no whole micrograph, None if its header says that it is."""
+    """Return why a file is not a complete micrograph, None if its header says that it is."""
     try:
         read_header(source.path)
     except BadInput as error:
