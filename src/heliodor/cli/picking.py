@@ -225,7 +225,7 @@ def merge(
     """
     from heliodor.workflows.parts import merge as merge_parts
 
-    end(merge_parts(out, compute, command_line()).failures)
+    end(merge_parts(out, compute).failures)
 
 
 def status(

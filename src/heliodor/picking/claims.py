@@ -188,6 +188,11 @@ class Presence:
             raise BadInput(f"{probe} cannot be written ({error.strerror})") from error
         probe.unlink(missing_ok=True)
 
+    def list_others(self) -> list[Member]:
+        """Return the other processes that are at work in the folder."""
+        others = (m for m in list_members(self.folder).values() if m.name != self.member.name)
+        return [member for member in others if not self.is_gone(member)]
+
     def is_gone(self, member: Member) -> bool:
         """Return whether another process has ended, or is taken for dead."""
         if (renewed := self.read_renewal(member)) == 0.0 or member.is_known_to_have_ended():
@@ -209,10 +214,10 @@ def find_active(folder: Path) -> Member | None:
     BadInput
         If the folder cannot be written to.
     """
-    if not (members := list_members(folder)):
+    if not list_members(folder):
         return None
     with Presence(folder, Member.this_process("")).kept() as presence:
-        return next((m for m in members.values() if not presence.is_gone(m)), None)
+        return next(iter(presence.list_others()), None)
 
 
 class Claims:

@@ -14,9 +14,11 @@ import json
 import math
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -120,6 +122,7 @@ class _Entry(NamedTuple):
     """Where the result of a micrograph is, and of what it was made."""
 
     start: int
+    length: int
     of: list[Any]
     state: list[int]
     has_decoys: bool
@@ -147,6 +150,9 @@ class JournalReader:
         #: Where the first line begins that has not been read.
         self._end = 0
         self._entries: dict[str, _Entry] = {}
+        #: For `get`, by one thread at a time.
+        self._stream: FileIO | None = None
+        self._reading = threading.Lock()
         #: The micrographs that could not be used.
         self._failed: dict[str, _Failed] = {}
         #: Fingerprints of what was ever written to a file, by its name.
@@ -211,6 +217,7 @@ class JournalReader:
             parsed = _entry(line)
             self._entries[parsed.name] = _Entry(
                 self._end,
+                len(line),
                 parsed.of,
                 parsed.state,
                 parsed.result.decoys is not None or parsed.result.refused,
@@ -274,10 +281,16 @@ class JournalReader:
         BadInput
             If the journal can no longer be read.
         """
+        entry = self._entries[name]
         try:
-            with self.path.open("rb") as stream:
-                stream.seek(self._entries[name].start)
-                return _entry(stream.readline()).result
+            with self._reading:
+                # Opened once, as opening asks the server of a network file system.
+                if self._stream is None:
+                    self._stream = self.path.open("rb", buffering=0)
+                    weakref.finalize(self, self._stream.close)
+                self._stream.seek(entry.start)
+                line = self._stream.read(entry.length)
+            return _entry(line).result
         except (OSError, *_MISFITS) as error:
             raise BadInput(
                 f"{self.path} was changed while it was in use; pick again with --resume never"
@@ -397,8 +410,9 @@ class Journal(JournalReader):
             entry["distances"] = _packed(own.extra[DISTANCE])
             entry["refused"] = finished.refused
         has_decoys = finished.decoys is not None or finished.refused
+        line = _line(entry)
         self._entries[source.name] = _Entry(
-            self._append(_line(entry)), entry["of"], entry["state"], has_decoys, at
+            self._append(line), len(line), entry["of"], entry["state"], has_decoys, at
         )
         self._failed.pop(source.name, None)
 

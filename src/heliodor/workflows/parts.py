@@ -23,8 +23,15 @@ from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_model
 from heliodor.picking.batch import PickingResult
-from heliodor.picking.claims import Claims, Member, Presence, list_members
-from heliodor.picking.joined_journals import ENDING, FOLDER, JoinedJournals, forget_job
+from heliodor.picking.claims import Claims, Member, Presence
+from heliodor.picking.joined_journals import (
+    ENDING,
+    FOLDER,
+    JOB,
+    JoinedJournals,
+    JournalReaders,
+    forget_job,
+)
 from heliodor.picking.journal import Session
 from heliodor.picking.resuming import ResumablePicking
 from heliodor.utils import console
@@ -89,6 +96,10 @@ class Part:
     def __str__(self) -> str:
         return CLAIM if self.number is None else f"{self.number}/{self.count}"
 
+    def describe(self) -> str:
+        """Return the part in words."""
+        return "those that are not taken yet" if self.number is None else f"part {self}"
+
     def choose(self, sources: Sequence[Source]) -> list[Source]:
         """Return the micrographs of this part: each N-th, as neighbors take about as long."""
         if self.number is None:
@@ -143,8 +154,9 @@ def pick_part(
     where = create_subfolder(folder, FOLDER).absolute()
     sources = find_sources(request.micrographs)
     record = RunRecord("pick", request.as_arguments(compute), command_line)
-    job = _agree(PickingJob.create(request, loaded, sources, out, command_line), folder)
+    own = PickingJob.create(request, loaded, sources, out, command_line)
     with Presence(where, Member.this_process(str(part))).kept() as presence:
+        job = _agree(own, folder, presence)
         claims = Claims(where / job.claims_name, presence)
         setup = prepare_picking(
             request, loaded, sources, folder, compute, record, turn=lambda: _turn(claims, ADAPT)
@@ -156,16 +168,14 @@ def pick_part(
         failures = work.run()
         if remaining := len(work.list_remaining()):
             log.info(
-                f"part {part} is done; {count_of(remaining, 'micrograph')} of other parts"
+                f"done; {count_of(remaining, 'micrograph')} of other parts"
                 f" {'is' if remaining == 1 else 'are'} not, and the last part merges all"
             )
             return PartResult(failures, remaining)
         return PartResult(failures, 0, _merge_once(job, folder, claims, compute))
 
 
-def merge(
-    out: str | Path, compute: ComputeSettings = ComputeSettings(), command_line: str = ""
-) -> PickingResult:
+def merge(out: str | Path, compute: ComputeSettings = ComputeSettings()) -> PickingResult:
     """Merge the parts in an output folder: calibrate the scores, and write all results.
 
     Parameters
@@ -196,13 +206,16 @@ def merge(
         return _merge(job, folder, claims, compute, is_complete=False)
 
 
-def _agree(job: PickingJob, folder: Path) -> PickingJob:
+def _agree(job: PickingJob, folder: Path, presence: Presence) -> PickingJob:
     """Write the job, or return that of the first part if it is the same.
+
+    Another one is replaced if it is finished, or if it has found nothing and nobody works on it:
+    its options may have been a mistake.
 
     Raises
     ------
     BadInput
-        If it is another one that is not finished.
+        If there is another one.
     """
     while not job.write(folder):
         first = PickingJob.read(folder)
@@ -210,10 +223,16 @@ def _agree(job: PickingJob, folder: Path) -> PickingJob:
             continue  # finished in the meantime
         if first.digest == job.digest:
             return first
-        if not first.has_been_merged(folder):
+        is_begun = presence.list_others() or any(
+            reader.list_times()
+            for reader in JournalReaders(folder, None)
+            if any(session.job == first.digest for session in reader.sessions)
+        )
+        if is_begun and not first.has_been_merged(folder):
             raise BadInput(
                 f"other parts in {folder} were started with {job.describe_difference(first)};"
-                " give all parts the same, or choose another folder"
+                " give all parts the same, choose another folder, or, to begin again with other"
+                f" options, remove {folder / FOLDER / JOB}"
             )
         forget_job(folder)
     return job
@@ -257,7 +276,7 @@ class _PartWork:
         wanted = [source for source in sources if not self._is_settled(source)]
         done = len(sources) - len(wanted)
         log.info(
-            f"picking part {self.part} of {count_of(len(self.sources), 'micrograph')}"
+            f"picking {self.part.describe()} of {count_of(len(self.sources), 'micrograph')}"
             + (f" ({done} of {len(sources)} done before)" if done else "")
         )
         if wanted:
@@ -368,6 +387,12 @@ def _merge_once(
     if not claims.take(MERGE):
         log.info(f"all parts are done; {claims.holder(MERGE) or 'another process'} merges them")
         return None
+    current = PickingJob.read(folder)
+    if current is None or current.digest != job.digest:
+        raise BadInput(
+            f"the parts in {folder} were not merged, as another job has begun there; run it again"
+            " when that has finished"
+        )
     if job.has_been_merged(folder):
         log.info(f"all parts in {folder} are done and merged")
         claims.remove()
@@ -459,11 +484,7 @@ def _refuse_incomplete(
         if len(todo) > _NAMED:
             named.append(f"and {count_of(len(todo) - _NAMED, 'more part')}")
         missing = f" ({', '.join(named)})"
-    at_work = sum(
-        not presence.is_gone(member)
-        for member in list_members(presence.folder).values()
-        if member.name != presence.member.name
-    )
+    at_work = len(presence.list_others())
     wait = f"wait for {count_of(at_work, 'process')} at work, or " if at_work else ""
     raise BadInput(
         f"{len(remaining)} of {count_of(len(sources), 'micrograph')} in {folder}"

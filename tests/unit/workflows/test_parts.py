@@ -309,6 +309,36 @@ def test_parts_of_other_micrographs_or_with_another_model_are_refused(project: P
     assert "another content of the model" in call(*PICK, "out", "--part", "2/2").sentence
 
 
+def test_a_job_that_began_with_a_mistake_and_found_nothing_is_replaced(project: Path) -> None:
+    alone = one_process()
+    wrong = call(*PICK, "out", "--bad-area-masks", "--part", "1/1")
+    assert "which this model does not detect" in wrong.sentence
+    assert call(*PICK, "out", "--part", "1/1").code == 3
+    assert results("out") == alone
+    # One that found something is not.
+    call(*PICK, "other", "--threshold", 1, "--part", "1/2")
+    assert "remove other/.picking/job.json" in call(*PICK, "other", "--part", "1/2").sentence
+    Path("other/.picking/job.json").unlink()
+    assert "(5 of 9 done before)" in call(*PICK, "other", "--part", "1/1").err
+    assert results("other") == alone
+
+
+def test_a_job_that_was_replaced_meanwhile_is_not_merged(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remaining = parts._PartWork.list_remaining
+
+    def replaced(self: Any) -> list[Source]:
+        shutil.copy("other/.picking/job.json", "out/.picking/job.json")
+        return remaining(self)
+
+    call(*PICK, "other", "--threshold", 1, "--part", "1/2")
+    monkeypatch.setattr(parts._PartWork, "list_remaining", replaced)
+    refused = call(*PICK, "out", "--part", "1/1")
+    assert "another job has begun there" in refused.sentence
+    assert not Path("out/run.json").exists()
+
+
 def test_what_cannot_be_shared_is_refused(project: Path) -> None:
     for text in ("0/3", "4/3", "1", "a/b", "1/2/3", "-1/2", "all"):
         with pytest.raises(BadInput, match="the part must be I/N"):
