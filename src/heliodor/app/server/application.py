@@ -70,6 +70,7 @@ class PageRoutes(Endpoints):
     async def project(self, request: Request) -> Response:
         """GET /api/project: the project and the state of everything."""
         state = self.context.state
+        processes = state.process_states()
         return JSONResponse(
             {
                 "boot": state.boot,
@@ -81,14 +82,16 @@ class PageRoutes(Endpoints):
                 "formats": [
                     {"name": one.name, "says": one.description} for one in FORMATS.values()
                 ],
-                **state.process_states(),
+                **processes,
+                "run": self.context.sign_report(processes["run"]),
             }
         )
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes: what changed after a revision."""
         since = parse_query_whole(request, "since", 0, 10**9)
-        return JSONResponse(self.context.state.changes_since(since))
+        news = self.context.state.changes_since(since)
+        return JSONResponse({**news, "run": self.context.sign_report(news["run"])})
 
 
 #: All endpoints.

@@ -1,5 +1,7 @@
 /** Requests to the server: it answers, refuses (with a message) or cannot be reached. */
 
+/** Where the browser keeps the session token. */
+export const SESSION_KEY = "heliodor session";
 const MAX_ATTEMPTS = 4;
 const RETRY_DELAY_MS = 200;
 
@@ -17,6 +19,11 @@ export class RequestRefused extends Error {
   /** Whether the same request may succeed later. */
   get isTemporary() {
     return this.status === 429 || this.status >= 500;
+  }
+
+  /** Whether this browser has no session on the server, or the server was restarted since. */
+  get isWithoutAccess() {
+    return this.status === 401;
   }
 }
 
@@ -37,7 +44,9 @@ export class ServerUnreachable extends Error {
 async function request(path, options = {}, attempt = 1) {
   let response;
   try {
-    response = await fetch(path, { credentials: "same-origin", ...options });
+    // Read each time: another tab may have opened a new session.
+    const headers = { Authorization: `Bearer ${localStorage.getItem(SESSION_KEY) ?? ""}`, ...options.headers };
+    response = await fetch(path, { ...options, credentials: "omit", headers });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ServerUnreachable();
@@ -68,10 +77,11 @@ export async function get(path, signal) {
 /**
  * @param {string} path
  * @param {AbortSignal} [signal]
+ * @param {RequestPriority} [priority]
  * @returns {Promise<Blob>}
  */
-export async function getBlob(path, signal) {
-  return (await request(path, { signal })).blob();
+export async function getBlob(path, signal, priority) {
+  return (await request(path, { signal, priority })).blob();
 }
 
 /**
@@ -104,4 +114,15 @@ export async function post(path, body = {}) {
  */
 export async function postForBlob(path, body) {
   return (await sendJson(path, body)).blob();
+}
+
+/**
+ * Exchange the token of the address for the session token.
+ * @param {string} token
+ * @returns {Promise<string>}
+ */
+export async function exchangeToken(token) {
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
+  const response = await request("/api/session", { method: "POST", headers, body: "{}" });
+  return (await response.json()).session;
 }

@@ -22,10 +22,12 @@ export class ChangePoller {
   /**
    * @param {AppState} state
    * @param {() => void} onProblemChange called when `problem` changes
+   * @param {() => void} onRestarted called when the server was restarted and answers again
    */
-  constructor(state, onProblemChange) {
+  constructor(state, onProblemChange, onRestarted) {
     this.state = state;
     this.onProblemChange = onProblemChange;
+    this.onRestarted = onRestarted;
     this.#revision = state.rows.revision;
     this.#boot = state.project.boot;
     state.requested.on(() => this.pollNow());
@@ -51,9 +53,7 @@ export class ChangePoller {
     try {
       const news = await get(`/api/changes?since=${this.#revision}`);
       if (news.boot !== this.#boot) {
-        // The server was restarted: what this page knows may be out of date. Unsaved changes are
-        // kept by the tab and sent after the reload.
-        window.location.reload();
+        this.onRestarted();
         return;
       }
       if (news.all) this.state.rows = await get("/api/micrographs");
@@ -62,8 +62,8 @@ export class ChangePoller {
       recordTiming("take changes", performance.now() - start);
       this.#setProblem("");
     } catch (error) {
-      const locked = error instanceof RequestRefused && [401, 403].includes(error.status);
-      if (locked) this.#setProblem("The server was restarted. Open the new link printed in the terminal.");
+      const isWithoutAccess = error instanceof RequestRefused && error.isWithoutAccess;
+      if (isWithoutAccess) this.#setProblem("The server was restarted. Open the new address printed in the terminal.");
       else if (error instanceof ServerUnreachable || error instanceof RequestRefused) this.#setProblem(error.message);
       else throw error;
     } finally {

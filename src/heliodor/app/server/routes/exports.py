@@ -83,7 +83,8 @@ class ExportRoutes(Endpoints):
         """POST /api/run: pick all micrographs."""
         await read_body(request, Body)
         await asyncio.to_thread(self.context.state.batch_run.start)
-        return JSONResponse(self.context.state.batch_run.state(), 202)
+        run = self.context.sign_report(self.context.state.batch_run.state())
+        return JSONResponse(run, 202)
 
     async def cancel_run(self, request: Request) -> Response:
         """POST /api/run/cancel: stop picking all micrographs."""
