@@ -380,6 +380,29 @@ def test_many_slow_connections_lock_nobody_out(folder: Path) -> None:
         assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
+def test_connections_that_do_not_read_lock_nobody_out(folder: Path) -> None:
+    with _serving(folder) as served:
+        port = int(served.base.rpartition(":")[2])
+        head = f"GET /static/viewer.js HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+        lines = []
+        try:
+            for _ in range(MAX_CONNECTIONS + 20):
+                line = socket.socket()
+                lines.append(line)
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                line.connect(("127.0.0.1", port))
+                line.setblocking(False)
+                line.send(head.encode() * 60)
+            time.sleep(5)  # until the buffers are full
+            for _ in range(5):
+                with served.client() as client:
+                    assert client.get("/api/project").status_code == 200
+        finally:
+            for line in lines:
+                line.close()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
