@@ -159,7 +159,8 @@ class PageInUse:
         """Return what the server answers to a request of the page."""
         answer = self.page.evaluate(
             """async (path) => {
-              const headers = { Authorization: `Bearer ${localStorage.getItem("heliodor session")}` };
+              const session = localStorage.getItem("heliodor session");
+              const headers = { Authorization: `Bearer ${session}` };
               const response = await fetch(path, { headers });
               return { status: response.status, body: await response.json() };
             }""",

@@ -60,6 +60,7 @@ class ProjectState:
             project.sources,
             project.folder / THUMBNAILS,
             project.settings.pixel_size_angstrom,
+            on_replaced=self._score_replaced,
         )
         self.lock = threading.RLock()
         self.revision = 1
@@ -93,6 +94,21 @@ class ProjectState:
         renamed |= quoted
         if renamed:
             self.annotations.rename_micrographs(renamed)
+
+    def focus(self, number: int) -> None:
+        """Score the micrograph on the screen first."""
+        self.tiles.stamp(number)
+        self.engine.focus(number)
+
+    def check_replaced(self, number: int) -> None:
+        """Score a micrograph again if its file was replaced."""
+        self.tiles.stamp(number)
+        self.engine.check_current(number)
+
+    def _score_replaced(self, number: int) -> None:
+        """Score a replaced micrograph again, and let pages load its images again."""
+        self.engine.check_current(number)
+        self.touch([number])
 
     def name(self, number: int) -> str:
         """Return the name of a micrograph."""
@@ -184,6 +200,7 @@ class ProjectState:
             "quality": None if seen is None else seen.quality,
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
+            "version": self.tiles.version(number),
         }
 
     def columns(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import { recordTiming } from "./timings.js";
 const BUSY_INTERVAL_MS = 400;
 const IDLE_INTERVAL_MS = 1500;
 const HIDDEN_INTERVAL_MS = 6000;
-const COLUMNS = ["labels", "negatives", "picks", "done", "quality", "scored", "failed"];
+const COLUMNS = ["labels", "negatives", "picks", "done", "quality", "scored", "failed", "version"];
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -56,7 +56,13 @@ export class ChangePoller {
         this.onRestarted();
         return;
       }
-      if (news.all) this.state.rows = await get("/api/micrographs");
+      if (news.all) {
+        const { version: known } = this.state.rows;
+        this.state.rows = await get("/api/micrographs");
+        this.state.rows.version.forEach((version, id) => {
+          if (version !== known[id]) void this.state.reopen(id);
+        });
+      }
       const start = performance.now();
       this.#apply(news);
       recordTiming("take changes", performance.now() - start);
@@ -107,11 +113,13 @@ export class ChangePoller {
   #applyRows(news) {
     const rows = /** @type {any} */ (this.state.rows);
     const rescored = [];
+    const replaced = [];
     for (const row of news.rows) {
       // Scored again by the same model between two polls.
       const missed = row.id === this.state.current && !this.state.picks.get(row.id);
       if (rows.scored[row.id] !== row.scored || (missed && row.scored !== null))
         rescored.push(row.id);
+      if (rows.version[row.id] !== row.version) replaced.push(row.id);
       for (const column of COLUMNS) rows[column][row.id] = row[column];
     }
     // Where changes made here are still unsaved, this page's counts are newer than the server's.
@@ -124,6 +132,7 @@ export class ChangePoller {
     }
     if (news.all) this.state.rowsChanged.emit(null);
     else if (news.rows.length) this.state.rowsChanged.emit(news.rows.map((/** @type {any} */ r) => r.id));
+    for (const id of replaced) void this.state.reopen(id);
     return rescored;
   }
 }

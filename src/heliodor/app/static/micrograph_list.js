@@ -150,7 +150,7 @@ export class MicrographList {
       const line = this.#elements[place % this.#elements.length];
       shown.add(line);
       this.#fillRow(line, place);
-      if (line.image.dataset.of !== String(line.id)) resting = false;
+      if (line.image.dataset.of !== this.#thumbnailOf(line.id)) resting = false;
     }
     for (const line of this.#elements) if (!shown.has(line)) line.row.hidden = true;
     clearTimeout(this.#thumbnailTimer);
@@ -197,10 +197,16 @@ export class MicrographList {
     line.status.title = failed ? toSentence(failed) : rows.done[id] ? "Reviewed" : "";
   }
 
+  /** Return a name for the thumbnail of a micrograph's present file. @param {number} id */
+  #thumbnailOf(id) {
+    return `${id}/${this.state.rows.version[id]}`;
+  }
+
   #showThumbnails() {
     for (const line of this.#elements) {
-      if (line.row.hidden || line.image.dataset.of === String(line.id)) continue;
-      line.image.dataset.of = String(line.id);
+      const wanted = this.#thumbnailOf(line.id);
+      if (line.row.hidden || line.image.dataset.of === wanted) continue;
+      line.image.dataset.of = wanted;
       void this.#loadThumbnail(line);
     }
   }
@@ -211,8 +217,9 @@ export class MicrographList {
    */
   async #loadThumbnail(line) {
     const { image, id } = line;
-    const version = encodeURIComponent(this.state.project.boot);
+    const version = encodeURIComponent(`${this.state.project.boot}-${this.state.rows.version[id]}`);
     const loading = new AbortController();
+    line.loading?.abort();
     line.loading = loading;
     try {
       const path = `/api/micrographs/${id}/thumbnail.jpg?v=${version}`;
