@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -139,9 +140,13 @@ def test_a_server_on_another_port_learns_and_loads_nothing(
 
 
 def test_after_a_restart_an_old_page_says_so_and_the_new_address_saves_its_labels(
-    serve: Any, open_page: Any, simulated: Truth
+    serve: Any, open_page: Any, simulated: Truth, tmp_path: Path
 ) -> None:
-    server = serve(simulated.micrographs, "--diameter", 150)
+    folder = tmp_path / "some"
+    folder.mkdir()
+    os.link(simulated.files[0], folder / "m.mrc")
+    words = (folder, "--diameter", 150, "--pixel-size", 4)
+    server = serve(*words)
     page: PageInUse = open_page(server.url)
     page.page.wait_for_timeout(300)
     port = int(base_of(server.url).split(":")[2].strip("/"))
@@ -150,33 +155,36 @@ def test_after_a_restart_an_old_page_says_so_and_the_new_address_saves_its_label
     places = simulated.apart(0, 3)
     for x, y in places[:2]:
         page.click(x, y)
-    again = serve(simulated.micrographs, "--diameter", 150, port=port)
+    # Another micrograph has come: m.mrc is the second one now.
+    os.link(simulated.files[1], folder / "a.mrc")
+    again = serve(*words, port=port)
     page.wait_for("#connection", RESTARTED, 20_000)
     assert page.page.locator("#toast").is_hidden()
     page.wait_for("#saving", "Not saved: 2", 10_000)
 
     # In another tab: the old one continues by itself.
     open_page(again.url, beside=page)
-    page.page.wait_for_function(
-        "() => document.getElementById('connection').textContent === ''"
-        " && document.getElementById('saving').textContent === 'Saved'",
-        timeout=30_000,
-    )
-    page.wait_for_labels(2, 0)
-    assert len(by_name(again.project / "labels.star")["barrel_0001"]) == 2
+    page.wait_for("#list-count", "2 micrographs", 30_000)
+    page.saved()
+    labels = by_name(again.project / "labels.star")
+    assert {name: len(xy) for name, xy in labels.items()} == {"m": 2}
+    assert page.text("#connection") == ""
 
     # Or in the same tab, where only the part after the # changes.
+    page.choose(1)
+    page.wait_for_labels(2, 0)
     again.stop()
     page.wait_for("#connection", "cannot be reached", 20_000)
     page.click(*places[2])
-    third = serve(simulated.micrographs, "--diameter", 150, port=port)
+    page.wait_for("#saving", "Not saved: 1", 10_000)
+    third = serve(*words, port=port)
     page.wait_for("#connection", RESTARTED, 20_000)
     page.page.goto(third.url)
     page.wait_for_picture()
-    page.wait_for_labels(3, 0)
     page.saved()
     assert "token" not in page.page.url
-    assert len(by_name(third.project / "labels.star")["barrel_0001"]) == 3
+    labels = by_name(third.project / "labels.star")
+    assert {name: len(xy) for name, xy in labels.items()} == {"m": 3}
 
 
 def test_thumbnails_come_from_the_cache_of_the_browser_after_a_reload(

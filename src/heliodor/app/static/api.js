@@ -1,9 +1,17 @@
 /** Requests to the server: it answers, refuses (with a message) or cannot be reached. */
 
-/** Where the browser keeps the session token. */
-export const SESSION_KEY = "heliodor session";
 const MAX_ATTEMPTS = 4;
 const RETRY_DELAY_MS = 200;
+
+let session = "";
+
+/**
+ * Set the session token to send from now on.
+ * @param {string} token
+ */
+export function useSession(token) {
+  session = token;
+}
 
 /** The server refused a request, and gave a message. */
 export class RequestRefused extends Error {
@@ -44,8 +52,7 @@ export class ServerUnreachable extends Error {
 async function request(path, options = {}, attempt = 1) {
   let response;
   try {
-    // Read each time: another tab may have opened a new session.
-    const headers = { Authorization: `Bearer ${localStorage.getItem(SESSION_KEY) ?? ""}`, ...options.headers };
+    const headers = { Authorization: `Bearer ${session}`, ...options.headers };
     response = await fetch(path, { ...options, credentials: "omit", headers });
   } catch (error) {
     if (options.signal?.aborted) throw error;

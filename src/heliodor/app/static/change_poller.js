@@ -17,19 +17,15 @@ export class ChangePoller {
   #polling = false;
   #pollAgain = false;
   #revision = 0;
-  #boot = "";
 
   /**
    * @param {AppState} state
    * @param {() => void} onProblemChange called when `problem` changes
-   * @param {() => void} onRestarted called when the server was restarted and answers again
    */
-  constructor(state, onProblemChange, onRestarted) {
+  constructor(state, onProblemChange) {
     this.state = state;
     this.onProblemChange = onProblemChange;
-    this.onRestarted = onRestarted;
     this.#revision = state.rows.revision;
-    this.#boot = state.project.boot;
     state.requested.on(() => this.pollNow());
     document.addEventListener("visibilitychange", () => this.pollNow());
   }
@@ -52,10 +48,6 @@ export class ChangePoller {
     this.#polling = true;
     try {
       const news = await get(`/api/changes?since=${this.#revision}`);
-      if (news.boot !== this.#boot) {
-        this.onRestarted();
-        return;
-      }
       if (news.all) {
         const { version: known } = this.state.rows;
         this.state.rows = await get("/api/micrographs");

@@ -9,7 +9,7 @@ import { LabelPanel } from "./panel_label.js";
 import { ReviewPanel } from "./panel_review.js";
 import { TrainPanel } from "./panel_train.js";
 import { Panels } from "./panels.js";
-import { onSessionOpened, openSession, readAddressToken } from "./session.js";
+import { isSessionReplaced, openSession, readAddressToken } from "./session.js";
 import { listShortcuts } from "./shortcuts.js";
 import { AppState } from "./state.js";
 import { TileStore } from "./tile_store.js";
@@ -53,7 +53,6 @@ async function load() {
   } catch (error) {
     if (!isShownAtTop(error)) throw error;
     setText(byId("connection"), toSentence(/** @type {Error} */ (error).message));
-    onSessionOpened(reload);
     return null;
   }
 }
@@ -79,8 +78,7 @@ async function start() {
   state.messageRaised.on((message) => showToast(message));
   panels.shown.on((name) => name === "inspect" && inspectPanel.redraw());
 
-  // After a restart of the server, what this page knows may be out of date.
-  const poller = new ChangePoller(state, () => setText(byId("connection"), poller.problem), reload);
+  const poller = new ChangePoller(state, () => setText(byId("connection"), poller.problem));
   window.addEventListener("beforeunload", (event) => {
     if (state.saveQueue.size && !isReloading) event.preventDefault();
   });
@@ -102,6 +100,10 @@ function chooseFirstMicrograph(state) {
   return Math.max(0, state.rows.done.indexOf(false));
 }
 
+// Another tab has opened the address of a restarted server. A frozen tab notices it when shown.
+const reloadIfReplaced = () => void (isSessionReplaced() && reload());
+window.addEventListener("storage", reloadIfReplaced);
+document.addEventListener("visibilitychange", reloadIfReplaced);
 // The address that the terminal shows was opened in this tab: it differs only after the #.
 window.addEventListener("hashchange", () => {
   if (readAddressToken() !== null) reload();
