@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +91,7 @@ class PageRoutes(Endpoints):
     async def changes(self, request: Request) -> Response:
         """GET /api/changes: what changed after a revision."""
         since = parse_query_whole(request, "since", 0, 10**9)
+        await asyncio.to_thread(self.context.state.check_some_replaced)
         news = self.context.state.changes_since(since)
         return JSONResponse({**news, "run": self.context.sign_report(news["run"])})
 

@@ -137,7 +137,7 @@ class MicrographTiles:
         thumbnails: Path,
         pixel_size_angstrom: float | None = None,
         keep_bytes: int = CACHE_BYTES,
-        on_replaced: Callable[[int], None] = lambda number: None,
+        on_replaced: Callable[[int], object] = lambda number: None,
     ) -> None:
         self._sources = sources
         self._thumbnails = thumbnails

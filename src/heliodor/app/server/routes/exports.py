@@ -64,6 +64,8 @@ class ExportRoutes(Endpoints):
         what, name = body.what, check_choice(body.format, "format", [*FORMATS])
 
         def make() -> str:
+            if what == "picks":
+                state.check_all_replaced()
             with self._exporting:
                 return export_file(
                     what, name, state.project, state.annotations, state.predictions, state.tiles
