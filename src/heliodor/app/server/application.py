@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,7 @@ class PageRoutes(Endpoints):
     async def project(self, request: Request) -> Response:
         """GET /api/project: the project and the state of everything."""
         state = self.context.state
+        processes = state.process_states()
         return JSONResponse(
             {
                 "boot": state.boot,
@@ -81,14 +83,17 @@ class PageRoutes(Endpoints):
                 "formats": [
                     {"name": one.name, "says": one.description} for one in FORMATS.values()
                 ],
-                **state.process_states(),
+                **processes,
+                "run": self.context.sign_report(processes["run"]),
             }
         )
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes: what changed after a revision."""
         since = parse_query_whole(request, "since", 0, 10**9)
-        return JSONResponse(self.context.state.changes_since(since))
+        await asyncio.to_thread(self.context.state.check_some_replaced)
+        news = self.context.state.changes_since(since)
+        return JSONResponse({**news, "run": self.context.sign_report(news["run"])})
 
 
 #: All endpoints.

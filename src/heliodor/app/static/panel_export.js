@@ -1,6 +1,9 @@
-import { post } from "./api.js";
+import { getBlob, post } from "./api.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { withTiming } from "./timings.js";
+
+/** How long a downloaded file is kept for the browser to save it. */
+const DOWNLOAD_MS = 60000;
 
 /** Export of coordinates, and the run on all micrographs with its report. */
 export class ExportPanel {
@@ -45,12 +48,35 @@ export class ExportPanel {
       setText(message, `Saved ${names.map((/** @type {string} */ name) => `${folder}/${name}`).join(", ")}`);
       byId("export-files").replaceChildren(...names.map((/** @type {string} */ name) => {
         const item = createElement("li");
-        const link = createElement("a", "", `Download ${name}`);
-        link.href = `/api/exports/${encodeURIComponent(name)}`;
-        link.download = "";
-        item.append(link);
+        const button = createElement("button", "", `Download ${name}`);
+        button.type = "button";
+        button.addEventListener("click", () => void this.#download(name, button));
+        item.append(button);
         return item;
       }));
+    } catch (error) {
+      message.classList.add("trouble");
+      setText(message, toSentence(error instanceof Error ? error.message : String(error)));
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  /**
+   * Fetch an exported file and let the browser save it.
+   * @param {string} name
+   * @param {HTMLButtonElement} button
+   */
+  async #download(name, button) {
+    const message = byId("export-message");
+    button.disabled = true;
+    try {
+      const link = createElement("a");
+      link.href = URL.createObjectURL(await getBlob(`/api/exports/${encodeURIComponent(name)}`));
+      link.download = name;
+      link.click();
+      // The browser reads the file some time after the click.
+      setTimeout(() => URL.revokeObjectURL(link.href), DOWNLOAD_MS);
     } catch (error) {
       message.classList.add("trouble");
       setText(message, toSentence(error instanceof Error ? error.message : String(error)));

@@ -8,7 +8,7 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], quality: (number | null)[],
- *   scored: (number | null)[], failed: (string | null)[]}} Rows
+ *   scored: (number | null)[], failed: (string | null)[], version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null}} Settings
  * @typedef {{model: number | null, micrographs: number, edges: number[], counts: number[],
  *   automatic: number | null, estimates: null | {threshold: number[], picks: number[],
@@ -120,6 +120,14 @@ export class AppState {
     if (!this.micrograph) return;
     void post("/api/focus", { id });
     await Promise.all([this.labels.open(id), this.picks.open(id)]);
+  }
+
+  /** Read a micrograph again whose file was replaced. @param {number} id */
+  async reopen(id) {
+    this.#micrographs.delete(id);
+    if (id !== this.current) return;
+    this.current = -1;
+    await this.open(id);
   }
 
   /** The threshold in use; null where there is none yet. */
