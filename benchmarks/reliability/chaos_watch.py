@@ -81,9 +81,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         base = (options.folder or Path(temporary)).absolute()
         base.mkdir(parents=True, exist_ok=True)
+        for name in ("data", "in", "live", "once", "events.jsonl"):
+            path = base / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         make = ["simulate", str(base / "data"), "--particle", "shell", "--count", "20"]
         subprocess.run([*HELIODOR, *make, "--size-px", SIZE], check=True, capture_output=True)
-        shutil.rmtree(base / "in", ignore_errors=True)
         (base / "in").mkdir()
         code = measure_memory(base, options) if options.memory else follow(base, options)
     sys.exit(code)
