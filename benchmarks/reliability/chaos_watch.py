@@ -138,13 +138,17 @@ def follow(base: Path, options: argparse.Namespace) -> int:
         for out in ("live", "once")
     }
     differ = [n for n, a, b in zip(names, texts["live"], texts["once"], strict=True) if a != b]
-    delays = measure_delays(base, kills)
     print(
         f"{options.micrographs} micrographs, {len(kills)} kills: {len(names)} files,"
-        f" {len(differ)} differ from those of pick; picked after (median, 95%, most)"
-        f" {delays[len(delays) // 2]:.1f}, {delays[int(0.95 * len(delays))]:.1f},"
-        f" {delays[-1]:.1f} s"
+        f" {len(differ)} differ from those of pick"
     )
+    if delays := measure_delays(base, kills):
+        shares = (delays[int(share * (len(delays) - 1))] for share in (0.5, 0.95, 1.0))
+        median, most, all_of_them = shares
+        print(
+            f"{len(delays)} micrographs without a kill nearby: picked after {median:.1f} s"
+            f" (median), {most:.1f} s (95%), {all_of_them:.1f} s (all)"
+        )
     return int(bool(differ))
 
 
