@@ -34,6 +34,7 @@ GROUPS = (
     "Specimen",
     "Imaging",
     "Compute",
+    "Cluster",
     "Advanced training",
     "Advanced picking",
     "Other",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,6 +41,10 @@ from heliodor.training.settings import DataSettings, TrainSettings
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.settings import options_of
+from heliodor.workflows.cluster_settings import ClusterSettings
+
+if TYPE_CHECKING:
+    from heliodor.workflows.picking_setup import PickRequest
 
 _NORMALIZATION = options_of(DataSettings)["normalization"].option
 
@@ -132,12 +139,14 @@ def pick(
             default="all micrographs",
         ),
     ] = None,
+    *,
+    cluster: ClusterSettings,
 ) -> None:
     """Pick particles with the general model or your own.
 
     Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
     """
-    if part is not None:
+    if part is not None or cluster.cluster is not None:
         if not should_resume(resume):
             raise BadInput(
                 "parts share what they have found, so none of them can start over; to start over,"
@@ -148,6 +157,10 @@ def pick(
         from heliodor.workflows.picking_setup import PickRequest
 
         request = PickRequest(model, micrographs, picking, pixel_size, diameter, report, adapt)
+        if cluster.cluster is not None:
+            _submit(request, out, cluster, compute.threads, part)
+            return
+        assert part is not None
         own = pick_part(Part.parse(part), request, out, compute, command_line())
         end(own.failures if own.merged is None else own.merged.failures, own.merged is not None)
         return
@@ -206,6 +219,64 @@ def watch(
 
     request = PickRequest(model, micrographs, picking, pixel_size, diameter, report)
     end(watch_micrographs(request, out, compute, every, until, events, command_line()).failures)
+
+
+def _submit(
+    request: PickRequest,
+    out: Path,
+    settings: ClusterSettings,
+    threads: int | None,
+    part: str | None,
+) -> None:
+    """Start several processes with the same command line but for the options of the cluster."""
+    if part is not None:
+        raise BadInput(
+            "the processes that --cluster starts claim micrographs; leave out --part",
+            parameter="part",
+        )
+    if importlib.util.find_spec("submitit") is None:
+        raise BadInput(
+            "several processes are started with submitit, which is not installed; install"
+            " 'heliodor[cluster]', or start the processes yourself with --part"
+        )
+    from heliodor.workflows.cluster import submit_parts
+
+    words = _words_of_process(sys.argv[1:])
+    script, failed = submit_parts(words, request, out, settings, threads)
+    if script:
+        console.show_result(script)
+    end(failed)
+
+
+def _words_of_process(words: Sequence[str]) -> list[str]:
+    """Return a command line without the options of the cluster."""
+    options = {
+        f"--{name.replace('_', '-')}": each for name, each in options_of(ClusterSettings).items()
+    }
+    kept, rest = list[str](), iter(words)
+    for word in rest:
+        each = options.get(word.partition("=")[0])
+        if each is None:
+            kept.append(word)
+        elif each.type != "bool" and "=" not in word:
+            next(rest, None)  # its value
+    return kept
+
+
+def cancel(
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="The folder that is picked into. [default: picks]",
+            show_default=False,
+        ),
+    ] = Path("picks"),
+) -> None:
+    """Stop the processes of pick --cluster; what they have done is kept."""
+    from heliodor.workflows.cluster import cancel as cancel_processes
+
+    cancel_processes(out)
 
 
 def merge(

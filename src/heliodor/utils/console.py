@@ -86,8 +86,9 @@ def show_messages() -> None:
 
 
 def count_of(number: int, noun: str) -> str:
-    """Return a number with its noun, in the plural unless it is 1: "1 pick", "2 picks"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """Return a number with its noun, in the plural unless it is 1: "1 pick", "2 processes"."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{'' if number == 1 else ending}"
 
 
 @contextmanager
