@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heliodor import __version__
 from heliodor.conventions import Image
 from heliodor.data.micrographs.headers import TIFF_NOTE
 from heliodor.data.micrographs.names import is_tiff
 from heliodor.data.micrographs.output_names import find_unwritable
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.sources import (
     MicrographInputs,
     Source,
     are_named_from_here,
     find_sources,
+    leave_out,
+    read_names,
 )
 from heliodor.data.micrographs.working_images import Failure, WorkingImage, WorkingImages
 from heliodor.errors import BadInput
-from heliodor.models.model_file import Model, fingerprint_model
+from heliodor.models.model_file import Model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import (
@@ -36,6 +38,9 @@ from heliodor.picking.batch import (
     count_scores,
     pick_micrographs,
 )
+from heliodor.picking.corrected_store import CorrectedStore
+from heliodor.picking.corrections import NO_CORRECTIONS, Corrections
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.journal import Journal, MicrographResult
 from heliodor.picking.output_files import (
@@ -47,14 +52,14 @@ from heliodor.picking.output_files import (
 )
 from heliodor.picking.recalibration import (
     calibrate_picks,
-    choose_decoy_micrographs,
     choose_decoy_search,
     needs_decoys,
 )
+from heliodor.picking.run_key import journal_key
 from heliodor.picking.scale_check import describe_wrong_scale
-from heliodor.picking.score_maps import FLOOR, open_working_images
-from heliodor.picking.settings import PickSettings, settings_that_change_picks
-from heliodor.picking.user_masks import NO_MASKS, UserMasks
+from heliodor.picking.score_maps import open_working_images
+from heliodor.picking.settings import PickSettings
+from heliodor.picking.user_masks import UserMasks
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
@@ -64,6 +69,7 @@ from heliodor.utils.files import (
     remove_partial_files,
 )
 from heliodor.utils.locking import lock_folder
+from heliodor.workflows.app_scores import take_app_scores
 from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 if TYPE_CHECKING:
@@ -85,6 +91,11 @@ def pick(
     diameter_angstrom: float | None = None,
     report: bool = False,
     adapt: bool = False,
+    labels: str | Path | None = None,
+    negatives: str | Path | None = None,
+    exclude: str | Path | None = None,
+    app_scores: str | Path | None = None,
+    relion_project: str | Path | None = None,
 ) -> PickingResult:
     """Pick particles with a model and write the picks and ``run.json``.
 
@@ -105,6 +116,16 @@ def pick(
     adapt
         Whether the general model first learns from its surest picks on these micrographs; the
         result is kept as ``adapted.safetensors``.
+    labels, negatives
+        Particles that are picks whatever their scores, and positions that are no picks.
+    exclude
+        A text file of micrographs that are left out, a name per line.
+    app_scores
+        A project of heliodor app: the scores that it keeps are used where the model, the settings
+        and the micrograph are the same.
+    relion_project
+        The folder of the RELION project whose paths ``autopick.star`` has; None: the current
+        folder.
 
     Raises
     ------
@@ -115,6 +136,9 @@ def pick(
     arguments = {"model": name, "micrographs": micrographs, **flatten_settings(settings, compute)}
     arguments["pixel_size_angstrom"] = pixel_size_angstrom
     arguments |= {"diameter_angstrom": diameter_angstrom, "report": report, "adapt": adapt}
+    arguments |= {"labels": labels, "negatives": negatives}
+    arguments |= {"exclude": exclude, "app_scores": app_scores}
+    arguments["relion_project"] = relion_project
     record = RunRecord("pick", arguments, command_line)
     loaded = (
         model if isinstance(model, Model) else load_model_for_picking(model, diameter_angstrom)
@@ -123,6 +147,10 @@ def pick(
     with lock_folder(folder):
         remove_partial_files(folder)
         sources = find_sources(micrographs)
+        if exclude is not None:
+            sources = leave_out(sources, read_names(exclude))
+        corrections = Corrections.read(labels, negatives, sources)
+        project = None if relion_project is None else RelionProject.open(relion_project, sources)
         device = compute.start()
         if adapt:
             loaded = _adapt(
@@ -130,8 +158,10 @@ def pick(
             )
         images = open_working_images(loaded, pixel_size_angstrom)
         picked, pixel_sizes = pick_step(
-            loaded, sources, images, settings, folder, device, record, resume=resume
-        )
+            loaded, sources, images, settings, folder, device, record,
+            resume=resume, corrections=corrections, app_scores=app_scores,
+            relion_project=project,
+        )  # fmt: skip
         if report:
             from heliodor.workflows.report_content import build_report_content
 
@@ -189,6 +219,9 @@ def pick_step(
     record: RunRecord,
     regions: RegionEvaluator | None = None,
     resume: bool = True,
+    corrections: Corrections = NO_CORRECTIONS,
+    app_scores: str | Path | None = None,
+    relion_project: RelionProject | None = None,
 ) -> tuple[PickingResult, dict[str, float]]:
     """Pick as one step of a longer run that keeps the record; see `pick`.
 
@@ -197,6 +230,8 @@ def pick_step(
     regions
         Collects the score maps of the micrographs with ground truth. Score maps are not stored,
         so these micrographs are always picked again.
+    corrections, app_scores, relion_project
+        See `pick`.
 
     Returns
     -------
@@ -213,6 +248,10 @@ def pick_step(
     for name in ("autopick.star", "picks.tsv", micrograph_quality.NAME, "run.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
     journal = Journal(folder, journal_key(model, settings, images, masks), not resume)
+    if app_scores is not None:
+        key = journal_key(model, settings, images)
+        used = take_app_scores(Path(app_scores), sources, key, masks, journal)
+        log.info(f"scores of the app are used for {count_of(used, 'micrograph')}")
     search = choose_decoy_search(model, sources)
     work = _ResumablePicking(
         model, images, settings, device, journal, search, files.excluded, masks
@@ -236,10 +275,14 @@ def pick_step(
             record.warn(doubt)
     files.remove_outputs_of(picked.failures)
     record.skip(picked.failures)
+    if corrections:
+        diameter = model.card.diameter_angstrom
+        store = CorrectedStore(picked.store, corrections, picked.threshold, diameter)
+        picked = replace(picked, store=store)
     with record.stage("writing"):
         elsewhere = not are_named_from_here(sources)
         picked, pixel_sizes, summary = write_tables(
-            picked, settings, folder, files.picks, journal, elsewhere
+            picked, settings, folder, files.picks, journal, elsewhere, relion_project
         )
         write_masks(files.masks, picked, settings.bad_area_masks)
     _record_results(record, model, picked)
@@ -463,17 +506,3 @@ class _ResumablePicking:
             with suppress(BadInput):  # they may have become unreadable: fewer decoys will do
                 self._pick(missing, DecoySearch(chosen))
         return replace(picked, sheet=count_scores(self.journal, names, chosen))
-
-
-def journal_key(
-    model: Model, settings: PickSettings, images: WorkingImages, masks: UserMasks = NO_MASKS
-) -> dict[str, Any]:
-    """Return all that determines the candidates of a given micrograph, ready for JSON."""
-    return {
-        "heliodor": __version__,
-        "model": fingerprint_model(model),
-        **settings_that_change_picks(settings),
-        "floor": min(FLOOR, settings.threshold_for(model)),
-        "pixel_size_angstrom": images.pixel_size_angstrom,
-        **({"masks": masks.fingerprints()} if masks.files else {}),
-    }

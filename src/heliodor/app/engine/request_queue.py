@@ -29,6 +29,8 @@ class RequestQueue:
         self._queue: deque[int] = deque()
         self._focus: int | None = None
         self._focus_waits = False
+        #: Whether a list of micrographs has come since the last time all of one were scored.
+        self._list_waits = False
         self._training = False
         self._cancelled = False
         self._closed = False
@@ -40,11 +42,12 @@ class RequestQueue:
                 # A waiting training is canceled rather than dropped, so that its end is reported.
                 self._open = request
                 self._queue.clear()
-                self._focus, self._focus_waits = None, False
+                self._focus, self._focus_waits, self._list_waits = None, False, False
                 self._cancelled = self._training
             elif isinstance(request, ScoreRequest):
                 self._queue = deque(dict.fromkeys(request.ids))
                 self._focus_waits = self._focus in self._queue
+                self._list_waits = True
             elif isinstance(request, FocusRequest):
                 self._focus, self._focus_waits = request.id, True
             elif isinstance(request, CancelRequest):
@@ -111,5 +114,13 @@ class RequestQueue:
                 return self._focus
             return self._queue.popleft() if self._queue else None
 
+    def take_end_of_list(self) -> bool:
+        """Return, once for each list of micrographs, whether all of it were taken."""
+        with self._changed:
+            ended = self._list_waits and not self._focus_waits and not self._queue
+            if ended:
+                self._list_waits = False
+            return ended
+
     def _has_micrographs(self) -> bool:
-        return self._focus_waits or bool(self._queue)
+        return self._focus_waits or bool(self._queue) or self._list_waits

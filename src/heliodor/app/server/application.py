@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +71,7 @@ class PageRoutes(Endpoints):
     async def project(self, request: Request) -> Response:
         """GET /api/project: the project and the state of everything."""
         state = self.context.state
+        relion = await asyncio.to_thread(state.project.find_relion_project)
         return JSONResponse(
             {
                 "boot": state.boot,
@@ -77,6 +79,7 @@ class PageRoutes(Endpoints):
                 "version": __version__,
                 "folder": str(state.project.folder.absolute()),
                 "settings": state.settings(),
+                "relion_project": None if relion is None else str(relion),
                 "count": len(state.sources),
                 "formats": [
                     {"name": one.name, "says": one.description} for one in FORMATS.values()
