@@ -18,7 +18,9 @@ TESTED_BY = {
         "app/server/state", "app/server/worker_pool",
     ],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
-    "unit/app/server/test_exports.py": ["app/server/routes/exports"],
+    "unit/app/server/test_exports.py": [
+        "app/server/batch_run", "app/server/provenance", "app/server/routes/exports",
+    ],
     "unit/app/server/test_tiles.py": ["app/server/routes/images", "app/server/sprites"],
     "unit/app/server/test_engine_session.py": [
         "app/server/engine_client", "app/server/questions", "app/server/routes/model",

@@ -117,7 +117,7 @@ def pick(
         Whether the general model first learns from its surest picks on these micrographs; the
         result is kept as ``adapted.safetensors``.
     labels, negatives
-        Particles that are picks whatever their scores, and positions that are no picks.
+        Particles that are picks whatever their scores, and positions without picks nearby.
     exclude
         A text file of micrographs that are left out, a name per line.
     app_scores

@@ -85,12 +85,20 @@ class RunningThreshold:
             self._device,
         )
 
-    def add(self, micrograph: int, scores: MicrographScores) -> ThresholdEstimate | None:
-        """Add the scores of a micrograph; return a new estimate where there is a better one."""
+    def add(
+        self, micrograph: int, scores: MicrographScores, provisional: bool = True
+    ) -> ThresholdEstimate | None:
+        """Add the scores of a micrograph; return a new estimate where there is a better one.
+
+        Parameters
+        ----------
+        provisional
+            Whether an estimate is wanted although others are waited for.
+        """
         with self._lock:
             self._scores[micrograph] = scores
             self._claimed.add(micrograph)
-            if self.missing and len(self._scores) not in UPDATE_AT:
+            if self.missing and not (provisional and len(self._scores) in UPDATE_AT):
                 return None
             return self._estimate()
 

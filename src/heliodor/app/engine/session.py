@@ -233,11 +233,11 @@ class Session:
             return
         self._add_to_threshold(i, found)
 
-    def _add_to_threshold(self, i: int, found: Candidates) -> None:
+    def _add_to_threshold(self, i: int, found: Candidates, provisional: bool = True) -> None:
         try:
             result = found.as_result(self.sources[i].name)
             assert result is not None
-            estimate = self.running_threshold.add(i, result.scores)
+            estimate = self.running_threshold.add(i, result.scores, provisional)
         except Exception as error:
             console.show_error(_describe_error("estimating the threshold", error))
             return
@@ -254,7 +254,8 @@ class Session:
         record = found.record
         valid = record is not None and record.made_with == self._made_with
         if valid and record is not None and record.decoys is not None:
-            self._add_to_threshold(i, found)
+            # An earlier session knew more than the first of them say.
+            self._add_to_threshold(i, found, provisional=False)
             return
         try:
             prediction = self._predict(i)

@@ -43,6 +43,9 @@ MEDIA_TYPES = {
     ".woff2": "font/woff2",
 }
 
+#: The formats of exports: what RELION imports comes first.
+_FORMAT_NAMES = ("autopick", *(name for name in FORMATS if name != "autopick"))
+
 
 class PageRoutes(Endpoints):
     """The page, the project, and what changed."""
@@ -82,7 +85,7 @@ class PageRoutes(Endpoints):
                 "relion_project": None if relion is None else str(relion),
                 "count": len(state.sources),
                 "formats": [
-                    {"name": one.name, "says": one.description} for one in FORMATS.values()
+                    {"name": name, "says": FORMATS[name].description} for name in _FORMAT_NAMES
                 ],
                 **state.process_states(),
             }
