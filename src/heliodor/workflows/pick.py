@@ -146,9 +146,9 @@ def pick(
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
-        sources = find_sources(micrographs)
+        sources = given = find_sources(micrographs)
         if exclude is not None:
-            sources = leave_out(sources, read_names(exclude))
+            sources = leave_out(given, read_names(exclude))
         corrections = Corrections.read(labels, negatives, sources)
         project = None if relion_project is None else RelionProject.open(relion_project, sources)
         device = compute.start()
@@ -162,6 +162,7 @@ def pick(
             resume=resume, corrections=corrections, app_scores=app_scores,
             relion_project=project,
         )  # fmt: skip
+        _remove_outputs(folder, given, {source.name for source in sources})
         if report:
             from heliodor.workflows.report_content import build_report_content
 
@@ -175,6 +176,15 @@ def pick(
         else:
             record.write(folder)
     return picked
+
+
+def _remove_outputs(folder: Path, given: Sequence[Source], kept: Container[str]) -> None:
+    """Remove what an earlier run wrote for micrographs that are excluded now."""
+    for source in given:
+        if source.name not in kept:
+            (folder / autopick_name(source)).unlink(missing_ok=True)
+            mask = folder / contamination.FOLDER / f"{source.output_stem}.png"
+            mask.unlink(missing_ok=True)
 
 
 def _adapt(

@@ -120,6 +120,8 @@ def test_labels_negatives_and_exclusions_are_in_all_results(
         rows = [f"{at}\t{x}\t{y}" for x, y in xy]
         (tmp_path / f"{name}.tsv").write_text("\n".join(["micrograph\tx_px\ty_px", *rows]) + "\n")
     (tmp_path / "excluded.txt").write_text(f"{third}\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "m2_autopick.star").write_text("of an earlier run")
     picked = pick(
         None, str(folder / "mics"), tmp_path / "out", PickSettings(threshold=whole.threshold),
         diameter_angstrom=DIAMETER, app_scores=folder,
@@ -127,6 +129,7 @@ def test_labels_negatives_and_exclusions_are_in_all_results(
         exclude=tmp_path / "excluded.txt", relion_project=tmp_path,
     )  # fmt: skip
     assert picked.micrographs == (first, second)
+    assert not (tmp_path / "out" / "m2_autopick.star").exists()
     table = read_picks(tmp_path / "out" / "picks.tsv")
     own = dict(table.split_by_micrograph())
     assert np.hypot(*(own[first].xy_px - rejected).T).min() > 0.4 * DIAMETER / PIXEL

@@ -123,6 +123,8 @@ class EngineSession:
             record = json.loads(path.read_text("utf-8"))
             if number == 0 and record["diameter"] != self._project.settings.diameter_angstrom:
                 return  # of another diameter
+            # That of a trained model is not estimated again.
+            record = record | {"settled": True} if number else record
             self._predictions.set_calibration(number, ModelCalibration.from_message(record))
         except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
             return  # missing or damaged: the engine estimates it again

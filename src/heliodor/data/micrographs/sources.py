@@ -93,8 +93,17 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
     for source in sources:
         _check_name(source.name)
     unique: dict[Path, Source] = {}
+    links = []
     for source in sources:
-        unique.setdefault(resolve_path(source.path), source)
+        first = unique.setdefault(resolve_path(source.path), source)
+        if os.path.abspath(first.path) != os.path.abspath(source.path):
+            links.append((source, first))
+    if links:
+        source, first = links[0]
+        log.warning(
+            f"{len(links)} of the micrographs are links to others that are given too (such as"
+            f" {source.name} to {first.name}); each file is used once"
+        )
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
     _log_versions(list(unique.values()))
