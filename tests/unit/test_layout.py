@@ -19,17 +19,18 @@ TESTED_BY = {
     ],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": [
-        "app/server/batch_run", "app/server/provenance", "app/server/routes/exports",
+        "app/server/batch_run", "app/server/routes/exports",
     ],
     "unit/app/server/test_tiles.py": ["app/server/routes/images", "app/server/sprites"],
     "unit/app/server/test_engine_session.py": [
-        "app/server/engine_client", "app/server/questions", "app/server/routes/model",
+        "app/server/engine_client", "app/server/engine_requests", "app/server/questions",
+        "app/server/routes/model",
         "app/server/training_status",
     ],
     # The options of the commands, and the workflows behind them, from end to end.
     "unit/cli/test_main.py": ["cli/entry"],
     "unit/utils/test_console.py": ["errors"],
-    "unit/cli/test_pick.py": ["cli/picking", "workflows/pick", "picking/recalibration"],
+    "unit/cli/test_pick.py": ["cli/picking", "picking/recalibration"],
     "unit/cli/test_preprocess.py": ["workflows/preprocess"],
     "unit/cli/test_rerun.py": ["workflows/rerun", "workflows/run_record", "utils/json_schema"],
     "unit/cli/test_run.py": ["workflows/report_content"],
