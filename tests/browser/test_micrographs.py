@@ -150,3 +150,18 @@ def test_a_label_stays_where_it_was_clicked(serve: Any, open_page: Any, simulate
     page.saved()
     labels = page.get("/api/micrographs/0/labels")
     assert (labels["x"][0], labels["y"][0]) == pytest.approx((x, y), abs=0.02)
+    # A label can be dragged, and put back by undo.
+    mouse = page.page.mouse
+    mouse.move(*page.on_screen(x + 3, y))
+    mouse.down()
+    mouse.move(*page.on_screen(x + 33, y + 20), steps=5)
+    mouse.up()
+    page.saved()
+    labels = page.get("/api/micrographs/0/labels")
+    moved = (labels["x"][0], labels["y"][0])
+    assert moved == pytest.approx((x + 30, y + 20), abs=1.5)
+    page.press("Control+z")
+    page.wait_for_labels(1, 0)
+    page.saved()
+    labels = page.get("/api/micrographs/0/labels")
+    assert (labels["x"][0], labels["y"][0]) == pytest.approx((x, y), abs=0.02)

@@ -69,6 +69,6 @@ def test_a_micrograph_that_cannot_be_read_is_reported_and_skipped(
     page.wait_for("#export-message", "Micrographs: 1 failed.", 10_000)
     page.page.locator("#run").click()
     page.wait_for("#run-message", "Picked 2 of 3 micrographs, 1 failed: ")
-    page.wait_for("#run-failed", "b_broken.mrc: ", 10_000)
+    page.wait_for("#run-failed", "b_broken.mrc is ", 10_000)
     page.wait_for("#run-message", "threshold ")
     page.picture("a-failed")

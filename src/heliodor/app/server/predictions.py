@@ -116,7 +116,7 @@ class MicrographPredictions:
     ascending_scores: FloatArray
     #: The numbers of those by score.
     histogram: NDArray[np.uint32]
-    #: Where the model sees contamination; None if it does not detect it.
+    #: Where the model sees contamination; None where it sees none.
     contamination: ContaminationMask | None = None
 
     @classmethod
@@ -134,10 +134,12 @@ class MicrographPredictions:
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= MIN_SCORE]
         none = np.zeros(0)
+        seen = candidates.contamination
+        contamination = seen if seen is not None and seen.mask.any() else None
         predictions = cls(
             candidates.model, candidates.xy_px[order], score[order], bad[order], diameter_px,
             _quality(candidates.figures), bad[order], none, none.astype(np.uint32),
-            candidates.contamination,
+            contamination,
         )  # fmt: skip
         return predictions.with_negatives(negatives)
 

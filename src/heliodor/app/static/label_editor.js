@@ -73,6 +73,15 @@ export class LabelEditor {
     state.labels.change(state.current, [rejected], label ? [label] : []);
   }
 
+  /**
+   * @param {Label} label
+   * @param {number} x
+   * @param {number} y
+   */
+  move(label, x, y) {
+    if (this.#isInside(x, y)) this.state.labels.change(this.state.current, [{ x, y, kind: label.kind }], [label]);
+  }
+
   /** @param {Label[]} labels */
   erase(labels) {
     if (labels.length) this.state.labels.change(this.state.current, [], labels);

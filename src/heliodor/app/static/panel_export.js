@@ -135,7 +135,7 @@ export class ExportPanel {
     const list = byId("run-failed");
     list.hidden = !failed.length;
     const lines = failed.slice(0, MAX_REASONS).map((/** @type {{name: string, why: string}} */ one) =>
-      `${one.name}: ${toSentence(one.why)}`);
+      one.why.includes(one.name) ? toSentence(one.why) : `${one.name}: ${toSentence(one.why)}`);
     if (failed.length > MAX_REASONS) lines.push(`… and ${failed.length - MAX_REASONS} more, in picks/failed.tsv`);
     const text = lines.join("\n");
     if (list.dataset.text === text) return;
