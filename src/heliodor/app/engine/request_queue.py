@@ -29,7 +29,7 @@ class RequestQueue:
         self._queue: deque[int] = deque()
         self._focus: int | None = None
         self._focus_waits = False
-        #: Whether a list of micrographs has come since the last time all of one were scored.
+        #: Whether a list of micrographs has come since `take_end_of` was true.
         self._list_waits = False
         self._training = False
         self._cancelled = False
@@ -104,20 +104,28 @@ class RequestQueue:
             self._cancelled = self._closed
             self._focus_waits = self._focus is not None
 
-    def take_id(self) -> int | None:
-        """Return the number of the next micrograph to score; None if there is none."""
+    def take_id(self, until: frozenset[int] | None = None) -> int | None:
+        """Return the number of the next micrograph to score; None if there is none.
+
+        Parameters
+        ----------
+        until
+            Where it is given, there is none either once none of these is in the list.
+        """
         with self._changed:
             if self._focus_waits and self._focus is not None:
                 self._focus_waits = False
                 if self._focus in self._queue:
                     self._queue.remove(self._focus)
                 return self._focus
+            if until is not None and until.isdisjoint(self._queue):
+                return None
             return self._queue.popleft() if self._queue else None
 
-    def take_end_of_list(self) -> bool:
-        """Return, once for each list of micrographs, whether all of it were taken."""
+    def take_end_of(self, numbers: frozenset[int]) -> bool:
+        """Return, once for each list, whether it has come and none of some is in it any more."""
         with self._changed:
-            ended = self._list_waits and not self._focus_waits and not self._queue
+            ended = self._list_waits and numbers.isdisjoint(self._queue)
             if ended:
                 self._list_waits = False
             return ended

@@ -155,12 +155,15 @@ class Session:
     def score(self) -> None:
         """Score the waiting micrographs until none is left or another request comes.
 
-        Then complete what the threshold of the model is estimated from.
+        Once those that the threshold is estimated from are done, it is completed with what earlier
+        sessions know, and without those that will not be scored.
         """
-        self._in_parallel(self.requests.take_id, self._score)
-        if not self.requests.urgent and self.requests.take_end_of_list():
+        chosen = self.running_threshold.chosen
+        self._in_parallel(lambda: self.requests.take_id(chosen), self._score)
+        if not self.requests.urgent and self.requests.take_end_of(chosen):
             missing = iter(self.running_threshold.missing)
             self._in_parallel(lambda: next(missing, None), self._complete_threshold)
+        self._in_parallel(self.requests.take_id, self._score)
 
     def _in_parallel(self, take: Callable[[], int | None], work: Callable[[int], None]) -> None:
         """Work on micrographs until none is left or another request comes."""

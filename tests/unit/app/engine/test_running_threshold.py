@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,17 @@ import torch
 
 from heliodor.app.candidates import read_candidates, write_candidates
 from heliodor.app.engine import session as session_module
+from heliodor.app.engine.main import serve
 from heliodor.app.engine.request_queue import RequestQueue
 from heliodor.app.engine.running_threshold import RunningThreshold
 from heliodor.app.engine.session import Session
-from heliodor.app.protocol import EventWriter, OpenRequest, ProjectMicrograph, ScoreRequest
+from heliodor.app.protocol import (
+    EventWriter,
+    OpenRequest,
+    ProjectMicrograph,
+    ScoreRequest,
+    write_message,
+)
 from heliodor.evaluation.score_histogram import MicrographScores
 from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
@@ -100,6 +109,21 @@ def _score(request: OpenRequest, ids: tuple[int, ...]) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] == "level"]
 
 
+def test_what_is_not_to_be_scored_is_not_waited_for() -> None:
+    """An excluded micrograph must not keep the threshold from being settled."""
+    requests = RequestQueue()
+    chosen = frozenset({1, 5, 7})  # 7 is excluded
+    assert requests.take_id(chosen) is None
+    requests.add(ScoreRequest(ids=(5, 1, 0, 2, 3)))
+    assert not requests.take_end_of(chosen)
+    assert [requests.take_id(chosen) for _ in range(3)] == [5, 1, None]
+    assert requests.take_end_of(chosen)
+    assert not requests.take_end_of(chosen)  # once for each list
+    assert [requests.take_id() for _ in range(4)] == [0, 2, 3, None]
+    requests.add(ScoreRequest(ids=()))
+    assert requests.take_end_of(chosen)
+
+
 def test_the_next_session_completes_what_the_last_one_began(
     request_of: OpenRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,3 +150,24 @@ def test_the_next_session_completes_what_the_last_one_began(
     restored = read_candidates(kept).record
     assert restored is not None
     assert restored.decoys is not None
+
+
+def test_without_a_project_a_list_does_not_keep_the_engine_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = []
+    wait = RequestQueue.wait
+
+    def count(self: RequestQueue, seconds: float | None = None) -> None:
+        waits.append(self)
+        wait(self, seconds)
+
+    monkeypatch.setattr(RequestQueue, "wait", count)
+
+    def lines() -> Iterator[str]:
+        yield write_message(ScoreRequest(ids=(0, 1, 2)))
+        yield write_message(ScoreRequest(ids=()))
+        time.sleep(0.5)  # an engine that does not wait would go round thousands of times
+
+    serve(lines(), EventWriter(io.StringIO()))  # type: ignore[arg-type]
+    assert len(waits) < 20
