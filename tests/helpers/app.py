@@ -100,6 +100,7 @@ def open_app(
     diameter: float | None = DIAMETER,
     with_engine: bool = False,
     replace_settings: bool = False,
+    pixel_size: float | None = None,
     **overrides: Any,
 ) -> Iterator[AppVisit]:
     """Open the project in a folder; the engine is that of the tests."""
@@ -107,7 +108,9 @@ def open_app(
     if not (folder / "mics").is_dir():
         micrographs(folder / "mics")
     sources = find_sources(inputs)
-    project = open_project(folder / "project", sources, inputs, None, diameter, replace_settings)
+    project = open_project(
+        folder / "project", sources, inputs, pixel_size, diameter, replace_settings
+    )
     overrides_file = folder / "overrides.json"
     overrides_file.write_text(json.dumps(overrides))
     engine = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), str(overrides_file)]

@@ -233,6 +233,7 @@ def open_project(
     for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
         create_subfolder(folder, name)
     remove_partial_files(folder)
+    same_size = pixel_size_angstrom in (None, settings.pixel_size_angstrom)
     project = Project(folder, sources, settings, existed)
     if diameter_angstrom is not None and diameter_angstrom != settings.diameter_angstrom:
         project.settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
@@ -250,9 +251,8 @@ def open_project(
         + [repr(settings.pixel_size_angstrom).encode()]
     )
     if pictures != settings.pictures_of:
-        valid = settings.scores_of == project.scores_for
+        valid = same_size and settings.scores_of == project.scores_for
         project.settings = replace(project.settings, pictures_of=pictures)
-        same_size = pixel_size_angstrom in (None, settings.pixel_size_angstrom)
         _renumber_files(folder, before if same_size else [], sources)
         if valid:
             project.settings = replace(project.settings, scores_of=project.scores_for)

@@ -17,7 +17,7 @@ def describe_making(
 ) -> dict[str, Any]:
     """Return what results that are written now are made with, ready for JSON."""
     settings = project.settings
-    names = {project.sources[number].name for number in range(len(project.sources))}
+    names = {source.name for source in project.sources}
     return {
         "heliodor": __version__,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

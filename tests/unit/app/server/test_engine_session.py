@@ -472,6 +472,25 @@ def test_one_can_go_back_to_any_model(tmp_path: Path) -> None:
         visit.scored(0)
 
 
+def test_scores_are_kept_when_micrographs_are_added_but_not_for_another_pixel_size(
+    tmp_path: Path,
+) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+    kept = {n: (tmp_path / f"project/scores/{n}.npz").read_bytes() for n in range(3)}
+    new = tmp_path / "mics/a first one.mrc"
+    new.write_bytes((tmp_path / "mics/mic 0.mrc").read_bytes())
+    with open_app(tmp_path, with_engine=True, hold=[0]) as visit:
+        visit.until(lambda _: visit.get("/api/micrographs")["scored"][1:] == [0, 0, 0])
+        assert visit.get("/api/micrographs")["scored"][0] is None
+        for n in range(3):
+            assert (tmp_path / f"project/scores/{n + 1}.npz").read_bytes() == kept[n]
+        visit.override()
+        visit.scored()
+    with open_app(tmp_path, pixel_size=2.0):
+        assert not [*(tmp_path / "project/scores").iterdir()]
+
+
 def test_the_automatic_threshold_is_shown_as_such_once_it_is_settled(tmp_path: Path) -> None:
     with open_app(tmp_path, with_engine=True, unsettled=True) as visit:
         visit.scored()
