@@ -73,7 +73,7 @@ def marks(folder: Path) -> None:
     for number in range(LABELED):
         name = f"MotionCorr/job002/Movies/micrograph_{number:05d}.mrc"
         xy = np.random.default_rng(number).uniform(0, 4000, (each, 2))
-        saved = own.add_all(name, xy, "particle")
+        saved = own.add_positions(name, xy, "particle")
     saved.result()
     count = iter(range(1000))
 
