@@ -154,7 +154,8 @@ def _takes_labels(project: Project, labels: str, replace_settings: bool) -> bool
     """
     fingerprint = fingerprint_labels(labels)
     if project.existed and fingerprint == project.settings.labels_of:
-        return False  # they were imported before
+        log.info(f"{labels} was imported when the project was new; it is not read again")
+        return False
     path = project.folder / KINDS["particle"]
     if project.existed and path.is_file() and len(read_picks(path)):
         if not replace_settings:
