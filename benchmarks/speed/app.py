@@ -19,6 +19,7 @@ import numpy as np
 
 from heliodor.app.candidates import Candidates
 from heliodor.app.server.access import AccessControl
+from heliodor.app.server.access_keys import AccessKeys
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
@@ -92,7 +93,8 @@ def lists(folder: Path) -> None:
     names = [f"micrograph_{number:05d}.mrc" for number in range(LISTED)]
     sources = [Source(name, folder / "one.mrc", name) for name in names]
     state = ProjectState(open_project(folder / "project", sources, ["*.mrc"], None, 120.0))
-    context = AppContext(state)
+    keys = AccessKeys()
+    context = AppContext(state, keys)
     random = np.random.default_rng(0)
     for number in range(LISTED):
         score = random.normal(0, 3, CANDIDATES)
@@ -103,10 +105,10 @@ def lists(folder: Path) -> None:
         state.predictions.put(
             number, MicrographPredictions.from_candidates(found, np.zeros((0, 2)), 100.0)
         )
-    headers = {"Authorization": "Bearer t"}
+    headers = {"Authorization": f"Bearer {keys.exchange(keys.address_token)}"}
     base = "http://127.0.0.1:1"
     with TestClient(
-        AccessControl(build_application(context), "t"), base, headers=headers
+        AccessControl(build_application(context), keys), base, headers=headers
     ) as client:
         print(f"{LISTED} micrographs with {CANDIDATES} candidates each")
         for what, address in (

@@ -86,11 +86,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Return a function that starts the server on a free port."""
     with ExitStack() as at_end:
 
-        def start(*arguments: object, project: Path = tmp_path / "project") -> Server:
+        def start(
+            *arguments: object, project: Path = tmp_path / "project", port: int = 0
+        ) -> Server:
             command = [sys.executable, "-m", "heliodor", "app", *map(str, arguments)]
             environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
             process = subprocess.Popen(
-                [*command, "-o", str(project), "--port", "0"],
+                [*command, "-o", str(project), "--port", str(port)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -102,7 +104,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             output = ""
             for line in process.stdout:
                 output += line
-                if found := re.search(r"http://\S+token=\S+", line):
+                if found := re.search(r"http://\S+/#token=\S+", line):
                     return Server(found.group(), project, process)
             pytest.fail(f"the server ended: {output}")
 

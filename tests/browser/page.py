@@ -166,10 +166,17 @@ class PageInUse:
 
     def get(self, path: str) -> Any:
         """Return what the server answers to a request of the page."""
-        origin = "/".join(self.page.url.split("/")[:3])
-        answer = self.page.request.get(origin + path)
-        assert answer.ok, answer.text()
-        return answer.json()
+        answer = self.page.evaluate(
+            """async (path) => {
+              const session = localStorage.getItem("heliodor session");
+              const headers = { Authorization: `Bearer ${session}` };
+              const response = await fetch(path, { headers });
+              return { status: response.status, body: await response.json() };
+            }""",
+            path,
+        )
+        assert answer["status"] == 200, answer
+        return answer["body"]
 
     def picture(self, name: str) -> None:
         """Save a screenshot of the page in two window sizes."""

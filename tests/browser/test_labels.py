@@ -20,7 +20,7 @@ def test_what_one_tab_does_appears_in_the_other(
 ) -> None:
     server = serve(simulated.micrographs, "--diameter", 150)
     one: PageInUse = open_page(server.url)
-    other: PageInUse = open_page(server.url.split("?")[0], beside=one)
+    other: PageInUse = open_page(server.url, beside=one)
     first, second, third, fourth = simulated.apart(0, 4)
 
     one.click(*first)

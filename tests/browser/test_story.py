@@ -230,7 +230,7 @@ def test_from_nothing_to_picks_that_are_right(
     page.page.locator("#export-format").select_option("star")
     page.page.locator("#export").click()
     with page.page.expect_download() as loaded:
-        page.page.locator("#export-files a").click()
+        page.page.locator("#export-files button").click()
     page.picture("6-export")
     exported = tmp_path / "exported.star"
     loaded.value.save_as(exported)

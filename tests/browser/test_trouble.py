@@ -72,3 +72,55 @@ def test_a_micrograph_that_cannot_be_read_is_reported_and_skipped(
     page.wait_for("#run-failed", "b_broken.mrc is ", 10_000)
     page.wait_for("#run-message", "threshold ")
     page.picture("a-failed")
+
+
+def test_a_micrograph_replaced_while_the_page_is_open_is_shown_again(
+    serve: Any, open_page: Any, simulated: Truth, tmp_path: Path
+) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    os.link(simulated.files[0], folder / "a.mrc")
+    os.link(simulated.files[1], folder / "b.mrc")
+    server = serve(folder, "--diameter", 150, "--pixel-size", 4)
+    page: PageInUse = open_page(server.url)
+
+    def pixels() -> Any:
+        return page.page.evaluate(
+            """() => {
+              const canvas = document.getElementById("micrograph-image");
+              const { width, height } = canvas;
+              const context = canvas.getContext("2d");
+              return context.getImageData(width / 2, height / 2, 64, 64).data.join();
+            }"""
+        )
+
+    def thumbnails() -> Any:
+        return page.page.evaluate(
+            "performance.getEntriesByType('resource').map((one) => one.name)"
+            ".filter((name) => name.includes('/0/thumbnail'))"
+        )
+
+    page.wait_for_picks()
+    page.page.wait_for_timeout(1000)
+    before = pixels()
+    assert len(thumbnails()) == 1
+    page.press("n")
+    page.wait_for("#micrograph-name", "b.mrc", 10_000)
+    os.link(simulated.files[2], folder / "new")
+    os.replace(folder / "new", folder / "a.mrc")
+    page.press("p")
+    page.wait_for("#micrograph-name", "a.mrc", 10_000)
+    page.page.wait_for_function(
+        "() => performance.getEntriesByType('resource')"
+        ".filter((one) => one.name.includes('/0/thumbnail')).length === 2",
+        timeout=20_000,
+    )
+    page.wait_for_picks()
+    page.page.wait_for_timeout(1000)
+    after = pixels()
+    assert after != before
+    # The same as in a page that is opened now.
+    page.page.reload()
+    page.wait_for_picture()
+    page.page.wait_for_timeout(1000)
+    assert pixels() == after

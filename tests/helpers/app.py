@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.app.server.access import AccessControl
+from heliodor.app.server.access_keys import AccessKeys
 from heliodor.app.server.application import build_application
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.endpoints import AppContext
@@ -28,7 +29,6 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
-TOKEN = "a-token-of-the-tests"
 BASE = "http://127.0.0.1:8765"
 #: Height, width, sampling and diameter (angstrom) of the micrographs.
 HEIGHT, WIDTH, PIXEL_SIZE, DIAMETER = 600, 800, 4.0, 120.0
@@ -46,11 +46,13 @@ def micrographs(folder: Path, count: int = 3, shape: tuple[int, int] = (HEIGHT, 
 
 @dataclass
 class AppVisit:
-    """An open project and a client with the token."""
+    """An open project and a client with the session token."""
 
     state: ProjectState
     client: TestClient
     overrides: Path
+    keys: AccessKeys
+    session: str
 
     def get(self, address: str, **query: Any) -> Any:
         answer = self.client.get(address, params=query)
@@ -115,14 +117,17 @@ def open_app(
     overrides_file.write_text(json.dumps(overrides))
     engine = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), str(overrides_file)]
     state = ProjectState(project, 1, engine)
-    context = AppContext(state)
+    keys = AccessKeys()
+    session = keys.exchange(keys.address_token)
+    assert session is not None
+    context = AppContext(state, keys)
     try:
         if with_engine:
             state.engine.start()
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        gate = AccessControl(build_application(context), TOKEN)
+        headers = {"Authorization": f"Bearer {session}"}
+        gate = AccessControl(build_application(context), keys)
         with TestClient(gate, BASE, raise_server_exceptions=False, headers=headers) as client:
-            yield AppVisit(state, client, overrides_file)
+            yield AppVisit(state, client, overrides_file, keys, session)
     finally:
         context.workers.close()
         state.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import logging
 import os
 import sys
@@ -19,7 +20,7 @@ from heliodor import __version__
 from heliodor.cli import coordinates, picking, simulate
 from heliodor.cli.app import app as open_app
 from heliodor.cli.models import model_app
-from heliodor.cli.options import Only, out_option, register, sentence_of
+from heliodor.cli.options import Only, flag, out_option, register, sentence_of
 from heliodor.cli.relion import relion
 from heliodor.cli.session import command_line, end
 from heliodor.errors import BAD_INPUT, BadInput
@@ -78,6 +79,25 @@ def demo(
     end(run_demo(out, compute, command_line()).record.failures)
 
 
+def doctor(
+    as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
+) -> None:
+    """Show what this computer has, what is wrong with it, and how to fix that.
+
+    Versions, threads and why, memory, the speed of each device, models, folders and other
+    programs. The exit code is 1 if something is wrong.
+    """
+    from heliodor.workflows.doctor import as_json as make_json
+    from heliodor.workflows.doctor import examine, render_findings
+
+    findings = examine()
+    console.show_result(
+        json.dumps(make_json(findings), indent=2) if as_json else render_findings(findings)
+    )
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(1)
+
+
 register(app, picking.run)
 register(app, picking.train)
 register(app, picking.pick)
@@ -90,6 +110,7 @@ register(app, picking.preprocess)
 register(app, picking.rerun)
 register(app, simulate.simulate)
 register(app, demo)
+register(app, doctor)
 
 
 def _gather_values(arguments: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The commands on models: `heliodor model import`, `export` and `show`."""
+"""The commands on models: `heliodor model import`, `export`, `show` and `list`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliodor.cli.options import choice, flag, number, out_option, register
 from heliodor.utils import console
 
 model_app = typer.Typer(
-    help="Import, export and show models.", no_args_is_help=True, rich_markup_mode=None
+    help="Import, export, show and list models.", no_args_is_help=True, rich_markup_mode=None
 )
 
 _File = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors, or general.")]
@@ -91,6 +91,27 @@ def show(
     console.show_result(json.dumps(values, indent=2) if as_json else models.render_table(values))
 
 
+def list_all(
+    as_json: Annotated[bool, flag("--json", "Print JSON, not a table.", "Output")] = False,
+) -> None:
+    """List the models that have a name: the general model, your own, and those of your site.
+
+    Your own are in $HELIODOR_MODELS (~/.config/heliodor/models), those of the site in the folders
+    of $HELIODOR_SITE_MODELS. Give a name in place of a file to --model.
+    """
+    from dataclasses import asdict
+
+    from heliodor.workflows import models
+
+    found = models.list_models()
+    console.show_result(
+        json.dumps([asdict(model) for model in found], indent=2)
+        if as_json
+        else models.render_models(found)
+    )
+
+
 register(model_app, import_topaz, "import")
 register(model_app, export)
 register(model_app, show)
+register(model_app, list_all, "list")

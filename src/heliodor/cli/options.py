@@ -360,7 +360,7 @@ PickingModel = Annotated[
     str | None,
     choice(
         "FILE",
-        "The model.safetensors that heliodor train wrote.",
+        "The model.safetensors that heliodor train wrote, or a name of heliodor model list.",
         "Picking",
         default="the general model, which needs --diameter but no training",
     ),

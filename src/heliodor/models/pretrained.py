@@ -6,6 +6,7 @@ pixels. The lengths in its card are in units of these pixels until a diameter is
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from heliodor.models.model_file import (
     Model,
     load_model,
 )
+from heliodor.models.registry import find_named_model
 
 #: The name of the general model where a model is expected, and the name for no model.
 GENERAL_MODEL_NAME, FROM_SCRATCH = "general", "scratch"
@@ -27,8 +29,14 @@ def load_general_model() -> Model:
 
 
 def load_model_or_general(path: str | Path) -> Model:
-    """Load a model file, or the general model if `path` is "general"."""
-    return load_general_model() if str(path) == GENERAL_MODEL_NAME else load_model(path)
+    """Load a model by its file or its name, or the general model if `path` is "general".
+
+    A file comes before a named model; see `registry.find_named_model`.
+    """
+    if str(path) == GENERAL_MODEL_NAME:
+        return load_general_model()
+    named = None if os.path.lexists(path) else find_named_model(str(path))
+    return load_model(path if named is None else named)
 
 
 def rescale_to_diameter(model: Model, diameter_angstrom: float) -> Model:

@@ -90,7 +90,7 @@ class Learner:
         start: Network | None = None,
     ) -> None:
         self._settings, self._prior = settings, prior
-        labelled = sum(len(item.xy_px) for item in images)
+        labelled = sum(len(item.xy_px) + len(item.picked_xy_px) for item in images)
         weight = settings.autoencoder
         self._keep = settings.keep * min(1.0, FEW_LABELS / max(labelled, 1))
         self._gamma = (

@@ -24,13 +24,13 @@ from heliodor.conventions import (
     FloatArray,
     Shape,
 )
-from heliodor.data.coordinates.labels import LabeledImage, disc_pixels
+from heliodor.data.coordinates.labels import LabeledImage, choose_label_share, disc_pixels
 from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.fourier_crop import mirror_pad
 from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
 
-#: Labels of a region: none, a particle, a negative, or outside the micrograph.
+#: Labels of a region: none, a particle, a negative, or outside the micrograph or uncertain.
 UNLABELLED, POSITIVE, NEGATIVE, OUTSIDE = 0, 1, 2, 3
 
 #: The symmetries of a square, as what (row, column) becomes.
@@ -120,6 +120,7 @@ class Sampler:
         positive, counts = _regions([item.xy_px for item in images], images, radius_px)
         if not len(positive):
             raise BadInput("no label lies on any of the training micrographs")
+        picked, picked_counts = _regions([item.picked_xy_px for item in images], images, radius_px)
         negative, _ = _regions([item.negative_xy_px for item in images], images, radius_px)
         own = self._store.allocate(int(firsts[-1]), np.int8)
         by_image = np.split(own, firsts[1:-1])
@@ -128,16 +129,16 @@ class Sampler:
             self._store.release_pages()
         known = torch.from_numpy(own)
         known[negative] = NEGATIVE
+        self._share = choose_label_share(len(positive), len(picked))
+        known[picked] = OUTSIDE if self._share == 1 else POSITIVE
         known[positive] = POSITIVE
-        self._positive, self._negative = positive, negative[known[negative] == NEGATIVE]
-        self._positive_image = torch.repeat_interleave(
-            torch.arange(len(images)), torch.tensor(counts)
-        )
+        self._positive, self._picked = positive, picked[: None if self._share < 1 else 0]
+        self._negative = negative[known[negative] == NEGATIVE]
         self._known = known
         # Micrographs without a label do not count, as nothing is drawn from them.
         if not any(
             count and (part == UNLABELLED).any()
-            for count, part in zip(counts, by_image, strict=True)
+            for count, part in zip(np.add(counts, picked_counts), by_image, strict=True)
         ):
             raise BadInput("the labels cover the whole micrographs; check the diameter")
         surrounded = self._store.allocate(int(offsets[-1]), np.int8)
@@ -150,7 +151,7 @@ class Sampler:
     @property
     def labelled_pixels(self) -> int:
         """Number of positive regions."""
-        return len(self._positive)
+        return len(self._positive) + len(self._picked)
 
     @property
     def negative_pixels(self) -> int:
@@ -160,12 +161,13 @@ class Sampler:
     def draw(self, positives: int, unlabelled: int, negatives: int = 0) -> Minibatch:
         """Return tiles drawn for positive, then for unlabeled, then for negative regions.
 
-        Each is drawn for one region, its anchor, evenly among those of its kind; the anchor is
-        any of the tile's outputs; the other outputs are the regions around it.
+        Each is drawn for one region, its anchor, evenly among those of its kind; but positive ones
+        around labels as often as those around picks. The anchor is any of the tile's outputs; the
+        other outputs are the regions around it.
         """
         regions = torch.cat(
             [
-                self._among(self._positive, positives),
+                self._draw_positive(positives),
                 self._draw_unlabelled(unlabelled),
                 self._among(self._negative, negatives),
             ]
@@ -180,6 +182,15 @@ class Sampler:
             return regions[:0]
         return regions[torch.randint(len(regions), (number,), generator=self._generator)]
 
+    def _draw_positive(self, number: int) -> Tensor:
+        """Draw positive regions: labels, and picks if there are any; see `choose_label_share`."""
+        drawn = self._among(self._positive, number)
+        if not len(self._picked):
+            return drawn
+        picked = self._among(self._picked, number)
+        chance = torch.rand(number, generator=self._generator, dtype=torch.float64)
+        return torch.where(chance < self._share, drawn, picked)
+
     def _draw_unlabelled(self, number: int) -> Tensor:
         """Draw unlabeled regions from the micrographs in proportion to their labels.
 
@@ -188,8 +199,7 @@ class Sampler:
         """
         found = torch.empty(0, dtype=torch.int64)
         while len(found) < number:
-            chosen = torch.randint(len(self._positive), (number + 8,), generator=self._generator)
-            image = self._positive_image[chosen]
+            image = self._find_image(self._draw_positive(number + 8))
             first, size = self._first[image], self._first[image + 1] - self._first[image]
             share = torch.rand(len(image), generator=self._generator, dtype=torch.float64)
             drawn = first + (share * size).to(torch.int64)
@@ -208,7 +218,7 @@ class Sampler:
         """
         if anchors is None:
             anchors = torch.zeros((len(regions), 2), dtype=torch.int64)
-        image = torch.searchsorted(self._first, regions, right=True) - 1
+        image = self._find_image(regions)
         within = regions - self._first[image]
         columns, pitch = self._columns[image], self._pitch[image]
         centre = self._offset[image] + within // columns * pitch + within % columns
@@ -224,6 +234,10 @@ class Sampler:
         )
         self._store.release_pages()
         return Minibatch(tiles[:, None], known, anchors)
+
+    def _find_image(self, regions: Tensor) -> Tensor:
+        """Return the index of each region's image."""
+        return torch.searchsorted(self._first, regions, right=True) - 1
 
     @property
     def random(self) -> torch.Generator:

@@ -294,7 +294,7 @@ def fingerprint_training(
         for tensor in () if start is None else start.state_dict().values():
             yield tensor.detach().cpu().contiguous().numpy()
         for item in [*images, *validation]:
-            yield from (item.image, item.xy_px, item.negative_xy_px)
+            yield from (item.image, item.xy_px, item.negative_xy_px, item.picked_xy_px)
             if store is not None:
                 store.release_pages()
 

@@ -11,24 +11,38 @@ from heliodor.errors import BadInput
 MAX_THREADS = 4096
 
 
+#: Environment variables that limit the number of threads.
+_VARIABLES = ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
+
+
 def usable_cpus() -> int:
     """Return how many CPUs this process may use, by its affinity, cgroup quota and SLURM job.
 
     One thread per core of a whole node would slow down this and all other programs if a
     scheduler has assigned only a few cores.
     """
+    return min(_find_limits().values())
+
+
+def explain_usable_cpus() -> list[str]:
+    """Return what limits the number of CPUs that this process may use, as short phrases."""
+    return [f"{what} {count}" for what, count in _find_limits().items()]
+
+
+def _find_limits() -> dict[str, int]:
+    """Return the limits of the number of CPUs, all at least 1, by where each comes from."""
     if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
+        limits = {"CPUs of this process:": len(os.sched_getaffinity(0))}
     else:
-        cpus = os.cpu_count() or 1
+        limits = {"CPUs of this computer:": max(1, os.cpu_count() or 1)}
     quota = _cgroup_quota()
     if quota is not None:
-        cpus = min(cpus, max(1, int(quota)))
-    for variable in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
+        limits["cgroup quota:"] = max(1, int(quota))
+    for variable in _VARIABLES:
         value = os.environ.get(variable, "")
         if value.isdigit() and int(value) > 0:
-            cpus = min(cpus, int(value))
-    return max(1, cpus)
+            limits[f"{variable} ="] = int(value)
+    return limits
 
 
 def _cgroup_quota() -> float | None:

@@ -1,10 +1,12 @@
-"""The commands `model import`, `model export` and `model show`."""
+"""The commands `model import`, `model export`, `model show` and `model list`."""
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,18 @@ from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.data.micrographs.modes import NORMALIZATION_MODES
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
+from heliodor.models import GENERAL_MODEL
 from heliodor.models.importers.topaz import TopazModel, read_topaz_model
 from heliodor.models.model_file import (
     Model,
     ModelCard,
+    fingerprint_model,
+    load_model,
     save_model,
 )
 from heliodor.models.onnx_export import export_onnx
-from heliodor.models.pretrained import load_model_or_general
-from heliodor.models.registry import named_model_path
+from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
+from heliodor.models.registry import NamedModel, list_named_models, named_model_path
 
 log = logging.getLogger(__name__)
 
@@ -174,3 +179,65 @@ def _lines(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         else:
             lines.append((name, json.dumps(value)))
     return lines
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A model that can be used by its name."""
+
+    name: str
+    file: str
+    #: When the file was written: a day, ISO 8601.
+    date: str
+    #: Longest diameter of its particle; None for a model of any diameter, or a damaged file.
+    diameter_angstrom: float | None = None
+    labelled_particles: int | None = None
+    #: The version of heliodor that made it.
+    version: str = ""
+    #: The first letters of `fingerprint_model`, which the results of picking have too.
+    fingerprint: str = ""
+    #: Why it cannot be used.
+    fault: str = ""
+
+
+def list_models() -> list[ListedModel]:
+    """Return the models that have a name: the general model, the user's own, and the site's."""
+    general = NamedModel(GENERAL_MODEL_NAME, GENERAL_MODEL, False)
+    return [_list_model(named) for named in [general, *list_named_models()]]
+
+
+def _list_model(named: NamedModel) -> ListedModel:
+    try:
+        date = datetime.fromtimestamp(named.path.stat().st_mtime).date().isoformat()
+    except OSError:
+        date = ""
+    where = (named.name, str(named.path), date)
+    try:
+        model = load_model(named.path)
+    except BadInput as error:
+        return ListedModel(*where, fault=str(error))
+    card = model.card
+    return ListedModel(
+        *where,
+        None if card.any_diameter else card.diameter_angstrom,
+        card.labelled_particles,
+        card.version,
+        fingerprint_model(model)[:12],
+        "another model of this name comes first" if named.hidden else "",
+    )
+
+
+def render_models(models: Sequence[ListedModel]) -> str:
+    """Return a list of models as a table."""
+    rows = [("name", "date", "diameter", "labels", "version", "fingerprint", "file")]
+    for own in models:
+        diameter = "any" if own.diameter_angstrom is None else f"{own.diameter_angstrom:g} Å"
+        labels = "" if own.labelled_particles is None else str(own.labelled_particles)
+        file = f"{own.file} ({own.fault})" if own.fault else own.file
+        about = (diameter, labels) if own.version else ("", "")
+        rows.append((own.name, own.date, *about, own.version, own.fingerprint, file))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

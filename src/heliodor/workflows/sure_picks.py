@@ -85,7 +85,7 @@ def add_sure_picks(
     working: WorkingImages,
     diameter_px: float,
 ) -> list[LabeledImage]:
-    """Return labeled images with picks as additional labels.
+    """Return labeled images with picks that count as labels too.
 
     Picks on labeled particles or negatives, and picks in the margin without labels, are left out.
 
@@ -114,5 +114,5 @@ def add_sure_picks(
         for known in (item.xy_px, item.negative_xy_px):
             if len(known):
                 new &= KDTree(known).query(xy)[0] > reach
-        extended.append(replace(item, xy_px=np.concatenate([item.xy_px, xy[new]])))
+        extended.append(replace(item, picked_xy_px=xy[new]))
     return extended

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from heliodor.data.coordinates.label_assignment import (
     describe_chance,
     read_labels,
 )
+from heliodor.data.coordinates.labels import LabeledImage, choose_label_share
 from heliodor.data.coordinates.particle_diameter import find_diameter_conflict
 from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
 from heliodor.data.micrographs.working_images import (
@@ -412,9 +413,10 @@ def _estimate_prior(
 
 
 def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
-    """Return the training set, with the surest picks of the starting model as labels too.
+    """Return the training set with the surest picks of the starting model.
 
-    They do not count as labeled particles.
+    They count as labels too if there are more of them than labels; see `choose_label_share`. They
+    do not count as labeled particles in messages and the model card.
 
     Not where there are negatives: then not everything that looks like a particle is one.
     """
@@ -434,13 +436,22 @@ def _add_own_picks(task: _Task, dataset: TrainingSet) -> TrainingSet:
         )
         diameter_px = task.data.diameter_angstrom / task.images.working_pixel_size_angstrom
         images = add_sure_picks(dataset.images, sources, picks, task.images, diameter_px)
-    added = sum(len(item.xy_px) for item in images) - dataset.labelled_particles
-    log.info(
-        f"also training on {count_of(added, 'pick')} of the starting model"
-        if added
-        else "training on the labels alone: the starting model is sure of no other particles"
-    )
+    log.info(_describe_own_picks(dataset.labelled_particles, images))
     return replace(dataset, images=images).with_expected_particles(dataset.expected_particles)
+
+
+def _describe_own_picks(labels: int, images: Sequence[LabeledImage]) -> str:
+    """Return what becomes of the starting model's picks."""
+    picks = sum(len(item.picked_xy_px) for item in images)
+    if not picks:
+        return "training on the labels alone: the starting model is sure of no other particles"
+    found = f"{count_of(picks, 'pick')} of the starting model"
+    if choose_label_share(labels, picks) < 1:
+        return f"also training on {found}"
+    return (
+        f"most particles are labeled; {found} that {'is' if picks == 1 else 'are'} not labeled"
+        f" count{'s' if picks == 1 else ''} neither as particles nor as background"
+    )
 
 
 def _fit(task: _Task, dataset: TrainingSet, checkpoint: Checkpoint) -> TrainedNetwork:

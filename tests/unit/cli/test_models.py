@@ -107,6 +107,37 @@ def test_a_model_imported_by_name(
     found = find_named_model("resnet8_u2")
     assert found == tmp_path / "models" / "resnet8_u2.safetensors"
     assert load_model(found).card.network == "resnet8"
+    # It is used by its name, unless there is a file of that name.
+    assert done("model", "show", "resnet8_u2").out == done("model", "show", found).out
+    monkeypatch.chdir(tmp_path)
+    Path("resnet8_u2").write_text("no model")
+    assert call("model", "show", "resnet8_u2").code == 2
+
+
+def test_the_list_has_the_models_of_the_user_and_of_the_site(
+    sav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, site = tmp_path / "own", tmp_path / "site"
+    monkeypatch.setenv("HELIODOR_MODELS", str(own))
+    monkeypatch.setenv("HELIODOR_SITE_MODELS", str(site))
+    done("model", "import", sav, "--name", "virus", *SIZES)
+    site.mkdir()
+    for name in ("virus", "enzyme"):
+        (site / f"{name}.safetensors").write_bytes((own / "virus.safetensors").read_bytes())
+    (site / "damaged.safetensors").write_bytes(b"")
+    (site / "not a name!.safetensors").write_bytes(b"")
+    listed = json.loads(done("model", "list", "--json").out)
+    assert [(model["name"], Path(model["file"]).parent) for model in listed[1:]] == [
+        ("virus", own), ("damaged", site), ("enzyme", site), ("virus", site)
+    ]  # fmt: skip
+    assert listed[0]["name"] == "general"
+    assert listed[0]["diameter_angstrom"] is None
+    faults = [bool(model["fault"]) for model in listed]
+    assert faults == [False, False, True, False, True]
+    assert listed[1]["fingerprint"] == listed[3]["fingerprint"] != listed[0]["fingerprint"]
+    table = done("model", "list").out
+    assert "another model of this name comes first" in table
+    assert len(table.splitlines()) == 6
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,7 @@ def test_the_file_is_readable_json_and_tensors(tmp_path: Path) -> None:
         {"images": [replace(IMAGES[0], xy_px=IMAGES[0].xy_px + 0.25), IMAGES[1]]},
         {"images": [replace(IMAGES[0], image=IMAGES[0].image + 1e-3), IMAGES[1]]},
         {"images": [replace(IMAGES[0], negative_xy_px=IMAGES[0].xy_px[:1]), IMAGES[1]]},
+        {"images": [replace(IMAGES[0], picked_xy_px=IMAGES[0].xy_px[:1]), IMAGES[1]]},
         {"validation": []},
         {"radius_px": 2.5},
         {"prior": 0.06},

@@ -159,6 +159,31 @@ def test_overlapping_labels_count_once_and_draws_are_uniform() -> None:
     assert chisquare(counts, expected / expected.sum() * counts.sum()).pvalue > 1e-3
 
 
+def test_labels_are_drawn_as_often_as_picks_that_outnumber_them() -> None:
+    labeled = LabeledImage(numbered((13, 13)), at((6, 6), (6, 12)))
+    picks = at((3, 3), (3, 9), (9, 3), (9, 9))
+    with_picks = LabeledImage(numbered((13, 13), 500), at(), picked_xy_px=picks)
+    sampler = Sampler([labeled, with_picks], 0.5, 3, 5)
+    assert sampler.labelled_pixels == 6
+    drawn = centres(sampler.draw(20_000, 60_000).images)
+    values, counts = np.unique(drawn[:20_000], return_counts=True)
+    assert values.tolist() == [84, 162, 542, 548, 620, 626]
+    assert chisquare(counts, [5000, 5000, 2500, 2500, 2500, 2500]).pvalue > 1e-3
+    # Unlabeled regions come from the micrographs as often as labeled ones.
+    own = float((drawn[20_000:] < 500).mean())
+    free = 1 - 2 / 169, 1 - 4 / 169
+    assert own == pytest.approx(free[0] / sum(free), abs=0.01)
+
+
+def test_picks_that_labels_outnumber_are_neither_particles_nor_background() -> None:
+    picks, labels = at((3, 3), (9, 9)), at((6, 6), (6, 12))
+    sampler = Sampler([LabeledImage(numbered((13, 13)), labels, picked_xy_px=picks)], 0.5, 3, 5)
+    assert sampler.labelled_pixels == 2
+    drawn = centres(sampler.draw(2000, 20_000).images)
+    assert set(drawn[:2000].tolist()) == {84, 162}
+    assert set(drawn[2000:].tolist()) == set(range(169)) - {84, 162, 42, 126}
+
+
 def test_turns_are_drawn_uniformly_and_for_both_kinds() -> None:
     image = numbered((3, 3))
     image[1, 1] = -1

@@ -73,13 +73,14 @@ def test_picks_are_added_where_nothing_is_known(tmp_path: Path) -> None:
     free, on_label, on_negative, in_margin = [60, 40], [112, 100], [40, 146], [60, 18]
     picks = {sources[0].name: np.array([free, on_label, on_negative, in_margin], dtype=float)}
     first, second = add_sure_picks([labeled, other], sources, picks, working, 20.0)
-    assert first.xy_px.tolist() == [[50, 50], [30, 20]]
+    assert first.xy_px is labeled.xy_px
+    assert first.picked_xy_px.tolist() == [[30, 20]]
     assert first.negative_xy_px is labeled.negative_xy_px
     assert first.margin_px == 10
     assert second is other
     just_outside = {sources[1].name: np.array([[120.0, 100.0], [20.0, 20.0], [178.0, 178.0]])}
     extended = add_sure_picks([labeled, other], sources, just_outside, working, 20.0)[1]
-    assert extended.xy_px.tolist() == [[60, 50], [10, 10], [89, 89]]
+    assert extended.picked_xy_px.tolist() == [[60, 50], [10, 10], [89, 89]]
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,27 @@
-"""Access control: the token, the origin of requests, and limits on their size and number.
+"""Access control: sessions, the origin of requests, and limits on their size and number.
 
 The server listens on this machine only, but other users of the machine can reach it, and so can
-any web site that is open in a browser on it. So every request needs the token, must name this
-machine as its host (which defeats DNS rebinding), and must come from a page of this server.
+any web site that is open in a browser on it. So every request for something of the project needs
+the session token or a signature, must name this machine as its host (which defeats DNS
+rebinding), and must come from a page of this server. Only the page and its scripts, which are
+the same for everybody, are open: the browser loads them before the page can send a token.
 
 Starlette's TrustedHostMiddleware is not enough here: it does not check the port, and neither
 accepts ``[::1]`` nor rejects ``127.0.0.1:80@evil.example``. uvicorn's `limit_concurrency` counts
-connections without a token too, with which other users of the machine could lock out the owner.
+connections without access too, with which other users of the machine could lock out the owner.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import re
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
+
+from heliodor.app.server.access_keys import AccessKeys
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,28 +47,32 @@ _HEADERS = {
     b"cross-origin-opener-policy": b"same-origin",
     b"cache-control": b"no-store",
 }
-#: For a link on another page: after a redirect the browser would not send the cookie, because
-#: the other page started the navigation.
-_FORWARD_PAGE = (
-    b'<!doctype html><meta http-equiv="refresh" content="0;url=/"><title>heliodor</title>'
-    b'<a href="/">heliodor</a>'
+#: Where the page exchanges the token of its address for the session token.
+SESSION_PATH = "/api/session"
+#: Set in the scope of a request that has access.
+HAS_ACCESS = "heliodor.has_access"
+_NO_SESSION = "no access; open the newest address that heliodor app printed"
+_USED_TOKEN = (
+    "this address was opened already, or the server was restarted; open the newest one that"
+    " heliodor app printed"
 )
+_EXPIRED = "this address has expired; open it again from the page of heliodor app"
 
 
 class AccessControl:
-    """ASGI middleware that only serves requests with the token.
+    """ASGI middleware that only serves requests with the session token or a signature.
 
     Parameters
     ----------
     app
         The application to protect.
-    token
-        The secret token.
+    keys
+        The tokens and signatures.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, keys: AccessKeys) -> None:
         self._app = app
-        self._token = token.encode()
+        self._keys = keys
         self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,20 +94,18 @@ class AccessControl:
         if refusal is not None:
             await _send_error(answer, *refusal)
             return
-        if scope["path"] == "/" and scope["query_string"]:
-            try:
-                query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20)
-            except ValueError:
-                await _send_error(answer, 400, "the address has too many fields")
-                return
-            if "token" in query:
-                await self._log_in(scope, answer, query["token"])
-                return
-        if not self._is_authorized(scope):
-            await _send_error(
-                answer, 401, "no valid token; open the address that heliodor app printed"
-            )
+        if scope["path"] == SESSION_PATH:
+            await self._open_session(scope, answer)
             return
+        if _is_open_to_all(scope):
+            # Not counted: other users must not use up what the owner needs.
+            await self._app(scope, _LimitedBody(receive).receive, answer)
+            return
+        if not self._has_access(scope):
+            expired = b"signature=" in scope["query_string"]
+            await _send_error(answer, 401, _EXPIRED if expired else _NO_SESSION)
+            return
+        scope[HAS_ACCESS] = True
         if self._active >= MAX_REQUESTS:
             await _send_error(
                 answer, 503, "too many requests at the same time; try again", retry=True
@@ -143,35 +146,27 @@ class AccessControl:
                 return 415, "the body must be application/json"
         return None
 
-    def _is_authorized(self, scope: Scope) -> bool:
-        header = _single(scope, b"authorization") or ""
-        if header.startswith("Bearer ") and self._matches(header.removeprefix("Bearer ").strip()):
-            return True
-        cookies: SimpleCookie = SimpleCookie()
-        for value in _header_values(scope, b"cookie"):
-            try:
-                cookies.load(value)
-            except CookieError:
-                continue  # from another server on this machine
-        found = cookies.get(_cookie_name(scope))
-        return found is not None and self._matches(found.value)
+    def _has_access(self, scope: Scope) -> bool:
+        token = _bearer_token(scope)
+        if token is not None:
+            return self._keys.is_session(token)
+        query = scope["query_string"].decode("latin-1")
+        return scope["method"] in ("GET", "HEAD") and self._keys.is_signed(scope["path"], query)
 
-    def _matches(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode(), self._token)
+    async def _open_session(self, scope: Scope, answer: Send) -> None:
+        """Exchange the token of the address for the session token.
 
-    async def _log_in(self, scope: Scope, answer: Send, tokens: list[str]) -> None:
-        """Set the cookie for a valid token in the address, and go on to the page."""
-        if len(tokens) != 1 or not self._matches(tokens[0]):
-            await _send_error(answer, 401, "invalid token; was the server restarted?")
+        The token is a header, so that strangers cannot keep connections busy with slow bodies.
+        """
+        if scope["method"] != "POST":
+            await _send_error(answer, 405, "only POST is allowed at this address")
             return
-        site = _single(scope, b"sec-fetch-site")
-        cookie = f"{_cookie_name(scope)}={self._token.decode()}; Path=/; HttpOnly; SameSite=Strict"
-        headers = [(b"set-cookie", cookie.encode()), (b"content-type", b"text/html")]
-        if site is None or site in _SITES:
-            headers.append((b"location", b"/"))
-            await _send(answer, 303, headers, b"")
-        else:
-            await _send(answer, 200, headers, _FORWARD_PAGE)
+        session = self._keys.exchange(_bearer_token(scope) or "")
+        if session is None:
+            await _send_error(answer, 401, _USED_TOKEN)
+            return
+        body = json.dumps({"session": session}).encode()
+        await _send(answer, 200, [(b"content-type", b"application/json")], body)
 
 
 class _LimitedBody:
@@ -210,10 +205,14 @@ def _single(scope: Scope, name: bytes) -> str | None:
     return values[0] if len(values) == 1 else None
 
 
-def _cookie_name(scope: Scope) -> str:
-    """Return the name of the cookie; it has the port, since all ports share their cookies."""
-    found = _HOST.fullmatch(_single(scope, b"host") or "")
-    return f"heliodor_{(found and found[2]) or 80}"
+def _bearer_token(scope: Scope) -> str | None:
+    header = _single(scope, b"authorization") or ""
+    return header.removeprefix("Bearer ").strip() if header.startswith("Bearer ") else None
+
+
+def _is_open_to_all(scope: Scope) -> bool:
+    is_page = scope["path"] == "/" or scope["path"].startswith("/static/")
+    return is_page and scope["method"] in ("GET", "HEAD")
 
 
 async def _send_error(answer: Send, status: int, sentence: str, retry: bool = False) -> None:

@@ -75,6 +75,7 @@ class PageRoutes(Endpoints):
         """GET /api/project: the project and the state of everything."""
         state = self.context.state
         relion = await asyncio.to_thread(state.project.find_relion_project)
+        processes = state.process_states()
         return JSONResponse(
             {
                 "boot": state.boot,
@@ -87,14 +88,17 @@ class PageRoutes(Endpoints):
                 "formats": [
                     {"name": name, "says": FORMATS[name].description} for name in _FORMAT_NAMES
                 ],
-                **state.process_states(),
+                **processes,
+                "run": self.context.sign_report(processes["run"]),
             }
         )
 
     async def changes(self, request: Request) -> Response:
         """GET /api/changes: what changed after a revision."""
         since = parse_query_whole(request, "since", 0, 10**9)
-        return JSONResponse(self.context.state.changes_since(since))
+        await asyncio.to_thread(self.context.state.check_some_replaced)
+        news = self.context.state.changes_since(since)
+        return JSONResponse({**news, "run": self.context.sign_report(news["run"])})
 
 
 #: All endpoints.

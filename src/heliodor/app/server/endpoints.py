@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.routing import Route
 
@@ -13,6 +13,7 @@ from heliodor.app.server.worker_pool import WorkerPool
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from heliodor.app.server.access_keys import AccessKeys
     from heliodor.app.server.state import ProjectState
 
 T = TypeVar("T")
@@ -32,15 +33,23 @@ class AppContext:
     ----------
     state
         The state of the project.
+    keys
+        They sign the address of the report.
     """
 
-    def __init__(self, state: ProjectState) -> None:
+    def __init__(self, state: ProjectState, keys: AccessKeys) -> None:
         self.state = state
+        self._keys = keys
         self.workers = WorkerPool(_THREADS, _MAX_WAITING)
 
     async def run_in_pool(self, work: Callable[[], T], urgency: int) -> T:
         """Run something slow in a worker thread."""
         return await self.workers.run(work, urgency)
+
+    def sign_report(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Return the state of the run on all micrographs with a signed address of its report."""
+        report = run["report"]
+        return {**run, "report": None if report is None else self._keys.sign(report)}
 
     def micrograph_number(self, request: Request) -> int:
         """Return the number of the micrograph in a path.

@@ -7,18 +7,19 @@ import getpass
 import itertools
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from heliodor.app.server.access import AccessControl
+from heliodor.app.server.access import HAS_ACCESS, AccessControl
+from heliodor.app.server.access_keys import AccessKeys
 from heliodor.app.server.annotations import KINDS
 from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
@@ -104,11 +105,12 @@ def serve(
             if labels is not None:
                 import_labels(state, labels)
             state.engine.start()
-            token = secrets.token_urlsafe(32)
-            context = AppContext(state)
+            port = listener.getsockname()[1]
+            keys = AccessKeys(partial(_announce_next, port))
+            context = AppContext(state, keys)
             try:
-                _announce(project, listener.getsockname()[1], token)
-                run(AccessControl(build_application(context), token), listener)
+                _announce(project, port, keys.address_token)
+                run(AccessControl(build_application(context), keys), listener)
             finally:
                 context.workers.close()
         finally:
@@ -217,11 +219,21 @@ def _announce(project: Project, port: int, token: str) -> None:
     machine = socket.gethostname()
     log.info(
         f"{len(project.sources)} micrographs, project folder {project.folder}\n"
-        f"open    http://{HOST}:{port}/?token={token}\n"
+        f"open    {_address(port, token)}\n"
         "from another computer, first run:\n"
         f"        ssh -L {port}:{HOST}:{port} {_user_name()}@{machine}\n"
         "stop with Ctrl-C; everything is saved as you work"
     )
+
+
+def _announce_next(port: int, token: str) -> None:
+    """Print the next address after the last one was opened."""
+    log.info(f"opened in a browser; for another browser, open\n        {_address(port, token)}")
+
+
+def _address(port: int, token: str) -> str:
+    """Return the address of the page; the part after # is never sent to a server."""
+    return f"http://{HOST}:{port}/#token={token}"
 
 
 def _user_name() -> str:
@@ -234,8 +246,8 @@ def _user_name() -> str:
 class _BoundedProtocol(H11Protocol):
     """A connection that is closed if it asks for nothing, or too many others are open.
 
-    Otherwise connections that send their request byte by byte could use up all that a process
-    may have, and with them lock out the owner of the project.
+    Otherwise connections that send their request or read the answer byte by byte could use up
+    all that a process may have, and with them lock out the owner of the project.
     """
 
     #: Those that are open, the oldest first.
@@ -243,13 +255,12 @@ class _BoundedProtocol(H11Protocol):
     _has_asked = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Register the connection, and close the oldest idle one if there are too many."""
+        """Register the connection, and close the oldest one to spare if there are too many."""
         super().connection_made(transport)
         self._open[self] = None
         self.loop.call_later(_REQUEST_SECONDS, self._expire)
         if len(self._open) > MAX_CONNECTIONS:
-            idle = (one for one in self._open if one.cycle is None or one.cycle.response_complete)
-            closed = next(idle, self)
+            closed = next((one for one in self._open if one._may_be_closed()), self)
             del self._open[closed]
             closed.transport.abort()
 
@@ -262,6 +273,11 @@ class _BoundedProtocol(H11Protocol):
         """Note whether a request has arrived."""
         super().handle_events()
         self._has_asked = self._has_asked or self.cycle is not None
+
+    def _may_be_closed(self) -> bool:
+        """Return whether no request is running, or only one without access."""
+        idle = self.cycle is None or self.cycle.response_complete
+        return idle or not self.cycle.scope.get(HAS_ACCESS, False)
 
     def _expire(self) -> None:
         if not self._has_asked and self in self._open:

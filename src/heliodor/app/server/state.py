@@ -31,8 +31,12 @@ from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
+from heliodor.utils.console import count_of
 
 log = logging.getLogger(__name__)
+
+#: How many micrographs are checked for replaced files each time that a page asks for changes.
+_CHECKED_AT_ONCE = 20
 
 
 class ProjectState:
@@ -63,8 +67,10 @@ class ProjectState:
             project.sources,
             project.folder / THUMBNAILS,
             project.settings.pixel_size_angstrom,
+            on_replaced=lambda number: self.touch([number]),
         )
         self.lock = threading.RLock()
+        self._next_checked = 0
         self.revision = 1
         #: The revision in which the row, or the annotations, of each micrograph changed last.
         self._row_revisions = np.ones(len(self.sources), dtype=np.int64)
@@ -97,6 +103,43 @@ class ProjectState:
         renamed |= quoted
         if renamed:
             self.annotations.rename_micrographs(renamed)
+
+    def focus(self, number: int) -> None:
+        """Score the micrograph on the screen first."""
+        self.tiles.stamp(number)
+        self.engine.focus(number)
+
+    def check_replaced(self, number: int) -> bool:
+        """Score a micrograph again if its file was replaced; return whether it was."""
+        self.tiles.stamp(number)
+        return self.engine.check_current(number)
+
+    def check_some_replaced(self) -> None:
+        """Check some micrographs as `check_replaced` does, and the next ones the next time."""
+        count = len(self.sources)
+        with self.lock:
+            first = self._next_checked
+            self._next_checked = (first + _CHECKED_AT_ONCE) % count
+        for step in range(min(_CHECKED_AT_ONCE, count)):
+            self.check_replaced((first + step) % count)
+
+    def check_all_replaced(self) -> None:
+        """Check all micrographs as `check_replaced` does.
+
+        Raises
+        ------
+        BadInput
+            If one was replaced: its picks are those of another image.
+        """
+        replaced = [n for n in range(len(self.sources)) if self.check_replaced(n)]
+        if replaced:
+            names = self.name(replaced[0])
+            if len(replaced) > 1:
+                names += f" and {count_of(len(replaced) - 1, 'other micrograph')}"
+            raise BadInput(
+                f"replaced since they were scored: {names}; export again when they have been"
+                " scored again"
+            )
 
     def name(self, number: int) -> str:
         """Return the name of a micrograph."""
@@ -229,6 +272,7 @@ class ProjectState:
             "quality": None if seen is None else seen.quality,
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
+            "version": self.tiles.version(number),
         }
 
     def columns(self) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,6 +127,8 @@ class MicrographTiles:
         The pixel size that the user gave, if any.
     keep_bytes
         Memory for images, in bytes.
+    on_replaced
+        Called with a micrograph whose file was found to be another one than before.
     """
 
     def __init__(
@@ -133,12 +137,17 @@ class MicrographTiles:
         thumbnails: Path,
         pixel_size_angstrom: float | None = None,
         keep_bytes: int = CACHE_BYTES,
+        on_replaced: Callable[[int], object] = lambda number: None,
     ) -> None:
         self._sources = sources
         self._thumbnails = thumbnails
         self._pixel_size_override = pixel_size_angstrom
-        #: With the version of the file of each.
+        #: With the stamp of the file of each.
         self._headers: dict[int, tuple[str, MicrographHeader]] = {}
+        self._on_replaced = on_replaced
+        self._stamps: dict[int, str] = {}
+        self._versions: Counter[int] = Counter()
+        self._stamps_lock = threading.Lock()
         self.cache = Cache(keep_bytes)
 
     def header(self, number: int) -> MicrographHeader:
@@ -156,8 +165,22 @@ class MicrographTiles:
         return stored[1]
 
     def stamp(self, number: int) -> str:
-        """Return the version of a micrograph's file, as `stamp_file` does."""
-        return stamp_file(self._sources[number].path)
+        """Return what `stamp_file` does for a micrograph's file, and note if it was replaced."""
+        stamp = stamp_file(self._sources[number].path)
+        with self._stamps_lock:
+            before = self._stamps.get(number, stamp)
+            is_replaced = "" not in (before, stamp) and before != stamp
+            if stamp:
+                self._stamps[number] = stamp
+            if is_replaced:
+                self._versions[number] += 1
+        if is_replaced:
+            self._on_replaced(number)
+        return stamp
+
+    def version(self, number: int) -> int:
+        """Return how often a micrograph's file was found to be replaced since the start."""
+        return self._versions[number]
 
     def pixel_size(self, number: int) -> float:
         """Return the pixel size of a micrograph in angstrom; raises BadInput if unknown."""

@@ -3,6 +3,16 @@
 const MAX_ATTEMPTS = 4;
 const RETRY_DELAY_MS = 200;
 
+let session = "";
+
+/**
+ * Set the session token to send from now on.
+ * @param {string} token
+ */
+export function useSession(token) {
+  session = token;
+}
+
 /** The server refused a request, and gave a message. */
 export class RequestRefused extends Error {
   /**
@@ -17,6 +27,11 @@ export class RequestRefused extends Error {
   /** Whether the same request may succeed later. */
   get isTemporary() {
     return this.status === 429 || this.status >= 500;
+  }
+
+  /** Whether this browser has no session on the server, or the server was restarted since. */
+  get isWithoutAccess() {
+    return this.status === 401;
   }
 }
 
@@ -37,7 +52,8 @@ export class ServerUnreachable extends Error {
 async function request(path, options = {}, attempt = 1) {
   let response;
   try {
-    response = await fetch(path, { credentials: "same-origin", ...options });
+    const headers = { Authorization: `Bearer ${session}`, ...options.headers };
+    response = await fetch(path, { ...options, credentials: "omit", headers });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ServerUnreachable();
@@ -68,10 +84,11 @@ export async function get(path, signal) {
 /**
  * @param {string} path
  * @param {AbortSignal} [signal]
+ * @param {RequestPriority} [priority]
  * @returns {Promise<Blob>}
  */
-export async function getBlob(path, signal) {
-  return (await request(path, { signal })).blob();
+export async function getBlob(path, signal, priority) {
+  return (await request(path, { signal, priority })).blob();
 }
 
 /**
@@ -104,4 +121,15 @@ export async function post(path, body = {}) {
  */
 export async function postForBlob(path, body) {
   return (await sendJson(path, body)).blob();
+}
+
+/**
+ * Exchange the token of the address for the session token.
+ * @param {string} token
+ * @returns {Promise<string>}
+ */
+export async function exchangeToken(token) {
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
+  const response = await request("/api/session", { method: "POST", headers, body: "{}" });
+  return (await response.json()).session;
 }

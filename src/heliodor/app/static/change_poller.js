@@ -4,7 +4,7 @@ import { recordTiming } from "./timings.js";
 const BUSY_INTERVAL_MS = 400;
 const IDLE_INTERVAL_MS = 1500;
 const HIDDEN_INTERVAL_MS = 6000;
-const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "scored", "failed"];
+const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "scored", "failed", "version"];
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -17,7 +17,6 @@ export class ChangePoller {
   #polling = false;
   #pollAgain = false;
   #revision = 0;
-  #boot = "";
 
   /**
    * @param {AppState} state
@@ -27,7 +26,6 @@ export class ChangePoller {
     this.state = state;
     this.onProblemChange = onProblemChange;
     this.#revision = state.rows.revision;
-    this.#boot = state.project.boot;
     state.requested.on(() => this.pollNow());
     document.addEventListener("visibilitychange", () => this.pollNow());
   }
@@ -50,20 +48,20 @@ export class ChangePoller {
     this.#polling = true;
     try {
       const news = await get(`/api/changes?since=${this.#revision}`);
-      if (news.boot !== this.#boot) {
-        // The server was restarted: what this page knows may be out of date. Unsaved changes are
-        // kept by the tab and sent after the reload.
-        window.location.reload();
-        return;
+      if (news.all) {
+        const { version: known } = this.state.rows;
+        this.state.rows = await get("/api/micrographs");
+        this.state.rows.version.forEach((version, id) => {
+          if (version !== known[id]) void this.state.reopen(id);
+        });
       }
-      if (news.all) this.state.rows = await get("/api/micrographs");
       const start = performance.now();
       this.#apply(news);
       recordTiming("take changes", performance.now() - start);
       this.#setProblem("");
     } catch (error) {
-      const locked = error instanceof RequestRefused && [401, 403].includes(error.status);
-      if (locked) this.#setProblem("The server was restarted. Open the new link printed in the terminal.");
+      const isWithoutAccess = error instanceof RequestRefused && error.isWithoutAccess;
+      if (isWithoutAccess) this.#setProblem("The server was restarted. Open the new address printed in the terminal.");
       else if (error instanceof ServerUnreachable || error instanceof RequestRefused) this.#setProblem(error.message);
       else throw error;
     } finally {
@@ -111,12 +109,14 @@ export class ChangePoller {
   #applyRows(news) {
     const rows = /** @type {any} */ (this.state.rows);
     const rescored = [];
+    const replaced = [];
     for (const row of news.rows) {
       // Scored again by the same model between two polls.
       const missed = row.id === this.state.current && !this.state.picks.get(row.id);
       const counted = rows.excluded[row.id] !== row.excluded || rows.ignored[row.id] !== row.ignored;
       if (rows.scored[row.id] !== row.scored || counted || (missed && row.scored !== null))
         rescored.push(row.id);
+      if (rows.version[row.id] !== row.version) replaced.push(row.id);
       for (const column of COLUMNS) rows[column][row.id] = row[column];
     }
     // Where changes made here are still unsaved, this page's counts are newer than the server's.
@@ -129,6 +129,7 @@ export class ChangePoller {
     }
     if (news.all) this.state.rowsChanged.emit(null);
     else if (news.rows.length) this.state.rowsChanged.emit(news.rows.map((/** @type {any} */ r) => r.id));
+    for (const id of replaced) void this.state.reopen(id);
     return rescored;
   }
 }

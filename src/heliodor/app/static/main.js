@@ -1,6 +1,6 @@
 import { RequestRefused, ServerUnreachable } from "./api.js";
 import { ChangePoller } from "./change_poller.js";
-import { byId, setText } from "./dom.js";
+import { byId, setText, toSentence } from "./dom.js";
 import { Keyboard } from "./keyboard.js";
 import { MicrographList } from "./micrograph_list.js";
 import { ExportPanel } from "./panel_export.js";
@@ -9,6 +9,7 @@ import { LabelPanel } from "./panel_label.js";
 import { ReviewPanel } from "./panel_review.js";
 import { TrainPanel } from "./panel_train.js";
 import { Panels } from "./panels.js";
+import { isSessionReplaced, openSession, readAddressToken } from "./session.js";
 import { listShortcuts } from "./shortcuts.js";
 import { AppState } from "./state.js";
 import { TileStore } from "./tile_store.js";
@@ -16,9 +17,14 @@ import { showToast } from "./toast.js";
 import { Toolbar } from "./toolbar.js";
 import { Viewer } from "./viewer.js";
 
+/** Whether the top of the page shows an error all the time. @param {unknown} error */
+function isShownAtTop(error) {
+  return error instanceof ServerUnreachable || (error instanceof RequestRefused && error.isWithoutAccess);
+}
+
 /** Show an error that nothing else handles. @param {unknown} error */
 function reportError(error) {
-  if (error instanceof ServerUnreachable) return; // shown at the top of the page
+  if (isShownAtTop(error)) return;
   if (!(error instanceof RequestRefused)) console.error(error);
   showToast(error instanceof Error ? error.message : String(error));
 }
@@ -28,9 +34,33 @@ window.addEventListener("unhandledrejection", (event) => {
   reportError(event.reason);
 });
 
+let isReloading = false;
+
+/** Load the page again, without a warning: the tab keeps unsaved changes and sends them then. */
+function reload() {
+  isReloading = true;
+  window.location.reload();
+}
+
+/**
+ * Load the project.
+ * @returns {Promise<AppState | null>} null if the server gives no access or cannot be reached
+ */
+async function load() {
+  try {
+    await openSession();
+    return await AppState.load();
+  } catch (error) {
+    if (!isShownAtTop(error)) throw error;
+    setText(byId("connection"), toSentence(/** @type {Error} */ (error).message));
+    return null;
+  }
+}
+
 /** Build the page. */
 async function start() {
-  const state = await AppState.load();
+  const state = await load();
+  if (!state) return;
   const tiles = new TileStore(state.project.boot);
   const viewer = new Viewer(state, tiles);
   const list = new MicrographList(state);
@@ -50,11 +80,13 @@ async function start() {
 
   const poller = new ChangePoller(state, () => setText(byId("connection"), poller.problem));
   window.addEventListener("beforeunload", (event) => {
-    if (state.saveQueue.size) event.preventDefault();
+    if (state.saveQueue.size && !isReloading) event.preventDefault();
   });
-  window.addEventListener("hashchange", () => void state.open(chooseFirstMicrograph(state)));
+  window.addEventListener("hashchange", () => {
+    if (readAddressToken() === null) void state.open(chooseFirstMicrograph(state));
+  });
   state.opened.on((id) => {
-    if (state.micrograph?.id === id) window.history.replaceState(null, "", `#${id + 1}`);
+    if (state.micrograph?.id === id && readAddressToken() === null) window.history.replaceState(null, "", `#${id + 1}`);
   });
   void state.readHistogram();
   poller.pollNow();
@@ -68,4 +100,12 @@ function chooseFirstMicrograph(state) {
   return Math.max(0, state.rows.done.indexOf(false));
 }
 
+// Another tab has opened the address of a restarted server. A frozen tab notices it when shown.
+const reloadIfReplaced = () => void (isSessionReplaced() && reload());
+window.addEventListener("storage", reloadIfReplaced);
+document.addEventListener("visibilitychange", reloadIfReplaced);
+// The address that the terminal shows was opened in this tab: it differs only after the #.
+window.addEventListener("hashchange", () => {
+  if (readAddressToken() !== null) reload();
+});
 start().catch(reportError);

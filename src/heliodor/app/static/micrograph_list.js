@@ -1,3 +1,4 @@
+import { getBlob, RequestRefused } from "./api.js";
 import { byId, createElement, createIcon, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
 import { sortMicrographs } from "./sorting.js";
 import { withTiming } from "./timings.js";
@@ -12,7 +13,7 @@ const THUMBNAIL_DELAY_MS = 90;
 /**
  * @typedef {import("./state.js").AppState} AppState
  * @typedef {{row: any, image: any, name: any, labels: any, negatives: any, picks: any,
- *   quality: any, status: any, id: number, place: number}} Line
+ *   quality: any, status: any, id: number, place: number, loading: AbortController | null}} Line
  */
 
 /**
@@ -141,7 +142,7 @@ export class MicrographList {
     const status = createElement("span", "status");
     row.append(image, words, status);
     this.space.append(row);
-    return { row, image, name, labels, negatives, picks, quality, status, id: -1, place: -1 };
+    return { row, image, name, labels, negatives, picks, quality, status, id: -1, place: -1, loading: null };
   }
 
   #draw() {
@@ -156,7 +157,7 @@ export class MicrographList {
       const line = this.#elements[place % this.#elements.length];
       shown.add(line);
       this.#fillRow(line, place);
-      if (line.image.dataset.of !== String(line.id)) resting = false;
+      if (line.image.dataset.of !== this.#thumbnailOf(line.id)) resting = false;
     }
     for (const line of this.#elements) if (!shown.has(line)) line.row.hidden = true;
     clearTimeout(this.#thumbnailTimer);
@@ -184,6 +185,7 @@ export class MicrographList {
       setText(line.name.children[0], shown.slice(0, -TAIL_LETTERS));
       setText(line.name.children[1], shown.slice(-TAIL_LETTERS));
       row.title = rows.name[id];
+      line.loading?.abort();
       line.image.style.visibility = "hidden";
       line.image.dataset.of = "";
     }
@@ -206,13 +208,44 @@ export class MicrographList {
       : rows.done[id] ? "Reviewed" : "";
   }
 
+  /** Return a name for the thumbnail of a micrograph's present file. @param {number} id */
+  #thumbnailOf(id) {
+    return `${id}/${this.state.rows.version[id]}`;
+  }
+
   #showThumbnails() {
-    const version = encodeURIComponent(this.state.project.boot);
-    for (const { row, image, id } of this.#elements) {
-      if (row.hidden || image.dataset.of === String(id)) continue;
-      image.dataset.of = String(id);
-      image.onload = () => (image.style.visibility = "visible");
-      image.src = `/api/micrographs/${id}/thumbnail.jpg?v=${version}`;
+    for (const line of this.#elements) {
+      const wanted = this.#thumbnailOf(line.id);
+      if (line.row.hidden || line.image.dataset.of === wanted) continue;
+      line.image.dataset.of = wanted;
+      void this.#loadThumbnail(line);
+    }
+  }
+
+  /**
+   * Fetch a thumbnail: the browser cannot send the session token for the address of an image.
+   * @param {Line} line
+   */
+  async #loadThumbnail(line) {
+    const { image, id } = line;
+    const version = encodeURIComponent(`${this.state.project.boot}-${this.state.rows.version[id]}`);
+    const loading = new AbortController();
+    line.loading?.abort();
+    line.loading = loading;
+    try {
+      const path = `/api/micrographs/${id}/thumbnail.jpg?v=${version}`;
+      const url = URL.createObjectURL(await getBlob(path, loading.signal, "low"));
+      try {
+        image.src = url;
+        await image.decode();
+        if (!loading.signal.aborted) image.style.visibility = "visible";
+      } finally {
+        URL.revokeObjectURL(url);
+      }
+    } catch (error) {
+      if (loading.signal.aborted) return;
+      const isForGood = error instanceof RequestRefused && !error.isTemporary && !error.isWithoutAccess;
+      if (!isForGood) image.dataset.of = ""; // the next drawing tries again
     }
   }
 }

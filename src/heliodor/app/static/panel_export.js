@@ -1,4 +1,4 @@
-import { get, post } from "./api.js";
+import { get, getBlob, post } from "./api.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { withTiming } from "./timings.js";
 
@@ -7,6 +7,8 @@ const FORMAT_TITLES = {
   autopick: "RELION (autopick.star)", star: "One STAR file", cs: "cryoSPARC", cbox: "crYOLO",
   eman2: "EMAN2", box: "EMAN boxes", topaz: "Topaz", csv: "Table (CSV)", tsv: "Table (TSV)",
 };
+/** How long a downloaded file is kept for the browser to save it. */
+const DOWNLOAD_MS = 60000;
 /** Most failed micrographs that are listed. */
 const MAX_REASONS = 5;
 
@@ -85,11 +87,34 @@ export class ExportPanel {
       const { file, path, made } = await post("/api/export", { what, format: this.format.value });
       setText(message, `Saved ${path}: ${describeMaking(made, what)}`);
       const item = createElement("li");
-      const link = createElement("a", "", `Download ${file}`);
-      link.href = `/api/exports/${encodeURIComponent(file)}`;
-      link.download = "";
-      item.append(link);
+      const download = createElement("button", "", `Download ${file}`);
+      download.type = "button";
+      download.addEventListener("click", () => void this.#download(file, download));
+      item.append(download);
       byId("export-files").replaceChildren(item);
+    } catch (error) {
+      message.classList.add("trouble");
+      setText(message, toSentence(error instanceof Error ? error.message : String(error)));
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  /**
+   * Fetch an exported file and let the browser save it.
+   * @param {string} name
+   * @param {HTMLButtonElement} button
+   */
+  async #download(name, button) {
+    const message = byId("export-message");
+    button.disabled = true;
+    try {
+      const link = createElement("a");
+      link.href = URL.createObjectURL(await getBlob(`/api/exports/${encodeURIComponent(name)}`));
+      link.download = name;
+      link.click();
+      // The browser reads the file some time after the click.
+      setTimeout(() => URL.revokeObjectURL(link.href), DOWNLOAD_MS);
     } catch (error) {
       message.classList.add("trouble");
       setText(message, toSentence(error instanceof Error ? error.message : String(error)));

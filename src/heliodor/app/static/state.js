@@ -9,7 +9,8 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
- *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[]}} Rows
+ *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[],
+ *   version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null,
  *   relion_project: string | null}} Settings
  * @typedef {Record<string, (number | null)[]> & {threshold: number[]}} Estimates
@@ -144,6 +145,14 @@ export class AppState {
     if (this.#posting !== undefined || this.countedAt !== this.threshold) return null;
     const { picks, excluded } = this.rows;
     return picks.reduce((/** @type {number} */ sum, one, id) => sum + (excluded[id] ? 0 : one ?? 0), 0);
+  }
+
+  /** Read a micrograph again whose file was replaced. @param {number} id */
+  async reopen(id) {
+    this.#micrographs.delete(id);
+    if (id !== this.current) return;
+    this.current = -1;
+    await this.open(id);
   }
 
   /** The threshold in use; null where there is none yet. */

@@ -8,13 +8,14 @@ const MAX_REQUESTS = 4;
 const RETRY_DELAY_MS = 400;
 
 /**
- * @typedef {{id: number, level: number, column: number, row: number, lowPass: number}} Tile
+ * @typedef {{id: number, version: number, level: number, column: number, row: number,
+ *   lowPass: number}} Tile
  * @typedef {{key: string, tile: Tile, rank: number, abort: AbortController}} Wanted
  */
 
 /** @param {Tile} tile */
 export function getTileKey(tile) {
-  return `${tile.id}/${tile.level}/${tile.column}/${tile.row}/${tile.lowPass}`;
+  return `${tile.id}/${tile.version}/${tile.level}/${tile.column}/${tile.row}/${tile.lowPass}`;
 }
 
 /** Tiles of micrographs: fetched in order of need; the latest ones are kept decoded. */
@@ -98,10 +99,10 @@ export class TileStore {
 
   /** @param {Wanted} wanted */
   async #fetch(wanted) {
-    const { id, level, column, row, lowPass } = wanted.tile;
+    const { id, version, level, column, row, lowPass } = wanted.tile;
     const path = `/api/micrographs/${id}/tiles/${level}/${column}/${row}.jpg`;
     try {
-      const blob = await getBlob(`${path}?low_pass=${lowPass}&v=${this.#boot}`, wanted.abort.signal);
+      const blob = await getBlob(`${path}?low_pass=${lowPass}&v=${this.#boot}-${version}`, wanted.abort.signal);
       const bitmap = await createImageBitmap(blob);
       if (wanted.abort.signal.aborted) bitmap.close();
       else this.#store(wanted.key, bitmap);

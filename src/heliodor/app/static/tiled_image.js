@@ -6,7 +6,7 @@ import { withTiming } from "./timings.js";
  * @typedef {import("./camera.js").Camera} Camera
  * @typedef {import("./tile_store.js").TileStore} TileStore
  * @typedef {{id: number, name: string, width: number, height: number,
- *   pixel_size: number | null, levels: number, tile: number}} Micrograph
+ *   pixel_size: number | null, levels: number, tile: number, version: number}} Micrograph
  */
 
 /**
@@ -87,7 +87,7 @@ export class TiledImage {
     const visible = [];
     for (let row = first(top, down); row <= last(bottom, down, shown.height); row++)
       for (let column = first(left, across); column <= last(right, across, shown.width); column++)
-        visible.push({ id: shown.id, level, column, row, lowPass });
+        visible.push({ id: shown.id, version: shown.version, level, column, row, lowPass });
     const away = (/** @type {import("./tile_store.js").Tile} */ tile) =>
       Math.hypot((tile.column + 0.5) * across - camera.x, (tile.row + 0.5) * down - camera.y);
     return visible.sort((a, b) => away(a) - away(b));
@@ -118,7 +118,8 @@ export class TiledImage {
 
   /** @param {number} level */
   #tileAt(level) {
-    return { id: this.micrograph?.id ?? -1, level, lowPass: this.lowPass };
+    const { id = -1, version = 0 } = this.micrograph ?? {};
+    return { id, version, level, lowPass: this.lowPass };
   }
 
   /**

@@ -74,7 +74,7 @@ export class Viewer {
     for (const one of next) void this.state.getMicrograph(one);
     const { lowPass, level } = this.image;
     const shown = this.image.listVisibleTiles(level);
-    const tiles = next.flatMap((one) => shown.map((tile) => ({ ...tile, id: one, lowPass })));
+    const tiles = next.flatMap((one) => shown.map((tile) => ({ ...tile, id: one, version: this.state.rows.version[one], lowPass })));
     this.tiles.request("next micrographs", tiles.slice(0, 24), 1);
   }
 

@@ -27,6 +27,9 @@ BoolArray = NDArray[np.bool_]
 
 #: The share of a micrograph that particles are assumed to cover if their number is unknown.
 COVER_GUESS = 0.15
+#: Where a model's picks count as labels too, this share of the labeled regions that are drawn are
+#: the user's: these alone are certain, however many picks there are.
+OWN_LABELS_SHARE = 0.5
 #: Distance of the class prior from 0 and 1, as the objectives take its logarithm.
 PRIOR_MARGIN = 1e-4
 
@@ -41,6 +44,9 @@ class LabeledImage:
     negative_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
     #: Width of the margin along the edges in which nothing is labeled, particle or not.
     margin_px: int = 0
+    #: Picks of a model away from the labels, shape (n, 2). They count as labels too, or neither as
+    #: particles nor as background; see `choose_label_share`.
+    picked_xy_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))
 
     @property
     def shape(self) -> Shape:
@@ -111,14 +117,36 @@ def guess_particles(area_angstrom2: float, diameter_angstrom: float, most_labele
     return max(covering, 1.0, float(most_labeled))
 
 
+def choose_label_share(labels: int, picks: int) -> float:
+    """Return the share of the labeled regions to draw that are the user's, not a model's picks.
+
+    If there are at least as many labels as further picks, most particles are labeled, and those
+    that are not may have been left out on purpose. The picks then count neither as particles nor
+    as background.
+
+    Parameters
+    ----------
+    labels, picks
+        Number of regions around the user's labels, and around a model's picks.
+
+    Returns
+    -------
+    float
+        `OWN_LABELS_SHARE`; 1 with at least as many labels as picks; 0 without labels.
+    """
+    if labels >= picks:
+        return 1.0
+    return OWN_LABELS_SHARE if labels else 0.0
+
+
 def class_prior(
     expected_particles: float, images: Sequence[LabeledImage], radius_px: float
 ) -> float:
     """Return the fraction of positive regions among the unlabeled ones that are drawn.
 
     In each image: the area of the expected particles minus that of the labeled ones, divided by
-    the unlabeled area. The average over the images is weighted by their labeled areas, as the
-    sampler draws from them.
+    the unlabeled area. The average over the images is weighted by how often the sampler draws
+    from each: by their labeled areas, and those of picks; see `choose_label_share`.
 
     Parameters
     ----------
@@ -135,9 +163,16 @@ def class_prior(
         Between 1e-4 and 0.9999; 1e-4 if all expected particles are labeled.
     """
     positive = expected_particles * disc_area_px(radius_px)
-    labeled = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
+    own = np.array([len(disc_pixels(i.xy_px, i.shape, radius_px)) for i in images])
+    picked = np.array([len(disc_pixels(i.picked_xy_px, i.shape, radius_px)) for i in images])
+    labeled = own + picked
     pixels = np.array([i.image[i.inner_region].size for i in images])
     fraction = np.maximum(positive - labeled, 0) / np.maximum(pixels - labeled, 1)
-    total = labeled.sum()
-    weights = labeled / total if total else np.full(len(images), 1 / len(images))
+    share = choose_label_share(int(own.sum()), int(picked.sum()))
+    weights = np.zeros(len(images))
+    for area, part in ((own, share), (picked, 1 - share)):
+        if area.any():
+            weights += part * area / area.sum()
+    if not labeled.any():
+        weights[:] = 1 / len(images)
     return float(np.clip(weights @ fraction, PRIOR_MARGIN, 1 - PRIOR_MARGIN))

@@ -272,7 +272,7 @@ def shown(visit: AppVisit) -> tuple[bytes, bytes]:
     return first, second
 
 
-@pytest.mark.parametrize("by", ["focus", "picks"])
+@pytest.mark.parametrize("by", ["focus", "picks", "changes", "export"])
 def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path, by: str) -> None:
     with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
@@ -286,8 +286,11 @@ def test_a_micrograph_that_was_replaced_is_shown_and_scored_anew(tmp_path: Path,
         mean = replace_micrograph(tmp_path, 6)
         if by == "focus":
             visit.post("/api/focus", id=0)
-        else:
+        elif by == "picks":
             visit.get("/api/micrographs/0/picks")
+        elif by == "export":
+            said = visit.post("/api/export", 422, what="picks", format="star")["error"]
+            assert "mic 0.mrc; export again" in said
         visit.until(lambda _: visit.state.predictions.get(0) is not None)
         visit.scored()
         assert scored_mean(tmp_path) == pytest.approx(mean, abs=0.01)

@@ -40,10 +40,10 @@ class Served:
     process: subprocess.Popen[str]
     said: str
     base: str
-    token: str
+    session: str
 
     def client(self) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {self.token}"}
+        headers = {"Authorization": f"Bearer {self.session}"}
         return httpx.Client(base_url=self.base, headers=headers, timeout=60)
 
     def raw(self, request: bytes) -> bytes:
@@ -63,6 +63,15 @@ class Served:
         path = f"/proc/{self.process.pid}/task"
         lists = [Path(path, task, "children").read_text() for task in os.listdir(path)]
         return [int(number) for text in lists for number in text.split()]
+
+
+_ADDRESS = re.compile(r"(http://127\.0\.0\.1:\d+)/#token=([\w-]{43})\n")
+
+
+def _exchange(base: str, token: str) -> httpx.Response:
+    """Exchange the token of an address, as the page does."""
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.post(f"{base}/api/session", headers=headers, json={}, timeout=60)
 
 
 @contextmanager
@@ -85,9 +94,11 @@ def _serving(
             said.append(line)
             if "Ctrl-C" in line:
                 break
-        found = re.search(r"(http://127\.0\.0\.1:\d+)/\?token=([\w-]{43})\n", "".join(said))
+        found = _ADDRESS.search("".join(said))
         assert found is not None, said
-        yield Served(process, "".join(said), found[1], found[2])
+        answer = _exchange(found[1], found[2])
+        assert answer.status_code == 200, answer.text
+        yield Served(process, "".join(said), found[1], answer.json()["session"])
     finally:
         process.kill()
         process.wait()
@@ -126,11 +137,27 @@ def test_a_server_says_where_it_is_and_ends_well(folder: Path, number: int) -> N
     assert len(read_picks(folder / "project/labels.star")) == 1
 
 
+def test_each_address_works_once_and_the_next_is_printed(folder: Path) -> None:
+    with _serving(folder) as served:
+        first = _ADDRESS.search(served.said)
+        assert first is not None
+        assert _exchange(served.base, first[2]).status_code == 401
+        assert served.process.stderr is not None
+        assert "opened in a browser" in served.process.stderr.readline()
+        following = _ADDRESS.search(served.process.stderr.readline())
+        assert following is not None
+        assert following[1] == served.base
+        assert following[2] != first[2]
+        answer = _exchange(served.base, following[2])
+        assert answer.json() == {"session": served.session}
+        assert "set-cookie" not in answer.headers
+
+
 @pytest.mark.slow
 def test_attacks_by_raw_bytes(folder: Path) -> None:
     with _serving(folder) as served:
         port = served.base.rpartition(":")[2]
-        head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {served.token}\r\n"
+        head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {served.session}\r\n"
         end = f"{head}Connection: close\r\n\r\n"
         fine = served.raw(f"GET /api/project HTTP/1.1\r\n{end}".encode())
         assert fine.startswith(b"HTTP/1.1 200")
@@ -159,7 +186,7 @@ def test_a_hundred_megabytes_are_refused_without_being_kept(folder: Path) -> Non
         port = served.base.rpartition(":")[2]
         head = (
             "POST /api/settings HTTP/1.1\r\nContent-Type: application/json\r\n"
-            f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {served.token}\r\n"
+            f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {served.session}\r\n"
         )
         size = 100 * 2**20
         told = served.raw(f"{head}Content-Length: {size}\r\n\r\n".encode() + b" " * 2**16)
@@ -357,6 +384,29 @@ def test_many_slow_connections_lock_nobody_out(folder: Path) -> None:
         assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
+def test_connections_that_do_not_read_lock_nobody_out(folder: Path) -> None:
+    with _serving(folder) as served:
+        port = int(served.base.rpartition(":")[2])
+        head = f"GET /static/viewer.js HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+        lines = []
+        try:
+            for _ in range(MAX_CONNECTIONS + 20):
+                line = socket.socket()
+                lines.append(line)
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                line.connect(("127.0.0.1", port))
+                line.setblocking(False)
+                line.send(head.encode() * 60)
+            time.sleep(5)  # until the buffers are full
+            for _ in range(5):
+                with served.client() as client:
+                    assert client.get("/api/project").status_code == 200
+        finally:
+            for line in lines:
+                line.close()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -399,7 +449,7 @@ def test_a_client_that_leaves_early_is_no_error(folder: Path) -> None:
     with _serving(folder) as served, served.client() as client:
         port = int(served.base.rpartition(":")[2])
         head = f"POST /api/settings HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        head += f"Authorization: Bearer {served.token}\r\nContent-Length: 100\r\n"
+        head += f"Authorization: Bearer {served.session}\r\nContent-Length: 100\r\n"
         head += "Content-Type: application/json\r\n\r\n{"
         with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
             line.sendall(head.encode())

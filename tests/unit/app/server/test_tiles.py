@@ -21,10 +21,11 @@ from heliodor.app.server.tiles import (
     to_gray,
 )
 from heliodor.data.micrographs.fourier_crop import fourier_crop
-from heliodor.data.micrographs.micrograph import read_micrograph
+from heliodor.data.micrographs.micrograph import read_micrograph, write_mrc
 from heliodor.errors import BadInput
 from helpers.app import (
     HEIGHT,
+    PIXEL_SIZE,
     WIDTH,
     open_app,
 )
@@ -108,10 +109,39 @@ def test_pictures_may_be_kept_for_one_start_of_the_server_only(tmp_path: Path) -
         address = "/api/micrographs/0/tiles/1/0/0.jpg"
         keep = [
             visit.client.get(address, params={"v": v}).headers["cache-control"]
-            for v in ("", "other", visit.state.boot)
+            for v in ("", "other", visit.state.boot, f"{visit.state.boot}-0")
         ]
-        assert keep[:2] == ["no-store"] * 2
-        assert "immutable" in keep[2]
+        assert keep[:3] == ["no-store"] * 3
+        assert "immutable" in keep[3]
+
+
+@pytest.mark.parametrize("noticed_by", ["tile", "thumbnail", "focus", "picks", "labels"])
+def test_pictures_of_a_replaced_micrograph_have_another_version(
+    tmp_path: Path, noticed_by: str
+) -> None:
+    with open_app(tmp_path) as visit:
+        boot = visit.state.boot
+        address = "/api/micrographs/0/thumbnail.jpg"
+        assert visit.get("/api/micrographs")["version"] == [0, 0, 0]
+        first = visit.client.get(address, params={"v": f"{boot}-0"}).content
+        revision = visit.get("/api/changes", since=0)["revision"]
+
+        write_mrc(tmp_path / "new.mrc", np.eye(600, 800, dtype=np.float32), PIXEL_SIZE)
+        (tmp_path / "new.mrc").replace(visit.state.sources[0].path)
+        if noticed_by == "focus":
+            visit.post("/api/focus", id=0)
+        elif noticed_by == "labels":
+            visit.post("/api/micrographs/0/labels")
+        else:
+            suffix = {"tile": "tiles/0/0/0.jpg", "thumbnail": "thumbnail.jpg", "picks": "picks"}
+            visit.client.get(f"/api/micrographs/0/{suffix[noticed_by]}")
+        (row,) = visit.get("/api/changes", since=revision)["rows"]
+        assert (row["id"], row["version"]) == (0, 1)
+        assert visit.get("/api/micrographs/0")["version"] == 1
+        answers = [visit.client.get(address, params={"v": f"{boot}-{n}"}) for n in (0, 1)]
+        assert answers[0].headers["cache-control"] == "no-store"
+        assert "immutable" in answers[1].headers["cache-control"]
+        assert answers[1].content != first
 
 
 def test_a_thumbnail_is_kept_on_disk(tmp_path: Path) -> None:

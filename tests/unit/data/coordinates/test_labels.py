@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,11 +130,13 @@ def test_the_class_prior_is_the_fraction_that_the_sampler_draws():
     places = [np.column_stack([t % 100, t // 100]).astype(float) for t in truth]
     # One micrograph is labeled almost completely, the other hardly.
     images = [blank((100, 100), *xy[:n]) for xy, n in zip(places, (360, 40), strict=True)]
-    sampler = Sampler(images, 0, 1, seed=0)
-    drawn = sampler._draw_unlabelled(200_000).numpy()
-    positive = np.concatenate([truth[0], 10_000 + truth[1]])
-    share = np.isin(drawn, positive).mean()
-    assert class_prior(400, images, 0) == pytest.approx(share, rel=0.05)
+    # And with picks that count as labels, on the one with few labels.
+    picked = [images[0], replace(images[1], picked_xy_px=places[1][40:340])]
+    for own in (images, picked):
+        drawn = Sampler(own, 0, 1, seed=0)._draw_unlabelled(200_000).numpy()
+        positive = np.concatenate([truth[0], 10_000 + truth[1]])
+        share = np.isin(drawn, positive).mean()
+        assert class_prior(400, own, 0) == pytest.approx(share, rel=0.05)
 
 
 def test_class_prior_stays_between_its_margins():

@@ -64,6 +64,8 @@ class ExportRoutes(Endpoints):
         what, name = body.what, check_choice(body.format, "format", [*FORMATS])
 
         def make() -> ExportResult:
+            if what == "picks":
+                state.check_all_replaced()
             with self._exporting:
                 return export_file(
                     what, name, state.project, state.annotations, state.predictions, state.tiles,
@@ -86,7 +88,8 @@ class ExportRoutes(Endpoints):
         """POST /api/run: pick all micrographs."""
         await read_body(request, Body)
         await asyncio.to_thread(self.context.state.batch_run.start)
-        return JSONResponse(self.context.state.batch_run.state(), 202)
+        run = self.context.sign_report(self.context.state.batch_run.state())
+        return JSONResponse(run, 202)
 
     async def cancel_run(self, request: Request) -> Response:
         """POST /api/run/cancel: stop picking all micrographs."""

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 #: Strongest low-pass in angstrom.
 _MAX_LOW_PASS = 1000.0
-#: Seconds that a browser may keep an image that it requests with the server's `boot`.
+#: Seconds that a browser may keep an image that it requests with the server's `boot` and the
+#: version of the micrograph's file.
 _CACHE_SECONDS = 86400
 _MAX_CROPS = 100
 
@@ -85,6 +86,7 @@ class ImageRoutes(Endpoints):
             **details,
             "tile": TILE_PX,
             "failed": state.failure_of(number),
+            "version": state.tiles.version(number),
         }
 
     async def tile(self, request: Request) -> Response:
@@ -98,7 +100,7 @@ class ImageRoutes(Endpoints):
         def make() -> bytes:
             return self.context.state.tiles.tile(number, level, column, row, low_pass)
 
-        return self._image_response(request, await self._make_image(number, make, NOW))
+        return self._image_response(request, number, await self._make_image(number, make, NOW))
 
     async def thumbnail(self, request: Request) -> Response:
         """GET /api/micrographs/{id}/thumbnail.jpg: a small image."""
@@ -107,7 +109,7 @@ class ImageRoutes(Endpoints):
         def make() -> bytes:
             return self.context.state.tiles.thumbnail(number, self.context.state.preview(number))
 
-        return self._image_response(request, await self._make_image(number, make, LATER))
+        return self._image_response(request, number, await self._make_image(number, make, LATER))
 
     async def _make_image(self, number: int, make: Callable[[], bytes], urgency: int) -> bytes:
         """Make an image of a micrograph, and record whether the micrograph could be read."""
@@ -122,8 +124,9 @@ class ImageRoutes(Endpoints):
             self.context.state.set_read_error(number, None)
         return made
 
-    def _image_response(self, request: Request, content: bytes) -> Response:
-        lasting = request.query_params.get("v") == self.context.state.boot
+    def _image_response(self, request: Request, number: int, content: bytes) -> Response:
+        state = self.context.state
+        lasting = request.query_params.get("v") == f"{state.boot}-{state.tiles.version(number)}"
         keep = f"private, max-age={_CACHE_SECONDS}, immutable" if lasting else "no-store"
         return Response(content, media_type="image/jpeg", headers={"cache-control": keep})
 

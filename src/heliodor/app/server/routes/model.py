@@ -61,7 +61,7 @@ class ModelRoutes(Endpoints):
         state = self.context.state
 
         def find() -> dict[str, Any]:
-            state.engine.check_current(number)
+            state.check_replaced(number)
             return state.picks(number)
 
         return JSONResponse(await self.context.run_in_pool(find, NOW))
@@ -70,7 +70,7 @@ class ModelRoutes(Endpoints):
         """POST /api/focus: which micrograph is on the screen."""
         number = (await read_body(request, _FocusBody)).id
         check_range(number, "id", 0, len(self.context.state.sources) - 1)
-        await asyncio.to_thread(self.context.state.engine.focus, number)
+        await asyncio.to_thread(self.context.state.focus, number)
         return JSONResponse({})
 
     async def models(self, request: Request) -> Response:
