@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,12 +113,16 @@ def ask(user: User, model: Model, answers: Answers, count: int, seed: int) -> No
     """Have the user answer what the model asks."""
     found = user.look(model, user.learn)
     threshold = model.card.threshold
-    running = RunningThreshold(model, CPU)
-    for i in range(len(user.learn) if model.card.calibration is None else 0):
-        if running.claim(i):  # as the engine finds the general model's
-            level = running.add(i, predict(model, user.images.get(user.learn[i]), 0, CPU))
-            threshold = threshold if level is None else level.threshold
-            break
+    running = RunningThreshold(model, CPU, [source.name for source in user.learn])
+    for i in sorted(running.chosen)[:1]:  # as the engine finds the general model's
+        prediction = predict(model, user.images.get(user.learn[i]), 0, CPU)
+        own = prediction.candidates
+        assert own.record is not None
+        record = replace(own.record, decoys=running.search_decoys(prediction))
+        result = replace(own, record=record).as_result(user.learn[i].name)
+        assert result is not None
+        level = running.add(i, result.scores)
+        threshold = threshold if level is None else level.threshold
     diameters = dict.fromkeys(found, DIAMETER / PIXEL)
     labels, negatives = answers.part(True), answers.part(False)
     for own in choose_questions(found, labels, negatives, diameters, threshold, count, seed):

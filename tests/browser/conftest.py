@@ -53,6 +53,17 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Truth:
     return Truth(folder)
 
 
+@pytest.fixture(scope="session")
+def contaminated(tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    """Return two micrographs of a barrel with much contamination."""
+    folder = tmp_path_factory.mktemp("contaminated")
+    # fmt: off
+    done("simulate", folder, "--count", 2, "--size-px", "1024x1024", "--snr", 0.3,
+         "--contaminants", 6, "--seed", 7)
+    # fmt: on
+    return Truth(folder)
+
+
 @dataclass
 class Server:
     """`heliodor app`, running."""

@@ -103,6 +103,15 @@ class PageInUse:
         """Wait until an element contains a text."""
         self.page.locator(selector, has_text=says).wait_for(timeout=patience)
 
+    def wait_until_scored(self) -> None:
+        """Wait until all have picks of the general model, and its threshold is final."""
+        for name, text in (("engine", "General model"), ("threshold-auto", "Automatic")):
+            self.page.wait_for_function(
+                "([name, text]) => document.getElementById(name).textContent === text",
+                arg=[name, text],
+                timeout=PATIENCE,
+            )
+
     def wait_for_picks(self) -> None:
         """Wait until the picks of the micrograph on screen are loaded."""
         self.page.wait_for_function(

@@ -39,13 +39,15 @@ def test_candidates_are_rejected_confirmed_and_shown(
     crop = page.page.locator("#gallery .crop").first
     crop.wait_for(timeout=PATIENCE)
     # All have been scored: their order no longer changes.
-    page.page.wait_for_function(
-        "() => document.getElementById('engine').textContent === 'General model'",
-        timeout=PATIENCE,
-    )
+    page.wait_until_scored()
     page.page.wait_for_timeout(2500)
     threshold = page.page.locator("#threshold").input_value()
-    page.page.locator("#gallery .crop[title*='drop this candidate']").first.wait_for()
+    # A click only shows a candidate, and the one shown is marked.
+    page.page.locator("#gallery .crop[title*='show on its micrograph']").first.wait_for()
+    crop.click()
+    page.page.locator("#gallery .crop.shown").wait_for()
+    assert page.page.locator("#threshold").input_value() == threshold
+    page.press("f")
 
     page.page.locator("#gallery-click button", has_text="Reject").click()
     page.page.locator("#gallery .crop[title*='mark as not a particle']").first.wait_for()
@@ -69,6 +71,7 @@ def test_candidates_are_rejected_confirmed_and_shown(
     assert counts(page) == (0, 0)
 
     page.page.locator("#gallery-click button", has_text="Show").click()
+    page.press("f")
     crop.click()
     page.page.wait_for_function(
         "() => parseInt(document.getElementById('zoom').textContent) > 100", timeout=10_000
@@ -87,8 +90,10 @@ def test_a_typed_diameter_is_checked_and_gives_up_the_keyboard(
     page.wait_for("#toast", "The diameter must be between 20 and 5,000 Å.", 5_000)
     assert field.input_value() == "150"
     field.fill("160")
+    field.press("Enter")
+    page.wait_for("#confirm", "from 150 to 160 Å", 5_000)
     with page.page.expect_response("**/api/settings"):
-        field.press("Enter")
+        page.page.locator("#confirm button", has_text="Change diameter").click()
     # The keys are shortcuts again.
     page.press("n")
     page.wait_for("#micrograph-name", simulated.files[1].name, 10_000)

@@ -86,18 +86,26 @@ def drag_threshold(page: PageInUse, share: float) -> None:
 
 def set_threshold_at_crop(page: PageInUse) -> None:
     """Click a candidate: it and those after it are dropped; undo that."""
+    page.page.locator("#gallery-click button", has_text="Set threshold here").click()
     page.page.locator("#gallery .crop").nth(9).click()
     page.wait_for("#toast", "9 picks kept", 5_000)
     assert 5 <= page.number("#inspect-picks") <= 13
     assert page.number("#pick-count") <= 9
-    page.page.locator("#toast button").click()
+    page.page.wait_for_timeout(500)
+    page.press("Control+z")
     assert float(page.page.locator("#threshold").input_value()) == -2
 
 
-def run_over_all(page: PageInUse, project: Path) -> None:
+def run_over_all(page: PageInUse, project: Path, exported_star: Path) -> None:
     page.page.locator("#run").click()
-    page.wait_for("#run-message", "Picked 4 micrographs. Output:")
+    page.wait_for("#run-message", "Picked 4 micrographs: ")
+    picked, exported = by_name(project / "picks" / "picks.tsv"), by_name(exported_star)
+    assert picked.keys() == exported.keys()
+    for name, xy in picked.items():  # one truth
+        np.testing.assert_allclose(sorted(map(tuple, xy)), sorted(map(tuple, exported[name])),
+                                   atol=0.01)  # fmt: skip
     assert len(by_name(project / "picks" / "autopick.star")) == 4
+    assert page.page.locator("#run-changes").is_hidden()
     with page.page.context.expect_page() as opened:
         page.page.locator("#run-report").click()
     report = opened.value
@@ -109,6 +117,24 @@ def run_over_all(page: PageInUse, project: Path) -> None:
     assert min(sizes) > 100
     report.screenshot(path=page.pictures / "8-report.png")
     report.close()
+
+
+def go_back_to_the_first_model(page: PageInUse) -> None:
+    """Use model 1 again; the results of model 2 are then marked as older."""
+    page.press("2")
+    models = page.page.locator("#models li")
+    assert models.count() == 3
+    assert "12 labels" in models.nth(1).inner_text()
+    assert "in use" in models.nth(2).inner_text()
+    page.picture("9-models")
+    models.nth(1).locator("button").click()
+    page.wait_for("#train-model", "Model 1")
+    page.press("5")
+    page.wait_for("#run-changes", "model 1 is in use now")
+    page.press("2")
+    page.page.locator("#models li").nth(2).locator("button").click()
+    page.wait_for("#train-model", "Model 2")
+    page.wait_for("#engine", "Model 2")
 
 
 def refuse_another_diameter(page: PageInUse) -> None:
@@ -217,7 +243,8 @@ def test_from_nothing_to_picks_that_are_right(
     assert right / picked > 0.7
     assert right / true > 0.7
 
-    run_over_all(page, server.project)
+    run_over_all(page, server.project, exported)
+    go_back_to_the_first_model(page)
     refuse_another_diameter(page)
 
     page.press("?")

@@ -63,6 +63,15 @@ def test_a_micrograph_that_cannot_be_read_is_reported_and_skipped(
     page.wait_for_labels(1, 0)
     page.saved()
     assert set(by_name(server.project / "labels.star")) == {"c_good"}
+    page.wait_until_scored()
+    page.press("5")
+    page.page.locator("#export").click()
+    page.wait_for("#export-message", "Micrographs: 1 failed.", 10_000)
+    page.page.locator("#run").click()
+    page.wait_for("#run-message", "Picked 2 of 3 micrographs, 1 failed: ")
+    page.wait_for("#run-failed", "b_broken.mrc is ", 10_000)
+    page.wait_for("#run-message", "threshold ")
+    page.picture("a-failed")
 
 
 def test_a_micrograph_replaced_while_the_page_is_open_is_shown_again(

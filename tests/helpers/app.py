@@ -17,6 +17,7 @@ import numpy as np
 from heliodor.app.server.access import AccessControl
 from heliodor.app.server.access_keys import AccessKeys
 from heliodor.app.server.application import build_application
+from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.endpoints import AppContext
 from heliodor.app.server.project import open_project
 from heliodor.app.server.state import ProjectState
@@ -63,6 +64,12 @@ class AppVisit:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    def use_picker(self, command: list[str]) -> BatchRun:
+        """Let another command pick all micrographs."""
+        state = self.state
+        state.batch_run = BatchRun(state.project, state.annotations, state.predictions, 2, command)
+        return state.batch_run
+
     def override(self, **overrides: Any) -> None:
         """Set what the engine does differently; see `fake_engine`."""
         aside = self.overrides.with_suffix(".new")
@@ -91,13 +98,21 @@ class AppVisit:
 
 @contextmanager
 def open_app(
-    folder: Path, diameter: float | None = DIAMETER, with_engine: bool = False, **overrides: Any
+    folder: Path,
+    diameter: float | None = DIAMETER,
+    with_engine: bool = False,
+    replace_settings: bool = False,
+    pixel_size: float | None = None,
+    **overrides: Any,
 ) -> Iterator[AppVisit]:
     """Open the project in a folder; the engine is that of the tests."""
     inputs = [str(folder / "mics")]
     if not (folder / "mics").is_dir():
         micrographs(folder / "mics")
-    project = open_project(folder / "project", find_sources(inputs), inputs, None, diameter)
+    sources = find_sources(inputs)
+    project = open_project(
+        folder / "project", sources, inputs, pixel_size, diameter, replace_settings
+    )
     overrides_file = folder / "overrides.json"
     overrides_file.write_text(json.dumps(overrides))
     engine = [sys.executable, str(Path(__file__).with_name("fake_engine.py")), str(overrides_file)]

@@ -23,10 +23,21 @@ from PIL import Image
 
 from heliodor.app.candidates import Candidates, write_candidates
 from heliodor.data.micrographs.micrograph import read_micrograph
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.utils.hashing import stamp_file
 
-#: Candidates of each micrograph: their scores fall from here by one each.
-BEST, NUMBER = 6.0, 9
+#: Candidates of each micrograph: their scores fall from here by one each. The second one lies in
+#: contamination, which lowers its score.
+BEST, NUMBER, LOWERED = 6.0, 9, 6.5
+#: Scores of the candidates in order along the diagonal, with and without contamination.
+CLEAN_SCORES = BEST - np.arange(NUMBER, dtype=float)
+SCORES = CLEAN_SCORES - LOWERED * (np.arange(NUMBER) == 1)
+#: Of trained models: the calibrated log-odds are the score less 1, give or take 0.5.
+CALIBRATION = {
+    "score": [-10.0, 10.0], "log_odds": [-11.0, 9.0], "particles": 0.0, "micrographs": 0,
+    "labels": [3.0, 4.0, 5.0, 6.0, 7.0], "clear_above": 0.0, "repeat_score": [-10.0, 10.0],
+    "repeats": [[-11.5, 8.5], [-10.5, 9.5]], "repeat_particles": [0.0, 0.0],
+}  # fmt: skip
 
 
 def say(**message: Any) -> None:
@@ -80,7 +91,9 @@ class Engine:
             return
         self.opened, self.number, self.todo = message, message["number"], []
         say(event="ready", device="cpu")
-        say(event="level", number=self.number, threshold=2.5, calibration=None)
+        if self.number == 0:
+            settled = not self.override("unsettled")
+            say(event="level", number=0, threshold=2.5, micrographs=3, settled=settled)
 
     def line_up(self, message: dict[str, Any]) -> None:
         self.todo = list(message["ids"])
@@ -102,15 +115,19 @@ class Engine:
         stamp = stamp_file(path)
         image = read_micrograph(path).image
         project = Path(self.opened["project"])
-        score = BEST + self.number - np.arange(NUMBER, dtype=float)
+        order = np.argsort(-SCORES, kind="stable")
+        mask = np.zeros((6, 8), bool)
+        mask[1, 1] = True  # around the second one
         found = Candidates(
             self.number,
-            places(image.shape),
-            score,
-            np.arange(NUMBER) == 1,
+            places(image.shape)[order],
+            SCORES[order] + self.number,
+            order == 1,
             np.random.default_rng(number).normal(size=(NUMBER, 4)).astype(np.float16),
             {"bad": 0.25, "mean": float(image.mean())},
             stamp,
+            CLEAN_SCORES[order] + self.number,
+            ContaminationMask(mask, 400.0, 0.25),
         )
         write_candidates(project / "scores" / f"{number}.npz", found)
         scaled = 128 + 30 * (image - image.mean()) / image.std()
@@ -149,7 +166,7 @@ class Engine:
         self.number = message["number"]
         say(
             event="trained", number=self.number, file=message["out"], seconds=0.5, threshold=3.5,
-            validation=0.9, curve=curve, calibration={"slope": 1.0, "offset": -1.0},
+            validation=0.9, curve=curve, calibration=CALIBRATION,
         )  # fmt: skip
 
 

@@ -18,10 +18,13 @@ TESTED_BY = {
         "app/server/state", "app/server/worker_pool",
     ],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
-    "unit/app/server/test_exports.py": ["app/server/routes/exports"],
+    "unit/app/server/test_exports.py": [
+        "app/server/batch_run", "app/server/routes/exports",
+    ],
     "unit/app/server/test_tiles.py": ["app/server/routes/images", "app/server/sprites"],
     "unit/app/server/test_engine_session.py": [
-        "app/server/engine_client", "app/server/questions", "app/server/routes/model",
+        "app/server/engine_client", "app/server/engine_requests", "app/server/questions",
+        "app/server/routes/model",
         "app/server/training_status",
     ],
     # The options of the commands, and the workflows behind them, from end to end.

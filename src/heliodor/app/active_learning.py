@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.app.candidates import Candidates, near
+from heliodor.app.candidates import Candidates
 from heliodor.conventions import FloatArray
+from heliodor.picking.corrections import near
 
 LIKELY: Final = "likely particle"
 NEAR_THRESHOLD: Final = "near the threshold"

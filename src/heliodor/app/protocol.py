@@ -127,13 +127,6 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
 
 
-class CalibrationLine(_Event):
-    """The probability of a candidate: sigmoid(slope * score + offset)."""
-
-    slope: float
-    offset: float
-
-
 class ReadyEvent(_Event):
     """The project is open."""
 
@@ -165,7 +158,12 @@ class ThresholdEvent(_Event):
     event: Literal["level"] = "level"
     number: int
     threshold: _NumberOrNone
-    calibration: CalibrationLine | None = None
+    #: `Calibration.as_dict`, with `repeat_particles`; None where it is not known.
+    calibration: dict[str, Any] | None = None
+    #: The number of micrographs that they are from; None: the labels that trained the model.
+    micrographs: int | None = None
+    #: Whether they are final, as no other micrographs are waited for.
+    settled: bool = True
 
 
 class PhaseEvent(_Event):
@@ -198,7 +196,8 @@ class TrainedEvent(_Event):
     validation: _NumberOrNone = None
     #: Update, mean loss since the row before, and the validation of the last row.
     curve: list[tuple[int, _NumberOrNone, _NumberOrNone]] = Field(default_factory=list)
-    calibration: CalibrationLine | None = None
+    #: As in `ThresholdEvent`.
+    calibration: dict[str, Any] | None = None
 
 
 class CancelledEvent(_Event):

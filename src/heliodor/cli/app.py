@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 from heliodor.cli.options import (
-    Micrographs,
+    MicrographsOfProject,
     PixelSize,
     Threads,
     choice,
+    flag,
     number,
     out_option,
 )
 
 
 def app(
-    micrographs: Micrographs,
+    micrographs: MicrographsOfProject = None,
     labels: Annotated[
         str | None,
         choice("FILE", "Coordinates of some particles, for a new project.", "Input"),
@@ -38,8 +39,17 @@ def app(
     ] = None,
     pixel_size: PixelSize = None,
     threads: Threads = None,
+    replace: Annotated[
+        bool,
+        flag(
+            "--replace",
+            "Confirm that an existing project gets other micrographs, labels, or another diameter"
+            " or pixel size.",
+            "Output",
+        ),
+    ] = False,
 ) -> None:
     """Label, train, inspect and pick in a browser, on this computer or through an SSH tunnel."""
     from heliodor.app.server import server
 
-    server.serve(micrographs, out, labels, diameter, port, pixel_size, threads)
+    server.serve(micrographs, out, labels, diameter, port, pixel_size, threads, replace)

@@ -29,6 +29,7 @@ GROUPS = (
     "Training data",
     "Training",
     "Picking",
+    "Corrections",
     "Evaluation",
     "Coordinates",
     "Specimen",
@@ -181,6 +182,7 @@ class Positional:
     """Says that micrographs may be typed without ``--micrographs``."""
 
     help: str
+    required: bool = True
 
 
 class _Expansion:
@@ -190,7 +192,8 @@ class _Expansion:
         self.parameters: list[inspect.Parameter] = []
         #: By the parameter of the command: its settings class and the names of the options.
         self.settings: dict[str, tuple[type, tuple[str, ...]]] = {}
-        self.takes_micrographs = False
+        #: Where micrographs can be typed; None where they cannot.
+        self.micrographs: Positional | None = None
 
     def add(self, name: str, annotation: Any, default: Any) -> None:
         """Add one option."""
@@ -208,7 +211,7 @@ class _Expansion:
 
     def add_micrographs(self, name: str, place: Positional) -> None:
         """Add micrographs, which may be typed with or without their option."""
-        self.takes_micrographs = True
+        self.micrographs = place
         argument = typer.Argument(metavar="MICROGRAPHS", help=place.help, show_default=False)
         self.add("files", Annotated[list[str] | None, argument], None)
         option = typer.Option(
@@ -222,8 +225,10 @@ class _Expansion:
 
     def collect(self, context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of the command from the values of the options."""
-        if self.takes_micrographs:
-            values["micrographs"] = _micrographs(values.pop("files"), values["micrographs"])
+        if self.micrographs is not None:
+            values["micrographs"] = _micrographs(
+                values.pop("files"), values["micrographs"], self.micrographs.required
+            )
         for name, (settings, options) in self.settings.items():
             values[name] = build(settings, {option: values.pop(option) for option in options})
         return values
@@ -263,14 +268,15 @@ def expand(command: Command) -> Command:
     return run
 
 
-def _micrographs(files: list[str] | None, option: list[str] | None) -> list[str]:
+def _micrographs(files: list[str] | None, option: list[str] | None, required: bool) -> list[str]:
     """Return the micrographs, which may be typed with or without ``--micrographs``."""
     if files and option:
         raise BadInput(
             f"micrographs were given with --micrographs and without ({files[0]}); give all of them"
             " one way"
         )
-    if not (micrographs := files or option):
+    micrographs = files or option or []
+    if required and not micrographs:
         raise BadInput(
             "no micrographs were given; name files, folders, patterns, a RELION micrographs STAR"
             " file or @list.txt"
@@ -325,6 +331,11 @@ def register(app: typer.Typer, command: Command, name: str | None = None) -> Non
 _FILES = "Micrographs: files, folders, patterns, a RELION micrographs STAR file, or @list.txt."
 
 Micrographs = Annotated[list[str], Positional(_FILES)]
+#: None stands for those of the project.
+MicrographsOfProject = Annotated[
+    list[str] | None,
+    Positional(f"{_FILES} Without them, the project in -o is reopened.", required=False),
+]
 Labels = Annotated[
     str,
     choice("FILE", "Coordinates of some particles, in any format that convert reads.", "Input"),

@@ -126,6 +126,44 @@ def pick(
     diameter: PickingDiameter = None,
     pixel_size: PixelSize = None,
     adapt: Adapt = False,
+    labels: Annotated[
+        str | None,
+        choice(
+            "FILE",
+            "Particles that are picks whatever their scores, such as labels.star of heliodor app.",
+            "Corrections",
+        ),
+    ] = None,
+    negatives: Annotated[
+        str | None,
+        choice(
+            "FILE",
+            "Positions that are not particles: no pick within 0.4 diameters of one.",
+            "Corrections",
+        ),
+    ] = None,
+    exclude: Annotated[
+        str | None,
+        choice("FILE", "Text file of micrographs to leave out, one name per line.", "Corrections"),
+    ] = None,
+    app_scores: Annotated[
+        str | None,
+        choice(
+            "PROJECT",
+            "Use the scores that this project of heliodor app has of unchanged micrographs, if"
+            " they are of the same model.",
+            "Corrections",
+        ),
+    ] = None,
+    relion_project: Annotated[
+        str | None,
+        choice(
+            "FOLDER",
+            "RELION project whose paths OUT/autopick.star has.",
+            "Output",
+            default="the current folder",
+        ),
+    ] = None,
     report: Report = False,
     resume: Resume = "auto",
     part: Annotated[
@@ -156,7 +194,10 @@ def pick(
         from heliodor.workflows.parts import Part, pick_part
         from heliodor.workflows.picking_setup import PickRequest
 
-        request = PickRequest(model, micrographs, picking, pixel_size, diameter, report, adapt)
+        request = PickRequest(
+            model, micrographs, picking, pixel_size, diameter, report, adapt, labels, negatives,
+            exclude, app_scores, relion_project,
+        )  # fmt: skip
         if cluster.cluster is not None:
             _submit(request, out, cluster, compute.threads, part)
             return
@@ -178,6 +219,11 @@ def pick(
         diameter,
         report,
         adapt,
+        labels,
+        negatives,
+        exclude,
+        app_scores,
+        relion_project,
     )
     end(picked.failures)
 

@@ -185,8 +185,13 @@ class Calibration:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+    def from_dict(cls, values: Mapping[str, Any], min_labels: int = 1) -> Calibration:
         """Rebuild from `as_dict`, with the stored repeats.
+
+        Parameters
+        ----------
+        min_labels
+            Fewest labels that it must have: none if it may come from decoys alone.
 
         Raises
         ------
@@ -204,7 +209,7 @@ class Calibration:
             raise ValueError("the calibration is incomplete") from error
         score, log_odds = arrays
         whole = score.ndim == labels.ndim == 1 and score.shape == log_odds.shape
-        if not whole or len(score) < 2 or len(labels) < 1:
+        if not whole or len(score) < 2 or len(labels) < min_labels:
             raise ValueError("the calibration has the wrong shape")
         if len(repeats) and repeats.shape != (len(repeats), len(repeat_score)):
             raise ValueError("the calibration has the wrong shape")

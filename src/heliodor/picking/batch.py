@@ -210,7 +210,7 @@ class _MicrographPicker:
             measure_candidate_area(
                 score, masked, size, self.settings.distances_for(self.model, size).margin_px
             ),
-            self._measure(normalized, shift, contamination),
+            measure_micrograph(self.model, normalized, shift, contamination),
             contamination,
             refused,
         )
@@ -229,17 +229,28 @@ class _MicrographPicker:
             self.model, image, normalized, self.settings, contamination, self.device
         )
 
-    def _measure(
-        self, normalized: Image, shift: float, contamination: ContaminationMask | None
-    ) -> MicrographMeasurements:
-        """Return what the micrograph's quality is judged by."""
-        reference = self.model.novelty
-        unlike = math.nan if reference is None else reference.novel_fraction(normalized)
-        return MicrographMeasurements(
-            None if math.isnan(unlike) else unlike,
-            None if self.model.card.background is None else shift,
-            None if contamination is None else contamination.fraction,
-        )
+
+def measure_micrograph(
+    model: Model, normalized: Image, shift: float, contamination: ContaminationMask | None
+) -> MicrographMeasurements:
+    """Return what a micrograph's quality is judged by.
+
+    Parameters
+    ----------
+    normalized
+        What the network sees of it.
+    shift
+        What was added to its log-odds to level them.
+    contamination
+        Of the micrograph; None where it is not detected.
+    """
+    reference = model.novelty
+    unlike = math.nan if reference is None else reference.novel_fraction(normalized)
+    return MicrographMeasurements(
+        None if math.isnan(unlike) else unlike,
+        None if model.card.background is None else shift,
+        None if contamination is None else contamination.fraction,
+    )
 
 
 def pick_micrographs(

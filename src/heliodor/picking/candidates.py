@@ -55,25 +55,49 @@ def find_candidates(
         In original pixels and descending order of log-odds, down to -6 or the threshold,
         whichever is lower.
     """
+    maxima = find_maxima(model, image, score, settings)
+    picks, xy_angstrom = maxima.picks, maxima.xy_angstrom
+    if contamination is None:
+        return picks
+    picks = add_distances(picks, contamination.distance_angstrom(xy_angstrom))
+    if settings.refuses(contamination):
+        return picks.select(np.zeros(0, np.intp))
+    if settings.leaves_out(contamination) is None:
+        return picks
+    order, weighed = contamination.weigh(xy_angstrom, picks.score, _floor(model, settings))
+    return replace(picks.select(order), score=weighed)
+
+
+class Maxima(NamedTuple):
+    """The candidates of a micrograph before contamination is considered."""
+
+    picks: Picks
+    #: (x, y) from the center of the working image's first pixel, shape (n, 2).
+    xy_angstrom: FloatArray
+
+
+def find_maxima(model: Model, image: WorkingImage, score: Image, settings: PickSettings) -> Maxima:
+    """Return the candidates of a micrograph as if nothing of it were contaminated.
+
+    Parameters
+    ----------
+    model, image, score, settings
+        As for `find_candidates`.
+    """
     distances = settings.distances_for(model, image.working_pixel_size_angstrom)
-    # Just below, so that a candidate exactly at the threshold is included.
-    floor = math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
+    floor = _floor(model, settings)
     rows_columns, scores = suppress(score, distances.exclusion_px, floor, distances.margin_px)
     working = correct_centers(
         rows_columns, score.shape, model.card.center_correction_px, distances.margin_px
     )
     xy = to_original(working, image.original_shape, image.shape)
     picks = Picks.on(image.source.name, xy, scores.astype(np.float64))
-    if contamination is None:
-        return picks
-    xy_angstrom = working * image.working_pixel_size_angstrom
-    picks = add_distances(picks, contamination.distance_angstrom(xy_angstrom))
-    if settings.refuses(contamination):
-        return picks.select(np.zeros(0, np.intp))
-    if settings.leaves_out(contamination) is None:
-        return picks
-    order, weighed = contamination.weigh(xy_angstrom, picks.score, floor)
-    return replace(picks.select(order), score=weighed)
+    return Maxima(picks, working * image.working_pixel_size_angstrom)
+
+
+def _floor(model: Model, settings: PickSettings) -> float:
+    # Just below, so that a candidate exactly at the threshold is included.
+    return math.nextafter(min(FLOOR, settings.threshold_for(model)), -math.inf)
 
 
 def correct_centers(

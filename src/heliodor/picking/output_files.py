@@ -14,6 +14,7 @@ import numpy as np
 from heliodor.data.coordinates.formats import relion_autopick
 from heliodor.data.coordinates.formats.tables import write_picks
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import (
@@ -67,6 +68,7 @@ def write_tables(
     files: Mapping[str, Path],
     journal: JoinedJournals,
     whole_paths: bool = False,
+    project: RelionProject | None = None,
 ) -> tuple[PickingResult, dict[str, float], list[str]]:
     """Write all tables, one micrograph in memory at a time.
 
@@ -82,6 +84,8 @@ def write_tables(
         Has the result of each micrograph.
     whole_paths
         Whether RELION's lists have absolute paths of the coordinate files.
+    project
+        The RELION project whose paths the lists have, if it is known.
 
     Returns
     -------
@@ -115,11 +119,11 @@ def write_tables(
             " remove them to have them written again"
         )
     with_picks = {row.name: files[row.name] for row in rows if row.picks}
-    relion_autopick.write_autopick_list(folder, with_picks, head, whole_paths)
+    relion_autopick.write_autopick_list(folder, with_picks, head, whole_paths, project)
     columns = [contamination.DISTANCE] if known else []
     write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes, columns)
     micrograph_quality.write_micrographs(folder / micrograph_quality.NAME, rows)
-    write_series(folder, picked, settings, files, whole_paths)
+    write_series(folder, picked, settings, files, whole_paths, project)
     return picked, sizes, head
 
 
@@ -143,6 +147,7 @@ def write_series(
     settings: PickSettings,
     files: Mapping[str, Path],
     whole_paths: bool = False,
+    project: RelionProject | None = None,
 ) -> None:
     """Write the sets and ``series.tsv``, or remove an older series if none is wanted.
 
@@ -158,6 +163,8 @@ def write_series(
         The coordinate file of each micrograph, after which those of the sets are named.
     whole_paths
         Whether RELION's lists have absolute paths of the coordinate files.
+    project
+        The RELION project whose paths the lists have, if it is known.
     """
     where = folder / FOLDER
     for old in list_series_folders(folder):
@@ -187,7 +194,7 @@ def write_series(
             if len(picks):
                 nested[name] = own / files[name].relative_to(folder)
                 relion_autopick.write_one_autopick(nested[name], picks.round_values(), head)
-        relion_autopick.write_autopick_list(own, nested, head, whole_paths)
+        relion_autopick.write_autopick_list(own, nested, head, whole_paths, project)
         in_force = int(threshold == picked.threshold)
         rows.append(
             f"{number}\t{threshold:.3f}\t{in_force}\t{sum(counts)}\t{len(nested)}"

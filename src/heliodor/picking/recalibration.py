@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from heliodor.data.micrographs.sources import Source
@@ -12,29 +10,8 @@ from heliodor.evaluation.decoy_threshold import estimate_from_decoys
 from heliodor.evaluation.thresholds import choose_threshold, predict_performance
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.picking.batch import DecoySearch, PickingResult
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.settings import PickSettings
-
-#: Micrographs on which decoys are looked for: this number, or this share if that is more.
-DECOY_MICROGRAPHS, DECOY_SHARE = 16, 0.02
-
-
-def choose_decoy_micrographs(names: Iterable[str]) -> frozenset[str]:
-    """Choose the micrographs on which decoys are looked for, independent of their order.
-
-    By a fingerprint of their names, so that a set that is picked in parts, or again with some
-    more, is sampled in nearly the same way.
-    """
-    ranked = sorted(names, key=_fingerprint)
-    return frozenset(ranked[: max(DECOY_MICROGRAPHS, math.ceil(DECOY_SHARE * len(ranked)))])
-
-
-def rank_by_fingerprint(sources: Iterable[Source]) -> list[Source]:
-    """Return micrographs in an order that does not depend on how they were given."""
-    return sorted(sources, key=lambda source: _fingerprint(source.name))
-
-
-def _fingerprint(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
 
 
 def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings) -> PickingResult:

@@ -23,9 +23,9 @@ from heliodor.picking.batch import (
     pick_micrographs,
     score_micrographs,
 )
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.joined_journals import JoinedJournals
 from heliodor.picking.journal import MicrographResult
-from heliodor.picking.recalibration import choose_decoy_micrographs
 from heliodor.picking.settings import PickSettings
 from heliodor.picking.user_masks import UserMasks
 from heliodor.utils.crash_recovery import crash_count

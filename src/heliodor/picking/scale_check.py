@@ -19,7 +19,7 @@ from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
 from heliodor.models.pretrained import rescale_to_diameter
 from heliodor.picking.batch import PickingResult, pick_micrographs
-from heliodor.picking.recalibration import rank_by_fingerprint
+from heliodor.picking.decoy_sample import rank_by_fingerprint
 from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings
 

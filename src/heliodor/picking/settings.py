@@ -231,7 +231,7 @@ def refuse_without_contaminants(name: str) -> None:
 
 
 #: Fields that choose among the candidates of a micrograph, or what is written of them. The masks
-#: count by their content; see `heliodor.workflows.pick.journal_key`.
+#: count by their content; see `heliodor.picking.run_key.journal_key`.
 _AFTER_CANDIDATES: Final = frozenset(
     {"threshold", "max_fdr", "threshold_series", "bad_area_masks", "mask"}
 )

@@ -23,7 +23,8 @@ from heliodor.data.micrographs.working_images import DEFAULT_CACHE_BYTES, Workin
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_model, load_model, save_model
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
-from heliodor.picking.recalibration import needs_decoys, rank_by_fingerprint
+from heliodor.picking.decoy_sample import rank_by_fingerprint
+from heliodor.picking.recalibration import needs_decoys
 from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings, settings_that_change_picks
 from heliodor.picking.user_masks import UserMasks

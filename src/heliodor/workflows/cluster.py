@@ -107,6 +107,7 @@ def submit_parts(
     BadInput
         If an input cannot be used, there is no SLURM, or the processes did not finish.
     """
+    request.refuse_additions("--cluster")
     model = request.load_model()
     request.settings.check_for(model.card.contaminant)
     find_sources(request.micrographs)

@@ -15,9 +15,9 @@ from heliodor.picking.batch import (
     PickingResult,
     pick_micrographs,
 )
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.recalibration import (
     calibrate_picks,
-    choose_decoy_micrographs,
     choose_decoy_search,
 )
 from heliodor.picking.settings import PickSettings

@@ -13,9 +13,9 @@ from heliodor.data.coordinates.particle_diameter import find_diameter_conflict
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.models.pretrained import load_model_for_picking
+from heliodor.picking.decoy_sample import rank_by_fingerprint
 from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.label_scores import MOST_MICROGRAPHS, measure_label_scores
-from heliodor.picking.recalibration import rank_by_fingerprint
 from heliodor.picking.scale_check import describe_wrong_scale
 from heliodor.picking.score_maps import open_working_images
 from heliodor.picking.settings import PickSettings

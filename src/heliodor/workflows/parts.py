@@ -149,6 +149,7 @@ def pick_part(
             " give the name of the file",
             parameter="model",
         )
+    request.refuse_additions("picking in parts")
     loaded = request.load_model()
     folder = create_output_folder(out)
     where = create_subfolder(folder, FOLDER).absolute()

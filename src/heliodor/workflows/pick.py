@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from heliodor.models.model_file import Model
 from heliodor.picking import contamination, micrograph_quality
 from heliodor.picking.batch import PickingResult, add_probability
 from heliodor.picking.claims import Member, find_active
+from heliodor.picking.corrected_store import CorrectedStore
 from heliodor.picking.decoys import describe_inverted_contrast
 from heliodor.picking.joined_journals import FOLDER, JoinedJournals, discard_parts, forget_job
 from heliodor.picking.journal import MicrographResult, Session
@@ -37,6 +38,7 @@ from heliodor.picking.output_files import (
     write_tables,
 )
 from heliodor.picking.recalibration import calibrate_picks, needs_decoys
+from heliodor.picking.run_key import journal_key
 from heliodor.picking.scale_check import describe_wrong_scale
 from heliodor.picking.settings import PickSettings
 from heliodor.utils import console
@@ -47,7 +49,14 @@ from heliodor.utils.files import (
     remove_partial_files,
 )
 from heliodor.utils.locking import lock_folder
-from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
+from heliodor.workflows.app_scores import take_app_scores
+from heliodor.workflows.picking_setup import (
+    NO_ADDITIONS,
+    PickAdditions,
+    PickingSetup,
+    PickRequest,
+    prepare_picking,
+)
 from heliodor.workflows.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -72,6 +81,11 @@ def pick(
     diameter_angstrom: float | None = None,
     report: bool = False,
     adapt: bool = False,
+    labels: str | Path | None = None,
+    negatives: str | Path | None = None,
+    exclude: str | Path | None = None,
+    app_scores: str | Path | None = None,
+    relion_project: str | Path | None = None,
 ) -> PickingResult:
     """Pick particles with a model and write the picks and ``run.json``.
 
@@ -92,6 +106,16 @@ def pick(
     adapt
         Whether the general model first learns from its surest picks on these micrographs; the
         result is kept as ``adapted.safetensors``.
+    labels, negatives
+        Particles that are picks whatever their scores, and positions without picks nearby.
+    exclude
+        A text file of micrographs that are left out, a name per line.
+    app_scores
+        A project of heliodor app: the scores that it keeps are used where the model, the settings
+        and the micrograph are the same.
+    relion_project
+        The folder of the RELION project whose paths ``autopick.star`` has; None: the current
+        folder.
 
     Raises
     ------
@@ -99,7 +123,18 @@ def pick(
         If an input cannot be used.
     """
     request = PickRequest(
-        model, micrographs, settings, pixel_size_angstrom, diameter_angstrom, report, adapt
+        model,
+        micrographs,
+        settings,
+        pixel_size_angstrom,
+        diameter_angstrom,
+        report,
+        adapt,
+        labels,
+        negatives,
+        exclude,
+        app_scores,
+        relion_project,
     )
     record = RunRecord("pick", request.as_arguments(compute), command_line)
     loaded = request.load_model()
@@ -107,11 +142,23 @@ def pick(
     with lock_folder(folder):
         refuse_beside_parts(folder)
         remove_partial_files(folder)
-        sources = find_sources(micrographs)
+        given = find_sources(micrographs)
+        sources = request.leave_out(given)
+        additions = request.read_additions(sources)
         setup = prepare_picking(request, loaded, sources, folder, compute, record, resume)
-        picked = pick_and_record(setup, folder, record, report, resume)
+        picked = pick_and_record(setup, folder, record, report, resume, additions=additions)
+        _remove_outputs(folder, given, {source.name for source in sources})
         forget_job(folder)
     return picked
+
+
+def _remove_outputs(folder: Path, given: Sequence[Source], kept: Container[str]) -> None:
+    """Remove what an earlier run wrote for micrographs that are excluded now."""
+    for source in given:
+        if source.name not in kept:
+            (folder / autopick_name(source)).unlink(missing_ok=True)
+            mask = folder / contamination.FOLDER / f"{source.output_stem}.png"
+            mask.unlink(missing_ok=True)
 
 
 def pick_and_record(
@@ -121,9 +168,12 @@ def pick_and_record(
     report: bool,
     resume: bool = True,
     journal: JoinedJournals | None = None,
+    additions: PickAdditions = NO_ADDITIONS,
 ) -> PickingResult:
     """Pick, and write all results; see `pick_with`."""
-    picked, pixel_sizes = pick_with(setup, folder, record, resume=resume, journal=journal)
+    picked, pixel_sizes = pick_with(
+        setup, folder, record, resume=resume, journal=journal, additions=additions
+    )
     if report:
         from heliodor.workflows.report_content import build_report_content
 
@@ -191,6 +241,7 @@ def pick_with(
     regions: RegionEvaluator | None = None,
     resume: bool = True,
     journal: JoinedJournals | None = None,
+    additions: PickAdditions = NO_ADDITIONS,
 ) -> tuple[PickingResult, dict[str, float]]:
     """Pick the micrographs that no journal of the folder has, calibrate, and write the results.
 
@@ -202,6 +253,8 @@ def pick_with(
     journal
         The journals, if the caller has them open. The lists of an earlier run then stay until they
         are replaced, for programs that read them meanwhile.
+    additions
+        What the user adds to the results.
 
     Returns
     -------
@@ -220,6 +273,10 @@ def pick_with(
             discard_parts(folder)
         journal = JoinedJournals(folder, setup.key, not resume)
         journal.remove_unusable()
+    if additions.app_scores is not None:
+        key = journal_key(model, settings, setup.images)
+        used = take_app_scores(additions.app_scores, sources, key, setup.masks, journal)
+        log.info(f"scores of the app are used for {count_of(used, 'micrograph')}")
     picked = _find_candidates(setup, journal, files, record, regions)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
@@ -239,10 +296,14 @@ def pick_with(
             record.warn(doubt)
     files.remove_outputs_of(picked.failures)
     record.skip(picked.failures)
+    if additions.corrections:
+        diameter = model.card.diameter_angstrom
+        store = CorrectedStore(picked.store, additions.corrections, picked.threshold, diameter)
+        picked = replace(picked, store=store)
     with record.stage("writing"):
         elsewhere = not are_named_from_here(sources)
         picked, pixel_sizes, summary = write_tables(
-            picked, settings, folder, files.picks, journal, elsewhere
+            picked, settings, folder, files.picks, journal, elsewhere, additions.relion_project
         )
         write_masks(files.masks, picked, settings.bad_area_masks)
     _record_results(record, model, picked)

@@ -9,22 +9,43 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heliodor import __version__
-from heliodor.data.micrographs.sources import MicrographInputs, Source
+from heliodor.data.micrographs.relion_project import RelionProject
+from heliodor.data.micrographs.sources import MicrographInputs, Source, leave_out, read_names
 from heliodor.data.micrographs.working_images import WorkingImages
-from heliodor.models.model_file import Model, fingerprint_model
+from heliodor.errors import BadInput
+from heliodor.models.model_file import Model
 from heliodor.models.pretrained import load_model_for_picking
+from heliodor.picking.corrections import NO_CORRECTIONS, Corrections
 from heliodor.picking.joined_journals import JoinedJournals
 from heliodor.picking.recalibration import choose_decoy_search
 from heliodor.picking.resuming import ResumablePicking
-from heliodor.picking.score_maps import FLOOR, open_working_images
-from heliodor.picking.settings import PickSettings, settings_that_change_picks
+from heliodor.picking.run_key import journal_key
+from heliodor.picking.score_maps import open_working_images
+from heliodor.picking.settings import PickSettings
 from heliodor.picking.user_masks import UserMasks
 from heliodor.utils.compute import ComputeSettings
 from heliodor.workflows.run_record import RunRecord, flatten_settings
 
 if TYPE_CHECKING:
     from heliodor.workflows.adapt import Turn
+
+
+#: The fields of a request that change the results, and not what is found on a micrograph.
+ADDITIONS = ("labels", "negatives", "exclude", "app_scores", "relion_project")
+
+
+@dataclass(frozen=True)
+class PickAdditions:
+    """What the user adds to what is found on the micrographs."""
+
+    corrections: Corrections = NO_CORRECTIONS
+    #: A project of heliodor app, whose scores are used.
+    app_scores: Path | None = None
+    #: Whose paths RELION's list has.
+    relion_project: RelionProject | None = None
+
+
+NO_ADDITIONS = PickAdditions()
 
 
 @dataclass(frozen=True)
@@ -38,6 +59,60 @@ class PickRequest:
     diameter_angstrom: float | None = None
     report: bool = False
     adapt: bool = False
+    labels: str | Path | None = None
+    negatives: str | Path | None = None
+    exclude: str | Path | None = None
+    app_scores: str | Path | None = None
+    relion_project: str | Path | None = None
+
+    def leave_out(self, sources: Sequence[Source]) -> list[Source]:
+        """Return the micrographs without those that the user excludes.
+
+        Raises
+        ------
+        BadInput
+            If none is left, or the list cannot be read.
+        """
+        return (
+            list(sources) if self.exclude is None else leave_out(sources, read_names(self.exclude))
+        )
+
+    def read_additions(self, sources: Sequence[Source]) -> PickAdditions:
+        """Return what the user adds to the results of the micrographs.
+
+        Raises
+        ------
+        BadInput
+            If a file or a folder cannot be used.
+        """
+        project = self.relion_project
+        return PickAdditions(
+            Corrections.read(self.labels, self.negatives, sources),
+            None if self.app_scores is None else Path(self.app_scores),
+            None if project is None else RelionProject.open(project, sources),
+        )
+
+    def refuse_additions(self, why: str) -> None:
+        """Refuse what only one process that picks all micrographs can add to the results.
+
+        Parameters
+        ----------
+        why
+            What is done instead; it begins the message.
+
+        Raises
+        ------
+        BadInput
+            If there is any of it.
+        """
+        for name in ADDITIONS:
+            if getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise BadInput(
+                    f"{why} cannot be combined with {option}; leave it out, and afterwards give it"
+                    " to heliodor pick with the same OUT, which keeps what has been found",
+                    parameter=name,
+                )
 
     def as_arguments(self, compute: ComputeSettings | None = None) -> dict[str, Any]:
         """Return the arguments for the record, with those of the computer if they are given."""
@@ -50,6 +125,7 @@ class PickRequest:
             "diameter_angstrom": self.diameter_angstrom,
             "report": self.report,
             "adapt": self.adapt,
+            **{name: getattr(self, name) for name in ADDITIONS},
         }
 
     def load_model(self) -> Model:
@@ -94,14 +170,7 @@ class PickingSetup:
     @property
     def key(self) -> dict[str, Any]:
         """All that determines the candidates of a given micrograph, ready for JSON."""
-        return {
-            "heliodor": __version__,
-            "model": fingerprint_model(self.model),
-            **settings_that_change_picks(self.settings),
-            "floor": min(FLOOR, self.settings.threshold_for(self.model)),
-            "pixel_size_angstrom": self.images.pixel_size_angstrom,
-            **({"masks": self.masks.fingerprints()} if self.masks.files else {}),
-        }
+        return journal_key(self.model, self.settings, self.images, self.masks)
 
     def start(self, journal: JoinedJournals, excluded: Mapping[str, str]) -> ResumablePicking:
         """Return the picking that continues where a journal ends."""

@@ -60,6 +60,11 @@ class _PickArguments(StoredModel):
     pixel_size_angstrom: float | None
     report: bool = False
     adapt: bool = False
+    labels: str | None = None
+    negatives: str | None = None
+    exclude: str | None = None
+    app_scores: str | None = None
+    relion_project: str | None = None
 
 
 class _RunArguments(_TrainArguments):
@@ -226,6 +231,11 @@ def _prepare_pick(arguments: _Arguments) -> Repeat:
             diameter_angstrom=values["diameter_angstrom"],
             report=values.get("report", False),
             adapt=values.get("adapt", False),
+            labels=values.get("labels"),
+            negatives=values.get("negatives"),
+            exclude=values.get("exclude"),
+            app_scores=values.get("app_scores"),
+            relion_project=values.get("relion_project"),
         ).failures
     )
 

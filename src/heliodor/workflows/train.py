@@ -37,8 +37,8 @@ from heliodor.models.pretrained import (
     GENERAL_MODEL_NAME,
     rescale_to_diameter,
 )
+from heliodor.picking.decoy_sample import rank_by_fingerprint
 from heliodor.picking.label_scores import measure_label_scores
-from heliodor.picking.recalibration import rank_by_fingerprint
 from heliodor.picking.settings import PickSettings
 from heliodor.picking.user_masks import NO_MASKS
 from heliodor.training.checkpoint import NAME as CHECKPOINT

@@ -112,6 +112,7 @@ def watch(
             " OUT/adapted.safetensors",
             parameter="adapt",
         )
+    request.refuse_additions("picking micrographs as they arrive")
     loaded = request.load_model()
     folder = create_output_folder(out)
     with lock_folder(folder):

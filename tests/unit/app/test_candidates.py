@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from heliodor.app.candidates import (
     Candidates,
-    near,
+    PickingRecord,
     read_candidates,
     write_candidates,
 )
 from heliodor.errors import BadInput
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 
 
 @given(n=st.integers(0, 20), k=st.integers(0, 5), seed=st.integers(0, 9))
@@ -30,10 +32,44 @@ def test_what_is_written_is_read(
     write_candidates(path, own)
     back = read_candidates(path)
     assert (back.model, back.figures) == (own.model, own.figures)
-    np.testing.assert_allclose(back.xy_px, own.xy_px, rtol=1e-6)
-    np.testing.assert_allclose(back.score, own.score, rtol=1e-6)
+    np.testing.assert_array_equal(back.xy_px, own.xy_px)
+    np.testing.assert_array_equal(back.score, own.score)
     np.testing.assert_array_equal(back.bad, own.bad)
     np.testing.assert_array_equal(back.features, features)
+
+
+@given(n=st.integers(0, 20), seed=st.integers(0, 9), searched=st.booleans())
+def test_what_picking_needs_is_read_to_the_last_bit(
+    tmp_path_factory: pytest.TempPathFactory, n: int, seed: int, searched: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    clean = np.sort(random.normal(0, 4, n))[::-1]
+    lowered = random.random(n) * 3 * (random.random(n) < 0.3)
+    order = np.argsort(-(clean - lowered), kind="stable")
+    score = (clean - lowered)[order]
+    mask = ContaminationMask(random.random((5, 7)) < 0.3, 28.0, 0.3)
+    record = PickingRecord(
+        "made", "fingerprint", 4.0, 1.5e6, MicrographMeasurements(0.25, None, 0.3), -3.0,
+        np.where(lowered[order] > 0, -1.0, np.inf), random.normal(size=3) if searched else None,
+    )  # fmt: skip
+    own = Candidates(
+        0, random.normal(size=(n, 2)) * 1e3, score, lowered[order] > 2,
+        np.zeros((n, 2), np.float16), {}, "5-7", clean[order], mask, record,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("c") / "a.npz"
+    write_candidates(path, own)
+    back = read_candidates(path)
+    result = back.as_result("m")
+    assert result is not None
+    kept = score >= -3.0
+    np.testing.assert_array_equal(result.candidates.score, score[kept])
+    np.testing.assert_array_equal(result.candidates.xy_px, own.xy_px[kept])
+    np.testing.assert_array_equal(back.without_contamination, clean[order])
+    assert (result.pixel_size_angstrom, result.area_angstrom2) == (4.0, 1.5e6)
+    assert result.measured == record.measured
+    assert result.contamination is not None
+    np.testing.assert_array_equal(result.contamination.mask, mask.mask)
+    assert (result.decoys is not None) == searched
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"\x93NUMPY"])
@@ -88,12 +124,3 @@ def test_a_file_that_claims_more_than_it_has_is_refused(tmp_path: Path) -> None:
     path.write_bytes(claim)
     with pytest.raises(BadInput, match="not a file of candidates"):
         read_candidates(path)
-
-
-@given(n=st.integers(0, 12), m=st.integers(0, 12), seed=st.integers(0, 99))
-def test_what_is_near_is_within_the_distance(n: int, m: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    # Whole numbers, so that many are exactly as far as the distance.
-    xy, others = (random.integers(0, 20, (k, 2)).astype(float) for k in (n, m))
-    away = np.hypot(*(xy[:, None] - others[None]).transpose(2, 0, 1))
-    np.testing.assert_array_equal(near(xy, others, 5.0), (away <= 5).any(axis=1))

@@ -24,7 +24,7 @@ from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.evaluation.matching import match_picks
 from heliodor.models.model_file import Model, load_model, save_model
 from heliodor.picking.candidates import find_candidates
-from heliodor.picking.recalibration import choose_decoy_micrographs
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.picking.score_maps import score_micrograph
 from heliodor.picking.settings import PickSettings
 from helpers.cli import call, done
@@ -50,7 +50,7 @@ def test_those_that_fail_change_nothing_for_the_others(
     unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where decoys were to be looked for on them."""
-    monkeypatch.setattr("heliodor.picking.recalibration.DECOY_MICROGRAPHS", 2)
+    monkeypatch.setattr("heliodor.picking.decoy_sample.DECOY_MICROGRAPHS", 2)
     mics = tmp_path / "mics"
     mics.mkdir()
     for number in (1, 2, 3):

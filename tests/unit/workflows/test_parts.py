@@ -516,7 +516,7 @@ def general(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parts, "POLL_SECONDS", 0.01)
     # Decoys are looked for on the damaged one, and on another in its place.
-    monkeypatch.setattr("heliodor.picking.recalibration.DECOY_MICROGRAPHS", 2)
+    monkeypatch.setattr("heliodor.picking.decoy_sample.DECOY_MICROGRAPHS", 2)
     for seed in range(5):
         image = noise((160, 160), seed)
         write_mrc(tmp_path / f"general/g{seed}.mrc", image, 4.0)

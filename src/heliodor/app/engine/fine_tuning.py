@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from heliodor import __version__
-from heliodor.app.candidates import near
 from heliodor.app.engine.feature_cache import train_on_cached_features
-from heliodor.app.engine.running_threshold import LogisticCalibration, fit_logistic
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
+from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.matching import MATCH_FRACTION
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
+from heliodor.picking.corrections import near
 from heliodor.picking.nms import suppress
 from heliodor.picking.score_maps import FLOOR, card_step, level_scores
 from heliodor.picking.scoring import score_smoothly
@@ -79,7 +79,8 @@ class FineTuningResult:
     validation: float | None
     #: Update, and the mean loss since the row before.
     curve: list[tuple[int, float]]
-    calibration: LogisticCalibration | None
+    #: Of other micrographs; None where there are too few labels.
+    calibration: Calibration | None
 
 
 def fine_tune(
@@ -138,9 +139,8 @@ def fine_tune(
     validation = validate_held_out(
         model, start, dataset, recipe, device, callbacks.on_phase, store
     )
-    calibration = None
-    if scale.calibration is not None:
-        calibration = fit_logistic(scale.calibration, scale.scores.values)
+    known = model.calibration  # as the file will have it
+    calibration = None if known is None else known.for_other_micrographs()
     return FineTuningResult(model, validation, curve, calibration)
 
 

@@ -81,7 +81,9 @@ def serve(stream: TextIO, events: EventWriter) -> None:
                 warm = True
                 threading.Thread(target=session.warm_up, daemon=True).start()
         else:
-            requests.take_id()  # without a project there is nothing to score
+            # Without a project there is nothing to score.
+            requests.take_id()
+            requests.take_end_of(frozenset())
 
 
 def _listen(stream: TextIO, requests: RequestQueue, events: EventWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heliodor.app.candidates import Candidates
+from heliodor.app.candidates import Candidates, PickingRecord
 from heliodor.conventions import (
     FloatArray,
     Image,
@@ -20,8 +21,11 @@ from heliodor.conventions import (
 from heliodor.data.micrographs.dead_borders import find_dead_border
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
-from heliodor.picking.candidates import find_candidates
+from heliodor.picking.batch import measure_micrograph
+from heliodor.picking.candidates import find_maxima
+from heliodor.picking.decoys import measure_candidate_area
 from heliodor.picking.score_maps import (
+    FLOOR,
     ScoreMaps,
     assemble_score_maps,
     card_step,
@@ -31,8 +35,6 @@ from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import atomic_write
 from heliodor.utils.statistics import robust_deviation
 
-#: Candidates with lower scores are dropped.
-MIN_SCORE: Final = -5.0
 #: The settings of picking. Scores of candidates in contamination are lowered.
 SETTINGS: Final = PickSettings()
 #: Length of the feature vector of a candidate.
@@ -55,7 +57,9 @@ class Prediction:
     image: WorkingImage
 
 
-def predict(model: Model, image: WorkingImage, number: int, device: torch.device) -> Prediction:
+def predict(
+    model: Model, image: WorkingImage, number: int, device: torch.device, made_with: str = ""
+) -> Prediction:
     """Find the candidates of a micrograph: the same, with the same scores, as picking does.
 
     Parameters
@@ -66,26 +70,46 @@ def predict(model: Model, image: WorkingImage, number: int, device: torch.device
         The working image.
     number
         The number of the model.
+    made_with
+        See `PickingRecord`.
     """
     normalized = model.normalizer.apply(image.image)
-    step = card_step(model, image.working_pixel_size_angstrom)
-    seen = score_with_features(model.network, normalized, step, device)
+    size = image.working_pixel_size_angstrom
+    seen = score_with_features(model.network, normalized, card_step(model, size), device)
     maps = assemble_score_maps(model, image, normalized, seen.maps)
-    picks = find_candidates(model, image, maps.score, SETTINGS, maps.contamination)
-    above = np.flatnonzero(picks.score >= MIN_SCORE)
-    xy, score = picks.xy_px[above], picks.score[above]
-    working = to_working(xy, image.original_shape, image.shape)
+    contamination = maps.contamination
+    maxima = find_maxima(model, image, maps.score, SETTINGS)
+    at, clean = maxima.xy_angstrom, maxima.picks.score
+    order, score, distance = np.arange(len(clean)), clean, None
     bad = np.zeros(len(score), dtype=bool)
-    if maps.contamination is not None:
-        bad = maps.contamination.is_left_out(working * image.working_pixel_size_angstrom)
+    if contamination is not None:
+        # All are kept: the user may say that there is no contamination here.
+        order, score = contamination.weigh(at, clean, -math.inf)
+        distance = contamination.distance_angstrom(at)[order]
+        bad = contamination.is_left_out(at)[order]
+    xy = maxima.picks.xy_px[order]
+    working = to_working(xy, image.original_shape, image.shape)
     features = _sample_features(seen.features, working / model.network.stride)
-    figures = _measure_micrograph(image.image, normalized, maps)
+    margin = SETTINGS.distances_for(model, size).margin_px
+    record = PickingRecord(
+        made_with,
+        "" if image.version is None else image.version.fingerprint,
+        image.pixel_size_angstrom,
+        measure_candidate_area(maps.score, contamination, size, margin),
+        measure_micrograph(model, normalized, maps.shift, contamination),
+        math.nextafter(min(FLOOR, model.card.threshold), -math.inf),
+        distance,
+    )
+    figures = _measure_figures(image.image, normalized, maps)
     return Prediction(
-        Candidates(number, xy, score, bad, features, figures, stamp_of(image)),
+        Candidates(
+            number, xy, score, bad, features, figures, stamp_of(image),
+            clean[order], contamination, record,
+        ),
         maps,
         normalized,
         image,
-    )
+    )  # fmt: skip
 
 
 def stamp_of(image: WorkingImage) -> str:
@@ -126,7 +150,7 @@ def _projection(channels: int) -> Image:
     return np.asarray(drawn / np.sqrt(FEATURES), dtype=np.float32)
 
 
-def _measure_micrograph(image: Image, normalized: Image, maps: ScoreMaps) -> dict[str, float]:
+def _measure_figures(image: Image, normalized: Image, maps: ScoreMaps) -> dict[str, float]:
     """Return figures that differ with dose, ice, defocus and carbon.
 
     The mean and the standard deviation of the micrograph; the logarithm of the variance of the

@@ -29,6 +29,8 @@ class RequestQueue:
         self._queue: deque[int] = deque()
         self._focus: int | None = None
         self._focus_waits = False
+        #: Whether a list of micrographs has come since `take_end_of` was true.
+        self._list_waits = False
         self._training = False
         self._cancelled = False
         self._closed = False
@@ -40,11 +42,12 @@ class RequestQueue:
                 # A waiting training is canceled rather than dropped, so that its end is reported.
                 self._open = request
                 self._queue.clear()
-                self._focus, self._focus_waits = None, False
+                self._focus, self._focus_waits, self._list_waits = None, False, False
                 self._cancelled = self._training
             elif isinstance(request, ScoreRequest):
                 self._queue = deque(dict.fromkeys(request.ids))
                 self._focus_waits = self._focus in self._queue
+                self._list_waits = True
             elif isinstance(request, FocusRequest):
                 self._focus, self._focus_waits = request.id, True
             elif isinstance(request, CancelRequest):
@@ -101,15 +104,31 @@ class RequestQueue:
             self._cancelled = self._closed
             self._focus_waits = self._focus is not None
 
-    def take_id(self) -> int | None:
-        """Return the number of the next micrograph to score; None if there is none."""
+    def take_id(self, until: frozenset[int] | None = None) -> int | None:
+        """Return the number of the next micrograph to score; None if there is none.
+
+        Parameters
+        ----------
+        until
+            Where it is given, there is none either once none of these is in the list.
+        """
         with self._changed:
             if self._focus_waits and self._focus is not None:
                 self._focus_waits = False
                 if self._focus in self._queue:
                     self._queue.remove(self._focus)
                 return self._focus
+            if until is not None and until.isdisjoint(self._queue):
+                return None
             return self._queue.popleft() if self._queue else None
 
+    def take_end_of(self, numbers: frozenset[int]) -> bool:
+        """Return, once for each list, whether it has come and none of some is in it any more."""
+        with self._changed:
+            ended = self._list_waits and numbers.isdisjoint(self._queue)
+            if ended:
+                self._list_waits = False
+            return ended
+
     def _has_micrographs(self) -> bool:
-        return self._focus_waits or bool(self._queue)
+        return self._focus_waits or bool(self._queue) or self._list_waits

@@ -1,11 +1,11 @@
-"""The threshold and the calibration of a model, from the micrographs scored so far."""
+"""The threshold and the calibration of the general model, from the micrographs scored so far."""
 
 from __future__ import annotations
 
 import threading
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
-import numpy as np
 import torch
 
 from heliodor.app.engine.prediction import Prediction
@@ -14,24 +14,13 @@ from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import InMemoryStore, PickingResult
-from heliodor.picking.decoys import (
-    measure_candidate_area,
-    score_decoys,
-)
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
+from heliodor.picking.decoys import score_decoys
 from heliodor.picking.recalibration import calibrate_picks, needs_decoys
 from heliodor.picking.settings import PickSettings
 
-#: Numbers of micrographs at which the threshold is estimated; no decoys are searched on more.
+#: Numbers of micrographs at which a provisional threshold is estimated.
 UPDATE_AT: Final = (1, 3, 8)
-#: The fit uses candidates with probabilities in this range.
-UNCERTAIN_RANGE: Final = (0.02, 0.98)
-
-
-class LogisticCalibration(NamedTuple):
-    """Calibrated probability as sigmoid(slope * score + offset)."""
-
-    slope: float
-    offset: float
 
 
 class ThresholdEstimate(NamedTuple):
@@ -40,11 +29,17 @@ class ThresholdEstimate(NamedTuple):
     #: Log-odds from which candidates are picks.
     threshold: float
     #: None where probabilities cannot be estimated.
-    calibration: LogisticCalibration | None
+    calibration: Calibration | None
+    #: The number of micrographs that it is from.
+    micrographs: int
+    #: Whether no other micrographs are waited for.
+    settled: bool
 
 
 class RunningThreshold:
-    """Estimates a model's threshold from the candidates and decoys of the first micrographs.
+    """Estimates a model's threshold from the candidates and decoys of some micrographs.
+
+    From the same micrographs as picking does, so that in the end the threshold is the same.
 
     Parameters
     ----------
@@ -52,35 +47,71 @@ class RunningThreshold:
         The model in use; only the threshold of the general model is estimated.
     device
         Where decoys are searched.
+    names
+        The names of all micrographs of the project.
     """
 
-    def __init__(self, model: Model, device: torch.device) -> None:
+    def __init__(self, model: Model, device: torch.device, names: Sequence[str]) -> None:
         self._model, self._device = model, device
-        self._needed = needs_decoys(model)
+        chosen = choose_decoy_micrographs(names) if needs_decoys(model) else frozenset()
+        #: The numbers of the micrographs that decoys are searched on.
+        self.chosen = frozenset(i for i, name in enumerate(names) if name in chosen)
         self._lock = threading.Lock()
         self._scores: dict[int, MicrographScores] = {}
+        self._failed = set[int]()
         self._claimed = set[int]()
 
+    @property
+    def missing(self) -> list[int]:
+        """The micrographs that were neither measured nor failed."""
+        return sorted(self.chosen - self._scores.keys() - self._failed)
+
     def claim(self, micrograph: int) -> bool:
-        """Return, once per micrograph, whether it is to be added."""
+        """Return, once per micrograph, whether decoys are to be searched on it."""
         with self._lock:
-            if (
-                not self._needed
-                or len(self._claimed) >= UPDATE_AT[-1]
-                or micrograph in self._claimed
-            ):
+            if micrograph not in self.chosen - self._claimed:
                 return False
             self._claimed.add(micrograph)
             return True
 
-    def add(self, micrograph: int, prediction: Prediction) -> ThresholdEstimate | None:
-        """Search decoys on a micrograph; return a new estimate where there is a better one now."""
-        scores = self._measure(prediction)
+    def search_decoys(self, prediction: Prediction) -> FloatArray:
+        """Return the scores of the decoys on a micrograph, the same as picking finds."""
+        return score_decoys(
+            self._model,
+            prediction.image,
+            prediction.normalized,
+            PickSettings(),
+            prediction.score_maps.contamination,
+            self._device,
+        )
+
+    def add(
+        self, micrograph: int, scores: MicrographScores, provisional: bool = True
+    ) -> ThresholdEstimate | None:
+        """Add the scores of a micrograph; return a new estimate where there is a better one.
+
+        Parameters
+        ----------
+        provisional
+            Whether an estimate is wanted although others are waited for.
+        """
         with self._lock:
             self._scores[micrograph] = scores
-            if len(self._scores) not in UPDATE_AT:
+            self._claimed.add(micrograph)
+            if self.missing and not (provisional and len(self._scores) in UPDATE_AT):
                 return None
-            all_scores = dict(sorted(self._scores.items()))
+            return self._estimate()
+
+    def fail(self, micrograph: int) -> ThresholdEstimate | None:
+        """Note that a micrograph cannot be used; return the estimate if it was the last one."""
+        with self._lock:
+            if micrograph not in self.chosen or micrograph in self._failed:
+                return None
+            self._failed.add(micrograph)
+            return None if self.missing or not self._scores else self._estimate()
+
+    def _estimate(self) -> ThresholdEstimate:
+        all_scores = dict(sorted(self._scores.items()))
         names = [str(number) for number in all_scores]
         sheet = DatasetScores(names, names)
         for name, scores_of_one in zip(names, all_scores.values(), strict=True):
@@ -88,48 +119,17 @@ class RunningThreshold:
         card = self._model.card
         before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
         after = calibrate_picks(self._model, before, PickSettings())
-        calibration = None
-        if after.calibration is not None:
-            calibration = fit_logistic(after.calibration, sheet.candidates.values)
-        return ThresholdEstimate(after.threshold, calibration)
-
-    def _measure(self, prediction: Prediction) -> MicrographScores:
-        """Return the scores of a micrograph, the same as picking measures."""
-        model, image, maps = self._model, prediction.image, prediction.score_maps
-        candidates = prediction.candidates
-        good = ~candidates.bad
-        decoys = score_decoys(
-            model,
-            image,
-            prediction.normalized,
-            PickSettings(),
-            maps.contamination,
-            self._device,
+        return ThresholdEstimate(
+            after.threshold, after.calibration, len(self._scores), not self.missing
         )
-        size = image.working_pixel_size_angstrom
-        area = measure_candidate_area(maps.score, maps.contamination, size)
-        return MicrographScores(candidates.score[good], decoys, area)
 
 
-def fit_logistic(calibration: Calibration, scores: FloatArray) -> LogisticCalibration | None:
-    """Fit a logistic curve to a calibration, where its probabilities are neither 0 nor 1.
-
-    Parameters
-    ----------
-    calibration
-        Its curve is monotone, and nearly straight in log-odds in `UNCERTAIN_RANGE`.
-    scores
-        Log-odds of candidates, where the curve is fitted.
-
-    Returns
-    -------
-    LogisticCalibration or None
-        None where no candidate is in that range, or the slope is not positive.
-    """
-    chance = calibration.probability(scores)
-    inside = (chance > UNCERTAIN_RANGE[0]) & (chance < UNCERTAIN_RANGE[1])
-    x, p = scores[inside], chance[inside]
-    if len(np.unique(x)) < 2:
+def describe_calibration(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return a calibration ready for JSON, with the numbers of particles of all its repeats."""
+    if calibration is None:
         return None
-    slope, offset = np.polyfit(x, np.log(p / (1 - p)), 1, w=np.sqrt(p * (1 - p)))
-    return LogisticCalibration(float(slope), float(offset)) if slope > 0 else None
+    return {
+        **calibration.as_dict(),
+        "clear_above": 0.0,  # infinite without labels; only picking needs it
+        "repeat_particles": [round(repeat.particles, 2) for repeat in calibration.repeats],
+    }

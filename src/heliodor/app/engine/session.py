@@ -5,26 +5,29 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 import torch
 
-from heliodor.app.candidates import write_candidates
+from heliodor.app.candidates import Candidates, read_candidates, write_candidates
 from heliodor.app.engine.fine_tuning import (
     Cancelled,
     TrainingCallbacks,
     fine_tune,
 )
-from heliodor.app.engine.prediction import predict, write_preview
+from heliodor.app.engine.prediction import SETTINGS, Prediction, predict, write_preview
 from heliodor.app.engine.request_queue import RequestQueue
-from heliodor.app.engine.running_threshold import LogisticCalibration, RunningThreshold
+from heliodor.app.engine.running_threshold import (
+    RunningThreshold,
+    ThresholdEstimate,
+    describe_calibration,
+)
 from heliodor.app.protocol import (
-    CalibrationLine,
     CancelledEvent,
     EventWriter,
     FailedEvent,
@@ -48,6 +51,7 @@ from heliodor.models.model_file import (
     save_model,
 )
 from heliodor.models.pretrained import load_general_model, rescale_to_diameter
+from heliodor.picking.run_key import digest_run_key, journal_key
 from heliodor.picking.score_maps import open_working_images
 from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
@@ -77,11 +81,20 @@ class Session:
     images: WorkingImages
     sources: tuple[Source, ...]
     running_threshold: RunningThreshold = field(init=False)
+    #: What the candidates of the model in use depend on; see `PickingRecord`.
+    _made_with: str = ""
     #: The micrographs that the model in use has scored.
     _scored: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.running_threshold = RunningThreshold(self.model, self.device)
+        self._use_model(self.model, self.number)
+
+    def _use_model(self, model: Model, number: int) -> None:
+        self.model, self.number = model, number
+        names = [source.name for source in self.sources]
+        self.running_threshold = RunningThreshold(model, self.device, names)
+        self._made_with = digest_run_key(journal_key(model, SETTINGS, self.images))
+        self._scored.clear()
 
     @classmethod
     def open(cls, project: OpenRequest, requests: RequestQueue, events: EventWriter) -> Session:
@@ -128,9 +141,7 @@ class Session:
             return RefusedEvent(says=str(error))
         except Exception as error:
             return RefusedEvent(says=_describe_error("the training", error))
-        self.model, self.number = result.model, request.number
-        self.running_threshold = RunningThreshold(self.model, self.device)
-        self._scored.clear()
+        self._use_model(result.model, request.number)
         return TrainedEvent(
             number=request.number,
             file=request.out,
@@ -138,11 +149,24 @@ class Session:
             threshold=result.model.card.threshold,
             validation=result.validation,
             curve=_add_validation(result.curve, result.validation),
-            calibration=_as_line(result.calibration),
+            calibration=describe_calibration(result.calibration),
         )
 
     def score(self) -> None:
-        """Score the waiting micrographs until none is left or another request comes."""
+        """Score the waiting micrographs until none is left or another request comes.
+
+        Once those that the threshold is estimated from are done, it is completed with what earlier
+        sessions know, and without those that will not be scored.
+        """
+        chosen = self.running_threshold.chosen
+        self._in_parallel(lambda: self.requests.take_id(chosen), self._score)
+        if not self.requests.urgent and self.requests.take_end_of(chosen):
+            missing = iter(self.running_threshold.missing)
+            self._in_parallel(lambda: next(missing, None), self._complete_threshold)
+        self._in_parallel(self.requests.take_id, self._score)
+
+    def _in_parallel(self, take: Callable[[], int | None], work: Callable[[int], None]) -> None:
+        """Work on micrographs until none is left or another request comes."""
         on_cpu = self.device.type == "cpu"
         with one_thread_each(on_cpu) as threads:
             limit = min(threads, MAX_CONCURRENT) if on_cpu else 1
@@ -150,9 +174,9 @@ class Session:
             running = set[Future[None]]()
             try:
                 while not self.requests.urgent:
-                    number = self.requests.take_id() if len(running) < limit else None
+                    number = take() if len(running) < limit else None
                     if number is not None:
-                        running.add(pool.submit(self._score, number))
+                        running.add(pool.submit(work, number))
                     elif running:
                         # Wait only briefly: a micrograph may come into focus.
                         _, running = wait(running, 0.05, FIRST_COMPLETED)
@@ -180,30 +204,79 @@ class Session:
             self.events.send(ScoredEvent(id=i, number=self.number, seconds=0.0))
             return
         try:
-            image = self.images.get(self.sources[i])
-            prediction = predict(self.model, image, self.number, self.device)
+            prediction = self._predict(i)
             preview = folder / "previews" / f"{i}.jpg"
             write_preview(preview, prediction.normalized, prediction.candidates.stamp)
             write_candidates(table, prediction.candidates)
         except Exception as error:
             self.events.send(FailedEvent(id=i, says=_describe_error(self.sources[i].name, error)))
+            self._send_threshold(self.running_threshold.fail(i))
             return
         self._scored.add(i)
         seconds = time.perf_counter() - started
         self.events.send(ScoredEvent(id=i, number=self.number, seconds=seconds))
+        if self.running_threshold.claim(i):
+            self._search_decoys(i, prediction)
+
+    def _predict(self, i: int) -> Prediction:
+        image = self.images.get(self.sources[i])
+        return predict(self.model, image, self.number, self.device, self._made_with)
+
+    def _search_decoys(self, i: int, prediction: Prediction) -> None:
+        """Search decoys on a micrograph, keep them, and send the new threshold; never raise."""
         try:
-            estimate = None
-            if self.running_threshold.claim(i):
-                estimate = self.running_threshold.add(i, prediction)
+            decoys = self.running_threshold.search_decoys(prediction)
+            own = prediction.candidates
+            assert own.record is not None
+            found = replace(own, record=replace(own.record, decoys=decoys))
+            write_candidates(self.project.project / "scores" / f"{i}.npz", found)
+        except Exception as error:
+            console.show_error(_describe_error("estimating the threshold", error))
+            self._send_threshold(self.running_threshold.fail(i))
+            return
+        self._add_to_threshold(i, found)
+
+    def _add_to_threshold(self, i: int, found: Candidates, provisional: bool = True) -> None:
+        try:
+            result = found.as_result(self.sources[i].name)
+            assert result is not None
+            estimate = self.running_threshold.add(i, result.scores, provisional)
         except Exception as error:
             console.show_error(_describe_error("estimating the threshold", error))
             return
+        self._send_threshold(estimate)
+
+    def _complete_threshold(self, i: int) -> None:
+        """Add a micrograph that an earlier session scored to the threshold; never raise."""
+        kept = self.project.project / "scores" / f"{i}.npz"
+        try:
+            found = read_candidates(kept)
+        except BadInput:
+            self._send_threshold(self.running_threshold.fail(i))
+            return
+        record = found.record
+        valid = record is not None and record.made_with == self._made_with
+        if valid and record is not None and record.decoys is not None:
+            # An earlier session knew more than the first of them say.
+            self._add_to_threshold(i, found, provisional=False)
+            return
+        try:
+            prediction = self._predict(i)
+        except Exception as error:
+            console.show_error(_describe_error(self.sources[i].name, error))
+            self._send_threshold(self.running_threshold.fail(i))
+            return
+        self._search_decoys(i, prediction)
+
+    def _send_threshold(self, estimate: ThresholdEstimate | None) -> None:
         if estimate is not None:
             self.events.send(
                 ThresholdEvent(
                     number=self.number,
                     threshold=estimate.threshold,
-                    calibration=_as_line(estimate.calibration),
+                    calibration=describe_calibration(estimate.calibration),
+                    micrographs=estimate.micrographs,
+                    settled=estimate.settled,
                 )
             )
 
@@ -253,10 +326,6 @@ def _describe_error(what: str, error: Exception) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return f"not enough memory for {what}; close other programs or use fewer threads"
     return f"{what} failed ({type(error).__name__}: {error})"
-
-
-def _as_line(calibration: LogisticCalibration | None) -> CalibrationLine | None:
-    return None if calibration is None else CalibrationLine(**calibration._asdict())
 
 
 def _add_validation(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from heliodor.data.micrographs import star_list
 from heliodor.data.star import format_cell
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
+from heliodor.utils.hashing import digest
 
 #: The two kinds of annotations and their files.
 KINDS = {"particle": "labels.star", "negative": "negatives.star"}
@@ -82,6 +84,8 @@ class Annotations:
         #: The formatted rows of each micrograph, by kind.
         self._rows: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
         self._total = 0
+        #: What `summary` returned last, until something changes.
+        self._summary: dict[str, Any] | None = None
         self._wake = threading.Condition()
         self._unsaved: set[str] = set()
         #: Changes that have not been written, and what there was before each.
@@ -127,6 +131,20 @@ class Annotations:
             own = self._by_micrograph.get(name, {})
             particles = sum(annotation.kind == "particle" for annotation in own.values())
             return particles, len(own) - particles
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of each kind, and a hash of what is in its file."""
+        with self._wake:
+            if self._summary is None:
+                texts = {kind: self.render(kind) for kind in KINDS}
+                self._summary = {f"{k}_digest": digest([t.encode()]) for k, t in texts.items()}
+                for kind in KINDS:
+                    self._summary[f"{kind}s"] = sum(
+                        annotation.kind == kind
+                        for own in self._by_micrograph.values()
+                        for annotation in own.values()
+                    )
+            return dict(self._summary)
 
     def names(self) -> list[str]:
         """Return the names of the micrographs with annotations."""
@@ -211,6 +229,7 @@ class Annotations:
 
     def _format_rows(self, name: str) -> None:
         """Format the rows of a micrograph, as `relion_star.render_picks` would."""
+        self._summary = None
         # A number comes first: a row that starts with some names would be read as a block.
         quoted = format_cell(star_list.NAME, name)
         for kind, rows in self._rows.items():

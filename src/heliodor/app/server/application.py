@@ -43,6 +43,9 @@ MEDIA_TYPES = {
     ".woff2": "font/woff2",
 }
 
+#: The formats of exports: what RELION imports comes first.
+_FORMAT_NAMES = ("autopick", *(name for name in FORMATS if name != "autopick"))
+
 
 class PageRoutes(Endpoints):
     """The page, the project, and what changed."""
@@ -71,6 +74,7 @@ class PageRoutes(Endpoints):
     async def project(self, request: Request) -> Response:
         """GET /api/project: the project and the state of everything."""
         state = self.context.state
+        relion = await asyncio.to_thread(state.project.find_relion_project)
         processes = state.process_states()
         return JSONResponse(
             {
@@ -79,9 +83,10 @@ class PageRoutes(Endpoints):
                 "version": __version__,
                 "folder": str(state.project.folder.absolute()),
                 "settings": state.settings(),
+                "relion_project": None if relion is None else str(relion),
                 "count": len(state.sources),
                 "formats": [
-                    {"name": one.name, "says": one.description} for one in FORMATS.values()
+                    {"name": name, "says": FORMATS[name].description} for name in _FORMAT_NAMES
                 ],
                 **processes,
                 "run": self.context.sign_report(processes["run"]),

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
+from heliodor.app.server.annotations import KINDS, Annotations
+from heliodor.app.server.predictions import Predictions
 from heliodor.app.server.project import PICKS, Project
+from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.request_parsing import refuse
+from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED
+from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.journal import NAME as JOURNAL
-from heliodor.utils.files import create_subfolder, write_text
+from heliodor.utils.files import create_subfolder, write_json, write_text
 from heliodor.utils.import_path import python_command
 
 #: The command; tests use another.
@@ -26,6 +35,8 @@ _POLL_SECONDS = 0.5
 _STOP_SECONDS = 20.0
 #: More characters than this go into a list file: command lines are limited in length.
 _MAX_INPUT_CHARS = 32_768
+#: What a run was made with, beside its run.json; and the folder of the masks it was given.
+MADE_WITH, MASKS = "made_with.json", "masks"
 _ENTRY = b'{"micrograph": '
 
 
@@ -34,28 +45,37 @@ class BatchRun:
 
     Parameters
     ----------
-    project
-        The project.
+    project, annotations, predictions
+        The project, what the user labeled, and what the engine found.
     threads
         Threads of the command.
     command
         The command before the word `pick`.
     """
 
-    def __init__(self, project: Project, threads: int, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self,
+        project: Project,
+        annotations: Annotations,
+        predictions: Predictions,
+        threads: int,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self._project, self._threads, self._command = project, threads, command
+        self._annotations, self._predictions = annotations, predictions
         self._folder = project.folder / PICKS
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: threading.Thread | None = None
         self._cancelled = False
-        self._total = total = len(project.sources)
-        finished = (self._folder / "run.json").is_file()
+        result = self._read_result()
+        total = len(project.included) if result is None else result["micrographs"]
         self._state: dict[str, Any] = {
-            "state": "done" if finished else "none",
-            "done": total if finished else 0,
+            "state": "none" if result is None else "done",
+            "done": 0 if result is None else total,
             "of": total,
             "says": None,
+            "result": result,
         }
 
     def start(self) -> None:
@@ -75,17 +95,9 @@ class BatchRun:
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             create_subfolder(self._project.folder, PICKS)
-            words = [*self._command, "pick", "--report", "-o", str(self._folder)]
-            words += ["--threads", str(self._threads)]
-            if settings.model:
-                words += ["--model", str(self._project.model_file(settings.model))]
-            else:
-                words += ["--diameter", repr(settings.diameter_angstrom)]
-            if settings.threshold is not None:
-                words += [f"--threshold={settings.threshold!r}"]
-            if settings.pixel_size_angstrom is not None:
-                words += ["--pixel-size", repr(settings.pixel_size_angstrom)]
-            words += ["--micrographs", *self._inputs()]
+            made = describe_making(self._project, self._annotations, self._predictions)
+            words = [*self._command, *self._words(made)]
+            write_json(self._folder / MADE_WITH, made)
             log = self._project.folder / "run.log"
             write_text(log, f"{shlex.join(words)}\n")
             with log.open("ab") as output:
@@ -97,11 +109,89 @@ class BatchRun:
                     start_new_session=True,
                 )
             self._cancelled = False
-            self._state |= {"state": "running", "done": 0, "says": "starting"}
+            total = len(self._project.included)
+            self._state |= {"state": "running", "done": 0, "of": total, "says": "starting"}
+            self._state["result"] = None
             self._watcher = threading.Thread(
                 target=self._watch, args=(self._process, log), name="run", daemon=True
             )
             self._watcher.start()
+
+    def _words(self, made: Mapping[str, Any]) -> list[str]:
+        """Return the arguments of `heliodor` that pick with what the page shows."""
+        settings, folder = self._project.settings, self._folder
+        words = ["pick", "--report", "-o", str(folder), "--threads", str(self._threads)]
+        if settings.model:
+            words += ["--model", str(self._project.model_file(settings.model))]
+        else:
+            words += ["--diameter", repr(settings.diameter_angstrom)]
+        if settings.threshold is not None or self._predictions.calibration(settings.model).settled:
+            words += [f"--threshold={made['threshold']!r}"]
+        if settings.pixel_size_angstrom is not None:
+            words += ["--pixel-size", repr(settings.pixel_size_angstrom)]
+        words += ["--app-scores", str(self._project.folder)]
+        for kind, option in (("particle", "--labels"), ("negative", "--negatives")):
+            path = folder / KINDS[kind]
+            write_text(path, self._annotations.render(kind))
+            if made[f"{kind}s"]:
+                words += [option, str(path)]
+        if left_out := self._left_out():
+            path = folder / "excluded.txt"
+            write_text(path, "".join(f"{name}\n" for name in left_out))
+            words += ["--exclude", str(path)]
+        if self._write_masks():
+            words += ["--mask", str(folder / MASKS)]
+        relion_project = self._project.find_relion_project()
+        if relion_project is not None:
+            words += ["--relion-project", str(relion_project)]
+        return [*words, "--micrographs", *self._inputs()]
+
+    def _left_out(self) -> list[str]:
+        """Return the micrographs that are excluded, or came after the project was opened."""
+        included = {self._project.sources[number].name for number in self._project.included}
+        there = find_sources(list(self._project.settings.inputs))
+        return [source.name for source in there if source.name not in included]
+
+    def _write_masks(self) -> bool:
+        """Write empty masks for the micrographs on which contamination is ignored."""
+        folder = self._folder / MASKS
+        shutil.rmtree(folder, ignore_errors=True)
+        written = False
+        for number in self._project.included:
+            found = self._predictions.get(number)
+            ignored = self._project.ignores_contamination(number)
+            if ignored and found is not None and found.contamination is not None:
+                empty = ContaminationMask(
+                    np.zeros_like(found.contamination.mask),
+                    found.contamination.pixel_size_angstrom,
+                    0.0,
+                )
+                path = folder / f"{self._project.sources[number].output_stem}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                empty.write(path)
+                written = True
+        return written
+
+    def _read_result(self) -> dict[str, Any] | None:
+        """Return what the last run that finished picked; None if there is none."""
+        try:
+            record = json.loads((self._folder / "run.json").read_text("utf-8"))
+            made = json.loads((self._folder / MADE_WITH).read_text("utf-8"))
+            failed = [
+                {"name": one["micrograph"], "why": one["reason"]} for one in record["failed"]
+            ]
+            return {
+                **made,
+                "threshold": float(record["threshold"]),
+                "date": str(record["started"]),
+                "picks": int(record["picks"]),
+                "picked": len(record["picks_per_micrograph"]),
+                "micrographs": len(record["picks_per_micrograph"]) + len(failed),
+                "failed": failed,
+                "file": str((self._folder / "autopick.star").absolute()),
+            }
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return None  # it did not finish, or is damaged
 
     def _inputs(self) -> list[str]:
         """Return the micrographs as the user typed them, or a list file of them."""
@@ -122,21 +212,21 @@ class BatchRun:
                 code = process.wait(_POLL_SECONDS)
             done, says = journal.count(), _read_last_line(log)
             with self._lock:
-                self._state |= {"done": min(done, self._total), "says": says}
+                self._state |= {"done": min(done, self._state["of"]), "says": says}
         assert process.stdin is not None
         with suppress(OSError):
             process.stdin.close()
         with self._lock:
             self._process = None
             if code in (0, SOME_FAILED):
-                self._state |= {"state": "done"}
+                self._state |= {"state": "done", "result": self._read_result()}
             else:
                 self._state |= {"state": "cancelled" if self._cancelled else "failed"}
 
     def state(self) -> dict[str, Any]:
         """Return the state and the progress."""
         with self._lock:
-            own = dict(self._state)
+            own = {**self._state, "changes": []}
         done = own["state"] == "done" and (self._folder / "report.html").is_file()
         return {**own, "report": "/report/report.html" if done else None}
 

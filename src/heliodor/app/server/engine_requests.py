@@ -40,7 +40,10 @@ def build_open_request(project: Project, threads: int) -> OpenRequest:
 
 
 def build_train_request(project: Project, annotations: Annotations, number: int) -> TrainRequest:
-    """Return the request that trains the model of a number on all annotations."""
+    """Return the request that trains the model of a number on all annotations.
+
+    Those on excluded micrographs are left out.
+    """
     return TrainRequest(
         number=number,
         labels=_collect_positions(project, annotations, "particle"),
@@ -54,7 +57,7 @@ def _collect_positions(
 ) -> dict[int, FloatArray]:
     """Return the positions of all annotations of a kind, by the micrograph's number."""
     positions = {
-        number: annotations.positions(source.name, kind)
-        for number, source in enumerate(project.sources)
+        number: annotations.positions(project.sources[number].name, kind)
+        for number in project.included
     }
     return {number: xy for number, xy in positions.items() if len(xy)}

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from heliodor.app.candidates import read_candidates
@@ -29,6 +30,7 @@ from heliodor.app.protocol import (
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.engine_client import COMMAND, MAX_FAILURES, EngineClient, EngineFailures
 from heliodor.app.server.engine_requests import build_open_request, build_train_request
+from heliodor.app.server.models import read_record
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
@@ -39,6 +41,7 @@ from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
 from heliodor.errors import BadInput
+from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.utils.files import write_json
 from heliodor.utils.hashing import stamp_file
 
@@ -101,6 +104,8 @@ class EngineSession:
         self._stamps: dict[int, str] = {}
         #: A training that waits until the engine is ready.
         self._waiting_training: TrainRequest | None = None
+        #: What the running training is on, for the record of its model.
+        self._training_on: dict[str, Any] = {}
         self._queue: list[int] = []
         self._focus: int | None = None
         self.training = TrainingStatus()
@@ -115,10 +120,13 @@ class EngineSession:
     def _read_calibration(self, number: int) -> None:
         path = self._project.model_file(number, ".json")
         try:
-            self._predictions.set_calibration(
-                number, ModelCalibration.from_message(json.loads(path.read_text("utf-8")))
-            )
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            record = json.loads(path.read_text("utf-8"))
+            if number == 0 and record["diameter"] != self._project.settings.diameter_angstrom:
+                return  # of another diameter
+            # That of a trained model is not estimated again.
+            record = record | {"settled": True} if number else record
+            self._predictions.set_calibration(number, ModelCalibration.from_message(record))
+        except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
             return  # missing or damaged: the engine estimates it again
 
     def _read_scores(self) -> None:
@@ -127,7 +135,7 @@ class EngineSession:
         for number in range(len(self._project.sources)):
             if self._closing:
                 return
-            if self._project.path(SCORES, number).is_file() and self._load_candidates(number):
+            if self._project.path(SCORES, number).is_file() and self.load_candidates(number):
                 numbers.append(number)
         if numbers:
             self._touch(numbers)
@@ -136,7 +144,7 @@ class EngineSession:
             if self._ready:
                 self._send_queue()
 
-    def _load_candidates(self, number: int) -> bool:
+    def load_candidates(self, number: int) -> bool:
         """Read the candidates of a micrograph; return whether that succeeded."""
         path = self._project.path(SCORES, number)
         diameter = self._project.settings.diameter_angstrom
@@ -153,9 +161,10 @@ class EngineSession:
             return False
         name = self._project.sources[number].name
         negatives = self._annotations.positions(name, "negative")
-        self._predictions.put(
-            number, MicrographPredictions.from_candidates(candidates, negatives, diameter / size)
+        found = MicrographPredictions.from_candidates(
+            candidates, negatives, diameter / size, self._project.ignores_contamination(number)
         )
+        self._predictions.put(number, found)
         return True
 
     def _start_engine(self) -> None:
@@ -178,19 +187,55 @@ class EngineSession:
 
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Start over with the general model for another diameter."""
+        self._reopen(0, diameter_angstrom)
+
+    def use_model(self, number: int) -> None:
+        """Use an earlier model again; with the diameter that it was trained for.
+
+        Raises
+        ------
+        HTTPException
+            If there is no such model, or a training is running.
+        """
+        record = read_record(self._project, number)
+        if record is None:
+            raise refuse("there is no such model", 404)
+        diameter = (record.get("diameter") if number else None) or (
+            self._project.settings.diameter_angstrom
+        )
+        if diameter is None:
+            raise refuse("set the particle's diameter first", 409)
+        self._reopen(number, diameter)
+
+    def _reopen(self, model: int, diameter_angstrom: float) -> None:
+        """Open the project in the engine with another model or for another diameter."""
         with self._lock:
             if self.training.running:
                 raise refuse("a training is running; cancel it first", 409)
-            self._project.change(diameter_angstrom=diameter_angstrom, model=0)
-            self._stale = True
-            self._predictions.clear()
+            settings = self._project.settings
+            other_diameter = diameter_angstrom != settings.diameter_angstrom
+            if not other_diameter and model == settings.model:
+                return
+            self._project.change(diameter_angstrom=diameter_angstrom, model=model)
+            if other_diameter:
+                self._stale = True
+                self._predictions.clear()
+            self._read_calibration(model)
             self._failures.reset(micrographs=True)
             self._failed = False
+            self.training.clear()
             if self._engine is None:
                 self._start_engine()
             else:
                 self._send_project()
             self._touch(None)
+
+    def update_queue(self) -> None:
+        """Score what has to be scored now, after micrographs were excluded or included."""
+        with self._lock:
+            if self._ready and self._read:
+                self._send_queue()
+            self._touch(())
 
     def _handle_event(self, event: Event) -> None:
         match event:
@@ -232,12 +277,16 @@ class EngineSession:
         model = self._project.settings.model
         queue = [
             number
-            for number in range(len(self._project.sources))
+            for number in self._project.included
             if number not in self._failures.skipped
             and ((found := self._predictions.get(number)) is None or found.model != model)
         ]
         annotated = {*self._annotations.names()}
-        queue.sort(key=lambda n: self._project.sources[n].name not in annotated)
+        # The threshold of the general model waits for some; see `RunningThreshold`.
+        sources = self._project.sources
+        decoys = choose_decoy_micrographs(source.name for source in sources)
+        first = annotated if model else annotated | decoys
+        queue.sort(key=lambda n: (sources[n].name not in annotated, sources[n].name not in first))
         if self._focus in queue:
             queue.remove(self._focus)
             queue.insert(0, self._focus)
@@ -265,7 +314,7 @@ class EngineSession:
             if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
-        if not self._load_candidates(number):
+        if not self.load_candidates(number):
             self._score_again(number)
         self._touch([number])
 
@@ -342,6 +391,14 @@ class EngineSession:
             if not request.labels:
                 raise refuse("mark some particles first", 409)
             self.training.start(number)
+            self._training_on = {
+                "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+                "from": self._project.settings.model,
+                "diameter": self._project.settings.diameter_angstrom,
+                "labels": sum(map(len, request.labels.values())),
+                "negatives": sum(map(len, request.negatives.values())),
+                "micrographs_labeled": len(request.labels),
+            }
             self._waiting_training = request
             if self._ready:
                 self._send_training()
@@ -372,6 +429,7 @@ class EngineSession:
             if number != self.training.number:
                 return
             record = event.model_dump(mode="json", exclude={"event"})
+            record |= {**self._training_on, "settled": True}
             write_json(self._project.model_file(number, ".json"), record)
             calibration = ModelCalibration.from_message(record)
             self._predictions.set_calibration(number, calibration)
@@ -388,7 +446,9 @@ class EngineSession:
                 self._touch(())
 
     def _handle_threshold(self, event: ThresholdEvent) -> None:
-        values = event.model_dump(mode="json", include={"threshold", "calibration"})
+        values = event.model_dump(
+            mode="json", include={"threshold", "calibration", "micrographs", "settled"}
+        )
         path = self._project.model_file(event.number, ".json")
         with self._lock:
             if event.number != self._project.settings.model or self._stale:
@@ -397,6 +457,7 @@ class EngineSession:
                 record = dict(json.loads(path.read_text("utf-8")))
             except (OSError, ValueError, TypeError, RecursionError):
                 record = {"number": event.number}  # missing or damaged
+            record["diameter"] = self._project.settings.diameter_angstrom
             write_json(path, record | values)
         self._predictions.set_calibration(event.number, ModelCalibration.from_message(values))
         self._touch(None)

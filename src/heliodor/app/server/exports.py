@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from heliodor.app.candidates import near
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.predictions import (
-    SAME_DIAMETERS,
-    MicrographPredictions,
     Predictions,
 )
 from heliodor.app.server.project import EXPORT, Project
+from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.formats.relion_autopick import render_autopick_list
 from heliodor.data.coordinates.picks import (
     PIXEL_SIZE,
     PROBABILITY,
@@ -28,16 +30,31 @@ from heliodor.data.coordinates.picks import (
 )
 from heliodor.data.coordinates.writers import (
     FORMATS,
+    Format,
     WriteContext,
     write_picks,
 )
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.errors import BadInput
-from heliodor.utils.files import atomic_write
+from heliodor.picking.corrections import SAME_DIAMETERS, correct_candidates
+from heliodor.utils.files import atomic_write, write_json
 
 #: The box size in particle diameters.
 BOX_DIAMETERS = 1.5
 #: The names of the files that can be downloaded.
 _FILE_NAME = re.compile(r"(picks|labels)(_[a-z0-9]+)?\.[a-z0-9]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, for the page."""
+
+    #: The file to download: the one written, or a zip file of the folder written.
+    name: str
+    #: The path of the file to use on this machine.
+    path: Path
+    #: How many of what were written, and what is missing; also in a JSON file beside it.
+    made: dict[str, Any]
 
 
 def export_file(
@@ -47,23 +64,31 @@ def export_file(
     annotations: Annotations,
     predictions: Predictions,
     tiles: MicrographTiles,
-) -> str:
-    """Write picks or labels of all micrographs in a format, and return the file's name.
+    failures: Mapping[int, str],
+) -> ExportResult:
+    """Write picks or labels of all micrographs in a format, and beside it what made them.
 
-    Picks are the candidates at or above the threshold, without those in contamination or on a
-    negative, and the labeled particles with no such candidate nearby. A format of several files
-    gives a folder and a zip file of it.
+    Picks are the candidates at or above the threshold, without those on a negative, and the
+    labeled particles with no such candidate nearby. Excluded micrographs are left out. A format
+    of several files gives a folder and a zip file of it. The lists in the folder have the paths
+    of the RELION project; those in the zip file are valid in the folder where it is unpacked.
+
+    Parameters
+    ----------
+    failures
+        Why micrographs cannot be used.
 
     Raises
     ------
     BadInput
         If there is nothing to export, or the format cannot hold it.
     """
+    included = project.included
     tables = [
         _label_table(number, project, annotations)
         if what == "labels"
         else _pick_table(number, project, annotations, predictions)
-        for number in range(len(project.sources))
+        for number in included
     ]
     joined = Picks.concatenate(tables)
     if not len(joined):
@@ -73,28 +98,77 @@ def export_file(
             else "there are no labels yet: mark some particles first"
         )
     joined, context = _add_sizes(joined, project, tiles)
+    picks = joined.round_values()
+    made = describe_making(project, annotations, predictions)
+    made |= {
+        "exported": what,
+        "format": name,
+        what: len(picks),
+        "micrographs": int(np.count_nonzero(picks.counts())),
+    }
+    if what == "picks":
+        made |= _describe_gaps(project, predictions, failures)
     coordinate_format = FORMATS[name]
     folder = project.folder / EXPORT
     if coordinate_format.file_of is None:
-        (file,) = write_picks(
-            folder / f"{what}{coordinate_format.suffix}",
-            joined.round_values(),
-            coordinate_format,
-            context,
-        )
-        return file.name
+        path = folder / f"{what}{coordinate_format.suffix}"
+        write_picks(path, picks, coordinate_format, context)
+        write_json(folder / f"{what}_{name}.json", made)
+        return ExportResult(path.name, path.absolute(), made)
+    root = project.find_relion_project()
+    relion = None if root is None else RelionProject.open(root, project.sources)
+    made["relion_project"] = None if root is None else str(root)
     format_folder = folder / f"{what}_{name}"
     shutil.rmtree(format_folder, ignore_errors=True)
     format_folder.mkdir(parents=True)
-    files = write_picks(format_folder, joined.round_values(), coordinate_format, context)
+    context = replace(context, whole_paths=relion is None, project=relion)
+    files = write_picks(format_folder, picks, coordinate_format, context)
+    write_json(folder / f"{what}_{name}.json", made)
     archive_path = folder / f"{what}_{name}.zip"
+    listed = format_folder / "autopick.star" if name == "autopick" else None
     with (
         atomic_write(archive_path) as aside,
         zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for file in files:
-            archive.write(file, file.relative_to(format_folder).as_posix())
-    return archive_path.name
+            if file == listed:
+                names = {} if relion is None else relion.names
+                text = _list_for_zip(picks, coordinate_format, folder, format_folder, names)
+                archive.writestr(file.relative_to(folder).as_posix(), text)
+            else:
+                archive.write(file, file.relative_to(folder).as_posix())
+        archive.writestr(f"{format_folder.name}.json", json.dumps(made, indent=1))
+    return ExportResult(archive_path.name, (listed or format_folder).absolute(), made)
+
+
+def _list_for_zip(
+    picks: Picks,
+    autopick: Format,
+    folder: Path,
+    format_folder: Path,
+    names: Mapping[str, str],
+) -> str:
+    """Return RELION's list of coordinate files with paths from where the zip file is unpacked."""
+    assert autopick.file_of is not None
+    counts = zip(picks.micrographs, picks.counts(), strict=True)
+    files = {name: format_folder / autopick.file_of(name) for name, count in counts if count}
+    return render_autopick_list(files, RelionProject(folder.absolute(), names))
+
+
+def _describe_gaps(
+    project: Project, predictions: Predictions, failures: Mapping[int, str]
+) -> dict[str, Any]:
+    """Return which micrographs have no picks of the model in use, and why."""
+    failed, waiting, older = [], [], []
+    for number in project.included:
+        name, found = project.sources[number].name, predictions.get(number)
+        if number in failures:
+            failed.append({"name": name, "why": failures[number]})
+        elif found is None:
+            waiting.append(name)
+        elif found.model != project.settings.model:
+            older.append({"name": name, "model": found.model})
+    return {"failed": failed, "not_scored_yet": waiting, "of_earlier_models": older}
 
 
 def find_export(project: Project, name: str) -> Path | None:
@@ -117,24 +191,20 @@ def _pick_table(
     labels, found = annotations.positions(name, "particle"), predictions.get(number)
     if found is None:
         return Picks.on(name, labels)
-    xy, score = select_picks(found, predictions.threshold(found.model, project.settings.threshold))
-    missed = labels[~near(labels, xy, SAME_DIAMETERS * found.diameter_px)]
-    # They are certainly particles, so they get the best score.
-    best = score[0] if len(score) else found.score[0] if len(found.score) else math.nan
-    scores = np.concatenate([score, np.full(len(missed), best)])
-    table = Picks.on(name, np.concatenate([xy, missed]), scores)
-    probabilities = predictions.calibration(found.model).probability(scores)
+    threshold = predictions.threshold(found.model, project.settings.threshold)
+    rest, missed, best = correct_candidates(
+        found.xy_px, found.score, labels, annotations.positions(name, "negative"), threshold,
+        SAME_DIAMETERS * found.diameter_px,
+    )  # fmt: skip
+    rest = rest[found.score[rest] >= threshold]
+    scores = np.concatenate([found.score[rest], np.full(len(missed), best)])
+    table = Picks.on(name, np.concatenate([found.xy_px[rest], missed]), scores)
+    table = table.select(np.argsort(-scores, kind="stable"))
+    probabilities = predictions.calibration(found.model).probability(table.score)
     if probabilities is None or not len(table):
         return table
-    probabilities[len(xy) :] = 1.0
     return Picks(table.micrographs, table.micrograph_index, table.xy_px, table.score,
                  {PROBABILITY: np.round(probabilities, 4)})  # fmt: skip
-
-
-def select_picks(found: MicrographPredictions, threshold: float) -> tuple[FloatArray, FloatArray]:
-    """Return the positions and scores of the picks of a micrograph, by descending score."""
-    mask = found.selectable & (found.score >= threshold)
-    return found.xy_px[mask], found.score[mask]
 
 
 def _add_sizes(

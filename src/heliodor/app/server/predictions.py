@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heliodor.app.candidates import Candidates, near
-from heliodor.conventions import FloatArray, score_to_probability
+from heliodor.app.candidates import Candidates
+from heliodor.conventions import FloatArray
+from heliodor.evaluation.calibration import Calibration
+from heliodor.evaluation.score_histogram import SCORE_STEP, ScoreCounts
+from heliodor.evaluation.thresholds import IntervalEstimate, predict_performances
+from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.corrections import SAME_DIAMETERS, near
 
 #: Candidates with lower scores are not shown.
 MIN_SCORE = -5.0
-#: A candidate and an annotation at most this many diameters apart are the same particle.
-SAME_DIAMETERS = 0.4
 #: The bins of the fine histograms: first edge, width and number.
 _FIRST_EDGE, _BIN_WIDTH, _BINS = MIN_SCORE, 0.05, 1000
 #: About so many bars has a histogram of the page.
@@ -29,34 +32,76 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ModelCalibration:
-    """The threshold of a model and the probabilities of its scores."""
+    """The threshold of a model and the meaning of its scores."""
 
     #: Log-odds from which candidates are picks by default.
     threshold: float = 0.0
-    #: The probability of a candidate is sigmoid(slope * score + offset); None if unknown.
-    slope: float | None = None
-    offset: float = 0.0
+    #: None where probabilities are not known.
+    calibration: Calibration | None = None
+    #: The number of micrographs that they are from; None: the labels of the training.
+    micrographs: int | None = None
+    #: Whether the threshold is final; before, it may move while micrographs are scored.
+    settled: bool = False
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> ModelCalibration:
         """Read the record of a model; raises ValueError if it has numbers that are not finite."""
-        calibration = message.get("calibration") or {}
-        numbers = [float(message.get("threshold") or 0.0)]
-        numbers += [float(calibration.get(key, 0.0)) for key in ("slope", "offset")]
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError("a threshold or calibration is not finite")
-        return cls(numbers[0], numbers[1] if calibration else None, numbers[2])
+        threshold = float(message.get("threshold") or 0.0)
+        if not math.isfinite(threshold):
+            raise ValueError("a threshold is not finite")
+        micrographs = message.get("micrographs")
+        return cls(
+            threshold,
+            _read_calibration(message.get("calibration")),
+            None if micrographs is None else int(micrographs),
+            bool(message.get("settled", False)),
+        )
 
     def probability(self, score: FloatArray) -> FloatArray | None:
         """Return the probabilities of candidates, or None if they are not known."""
-        return (
-            None if self.slope is None else score_to_probability(self.slope * score + self.offset)
-        )
+        return None if self.calibration is None else self.calibration.probability(score)
+
+    def for_micrographs(self, number: int) -> Calibration | None:
+        """Return the calibration for so many micrographs like those it is from."""
+        if self.calibration is None or not self.micrographs:
+            return self.calibration
+        return _scale_particles(self.calibration, number / self.micrographs)
+
+
+def _read_calibration(values: Mapping[str, Any] | None) -> Calibration | None:
+    """Read what the engine says of a calibration; None where it knows none.
+
+    Raises
+    ------
+    ValueError
+        If it is not one.
+    """
+    if values is None or "score" not in values:  # an earlier version knew only a line
+        return None
+    found = Calibration.from_dict(values, min_labels=0)
+    particles = [float(number) for number in values.get("repeat_particles", [])]
+    if len(particles) != len(found.repeats) or not all(map(math.isfinite, particles)):
+        raise ValueError("the calibration is incomplete")
+    repeats = zip(found.repeats, particles, strict=True)
+    return replace(
+        found, repeats=tuple(replace(curve, particles=number) for curve, number in repeats)
+    )
+
+
+def _scale_particles(calibration: Calibration, scale: float) -> Calibration:
+    curve, *repeats = (
+        replace(own, particles=scale * own.particles)
+        for own in (calibration.curve, *calibration.repeats)
+    )
+    return replace(calibration, curve=curve, repeats=tuple(repeats))
 
 
 @dataclass(frozen=True)
 class MicrographPredictions:
-    """The candidates of one micrograph by descending score, and which of them can be picks."""
+    """The candidates of one micrograph by descending score, and which of them can be picks.
+
+    Scores in contamination are lowered, as in picking, unless contamination is ignored.
+    """
 
     model: int
     xy_px: FloatArray
@@ -65,32 +110,42 @@ class MicrographPredictions:
     diameter_px: float
     #: Fraction of the micrograph without contamination, 0 to 1; None if unknown.
     quality: float | None
-    #: Neither in contamination nor on a negative.
+    #: Those that are not on a negative.
     selectable: Bools
     #: The scores of those, ascending.
     ascending_scores: FloatArray
     #: The numbers of those by score.
     histogram: NDArray[np.uint32]
+    #: Where the model sees contamination; None where it sees none.
+    contamination: ContaminationMask | None = None
 
     @classmethod
     def from_candidates(
-        cls, candidates: Candidates, negatives: FloatArray, diameter_px: float
+        cls,
+        candidates: Candidates,
+        negatives: FloatArray,
+        diameter_px: float,
+        ignore_contamination: bool = False,
     ) -> MicrographPredictions:
         """Build from what the engine found on a micrograph."""
-        shown = candidates.score >= MIN_SCORE
-        score = candidates.score[shown]
+        score, bad = candidates.score, candidates.bad
+        if ignore_contamination:
+            score, bad = candidates.without_contamination, np.zeros_like(bad)
         order = np.argsort(-score, kind="stable")
-        xy, bad = candidates.xy_px[shown][order], candidates.bad[shown][order]
+        order = order[score[order] >= MIN_SCORE]
         none = np.zeros(0)
+        seen = candidates.contamination
+        contamination = seen if seen is not None and seen.mask.any() else None
         predictions = cls(
-            candidates.model, xy, score[order], bad, diameter_px, _quality(candidates.figures),
-            bad, none, none.astype(np.uint32),
+            candidates.model, candidates.xy_px[order], score[order], bad[order], diameter_px,
+            _quality(candidates.figures), bad[order], none, none.astype(np.uint32),
+            contamination,
         )  # fmt: skip
         return predictions.with_negatives(negatives)
 
     def with_negatives(self, negatives: FloatArray) -> MicrographPredictions:
         """Return the same with other negatives, (x, y) in pixels of the original file."""
-        selectable = ~self.bad & ~near(self.xy_px, negatives, SAME_DIAMETERS * self.diameter_px)
+        selectable = ~near(self.xy_px, negatives, SAME_DIAMETERS * self.diameter_px)
         ascending_scores = self.score[selectable][::-1]
         bins = np.clip((ascending_scores - _FIRST_EDGE) / _BIN_WIDTH, 0, _BINS - 1).astype(np.intp)
         histogram = np.bincount(bins, minlength=_BINS).astype(np.uint32)
@@ -116,6 +171,8 @@ class Predictions:
     def __init__(self) -> None:
         self._seen: dict[int, MicrographPredictions] = {}
         self._calibrations: dict[int, ModelCalibration] = {}
+        #: The micrographs that do not count.
+        self._excluded: frozenset[int] = frozenset()
         self._lock = threading.RLock()
         self._changes = 0
         #: The ranking of all candidates: the change it is of, when it was made, how long it took.
@@ -144,6 +201,12 @@ class Predictions:
             if number in self._seen:
                 self.put(number, self._seen[number].with_negatives(negatives))
 
+    def exclude(self, numbers: Iterable[int]) -> None:
+        """Set which micrographs do not count in histograms and rankings."""
+        with self._lock:
+            self._excluded = frozenset(numbers)
+            self._changes += 1
+
     def clear(self) -> None:
         """Remove all candidates and calibrations."""
         with self._lock:
@@ -165,15 +228,17 @@ class Predictions:
         return self.calibration(model).threshold if setting is None else setting
 
     def of_model(self, model: int) -> dict[int, MicrographPredictions]:
-        """Return the candidates of one model; those of all models if it has none yet."""
+        """Return the candidates of one model; those of all models if it has none yet.
+
+        Without the excluded micrographs.
+        """
         with self._lock:
-            own = {number: seen for number, seen in self._seen.items() if seen.model == model}
-            return own or dict(self._seen)
+            all_seen = {n: seen for n, seen in self._seen.items() if n not in self._excluded}
+        return {n: seen for n, seen in all_seen.items() if seen.model == model} or all_seen
 
     def histogram(self, model: int) -> dict[str, Any]:
         """Return the histogram of scores, and estimates for other thresholds."""
-        with self._lock:
-            own = [seen for seen in self._seen.values() if seen.model == model]
+        own = [seen for seen in self.of_model(model).values() if seen.model == model]
         calibration = self.calibration(model)
         fine = np.zeros(_BINS, dtype=np.int64)
         for seen in own:
@@ -184,6 +249,7 @@ class Predictions:
             "edges": [],
             "counts": [],
             "automatic": calibration.threshold,
+            "settled": calibration.settled,
             "estimates": None,
         }
         if not fine.any():
@@ -196,14 +262,13 @@ class Predictions:
         counts = fine.reshape(bars, each).sum(axis=1)
         edges: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * each * np.arange(bars + 1)
         result |= {"edges": np.round(edges, 4).tolist(), "counts": counts.tolist()}
-        middles: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * (np.arange(len(fine)) + 0.5)
-        probabilities = calibration.probability(middles)
-        if probabilities is not None:
-            result["estimates"] = _estimate_curves(fine, probabilities, edges[:-1], each)
+        known = calibration.for_micrographs(len(own))
+        if known is not None:
+            result["estimates"] = _estimate_curves(known, fine, edges[:-1])
         return result
 
     def page(self, model: int, start: int, count: int) -> tuple[int, list[tuple[int, int]]]:
-        """Return some of all candidates by descending score, without those in contamination.
+        """Return some of all candidates by descending score.
 
         Returns
         -------
@@ -243,7 +308,7 @@ class _Ranking:
 
     @classmethod
     def build(cls, model: int, predictions: Mapping[int, MicrographPredictions]) -> _Ranking:
-        places = [np.flatnonzero(~own.bad).astype(np.int32) for own in predictions.values()]
+        places = [np.arange(len(own.score), dtype=np.int32) for own in predictions.values()]
         empty = [np.zeros(0, np.int32)]
         micrograph = np.repeat(np.array([*predictions], np.int32), [len(own) for own in places])
         scores = [own.score[at] for own, at in zip(predictions.values(), places, strict=True)]
@@ -252,14 +317,27 @@ class _Ranking:
 
 
 def _estimate_curves(
-    fine: NDArray[np.int64], probabilities: FloatArray, thresholds: FloatArray, each: int
-) -> dict[str, list[float]]:
-    """Return the picks and the estimated precision and recall at thresholds."""
-    picks = np.cumsum(fine[::-1])[::-1][::each]
-    right = np.cumsum((fine * probabilities)[::-1])[::-1]
-    return {
-        "threshold": np.round(thresholds, 4).tolist(),
-        "picks": picks.tolist(),
-        "precision": np.round(right[::each] / np.maximum(picks, 1), 4).tolist(),
-        "recall": np.round(right[::each] / max(right[0], 1e-9), 4).tolist(),
-    }
+    calibration: Calibration, fine: NDArray[np.int64], thresholds: FloatArray
+) -> dict[str, list[float | None]]:
+    """Return the precision and recall to expect at thresholds, with their ranges.
+
+    The same estimates as `heliodor pick` gives; None where the range is not known.
+    """
+    found = np.flatnonzero(fine)
+    middles: FloatArray = np.float64(_FIRST_EDGE) + _BIN_WIDTH * (found + 0.5)
+    counts = ScoreCounts(np.rint(middles / SCORE_STEP).astype(np.int64), fine[found])
+    performances = predict_performances(calibration, counts, thresholds.tolist())
+    columns: dict[str, list[float | None]] = {"threshold": np.round(thresholds, 4).tolist()}
+    for name in ("precision", "recall"):
+        estimates: list[IntervalEstimate] = [getattr(own, name) for own in performances]
+        for end in ("value", "low", "high"):
+            columns[name if end == "value" else f"{name}_{end}"] = [
+                _known(getattr(own, end), own) for own in estimates
+            ]
+    return columns
+
+
+def _known(value: float, estimate: IntervalEstimate) -> float | None:
+    """Return a rounded value, None if the range of its estimate is not known."""
+    ends = (estimate.value, estimate.low, estimate.high)
+    return round(value, 4) if all(map(math.isfinite, ends)) else None

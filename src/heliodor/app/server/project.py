@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Sequence
@@ -12,6 +13,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from heliodor.app.micrograph_list import (
+    ListedMicrograph,
+    describe_source,
+    read_list,
+    write_list,
+)
+from heliodor.data.micrographs.relion_project import find_relion_project
 from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import check_diameter, check_pixel_size
 from heliodor.errors import BadInput
@@ -21,7 +29,7 @@ from heliodor.utils.files import (
     remove_partial_files,
     write_json,
 )
-from heliodor.utils.hashing import digest
+from heliodor.utils.hashing import digest, fingerprint_file
 from heliodor.utils.json_schema import StoredModel, validate
 
 NAME = "project.json"
@@ -32,6 +40,10 @@ SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
 #: Largest absolute threshold, in log-odds.
 MAX_LOG_ODDS = 100.0
+
+
+#: Settings that are sets of names of micrographs.
+_NAME_SETS = ("done", "excluded", "ignore_contamination")
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,16 @@ class ProjectSettings:
     model: int = 0
     #: Names of the micrographs that the user marked as reviewed.
     done: frozenset[str] = frozenset()
+    #: Names of the micrographs that are left out of everything.
+    excluded: frozenset[str] = frozenset()
+    #: Names of the micrographs on which contamination is ignored.
+    ignore_contamination: frozenset[str] = frozenset()
+    #: The folder in which the inputs were typed.
+    directory: str = ""
+    #: The RELION project that exports are for, if the user chose one.
+    relion_project: str | None = None
+    #: The labels that were imported; see `fingerprint_labels`.
+    labels_of: str = ""
     #: Digests of the list of micrographs, and of the list and diameter that the scores are for.
     pictures_of: str = ""
     scores_of: str = ""
@@ -58,7 +80,7 @@ class ProjectSettings:
             "form": FORM_VERSION,
             **asdict(self),
             "inputs": list(self.inputs),
-            "done": sorted(self.done),
+            **{name: sorted(getattr(self, name)) for name in _NAME_SETS},
         }
 
 
@@ -72,11 +94,16 @@ class _StoredSettings(StoredModel):
     threshold: Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)] | None
     model: Annotated[int, Field(ge=0)]
     done: list[str]
+    excluded: list[str] = Field(default_factory=list)
+    ignore_contamination: list[str] = Field(default_factory=list)
+    directory: str = ""
+    relion_project: str | None = None
+    labels_of: str = ""
     pictures_of: str
     scores_of: str
 
 
-def _read_settings(path: Path) -> ProjectSettings:
+def read_settings(path: Path) -> ProjectSettings:
     """Read the settings of an earlier session.
 
     Raises
@@ -102,7 +129,8 @@ def _read_settings(path: Path) -> ProjectSettings:
             " remove the file (labels and models are kept)"
         ) from error
     values = found.model_dump(exclude={"form"})
-    values |= {"inputs": tuple(found.inputs), "done": frozenset(found.done)}
+    values |= {"inputs": tuple(found.inputs)}
+    values |= {name: frozenset(values[name]) for name in _NAME_SETS}
     return ProjectSettings(**values)
 
 
@@ -131,6 +159,23 @@ class Project:
                 write_json(self.folder / NAME, changed.as_dict())
                 self.settings = changed
 
+    @property
+    def included(self) -> list[int]:
+        """The numbers of the micrographs that are not excluded."""
+        excluded = self.settings.excluded
+        return [n for n, source in enumerate(self.sources) if source.name not in excluded]
+
+    def find_relion_project(self) -> Path | None:
+        """Return the RELION project of the micrographs: the chosen one, or the one around them."""
+        chosen = self.settings.relion_project
+        if chosen is not None:
+            return Path(chosen)
+        return find_relion_project(self.settings.inputs, self.sources)
+
+    def ignores_contamination(self, number: int) -> bool:
+        """Return whether contamination is ignored on a micrograph."""
+        return self.sources[number].name in self.settings.ignore_contamination
+
     def forget_scores(self) -> None:
         """Delete scores and previews, and record what the next ones are for."""
         for name in (SCORES, PREVIEWS):
@@ -140,7 +185,7 @@ class Project:
 
     def path(self, folder: str, number: int) -> Path:
         """Return the path of a micrograph's file in scores, previews or thumbnails."""
-        return self.folder / folder / f"{number}{'.npz' if folder == SCORES else '.jpg'}"
+        return self.folder / folder / f"{number}{_suffix(folder)}"
 
     def model_file(self, number: int, suffix: str = ".safetensors") -> Path:
         """Return the path of a model, or of its record (.json)."""
@@ -158,41 +203,138 @@ def open_project(
     inputs: Sequence[str],
     pixel_size_angstrom: float | None = None,
     diameter_angstrom: float | None = None,
+    replace_settings: bool = False,
 ) -> Project:
     """Open the project in a folder, or create it; the caller holds the folder's lock.
 
-    Scores and thumbnails of another list of micrographs are deleted, and so are scores for
-    another diameter or pixel size. With another diameter, the general model is used again.
+    Scores are kept for micrographs that the project had before. With another diameter, they are
+    deleted, and the general model is used again.
+
+    Parameters
+    ----------
+    replace_settings
+        Whether an existing project may be given another diameter or pixel size, or lose
+        micrographs.
 
     Raises
     ------
     BadInput
-        If the folder contains something else, or the diameter is not plausible.
+        If the folder contains something else, the diameter is not plausible, or the project would
+        have to be changed and must not be.
     """
     path = create_output_folder(folder) / NAME
     existed = path.is_file()
-    settings = _read_settings(path) if existed else ProjectSettings()
+    settings = read_settings(path) if existed else ProjectSettings()
     if diameter_angstrom is not None:
         check_diameter(diameter_angstrom)
-        if diameter_angstrom != settings.diameter_angstrom:
-            settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
-    if pixel_size_angstrom is not None:
-        settings = replace(settings, pixel_size_angstrom=pixel_size_angstrom)
+    before = _read_list_before(folder) if existed else []
+    if existed and not replace_settings:
+        _check_same(folder, settings, before, sources, pixel_size_angstrom, diameter_angstrom)
     for name in (SCORES, PREVIEWS, THUMBNAILS, MODELS, EXPORT):
         create_subfolder(folder, name)
     remove_partial_files(folder)
+    same_size = pixel_size_angstrom in (None, settings.pixel_size_angstrom)
+    project = Project(folder, sources, settings, existed)
+    if diameter_angstrom is not None and diameter_angstrom != settings.diameter_angstrom:
+        project.settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
+    if pixel_size_angstrom is not None:
+        project.settings = replace(project.settings, pixel_size_angstrom=pixel_size_angstrom)
+    names: dict[str, Any] = {**_rename(settings, before, sources)}
+    project.settings = replace(
+        project.settings, inputs=tuple(inputs), directory=os.getcwd(), **names
+    )
+    settings = project.settings
+    if settings.model and not project.model_file(settings.model).is_file():
+        project.settings = replace(project.settings, model=0)
     pictures = digest(
         [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
         + [repr(settings.pixel_size_angstrom).encode()]
     )
-    project = Project(folder, sources, replace(settings, inputs=tuple(inputs)), existed)
-    if settings.model and not project.model_file(settings.model).is_file():
-        project.settings = replace(project.settings, model=0)
     if pictures != settings.pictures_of:
+        valid = same_size and settings.scores_of == project.scores_for
         project.settings = replace(project.settings, pictures_of=pictures)
-        shutil.rmtree(folder / THUMBNAILS, ignore_errors=True)
-        (folder / THUMBNAILS).mkdir()
+        _renumber_files(folder, before if same_size else [], sources)
+        if valid:
+            project.settings = replace(project.settings, scores_of=project.scores_for)
+    write_list(folder, sources)
     write_json(path, project.settings.as_dict())
     if project.settings.scores_of != project.scores_for:
         project.forget_scores()
     return project
+
+
+def _read_list_before(folder: Path) -> list[ListedMicrograph]:
+    """Return the micrographs that a project had; nothing if the list is missing or damaged."""
+    try:
+        return read_list(folder)
+    except BadInput:
+        return []
+
+
+def _check_same(
+    folder: Path,
+    settings: ProjectSettings,
+    before: Sequence[ListedMicrograph],
+    sources: Sequence[Source],
+    pixel_size_angstrom: float | None,
+    diameter_angstrom: float | None,
+) -> None:
+    """Refuse what would change an existing project; more micrographs are welcome."""
+    changes = []
+    there = {source.path.absolute() for source in sources}
+    gone = sum(own.path not in there for own in before)
+    if gone:
+        changes.append(f"{gone} of its {len(before)} micrographs are not among those given")
+    for given, own, what in (
+        (diameter_angstrom, settings.diameter_angstrom, "particle diameter"),
+        (pixel_size_angstrom, settings.pixel_size_angstrom, "pixel size"),
+    ):
+        if None not in (given, own) and given != own:
+            changes.append(f"its {what} is {own:g} Å, not {given:g} Å")
+    if changes:
+        raise BadInput(
+            f"{folder} is a project already, and {' and '.join(changes)}; use another folder (-o),"
+            " or confirm the change with --replace; labels and models are kept"
+        )
+
+
+def _rename(
+    settings: ProjectSettings, before: Sequence[ListedMicrograph], sources: Sequence[Source]
+) -> dict[str, frozenset[str]]:
+    """Return the settings that name micrographs, for names that are spelled differently now."""
+    by_path = {source.path.absolute(): source.name for source in sources}
+    names = {own.name: by_path.get(own.path, own.name) for own in before}
+    return {
+        each: frozenset(names.get(name, name) for name in getattr(settings, each))
+        for each in _NAME_SETS
+    }
+
+
+def _renumber_files(
+    folder: Path, before: Sequence[ListedMicrograph], sources: Sequence[Source]
+) -> None:
+    """Keep scores and images of the micrographs that are in the old list and in the new one."""
+    numbers = {entry: number for number, entry in enumerate(before)}
+    for kind in (SCORES, PREVIEWS, THUMBNAILS):
+        where, aside = folder / kind, folder / f"{kind}.old"
+        shutil.rmtree(aside, ignore_errors=True)
+        where.rename(aside)
+        where.mkdir()
+        suffix = _suffix(kind)
+        for number, source in enumerate(sources):
+            old = numbers.get(describe_source(source))
+            if old is not None and (aside / f"{old}{suffix}").is_file():
+                (aside / f"{old}{suffix}").rename(where / f"{number}{suffix}")
+        shutil.rmtree(aside)
+
+
+def _suffix(kind: str) -> str:
+    return ".npz" if kind == SCORES else ".jpg"
+
+
+def fingerprint_labels(path: str) -> str:
+    """Return a hash of a file of labels; of its name if it is not one file."""
+    try:
+        return fingerprint_file(Path(path))
+    except BadInput:
+        return digest([path.encode()])

@@ -10,7 +10,7 @@ import numpy as np
 from heliodor.app.active_learning import choose_questions as chosen_questions
 from heliodor.app.candidates import Candidates, read_candidates
 from heliodor.app.server.annotations import Annotations
-from heliodor.app.server.predictions import Predictions
+from heliodor.app.server.predictions import MIN_SCORE, Predictions
 from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.errors import BadInput
@@ -78,7 +78,7 @@ def _read_candidates_of(
         stamp = path.stat().st_mtime_ns
         return tiles.cache.get(
             ("candidates", number, stamp),
-            lambda: read_candidates(path),
+            lambda: read_candidates(path).at_least(MIN_SCORE),
             lambda made: int(made.features.nbytes + 32 * len(made.score)),
         )
     except (OSError, BadInput):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import itertools
 import logging
+import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -18,10 +20,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from heliodor.app.server.access import HAS_ACCESS, AccessControl
 from heliodor.app.server.access_keys import AccessKeys
+from heliodor.app.server.annotations import KINDS
 from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
-from heliodor.app.server.project import Project, open_project
+from heliodor.app.server.project import NAME as PROJECT_FILE
+from heliodor.app.server.project import Project, fingerprint_labels, open_project, read_settings
 from heliodor.app.server.state import ProjectState
+from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.label_assignment import describe_misfit, read_labels
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
@@ -50,20 +55,21 @@ _BACKLOG = 64
 
 
 def serve(
-    micrographs: Sequence[str],
+    micrographs: Sequence[str] | None,
     out: Path,
     labels: str | None = None,
     diameter_angstrom: float | None = None,
     port: int | None = None,
     pixel_size_angstrom: float | None = None,
     threads: int | None = None,
+    replace_settings: bool = False,
 ) -> None:
     """Open a project and serve its page until stopped.
 
     Parameters
     ----------
     micrographs
-        As for `find_sources`.
+        As for `find_sources`; none: those of the existing project.
     out
         The project folder.
     labels
@@ -72,6 +78,9 @@ def serve(
         The port; by default 8765, or the next free one.
     threads
         Threads for training, scoring and picking.
+    replace_settings
+        Whether an existing project may lose micrographs, or be given another diameter, pixel
+        size or labels.
 
     Raises
     ------
@@ -81,12 +90,16 @@ def serve(
     if pixel_size_angstrom is not None:
         check_pixel_size(pixel_size_angstrom)
     threads = resolve_threads(threads)
+    if not micrographs:
+        micrographs, out = _reopen(out)
     sources = find_sources(list(micrographs))
     folder = create_output_folder(out)
     with lock_folder(folder), _listen(port) as listener:
         project = open_project(
-            folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom
+            folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom, replace_settings
         )
+        if labels is not None and not _takes_labels(project, labels, replace_settings):
+            labels = None
         state = ProjectState(project, threads)
         try:
             if labels is not None:
@@ -105,11 +118,65 @@ def serve(
     log.info(f"the project {folder} is saved")
 
 
+def _reopen(out: Path) -> tuple[tuple[str, ...], Path]:
+    """Return the micrographs of a project as they were typed, and its absolute path.
+
+    Goes to the folder in which they were typed, so that everything has the same name as then.
+
+    Raises
+    ------
+    BadInput
+        If there is no project, or that folder has gone.
+    """
+    path = out / PROJECT_FILE
+    if not path.is_file():
+        raise BadInput(
+            f"{out} is not a project yet; name its micrographs: heliodor app MICROGRAPHS... -o"
+            f" {out}"
+        )
+    settings, whole = read_settings(path), out.absolute()
+    if settings.directory:
+        try:
+            os.chdir(settings.directory)
+        except OSError as error:
+            raise BadInput(
+                f"the folder {settings.directory}, in which the micrographs of {out} were named,"
+                f" cannot be entered ({error.strerror}); name the micrographs again"
+            ) from error
+    return settings.inputs, whole
+
+
+def _takes_labels(project: Project, labels: str, replace_settings: bool) -> bool:
+    """Return whether labels are to be imported into a project.
+
+    Raises
+    ------
+    BadInput
+        If an existing project has others, which must not be replaced.
+    """
+    fingerprint = fingerprint_labels(labels)
+    if project.existed and fingerprint == project.settings.labels_of:
+        log.info(f"{labels} was imported when the project was new; it is not read again")
+        return False
+    path = project.folder / KINDS["particle"]
+    if project.existed and path.is_file() and len(read_picks(path)):
+        if not replace_settings:
+            raise BadInput(
+                f"the project {project.folder} already has labels; leave out --labels, or confirm"
+                f" with --replace that they are replaced by those of {labels} (a copy of the"
+                " present ones is kept)",
+                parameter="labels",
+            )
+        copies = (path.with_name(f"labels-before-{i}.star") for i in itertools.count(1))
+        copy = next(copy for copy in copies if not copy.exists())
+        path.rename(copy)
+        log.warning(f"the labels that the project had are kept in {copy}")
+    project.change(labels_of=fingerprint)
+    return True
+
+
 def import_labels(state: ProjectState, labels: str) -> None:
-    """Import labels into a new project; an existing one has its own."""
-    if state.project.existed:
-        log.warning(f"the project already has labels; {labels} is not read again")
-        return
+    """Import labels into a project."""
     labeled, notes = read_labels(
         labels, state.sources, None, state.project.settings.pixel_size_angstrom
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import secrets
 import threading
@@ -12,22 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from heliodor.app.candidates import near
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
-from heliodor.app.server.predictions import SAME_DIAMETERS, Predictions
+from heliodor.app.server.predictions import MicrographPredictions, Predictions
 from heliodor.app.server.project import (
     PREVIEWS,
     THUMBNAILS,
     Project,
 )
+from heliodor.app.server.provenance import describe_making, list_differences
 from heliodor.app.server.questions import propose_questions
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
+from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.utils.console import count_of
 
 log = logging.getLogger(__name__)
@@ -80,7 +83,8 @@ class ProjectState:
             project, self.annotations, self.tiles, self.predictions, threads,
             self.lock, self.touch, self.set_failure, engine,
         )  # fmt: skip
-        self.batch_run = BatchRun(project, threads)
+        self.batch_run = BatchRun(project, self.annotations, self.predictions, threads)
+        self._exclude_from_predictions()
 
     def _match_annotation_names(self) -> None:
         """Rename micrographs with annotations whose names are now spelled differently."""
@@ -175,6 +179,30 @@ class ProjectState:
             self.project.change(done=before | changed if done else before - changed)
             return self.touch([number])
 
+    def set_excluded(self, number: int, excluded: bool) -> int:
+        """Leave a micrograph out of everything, or not; return the revision."""
+        with self.lock:
+            before = self.project.settings.excluded
+            changed = {self.name(number)}
+            self.project.change(excluded=before | changed if excluded else before - changed)
+            self._exclude_from_predictions()
+            self.engine.update_queue()
+            return self.touch([number])
+
+    def _exclude_from_predictions(self) -> None:
+        self.predictions.exclude({*range(len(self.sources))} - {*self.project.included})
+
+    def set_ignore_contamination(self, number: int, ignore: bool) -> int:
+        """Ignore contamination on a micrograph, or not; return the revision."""
+        with self.lock:
+            before = self.project.settings.ignore_contamination
+            changed = {self.name(number)}
+            after = before | changed if ignore else before - changed
+            self.project.change(ignore_contamination=after)
+            if self.predictions.get(number) is not None:
+                self.engine.load_candidates(number)
+            return self.touch([number])
+
     def set_failure(self, number: int, sentence: str) -> None:
         """Record why the engine cannot score a micrograph."""
         self._set_sentence(self._failures, number, sentence)
@@ -195,10 +223,19 @@ class ProjectState:
         """Return why a micrograph cannot be used, or None."""
         return self._read_errors.get(number) or self._failures.get(number)
 
+    def failures(self) -> dict[int, str]:
+        """Return why micrographs cannot be used, by number."""
+        with self.lock:
+            return {**self._failures, **self._read_errors}
+
     def settings(self) -> dict[str, Any]:
         """Return the settings for the page."""
         settings = self.project.settings
-        return {"diameter": settings.diameter_angstrom, "threshold": settings.threshold}
+        return {
+            "diameter": settings.diameter_angstrom,
+            "threshold": settings.threshold,
+            "relion_project": settings.relion_project,
+        }
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
@@ -209,6 +246,12 @@ class ProjectState:
             if "threshold" in changes:
                 self.project.change(threshold=changes["threshold"])
                 self.touch()
+            if "relion_project" in changes:
+                chosen = changes["relion_project"]
+                if chosen is not None:
+                    RelionProject.open(chosen, self.sources)
+                self.project.change(relion_project=chosen)
+                self.touch(())
 
     def threshold_of(self, model: int) -> float:
         """Return the threshold for scores of a model: the user's, or the model's own."""
@@ -224,6 +267,8 @@ class ProjectState:
             "negatives": negatives,
             "picks": None if seen is None else seen.picks(self.threshold_of(seen.model)),
             "done": self.name(number) in self.project.settings.done,
+            "excluded": self.name(number) in self.project.settings.excluded,
+            "ignored": self.project.ignores_contamination(number),
             "quality": None if seen is None else seen.quality,
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
@@ -261,8 +306,16 @@ class ProjectState:
             return {
                 "engine": self.engine.state(),
                 "training": dict(self.engine.training.status),
-                "run": self.batch_run.state(),
+                "run": self._run_state(),
             }
+
+    def _run_state(self) -> dict[str, Any]:
+        """Return the state of the run, and how the project has changed since the last one."""
+        run = self.batch_run.state()
+        if run["result"] is not None:
+            now = describe_making(self.project, self.annotations, self.predictions)
+            run["changes"] = list_differences(run["result"], now)
+        return run
 
     def picks(self, number: int) -> dict[str, Any]:
         """Return the candidates of a micrograph by descending score."""
@@ -271,7 +324,7 @@ class ProjectState:
             waits = self.engine.is_pending(number)
             return {
                 "state": "waiting" if waits else "none", "model": None, "x": [], "y": [],
-                "score": [], "probability": None, "bad": [],
+                "score": [], "probability": None, "bad": [], "contamination": None,
             }  # fmt: skip
         probabilities = self.predictions.calibration(seen.model).probability(seen.score)
         return {
@@ -282,6 +335,20 @@ class ProjectState:
             "score": np.round(seen.score, 4).tolist(),
             "probability": None if probabilities is None else np.round(probabilities, 4).tolist(),
             "bad": seen.bad.astype(int).tolist(),
+            "contamination": self._outline(number, seen),
+        }
+
+    def _outline(self, number: int, seen: MicrographPredictions) -> dict[str, Any] | None:
+        """Return the mask of contamination for the page, in pixels of the original file."""
+        found = seen.contamination
+        if found is None or not found.mask.any():
+            return None
+        rows, columns = found.mask.shape
+        return {
+            "rows": rows,
+            "columns": columns,
+            "step": round(found.pixel_size_angstrom / self.tiles.pixel_size(number), 4),
+            "bits": base64.b64encode(np.packbits(found.mask).tobytes()).decode(),
         }
 
     def gallery(self, start: int, count: int) -> dict[str, Any]:

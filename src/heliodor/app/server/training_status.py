@@ -26,6 +26,10 @@ class TrainingStatus:
         """The number of the model that is trained."""
         return self.status.get("number")
 
+    def clear(self) -> None:
+        """Forget the last training, as another model is in use."""
+        self.status = {"state": "none"}
+
     def start(self, number: int) -> None:
         """Record that a training started."""
         self.status = {

@@ -1,5 +1,5 @@
 import { Camera } from "./camera.js";
-import { byId, fitCanvas, oncePerFrame } from "./dom.js";
+import { byId, fitCanvas, oncePerFrame, setText } from "./dom.js";
 import { drawRing } from "./markers.js";
 import { TiledImage } from "./tiled_image.js";
 
@@ -32,7 +32,12 @@ export class CandidateView {
     this.image = new TiledImage("candidate", byId("candidate-image"), this.camera, tiles);
     this.nextImage = new TiledImage("next candidate", document.createElement("canvas"), this.#nextCamera, tiles);
     for (const name of ["pointerdown", "pointermove", "pointerup", "wheel", "contextmenu"])
-      this.box.addEventListener(name, (/** @type {Event} */ event) => event.stopPropagation());
+      this.box.addEventListener(name, (/** @type {any} */ event) => {
+        event.stopPropagation();
+        if (name === "wheel" || name === "contextmenu") event.preventDefault();
+        if (name === "wheel") this.#zoom(event);
+        else if (name === "pointermove" && event.buttons & 1) this.#pan(event.movementX, event.movementY);
+      }, { passive: false });
     new ResizeObserver(() => this.#centerOnCandidate()).observe(this.box);
   }
 
@@ -64,6 +69,26 @@ export class CandidateView {
     this.tiles.request("next candidate", []);
   }
 
+  /** @param {WheelEvent} event */
+  #zoom(event) {
+    const box = this.box.getBoundingClientRect();
+    const step = Math.max(-240, Math.min(240, event.deltaY * (event.deltaMode === 1 ? 16 : 1)));
+    this.camera.zoomBy(Math.exp(-step * 0.0022), event.clientX - box.left, event.clientY - box.top);
+    this.#redrawAll();
+  }
+
+  /** @param {number} dx @param {number} dy */
+  #pan(dx, dy) {
+    this.camera.panBy(dx, dy);
+    this.#redrawAll();
+  }
+
+  #redrawAll() {
+    this.image.redraw();
+    this.redraw();
+    setText(byId("zoom"), `${Math.round(this.camera.zoom * 100)}%`);
+  }
+
   /**
    * @param {Camera} camera
    * @param {Place} place
@@ -81,17 +106,18 @@ export class CandidateView {
   #centerOnCandidate() {
     if (!this.#place || !this.image.micrograph || this.box.hidden) return;
     this.#aimCamera(this.camera, this.#place, this.image.micrograph);
-    this.image.redraw();
-    this.redraw();
+    this.#redrawAll();
   }
 
   #draw() {
     const canvas = byId("candidate-ring");
-    const { width, height, ratio } = fitCanvas(canvas);
+    const { ratio } = fitCanvas(canvas);
     const context = canvas.getContext("2d");
-    if (!context || !this.#place) return;
+    const info = this.image.micrograph;
+    if (!context || !this.#place || !info) return;
     context.clearRect(0, 0, canvas.width, canvas.height);
-    const radius = Math.min(width, height) / DIAMETERS_ACROSS / 2;
-    drawRing(context, width / 2, height / 2, radius, ratio, "#ffffff");
+    const diameter = (this.state.settings.diameter ?? 100) / (info.pixel_size ?? 1);
+    const [sx, sy] = this.camera.toScreen(this.#place.x, this.#place.y);
+    drawRing(context, sx, sy, (diameter / 2) * this.camera.zoom, ratio, "#ffffff");
   }
 }

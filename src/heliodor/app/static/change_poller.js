@@ -4,7 +4,7 @@ import { recordTiming } from "./timings.js";
 const BUSY_INTERVAL_MS = 400;
 const IDLE_INTERVAL_MS = 1500;
 const HIDDEN_INTERVAL_MS = 6000;
-const COLUMNS = ["labels", "negatives", "picks", "done", "quality", "scored", "failed", "version"];
+const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "scored", "failed", "version"];
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -85,10 +85,13 @@ export class ChangePoller {
     this.#revision = news.revision;
     const rescored = this.#applyRows(news);
     const model = state.engine.model;
+    const training = state.training.state;
     state.engine = news.engine;
     state.training = news.training;
     state.run = news.run;
     state.applySettings(news.settings);
+    if (news.settings.threshold !== null) state.countedAt = news.settings.threshold;
+    else if (state.histogram.model === news.engine.model) state.countedAt = state.histogram.automatic;
     state.activityChanged.emit();
     if (news.all || news.labels.length) {
       state.labels.invalidate(news.all ? null : news.labels, state.current);
@@ -96,6 +99,7 @@ export class ChangePoller {
     if (news.all || news.engine.model !== model) state.picks.invalidate(null, state.current);
     else if (rescored.length) state.picks.invalidate(rescored, state.current);
     if (news.all || rescored.length || news.engine.model !== model) void state.readHistogram();
+    if (news.engine.model !== model || news.training.state !== training) state.modelsChanged.emit();
   }
 
   /**
@@ -109,7 +113,8 @@ export class ChangePoller {
     for (const row of news.rows) {
       // Scored again by the same model between two polls.
       const missed = row.id === this.state.current && !this.state.picks.get(row.id);
-      if (rows.scored[row.id] !== row.scored || (missed && row.scored !== null))
+      const counted = rows.excluded[row.id] !== row.excluded || rows.ignored[row.id] !== row.ignored;
+      if (rows.scored[row.id] !== row.scored || counted || (missed && row.scored !== null))
         rescored.push(row.id);
       if (rows.version[row.id] !== row.version) replaced.push(row.id);
       for (const column of COLUMNS) rows[column][row.id] = row[column];

@@ -16,10 +16,10 @@ const CELL_PX = 78;
 
 /** What a click on a candidate does, as shown in its tooltip. */
 const CLICK_HELP = {
-  threshold: "click to drop this candidate and everything with a lower score",
+  show: "click to show on its micrograph",
   reject: "click to mark as not a particle",
   confirm: "click to label as a particle",
-  show: "click to show on its micrograph",
+  threshold: "click to drop this candidate and everything with a lower score",
 };
 
 /** Crops of the candidates, best score first. */
@@ -27,6 +27,7 @@ export class Gallery {
   crops = new CropStore();
   /** @type {Cell[]} */ #cells = [];
   #stale = true;
+  /** The candidate that was shown last. */ #shownPlace = -1;
   #cellSize = CELL_PX;
   redraw = oncePerFrame(withTiming("draw gallery", () => this.#draw()));
 
@@ -40,7 +41,7 @@ export class Gallery {
     this.box = byId("gallery");
     this.space = byId("gallery-space");
     /** @type {keyof typeof CLICK_HELP} */
-    this.clickAction = "threshold";
+    this.clickAction = "show";
     const choices = byId("gallery-click");
     choices.addEventListener("click", (/** @type {any} */ event) => {
       if (!event.target.value) return;
@@ -60,6 +61,7 @@ export class Gallery {
     state.thresholdChanged.on(() => this.redraw());
     state.histogramChanged.on(() => {
       this.#stale = true;
+      this.#shownPlace = -1;
       this.redraw();
     });
     state.labels.changed.on((micrograph) => void this.#updateKinds(micrograph));
@@ -87,8 +89,10 @@ export class Gallery {
     if (!crop) return;
     const { state } = this;
     const { micrograph, x, y, score } = crop.item;
-    if (this.clickAction === "show") void this.viewer.show(micrograph, x, y);
-    else if (this.clickAction === "threshold") {
+    if (this.clickAction === "show") {
+      void this.viewer.show(micrograph, x, y);
+      this.#shownPlace = place;
+    } else if (this.clickAction === "threshold") {
       const before = state.settings.threshold;
       // Just above this one, so that it is the first to be dropped.
       state.setThreshold(Math.ceil(score * 100 + 0.001) / 100);
@@ -199,6 +203,7 @@ export class Gallery {
     const top = Math.floor(place / across) * this.#cellSize;
     button.style.transform = `translate(${left}px, ${top}px)`;
     const { threshold } = this.state;
+    button.classList.toggle("shown", place === this.#shownPlace);
     button.classList.toggle("below", threshold !== null && item.score < threshold);
     setText(cell.score, item.score.toFixed(1));
     const label = `Candidate ${(place + 1).toLocaleString("en")}, score ${item.score.toFixed(2)}`;

@@ -1,3 +1,6 @@
+/** A label is put on the center of a pick that is at most this many diameters away. */
+const SNAP_DIAMETERS = 0.1;
+
 /**
  * @typedef {import("./save_queue.js").Label} Label
  * @typedef {import("./state.js").AppState} AppState
@@ -27,7 +30,7 @@ export class LabelEditor {
   }
 
   /**
-   * On a label: remove it. On a pick: confirm it. Elsewhere: add a particle.
+   * On a label: remove it. Elsewhere: add a particle, at the center of a pick that is very near.
    * @param {number} x
    * @param {number} y
    */
@@ -39,7 +42,9 @@ export class LabelEditor {
       this.#lastClick = state.labels.change(state.current, [], [label]);
       return;
     }
-    const center = overlay.findNearest(overlay.picks, x, y) ?? { x, y };
+    const pick = overlay.findNearest(overlay.picks, x, y);
+    const reach = SNAP_DIAMETERS * (state.diameterPx ?? 0);
+    const center = pick && Math.hypot(pick.x - x, pick.y - y) <= reach ? pick : { x, y };
     const particle = { x: center.x, y: center.y, kind: /** @type {const} */ ("particle") };
     this.#lastClick = state.labels.change(state.current, [particle]);
   }
@@ -66,6 +71,15 @@ export class LabelEditor {
     const center = label ?? overlay.findNearest(overlay.picks, x, y) ?? { x, y };
     const rejected = { x: center.x, y: center.y, kind: /** @type {const} */ ("negative") };
     state.labels.change(state.current, [rejected], label ? [label] : []);
+  }
+
+  /**
+   * @param {Label} label
+   * @param {number} x
+   * @param {number} y
+   */
+  move(label, x, y) {
+    if (this.#isInside(x, y)) this.state.labels.change(this.state.current, [{ x, y, kind: label.kind }], [label]);
   }
 
   /** @param {Label[]} labels */

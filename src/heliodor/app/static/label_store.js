@@ -9,6 +9,7 @@ const MAX_CACHED = 30;
  * @typedef {import("./save_queue.js").Label} Label
  * @typedef {import("./save_queue.js").SaveQueue} SaveQueue
  * @typedef {{micrograph: number, add: Label[], remove: Label[]}} Step
+ * @typedef {{undo: () => void, redo: () => void}} OtherStep something else that can be undone
  * @typedef {{revision: number, labels: Map<string, Label>, stale: boolean}} CachedLabels
  */
 
@@ -27,7 +28,7 @@ export class LabelStore {
   changed = new Emitter();
   /** Emitted with (micrograph, particles, negatives) after each change made here. */
   countsChanged = new Emitter();
-  /** @type {UndoHistory<Step>} */
+  /** @type {UndoHistory<Step | OtherStep>} */
   history = new UndoHistory();
   /** @type {Map<number, CachedLabels>} */
   #cache = new Map();
@@ -132,17 +133,19 @@ export class LabelStore {
     if (this.history.drop(step)) this.#apply(step.micrograph, step.remove, step.add);
   }
 
-  /** @returns {Step | undefined} the step that was undone */
+  /** @returns {Step | OtherStep | undefined} the step that was undone */
   undo() {
     const step = this.history.undo();
-    if (step) this.#apply(step.micrograph, step.remove, step.add);
+    if (step && "undo" in step) step.undo();
+    else if (step) this.#apply(step.micrograph, step.remove, step.add);
     return step;
   }
 
-  /** @returns {Step | undefined} the step that was redone */
+  /** @returns {Step | OtherStep | undefined} the step that was redone */
   redo() {
     const step = this.history.redo();
-    if (step) this.#apply(step.micrograph, step.add, step.remove);
+    if (step && "redo" in step) step.redo();
+    else if (step) this.#apply(step.micrograph, step.add, step.remove);
     return step;
   }
 

@@ -32,6 +32,7 @@ export class MicrographList {
   /** Micrographs in the order shown. @type {number[]} */ #order = [];
   /** @type {Map<number, number>} */ #places = new Map();
   #sortedAt = 0;
+  #excludedCount = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #sortTimer;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #thumbnailTimer;
   redraw = oncePerFrame(withTiming("draw list", () => this.#draw()));
@@ -66,13 +67,19 @@ export class MicrographList {
     const all = this.state.count;
     const shown = this.#order.length;
     const part = shown === all ? "" : `${shown.toLocaleString("en")} of `;
-    setText(byId("list-count"), part + formatCount(all, "micrograph"));
+    const excluded = this.state.excludedCount;
+    const without = excluded ? `, ${excluded.toLocaleString("en")} excluded` : "";
+    setText(byId("list-count"), part + formatCount(all, "micrograph") + without);
     this.redraw();
   }
 
   /** @param {number[] | null} ids */
   #onRowsChanged(ids) {
     this.redraw();
+    if (this.state.excludedCount !== this.#excludedCount) {
+      this.#excludedCount = this.state.excludedCount;
+      this.sortAndFilter();
+    }
     const moves = ids === null || !["original", "name"].includes(this.sort.value);
     if (!moves || this.#sortTimer) return;
     const wait = Math.max(0, this.#sortedAt + RESORT_DELAY_MS - performance.now());
@@ -189,12 +196,16 @@ export class MicrographList {
     setText(line.picks, picks === null ? "–" : String(picks));
     const quality = rows.quality[id];
     line.quality.style.width = `${Math.round((quality ?? 0) * 100)}%`;
-    line.quality.parentElement.title = quality === null ? "" : `${Math.round(quality * 100)}% of the area is free of contamination`;
+    line.quality.parentElement.title = quality === null ? "" : `${Math.round(quality * 100)}% of the area is free of contamination${rows.ignored[id] ? ", which is ignored here" : ""}`;
     const failed = rows.failed[id];
     row.classList.toggle("failed", Boolean(failed));
+    const excluded = rows.excluded[id];
     row.classList.toggle("done", rows.done[id]);
-    setText(line.status, failed ? "!" : rows.done[id] ? "✓" : "");
-    line.status.title = failed ? toSentence(failed) : rows.done[id] ? "Reviewed" : "";
+    row.classList.toggle("excluded", excluded);
+    setText(line.status, failed ? "!" : excluded ? "✕" : rows.done[id] ? "✓" : "");
+    line.status.title = failed ? toSentence(failed)
+      : excluded ? "Excluded: not exported, not used for training"
+      : rows.done[id] ? "Reviewed" : "";
   }
 
   /** Return a name for the thumbnail of a micrograph's present file. @param {number} id */

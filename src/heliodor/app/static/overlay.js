@@ -1,4 +1,5 @@
 import { fitCanvas, oncePerFrame } from "./dom.js";
+import { drawContamination } from "./contamination.js";
 import { Emitter } from "./emitter.js";
 import { COLORS, drawHandle, drawMarkers, drawRing } from "./markers.js";
 import { withTiming } from "./timings.js";
@@ -19,7 +20,11 @@ export class Overlay {
   /** @type {Label[]} */ labels = [];
   /** @type {Pick[]} at or above the threshold, without those that are labels or negatives */ picks = [];
   hidden = false;
+  /** Whether contamination is outlined. */
+  showsContamination = true;
   /** Center of the circle by which the diameter is measured. @type {Point | null} */ sizing = null;
+  /** A candidate that the user looks for. @type {{micrograph: number, x: number, y: number} | null} */
+  pointedAt = null;
   /** The circle whose handle is shown. @type {Point | null} */ handleOwner = null;
   /** @type {{x: number, y: number, radius: number} | null} */ eraser = null;
   redraw = oncePerFrame(withTiming("draw markers", () => this.#draw()));
@@ -34,8 +39,9 @@ export class Overlay {
     this.camera = camera;
     this.state = state;
     const refresh = withTiming("refresh markers", () => this.refresh());
-    state.opened.on(() => {
+    state.opened.on((id) => {
       this.handleOwner = null;
+      if (this.pointedAt?.micrograph !== id) this.pointedAt = null;
       refresh();
     });
     state.thresholdChanged.on(refresh);
@@ -83,7 +89,7 @@ export class Overlay {
     const end = state.picks.countAtThreshold(state.current, threshold);
     for (let place = 0; place < end; place++) {
       const pick = state.picks.getPick(state.current, place);
-      if (!pick.bad && !(squares.size && isLabeled(pick))) unlabeled.push(pick);
+      if (!(squares.size && isLabeled(pick))) unlabeled.push(pick);
     }
     return unlabeled;
   }
@@ -124,12 +130,20 @@ export class Overlay {
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     const { camera, state } = this;
     const diameter = state.diameterPx;
-    if (this.hidden || !state.micrograph || state.micrograph.id !== state.current) return;
+    if (!state.micrograph || state.micrograph.id !== state.current) return;
+    const found = state.picks.get(state.current)?.contamination;
+    if (this.showsContamination && found)
+      drawContamination(context, camera, found, ratio, state.rows.ignored[state.current]);
+    if (this.hidden) return;
     if (diameter !== null) {
       const of = (/** @type {string} */ kind) => this.labels.filter((one) => one.kind === kind);
       if (!this.sizing) drawMarkers(context, camera, "pick", this.picks, diameter, ratio);
       drawMarkers(context, camera, "negative", of("negative"), diameter, ratio);
       drawMarkers(context, camera, "particle", of("particle"), diameter, ratio);
+      if (this.pointedAt?.micrograph === state.current) {
+        const [sx, sy] = camera.toScreen(this.pointedAt.x, this.pointedAt.y);
+        drawRing(context, sx, sy, (diameter / 2) * camera.zoom + 5, ratio, "#ffffff");
+      }
       const held = this.sizing ?? this.handleOwner;
       if (this.sizing) {
         const [sx, sy] = camera.toScreen(this.sizing.x, this.sizing.y);

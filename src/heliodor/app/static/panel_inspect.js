@@ -6,7 +6,7 @@ import { withTiming } from "./timings.js";
 /**
  * Return the value of a column at a threshold, by linear interpolation.
  * @param {number[]} at thresholds, rising or falling
- * @param {number[]} column
+ * @param {(number | null)[]} column
  * @param {number} threshold
  * @returns {number | null}
  */
@@ -14,8 +14,10 @@ function interpolate(at, column, threshold) {
   for (let i = 1; i < at.length; i++) {
     const [a, b] = [at[i - 1], at[i]];
     if ((a - threshold) * (b - threshold) > 0) continue;
+    const [before, after] = [column[i - 1], column[i]];
+    if (before === null || after === null) return null;
     const share = a === b ? 0 : (threshold - a) / (b - a);
-    return column[i - 1] + share * (column[i] - column[i - 1]);
+    return before + share * (after - before);
   }
   return null;
 }
@@ -37,6 +39,7 @@ export class InspectPanel {
     byId("threshold-auto").addEventListener("click", withTiming("automatic", () => state.setThreshold(null)));
     state.thresholdChanged.on(() => this.#show());
     state.histogramChanged.on(() => this.#show());
+    state.activityChanged.on(() => this.#show());
     this.#show();
   }
 
@@ -55,21 +58,33 @@ export class InspectPanel {
   #show() {
     const { threshold, histogram, settings } = this.state;
     const automatic = settings.threshold === null;
-    byId("threshold-auto").setAttribute("aria-pressed", String(automatic));
+    byId("threshold-auto").setAttribute("aria-pressed", String(automatic && histogram.settled));
+    setText(byId("threshold-auto"), automatic && !histogram.settled ? "Estimating…" : "Automatic");
+    byId("threshold-note").hidden = !automatic || histogram.settled || threshold === null;
     if (document.activeElement !== this.number)
       this.number.value = threshold === null ? "" : threshold.toFixed(2);
     const known = threshold !== null && histogram.edges.length > 1;
-    const picks = known ? this.#countPicks(threshold) : null;
+    // Exact, unless the threshold has just been moved.
+    const picks = known ? this.state.pickCount ?? this.#countPicks(threshold) : null;
     setText(byId("inspect-picks"), picks === null ? "–" : Math.round(picks).toLocaleString("en"));
     const mean = picks === null || !histogram.micrographs ? null : picks / histogram.micrographs;
     setText(byId("inspect-mean"), mean === null ? "–" : mean.toFixed(mean < 10 ? 1 : 0));
-    const estimates = known ? histogram.estimates : null;
-    for (const name of /** @type {("precision" | "recall")[]} */ (["precision", "recall"])) {
-      const value = estimates ? interpolate(estimates.threshold, estimates[name], threshold ?? 0) : null;
-      const box = byId(`inspect-${name}`);
-      setText(box, value === null ? "–" : `${Math.round(value * 100)}%`);
-      box.parentElement.hidden = !histogram.estimates;
-    }
+    for (const name of ["precision", "recall"]) this.#showEstimate(name, known ? histogram.estimates : null);
+  }
+
+  /**
+   * Show an estimate, and only together with its range.
+   * @param {string} name
+   * @param {import("./state.js").Estimates | null} estimates
+   */
+  #showEstimate(name, estimates) {
+    const at = (/** @type {string} */ column) =>
+      estimates ? interpolate(estimates.threshold, estimates[column], this.state.threshold ?? 0) : null;
+    const [value, low, high] = [at(name), at(`${name}_low`), at(`${name}_high`)];
+    const isKnown = value !== null && low !== null && high !== null;
+    const percent = (/** @type {number} */ share) => Math.round(share * 100);
+    setText(byId(`inspect-${name}`), isKnown ? `${percent(value)}%` : "unknown");
+    setText(byId(`inspect-${name}-range`), isKnown ? `${percent(low)} to ${percent(high)}%` : "");
   }
 
   /** Count the candidates at or above a threshold; of the bin it cuts, a share. @param {number} threshold */

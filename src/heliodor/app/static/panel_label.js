@@ -1,3 +1,4 @@
+import { post } from "./api.js";
 import { byId, setText } from "./dom.js";
 import { withTiming } from "./timings.js";
 import { confirmAction } from "./toast.js";
@@ -31,6 +32,7 @@ export class LabelPanel {
     on("eraser-radius", "input", () => this.#applyEraserRadius());
     on("display-reset", "click", () => this.#resetDisplay());
     on("measure", "click", () => this.measure());
+    on("ignore-contamination", "change", () => void this.#ignoreContamination());
     on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
     on("sizing-number", "input", () => this.#onTyped());
     on("sizing-number", "keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -46,6 +48,8 @@ export class LabelPanel {
     viewer.sizeChosen.on((angstrom) => void this.setDiameter(angstrom));
     state.settingsChanged.on(() => this.#show());
     state.opened.on(() => this.#onOpened());
+    state.rowsChanged.on(() => this.#showContamination());
+    state.picks.changed.on(() => this.#showContamination());
     this.#restoreDisplay();
     this.#show();
     this.#applyExposure();
@@ -60,9 +64,36 @@ export class LabelPanel {
     if (document.activeElement !== this.sizingNumber) this.sizingNumber.value = diameter ?? "";
   }
 
+  /** Show how much of the micrograph on screen is contaminated, and whether that counts. */
+  #showContamination() {
+    const { rows, current } = this.state;
+    if (current < 0) return;
+    const free = rows.quality[current];
+    setText(byId("contamination-share"), free === null ? "Not known yet."
+      : free === 1 ? "None found on this micrograph."
+      : `${Math.max(1, Math.round((1 - free) * 100))}% of this micrograph, outlined in orange. Picks there need a much higher score.`);
+    byId("ignore-contamination").checked = rows.ignored[current];
+    byId("ignore-contamination").disabled = free === null || free === 1;
+  }
+
+  async #ignoreContamination() {
+    const { rows, current } = this.state;
+    const ignore = byId("ignore-contamination").checked;
+    rows.ignored[current] = ignore;
+    try {
+      await post(`/api/micrographs/${current}/contamination`, { ignore });
+      await Promise.all([this.state.picks.reload(current), this.state.readHistogram()]);
+    } catch (error) {
+      rows.ignored[current] = !ignore;
+      this.state.messageRaised.emit(String(error instanceof Error ? error.message : error));
+    }
+    this.state.rowsChanged.emit([current]);
+  }
+
   /** Ask for the diameter first if it is not known yet. */
   #onOpened() {
     const { state, viewer } = this;
+    this.#showContamination();
     if (state.micrograph?.id !== state.current) return;
     const unit = state.micrograph.pixel_size === null ? "px" : "Å";
     for (const span of document.querySelectorAll(".unit")) setText(span, unit);
@@ -99,7 +130,7 @@ export class LabelPanel {
   }
 
   /**
-   * Set the diameter, after a confirmation if the trained model can then no longer be used.
+   * Set the diameter, after a confirmation if there was another one.
    * @param {number} angstrom
    */
   async setDiameter(angstrom) {
@@ -107,13 +138,16 @@ export class LabelPanel {
     const { model } = state.engine;
     const [min, max] = [Number(this.diameter.min), Number(this.diameter.max)];
     const unit = state.micrograph?.pixel_size === null ? "px" : "Å";
-    const warning =
-      `Changing the diameter to ${angstrom} ${unit} discards model ${model}: the general model is ` +
-      "used until you train again. Your labels are kept.";
+    const before = state.settings.diameter;
+    const then = model
+      ? `Model ${model} is for ${before} ${unit}: the general model is used until you train again. ` +
+        "You can go back to the model, and to its diameter, under Train."
+      : "All micrographs are picked again.";
+    const warning = `Change the diameter from ${before} to ${angstrom} ${unit}? ${then} Your labels are kept.`;
     if (!(angstrom >= min && angstrom <= max))
       state.messageRaised.emit(`The diameter must be between ${min} and ${max.toLocaleString("en")} ${unit}.`);
     else if (angstrom !== state.settings.diameter
-      && (!model || (await confirmAction(warning, "Change diameter"))))
+      && (before === null || (await confirmAction(warning, "Change diameter"))))
       await state.saveSettings({ diameter: angstrom });
     state.draggedDiameter = null;
     viewer.overlay.sizing = null;
@@ -160,7 +194,7 @@ export class LabelPanel {
   }
 
   #resetDisplay() {
-    byId("contrast").value = 1.6;
+    byId("contrast").value = 1.2;
     byId("brightness").value = 1;
     byId("low-pass").value = 0;
     byId("invert").checked = false;

@@ -107,29 +107,23 @@ export class ReviewPanel {
       `${answers} saved: ${formatCount(particles, "particle")}, ${negatives} not particles. Train (T) to use them.`);
   }
 
-  /** Show which micrograph is on screen: that of the question, if there is one. */
-  #showMicrographName() {
-    const { state } = this;
-    const id = this.isOpen ? this.#questions[this.#index].micrograph : state.current;
-    if (id >= 0) setText(byId("micrograph-name"), state.shortName(id));
-  }
-
   #show() {
     const { isOpen: open } = this;
     byId("review-question").hidden = !open;
     byId("review-start").hidden = open;
-    this.#showMicrographName();
     if (!open) {
       this.candidateView.close();
       return;
     }
     const question = this.#questions[this.#index];
+    // The list, the tools and the counts are those of the micrograph that is asked about.
+    void this.state.open(question.micrograph);
     const dots = byId("review-dots");
     dots.replaceChildren(...this.#questions.map((_, i) =>
       createElement("i", i === this.#index ? "now" : this.#answers[i] ?? "")));
     dots.setAttribute("aria-label", `Question ${this.#index + 1} of ${this.#questions.length}`);
     byId("review-back").disabled = this.#index === 0;
-    setText(byId("review-why"), `${toSentence(question.why)} Score ${question.score.toFixed(2)}, on ${this.state.shortName(question.micrograph)}.`);
+    setText(byId("review-why"), `${toSentence(question.why)} Score ${question.score.toFixed(2)}.`);
     void this.candidateView.show(question, this.#questions[this.#index + 1] ?? null);
   }
 }

@@ -1,7 +1,8 @@
-import { post } from "./api.js";
+import { get, post } from "./api.js";
 import { chooseTicks, createScale, drawLine, drawText } from "./chart.js";
-import { byId, fitCanvas, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
+import { byId, createElement, fitCanvas, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
 import { withTiming } from "./timings.js";
+import { confirmAction } from "./toast.js";
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -19,7 +20,27 @@ function formatDuration(seconds) {
 
 /** @param {number | null | undefined} value @returns {string} to be appended; "" for none */
 function formatValidation(value) {
-  return value == null ? "" : `, validation ${value.toFixed(2)}`;
+  return value == null ? "" : `; right on ${Math.round(value * 100)}% of the labels kept apart`;
+}
+
+/**
+ * Say when and on what a model was trained.
+ * @param {any} model
+ * @param {number | null} diameter the one in use
+ */
+function describeModel(model, diameter) {
+  if (!model.number) return "Pretrained; has seen none of your labels";
+  const parts = [];
+  if (model.date)
+    parts.push(new Date(model.date).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }));
+  if (model.labels !== null) {
+    const negatives = model.negatives ? ` and ${model.negatives.toLocaleString("en")} marked as not a particle` : "";
+    parts.push(`${formatCount(model.labels, "label")}${negatives} on ${formatCount(model.micrographs_labeled ?? 0, "micrograph")}`);
+  }
+  if (model.from) parts.push(`from model ${model.from}`);
+  if (model.validation !== null) parts.push(`right on ${Math.round(model.validation * 100)}% of the labels kept apart`);
+  if (model.diameter !== null && model.diameter !== diameter) parts.push(`diameter ${model.diameter} Å`);
+  return parts.join("; ");
 }
 
 /** The train button, the progress of the training and its curve. */
@@ -40,9 +61,50 @@ export class TrainPanel {
     byId("train-cancel").addEventListener("click", withTiming("cancel", () => this.cancel()));
     state.activityChanged.on(() => this.#show());
     state.rowsChanged.on(() => this.#showLabelCounts());
+    state.modelsChanged.on(() => void this.#showModels());
+    void this.#showModels();
     new ResizeObserver(() => this.redraw()).observe(byId("curve"));
     this.#showLabelCounts();
     this.#show();
+  }
+
+  /** List the models, with a button to use each that is not in use. */
+  async #showModels() {
+    const { models } = await get("/api/models");
+    byId("models").replaceChildren(...models.map((/** @type {any} */ model) => this.#createModel(model)));
+  }
+
+  /** @param {any} model */
+  #createModel(model) {
+    const { engine, settings } = this.state;
+    const item = createElement("li");
+    const words = createElement("div");
+    words.append(createElement("b", "", model.number ? `Model ${model.number}` : "General model"));
+    words.append(createElement("div", "dim", describeModel(model, settings.diameter)));
+    item.append(words);
+    if (model.number === engine.model) item.append(createElement("span", "state", "in use"));
+    else {
+      const button = createElement("button", "", "Use");
+      button.type = "button";
+      button.title = "Pick with this model. The next training starts from it";
+      button.addEventListener("click", withTiming("use model", () => void this.#useModel(model)));
+      item.append(button);
+    }
+    return item;
+  }
+
+  /** @param {any} model */
+  async #useModel(model) {
+    const { settings } = this.state;
+    const other = model.number && model.diameter !== null && model.diameter !== settings.diameter;
+    const warning = `Model ${model.number} is for a diameter of ${model.diameter} Å. Use it, and change the diameter from ${settings.diameter} Å?`;
+    if (other && !(await confirmAction(warning, "Use the model"))) return;
+    try {
+      this.state.applySettings(await post("/api/model", { number: model.number }));
+    } catch (error) {
+      this.#showMessage(toSentence(error instanceof Error ? error.message : String(error)), true);
+    }
+    this.state.requested.emit();
   }
 
   get isRunning() {
@@ -93,9 +155,9 @@ export class TrainPanel {
   }
 
   #showLabelCounts() {
-    const { labels, negatives } = this.state.rows;
-    const sum = (/** @type {number[]} */ column) => column.reduce((a, b) => a + b, 0);
-    const labeled = labels.filter((n) => n > 0).length;
+    const { labels, negatives, excluded } = this.state.rows;
+    const sum = (/** @type {number[]} */ column) => column.reduce((a, b, id) => (excluded[id] ? a : a + b), 0);
+    const labeled = labels.filter((n, id) => n > 0 && !excluded[id]).length;
     const rejected = sum(negatives);
     const also = rejected ? `, ${formatCount(rejected, "position")} marked as not a particle` : "";
     setText(byId("train-labels"), labeled

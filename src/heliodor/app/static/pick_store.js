@@ -6,7 +6,8 @@ const MAX_CACHED = 12;
 /**
  * @typedef {{x: number, y: number, score: number, probability: number | null, bad: boolean}} Pick
  * @typedef {{state: "ready" | "waiting" | "none", model: number | null, x: number[], y: number[],
- *   score: number[], probability: number[] | null, bad: number[]}} Table
+ *   score: number[], probability: number[] | null, bad: number[],
+ *   contamination: import("./contamination.js").Mask | null}} Table
  */
 
 /** The candidates of the model in use on each micrograph, best score first. */

@@ -7,7 +7,9 @@ const DOUBLE_CLICK_MS = 350;
 
 /**
  * @typedef {import("./viewer.js").Viewer} Viewer
- * @typedef {"none" | "maybe click" | "maybe resize" | "pan" | "erase" | "resize" | "move"} Gesture
+ * @typedef {{label: import("./save_queue.js").Label, x: number, y: number}} LabelMove
+ * @typedef {"none" | "maybe click" | "maybe resize" | "maybe move label" | "pan" | "erase" | "resize"
+ *   | "move" | "move label"} Gesture
  */
 
 /** What mouse and pen do on the micrograph: click, pan, zoom, erase, resize. */
@@ -16,6 +18,7 @@ export class PointerTools {
   /** Eraser radius in pixels of the screen. */ eraserRadius = 24;
   spaceHeld = false;
   /** @type {Gesture} */ #gesture = "none";
+  /** The label that is held, and where it is now. @type {LabelMove | null} */ #held = null;
   /** @type {[number, number]} */ #start = [0, 0];
   /** @type {[number, number]} */ #position = [0, 0];
   /** @type {{at: [number, number], when: number}} */
@@ -79,7 +82,12 @@ export class PointerTools {
     else if (this.#isOnHandle()) this.#gesture = "maybe resize";
     else if (overlay.sizing && this.#isInSizingCircle()) this.#gesture = "move";
     else if (this.tool === "eraser" && !event.altKey) this.#gesture = "erase";
-    else this.#gesture = "maybe click";
+    else {
+      const [x, y] = this.viewer.camera.toImage(...this.#start);
+      const label = event.altKey ? null : overlay.findNearest(overlay.labels, x, y);
+      this.#held = label && { label, x: label.x, y: label.y };
+      this.#gesture = label ? "maybe move label" : "maybe click";
+    }
     if (event.button === 1) event.preventDefault();
     if (this.#gesture === "erase") this.#erase();
     this.stage.classList.toggle("panning", this.#gesture === "pan");
@@ -93,12 +101,14 @@ export class PointerTools {
     const still = Math.hypot(at[0] - this.#start[0], at[1] - this.#start[1]) <= CLICK_TOLERANCE_PX;
     if (this.#gesture.startsWith("maybe") && still) return;
     if (this.#gesture === "maybe resize") this.#gesture = "resize";
+    if (this.#gesture === "maybe move label") this.#gesture = "move label";
     if (this.#gesture === "maybe click") {
       this.#gesture = "pan";
       this.stage.classList.add("panning");
       viewer.panBy(at[0] - this.#start[0], at[1] - this.#start[1]);
     } else if (this.#gesture === "pan") viewer.panBy(dx, dy);
     else if (this.#gesture === "resize") this.#resize(at);
+    else if (this.#gesture === "move label") this.#moveLabel(at);
     else if (this.#gesture === "move" && viewer.overlay.sizing) {
       const { zoom } = viewer.camera;
       const { x, y } = viewer.overlay.sizing;
@@ -114,17 +124,23 @@ export class PointerTools {
   #onUp(event) {
     const gesture = this.#gesture;
     // A click on a handle that was not dragged is a click on what is below it.
-    if (gesture === "maybe click" || (gesture === "maybe resize" && !this.viewer.overlay.sizing)) {
+    if (["maybe click", "maybe move label"].includes(gesture) || (gesture === "maybe resize" && !this.viewer.overlay.sizing)) {
       this.#onClick(event);
     } else if (gesture === "erase") {
       this.labelling.erase([...this.#erased]);
     } else if (gesture === "resize") this.viewer.finishSizing();
+    else if (gesture === "move label" && this.#held) {
+      const { label, x, y } = this.#held;
+      this.labelling.move(label, x, y);
+    }
     this.#endGesture();
     this.#updateHover(event);
   }
 
   #endGesture() {
+    if (this.#gesture === "move label") this.viewer.overlay.refresh();
     this.#gesture = "none";
+    this.#held = null;
     this.#erased.clear();
     this.stage.classList.remove("panning");
   }
@@ -194,6 +210,25 @@ export class PointerTools {
     if (!held) return;
     const [sx, sy] = camera.toScreen(held.x, held.y);
     this.viewer.dragSize((2 * Math.hypot(at[0] - sx, at[1] - sy)) / camera.zoom);
+  }
+
+  /**
+   * Show the label that is held where it would be put; it is saved when the pointer is released.
+   * @param {[number, number]} at on the screen
+   */
+  #moveLabel(at) {
+    const held = this.#held;
+    if (!held) return;
+    const { overlay, camera } = this.viewer;
+    const [x, y] = [
+      held.label.x + (at[0] - this.#start[0]) / camera.zoom,
+      held.label.y + (at[1] - this.#start[1]) / camera.zoom,
+    ];
+    if (!camera.contains(x, y)) return;
+    this.#held = { label: held.label, x, y };
+    overlay.labels = overlay.labels.map((label) =>
+      label.id === held.label.id ? { ...label, x, y } : label);
+    overlay.redraw();
   }
 
   /** Remove the labels under the eraser from the screen; they are saved when the stroke ends. */

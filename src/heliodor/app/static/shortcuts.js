@@ -39,13 +39,14 @@ export function listShortcuts(parts) {
   }, keycaps);
   trackSpaceKey(viewer);
   return [
-    review(["j", "ArrowLeft"], "particle", () => reviewPanel.answer("particle"), ["J", "←"]),
-    review(["k", "ArrowRight"], "not a particle", () => reviewPanel.answer("negative"), ["K", "→"]),
-    review(["s"], "skip", () => reviewPanel.answer("skipped"), ["S"]),
-    review(["u"], "previous question", () => reviewPanel.back(), ["U"]),
+    review(["y", "j"], "particle", () => reviewPanel.answer("particle"), ["Y"]),
+    review(["x", "k"], "not a particle", () => reviewPanel.answer("negative"), ["X"]),
+    review(["s", "ArrowRight"], "skip", () => reviewPanel.answer("skipped"), ["S", "→"]),
+    review(["u", "ArrowLeft", "Ctrl+z"], "previous question", () => reviewPanel.back(), ["U", "←"]),
     key(["n", "ArrowRight", "ArrowDown"], "Next micrograph", () => list.step(1), ["N", "→", "↓"]),
     key(["p", "ArrowLeft", "ArrowUp"], "Previous micrograph", () => list.step(-1), ["P", "←", "↑"]),
     key(["d"], "Mark as reviewed, go to next", () => toolbar.markReviewed(), ["D"]),
+    key(["e"], "Exclude the micrograph, or include it", () => toolbar.toggleExcluded(), ["E"]),
     key(["l"], "Label tool", () => toolbar.selectTool("label"), ["L"]),
     key(["b"], "Toggle eraser", () =>
       toolbar.selectTool(viewer.pointerTools.tool === "eraser" ? "label" : "eraser"), ["B"]),
@@ -60,6 +61,7 @@ export function listShortcuts(parts) {
     key(["+", "="], "Zoom in", () => viewer.zoomBy(1.4), ["+"]),
     key(["-", "_"], "Zoom out", () => viewer.zoomBy(1 / 1.4), ["−"]),
     key(["h"], "Show or hide markers", () => toolbar.toggleMarkers(), ["H"]),
+    key(["c"], "Show or hide contamination", () => toolbar.toggleContamination(), ["C"]),
     key(["t"], "Train", () => {
       panels.show("train");
       trainPanel.train();

@@ -23,13 +23,14 @@ function compareDescending(column) {
 
 /**
  * @param {Rows} rows
- * @param {string} sort original, name, picks, labels, quality or unreviewed
+ * @param {string} sort original, name, picks, labels, quality, unreviewed, or excluded for those alone
  * @param {string} filter part of the names to keep, in upper or lower case
  * @returns {number[]} ids of micrographs
  */
 export function sortMicrographs(rows, sort, filter) {
   const part = filter.trim().toLowerCase();
   let order = rows.name.map((_, id) => id);
+  if (sort === "excluded") order = order.filter((id) => rows.excluded[id]);
   if (part) order = order.filter((id) => rows.name[id].toLowerCase().includes(part));
   if (sort === "name") {
     const keys = rows.name.map(createSortKey);

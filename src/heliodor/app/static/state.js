@@ -3,21 +3,24 @@ import { Emitter } from "./emitter.js";
 import { LabelStore } from "./label_store.js";
 import { PickStore } from "./pick_store.js";
 import { SaveQueue } from "./save_queue.js";
+import { shortenNames } from "./short_names.js";
 import { findCommonEnding, findCommonFolder } from "./sorting.js";
 
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
- *   picks: (number | null)[], done: boolean[], quality: (number | null)[],
- *   scored: (number | null)[], failed: (string | null)[], version: number[]}} Rows
- * @typedef {{diameter: number | null, threshold: number | null}} Settings
+ *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
+ *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[],
+ *   version: number[]}} Rows
+ * @typedef {{diameter: number | null, threshold: number | null,
+ *   relion_project: string | null}} Settings
+ * @typedef {Record<string, (number | null)[]> & {threshold: number[]}} Estimates
  * @typedef {{model: number | null, micrographs: number, edges: number[], counts: number[],
- *   automatic: number | null, estimates: null | {threshold: number[], picks: number[],
- *   precision: number[], recall: number[]}}} Histogram
+ *   automatic: number | null, settled: boolean, estimates: null | Estimates}} Histogram
  */
 
 /** Shortest time between two requests for the histogram. */
 const HISTOGRAM_INTERVAL_MS = 1200;
-const EMPTY_HISTOGRAM = { model: null, micrographs: 0, edges: [], counts: [], automatic: null };
+const EMPTY_HISTOGRAM = { model: null, micrographs: 0, edges: [], counts: [], automatic: null, settled: false };
 
 /** The project as this page knows it, and the micrograph on screen. */
 export class AppState {
@@ -30,6 +33,8 @@ export class AppState {
   activityChanged = new Emitter();
   /** Emitted with a micrograph: first when it is chosen, again when it can be shown. */
   opened = new Emitter();
+  /** Emitted when another model is in use, or there may be a new one. */
+  modelsChanged = new Emitter();
   /** Emitted with a message for the user. */
   messageRaised = new Emitter();
   /** Emitted after a request whose result is in the next changes. */
@@ -39,10 +44,12 @@ export class AppState {
   /** @type {import("./tiled_image.js").Micrograph | null} */ micrograph = null;
   /** Id of the micrograph on screen, or being opened; -1 for none. */
   current = -1;
+  /** The threshold that the numbers of picks in `rows` are for. @type {number | null} */
+  countedAt = null;
   /** A diameter while it is being dragged. @type {number | null} */ draggedDiameter = null;
   /** @type {Map<number, any>} */ #micrographs = new Map();
   #folderLength = 0;
-  #endingLength = 0;
+  /** Short names for the list. @type {string[]} */ #listNames = [];
   #reading = false;
   #outdated = false;
   /**
@@ -50,6 +57,11 @@ export class AppState {
    * @type {ReturnType<typeof setTimeout> | undefined}
    */
   #posting;
+  /**
+   * The threshold before it was moved, until it rests.
+   * @type {{threshold: number | null} | null}
+   */
+  #thresholdBefore = null;
 
   /** Load the project from the server. */
   static async load() {
@@ -69,7 +81,9 @@ export class AppState {
     this.training = project.training;
     this.run = project.run;
     this.#folderLength = findCommonFolder(rows.name).length;
-    this.#endingLength = findCommonEnding(rows.name).length;
+    const ending = findCommonEnding(rows.name).length;
+    this.#listNames = shortenNames(
+      rows.name.map((name) => name.slice(this.#folderLength, name.length - ending)));
     this.saveQueue = new SaveQueue(project.folder);
     this.labels = new LabelStore(this.saveQueue, (id) => this.rows.name[id]);
     this.picks = new PickStore();
@@ -87,14 +101,18 @@ export class AppState {
     return this.rows.name[id].slice(this.#folderLength);
   }
 
-  /** Return a micrograph's name without the ending that all names share. @param {number} id */
+  /** Return a micrograph's name without most of what all names share. @param {number} id */
   listName(id) {
-    const name = this.shortName(id);
-    return name.slice(0, name.length - this.#endingLength);
+    return this.#listNames[id];
   }
 
   get count() {
     return this.rows.name.length;
+  }
+
+  /** Number of micrographs that are excluded. */
+  get excludedCount() {
+    return this.rows.excluded.filter(Boolean).length;
   }
 
   /** Return the size and pixel size of a micrograph. @param {number} id */
@@ -120,6 +138,13 @@ export class AppState {
     if (!this.micrograph) return;
     void post("/api/focus", { id });
     await Promise.all([this.labels.open(id), this.picks.open(id)]);
+  }
+
+  /** The number of picks on all micrographs; null while it is being counted. */
+  get pickCount() {
+    if (this.#posting !== undefined || this.countedAt !== this.threshold) return null;
+    const { picks, excluded } = this.rows;
+    return picks.reduce((/** @type {number} */ sum, one, id) => sum + (excluded[id] ? 0 : one ?? 0), 0);
   }
 
   /** Read a micrograph again whose file was replaced. @param {number} id */
@@ -148,14 +173,32 @@ export class AppState {
   }
 
   /**
-   * Move the threshold: shown at once, sent to the server once it rests.
+   * Move the threshold: shown at once, sent to the server once it rests. It can be undone.
    * @param {number | null} threshold null for the automatic one
    */
   setThreshold(threshold) {
+    this.#thresholdBefore ??= { threshold: this.settings.threshold };
+    this.#moveThreshold(threshold, () => {
+      const before = this.#thresholdBefore?.threshold ?? null;
+      this.#thresholdBefore = null;
+      if (before !== threshold)
+        this.labels.history.add({
+          undo: () => this.#moveThreshold(before),
+          redo: () => this.#moveThreshold(threshold),
+        });
+    });
+  }
+
+  /**
+   * @param {number | null} threshold
+   * @param {() => void} [onRest] called once it is sent
+   */
+  #moveThreshold(threshold, onRest) {
     this.settings.threshold = threshold;
     this.thresholdChanged.emit();
     clearTimeout(this.#posting);
     const posting = setTimeout(async () => {
+      onRest?.();
       await this.saveSettings({ threshold });
       if (this.#posting === posting) this.#posting = undefined;
     }, 200);

@@ -37,6 +37,8 @@ export class Toolbar {
     on("toggle-markers", () => this.toggleMarkers());
     on("fit", () => viewer.fit());
     on("reviewed", () => this.toggleReviewed());
+    on("exclude", () => this.toggleExcluded());
+    on("toggle-contamination", () => this.toggleContamination());
     state.opened.on(() => this.#showMicrograph());
     state.rowsChanged.on(() => this.#showMicrograph());
     state.labels.history.changed.on(() => this.#showHistory());
@@ -59,6 +61,8 @@ export class Toolbar {
   }
 
   undo() {
+    // Its message may be about what is undone now.
+    byId("toast").hidden = true;
     this.#openChangedMicrograph(this.state.labels.undo());
   }
 
@@ -68,10 +72,10 @@ export class Toolbar {
 
   /**
    * Show the micrograph on which something was undone or redone.
-   * @param {{micrograph: number} | undefined} step
+   * @param {import("./label_store.js").Step | import("./label_store.js").OtherStep | undefined} step
    */
   #openChangedMicrograph(step) {
-    if (step && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
+    if (step && "micrograph" in step && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
   }
 
   toggleMarkers() {
@@ -79,6 +83,31 @@ export class Toolbar {
     overlay.hidden = !overlay.hidden;
     byId("toggle-markers").setAttribute("aria-pressed", String(overlay.hidden));
     overlay.redraw();
+  }
+
+  /** Show or hide the outline of contamination. */
+  toggleContamination() {
+    const { overlay } = this.viewer;
+    overlay.showsContamination = !overlay.showsContamination;
+    byId("toggle-contamination").setAttribute("aria-pressed", String(overlay.showsContamination));
+    overlay.redraw();
+  }
+
+  /** Leave the micrograph out of everything, or take it back. */
+  toggleExcluded() {
+    const { state } = this;
+    const id = state.current;
+    if (id < 0) return;
+    const excluded = !state.rows.excluded[id];
+    state.rows.excluded[id] = excluded;
+    state.rowsChanged.emit([id]);
+    post(`/api/micrographs/${id}/excluded`, { excluded })
+      .then(() => state.readHistogram())
+      .catch((error) => {
+        state.rows.excluded[id] = !excluded;
+        state.rowsChanged.emit([id]);
+        showToast(error.message);
+      });
   }
 
   toggleReviewed() {
@@ -109,7 +138,17 @@ export class Toolbar {
     const { state } = this;
     if (state.current < 0) return;
     byId("reviewed").setAttribute("aria-pressed", String(state.rows.done[state.current]));
+    byId("exclude").setAttribute("aria-pressed", String(state.rows.excluded[state.current]));
+    this.#showSize();
     this.#showTitle();
+  }
+
+  /** The size of the micrograph on screen and of its pixels. */
+  #showSize() {
+    const shown = this.state.micrograph;
+    const known = shown && shown.id === this.state.current;
+    const pixel = known && shown.pixel_size !== null ? `, ${shown.pixel_size.toPrecision(4)} Å/px` : "";
+    setText(byId("micrograph-size"), known ? `${shown.width} × ${shown.height} px${pixel}` : "");
   }
 
   /** The title of the browser tab: what is running, otherwise the micrograph. */

@@ -13,6 +13,8 @@ import { TiledImage } from "./tiled_image.js";
  */
 
 const MIN_DIAMETER_PX = 4;
+/** The diameter in Å that the first circle has. */
+const USUAL_DIAMETER = 150;
 
 /** The middle of the page: a micrograph with its markers. */
 export class Viewer {
@@ -112,6 +114,7 @@ export class Viewer {
   async show(id, x, y) {
     await this.state.open(id);
     const large = 90 / (this.state.diameterPx ?? 90);
+    this.overlay.pointedAt = { micrograph: id, x, y };
     this.camera.centerOn(x, y, Math.max(this.camera.zoom, large));
     this.#redrawAll();
   }
@@ -149,8 +152,8 @@ export class Viewer {
   startSizing() {
     const { camera, state } = this;
     if (state.diameter === null) {
-      const scale = state.micrograph?.pixel_size ?? 1;
-      state.draggedDiameter = Math.round((11 / camera.zoom) * scale) * 10;
+      const scale = state.micrograph?.pixel_size;
+      state.draggedDiameter = scale ? USUAL_DIAMETER : Math.round(11 / camera.zoom) * 10;
     }
     this.overlay.sizing = { x: camera.x, y: camera.y };
     this.overlay.redraw();

@@ -23,6 +23,7 @@ from heliodor.data.coordinates.formats import (
 )
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.data.micrographs.names import micrograph_stem
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.sources import relion_output_stem
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import parse_number
@@ -41,6 +42,8 @@ class WriteContext:
     #: Whether RELION's lists name files by absolute paths, as the project is not the current
     #: folder.
     whole_paths: bool = False
+    #: The RELION project whose paths RELION's lists have, if it is known.
+    project: RelionProject | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,7 @@ def write_picks(
             out,
             {name: written[name] for name, count in counts if count},
             whole_paths=given.whole_paths,
+            project=given.project,
         )
         return [out / "autopick.star", *written.values()]
     return list(written.values())

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -93,12 +93,50 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
     for source in sources:
         _check_name(source.name)
     unique: dict[Path, Source] = {}
+    links = []
     for source in sources:
-        unique.setdefault(resolve_path(source.path), source)
+        first = unique.setdefault(resolve_path(source.path), source)
+        if os.path.abspath(first.path) != os.path.abspath(source.path):
+            links.append((source, first))
+    if links:
+        source, first = links[0]
+        log.warning(
+            f"{len(links)} of the micrographs are links to others that are given too (such as"
+            f" {source.name} to {first.name}); each file is used once"
+        )
     if not unique:
         raise BadInput("no micrographs were given; name files, a folder or a STAR file")
     _log_versions(list(unique.values()))
     return _with_distinct_stems(_with_distinct_names(list(unique.values())))
+
+
+def read_names(path: str | Path) -> frozenset[str]:
+    """Read the names of micrographs in a text file, one per line.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the list {path} cannot be read as text ({error})") from error
+    return frozenset(line.strip() for line in lines if line.strip())
+
+
+def leave_out(sources: Sequence[Source], names: Container[str]) -> list[Source]:
+    """Return the micrographs without those of some names.
+
+    Raises
+    ------
+    BadInput
+        If none remains.
+    """
+    rest = [source for source in sources if source.name not in names]
+    if not rest:
+        raise BadInput("all micrographs are excluded; include some of them")
+    return rest
 
 
 def _check_name(name: str) -> None:

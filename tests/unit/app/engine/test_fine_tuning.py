@@ -19,12 +19,10 @@ from heliodor.app.engine.fine_tuning import (
     TrainingCallbacks,
     fine_tune,
 )
-from heliodor.app.engine.running_threshold import fit_logistic
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
-from heliodor.evaluation.calibration import Calibration, CalibrationCurve
 from heliodor.models.model_file import Model
 from heliodor.models.networks import build_network
 from heliodor.picking.score_maps import open_working_images, score_micrograph
@@ -196,17 +194,3 @@ def test_a_rehearsal_needs_what_it_rests_on() -> None:
         CachedFeatureLearner(
             items, 2.0, 0.02, recipe, "cpu", None, build_network("resnet8", 4).eval()
         )
-
-
-@given(st.floats(0.3, 3), st.floats(-2, 2))
-def test_a_straight_calibration_is_its_line(slope: float, offset: float) -> None:
-    score = np.linspace(-8, 8, 200)
-    curve = CalibrationCurve(score, np.clip(slope * score + offset, -13, 13), 100.0)
-    line = fit_logistic(Calibration(curve, (), 3, score, 5.0), np.linspace(-4, 4, 50))
-    assert line is not None
-    assert line == pytest.approx((slope, offset), rel=0.02, abs=0.02)
-
-
-def test_where_nothing_is_in_doubt_there_is_no_line() -> None:
-    curve = CalibrationCurve(np.array([0.0, 1.0]), np.array([13.0, 13.5]), 100.0)
-    assert fit_logistic(Calibration(curve, (), 3, np.ones(9), 5.0), np.linspace(1, 4, 9)) is None

@@ -13,7 +13,7 @@ import torch
 from PIL import Image as Pillow
 
 from heliodor.app.candidates import read_candidates
-from heliodor.app.engine.prediction import FEATURES, MIN_SCORE
+from heliodor.app.engine.prediction import FEATURES
 from heliodor.app.engine.session import _describe_error
 from heliodor.data.micrographs.sources import Source
 from heliodor.models.model_file import load_model, save_model
@@ -110,10 +110,11 @@ def test_it_scores_all_but_what_is_no_micrograph(
     found = read_candidates(project / "scores" / "0.npz")
     assert found.model == 0
     assert found.features.shape == (len(found.score), FEATURES)
-    good = picks.score >= MIN_SCORE
-    assert len(found.score[~found.bad]) > 0
-    np.testing.assert_array_equal(found.score[~found.bad], picks.score[good])
-    np.testing.assert_allclose(found.xy_px[~found.bad], picks.xy_px[good], rtol=1e-6)
+    result = found.as_result("m0")
+    assert result is not None
+    assert len(result.candidates) > 0
+    np.testing.assert_array_equal(result.candidates.score, picks.score)
+    np.testing.assert_array_equal(result.candidates.xy_px, picks.xy_px)
     assert (np.diff(found.score) <= 0).all()
     other = read_candidates(project / "scores" / "1.npz")
     assert found.figures.keys() == other.figures.keys()

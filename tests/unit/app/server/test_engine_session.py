@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from heliodor.app.candidates import Candidates, near, read_candidates
+from heliodor.app.candidates import Candidates, read_candidates
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
     Predictions,
 )
 from heliodor.data.micrographs.micrograph import write_mrc
+from heliodor.evaluation.calibration import Calibration
+from heliodor.evaluation.score_histogram import ScoreCounts
+from heliodor.evaluation.thresholds import predict_performance
+from heliodor.picking.corrections import near
 from helpers.app import (
     DIAMETER,
     HEIGHT,
@@ -29,13 +35,16 @@ from helpers.app import (
 from helpers.cpu_time import at_most_reference_work
 from helpers.fake_engine import (
     BEST,
+    CALIBRATION,
+    CLEAN_SCORES,
     NUMBER,
+    SCORES,
     places,
 )
 
 AT = places((HEIGHT, WIDTH))
-#: With the first model; the second candidate lies in a bad area.
-SCORES = BEST - np.arange(NUMBER)
+#: The candidates by descending score; the second one lies in contamination.
+ORDER = np.argsort(-SCORES, kind="stable")
 
 
 def _label(visit: AppVisit, number: int = 0, count: int = 2, kind: str = "particle") -> None:
@@ -57,7 +66,7 @@ def test_all_are_scored_and_counted_at_the_threshold(tmp_path: Path) -> None:
         visit.scored()
         rows = visit.get("/api/micrographs")
         # The engine's own threshold is 2.5.
-        expected = int(((SCORES >= 2.5) & (np.arange(NUMBER) != 1)).sum())
+        expected = int((SCORES >= 2.5).sum())
         assert rows["picks"] == [expected] * 3
         assert rows["quality"] == [0.75] * 3
         before = visit.get("/api/changes", since=0)["revision"]
@@ -66,9 +75,10 @@ def test_all_are_scored_and_counted_at_the_threshold(tmp_path: Path) -> None:
         assert visit.get("/api/micrographs")["picks"] == [1] * 3
         picks = visit.get("/api/micrographs/1/picks")
         assert (picks["state"], picks["model"], picks["probability"]) == ("ready", 0, None)
-        np.testing.assert_allclose(picks["score"], SCORES)
-        np.testing.assert_allclose(np.column_stack([picks["x"], picks["y"]]), AT, atol=0.01)
-        assert picks["bad"] == [0, 1, *[0] * (NUMBER - 2)]
+        np.testing.assert_allclose(picks["score"], SCORES[ORDER])
+        xy = np.column_stack([picks["x"], picks["y"]])
+        np.testing.assert_allclose(xy, AT[ORDER], atol=0.01)
+        assert picks["bad"] == (ORDER == 1).astype(int).tolist()
 
 
 def test_what_is_a_negative_is_no_pick(tmp_path: Path) -> None:
@@ -102,14 +112,13 @@ def test_a_training_gives_a_model_and_everything_is_scored_with_it(tmp_path: Pat
         np.testing.assert_allclose(told["negatives"]["2"], AT[:1], atol=1e-3)
         assert json.loads((project / "models/0001.json").read_text())["threshold"] == 3.5
         chances = visit.get("/api/micrographs/0/picks")["probability"]
-        np.testing.assert_allclose(chances, 1 / (1 + np.exp(-(SCORES + 1 - 1))), atol=1e-3)
+        np.testing.assert_allclose(chances, 1 / (1 + np.exp(-SCORES[ORDER])), atol=1e-3)
         assert _trained(visit)["number"] == 2
         visit.scored(2)
     with open_app(tmp_path, with_engine=True) as visit:  # as it was left
         assert visit.get("/api/project")["engine"]["model"] == 2
         visit.scored(2)
-        # The latest threshold of the engine, which comes after "ready".
-        visit.until(lambda news: visit.state.predictions.calibration(2).threshold == 2.5)
+        assert visit.state.predictions.calibration(2).threshold == 3.5
 
 
 def test_a_training_can_be_cancelled_and_the_old_model_stays(tmp_path: Path) -> None:
@@ -302,10 +311,9 @@ def test_the_gallery_is_in_order_and_crops_show_the_place(tmp_path: Path) -> Non
     with open_app(tmp_path, with_engine=True) as visit:
         visit.scored()
         said = visit.get("/api/gallery", count=500)
-        assert said["total"] == len(said["items"]) == 3 * (NUMBER - 1)
+        assert said["total"] == len(said["items"]) == 3 * NUMBER
         scores = [item["score"] for item in said["items"]]
         assert scores == sorted(scores, reverse=True)
-        assert BEST - 1 not in scores  # in a bad area
         part = visit.get("/api/gallery", start=4, count=3)["items"]
         assert part == said["items"][4:7]
         bright = visit.state.project.path("previews", 0)
@@ -341,7 +349,7 @@ def test_the_histogram_counts_what_can_be_picked(tmp_path: Path) -> None:
         visit.scored()
         said = visit.get("/api/histogram")
         assert (said["model"], said["micrographs"], said["automatic"]) == (0, 3, 2.5)
-        assert sum(said["counts"]) == 3 * (NUMBER - 1)
+        assert sum(said["counts"]) == 3 * NUMBER
         assert len(said["edges"]) == len(said["counts"]) + 1
         assert said["estimates"] is None
 
@@ -370,24 +378,56 @@ def _seen(random: np.random.Generator, model: int = 1, count: int = 300) -> Micr
     return MicrographPredictions.from_candidates(found, random.uniform(0, 4000, (20, 2)), 100.0)
 
 
-def test_estimates_are_those_of_a_plain_sum() -> None:
+def test_estimates_are_those_of_picking_with_their_ranges() -> None:
     random = np.random.default_rng(3)
     found = Predictions()
     for number in range(5):
         found.put(number, _seen(random))
     found.put(5, _seen(random, model=0))
-    found.set_calibration(1, ModelCalibration(0.0, 0.8, -0.5))
+    found.set_calibration(1, ModelCalibration.from_message({"calibration": CALIBRATION}))
     said = found.histogram(1)
     scores = np.concatenate([found.get(number).ascending_scores for number in range(5)])  # type: ignore[union-attr]
-    chances = 1 / (1 + np.exp(-(0.8 * scores - 0.5)))
     np.testing.assert_array_equal(np.histogram(scores, said["edges"])[0], said["counts"])
+    calibration = Calibration.from_dict(CALIBRATION)
     estimates = said["estimates"]
     for place in (0, 10, 25):
-        above = scores >= estimates["threshold"][place]
-        assert estimates["picks"][place] == above.sum()
-        assert estimates["precision"][place] == pytest.approx(chances[above].mean(), abs=0.005)
-        share = chances[above].sum() / chances.sum()
-        assert estimates["recall"][place] == pytest.approx(share, abs=0.005)
+        threshold = estimates["threshold"][place]
+        expected = predict_performance(calibration, ScoreCounts.from_scores(scores), threshold)
+        for name in ("precision", "recall"):
+            own = getattr(expected, name)
+            assert estimates[name][place] == pytest.approx(own.value, abs=0.005)
+            assert estimates[f"{name}_low"][place] == pytest.approx(own.low, abs=0.005)
+            assert estimates[f"{name}_high"][place] == pytest.approx(own.high, abs=0.005)
+            assert own.low < own.high
+
+
+def test_without_a_range_nothing_is_estimated() -> None:
+    found = Predictions()
+    found.put(0, _seen(np.random.default_rng(3)))
+    alone = CALIBRATION | {"repeats": [], "repeat_score": [], "repeat_particles": []}
+    found.set_calibration(1, ModelCalibration.from_message({"calibration": alone}))
+    estimates = found.histogram(1)["estimates"]
+    assert {*estimates["precision"], *estimates["recall"]} == {None}
+
+
+def test_the_particles_of_some_micrographs_stand_for_all() -> None:
+    random = np.random.default_rng(3)
+    found = Predictions()
+    for number in range(4):
+        found.put(number, _seen(random))
+    values = CALIBRATION | {"labels": [], "particles": 100.0, "repeat_particles": [90.0, 110.0]}
+    message = {"calibration": values, "micrographs": 2}
+    calibration = ModelCalibration.from_message(message).for_micrographs(4)
+    assert calibration is not None
+    assert calibration.curve.particles == 200.0
+    assert [repeat.particles for repeat in calibration.repeats] == [180.0, 220.0]
+
+
+@pytest.mark.parametrize("particles", [[1.0], [1.0, float("nan")]])
+def test_an_incomplete_calibration_is_refused(particles: list[float]) -> None:
+    values = CALIBRATION | {"repeat_particles": particles}
+    with pytest.raises(ValueError, match="incomplete"):
+        ModelCalibration.from_message({"calibration": values})
 
 
 def test_thousands_of_micrographs_are_counted_quickly() -> None:
@@ -401,3 +441,105 @@ def test_thousands_of_micrographs_are_counted_quickly() -> None:
     assert total == 5000 * int((own.ascending_scores >= 1.5).sum())
     with at_most_reference_work(20):
         found.histogram(1)
+
+
+def test_one_can_go_back_to_any_model(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        _label(visit)
+        _label(visit, 2, 1, "negative")
+        for number in (1, 2):
+            _trained(visit)
+            visit.scored(number)
+        models = visit.get("/api/models")["models"]
+        assert [model["number"] for model in models] == [0, 1, 2]
+        first = models[1]
+        assert (first["labels"], first["negatives"], first["from"]) == (2, 1, 0)
+        assert (first["diameter"], first["validation"]) == (DIAMETER, 0.9)
+        assert datetime.fromisoformat(first["date"]).tzinfo is not None
+        visit.post("/api/model", number=1)
+        visit.scored(1)
+        assert visit.get("/api/histogram")["automatic"] == 3.5
+        assert visit.post("/api/model", 404, number=7)["error"] == "there is no such model"
+        # The next training starts from it, and overwrites nothing.
+        assert _trained(visit)["number"] == 3
+        visit.scored(3)
+        assert visit.get("/api/models")["models"][3]["from"] == 1
+        # A model of another diameter brings its diameter back.
+        visit.post("/api/settings", diameter=150)
+        visit.scored(0)
+        visit.post("/api/model", number=2)
+        visit.scored(2)
+        assert visit.get("/api/project")["settings"]["diameter"] == DIAMETER
+        visit.post("/api/model", number=0)
+        visit.scored(0)
+
+
+def test_scores_are_kept_when_micrographs_are_added_but_not_for_another_pixel_size(
+    tmp_path: Path,
+) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+    kept = {n: (tmp_path / f"project/scores/{n}.npz").read_bytes() for n in range(3)}
+    new = tmp_path / "mics/a first one.mrc"
+    new.write_bytes((tmp_path / "mics/mic 0.mrc").read_bytes())
+    with open_app(tmp_path, with_engine=True, hold=[0]) as visit:
+        visit.until(lambda _: visit.get("/api/micrographs")["scored"][1:] == [0, 0, 0])
+        assert visit.get("/api/micrographs")["scored"][0] is None
+        for n in range(3):
+            assert (tmp_path / f"project/scores/{n + 1}.npz").read_bytes() == kept[n]
+        visit.override()
+        visit.scored()
+    with open_app(tmp_path, pixel_size=2.0):
+        assert not [*(tmp_path / "project/scores").iterdir()]
+
+
+def test_the_automatic_threshold_is_shown_as_such_once_it_is_settled(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True, unsettled=True) as visit:
+        visit.scored()
+        assert visit.get("/api/histogram")["settled"] is False
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.until(lambda _: visit.get("/api/histogram")["settled"])
+
+
+def test_what_is_excluded_counts_nowhere(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        for number in (0, 1):
+            _label(visit, number)
+        visit.post("/api/micrographs/1/excluded", excluded=True)
+        rows = visit.get("/api/micrographs")
+        assert rows["excluded"] == [False, True, False]
+        assert visit.get("/api/histogram")["micrographs"] == 2
+        items = visit.get("/api/gallery", count=500)["items"]
+        assert {item["micrograph"] for item in items} == {0, 2}
+        asked = visit.get("/api/questions", count=50)["items"]
+        assert {item["micrograph"] for item in asked} == {0, 2}
+        _trained(visit)
+        told = json.loads((tmp_path / "project/models/0001.safetensors").read_text())
+        assert [*told["labels"]] == ["0"]
+        visit.until(lambda news: visit.get("/api/micrographs")["scored"] == [1, 0, 1])
+    with open_app(tmp_path, with_engine=True) as visit:  # it is kept, and can be taken back
+        assert visit.get("/api/micrographs")["excluded"] == [False, True, False]
+        visit.post("/api/micrographs/1/excluded", excluded=False)
+        visit.scored(1)
+        assert visit.get("/api/histogram")["micrographs"] == 3
+
+
+def test_contamination_is_outlined_and_can_be_ignored(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        before = visit.get("/api/micrographs/0/picks")
+        outline = before["contamination"]
+        assert (outline["rows"], outline["columns"], outline["step"]) == (6, 8, 400 / PIXEL_SIZE)
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(outline["bits"]), np.uint8), count=48)
+        assert np.flatnonzero(bits).tolist() == [9]
+        visit.post("/api/micrographs/0/contamination", ignore=True)
+        rows = visit.get("/api/micrographs")
+        assert rows["ignored"] == [True, False, False]
+        assert rows["picks"] == [4, 3, 3]
+        after = visit.get("/api/micrographs/0/picks")
+        np.testing.assert_allclose(after["score"], CLEAN_SCORES)
+        assert not any(after["bad"])
+        visit.post("/api/micrographs/0/contamination", ignore=False)
+        assert visit.get("/api/micrographs/0/picks") == before

@@ -10,13 +10,15 @@ import sys
 import textwrap
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from heliodor.app.server.batch_run import BatchRun
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.writers import FORMATS
+from heliodor.data.micrographs.micrograph import write_mrc
 from helpers.app import (
     HEIGHT,
     WIDTH,
@@ -31,7 +33,7 @@ AT = places((HEIGHT, WIDTH))
 
 def _fetch(visit: AppVisit, what: str, name: str, folder: Path) -> list[Path]:
     """Export, fetch, and return the files."""
-    (file,) = visit.post("/api/export", what=what, format=name)["files"]
+    file = visit.post("/api/export", what=what, format=name)["file"]
     answer = visit.client.get(f"/api/exports/{file}")
     assert answer.status_code == 200
     assert file in answer.headers["content-disposition"]
@@ -41,7 +43,7 @@ def _fetch(visit: AppVisit, what: str, name: str, folder: Path) -> list[Path]:
         return [folder / file]
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         archive.extractall(folder)
-        return [folder / name for name in archive.namelist()]
+        return [folder / name for name in archive.namelist() if "/" in name]
 
 
 def _mark(visit: AppVisit, number: int, x: float, y: float, kind: str) -> None:
@@ -62,9 +64,9 @@ def test_picks_are_candidates_from_the_threshold_on_and_what_the_user_says(
         (file,) = _fetch(visit, "picks", "star", tmp_path / "out")
         own = dict(read_picks(file).split_by_micrograph())
         first, second, third = (own[visit.state.name(number)] for number in range(3))
-        np.testing.assert_allclose(first.xy_px, [*AT[2:4], (700, 30)], atol=0.01)
-        np.testing.assert_allclose(first.score, [BEST - 2, BEST - 3, BEST - 2])
-        np.testing.assert_allclose(second.xy_px, [AT[0], *AT[2:4], AT[8]], atol=0.01)
+        np.testing.assert_allclose(first.xy_px, [(700, 30), *AT[2:4]], atol=0.01)
+        np.testing.assert_allclose(first.score, [BEST, BEST - 2, BEST - 3])
+        np.testing.assert_allclose(second.xy_px, [AT[0], AT[8], *AT[2:4]], atol=0.01)
         np.testing.assert_allclose(third.xy_px, [AT[0], *AT[2:4]], atol=0.01)
         labels = read_picks(_fetch(visit, "labels", "star", tmp_path / "out")[0])
         assert sorted(labels.counts().tolist()) == [1, 2]
@@ -141,7 +143,11 @@ _PICKER = textwrap.dedent(
         time.sleep(0.02)
     if orders["code"] == 0:
         (out / "report.html").write_text("<title>report</title>")
-        (out / "run.json").write_text("{}")
+        failed = [{"micrograph": "mic 2.mrc", "reason": "damaged"}] if orders["fail"] else []
+        counts = {"mic 0.mrc": 7, "mic 1.mrc": 9}
+        record = {"failed": failed, "picks_per_micrograph": counts, "picks": 16}
+        record |= {"threshold": -1.5, "started": "2026-01-02T03:04:05+00:00"}
+        (out / "run.json").write_text(json.dumps(record))
     print("heliodor: the end", file=sys.stderr, flush=True)
     sys.exit(orders["code"])
     """
@@ -155,14 +161,14 @@ def picker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [sys.executable, str(tmp_path / "picker.py")]
 
 
-def _orders(micrographs: int = 2, wait: bool = True, code: int = 0) -> None:
-    orders = {"micrographs": micrographs, "wait": wait, "code": code}
+def _orders(micrographs: int = 2, wait: bool = True, code: int = 0, fail: bool = False) -> None:
+    orders = {"micrographs": micrographs, "wait": wait, "code": code, "fail": fail}
     Path("orders.json").write_text(json.dumps(orders))
 
 
 def test_the_whole_run_is_told_what_the_room_knows(tmp_path: Path, picker: list[str]) -> None:
     with open_app(tmp_path) as visit:
-        run = visit.state.batch_run = BatchRun(visit.state.project, 2, picker)
+        run = visit.use_picker(picker)
         _orders()
         visit.post("/api/settings", threshold=-1.5)
         assert visit.post("/api/run", 202)["state"] == "running"
@@ -191,11 +197,169 @@ def test_the_whole_run_is_told_what_the_room_knows(tmp_path: Path, picker: list[
         assert not [word for word in words if word.startswith("--threshold")]
 
 
+def _run(visit: AppVisit) -> tuple[dict[str, Any], list[str]]:
+    """Pick all with the picker; return the state of the run, and what the picker was told."""
+    visit.post("/api/run", 202)
+    news = visit.until(lambda news: news["run"]["state"] != "running")
+    return news["run"], json.loads(Path("told.json").read_text())
+
+
+def _value(words: list[str], option: str) -> str | None:
+    return words[words.index(option) + 1] if option in words else None
+
+
+def test_a_run_is_told_all_that_the_page_shows(tmp_path: Path, picker: list[str]) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        visit.use_picker(picker)
+        _orders(wait=False)
+        words = _run(visit)[1]
+        # The automatic threshold is settled, so the run gets the one that is shown.
+        assert "--threshold=2.5" in words
+        assert _value(words, "--app-scores") == str(tmp_path / "project")
+        assert not {"--labels", "--negatives", "--exclude", "--mask"} & {*words}
+        _mark(visit, 0, float(AT[0, 0]), float(AT[0, 1]), "negative")
+        _mark(visit, 1, 30, 40, "particle")
+        visit.post("/api/micrographs/2/excluded", excluded=True)
+        visit.post("/api/micrographs/1/contamination", ignore=True)
+        write_mrc(tmp_path / "mics" / "mic 9.mrc", np.ones((64, 64), np.float32), 4.0)
+        words = _run(visit)[1]
+        labels, negatives = (read_picks(_value(words, f"--{kind}") or "") for kind in
+                             ("labels", "negatives"))  # fmt: skip
+        np.testing.assert_allclose(labels.xy_px, [(30, 40)])
+        np.testing.assert_allclose(negatives.xy_px, AT[:1], atol=1e-3)
+        # What is excluded, and what came later, is left out.
+        left_out = Path(_value(words, "--exclude") or "").read_text().splitlines()
+        assert [Path(name).name for name in left_out] == ["mic 2.mrc", "mic 9.mrc"]
+        masks = [*Path(_value(words, "--mask") or "").rglob("*.png")]
+        assert [file.name for file in masks] == ["mic 1.png"]
+        with Image.open(masks[0]) as mask:
+            assert np.asarray(mask).max() == 0
+
+
+def test_a_finished_run_says_what_failed_and_what_has_changed_since(
+    tmp_path: Path, picker: list[str]
+) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        visit.use_picker(picker)
+        visit.post("/api/settings", threshold=-1.5)
+        _orders(wait=False, fail=True)
+        run, _ = _run(visit)
+        result = run["result"]
+        assert (result["picks"], result["picked"], result["micrographs"]) == (16, 2, 3)
+        assert result["failed"] == [{"name": "mic 2.mrc", "why": "damaged"}]
+        assert (result["model"], result["threshold"]) == (0, -1.5)
+        assert result["file"] == str(tmp_path / "project/picks/autopick.star")
+        assert run["changes"] == []
+        visit.post("/api/settings", threshold=1.0)
+        _mark(visit, 0, 9, 9, "particle")
+        visit.post("/api/micrographs/1/excluded", excluded=True)
+        changes = visit.get("/api/changes", since=0)["run"]["changes"]
+        assert changes == [
+            "the threshold is 1.00 now", "labels have changed",
+            "other micrographs are excluded",
+        ]  # fmt: skip
+        visit.state.project.change(model=4)
+    with open_app(tmp_path) as visit:  # the model is missing, and the result is still there
+        run = visit.get("/api/project")["run"]
+        assert (run["state"], run["result"]["picks"]) == ("done", 16)
+        assert "labels have changed" in run["changes"]
+
+
+def test_an_export_says_what_made_it_and_what_is_missing(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True, fail=[2], hold=[1]) as visit:
+        visit.until(lambda _: visit.get("/api/micrographs")["failed"][2] is not None
+                    or visit.get("/api/micrographs")["scored"][0] is not None)  # fmt: skip
+        visit.until(lambda _: visit.get("/api/micrographs")["scored"][0] == 0)
+        said = visit.post("/api/export", what="picks", format="star")
+        made = said["made"]
+        assert said["path"] == str(tmp_path / "project/export/picks.star")
+        assert (made["picks"], made["model"], made["threshold"]) == (3, 0, 2.5)
+        assert made["threshold_is_automatic"]
+        beside = json.loads((tmp_path / "project/export/picks_star.json").read_text())
+        assert beside == made
+        assert [Path(name).name for name in made["not_scored_yet"]][:1] == ["mic 1.mrc"]
+        visit.override()
+        visit.until(lambda _: visit.get("/api/micrographs")["failed"][2] is not None
+                    or visit.get("/api/micrographs")["scored"][2] is not None)  # fmt: skip
+
+
+def test_picks_of_an_earlier_model_are_marked_in_an_export(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        _mark(visit, 0, 30, 40, "particle")
+        visit.override(hold=[1])
+        visit.post("/api/train", 202)
+        visit.until(lambda _: visit.get("/api/micrographs")["scored"][0] == 1)
+        older = visit.post("/api/export", what="picks", format="csv")["made"]["of_earlier_models"]
+        assert older[0] == {"name": visit.state.name(1), "model": 0}
+        visit.override()
+        visit.scored(1)
+
+
+def test_excluded_micrographs_are_in_no_export(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        _mark(visit, 1, 30, 40, "particle")
+        visit.post("/api/micrographs/1/excluded", excluded=True)
+        (file,) = _fetch(visit, "picks", "star", tmp_path / "out")
+        assert {*read_picks(file).micrographs} == {visit.state.name(n) for n in (0, 2)}
+        assert "no labels" in visit.post("/api/export", 422, what="labels", format="star")["error"]
+
+
+def _list_of(text: str) -> list[tuple[str, str]]:
+    rows = [line.split() for line in text.splitlines() if "_autopick.star" in line]
+    return [(row[0], row[1]) for row in rows]
+
+
+def test_lists_for_relion_have_the_paths_of_its_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relion = tmp_path / "relion"
+    jobs = relion / "MotionCorr/job002"
+    jobs.mkdir(parents=True)
+    (relion / "default_pipeline.star").write_text("")
+    micrographs(jobs / "mics")
+    names = [f"MotionCorr/job002/mics/mic{n}.mrc" for n in range(3)]
+    for n in range(3):
+        (jobs / f"mics/mic {n}.mrc").rename(relion / names[n])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)  # the server does not run in the RELION project
+    (relion / "mics").symlink_to(jobs / "mics")
+    with open_app(relion, with_engine=True) as visit:
+        visit.scored()
+        assert visit.get("/api/project")["relion_project"] == str(relion)
+        said = visit.post("/api/export", what="picks", format="autopick")
+        assert said["path"] == str(relion / "project/export/picks_autopick/autopick.star")
+        for name, file in _list_of(Path(said["path"]).read_text()):
+            assert (relion / name).is_file()
+            assert (relion / file).is_file()
+            assert not Path(name).is_absolute()
+            assert file.startswith("project/export/picks_autopick/")
+        archive = visit.client.get(f"/api/exports/{said['file']}").content
+        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+            opened.extractall(elsewhere)
+        listed = _list_of((elsewhere / "picks_autopick/autopick.star").read_text())
+        assert len(listed) == 3
+        assert all((elsewhere / file).is_file() for _, file in listed)
+        # Another project may be chosen; everything outside of it has whole paths.
+        assert (
+            "does not exist"
+            in visit.post("/api/settings", 422, relion_project=str(tmp_path / "nowhere"))["error"]
+        )
+        visit.post("/api/settings", relion_project=str(elsewhere))
+        said = visit.post("/api/export", what="picks", format="autopick")
+        listed = _list_of(Path(said["path"]).read_text())
+        assert all(Path(name).is_absolute() and Path(file).is_file() for name, file in listed)
+
+
 def test_a_run_that_fails_says_why_and_one_that_is_stopped_does_not(
     tmp_path: Path, picker: list[str]
 ) -> None:
     with open_app(tmp_path) as visit:
-        visit.state.batch_run = BatchRun(visit.state.project, 2, picker)
+        visit.use_picker(picker)
         _orders(wait=False, code=2)
         visit.post("/api/run", 202)
         news = visit.until(lambda news: news["run"]["state"] != "running")
@@ -216,7 +380,7 @@ def test_names_without_end_go_into_a_list(tmp_path: Path, picker: list[str]) -> 
     with open_app(tmp_path) as visit:
         many = tuple(f"{tmp_path}/mics/mic {i % 3}.mrc" for i in range(2000))
         visit.state.project.change(inputs=many)
-        visit.state.batch_run = BatchRun(visit.state.project, 2, picker)
+        visit.use_picker(picker)
         _orders(wait=False)
         visit.post("/api/run", 202)
         visit.until(lambda news: news["run"]["state"] == "done")

@@ -75,12 +75,16 @@ def _exchange(base: str, token: str) -> httpx.Response:
 
 
 @contextmanager
-def _serving(folder: Path, *more: str) -> Iterator[Served]:
-    command = [sys.executable, "-m", "heliodor", "app", str(folder / "mics"), "--port", "0"]
+def _serving(
+    folder: Path, *more: str, micrographs: str | None = None, here: Path | None = None
+) -> Iterator[Served]:
+    named = str(folder / "mics") if micrographs is None else micrographs
+    command = [sys.executable, "-m", "heliodor", "app", *([named] if named else [])]
     process = subprocess.Popen(
-        [*command, "-o", str(folder / "project"), *more],
+        [*command, "--port", "0", "-o", str(folder / "project"), *more],
         stderr=subprocess.PIPE,
         text=True,
+        cwd=here,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     said: list[str] = []
@@ -454,3 +458,64 @@ def test_a_client_that_leaves_early_is_no_error(folder: Path) -> None:
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(60) == 0
         assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
+
+
+def test_a_project_is_reopened_without_its_micrographs(folder: Path, tmp_path: Path) -> None:
+    with _serving(folder, "--diameter", "120", micrographs="mics", here=folder) as served:
+        with served.client() as client:
+            names = client.get("/api/micrographs").json()["name"]
+            add = {"add": [_mark(1)]}
+            assert client.post("/api/micrographs/1/labels", json=add).status_code == 200
+    assert names == [f"mics/mic {n}.mrc" for n in range(3)]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with _serving(folder, micrographs="", here=elsewhere) as served, served.client() as client:
+        rows = client.get("/api/micrographs").json()
+        assert (rows["name"], rows["labels"]) == (names, [0, 1, 0])
+        assert client.get("/api/project").json()["settings"]["diameter"] == 120
+
+
+def test_without_micrographs_there_must_be_a_project(folder: Path) -> None:
+    ended = call("app", "-o", folder / "new", "--port", 0)
+    assert ended.code == 2
+    assert "name its micrographs" in ended.sentence
+    assert not (folder / "new").exists()
+
+
+def test_a_project_is_not_changed_by_the_way(folder: Path) -> None:
+    with _serving(folder, "--diameter", "120"):
+        pass
+    before = (folder / "project/project.json").read_bytes()
+    micrographs(folder / "others", 2)
+    for words in ([folder / "others"], [folder / "mics", "--diameter", 150],
+                  [folder / "mics", "--pixel-size", 2, "--diameter", 121]):  # fmt: skip
+        ended = call("app", *words, "-o", folder / "project", "--port", 0)
+        assert ended.code == 2
+        assert "--replace" in ended.sentence
+        assert (folder / "project/project.json").read_bytes() == before
+    with _serving(folder, "--replace", micrographs=str(folder / "others")) as served:
+        with served.client() as client:
+            assert len(client.get("/api/micrographs").json()["name"]) == 2
+
+
+def test_labels_of_a_project_are_replaced_only_if_that_is_confirmed(folder: Path) -> None:
+    rows = ["image_name\tx_coord\ty_coord", "mic 0\t30\t40", "mic 1\t50\t60"]
+    labels = folder / "labels.txt"
+    labels.write_text("\n".join(rows) + "\n")
+    with _serving(folder, "--labels", str(labels)) as served, served.client() as client:
+        assert client.get("/api/micrographs").json()["labels"] == [1, 1, 0]
+        gone = [*client.get("/api/micrographs/0/labels").json()["id"]]
+        client.post("/api/micrographs/0/labels", json={"remove": gone}).raise_for_status()
+    # The same command again changes nothing.
+    with _serving(folder, "--labels", str(labels)) as served, served.client() as client:
+        assert client.get("/api/micrographs").json()["labels"] == [0, 1, 0]
+    labels.write_text("\n".join([*rows, "mic 2\t70\t80"]) + "\n")
+    words = ("app", folder / "mics", "-o", folder / "project", "--port", 0, "--labels", labels)
+    ended = call(*words)
+    assert ended.code == 2
+    assert "already has labels" in ended.sentence
+    assert "--replace" in ended.sentence
+    with _serving(folder, "--labels", str(labels), "--replace") as served:
+        with served.client() as client:
+            assert client.get("/api/micrographs").json()["labels"] == [1, 1, 1]
+    assert len(read_picks(folder / "project/labels-before-1.star")) == 1

@@ -22,6 +22,7 @@ from heliodor.app.server.tiles import (
 )
 from heliodor.data.micrographs.fourier_crop import fourier_crop
 from heliodor.data.micrographs.micrograph import read_micrograph, write_mrc
+from heliodor.errors import BadInput
 from helpers.app import (
     HEIGHT,
     PIXEL_SIZE,
@@ -41,7 +42,8 @@ def test_the_list_has_every_micrograph(tmp_path: Path) -> None:
     with open_app(tmp_path) as visit:
         project = visit.get("/api/project")
         assert project["count"] == 3
-        assert project["settings"] == {"diameter": 120.0, "threshold": None}
+        settings = {"diameter": 120.0, "threshold": None, "relion_project": None}
+        assert project["settings"] == settings
         assert {"star", "box", "cs"} < {one["name"] for one in project["formats"]}
         rows = visit.get("/api/micrographs")
         assert [Path(name).name for name in rows["name"]] == [f"mic {i}.mrc" for i in range(3)]
@@ -192,23 +194,42 @@ def test_changes_tell_what_changed_since(tmp_path: Path) -> None:
 def test_settings_are_kept(tmp_path: Path) -> None:
     with open_app(tmp_path, diameter=None) as visit:
         assert visit.get("/api/project")["engine"]["state"] == "idle"
-        assert visit.post("/api/settings", threshold=1.5) == {"diameter": None, "threshold": 1.5}
+        said = visit.post("/api/settings", threshold=1.5)
+        assert said == {"diameter": None, "threshold": 1.5, "relion_project": None}
     with open_app(tmp_path, diameter=None) as visit:
         assert visit.get("/api/project")["settings"]["threshold"] == 1.5
         visit.post("/api/settings", threshold=None)
         assert visit.get("/api/project")["settings"]["threshold"] is None
 
 
-def test_another_list_of_micrographs_throws_pictures_of_the_old_one_away(tmp_path: Path) -> None:
+def test_images_and_labels_are_kept_for_the_micrographs_that_remain(tmp_path: Path) -> None:
     with open_app(tmp_path) as visit:
-        visit.client.get("/api/micrographs/2/thumbnail.jpg")
+        for number in (0, 2):
+            visit.client.get(f"/api/micrographs/{number}/thumbnail.jpg")
         marked = {"id": "a", "x": 3, "y": 4, "kind": "particle"}
         visit.post("/api/micrographs/2/labels", add=[marked])
+        visit.post("/api/micrographs/2/excluded", excluded=True)
         first = visit.state.sources[0].path
+    content = (tmp_path / "project/thumbnails/2.jpg").read_bytes()
     first.unlink()
-    with open_app(tmp_path) as visit:
-        assert not list((tmp_path / "project/thumbnails").iterdir())
-        assert visit.get("/api/micrographs")["labels"] == [0, 1]  # by name
+    with pytest.raises(BadInput, match=r"1 of its 3 micrographs .* --replace"):
+        open_app(tmp_path).__enter__()
+    with open_app(tmp_path, replace_settings=True) as visit:
+        kept = [*(tmp_path / "project/thumbnails").iterdir()]
+        assert [(file.name, file.read_bytes()) for file in kept] == [("1.jpg", content)]
+        rows = visit.get("/api/micrographs")
+        assert (rows["labels"], rows["excluded"]) == ([0, 1], [False, True])
+
+
+def test_another_diameter_of_a_project_has_to_be_confirmed(tmp_path: Path) -> None:
+    with open_app(tmp_path, diameter=None):
+        pass
+    with open_app(tmp_path, diameter=120) as visit:  # it had none
+        assert visit.state.project.settings.diameter_angstrom == 120
+    with pytest.raises(BadInput, match=r"diameter is 120 Å, not 150 Å.*--replace"):
+        open_app(tmp_path, diameter=150).__enter__()
+    with open_app(tmp_path, diameter=150, replace_settings=True) as visit:
+        assert visit.state.project.settings.diameter_angstrom == 150
 
 
 def test_a_cache_forgets_what_was_used_longest_ago() -> None:

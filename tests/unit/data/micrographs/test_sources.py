@@ -300,6 +300,16 @@ def test_a_list_may_be_given_through_a_link(tmp_path, monkeypatch, linked):
     assert found.name == name
 
 
+def test_links_to_one_file_are_used_once_and_not_silently(here, caplog):
+    touch("m/a.mrc", "m/b.mrc")
+    assert len(find_sources(["m", "m/a.mrc"])) == 2
+    assert not caplog.records  # the same file given twice
+    Path("m/c.mrc").symlink_to("a.mrc")
+    assert [source.name for source in find_sources("m")] == ["m/a.mrc", "m/b.mrc"]
+    assert "1 of the micrographs are links to others" in caplog.text
+    assert "m/c.mrc to m/a.mrc" in caplog.text
+
+
 def test_missing_micrographs_of_a_star_file_stay_listed_unless_all_are(here):
     touch("a.mrc")
     star("m.star", ["a.mrc", "gone.mrc"])

@@ -19,6 +19,9 @@ from heliodor.errors import BadInput
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+#: Longest path of a folder.
+_MAX_PATH = 4096
+
 _Id = Annotated[str, Field(pattern=f"^{VALID_ID.pattern}$")]
 
 
@@ -38,9 +41,18 @@ class _DoneBody(Body):
     done: bool
 
 
+class _ExcludedBody(Body):
+    excluded: bool
+
+
+class _ContaminationBody(Body):
+    ignore: bool
+
+
 class _SettingsBody(Body):
     diameter: float = Field(default=0.0, ge=DIAMETER_RANGE[0], le=DIAMETER_RANGE[1])
     threshold: Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)] | None = None
+    relion_project: Annotated[str, Field(max_length=_MAX_PATH)] | None = None
 
 
 class AnnotationRoutes(Endpoints):
@@ -53,6 +65,8 @@ class AnnotationRoutes(Endpoints):
             Route(one + "/labels", self.labels, methods=["GET"]),
             Route(one + "/labels", self.annotate, methods=["POST"]),
             Route(one + "/done", self.done, methods=["POST"]),
+            Route(one + "/excluded", self.excluded, methods=["POST"]),
+            Route(one + "/contamination", self.contamination, methods=["POST"]),
             Route("/api/settings", self.settings, methods=["POST"]),
         ]
 
@@ -101,8 +115,24 @@ class AnnotationRoutes(Endpoints):
         revision = await asyncio.to_thread(self.context.state.set_done, number, body.done)
         return JSONResponse({"revision": revision})
 
+    async def excluded(self, request: Request) -> Response:
+        """POST /api/micrographs/{id}/excluded: leave a micrograph out, or not."""
+        number = self.context.micrograph_number(request)
+        body = await read_body(request, _ExcludedBody)
+        revision = await asyncio.to_thread(self.context.state.set_excluded, number, body.excluded)
+        return JSONResponse({"revision": revision})
+
+    async def contamination(self, request: Request) -> Response:
+        """POST /api/micrographs/{id}/contamination: ignore it on a micrograph, or not."""
+        number = self.context.micrograph_number(request)
+        body = await read_body(request, _ContaminationBody)
+        revision = await asyncio.to_thread(
+            self.context.state.set_ignore_contamination, number, body.ignore
+        )
+        return JSONResponse({"revision": revision})
+
     async def settings(self, request: Request) -> Response:
-        """POST /api/settings: change the diameter or the threshold."""
+        """POST /api/settings: change the diameter, the threshold, or the RELION project."""
         body = await read_body(request, _SettingsBody)
         changes = body.model_dump(exclude_unset=True)
         await asyncio.to_thread(self.context.state.change_settings, changes)

@@ -14,7 +14,7 @@ from heliodor.app.server.endpoints import (
     AppContext,
     Endpoints,
 )
-from heliodor.app.server.exports import export_file, find_export
+from heliodor.app.server.exports import ExportResult, export_file, find_export
 from heliodor.app.server.project import PICKS
 from heliodor.app.server.request_parsing import Body, check_choice, read_body, refuse
 from heliodor.app.server.static_files import TypedFiles
@@ -63,15 +63,18 @@ class ExportRoutes(Endpoints):
         body = await read_body(request, _ExportBody)
         what, name = body.what, check_choice(body.format, "format", [*FORMATS])
 
-        def make() -> str:
+        def make() -> ExportResult:
             if what == "picks":
                 state.check_all_replaced()
             with self._exporting:
                 return export_file(
-                    what, name, state.project, state.annotations, state.predictions, state.tiles
-                )
+                    what, name, state.project, state.annotations, state.predictions, state.tiles,
+                    state.failures(),
+                )  # fmt: skip
 
-        return JSONResponse({"files": [await self.context.run_in_pool(make, SOON)]})
+        result = await self.context.run_in_pool(make, SOON)
+        said = {"file": result.name, "path": str(result.path), "made": result.made}
+        return JSONResponse(said)
 
     async def exported(self, request: Request) -> Response:
         """GET /api/exports/{name}: download an exported file."""

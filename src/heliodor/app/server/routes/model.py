@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -14,6 +15,7 @@ from heliodor.app.server.endpoints import (
     SOON,
     Endpoints,
 )
+from heliodor.app.server.models import list_models
 from heliodor.app.server.request_parsing import (
     Body,
     check_range,
@@ -31,6 +33,10 @@ class _FocusBody(Body):
     id: int
 
 
+class _ModelBody(Body):
+    number: int = Field(ge=0, le=10**6)
+
+
 class ModelRoutes(Endpoints):
     """The model in use: training, candidates, and questions to the user."""
 
@@ -40,6 +46,8 @@ class ModelRoutes(Endpoints):
         return [
             Route(one + "/picks", self.picks),
             Route("/api/focus", self.focus, methods=["POST"]),
+            Route("/api/models", self.models),
+            Route("/api/model", self.use_model, methods=["POST"]),
             Route("/api/train", self.train, methods=["POST"]),
             Route("/api/train/cancel", self.cancel_training, methods=["POST"]),
             Route("/api/histogram", self.histogram),
@@ -64,6 +72,18 @@ class ModelRoutes(Endpoints):
         check_range(number, "id", 0, len(self.context.state.sources) - 1)
         await asyncio.to_thread(self.context.state.focus, number)
         return JSONResponse({})
+
+    async def models(self, request: Request) -> Response:
+        """GET /api/models: the general model, and that of each training."""
+        project = self.context.state.project
+        models = await self.context.run_in_pool(lambda: list_models(project), SOON)
+        return JSONResponse({"models": models})
+
+    async def use_model(self, request: Request) -> Response:
+        """POST /api/model: use another model, which scores the micrographs again."""
+        number = (await read_body(request, _ModelBody)).number
+        await asyncio.to_thread(self.context.state.engine.use_model, number)
+        return JSONResponse(self.context.state.settings())
 
     async def train(self, request: Request) -> Response:
         """POST /api/train: start a training."""

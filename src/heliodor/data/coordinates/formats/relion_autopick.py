@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from heliodor.data.coordinates.formats.relion_star import COORDINATE_FILE, SCORE, X, Y
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.star_list import NAME, OPTICS_GROUP
 from heliodor.data.star import render_blocks, write_blocks
 from heliodor.utils.files import write_text
@@ -22,6 +23,7 @@ def write_autopick_list(
     files: Mapping[str, Path],
     comments: Sequence[str] = (),
     whole_paths: bool = False,
+    project: RelionProject | None = None,
 ) -> None:
     """Write ``autopick.star``, RELION's list of micrographs and their coordinate files.
 
@@ -40,12 +42,27 @@ def write_autopick_list(
     whole_paths
         Whether to write absolute paths of the coordinate files, which are valid wherever the
         names of the micrographs are.
+    project
+        Where it is known, micrographs and files are named as in this RELION project.
     """
+    if project is not None:
+        write_text(folder / "autopick.star", render_autopick_list(files, project, comments))
+        return
     paths = [
         str(file.absolute()) if whole_paths else _relative_to_project(file)
         for file in files.values()
     ]
     write_coordinate_files(folder / "autopick.star", list(files), paths, comments)
+
+
+def render_autopick_list(
+    files: Mapping[str, Path], project: RelionProject, comments: Sequence[str] = ()
+) -> str:
+    """Return the list of micrographs and coordinate files with the paths of a RELION project."""
+    names = [project.names.get(name, name) for name in files]
+    paths = [project.relative(file) for file in files.values()]
+    table = {NAME: names, COORDINATE_FILE: paths}
+    return render_blocks({"coordinate_files": table}, comments)
 
 
 def write_one_autopick(path: Path, picks: Picks, comments: Sequence[str] = ()) -> None:

@@ -1,0 +1,57 @@
+"""What made a file of results: the model, the threshold, and the corrections of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from heliodor import __version__
+from heliodor.app.server.annotations import KINDS, Annotations
+from heliodor.app.server.predictions import Predictions
+from heliodor.app.server.project import Project
+
+
+def describe_making(
+    project: Project, annotations: Annotations, predictions: Predictions
+) -> dict[str, Any]:
+    """Return what results that are written now are made with, ready for JSON."""
+    settings = project.settings
+    names = {source.name for source in project.sources}
+    return {
+        "heliodor": __version__,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "model": settings.model,
+        "model_file": str(project.model_file(settings.model)) if settings.model else None,
+        "diameter_angstrom": settings.diameter_angstrom,
+        "pixel_size_angstrom": settings.pixel_size_angstrom,
+        "threshold": predictions.threshold(settings.model, settings.threshold),
+        "threshold_is_automatic": settings.threshold is None,
+        "excluded": sorted(settings.excluded & names),
+        "contamination_ignored_on": sorted(settings.ignore_contamination & names),
+        **annotations.summary(),
+    }
+
+
+def list_differences(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return how the project has changed since results were made, as parts of a sentence."""
+    differences = []
+    if made.get("model") != now["model"]:
+        differences.append(f"{name_model(now['model'])} is in use now")
+    if made.get("diameter_angstrom") != now["diameter_angstrom"]:
+        differences.append(f"the diameter is {now['diameter_angstrom']:g} Å now")
+    before, threshold = made.get("threshold"), now["threshold"]
+    if not isinstance(before, int | float) or abs(before - threshold) > 5e-4:
+        differences.append(f"the threshold is {threshold:.2f} now")
+    if any(made.get(key) != now[key] for key in (f"{kind}_digest" for kind in KINDS)):
+        differences.append("labels have changed")
+    if made.get("excluded") != now["excluded"]:
+        differences.append("other micrographs are excluded")
+    if made.get("contamination_ignored_on") != now["contamination_ignored_on"]:
+        differences.append("contamination is ignored on other micrographs")
+    return differences
+
+
+def name_model(number: int | None) -> str:
+    """Return the name of a model for the user."""
+    return f"model {number}" if number else "the general model"

@@ -1,0 +1,153 @@
+"""Corrections of picks: particles that a user labeled, and positions that are not particles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heliodor.conventions import FloatArray
+from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.name_matching import match_names
+from heliodor.data.micrographs.sources import Source
+from heliodor.picking.contamination import DISTANCE
+from heliodor.picking.journal import MicrographResult
+
+log = logging.getLogger(__name__)
+
+#: A candidate and an annotation at most this many diameters apart are the same particle.
+SAME_DIAMETERS = 0.4
+
+
+def near(xy_px: FloatArray, others: FloatArray, distance: float) -> NDArray[np.bool_]:
+    """Return which positions lie within a distance of any of the others.
+
+    Parameters
+    ----------
+    xy_px, others
+        (x, y), shapes (n, 2) and (m, 2).
+    distance
+        In the same unit, inclusive.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    if not len(xy_px) or not len(others):
+        return np.zeros(len(xy_px), dtype=bool)
+    from scipy.spatial import cKDTree  # slow to import
+
+    # The tree excludes positions exactly at the bound, so search slightly farther and compare.
+    away, _ = cKDTree(others).query(xy_px, distance_upper_bound=distance * (1 + 1e-9))
+    return np.asarray(away <= distance)
+
+
+def correct_candidates(
+    xy_px: FloatArray,
+    score: FloatArray,
+    particles: FloatArray,
+    negatives: FloatArray,
+    threshold: float,
+    reach_px: float,
+) -> tuple[NDArray[np.intp], FloatArray, float]:
+    """Return which candidates of a micrograph remain, and which particles become picks.
+
+    Candidates near a negative are dropped. Labeled particles without a pick nearby are added with
+    the highest score on the micrograph, or the threshold if that is higher.
+
+    Parameters
+    ----------
+    xy_px, score
+        Candidates in descending order of log-odds, shapes (n, 2) and (n,).
+    particles, negatives
+        Positions that the user labeled, shapes (p, 2) and (q, 2).
+    threshold
+        Log-odds from which candidates are picks.
+    reach_px
+        A candidate and a label at most this far apart are the same.
+
+    Returns
+    -------
+    ndarray of int, ndarray, float
+        The candidates that remain; the particles to add, shape (m, 2); and their score.
+    """
+    rest = np.flatnonzero(~near(xy_px, negatives, reach_px))
+    picks = xy_px[rest[score[rest] >= threshold]]
+    missed = particles[~near(particles, picks, reach_px)]
+    best = max(threshold, float(score[0])) if len(score) else threshold
+    return rest, missed, best
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """Labeled particles and negatives, by the names of micrographs."""
+
+    particles: Mapping[str, FloatArray] = field(default_factory=dict)
+    negatives: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.particles or self.negatives)
+
+    @classmethod
+    def read(
+        cls,
+        labels: str | Path | None,
+        negatives: str | Path | None,
+        sources: Sequence[Source],
+    ) -> Corrections:
+        """Read the files that a user gives; None: none.
+
+        Raises
+        ------
+        BadInput
+            If a file cannot be read, or its names match the micrographs in two ways.
+        """
+        return cls(_read_positions(labels, sources), _read_positions(negatives, sources))
+
+    def apply(
+        self, name: str, result: MicrographResult, threshold: float, diameter_angstrom: float
+    ) -> MicrographResult:
+        """Return the result of a micrograph with its candidates corrected."""
+        none = np.zeros((0, 2))
+        particles = self.particles.get(name, none)
+        negatives = self.negatives.get(name, none)
+        if not len(particles) and not len(negatives):
+            return result
+        own, size = result.candidates, result.pixel_size_angstrom
+        rest, missed, best = correct_candidates(
+            own.xy_px, own.score, particles, negatives, threshold,
+            SAME_DIAMETERS * diameter_angstrom / size,
+        )  # fmt: skip
+        added = Picks.on(name, missed, np.full(len(missed), best))
+        if result.contamination is not None:
+            distance = result.contamination.distance_angstrom(missed * size)
+            added = replace(added, extra={DISTANCE: distance})
+        joined = Picks.concatenate([own.select(rest), added])
+        order = np.argsort(-joined.score, kind="stable")
+        return result._replace(candidates=joined.select(order))
+
+
+NO_CORRECTIONS = Corrections()
+
+
+def _read_positions(path: str | Path | None, sources: Sequence[Source]) -> dict[str, FloatArray]:
+    """Read the positions in a file, by the names of the given micrographs."""
+    if path is None:
+        return {}
+    table = read_picks(path)
+    found = match_names(table.micrographs, sources, table.file_stems)
+    positions: dict[str, FloatArray] = {}
+    unknown = 0
+    for name, own in table.split_by_micrograph():
+        if name in found:
+            positions[found[name].name] = own.xy_px
+        else:
+            unknown += len(own)
+    if unknown:
+        log.warning(f"{unknown} positions in {path} are on other micrographs and are not used")
+    return positions
