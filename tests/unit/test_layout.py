@@ -39,6 +39,7 @@ TESTED_BY = {
         "cli/coordinates", "workflows/check", "workflows/suggest", "data/coordinates/transforms",
         "data/coordinates/writers",
     ],
+    "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],
     "unit/workflows/test_contamination.py": ["training/score_calibration"],
