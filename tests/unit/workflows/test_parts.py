@@ -25,8 +25,8 @@ from heliodor.models.model_file import Model, save_model
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking import claims, joined_journals
 from heliodor.picking.claims import Member, Presence
-from heliodor.picking.journal import Journal
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
+from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
 from heliodor.utils.hashing import digest
 from heliodor.workflows import adapt, parts
