@@ -173,7 +173,7 @@ def pick(
             "Pick one of N parts of the micrographs, while other processes, on any hosts, pick the"
             " others into the same OUT; claim: micrographs that no process has taken yet. The last"
             " one merges all.",
-            "Compute",
+            "Cluster",
             default="all micrographs",
         ),
     ] = None,
@@ -184,29 +184,28 @@ def pick(
 
     Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
     """
-    if part is not None or cluster.cluster is not None:
-        if not should_resume(resume):
-            raise BadInput(
-                "parts share what they have found, so none of them can start over; to start over,"
-                " choose another folder, or pick once without --part",
-                parameter="resume",
-            )
-        from heliodor.workflows.parts import Part, pick_part
-        from heliodor.workflows.picking_setup import PickRequest
+    from heliodor.workflows.pick import pick as pick_particles
+    from heliodor.workflows.picking_setup import PickRequest
 
-        request = PickRequest(
-            model, micrographs, picking, pixel_size, diameter, report, adapt, labels, negatives,
-            exclude, app_scores, relion_project,
-        )  # fmt: skip
-        if cluster.cluster is not None:
-            _submit(request, out, cluster, compute.threads, part)
-            return
-        assert part is not None
+    request = PickRequest(
+        model, micrographs, picking, pixel_size, diameter, report, adapt, labels, negatives,
+        exclude, app_scores, relion_project,
+    )  # fmt: skip
+    if (cluster.cluster or part) and not should_resume(resume):
+        raise BadInput(
+            "parts share what they have found, so none of them can start over; to start over,"
+            " choose another folder, or pick once without --part",
+            parameter="resume",
+        )
+    if cluster.cluster is not None:
+        _submit(request, out, cluster, compute.threads, part)
+        return
+    if part is not None:
+        from heliodor.workflows.parts import Part, pick_part
+
         own = pick_part(Part.parse(part), request, out, compute, command_line())
         end(own.failures if own.merged is None else own.merged.failures, own.merged is not None)
         return
-    from heliodor.workflows.pick import pick as pick_particles
-
     picked = pick_particles(
         model,
         micrographs,
