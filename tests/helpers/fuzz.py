@@ -127,9 +127,8 @@ def picks(names: tuple[str, ...] = ("good.mrc", "other.mrc")) -> Picks:
     return Picks(names, index, xy, np.linspace(2.5, -1, 6))
 
 
-def _written(name: str, write: Callable[[Path], object]) -> bytes:
-    import tempfile
-
+def written(name: str, write: Callable[[Path], object]) -> bytes:
+    """Return the bytes of a file that is written under this name."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         write(path)
@@ -149,7 +148,7 @@ def _mrc(dtype: str = "float32", extended: bytes = b"", stack: bool = False) -> 
             if extended:
                 mrc.set_extended_header(np.frombuffer(extended, "V1"))
 
-    raw = bytearray(_written("a.mrc", write))
+    raw = bytearray(written("a.mrc", write))
     if stack:  # as no program should write it, so that mrcfile has to judge
         raw[208:212] = b"\0\0\0\0"
     return bytes(raw)
@@ -190,7 +189,7 @@ def _tiffs() -> dict[str, bytes]:
         def write(path: Path, own: dict[str, Any] = own) -> None:
             tifffile.imwrite(path, image, **own)
 
-        out[name] = _written(name, write)
+        out[name] = written(name, write)
     return out
 
 
@@ -246,15 +245,15 @@ def _one() -> Picks:
 
 @functools.cache
 def _boxes() -> dict[str, bytes]:
-    return {"good.box": _written("good.box", lambda p: box.write_picks(p, _one(), 8))}
+    return {"good.box": written("good.box", lambda p: box.write_picks(p, _one(), 8))}
 
 
 def _cboxes() -> dict[str, bytes]:
-    return {"good.cbox": _written("good.cbox", lambda p: cbox.write_picks(p, _one(), 8))}
+    return {"good.cbox": written("good.cbox", lambda p: cbox.write_picks(p, _one(), 8))}
 
 
 def _infos() -> dict[str, bytes]:
-    own = _written("good_info.json", lambda p: eman2.write_picks(p, _one()))
+    own = written("good_info.json", lambda p: eman2.write_picks(p, _one()))
     return {"good_info.json": own, "b.json": b'{"boxes": [[1, 2, "manual"], [3, 4.5, "auto", 1]]}'}
 
 
@@ -262,9 +261,9 @@ def _tables() -> dict[str, bytes]:
     sizes = dict.fromkeys(picks().micrographs, 1.5)
     tables = list(picks().split_by_micrograph())
     return {
-        "picks.tsv": _written("p.tsv", lambda p: text.write_picks(p, tables, 0.5, sizes)),
-        "topaz.txt": _written("t.txt", lambda p: text.write_topaz(p, picks())),
-        "table.csv": _written("t.csv", lambda p: text.write_table(p, picks(), ",")),
+        "picks.tsv": written("p.tsv", lambda p: text.write_picks(p, tables, 0.5, sizes)),
+        "topaz.txt": written("t.txt", lambda p: text.write_topaz(p, picks())),
+        "table.csv": written("t.csv", lambda p: text.write_table(p, picks(), ",")),
         "nameless.csv": b"x,y\n3,4\n5,6\n",
     }
 
@@ -285,7 +284,7 @@ def _particles() -> np.ndarray[Any, Any]:
             path, picks(), dict.fromkeys(names, (64, 64)), dict.fromkeys(names, 1.5)
         )
 
-    loaded: np.ndarray[Any, Any] = np.load(io.BytesIO(_written("a.cs", write)))
+    loaded: np.ndarray[Any, Any] = np.load(io.BytesIO(written("a.cs", write)))
     return loaded
 
 
@@ -337,8 +336,8 @@ def _streams() -> dict[str, bytes]:
 def _models() -> dict[str, bytes]:
     full = {"calibration": _CALIBRATION, "background": -3.0, "extra": {"novelty": _NOVELTY}}
     return {
-        "model.safetensors": _written("m.safetensors", lambda p: save_model(p, networks.model())),
-        "full.safetensors": _written(
+        "model.safetensors": written("m.safetensors", lambda p: save_model(p, networks.model())),
+        "full.safetensors": written(
             "m.safetensors", lambda p: save_model(p, networks.model(**full))
         ),
     }
@@ -360,8 +359,8 @@ def _savs() -> dict[str, bytes]:
         warnings.simplefilter("ignore")
         module = as_topaz(network, classes)
         made = {
-            "module.sav": _written("m.sav", lambda p: save(module, p)),
-            "state.sav": _written("m.sav", lambda p: save(module.state_dict(), p)),
+            "module.sav": written("m.sav", lambda p: save(module, p)),
+            "state.sav": written("m.sav", lambda p: save(module.state_dict(), p)),
         }
         # Numbers are called by where they lie in memory, and so all are made to lie in one place.
         values = [*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())]
@@ -371,7 +370,7 @@ def _savs() -> dict[str, bytes]:
         for part in module.modules():
             if "num_batches_tracked" in part._buffers:
                 part._buffers["num_batches_tracked"] = None
-        old = _written("m.sav", lambda p: save(module, p, legacy=True))
+        old = written("m.sav", lambda p: save(module, p, legacy=True))
         made["old.sav"] = re.sub(rb"\d{13,16}", lambda found: b"1" * len(found[0]), old)
     return made
 

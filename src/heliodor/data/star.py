@@ -50,19 +50,24 @@ _RESERVED = re.compile(
 #: RELION puts a BEL before a quotation mark that would end a quoted value. While values are split,
 #: these characters for private use stand for such marks.
 _STAND_INS = {'\a"': "\ue000", "\a'": "\ue001"}
+#: Stands before a name in quotes that would mean a missing number without them.
+_NAME_STAND_IN = "\ue002"
 #: Beginnings of values that need quotes: of quoted values, comments, labels, blocks and tables.
 _BEGINNINGS = ('"', "'", "#", ";", "_", "$", "data_", "loop_")
 #: Written behind each row, as gemmi does not report where lines end.
 _END_OF_ROW = "~end-of-row~"
 #: Values that stand for a missing number.
 _MISSING = frozenset({"nan", "NaN", "<NA>"})
+#: The column in which they are names, which are written in quotes.
+_NAMES = "rlnMicrographName"
 
 
 class StarTable:
     """The columns of a block by label, in the order of the file.
 
     A column is an array of the values as they are written: a number of twenty digits or with a
-    leading zero may be a name. A missing number (``nan``, ``<NA>``) is a float nan.
+    leading zero may be a name. A missing number (``nan``, ``<NA>``) is a float nan, unless it is
+    in quotes: then it is a name.
     """
 
     def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -306,11 +311,18 @@ def _split_values(text: bytes, width: int) -> list[str]:
         raise ValueError("the rows hold something that is not a value")
     values = items[0].loop.values
     if b'"' in text or b"'" in text:
-        values = [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+        values = [_unquote(value) if value[0] in "\"'" else value for value in values]
     for mark, stand_in in _STAND_INS.items():
         if stand_in.encode() in text:
             values = [value.replace(stand_in, mark[1]) for value in values]
     return values
+
+
+def _unquote(value: str) -> str:
+    from gemmi import cif
+
+    text: str = cif.as_string(value)
+    return _NAME_STAND_IN + text if text in _MISSING else text
 
 
 def _pack(values: list[str], is_number: bool, shared: dict[str, str]) -> NDArray[Any]:
@@ -325,6 +337,8 @@ def _pack(values: list[str], is_number: bool, shared: dict[str, str]) -> NDArray
     column = np.array(values, dtype=object)
     if not different.isdisjoint(_MISSING):
         column[[value in _MISSING for value in values]] = math.nan
+    for name in different & {_NAME_STAND_IN + name for name in _MISSING}:
+        column[[value == name for value in values]] = name.removeprefix(_NAME_STAND_IN)
     return column
 
 
@@ -376,7 +390,8 @@ def quote_column(label: str, values: list[str]) -> list[str]:
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
                 " tab or a line break; write a CSV file instead"
             )
-    return [*map(_quote, values)]
+    missing = _MISSING if label == _NAMES else frozenset()
+    return [f'"{value}"' if value in missing else _quote(value) for value in values]
 
 
 def _quote(value: str) -> str:

@@ -249,7 +249,7 @@ def _check_picks(
     files = find_files(text)
     picks = read_picks(files)
     yield Diagnostic(
-        "good",
+        "good" if len(picks) else "note",
         text,
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )

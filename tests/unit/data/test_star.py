@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,20 @@ HEAD = "data_\n\nloop_ \n_x #1\n_y #2\n"
 def test_lines_that_relion_skips(tmp_path: Path, text: str) -> None:
     table = read_blocks(save(tmp_path / "a.star", text))[""]
     assert [*table["x"], *table["y"]] == ["1", "3", "2", "4"]
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "<NA>"])
+def test_a_name_that_means_a_missing_number_is_in_quotes(tmp_path: Path, name: str) -> None:
+    columns = {"rlnMicrographName": [name, "a.mrc", "b.mrc"], "x": [1.5, math.nan, 2.5]}
+    write_blocks(tmp_path / "a.star", {"": columns})
+    assert f'"{name}"' in (tmp_path / "a.star").read_text()
+    assert read_column(tmp_path / "a.star", "rlnMicrographName") == [name, "a.mrc", "b.mrc"]
+    assert read_column(tmp_path / "a.star", "x") == ["1.500000", "nan", "2.500000"]
+    # Without quotes it is a missing value, as pandas writes it.
+    text = (tmp_path / "a.star").read_text().replace('"', "")
+    (tmp_path / "b.star").write_text(text)
+    (table,) = read_blocks(tmp_path / "b.star").values()
+    assert math.isnan(table["rlnMicrographName"][0])
 
 
 def test_a_row_with_a_value_too_many_is_named(tmp_path: Path) -> None:

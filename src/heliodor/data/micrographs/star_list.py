@@ -55,6 +55,9 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
         log.warning(f"{path}: {note}")
     if not len(table):
         raise BadInput(f"{path} lists no micrographs: the table is empty")
+    missing = next((row for row, name in enumerate(table[NAME], 1) if name != name), None)
+    if missing is not None:
+        raise BadInput(f"{path} has no _{NAME} in row {missing} of its table; remove the row")
     groups = OpticsGroups.find(table, blocks.get("optics"), path)
     sizes = pixel_sizes(table, groups, detector=True)
     originals = groups.values(table, ORIGINAL_PIXEL_SIZE)

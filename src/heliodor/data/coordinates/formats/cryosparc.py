@@ -129,6 +129,9 @@ def _load(path: Path) -> dict[str, Column]:
             raise BadInput(f"{path} is not a .cs file of cryoSPARC; check the name")
         # Mapped, as the header may claim more rows than fit the file or the memory.
         table = np.load(path, "r", allow_pickle=False, max_header_size=_MAX_HEADER)
+        # Of files that were written one behind another, NumPy would read only the first.
+        if isinstance(table, np.memmap) and table.offset + table.nbytes < path.stat().st_size:
+            raise ValueError("it has more behind its table")
     except BadInput:
         raise
     except OSError as error:

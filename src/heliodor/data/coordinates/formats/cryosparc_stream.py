@@ -61,6 +61,8 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
     heap = raw[at:]
     if not heap.endswith(b"\0"):
         raise ValueError("it is truncated")
+    if MAGIC in heap:  # no text has these bytes
+        raise ValueError("it has more behind its table")
     return columns | {name: _read_texts(columns[name], heap) for name in texts}
 
 
