@@ -272,7 +272,7 @@ def _micrographs(files: list[str] | None, option: list[str] | None) -> list[str]
     if not (micrographs := files or option):
         raise BadInput(
             "no micrographs were given; name files, folders, patterns, a RELION micrographs STAR"
-            " file or @list.txt"
+            " file, a cryoSPARC .cs file or @list.txt"
         )
     return micrographs
 
@@ -321,7 +321,10 @@ def register(app: typer.Typer, command: Command, name: str | None = None) -> Non
     app.command(name, cls=GroupedCommand)(expand(command))
 
 
-_FILES = "Micrographs: files, folders, patterns, a RELION micrographs STAR file, or @list.txt."
+_FILES = (
+    "Micrographs: files, folders, patterns, a STAR file of RELION, a .cs file of cryoSPARC, or"
+    " @list.txt."
+)
 
 Micrographs = Annotated[list[str], Positional(_FILES)]
 Labels = Annotated[

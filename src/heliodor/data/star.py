@@ -12,7 +12,7 @@ import math
 import re
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -134,6 +135,103 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     return tables
 
 
+class BlockRows(NamedTuple):
+    """A block whose rows are read one at a time."""
+
+    name: str
+    #: Labels without their leading underscore.
+    labels: tuple[str, ...]
+    #: The values of each row, as they are written; rows may lack their last values.
+    rows: Iterator[list[str]]
+
+
+def stream_blocks(path: str | Path) -> Iterator[BlockRows]:
+    """Read the blocks of a STAR file one row at a time, in little memory.
+
+    For counting: many times as fast as `read_blocks`, which also checks what it reads. The rows
+    of a block must be read before the next block is.
+
+    Raises
+    ------
+    BadInput
+        While reading, if the file cannot be read or is not text.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            lines = _Lines(stream)
+            for line in lines:
+                found = _BLOCK.match(line)
+                if found:
+                    yield from _stream_block(found[1].decode(), lines)
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
+
+
+class _Lines:
+    """The lines of a file without blank ones and comments; the last one can be put back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._again: bytes | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            line, self._again = self._again, None
+            if line is None:
+                raw = self._stream.readline(LONGEST_LINE + 1)
+                if not raw:
+                    return
+                if len(raw) > LONGEST_LINE:
+                    raise ValueError("it has a line that is longer than any row")
+                if b"\0" in raw:
+                    raise ValueError("it holds zero bytes, so it is not text")
+                line = raw.strip()
+            if line and not line.startswith((b"#", b";")):
+                yield line
+
+    def put_back(self, line: bytes) -> None:
+        self._again = line
+
+
+def _stream_block(name: str, lines: _Lines) -> Iterator[BlockRows]:
+    """Yield a block, unless it is empty, and leave its end to the next one."""
+    labels: list[str] = []
+    pairs: list[str] = []
+    for line in lines:
+        if line.startswith(b"_"):
+            values = line.decode().split(None, 1)
+            labels.append(values[0][1:])
+            pairs.append("" if len(values) < 2 or values[1].startswith("#") else values[1])
+        elif line == b"loop_" or line.startswith((b"loop_ ", b"loop_#")):
+            if labels:
+                raise ValueError("it has two tables in one block")
+        else:
+            lines.put_back(line)
+            break
+    if len(labels) > MOST_COLUMNS:
+        raise ValueError(f"it has {len(labels)} columns, more than any table of particles")
+    rows = _stream_rows(lines)
+    if labels and any(pairs):
+        first = [_split_line(pair.encode())[0] if pair else "" for pair in pairs]
+        yield BlockRows(name, tuple(labels), iter([first]))
+    elif labels:
+        yield BlockRows(name, tuple(labels), rows)
+    for _ in rows:
+        pass
+
+
+def _stream_rows(lines: _Lines) -> Iterator[list[str]]:
+    for line in lines:
+        if line.startswith(b"data_") and _BLOCK.match(line):
+            lines.put_back(line)
+            return
+        if any(mark in line for mark in (b'"', b"'", b" #", b"\t#")):
+            values = _split_line(_mark_stand_ins(line))
+            yield [value.removeprefix(_NAME_STAND_IN) for value in values]
+        else:
+            yield line.decode().split()
+
+
 def is_blank(path: Path) -> bool:
     """Return whether a file has nothing but blank lines and comments."""
     if path.stat().st_size > LONGEST_LINE:
@@ -202,11 +300,17 @@ def _check_text(raw: bytes) -> bytes:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    raw = _mark_stand_ins(raw)
+    if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
+        raise ValueError("it has a line that is longer than any row")
+    return raw
+
+
+def _mark_stand_ins(raw: bytes) -> bytes:
+    """Return text with stand-ins for the marks within quoted values."""
     if b"\a" in raw:
         for mark, stand_in in _STAND_INS.items():
             raw = raw.replace(mark.encode(), stand_in.encode())
-    if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
-        raise ValueError("it has a line that is longer than any row")
     return raw
 
 
