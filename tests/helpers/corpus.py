@@ -35,6 +35,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ from typing import Any
 import mrcfile
 import numpy as np
 
-from helpers.fuzz import stream, written
+from helpers.file_bytes import stream, written
 from helpers.networks import discs, scattered
 
 #: The micrographs M/a.mrc, M/b.mrc and M/c.mrc: dark discs on noise, and where they are.
@@ -98,6 +99,24 @@ def mrc(data: Any, pixel_size: float = PIXEL) -> bytes:
             file.voxel_size = pixel_size
 
     return written("a.mrc", write)
+
+
+def as_unsigned_bytes(image: Any, imod: bool) -> bytes:
+    """Return an image as unsigned bytes in mode 0, which is signed, with or without a stamp."""
+    values = np.clip(image * 20 + 128, 0, 255).astype(np.uint8)
+    raw = bytearray(mrc(values.view(np.int8)))
+    struct.pack_into("<3f", raw, 76, values.min(), values.max(), values.mean())
+    if imod:
+        struct.pack_into("<2i", raw, 152, 1146047817, 0)
+    return bytes(raw)
+
+
+def as_unsigned_integers(image: Any) -> bytes:
+    """Return an image as unsigned integers in mode 1, which is signed."""
+    values = np.clip(image * 5120 + 32768, 0, 65535).astype(np.uint16)
+    raw = bytearray(mrc(values.view(np.int16)))
+    struct.pack_into("<3f", raw, 76, values.min(), values.max(), values.mean())
+    return bytes(raw)
 
 
 @functools.cache
@@ -510,6 +529,12 @@ ROWS: tuple[Row, ...] = (
     Row("same names", "evaluate", _projects,
         "evaluate --picks ../B/picked.cs --truth ../B/manualpick.star --match-distance 20"
         " --micrographs ../B/mics.star", ("  1.000  1.000  1.000",), folder="A"),
+    Row("same names", "labels of the other project, train", _projects,
+        TRAIN.replace("--micrographs M ", "--micrographs mics.star ") + "../B/labels.star",
+        ("its own project has another micrograph MC/m.mrc", BEGINS), code=2, folder="A"),
+    Row("same names", "list of the other project, check", _projects,
+        "check ../B/manualpick.star --micrographs mics.star",
+        ("its own project has another micrograph MC/m.mrc",), code=0, folder="A"),
     # Paths in exported files begin with >.
     Row("exported paths", "cs, check", lambda: {"e.cs": cs(cs_table(EXPORTED))},
         "check e.cs --micrographs M", ALL, ("not found",)),
@@ -562,3 +587,17 @@ ROWS: tuple[Row, ...] = (
         TRAIN.replace("--micrographs M ", "--micrographs MC ") + "labels.txt --trust-labels",
         ("on 2 micrographs", BEGINS), code=2),
 )  # fmt: skip
+
+
+# ---- for the fuzzer ----
+
+
+def list_seeds() -> dict[str, bytes]:
+    """Return the different tables of all rows, each in a folder of its own."""
+    seeds: dict[bytes, str] = {}
+    for row in ROWS:
+        for path, content in row.files().items():
+            raw = content.encode() if isinstance(content, str) else content
+            if not path.endswith(".mrc"):
+                seeds.setdefault(raw, f"{len(seeds)}/{path.rpartition('/')[2]}")
+    return {name: raw for raw, name in seeds.items()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import gzip
 import shlex
-import struct
 from collections import Counter
 from pathlib import Path
 
@@ -95,33 +94,16 @@ def test_rows_for_heliodor_topaz_count_right(
     assert not counts
 
 
-def as_unsigned_bytes(image: np.ndarray, imod: bool) -> bytes:
-    """Return an image as unsigned bytes in mode 0, which is signed, with or without a stamp."""
-    values = np.clip(image * 20 + 128, 0, 255).astype(np.uint8)
-    raw = bytearray(corpus.mrc(values.view(np.int8)))
-    struct.pack_into("<3f", raw, 76, values.min(), values.max(), values.mean())
-    if imod:
-        struct.pack_into("<2i", raw, 152, 1146047817, 0)
-    return bytes(raw)
-
-
-def as_unsigned_integers(image: np.ndarray) -> bytes:
-    values = np.clip(image * 5120 + 32768, 0, 65535).astype(np.uint16)
-    raw = bytearray(corpus.mrc(values.view(np.int16)))
-    struct.pack_into("<3f", raw, 76, values.min(), values.max(), values.mean())
-    return bytes(raw)
-
-
 def test_unsigned_pixels_in_signed_modes_give_the_same_working_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     image = corpus.discs(corpus.SHAPE, corpus.centers("a"), 2.0)
     forms = {
-        "stamped.mrc": as_unsigned_bytes(image, True),
-        "bare.mrc": as_unsigned_bytes(image, False),
-        "packed.mrc.gz": gzip.compress(as_unsigned_bytes(image, False)),
-        "integers.mrc": as_unsigned_integers(image),
+        "stamped.mrc": corpus.as_unsigned_bytes(image, True),
+        "bare.mrc": corpus.as_unsigned_bytes(image, False),
+        "packed.mrc.gz": gzip.compress(corpus.as_unsigned_bytes(image, False)),
+        "integers.mrc": corpus.as_unsigned_integers(image),
     }
     write(Path("M"), forms)
     done("preprocess", "M", "--working-pixel-size", 8, "--normalization", "standard", "-o", "out")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import re
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -156,13 +157,19 @@ def stream_blocks(path: str | Path) -> Iterator[BlockRows]:
     BadInput
         While reading, if the file cannot be read or is not text.
     """
+    with _refuse_damaged_star(path), Path(path).open("rb") as stream:
+        lines = _Lines(stream)
+        for line in lines:
+            found = _BLOCK.match(line)
+            if found:
+                yield from _stream_block(path, found[1].decode(), lines)
+
+
+@contextmanager
+def _refuse_damaged_star(path: str | Path) -> Iterator[None]:
+    """Raise `BadInput` for what is wrong with a STAR file."""
     try:
-        with Path(path).open("rb") as stream:
-            lines = _Lines(stream)
-            for line in lines:
-                found = _BLOCK.match(line)
-                if found:
-                    yield from _stream_block(found[1].decode(), lines)
+        yield
     except (ValueError, OSError) as error:
         raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
 
@@ -172,12 +179,13 @@ class _Lines:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._again: bytes | None = None
+        #: The next lines, in reverse.
+        self._next: list[bytes] = []
+        self._is_first = True
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
-            line, self._again = self._again, None
-            if line is None:
+            if not self._next:
                 raw = self._stream.readline(LONGEST_LINE + 1)
                 if not raw:
                     return
@@ -185,24 +193,30 @@ class _Lines:
                     raise ValueError("it has a line that is longer than any row")
                 if b"\0" in raw:
                     raise ValueError("it holds zero bytes, so it is not text")
-                line = raw.strip()
+                if self._is_first:
+                    raw, self._is_first = raw.removeprefix(b"\xef\xbb\xbf"), False
+                # Old files have carriage returns at the ends of lines.
+                self._next = raw.splitlines()[::-1]
+            line = self._next.pop().strip(b" \t")
             if line and not line.startswith((b"#", b";")):
                 yield line
 
     def put_back(self, line: bytes) -> None:
-        self._again = line
+        self._next.append(line)
 
 
-def _stream_block(name: str, lines: _Lines) -> Iterator[BlockRows]:
+def _stream_block(path: str | Path, name: str, lines: _Lines) -> Iterator[BlockRows]:
     """Yield a block, unless it is empty, and leave its end to the next one."""
     labels: list[str] = []
     pairs: list[str] = []
+    is_loop = False
     for line in lines:
         if line.startswith(b"_"):
             values = line.decode().split(None, 1)
             labels.append(values[0][1:])
             pairs.append("" if len(values) < 2 or values[1].startswith("#") else values[1])
-        elif line == b"loop_" or line.startswith((b"loop_ ", b"loop_#")):
+        elif line.startswith(b"loop_"):
+            is_loop = True
             if labels:
                 raise ValueError("it has two tables in one block")
         else:
@@ -210,9 +224,9 @@ def _stream_block(name: str, lines: _Lines) -> Iterator[BlockRows]:
             break
     if len(labels) > MOST_COLUMNS:
         raise ValueError(f"it has {len(labels)} columns, more than any table of particles")
-    rows = _stream_rows(lines)
-    if labels and any(pairs):
-        first = [_split_line(pair.encode())[0] if pair else "" for pair in pairs]
+    rows = _stream_rows(path, lines)
+    if labels and not is_loop:
+        first = [next(iter(_split_line(pair.encode())), "") for pair in pairs]
         yield BlockRows(name, tuple(labels), iter([first]))
     elif labels:
         yield BlockRows(name, tuple(labels), rows)
@@ -220,16 +234,17 @@ def _stream_block(name: str, lines: _Lines) -> Iterator[BlockRows]:
         pass
 
 
-def _stream_rows(lines: _Lines) -> Iterator[list[str]]:
-    for line in lines:
-        if line.startswith(b"data_") and _BLOCK.match(line):
-            lines.put_back(line)
-            return
-        if any(mark in line for mark in (b'"', b"'", b" #", b"\t#")):
-            values = _split_line(_mark_stand_ins(line))
-            yield [value.removeprefix(_NAME_STAND_IN) for value in values]
-        else:
-            yield line.decode().split()
+def _stream_rows(path: str | Path, lines: _Lines) -> Iterator[list[str]]:
+    with _refuse_damaged_star(path):
+        for line in lines:
+            if line.startswith(b"data_") and _BLOCK.match(line):
+                lines.put_back(line)
+                return
+            if any(mark in line for mark in (b'"', b"'", b" #", b"\t#")):
+                values = _split_line(_mark_stand_ins(line))
+                yield [value.removeprefix(_NAME_STAND_IN) for value in values]
+            else:
+                yield line.decode().split()
 
 
 def is_blank(path: Path) -> bool:

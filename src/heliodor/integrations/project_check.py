@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from heliodor.data.micrographs.names import is_micrograph_name
+from heliodor.errors import BadInput
 from heliodor.integrations.cryosparc import project as cryosparc
 from heliodor.integrations.projects import FoundSet, Project
 from heliodor.integrations.relion import project as relion
@@ -67,8 +68,10 @@ def check(
 
 
 def _find_project(folder: Path, progress: Progress) -> Project | None:
-    """Return what a project contains, or None if the folder is not that of a project."""
-    if "\0" in str(folder) or not os.path.isdir(folder):
+    """Return what a project contains, or None if this is not the folder of a project."""
+    if folder.suffix == ".csg" and os.path.isfile(folder):
+        folder = folder.parent  # it describes the tables beside it
+    if not os.path.isdir(folder):
         return None
     if relion.is_project(folder):
         return relion.find_sets(folder, progress)
@@ -173,17 +176,12 @@ def _choose(
         return
     for command in _suggest_commands(micrographs, labels, settings):
         yield Diagnostic("good", str(project.folder), f"next: {command}")
-    inputs = [found.path for found in (listed, labels) if found is not None]
-    yield from check_files(
-        list(dict.fromkeys(path for path in inputs if given is None or path != _path(listed))),
-        micrographs,
-        settings,
-        progress,
-    )
-
-
-def _path(found: FoundSet | None) -> Path | None:
-    return None if found is None else found.path
+    taken = (labels,) if given is not None else (listed, labels)
+    inputs = dict.fromkeys(found.path for found in taken if found is not None)
+    try:
+        yield from check_files([*inputs], micrographs, settings, progress)
+    except BadInput as error:  # what was found stays said
+        yield Diagnostic("error", str(project.folder), str(error))
 
 
 def _explain_choice(project: Project, chosen: FoundSet, kind: str) -> str:

@@ -159,8 +159,8 @@ def _choose_newest(sets: Sequence[FoundSet]) -> FoundSet | None:
 class Budget:
     """What may still be read."""
 
-    files: int = MOST_FILES
-    bytes: int = MOST_BYTES
+    files: int = field(default_factory=lambda: MOST_FILES)
+    bytes: int = field(default_factory=lambda: MOST_BYTES)
 
     def take(self, path: Path) -> bool:
         """Return whether a file may be read, and count it."""

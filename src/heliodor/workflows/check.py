@@ -23,6 +23,7 @@ from heliodor.data.coordinates.frame_detection import judge_frame
 from heliodor.data.coordinates.label_assignment import (
     LabeledSource,
     assign_labels,
+    find_namesake,
     read_views_with_most_picks,
 )
 from heliodor.data.coordinates.labels import mask_outside
@@ -309,7 +310,8 @@ def _check_picks(
         level: Severity = "note" if not matches and given is None else "error"
         yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
     picks, notes = apply_shifts_on(picks, matches, settings.pixel_size_angstrom)
-    for note in notes:
+    namesake = find_namesake(picks.micrographs, sources, text)
+    for note in notes if namesake is None else [*notes, namesake]:
         yield Diagnostic("note", text, note)
     headers: dict[str, MicrographHeader] = {}
     for name, source in matches.items():

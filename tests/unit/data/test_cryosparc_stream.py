@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from heliodor.data import cryosparc_stream
-from helpers import corpus, fuzz
+from helpers import corpus
+from helpers.file_bytes import stream
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def test_blocks_of_lz4(packed, plain):
 
 def test_some_fields_are_read_without_the_others(tmp_path: Path) -> None:
     path = tmp_path / "a.cs"
-    path.write_bytes(fuzz.stream(corpus.cs_table(stems=("a",))))
+    path.write_bytes(stream(corpus.cs_table(stems=("a",))))
     whole = cryosparc_stream.read_stream(path)
     some = cryosparc_stream.read_stream(path, ("location/micrograph_path", "uid"))
     assert set(some) == {"location/micrograph_path", "uid"}

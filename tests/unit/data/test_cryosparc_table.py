@@ -9,9 +9,10 @@ import pytest
 
 from heliodor.data.cryosparc_table import load_table, read_header
 from heliodor.errors import BadInput
-from helpers import corpus, fuzz
+from helpers import corpus
+from helpers.file_bytes import stream
 
-FORMS = {"plain": corpus.cs, "compressed": fuzz.stream}
+FORMS = {"plain": corpus.cs, "compressed": stream}
 
 
 @pytest.fixture(params=FORMS)

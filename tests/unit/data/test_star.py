@@ -139,8 +139,11 @@ def test_pairs_comments_and_blocks_are_streamed(tmp_path: Path, end: str) -> Non
     assert rows_of(path) == {"one": [["1", "two words"], ["3", "4"]], "two": [["1"], ["2"]]}
 
 
-@pytest.mark.parametrize("text", ["data_\nloop_\n_x\n" + "1 " * 20_000, "data_\n_x 1\0\n"])
-def test_what_cannot_be_streamed_is_refused(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["data_\nloop_\n_x\n" + "1 " * 20_000, "data_\n_x 1\0\n", b"data_\nloop_\n_x\n1\n\xff\n"],
+)
+def test_what_cannot_be_streamed_is_refused(tmp_path: Path, text: str | bytes) -> None:
     with pytest.raises(BadInput, match=r"a\.star cannot be read as a STAR file"):
         rows_of(save(tmp_path / "a.star", text))
 

@@ -142,8 +142,6 @@ def test_coordinates_of_relion_3_are_counted(folder: Path) -> None:
 
 def test_what_is_read_is_limited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projects, "MOST_FILES", 2)
-    monkeypatch.setattr(projects.Budget, "__init__", lambda self: vars(self).update(
-        files=2, bytes=10**9))  # fmt: skip
     sets = found(folder)
     assert sets["Class2D/job006/run_it025_data.star"].particles == 120
     assert sets["ManualPick/job004/manualpick.star"].particles is None

@@ -19,7 +19,7 @@ from heliodor.data.coordinates.picks import (
 )
 from heliodor.data.micrographs import names
 from heliodor.errors import BadInput
-from helpers import fuzz
+from helpers.file_bytes import stream
 
 A = "J3/motioncorrected/000588255143468195995_a_patch_aligned.mrc"
 B = "S1/ü.mrc"
@@ -349,7 +349,7 @@ def test_a_file_that_is_not_there(tmp_path: Path):
 def test_the_compressed_form_needs_no_package(tmp_path: Path, monkeypatch, compression):
     monkeypatch.setitem(sys.modules, "cryosparc", None)
     path = tmp_path / "a.cs"
-    path.write_bytes(fuzz.stream(picked(), compression))
+    path.write_bytes(stream(picked(), compression))
     assert cryosparc.looks_like(path.read_bytes())
     back = cryosparc.read_picks(path)
     path.write_bytes(save(tmp_path / "b.cs", picked()).read_bytes())
@@ -359,7 +359,7 @@ def test_the_compressed_form_needs_no_package(tmp_path: Path, monkeypatch, compr
 @pytest.mark.parametrize("place", [2, 9, 2**40])
 def test_texts_that_begin_nowhere(tmp_path: Path, place):
     """cryosparc-tools ends the whole process on these."""
-    raw = bytearray(fuzz.stream(picked(), None))
+    raw = bytearray(stream(picked(), None))
     first = raw.index(struct.pack("<Q", 1) + struct.pack("<Q", 1))
     raw[first : first + 8] = struct.pack("<Q", place)
     path = tmp_path / "a.cs"
