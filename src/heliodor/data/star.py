@@ -197,6 +197,7 @@ class _Lines:
                     raw, self._is_first = raw.removeprefix(b"\xef\xbb\xbf"), False
                 # Old files have carriage returns at the ends of lines.
                 self._next = raw.splitlines()[::-1]
+                continue
             line = self._next.pop().strip(b" \t")
             if line and not line.startswith((b"#", b";")):
                 yield line

@@ -131,7 +131,12 @@ def test_rows_read_one_at_a_time_are_the_same(tmp_path_factory, values) -> None:
     assert rows_of(path) == {"": expected, "more": [["1"], ["2"]], "none": []}
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_alone_is_no_block(tmp_path: Path) -> None:
+    assert rows_of(save(tmp_path / "a.star", b"\xef\xbb\xbf")) == {}
+    assert rows_of(save(tmp_path / "b.star", b"\xef\xbb\xbfdata_x\n_y 1\n")) == {"x": [["1"]]}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_pairs_comments_and_blocks_are_streamed(tmp_path: Path, end: str) -> None:
     text = "data_one\n\n_a 1\n_b 'two words' # c\n# c\n\ndata_two #\nloop_\n_x #1\n\n; c\n1 # c\n"
     text += "2\n"

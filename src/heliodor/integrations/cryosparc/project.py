@@ -34,8 +34,8 @@ from heliodor.utils.files import find_referenced_file
 from heliodor.utils.parsing import as_positive
 
 JOB_FILE = "job.json"
-#: Bytes. The description of a job is shorter.
-_LONGEST_JOB_FILE = 2**26
+#: Bytes. The descriptions of jobs and of groups are shorter.
+_LONGEST_JOB_FILE, _LONGEST_GROUP_FILE = 2**26, 2**20
 _JOB = re.compile(r"J(\d+)")
 #: Exported groups and jobs, below the project's folder.
 _EXPORTS = ("exports/groups", "exports/jobs")
@@ -46,8 +46,8 @@ _REJECTED = re.compile(r"excluded|rejected|unselected|unused|uncategorized|disca
 _CTF = "ctf/df1_A"
 #: Micrographs that are searched for to find the folder to which all are relative.
 _TRIED = 3
-#: A line of a .csg file, which is YAML, with the name of a table.
-_TABLE = re.compile(r"^\s*metafile:\s*['\"]?>?(.+?)['\"]?\s*$", re.MULTILINE)
+#: The key in a .csg file, which is YAML, of the name of a table.
+_TABLE = "metafile:"
 
 
 def is_project(folder: Path) -> bool:
@@ -191,11 +191,10 @@ class _Reader:
         """Note tables that a .csg file names and that do not exist."""
         for group in list_files(folder, (".csg",), self._unread):
             try:
-                text = group.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
+                named = _list_tables(group)
+            except (OSError, ValueError) as error:
                 self._unread.append((group, f"{group} cannot be read ({error})"))
                 continue
-            named = dict.fromkeys(_TABLE.findall(text))
             gone = [name for name in named if not os.path.exists(folder / name)]
             if gone or not named:
                 what = f"names {gone[0]}, which does not exist" if gone else "names no table"
@@ -225,6 +224,15 @@ class _Reader:
             f"{name} ({', '.join(told)})" if told else name,
             state if isinstance(state, str) else None,
         )
+
+
+def _list_tables(group: Path) -> list[str]:
+    """Return the names of the tables in a .csg file."""
+    if group.stat().st_size > _LONGEST_GROUP_FILE:
+        raise ValueError("it is longer than any description of a group")
+    lines = [line.strip() for line in group.read_text(encoding="utf-8-sig").split("\n")]
+    values = [line.removeprefix(_TABLE).strip() for line in lines if line.startswith(_TABLE)]
+    return list(dict.fromkeys(strip_mark(value.strip("'\"")) for value in values))
 
 
 def _has_coordinates(header: Header) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from heliodor.integrations.cryosparc.project import find_sets, is_project
 from heliodor.integrations.projects import FoundSet
 from helpers.corpus import cs, cs_table
+from helpers.cpu_time import at_most_reference_work
 from helpers.projects import CORRECTED, cryosparc_project, exposures, job, write
 
 EXPORT = "exports/groups/J7_particles_selected"
@@ -76,6 +77,14 @@ def test_damage_and_circles_stop_nothing(folder: Path) -> None:
     labels = project.choose_coordinates()
     assert labels is not None
     assert labels.job == "J7"
+
+
+@pytest.mark.parametrize("content", ["\n" * 900_000, "metafile: " * 90_000, "\n" * 2**21])
+def test_long_descriptions_of_groups_are_read_quickly(folder: Path, content: str) -> None:
+    write(folder, {f"{EXPORT}/long.csg": content})
+    with at_most_reference_work(150):
+        unread = find_sets(folder).unread
+    assert [path.name for path, _ in unread] == ["long.csg"]
 
 
 def test_micrographs_that_are_gone_are_missing(folder: Path) -> None:
