@@ -197,7 +197,7 @@ def _explain_choice(project: Project, chosen: FoundSet, kind: str) -> str:
         why += f", and the largest of {len(same) + 1} in its job"
     others = [s for s in usable if s is not chosen and s not in same]
     if others:
-        why += f"; before it: {', '.join(str(s.path) for s in others[:3])}"
+        why += f"; others: {', '.join(str(s.path) for s in others[:3])}"
         why += ", ..." if len(others) > 3 else ""
     return why
 

@@ -194,12 +194,19 @@ def list_folders(folder: Path, unread: list[tuple[Path, str]]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     try:
-        for path in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path)):
-            if path.is_dir():
-                found.setdefault(os.path.realpath(path), path)
+        with os.scandir(folder) as entries:
+            # A folder may have very many files, whose types are known without looking at each.
+            own = [(entry.is_symlink(), entry.name) for entry in entries if _is_folder(entry)]
     except OSError as error:
         unread.append((folder, f"the folder cannot be read ({error.strerror})"))
+        return []
+    for _, name in sorted(own):
+        found.setdefault(os.path.realpath(folder / name), folder / name)
     return sorted(found.values())
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
 
 
 def list_files(

@@ -65,7 +65,7 @@ def test_what_was_taken_is_said(folder: Path) -> None:
     assert "P: a RELION project: 7 jobs, 2 lists of micrographs and 4 sets of coordinates" in said
     assert "CtfFind/job003/micrographs_ctf.star: taken as micrographs: the newest list" in said
     assert "Select/job007/particles.star: taken as labels: the newest coordinates" in said
-    assert "before it: P/Class2D/job006/run_it025_data.star, P/Extract" in said
+    assert "others: P/Class2D/job006/run_it025_data.star, P/Extract" in said
     assert "1 of its 4 micrographs do not exist (MotionCorr/job002/Movies/d.mrc)" in said
     assert "80 particles on 2 micrographs, Select/job007" in said
     assert said.count("3 can be read") == 1

@@ -154,7 +154,7 @@ class _Reader:
         name, size = (cs_list.NAME, cs_list.PIXEL_SIZE) if is_list else cs_list.OF_PARTICLES
         names: list[str] = []
         sizes: set[float] = set()
-        if self._budget.take(path):
+        if is_list or self._budget.take(path):
             table = load_table(path, (name, size))
             texts = decode_texts(np.unique(table[name]), path)
             names = [strip_mark(str(text)) for text in texts]
