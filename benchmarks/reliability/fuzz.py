@@ -151,18 +151,19 @@ def work(kind: str, seed: int, first: int, count: int) -> None:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        os.chdir(folder)
-        here = Path(folder)
+        here = Path(folder, "work")  # readers look for what is written around it
+        here.mkdir()
+        os.chdir(here)
         fuzz.prepare(here)
         for name, raw in own.good().items():  # what is imported late is not a file's memory
-            (here / name).write_bytes(raw)
+            fuzz.put(here / name, raw)
             fuzz.outcome(own, here / name)
         addresses = _status("VmSize") + MOST_ADDRESSES
         resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
         for number, (name, raw) in enumerate(fuzz.mutants(own, seed, count, first), first):
             if own.needs_others:
                 fuzz.prepare(here)
-            (here / name).write_bytes(raw)
+            fuzz.put(here / name, raw)
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
             before = _status("VmRSS")
             came = fuzz.outcome(own, here / name)

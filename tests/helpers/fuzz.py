@@ -17,6 +17,7 @@ import gzip
 import io
 import json
 import math
+import os
 import pickle
 import re
 import struct
@@ -54,12 +55,15 @@ from heliodor.data.coordinates.writers import (
     WriteContext,
     write_picks,
 )
-from heliodor.data.micrographs import star_list
+from heliodor.data.cryosparc_table import read_header as read_cs_header
+from heliodor.data.micrographs import cs_list, star_list
 from heliodor.data.micrographs.headers import read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import is_plausible_pixel_size
+from heliodor.data.star import stream_blocks
 from heliodor.errors import BadInput
+from heliodor.integrations import project_check
 from heliodor.integrations.relion.jobs import _read_json as read_made_with
 from heliodor.integrations.topaz import coordinate_reader, image_lists
 from heliodor.integrations.topaz.coordinate_writer import render_via
@@ -74,10 +78,13 @@ from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.hashing import FileVersion, read_unchanged
 from heliodor.workflows import train
+from heliodor.workflows.convert import convert
 from heliodor.workflows.models import describe_model, render_table
 from heliodor.workflows.rerun import rerun
 from heliodor.workflows.run_record import RunRecord, flatten_settings
-from helpers import networks
+from heliodor.workflows.settings import CheckSettings, ConversionSettings
+from helpers import corpus, networks, projects
+from helpers.file_bytes import stream, written
 from helpers.topaz_files import (
     as_topaz,
     save,
@@ -115,6 +122,8 @@ class Kind:
     readers: tuple[Callable[[Path], Any], ...]
     #: Whether other files are named, which a wrong file may have replaced.
     needs_others: bool = False
+    #: More files by their names, which need not be good.
+    more: Callable[[], dict[str, bytes]] = dict
 
 
 # -------------------------------------------------------------------------- good files
@@ -125,15 +134,6 @@ def picks(names: tuple[str, ...] = ("good.mrc", "other.mrc")) -> Picks:
     index = np.arange(6) % len(names)
     xy = np.arange(12.0).reshape(6, 2) * 3 + 4.25
     return Picks(names, index, xy, np.linspace(2.5, -1, 6))
-
-
-def _written(name: str, write: Callable[[Path], object]) -> bytes:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        write(path)
-        return path.read_bytes()
 
 
 def _image(shape: tuple[int, int] = (40, 48)) -> np.ndarray[Any, Any]:
@@ -149,7 +149,7 @@ def _mrc(dtype: str = "float32", extended: bytes = b"", stack: bool = False) -> 
             if extended:
                 mrc.set_extended_header(np.frombuffer(extended, "V1"))
 
-    raw = bytearray(_written("a.mrc", write))
+    raw = bytearray(written("a.mrc", write))
     if stack:  # as no program should write it, so that mrcfile has to judge
         raw[208:212] = b"\0\0\0\0"
     return bytes(raw)
@@ -190,7 +190,7 @@ def _tiffs() -> dict[str, bytes]:
         def write(path: Path, own: dict[str, Any] = own) -> None:
             tifffile.imwrite(path, image, **own)
 
-        out[name] = _written(name, write)
+        out[name] = written(name, write)
     return out
 
 
@@ -246,15 +246,15 @@ def _one() -> Picks:
 
 @functools.cache
 def _boxes() -> dict[str, bytes]:
-    return {"good.box": _written("good.box", lambda p: box.write_picks(p, _one(), 8))}
+    return {"good.box": written("good.box", lambda p: box.write_picks(p, _one(), 8))}
 
 
 def _cboxes() -> dict[str, bytes]:
-    return {"good.cbox": _written("good.cbox", lambda p: cbox.write_picks(p, _one(), 8))}
+    return {"good.cbox": written("good.cbox", lambda p: cbox.write_picks(p, _one(), 8))}
 
 
 def _infos() -> dict[str, bytes]:
-    own = _written("good_info.json", lambda p: eman2.write_picks(p, _one()))
+    own = written("good_info.json", lambda p: eman2.write_picks(p, _one()))
     return {"good_info.json": own, "b.json": b'{"boxes": [[1, 2, "manual"], [3, 4.5, "auto", 1]]}'}
 
 
@@ -262,9 +262,9 @@ def _tables() -> dict[str, bytes]:
     sizes = dict.fromkeys(picks().micrographs, 1.5)
     tables = list(picks().split_by_micrograph())
     return {
-        "picks.tsv": _written("p.tsv", lambda p: text.write_picks(p, tables, 0.5, sizes)),
-        "topaz.txt": _written("t.txt", lambda p: text.write_topaz(p, picks())),
-        "table.csv": _written("t.csv", lambda p: text.write_table(p, picks(), ",")),
+        "picks.tsv": written("p.tsv", lambda p: text.write_picks(p, tables, 0.5, sizes)),
+        "topaz.txt": written("t.txt", lambda p: text.write_topaz(p, picks())),
+        "table.csv": written("t.csv", lambda p: text.write_table(p, picks(), ",")),
         "nameless.csv": b"x,y\n3,4\n5,6\n",
     }
 
@@ -285,7 +285,7 @@ def _particles() -> np.ndarray[Any, Any]:
             path, picks(), dict.fromkeys(names, (64, 64)), dict.fromkeys(names, 1.5)
         )
 
-    loaded: np.ndarray[Any, Any] = np.load(io.BytesIO(_written("a.cs", write)))
+    loaded: np.ndarray[Any, Any] = np.load(io.BytesIO(written("a.cs", write)))
     return loaded
 
 
@@ -299,35 +299,9 @@ def _css() -> dict[str, bytes]:
     return {"picked.cs": _npy(_particles())}
 
 
-def stream(table: np.ndarray[Any, Any], compression: str | None = "lz4", **changes: Any) -> bytes:
-    """Write cryoSPARC's compressed form: every field is put down as literals of LZ4."""
-    heap, places = bytearray(b"\0"), dict[bytes, int]()
-    descr, columns = [], []
-    for name in table.dtype.names or ():
-        column, kind = table[name], table.dtype[name]
-        if kind.kind == "S":
-            for value in column:
-                if bytes(value) not in places:
-                    places[bytes(value)] = len(heap)
-                    heap += value + b"\0"
-            column = np.array([places[bytes(value)] for value in column], "<u8")
-            descr.append([name, "|O"])
-        else:
-            descr.append([name, kind.base.str, *([list(kind.shape)] if kind.shape else [])])
-        raw = column.tobytes()
-        columns.append(_lz4(raw) if compression else raw)
-    fields = [name for name, *_ in descr] if compression else []
-    head = {"length": len(table), "dtype": descr, "compression": compression}
-    header = json.dumps({**head, "compressed_fields": fields, **changes}).encode()
-    body = b"".join(struct.pack("<I", len(raw)) + raw for raw in columns if len(table))
-    return cryosparc.STREAM_MAGIC + struct.pack("<I", len(header)) + header + body + bytes(heap)
-
-
-def _lz4(raw: bytes) -> bytes:
-    count, more = len(raw), b""
-    if count >= 15:
-        more = b"\xff" * ((count - 15) // 255) + bytes([(count - 15) % 255])
-    return bytes([min(count, 15) << 4]) + more + raw
+def _exposures() -> dict[str, bytes]:
+    table = projects.exposures([f">M/{stem}.mrc" for stem in corpus.STEMS], 1.5)
+    return {"exposures.cs": corpus.cs(table), "stream.cs": stream(table)}
 
 
 def _streams() -> dict[str, bytes]:
@@ -337,8 +311,8 @@ def _streams() -> dict[str, bytes]:
 def _models() -> dict[str, bytes]:
     full = {"calibration": _CALIBRATION, "background": -3.0, "extra": {"novelty": _NOVELTY}}
     return {
-        "model.safetensors": _written("m.safetensors", lambda p: save_model(p, networks.model())),
-        "full.safetensors": _written(
+        "model.safetensors": written("m.safetensors", lambda p: save_model(p, networks.model())),
+        "full.safetensors": written(
             "m.safetensors", lambda p: save_model(p, networks.model(**full))
         ),
     }
@@ -360,8 +334,8 @@ def _savs() -> dict[str, bytes]:
         warnings.simplefilter("ignore")
         module = as_topaz(network, classes)
         made = {
-            "module.sav": _written("m.sav", lambda p: save(module, p)),
-            "state.sav": _written("m.sav", lambda p: save(module.state_dict(), p)),
+            "module.sav": written("m.sav", lambda p: save(module, p)),
+            "state.sav": written("m.sav", lambda p: save(module.state_dict(), p)),
         }
         # Numbers are called by where they lie in memory, and so all are made to lie in one place.
         values = [*module.parameters(), *(b for b in module.buffers() if b.is_floating_point())]
@@ -371,7 +345,7 @@ def _savs() -> dict[str, bytes]:
         for part in module.modules():
             if "num_batches_tracked" in part._buffers:
                 part._buffers["num_batches_tracked"] = None
-        old = _written("m.sav", lambda p: save(module, p, legacy=True))
+        old = written("m.sav", lambda p: save(module, p, legacy=True))
         made["old.sav"] = re.sub(rb"\d{13,16}", lambda found: b"1" * len(found[0]), old)
     return made
 
@@ -425,8 +399,6 @@ def _version(path: Path) -> FileVersion | None:
 
 
 def _journals() -> dict[str, bytes]:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         journal = Journal(folder, _MADE_WITH)
@@ -937,6 +909,11 @@ def _pickle_changed(raw: bytes, random: Random) -> bytes:
 # -------------------------------------------------------------------------- reading
 
 
+def count_rows(path: Path) -> int:
+    """Count the rows of a STAR file, read one at a time."""
+    return sum(sum(1 for _ in block.rows) for block in stream_blocks(path))
+
+
 def _as_listed(path: Path) -> Any:
     return find_sources(f"@{path}")
 
@@ -994,10 +971,159 @@ def _as_rerun(path: Path) -> Any:
         _emptied(out)
 
 
+# -------------------------------------------------------------------------- seeds
+
+
+@functools.cache
+def _seeds() -> dict[str, dict[str, bytes]]:
+    """Return the tables of the corpus by the format that they are read as."""
+    by_format: dict[str, dict[str, bytes]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, raw in corpus.list_seeds().items():
+            path = Path(folder, name)
+            put(path, raw)
+            by_format.setdefault(_format_of(path, raw), {})[name] = raw
+    return by_format
+
+
+def _format_of(path: Path, raw: bytes) -> str:
+    if path.name.endswith(eman2.SUFFIX):
+        return "eman2"
+    if raw.startswith(cryosparc.STREAM_MAGIC):
+        return "cs stream"
+    if raw.startswith(b"data_") and (b"Coordinates #" in raw or b"_rlnCoordinateX" not in raw):
+        return "cbox" if b"data_cryolo" in raw else "star lists"
+    return next((reader.name for reader in formats.READERS if reader.looks_like(raw)), "@list")
+
+
+def _of(name: str) -> Callable[[], dict[str, bytes]]:
+    return lambda: _seeds().get(name, {})
+
+
+def _unsigned() -> dict[str, bytes]:
+    image = (_image() - 100) / 20
+    return {
+        "bytes.mrc": corpus.as_unsigned_bytes(image, False),
+        "stamped.mrc": corpus.as_unsigned_bytes(image, True),
+        "integers.mrc": corpus.as_unsigned_integers(image),
+    }
+
+
+def _coordinates() -> dict[str, bytes]:
+    """Return coordinates in all formats."""
+    made = (_stars, _boxes, _cboxes, _infos, _tables, _vias, _css, _streams)
+    return {name: raw for make in made for name, raw in make().items()}
+
+
+def _checked() -> dict[str, bytes]:
+    return {**_coordinates(), **_star_lists(), **_exposures()}
+
+
+def _corpus() -> dict[str, bytes]:
+    return {name: raw for group in _seeds().values() for name, raw in group.items()}
+
+
+def any_changed(raw: bytes, random: Random) -> bytes:
+    """Change a file as one of the format that its beginning has."""
+    beginnings: tuple[tuple[bytes, Callable[[bytes, Random], bytes]], ...] = (
+        (cryosparc.NUMPY_MAGIC, cs_changed),
+        (cryosparc.STREAM_MAGIC, stream_changed),
+        (b"{", json_changed),
+        (b"data_", star_changed),
+        (b"#filename", via_changed),
+    )
+    change = next((own for start, own in beginnings if raw.startswith(start)), table_changed)
+    return change(raw, random)
+
+
+@functools.cache
+def _projects() -> dict[str, bytes]:
+    """Return the files of a RELION and of a cryoSPARC project, with small micrographs."""
+    made = {
+        **{f"P/{name}": content for name, content in projects.relion_project().items()},
+        **{f"CS/{name}": content for name, content in projects.cryosparc_project().items()},
+    }
+    return {
+        name: _mrc() if name.endswith(".mrc") else _encoded(content)
+        for name, content in made.items()
+    }
+
+
+def _encoded(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _project_tables() -> dict[str, bytes]:
+    return {name: raw for name, raw in _projects().items() if not name.endswith(".mrc")}
+
+
+# -------------------------------------------------------------------------- commands
+
+
+@contextlib.contextmanager
+def _writing_only(out: Path) -> Iterator[None]:
+    """Notice what is written beside an output folder, or above the current folder."""
+    around = Path.cwd().parent  # a folder that is of the test alone
+
+    def listed() -> set[str]:
+        return {
+            os.path.join(place, name)
+            for place, folders, files in os.walk(around)
+            for name in (*folders, *files)
+            if not os.path.join(place, name).startswith(str(out))
+        }
+
+    before = listed()
+    yield
+    new = listed() - before
+    assert not new, f"wrote {min(new)}"
+
+
+def _as_checked(path: Path) -> Any:
+    """Check a file, with micrographs and without."""
+    with _writing_only(Path.cwd() / "out"):
+        for micrographs in (None, ["M"]):
+            found = project_check.check([path], micrographs, CheckSettings(headers_only=True))
+            assert all(one.sentence and one.where for one in found)
+    return None
+
+
+def _as_converted(path: Path, micrographs: list[str] | None = None) -> Any:
+    """Convert a file into another format."""
+    out = Path.cwd() / "out"
+    form = _FORMS[path.stat().st_size % len(_FORMS)]
+    wanted = FORMATS[form]
+    place = out / form if wanted.file_of else out / f"all{wanted.suffix}"
+    settings = ConversionSettings(box_px=8 if form in ("box", "cbox") else None, trust=True)
+    try:
+        with _writing_only(out):
+            convert([path], place, form, settings, micrographs)
+    finally:
+        _emptied(out)
+    return None
+
+
+def _as_converted_for_micrographs(path: Path) -> Any:
+    return _as_converted(path, ["M", "good.mrc", "other.mrc"])
+
+
+def _as_project(path: Path) -> Any:
+    """Check the project that a file is in."""
+    folder = next(parent for parent in path.parents if parent.name in ("P", "CS"))
+    for name, content in _projects().items():
+        other = folder.parent / name
+        if other != path and (not other.is_file() or other.read_bytes() != content):
+            put(other, content)
+    with _writing_only(Path.cwd() / "out"):
+        found = project_check.check([folder], None, CheckSettings(headers_only=True))
+    assert any("project: " in one.sentence for one in found)
+    return None
+
+
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("mrc", _mrcs, mrc_changed, (read_header, read_micrograph)),
+        Kind("mrc", _mrcs, mrc_changed, (read_header, read_micrograph), more=_unsigned),
         Kind("mrc.gz", _gzipped, gzip_changed, (read_header, read_micrograph)),
         Kind("mrc.bz2", _bzipped, bzip_changed, (read_header, read_micrograph)),
         Kind("tiff", _tiffs, tiff_changed, (read_header, read_micrograph)),
@@ -1007,31 +1133,56 @@ KINDS = {
             _stars,
             star_changed,
             (relion_star.read_picks, formats.read_picks, coordinate_reader.read_coordinates),
+            more=_of("star"),
         ),
         Kind(
             "star lists",
             _star_lists,
             star_changed,
-            (star_list.read_micrographs, relion_star.read_picks, find_sources),
+            (star_list.read_micrographs, relion_star.read_picks, find_sources, count_rows),
             needs_others=True,
+            more=_of("star lists"),
         ),
-        Kind("box", _boxes, table_changed, (box.read_picks, formats.read_picks)),
-        Kind("cbox", _cboxes, star_changed, (cbox.read_picks, formats.read_picks)),
-        Kind("eman2", _infos, json_changed, (eman2.read_picks, formats.read_picks)),
+        Kind("box", _boxes, table_changed, (box.read_picks, formats.read_picks), more=_of("box")),
+        Kind(
+            "cbox", _cboxes, star_changed, (cbox.read_picks, formats.read_picks), more=_of("cbox")
+        ),
+        Kind(
+            "eman2",
+            _infos,
+            json_changed,
+            (eman2.read_picks, formats.read_picks),
+            more=_of("eman2"),
+        ),
         Kind(
             "table",
             _tables,
             table_changed,
             (text.read_picks, formats.read_picks, coordinate_reader.read_coordinates),
+            more=_of("table"),
         ),
         Kind(
             "via",
             _vias,
             via_changed,
             (via.read_picks, formats.read_picks, coordinate_reader.read_coordinates),
+            more=_of("via"),
         ),
-        Kind("cs", _css, cs_changed, (cryosparc.read_picks, formats.read_picks)),
-        Kind("cs stream", _streams, stream_changed, (cryosparc.read_picks,)),
+        Kind(
+            "cs",
+            _css,
+            cs_changed,
+            (cryosparc.read_picks, formats.read_picks, read_cs_header),
+            more=_of("cs"),
+        ),
+        Kind("exposures", _exposures, any_changed, (cs_list.read_micrographs, find_sources)),
+        Kind(
+            "cs stream",
+            _streams,
+            stream_changed,
+            (cryosparc.read_picks, read_cs_header),
+            more=_of("cs stream"),
+        ),
         Kind("@list", _lists, table_changed, (_as_listed,), needs_others=True),
         Kind("topaz list", _image_lists, table_changed, (image_lists.read_images,)),
         Kind("model", _models, model_changed, (load_model, _as_shown)),
@@ -1039,6 +1190,16 @@ KINDS = {
         Kind("journal", _journals, journal_changed, (_as_resumed,), needs_others=True),
         Kind("run.json", _records, json_changed, (_as_rerun,), needs_others=True),
         Kind("made_with", _notes, json_changed, (read_made_with,)),
+        Kind("check", _checked, any_changed, (_as_checked,), True, _corpus),
+        Kind(
+            "convert",
+            _coordinates,
+            any_changed,
+            (_as_converted, _as_converted_for_micrographs),
+            True,
+            _corpus,
+        ),
+        Kind("project", _project_tables, any_changed, (_as_project,)),
     )
 }
 
@@ -1057,6 +1218,7 @@ def _prepared() -> dict[str, bytes]:
         path = Path(folder, "m.safetensors")
         save_model(path, networks.model(diameter_angstrom=24.0, working_pixel_size_angstrom=1.5))
         named[path.name] = path.read_bytes()
+    named |= {f"M/{stem}.mrc": _mrc() for stem in corpus.STEMS}
     named["list_autopick.star"] = _stars()["good_autopick.star"]
     listed = b"data_\nloop_\n_rlnMicrographName\n_rlnMicrographCoordinates\n"
     named["list.star"] = listed + b"good.mrc list.star\n" * 2
@@ -1070,19 +1232,34 @@ def prepare(folder: Path) -> None:
     for name, content in _prepared().items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
-            path.write_bytes(content)
+            put(path, content)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a file, in a folder that is made if necessary."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def mutants(kind: Kind, seed: int, count: int, first: int = 0) -> Iterator[tuple[str, bytes]]:
     """Yield names and contents of wrong files; the same for the same seed and number."""
-    good = list(kind.good().items())
+    good, more = list(kind.good().items()), list(kind.more().items())
     for number in range(first, count):
         random = Random(f"{kind.name} {seed} {number}")
-        name, raw = good[number % len(good)]
+        own = more if more and number % 2 else good
+        name, raw = own[number // (1 + bool(more)) % len(own)]
         if random.random() < 0.3:
             yield name, damaged(raw, random)
         else:
-            yield name, kind.change(raw, random)
+            yield name, _changed(kind, raw, random)
+
+
+def _changed(kind: Kind, raw: bytes, random: Random) -> bytes:
+    """Change what a file means, or its bytes where it has no meaning."""
+    try:
+        return kind.change(raw, random)
+    except (ValueError, KeyError, IndexError, UnicodeError, struct.error, csv.Error):
+        return damaged(raw, random)
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,12 @@ from heliodor.errors import BadInput
 from heliodor.integrations.topaz.flip_y import read_height
 from helpers import fuzz
 from helpers.cpu_time import at_most_reference_work
+from helpers.file_bytes import stream
 
 #: Files of each kind; those that take some 50 ms each are fewer.
 COUNT, FEW = 200, 40
-SLOW = ("star", "star lists", "cbox", "via", "table", "@list", "box", "eman2")
+SLOW = ("star", "star lists", "cbox", "via", "table", "@list", "box", "eman2", "check", "convert")
+SLOW += ("project",)
 SEED = 11
 HANG_SECONDS = 60
 
@@ -49,26 +51,31 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder, in one where nothing else is."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    fuzz.prepare(Path.cwd())
+    return Path.cwd()
+
+
 @pytest.mark.parametrize("kind", fuzz.KINDS)
-def test_good_files_are_read(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    fuzz.prepare(tmp_path)
+def test_good_files_are_read(kind: str, work: Path) -> None:
     for name, raw in fuzz.KINDS[kind].good().items():
-        (tmp_path / name).write_bytes(raw)
-        assert fuzz.outcome(fuzz.KINDS[kind], tmp_path / name).said == fuzz.READ, name
+        fuzz.put(work / name, raw)
+        assert fuzz.outcome(fuzz.KINDS[kind], work / name).said == fuzz.READ, name
 
 
 @pytest.mark.parametrize("kind", fuzz.KINDS)
-def test_wrong_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_wrong_files(kind: str, work: Path) -> None:
     own = fuzz.KINDS[kind]
-    fuzz.prepare(tmp_path)
     wrong = []
     for number, (name, raw) in enumerate(fuzz.mutants(own, SEED, FEW if kind in SLOW else COUNT)):
         if own.needs_others:
-            fuzz.prepare(tmp_path)
-        (tmp_path / name).write_bytes(raw)
-        came = fuzz.outcome(own, tmp_path / name)
+            fuzz.prepare(work)
+        fuzz.put(work / name, raw)
+        came = fuzz.outcome(own, work / name)
         if came.said not in (fuzz.READ, fuzz.REFUSED) or came.seconds > HANG_SECONDS:
             wrong.append((number, came))
     assert not wrong
@@ -215,7 +222,7 @@ def test_rows_that_a_table_of_cryosparc_does_not_hold(bounded: Any, rows: str) -
 @pytest.mark.parametrize("rows", [10**6, 10**9, 10**400, -1, 1.5, True])
 def test_rows_that_a_stream_of_cryosparc_does_not_hold(bounded: Any, rows: Any) -> None:
     for compression in ("lz4", None):
-        raw = fuzz.stream(fuzz._particles(), compression, length=rows)
+        raw = stream(fuzz._particles(), compression, length=rows)
         bounded(cryosparc.read_picks, "a.cs", raw)
 
 

@@ -45,6 +45,7 @@ TESTED_BY = {
     "unit/workflows/test_contamination.py": ["training/score_calibration"],
     "unit/test_api.py": ["report/notebook", "workflows/in_memory"],
     "unit/integrations/relion/test_jobs.py": ["cli/relion", "picking/output_files"],
+    "unit/integrations/relion/test_project.py": ["integrations/projects"],
     # Readers, through the function that chooses one by the content of a file.
     "system/test_hostile_files.py": ["data/coordinates/formats/via"],
     "unit/data/coordinates/formats/test_relion_star.py": ["data/micrographs/star_list"],

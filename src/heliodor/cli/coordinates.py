@@ -89,7 +89,8 @@ def check(
         list[str],
         typer.Argument(
             metavar="IN...",
-            help="Micrographs, their STAR file, coordinates, models; files, folders or patterns.",
+            help="Micrographs, their lists, coordinates, models (files, folders or patterns), or"
+            " the folder of a RELION or cryoSPARC project.",
         ),
     ],
     micrographs: Annotated[
@@ -105,11 +106,11 @@ def check(
     *,
     settings: CheckSettings,
 ) -> None:
-    """Check micrographs, coordinates and models for problems; exit code 2 if there are any."""
-    from heliodor.workflows.check import check as check_files
+    """Check micrographs, coordinates, models and projects; exit code 2 if there are problems."""
+    from heliodor.integrations.project_check import check as check_inputs
 
     with console.progress("checking") as progress:
-        findings = check_files(inputs, micrographs or None, settings, progress)
+        findings = check_inputs(inputs, micrographs or None, settings, progress)
     if as_json:
         console.show_result(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -279,7 +279,7 @@ def _micrographs(files: list[str] | None, option: list[str] | None, required: bo
     if required and not micrographs:
         raise BadInput(
             "no micrographs were given; name files, folders, patterns, a RELION micrographs STAR"
-            " file or @list.txt"
+            " file, a cryoSPARC .cs file or @list.txt"
         )
     return micrographs
 
@@ -328,7 +328,10 @@ def register(app: typer.Typer, command: Command, name: str | None = None) -> Non
     app.command(name, cls=GroupedCommand)(expand(command))
 
 
-_FILES = "Micrographs: files, folders, patterns, a RELION micrographs STAR file, or @list.txt."
+_FILES = (
+    "Micrographs: files, folders, patterns, a STAR file of RELION, a .cs file of cryoSPARC, or"
+    " @list.txt."
+)
 
 Micrographs = Annotated[list[str], Positional(_FILES)]
 #: None stands for those of the project.

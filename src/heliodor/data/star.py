@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import math
 import re
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from heliodor.utils.parsing import parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     from numpy.typing import NDArray
 
@@ -50,19 +52,24 @@ _RESERVED = re.compile(
 #: RELION puts a BEL before a quotation mark that would end a quoted value. While values are split,
 #: these characters for private use stand for such marks.
 _STAND_INS = {'\a"': "\ue000", "\a'": "\ue001"}
+#: Stands before a name in quotes that would mean a missing number without them.
+_NAME_STAND_IN = "\ue002"
 #: Beginnings of values that need quotes: of quoted values, comments, labels, blocks and tables.
 _BEGINNINGS = ('"', "'", "#", ";", "_", "$", "data_", "loop_")
 #: Written behind each row, as gemmi does not report where lines end.
 _END_OF_ROW = "~end-of-row~"
 #: Values that stand for a missing number.
 _MISSING = frozenset({"nan", "NaN", "<NA>"})
+#: The column in which they are names, which are written in quotes.
+_NAMES = "rlnMicrographName"
 
 
 class StarTable:
     """The columns of a block by label, in the order of the file.
 
     A column is an array of the values as they are written: a number of twenty digits or with a
-    leading zero may be a name. A missing number (``nan``, ``<NA>``) is a float nan.
+    leading zero may be a name. A missing number (``nan``, ``<NA>``) is a float nan, unless it is
+    in quotes: then it is a name.
     """
 
     def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -127,6 +134,118 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
     if not tables:
         raise BadInput(f"{path} has no data_ block: it is not a STAR file")
     return tables
+
+
+class BlockRows(NamedTuple):
+    """A block whose rows are read one at a time."""
+
+    name: str
+    #: Labels without their leading underscore.
+    labels: tuple[str, ...]
+    #: The values of each row, as they are written; rows may lack their last values.
+    rows: Iterator[list[str]]
+
+
+def stream_blocks(path: str | Path) -> Iterator[BlockRows]:
+    """Read the blocks of a STAR file one row at a time, in little memory.
+
+    For counting: many times as fast as `read_blocks`, which also checks what it reads. The rows
+    of a block must be read before the next block is.
+
+    Raises
+    ------
+    BadInput
+        While reading, if the file cannot be read or is not text.
+    """
+    with _refuse_damaged_star(path), Path(path).open("rb") as stream:
+        lines = _Lines(stream)
+        for line in lines:
+            found = _BLOCK.match(line)
+            if found:
+                yield from _stream_block(path, found[1].decode(), lines)
+
+
+@contextmanager
+def _refuse_damaged_star(path: str | Path) -> Iterator[None]:
+    """Raise `BadInput` for what is wrong with a STAR file."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
+
+
+class _Lines:
+    """The lines of a file without blank ones and comments; the last one can be put back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        #: The next lines, in reverse.
+        self._next: list[bytes] = []
+        self._is_first = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            if not self._next:
+                raw = self._stream.readline(LONGEST_LINE + 1)
+                if not raw:
+                    return
+                if len(raw) > LONGEST_LINE:
+                    raise ValueError("it has a line that is longer than any row")
+                if b"\0" in raw:
+                    raise ValueError("it holds zero bytes, so it is not text")
+                if self._is_first:
+                    raw, self._is_first = raw.removeprefix(b"\xef\xbb\xbf"), False
+                # Old files have carriage returns at the ends of lines.
+                self._next = raw.splitlines()[::-1]
+                continue
+            line = self._next.pop().strip(b" \t")
+            if line and not line.startswith((b"#", b";")):
+                yield line
+
+    def put_back(self, line: bytes) -> None:
+        self._next.append(line)
+
+
+def _stream_block(path: str | Path, name: str, lines: _Lines) -> Iterator[BlockRows]:
+    """Yield a block, unless it is empty, and leave its end to the next one."""
+    labels: list[str] = []
+    pairs: list[str] = []
+    is_loop = False
+    for line in lines:
+        if line.startswith(b"_"):
+            values = line.decode().split(None, 1)
+            labels.append(values[0][1:])
+            pairs.append("" if len(values) < 2 or values[1].startswith("#") else values[1])
+        elif line.startswith(b"loop_"):
+            is_loop = True
+            if labels:
+                raise ValueError("it has two tables in one block")
+        else:
+            lines.put_back(line)
+            break
+    if len(labels) > MOST_COLUMNS:
+        raise ValueError(f"it has {len(labels)} columns, more than any table of particles")
+    rows = _stream_rows(path, lines)
+    if labels and not is_loop:
+        first = [next(iter(_split_line(pair.encode())), "") for pair in pairs]
+        yield BlockRows(name, tuple(labels), iter([first]))
+    elif labels:
+        yield BlockRows(name, tuple(labels), rows)
+    for _ in rows:
+        pass
+
+
+def _stream_rows(path: str | Path, lines: _Lines) -> Iterator[list[str]]:
+    with _refuse_damaged_star(path):
+        for line in lines:
+            if line.startswith(b"data_") and _BLOCK.match(line):
+                lines.put_back(line)
+                return
+            if any(mark in line for mark in (b'"', b"'", b" #", b"\t#")):
+                values = _split_line(_mark_stand_ins(line))
+                yield [value.removeprefix(_NAME_STAND_IN) for value in values]
+            else:
+                yield line.decode().split()
 
 
 def is_blank(path: Path) -> bool:
@@ -197,11 +316,17 @@ def _check_text(raw: bytes) -> bytes:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in raw:
         raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    raw = _mark_stand_ins(raw)
+    if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
+        raise ValueError("it has a line that is longer than any row")
+    return raw
+
+
+def _mark_stand_ins(raw: bytes) -> bytes:
+    """Return text with stand-ins for the marks within quoted values."""
     if b"\a" in raw:
         for mark, stand_in in _STAND_INS.items():
             raw = raw.replace(mark.encode(), stand_in.encode())
-    if max(map(len, io.BytesIO(raw)), default=0) > LONGEST_LINE:
-        raise ValueError("it has a line that is longer than any row")
     return raw
 
 
@@ -306,11 +431,18 @@ def _split_values(text: bytes, width: int) -> list[str]:
         raise ValueError("the rows hold something that is not a value")
     values = items[0].loop.values
     if b'"' in text or b"'" in text:
-        values = [cif.as_string(value) if value[0] in "\"'" else value for value in values]
+        values = [_unquote(value) if value[0] in "\"'" else value for value in values]
     for mark, stand_in in _STAND_INS.items():
         if stand_in.encode() in text:
             values = [value.replace(stand_in, mark[1]) for value in values]
     return values
+
+
+def _unquote(value: str) -> str:
+    from gemmi import cif
+
+    text: str = cif.as_string(value)
+    return _NAME_STAND_IN + text if text in _MISSING else text
 
 
 def _pack(values: list[str], is_number: bool, shared: dict[str, str]) -> NDArray[Any]:
@@ -325,6 +457,8 @@ def _pack(values: list[str], is_number: bool, shared: dict[str, str]) -> NDArray
     column = np.array(values, dtype=object)
     if not different.isdisjoint(_MISSING):
         column[[value in _MISSING for value in values]] = math.nan
+    for name in different & {_NAME_STAND_IN + name for name in _MISSING}:
+        column[[value == name for value in values]] = name.removeprefix(_NAME_STAND_IN)
     return column
 
 
@@ -383,7 +517,8 @@ def quote_column(label: str, values: list[str]) -> list[str]:
                 f"a STAR file cannot hold {value[:80]!a} in its column _{label}, as it has a"
                 " tab or a line break; write a CSV file instead"
             )
-    return [*map(_quote, values)]
+    missing = _MISSING if label == _NAMES else frozenset()
+    return [f'"{value}"' if value in missing else _quote(value) for value in values]
 
 
 def _quote(value: str) -> str:

@@ -23,6 +23,12 @@ def parse_number(value: Any) -> float:
         return float("nan")
 
 
+def as_positive(value: Any) -> float | None:
+    """Return a positive, finite number, or None."""
+    number = parse_number(value)
+    return number if np.isfinite(number) and number > 0 else None
+
+
 def is_finite_number(value: Any) -> bool:
     """Return whether a value from JSON is a number, not a boolean, that a float can hold."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max

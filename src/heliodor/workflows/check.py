@@ -23,17 +23,19 @@ from heliodor.data.coordinates.frame_detection import judge_frame
 from heliodor.data.coordinates.label_assignment import (
     LabeledSource,
     assign_labels,
+    find_namesake,
     read_views_with_most_picks,
 )
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
-from heliodor.data.micrographs import star_list
+from heliodor.data.cryosparc_table import read_header as read_cs_header
+from heliodor.data.micrographs import cs_list, star_list
 from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import is_micrograph_name
-from heliodor.data.micrographs.sources import Source, find_sources
+from heliodor.data.micrographs.sources import Source, find_sources, resolve_path
 from heliodor.data.micrographs.working_images import (
     is_plausible_pixel_size,
     same_binning,
@@ -83,16 +85,63 @@ def check(
     """
     findings: list[Diagnostic] = []
     given = None if micrographs is None else find_sources(list(micrographs))
+    checked = _Checked()
     if given is not None:
-        findings += _check_micrographs(given, settings, progress)
+        try:
+            findings += _check_micrographs(given, checked, settings, progress)
+        except BadInput as error:
+            findings.append(Diagnostic("error", f"{len(given)} micrographs", str(error)))
     for one in inputs:
-        findings += _check_input(str(one), given, settings, progress)
+        findings += _check_input(str(one), given, checked, settings, progress)
     return findings
+
+
+class _Checked:
+    """The micrographs checked so far, which may be given more than once."""
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[Path, float | None]] = set()
+        self._headers: dict[Path, MicrographHeader | BadInput] = {}
+
+    def add(self, sources: Sequence[Source]) -> list[Source]:
+        """Return those that were not added before with the pixel size of the same list."""
+        keys = {(resolve_path(s.path), s.pixel_size_angstrom): s for s in sources}
+        new = [source for key, source in keys.items() if key not in self._keys]
+        self._keys |= keys.keys()
+        return new
+
+    def read(self, source: Source, header_only: bool) -> MicrographHeader:
+        """Read a micrograph, once.
+
+        Raises
+        ------
+        BadInput
+            If it cannot be used.
+        """
+        path = resolve_path(source.path)
+        if path not in self._headers:
+            try:
+                self._headers[path] = _read(source, header_only)
+            except BadInput as error:
+                self._headers[path] = error
+        found = self._headers[path]
+        if isinstance(found, BadInput):
+            raise found
+        return found
+
+
+def _read(source: Source, header_only: bool) -> MicrographHeader:
+    if header_only:
+        return read_header(source.path)
+    micrograph = read_micrograph(source.path)
+    height, width = micrograph.image.shape
+    return MicrographHeader((height, width), micrograph.header_pixel_size_angstrom)
 
 
 def _check_input(
     text: str,
     given: Sequence[Source] | None,
+    checked: _Checked,
     settings: CheckSettings,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Diagnostic]:
@@ -103,7 +152,7 @@ def _check_input(
         elif _lists_micrographs(text):
             if path.suffix.lower() == ".star":
                 yield from _check_list(path)
-            yield from _check_micrographs(find_sources(text), settings, progress)
+            yield from _check_micrographs(find_sources(text), checked, settings, progress)
             yield from _note_unchecked(path)
         else:
             yield from _check_picks(text, given, settings)
@@ -118,6 +167,8 @@ def _lists_micrographs(text: str) -> bool:
         return True
     if path.is_dir():
         return any(is_micrograph_name(p.name) for p in path.iterdir())
+    if path.suffix.lower() == ".cs" and path.is_file():
+        return cs_list.lists_micrographs(read_cs_header(path))
     if path.suffix.lower() != ".star" or not path.is_file():
         return False
     columns = {c for table in blocks.read_blocks(path).values() for c in table.columns}
@@ -161,16 +212,23 @@ def _check_list(path: Path) -> Iterator[Diagnostic]:
 
 def _check_micrographs(
     sources: Sequence[Source],
+    checked: _Checked,
     settings: CheckSettings,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[Diagnostic]:
-    """Read every micrograph, and compare pixel sizes in headers, STAR file and settings."""
+    """Read every micrograph, and compare pixel sizes in headers, STAR file and settings.
+
+    Those that were checked before, with the same pixel size in their list, are left out.
+    """
+    sources = checked.add(sources)
+    if not sources:
+        return
     sizes: list[float] = []
     without_size, differing = [], []
     unreadable = 0
     for count, source in enumerate(sources, 1):
         try:
-            header = _read(source, settings.headers_only)
+            header = checked.read(source, settings.headers_only)
         except BadInput as error:
             unreadable += 1
             yield Diagnostic("error", source.name, str(error))
@@ -235,21 +293,13 @@ def _check_particles(
         )
 
 
-def _read(source: Source, header_only: bool) -> MicrographHeader:
-    if header_only:
-        return read_header(source.path)
-    micrograph = read_micrograph(source.path)
-    height, width = micrograph.image.shape
-    return MicrographHeader((height, width), micrograph.header_pixel_size_angstrom)
-
-
 def _check_picks(
     text: str, given: Sequence[Source] | None, settings: CheckSettings
 ) -> Iterator[Diagnostic]:
     files = find_files(text)
     picks = read_picks(files)
     yield Diagnostic(
-        "good",
+        "good" if len(picks) else "note",
         text,
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )
@@ -260,7 +310,8 @@ def _check_picks(
         level: Severity = "note" if not matches and given is None else "error"
         yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
     picks, notes = apply_shifts_on(picks, matches, settings.pixel_size_angstrom)
-    for note in notes:
+    namesake = find_namesake(picks.micrographs, sources, text)
+    for note in notes if namesake is None else [*notes, namesake]:
         yield Diagnostic("note", text, note)
     headers: dict[str, MicrographHeader] = {}
     for name, source in matches.items():

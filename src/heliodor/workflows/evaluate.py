@@ -255,15 +255,19 @@ def render_table(evaluation: Evaluation, region_ap: float | None) -> str:
             f" {s.average_precision:6.3f}"
         )
     at = "all picks" if e.threshold is None else f"log-odds from {e.threshold:.3f}"
-    lines += [
-        f"P, R and F1 at {at}; AP over all {len(e.curve.threshold)} distinct scores",
-        f"best F1 {e.best_f1:.3f} at log-odds {e.best_f1_threshold:.3f}",
-        f"match distance {e.distance:g} Å; distance of matched pairs: median"
-        f" {e.median_distance:.1f} Å, 90% within {e.distance_90:.1f} Å",
-        f"median shift of the picks from their particles: {e.median_shift[0]:+.1f} Å in x,"
-        f" {e.median_shift[1]:+.1f} Å in y",
-        "ground truth in cryoEM is seldom complete; precision is then a lower bound",
-    ]
+    lines.append(f"P, R and F1 at {at}; AP over all {len(e.curve.threshold)} distinct scores")
+    if math.isfinite(e.best_f1):
+        lines.append(f"best F1 {e.best_f1:.3f} at log-odds {e.best_f1_threshold:.3f}")
+    if math.isfinite(e.median_distance):
+        lines += [
+            f"match distance {e.distance:g} Å; distance of matched pairs: median"
+            f" {e.median_distance:.1f} Å, 90% within {e.distance_90:.1f} Å",
+            f"median shift of the picks from their particles: {e.median_shift[0]:+.1f} Å in x,"
+            f" {e.median_shift[1]:+.1f} Å in y",
+        ]
+    else:
+        lines.append(f"match distance {e.distance:g} Å: no pick matches a particle")
+    lines.append("ground truth in cryoEM is seldom complete; precision is then a lower bound")
     if region_ap is not None:
         lines.append(f"region AP {region_ap:.3f}")
     if e.ignored_micrographs:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heliodor.data.star import find_tables, read_blocks, write_blocks
+from heliodor.data.star import find_tables, read_blocks, stream_blocks, write_blocks
 from heliodor.errors import BadInput
 from helpers.coordinate_files import save
 
@@ -91,10 +92,65 @@ def test_lines_that_relion_skips(tmp_path: Path, text: str) -> None:
     assert [*table["x"], *table["y"]] == ["1", "3", "2", "4"]
 
 
+@pytest.mark.parametrize("name", ["nan", "NaN", "<NA>"])
+def test_a_name_that_means_a_missing_number_is_in_quotes(tmp_path: Path, name: str) -> None:
+    columns = {"rlnMicrographName": [name, "a.mrc", "b.mrc"], "x": [1.5, math.nan, 2.5]}
+    write_blocks(tmp_path / "a.star", {"": columns})
+    assert f'"{name}"' in (tmp_path / "a.star").read_text()
+    assert read_column(tmp_path / "a.star", "rlnMicrographName") == [name, "a.mrc", "b.mrc"]
+    assert read_column(tmp_path / "a.star", "x") == ["1.500000", "nan", "2.500000"]
+    # Without quotes it is a missing value, as pandas writes it.
+    text = (tmp_path / "a.star").read_text().replace('"', "")
+    (tmp_path / "b.star").write_text(text)
+    (table,) = read_blocks(tmp_path / "b.star").values()
+    assert math.isnan(table["rlnMicrographName"][0])
+
+
 def test_a_row_with_a_value_too_many_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "a.star", HEAD + "1 2\n3 4 5\n")
     with pytest.raises(BadInput, match="row 2 has 3 values for 2 columns"):
         read_blocks(path)
+
+
+def rows_of(path: Path) -> dict[str, list[list[str]]]:
+    """Return the rows of the blocks, read one at a time."""
+    rows: dict[str, list[list[str]]] = {}
+    for block in stream_blocks(path):
+        rows.setdefault(block.name, []).extend(block.rows)
+    return rows
+
+
+@given(st.lists(st.text("ab #'\"_;$/.", min_size=1, max_size=8), min_size=1, max_size=6))
+@example(["a' b", 'a" b', "#", "'", '"'])
+@example(["nan", "<NA>"])
+def test_rows_read_one_at_a_time_are_the_same(tmp_path_factory, values) -> None:
+    path = tmp_path_factory.getbasetemp() / "streamed.star"
+    columns = {"x": range(len(values)), "rlnMicrographName": values}
+    write_blocks(path, {"": columns, "more": {"y": [1, 2]}, "none": {"z": []}})
+    expected = [[str(number), value] for number, value in enumerate(values)]
+    assert rows_of(path) == {"": expected, "more": [["1"], ["2"]], "none": []}
+
+
+def test_a_byte_order_mark_alone_is_no_block(tmp_path: Path) -> None:
+    assert rows_of(save(tmp_path / "a.star", b"\xef\xbb\xbf")) == {}
+    assert rows_of(save(tmp_path / "b.star", b"\xef\xbb\xbfdata_x\n_y 1\n")) == {"x": [["1"]]}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_pairs_comments_and_blocks_are_streamed(tmp_path: Path, end: str) -> None:
+    text = "data_one\n\n_a 1\n_b 'two words' # c\n# c\n\ndata_two #\nloop_\n_x #1\n\n; c\n1 # c\n"
+    text += "2\n"
+    path = save(tmp_path / "a.star", (text + "data_one\n_a 3\n_b 4\n").replace("\n", end))
+    assert rows_of(path) == {"one": [["1", "two words"], ["3", "4"]], "two": [["1"], ["2"]]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data_\nloop_\n_x\n" + "1 " * 20_000, "data_\n_x 1\0\n", b"data_\nloop_\n_x\n1\n\xff\n"],
+)
+def test_what_cannot_be_streamed_is_refused(tmp_path: Path, text: str | bytes) -> None:
+    with pytest.raises(BadInput, match=r"a\.star cannot be read as a STAR file"):
+        rows_of(save(tmp_path / "a.star", text))
 
 
 def test_blocks_of_one_name_are_joined(tmp_path: Path) -> None:

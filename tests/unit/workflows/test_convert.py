@@ -25,6 +25,7 @@ from heliodor.data.coordinates.writers import (
     choose_format,
     write_picks,
 )
+from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.names import micrograph_stem
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
@@ -652,6 +653,35 @@ def test_check_says_which_files_of_a_folder_it_passed_over(scene):
 def test_check_counts_pairs_of_dense_picks_without_listing_them(scene, tmp_path):
     relion_star.write_picks(Path("dense.star"), Picks.on("a", np.full((20_000, 2), 5.0)))
     assert f"{20_000 * 19_999 // 2} on a" in call("check", "dense.star", "--headers-only").out
+
+
+def test_check_reads_each_micrograph_once(scene, monkeypatch):
+    read: list[str] = []
+
+    def reading(path):
+        read.append(Path(path).name)
+        return read_micrograph(path)
+
+    monkeypatch.setattr("heliodor.workflows.check.read_micrograph", reading)
+    Path("mics.star").write_text("data_\n\nloop_\n_rlnMicrographName\nM/a.mrc\nM/b.mrc\n")
+    result = done("check", "M", "mics.star", "labels.star", "--micrographs", "M")
+    assert sorted(read) == ["a.mrc", "b.mrc"]
+    assert result.out.count("can be read") == 1
+    # With another pixel size they are compared again, but not read.
+    Path("sized.star").write_text(
+        "data_\n\nloop_\n_rlnMicrographName\n_rlnMicrographPixelSize\nM/a.mrc 8\n"
+    )
+    read.clear()
+    result = call("check", "M", "sized.star")
+    assert sorted(read) == ["a.mrc", "b.mrc"]
+    assert "M/a.mrc: 4 in the header, 8 expected" in result.out
+
+
+def test_check_tells_what_is_wrong_with_given_micrographs(scene):
+    result = call("check", "labels.star", "--micrographs", "M", "--diameter", 24)
+    assert result.code == 2
+    assert "error: 2 micrographs: no micrograph could be picked" in result.out
+    assert "labels.star: 80 picks" in result.out
 
 
 def test_check_reads_lists_of_micrographs(scene):

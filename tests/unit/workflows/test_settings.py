@@ -64,7 +64,7 @@ def test_check_takes_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(settings)
         return []
 
-    monkeypatch.setattr("heliodor.workflows.check.check", check)
+    monkeypatch.setattr("heliodor.integrations.project_check.check", check)
     done("check", "a.star")
     done("check", "a.star", "--distance", 40, "--pixel-size", 2, "--headers-only")
     assert seen == [CheckSettings(), CheckSettings(40.0, 2.0, True)]

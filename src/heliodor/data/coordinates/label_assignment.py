@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,9 +24,14 @@ from heliodor.data.micrographs.working_images import (
     same_pixel_size,
 )
 from heliodor.errors import BadInput
+from heliodor.utils.files import find_referenced_file
 
 if TYPE_CHECKING:
     from heliodor.data.coordinates.frame_detection import FrameVerdict, ImageCoordinates
+
+
+#: Micrographs that are compared with those of the labels' own project.
+_COMPARED = 10
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,40 @@ def read_labels(
     table = read_picks(labels)
     against = None if negatives is None else read_picks(negatives)
     try:
-        return assign_labels(table, sources, against, pixel_size_angstrom)
+        own, notes = assign_labels(table, sources, against, pixel_size_angstrom)
     except BadInput as error:
         where = labels if negatives is None else f"{labels}, {negatives}"
         raise BadInput(f"{where}: {error}") from error
+    namesake = find_namesake(table.micrographs, sources, labels)
+    return own, notes if namesake is None else [*notes, f"{labels}: {namesake}"]
+
+
+def find_namesake(
+    names: Sequence[str], sources: Sequence[Source], table: str | Path
+) -> str | None:
+    """Return a warning if a table lies in a project with other micrographs of the same names.
+
+    Parameters
+    ----------
+    names
+        Micrographs of the table, of which the first are compared.
+    sources
+        The micrographs that are used.
+    table
+        The file with the coordinates.
+    """
+    if not os.path.isfile(table):
+        return None
+    by_name = {source.name: source.path for source in sources}
+    for name in names[:_COMPARED]:
+        used = by_name.get(name)
+        beside = None if used is None else find_referenced_file(name, Path(table))
+        if used and beside and os.path.exists(used) and not os.path.samefile(used, beside):
+            return (
+                f"its own project has another micrograph {name} than the one that is used"
+                f" ({used}): make sure that the coordinates are of the micrographs given"
+            )
+    return None
 
 
 def assign_labels(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from heliodor.data.micrographs import star_list
+from heliodor.data.micrographs import cs_list, star_list
 from heliodor.data.micrographs.names import (
     find_name_fault,
     is_by_product,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_JOB_FOLDER = re.compile(r"^[^/]+/job\d+/")
+_JOB_FOLDER, _CRYOSPARC_JOB = re.compile(r"^[^/]+/job\d+/"), re.compile(r"^J\d+/")
 #: How deep lists may name other lists.
 _MAX_LIST_DEPTH = 20
 #: Longer patterns, and those with more '**', could take forever.
@@ -67,8 +67,9 @@ def find_sources(inputs: MicrographInputs) -> list[Source]:
     Parameters
     ----------
     inputs
-        One or more of: a file, a folder (its MRC and TIFF files), a glob pattern, a RELION
-        micrographs STAR, or ``@list.txt`` with one of these per line. Hidden files (whose names
+        One or more of: a file, a folder (its MRC and TIFF files), a glob pattern, a STAR file of
+        RELION or a .cs file of cryoSPARC that lists micrographs, or ``@list.txt`` with one of
+        these per line. Hidden files (whose names
         start with a dot) in folders and matches of patterns are ignored, and so are the power
         spectra and other by-products of motion correction beside their micrographs.
 
@@ -168,7 +169,9 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
     if os.path.isdir(path):
         return _from_folder(path)
     if path.suffix.lower() == ".star":
-        return _from_star(path)
+        return _from_table(path, star_list.read_micrographs(path), "RELION")
+    if path.suffix.lower() == ".cs":
+        return _from_table(path, cs_list.read_micrographs(path), "cryoSPARC")
     # Unlike Path.exists, os.path.exists does not raise for a name that is too long.
     if os.path.exists(path) or not glob.has_magic(text):
         if not os.path.exists(path):
@@ -260,15 +263,18 @@ def _from_list(path: Path, lists: _ListState) -> list[Source]:
     return found
 
 
-def _from_star(path: Path) -> list[Source]:
-    rows = star_list.read_micrographs(path)
+def _from_table(
+    path: Path, rows: Sequence[tuple[str, float | None]], program: str
+) -> list[Source]:
+    """Return the micrographs that a table of a program lists with their pixel sizes."""
     sources = []
     namesakes = []
     for name, pixel_size in rows:
         _check_name(name)
         found = find_referenced_file(name, path) or Path(name)
         namesakes += [found] if has_namesake_here(name, found) else []
-        sources.append(Source(name, found, relion_output_stem(name), pixel_size))
+        below = name if program == "RELION" else _CRYOSPARC_JOB.sub("", name)
+        sources.append(Source(name, found, relion_output_stem(below), pixel_size))
     if namesakes:
         log.warning(
             f"{len(namesakes)} of the micrographs in {path} are also in the current folder by"
@@ -277,7 +283,7 @@ def _from_star(path: Path) -> list[Source]:
     if not any(os.path.exists(source.path) for source in sources):
         raise BadInput(
             f"none of the {len(sources)} micrographs in {path} exists (the first is"
-            f" {sources[0].name}); run in the RELION project folder"
+            f" {sources[0].name}); run in the {program} project folder"
         )
     return sources
 

@@ -8,11 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from heliodor.data.star import find_tables, read_blocks
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import parse_number, refuse_damaged
+from heliodor.utils.parsing import as_positive, parse_number, refuse_damaged
 
 if TYPE_CHECKING:
     from heliodor.data.star import StarTable
@@ -55,6 +53,9 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
         log.warning(f"{path}: {note}")
     if not len(table):
         raise BadInput(f"{path} lists no micrographs: the table is empty")
+    missing = next((row for row, name in enumerate(table[NAME], 1) if name != name), None)
+    if missing is not None:
+        raise BadInput(f"{path} has no _{NAME} in row {missing} of its table; remove the row")
     groups = OpticsGroups.find(table, blocks.get("optics"), path)
     sizes = pixel_sizes(table, groups, detector=True)
     originals = groups.values(table, ORIGINAL_PIXEL_SIZE)
@@ -161,9 +162,3 @@ def pixel_sizes(
         pairs = zip(*(map(as_positive, table[name]) for name in DETECTOR), strict=True)
         columns.append([1e4 * size / times if size and times else None for size, times in pairs])
     return [next((size for size in sizes if size), None) for sizes in zip(*columns, strict=True)]
-
-
-def as_positive(value: Any) -> float | None:
-    """Return a positive, finite number, or None."""
-    number = parse_number(value)
-    return number if np.isfinite(number) and number > 0 else None

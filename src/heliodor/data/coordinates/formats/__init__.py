@@ -229,7 +229,7 @@ def find_reader(path: Path) -> Reader:
     if relion_suffix.has_its_name(path) and head.strip() and not relion_star.looks_like(head):
         return _SUFFIX_READER
     found = next((reader for reader in READERS if reader.looks_like(head)), None)
-    if found is None and path.name.endswith(eman2.SUFFIX) and head.lstrip().startswith(b"{"):
+    if found is None and path.name.endswith(eman2.SUFFIX) and eman2.is_json_object(head):
         # EMAN2 keeps a file of each micrograph from its import on, and boxes once it is picked.
         found = next(reader for reader in READERS if reader.name == "eman2")
     if found is not None:

@@ -11,13 +11,11 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heliodor.conventions import FloatArray, Shape
-from heliodor.data.coordinates.formats import cryosparc_stream
 from heliodor.data.coordinates.formats.relion_star import OPTICS
 from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import (
@@ -25,6 +23,14 @@ from heliodor.data.coordinates.picks import (
     PIXEL_SIZE,
     WIDTH,
     Picks,
+)
+from heliodor.data.cryosparc_table import (
+    NUMPY_MAGIC,
+    STREAM_MAGIC,
+    Column,
+    decode_texts,
+    load_table,
+    strip_export_mark,
 )
 from heliodor.data.micrographs.names import _UID_PREFIX
 from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
@@ -34,9 +40,6 @@ from heliodor.utils.files import atomic_write
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Column = NDArray[Any]
-
-NUMPY_MAGIC, STREAM_MAGIC = b"\x93NUMPY", cryosparc_stream.MAGIC
 UID = "uid"
 MICROGRAPH_UID, GROUP = "location/micrograph_uid", "location/exp_group_id"
 NAME, SHAPE = "location/micrograph_path", "location/micrograph_shape"
@@ -56,8 +59,6 @@ _TYPES: Final = {UID: np.uint64, MICROGRAPH_UID: np.uint64} | _LOCATION | _STATI
 #: The kinds of the values of these fields, in NumPy's letters, and those with one value per row.
 _KINDS: Final = {NAME: "SUO"} | dict.fromkeys((SHAPE, X, Y, PSIZE, SCORE), "iuf")
 _FLAT: Final = (NAME, X, Y, PSIZE, SCORE)
-#: Bytes. Tables of refined particles have longer headers than NumPy allows by default.
-_MAX_HEADER = 1_000_000
 
 
 def looks_like(head: bytes) -> bool:
@@ -82,7 +83,7 @@ def read_picks(path: str | Path) -> Picks:
         If the file is not a table of positions, or cannot be read without running code in it.
     """
     path = Path(path)
-    columns = _load(path)
+    columns = load_table(path)
     missing = [field for field in (NAME, SHAPE, X, Y) if field not in columns]
     if missing:
         raise BadInput(
@@ -105,56 +106,17 @@ def read_picks(path: str | Path) -> Picks:
         )
     if not len(fraction):
         return Picks.empty()
-    extra = {key: _plain(column, path) for key, column in columns.items() if key not in _OWN}
+    extra = {key: decode_texts(column, path) for key, column in columns.items() if key not in _OWN}
     extra |= {HEIGHT: columns[SHAPE][:, 0], WIDTH: columns[SHAPE][:, 1]}
     if PSIZE in columns and (columns[PSIZE] > 0).any():
         sizes = [float(size) if size > 0 else None for size in columns[PSIZE]]
         extra[PIXEL_SIZE] = np.array(sizes, dtype=object)
-    # cryoSPARC puts > before the paths in an exported file, which are relative to that file.
-    names = [name.removeprefix(">") for name in _plain(columns[NAME], path)]
+    # The paths in an exported file are relative to that file.
+    names = [strip_export_mark(name) for name in decode_texts(columns[NAME], path)]
     nameless = [row for row, name in enumerate(names) if not name]
     if nameless:
         raise BadInput(f"{path} names no micrograph in row {nameless[0] + 1}; export it again")
     return Picks.from_columns(names, fraction * shape[:, ::-1], columns.get(SCORE), extra)
-
-
-def _load(path: Path) -> dict[str, Column]:
-    """Read the fields of either form, without ever unpickling."""
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(len(NUMPY_MAGIC))
-        if magic == STREAM_MAGIC:
-            return cryosparc_stream.read_stream(path)
-        if magic != NUMPY_MAGIC:
-            raise BadInput(f"{path} is not a .cs file of cryoSPARC; check the name")
-        # Mapped, as the header may claim more rows than fit the file or the memory.
-        table = np.load(path, "r", allow_pickle=False, max_header_size=_MAX_HEADER)
-    except BadInput:
-        raise
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # NumPy raises many kinds for a damaged header
-        if "Python objects" in str(error):
-            raise BadInput(
-                f"{path} holds pickled Python objects, which can run code when they are read;"
-                " export it again from cryoSPARC"
-            ) from error
-        raise BadInput(f"{path} cannot be read as a .cs file ({error}); copy it again") from error
-    if table.dtype.names is None or table.ndim != 1:
-        raise BadInput(f"{path} is a NumPy file, but not a table of cryoSPARC; check the name")
-    return {field: np.array(table[field]) for field in table.dtype.names}
-
-
-def _plain(column: Column, path: Path) -> Column:
-    """Return a column with its bytes decoded; rows with the same text share it."""
-    if column.dtype.kind not in "SO":
-        return column
-    try:
-        values, where = np.unique(column, return_inverse=True)
-        texts = [v.decode() if isinstance(v, bytes) else str(v) for v in values]
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path} has text that is not UTF-8 ({error}); rename the file") from error
-    return np.array(texts, dtype=object)[where].reshape(column.shape)
 
 
 def write_picks(

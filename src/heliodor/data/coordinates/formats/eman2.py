@@ -38,7 +38,12 @@ _BOXES = re.compile(
 
 def looks_like(head: bytes) -> bool:
     """Return whether the beginning of a file is a JSON object with EMAN2's boxes."""
-    return head.lstrip().startswith(b"{") and _BOXES.search(head) is not None
+    return is_json_object(head) and _BOXES.search(head) is not None
+
+
+def is_json_object(head: bytes) -> bool:
+    """Return whether the beginning of a file is that of a JSON object."""
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
 
 
 def infer_micrograph(path: Path) -> str:

@@ -7,6 +7,7 @@ import io
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,22 @@ OURS = (
 
 def looks_like(head: bytes) -> bool:
     """Return whether the beginning of a file has a header line with coordinates."""
-    lines = head.decode("utf-8-sig", errors="replace").strip().splitlines()
-    if b"\0" in head or not lines:
+    if b"\0" in head:
         return False
-    columns = [c.strip().strip('"').lower() for c in lines[0].split(_guess_delimiter(lines[0]))]
+    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    return _has_coordinates(next((line for line in lines if not _precedes_header(line)), ""))
+
+
+def _has_coordinates(line: str) -> bool:
+    """Return whether a line is a header with coordinates."""
+    columns = [c.strip().strip('"').lower() for c in line.split(_guess_delimiter(line))]
     return any(c in XS for c in columns) and any(c in YS for c in columns)
+
+
+def _precedes_header(line: str) -> bool:
+    """Return whether a line is blank or a comment; a header may begin with # as well."""
+    line = line.strip()
+    return not line or (line.startswith("#") and not _has_coordinates(line))
 
 
 def _guess_delimiter(line: str) -> str:
@@ -53,6 +65,7 @@ def _guess_delimiter(line: str) -> str:
 def read_picks(path: str | Path) -> Picks:
     """Read a TSV or CSV table whose header names the columns; the header may be repeated.
 
+    Blank lines and comments, which begin with #, are skipped.
     Coordinates are particle centers in pixels of the micrograph. A table without a micrograph
     column belongs to the micrograph that its file name indicates.
 
@@ -64,15 +77,19 @@ def read_picks(path: str | Path) -> Picks:
     path = Path(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            return _read_rows(csv.reader(stream, delimiter=_guess_delimiter(first)), path)
+            header, number = "", 0
+            for number, header in enumerate(stream, 1):  # noqa: B007
+                if not _precedes_header(header):
+                    break
+            rows = csv.reader(chain([header], stream), delimiter=_guess_delimiter(header))
+            return _read_rows(rows, path, number + 1)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a table ({error}); save it as UTF-8") from error
 
 
-def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
-    titles = [title.strip() for title in next(rows, [])]
+def _read_rows(rows: Iterator[list[str]], path: Path, first_line: int) -> Picks:
+    """Read the header and the rows below it, the first of which is in this line of the file."""
+    titles = _read_titles(next(rows, []))
     header = [title.lower() for title in titles]
     x, y = _find_column(header, XS), _find_column(header, YS)
     if x is None or y is None:
@@ -87,11 +104,13 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     numbers, scores, names = array("d"), array("d"), list[str]()
     kept: dict[str, str] = {}
     extra: list[list[str]] = [[] for _ in others]
-    for line, row in enumerate(rows, 2):
+    for line, row in enumerate(rows, first_line):
         if not any(cell.strip() for cell in row):
             continue
-        if [cell.strip() for cell in row] == titles:
+        if _read_titles(row) == titles:
             continue  # tables written one behind another
+        if row[0].startswith("#") and (len(row) != len(header) or not _is_pick(row, x, y)):
+            continue  # a comment, not a micrograph with such a name
         if len(row) != len(header):
             raise BadInput(
                 f"{path}, line {line}, has {len(row)} columns where the header has {len(header)}"
@@ -116,6 +135,16 @@ def _read_rows(rows: Iterator[list[str]], path: Path) -> Picks:
     stem = infer_micrograph(path)
     table = Picks.from_columns([stem] * len(xy), xy, ranked, columns)
     return table if len(table) else Picks.empty([stem])
+
+
+def _read_titles(cells: list[str]) -> list[str]:
+    """Return the titles of columns, without the # of a header that is written as a comment."""
+    titles = [cell.strip() for cell in cells]
+    return [titles[0].lstrip("#").strip() or titles[0], *titles[1:]] if titles else []
+
+
+def _is_pick(row: list[str], x: int, y: int) -> bool:
+    return bool(np.isfinite([parse_number(row[x]), parse_number(row[y])]).any())
 
 
 def _find_column(header: list[str], accepted: tuple[str, ...]) -> int | None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliodor.data.coordinates.formats import cryosparc, cryosparc_stream
+from heliodor.data.coordinates.formats import cryosparc
 from heliodor.data.coordinates.picks import (
     HEIGHT,
     PIXEL_SIZE,
@@ -19,7 +19,7 @@ from heliodor.data.coordinates.picks import (
 )
 from heliodor.data.micrographs import names
 from heliodor.errors import BadInput
-from helpers import fuzz
+from helpers.file_bytes import stream
 
 A = "J3/motioncorrected/000588255143468195995_a_patch_aligned.mrc"
 B = "S1/ü.mrc"
@@ -349,36 +349,17 @@ def test_a_file_that_is_not_there(tmp_path: Path):
 def test_the_compressed_form_needs_no_package(tmp_path: Path, monkeypatch, compression):
     monkeypatch.setitem(sys.modules, "cryosparc", None)
     path = tmp_path / "a.cs"
-    path.write_bytes(fuzz.stream(picked(), compression))
+    path.write_bytes(stream(picked(), compression))
     assert cryosparc.looks_like(path.read_bytes())
     back = cryosparc.read_picks(path)
     path.write_bytes(save(tmp_path / "b.cs", picked()).read_bytes())
     same(back, cryosparc.read_picks(path))
 
 
-@pytest.mark.parametrize(
-    ("packed", "plain"),
-    [
-        (b"\x00", b""),
-        (b"\x50hello", b"hello"),
-        (b"\x1fa\x01\x00\x03\x20bc", b"a" * 23 + b"bc"),  # copies that overlap themselves
-        (b"\x3aabc\x03\x00\x10d", b"abc" * 5 + b"abd"),
-        (b"\xf0\x00" + b"x" * 15, b"x" * 15),
-        (b"\xf0\xff\x00" + b"x" * 270, b"x" * 270),
-    ],
-)
-def test_blocks_of_lz4(packed, plain):
-    assert cryosparc_stream.decompress_lz4(packed, len(plain)) == plain
-    for size in (len(plain) + 1, max(0, len(plain) - 1)):
-        if size != len(plain):
-            with pytest.raises(ValueError, match="compressed"):
-                cryosparc_stream.decompress_lz4(packed, size)
-
-
 @pytest.mark.parametrize("place", [2, 9, 2**40])
 def test_texts_that_begin_nowhere(tmp_path: Path, place):
     """cryosparc-tools ends the whole process on these."""
-    raw = bytearray(fuzz.stream(picked(), None))
+    raw = bytearray(stream(picked(), None))
     first = raw.index(struct.pack("<Q", 1) + struct.pack("<Q", 1))
     raw[first : first + 8] = struct.pack("<Q", place)
     path = tmp_path / "a.cs"

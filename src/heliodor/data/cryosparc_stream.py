@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,43 @@ from numpy.typing import NDArray
 MAGIC = b"\x95CSDAT"
 #: The types of a field of numbers, and that of a field of texts.
 _NUMBERS, _TEXTS = re.compile(r"[<|=]?[iufc](1|2|4|8|16)"), "|O"
+#: Bytes of a header that are read without the rest of a file.
+_LONGEST_HEADER = 2**22
 #: The largest number of bytes to which one byte of LZ4 expands.
 _MOST_EXPANSION = 255
 
 
-def read_stream(path: Path) -> dict[str, NDArray[Any]]:
-    """Read all fields, texts as objects.
+#: The name of a field, its type, the shape of a value, and whether it is a text.
+_Field = tuple[str, np.dtype[Any], tuple[int, ...], bool]
+
+
+def read_fields(path: Path) -> tuple[frozenset[str], int]:
+    """Read the names of the fields and the number of rows, from the beginning of a file.
+
+    Raises
+    ------
+    ValueError
+        If the header is truncated or inconsistent. Other damage may raise other exceptions.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(len(MAGIC) + 4)
+        size = int.from_bytes(head[len(MAGIC) :], "little")
+        head += stream.read(min(size, _LONGEST_HEADER))
+    fields, count, _ = _parse_header(_read_part(head, len(MAGIC))[0])
+    return frozenset(name for name, *_ in fields), count
+
+
+def _parse_header(header: bytes) -> tuple[list[_Field], int, Collection[str]]:
+    """Return the fields, the number of rows, and the names of the compressed fields."""
+    about = json.loads(header)
+    count = about["length"]
+    if type(count) is not int or count < 0:
+        raise ValueError("its number of rows is invalid")
+    return [_parse_field(*field) for field in about["dtype"]], count, about["compressed_fields"]
+
+
+def read_stream(path: Path, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read the fields, texts as objects; all of them, or only those with these names.
 
     Raises
     ------
@@ -35,13 +67,8 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
         If the file is truncated or inconsistent. Other damage may raise other exceptions.
     """
     raw = path.read_bytes()
-    at = len(MAGIC)
-    header, at = _read_part(raw, at)
-    about = json.loads(header)
-    count, packed = about["length"], about["compressed_fields"]
-    if type(count) is not int or count < 0:
-        raise ValueError("its number of rows is invalid")
-    fields = [_parse_field(*field) for field in about["dtype"]]
+    header, at = _read_part(raw, len(MAGIC))
+    fields, count, packed = _parse_header(header)
     claimed = sum(count * math.prod(shape) * dtype.itemsize for _, dtype, shape, _ in fields)
     if claimed > _MOST_EXPANSION * len(raw):
         raise ValueError("it is too short for its rows")
@@ -52,8 +79,10 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
         content = b""
         if count:
             content, at = _read_part(raw, at)
-            if name in packed:
-                content = decompress_lz4(content, size)
+        if only is not None and name not in only:
+            continue
+        if content and name in packed:
+            content = decompress_lz4(content, size)
         if len(content) != size:
             raise ValueError(f"its field {name} has the wrong length")
         columns[name] = np.frombuffer(content, dtype).reshape(count, *shape)
@@ -61,6 +90,8 @@ def read_stream(path: Path) -> dict[str, NDArray[Any]]:
     heap = raw[at:]
     if not heap.endswith(b"\0"):
         raise ValueError("it is truncated")
+    if MAGIC in heap:  # no text has these bytes
+        raise ValueError("it has more behind its table")
     return columns | {name: _read_texts(columns[name], heap) for name in texts}
 
 
@@ -73,9 +104,7 @@ def _read_part(raw: bytes, at: int) -> tuple[bytes, int]:
     return raw[start:end], end
 
 
-def _parse_field(
-    name: str, kind: str, shape: Any = ()
-) -> tuple[str, np.dtype[Any], tuple[int, ...], bool]:
+def _parse_field(name: str, kind: str, shape: Any = ()) -> _Field:
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list | tuple)):
         raise ValueError("its fields are not described correctly")
     if not all(type(side) is int and 0 < side < 2**16 for side in shape) or len(shape) > 3:
