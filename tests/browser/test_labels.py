@@ -43,6 +43,29 @@ def test_what_one_tab_does_appears_in_the_other(
     assert len(by_name(server.project / "negatives.star")["barrel_0001"]) == 1
 
 
+def test_what_is_exported_is_what_the_page_shows(
+    serve: Any, open_page: Any, simulated: Truth
+) -> None:
+    server = serve(simulated.micrographs, "--diameter", 150)
+    page: PageInUse = open_page(server.url)
+    page.wait_until_scored()
+    page.choose(3)
+    page.wait_for_picks()
+    first, second = simulated.apart(3, 2)
+    page.press("5")
+    page.page.locator("#export-what").select_option("labels")
+    page.page.locator("#export-format").select_option("star")
+    # Saving is slow, and the export must wait for it.
+    page.page.route(
+        "**/labels", lambda route: (page.page.wait_for_timeout(700), route.continue_())
+    )
+    page.click(*first)
+    page.click(*second)
+    page.page.locator("#export").click()
+    page.wait_for("#export-message", "2 labels on 1 micrograph", 20_000)
+    page.page.unroute("**/labels")
+
+
 def test_the_eraser_removes_what_it_passes_over(
     serve: Any, open_page: Any, simulated: Truth
 ) -> None:

@@ -83,6 +83,7 @@ export class ExportPanel {
     setText(message, "Saving…");
     byId("export-files").replaceChildren();
     try {
+      await this.state.settle();
       const what = byId("export-what").value;
       const { file, path, made } = await post("/api/export", { what, format: this.format.value });
       setText(message, `Saved ${path}: ${describeMaking(made, what)}`);
@@ -126,6 +127,7 @@ export class ExportPanel {
   /** @param {string} path */
   async #request(path) {
     try {
+      await this.state.settle();
       await post(path);
       this.state.requested.emit();
     } catch (error) {

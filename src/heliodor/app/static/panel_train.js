@@ -117,7 +117,8 @@ export class TrainPanel {
     this.#waiting = false;
     this.#showMessage("Starting…", false);
     byId("train").disabled = true;
-    this.#request("/api/train");
+    // The training is to use all labels on the screen.
+    this.#request(this.state.settle().then(() => post("/api/train")));
   }
 
   /** Request the training again if it was refused because the engine was still starting. */
@@ -134,12 +135,12 @@ export class TrainPanel {
   }
 
   cancel() {
-    this.#request("/api/train/cancel");
+    this.#request(post("/api/train/cancel"));
   }
 
-  /** @param {string} path */
-  #request(path) {
-    post(path)
+  /** @param {Promise<any>} answer of the server */
+  #request(answer) {
+    answer
       .then(() => this.state.requested.emit())
       .catch((error) => {
         this.#refusal = error.message;

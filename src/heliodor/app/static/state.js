@@ -20,6 +20,8 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 
 /** Shortest time between two requests for the histogram. */
 const HISTOGRAM_INTERVAL_MS = 1200;
+/** Time between two looks at what is not saved yet. */
+const SETTLE_INTERVAL_MS = 30;
 const EMPTY_HISTOGRAM = { model: null, micrographs: 0, edges: [], counts: [], automatic: null, settled: false };
 
 /** The project as this page knows it, and the micrograph on screen. */
@@ -213,6 +215,15 @@ export class AppState {
       this.messageRaised.emit(String(error instanceof Error ? error.message : error));
     }
     this.requested.emit();
+  }
+
+  /** Wait until the server has all that this page shows; throw an error if it cannot be saved. */
+  async settle() {
+    const pending = () => this.saveQueue.size > 0 && !this.saveQueue.problem;
+    while (pending() || this.#posting !== undefined)
+      await new Promise((done) => setTimeout(done, SETTLE_INTERVAL_MS));
+    if (this.saveQueue.size)
+      throw new Error("Some changes could not be saved yet. Wait until the page says Saved, then try again.");
   }
 
   /** Apply settings from the server. @param {Settings} settings */
