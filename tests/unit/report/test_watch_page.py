@@ -32,7 +32,7 @@ def test_the_page_shows_how_far_it_is() -> None:
     assert "9 of 12 micrographs picked" in page
     for figure in ("1,800", "200", "412", "211", "failed: it is truncated"):
         assert figure in page
-    assert "Threshold: 0.50 log-odds, from the first 8 micrographs." in page
+    assert "Threshold: 0.50 log-odds, from 8 micrographs." in page
     assert "&lt;b&gt;.mrc" in page
     assert "<b>.mrc" not in page
     assert f'http-equiv="refresh" content="{REFRESH_SECONDS}"' in page
