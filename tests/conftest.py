@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,15 @@ settings.load_profile("heliodor")
 
 # The tests read the messages of functions as a command prints them.
 console.show_messages()
+
+# A shell without job control lets background jobs, and so the processes that tests start, ignore
+# Ctrl-C; `nohup` does so with SIGHUP. Then no test of these signals could pass.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    *([(signal.SIGHUP, signal.SIG_DFL)] if hasattr(signal, "SIGHUP") else []),
+):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 # No test leaves a process behind it, and each reads the program that it tests.
 os.environ["HELIODOR_WORKER"] = "0"
