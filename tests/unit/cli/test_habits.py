@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from heliodor.cli.habits import find_hint
@@ -22,7 +24,10 @@ from helpers.cli import call
         ("relion pick --in_mics a.star --o b --apix 1", "no option --apix: the pixel size"),
     ],
 )
-def test_what_is_meant_is_said(words: str, hint: str) -> None:
+def test_what_is_meant_is_said(
+    words: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a job of RELION that fails leaves a file
     refused = call(*words.split())
     assert refused.code == 2
     assert hint in refused.sentence
