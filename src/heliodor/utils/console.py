@@ -12,7 +12,7 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
@@ -89,6 +89,15 @@ def count_of(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless it is 1: "1 pick", "2 processes"."""
     ending = "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{'' if number == 1 else ending}"
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows of a table as lines, with each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from heliodor.models.model_file import (
 from heliodor.models.onnx_export import export_onnx
 from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
 from heliodor.models.registry import NamedModel, list_named_models, named_model_path
+from heliodor.utils.console import align_columns
 
 log = logging.getLogger(__name__)
 
@@ -236,8 +237,4 @@ def render_models(models: Sequence[ListedModel]) -> str:
         file = f"{own.file} ({own.fault})" if own.fault else own.file
         about = (diameter, labels) if own.version else ("", "")
         rows.append((own.name, own.date, *about, own.version, own.fingerprint, file))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(align_columns(rows))

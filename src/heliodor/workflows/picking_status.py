@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ from heliodor.errors import BadInput
 from heliodor.picking.claims import EXPIRY_SECONDS, Member, list_members
 from heliodor.picking.joined_journals import FOLDER, JournalReaders
 from heliodor.picking.journal import NAME, JournalReader, Session
-from heliodor.utils.console import count_of
+from heliodor.utils.console import align_columns, count_of
 from heliodor.utils.files import LOCK_FILE, is_running
 from heliodor.workflows.picking_job import PickingJob
 
@@ -263,16 +263,8 @@ def render_status(status: PickingStatus) -> str:
             )
             for process in status.processes
         ]
-        lines += ["", *_align(rows)]
+        lines += ["", *align_columns(rows)]
     return "\n".join(lines)
-
-
-def _align(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
 
 
 def _number(value: float | None) -> str:

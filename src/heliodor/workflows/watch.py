@@ -345,9 +345,7 @@ class _Watcher:
         )
         self._counts = {row.name: row.picks for row in picked.quality}
         self._failures = {failure.name: failure.reason for failure in picked.failures}
-        self._files = OutputFiles.choose(
-            self._folder, settled, setup.settings.threshold_series
-        ).picks
+        self._files = {s.name: self._folder / autopick_name(s) for s in settled}
         now = self._clock()
         self._threshold = _Threshold(
             picked.threshold,

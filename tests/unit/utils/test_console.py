@@ -89,3 +89,8 @@ def test_nobody_is_shown_what_nobody_asked_for() -> None:
 def test_nouns_agree_with_their_numbers() -> None:
     numbers = [console.count_of(number, "micrograph") for number in (0, 1, 2)]
     assert numbers == ["0 micrographs", "1 micrograph", "2 micrographs"]
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    rows = [("name", "", "n"), ("a", "bc", "12")]
+    assert console.align_columns(rows) == ["name      n", "a     bc  12"]
