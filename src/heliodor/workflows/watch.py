@@ -28,7 +28,7 @@ from heliodor.evaluation.calibration import Calibration
 from heliodor.picking.batch import PickingResult, add_probability
 from heliodor.picking.claims import Member
 from heliodor.picking.joined_journals import JoinedJournals
-from heliodor.picking.journal import Session
+from heliodor.picking.journal import MicrographResult, Session
 from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
@@ -280,10 +280,8 @@ class _Watcher:
 
     def _keep(self, source: Source, path: Path) -> None:
         """Write the picks of a micrograph, and say that it is done."""
-        found, threshold = self._journal.get(source.name), self._threshold
-        candidates = add_probability(found.candidates, threshold.calibration)
-        self._journal.write(path, coordinate_text(candidates, threshold.value))
-        picks = int((candidates.score >= threshold.value).sum())
+        found, threshold = self._write_picks(source.name, path), self._threshold
+        picks = int((found.candidates.score >= threshold.value).sum())
         self._counts[source.name] = picks
         self._failures.pop(source.name, None)
         self._picked += 1
@@ -296,6 +294,13 @@ class _Watcher:
             pixel_size_angstrom=found.pixel_size_angstrom,
         )
         self._note(source.name, picks)
+
+    def _write_picks(self, name: str, path: Path) -> MicrographResult:
+        """Write the picks of a micrograph at the threshold in force, and return its result."""
+        found, threshold = self._journal.get(name), self._threshold
+        candidates = add_probability(found.candidates, threshold.calibration)
+        self._journal.write(path, coordinate_text(candidates, threshold.value))
+        return found
 
     def _fail(self, source: Source, reason: str) -> None:
         """Say that a micrograph cannot be used; it is picked when its file has changed."""
@@ -315,9 +320,7 @@ class _Watcher:
             if (new := files.picks.get(name)) is not None and new != path:
                 path.unlink(missing_ok=True)
                 if name in self._counts:
-                    scores = self._journal.get(name).candidates
-                    text = coordinate_text(scores, self._threshold.value)
-                    self._journal.write(new, text)
+                    self._write_picks(name, new)
         self._files = files.picks
 
     def _estimate_if_due(self, look: Look, active: float) -> None:
