@@ -132,7 +132,9 @@ class Sampler:
         self._share = choose_label_share(len(positive), len(picked))
         known[picked] = OUTSIDE if self._share == 1 else POSITIVE
         known[positive] = POSITIVE
-        self._positive, self._picked = positive, picked[: None if self._share < 1 else 0]
+        if self._share == 1:  # nothing is drawn because of them
+            picked, picked_counts = picked[:0], [0] * len(images)
+        self._positive, self._picked = positive, picked
         self._negative = negative[known[negative] == NEGATIVE]
         self._known = known
         # Micrographs without a label do not count, as nothing is drawn from them.

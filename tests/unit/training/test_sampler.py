@@ -184,6 +184,13 @@ def test_picks_that_labels_outnumber_are_neither_particles_nor_background() -> N
     assert set(drawn[2000:].tolist()) == set(range(169)) - {84, 162, 42, 126}
 
 
+def test_micrographs_with_such_picks_alone_leave_nothing_to_draw() -> None:
+    covered = LabeledImage(numbered((9, 9)), at((4, 4)))
+    other = LabeledImage(numbered((30, 30)), at(), picked_xy_px=at((0, 0)))
+    with pytest.raises(BadInput, match="the labels cover the whole micrographs"):
+        Sampler([covered, other], 7, 5, 0)
+
+
 def test_turns_are_drawn_uniformly_and_for_both_kinds() -> None:
     image = numbered((3, 3))
     image[1, 1] = -1
