@@ -30,6 +30,9 @@ LOWEST, HIGHEST, STEP = -5.5, 8.0, 0.05
 REACH = math.sqrt(3.0) / 2
 #: The number of particles is estimated cautiously, this many standard deviations low.
 CAUTION = 2.0
+#: Width of the kernel by which counts are spread before the threshold is chosen, log-odds: chance
+#: makes single counts rise and fall.
+SPREAD = 0.7
 #: Width of the kernel with which densities of candidates and decoys are compared, log-odds.
 KERNEL = 0.8
 #: Thresholds are averaged with this power of their expected F1 as weight: the highest F1 alone is
@@ -90,6 +93,11 @@ class _Counts:
         excess = (self.picks - self.decoys) / np.sqrt(np.maximum(self.picks + self.decoys, 1.0))
         return bool(excess[usable].max(initial=0.0) >= MIN_DEVIATIONS)
 
+    def spread(self) -> _Counts:
+        """Return the counts with their densities smoothed, their totals unchanged."""
+        picks, decoys = (_spread_counts(numbers) for numbers in (self.picks, self.decoys))
+        return _Counts(self.threshold, picks, decoys, self.square)
+
     def true_picks(self, reach: float, deviations: float) -> FloatArray:
         """Return the number of particles at or above each threshold, never increasing.
 
@@ -134,10 +142,11 @@ def estimate_from_decoys(scores: DatasetScores, diameter: float) -> DecoyEstimat
     candidates = ScoreCounts.sum(group.paired for group in groups)
     decoys = ScoreCounts.sum(group.decoys for group in groups)
     counts = _Counts.of(candidates, decoys, diameter**2 / area)
-    cautious = counts.true_picks(REACH, CAUTION)
+    spread = counts.spread()
+    cautious = spread.true_picks(REACH, CAUTION)
     if not (counts.evident(UPPER_SHARE * decoys.total) and cautious.any()):
         return DecoyEstimate(WITHOUT_EVIDENCE, None)
-    f1 = 2 * cautious / (counts.picks + cautious[0])
+    f1 = 2 * cautious / (spread.picks + cautious[0])
     weight = (f1 / f1.max()) ** SHARPNESS
     threshold = float((counts.threshold * weight).sum() / weight.sum())
     scale = sum(group.area for group in groups) / area
@@ -162,6 +171,13 @@ def _to_curve(counts: _Counts, true: FloatArray, scale: float) -> CalibrationCur
     own, every = (-np.diff(numbers, append=0.0) for numbers in (true, counts.picks))
     middle = counts.threshold + STEP / 2
     return CalibrationCurve.from_counts(middle, own, every, float(true[0]) * scale)
+
+
+def _spread_counts(above: FloatArray) -> FloatArray:
+    """Return smoothed numbers at or above each threshold, with the same number above the first."""
+    density = smooth_counts(-np.diff(above, append=0.0), SPREAD / STEP)
+    numbers = np.cumsum(density[::-1])[::-1]
+    return numbers * (above[0] / numbers[0] if numbers[0] > 0 else 1.0)
 
 
 def _find_lowest(thresholds: FloatArray, picks: FloatArray, decoys: FloatArray) -> int:
