@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand
 
 from heliodor.cli.habits import find_hint
+from heliodor.cli.messages import MessageSettings
 from heliodor.errors import BadInput
 from heliodor.utils.settings import OptionField, build, options_of
 
@@ -38,8 +39,12 @@ GROUPS = (
     "Cluster",
     "Advanced training",
     "Advanced picking",
+    "Messages",
     "Other",
 )
+
+#: What no command calls a parameter.
+_MESSAGES = "_messages"
 
 #: Click's error of an option that does not exist. Typer has a copy of Click or uses Click itself,
 #: depending on its version.
@@ -256,10 +261,13 @@ def expand(command: Command) -> Command:
             expansion.add_micrographs(name, place)
         else:
             expansion.add(name, hint, parameter.default)
+    expansion.add_settings(_MESSAGES, MessageSettings, Only())
 
     @wraps(command)
     def run(context: typer.Context, **values: Any) -> Any:
-        return command(**expansion.collect(context, values))
+        arguments = expansion.collect(context, values)
+        arguments.pop(_MESSAGES).apply()
+        return command(**arguments)
 
     signature = expansion.signature()
     run.__signature__ = signature  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,8 @@ from heliodor.picking.user_masks import NO_MASKS, UserMasks
 from heliodor.utils.compute import one_thread_each
 from heliodor.utils.hashing import FileVersion
 from heliodor.utils.prefetch import prefetch
+
+log = logging.getLogger(__name__)
 
 #: Why a micrograph is skipped that ends the process, for example by a fault of a library.
 CRASHED = "the program crashed on {path}; fix or remove it"
@@ -303,6 +306,9 @@ def pick_micrographs(
     def settle(count: int, source: Source, failure: Failure | None) -> None:
         if failure is not None:
             failures.append(failure)
+            log.debug(f"{source.name} failed: {failure.reason}")
+        else:
+            log.debug(f"{source.name} is picked")
         if progress is not None:
             progress(len(finished) + count, len(sources))
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from heliodor.errors import escape_controls
 
@@ -27,16 +30,46 @@ LOGGER = logging.getLogger("heliodor")
 log = logging.getLogger(__name__)
 
 
+#: How much is shown.
+Level = Literal["quiet", "usual", "verbose"]
+#: How progress is shown; json makes messages lines of JSON as well.
+ProgressStyle = Literal["auto", "lines", "none", "json"]
+_LEVELS = {"quiet": logging.WARNING, "usual": logging.INFO, "verbose": logging.DEBUG}
+_TIME = "%Y-%m-%d %H:%M:%S"
+
+
+def _word(record: logging.LogRecord) -> str:
+    """Return the text of a message on one line or several; warnings begin with `note:`."""
+    text = escape_controls(record.getMessage())
+    return f"note: {text}" if record.levelno == logging.WARNING else text
+
+
 class _Lines(logging.Handler):
-    """Print messages to standard error, where results do not go; warnings begin with `note:`."""
+    """Print messages to standard error, where results do not go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.style: ProgressStyle = "auto"
+        self.verbose = self.timed = False
 
     def format(self, record: logging.LogRecord) -> str:
-        text = escape_controls(record.getMessage())
-        return f"note: {text}" if record.levelno == logging.WARNING else text
+        if self.style == "json":
+            return _as_json("message", level=record.levelname.lower(), text=record.getMessage())
+        if self.verbose:
+            return f"{time.strftime(_TIME)} {record.name}: {_word(record)}"
+        # Notes and errors stay as they are, for what looks for them.
+        if self.timed and record.levelno == logging.INFO and not sys.stderr.isatty():
+            return f"{time.strftime(_TIME)} {_word(record)}"
+        return _word(record)
+
+    @property
+    def moves_bars(self) -> bool:
+        """Whether progress is a bar, above which messages are printed."""
+        return self.style == "auto" and sys.stderr.isatty()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if sys.stderr.isatty():  # above a progress bar, if there is one
+            if self.moves_bars:
                 _terminal().print(
                     self.format(record), markup=False, highlight=False, soft_wrap=True
                 )
@@ -44,6 +77,31 @@ class _Lines(logging.Handler):
                 print(self.format(record), file=sys.stderr, flush=True)
         except OSError:
             self.handleError(record)
+
+
+class _LogFile(logging.FileHandler):
+    """Append messages to a file, with the time and the level."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = escape_controls(record.getMessage())
+        level = record.levelname.lower()
+        return f"{time.strftime(_TIME)} {level} {record.name} [{record.process}]: {text}"
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on without the file, as with a full disk, and say so."""
+        fault = sys.exc_info()[1]
+        LOGGER.removeHandler(self)
+        with suppress(OSError):
+            self.close()
+        show_error(f"note: {self.baseFilename} is not written any more ({fault})")
+
+
+def _as_json(event: str, **values: object) -> str:
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return json.dumps({"time": at, "event": event, **values}, ensure_ascii=False)
 
 
 @cache
@@ -77,12 +135,48 @@ def allow_any_terminal() -> None:
             stream.reconfigure(errors=_ERRORS)
 
 
-def show_messages() -> None:
-    """Print the messages of the package to standard error, and show progress."""
-    if not any(isinstance(handler, _Lines) for handler in LOGGER.handlers):
-        LOGGER.addHandler(_Lines())
+def show_messages(
+    level: Level = "usual", style: ProgressStyle = "auto", timed: bool = False
+) -> None:
+    """Print the messages of the package to standard error, and show progress.
+
+    Parameters
+    ----------
+    level
+        quiet: warnings and errors only; verbose: details too, with the time and the module.
+    style
+        Of the progress; json makes messages lines of JSON as well.
+    timed
+        Whether messages and progress begin with the time where they do not go to a terminal.
+    """
+    lines = _find_lines()
+    if lines is None:
+        lines = _Lines()
+        LOGGER.addHandler(lines)
         LOGGER.propagate = False
-    LOGGER.setLevel(logging.INFO)
+    lines.style, lines.timed, lines.verbose = style, timed, level == "verbose"
+    lines.setLevel(_LEVELS[level])
+    LOGGER.setLevel(min(handler.level or logging.DEBUG for handler in LOGGER.handlers))
+
+
+def log_to_file(path: Path) -> None:
+    """Append all messages of the package, with the time, to a file from now on.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    handler = _LogFile(path)
+    for earlier in [own for own in LOGGER.handlers if isinstance(own, _LogFile)]:
+        LOGGER.removeHandler(earlier)
+        earlier.close()
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG)
+
+
+def _find_lines() -> _Lines | None:
+    return next((own for own in LOGGER.handlers if isinstance(own, _Lines)), None)
 
 
 def count_of(number: int, noun: str) -> str:
@@ -139,12 +233,12 @@ def show_error(text: str) -> None:
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function to call with (done, total) while something takes long.
 
-    On a terminal it moves a bar; in a file it writes ten lines or so in all. Where nobody asked
-    for messages it does nothing.
+    On a terminal it moves a bar; in a file it writes ten lines or so in all, with the time that is
+    left. Where nobody asked for messages it does nothing.
     """
-    if not log.isEnabledFor(logging.INFO):
-        yield lambda done, total: None
-    elif sys.stderr.isatty():
+    lines = _find_lines()
+    style = "none" if lines is None or lines.level > logging.INFO else lines.style
+    if lines is not None and lines.moves_bars and style == "auto":
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -157,15 +251,35 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         with Progress(*columns, TimeRemainingColumn(), console=_terminal()) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+    elif style == "none" and not log.isEnabledFor(logging.INFO):
+        yield lambda done, total: None
     else:
-        started = time.monotonic()
-        shown = 0.0
+        yield _progress_lines(what, style)
 
-        def line(done: int, total: int) -> None:
-            nonlocal shown
-            share = done / total
-            if share - shown >= 0.1 or done == total:
-                shown = share
-                log.info(f"{what}: {done} of {total}, {time.monotonic() - started:.0f} s")
 
-        yield line
+def _progress_lines(what: str, style: ProgressStyle) -> Callable[[int, int], None]:
+    """Return a function that writes progress to the log, or as JSON."""
+    started = time.monotonic()
+    shown = 0.0
+    earlier: int | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown, earlier
+        if earlier is None:  # what was done before, if this is resumed
+            earlier = done if done > 1 else 0
+        share = done / total
+        spent = time.monotonic() - started
+        left = spent * (total - done) / (done - earlier) if done > earlier else None
+        if style == "json":
+            numbers = {"done": done, "total": total, "seconds": round(spent, 1)}
+            rest = None if left is None else round(left, 1)
+            line = _as_json("progress", what=what, **numbers, seconds_left=rest)
+            print(line, file=sys.stderr, flush=True)
+        if share - shown >= 0.1 or done == total:
+            shown = share
+            remaining = "" if left is None or done == total else f", about {left:.0f} s left"
+            text = f"{what}: {done} of {total}, {spent:.0f} s{remaining}"
+            # Progress that standard error has in another form, or not at all, is for the log file.
+            log.log(logging.INFO if style in ("auto", "lines") else logging.DEBUG, text)
+
+    return tell

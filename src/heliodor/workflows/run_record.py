@@ -77,6 +77,7 @@ class RunRecord:
         finally:
             elapsed = time.perf_counter() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + elapsed, 3)
+            log.debug(f"{name} took {elapsed:.1f} s")
 
     def write(self, folder: Path) -> None:
         """Write ``run.json`` and, where micrographs failed, ``failed.tsv``."""
