@@ -42,7 +42,6 @@ TESTED_BY = {
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],
-    "unit/workflows/test_contamination.py": ["training/score_calibration"],
     "unit/test_api.py": ["report/notebook", "workflows/in_memory"],
     "unit/integrations/relion/test_jobs.py": ["cli/relion", "picking/output_files"],
     "unit/integrations/relion/test_project.py": ["integrations/projects"],

@@ -8,7 +8,7 @@ dark have high ranks only when the contrast is inverted.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +19,10 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.models.model_file import Model
 from heliodor.picking.score_maps import card_step
 from heliodor.picking.scoring import score_smoothly
+from heliodor.utils.compute import map_in_threads
 
-#: Number of micrographs used, those with the most labels.
-MOST_MICROGRAPHS = 8
+#: The micrographs with the most labels are used, until there are so many labels or micrographs.
+ENOUGH_LABELS, MOST_MICROGRAPHS = 200, 8
 #: Fewest labels from which anything is concluded.
 FEWEST_LABELS = 20
 #: Standard deviations above chance from which the labels fit the scores.
@@ -73,6 +74,7 @@ def measure_label_scores(
     images: Sequence[LabeledImage],
     pixel_size_angstrom: float,
     device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
 ) -> LabelScores:
     """Score the micrographs with the most labels, and rank the labels among their pixels.
 
@@ -84,13 +86,23 @@ def measure_label_scores(
         Normalized working images with labels.
     pixel_size_angstrom
         Their pixel size.
+    progress
+        Called with the numbers of micrographs that are done and that will be.
     """
     step = card_step(model, pixel_size_angstrom)
-    ranks: list[list[FloatArray]] = [[np.zeros(0)], [np.zeros(0)]]
-    for item in sorted(images, key=lambda item: -len(item.xy_px))[:MOST_MICROGRAPHS]:
-        for own, image in zip(ranks, (item.image, -item.image), strict=True):
-            own.append(_rank(score_smoothly(model.network, image, step, device), item.xy_px))
-    return LabelScores(np.concatenate(ranks[0]), np.concatenate(ranks[1]))
+    ordered = sorted(images, key=lambda item: -len(item.xy_px))
+    labels = np.cumsum([len(item.xy_px) for item in ordered])
+    used = ordered[: min(int(np.searchsorted(labels, ENOUGH_LABELS)) + 1, MOST_MICROGRAPHS)]
+
+    def rank(item: LabeledImage) -> list[FloatArray]:
+        return [
+            _rank(score_smoothly(model.network, image, step, device), item.xy_px)
+            for image in (item.image, -item.image)
+        ]
+
+    ranks = [[np.zeros(0)] * 2, *map_in_threads(rank, used, device, progress)]
+    upright, inverted = (np.concatenate(own) for own in zip(*ranks, strict=True))
+    return LabelScores(upright, inverted)
 
 
 def _rank(score: Image, xy_px: FloatArray) -> FloatArray:

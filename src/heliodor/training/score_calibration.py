@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,8 +48,7 @@ from heliodor.picking.scoring import (
 )
 from heliodor.picking.settings import Distances, PickSettings
 from heliodor.training.dataset import TrainingSet
-from heliodor.utils.compute import one_thread_each
-from heliodor.utils.prefetch import prefetch
+from heliodor.utils.compute import map_in_threads
 
 #: No more than this share of the labels may lie in contamination. Otherwise its detection needs
 #: stronger evidence: log-odds are lowered by the first of these steps that is enough.
@@ -57,9 +56,8 @@ CONTRADICTED = 0.01
 CONTAMINANT_STEPS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 #: Micrographs to calibrate on, and how many of them have labels if enough others have none.
 IMAGES, LABELLED = 12, 6
-
-T = TypeVar("T")
-R = TypeVar("R")
+#: Fewer are used if they have so many labels, but not fewer than these.
+ENOUGH_LABELS, LEAST_IMAGES = 500, 5
 
 
 class ScoreScale(NamedTuple):
@@ -150,7 +148,6 @@ class CalibrationSet:
     #: Training radius; 0 where every pixel is to be scored.
     radius_px: float
     device: torch.device
-    threads: int
     #: How contamination is treated, if the network detects it.
     picking: PickSettings = PickSettings()
 
@@ -166,9 +163,6 @@ class CalibrationSet:
     ) -> CalibrationSet:
         """Read the micrographs: those of `choose_unlabeled`, and those with the most labels."""
         size = images.working_pixel_size_angstrom
-        labelled = sorted(
-            [*dataset.validation, *dataset.images], key=lambda item: -len(item.xy_px)
-        )
         read = []
         for source in others:
             try:
@@ -177,18 +171,23 @@ class CalibrationSet:
                 # It is reported when it is picked; here one fewer will do.
                 continue
             read.append(dataset.normalizer.apply(image.image))
+        labelled = [*dataset.validation, *dataset.images]
         return cls(
-            labelled=labelled[: IMAGES - len(read)],
+            labelled=choose_most_labeled(labelled, IMAGES - len(read)),
             others=read,
             distances=picking.distances_px(diameter_angstrom, size, dataset.margin_px * size),
             diameter_px=diameter_angstrom / size,
             radius_px=dataset.radius_px if picking.scores == "smooth" else 0.0,
             device=device,
-            threads=images.threads,
             picking=picking,
         )
 
-    def measure_scale(self, network: Network, seed: int) -> ScoreScale:
+    def measure_scale(
+        self,
+        network: Network,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ScoreScale:
         """Measure where a newly trained network's scores lie, and calibrate them.
 
         Parameters
@@ -197,8 +196,10 @@ class CalibrationSet:
             In evaluation mode.
         seed
             Of the resampling.
+        progress
+            Called with the numbers of images that are scored and that will be.
         """
-        scored = self._score(network)
+        scored = self._score(network, progress)
         background = self._background(scored)
         share, excess, masks = self._find_contamination(network, scored)
         counted = self._count(scored, masks, background)
@@ -253,14 +254,9 @@ class CalibrationSet:
             )
         return ScoreScale(background, calibration, sheet.candidates, share, from_labels, excess)
 
-    def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Apply a function to items, several at a time on CPUs."""
-        on_cpu = self.device.type == "cpu"
-        workers = self.threads if on_cpu else 1
-        with one_thread_each(on_cpu), prefetch(function, items, workers) as results:
-            return [future.result() for _, future in results]
-
-    def _score(self, network: Network) -> list[_Scored]:
+    def _score(
+        self, network: Network, progress: Callable[[int, int], None] | None
+    ) -> list[_Scored]:
         """Score the images, those with labels first, and the same with reversed contrast."""
         step = lattice_step(network, self.radius_px)
 
@@ -269,7 +265,8 @@ class CalibrationSet:
             reverse = score_smoothly(network, -image, step, self.device)
             return _Scored(image, output, reverse, level_scores(output.particle, image, None))
 
-        return self._map(score, [*(item.image for item in self.labelled), *self.others])
+        images = [*(item.image for item in self.labelled), *self.others]
+        return map_in_threads(score, images, self.device, progress)
 
     def _background(self, scored: Sequence[_Scored]) -> float:
         """Return the median pixel of the images with labels, log-odds."""
@@ -340,7 +337,7 @@ class CalibrationSet:
             return _Counted(candidates, decoys, area, xy)
 
         used = [i for i, mask in enumerate(masks) if not self.picking.refuses(mask)]
-        return self._map(count, used)
+        return map_in_threads(count, used, self.device)
 
     def find_threshold(self, network: Network, expected_particles: float) -> float:
         """Return the log-odds at which a network finds so many particles per micrograph, or 0."""
@@ -354,6 +351,14 @@ class CalibrationSet:
             diameter_px=None if self.picking.bad_areas == "keep" else self.diameter_px,
         )
         return 0.0 if point.threshold is None else point.threshold
+
+
+def choose_most_labeled(images: Sequence[LabeledImage], most: int) -> list[LabeledImage]:
+    """Choose the images with the most labels, as many as have enough and at most so many."""
+    ordered = sorted(images, key=lambda item: -len(item.xy_px))
+    labels = np.cumsum([len(item.xy_px) for item in ordered])
+    enough = max(int(np.searchsorted(labels, ENOUGH_LABELS)) + 1, LEAST_IMAGES)
+    return ordered[: min(most, enough)]
 
 
 def choose_unlabeled(dataset: TrainingSet, labelled: Sequence[LabeledSource]) -> list[Source]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from heliodor.errors import BadInput
+from heliodor.utils.prefetch import prefetch
 from heliodor.utils.settings import option
 from heliodor.utils.threads import resolve_threads
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from heliodor.utils.array_store import ArrayStore
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Memory that the program, its libraries and a minibatch need, and the smallest limit.
 WORK_GB, LEAST_GB = 0.9, 1.0
@@ -153,6 +157,36 @@ def one_thread_each(wanted: bool = True) -> Iterator[int]:
         yield before
     finally:
         torch.set_num_threads(before)
+
+
+def map_in_threads(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    device: torch.device | str,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[R]:
+    """Apply a function that uses PyTorch to items: on CPUs several at a time, one thread each.
+
+    Parameters
+    ----------
+    function, items
+        Results are in the order of the items.
+    device
+        Where the function computes; on a GPU one item at a time.
+    progress
+        Called with the numbers of items that are done and of all.
+    """
+    on_cpu = str(device).startswith("cpu")
+    values = []
+    with (
+        one_thread_each(on_cpu) as threads,
+        prefetch(function, items, threads if on_cpu else 1) as results,
+    ):
+        for _, future in results:
+            values.append(future.result())
+            if progress is not None:
+                progress(len(values), len(items))
+    return values
 
 
 #: Parameters of mallopt, from malloc.h.

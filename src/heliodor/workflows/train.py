@@ -365,7 +365,10 @@ def _find_doubts(task: _Task, dataset: TrainingSet) -> list[str]:
     chance = None if dataset.frame is None else describe_chance(dataset.frame)
     contrast = None
     if task.start is not None:
-        scores = measure_label_scores(task.start_for_diameter(), dataset.images, size, task.device)
+        with console.progress("checking the labels") as progress:
+            scores = measure_label_scores(
+                task.start_for_diameter(), dataset.images, size, task.device, progress
+            )
         contrast = scores.describe_contrast()
         if scores.fits:
             chance = None
@@ -480,8 +483,8 @@ def _calibrate(
     A network that finds contamination at the labels needs stronger evidence of it from now on.
     """
     record, network, expected = task.record, trained.network, task.data.expected_particles
-    with record.stage("calibrating"):
-        scale = calibration_set.measure_scale(network, task.recipe.seed)
+    with record.stage("calibrating"), console.progress("calibrating") as progress:
+        scale = calibration_set.measure_scale(network, task.recipe.seed, progress)
     if (correction := scale.correct_contaminants(network)) is not None:
         record.warn(correction)
     calibration, threshold = scale.calibration, scale.choose_threshold(task.picking.max_fdr)

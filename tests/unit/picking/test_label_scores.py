@@ -12,6 +12,7 @@ from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.coordinates.picks import Picks
 from heliodor.models.pretrained import load_model_for_picking
 from heliodor.picking.label_scores import (
+    ENOUGH_LABELS,
     FEWEST_LABELS,
     LabelScores,
     _rank,
@@ -49,6 +50,19 @@ def test_labels_on_particles_fit_and_others_do_not(model, labeled):
     anywhere = measure_label_scores(model, moved, size)
     assert not anywhere.fits
     assert not anywhere.is_inverted
+
+
+def test_enough_labels_are_scored_and_no_more(model, labeled):
+    images, size = labeled
+    many = LabeledImage(images[0].image, np.tile(images[0].xy_px, (7, 1)))
+    told = []
+    scores = measure_label_scores(
+        model, [images[1], many], size, progress=lambda *steps: told.append(steps)
+    )
+    assert told == [(1, 1)]
+    assert len(scores.rank) == len(many.xy_px) >= ENOUGH_LABELS
+    measure_label_scores(model, images, size, progress=lambda *steps: told.append(steps))
+    assert told[1:] == [(1, 2), (2, 2)]
 
 
 def test_inverted_contrast_is_noticed(model, labeled):

@@ -410,7 +410,7 @@ def test_labels_on_carbon_end_that_it_is_told(few_repeats: None) -> None:
             LabeledImage(image, xy if keep else outside_carbon(image, xy))
             for image, xy in pictures
         ]
-        probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
+        probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"))
         told.append(probe.measure_scale(HAND_MADE, 0))
     assert told[0].labels_in_contamination > 0.01
     assert told[1].labels_in_contamination == 0
@@ -440,7 +440,7 @@ def test_labels_in_contamination_raise_the_evidence_that_it_needs(few_repeats: N
     distances = PickSettings().distances_px(40.0, 4.0)
     probe = CalibrationSet(
         [LabeledImage(weak, labels), LabeledImage(strong, xy[xy[:, 0] > 50])], [], distances,
-        10.0, 2.0, torch.device("cpu"), 1,
+        10.0, 2.0, torch.device("cpu"),
     )  # fmt: skip
     told = probe.measure_scale(network, 0)
     assert told.labels_in_contamination > 0.01
@@ -468,7 +468,7 @@ def test_the_probe_counts_what_is_picked(most: float | None, few_repeats: None) 
     for how in (wanted, replace(wanted, bad_areas="keep")):
         distances = how.distances_px(40.0, 4.0)
         probe = CalibrationSet(labelled[:3], [labelled[3].image], distances, 10.0, 2.0,
-                      torch.device("cpu"), 1, how)  # fmt: skip
+                      torch.device("cpu"), how)  # fmt: skip
         found[how.bad_areas] = (
             probe.measure_scale(HAND_MADE, 0),
             probe.find_threshold(HAND_MADE, 30.0),
@@ -496,7 +496,7 @@ def test_a_network_that_tells_none_is_calibrated_as_ever(few_repeats: None) -> N
     pictures = [carbon_picture(number) for number in range(4)]
     labelled = [LabeledImage(image, xy) for image, xy in pictures]
     distances = PickSettings().distances_px(40.0, 4.0)
-    probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"), 1)
+    probe = CalibrationSet(labelled, [], distances, 10.0, 2.0, torch.device("cpu"))
     keeping = replace(probe, picking=PickSettings(bad_areas="keep"))
     bare, kept = probe.measure_scale(plain(HAND_MADE), 0), keeping.measure_scale(HAND_MADE, 0)
     assert bare.calibration is not None
