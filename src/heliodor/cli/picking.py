@@ -166,19 +166,62 @@ def train(
         Path, out_option("Folder for model.safetensors and training.tsv.", "training")
     ] = Path("training"),
     negatives: Negatives = None,
+    watch: Annotated[
+        bool,
+        flag(
+            "--watch",
+            "Train again whenever the labels have changed, until stopped; heliodor watch takes"
+            " each new model.",
+            "Training",
+        ),
+    ] = False,
+    until: Annotated[
+        float | None,
+        number(
+            "MINUTES",
+            "End --watch when the labels have not changed for so long.",
+            "Training",
+            "never",
+        ),
+    ] = None,
     resume: Resume = "auto",
     *,
     cluster: Annotated[ClusterSettings, Only(but=(*_MEANT_FOR_TRAINING, *_OF_SEVERAL))],
 ) -> None:
     """Train a model on labeled particles: OUT/model.safetensors and OUT/training.tsv."""
+    if until is not None and not watch:
+        raise BadInput("this is an option of --watch, which is not given", parameter="until")
     if cluster.cluster is not None:
         _refuse_starting_over(resume)
+        if watch:
+            raise BadInput(
+                "a training that goes on for days is not for a cluster; leave out --watch or"
+                " --cluster",
+                parameter="watch",
+            )
         jobs = _import_jobs()
         words = without_cluster_options(sys.argv[1:], kept=_MEANT_FOR_TRAINING)
         outcome = jobs.submit_training(
             words, micrographs, labels, negatives, settings, out, cluster, compute
         )
         _show(outcome)
+        return
+    if watch:
+        from heliodor.workflows.train_watch import train_while_labels_change
+
+        latest = train_while_labels_change(
+            micrographs,
+            labels,
+            out,
+            settings.data,
+            settings.training,
+            compute,
+            command_line(),
+            negatives,
+            should_resume(resume),
+            until,
+        )
+        end(latest.failures)
         return
     from heliodor.workflows.train import train as train_model
 
