@@ -40,6 +40,7 @@ TESTED_BY = {
         "data/coordinates/writers",
     ],
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
+    "unit/workflows/test_cluster.py": ["workflows/cluster_jobs"],
     "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],
     "unit/test_api.py": ["report/notebook", "workflows/in_memory"],

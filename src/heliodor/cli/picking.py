@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +30,7 @@ from heliodor.cli.options import (
     number,
     out_option,
 )
+from heliodor.cli.process_words import without_cluster_options, words_of_settings
 from heliodor.cli.session import (
     command_line,
     end,
@@ -44,7 +45,11 @@ from heliodor.utils.settings import options_of
 from heliodor.workflows.cluster_settings import ClusterSettings
 
 if TYPE_CHECKING:
-    from heliodor.workflows.picking_setup import PickRequest
+    from heliodor.workflows.cluster_jobs import Outcome
+
+#: Options of the cluster that training has for itself, and those of processes that pick in parts.
+_MEANT_FOR_TRAINING = ("memory",)
+_OF_SEVERAL = ("jobs", "array_parallelism")
 
 _NORMALIZATION = options_of(DataSettings)["normalization"].option
 
@@ -66,9 +71,72 @@ def run(
         choice("FILE", "Coordinates of all particles, to evaluate the picks.", "Evaluation"),
     ] = None,
     match_distance: MatchDistance = None,
+    stop_after: Annotated[
+        str | None,
+        choice(
+            "STEP",
+            "training: end when the model is there; the same command without this continues.",
+            "Output",
+            default="all is done",
+        ),
+    ] = None,
     resume: Resume = "auto",
+    *,
+    cluster: Annotated[ClusterSettings, Only(but=_MEANT_FOR_TRAINING)],
 ) -> None:
     """Train, pick, evaluate and report: the whole job in one command."""
+    if stop_after not in (None, "training"):
+        raise BadInput(
+            f"the step to stop after must be training, not {stop_after!r}", parameter="stop_after"
+        )
+    if cluster.cluster is not None:
+        _refuse_starting_over(resume)
+        if stop_after is not None:
+            raise BadInput(
+                "--cluster starts all steps; leave out --stop-after", parameter="stop_after"
+            )
+        jobs = _import_jobs()
+        picking_words = [
+            *("pick", "--model", str(out / "model.safetensors"), "-o", str(out)),
+            *words_of_settings(picking),
+            *words_of_settings(compute, but=_MEANT_FOR_TRAINING),
+        ]
+        if (size := settings.data.pixel_size_angstrom) is not None:
+            picking_words.append(f"--pixel-size={size}")
+        outcome = jobs.submit_run(
+            without_cluster_options(sys.argv[1:], kept=_MEANT_FOR_TRAINING),
+            [*picking_words, "--micrographs", *(pick or micrographs)],
+            micrographs,
+            labels,
+            negatives,
+            settings,
+            picking,
+            pick or None,
+            truth,
+            match_distance,
+            out,
+            cluster,
+            compute,
+        )
+        _show(outcome)
+        return
+    if stop_after is not None:
+        from heliodor.workflows.run import train_for_run
+
+        trained = train_for_run(
+            micrographs,
+            labels,
+            out,
+            settings.data,
+            settings.training,
+            picking,
+            compute,
+            command_line(),
+            negatives,
+            should_resume(resume),
+        )
+        end(trained.failures, is_listed=False)
+        return
     from heliodor.workflows.run import run as run_all
 
     outcome = run_all(
@@ -98,9 +166,63 @@ def train(
         Path, out_option("Folder for model.safetensors and training.tsv.", "training")
     ] = Path("training"),
     negatives: Negatives = None,
+    watch: Annotated[
+        bool,
+        flag(
+            "--watch",
+            "Train again whenever the labels have changed, until stopped; heliodor watch takes"
+            " each new model.",
+            "Training",
+        ),
+    ] = False,
+    until: Annotated[
+        float | None,
+        number(
+            "MINUTES",
+            "End --watch when the labels have not changed for so long.",
+            "Training",
+            "never",
+        ),
+    ] = None,
     resume: Resume = "auto",
+    *,
+    cluster: Annotated[ClusterSettings, Only(but=(*_MEANT_FOR_TRAINING, *_OF_SEVERAL))],
 ) -> None:
     """Train a model on labeled particles: OUT/model.safetensors and OUT/training.tsv."""
+    if until is not None and not watch:
+        raise BadInput("this is an option of --watch, which is not given", parameter="until")
+    if cluster.cluster is not None:
+        _refuse_starting_over(resume)
+        if watch:
+            raise BadInput(
+                "a training that goes on for days is not for a cluster; leave out --watch or"
+                " --cluster",
+                parameter="watch",
+            )
+        jobs = _import_jobs()
+        words = without_cluster_options(sys.argv[1:], kept=_MEANT_FOR_TRAINING)
+        outcome = jobs.submit_training(
+            words, micrographs, labels, negatives, settings, out, cluster, compute
+        )
+        _show(outcome)
+        return
+    if watch:
+        from heliodor.workflows.train_watch import train_while_labels_change
+
+        latest = train_while_labels_change(
+            micrographs,
+            labels,
+            out,
+            settings.data,
+            settings.training,
+            compute,
+            command_line(),
+            negatives,
+            should_resume(resume),
+            until,
+        )
+        end(latest.failures)
+        return
     from heliodor.workflows.train import train as train_model
 
     trained = train_model(
@@ -191,14 +313,17 @@ def pick(
         model, micrographs, picking, pixel_size, diameter, report, adapt, labels, negatives,
         exclude, app_scores, relion_project,
     )  # fmt: skip
-    if (cluster.cluster or part) and not should_resume(resume):
-        raise BadInput(
-            "parts share what they have found, so none of them can start over; to start over,"
-            " choose another folder, or pick once without --part",
-            parameter="resume",
-        )
+    if cluster.cluster or part:
+        _refuse_starting_over(resume)
     if cluster.cluster is not None:
-        _submit(request, out, cluster, compute.threads, part)
+        if part is not None:
+            raise BadInput(
+                "the processes that --cluster starts claim micrographs; leave out --part",
+                parameter="part",
+            )
+        words = without_cluster_options(sys.argv[1:])
+        jobs = _import_jobs()
+        _show(jobs.submit_picking(words, request, out, cluster, compute.threads))
         return
     if part is not None:
         from heliodor.workflows.parts import Part, pick_part
@@ -266,46 +391,32 @@ def watch(
     end(watch_micrographs(request, out, compute, every, until, events, command_line()).failures)
 
 
-def _submit(
-    request: PickRequest,
-    out: Path,
-    settings: ClusterSettings,
-    threads: int | None,
-    part: str | None,
-) -> None:
-    """Start several processes with the same command line but for the options of the cluster."""
-    if part is not None:
+def _refuse_starting_over(resume: str) -> None:
+    """Refuse to start over where a process that is queued again continues."""
+    if not should_resume(resume):
         raise BadInput(
-            "the processes that --cluster starts claim micrographs; leave out --part",
-            parameter="part",
+            "processes that share a folder, or are queued again, keep what has been found; to"
+            " start over, choose another folder, or run once without --part and --cluster",
+            parameter="resume",
         )
+
+
+def _import_jobs() -> ModuleType:
+    """Return the module that starts processes, which needs a library that is optional."""
     if importlib.util.find_spec("submitit") is None:
         raise BadInput(
-            "several processes are started with submitit, which is not installed; install"
-            " 'heliodor[cluster]', or start the processes yourself with --part"
+            "the processes of --cluster are started with submitit, which is not installed; install"
+            " 'heliodor[cluster]', or start the processes yourself (several with pick --part)"
         )
-    from heliodor.workflows.cluster import submit_parts
+    from heliodor.workflows import cluster_jobs
 
-    words = _words_of_process(sys.argv[1:])
-    script, failed = submit_parts(words, request, out, settings, threads)
-    if script:
-        console.show_result(script)
-    end(failed)
+    return cluster_jobs
 
 
-def _words_of_process(words: Sequence[str]) -> list[str]:
-    """Return a command line without the options of the cluster."""
-    options = {
-        f"--{name.replace('_', '-')}": each for name, each in options_of(ClusterSettings).items()
-    }
-    kept, rest = list[str](), iter(words)
-    for word in rest:
-        each = options.get(word.partition("=")[0])
-        if each is None:
-            kept.append(word)
-        elif each.type != "bool" and "=" not in word:
-            next(rest, None)  # its value
-    return kept
+def _show(outcome: Outcome) -> None:
+    if outcome.scripts:
+        console.show_result(outcome.scripts)
+    end(outcome.failed)
 
 
 def cancel(
@@ -318,7 +429,7 @@ def cancel(
         ),
     ] = Path("picks"),
 ) -> None:
-    """Stop the processes of pick --cluster; what they have done is kept."""
+    """Stop the processes that --cluster started for a folder; what they have done is kept."""
     from heliodor.workflows.cluster import cancel as cancel_processes
 
     cancel_processes(out)
@@ -357,7 +468,8 @@ def status(
 ) -> None:
     """Show how far picking has come: micrographs done, failed and remaining, time left, hosts.
 
-    It only reads, and also works for a run that was interrupted.
+    It also shows what --cluster submitted, and works for a run that was interrupted. It only
+    reads.
     """
     from heliodor.workflows.picking_status import read_status, render_status
 

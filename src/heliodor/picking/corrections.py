@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,24 @@ class Corrections:
         """
         return cls(_read_positions(labels, sources), _read_positions(negatives, sources))
 
+    @classmethod
+    def from_lists(cls, value: Any) -> Corrections:
+        """Return the corrections that `as_lists` described.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError
+            If the description is damaged.
+        """
+        return cls(_read_lists(value["particles"]), _read_lists(value["negatives"]))
+
+    def as_lists(self) -> dict[str, dict[str, list[list[float]]]]:
+        """Return all positions, ready for JSON, which keeps them exactly."""
+        return {
+            kind: {str(name): own.tolist() for name, own in positions.items()}
+            for kind, positions in (("particles", self.particles), ("negatives", self.negatives))
+        }
+
     def apply(
         self, name: str, result: MicrographResult, threshold: float, diameter_angstrom: float
     ) -> MicrographResult:
@@ -133,6 +152,16 @@ class Corrections:
 
 
 NO_CORRECTIONS = Corrections()
+
+
+def _read_lists(value: Any) -> dict[str, FloatArray]:
+    positions = {}
+    for name, rows in value.items():
+        own = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        if not np.isfinite(own).all():
+            raise ValueError("impossible positions")
+        positions[str(name)] = own
+    return positions
 
 
 def _read_positions(path: str | Path | None, sources: Sequence[Source]) -> dict[str, FloatArray]:

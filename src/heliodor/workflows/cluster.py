@@ -1,7 +1,8 @@
-"""Starting several processes that pick in parts: on this computer, or as a SLURM job array.
+"""Starting the processes of a job: on this computer, or as jobs that are submitted to SLURM.
 
-Each of them is a command line, ``heliodor pick ... --part claim``, which submitit starts. It keeps
-the command lines and the messages of the processes in ``OUT/.picking/jobs``.
+Each of them is a command line, such as ``heliodor pick ... --part claim``, which submitit starts.
+It keeps the command lines and the messages of the processes in ``OUT/.picking/jobs``. A job has
+one step, or several, of which each begins when the one before has ended.
 """
 
 from __future__ import annotations
@@ -16,30 +17,29 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import submitit
 
-from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.picking.claims import list_members
 from heliodor.picking.joined_journals import FOLDER
 from heliodor.utils import console
 from heliodor.utils.console import count_of
-from heliodor.utils.files import create_output_folder, create_subfolder, write_json
+from heliodor.utils.files import create_output_folder, create_subfolder
 from heliodor.utils.threads import resolve_threads
 from heliodor.workflows.cluster_settings import DEFAULT_MINUTES, ClusterSettings
-from heliodor.workflows.picking_setup import PickRequest
 from heliodor.workflows.picking_status import read_status
+from heliodor.workflows.site_settings import read_cluster_defaults
+from heliodor.workflows.submissions import JOBS, Command, Step, Submission
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 log = logging.getLogger(__name__)
 
-#: The folder of submitit's files, and the list of jobs, in that of the parts.
-JOBS, SUBMITTED = "jobs", "submitted.json"
 #: How often a process that reaches its time limit is queued again.
 MOST_REQUEUES: Final = 50
 #: Seconds between two looks at the processes.
@@ -48,6 +48,8 @@ POLL_SECONDS: Final = 1.0
 _PATIENCE = 60
 #: Processes on this computer have no time limit.
 _YEAR_MINUTES = 60 * 24 * 365
+#: The names of steps.
+TRAINING, PICKING, RESULTS = "training", "picking", "results"
 
 
 class RequeuedCommand(submitit.helpers.CommandFunction):
@@ -64,7 +66,11 @@ class RequeuedCommand(submitit.helpers.CommandFunction):
             If it ends with an error; micrographs that cannot be used are none.
         """
         with subprocess.Popen(self.command, cwd=self.cwd) as self._process:
-            code = self._process.wait()
+            try:
+                code = self._process.wait()
+            except BaseException:  # it is told to stop
+                self._process.terminate()
+                raise
         if code not in (0, SOME_FAILED):
             raise submitit.core.utils.FailedJobError(f"the command ended with code {code}")
         return ""
@@ -78,85 +84,138 @@ class RequeuedCommand(submitit.helpers.CommandFunction):
         return submitit.helpers.DelayedSubmission(RequeuedCommand(self.command, cwd=self.cwd))
 
 
-def submit_parts(
-    words: Sequence[str],
-    request: PickRequest,
+@dataclass(frozen=True)
+class StepPlan:
+    """What the processes of a step are to do."""
+
+    name: str
+    #: The command line of each process, from the command on.
+    words: Sequence[str]
+    processes: int = 1
+
+
+def submit(
+    command: Command,
+    plans: Sequence[StepPlan],
     out: str | Path,
     settings: ClusterSettings,
     threads: int | None = None,
+    micrographs: int | None = None,
 ) -> tuple[str, list[str]]:
-    """Start the processes; on this computer, wait for them.
+    """Start the processes of a job; on this computer, wait for them.
 
     Parameters
     ----------
-    words
-        The command line of one process, from ``pick`` on, without ``--part``.
-    request
-        What they pick, to refuse what can be refused at once.
+    plans
+        The steps of the job, in order.
+    settings
+        With the defaults of the site and of the user; see `complete_settings`.
     threads
         Of each process.
+    micrographs
+        The number to pick, for `read_status`.
 
     Returns
     -------
     str, list
-        The job script if none was submitted, otherwise an empty text; and the micrographs that are
-        known to have failed.
+        The job scripts if none was submitted, otherwise an empty text; and the micrographs that
+        are known to have failed.
 
     Raises
     ------
     BadInput
-        If an input cannot be used, there is no SLURM, or the processes did not finish.
+        If there is no SLURM, or the processes did not finish.
     """
-    request.refuse_additions("--cluster")
-    model = request.load_model()
-    request.settings.check_for(model.card.contaminant)
-    find_sources(request.micrographs)
     folder = create_output_folder(out)
     create_subfolder(folder, FOLDER)
     jobs = create_subfolder(folder, f"{FOLDER}/{JOBS}").absolute()
-    command = [sys.executable, "-P", "-m", "heliodor", *words, "--part", "claim"]
-    if settings.cluster == "local":
-        if threads is None:
-            each = max(1, resolve_threads(None) // settings.jobs)
-            command += ["--threads", str(each)]
-        return "", _run_here(command, folder, jobs, settings)
-    return _submit_array(command, folder, jobs, settings, threads), []
+    submission = Submission.begin(settings.cluster or "local", command, [], micrographs)
+    if settings.cluster == "slurm":
+        return _submit_steps(plans, submission, folder, jobs, settings, threads), []
+    for plan in plans:
+        _run_here(plan, submission, folder, jobs, settings, threads)
+    Submission.forget(folder)
+    return "", _list_failed(folder)
+
+
+def complete_settings(settings: ClusterSettings) -> ClusterSettings:
+    """Return the settings with the defaults of the site and of the user, which are for SLURM.
+
+    Raises
+    ------
+    BadInput
+        If a file with defaults cannot be used.
+    """
+    if settings.cluster != "slurm":
+        return settings
+    return settings.with_defaults(read_cluster_defaults())
+
+
+def _command_of_process(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-P", "-m", "heliodor", *words]
 
 
 def _run_here(
-    command: list[str], folder: Path, jobs: Path, settings: ClusterSettings
-) -> list[str]:
-    """Start processes on this computer and wait for them; return the micrographs that failed."""
+    plan: StepPlan,
+    submission: Submission,
+    folder: Path,
+    jobs: Path,
+    settings: ClusterSettings,
+    threads: int | None,
+) -> None:
+    """Start the processes of a step on this computer, and wait for them.
+
+    Raises
+    ------
+    BadInput
+        If they did not finish.
+    """
+    command = _command_of_process(plan.words)
+    if threads is None:
+        command += ["--threads", str(max(1, resolve_threads(None) // plan.processes))]
     executor = submitit.LocalExecutor(jobs)
     running = []
     with _without_current_folder():
-        for number in range(settings.jobs):
+        for number in range(plan.processes):
             devices = [number % settings.gpus] if settings.gpus else []
             executor.update_parameters(
                 timeout_min=_YEAR_MINUTES, gpus_per_node=len(devices), visible_gpus=devices
             )
             running.append(executor.submit(RequeuedCommand(command, cwd=os.getcwd())))
-    _note(folder, "local", [job.job_id for job in running])
+    step = Step(plan.name, tuple(job.job_id for job in running))
+    replace(submission, steps=(step,)).write(folder)
     log.info(
-        f"started {count_of(settings.jobs, 'process')} in {folder}; their messages are in {jobs}"
+        f"{plan.name}: started {count_of(plan.processes, 'process')} in {folder}; messages are in"
+        f" {jobs}"
     )
     try:
-        with console.progress("picking") as progress:
+        with console.progress(plan.name) as progress:
             while not all(job.done() for job in running):
-                with suppress(BadInput):  # none of them has begun
+                if plan.name == PICKING:
                     status = read_status(folder)
                     progress(status.micrographs - status.remaining, status.micrographs)
                 time.sleep(POLL_SECONDS)
     except BaseException:
         cancel(folder)
         raise
-    (folder / FOLDER / SUBMITTED).unlink(missing_ok=True)
-    if all(job.exception() for job in running) or read_status(folder).state != "finished":
+    failed = all(job.exception() for job in running)
+    Submission.forget(folder)
+    if plan.name == PICKING and (failed or read_status(folder).state != "finished"):
         raise BadInput(
             f"the processes ended before all micrographs in {folder} were done; see their messages"
             f" in {jobs}"
         )
-    return list(read_status(folder).failures)
+    if failed:
+        raise BadInput(f"the process of the step {plan.name!r} failed; see its messages in {jobs}")
+
+
+def _list_failed(folder: Path) -> list[str]:
+    """Return the micrographs that failed, by the record of the command."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return [str(row["micrograph"]) for row in record["failed"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BadInput(f"{folder / 'run.json'} is not the record of a finished job") from error
 
 
 @contextmanager
@@ -172,10 +231,64 @@ def _without_current_folder() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def _submit_array(
-    command: list[str], folder: Path, jobs: Path, settings: ClusterSettings, threads: int | None
+def _submit_steps(
+    plans: Sequence[StepPlan],
+    submission: Submission,
+    folder: Path,
+    jobs: Path,
+    settings: ClusterSettings,
+    threads: int | None,
 ) -> str:
-    """Submit a job array, or return its script."""
+    """Submit a job for each step, or return their scripts."""
+    steps, scripts = list[Step](), list[str]()
+    for plan in plans:
+        command = _command_of_process(plan.words)
+        executor = _prepare_slurm(plan, steps, jobs, settings, threads)
+        if settings.dry_run:
+            inner: Any = executor._executor
+            if plan.processes > 1:
+                inner.parameters["map_count"] = plan.processes
+            script = str(inner._make_submission_file_text(inner._submitit_command_str, ""))
+            title = f"# {plan.name}\n" if len(plans) > 1 else ""
+            scripts.append(f"{title}{script}\n# each process runs\n# {shlex.join(command)}\n")
+            steps.append(Step(plan.name, (f"JOB-OF-{plan.name.upper()}",)))
+            continue
+        try:
+            with executor.batch():
+                submitted = [
+                    executor.submit(RequeuedCommand(command, cwd=os.getcwd()))
+                    for _ in range(plan.processes)
+                ]
+        except (
+            submitit.core.utils.FailedJobError,
+            submitit.core.utils.FailedSubmissionError,
+        ) as why:
+            if steps:
+                cancel(folder)
+            raise BadInput(f"SLURM did not accept the job ({' '.join(str(why).split())})") from why
+        steps.append(Step(plan.name, tuple(job.job_id for job in submitted)))
+        replace(submission, steps=tuple(steps)).write(folder)
+    if settings.dry_run:
+        return "\n".join(scripts)
+    number = sum(len(step.jobs) for step in steps)
+    last = "; the last one writes the results" if number > 1 else ""
+    numbers = ", ".join(step.number for step in steps)
+    log.info(
+        f"submitted job{'s' * (len(steps) > 1)} {numbers} with {count_of(number, 'process')}"
+        f"{last}. `heliodor status {folder}` shows how far it is, `heliodor cancel {folder}`"
+        f" stops it, and its messages are in {jobs}"
+    )
+    return ""
+
+
+def _prepare_slurm(
+    plan: StepPlan,
+    before: Sequence[Step],
+    jobs: Path,
+    settings: ClusterSettings,
+    threads: int | None,
+) -> submitit.AutoExecutor:
+    """Return what submits the processes of a step, to begin when the steps before have ended."""
     try:
         executor = submitit.AutoExecutor(
             jobs,
@@ -189,6 +302,10 @@ def _submit_array(
             " node, or use --cluster local",
             parameter="cluster",
         ) from error
+    # Also after the failure of a node.
+    additional: dict[str, Any] = {"requeue": True}
+    if before:
+        additional["kill-on-invalid-dep"] = "yes"
     wanted: dict[str, Any] = {
         "name": "heliodor",
         "timeout_min": settings.time_min or DEFAULT_MINUTES,
@@ -197,34 +314,17 @@ def _submit_array(
         "mem_gb": settings.memory_gb,
         "slurm_partition": settings.partition,
         "slurm_account": settings.account,
-        "slurm_setup": None if settings.setup is None else [settings.setup],
-        "slurm_array_parallelism": settings.array_parallelism or settings.jobs,
-        # Also after the failure of a node.
-        "slurm_additional_parameters": {"requeue": True},
-    }
+        "slurm_setup": settings.setup or None,
+        "slurm_array_parallelism": settings.array_parallelism or plan.processes,
+        # What processes that failed have left undone, the last step does; but not without a model.
+        "slurm_dependency": ",".join(
+            f"{'afterok' if step.name == TRAINING else 'afterany'}:{step.number}"
+            for step in before
+        ) or None,
+        "slurm_additional_parameters": additional,
+    }  # fmt: skip
     executor.update_parameters(**{k: v for k, v in wanted.items() if v is not None})
-    if settings.dry_run:
-        inner: Any = executor._executor
-        inner.parameters["map_count"] = settings.jobs
-        script = str(inner._make_submission_file_text(inner._submitit_command_str, ""))
-        return f"{script}\n# each process runs\n# {shlex.join(command)}\n"
-    try:
-        with executor.batch():
-            submitted = [
-                executor.submit(RequeuedCommand(command, cwd=os.getcwd()))
-                for _ in range(settings.jobs)
-            ]
-    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as why:
-        raise BadInput(f"SLURM did not accept the job ({' '.join(str(why).split())})") from why
-    names = [job.job_id for job in submitted]
-    _note(folder, "slurm", names)
-    number = names[0].partition("_")[0]
-    log.info(
-        f"submitted job {number} with {count_of(settings.jobs, 'process')}; the last one writes"
-        f" the results. `heliodor status {folder}` shows how far it is, `heliodor cancel {folder}`"
-        f" stops it, and its messages are in {jobs}"
-    )
-    return ""
+    return executor
 
 
 def cancel(out: str | Path) -> None:
@@ -236,23 +336,15 @@ def cancel(out: str | Path) -> None:
         If none were started, or the scheduler cannot be asked.
     """
     folder = Path(out)
-    path = folder / FOLDER / SUBMITTED
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        cluster, jobs = value["cluster"], [str(job) for job in value["jobs"]]
-    except FileNotFoundError as error:
-        raise BadInput(f"no processes were started in {folder} with --cluster") from error
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} is damaged; stop the processes yourself") from error
-    if cluster == "slurm":
-        numbers = sorted({job.partition("_")[0] for job in jobs})
-        if not all(number.isdecimal() for number in numbers):
-            raise BadInput(f"{path} is damaged; stop the processes yourself")
-        _ask_scheduler(["scancel", *numbers])
+    submission = Submission.read(folder)
+    if submission is None:
+        raise BadInput(f"no processes were started in {folder} with --cluster")
+    if submission.cluster == "slurm":
+        _ask_scheduler(["scancel", *(step.number for step in submission.steps)])
     else:
-        _stop_here(folder, jobs)
-    path.unlink(missing_ok=True)
-    log.info(f"stopped {count_of(len(jobs), 'process')}; the same command continues")
+        _stop_here(folder, [job for step in submission.steps for job in step.jobs])
+    Submission.forget(folder)
+    log.info(f"stopped {count_of(submission.processes, 'process')}; the same command continues")
 
 
 def _ask_scheduler(words: list[str]) -> None:
@@ -282,7 +374,3 @@ def _command_of(process: int) -> bytes:
         return Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return b""
-
-
-def _note(folder: Path, cluster: str, jobs: Sequence[str]) -> None:
-    write_json(folder / FOLDER / SUBMITTED, {"cluster": cluster, "jobs": list(jobs)})

@@ -1,12 +1,13 @@
-"""Where several processes pick a data set in parts.
+"""How several processes work on one job, on this computer or on a cluster.
 
 Light to import: the command line is made from this class.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 from heliodor.errors import BadInput
 from heliodor.utils.settings import option, options_of
@@ -19,29 +20,44 @@ _CLUSTER = "Cluster"
 _OF_SCHEDULERS: Final = (
     *("partition", "account", "time", "memory", "setup", "array_parallelism", "dry_run"),
 )
-#: The time limit of a job in minutes, where none is given.
+#: Options whose defaults a site or a user may set; see `heliodor.workflows.site_settings`.
+SITE_OPTIONS: Final = (
+    *("account", "array_parallelism", "gpus", "jobs", "memory", "partition", "setup", "time"),
+)
+#: The number of processes that pick, and the time limit of a job in minutes, where none is given.
+DEFAULT_JOBS: Final = 4
 DEFAULT_MINUTES: Final = 240
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """How many processes pick, and where; see `heliodor.workflows.cluster`."""
+    """How many processes work, and where; see `heliodor.workflows.cluster`.
+
+    None is not a choice: what a site or a user has set counts, or otherwise the default.
+    """
 
     cluster: Cluster | None = option(
         None,
-        help="Start several processes, each of which picks with --part claim: local, on this"
-        " computer; slurm, as a job array.",
+        help="Start the work in other processes: local, on this computer; slurm, as jobs that are"
+        " submitted to SLURM.",
         group=_CLUSTER,
         metavar="WHERE",
-        default="pick in this process",
+        default="work in this process",
     )
-    jobs: int = option(4, help="Number of processes.", group=_CLUSTER, metavar="N")
-    gpus: int = option(
-        0,
+    jobs: int | None = option(
+        None,
+        help="Number of processes that pick.",
+        group=_CLUSTER,
+        metavar="N",
+        default=str(DEFAULT_JOBS),
+    )
+    gpus: int | None = option(
+        None,
         help="slurm: GPUs of each process; local: GPUs of this computer, of which each process"
         " uses one.",
         group=_CLUSTER,
         metavar="N",
+        default="0",
     )
     partition: str | None = option(
         None, help="SLURM's partition.", group=_CLUSTER, metavar="NAME", default="SLURM's"
@@ -65,9 +81,10 @@ class ClusterSettings:
         metavar="GB",
         default="SLURM's",
     )
-    setup: str | None = option(
+    setup: list[str] | None = option(
         None,
-        help="A shell command to run before each process, such as 'module load cuda'.",
+        help="A shell command to run before each process, such as 'module load cuda'; may be"
+        " given several times.",
         group=_CLUSTER,
         metavar="COMMAND",
         default="none",
@@ -79,13 +96,16 @@ class ClusterSettings:
         metavar="N",
         default="all",
     )
-    dry_run: bool = option(False, help="Print the job script, and submit nothing.", group=_CLUSTER)
+    dry_run: bool = option(
+        False, help="Print the job scripts, and submit nothing.", group=_CLUSTER
+    )
 
     def __post_init__(self) -> None:
         given = {
             name
             for name, each in options_of(type(self)).items()
-            if getattr(self, each.name) != each.default
+            if not any(getattr(self, each.name) is no for no in (None, False))
+            and getattr(self, each.name) != []
         }
         if self.cluster not in (None, "local", "slurm"):
             raise BadInput(
@@ -103,3 +123,25 @@ class ClusterSettings:
                 raise BadInput(f"{name.replace('_', ' ')} must be {least} or more", parameter=name)
         if self.memory_gb is not None and not 0.5 <= self.memory_gb < 1e6:
             raise BadInput("a process needs 0.5 GB of memory or more", parameter="memory")
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that pick."""
+        return DEFAULT_JOBS if self.jobs is None else self.jobs
+
+    def with_defaults(self, values: Mapping[str, Any]) -> ClusterSettings:
+        """Return the settings with others where none were chosen.
+
+        Parameters
+        ----------
+        values
+            By the names of options.
+
+        Raises
+        ------
+        BadInput
+            If a value is not possible.
+        """
+        declared = options_of(type(self))
+        own = {declared[name].name: value for name, value in values.items()}
+        return replace(self, **{k: v for k, v in own.items() if getattr(self, k) in (None, [])})

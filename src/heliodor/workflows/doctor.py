@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 import heliodor
+from heliodor.errors import BadInput
 from heliodor.models.pretrained import load_general_model
 from heliodor.models.registry import named_models_folder, site_model_folders
 from heliodor.picking.score_maps import card_step
@@ -27,6 +28,7 @@ from heliodor.utils.compute import one_thread_each
 from heliodor.utils.locking import LockingUnsupported, try_lock
 from heliodor.utils.threads import explain_usable_cpus, usable_cpus
 from heliodor.workflows.models import list_models
+from heliodor.workflows.site_settings import settings_files
 
 #: Programs before and after picking that are looked for, by their most common command.
 TOOLS: Final = {
@@ -40,7 +42,7 @@ TOOLS: Final = {
 #: Packages that some commands need.
 PACKAGES: Final = {
     "cryosparc-tools": "results into cryoSPARC projects",
-    "submitit": "picking on a cluster with --cluster",
+    "submitit": "working on a cluster with --cluster",
     "onnx": "heliodor model export",
 }
 #: Less memory or free space than this is worth a warning, GB.
@@ -84,6 +86,7 @@ def examine(test_seconds: float = TEST_SECONDS) -> list[Finding]:
         *_examine_devices(test_seconds),
         *_examine_models(),
         *_examine_folders(),
+        *_examine_settings(),
         *_examine_tools(),
     ]
 
@@ -265,6 +268,20 @@ def _describe_locks(path: Path) -> str:
     if descriptor is not None:
         os.close(descriptor)
     return ""
+
+
+def _examine_settings() -> Iterator[Finding]:
+    group = "Settings"
+    for each in settings_files():
+        name = f"those of the {each.owner}"
+        try:
+            values = each.read()
+        except BadInput as error:
+            yield Finding(group, name, str(each.path), str(error))
+            continue
+        words = ", ".join(f"{key} = {value}" for key, value in values.items())
+        there = f" ({words or 'no values'})" if each.path.is_file() else " (no such file)"
+        yield Finding(group, name, f"{each.path}{there}")
 
 
 def _examine_tools() -> Iterator[Finding]:

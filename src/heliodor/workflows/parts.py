@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.sources import Source, find_sources
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
@@ -34,6 +35,7 @@ from heliodor.picking.joined_journals import (
 )
 from heliodor.picking.journal import Session
 from heliodor.picking.resuming import ResumablePicking
+from heliodor.picking.run_key import journal_key
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
@@ -44,9 +46,10 @@ from heliodor.utils.files import (
 )
 from heliodor.utils.hashing import digest
 from heliodor.utils.locking import lock_folder
-from heliodor.workflows.pick import OutputFiles, pick_and_record
+from heliodor.workflows.app_scores import take_app_scores
+from heliodor.workflows.pick import OutputFiles, pick_and_record, remove_outputs
 from heliodor.workflows.picking_job import PickingJob
-from heliodor.workflows.picking_setup import PickRequest, prepare_picking
+from heliodor.workflows.picking_setup import PickAdditions, PickRequest, prepare_picking
 from heliodor.workflows.run_record import RunRecord
 
 log = logging.getLogger(__name__)
@@ -59,7 +62,7 @@ MOST_CLAIMED, LEAST_CLAIMS = 16, 256
 #: Seconds between two looks at what other processes have done.
 POLL_SECONDS: Final = 2.0
 #: Claims on other work than micrographs.
-ADAPT, MERGE = "adapt", "merge"
+ADAPT, APP_SCORES, MERGE = "adapt", "app-scores", "merge"
 #: Parts that a message names, and the characters of the longest command that it contains.
 _NAMED, _LONGEST_COMMAND = 5, 300
 
@@ -149,13 +152,13 @@ def pick_part(
             " give the name of the file",
             parameter="model",
         )
-    request.refuse_additions("picking in parts")
     loaded = request.load_model()
     folder = create_output_folder(out)
     where = create_subfolder(folder, FOLDER).absolute()
-    sources = find_sources(request.micrographs)
+    sources = request.leave_out(find_sources(request.micrographs))
+    additions = request.read_additions(sources)
     record = RunRecord("pick", request.as_arguments(compute), command_line)
-    own = PickingJob.create(request, loaded, sources, out, command_line)
+    own = PickingJob.create(request, loaded, sources, out, command_line, additions.corrections)
     with Presence(where, Member.this_process(str(part))).kept() as presence:
         job = _agree(own, folder, presence)
         claims = Claims(where / job.claims_name, presence)
@@ -164,6 +167,12 @@ def pick_part(
         )
         name = f"{FOLDER}/{presence.member.name}{ENDING}"
         journal = JoinedJournals(folder, setup.key, name=name)
+        if additions.app_scores is not None:
+            with _turn(claims, APP_SCORES):
+                journal.refresh()
+                key = journal_key(setup.model, setup.settings, setup.images)
+                used = take_app_scores(additions.app_scores, sources, key, setup.masks, journal)
+            log.info(f"scores of the app are used for {count_of(used, 'micrograph')}")
         files = OutputFiles.choose(folder, sources, request.settings.threshold_series)
         work = _PartWork(part, job, setup.start(journal, files.excluded), sources, folder, claims)
         failures = work.run()
@@ -223,6 +232,12 @@ def _agree(job: PickingJob, folder: Path, presence: Presence) -> PickingJob:
         if first is None:
             continue  # finished in the meantime
         if first.digest == job.digest:
+            return first
+        if job.is_corrected_otherwise(first) and not first.has_been_merged(folder):
+            log.warning(
+                "the labels or negatives have changed since the first part was started; the"
+                " results are corrected by what they were then. Pick again when the parts are done"
+            )
             return first
         is_begun = presence.list_others() or any(
             reader.list_times()
@@ -429,7 +444,15 @@ def _merge(
         if not is_complete:
             _refuse_incomplete(job, setup.start(journal, {}), sources, out, claims.presence)
         record.results["parts"] = _describe_processes(journal, job)
-        picked = pick_and_record(setup, out, record, request.report)
+        project = request.relion_project
+        additions = PickAdditions(
+            job.read_corrections(folder),
+            relion_project=None if project is None else RelionProject.open(project, sources),
+        )
+        picked = pick_and_record(setup, out, record, request.report, additions=additions)
+        if request.exclude is not None:
+            kept = {source.name for source in sources}
+            remove_outputs(out, find_sources(request.micrographs), kept)
         job.note_merged(out)
     claims.remove()
     return picked

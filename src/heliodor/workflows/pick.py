@@ -147,12 +147,12 @@ def pick(
         additions = request.read_additions(sources)
         setup = prepare_picking(request, loaded, sources, folder, compute, record, resume)
         picked = pick_and_record(setup, folder, record, report, resume, additions=additions)
-        _remove_outputs(folder, given, {source.name for source in sources})
+        remove_outputs(folder, given, {source.name for source in sources})
         forget_job(folder)
     return picked
 
 
-def _remove_outputs(folder: Path, given: Sequence[Source], kept: Container[str]) -> None:
+def remove_outputs(folder: Path, given: Sequence[Source], kept: Container[str]) -> None:
     """Remove what an earlier run wrote for micrographs that are excluded now."""
     for source in given:
         if source.name not in kept:

@@ -20,6 +20,7 @@ from heliodor import __version__
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model, fingerprint_model
+from heliodor.picking.corrections import NO_CORRECTIONS, Corrections
 from heliodor.picking.joined_journals import CLAIMS, FOLDER, JOB, MERGED
 from heliodor.picking.settings import PickSettings
 from heliodor.picking.user_masks import UserMasks
@@ -31,6 +32,8 @@ from heliodor.workflows.run_record import as_json
 
 #: How often, and how long apart in seconds, a file is read that another process may be writing.
 _ATTEMPTS, _PAUSE = 20, 0.1
+#: What the corrections are called among that which processes agree on.
+_CORRECTIONS = "corrections"
 #: Arguments that are compared by their content.
 _BY_CONTENT = frozenset({"model", "micrographs", "mask"})
 
@@ -46,6 +49,7 @@ class _StoredJob(StoredModel):
     model: str
     masks: str
     sources: list[Any]
+    corrections: dict[str, Any] | None
 
 
 class _StoredSource(StoredModel):
@@ -66,6 +70,11 @@ class _StoredRequest(StoredModel):
     diameter_angstrom: float | None
     report: bool
     adapt: bool
+    labels: str | None
+    negatives: str | None
+    exclude: str | None
+    app_scores: str | None
+    relion_project: str | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,9 @@ class PickingJob:
     masks: str
     #: Name, path, output stem and pixel size of each micrograph.
     sources: Sequence[tuple[str, str, str, float | None]]
+    #: What the user corrected when the first process was started; see `Corrections.as_lists`. None
+    #: if there are no corrections.
+    corrections: Mapping[str, Any] | None = None
 
     @classmethod
     def create(
@@ -95,8 +107,14 @@ class PickingJob:
         sources: Sequence[Source],
         out: str | Path,
         command_line: str,
+        corrections: Corrections = NO_CORRECTIONS,
     ) -> PickingJob:
         """Return the job of a request.
+
+        Parameters
+        ----------
+        sources
+            The micrographs, without those that the user excludes.
 
         Raises
         ------
@@ -113,6 +131,7 @@ class PickingJob:
             fingerprint_model(model),
             digest([json.dumps(masks, sort_keys=True).encode()]) if masks else "",
             tuple((s.name, str(s.path), s.output_stem, s.pixel_size_angstrom) for s in sources),
+            corrections.as_lists() if corrections else None,
         )
 
     @classmethod
@@ -160,12 +179,14 @@ class PickingJob:
 
     @property
     def _agreed(self) -> dict[str, Any]:
+        corrections = json.dumps(self.corrections, sort_keys=True).encode()
         listed = [[name, stem, size] for name, _, stem, size in self.sources]
         return {
             "heliodor": self.heliodor,
             "model": self.model,
             "masks": self.masks,
             "micrographs": listed,
+            _CORRECTIONS: None if self.corrections is None else digest([corrections]),
             **{k: v for k, v in self.arguments.items() if k not in _BY_CONTENT},
         }
 
@@ -175,6 +196,8 @@ class PickingJob:
         name = next(k for k in sorted(mine.keys() | its.keys()) if mine.get(k) != its.get(k))
         if name in ("model", "masks"):
             return f"another content of the {name}"
+        if name == _CORRECTIONS:
+            return "other positions in the labels or negatives"
         if name != "micrographs":
             what = name.removesuffix("_angstrom").replace("_", " ")
             return f"{what} {its.get(name)} instead of {mine.get(name)}"
@@ -185,6 +208,28 @@ class PickingJob:
         if first != second:
             return "the micrographs in another order"
         return "other pixel sizes or names of results in the list of micrographs"
+
+    def is_corrected_otherwise(self, other: PickingJob) -> bool:
+        """Return whether another job differs from this one in the user's corrections alone."""
+        mine, its = self._agreed, other._agreed
+        return [key for key in mine if mine[key] != its.get(key)] == [_CORRECTIONS]
+
+    def read_corrections(self, folder: Path) -> Corrections:
+        """Return what the user corrected.
+
+        Raises
+        ------
+        BadInput
+            If the stored positions are damaged.
+        """
+        if self.corrections is None:
+            return NO_CORRECTIONS
+        try:
+            return Corrections.from_lists(self.corrections)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise BadInput(
+                f"{folder / FOLDER / JOB} is damaged; remove it and run a part again"
+            ) from error
 
     def has_been_merged(self, folder: Path) -> bool:
         """Return whether the results of this job have been written."""

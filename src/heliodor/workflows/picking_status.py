@@ -1,4 +1,4 @@
-"""The command `status`: how far picking into a folder has come.
+"""The command `status`: how far picking, or training, into a folder has come.
 
 It only reads, and may be used while others write.
 """
@@ -10,9 +10,9 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from heliodor.errors import BadInput
 from heliodor.picking.claims import EXPIRY_SECONDS, Member, list_members
@@ -21,9 +21,14 @@ from heliodor.picking.journal import NAME, JournalReader, Session
 from heliodor.utils.console import align_columns, count_of
 from heliodor.utils.files import LOCK_FILE, is_running
 from heliodor.workflows.picking_job import PickingJob
+from heliodor.workflows.submissions import JOBS, SUBMITTED, StepStatus, Submission
 
 #: The speed is that of so many of the last micrographs.
 WINDOW = 100
+
+#: submitted: its processes wait for their turn; unmerged: all micrographs are done, but the
+#: results have not been written.
+State = Literal["submitted", "running", "interrupted", "unmerged", "finished"]
 
 #: running; ended: as it should, or by a signal that it heeded; silent: killed, or its host is.
 ProcessState = Literal["running", "ended", "silent"]
@@ -50,12 +55,23 @@ class ProcessStatus:
 
 
 @dataclass(frozen=True)
+class SubmissionStatus:
+    """Processes that were started with --cluster."""
+
+    cluster: str
+    #: train, pick or run.
+    command: str
+    #: When they were started: seconds since 1970.
+    at: float
+    steps: list[StepStatus]
+
+
+@dataclass(frozen=True)
 class PickingStatus:
     """How far picking into a folder has come; numbers are those of micrographs."""
 
     folder: str
-    #: unmerged: all micrographs are done, but the results have not been written.
-    state: Literal["running", "interrupted", "unmerged", "finished"]
+    state: State
     micrographs: int
     done: int
     failed: int
@@ -67,6 +83,8 @@ class PickingStatus:
     #: Why micrographs failed, by their names.
     failures: dict[str, str]
     processes: list[ProcessStatus]
+    #: What --cluster started last; None if nothing is known of it.
+    submission: SubmissionStatus | None = None
 
 
 def read_status(out: str | Path) -> PickingStatus:
@@ -80,9 +98,23 @@ def read_status(out: str | Path) -> PickingStatus:
     Raises
     ------
     BadInput
-        If nothing has been picked into it.
+        If nothing has been picked into it, and nothing was started to do so.
     """
     folder = Path(out)
+    submission = Submission.read(folder)
+    picked = _read_picked(folder)
+    if submission is not None:
+        return _add_submission(picked, submission, folder)
+    if picked is None:
+        raise BadInput(
+            f"nothing has been picked into {folder}; name the folder that was given to"
+            " heliodor pick with -o"
+        )
+    return picked
+
+
+def _read_picked(folder: Path) -> PickingStatus | None:
+    """Return how far picking has come by what the processes have noted; None: not begun."""
     job = PickingJob.read(folder)
     readers = list(JournalReaders(folder, None))
     main = next((reader for reader in readers if reader.path == folder / NAME), None)
@@ -91,12 +123,8 @@ def read_status(out: str | Path) -> PickingStatus:
     if job is not None and not is_single:
         return _read_parts(folder, job, readers)
     if main is None or not main.sessions:
-        if (folder / "run.json").is_file():
-            return _read_finished(folder)
-        raise BadInput(
-            f"nothing has been picked into {folder}; name the folder that was given to"
-            " heliodor pick with -o"
-        )
+        record = _read_record(folder)
+        return None if record is None else _describe_finished(folder, record)
     return _read_single(folder, main)
 
 
@@ -131,16 +159,79 @@ def _read_single(folder: Path, journal: JournalReader) -> PickingStatus:
     return _summarize(folder, session.micrographs, done, failures, [own], is_finished)
 
 
-def _read_finished(folder: Path) -> PickingStatus:
-    """Return the status of a run that left its record and no notes of its processes."""
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a folder; None if it has none.
+
+    Raises
+    ------
+    BadInput
+        If it is damaged.
+    """
     path = folder / "run.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise BadInput(f"{path} is not the record of heliodor pick")
+    return record
+
+
+def _describe_finished(folder: Path, record: dict[str, Any]) -> PickingStatus | None:
+    """Return the status of a run that left its record and no notes of its processes."""
+    if record.get("command") == "train":
+        return None
+    try:
         done = len(record["picks_per_micrograph"])
         failures = {str(row["micrograph"]): str(row["reason"]) for row in record["failed"]}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path} is not the record of heliodor pick") from error
+    except (LookupError, TypeError) as error:
+        raise BadInput(f"{folder / 'run.json'} is not the record of heliodor pick") from error
     return _summarize(folder, done + len(failures), done, failures, [], True)
+
+
+def _add_submission(
+    picked: PickingStatus | None, submission: Submission, folder: Path
+) -> PickingStatus:
+    """Return a status with what the scheduler says of the processes that were started.
+
+    Parameters
+    ----------
+    picked
+        By what the processes have noted; None if none has begun.
+    """
+    steps = submission.ask()
+    if picked is None:
+        picked = _summarize(folder, submission.micrographs or 0, 0, {}, [], False)
+    is_alive = not all(step.has_ended for step in steps)
+    if _has_written_results(submission, folder):
+        state: State = "finished"
+    elif picked.state == "running" or any(step.running for step in steps):
+        state = "running"
+    elif is_alive:
+        state = "submitted"
+    else:
+        state = "unmerged" if picked.state == "unmerged" and picked.done else "interrupted"
+    if state != "finished" and picked.state == "finished":
+        # These are the results of an earlier run, or of a step.
+        micrographs = max(picked.micrographs, submission.micrographs or 0)
+        remaining = max(0, micrographs - picked.done - picked.failed)
+        picked = replace(picked, micrographs=micrographs, remaining=remaining)
+    own = SubmissionStatus(submission.cluster, submission.command, submission.at, steps)
+    return replace(picked, state=state, submission=own)
+
+
+def _has_written_results(submission: Submission, folder: Path) -> bool:
+    """Return whether the results of the processes that were started have been written."""
+    try:
+        # By the clock of the file system: that of this host may differ.
+        written = os.stat(folder / "run.json").st_mtime_ns
+        is_new = written >= os.stat(folder / FOLDER / SUBMITTED).st_mtime_ns
+    except OSError:
+        return False
+    record = _read_record(folder) if is_new else None
+    return record is not None and record.get("command") == submission.command
 
 
 def _state_of_member(presence: Path | None) -> ProcessState:
@@ -211,7 +302,7 @@ def _summarize(
     speeds = [p.micrographs_per_hour for p in running if p.micrographs_per_hour is not None]
     speed = sum(speeds) if speeds else None
     if is_finished:
-        state: Literal["running", "interrupted", "unmerged", "finished"] = "finished"
+        state: State = "finished"
     elif running:
         state = "running"
     else:
@@ -233,11 +324,13 @@ def _summarize(
 
 def render_status(status: PickingStatus) -> str:
     """Return a status as text."""
-    lines = [
-        f"{status.folder}: {status.state}",
-        f"{status.done} of {count_of(status.micrographs, 'micrograph')} done,"
-        f" {status.failed} failed, {status.in_progress} in progress, {status.remaining} remaining",
-    ]
+    lines = [f"{status.folder}: {status.state}"]
+    if status.micrographs:
+        lines.append(
+            f"{status.done} of {count_of(status.micrographs, 'micrograph')} done,"
+            f" {status.failed} failed, {status.in_progress} in progress,"
+            f" {status.remaining} remaining"
+        )
     if status.micrographs_per_hour is not None:
         left = status.seconds_left
         lines.append(
@@ -248,6 +341,8 @@ def render_status(status: PickingStatus) -> str:
         lines.append(f"the results have not been written; run `heliodor merge {status.folder}`")
     if status.state == "interrupted":
         lines.append("no process is at work; run the same command again to continue")
+    if status.submission is not None and status.state != "finished":
+        lines += _render_submission(status.submission, status)
     if status.processes:
         rows = [("part", "host", "process", "state", "done", "failed", "per hour", "last done")]
         rows += [
@@ -265,6 +360,32 @@ def render_status(status: PickingStatus) -> str:
         ]
         lines += ["", *align_columns(rows)]
     return "\n".join(lines)
+
+
+def _render_submission(submission: SubmissionStatus, status: PickingStatus) -> list[str]:
+    """Return what is known of the processes that were started, as lines of text."""
+    is_slurm = submission.cluster == "slurm"
+    verb = "submitted to SLURM" if is_slurm else "started on this computer"
+    when = f"`heliodor {submission.command}` was {verb} {_duration(_since(submission.at))} ago"
+    rows = [("step", "job" if is_slurm else "", "processes", "waiting", "running", "ended")]
+    for step in submission.steps:
+        waiting = _count(step.waiting)
+        if step.waiting and step.reasons:
+            waiting += f" ({', '.join(step.reasons)})"
+        job = step.jobs[0].partition("_")[0] if is_slurm else ""
+        counts = (str(len(step.jobs)), waiting, _count(step.running), _count(step.ended))
+        rows.append((step.name, job, *counts))
+    if status.state == "interrupted":
+        hint = f"the messages of the processes are in {Path(status.folder, FOLDER, JOBS)}"
+    else:
+        hint = f"`heliodor cancel {status.folder}` stops it"
+    if any(step.waiting is None for step in submission.steps):
+        hint += "; SLURM cannot be asked from here (squeue)"
+    return [f"{when}; {hint}", "", *align_columns(rows)]
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def _number(value: float | None) -> str:

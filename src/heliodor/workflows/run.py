@@ -65,6 +65,46 @@ class RunResult:
     record: RunRecord
 
 
+@dataclass(frozen=True)
+class RunInputs:
+    """What is picked, and what the picks are compared with."""
+
+    sources: Sequence[Source]
+    ground_truth: GroundTruth | None
+    #: The match distance.
+    distance_angstrom: float
+
+    @classmethod
+    def read(
+        cls,
+        micrographs: MicrographInputs,
+        data: DataSettings,
+        recipe: TrainingSettings,
+        pick_micrographs: MicrographInputs | None,
+        truth: str | Path | None,
+        match_distance_angstrom: float | None,
+        settings: PickSettings,
+    ) -> RunInputs:
+        """Find the inputs of a run, and refuse whatever can be refused before the long work.
+
+        Raises
+        ------
+        BadInput
+            If an input cannot be used.
+        """
+        distance = _choose_match_distance(match_distance_angstrom, truth, data)
+        start = load_start_model(recipe)
+        # Labels of particles teach no contamination; a start that detects it keeps doing so.
+        settings.check_for(contaminant=start is not None and start.card.contaminant)
+        sources = find_sources(micrographs if pick_micrographs is None else pick_micrographs)
+        ground_truth = None
+        if truth is not None:
+            ground_truth = GroundTruth.read(truth, sources, data.pixel_size_angstrom)
+        if pick_micrographs is not None:
+            _check_usable(sources, data, recipe, start, ground_truth)
+        return cls(sources, ground_truth, distance)
+
+
 def run(
     micrographs: MicrographInputs,
     labels: str | Path,
@@ -100,8 +140,12 @@ def run(
     BadInput
         If an input cannot be used.
     """
-    distance = _choose_match_distance(match_distance_angstrom, truth, data)
     to_pick = micrographs if pick_micrographs is None else pick_micrographs
+    device = compute.start()
+    inputs = RunInputs.read(
+        micrographs, data, recipe, pick_micrographs, truth, match_distance_angstrom, settings
+    )
+    sources, ground_truth, distance = inputs.sources, inputs.ground_truth, inputs.distance_angstrom
     arguments = {
         "micrographs": micrographs,
         "labels": labels,
@@ -112,17 +156,6 @@ def run(
         **flatten_settings(data, recipe, settings, compute),
     }
     record = RunRecord("run", arguments, command_line)
-    # Refuse whatever can be refused before the long work.
-    start = load_start_model(recipe)
-    # Labels of particles teach no contamination; a start that detects it keeps doing so.
-    settings.check_for(contaminant=start is not None and start.card.contaminant)
-    device = compute.start()
-    sources = find_sources(to_pick)
-    ground_truth = None
-    if truth is not None:
-        ground_truth = GroundTruth.read(truth, sources, data.pixel_size_angstrom)
-    if pick_micrographs is not None:
-        _check_usable(sources, data, recipe, start, ground_truth)
     folder = create_output_folder(out)
     with lock_folder(folder):
         refuse_beside_parts(folder)
@@ -158,6 +191,37 @@ def run(
             ),
         )
     return RunResult(trained, picked, evaluation, region_ap, record)
+
+
+def train_for_run(
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    out: str | Path,
+    data: DataSettings,
+    recipe: TrainingSettings,
+    settings: PickSettings = PickSettings(),
+    compute: ComputeSettings = ComputeSettings(),
+    command_line: str = "",
+    negatives: str | Path | None = None,
+    resume: bool = True,
+) -> TrainingResult:
+    """Do the training of `run` alone; `run` with the same arguments then continues with picking.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used.
+    """
+    record = RunRecord("run", {}, command_line)  # written when all is done, by `run`
+    device = compute.start()
+    folder = create_output_folder(out)
+    with lock_folder(folder):
+        refuse_beside_parts(folder)
+        remove_partial_files(folder)
+        return train_step(
+            micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
+            compute.array_store(folder),
+        )  # fmt: skip
 
 
 def _choose_match_distance(

@@ -5,6 +5,10 @@ the threshold is estimated from the scores of all micrographs: after the first o
 number has doubled, and in pauses. So estimates take a small share of the time, and the picks of
 earlier micrographs change a few times only, and less and less. The last estimate is that of all:
 the results are then those of `pick` on the same micrographs.
+
+If the file of the model is replaced, as `train --watch` does, the new model picks what arrives
+from then on. Micrographs that were picked before keep their picks until the new model has picked
+them too, when no others wait. So all results are those of one model in the end.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +30,8 @@ from heliodor.data.micrographs.sources import Source, are_named_from_here
 from heliodor.data.micrographs.working_images import Failure
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration
+from heliodor.models.model_file import fingerprint_model
+from heliodor.models.registry import find_named_model
 from heliodor.picking.batch import PickingResult, add_probability
 from heliodor.picking.claims import Member
 from heliodor.picking.joined_journals import JoinedJournals
@@ -33,6 +40,7 @@ from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder, remove_partial_files, write_text
+from heliodor.utils.hashing import read_file_state
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.pick import OutputFiles, pick_and_record, refuse_beside_parts
 from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
@@ -50,6 +58,9 @@ PAUSE_SECONDS = 60.0
 PAGE_SECONDS = 5.0
 #: Looking, listing and estimating in pauses take no more than one part in this many of the time.
 SPARING = 10
+#: The most micrographs of an earlier model that are picked again between two looks, so that those
+#: that arrive do not wait for long.
+MOST_AGAIN = 8
 #: The micrographs that the status page shows.
 SHOWN = 50
 
@@ -155,6 +166,28 @@ class _EventWriter:
             ) from error
 
 
+class _ModelFile:
+    """Looks whether the file of a model was replaced."""
+
+    def __init__(self, request: PickRequest) -> None:
+        self._path: Path | None = None
+        if isinstance(request.model, str | Path):
+            path = Path(request.model)
+            self._path = path if path.is_file() else find_named_model(str(request.model))
+        #: None before the first look: the model may have been replaced since it was loaded.
+        self._state: list[int] | None = None
+
+    def was_replaced(self) -> bool:
+        """Return whether it may have changed since the last call."""
+        before, self._state = self._state, self._read()
+        return self._state is not None and self._state != before
+
+    def _read(self) -> list[int] | None:
+        if self._path is None:
+            return None
+        return read_file_state(self._path) or None
+
+
 @dataclass
 class _Threshold:
     """The threshold in force, and what it was estimated from."""
@@ -182,6 +215,7 @@ class _Watcher:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._request, self._compute, self._folder = request, compute, folder
+        self._model_file = _ModelFile(request)
         self._command_line, self._setup, self._events = command_line, setup, events
         self._clock = clock
         self._journal = JoinedJournals(folder, setup.key)
@@ -192,6 +226,8 @@ class _Watcher:
         #: The numbers of picks of the micrographs that are done, and why the others failed.
         self._counts: dict[str, int] = {}
         self._failures: dict[str, str] = {}
+        #: The numbers of picks of micrographs that still have those of an earlier model.
+        self._outdated: dict[str, int] = {}
         #: The coordinate file of each micrograph.
         self._files: dict[str, Path] = {}
         self._recent: deque[WatchedMicrograph] = deque(maxlen=SHOWN)
@@ -214,16 +250,57 @@ class _Watcher:
             self._take_over(look)
             if look.changed:
                 active = self._clock()
-            for start in range(0, len(look.arrived), MOST_AT_ONCE):
-                self._pick(look, look.arrived[start : start + MOST_AT_ONCE])
+            again = [source for source in look.arrived if source.name in self._outdated]
+            arrived = [source for source in look.arrived if source.name not in self._outdated]
+            for start in range(0, len(arrived), MOST_AT_ONCE):
+                self._pick(look, arrived[start : start + MOST_AT_ONCE])
                 self._estimate_if_due(look, active)
-            self._estimate_if_due(look, active)
+                if self._renew_model():
+                    break  # the others have not been picked, so that they arrive again
+            else:
+                if again:
+                    self._pick(look, again[:MOST_AGAIN])
+                self._estimate_if_due(look, active)
             self._write_list(look.sources)
+            if self._renew_model():
+                active = self._clock()
             idle = self._clock() - active
             if until_minutes is not None and idle >= 60 * until_minutes:
                 return self._finish(look)
             self._write_page(look)
-            time.sleep(max(every_seconds, SPARING * took))
+            if len(again) <= MOST_AGAIN:
+                time.sleep(max(every_seconds, SPARING * took))
+
+    def _renew_model(self) -> bool:
+        """Take the model from its file if that was replaced; return whether there is another."""
+        if not self._model_file.was_replaced():
+            return False
+        try:
+            loaded = self._request.load_model()
+            if fingerprint_model(loaded) == fingerprint_model(self._setup.model):
+                return False
+            record = RunRecord("pick", {}, self._command_line)
+            setup = prepare_picking(self._request, loaded, [], self._folder, self._compute, record)
+        except BadInput as error:
+            log.warning(f"the model was not replaced: {error}")
+            return False
+        self._setup = setup
+        self._journal = JoinedJournals(self._folder, setup.key)
+        self._journal.remove_unusable()
+        self._journal.own.add_session(Session.begin(Member.this_process(""), 0, 0))
+        self._arrivals.forget()
+        self._outdated |= self._counts
+        self._counts = {}
+        self._threshold = _Threshold(setup.settings.threshold_for(loaded), loaded.calibration)
+        self._is_stale = False
+        log.info(
+            f"{self._request.model} has another model; micrographs that were picked before are"
+            " picked again when no others wait"
+        )
+        self._events.write(
+            "model", model=str(self._request.model), picked_before=len(self._outdated)
+        )
+        return True
 
     def _is_settled(self, source: Source) -> bool:
         return self._journal.has(source) or self._journal.has_failed(source)
@@ -263,7 +340,8 @@ class _Watcher:
         names = {source.name for source in arrived}
         known = [
             s for s in look.sources
-            if s.name in names or s.name in self._counts or s.name in self._failures
+            if s.name in names or s.name in self._outdated or s.name in self._counts
+            or s.name in self._failures
         ]  # fmt: skip
         files = OutputFiles.choose(self._folder, known, self._setup.settings.threshold_series)
         self._move_files(files)
@@ -283,6 +361,7 @@ class _Watcher:
         found, threshold = self._write_picks(source.name, path), self._threshold
         picks = int((found.candidates.score >= threshold.value).sum())
         self._counts[source.name] = picks
+        self._outdated.pop(source.name, None)
         self._failures.pop(source.name, None)
         self._picked += 1
         self._events.write(
@@ -306,6 +385,7 @@ class _Watcher:
         """Say that a micrograph cannot be used; it is picked when its file has changed."""
         self._failures[source.name] = reason
         self._counts.pop(source.name, None)
+        self._outdated.pop(source.name, None)
         log.warning(f"skipped {source.name}: {reason}")
         self._events.write("failed", micrograph=source.name, reason=reason)
         self._note(source.name, None, reason)
@@ -318,6 +398,10 @@ class _Watcher:
         """Remove files whose micrograph now has another one, as a namesake has arrived."""
         for name, path in self._files.items():
             if (new := files.picks.get(name)) is not None and new != path:
+                if name in self._outdated:
+                    with suppress(FileNotFoundError):
+                        path.replace(new)
+                    continue
                 path.unlink(missing_ok=True)
                 if name in self._counts:
                     self._write_picks(name, new)
@@ -348,7 +432,7 @@ class _Watcher:
         )
         self._counts = {row.name: row.picks for row in picked.quality}
         self._failures = {failure.name: failure.reason for failure in picked.failures}
-        self._files = {s.name: self._folder / autopick_name(s) for s in settled}
+        self._files |= {s.name: self._folder / autopick_name(s) for s in settled}
         now = self._clock()
         self._threshold = _Threshold(
             picked.threshold,
@@ -359,6 +443,8 @@ class _Watcher:
             picked,
         )
         self._list_is_old = self._is_stale = False
+        if self._outdated:  # which the list that was written now lacks
+            self._list_is_old, self._listed_at = True, float("-inf")
         self._journal.own.add_session(
             Session.begin(Member.this_process(""), len(look.sources), len(settled))
         )
@@ -396,7 +482,8 @@ class _Watcher:
         now = self._clock()
         if not self._list_is_old or now - self._listed_at < SPARING * self._list_seconds:
             return
-        with_picks = {s.name: self._files[s.name] for s in sources if self._counts.get(s.name)}
+        counts = self._outdated | self._counts
+        with_picks = {s.name: self._files[s.name] for s in sources if counts.get(s.name)}
         relion_autopick.write_autopick_list(
             self._folder, with_picks, whole_paths=not are_named_from_here(sources)
         )
@@ -413,8 +500,8 @@ class _Watcher:
         state = WatchState(
             ended,
             len(look.sources),
-            len(self._counts),
-            sum(self._counts.values()),
+            len(self._counts) + len(self._outdated),
+            sum(self._counts.values()) + sum(self._outdated.values()),
             len(self._failures),
             len(look.incomplete) if not ended else 0,
             self._threshold.value,

@@ -15,40 +15,19 @@ from pathlib import Path
 import pytest
 import submitit
 
-from heliodor.cli.picking import _words_of_process
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
-from heliodor.workflows import cluster
+from heliodor.workflows import cluster, site_settings
 from heliodor.workflows.cluster import RequeuedCommand, cancel
 from heliodor.workflows.cluster_settings import ClusterSettings
+from heliodor.workflows.picking_status import read_status
+from heliodor.workflows.submissions import Step, Submission
 from helpers.cli import call, done
+from helpers.fake_slurm import HOLD, write_slurm
 from helpers.networks import discs, model, scattered, write_mrc
 
 SHAPE = (72, 64)
 PICK = ("pick", "--model", "m.safetensors", "mics", "--threads", 1, "-o", "out")
-
-#: Stands for sbatch: it starts all elements of the array and returns.
-SBATCH = r"""#!@python@
-import os, re, subprocess, sys
-script = open(sys.argv[1]).read()
-first, last = map(int, re.search(r"--array=.?(\d+)-(\d+)", script).groups())
-for number in range(first, last + 1):
-    own = {"SLURM_JOB_ID": str(18 + number), "SLURM_ARRAY_JOB_ID": "17"}
-    own["SLURM_ARRAY_TASK_ID"] = str(number)
-    subprocess.Popen(["bash", "-c", script], env={**os.environ, **own},
-                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print("Submitted batch job 17")
-"""
-#: Stands for srun: it runs the command behind its own options.
-SRUN = """#!@python@
-import os, sys
-words = sys.argv[sys.argv.index("@python@"):]
-os.execv(words[0], words)
-"""
-SCANCEL = """#!@python@
-import sys
-open("scancelled", "w").write(" ".join(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -56,10 +35,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change to a folder with a model and micrographs, on a computer with SLURM."""
     monkeypatch.chdir(tmp_path)
     programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("scancel", SCANCEL)):
-        (programs / name).write_text(text.replace("@python@", sys.executable))
-        (programs / name).chmod(0o755)
+    write_slurm(programs)
+    monkeypatch.setenv("HELIODOR_CONFIG", "")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(site_settings, "SITE_FILE", tmp_path / "etc/heliodor.toml")
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
     save_model(tmp_path / "m.safetensors", model(normalization={"mode": "standard"}))
@@ -74,7 +53,7 @@ def picks(out: str = "out") -> bytes:
 
 
 def wait_for(path: Path) -> None:
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while not path.exists():
         assert time.monotonic() < limit
         time.sleep(0.1)
@@ -96,22 +75,6 @@ def test_the_script_of_a_job_array_is_shown(project: Path) -> None:
     assert not Path("out/.picking/submitted.json").exists()
 
 
-def test_the_options_of_the_cluster_are_not_those_of_its_processes() -> None:
-    words = [
-        "pick",
-        "--jobs",
-        "3",
-        "a.mrc",
-        "--cluster=slurm",
-        "--dry-run",
-        "--setup=a b",
-        "-o",
-        "x",
-    ]
-    assert _words_of_process(words) == ["pick", "a.mrc", "-o", "x"]
-    assert _words_of_process(["--gpus"]) == []
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -124,7 +87,7 @@ def test_the_options_of_the_cluster_are_not_those_of_its_processes() -> None:
         ("--cluster slurm --time 1", "time must be 5 or more"),
         ("--cluster slurm --memory 0.1", "0.5 GB of memory or more"),
         ("--cluster slurm --part 1/2", "leave out --part"),
-        ("--cluster slurm --resume never", "none of them can start over"),
+        ("--cluster slurm --resume never", "keep what has been found"),
         ("--cluster slurm --bad-area-masks", "which this model does not detect"),
     ],
 )
@@ -153,12 +116,123 @@ def test_without_slurm_nothing_is_submitted(
 def test_a_job_array_is_cancelled_by_its_number(project: Path) -> None:
     where = project / "out/.picking"
     where.mkdir(parents=True)
-    for jobs, code in ((["17_0", "17_1"], 0), (["17; rm -r x"], 2)):
-        (where / "submitted.json").write_text(json.dumps({"cluster": "slurm", "jobs": jobs}))
+    for jobs, code in ((("17_0", "17_1"), 0), (("17; rm -r x",), 2), ((), 2)):
+        steps = [Step("training", ("16",)), Step("picking", jobs)]
+        Submission.begin("slurm", "run", steps, 6).write(project / "out")
         assert call("cancel", "out").code == code
-        assert Path("scancelled").read_text() == "17"
+        assert Path("scancelled").read_text() == "16 17"
     (where / "submitted.json").write_text("[")
     assert "is damaged" in call("cancel", "out").sentence
+    assert "is damaged" in call("status", "out").sentence
+
+
+def test_jobs_that_wait_are_shown_and_can_be_cancelled(project: Path) -> None:
+    Path("bin", HOLD).touch()
+    done(*PICK, "--cluster", "slurm", "--jobs", 3)
+    lines = done("status", "out").out.splitlines()
+    assert lines[:2] == [
+        "out: submitted",
+        "0 of 6 micrographs done, 0 failed, 0 in progress, 6 remaining",
+    ]
+    assert lines[2].startswith("`heliodor pick` was submitted to SLURM ")
+    assert lines[2].endswith(" ago; `heliodor cancel out` stops it")
+    assert lines[-1].split() == ["picking", "17", "3", "3", "(Resources)", "0", "0"]
+    status = json.loads(done("status", "out", "--json").out)
+    (step,) = status["submission"]["steps"]
+    assert (status["state"], step["waiting"], step["reasons"]) == ("submitted", 3, ["Resources"])
+    assert "stopped 3 processes" in done("cancel", "out").err
+    assert Path("scancelled").read_text() == "17"
+    assert "nothing has been picked into out" in call("status", "out").sentence
+
+
+def test_jobs_that_ended_without_results_are_shown_with_where_their_messages_are(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("bin", HOLD).touch()
+    done(*PICK, "--cluster", "slurm", "--jobs", 2)
+    Path("bin/17.ended").write_text("1")
+    text = done("status", "out").out
+    assert "out: interrupted" in text
+    assert "the messages of the processes are in out/.picking/jobs" in text
+    assert text.splitlines()[-1].split() == ["picking", "17", "2", "0", "0", "2"]
+    monkeypatch.setenv("PATH", "")
+    text = done("status", "out").out
+    assert "out: submitted" in text
+    assert "SLURM cannot be asked from here (squeue)" in text
+    assert text.splitlines()[-1].split() == ["picking", "17", "2", "?", "?", "?"]
+
+
+def test_results_of_an_earlier_run_are_not_those_of_jobs_that_wait(project: Path) -> None:
+    done(*PICK)
+    write_mrc(Path("mics/m9.mrc"), discs(SHAPE, scattered(SHAPE, 6, 12, 9), seed=9))
+    assert read_status("out").state == "finished"
+    Path("bin", HOLD).touch()
+    done(*PICK, "--cluster", "slurm", "--jobs", 2)
+    status = read_status("out")
+    assert (status.state, status.done, status.remaining) == ("submitted", 6, 1)
+    done(*PICK)
+    assert read_status("out").state == "finished"
+
+
+def test_site_defaults_fill_what_is_not_chosen(project: Path) -> None:
+    Path("config/heliodor").mkdir(parents=True)
+    Path("config/heliodor/heliodor.toml").write_text(
+        '[cluster]\npartition = "cryo"\njobs = 6\nsetup = ["module load a", "module load b"]\n'
+    )
+    options = ("--cluster", "slurm", "--dry-run")
+    lines = done(*PICK, *options, "--jobs", 4).out.splitlines()
+    assert {"#SBATCH --partition=cryo", "#SBATCH --array=0-3%4"} <= {*lines}
+    place = lines.index("module load a")
+    assert lines[place + 1] == "module load b"
+    assert "#SBATCH --array=0-5%6" in done(*PICK, *options).out
+    Path("config/heliodor/heliodor.toml").write_text("[cluster]\npartitions = 1\n")
+    refused = call(*PICK, *options).sentence
+    assert "config/heliodor/heliodor.toml has the unknown key 'partitions'" in refused
+
+
+def test_a_run_is_three_jobs_of_which_each_waits_for_those_before(project: Path) -> None:
+    Path("labels.csv").write_text("micrograph,x,y\nm0,20,20\nm1,30,30\nm2,40,30\n")
+    job = ("run", "mics", "--labels", "labels.csv", "--diameter", 20, "--memory", 3, "-o", "out")
+    options = ("--pixel-size", 1.5, "--threshold=-0.5", "--scores", "dense", "--threads", 2)
+    script = done(*job, *options, "--cluster", "slurm", "--jobs", 5, "--dry-run").out
+    parts = script.split("#!/bin/bash")[1:]
+    assert len(parts) == 3
+    for part, dependency in zip(
+        parts,
+        (None, "afterok:JOB-OF-TRAINING", "afterok:JOB-OF-TRAINING,afterany:JOB-OF-PICKING"),
+        strict=True,
+    ):
+        assert ("--dependency=" in part) == (dependency is not None)
+        assert dependency is None or f"#SBATCH --dependency={dependency}\n" in part
+        assert "#SBATCH --mem=3GB" in part
+    commands = [line for line in script.splitlines() if " -m heliodor " in line]
+    words = [line.partition(" -m heliodor ")[2] for line in commands]
+    own = shlex.join(map(str, (*job, *options)))
+    assert words == [
+        f"{own} --stop-after training",
+        "pick --model out/model.safetensors -o out --threshold=-0.5 --scores=dense --threads=2"
+        " --pixel-size=1.5 --micrographs mics --part claim",
+        own,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--cluster slurm --resume never", "keep what has been found"),
+        ("--cluster slurm --stop-after training", "leave out --stop-after"),
+        ("--stop-after picking", "must be training, not 'picking'"),
+        ("--cluster slurm --labels nowhere.star", "nowhere.star"),
+        ("--jobs 3", "add --cluster local or slurm"),
+    ],
+)
+def test_impossible_options_of_run_are_refused(project: Path, options: str, sentence: str) -> None:
+    Path("labels.csv").write_text("micrograph,x,y\nm0,20,20\n")
+    job = ("run", "mics", "--labels", "labels.csv", "--diameter", 20, "-o", "out")
+    refused = call(*job, *options.split())
+    assert refused.code == 2
+    assert sentence in refused.sentence
+    assert not Path("out/.picking/submitted.json").exists()
 
 
 def test_a_command_whose_time_is_up_is_stopped_and_queued_again() -> None:
@@ -214,6 +288,65 @@ def test_a_job_array_leaves_what_one_process_leaves(project: Path) -> None:
     assert "submitted job 17 with 2 processes" in said
     wait_for(project / "out/run.json")
     assert picks() == picks("one")
+
+
+#: A training that learns nothing, for what must hold of any.
+TRAINING = (
+    *("--micrographs", "mics", "--labels", "labels.csv", "--diameter", 60, "--pixel-size", 6),
+    *("--working-pixel-size", 7.5, "--network", "conv31", "--width", 2, "--epochs", 1),
+    *("--epoch-updates", 3, "--expected-particles", 6, "--threads", 1),
+)
+
+
+def results(out: str) -> dict[str, bytes]:
+    """Return the results, with the name of the folder left out; training.tsv has seconds."""
+    names = ["model.safetensors", "autopick.star", "picks.tsv", "micrographs.tsv"]
+    names += [str(path.relative_to(out)) for path in Path(out).rglob("*_autopick.star")]
+    return {n: Path(out, n).read_bytes().replace(f"{out}/".encode(), b"") for n in sorted(names)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_the_processes_of_a_run_leave_what_one_leaves(project: Path, where: str) -> None:
+    lines = [
+        f"m{seed},{x},{y}" for seed in range(3) for x, y in scattered(SHAPE, 6, 12, seed).tolist()
+    ]
+    Path("labels.csv").write_text("\n".join(["micrograph,x,y", *lines]) + "\n")
+    # Settings of picking that a model's calibration depends on, too.
+    job = ("run", *TRAINING, "--exclusion-radius", 40)
+    done(*job, "-o", "one")
+    said = done(*job, "-o", "out", "--cluster", where, "--jobs", 2).err
+    if where == "slurm":
+        assert "submitted jobs 17, 18, 19 with 4 processes" in said
+        wait_for(project / "bin/19.ended")
+        steps = read_status("out").submission.steps
+        assert [(step.name, step.ended) for step in steps] == [
+            ("training", 1), ("picking", 2), ("results", 1),
+        ]  # fmt: skip
+    assert results("out") == results("one")
+    assert read_status("out").state == "finished"
+    record = json.loads(Path("out/run.json").read_text())
+    assert record["command"] == "run"
+    # The last process found the model and the candidates.
+    log = "\n".join(path.read_text() for path in Path("out/.picking/jobs").glob("*_log.err"))
+    assert "training skipped" in log
+    assert "already picked: 6 of 6 micrographs" in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_another_process_trains_as_this_one_does(project: Path, where: str) -> None:
+    Path("labels.csv").write_text("micrograph,x,y\nm0,20,20\nm1,30,30\nm2,40,30\n")
+    done("train", *TRAINING, "-o", "one")
+    done("train", *TRAINING, "-o", "out", "--cluster", where)
+    wait_for(project / "out/run.json")
+    model = Path("one/model.safetensors").read_bytes()
+    assert Path("out/model.safetensors").read_bytes() == model
+    if where == "slurm":
+        wait_for(project / "bin/17.ended")
+        assert read_status("out").state == "finished"
+    failed = call("train", *TRAINING, "-o", "out", "--cluster", "local", "--device", "cuda:99")
+    assert "the process of the step 'training' failed" in failed.sentence
 
 
 @pytest.mark.slow

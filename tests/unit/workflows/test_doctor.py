@@ -105,3 +105,16 @@ def test_a_tool_on_the_path_is_shown_with_its_version(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     found: list[Any] = list(doctor._examine_tools())
     assert find(found, "RELION").value == f"{tool} (RELION version: 3.1.3)"
+
+
+def test_the_files_of_settings_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "TEST_SIDE", 64)
+    monkeypatch.setenv("HELIODOR_CONFIG", str(tmp_path / "site.toml"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "site.toml").write_text('[cluster]\npartition = "gpu"\n')
+    findings = examine(0.0)
+    site, user = (find(findings, f"those of the {owner}") for owner in ("site", "user"))
+    assert (site.value, site.problem) == (f"{tmp_path / 'site.toml'} (partition = gpu)", "")
+    assert user.value == f"{tmp_path / 'heliodor/heliodor.toml'} (no such file)"
+    (tmp_path / "site.toml").write_text("[cluster]\nqueue = 1\n")
+    assert "unknown key 'queue'" in find(examine(0.0), "those of the site").problem

@@ -345,7 +345,7 @@ def test_what_cannot_be_shared_is_refused(project: Path) -> None:
             Part.parse(text)
     assert "the part must be I/N" in call(*PICK, "out", "--part", "4/3").sentence
     assert (
-        "none of them can start over"
+        "keep what has been found"
         in call(*PICK, "out", "--part", "1/2", "--resume", "never").sentence
     )
     with pytest.raises(BadInput, match="need the model as a file"):
@@ -690,3 +690,58 @@ def test_a_crash_costs_a_retry_and_the_micrograph_that_caused_it(project: Path) 
     found = results("out")
     del alone["run.json"], found["run.json"], alone["failed.tsv"], found["failed.tsv"]
     assert found == alone
+
+
+def write_corrections(folder: Path) -> tuple[object, ...]:
+    """Write corrections of the micrographs in the current folder; return their options."""
+    folder.mkdir()
+    (folder / "labels.csv").write_text("micrograph,x,y\nm0,31.5,20.25\nm1,40,41\nm8,9,9\n")
+    (folder / "negatives.csv").write_text("micrograph,x,y\nm2,30,30\nm3,20,50\n")
+    (folder / "excluded.txt").write_text("mics/m5.mrc\n")
+    return (
+        *("--labels", folder / "labels.csv", "--negatives", folder / "negatives.csv"),
+        *("--exclude", folder / "excluded.txt", "--relion-project", ".."),
+    )
+
+
+def test_parts_are_corrected_as_one_process_corrects(project: Path) -> None:
+    plain = one_process()
+    options = write_corrections(Path("own"))
+    # An earlier run has left picks of the micrograph that is excluded now.
+    assert call(*PICK, "parts", "--part", "1/1").code == 3
+    alone = one_process(*options)
+    assert alone != plain
+    assert "m5_autopick.star" not in "".join(alone)
+    for number in (2, 1, 3):
+        assert call(*PICK, "parts", *options, "--part", f"{number}/3").code in (0, 3)
+        assert call(*PICK, "new", *options, "--part", f"{number}/3").code in (0, 3)
+    assert results("parts") == results("new") == alone
+
+
+def test_corrections_are_those_of_the_first_part(project: Path) -> None:
+    options = write_corrections(Path("own"))
+    alone = one_process(*options)
+    call(*PICK, "parts", *options, "--part", "1/2")
+    Path("own/labels.csv").write_text("micrograph,x,y\nm3,10,60\n")
+    said = call(*PICK, "parts", *options, "--part", "2/2").err
+    assert "labels or negatives have changed since the first part" in said
+    assert results("parts") == alone
+    # A job that is done is not continued.
+    said = call(*PICK, "parts", *options, "--part", "1/1").err
+    assert "have changed" not in said
+    assert results("parts") == one_process(*options)
+
+
+def test_other_corrections_are_refused_and_damaged_ones_too(project: Path) -> None:
+    options = write_corrections(Path("own"))
+    call(*PICK, "out", *options, "--part", "1/2")
+    refused = call(*PICK, "out", "--exclude", "own/excluded.txt", "--part", "2/2")
+    assert "other parts in out were started with" in refused.sentence
+    path = Path("out/.picking/job.json")
+    job = json.loads(path.read_text())
+    for damage in ({"particles": {"m0": [["a", 1]]}, "negatives": {}}, {"particles": {}}):
+        path.write_text(json.dumps({**job, "corrections": damage}))
+        stored = PickingJob.read(Path("out"))
+        assert stored is not None
+        with pytest.raises(BadInput, match="is damaged; remove it and run a part again"):
+            stored.read_corrections(Path("out"))

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.errors import BadInput
+from heliodor.models.model_file import save_model
 from heliodor.picking.settings import PickSettings
 from heliodor.simulation.dataset import simulate
 from heliodor.simulation.settings import SimulationSettings
@@ -20,6 +22,7 @@ from heliodor.workflows.pick import pick
 from heliodor.workflows.picking_setup import PickRequest
 from heliodor.workflows.watch import watch
 from helpers.cli import call
+from helpers.networks import model, scrambled
 
 CPU = ComputeSettings(device="cpu", threads=1)
 #: The files that watch and pick write alike.
@@ -188,3 +191,81 @@ def test_the_command_prints_a_line_for_each_micrograph(folder: Path, recorded: l
     refused = call("watch", "in", "--diameter", 120, "-o", "live", "--every", 0)
     assert refused.code == 2
     assert "from 0.1 to 3600 s" in refused.sentence
+
+
+def replace_model(path: Path, threshold: float, shift: float = 0.0) -> None:
+    """Write a model for the micrographs of these tests, whose scores are shifted."""
+    network = scrambled("conv31")
+    assert network.classifier.bias is not None
+    with torch.no_grad():
+        network.classifier.bias.add_(shift)
+    sizes = {"diameter_angstrom": 120.0, "working_pixel_size_angstrom": 10.0}
+    save_model(path, model(network, threshold=threshold, **sizes))
+
+
+def watch_with(path: Path, minutes: float = 0.05) -> list[dict[str, Any]]:
+    """Watch with a model until nothing has arrived for a while, and return the events."""
+    request = PickRequest(str(path), "in/*.mrc", PickSettings())
+    watch(request, "live", CPU, 0.1, minutes, Path("live.jsonl"))
+    return [json.loads(line) for line in Path("live.jsonl").read_text().splitlines()]
+
+
+def test_a_model_that_is_replaced_picks_all_in_the_end(
+    folder: Path, recorded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_AGAIN", 1)
+    own = Path("m.safetensors")
+    replace_model(own, 0.5)
+    for path in recorded[:4]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "damaged.mrc").write_bytes(b"x")
+    monkeypatch.setattr("heliodor.data.micrographs.arrivals.PATIENCE_SECONDS", 0.3)
+    lists = list[int]()
+
+    def change() -> None:
+        while not Path("live.jsonl").exists():
+            time.sleep(0.02)
+        while Path("live.jsonl").read_text().count('"picked"') < 4:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        replace_model(own, -0.25, 0.3)
+        for path in recorded[4:]:
+            (folder / path.name).write_bytes(path.read_bytes())
+        while Path("live.jsonl").read_text().count('"picked"') < 10:
+            lists.append(Path("live/autopick.star").read_text().count("_autopick.star"))
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    events = watch_with(own)
+    thread.join()
+    kinds = [event["event"] for event in events]
+    place = kinds.index("model")
+    assert events[place]["picked_before"] == 4
+    later = [event["micrograph"] for event in events[place:] if event["event"] == "picked"]
+    assert sorted(later) == [f"in/{path.name}" for path in recorded]
+    thresholds = {event["threshold"] for event in events[place:] if event["event"] == "picked"}
+    assert thresholds == {-0.25}
+    # The list of RELION keeps micrographs that have picks of the earlier model.
+    assert min(lists[:-1], default=4) >= 4
+    picked = pick("m.safetensors", "in/*.mrc", "once", compute=CPU)
+    assert results("live") == results("once")
+    assert len(picked.picks)
+
+
+def test_a_model_that_cannot_be_used_is_not_taken(folder: Path, recorded: list[Path]) -> None:
+    own = Path("m.safetensors")
+    replace_model(own, 0.5)
+    (folder / recorded[0].name).write_bytes(recorded[0].read_bytes())
+
+    def change() -> None:
+        while not Path("live.jsonl").exists():
+            time.sleep(0.02)
+        own.write_bytes(b"no model")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    events = watch_with(own)
+    thread.join()
+    assert "model" not in [event["event"] for event in events]
+    assert [event["event"] for event in events].count("picked") == 1

@@ -37,6 +37,8 @@ _STOP_SECONDS = 20.0
 _MAX_INPUT_CHARS = 32_768
 #: What a run was made with, beside its run.json; and the folder of the masks it was given.
 MADE_WITH, MASKS = "made_with.json", "masks"
+#: The folder in the project of the picks that a cluster makes.
+CLUSTER_PICKS = "cluster_picks"
 _ENTRY = b'{"micrograph": '
 
 
@@ -96,7 +98,11 @@ class BatchRun:
                 raise refuse("set the particle's diameter first", 409)
             create_subfolder(self._project.folder, PICKS)
             made = describe_making(self._project, self._annotations, self._predictions)
-            words = [*self._command, *self._words(made)]
+            scores = ["--app-scores", str(self._project.folder)]
+            words = [
+                *self._command,
+                *self._words(made, self._folder, "--threads", str(self._threads), *scores),
+            ]
             write_json(self._folder / MADE_WITH, made)
             log = self._project.folder / "run.log"
             write_text(log, f"{shlex.join(words)}\n")
@@ -117,10 +123,41 @@ class BatchRun:
             )
             self._watcher.start()
 
-    def _words(self, made: Mapping[str, Any]) -> list[str]:
-        """Return the arguments of `heliodor` that pick with what the page shows."""
-        settings, folder = self._project.settings, self._folder
-        words = ["pick", "--report", "-o", str(folder), "--threads", str(self._threads)]
+    def cluster_command(self) -> str:
+        """Return a command line that picks on a cluster with what the page shows now.
+
+        Its corrections are kept in a folder of their own, that of its results.
+
+        Raises
+        ------
+        HTTPException
+            If the project has no diameter.
+        BadInput
+            If the folder cannot be used.
+        """
+        with self._lock:
+            if self._project.settings.diameter_angstrom is None:
+                raise refuse("set the particle's diameter first", 409)
+            folder = create_subfolder(self._project.folder, CLUSTER_PICKS)
+            made = describe_making(self._project, self._annotations, self._predictions)
+            words = self._words(made, folder, "--cluster", "slurm")
+            write_json(folder / MADE_WITH, made)
+        return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
+
+    def _words(self, made: Mapping[str, Any], folder: Path, *more: str) -> list[str]:
+        """Return the arguments of `heliodor` that pick with what the page shows.
+
+        Parameters
+        ----------
+        made
+            What the page shows.
+        folder
+            Of the results, and of the files with the corrections.
+        more
+            Further options.
+        """
+        settings = self._project.settings
+        words = ["pick", "--report", "-o", str(folder), *more]
         if settings.model:
             words += ["--model", str(self._project.model_file(settings.model))]
         else:
@@ -129,7 +166,6 @@ class BatchRun:
             words += [f"--threshold={made['threshold']!r}"]
         if settings.pixel_size_angstrom is not None:
             words += ["--pixel-size", repr(settings.pixel_size_angstrom)]
-        words += ["--app-scores", str(self._project.folder)]
         for kind, option in (("particle", "--labels"), ("negative", "--negatives")):
             path = folder / KINDS[kind]
             write_text(path, self._annotations.render(kind))
@@ -139,7 +175,7 @@ class BatchRun:
             path = folder / "excluded.txt"
             write_text(path, "".join(f"{name}\n" for name in left_out))
             words += ["--exclude", str(path)]
-        if self._write_masks():
+        if self._write_masks(folder / MASKS):
             words += ["--mask", str(folder / MASKS)]
         relion_project = self._project.find_relion_project()
         if relion_project is not None:
@@ -152,9 +188,8 @@ class BatchRun:
         there = find_sources(list(self._project.settings.inputs))
         return [source.name for source in there if source.name not in included]
 
-    def _write_masks(self) -> bool:
+    def _write_masks(self, folder: Path) -> bool:
         """Write empty masks for the micrographs on which contamination is ignored."""
-        folder = self._folder / MASKS
         shutil.rmtree(folder, ignore_errors=True)
         written = False
         for number in self._project.included:

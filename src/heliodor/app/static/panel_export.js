@@ -53,6 +53,7 @@ export class ExportPanel {
     on("relion-project", "change", () => void this.#chooseRelionProject());
     on("export", "click", () => void this.export());
     on("run", "click", () => void this.#request("/api/run"));
+    on("cluster-command", "click", () => void this.#copyClusterCommand());
     on("run-cancel", "click", () => void this.#request("/api/run/cancel"));
     state.activityChanged.on(() => this.#show());
     byId("relion-project").value = state.project.relion_project ?? "";
@@ -133,6 +134,21 @@ export class ExportPanel {
     } catch (error) {
       byId("run-message").classList.add("trouble");
       setText(byId("run-message"), toSentence(error instanceof Error ? error.message : String(error)));
+    }
+  }
+
+  /** Show the command that picks on a cluster, and copy it if the browser allows that. */
+  async #copyClusterCommand() {
+    const text = byId("cluster-text");
+    text.classList.remove("trouble");
+    try {
+      await this.state.settle();
+      const { command } = await post("/api/run/command");
+      setText(text, command);
+      await navigator.clipboard?.writeText(command).catch(() => undefined); // it can still be selected
+    } catch (error) {
+      text.classList.add("trouble");
+      setText(text, toSentence(error instanceof Error ? error.message : String(error)));
     }
   }
 

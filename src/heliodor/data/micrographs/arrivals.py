@@ -71,6 +71,10 @@ class Arrivals:
     #: Why nothing could be listed, as it was last said.
     _said: str = ""
 
+    def forget(self) -> None:
+        """Ask again of all micrographs whether they are known."""
+        self._known.clear()
+
     def look(self) -> Look:
         """Look at the folders and lists once."""
         now = self.clock()

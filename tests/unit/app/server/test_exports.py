@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,7 +28,9 @@ from helpers.app import (
     micrographs,
     open_app,
 )
+from helpers.cli import done
 from helpers.fake_engine import BEST, places
+from helpers.fake_slurm import write_slurm
 
 AT = places((HEIGHT, WIDTH))
 
@@ -235,6 +239,36 @@ def test_a_run_is_told_all_that_the_page_shows(tmp_path: Path, picker: list[str]
         assert [file.name for file in masks] == ["mic 1.png"]
         with Image.open(masks[0]) as mask:
             assert np.asarray(mask).max() == 0
+
+
+def test_the_command_for_a_cluster_has_all_that_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        _mark(visit, 0, float(AT[0, 0]), float(AT[0, 1]), "negative")
+        _mark(visit, 1, 30, 40, "particle")
+        visit.post("/api/micrographs/2/excluded", excluded=True)
+        command = visit.post("/api/run/command")["command"]
+        out = tmp_path / "project/cluster_picks"
+        assert json.loads((out / "made_with.json").read_text())["threshold"] == 2.5
+    change, _, picking = command.partition(" && ")
+    words = shlex.split(picking)
+    assert shlex.split(change) == ["cd", os.getcwd()]
+    assert words[:2] == ["heliodor", "pick"]
+    assert not {"--app-scores", "--threads"} & {*words}
+    assert (_value(words, "-o"), _value(words, "--cluster")) == (str(out), "slurm")
+    labels, negatives = (read_picks(_value(words, f"--{kind}") or "") for kind in
+                         ("labels", "negatives"))  # fmt: skip
+    np.testing.assert_allclose(labels.xy_px, [(30, 40)])
+    np.testing.assert_allclose(negatives.xy_px, AT[:1], atol=1e-3)
+    left_out = Path(_value(words, "--exclude") or "").read_text().splitlines()
+    assert [Path(name).name for name in left_out] == ["mic 2.mrc"]
+    write_slurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HELIODOR_CONFIG", str(tmp_path / "site.toml"))
+    (tmp_path / "site.toml").write_text("[cluster]\njobs = 3\n")
+    assert "#SBATCH --array=0-2%3" in done(*words[1:], "--dry-run").out
 
 
 def test_a_finished_run_says_what_failed_and_what_has_changed_since(

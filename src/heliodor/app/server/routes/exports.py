@@ -53,6 +53,7 @@ class ExportRoutes(Endpoints):
             Route("/api/export", self.export, methods=["POST"]),
             Route("/api/exports/{name}", self.exported),
             Route("/api/run", self.run, methods=["POST"]),
+            Route("/api/run/command", self.command, methods=["POST"]),
             Route("/api/run/cancel", self.cancel_run, methods=["POST"]),
             Route("/report/{path:path}", self.report),
         ]
@@ -90,6 +91,12 @@ class ExportRoutes(Endpoints):
         await asyncio.to_thread(self.context.state.batch_run.start)
         run = self.context.sign_report(self.context.state.batch_run.state())
         return JSONResponse(run, 202)
+
+    async def command(self, request: Request) -> Response:
+        """POST /api/run/command: a command line that picks all micrographs on a cluster."""
+        await read_body(request, Body)
+        command = await asyncio.to_thread(self.context.state.batch_run.cluster_command)
+        return JSONResponse({"command": command})
 
     async def cancel_run(self, request: Request) -> Response:
         """POST /api/run/cancel: stop picking all micrographs."""

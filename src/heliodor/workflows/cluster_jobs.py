@@ -1,0 +1,160 @@
+"""The jobs of ``--cluster``: what each command becomes, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from heliodor.data.coordinates.label_assignment import read_labels
+from heliodor.data.micrographs.sources import MicrographInputs, find_sources
+from heliodor.picking.settings import PickSettings
+from heliodor.training.initialization import load_start_model
+from heliodor.training.settings import TrainSettings
+from heliodor.utils.compute import ComputeSettings
+from heliodor.workflows.cluster import (
+    PICKING,
+    RESULTS,
+    TRAINING,
+    StepPlan,
+    complete_settings,
+    submit,
+)
+from heliodor.workflows.cluster_settings import ClusterSettings
+from heliodor.workflows.picking_setup import PickRequest
+from heliodor.workflows.run import RunInputs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of starting a job."""
+
+    #: The job scripts, if they were only to be shown; otherwise empty.
+    scripts: str
+    #: The micrographs that are known to have failed.
+    failed: list[str]
+
+
+def submit_picking(
+    words: Sequence[str],
+    request: PickRequest,
+    out: str | Path,
+    settings: ClusterSettings,
+    threads: int | None = None,
+) -> Outcome:
+    """Let several processes pick in parts, and the last one write the results.
+
+    Parameters
+    ----------
+    words
+        The command line of one process, from ``pick`` on, without ``--part``.
+    request
+        What they pick, to refuse what can be refused at once.
+    threads
+        Of each process.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used, there is no SLURM, or the processes did not finish.
+    """
+    model = request.load_model()
+    request.settings.check_for(model.card.contaminant)
+    sources = request.leave_out(find_sources(request.micrographs))
+    request.read_additions(sources)
+    settings = complete_settings(settings)
+    plan = StepPlan(PICKING, [*words, "--part", "claim"], settings.processes)
+    return Outcome(*submit("pick", [plan], out, settings, threads, len(sources)))
+
+
+def submit_training(
+    words: Sequence[str],
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    negatives: str | Path | None,
+    training: TrainSettings,
+    out: str | Path,
+    settings: ClusterSettings,
+    compute: ComputeSettings,
+) -> Outcome:
+    """Let another process train.
+
+    Parameters
+    ----------
+    words
+        Its command line, from ``train`` on.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used, there is no SLURM, or the process failed.
+    """
+    _check_training(micrographs, labels, negatives, training)
+    settings = complete_settings(_with_memory(settings, compute))
+    plan = StepPlan(TRAINING, words)
+    return Outcome(*submit("train", [plan], out, settings, compute.threads))
+
+
+def submit_run(
+    words: Sequence[str],
+    picking_words: Sequence[str],
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    negatives: str | Path | None,
+    training: TrainSettings,
+    picking: PickSettings,
+    pick_micrographs: MicrographInputs | None,
+    truth: str | Path | None,
+    match_distance_angstrom: float | None,
+    out: str | Path,
+    settings: ClusterSettings,
+    compute: ComputeSettings,
+) -> Outcome:
+    """Let one process train, several pick with its model, and one write all results.
+
+    The first is the same run, stopped after the training. The last is the run itself, which finds
+    the model and the candidates of all micrographs, as after an interruption.
+
+    Parameters
+    ----------
+    words
+        The command line of the run, from ``run`` on.
+    picking_words
+        The command line of one process that picks with the model of this run, from ``pick`` on,
+        without ``--part``.
+
+    Raises
+    ------
+    BadInput
+        If an input cannot be used, there is no SLURM, or the processes did not finish.
+    """
+    _check_training(micrographs, labels, negatives, training)
+    inputs = RunInputs.read(
+        micrographs, training.data, training.training, pick_micrographs, truth,
+        match_distance_angstrom, picking,
+    )  # fmt: skip
+    settings = complete_settings(_with_memory(settings, compute))
+    plans = [
+        StepPlan(TRAINING, [*words, "--stop-after", "training"]),
+        StepPlan(PICKING, [*picking_words, "--part", "claim"], settings.processes),
+        StepPlan(RESULTS, words),
+    ]
+    return Outcome(*submit("run", plans, out, settings, compute.threads, len(inputs.sources)))
+
+
+def _check_training(
+    micrographs: MicrographInputs,
+    labels: str | Path,
+    negatives: str | Path | None,
+    training: TrainSettings,
+) -> None:
+    """Refuse what can be refused before a training."""
+    load_start_model(training.training)
+    read_labels(labels, find_sources(micrographs), negatives, training.data.pixel_size_angstrom)
+
+
+def _with_memory(settings: ClusterSettings, compute: ComputeSettings) -> ClusterSettings:
+    """Return the settings with the memory that training may take as that of each process."""
+    if settings.cluster != "slurm":
+        return settings
+    return replace(settings, memory_gb=compute.memory_gb)
