@@ -72,11 +72,19 @@ def _options(
 def demo(
     compute: Annotated[ComputeSettings, Only(("device", "threads"))],
     out: Annotated[Path, out_option("Folder for the results.", "demo")] = Path("demo"),
+    no_open: Annotated[
+        bool,
+        flag("--no-open", "Do not open the report in a browser, even on a desktop.", "Output"),
+    ] = False,
 ) -> None:
     """Simulate micrographs, label 100 particles, and do the whole job on them."""
     from heliodor.workflows.demo import demo as run_demo
+    from heliodor.workflows.demo import open_report
 
-    end(run_demo(out, compute, command_line()).record.failures)
+    failures = run_demo(out, compute, command_line()).record.failures
+    if not no_open:
+        open_report(out)
+    end(failures)
 
 
 def doctor(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import webbrowser
 from pathlib import Path
 
 from heliodor.errors import BadInput
@@ -13,12 +17,18 @@ from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.files import create_output_folder
 from heliodor.workflows.run import RunResult, run
 
+log = logging.getLogger(__name__)
+
 #: Ten micrographs for training and six, of another seed, for picking and evaluation.
 TRAINING_SET = SimulationSettings(particle="barrel", count=10, labels=100, seed=1)
 TEST_SET = SimulationSettings(particle="barrel", count=6, seed=2)
 RECIPE = TrainingSettings()
 #: The model to start from; None is the default, the general model.
 START: str | None = None
+
+
+#: Where the results are, and their report, in the folder of the demonstration.
+RESULTS, REPORT = "results", "report.html"
 
 
 def demo(
@@ -32,13 +42,14 @@ def demo(
         raise BadInput(
             f"{folder} contains an earlier demonstration; remove it or give another folder with -o"
         )
+    log.info(f"in about two minutes, the report will be {folder / RESULTS / REPORT}")
     for name, (purpose, settings) in datasets.items():
         with console.progress(f"simulating {purpose} micrographs") as progress:
             simulate(folder / name, settings, progress)
     return run(
         folder / "learn" / "micrographs.star",
         folder / "learn" / "labels.star",
-        folder / "results",
+        folder / RESULTS,
         DataSettings(diameter_angstrom=TRAINING_SET.resolved_particle.diameter_angstrom),
         choose_start(RECIPE, START, ()),
         pick_micrographs=folder / "unseen" / "micrographs.star",
@@ -46,3 +57,21 @@ def demo(
         compute=compute,
         command_line=command_line,
     )
+
+
+def open_report(out: Path) -> None:
+    """Open the report of a demonstration in the browser, where somebody sits at a desktop."""
+    if not _has_desktop():
+        return
+    report = (out / RESULTS / REPORT).absolute()
+    if not webbrowser.open(report.as_uri()):
+        log.info(f"no browser could be opened; the report is {report}")
+
+
+def _has_desktop() -> bool:
+    """Return whether the command was typed in a terminal of a desktop."""
+    if not sys.stderr.isatty() or "SSH_CONNECTION" in os.environ:
+        return False
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
