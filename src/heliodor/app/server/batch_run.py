@@ -51,6 +51,8 @@ class BatchRun:
         Threads of the command.
     command
         The command before the word `pick`.
+    device
+        Where it is to compute.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class BatchRun:
         predictions: Predictions,
         threads: int,
         command: Sequence[str] = COMMAND,
+        device: str = "auto",
     ) -> None:
         self._project, self._threads, self._command = project, threads, command
+        self._device = device
         self._annotations, self._predictions = annotations, predictions
         self._folder = project.folder / PICKS
         self._lock = threading.Lock()
@@ -121,6 +125,8 @@ class BatchRun:
         """Return the arguments of `heliodor` that pick with what the page shows."""
         settings, folder = self._project.settings, self._folder
         words = ["pick", "--report", "-o", str(folder), "--threads", str(self._threads)]
+        if self._device != "auto":
+            words += ["--device", self._device]
         if settings.model:
             words += ["--model", str(self._project.model_file(settings.model))]
         else:

@@ -68,6 +68,8 @@ class EngineSession:
         Called with a micrograph that cannot be used and the reason.
     command
         The command of the engine.
+    device
+        Where it is to compute: auto, cpu, cuda, cuda:N or mps.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class EngineSession:
         touch: Callable[[Iterable[int] | None], int],
         fail: Callable[[int, str], None],
         command: Sequence[str] = COMMAND,
+        device: str = "auto",
     ) -> None:
         self._project, self._annotations, self._tiles, self._predictions = (
             project,
@@ -89,6 +92,9 @@ class EngineSession:
             predictions,
         )
         self._threads, self._touch, self._fail, self._command = threads, touch, fail, command
+        self._wanted_device = device
+        #: Where the engine computes, once it has said so.
+        self._device: str | None = None
         self._lock = lock
         self._engine: EngineClient | None = None
         self._failures = EngineFailures()
@@ -183,7 +189,7 @@ class EngineSession:
         self._queue = []
         if self._engine is None or settings.diameter_angstrom is None:
             return
-        self._engine.send(build_open_request(self._project, self._threads))
+        self._engine.send(build_open_request(self._project, self._threads, self._wanted_device))
 
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Start over with the general model for another diameter."""
@@ -240,6 +246,7 @@ class EngineSession:
     def _handle_event(self, event: Event) -> None:
         match event:
             case ReadyEvent():
+                self._device = event.device
                 self._handle_ready()
             case ScoredEvent():
                 self._handle_scored(event)
@@ -512,6 +519,7 @@ class EngineSession:
                 "state": state,
                 "model": settings.model,
                 "queue": len(self._queue),
+                "device": self._device,
                 "says": says,
             }
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +40,8 @@ SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
 #: Largest absolute threshold, in log-odds.
 MAX_LOG_ODDS = 100.0
+#: Longest note on a micrograph, in characters.
+MAX_NOTE = 2000
 
 
 #: Settings that are sets of names of micrographs.
@@ -64,6 +66,8 @@ class ProjectSettings:
     excluded: frozenset[str] = frozenset()
     #: Names of the micrographs on which contamination is ignored.
     ignore_contamination: frozenset[str] = frozenset()
+    #: What the user wrote about micrographs, by their names.
+    notes: Mapping[str, str] = field(default_factory=dict)
     #: The folder in which the inputs were typed.
     directory: str = ""
     #: The RELION project that exports are for, if the user chose one.
@@ -81,6 +85,7 @@ class ProjectSettings:
             **asdict(self),
             "inputs": list(self.inputs),
             **{name: sorted(getattr(self, name)) for name in _NAME_SETS},
+            "notes": dict(sorted(self.notes.items())),
         }
 
 
@@ -96,6 +101,7 @@ class _StoredSettings(StoredModel):
     done: list[str]
     excluded: list[str] = Field(default_factory=list)
     ignore_contamination: list[str] = Field(default_factory=list)
+    notes: dict[str, Annotated[str, Field(max_length=MAX_NOTE)]] = Field(default_factory=dict)
     directory: str = ""
     relion_project: str | None = None
     labels_of: str = ""
@@ -239,7 +245,7 @@ def open_project(
         project.settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
     if pixel_size_angstrom is not None:
         project.settings = replace(project.settings, pixel_size_angstrom=pixel_size_angstrom)
-    names: dict[str, Any] = {**_rename(settings, before, sources)}
+    names = _rename(settings, before, sources)
     project.settings = replace(
         project.settings, inputs=tuple(inputs), directory=os.getcwd(), **names
     )
@@ -300,14 +306,15 @@ def _check_same(
 
 def _rename(
     settings: ProjectSettings, before: Sequence[ListedMicrograph], sources: Sequence[Source]
-) -> dict[str, frozenset[str]]:
+) -> dict[str, Any]:
     """Return the settings that name micrographs, for names that are spelled differently now."""
     by_path = {source.path.absolute(): source.name for source in sources}
     names = {own.name: by_path.get(own.path, own.name) for own in before}
-    return {
+    sets = {
         each: frozenset(names.get(name, name) for name in getattr(settings, each))
         for each in _NAME_SETS
     }
+    return {**sets, "notes": {names.get(name, name): n for name, n in settings.notes.items()}}
 
 
 def _renumber_files(

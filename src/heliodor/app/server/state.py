@@ -6,7 +6,7 @@ import base64
 import logging
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
+from heliodor.app.server.micrograph_table import MicrographTable
 from heliodor.app.server.predictions import MicrographPredictions, Predictions
 from heliodor.app.server.project import (
     PREVIEWS,
@@ -52,10 +53,16 @@ class ProjectState:
         Threads for training, scoring and picking.
     engine
         The command of the engine.
+    device
+        Where to compute: auto, cpu, cuda, cuda:N or mps.
     """
 
     def __init__(
-        self, project: Project, threads: int = 1, engine: Sequence[str] = COMMAND
+        self,
+        project: Project,
+        threads: int = 1,
+        engine: Sequence[str] = COMMAND,
+        device: str = "auto",
     ) -> None:
         self.project = project
         self.sources = project.sources
@@ -81,9 +88,12 @@ class ProjectState:
         self.predictions = Predictions()
         self.engine = EngineSession(
             project, self.annotations, self.tiles, self.predictions, threads,
-            self.lock, self.touch, self.set_failure, engine,
+            self.lock, self.touch, self.set_failure, engine, device,
         )  # fmt: skip
-        self.batch_run = BatchRun(project, self.annotations, self.predictions, threads)
+        self.batch_run = BatchRun(
+            project, self.annotations, self.predictions, threads, device=device
+        )
+        self.table = MicrographTable(project, self.tiles, self.predictions)
         self._exclude_from_predictions()
 
     def _match_annotation_names(self) -> None:
@@ -179,14 +189,21 @@ class ProjectState:
             self.project.change(done=before | changed if done else before - changed)
             return self.touch([number])
 
-    def set_excluded(self, number: int, excluded: bool) -> int:
-        """Leave a micrograph out of everything, or not; return the revision."""
+    def set_excluded(self, numbers: Collection[int], excluded: bool) -> int:
+        """Leave micrographs out of everything, or not; return the revision."""
         with self.lock:
             before = self.project.settings.excluded
-            changed = {self.name(number)}
+            changed = {self.name(number) for number in numbers}
             self.project.change(excluded=before | changed if excluded else before - changed)
             self._exclude_from_predictions()
             self.engine.update_queue()
+            return self.touch(numbers)
+
+    def set_note(self, number: int, note: str) -> int:
+        """Write a note on a micrograph, or remove it if it is empty; return the revision."""
+        with self.lock:
+            notes = {**self.project.settings.notes, self.name(number): note.strip()}
+            self.project.change(notes={name: text for name, text in notes.items() if text})
             return self.touch([number])
 
     def _exclude_from_predictions(self) -> None:
@@ -270,6 +287,8 @@ class ProjectState:
             "excluded": self.name(number) in self.project.settings.excluded,
             "ignored": self.project.ignores_contamination(number),
             "quality": None if seen is None else seen.quality,
+            "particles": self.table.particles(number),
+            "note": self.project.settings.notes.get(self.name(number), ""),
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
             "version": self.tiles.version(number),
@@ -308,6 +327,11 @@ class ProjectState:
                 "training": dict(self.engine.training.status),
                 "run": self._run_state(),
             }
+
+    def is_busy(self) -> bool:
+        """Return whether something is computed for the user."""
+        working = self.engine.state()["state"] in ("starting", "training", "scoring")
+        return working or self.batch_run.state()["state"] == "running"
 
     def _run_state(self) -> dict[str, Any]:
         """Return the state of the run, and how the project has changed since the last one."""
@@ -398,5 +422,6 @@ class ProjectState:
         try:
             self.batch_run.close()
         finally:
+            self.table.close()
             self.engine.close()
             self.annotations.close()

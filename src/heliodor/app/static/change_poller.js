@@ -4,7 +4,7 @@ import { recordTiming } from "./timings.js";
 const BUSY_INTERVAL_MS = 400;
 const IDLE_INTERVAL_MS = 1500;
 const HIDDEN_INTERVAL_MS = 6000;
-const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "scored", "failed", "version"];
+const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "particles", "note", "scored", "failed", "version"];
 
 /** @typedef {import("./state.js").AppState} AppState */
 

@@ -61,6 +61,7 @@ export class MicrographList {
   /** Sort and filter the list again. */
   sortAndFilter() {
     this.#order = sortMicrographs(this.state.rows, this.sort.value, this.filter.value);
+    if (this.followsTable) this.#order = this.#likeTable(this.#order);
     this.#places = new Map(this.#order.map((id, place) => [id, place]));
     this.#sortedAt = performance.now();
     this.space.style.height = `${this.#order.length * ROW_HEIGHT_PX}px`;
@@ -73,6 +74,17 @@ export class MicrographList {
     this.redraw();
   }
 
+  /** Whether the list has the order and the filter of the table. */
+  get followsTable() {
+    return this.sort.value === "table" && this.state.tableOrder !== null;
+  }
+
+  /** @param {number[]} order */
+  #likeTable(order) {
+    const kept = new Set(order);
+    return (this.state.tableOrder ?? order).filter((id) => kept.has(id));
+  }
+
   /** @param {number[] | null} ids */
   #onRowsChanged(ids) {
     this.redraw();
@@ -80,7 +92,7 @@ export class MicrographList {
       this.#excludedCount = this.state.excludedCount;
       this.sortAndFilter();
     }
-    const moves = ids === null || !["original", "name"].includes(this.sort.value);
+    const moves = ids === null || !["original", "name", "table"].includes(this.sort.value);
     if (!moves || this.#sortTimer) return;
     const wait = Math.max(0, this.#sortedAt + RESORT_DELAY_MS - performance.now());
     this.#sortTimer = setTimeout(withTiming("sort list", () => {

@@ -1,4 +1,4 @@
-import { get, getBlob, post } from "./api.js";
+import { get, getBlob, post, toAddress } from "./api.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
 import { withTiming } from "./timings.js";
 
@@ -193,6 +193,6 @@ export class ExportPanel {
     }
     this.#showDoubts();
     byId("run-report").hidden = !run.report;
-    if (run.report) byId("run-report").href = run.report;
+    if (run.report) byId("run-report").href = toAddress(run.report);
   }
 }

@@ -1,4 +1,4 @@
-import { get, post } from "./api.js";
+import { allowReadingOnly, get, post } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { LabelStore } from "./label_store.js";
 import { PickStore } from "./pick_store.js";
@@ -9,7 +9,7 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
- *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[],
+ *   quality: (number | null)[], particles: (number | null)[], note: string[], scored: (number | null)[], failed: (string | null)[],
  *   version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null,
  *   relion_project: string | null}} Settings
@@ -48,6 +48,7 @@ export class AppState {
   current = -1;
   /** The threshold that the numbers of picks in `rows` are for. @type {number | null} */
   countedAt = null;
+  /** Micrographs as the table shows them; null before it was opened. @type {number[] | null} */ tableOrder = null;
   /** A diameter while it is being dragged. @type {number | null} */ draggedDiameter = null;
   /** @type {Map<number, any>} */ #micrographs = new Map();
   #folderLength = 0;
@@ -95,7 +96,9 @@ export class AppState {
       this.rows.negatives[id] = negatives;
       this.rowsChanged.emit([id]);
     });
-    this.saveQueue.restore((name) => this.rows.name.indexOf(name));
+    this.isReadOnly = project.read_only === true;
+    if (this.isReadOnly) allowReadingOnly();
+    else this.saveQueue.restore((name) => this.rows.name.indexOf(name));
   }
 
   /** Return a micrograph's name without the folders that all names start with. @param {number} id */
@@ -138,7 +141,7 @@ export class AppState {
     this.rows.failed[id] ??= info.failed;
     this.opened.emit(id);
     if (!this.micrograph) return;
-    void post("/api/focus", { id });
+    if (!this.isReadOnly) void post("/api/focus", { id });
     await Promise.all([this.labels.open(id), this.picks.open(id)]);
   }
 
@@ -179,6 +182,7 @@ export class AppState {
    * @param {number | null} threshold null for the automatic one
    */
   setThreshold(threshold) {
+    if (this.isReadOnly) return;
     this.#thresholdBefore ??= { threshold: this.settings.threshold };
     this.#moveThreshold(threshold, () => {
       const before = this.#thresholdBefore?.threshold ?? null;
