@@ -236,6 +236,12 @@ class EngineSession:
                 self._send_project()
             self._touch(None)
 
+    def reopen_project(self) -> None:
+        """Open the project in the engine again, as it has more micrographs."""
+        with self._lock:
+            if self._engine is not None:
+                self._send_project()
+
     def update_queue(self) -> None:
         """Score what has to be scored now, after micrographs were excluded or included."""
         with self._lock:

@@ -145,7 +145,8 @@ class Project:
     """One project folder, used by this process only; see `open_project`."""
 
     folder: Path
-    sources: Sequence[Source]
+    #: It grows while micrographs arrive; the number of one never changes.
+    sources: list[Source]
     settings: ProjectSettings
     #: Whether the folder was a project before.
     existed: bool
@@ -164,6 +165,15 @@ class Project:
             if changed != self.settings:
                 write_json(self.folder / NAME, changed.as_dict())
                 self.settings = changed
+
+    def add(self, sources: Sequence[Source]) -> None:
+        """Add micrographs at the end of the list; scores of the others stay valid."""
+        valid = self.settings.scores_of == self.scores_for
+        self.sources.extend(sources)
+        write_list(self.folder, self.sources)
+        self.change(pictures_of=_digest_pictures(self.sources, self.settings))
+        if valid:
+            self.change(scores_of=self.scores_for)
 
     @property
     def included(self) -> list[int]:
@@ -240,7 +250,7 @@ def open_project(
         create_subfolder(folder, name)
     remove_partial_files(folder)
     same_size = pixel_size_angstrom in (None, settings.pixel_size_angstrom)
-    project = Project(folder, sources, settings, existed)
+    project = Project(folder, [*sources], settings, existed)
     if diameter_angstrom is not None and diameter_angstrom != settings.diameter_angstrom:
         project.settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
     if pixel_size_angstrom is not None:
@@ -252,10 +262,7 @@ def open_project(
     settings = project.settings
     if settings.model and not project.model_file(settings.model).is_file():
         project.settings = replace(project.settings, model=0)
-    pictures = digest(
-        [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
-        + [repr(settings.pixel_size_angstrom).encode()]
-    )
+    pictures = _digest_pictures(sources, settings)
     if pictures != settings.pictures_of:
         valid = same_size and settings.scores_of == project.scores_for
         project.settings = replace(project.settings, pictures_of=pictures)
@@ -267,6 +274,14 @@ def open_project(
     if project.settings.scores_of != project.scores_for:
         project.forget_scores()
     return project
+
+
+def _digest_pictures(sources: Sequence[Source], settings: ProjectSettings) -> str:
+    """Return the digest of a list of micrographs, with their pixel sizes."""
+    return digest(
+        [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
+        + [repr(settings.pixel_size_angstrom).encode()]
+    )
 
 
 def _read_list_before(folder: Path) -> list[ListedMicrograph]:

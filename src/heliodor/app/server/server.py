@@ -127,6 +127,7 @@ def serve(
             if labels is not None:
                 import_labels(state, labels)
             state.engine.start()
+            state.new_micrographs.start()
             port = listener.getsockname()[1]
             page = addresses.page(port)
             keys = AccessKeys(partial(_announce_next, page))

@@ -18,6 +18,7 @@ from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
 from heliodor.app.server.micrograph_table import MicrographTable
+from heliodor.app.server.new_micrographs import NewMicrographs
 from heliodor.app.server.predictions import MicrographPredictions, Predictions
 from heliodor.app.server.project import (
     PREVIEWS,
@@ -29,6 +30,7 @@ from heliodor.app.server.questions import propose_questions
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.relion_project import RelionProject
+from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
@@ -93,6 +95,7 @@ class ProjectState:
         self.batch_run = BatchRun(
             project, self.annotations, self.predictions, threads, device=device
         )
+        self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
         self._exclude_from_predictions()
 
@@ -113,6 +116,27 @@ class ProjectState:
         renamed |= quoted
         if renamed:
             self.annotations.rename_micrographs(renamed)
+
+    def add_micrographs(self, sources: Sequence[Source]) -> bool:
+        """Add micrographs that have arrived; nothing of the others changes.
+
+        Returns
+        -------
+        bool
+            Whether they were added; they are not while a training runs.
+        """
+        with self.lock:
+            if self.engine.training.running:
+                return False
+            self.project.add(sources)
+            more = np.ones(len(sources), dtype=np.int64)
+            self._row_revisions = np.concatenate([self._row_revisions, more])
+            self._annotation_revisions = np.concatenate([self._annotation_revisions, more])
+            self._exclude_from_predictions()
+            self.engine.reopen_project()
+            self.touch()
+        log.info(f"{count_of(len(sources), 'new micrograph')} (the first is {sources[0].name})")
+        return True
 
     def focus(self, number: int) -> None:
         """Score the micrograph on the screen first."""
@@ -420,6 +444,7 @@ class ProjectState:
     def close(self) -> None:
         """Stop the engine and the run, and save all changes."""
         try:
+            self.new_micrographs.close()
             self.batch_run.close()
         finally:
             self.table.close()

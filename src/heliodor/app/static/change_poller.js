@@ -50,7 +50,7 @@ export class ChangePoller {
       const news = await get(`/api/changes?since=${this.#revision}`);
       if (news.all) {
         const { version: known } = this.state.rows;
-        this.state.rows = await get("/api/micrographs");
+        this.state.setRows(await get("/api/micrographs"));
         this.state.rows.version.forEach((version, id) => {
           if (version !== known[id]) void this.state.reopen(id);
         });

@@ -1,7 +1,8 @@
-import { getBlob, RequestRefused } from "./api.js";
+import { getBlob, post, RequestRefused } from "./api.js";
 import { byId, createElement, createIcon, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
 import { sortMicrographs } from "./sorting.js";
 import { withTiming } from "./timings.js";
+import { showToast } from "./toast.js";
 
 const ROW_HEIGHT_PX = 66;
 const RESORT_DELAY_MS = 1000;
@@ -55,7 +56,27 @@ export class MicrographList {
       const row = event.target.closest("[data-id]");
       if (row) void this.state.open(Number(row.dataset.id));
     }));
+    state.micrographsAdded.on((added) => {
+      this.sortAndFilter();
+      showToast(formatCount(added, "new micrograph"));
+    });
+    byId("look-button").addEventListener("click", withTiming("look", () => void this.#lookForMore()));
     this.sortAndFilter();
+  }
+
+  /** Ask the server to look for micrographs that have arrived. */
+  async #lookForMore() {
+    const button = byId("look-button");
+    button.disabled = true;
+    try {
+      const { added } = await post("/api/look");
+      if (added) this.state.requested.emit();
+      else showToast("No new micrographs");
+    } catch (error) {
+      showToast(error instanceof Error ? error.message : String(error));
+    } finally {
+      button.disabled = false;
+    }
   }
 
   /** Sort and filter the list again. */

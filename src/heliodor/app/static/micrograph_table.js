@@ -75,6 +75,7 @@ export class MicrographTable {
     new ResizeObserver(() => this.redraw()).observe(this.scroller);
     state.rowsChanged.on((ids) => this.#onRowsChanged(ids));
     state.opened.on(() => this.#showCurrent());
+    state.micrographsAdded.on(() => this.isOpen && void this.#read());
     state.histogramChanged.on(() => this.#readOutliersLater());
   }
 

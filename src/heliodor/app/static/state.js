@@ -29,6 +29,8 @@ export class AppState {
   /** Emitted with ids (null for all) when rows of the list changed. */
   rowsChanged = new Emitter();
   settingsChanged = new Emitter();
+  /** Emitted with the number of micrographs that have arrived. */
+  micrographsAdded = new Emitter();
   thresholdChanged = new Emitter();
   histogramChanged = new Emitter();
   /** Emitted when the engine, the training or the run on all micrographs reports something. */
@@ -83,10 +85,7 @@ export class AppState {
     this.engine = project.engine;
     this.training = project.training;
     this.run = project.run;
-    this.#folderLength = findCommonFolder(rows.name).length;
-    const ending = findCommonEnding(rows.name).length;
-    this.#listNames = shortenNames(
-      rows.name.map((name) => name.slice(this.#folderLength, name.length - ending)));
+    this.#shortenNames();
     this.saveQueue = new SaveQueue(project.folder);
     this.labels = new LabelStore(this.saveQueue, (id) => this.rows.name[id]);
     this.picks = new PickStore();
@@ -99,6 +98,22 @@ export class AppState {
     this.isReadOnly = project.read_only === true;
     if (this.isReadOnly) allowReadingOnly();
     else this.saveQueue.restore((name) => this.rows.name.indexOf(name));
+  }
+
+  #shortenNames() {
+    const names = this.rows.name;
+    this.#folderLength = findCommonFolder(names).length;
+    const ending = findCommonEnding(names).length;
+    this.#listNames = shortenNames(names.map((name) => name.slice(this.#folderLength, name.length - ending)));
+  }
+
+  /** Take over all rows from the server, which may be more than before. @param {Rows} rows */
+  setRows(rows) {
+    const added = rows.name.length - this.count;
+    this.rows = rows;
+    if (!added) return;
+    this.#shortenNames();
+    this.micrographsAdded.emit(added);
   }
 
   /** Return a micrograph's name without the folders that all names start with. @param {number} id */

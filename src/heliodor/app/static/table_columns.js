@@ -82,8 +82,10 @@ export function createColumns(state, data, outliers) {
     /** @type {string} */ hint,
     /** @type {(id: number) => string} */ value,
   ) => ({ key, title, unit: "", isText: true, letters, hint, value, text: value });
-  const area = (/** @type {number} */ id) =>
-    data.width[id] === null || data.height[id] === null ? null : data.width[id] * data.height[id];
+  const area = (/** @type {number} */ id) => {
+    const [width, height] = [data.width[id] ?? null, data.height[id] ?? null];
+    return width === null || height === null ? null : width * height;
+  };
   return [
     text("name", "Name", Math.min(MAX_NAME_LETTERS, longest + 1), "Without what all names share; hold the pointer over it for the whole name", (id) => names[id]),
     text("status", "Status", 14, "Excluded, reviewed, or not picked yet", (id) => describeStatus(state, id)),

@@ -173,6 +173,7 @@ CHANGES = [
     ("/api/excluded", {"ids": [0], "excluded": True}),
     ("/api/settings", {"threshold": 1.0}),
     ("/api/focus", {"id": 0}),
+    ("/api/look", {}),
     ("/api/model", {"number": 0}),
     ("/api/train", {}),
     ("/api/train/cancel", {}),

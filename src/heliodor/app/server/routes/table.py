@@ -37,6 +37,7 @@ class TableRoutes(Endpoints):
             Route("/api/table", self.table),
             Route("/api/outliers", self.outliers),
             Route("/api/excluded", self.exclude, methods=["POST"]),
+            Route("/api/look", self.look, methods=["POST"]),
             Route(one + "/note", self.note, methods=["POST"]),
             Route(one + "/spectrum", self.spectrum),
         ]
@@ -64,6 +65,12 @@ class TableRoutes(Endpoints):
             check_range(number, "id", 0, len(state.sources) - 1)
         revision = await asyncio.to_thread(state.set_excluded, body.ids, body.excluded)
         return JSONResponse({"revision": revision})
+
+    async def look(self, request: Request) -> Response:
+        """POST /api/look: look for micrographs that have arrived."""
+        await read_body(request, Body)
+        added = await asyncio.to_thread(self.context.state.new_micrographs.look_now)
+        return JSONResponse({"added": added})
 
     async def note(self, request: Request) -> Response:
         """POST /api/micrographs/{id}/note: write a note on a micrograph; empty removes it."""
