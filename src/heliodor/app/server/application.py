@@ -65,6 +65,7 @@ class PageRoutes(Endpoints):
             Route("/static/{path:path}", self.static),
             Route("/api/project", self.project),
             Route("/api/changes", self.changes),
+            Route("/api/log", self.log),
         ]
 
     async def page(self, request: Request) -> Response:
@@ -104,6 +105,11 @@ class PageRoutes(Endpoints):
         await asyncio.to_thread(self.context.state.check_some_replaced)
         news = self.context.state.changes_since(since)
         return JSONResponse({**news, "run": self.context.sign_report(news["run"])})
+
+    async def log(self, request: Request) -> Response:
+        """GET /api/log: the last lines of the log of the project."""
+        lines = await asyncio.to_thread(self.context.state.activity.read_end)
+        return JSONResponse({"lines": lines})
 
 
 #: All endpoints.

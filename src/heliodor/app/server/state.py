@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from heliodor import __version__
+from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.engine_client import COMMAND
@@ -70,6 +72,9 @@ class ProjectState:
         self.sources = project.sources
         #: Differs at each start, after which pages load everything again.
         self.boot = secrets.token_hex(8)
+        self.activity = ActivityLog(project.folder)
+        micrographs = count_of(len(self.sources), "micrograph")
+        self.activity.write(f"opened with {micrographs} by heliodor {__version__}")
         self.annotations = Annotations(project.folder)
         self._match_annotation_names()
         self.tiles = MicrographTiles(
@@ -90,11 +95,12 @@ class ProjectState:
         self.predictions = Predictions()
         self.engine = EngineSession(
             project, self.annotations, self.tiles, self.predictions, threads,
-            self.lock, self.touch, self.set_failure, engine, device,
+            self.lock, self.touch, self.set_failure, engine, device, self.activity.write,
         )  # fmt: skip
         self.batch_run = BatchRun(
-            project, self.annotations, self.predictions, threads, device=device
-        )
+            project, self.annotations, self.predictions, threads, device=device,
+            note=self.activity.write,
+        )  # fmt: skip
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
         self._exclude_from_predictions()
@@ -135,7 +141,9 @@ class ProjectState:
             self._exclude_from_predictions()
             self.engine.reopen_project()
             self.touch()
-        log.info(f"{count_of(len(sources), 'new micrograph')} (the first is {sources[0].name})")
+        said = f"{count_of(len(sources), 'new micrograph')} (the first is {sources[0].name})"
+        log.info(said)
+        self.activity.write(said)
         return True
 
     def focus(self, number: int) -> None:
@@ -221,6 +229,8 @@ class ProjectState:
             self.project.change(excluded=before | changed if excluded else before - changed)
             self._exclude_from_predictions()
             self.engine.update_queue()
+            what = count_of(len(numbers), "micrograph")
+            self.activity.write(f"{what} {'excluded' if excluded else 'included'}")
             return self.touch(numbers)
 
     def set_note(self, number: int, note: str) -> int:
@@ -450,3 +460,5 @@ class ProjectState:
             self.table.close()
             self.engine.close()
             self.annotations.close()
+            self.activity.write("closed")
+            self.activity.close()

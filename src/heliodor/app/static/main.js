@@ -2,6 +2,7 @@ import { RequestRefused, ServerUnreachable } from "./api.js";
 import { ChangePoller } from "./change_poller.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Keyboard } from "./keyboard.js";
+import { LogDialog } from "./log_dialog.js";
 import { MicrographList } from "./micrograph_list.js";
 import { MicrographTable } from "./micrograph_table.js";
 import { ExportPanel } from "./panel_export.js";
@@ -79,6 +80,7 @@ async function start() {
   const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
   new ExportPanel(state);
   new ShareDialog();
+  new LogDialog();
   const shortcuts = listShortcuts({
     viewer, list, table, spectrum, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel,
   });
