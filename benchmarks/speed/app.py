@@ -105,7 +105,9 @@ def lists(folder: Path) -> None:
         state.predictions.put(
             number, MicrographPredictions.from_candidates(found, np.zeros((0, 2)), 100.0)
         )
-    headers = {"Authorization": f"Bearer {keys.exchange(keys.address_token)}"}
+    session = keys.exchange(keys.address_token)
+    assert session is not None
+    headers = {"Authorization": f"Bearer {session.token}"}
     base = "http://127.0.0.1:1"
     with TestClient(
         AccessControl(build_application(context), keys), base, headers=headers

@@ -166,17 +166,13 @@ class PageInUse:
 
     def get(self, path: str) -> Any:
         """Return what the server answers to a request of the page."""
-        answer = self.page.evaluate(
+        return self.page.evaluate(
             """async (path) => {
-              const session = localStorage.getItem("heliodor session");
-              const headers = { Authorization: `Bearer ${session}` };
-              const response = await fetch(path, { headers });
-              return { status: response.status, body: await response.json() };
+              const { get } = await import(new URL("static/api.js", document.baseURI));
+              return get(path);
             }""",
             path,
         )
-        assert answer["status"] == 200, answer
-        return answer["body"]
 
     def picture(self, name: str) -> None:
         """Save a screenshot of the page in two window sizes."""

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from heliodor.app.server.access import AccessControl
 from heliodor.app.server.access_keys import AccessKeys
+from heliodor.app.server.addresses import Addresses
 from heliodor.app.server.application import build_application
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.endpoints import AppContext
@@ -103,10 +104,12 @@ def open_app(
     with_engine: bool = False,
     replace_settings: bool = False,
     pixel_size: float | None = None,
+    inputs: Sequence[str] = (),
+    addresses: Addresses | None = None,
     **overrides: Any,
 ) -> Iterator[AppVisit]:
     """Open the project in a folder; the engine is that of the tests."""
-    inputs = [str(folder / "mics")]
+    inputs = [*inputs] or [str(folder / "mics")]
     if not (folder / "mics").is_dir():
         micrographs(folder / "mics")
     sources = find_sources(inputs)
@@ -124,10 +127,10 @@ def open_app(
     try:
         if with_engine:
             state.engine.start()
-        headers = {"Authorization": f"Bearer {session}"}
-        gate = AccessControl(build_application(context), keys)
+        headers = {"Authorization": f"Bearer {session.token}"}
+        gate = AccessControl(build_application(context), keys, addresses, 8765)
         with TestClient(gate, BASE, raise_server_exceptions=False, headers=headers) as client:
-            yield AppVisit(state, client, overrides_file, keys, session)
+            yield AppVisit(state, client, overrides_file, keys, session.token)
     finally:
         context.workers.close()
         state.close()

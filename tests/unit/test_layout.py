@@ -14,9 +14,12 @@ MOST_LINES = 60
 TESTED_BY = {
     # Parts of the server, through its HTTP interface.
     "unit/app/server/test_server.py": [
-        "app/server/application", "app/server/endpoints", "app/server/request_parsing",
-        "app/server/state", "app/server/worker_pool",
+        "app/server/request_parsing", "app/server/state", "app/server/worker_pool",
     ],
+    "unit/app/server/test_table.py": [
+        "app/server/micrograph_table", "app/server/routes/table", "app/server/spectra",
+    ],
+    "unit/app/server/test_proxy.py": ["cli/app"],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": [
         "app/server/batch_run", "app/server/routes/exports",

@@ -85,6 +85,8 @@ class OpenRequest(_Request):
     number: int = 0
     #: None for all that the process may use.
     threads: int | None = None
+    #: As of `ComputeSettings`.
+    device: str = "auto"
 
 
 class ScoreRequest(_Request):

@@ -37,8 +37,53 @@ def app(
         int | None,
         choice("N", "Port on this machine.", "Other", default="8765, or the next free one"),
     ] = None,
+    host: Annotated[
+        str,
+        choice(
+            "ADDRESS",
+            "Interface to listen on; 0.0.0.0 is all of them, so that other computers can connect"
+            " with the token.",
+            "Other",
+            default="127.0.0.1, only this machine",
+        ),
+    ] = "127.0.0.1",
+    base_url: Annotated[
+        str,
+        choice(
+            "URL",
+            "Address, or path, at which a proxy (Open OnDemand, JupyterHub, nginx) shows the app;"
+            " {port} stands for the port.",
+            "Other",
+            default="none",
+        ),
+    ] = "",
+    allowed_host: Annotated[
+        list[str] | None,
+        choice(
+            "NAME",
+            "Another name of the host by which browsers reach the app; may be repeated.",
+            "Other",
+            default="this machine, and that of --base-url",
+        ),
+    ] = None,
+    idle_shutdown: Annotated[
+        float | None,
+        number(
+            "MINUTES",
+            "Stop if nobody has used the page and nothing was computed for so long.",
+            "Other",
+            default="never",
+        ),
+    ] = None,
+    read_only_link: Annotated[
+        bool,
+        flag("--read-only-link", "Print an address for colleagues who may only look.", "Other"),
+    ] = False,
     pixel_size: PixelSize = None,
     threads: Threads = None,
+    device: Annotated[
+        str, choice("DEVICE", "auto, cpu, cuda, cuda:N or mps.", "Compute", default="auto")
+    ] = "auto",
     replace: Annotated[
         bool,
         flag(
@@ -51,5 +96,19 @@ def app(
 ) -> None:
     """Label, train, inspect and pick in a browser, on this computer or through an SSH tunnel."""
     from heliodor.app.server import server
+    from heliodor.app.server.addresses import Addresses
 
-    server.serve(micrographs, out, labels, diameter, port, pixel_size, threads, replace)
+    server.serve(
+        micrographs,
+        out,
+        labels,
+        diameter,
+        port,
+        pixel_size,
+        threads,
+        replace,
+        Addresses(host, base_url, tuple(allowed_host or ())),
+        idle_shutdown,
+        read_only_link,
+        device,
+    )

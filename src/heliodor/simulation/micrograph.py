@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from heliodor.data.micrographs.ctf import wavelength_angstrom
 from heliodor.errors import BadInput
 from heliodor.simulation import contaminants, detector
 from heliodor.simulation.contrast import REFERENCE_PIXEL_ANGSTROM, signal_deviation
@@ -16,7 +17,6 @@ from heliodor.simulation.optics import (
     Optics,
     apply_transfer,
     contrast_transfer,
-    wavelength_angstrom,
 )
 from heliodor.simulation.projection import add_projection, draw_orientations
 from heliodor.simulation.scene import (

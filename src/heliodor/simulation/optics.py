@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.fft
 
+from heliodor.data.micrographs.ctf import wavelength_angstrom
+
 if TYPE_CHECKING:
     from heliodor.conventions import Image, Shape
 
@@ -31,22 +33,6 @@ class Optics:
     """Angle of the axis of `defocus_u_angstrom`, from columns (x) towards rows (y)."""
     b_factor: float
     """Envelope: amplitudes fall as ``exp(-b_factor k^2 / 4)``, square angstrom."""
-
-
-def wavelength_angstrom(voltage_kv: float) -> float:
-    """Return the relativistic wavelength of an electron.
-
-    Parameters
-    ----------
-    voltage_kv
-        Acceleration voltage in kilovolt.
-
-    Notes
-    -----
-    ``h / sqrt(2 m e V (1 + e V / (2 m c^2)))``, with V in volt.
-    """
-    volt = 1000.0 * voltage_kv
-    return 12.264259661 / math.sqrt(volt * (1.0 + 0.978475598e-6 * volt))
 
 
 def contrast_transfer(shape: Shape, pixel_size_angstrom: float, optics: Optics) -> Image:

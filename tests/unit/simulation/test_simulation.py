@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from heliodor.data.micrographs.ctf import wavelength_angstrom
 from heliodor.errors import BadInput
 from heliodor.simulation import (
     PARTICLES,
@@ -31,7 +32,6 @@ from heliodor.simulation.optics import (
     Optics,
     apply_transfer,
     contrast_transfer,
-    wavelength_angstrom,
 )
 from heliodor.simulation.projection import (
     add_projection,

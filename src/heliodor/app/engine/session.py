@@ -105,7 +105,7 @@ class Session:
         BadInput
             If the diameter, the pixel size or the model cannot be used.
         """
-        device = ComputeSettings(threads=project.threads).start()
+        device = ComputeSettings(project.device, project.threads).start()
         diameter = check_diameter(project.diameter_angstrom)
         model = load_general_model() if project.model is None else load_model(project.model)
         if model.card.any_diameter:

@@ -1,9 +1,9 @@
 """Access control: sessions, the origin of requests, and limits on their size and number.
 
-The server listens on this machine only, but other users of the machine can reach it, and so can
-any web site that is open in a browser on it. So every request for something of the project needs
-the session token or a signature, must name this machine as its host (which defeats DNS
-rebinding), and must come from a page of this server. Only the page and its scripts, which are
+By default the server listens on this machine only, but other users of the machine can reach it,
+and so can any web site that is open in a browser on it. So every request for something of the
+project needs the session token or a signature, must name a host that is allowed (which defeats
+DNS rebinding), and must come from a page of this server. Only the page and its scripts, which are
 the same for everybody, are open: the browser loads them before the page can send a token.
 
 Starlette's TrustedHostMiddleware is not enough here: it does not check the port, and neither
@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 
-from heliodor.app.server.access_keys import AccessKeys
+from heliodor.app.server.access_keys import AccessKeys, Rights
+from heliodor.app.server.addresses import Addresses
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 MAX_BODY, MAX_SECONDS = 4 * 2**20, 30.0
 #: Most requests that are served at the same time.
 MAX_REQUESTS = 256
-#: With any port: the local end of an SSH tunnel may have another one.
-_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(?::(\d{1,5}))?", re.ASCII)
 #: Sec-Fetch-Site of requests by a page of this server, or by the user in the address bar.
 _SITES = {"same-origin", "none"}
 POLICY = (
@@ -49,13 +48,18 @@ _HEADERS = {
 }
 #: Where the page exchanges the token of its address for the session token.
 SESSION_PATH = "/api/session"
-#: Set in the scope of a request that has access.
-HAS_ACCESS = "heliodor.has_access"
+#: Set in the scope of a request that has access: what it may do.
+RIGHTS = "heliodor.rights"
+#: What a read-only session may ask for with POST, as its question does not fit into an address.
+_READING_POSTS = {"/api/crops"}
+#: What the page asks for again and again, whether somebody uses it or not.
+_POLLED = {"/api/changes"}
 _NO_SESSION = "no access; open the newest address that heliodor app printed"
 _USED_TOKEN = (
     "this address was opened already, or the server was restarted; open the newest one that"
     " heliodor app printed"
 )
+_READ_ONLY = "this is a read-only link: nothing can be changed with it"
 _EXPIRED = "this address has expired; open it again from the page of heliodor app"
 
 
@@ -68,12 +72,26 @@ class AccessControl:
         The application to protect.
     keys
         The tokens and signatures.
+    addresses
+        Where the page is reached.
+    port
+        The port of the server.
     """
 
-    def __init__(self, app: ASGIApp, keys: AccessKeys) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: AccessKeys,
+        addresses: Addresses | None = None,
+        port: int = 0,
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._addresses = addresses or Addresses()
+        self._base_path = self._addresses.path(port)
         self._active = 0
+        #: When somebody last did something in the page, on the clock that never goes back.
+        self.last_use = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -90,6 +108,15 @@ class AccessControl:
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
+        if self._base_path and scope["path"] == self._base_path:
+            # Relative addresses need the slash at the end.
+            place = self._base_path.rpartition("/")[2] + "/"
+            await _send(answer, 307, [(b"location", place.encode())], b"")
+            return
+        if self._base_path and scope["path"].startswith(f"{self._base_path}/"):
+            # Some proxies remove the path in front, others keep it.
+            # In place: the connection looks at the same scope.
+            scope["path"] = scope["path"].removeprefix(self._base_path)
         refusal = self._find_fault(scope)
         if refusal is not None:
             await _send_error(answer, *refusal)
@@ -101,11 +128,18 @@ class AccessControl:
             # Not counted: other users must not use up what the owner needs.
             await self._app(scope, _LimitedBody(receive).receive, answer)
             return
-        if not self._has_access(scope):
+        rights = self._find_rights(scope)
+        if rights is None:
             expired = b"signature=" in scope["query_string"]
             await _send_error(answer, 401, _EXPIRED if expired else _NO_SESSION)
             return
-        scope[HAS_ACCESS] = True
+        reads = scope["method"] in ("GET", "HEAD") or scope["path"] in _READING_POSTS
+        if rights is Rights.READ and not reads:
+            await _send_error(answer, 403, _READ_ONLY)
+            return
+        scope[RIGHTS] = rights
+        if scope["path"] not in _POLLED:
+            self.last_use = time.monotonic()
         if self._active >= MAX_REQUESTS:
             await _send_error(
                 answer, 503, "too many requests at the same time; try again", retry=True
@@ -122,11 +156,15 @@ class AccessControl:
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "only GET and POST are allowed"
         host = _single(scope, b"host")
-        found = _HOST.fullmatch(host or "")
-        if found is None or int(found[2] or 80) > 65535:
-            return 403, "this server answers only as 127.0.0.1 or localhost"
-        if _has_header(scope, b"origin") and _single(scope, b"origin") != f"http://{host}":
-            return 403, "requests from other pages are refused"
+        if host is None or not self._addresses.accepts_host(host):
+            return 403, (
+                "this server does not answer by this name of a host; allow it with --allowed-host"
+                " or --base-url"
+            )
+        if _has_header(scope, b"origin"):
+            origin = _single(scope, b"origin")
+            if origin is None or not self._addresses.accepts_origin(origin, host):
+                return 403, "requests from other pages are refused"
         if (
             _has_header(scope, b"sec-fetch-site")
             and _single(scope, b"sec-fetch-site") not in _SITES
@@ -146,12 +184,14 @@ class AccessControl:
                 return 415, "the body must be application/json"
         return None
 
-    def _has_access(self, scope: Scope) -> bool:
+    def _find_rights(self, scope: Scope) -> Rights | None:
+        """Return what a request may do, None if it has no access."""
         token = _bearer_token(scope)
         if token is not None:
-            return self._keys.is_session(token)
+            return self._keys.rights(token)
         query = scope["query_string"].decode("latin-1")
-        return scope["method"] in ("GET", "HEAD") and self._keys.is_signed(scope["path"], query)
+        is_signed = self._keys.is_signed(scope["path"], query)
+        return Rights.READ if is_signed and scope["method"] in ("GET", "HEAD") else None
 
     async def _open_session(self, scope: Scope, answer: Send) -> None:
         """Exchange the token of the address for the session token.
@@ -165,7 +205,7 @@ class AccessControl:
         if session is None:
             await _send_error(answer, 401, _USED_TOKEN)
             return
-        body = json.dumps({"session": session}).encode()
+        body = json.dumps({"session": session.token, "rights": session.rights.value}).encode()
         await _send(answer, 200, [(b"content-type", b"application/json")], body)
 
 

@@ -1,4 +1,4 @@
-"""The secrets of one start of the server: address token, session token and signatures."""
+"""The secrets of one start of the server: tokens of addresses, session tokens and signatures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
 from urllib.parse import quote
 
 #: A signed address is valid until the end of the next period, so for one to two of them, and
 #: stays the same within one.
 _PERIOD_SECONDS = 3600
 _SIGNED = re.compile(r"(?:.*&)?expires=(\d{1,12})&signature=([0-9a-f]{64})", re.ASCII)
+
+
+class Rights(Enum):
+    """What a session may do."""
+
+    ALL = "all"
+    #: See everything, and change nothing.
+    READ = "read"
+
+
+class Session(NamedTuple):
+    """What the token of an address was exchanged for."""
+
+    token: str
+    rights: Rights
 
 
 class AccessKeys:
@@ -24,6 +42,9 @@ class AccessKeys:
     of the same host and port can read it, and sends as a header. A cookie would be sent to all
     ports of the host, and so to servers of other users. What the browser has to load by its
     address has a signature instead, which is valid for this address only, and not for long.
+
+    A read-only address is meant to be passed on: its token works until it is replaced, and is
+    exchanged for a session that may only read.
 
     Parameters
     ----------
@@ -36,21 +57,50 @@ class AccessKeys:
         self._session = secrets.token_urlsafe(32)
         self._signing_key = secrets.token_bytes(32)
         self.address_token = secrets.token_urlsafe(32)
+        #: The token of the read-only address and the session that it is exchanged for; None while
+        #: there is no such address.
+        self._read_only: tuple[str, str] | None = None
+        self._lock = threading.Lock()
 
-    def exchange(self, token: str) -> str | None:
-        """Return the session token for the address token, which a new one replaces.
+    def exchange(self, token: str) -> Session | None:
+        """Return the session for the token of an address; a new one replaces that of the owner.
 
         None if the token is wrong or was exchanged already.
         """
+        shared = self._read_only
+        if shared is not None and _are_equal(token, shared[0]):
+            return Session(shared[1], Rights.READ)
         if not _are_equal(token, self.address_token):
             return None
         self.address_token = secrets.token_urlsafe(32)
         self._announce(self.address_token)
-        return self._session
+        return Session(self._session, Rights.ALL)
 
-    def is_session(self, token: str) -> bool:
-        """Return whether this is the session token."""
-        return _are_equal(token, self._session)
+    def rights(self, token: str) -> Rights | None:
+        """Return what the session with this token may do; None if there is no such session."""
+        if _are_equal(token, self._session):
+            return Rights.ALL
+        shared = self._read_only
+        if shared is not None and _are_equal(token, shared[1]):
+            return Rights.READ
+        return None
+
+    def share(self, renew: bool = False) -> str:
+        """Return the token of the read-only address.
+
+        Parameters
+        ----------
+        renew
+            Whether to make a new one: those who have the present one lose their access.
+        """
+        with self._lock:
+            if self._read_only is None or renew:
+                self._read_only = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+            return self._read_only[0]
+
+    def stop_sharing(self) -> None:
+        """Remove the read-only address: those who have it lose their access."""
+        self._read_only = None
 
     def sign(self, path: str, query: str = "") -> str:
         """Return the address of a path and a query with its expiry and signature.

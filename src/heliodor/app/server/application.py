@@ -16,12 +16,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor import __version__
+from heliodor.app.server.access import RIGHTS
+from heliodor.app.server.access_keys import Rights
 from heliodor.app.server.endpoints import AppContext, Endpoints
 from heliodor.app.server.request_parsing import parse_query_whole
 from heliodor.app.server.routes.annotations import AnnotationRoutes
 from heliodor.app.server.routes.exports import ExportRoutes
 from heliodor.app.server.routes.images import ImageRoutes
 from heliodor.app.server.routes.model import ModelRoutes
+from heliodor.app.server.routes.sharing import SharingRoutes
+from heliodor.app.server.routes.table import TableRoutes
 from heliodor.app.server.static_files import TypedFiles
 from heliodor.app.server.worker_pool import QueueFull
 from heliodor.data.coordinates.writers import FORMATS
@@ -61,6 +65,7 @@ class PageRoutes(Endpoints):
             Route("/static/{path:path}", self.static),
             Route("/api/project", self.project),
             Route("/api/changes", self.changes),
+            Route("/api/log", self.log),
         ]
 
     async def page(self, request: Request) -> Response:
@@ -83,6 +88,7 @@ class PageRoutes(Endpoints):
                 "version": __version__,
                 "folder": str(state.project.folder.absolute()),
                 "settings": state.settings(),
+                "read_only": request.scope.get(RIGHTS) is Rights.READ,
                 "relion_project": None if relion is None else str(relion),
                 "count": len(state.sources),
                 "formats": [
@@ -100,9 +106,17 @@ class PageRoutes(Endpoints):
         news = self.context.state.changes_since(since)
         return JSONResponse({**news, "run": self.context.sign_report(news["run"])})
 
+    async def log(self, request: Request) -> Response:
+        """GET /api/log: the last lines of the log of the project."""
+        lines = await asyncio.to_thread(self.context.state.activity.read_end)
+        return JSONResponse({"lines": lines})
+
 
 #: All endpoints.
-ROUTES = (PageRoutes, ImageRoutes, AnnotationRoutes, ModelRoutes, ExportRoutes)
+ROUTES = (
+    PageRoutes, ImageRoutes, AnnotationRoutes, ModelRoutes, ExportRoutes, TableRoutes,
+    SharingRoutes,
+)  # fmt: skip
 
 
 def _http_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from heliodor.app.server.annotations import KINDS, Annotations
+from heliodor.app.server.pace import Pace
 from heliodor.app.server.predictions import Predictions
 from heliodor.app.server.project import PICKS, Project
 from heliodor.app.server.provenance import describe_making
@@ -24,6 +25,7 @@ from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.journal import NAME as JOURNAL
+from heliodor.utils.console import count_of
 from heliodor.utils.files import create_subfolder, write_json, write_text
 from heliodor.utils.import_path import python_command
 
@@ -53,6 +55,10 @@ class BatchRun:
         Threads of the command.
     command
         The command before the word `pick`.
+    device
+        Where it is to compute.
+    note
+        Called with what happens, for the log of the project.
     """
 
     def __init__(
@@ -62,8 +68,12 @@ class BatchRun:
         predictions: Predictions,
         threads: int,
         command: Sequence[str] = COMMAND,
+        device: str = "auto",
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._project, self._threads, self._command = project, threads, command
+        self._device, self._note = device, note
+        self._pace = Pace()
         self._annotations, self._predictions = annotations, predictions
         self._folder = project.folder / PICKS
         self._lock = threading.Lock()
@@ -98,11 +108,11 @@ class BatchRun:
                 raise refuse("set the particle's diameter first", 409)
             create_subfolder(self._project.folder, PICKS)
             made = describe_making(self._project, self._annotations, self._predictions)
+            here = ["--threads", str(self._threads)]
+            if self._device != "auto":
+                here += ["--device", self._device]
             scores = ["--app-scores", str(self._project.folder)]
-            words = [
-                *self._command,
-                *self._words(made, self._folder, "--threads", str(self._threads), *scores),
-            ]
+            words = [*self._command, *self._words(made, self._folder, *here, *scores)]
             write_json(self._folder / MADE_WITH, made)
             log = self._project.folder / "run.log"
             write_text(log, f"{shlex.join(words)}\n")
@@ -118,6 +128,8 @@ class BatchRun:
             total = len(self._project.included)
             self._state |= {"state": "running", "done": 0, "of": total, "says": "starting"}
             self._state["result"] = None
+            self._pace.restart()
+            self._note(f"picking of all {count_of(total, 'micrograph')} started")
             self._watcher = threading.Thread(
                 target=self._watch, args=(self._process, log), name="run", daemon=True
             )
@@ -247,6 +259,7 @@ class BatchRun:
                 code = process.wait(_POLL_SECONDS)
             done, says = journal.count(), _read_last_line(log)
             with self._lock:
+                self._pace.note(done)
                 self._state |= {"done": min(done, self._state["of"]), "says": says}
         assert process.stdin is not None
         with suppress(OSError):
@@ -257,11 +270,25 @@ class BatchRun:
                 self._state |= {"state": "done", "result": self._read_result()}
             else:
                 self._state |= {"state": "cancelled" if self._cancelled else "failed"}
+            self._note_end()
+
+    def _note_end(self) -> None:
+        state, result = self._state["state"], self._state["result"]
+        if state == "done" and result is not None:
+            picks = count_of(result["picks"], "pick")
+            failed = f", {len(result['failed'])} failed" if result["failed"] else ""
+            on = count_of(result["picked"], "micrograph")
+            self._note(f"picked {on}{failed}: {picks} in {result['file']}")
+        else:
+            self._note(f"picking of all micrographs ended: {state}")
 
     def state(self) -> dict[str, Any]:
         """Return the state and the progress."""
         with self._lock:
-            own = {**self._state, "changes": []}
+            running = self._state["state"] == "running"
+            left = self._state["of"] - self._state["done"] if running else 0
+            seconds = self._pace.seconds_left(left)
+            own = {**self._state, "changes": [], "seconds_left": seconds}
         done = own["state"] == "done" and (self._folder / "report.html").is_file()
         return {**own, "report": "/report/report.html" if done else None}
 

@@ -34,12 +34,12 @@ class AppContext:
     state
         The state of the project.
     keys
-        They sign the address of the report.
+        They sign the address of the report, and make that for others who may only read.
     """
 
     def __init__(self, state: ProjectState, keys: AccessKeys) -> None:
         self.state = state
-        self._keys = keys
+        self.keys = keys
         self.workers = WorkerPool(_THREADS, _MAX_WAITING)
 
     async def run_in_pool(self, work: Callable[[], T], urgency: int) -> T:
@@ -49,7 +49,7 @@ class AppContext:
     def sign_report(self, run: dict[str, Any]) -> dict[str, Any]:
         """Return the state of the run on all micrographs with a signed address of its report."""
         report = run["report"]
-        return {**run, "report": None if report is None else self._keys.sign(report)}
+        return {**run, "report": None if report is None else self.keys.sign(report)}
 
     def micrograph_number(self, request: Request) -> int:
         """Return the number of the micrograph in a path.

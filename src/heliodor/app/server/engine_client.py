@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from heliodor.app.protocol import Event, Request, read_event, write_message
@@ -54,6 +55,9 @@ class EngineClient:
         if log_file.is_symlink():  # nothing is written to the file that it leads to
             log_file.unlink()
         with log_file.open("ab") as errors:
+            now = datetime.now().astimezone().isoformat(" ", "seconds")
+            errors.write(f"-- {now}  the engine was started\n".encode())
+            errors.flush()
             # In a session of its own: Ctrl-C goes to the server, which then stops the engine.
             self._process = subprocess.Popen(
                 [*command],

@@ -8,7 +8,7 @@ from heliodor.app.server.project import Project
 from heliodor.conventions import FloatArray
 
 
-def build_open_request(project: Project, threads: int) -> OpenRequest:
+def build_open_request(project: Project, threads: int, device: str = "auto") -> OpenRequest:
     """Return the request that opens a project with the model in use.
 
     Raises
@@ -36,6 +36,7 @@ def build_open_request(project: Project, threads: int) -> OpenRequest:
         model=model,
         number=settings.model,
         threads=threads,
+        device=device,
     )
 
 

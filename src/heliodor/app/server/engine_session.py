@@ -31,17 +31,20 @@ from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.engine_client import COMMAND, MAX_FAILURES, EngineClient, EngineFailures
 from heliodor.app.server.engine_requests import build_open_request, build_train_request
 from heliodor.app.server.models import read_record
+from heliodor.app.server.pace import Pace
 from heliodor.app.server.predictions import (
     MicrographPredictions,
     ModelCalibration,
     Predictions,
 )
 from heliodor.app.server.project import SCORES, Project
+from heliodor.app.server.provenance import name_model
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
 from heliodor.errors import BadInput
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
+from heliodor.utils.console import count_of
 from heliodor.utils.files import write_json
 from heliodor.utils.hashing import stamp_file
 
@@ -68,6 +71,10 @@ class EngineSession:
         Called with a micrograph that cannot be used and the reason.
     command
         The command of the engine.
+    device
+        Where it is to compute: auto, cpu, cuda, cuda:N or mps.
+    note
+        Called with what happens, for the log of the project.
     """
 
     def __init__(
@@ -81,6 +88,8 @@ class EngineSession:
         touch: Callable[[Iterable[int] | None], int],
         fail: Callable[[int, str], None],
         command: Sequence[str] = COMMAND,
+        device: str = "auto",
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._project, self._annotations, self._tiles, self._predictions = (
             project,
@@ -89,6 +98,12 @@ class EngineSession:
             predictions,
         )
         self._threads, self._touch, self._fail, self._command = threads, touch, fail, command
+        self._wanted_device, self._note = device, note
+        self._pace = Pace()
+        #: The micrographs that were scored since the queue was made.
+        self._scored_count = 0
+        #: Where the engine computes, once it has said so.
+        self._device: str | None = None
         self._lock = lock
         self._engine: EngineClient | None = None
         self._failures = EngineFailures()
@@ -183,7 +198,7 @@ class EngineSession:
         self._queue = []
         if self._engine is None or settings.diameter_angstrom is None:
             return
-        self._engine.send(build_open_request(self._project, self._threads))
+        self._engine.send(build_open_request(self._project, self._threads, self._wanted_device))
 
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Start over with the general model for another diameter."""
@@ -229,6 +244,13 @@ class EngineSession:
             else:
                 self._send_project()
             self._touch(None)
+            self._note(f"{name_model(model)} is in use, for a diameter of {diameter_angstrom:g} Å")
+
+    def reopen_project(self) -> None:
+        """Open the project in the engine again, as it has more micrographs."""
+        with self._lock:
+            if self._engine is not None:
+                self._send_project()
 
     def update_queue(self) -> None:
         """Score what has to be scored now, after micrographs were excluded or included."""
@@ -240,6 +262,7 @@ class EngineSession:
     def _handle_event(self, event: Event) -> None:
         match event:
             case ReadyEvent():
+                self._note_device(event.device)
                 self._handle_ready()
             case ScoredEvent():
                 self._handle_scored(event)
@@ -259,6 +282,11 @@ class EngineSession:
                 self._end_training("cancelled", None)
             case RefusedEvent():
                 self._end_training("refused", event.says)
+
+    def _note_device(self, device: str) -> None:
+        if device != self._device:
+            self._note(f"computing on {device}")
+        self._device = device
 
     def _handle_ready(self) -> None:
         with self._lock:
@@ -291,6 +319,8 @@ class EngineSession:
             queue.remove(self._focus)
             queue.insert(0, self._focus)
         self._queue = queue
+        self._pace.restart()
+        self._scored_count = 0
         self._engine.send(ScoreRequest(ids=tuple(queue)))
 
     def focus(self, number: int) -> None:
@@ -314,9 +344,19 @@ class EngineSession:
             if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
+                self._note_progress()
         if not self.load_candidates(number):
             self._score_again(number)
         self._touch([number])
+
+    def _note_progress(self) -> None:
+        """Record that a micrograph of the queue was scored."""
+        self._scored_count += 1
+        self._pace.note(self._scored_count)
+        if not self._queue:
+            count = count_of(len(self._project.included), "micrograph")
+            model = name_model(self._project.settings.model)
+            self._note(f"all {count} are scored with {model}")
 
     def check_current(self, number: int) -> bool:
         """Score a micrograph again if its file has changed; return whether it has."""
@@ -399,6 +439,9 @@ class EngineSession:
                 "negatives": sum(map(len, request.negatives.values())),
                 "micrographs_labeled": len(request.labels),
             }
+            labels = count_of(self._training_on["labels"], "label")
+            on = count_of(len(request.labels), "micrograph")
+            self._note(f"training of model {number} started: {labels} on {on}")
             self._waiting_training = request
             if self._ready:
                 self._send_training()
@@ -435,12 +478,16 @@ class EngineSession:
             self._predictions.set_calibration(number, calibration)
             self._project.change(model=number)
             self.training.finish(event)
+            self._note(f"model {number} trained in {event.seconds or 0.0:.1f} s")
             self._send_queue()
             self._touch(())
 
     def _end_training(self, state: str, says: str | None) -> None:
         with self._lock:
             if self.training.stop(state, says):
+                self._note(
+                    "the training was canceled" if says is None else f"the training failed: {says}"
+                )
                 if self._ready:
                     self._send_queue()  # what waited in the meantime
                 self._touch(())
@@ -512,6 +559,8 @@ class EngineSession:
                 "state": state,
                 "model": settings.model,
                 "queue": len(self._queue),
+                "device": self._device,
+                "seconds_left": self._pace.seconds_left(len(self._queue)),
                 "says": says,
             }
 

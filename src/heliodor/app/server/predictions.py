@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from heliodor.evaluation.score_histogram import SCORE_STEP, ScoreCounts
 from heliodor.evaluation.thresholds import IntervalEstimate, predict_performances
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.corrections import SAME_DIAMETERS, near
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 
 #: Candidates with lower scores are not shown.
 MIN_SCORE = -5.0
@@ -118,6 +119,8 @@ class MicrographPredictions:
     histogram: NDArray[np.uint32]
     #: Where the model sees contamination; None where it sees none.
     contamination: ContaminationMask | None = None
+    #: What picking measures on a micrograph besides its candidates.
+    measured: MicrographMeasurements = field(default_factory=MicrographMeasurements)
 
     @classmethod
     def from_candidates(
@@ -140,6 +143,7 @@ class MicrographPredictions:
             candidates.model, candidates.xy_px[order], score[order], bad[order], diameter_px,
             _quality(candidates.figures), bad[order], none, none.astype(np.uint32),
             contamination,
+            MicrographMeasurements() if candidates.record is None else candidates.record.measured,
         )  # fmt: skip
         return predictions.with_negatives(negatives)
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +40,8 @@ SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
 #: Largest absolute threshold, in log-odds.
 MAX_LOG_ODDS = 100.0
+#: Longest note on a micrograph, in characters.
+MAX_NOTE = 2000
 
 
 #: Settings that are sets of names of micrographs.
@@ -64,6 +66,8 @@ class ProjectSettings:
     excluded: frozenset[str] = frozenset()
     #: Names of the micrographs on which contamination is ignored.
     ignore_contamination: frozenset[str] = frozenset()
+    #: What the user wrote about micrographs, by their names.
+    notes: Mapping[str, str] = field(default_factory=dict)
     #: The folder in which the inputs were typed.
     directory: str = ""
     #: The RELION project that exports are for, if the user chose one.
@@ -81,6 +85,7 @@ class ProjectSettings:
             **asdict(self),
             "inputs": list(self.inputs),
             **{name: sorted(getattr(self, name)) for name in _NAME_SETS},
+            "notes": dict(sorted(self.notes.items())),
         }
 
 
@@ -96,6 +101,7 @@ class _StoredSettings(StoredModel):
     done: list[str]
     excluded: list[str] = Field(default_factory=list)
     ignore_contamination: list[str] = Field(default_factory=list)
+    notes: dict[str, Annotated[str, Field(max_length=MAX_NOTE)]] = Field(default_factory=dict)
     directory: str = ""
     relion_project: str | None = None
     labels_of: str = ""
@@ -139,7 +145,8 @@ class Project:
     """One project folder, used by this process only; see `open_project`."""
 
     folder: Path
-    sources: Sequence[Source]
+    #: It grows while micrographs arrive; the number of one never changes.
+    sources: list[Source]
     settings: ProjectSettings
     #: Whether the folder was a project before.
     existed: bool
@@ -158,6 +165,15 @@ class Project:
             if changed != self.settings:
                 write_json(self.folder / NAME, changed.as_dict())
                 self.settings = changed
+
+    def add(self, sources: Sequence[Source]) -> None:
+        """Add micrographs at the end of the list; scores of the others stay valid."""
+        valid = self.settings.scores_of == self.scores_for
+        self.sources.extend(sources)
+        write_list(self.folder, self.sources)
+        self.change(pictures_of=_digest_pictures(self.sources, self.settings))
+        if valid:
+            self.change(scores_of=self.scores_for)
 
     @property
     def included(self) -> list[int]:
@@ -234,22 +250,19 @@ def open_project(
         create_subfolder(folder, name)
     remove_partial_files(folder)
     same_size = pixel_size_angstrom in (None, settings.pixel_size_angstrom)
-    project = Project(folder, sources, settings, existed)
+    project = Project(folder, [*sources], settings, existed)
     if diameter_angstrom is not None and diameter_angstrom != settings.diameter_angstrom:
         project.settings = replace(settings, diameter_angstrom=diameter_angstrom, model=0)
     if pixel_size_angstrom is not None:
         project.settings = replace(project.settings, pixel_size_angstrom=pixel_size_angstrom)
-    names: dict[str, Any] = {**_rename(settings, before, sources)}
+    names = _rename(settings, before, sources)
     project.settings = replace(
         project.settings, inputs=tuple(inputs), directory=os.getcwd(), **names
     )
     settings = project.settings
     if settings.model and not project.model_file(settings.model).is_file():
         project.settings = replace(project.settings, model=0)
-    pictures = digest(
-        [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
-        + [repr(settings.pixel_size_angstrom).encode()]
-    )
+    pictures = _digest_pictures(sources, settings)
     if pictures != settings.pictures_of:
         valid = same_size and settings.scores_of == project.scores_for
         project.settings = replace(project.settings, pictures_of=pictures)
@@ -261,6 +274,14 @@ def open_project(
     if project.settings.scores_of != project.scores_for:
         project.forget_scores()
     return project
+
+
+def _digest_pictures(sources: Sequence[Source], settings: ProjectSettings) -> str:
+    """Return the digest of a list of micrographs, with their pixel sizes."""
+    return digest(
+        [repr((s.name, str(s.path), s.pixel_size_angstrom)).encode() for s in sources]
+        + [repr(settings.pixel_size_angstrom).encode()]
+    )
 
 
 def _read_list_before(folder: Path) -> list[ListedMicrograph]:
@@ -300,14 +321,15 @@ def _check_same(
 
 def _rename(
     settings: ProjectSettings, before: Sequence[ListedMicrograph], sources: Sequence[Source]
-) -> dict[str, frozenset[str]]:
+) -> dict[str, Any]:
     """Return the settings that name micrographs, for names that are spelled differently now."""
     by_path = {source.path.absolute(): source.name for source in sources}
     names = {own.name: by_path.get(own.path, own.name) for own in before}
-    return {
+    sets = {
         each: frozenset(names.get(name, name) for name in getattr(settings, each))
         for each in _NAME_SETS
     }
+    return {**sets, "notes": {names.get(name, name): n for name, n in settings.notes.items()}}
 
 
 def _renumber_files(

@@ -7,8 +7,10 @@ import getpass
 import itertools
 import logging
 import os
+import re
 import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -18,8 +20,9 @@ from typing import TYPE_CHECKING, ClassVar
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from heliodor.app.server.access import HAS_ACCESS, AccessControl
+from heliodor.app.server.access import RIGHTS, AccessControl
 from heliodor.app.server.access_keys import AccessKeys
+from heliodor.app.server.addresses import Addresses
 from heliodor.app.server.annotations import KINDS
 from heliodor.app.server.application import build_application
 from heliodor.app.server.endpoints import AppContext
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 #: The default port, and how many after it are tried.
 PORT, MORE_PORTS = 8765, 30
 #: Seconds that running requests may take after the server was stopped.
@@ -50,6 +52,9 @@ _GRACE = 3
 #: most seconds until the first request of one.
 MAX_CONNECTIONS = 400
 _REQUEST_SECONDS = 20.0
+#: Seconds between two checks whether the server is used.
+_IDLE_CHECK_SECONDS = 10.0
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?", re.ASCII)
 #: Most connections that are accepted at once, before the oldest are closed.
 _BACKLOG = 64
 
@@ -63,6 +68,10 @@ def serve(
     pixel_size_angstrom: float | None = None,
     threads: int | None = None,
     replace_settings: bool = False,
+    addresses: Addresses | None = None,
+    idle_minutes: float | None = None,
+    read_only_link: bool = False,
+    device: str = "auto",
 ) -> None:
     """Open a project and serve its page until stopped.
 
@@ -81,6 +90,14 @@ def serve(
     replace_settings
         Whether an existing project may lose micrographs, or be given another diameter, pixel
         size or labels.
+    addresses
+        Where the page is reached; by default from this machine only.
+    idle_minutes
+        Stop after so many minutes in which nobody used the page and nothing was computed.
+    read_only_link
+        Whether to print an address with which others can look, but change nothing.
+    device
+        Where to compute: auto, cpu, cuda, cuda:N or mps.
 
     Raises
     ------
@@ -90,27 +107,37 @@ def serve(
     if pixel_size_angstrom is not None:
         check_pixel_size(pixel_size_angstrom)
     threads = resolve_threads(threads)
+    addresses = addresses or Addresses()
+    if idle_minutes is not None and not 0 < idle_minutes < 1e6:
+        raise BadInput(f"--idle-shutdown must be a number of minutes above 0, not {idle_minutes}")
+    if _DEVICE.fullmatch(device) is None:
+        raise BadInput(f"--device must be auto, cpu, cuda, cuda:N or mps, not {device!r}")
     if not micrographs:
         micrographs, out = _reopen(out)
     sources = find_sources(list(micrographs))
     folder = create_output_folder(out)
-    with lock_folder(folder), _listen(port) as listener:
+    with lock_folder(folder), _listen(addresses, port) as listener:
         project = open_project(
             folder, sources, micrographs, pixel_size_angstrom, diameter_angstrom, replace_settings
         )
         if labels is not None and not _takes_labels(project, labels, replace_settings):
             labels = None
-        state = ProjectState(project, threads)
+        state = ProjectState(project, threads, device=device)
         try:
             if labels is not None:
                 import_labels(state, labels)
             state.engine.start()
+            state.new_micrographs.start()
             port = listener.getsockname()[1]
-            keys = AccessKeys(partial(_announce_next, port))
+            page = addresses.page(port)
+            keys = AccessKeys(partial(_announce_next, page))
             context = AppContext(state, keys)
             try:
-                _announce(project, port, keys.address_token)
-                run(AccessControl(build_application(context), keys), listener)
+                _announce(project, addresses, port, keys.address_token)
+                if read_only_link:
+                    log.info(f"to look only  {page}#token={keys.share()}")
+                gate = AccessControl(build_application(context), keys, addresses, port)
+                run(gate, listener, _IdleLimit(gate, state, idle_minutes))
             finally:
                 context.workers.close()
         finally:
@@ -193,47 +220,33 @@ def import_labels(state: ProjectState, labels: str) -> None:
 
 
 @contextmanager
-def _listen(port: int | None) -> Iterator[socket.socket]:
-    """Listen on this machine only, on the given port or the first free one."""
+def _listen(addresses: Addresses, port: int | None) -> Iterator[socket.socket]:
+    """Listen on the given port or the first free one."""
     if port is not None and not 0 <= port < 65536:
         raise BadInput(f"--port must be from 0 to 65535, not {port}")
     ports = [port] if port is not None else range(PORT, PORT + MORE_PORTS)
-    for candidate in ports:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((HOST, candidate))
-            listener.listen(256)
-        except OSError as error:
-            listener.close()
-            why = error.strerror
-            continue
-        with listener:
-            yield listener
-            return
-    raise BadInput(f"port {ports[-1]} cannot be used ({why}); choose another one with --port")
+    with addresses.listen(ports) as listener:
+        yield listener
 
 
-def _announce(project: Project, port: int, token: str) -> None:
-    """Print the address of the page."""
-    machine = socket.gethostname()
+def _announce(project: Project, addresses: Addresses, port: int, token: str) -> None:
+    """Print the address of the page; the part after # is never sent to a server."""
     log.info(
         f"{len(project.sources)} micrographs, project folder {project.folder}\n"
-        f"open    {_address(port, token)}\n"
-        "from another computer, first run:\n"
-        f"        ssh -L {port}:{HOST}:{port} {_user_name()}@{machine}\n"
+        f"open    {addresses.page(port)}#token={token}\n"
+        f"{addresses.describe_access(port, _user_name(), os.environ)}"
         "stop with Ctrl-C; everything is saved as you work"
     )
+    if not addresses.is_local and not addresses.page(port).startswith("https:"):
+        log.warning(
+            "other computers can connect, and what they send and receive is not encrypted; use"
+            " this only in a network that you trust, or behind a proxy"
+        )
 
 
-def _announce_next(port: int, token: str) -> None:
+def _announce_next(page: str, token: str) -> None:
     """Print the next address after the last one was opened."""
-    log.info(f"opened in a browser; for another browser, open\n        {_address(port, token)}")
-
-
-def _address(port: int, token: str) -> str:
-    """Return the address of the page; the part after # is never sent to a server."""
-    return f"http://{HOST}:{port}/#token={token}"
+    log.info(f"opened in a browser; for another browser, open\n        {page}#token={token}")
 
 
 def _user_name() -> str:
@@ -277,7 +290,7 @@ class _BoundedProtocol(H11Protocol):
     def _may_be_closed(self) -> bool:
         """Return whether no request is running, or only one without access."""
         idle = self.cycle is None or self.cycle.response_complete
-        return idle or not self.cycle.scope.get(HAS_ACCESS, False)
+        return idle or RIGHTS not in self.cycle.scope
 
     def _expire(self) -> None:
         if not self._has_asked and self in self._open:
@@ -292,8 +305,37 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-def run(app: AccessControl, listener: socket.socket) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP."""
+class _IdleLimit:
+    """Ends the server once nobody has used it and it has computed nothing for some time."""
+
+    def __init__(self, gate: AccessControl, state: ProjectState, minutes: float | None) -> None:
+        self._gate, self._state, self._minutes = gate, state, minutes
+        self._last_work = time.monotonic()
+
+    async def watch(self, server: uvicorn.Server) -> None:
+        """Check from time to time, until the server is to stop."""
+        if self._minutes is None:
+            return
+        limit = 60.0 * self._minutes
+        while not server.should_exit:
+            await asyncio.sleep(min(_IDLE_CHECK_SECONDS, limit / 4))
+            if self._state.is_busy():
+                self._last_work = time.monotonic()
+            if time.monotonic() - max(self._gate.last_use, self._last_work) > limit:
+                log.info(f"stopping: not used for {self._minutes:g} minutes")
+                server.should_exit = True
+
+
+async def _serve(server: uvicorn.Server, listener: socket.socket, idle: _IdleLimit) -> None:
+    watching = asyncio.create_task(idle.watch(server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watching.cancel()
+
+
+def run(app: AccessControl, listener: socket.socket, idle: _IdleLimit) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP, or until the page is not used any more."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -312,4 +354,4 @@ def run(app: AccessControl, listener: socket.socket) -> None:
     for number in STOP_SIGNALS:
         # It stays in force while the project is closed: a second Ctrl-C must not interrupt that.
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-    asyncio.run(server.serve(sockets=[listener]))
+    asyncio.run(_serve(server, listener, idle))

@@ -6,17 +6,21 @@ import base64
 import logging
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from heliodor import __version__
+from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
+from heliodor.app.server.micrograph_table import MicrographTable
+from heliodor.app.server.new_micrographs import NewMicrographs
 from heliodor.app.server.predictions import MicrographPredictions, Predictions
 from heliodor.app.server.project import (
     PREVIEWS,
@@ -28,6 +32,7 @@ from heliodor.app.server.questions import propose_questions
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.relion_project import RelionProject
+from heliodor.data.micrographs.sources import Source
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
@@ -52,15 +57,24 @@ class ProjectState:
         Threads for training, scoring and picking.
     engine
         The command of the engine.
+    device
+        Where to compute: auto, cpu, cuda, cuda:N or mps.
     """
 
     def __init__(
-        self, project: Project, threads: int = 1, engine: Sequence[str] = COMMAND
+        self,
+        project: Project,
+        threads: int = 1,
+        engine: Sequence[str] = COMMAND,
+        device: str = "auto",
     ) -> None:
         self.project = project
         self.sources = project.sources
         #: Differs at each start, after which pages load everything again.
         self.boot = secrets.token_hex(8)
+        self.activity = ActivityLog(project.folder)
+        micrographs = count_of(len(self.sources), "micrograph")
+        self.activity.write(f"opened with {micrographs} by heliodor {__version__}")
         self.annotations = Annotations(project.folder)
         self._match_annotation_names()
         self.tiles = MicrographTiles(
@@ -81,9 +95,14 @@ class ProjectState:
         self.predictions = Predictions()
         self.engine = EngineSession(
             project, self.annotations, self.tiles, self.predictions, threads,
-            self.lock, self.touch, self.set_failure, engine,
+            self.lock, self.touch, self.set_failure, engine, device, self.activity.write,
         )  # fmt: skip
-        self.batch_run = BatchRun(project, self.annotations, self.predictions, threads)
+        self.batch_run = BatchRun(
+            project, self.annotations, self.predictions, threads, device=device,
+            note=self.activity.write,
+        )  # fmt: skip
+        self.new_micrographs = NewMicrographs(project, self.add_micrographs)
+        self.table = MicrographTable(project, self.tiles, self.predictions)
         self._exclude_from_predictions()
 
     def _match_annotation_names(self) -> None:
@@ -103,6 +122,29 @@ class ProjectState:
         renamed |= quoted
         if renamed:
             self.annotations.rename_micrographs(renamed)
+
+    def add_micrographs(self, sources: Sequence[Source]) -> bool:
+        """Add micrographs that have arrived; nothing of the others changes.
+
+        Returns
+        -------
+        bool
+            Whether they were added; they are not while a training runs.
+        """
+        with self.lock:
+            if self.engine.training.running:
+                return False
+            self.project.add(sources)
+            more = np.ones(len(sources), dtype=np.int64)
+            self._row_revisions = np.concatenate([self._row_revisions, more])
+            self._annotation_revisions = np.concatenate([self._annotation_revisions, more])
+            self._exclude_from_predictions()
+            self.engine.reopen_project()
+            self.touch()
+        said = f"{count_of(len(sources), 'new micrograph')} (the first is {sources[0].name})"
+        log.info(said)
+        self.activity.write(said)
+        return True
 
     def focus(self, number: int) -> None:
         """Score the micrograph on the screen first."""
@@ -179,14 +221,23 @@ class ProjectState:
             self.project.change(done=before | changed if done else before - changed)
             return self.touch([number])
 
-    def set_excluded(self, number: int, excluded: bool) -> int:
-        """Leave a micrograph out of everything, or not; return the revision."""
+    def set_excluded(self, numbers: Collection[int], excluded: bool) -> int:
+        """Leave micrographs out of everything, or not; return the revision."""
         with self.lock:
             before = self.project.settings.excluded
-            changed = {self.name(number)}
+            changed = {self.name(number) for number in numbers}
             self.project.change(excluded=before | changed if excluded else before - changed)
             self._exclude_from_predictions()
             self.engine.update_queue()
+            what = count_of(len(numbers), "micrograph")
+            self.activity.write(f"{what} {'excluded' if excluded else 'included'}")
+            return self.touch(numbers)
+
+    def set_note(self, number: int, note: str) -> int:
+        """Write a note on a micrograph, or remove it if it is empty; return the revision."""
+        with self.lock:
+            notes = {**self.project.settings.notes, self.name(number): note.strip()}
+            self.project.change(notes={name: text for name, text in notes.items() if text})
             return self.touch([number])
 
     def _exclude_from_predictions(self) -> None:
@@ -270,6 +321,8 @@ class ProjectState:
             "excluded": self.name(number) in self.project.settings.excluded,
             "ignored": self.project.ignores_contamination(number),
             "quality": None if seen is None else seen.quality,
+            "particles": self.table.particles(number),
+            "note": self.project.settings.notes.get(self.name(number), ""),
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
             "version": self.tiles.version(number),
@@ -308,6 +361,11 @@ class ProjectState:
                 "training": dict(self.engine.training.status),
                 "run": self._run_state(),
             }
+
+    def is_busy(self) -> bool:
+        """Return whether something is computed for the user."""
+        working = self.engine.state()["state"] in ("starting", "training", "scoring")
+        return working or self.batch_run.state()["state"] == "running"
 
     def _run_state(self) -> dict[str, Any]:
         """Return the state of the run, and how the project has changed since the last one."""
@@ -396,7 +454,11 @@ class ProjectState:
     def close(self) -> None:
         """Stop the engine and the run, and save all changes."""
         try:
+            self.new_micrographs.close()
             self.batch_run.close()
         finally:
+            self.table.close()
             self.engine.close()
             self.annotations.close()
+            self.activity.write("closed")
+            self.activity.close()

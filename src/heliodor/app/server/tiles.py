@@ -164,6 +164,11 @@ class MicrographTiles:
             stored = self._headers[number] = stamp, read_header(self._sources[number].path)
         return stored[1]
 
+    def known_header(self, number: int) -> MicrographHeader | None:
+        """Return the header of a micrograph if it has been read, without looking at the file."""
+        stored = self._headers.get(number)
+        return None if stored is None else stored[1]
+
     def stamp(self, number: int) -> str:
         """Return what `stamp_file` does for a micrograph's file, and note if it was replaced."""
         stamp = stamp_file(self._sources[number].path)
@@ -215,7 +220,7 @@ class MicrographTiles:
         """Return a whole micrograph at one level, as bytes."""
 
         def make() -> GrayImage:
-            image = self._level(number, level)
+            image = self.image(number, level)
             if low_pass_angstrom > 0:
                 size = self.pixel_size(number) * self.header(number).shape[1] / image.shape[1]
                 image = low_pass(image, size, low_pass_angstrom)
@@ -225,7 +230,7 @@ class MicrographTiles:
         key = (number, self.stamp(number), level, round(low_pass_angstrom, 1))
         return self.cache.get(key, make, lambda image: image.nbytes)
 
-    def _level(self, number: int, level: int) -> Image:
+    def image(self, number: int, level: int) -> Image:
         """Return a whole micrograph at one level, with its original values."""
         shape = level_shape(self.header(number).shape, level)
         stamp = self.stamp(number)

@@ -4,6 +4,20 @@ const MAX_ATTEMPTS = 4;
 const RETRY_DELAY_MS = 200;
 
 let session = "";
+let isReader = false;
+
+/**
+ * Return the whole address of a path of the server: behind a proxy, the page may be below a folder.
+ * @param {string} path with a slash at its beginning
+ */
+export function toAddress(path) {
+  return new URL(`.${path}`, document.baseURI).href;
+}
+
+/** Refuse from now on, without asking the server, what would change something. */
+export function allowReadingOnly() {
+  isReader = true;
+}
 
 /**
  * Set the session token to send from now on.
@@ -53,7 +67,7 @@ async function request(path, options = {}, attempt = 1) {
   let response;
   try {
     const headers = { Authorization: `Bearer ${session}`, ...options.headers };
-    response = await fetch(path, { ...options, credentials: "omit", headers });
+    response = await fetch(toAddress(path), { ...options, credentials: "omit", headers });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new ServerUnreachable();
@@ -110,6 +124,7 @@ function sendJson(path, body) {
  * @returns {Promise<any>}
  */
 export async function post(path, body = {}) {
+  if (isReader) throw new RequestRefused(403, "This is a read-only link: nothing can be changed with it.");
   const response = await sendJson(path, body);
   return response.status === 204 ? null : response.json();
 }
@@ -126,10 +141,10 @@ export async function postForBlob(path, body) {
 /**
  * Exchange the token of the address for the session token.
  * @param {string} token
- * @returns {Promise<string>}
+ * @returns {Promise<{session: string, rights: "all" | "read"}>}
  */
 export async function exchangeToken(token) {
   const headers = { "Content-Type": "application/json", Authorization: `Bearer ${token}` };
   const response = await request("/api/session", { method: "POST", headers, body: "{}" });
-  return (await response.json()).session;
+  return response.json();
 }

@@ -4,7 +4,7 @@ import { recordTiming } from "./timings.js";
 const BUSY_INTERVAL_MS = 400;
 const IDLE_INTERVAL_MS = 1500;
 const HIDDEN_INTERVAL_MS = 6000;
-const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "scored", "failed", "version"];
+const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "particles", "note", "scored", "failed", "version"];
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -50,7 +50,7 @@ export class ChangePoller {
       const news = await get(`/api/changes?since=${this.#revision}`);
       if (news.all) {
         const { version: known } = this.state.rows;
-        this.state.rows = await get("/api/micrographs");
+        this.state.setRows(await get("/api/micrographs"));
         this.state.rows.version.forEach((version, id) => {
           if (version !== known[id]) void this.state.reopen(id);
         });

@@ -2,15 +2,20 @@ import { RequestRefused, ServerUnreachable } from "./api.js";
 import { ChangePoller } from "./change_poller.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Keyboard } from "./keyboard.js";
+import { LogDialog } from "./log_dialog.js";
 import { MicrographList } from "./micrograph_list.js";
+import { MicrographTable } from "./micrograph_table.js";
 import { ExportPanel } from "./panel_export.js";
 import { InspectPanel } from "./panel_inspect.js";
 import { LabelPanel } from "./panel_label.js";
 import { ReviewPanel } from "./panel_review.js";
 import { TrainPanel } from "./panel_train.js";
 import { Panels } from "./panels.js";
+import { keepReading, makeReadOnly } from "./read_only.js";
 import { isSessionReplaced, openSession, readAddressToken } from "./session.js";
+import { ShareDialog } from "./share_dialog.js";
 import { listShortcuts } from "./shortcuts.js";
+import { SpectrumView } from "./spectrum_view.js";
 import { AppState } from "./state.js";
 import { TileStore } from "./tile_store.js";
 import { showToast } from "./toast.js";
@@ -65,6 +70,8 @@ async function start() {
   const viewer = new Viewer(state, tiles);
   const list = new MicrographList(state);
   viewer.findNext = (id, n) => list.findNext(id, n);
+  const spectrum = new SpectrumView(state);
+  const table = new MicrographTable(state, list, spectrum);
   const panels = new Panels();
   const toolbar = new Toolbar(state, viewer, list);
   const labelPanel = new LabelPanel(state, viewer);
@@ -72,9 +79,13 @@ async function start() {
   const inspectPanel = new InspectPanel(state, viewer);
   const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
   new ExportPanel(state);
-  new Keyboard(listShortcuts({
-    viewer, list, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel,
-  }));
+  new ShareDialog();
+  new LogDialog();
+  const shortcuts = listShortcuts({
+    viewer, list, table, spectrum, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel,
+  });
+  new Keyboard(state.isReadOnly ? keepReading(shortcuts) : shortcuts);
+  if (state.isReadOnly) makeReadOnly(viewer);
   state.messageRaised.on((message) => showToast(message));
   panels.shown.on((name) => name === "inspect" && inspectPanel.redraw());
 

@@ -1,7 +1,8 @@
-import { getBlob, RequestRefused } from "./api.js";
+import { getBlob, post, RequestRefused } from "./api.js";
 import { byId, createElement, createIcon, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
 import { sortMicrographs } from "./sorting.js";
 import { withTiming } from "./timings.js";
+import { showToast } from "./toast.js";
 
 const ROW_HEIGHT_PX = 66;
 const RESORT_DELAY_MS = 1000;
@@ -55,12 +56,33 @@ export class MicrographList {
       const row = event.target.closest("[data-id]");
       if (row) void this.state.open(Number(row.dataset.id));
     }));
+    state.micrographsAdded.on((added) => {
+      this.sortAndFilter();
+      showToast(formatCount(added, "new micrograph"));
+    });
+    byId("look-button").addEventListener("click", withTiming("look", () => void this.#lookForMore()));
     this.sortAndFilter();
+  }
+
+  /** Ask the server to look for micrographs that have arrived. */
+  async #lookForMore() {
+    const button = byId("look-button");
+    button.disabled = true;
+    try {
+      const { added } = await post("/api/look");
+      if (added) this.state.requested.emit();
+      else showToast("No new micrographs");
+    } catch (error) {
+      showToast(error instanceof Error ? error.message : String(error));
+    } finally {
+      button.disabled = false;
+    }
   }
 
   /** Sort and filter the list again. */
   sortAndFilter() {
     this.#order = sortMicrographs(this.state.rows, this.sort.value, this.filter.value);
+    if (this.followsTable) this.#order = this.#likeTable(this.#order);
     this.#places = new Map(this.#order.map((id, place) => [id, place]));
     this.#sortedAt = performance.now();
     this.space.style.height = `${this.#order.length * ROW_HEIGHT_PX}px`;
@@ -73,6 +95,17 @@ export class MicrographList {
     this.redraw();
   }
 
+  /** Whether the list has the order and the filter of the table. */
+  get followsTable() {
+    return this.sort.value === "table" && this.state.tableOrder !== null;
+  }
+
+  /** @param {number[]} order */
+  #likeTable(order) {
+    const kept = new Set(order);
+    return (this.state.tableOrder ?? order).filter((id) => kept.has(id));
+  }
+
   /** @param {number[] | null} ids */
   #onRowsChanged(ids) {
     this.redraw();
@@ -80,7 +113,7 @@ export class MicrographList {
       this.#excludedCount = this.state.excludedCount;
       this.sortAndFilter();
     }
-    const moves = ids === null || !["original", "name"].includes(this.sort.value);
+    const moves = ids === null || !["original", "name", "table"].includes(this.sort.value);
     if (!moves || this.#sortTimer) return;
     const wait = Math.max(0, this.#sortedAt + RESORT_DELAY_MS - performance.now());
     this.#sortTimer = setTimeout(withTiming("sort list", () => {

@@ -1,5 +1,6 @@
-import { get, getBlob, post } from "./api.js";
+import { get, getBlob, post, toAddress } from "./api.js";
 import { byId, createElement, formatCount, setText, toSentence } from "./dom.js";
+import { formatRemaining } from "./durations.js";
 import { withTiming } from "./timings.js";
 
 /** What the formats are called. @type {Record<string, string>} */
@@ -200,7 +201,7 @@ export class ExportPanel {
     if (run.state !== "none") {
       message.classList.toggle("trouble", run.state === "failed");
       const texts = {
-        running: run.of ? `Picked ${run.done ?? 0} of ${formatCount(run.of, "micrograph")}` : "Starting…",
+        running: run.of ? `Picked ${run.done ?? 0} of ${formatCount(run.of, "micrograph")}${formatRemaining(run.seconds_left)}` : "Starting…",
         done: this.#describeResult(),
         failed: toSentence(run.says || "Picking failed; see run.log in the project folder"),
         cancelled: "Canceled. Finished micrographs are kept: start again to pick the rest.",
@@ -209,6 +210,6 @@ export class ExportPanel {
     }
     this.#showDoubts();
     byId("run-report").hidden = !run.report;
-    if (run.report) byId("run-report").href = run.report;
+    if (run.report) byId("run-report").href = toAddress(run.report);
   }
 }

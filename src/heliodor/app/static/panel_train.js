@@ -1,6 +1,7 @@
 import { get, post } from "./api.js";
 import { chooseTicks, createScale, drawLine, drawText } from "./chart.js";
 import { byId, createElement, fitCanvas, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
+import { formatDuration, formatRemaining } from "./durations.js";
 import { withTiming } from "./timings.js";
 import { confirmAction } from "./toast.js";
 
@@ -10,13 +11,6 @@ import { confirmAction } from "./toast.js";
 const SMOOTHING = 0.12;
 /** Room for the axes around the curve, in pixels. */
 const MARGIN = { left: 36, right: 20, top: 20, bottom: 32 };
-
-/** Return a duration as text. @param {number} seconds */
-function formatDuration(seconds) {
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  const whole = Math.round(seconds);
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
-}
 
 /** @param {number | null | undefined} value @returns {string} to be appended; "" for none */
 function formatValidation(value) {
@@ -175,7 +169,7 @@ export class TrainPanel {
     setText(byId("train"), running ? "Training" : engine.model ? "Train again" : "Train");
     setText(byId("train-model"), engine.model ? `Model ${engine.model}, fine-tuned on your labels` : "General (pretrained) model, not fine-tuned yet");
     setText(byId("train-queue"), engine.queue
-      ? `Scoring with this model: ${formatCount(engine.queue, "micrograph")} left`
+      ? `Scoring with this model: ${formatCount(engine.queue, "micrograph")} to go${formatRemaining(engine.seconds_left)}`
       : "");
     if (running) this.#showProgress(training);
     else if (training.state === "done") {
@@ -211,7 +205,7 @@ export class TrainPanel {
     const last = this.#receivedCurve.at(-1);
     if (loss != null && (!last || update > last[0])) this.#receivedCurve.push([update, loss, validation ?? null]);
     this.#showMessage(
-      `Update ${update} of ${of}, ${formatDuration(seconds ?? 0)}${formatValidation(validation)}`, false);
+      `Update ${update} of ${of}, ${formatDuration(seconds ?? 0)}${update < of && update > 4 ? formatRemaining(seconds * (of - update) / update) : ""}${formatValidation(validation)}`, false);
   }
 
   #draw() {

@@ -9,7 +9,8 @@
 
 import { exchangeToken, RequestRefused, useSession } from "./api.js";
 
-const KEY = "heliodor session";
+/** Behind a proxy, several servers may have the same origin and differ in their paths. */
+const KEY = ["heliodor session", window.location.pathname].filter((part) => part !== "/").join(" ");
 let used = "";
 
 /** @returns {string | null} the token in the address */
@@ -22,19 +23,25 @@ export async function openSession() {
   const token = readAddressToken();
   if (token !== null) {
     try {
-      localStorage.setItem(KEY, await exchangeToken(token));
+      const { session, rights } = await exchangeToken(token);
+      // A read-only link is for one tab: others of this browser may be those of the owner.
+      if (rights === "read") sessionStorage.setItem(KEY, session);
+      else {
+        sessionStorage.removeItem(KEY);
+        localStorage.setItem(KEY, session);
+      }
     } catch (error) {
       // It was exchanged before: this browser may have the session already.
       if (!(error instanceof RequestRefused && error.isWithoutAccess)) throw error;
     }
     window.history.replaceState(null, "", window.location.pathname);
   }
-  used = localStorage.getItem(KEY) ?? "";
+  used = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
   useSession(used);
 }
 
 /** @returns {boolean} whether another tab has opened another session */
 export function isSessionReplaced() {
-  const stored = localStorage.getItem(KEY);
+  const stored = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY);
   return stored !== null && stored !== used;
 }

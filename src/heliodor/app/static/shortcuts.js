@@ -5,6 +5,8 @@ import { byId } from "./dom.js";
  * @typedef {{
  *   viewer: import("./viewer.js").Viewer,
  *   list: import("./micrograph_list.js").MicrographList,
+ *   table: import("./micrograph_table.js").MicrographTable,
+ *   spectrum: import("./spectrum_view.js").SpectrumView,
  *   panels: import("./panels.js").Panels,
  *   toolbar: import("./toolbar.js").Toolbar,
  *   labelPanel: import("./panel_label.js").LabelPanel,
@@ -20,7 +22,7 @@ import { byId } from "./dom.js";
  * @returns {Shortcut[]}
  */
 export function listShortcuts(parts) {
-  const { viewer, list, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel } = parts;
+  const { viewer, list, table, spectrum, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel } = parts;
   const key = (
     /** @type {string[]} */ keys,
     /** @type {string} */ description,
@@ -47,6 +49,8 @@ export function listShortcuts(parts) {
     key(["p", "ArrowLeft", "ArrowUp"], "Previous micrograph", () => list.step(-1), ["P", "←", "↑"]),
     key(["d"], "Mark as reviewed, go to next", () => toolbar.markReviewed(), ["D"]),
     key(["e"], "Exclude the micrograph, or include it", () => toolbar.toggleExcluded(), ["E"]),
+    key(["m"], "Table of micrographs", () => table.toggle(), ["M"]),
+    key(["w"], "Power spectrum of the micrograph", () => void spectrum.show(), ["W"]),
     key(["l"], "Label tool", () => toolbar.selectTool("label"), ["L"]),
     key(["b"], "Toggle eraser", () =>
       toolbar.selectTool(viewer.pointerTools.tool === "eraser" ? "label" : "eraser"), ["B"]),
@@ -72,6 +76,7 @@ export function listShortcuts(parts) {
       key([String(place + 1)], place ? "" : "Open a panel", () => panels.show(place), ["1", "…", "5"])),
     key(["?"], "Show this help", () => byId("help").showModal(), ["?"]),
     key(["Escape"], "Cancel or close", () => {
+      if (table.isOpen) return table.toggle();
       if (reviewPanel.stop() || labelPanel.stopMeasuring()) return;
       if (viewer.pointerTools.tool === "eraser") toolbar.selectTool("label");
       byId("toast").hidden = true;

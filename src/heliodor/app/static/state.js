@@ -1,4 +1,4 @@
-import { get, post } from "./api.js";
+import { allowReadingOnly, get, post } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { LabelStore } from "./label_store.js";
 import { PickStore } from "./pick_store.js";
@@ -9,7 +9,7 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
- *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[],
+ *   quality: (number | null)[], particles: (number | null)[], note: string[], scored: (number | null)[], failed: (string | null)[],
  *   version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null,
  *   relion_project: string | null}} Settings
@@ -29,6 +29,8 @@ export class AppState {
   /** Emitted with ids (null for all) when rows of the list changed. */
   rowsChanged = new Emitter();
   settingsChanged = new Emitter();
+  /** Emitted with the number of micrographs that have arrived. */
+  micrographsAdded = new Emitter();
   thresholdChanged = new Emitter();
   histogramChanged = new Emitter();
   /** Emitted when the engine, the training or the run on all micrographs reports something. */
@@ -48,6 +50,7 @@ export class AppState {
   current = -1;
   /** The threshold that the numbers of picks in `rows` are for. @type {number | null} */
   countedAt = null;
+  /** Micrographs as the table shows them; null before it was opened. @type {number[] | null} */ tableOrder = null;
   /** A diameter while it is being dragged. @type {number | null} */ draggedDiameter = null;
   /** @type {Map<number, any>} */ #micrographs = new Map();
   #folderLength = 0;
@@ -82,10 +85,7 @@ export class AppState {
     this.engine = project.engine;
     this.training = project.training;
     this.run = project.run;
-    this.#folderLength = findCommonFolder(rows.name).length;
-    const ending = findCommonEnding(rows.name).length;
-    this.#listNames = shortenNames(
-      rows.name.map((name) => name.slice(this.#folderLength, name.length - ending)));
+    this.#shortenNames();
     this.saveQueue = new SaveQueue(project.folder);
     this.labels = new LabelStore(this.saveQueue, (id) => this.rows.name[id]);
     this.picks = new PickStore();
@@ -95,7 +95,25 @@ export class AppState {
       this.rows.negatives[id] = negatives;
       this.rowsChanged.emit([id]);
     });
-    this.saveQueue.restore((name) => this.rows.name.indexOf(name));
+    this.isReadOnly = project.read_only === true;
+    if (this.isReadOnly) allowReadingOnly();
+    else this.saveQueue.restore((name) => this.rows.name.indexOf(name));
+  }
+
+  #shortenNames() {
+    const names = this.rows.name;
+    this.#folderLength = findCommonFolder(names).length;
+    const ending = findCommonEnding(names).length;
+    this.#listNames = shortenNames(names.map((name) => name.slice(this.#folderLength, name.length - ending)));
+  }
+
+  /** Take over all rows from the server, which may be more than before. @param {Rows} rows */
+  setRows(rows) {
+    const added = rows.name.length - this.count;
+    this.rows = rows;
+    if (!added) return;
+    this.#shortenNames();
+    this.micrographsAdded.emit(added);
   }
 
   /** Return a micrograph's name without the folders that all names start with. @param {number} id */
@@ -138,7 +156,7 @@ export class AppState {
     this.rows.failed[id] ??= info.failed;
     this.opened.emit(id);
     if (!this.micrograph) return;
-    void post("/api/focus", { id });
+    if (!this.isReadOnly) void post("/api/focus", { id });
     await Promise.all([this.labels.open(id), this.picks.open(id)]);
   }
 
@@ -179,6 +197,7 @@ export class AppState {
    * @param {number | null} threshold null for the automatic one
    */
   setThreshold(threshold) {
+    if (this.isReadOnly) return;
     this.#thresholdBefore ??= { threshold: this.settings.threshold };
     this.#moveThreshold(threshold, () => {
       const before = this.#thresholdBefore?.threshold ?? null;

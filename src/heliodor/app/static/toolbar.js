@@ -1,5 +1,7 @@
 import { post } from "./api.js";
 import { byId, formatCount, setText, toSentence } from "./dom.js";
+import { formatRemaining } from "./durations.js";
+import { Notifier } from "./notifier.js";
 import { withTiming } from "./timings.js";
 import { showToast } from "./toast.js";
 
@@ -10,6 +12,16 @@ import { showToast } from "./toast.js";
  */
 
 const ENGINE_ACTIVITY = { starting: "Starting", training: "Training", scoring: "Picking" };
+
+/**
+ * Return where the engine computes, in words.
+ * @param {string | null | undefined} device
+ */
+function describeDevice(device) {
+  if (!device) return "";
+  const number = /^cuda:(\d+)$/.exec(device);
+  return device === "cpu" ? "on CPU" : number ? `on GPU ${number[1]}` : device === "cuda" ? "on GPU" : `on ${device}`;
+}
 
 /** The buttons above the micrograph, the counts below it, and the status at the top of the page. */
 export class Toolbar {
@@ -45,6 +57,7 @@ export class Toolbar {
     viewer.overlay.changed.on(() => this.#showCounts());
     state.activityChanged.on(() => this.#showEngine());
     state.saveQueue.changed.on(() => this.#showSaving());
+    this.notifier = new Notifier(state, () => this.#showTitle());
     const parts = state.project.folder.split("/");
     setText(byId("folder"), parts.length > 3 ? `…/${parts.slice(-2).join("/")}` : state.project.folder);
     byId("folder").title = state.project.folder;
@@ -156,7 +169,8 @@ export class Toolbar {
     const { state } = this;
     const running = this.#describeActivity();
     const name = state.current < 0 ? "" : state.shortName(state.current);
-    const title = [running || name, "heliodor"].filter(Boolean).join(" – ");
+    const news = this.notifier?.news ? `✓ ${this.notifier.news}` : "";
+    const title = [news || running || name, "heliodor"].filter(Boolean).join(" – ");
     if (document.title !== title) document.title = title;
   }
 
@@ -166,7 +180,7 @@ export class Toolbar {
     if (engine.state === "training" && training.of)
       return `Training ${Math.round((100 * (training.update ?? 0)) / training.of)}%`;
     if (engine.state === "scoring" && engine.queue)
-      return `Picking: ${formatCount(engine.queue, "micrograph")} left`;
+      return `Picking: ${formatCount(engine.queue, "micrograph")}${formatRemaining(engine.seconds_left) || " left"}`;
     const activity = ENGINE_ACTIVITY[/** @type {keyof typeof ENGINE_ACTIVITY} */ (engine.state)];
     if (activity) return activity;
     if (run.state === "running" && run.of) return `Picking all: ${run.done ?? 0} of ${run.of}`;
@@ -195,6 +209,7 @@ export class Toolbar {
     box.classList.toggle("busy", Boolean(activity));
     box.classList.toggle("trouble", engine.state === "failed");
     setText(box, engine.state === "failed" ? toSentence(engine.says ?? "The engine failed") : activity || model);
+    setText(byId("device"), describeDevice(engine.device));
     box.title = engine.says ? toSentence(engine.says) : "";
     this.#showTitle();
   }

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from heliodor.data.micrographs.ctf import wavelength_angstrom
 from heliodor.data.micrographs.normalization import FLATTEN_FRACTION, low_frequency_cosines
-from heliodor.simulation.optics import wavelength_angstrom
 from heliodor.simulation.training_world.contaminants import RandomSource, SceneryBatch
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, ImagingConditions
 

@@ -114,10 +114,10 @@ def test_the_token_of_the_address_is_exchanged_once(visit: AppVisit, stranger: T
     assert stranger.post("/api/session", json={"token": token}).status_code == 401
     assert stranger.get("/api/session").status_code == 405
     answer = exchange(token)
-    assert answer.json() == {"session": visit.session}
+    assert answer.json() == {"session": visit.session, "rights": "all"}
     assert "set-cookie" not in answer.headers
     assert exchange(token).status_code == 401
-    assert exchange(visit.keys.address_token).json() == {"session": visit.session}
+    assert exchange(visit.keys.address_token).json() == {"session": visit.session, "rights": "all"}
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-site"}, {"Origin": "http://[::1]"}])

@@ -119,7 +119,9 @@ class AnnotationRoutes(Endpoints):
         """POST /api/micrographs/{id}/excluded: leave a micrograph out, or not."""
         number = self.context.micrograph_number(request)
         body = await read_body(request, _ExcludedBody)
-        revision = await asyncio.to_thread(self.context.state.set_excluded, number, body.excluded)
+        revision = await asyncio.to_thread(
+            self.context.state.set_excluded, [number], body.excluded
+        )
         return JSONResponse({"revision": revision})
 
     async def contamination(self, request: Request) -> Response:

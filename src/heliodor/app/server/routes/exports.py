@@ -74,6 +74,7 @@ class ExportRoutes(Endpoints):
                 )  # fmt: skip
 
         result = await self.context.run_in_pool(make, SOON)
+        state.activity.write(f"{what} exported: {result.path}")
         said = {"file": result.name, "path": str(result.path), "made": result.made}
         return JSONResponse(said)
 
