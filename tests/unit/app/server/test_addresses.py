@@ -179,6 +179,7 @@ CHANGES = [
     ("/api/train/cancel", {}),
     ("/api/export", {"what": "picks", "format": "star"}),
     ("/api/run", {}),
+    ("/api/run/command", {}),
     ("/api/run/cancel", {}),
     ("/api/share", {"action": "show"}),
 ]
