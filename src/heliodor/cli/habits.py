@@ -61,11 +61,36 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         "the threshold is --threshold, in log-odds (0 is a probability of one half); without it,"
         " it is chosen automatically",
     ),
+    "--working-pixel-size": (
+        ("-s", "--scale", "--down-scale", "--downscale", "--bin"),
+        "the pixel size of the results is --working-pixel-size, in Å",
+    ),
     "--help": (
         ("-c", "--conf", "--config"),
         "there is no configuration file; --help shows the options",
     ),
 }
+
+
+#: Commands of other programs, and those that do the same here.
+_COMMANDS = {
+    "extract": "pick",
+    "predict": "pick",
+    "autopick": "pick",
+    "pick_particles": "pick",
+    "segment": "pick",
+    "normalize": "preprocess",
+    "downsample": "preprocess",
+    "precision_recall_curve": "evaluate",
+    "import": "convert",
+    "gui": "app",
+}
+
+
+def find_command_hint(words: Sequence[str]) -> str | None:
+    """Return a hint if the first word is a command of another program, or None."""
+    own = _COMMANDS.get(words[0].lower()) if words else None
+    return None if own is None else f"there is no command {words[0]}: use heliodor {own}"
 
 
 def find_hint(words: Sequence[str], known: Collection[str]) -> str | None:
@@ -82,7 +107,10 @@ def find_hint(words: Sequence[str], known: Collection[str]) -> str | None:
         name = word.partition("=")[0]
         if name in known:
             continue
+        if name.startswith("--") and name.replace("_", "-") in known:
+            return f"there is no option {name}: it is {name.replace('_', '-')}"
         for option, (names, hint) in _OPTIONS.items():
-            if name in names and option in known:
+            spellings = {*names, *(one.replace("_", "-") for one in names)}
+            if {name, name.replace("_", "-")} & spellings and option in known:
                 return f"there is no option {name}: {hint}"
     return None

@@ -19,6 +19,7 @@ import typer
 from heliodor import __version__
 from heliodor.cli import coordinates, picking, simulate
 from heliodor.cli.app import app as open_app
+from heliodor.cli.habits import find_command_hint
 from heliodor.cli.models import model_app
 from heliodor.cli.options import Only, flag, out_option, register, sentence_of
 from heliodor.cli.relion import relion
@@ -125,6 +126,14 @@ register(app, demo)
 register(app, doctor)
 
 
+def _expand_home(word: str) -> str:
+    """Return a word with ~ as the home folder where the shell leaves it: after = and @."""
+    start, _, path = word.rpartition("~/")
+    is_path = start in ("", "@") or (start.startswith("--") and start.endswith(("=", "=@")))
+    is_meant = "~/" in word and is_path and not os.path.exists(f"~/{path}")
+    return start + os.path.expanduser(f"~/{path}") if is_meant else word
+
+
 def _gather_values(arguments: list[str]) -> list[str]:
     """Repeat an option before each of its values: ``--micrographs a b`` for ``*.mrc``."""
     out: list[str] = []
@@ -156,7 +165,10 @@ def main(restore_signals: bool = True) -> None:
     atexit.register(gc.freeze)
     try:
         with handle_signals(restore_signals), console.notes_shown_once():
-            app(_gather_values(sys.argv[1:]), prog_name="heliodor")
+            words = [_expand_home(word) for word in sys.argv[1:]]
+            if (hint := find_command_hint(words)) is not None:
+                raise BadInput(hint)
+            app(_gather_values(words), prog_name="heliodor")
     except Stopped as stopped:
         from heliodor.utils.prefetch import has_running_threads
 

@@ -20,7 +20,7 @@ import numpy as np
 from heliodor import __version__
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
-from heliodor.utils.parsing import parse_number
+from heliodor.utils.parsing import detect_encoding, parse_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -129,6 +129,10 @@ def read_blocks(path: str | Path, numbers: Sequence[str] = ()) -> dict[str, Star
         tables = {name: _join(name, same) for name, same in parts.items()}
         if heads and not tables:
             raise ValueError("its blocks are empty")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path} cannot be read as a STAR file ({error}); save it as UTF-8"
+        ) from error
     except (ValueError, OSError) as error:
         raise BadInput(f"{path} cannot be read as a STAR file ({error})") from error
     if not tables:
@@ -309,6 +313,8 @@ def find_tables(
 
 def _check_text(raw: bytes) -> bytes:
     """Return a file's text with line feeds at the ends of lines, if it is text."""
+    if detect_encoding(raw) == "utf-16":
+        raw = raw.decode("utf-16").encode()
     if b"\0" in raw:
         raise ValueError("it holds zero bytes, so it is not text")
     if not raw.isascii():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import sys
 from collections.abc import Callable
@@ -21,6 +22,27 @@ def parse_number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return float("nan")
+
+
+def detect_encoding(head: bytes) -> str:
+    """Return the encoding of a text file from its first bytes: UTF-8, or UTF-16 if they say so.
+
+    Excel's "Unicode text" and the redirections of PowerShell are in UTF-16.
+    """
+    marks = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+    return "utf-16" if head.startswith(marks) else "utf-8-sig"
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file; see `detect_encoding`.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError
+        If it cannot be read, or is not text.
+    """
+    raw = Path(path).read_bytes()
+    return raw.decode(detect_encoding(raw))
 
 
 def as_positive(value: Any) -> float | None:

@@ -34,7 +34,7 @@ from heliodor.data.micrographs import cs_list, star_list
 from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
 from heliodor.data.micrographs.name_matching import match_names
-from heliodor.data.micrographs.names import is_micrograph_name
+from heliodor.data.micrographs.names import describe_other_image, is_micrograph_name
 from heliodor.data.micrographs.sources import Source, find_sources, resolve_path
 from heliodor.data.micrographs.working_images import (
     is_plausible_pixel_size,
@@ -163,7 +163,7 @@ def _check_input(
 def _lists_micrographs(text: str) -> bool:
     """Return whether an input is of micrographs: by its name, or the columns of a STAR file."""
     path = Path(text)
-    if text.startswith("@") or is_micrograph_name(text):
+    if text.startswith("@") or is_micrograph_name(text) or describe_other_image(text) is not None:
         return True
     if path.is_dir():
         return any(is_micrograph_name(p.name) for p in path.iterdir())

@@ -53,6 +53,7 @@ from heliodor.data.coordinates.writers import (
 from heliodor.data.micrographs.headers import TIFF_NOTE, read_header
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.names import (
+    is_micrograph_name,
     is_tiff,
     strip_aligned,
     strip_cryosparc_uid,
@@ -122,7 +123,13 @@ def convert(
     )
     if settings.root is None and not are_named_from_here([*sources.values()]):
         context = replace(context, whole_paths=True)
-    refuse_to_replace(sorted({*plan_files(out, renamed, target).values()}), files)
+    planned = sorted({*plan_files(out, renamed, target).values()})
+    if image := next((p for p in (*planned, picture) if p and is_micrograph_name(p.name)), None):
+        raise BadInput(
+            f"the output {image} has the name of a micrograph; give the name of a coordinate file"
+            " with -o, and that of a PNG file with --picture"
+        )
+    refuse_to_replace(planned, files)
     if dropped := find_dropped_columns(moved, target):
         log.info(f"columns that {target.name} cannot hold are dropped: {', '.join(dropped)}")
     if picture is not None:

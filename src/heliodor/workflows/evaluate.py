@@ -121,6 +121,11 @@ def evaluate_files(
             f" {count_of(ground_truth.left_out, 'micrograph')} of the ground truth; give"
             " --micrographs to count their particles as missed"
         )
+    if repeated := ground_truth.count_repeated():
+        record.warn(
+            f"{count_of(repeated, 'particle')} of the ground truth are in the same pixel as"
+            " another one; at most one of each can be found"
+        )
     pixel_sizes = choose_pixel_sizes(named, ground_truth, sources, pixel_size_angstrom)
     if threshold is None:
         threshold = threshold_of_selection(table)

@@ -16,7 +16,7 @@ from heliodor.conventions import (
     to_working,
 )
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import make_label_mask
+from heliodor.data.coordinates.labels import make_label_mask, mask_repeated
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.name_matching import match_names
@@ -50,6 +50,10 @@ class GroundTruth:
     left_out: int
     #: Pixel sizes in angstrom, for micrographs whose pixel size is in the file.
     pixel_sizes: dict[str, float] = field(default_factory=dict)
+
+    def count_repeated(self) -> int:
+        """Return how many particles are in the same pixel as an earlier one."""
+        return sum(int(mask_repeated(xy).sum()) for xy in self.xy_px.values())
 
     @classmethod
     def read(

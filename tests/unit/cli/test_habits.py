@@ -21,6 +21,10 @@ from helpers.cli import call
         ("train a.mrc --train-targets b.txt", "no option --train-targets: the coordinates of"),
         ("train a.mrc -n 300", "no option -n: the number of particles per micrograph is"),
         ("evaluate -r 10", "no option -r: the maximum distance between a pick and its particle"),
+        ("pick a.mrc --pixel_size 1", "no option --pixel_size: it is --pixel-size"),
+        ("pick a.mrc --box_size 200", "no option --box_size: the longest diameter of"),
+        ("preprocess a.mrc -s 8", "no option -s: the pixel size of the results is"),
+        ("extract -m general a.mrc", "no command extract: use heliodor pick"),
         ("relion pick --in_mics a.star --o b --apix 1", "no option --apix: the pixel size"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from heliodor import __version__
+from heliodor.cli.main import _expand_home
 from heliodor.conventions import WORKING_DIAMETER_PX
 from helpers.cli import done
 
@@ -73,3 +74,28 @@ def test_a_bar_moves_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         tick: Callable[[int, int], None] = progress
         tick(1, 2)
         tick(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("word", "expanded"),
+    [
+        ("~/a.star", "/home/me/a.star"),
+        ("--labels=~/a.star", "--labels=/home/me/a.star"),
+        ("@~/list.txt", "@/home/me/list.txt"),
+        ("--micrographs=@~/list.txt", "--micrographs=@/home/me/list.txt"),
+        ("a~/b.star", "a~/b.star"),
+        ("x/~/b.star", "x/~/b.star"),
+        ("-o", "-o"),
+        ("~", "~"),
+    ],
+)
+def test_the_home_folder_is_expanded_where_the_shell_leaves_it(
+    word: str, expanded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    assert _expand_home(word) == expanded
+    (tmp_path / "~").mkdir()
+    for name in ("a.star", "list.txt"):
+        (tmp_path / "~" / name).touch()
+    assert _expand_home(word) == word  # a file of that very name

@@ -12,7 +12,8 @@ import numpy as np
 
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
-from heliodor.data.coordinates.labels import mask_outside
+from heliodor.data.coordinates.formats.relion_star import UNSET
+from heliodor.data.coordinates.labels import mask_outside, mask_repeated
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.micrographs.micrograph import read_micrograph
@@ -66,8 +67,26 @@ def read_labels(
     except BadInput as error:
         where = labels if negatives is None else f"{labels}, {negatives}"
         raise BadInput(f"{where}: {error}") from error
-    namesake = find_namesake(table.micrographs, sources, labels)
-    return own, notes if namesake is None else [*notes, f"{labels}: {namesake}"]
+    doubts = (
+        find_namesake(table.micrographs, sources, labels),
+        _describe_low_scores(table),
+    )
+    return own, [*notes, *(f"{labels}: {doubt}" for doubt in doubts if doubt is not None)]
+
+
+def _describe_low_scores(labels: Picks) -> str | None:
+    """Return a warning if labels are candidates that their program did not choose.
+
+    CBOX files and Topaz's tables have all candidates, down to low scores.
+    """
+    low = labels.score[(labels.score < 0) & (labels.score > UNSET)]
+    if not len(low):
+        return None
+    return (
+        f"{len(low)} of the {len(labels)} labels have scores below 0 (down to {low.min():.3g}): if"
+        " these are log-odds, they are more likely no particles; `heliodor convert --threshold 0`"
+        " keeps the others"
+    )
 
 
 def find_namesake(
@@ -174,6 +193,10 @@ def _group_by_source(
             lost += len(picks)
     joined = {source: np.concatenate(parts) for source, parts in own.items()}
     joined = {source: xy for source, xy in joined.items() if len(xy)}
+    number = sum(map(len, joined.values()))
+    joined = {source: xy[~mask_repeated(xy)] for source, xy in joined.items()}
+    if repeated := number - sum(map(len, joined.values())):
+        notes.append(f"ignored {repeated} {what} that repeat others, in the same pixel")
     if not joined:
         raise BadInput(
             f"none of the {len(table)} {what} belongs to the given micrographs: the {what} are on"

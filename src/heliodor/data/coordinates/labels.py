@@ -34,6 +34,17 @@ OWN_LABELS_SHARE = 0.5
 PRIOR_MARGIN = 1e-4
 
 
+def mask_repeated(xy_px: FloatArray) -> BoolArray:
+    """Return which positions are in the same pixel as an earlier one, shape (n,).
+
+    Tables that were written one behind another, or given twice, have particles twice.
+    """
+    _, first = np.unique(np.rint(xy_px), axis=0, return_index=True)
+    repeated = np.ones(len(xy_px), dtype=bool)
+    repeated[first] = False
+    return repeated
+
+
 @dataclass(frozen=True)
 class LabeledImage:
     """A normalized working image and the labels on it, in pixels of the image."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from heliodor.conventions import Shape
 from heliodor.data.micrographs.compression import is_compressed, read_first_bytes
-from heliodor.data.micrographs.names import is_micrograph_name, is_tiff
+from heliodor.data.micrographs.names import describe_other_image, is_micrograph_name, is_tiff
 from heliodor.data.micrographs.tiff import open_tiff
 from heliodor.errors import BadInput
 
@@ -27,6 +27,9 @@ MAX_SURPLUS_FRACTION = 0.05
 IMOD_STAMP = 1146047817
 #: NumPy types of the MRC modes with real numbers.
 _DTYPE_OF_MODE = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+
+#: Modes that mrcfile does not read.
+_OTHER_MODES = {3: "complex integers", 16: "colors", 101: "4-bit integers, as movies have"}
 
 #: Those of unsigned integers in place of signed ones.
 _UNSIGNED = {0: "u1", 1: "u2"}
@@ -81,6 +84,8 @@ def check_micrograph_file(path: str | Path) -> Path:
         raise BadInput(f"{path} is a folder, not a micrograph; name the files in it")
     if size == 0:
         raise BadInput(f"{path} is an empty file; copy or motion-correct it again")
+    if (other := describe_other_image(path.name)) is not None:
+        raise BadInput(f"{path} {other}")
     if not is_micrograph_name(path.name):
         raise BadInput(
             f"{path} is neither an MRC (.mrc, .mrc.gz, .mrc.bz2) nor a TIFF (.tif) file;"
@@ -208,6 +213,12 @@ def read_mrc_header(path: Path) -> MrcHeader:
     # A file that is not MRC must not be reported as a movie because of its random bytes.
     if min(shape) < 1 or (packed and bytes(mrc.header.map)[:3] != b"MAP"):
         raise truncated_mrc_error(path)
+    kind = _OTHER_MODES.get(int(mrc.header.mode))
+    if kind is not None and bytes(mrc.header.map)[:3] == b"MAP":
+        raise BadInput(
+            f"{path} has {kind} (MRC mode {int(mrc.header.mode)}), but micrographs are real"
+            " numbers; write it as integers or floats (MRC modes 0, 1, 2, 6, 12)"
+        )
     dtype = data_dtype_from_header(mrc.header)
     if not packed and math.prod(shape) * dtype.itemsize > there - extended:
         raise truncated_mrc_error(path)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import logging
 import os
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from heliodor.data.micrographs.names import micrograph_stem, strip_cryosparc_parts
+from heliodor.data.micrographs.names import (
+    micrograph_stem,
+    movie_stem,
+    strip_cryosparc_parts,
+    use_slashes,
+)
 from heliodor.data.micrographs.sources import Source, resolve_path
 from heliodor.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 #: The agreement of two folders if one of them is the end of the other.
 _WHOLE_PATH = 1000
@@ -32,7 +40,9 @@ def match_names(
     folder of the table or of the micrographs. For example, the coordinates of ``A/x.mrc`` are
     never used for ``B/x.mrc`` if the table also has coordinates in a folder B. A name without a
     folder matches a micrograph in any folder. If no stem matches, the uid that cryoSPARC puts
-    before file names, and the suffix that it puts behind them, are ignored.
+    before file names, and the suffix that it puts behind them, are ignored; and if none matches
+    then, what other programs append to the stem of the movie, such as ``_DW``, which is logged.
+    Paths of Windows are understood.
 
     Parameters
     ----------
@@ -60,13 +70,16 @@ def match_names(
     by_path = {resolve_path(source.path): source for source in sources}
     by_stem: dict[str, list[Source]] = {}
     by_plain: dict[str, list[Source]] = {}
+    by_movie: dict[str, list[Source]] = {}
     for source in sources:
         by_stem.setdefault(micrograph_stem(source.name), []).append(source)
         by_plain.setdefault(_plain_stem(source.name), []).append(source)
+        by_movie.setdefault(movie_stem(_plain_stem(source.name)), []).append(source)
     agreement = _Agreement(names, sources)
     stems = file_stems or {}
     found: dict[str, Source] = {}
     sure: set[str] = set()
+    of_movies: list[str] = []
     for name in names:
         match = exact.get(name)
         if match is None and os.path.exists(name):  # resolving a long name takes long
@@ -76,14 +89,24 @@ def match_names(
         else:
             same = (
                 _find_by_file(name, stems.get(name, ()), by_stem)
-                or by_stem.get(micrograph_stem(name))
-                or by_plain.get(_plain_stem(name), [])
+                or by_stem.get(micrograph_stem(use_slashes(name)))
+                or by_plain.get(_plain_stem(name))
             )
+            if not same:
+                same = by_movie.get(movie_stem(_plain_stem(name)), [])
+                of_movies += [name] if same else []
             candidates = [s for s in same if agreement.allows(name, s)]
             match = _choose_unique(name, candidates)
         if match is not None:
             found[name] = match
     _refuse_shared_micrograph(found, sure)
+    of_movies = [name for name in of_movies if name in found]
+    if of_movies:
+        log.warning(
+            f"the coordinates of {len(of_movies)} micrographs are used for others of the same"
+            f" movies, by their names (such as those of {of_movies[0]} for"
+            f" {found[of_movies[0]].name})"
+        )
     return found
 
 
@@ -109,7 +132,7 @@ def _find_by_file(
 
 
 def _plain_stem(name: str) -> str:
-    return strip_cryosparc_parts(micrograph_stem(name))
+    return strip_cryosparc_parts(micrograph_stem(use_slashes(name)))
 
 
 class _Agreement:
@@ -172,7 +195,8 @@ def _count_shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 def _folders(name: str | Path) -> tuple[str, ...]:
     """Return the folders of a path without leading '..'."""
-    return tuple(p for p in PurePosixPath(os.path.normpath(name)).parts[:-1] if p != "..")
+    path = os.path.normpath(use_slashes(str(name)))
+    return tuple(part for part in PurePosixPath(path).parts[:-1] if part != "..")
 
 
 def _folders_of(source: Source) -> set[tuple[str, ...]]:

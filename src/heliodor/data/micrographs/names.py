@@ -14,8 +14,8 @@ def strip_cryosparc_uid(name: str) -> str:
     return _UID_PREFIX.sub("", name)
 
 
-#: What cryoSPARC's motion correction appends to the stem of a movie.
-_CORRECTED = re.compile(r"(?<=[^/])_(?:patch|rigid)_aligned(?:_doseweighted)?$")
+#: What the motion correction of cryoSPARC and Scipion appends to the stem of a movie.
+_CORRECTED = re.compile(r"(?<=[^/])_(?:(?:patch|rigid)_aligned(?:_doseweighted)?|aligned_mic)$")
 
 
 def strip_aligned(name: str) -> str:
@@ -35,11 +35,16 @@ def strip_cryosparc_parts(stem: str) -> str:
     return _CORRECTED.sub("", strip_cryosparc_uid(stem.removeprefix(">")))
 
 
-#: What motion correction appends to the stem of a micrograph for its other results: the power
-#: spectrum, the sums of even and odd frames, the sum without dose weighting, the background.
-_BY_PRODUCT = re.compile(r"(?<=[^/])_(?:PS|EVN|ODD|noDW|background)$")
-#: What it appends to a sum with dose weighting.
-_WEIGHTED = re.compile(r"(?<=[^/])_DWS?$")
+#: What motion correction and CTF estimation append to the stem of a micrograph for their other
+#: results: power spectra, the sums of even and odd frames, the sum without dose weighting, the
+#: stack of aligned frames, the background.
+_BY_PRODUCT = re.compile(
+    r"(?<=[^/])_(?:PS|psd|ctf|ctf_diag_2D|EVN|ODD|even|odd|noDW|Stk|background)$"
+)
+#: What is appended to a sum with dose weighting, and to a denoised micrograph.
+_WEIGHTED, _DENOISED = re.compile(r"(?<=[^/])_DWS?$"), re.compile(r"(?<=[^/])_denoised$")
+#: Names of gain references: those of the camera's programs, and those that people give.
+_GAIN = re.compile(r"(?:.*[_-])?gain(?:[_-]?ref(?:erence)?)?|(?:super|count)ref_.*", re.IGNORECASE)
 
 
 def is_by_product(stem: str) -> bool:
@@ -47,10 +52,26 @@ def is_by_product(stem: str) -> bool:
     return _BY_PRODUCT.search(stem) is not None
 
 
+def is_gain_reference(stem: str) -> bool:
+    """Return whether a file has the name of a gain reference."""
+    return _GAIN.fullmatch(stem) is not None
+
+
 def movie_stem(stem: str) -> str:
     """Return what the names of all results of the motion correction of one movie begin with."""
-    return _CORRECTED.sub("", _WEIGHTED.sub("", _BY_PRODUCT.sub("", stem)))
+    for appended in (_DENOISED, _BY_PRODUCT, _WEIGHTED, _CORRECTED):
+        stem = appended.sub("", stem)
+    return stem
 
+
+def use_slashes(name: str) -> str:
+    """Return a path of Windows with the slashes of other systems, and any other name unchanged."""
+    is_windows = _DRIVE.match(name) is not None or ("\\" in name and "/" not in name)
+    return name.replace("\\", "/") if is_windows else name
+
+
+#: How an absolute path begins on Windows.
+_DRIVE = re.compile(r"[A-Za-z]:\\|\\\\")
 
 MRC_SUFFIXES = (".mrc", ".mrcs", ".map")
 
@@ -64,6 +85,29 @@ COMPRESSION_SUFFIXES = (".gz", ".bz2")
 #: Suffixes of micrographs in coordinate tables; any other text after a dot is part of the name,
 #: as in mic.001.
 _SUFFIXES = (*MRC_SUFFIXES, *TIFF_SUFFIXES, ".eer", ".hdf", ".png", ".jpg", ".jpeg")
+
+
+#: Suffixes of images that are no micrographs or cannot be read, and what to do with them.
+_OTHER_IMAGES = {
+    (".eer",): "is a movie; correct its motion, and give the average as MRC or TIFF",
+    (".dm3", ".dm4", ".hdf", ".h5", ".hdf5", ".ser", ".emd", ".em", ".spi", ".img", ".npy"): (
+        "is in a format that heliodor does not read; convert it to MRC, for example with"
+        " e2proc2d.py (EMAN2) or dm2mrc (IMOD)"
+    ),
+    (".png", ".jpg", ".jpeg"): (
+        "is a picture; use the micrograph from which it was made, as MRC or TIFF"
+    ),
+    (".rec", ".st", ".ali"): "has the suffix of a tomogram or tilt series",
+    (".xz", ".zst", ".tif.gz", ".tiff.gz", ".tif.bz2"): (
+        "is compressed in a way that heliodor does not read; unpack it"
+    ),
+}
+
+
+def describe_other_image(name: str) -> str | None:
+    """Return what an image is that cannot be a micrograph, by its suffix, or None."""
+    lower = name.lower()
+    return next((what for ends, what in _OTHER_IMAGES.items() if lower.endswith(ends)), None)
 
 
 def is_micrograph_name(name: str) -> bool:

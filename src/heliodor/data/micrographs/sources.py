@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from heliodor.data.micrographs import cs_list, star_list
 from heliodor.data.micrographs.names import (
+    describe_other_image,
     find_name_fault,
     is_by_product,
+    is_gain_reference,
     is_micrograph_name,
     micrograph_stem,
     movie_stem,
@@ -28,6 +30,7 @@ from heliodor.data.micrographs.names import (
 )
 from heliodor.errors import BadInput
 from heliodor.utils.files import find_referenced_file, has_namesake_here
+from heliodor.utils.parsing import read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _JOB_FOLDER, _CRYOSPARC_JOB = re.compile(r"^[^/]+/job\d+/"), re.compile(r"^J\d+/")
+#: Suffixes of files that may be lists of micrographs.
+_LIST_SUFFIXES = (".txt", ".lst", ".list")
 #: How deep lists may name other lists.
 _MAX_LIST_DEPTH = 20
 #: Longer patterns, and those with more '**', could take forever.
@@ -120,7 +125,7 @@ def read_names(path: str | Path) -> frozenset[str]:
         If the file cannot be read.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list {path} cannot be read as text ({error})") from error
     return frozenset(line.strip() for line in lines if line.strip())
@@ -176,6 +181,15 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
     if os.path.exists(path) or not glob.has_magic(text):
         if not os.path.exists(path):
             raise BadInput(f"{path} does not exist; check the spelling and the current folder")
+        if path.suffix.lower() in _LIST_SUFFIXES:
+            raise BadInput(
+                f"{path} is not a micrograph; if it is a list of micrographs, write @{path}"
+            )
+        if path.suffix.lower() == ".csg":
+            raise BadInput(
+                f"{path} is a group of cryoSPARC; give the .cs file that it names (see `heliodor"
+                " check`)"
+            )
         return [_source_from_path(path, path.parent)]
     matches = [Path(found) for found in sorted(glob.glob(text, recursive=True))]
     matches = [match for match in matches if _is_listed(match) and not match.is_dir()]
@@ -188,30 +202,41 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
 
 
 def _from_folder(folder: Path) -> list[Source]:
-    files = sorted(p for p in folder.iterdir() if _is_listed(p) and p.is_file())
+    # A link to a file that is gone is a micrograph that cannot be read, and is reported as such.
+    files = sorted(
+        p for p in folder.iterdir() if _is_listed(p) and (p.is_file() or not p.exists())
+    )
     if not files:
-        raise BadInput(
-            f"the folder {folder} contains no MRC or TIFF file; to include its subfolders give"
-            f" '{folder}/**/*.mrc'"
-        )
+        what = f"the folder {folder} contains no MRC or TIFF file"
+        for path in sorted(folder.iterdir()):
+            if (other := describe_other_image(path.name)) is not None and path.is_file():
+                raise BadInput(f"{what}: {path} {other}")
+        raise BadInput(f"{what}; to include its subfolders give '{folder}/**/*.mrc'")
     return [_source_from_path(file, folder) for file in _without_by_products(files)]
 
 
 def _without_by_products(files: list[Path]) -> list[Path]:
-    """Leave out power spectra and the like beside the micrographs that they belong to."""
-    micrographs = {_movie(file) for file in files if not is_by_product(micrograph_stem(file))}
-    others = [
-        file
-        for file in files
-        if is_by_product(micrograph_stem(file)) and _movie(file) in micrographs
-    ]
-    if others:
+    """Leave out power spectra and the like beside their micrographs, and gain references."""
+    stems = {file: micrograph_stem(file) for file in files}
+    micrographs = {
+        _movie(file)
+        for file, stem in stems.items()
+        if not is_by_product(stem) and not is_gain_reference(stem)
+    }
+    spectra = [f for f, stem in stems.items() if is_by_product(stem) and _movie(f) in micrographs]
+    gains = [f for f, stem in stems.items() if is_gain_reference(stem) and micrographs]
+    how = "left out; to use them, give their names or a pattern that matches only them"
+    if spectra:
         log.warning(
-            f"{len(others)} files are by-products of motion correction beside their micrographs"
-            f" (such as {others[0]}), and are left out; to use them, give their names or a pattern"
-            " that matches only them"
+            f"{len(spectra)} files are by-products of motion correction beside their micrographs"
+            f" (such as {spectra[0]}), and are {how}"
         )
-    left_out = set(others)
+    if gains:
+        log.warning(
+            f"{len(gains)} files have the name of a gain reference (such as {gains[0]}), and are"
+            f" {how}"
+        )
+    left_out = {*spectra, *gains}
     return [file for file in files if file not in left_out]
 
 
@@ -226,7 +251,7 @@ def _log_versions(sources: Sequence[Source]) -> None:
     twice = []
     for source in sources:
         other = first.setdefault(_movie(source.path), source)
-        if micrograph_stem(other.path) != micrograph_stem(source.path):
+        if other is not source:
             twice.append((other.name, source.name))
     if twice:
         one, other_name = twice[0]
@@ -250,7 +275,7 @@ def _from_list(path: Path, lists: _ListState) -> list[Source]:
     if len(lists.open) >= _MAX_LIST_DEPTH:
         raise BadInput(f"the list {path} is nested in more than {_MAX_LIST_DEPTH - 1} other lists")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list {path} cannot be read as text ({error})") from error
     entries = [line.strip() for line in lines if line.strip() and line.strip()[0] != "#"]
@@ -258,7 +283,12 @@ def _from_list(path: Path, lists: _ListState) -> list[Source]:
         raise BadInput(f"the list {path} is empty; write one micrograph per line")
     lists.seen.add(real)
     lists.open.append(real)
-    found = [source for entry in entries for source in _expand_input(entry, lists)]
+    found = []
+    for entry in entries:
+        # As in tables of other programs, paths may be relative to the list.
+        beside = path.parent / entry
+        is_beside = not os.path.exists(entry) and os.path.exists(beside)
+        found += _expand_input(str(beside) if is_beside else entry, lists)
     lists.open.pop()
     return found
 

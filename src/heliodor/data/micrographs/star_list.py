@@ -13,11 +13,15 @@ from heliodor.errors import BadInput
 from heliodor.utils.parsing import as_positive, parse_number, refuse_damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from heliodor.data.star import StarTable
 
 log = logging.getLogger(__name__)
 
-NAME = "rlnMicrographName"
+NAME, MOVIE = "rlnMicrographName", "rlnMicrographMovieName"
+#: How columns of RELION's tables of tomograms begin.
+TOMOGRAM_PREFIXES = ("rlnTomo", "rlnCenteredCoordinate")
 
 
 PIXEL_SIZE, ORIGINAL_PIXEL_SIZE = "rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"
@@ -48,7 +52,8 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
     blocks = read_blocks(path)
     table, note = find_tables(blocks, (NAME,), BLOCKS)
     if table is None:
-        raise BadInput(f"{path} has no column _{NAME}: it does not list micrographs")
+        why = describe_other_tables(blocks) or "it does not list micrographs"
+        raise BadInput(f"{path} has no column _{NAME}: {why}")
     if note is not None:
         log.warning(f"{path}: {note}")
     if not len(table):
@@ -68,6 +73,19 @@ def read_micrographs(path: str | Path) -> list[tuple[str, float | None]]:
         )
     rows = zip((str(name) for name in table[NAME]), sizes, strict=True)
     return list(dict(rows).items())
+
+
+def describe_other_tables(blocks: Mapping[str, StarTable]) -> str | None:
+    """Return what a STAR file is, as a sentence, if it is of tomograms or movies."""
+    columns = {column for table in blocks.values() for column in table.columns}
+    if any(column.startswith(TOMOGRAM_PREFIXES) for column in columns):
+        return "it belongs to tomograms, and heliodor finds particles in micrographs"
+    if MOVIE in columns:
+        return (
+            "it lists movies; correct their motion, and give the list of the micrographs"
+            " (corrected_micrographs.star)"
+        )
+    return None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from heliodor.conventions import disc_area_px
 from heliodor.data.coordinates.labels import (
@@ -16,6 +17,7 @@ from heliodor.data.coordinates.labels import (
     guess_particles,
     make_label_mask,
     mask_outside,
+    mask_repeated,
 )
 from heliodor.training.sampler import Sampler
 
@@ -152,3 +154,15 @@ def test_the_class_prior_is_always_one_to_take_logarithms_of(expected, shapes, r
     prior = class_prior(expected, [blank(shape, (1, 1)) for shape in shapes], radius)
     assert 1e-4 <= prior <= 1 - 1e-4
     assert math.isfinite(math.log(prior) + math.log1p(-prior))
+
+
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(0, 20), st.just(2)), elements=st.integers(0, 4)),
+    st.floats(-0.4, 0.4),
+)
+def test_one_label_of_each_pixel_remains(xy, offset):
+    kept = xy[~mask_repeated(xy + offset)]
+    assert len({tuple(one) for one in kept.tolist()}) == len(kept)
+    assert {tuple(one) for one in kept.tolist()} == {tuple(one) for one in xy.tolist()}
+    firsts = [one for n, one in enumerate(xy.tolist()) if one not in xy.tolist()[:n]]
+    assert kept.tolist() == firsts

@@ -9,7 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliodor.data.micrographs.name_matching import _Folders, match_names
-from heliodor.data.micrographs.names import find_name_fault
+from heliodor.data.micrographs.names import (
+    find_name_fault,
+    is_gain_reference,
+    movie_stem,
+    use_slashes,
+)
 from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
 
@@ -707,3 +712,58 @@ def test_names_in_very_deep_folders_take_memory_in_proportion():
     finally:
         tracemalloc.stop()
     assert peak < 60 * sum(map(len, names))
+
+
+@pytest.mark.parametrize(
+    ("stem", "is_one"),
+    [
+        ("gain", True),
+        ("20210101_gain", True),
+        ("GainRef", True),
+        ("my-gain-reference", True),
+        ("CountRef_x10_001", True),
+        ("SuperRef_1", True),
+        ("gain_of_function_0001", False),
+        ("again", False),
+        ("bargain_01", False),
+    ],
+)
+def test_names_of_gain_references(stem: str, is_one: bool) -> None:
+    assert is_gain_reference(stem) is is_one
+
+
+@pytest.mark.parametrize(
+    ("stem", "movie"),
+    [
+        ("a_DW", "a"),
+        ("a_aligned_mic", "a"),
+        ("a_aligned_mic_DW", "a"),
+        ("a_patch_aligned_doseweighted_denoised", "a"),
+        ("a_noDW", "a"),
+        ("_DW", "_DW"),
+        ("a_DWx", "a_DWx"),
+    ],
+)
+def test_what_programs_append_to_the_names_of_movies(stem: str, movie: str) -> None:
+    assert movie_stem(stem) == movie
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("C:\\M\\a.mrc", "C:/M/a.mrc"),
+        ("\\\\host\\M\\a.mrc", "//host/M/a.mrc"),
+        ("M\\a.mrc", "M/a.mrc"),
+        ("M/a\\b.mrc", "M/a\\b.mrc"),
+        ("M/a.mrc", "M/a.mrc"),
+    ],
+)
+def test_paths_of_windows(name: str, path: str) -> None:
+    assert use_slashes(name) == path
+
+
+def test_a_name_of_the_movie_never_precedes_a_closer_one() -> None:
+    assert matched(["a_DW.mrc"], "a.mrc", "a_DW.mrc") == {"a_DW.mrc": "a_DW.mrc"}
+    assert matched(["a.mrc"], "a_DW.mrc") == {"a.mrc": "a_DW.mrc"}
+    with pytest.raises(BadInput, match="could be"):
+        matched(["a.mrc"], "a_DW.mrc", "a_noDW.mrc")

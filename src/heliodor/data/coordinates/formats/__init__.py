@@ -23,9 +23,12 @@ from heliodor.data.coordinates.formats import (
 from heliodor.data.coordinates.formats import (
     tables as text,
 )
+from heliodor.data.coordinates.formats.unknown import describe_unknown
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.refined_shifts import apply_refined_shifts
+from heliodor.data.cryosparc_table import read_header
 from heliodor.errors import BadInput
+from heliodor.utils.parsing import detect_encoding
 
 log = logging.getLogger(__name__)
 
@@ -139,24 +142,65 @@ def find_files(where: str | Path | Sequence[str | Path], candidates: bool = Fals
     else:
         files = [Path(p) for p in sorted(glob.glob(str(where), recursive=True))]
     if not files:
-        raise BadInput(f"{where} contains no coordinate file (STAR, TSV, box, CBOX, JSON, cs)")
+        message = f"{where} contains no coordinate file (STAR, TSV, box, CBOX, JSON, cs)"
+        if path.is_dir() and any(one.is_dir() for one in path.iterdir()):
+            message += f"; for those in its subfolders give a pattern, such as '{where}/**/*.star'"
+        raise BadInput(message)
     return files
 
 
 def _find_in_folder(folder: Path, candidates: bool) -> list[Path]:
     there = sorted(p for p in folder.iterdir() if p.name[0] != ".")
-    files = next(
-        (
-            own
-            for group in SUFFIXES
-            if (own := [p for p in there if p.name.lower().endswith(group)])
-        ),
-        [],
-    )
+    groups = [[p for p in there if p.name.lower().endswith(group)] for group in SUFFIXES]
     # A list of coordinate files stands for all of them, and so does a table of candidates.
-    listed = [p for p in files if p.name in LISTS]
-    listed = listed or [p for p in files if relion_suffix.has_its_name(p)]
-    return [p for p in files if candidates and p.name == CANDIDATES] or listed or files
+    listed = [p for p in groups[0] if p.name in LISTS]
+    listed = listed or [p for p in groups[0] if relion_suffix.has_its_name(p)]
+    whole = [p for p in groups[0] if candidates and p.name == CANDIDATES] or listed
+    if whole:
+        return whole
+    others = [p for group in groups for p in group if _has_no_coordinates(p)]
+    filled = [own for group in groups if (own := [p for p in group if p not in {*others}])]
+    if not filled:
+        # Nothing to read: the first file says why, and otherwise the folder is empty.
+        return next((group for group in groups if group), [])
+    if others:
+        log.warning(
+            f"{len(others)} files in {folder} have no coordinates, and are left out (such as"
+            f" {others[0].name})"
+        )
+    if len(filled) > 1:
+        log.warning(
+            f"{sum(map(len, filled[1:]))} files in {folder} are not read, as it has coordinates in"
+            f" several formats (such as {filled[0][0].name} and {filled[1][0].name}); give a"
+            f" pattern to read others, such as '{folder}/*{filled[1][0].suffix}'"
+        )
+    return filled[0]
+
+
+def _has_no_coordinates(path: Path) -> bool:
+    """Return whether a file surely holds no coordinates, although its name has such a suffix.
+
+    In the folder of a job there are also its settings, the micrographs, notes. Files that may be
+    damaged count as coordinates, so that their reader reports them.
+    """
+    if is_empty_coordinate_file(path):
+        return False
+    try:
+        if path.suffix.lower() == ".cs":
+            return cryosparc.X not in read_header(path).fields
+        head = _read_head(path)
+    except BadInput:
+        return False
+    if b"\0" in head or len(head) >= HEAD_BYTES or not head.strip():
+        return False
+    reader = _detect(path, head)
+    if reader is None:
+        return path.suffix.lower() in (".txt", ".csv", ".tsv")
+    if reader.name != "star":
+        return False
+    return not any(
+        label.encode() in head for label in (relion_star.X, relion_star.COORDINATE_FILE)
+    )
 
 
 def is_empty_coordinate_file(path: Path) -> bool:
@@ -219,19 +263,8 @@ def find_reader(path: Path) -> Reader:
     BadInput
         If the file is missing or cannot be read, or its format is unknown.
     """
-    if not path.is_file():
-        raise BadInput(f"the coordinate file {path} does not exist; check the name")
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror})") from error
-    if relion_suffix.has_its_name(path) and head.strip() and not relion_star.looks_like(head):
-        return _SUFFIX_READER
-    found = next((reader for reader in READERS if reader.looks_like(head)), None)
-    if found is None and path.name.endswith(eman2.SUFFIX) and eman2.is_json_object(head):
-        # EMAN2 keeps a file of each micrograph from its import on, and boxes once it is picked.
-        found = next(reader for reader in READERS if reader.name == "eman2")
+    head = _read_head(path)
+    found = _detect(path, head)
     if found is not None:
         return found
     if not head.removeprefix(b"\xef\xbb\xbf").strip():
@@ -239,9 +272,34 @@ def find_reader(path: Path) -> Reader:
         if path.suffix.lower() == ".box":
             return READERS[-1]
         raise BadInput(f"{path} is empty; label some particles first")
-    if b"\0" in head:
-        raise BadInput(f"{path} is not a text file: it contains no coordinates")
-    raise BadInput(
-        f"{path} has an unknown coordinate format; give a RELION STAR file, an EMAN, CBOX or"
-        " cryoSPARC file, or a table with the columns image_name, x_coord, y_coord"
-    )
+    raise BadInput(f"{path} {describe_unknown(path, head)}")
+
+
+def _read_head(path: Path) -> bytes:
+    """Return the first bytes of a file, in UTF-8 if it is text."""
+    if not path.is_file():
+        why = (
+            "is not a regular file; save it as one first"
+            if path.exists()
+            else "does not exist; check the name"
+        )
+        raise BadInput(f"the coordinate file {path} {why}")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror})") from error
+    if detect_encoding(head) == "utf-16":
+        return head.decode("utf-16", errors="ignore").encode(errors="ignore")
+    return head
+
+
+def _detect(path: Path, head: bytes) -> Reader | None:
+    """Return the reader for a file that begins with these bytes, if there is one."""
+    if relion_suffix.has_its_name(path) and head.strip() and not relion_star.looks_like(head):
+        return _SUFFIX_READER
+    found = next((reader for reader in READERS if reader.looks_like(head)), None)
+    if found is None and path.name.endswith(eman2.SUFFIX) and eman2.is_json_object(head):
+        # EMAN2 keeps a file of each micrograph from its import on, and boxes once it is picked.
+        found = next(reader for reader in READERS if reader.name == "eman2")
+    return found

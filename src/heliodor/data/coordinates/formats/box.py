@@ -17,6 +17,7 @@ from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import BOX, Picks
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
+from heliodor.utils.parsing import read_text
 
 #: Extra column with the tags: -1, -2 or -3, and None for lines without a tag.
 TAG = "box_tag"
@@ -35,8 +36,13 @@ def looks_like(head: bytes) -> bool:
     lines = head.decode("utf-8-sig", errors="replace").splitlines()
     if len(head) >= _HEAD_BYTES:
         del lines[-1:]  # cut off anywhere
-    rows = [line for line in lines if line.strip()]
+    rows = [line for line in lines if not _is_skipped(line)]
     return bool(rows) and all(_parse_row(row) is not None for row in rows)
+
+
+def _is_skipped(line: str) -> bool:
+    """Return whether a line is blank or a comment, as programs for helices write them."""
+    return not line.strip() or line.lstrip().startswith("#")
 
 
 def _parse_row(line: str) -> list[float] | None:
@@ -65,12 +71,12 @@ def read_picks(path: str | Path) -> Picks:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as a box file ({error}); check the file") from error
     boxes, scores, tags = [], [], []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if _is_skipped(line):
             continue
         values = _parse_row(line)
         if values is None:
@@ -84,6 +90,10 @@ def read_picks(path: str | Path) -> Picks:
         tags.append(int(last) if tagged else None)
         scores.append(values[4] if len(values) == 5 and not tagged else math.nan)
     name = infer_micrograph(path)
+    if not boxes and (comment := next(filter(str.strip, lines), None)) is not None:
+        raise BadInput(
+            f"{path} has no boxes, only comments such as {comment.strip()[:80]!r}; check the file"
+        )
     if not boxes:
         return Picks.empty([name])
     corner, size = np.split(np.array(boxes), 2, axis=1)

@@ -44,6 +44,7 @@ UID = "uid"
 MICROGRAPH_UID, GROUP = "location/micrograph_uid", "location/exp_group_id"
 NAME, SHAPE = "location/micrograph_path", "location/micrograph_shape"
 X, Y = "location/center_x_frac", "location/center_y_frac"
+EXPOSURE = "micrograph_blob/path"
 PSIZE, MIN_DISTANCE = "location/micrograph_psize_A", "location/min_dist_A"
 SCORE = "pick_stats/ncc_score"
 #: Fields that `Picks` holds in another form.
@@ -86,10 +87,13 @@ def read_picks(path: str | Path) -> Picks:
     columns = load_table(path)
     missing = [field for field in (NAME, SHAPE, X, Y) if field not in columns]
     if missing:
-        raise BadInput(
-            f"{path} has no field {missing[0]}: it contains no positions on micrographs; cryoSPARC"
-            " may have put them in the passthrough file of the same job"
+        why = (
+            "it lists exposures, not particles"
+            if EXPOSURE in columns
+            else "it contains no positions on micrographs; cryoSPARC may have put them in the"
+            " passthrough file of the same job"
         )
+        raise BadInput(f"{path} has no field {missing[0]}: {why}")
     for field, column in columns.items():
         kinds = _KINDS.get(field, "biufcSUO")
         if column.dtype.kind not in kinds or (field in _FLAT and column.ndim != 1):

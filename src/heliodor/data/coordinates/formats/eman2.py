@@ -21,7 +21,7 @@ from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import find_name_fault, micrograph_stem
 from heliodor.errors import BadInput
 from heliodor.utils.files import write_text
-from heliodor.utils.parsing import parse_number
+from heliodor.utils.parsing import parse_number, read_text
 
 SUFFIX = "_info.json"
 #: Extra column with the type of each box, its origin: "manual", "auto_convnet", ...
@@ -74,6 +74,10 @@ def read_picks(path: str | Path) -> Picks:
     content = _read(path)
     if "boxes" not in content and not path.name.endswith(SUFFIX):
         raise BadInput(f'{path} has no "boxes": it is not an info file of EMAN2')
+    if "boxes" not in content and content.get("boxes_3d"):
+        raise BadInput(
+            f'{path} has "boxes_3d": it belongs to a tomogram; give info files of micrographs'
+        )
     boxes = content.get("boxes", [])
     if not isinstance(boxes, list):
         raise BadInput(
@@ -106,7 +110,7 @@ def read_picks(path: str | Path) -> Picks:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig") or "{}")
+        content = json.loads(read_text(path) or "{}")
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(
             f"{path} cannot be read as an info file of EMAN2 ({error}); check the file"

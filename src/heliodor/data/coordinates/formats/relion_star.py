@@ -23,7 +23,9 @@ from heliodor.data.micrographs.star_list import (
     NAME,
     OPTICS_GROUP,
     PIXEL_SIZE,
+    TOMOGRAM_PREFIXES,
     OpticsGroups,
+    describe_other_tables,
     pixel_sizes,
     spell_group,
 )
@@ -44,8 +46,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-X, Y = "rlnCoordinateX", "rlnCoordinateY"
+X, Y, Z = "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"
 SCORE = "rlnAutopickFigureOfMerit"
+#: The score of particles that were picked by hand, which RELION writes in place of none.
+UNSET = -999.0
 COORDINATE_FILE = "rlnMicrographCoordinates"
 #: Prefix of the columns of the optics table, where they are kept for each pick.
 OPTICS = "optics/"
@@ -110,11 +114,18 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
     table, note = find_tables(blocks, (X, Y), ("particles",))
     _log(path, note)
     if table is None:
-        raise BadInput(f"{path} has no columns _{X} and _{Y}: it contains no coordinates")
+        why = describe_other_tables(blocks)
+        if why is None and any(NAME in one for one in blocks.values()):
+            why = "it lists micrographs, without coordinates"
+        why = why or "it contains no coordinates"
+        raise BadInput(f"{path} has no columns _{X} and _{Y}: {why}")
+    _refuse_tomograms(table, path)
     xy = np.column_stack([parse_numbers(table, X, path), parse_numbers(table, Y, path)]).reshape(
         -1, 2
     )
     score = parse_numbers(table, SCORE, path, finite=False) if SCORE in table else None
+    if score is not None and (score == UNSET).all():
+        score = None
     own = {NAME, X, Y, SCORE}
     extra = {c: table[c] for c in table.columns if c not in own}
     groups = OpticsGroups.find(table, blocks.get("optics"), path)
@@ -135,6 +146,20 @@ def _parse_blocks(path: Path, blocks: Mapping[str, StarTable], listing: bool = T
             " row"
         )
     return Picks.from_columns(names, xy, score, extra)
+
+
+def _refuse_tomograms(table: StarTable, path: Path) -> None:
+    """Refuse particles of tomograms, whose x and y are not positions on a micrograph."""
+    why = next((c for c in table.columns if c.startswith(TOMOGRAM_PREFIXES)), None)
+    if why is None and Z in table:
+        heights = {number for number in map(parse_number, table[Z]) if number == number}
+        why = Z if len(heights) > 1 else None
+    if why is None:
+        return
+    raise BadInput(
+        f"{path} has the particles of tomograms (_{why}); give coordinates of micrographs, or"
+        " remove that column"
+    )
 
 
 def _log(path: Path, note: str | None) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from heliodor.data.coordinates.formats.validation import validate_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.errors import BadInput
-from heliodor.utils.parsing import parse_number
+from heliodor.utils.parsing import parse_number, read_text
 
 COLUMNS = (
     "filename",
@@ -56,7 +56,7 @@ def read_picks(path: str | Path) -> Picks:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         rows = [row for row in csv.reader(io.StringIO(text)) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read as a CSV file of VIA ({error})") from error

@@ -168,3 +168,10 @@ def test_real_boxes_are_where_the_manual_picks_are(real_data: Path):
             picks.xy_px / 2, manual[file.stem].xy_px, rtol=0, atol=0.75, err_msg=file.name
         )
         assert set(picks.extra[BOX]) == {216}
+
+
+def test_comments_among_boxes_are_skipped_but_alone_are_no_boxes(tmp_path: Path) -> None:
+    rows = "#micrograph: a.mrc\n#helix: (1.0, 2.0),(3.0, 4.0),8\n0 2 8 8\n"
+    assert box.read_picks(save(tmp_path / "a.box", rows)).xy_px.tolist() == [[4.0, 6.0]]
+    with pytest.raises(BadInput, match="no boxes, only comments"):
+        box.read_picks(save(tmp_path / "b.box", "# c\n\n"))

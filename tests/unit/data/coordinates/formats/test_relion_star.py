@@ -339,7 +339,7 @@ def test_an_unreadable_file_does_not_spoil_the_next_one(tmp_path: Path):
         ("a.star", "hello\n", "an unknown coordinate format"),
         ("a.mrc", b"\0\0\0\1", "not a text file"),
         ("a.tsv", "image_name\tscore\na\t1\n", "an unknown coordinate format"),
-        ("a.txt", "name x y\na 1 2\n", "an unknown coordinate format"),
+        ("a.txt", "label x y\na 1 2\n", "an unknown coordinate format"),
     ],
 )
 def test_files_without_coordinates(tmp_path: Path, name, contents, words):
