@@ -3,12 +3,15 @@
     python -m benchmarks.reliability.parts merge [--count 10000] [--folder FOLDER]
     python -m benchmarks.reliability.parts operations [--folder FOLDER]
     python -m benchmarks.reliability.parts time [--count 60] [--folder FOLDER]
+    python -m benchmarks.reliability.parts processes [--count 100] [--folder FOLDER]
 
 `merge`: eight processes write journals of 10,000 micrographs with 300 candidates each, without
 scoring; then `heliodor merge` must take at most 500 MB and 60 s, and write the same tables as one
 process with the same candidates. Exits with 1 otherwise. `operations`: system calls on files per
 micrograph, counted by strace: those of 140 micrographs less those of 40, over 100. `time`: CPU
-time of one process and of four parts on simulated micrographs, with the same results.
+time of one process and of four parts on simulated micrographs, with the same results. `processes`:
+one process with two threads and `--cluster local --jobs 2`, alternately, on micrographs of 4096 x
+4096 pixels, with the same results; the simulated ones are magnified four times.
 """
 
 from __future__ import annotations
@@ -207,10 +210,47 @@ def cpu_time(folder: Path, count: int) -> bool:
     return len(tables) == 1
 
 
+def processes(folder: Path, count: int) -> bool:
+    """Compare one process with two threads with two processes with one each."""
+    data = folder / "magnified"
+    if not data.is_dir():
+        size = ("--count", min(count, 12), "--size-px", 1024, "--pixel-size", 4.2, "--seed", 3)
+        run(*HELIODOR, "simulate", data, "--particle", "barrel", *size)
+        made = sorted((data / "micrographs").glob("*.mrc"))
+        for path in made:
+            with mrcfile.open(path) as mrc:
+                image, pixel_size = np.array(mrc.data), float(mrc.voxel_size.x)
+            with mrcfile.new(path, overwrite=True) as mrc:
+                mrc.set_data(np.kron(image, np.ones((4, 4), np.float32)))
+                mrc.voxel_size = pixel_size / 4
+        for number in range(len(made), count):
+            os.link(made[number % len(made)], data / "micrographs" / f"more_{number:04d}.mrc")
+    pick = ["pick", data / "micrographs", "--diameter", 150, "-o"]
+    ways = {
+        "one process": ("--threads", 2),
+        "two processes": ("--cluster", "local", "--jobs", 2, "--threads", 1),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {how: [] for how in ways}
+    for _ in range(3):
+        for how, options in ways.items():
+            out = folder / how.replace(" ", "_")
+            shutil.rmtree(out, ignore_errors=True)
+            seconds, cpu, _, _ = run(*HELIODOR, *pick, out, *options)
+            taken[how].append((seconds, cpu))
+            print(f"{how}: {seconds:.1f} s, {cpu:.1f} s of CPU time", flush=True)
+    tables = {(folder / how.replace(" ", "_") / "picks.tsv").read_bytes() for how in ways}
+    best = {how: min(seconds for seconds, _ in times) for how, times in taken.items()}
+    for how, times in taken.items():
+        cpu = min(own for _, own in times)
+        print(f"{how}: {best[how]:.1f} s, {cpu:.1f} s of CPU time on {count} micrographs (best)")
+    print(f"picks.tsv is {'' if len(tables) == 1 else 'NOT '}the same")
+    return len(tables) == 1 and best["two processes"] <= best["one process"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["merge", "operations", "time"], help="which measurement")
-    parser.add_argument("--count", type=int, help="micrographs [10000; time: 60]")
+    parser.add_argument("what", choices=["merge", "operations", "time", "processes"], help="which")
+    parser.add_argument("--count", type=int, help="micrographs [10000; time: 60; processes: 100]")
     parser.add_argument("--folder", type=Path, help="keeps the files [a temporary one]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -220,6 +260,8 @@ def main() -> None:
             kept = operations(folder)
         elif options.what == "merge":
             kept = merge(folder, options.count or 10_000)
+        elif options.what == "processes":
+            kept = processes(folder, options.count or 100)
         else:
             kept = cpu_time(folder, options.count or 60)
     sys.exit(not kept)

@@ -1,6 +1,7 @@
 """Picking on a real SLURM, with a task that is killed and one that is requeued.
 
 Needs SLURM's daemons and munge (Debian: slurm-wlm and munge) and to be root; otherwise skipped.
+HELIODOR_TEST_COUNT and HELIODOR_TEST_SIDE_PX choose how many micrographs there are, and how large.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mrcfile
+import numpy as np
 import pytest
 
 from heliodor.workflows.picking_status import PickingStatus, read_status
@@ -22,7 +25,11 @@ from helpers.doc_blocks import programs
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol")
 #: The longest that anything is waited for, in seconds.
-PATIENCE = 300.0
+PATIENCE = 3600.0
+#: Side of the micrographs that are simulated, and of those that are made of them.
+SIMULATED = 1024
+COUNT = int(os.environ.get("HELIODOR_TEST_COUNT", "24"))
+SIDE = int(os.environ.get("HELIODOR_TEST_SIDE_PX", str(SIMULATED)))
 
 CONFIGURATION = """\
 ClusterName=one
@@ -124,13 +131,26 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {n: (folder / n).read_bytes().replace(f"{folder.name}/".encode(), b"") for n in names}
 
 
+def write_micrographs(folder: Path) -> None:
+    """Simulate micrographs, and magnify them: each pixel becomes a square of pixels."""
+    size = ("--size-px", f"{SIMULATED}x{SIMULATED}", "--pixel-size", 2.4)
+    simulate = ("--count", COUNT, *size, "--seed", 5)
+    done("simulate", folder, "--particle", "barrel", *simulate)
+    times = SIDE // SIMULATED
+    for path in (folder / "micrographs").glob("*.mrc"):
+        with mrcfile.open(path) as file:
+            image, pixel_size = np.array(file.data), float(file.voxel_size.x)
+        with mrcfile.new(path, overwrite=True) as file:
+            file.set_data(np.kron(image, np.ones((times, times), np.float32)))
+            file.voxel_size = pixel_size / times
+
+
 def test_an_array_with_a_killed_and_a_requeued_task_picks_what_one_process_picks(
     slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{programs(tmp_path / 'bin')}{os.pathsep}{os.environ['PATH']}")
-    simulate = ("--count", 24, "--size-px", "1024x1024", "--seed", 5)
-    done("simulate", "data", "--particle", "barrel", *simulate)
+    write_micrographs(tmp_path / "data")
     pick = ("pick", "data/micrographs", "--diameter", 150, "--threads", 1)
     done(*pick, "-o", "once")
     done(*pick, "-o", "array", "--cluster", "slurm", "--jobs", 4, "--time", 30)
@@ -146,5 +166,5 @@ def test_an_array_with_a_killed_and_a_requeued_task_picks_what_one_process_picks
     run("scontrol", "requeue", tasks[-1])
     wait_until(lambda: not run("squeue", "-h").strip())
     wait_until(lambda: status().state == "finished")
-    assert status().done == 24
+    assert status().done == COUNT
     assert contents(Path("array")) == contents(Path("once"))

@@ -43,7 +43,9 @@ log = logging.getLogger(__name__)
 #: How often a process that reaches its time limit is queued again.
 MOST_REQUEUES: Final = 50
 #: Seconds between two looks at the processes.
-POLL_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.5
+#: Looking at how far they are takes one part in this many of the time.
+SPARING: Final = 100
 #: Seconds in which a process that is asked to stop does.
 _PATIENCE = 60
 #: Processes on this computer have no time limit.
@@ -188,12 +190,16 @@ def _run_here(
         f"{plan.name}: started {count_of(plan.processes, 'process')} in {folder}; messages are in"
         f" {jobs}"
     )
+    next_look = 0.0
     try:
         with console.progress(plan.name) as progress:
             while not all(job.done() for job in running):
-                if plan.name == PICKING:
+                began = time.monotonic()
+                if plan.name == PICKING and began >= next_look:
                     status = read_status(folder)
                     progress(status.micrographs - status.remaining, status.micrographs)
+                    # It reads all journals, which grow.
+                    next_look = began + SPARING * (time.monotonic() - began)
                 time.sleep(POLL_SECONDS)
     except BaseException:
         cancel(folder)

@@ -372,5 +372,32 @@ def test_processes_on_this_computer_are_stopped(project: Path) -> None:
         cancel("out")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks at processes in /proc")
+def test_a_training_in_another_process_is_stopped(project: Path) -> None:
+    Path("labels.csv").write_text("micrograph,x,y\nm0,20,20\nm1,30,30\nm2,40,30\n")
+    out = str(project / "training")
+    command = [sys.executable, "-c", "from heliodor.cli.main import main; main()", "train"]
+    words = [*map(str, TRAINING), "--epochs", "100000", "-o", out, "--cluster", "local"]
+    process = subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True)
+
+    def find_training() -> list[str]:
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        own = out.encode()
+        return [c.decode() for c in commands if own in c and b"--cluster" not in c]
+
+    wait_for(Path(out, ".training.safetensors"))
+    assert any("heliodor" in own and "train" in own for own in find_training())
+    cancel(out)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert "the process of the step 'training' failed" in said
+    limit = time.monotonic() + 60
+    while find_training():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert Path(out, ".training.safetensors").exists()
+
+
 def test_the_settings_have_defaults_that_start_nothing() -> None:
     assert ClusterSettings().cluster is None
