@@ -31,6 +31,7 @@ GROUPS = (
     "Picking",
     "Corrections",
     "Evaluation",
+    "Reconstruction",
     "Coordinates",
     "Specimen",
     "Imaging",
