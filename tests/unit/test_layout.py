@@ -44,6 +44,9 @@ TESTED_BY = {
     ],
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_cluster.py": ["workflows/cluster_jobs"],
+    "unit/workflows/test_judge.py": [
+        "cli/judge", "reconstruction/classification", "report/judge_page", "report/judge_plots",
+    ],
     "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],
     "unit/test_api.py": ["report/notebook", "workflows/in_memory"],

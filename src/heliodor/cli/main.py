@@ -20,6 +20,7 @@ from heliodor import __version__
 from heliodor.cli import coordinates, picking, simulate
 from heliodor.cli.app import app as open_app
 from heliodor.cli.habits import find_command_hint
+from heliodor.cli.judge import judge
 from heliodor.cli.models import model_app
 from heliodor.cli.options import Only, flag, out_option, register, sentence_of
 from heliodor.cli.relion import relion
@@ -116,6 +117,7 @@ register(app, picking.status)
 register(app, picking.cancel)
 register(app, open_app)
 register(app, coordinates.evaluate)
+register(app, judge)
 register(app, coordinates.convert)
 register(app, coordinates.check)
 register(app, coordinates.suggest)

@@ -32,6 +32,7 @@ GROUPS = (
     "Picking",
     "Corrections",
     "Evaluation",
+    "Reconstruction",
     "Coordinates",
     "Specimen",
     "Imaging",

@@ -1,0 +1,61 @@
+"""The command `judge`: picks judged by reconstruction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heliodor.cli.options import PixelSize, Seed, choice, out_option
+from heliodor.cli.session import command_line, end
+from heliodor.utils import console
+from heliodor.workflows.judge_settings import JudgeSettings
+
+
+def judge(
+    picks: Annotated[
+        str,
+        typer.Argument(
+            metavar="PICKS",
+            help="The folder of heliodor pick, best with --threshold-series, or coordinates in any"
+            " format that convert reads.",
+        ),
+    ],
+    micrographs: Annotated[
+        list[str],
+        choice(
+            "FILE",
+            "The micrographs that the picks are on (MRC files); for maps, a STAR file of RELION"
+            " with their defocus. Picks on other micrographs are ignored.",
+            "Input",
+        ),
+    ],
+    out: Annotated[Path, out_option("Folder for the results.", "judge")] = Path("judge"),
+    pixel_size: PixelSize = None,
+    seed: Seed = 0,
+    threads: Annotated[
+        int | None,
+        choice(
+            "N",
+            "Number of RELION's programs that run at a time, each on one CPU.",
+            "Compute",
+            default="the CPUs this process may use",
+        ),
+    ] = None,
+    *,
+    settings: JudgeSettings,
+) -> None:
+    """Judge picks by their 2D classes and maps, with RELION's programs.
+
+    Says which share of the picks is false at each threshold, how well they reconstruct, and which
+    threshold to pick at. Writes OUT/judge.html; run again, it continues where it was interrupted.
+    """
+    from heliodor.reconstruction.judgement_tables import render_judgement
+    from heliodor.workflows.judge import judge as judge_picks
+
+    judgement, record = judge_picks(
+        picks, micrographs, out, settings, pixel_size, seed, threads, command_line()
+    )
+    console.show_result(render_judgement(judgement))
+    end(record.failures)

@@ -1,0 +1,1 @@
+"""Reconstruction from picks with RELION's programs, to judge the picks by it."""

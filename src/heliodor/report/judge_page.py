@@ -1,0 +1,142 @@
+"""The page of `judge`: what it found, for a browser."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from heliodor import __version__
+from heliodor.reconstruction.judgement_tables import spell_scatter
+from heliodor.report.elements import Element, Figure, Paragraph, Section, Table
+from heliodor.report.figure_style import FONT_STACK
+from heliodor.report.judge_plots import draw_judgement
+from heliodor.report.report import render_template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from heliodor.reconstruction.judgement import BinJudgement, ClassAverages, Judgement
+
+_CAPTION = (
+    "Resolution against the number of picks, with the standard deviation of the splits as a band"
+    " (where maps were made); particles and false picks at each threshold; class averages with"
+    " their numbers of picks, junk in frames."
+)
+
+
+def render_judge_page(
+    judgement: Judgement, averages: ClassAverages, notes: Sequence[str] = ()
+) -> str:
+    """Return the page; the same judgement always gives the same text."""
+    largest = judgement.sets[-1]
+    figures = [("Picks", f"{largest.picks:,}")]
+    if not math.isnan(largest.false_share):
+        figures.append(("False", f"{largest.false_share:.0%}"))
+    chosen = judgement.recommendation
+    if chosen is not None:
+        figures.append(("Recommended threshold", f"{chosen.threshold:.2f}"))
+    sections = [
+        Section("Judgement", _sentences(judgement)),
+        Section(
+            "Figure",
+            [
+                Figure(
+                    draw_judgement(judgement, averages),
+                    "resolution, shares of false picks, and class averages",
+                    _CAPTION,
+                )
+            ],
+        ),
+        Section("Sets", [_sets_table(judgement)]),
+        Section(
+            "Picks between thresholds", [_bins_table(judgement.bins), *_about_bins(judgement)]
+        ),
+    ]
+    return render_template(
+        "judge.html.j2",
+        title=f"{largest.picks:,} picks judged",
+        program=f"heliodor {__version__}",
+        figures=figures,
+        notes=notes,
+        sections=sections,
+        fonts=FONT_STACK,
+    )
+
+
+def _sentences(judgement: Judgement) -> list[Element]:
+    """Return what was found, in sentences."""
+    texts = []
+    for name, found in (("maps", judgement.by_maps), ("classes", judgement.by_classes)):
+        if found is not None:
+            texts.append(
+                f"By the {name}: pick with --threshold {found.threshold:.3f}, as {found.reason}."
+            )
+    if judgement.junk_below is not None:
+        texts.append(f"Below {judgement.junk_below:.3f}, most of the added picks are false.")
+    if judgement.worse_below is not None:
+        texts.append(f"Below {judgement.worse_below:.3f}, added picks make the map worse.")
+    if judgement.left_out:
+        texts.append(
+            f"{judgement.left_out:,} picks whose boxes are cut off by an edge were left out."
+        )
+    return [Paragraph(text) for text in texts or ["The picks have no scores to choose by."]]
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _sets_table(judgement: Judgement) -> Table:
+    rows = []
+    for one in judgement.sets:
+        maps = one.maps
+        row = [_number(one.threshold, 3), f"{one.picks:,}", _number(one.false_share)]
+        row += (
+            ["–"] * 3
+            if maps is None
+            else [
+                spell_scatter(maps.resolution_angstrom, 2),
+                spell_scatter(maps.area, 4),
+                _number(maps.offset_angstrom, 1),
+            ]
+        )
+        rows.append(row)
+    columns = ("Threshold", "Picks", "False share", "Resolution (Å)", "Area under the FSC",
+               "Median offset (Å)")  # fmt: skip
+    return Table(columns, rows, 0)
+
+
+def _bins_table(bins: Sequence[BinJudgement]) -> Table:
+    rows = [
+        [
+            _number(each.low, 3),
+            _number(each.high, 3),
+            f"{each.picks:,}",
+            f"{_number(each.junk.value)} ± {_number(each.junk.error)}",
+            _number(each.reversed_picks, 0),
+            _number(each.false_share),
+        ]
+        for each in bins
+    ]
+    columns = ("From", "To", "Picks", "Classified as random positions", "With reversed contrast",
+               "False share")  # fmt: skip
+    return Table(columns, rows, 0)
+
+
+def _about_bins(judgement: Judgement) -> list[Element]:
+    """Return what to know about the shares."""
+    if judgement.reversed_known:
+        return [
+            Paragraph(
+                "The false share is the larger of two estimates: the share classified as random"
+                " positions are, and the number of candidates on micrographs with reversed"
+                " contrast, corrected for the room that particles take."
+            )
+        ]
+    return [
+        Paragraph(
+            "The false share is that of picks classified as random positions are. False picks that"
+            " look like particles are not among them, so that it is a lower limit for a picker"
+            " whose candidates with reversed contrast are not known."
+        )
+    ]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial import KDTree
+
+from heliodor.data.micrographs.sources import Source
+from heliodor.errors import BadInput
+from heliodor.reconstruction.decoys import FEWEST, count_true_picks, draw_random_positions
+from heliodor.reconstruction.micrograph_table import JudgedMicrograph
+from heliodor.reconstruction.particles import RANDOM, mask_whole_boxes
+
+SHAPE, BOX = (500, 700), 40
+MICROGRAPHS = [JudgedMicrograph(Source(name, Path(name), name), SHAPE, 2.0) for name in ("a", "b")]
+
+
+def draw(picks: int, diameter: float, seed: int = 0):
+    rng = np.random.default_rng(1)
+    index = np.sort(rng.integers(0, 2, picks))
+    xy = rng.uniform(0, SHAPE[::-1], size=(picks, 2))
+    return index, xy, draw_random_positions(MICROGRAPHS, index, xy, BOX, diameter, seed)
+
+
+def test_random_positions_have_whole_boxes_far_from_picks() -> None:
+    index, xy, found = draw(100, 30.0)
+    assert len(found) == FEWEST
+    assert set(found.kind) == {RANDOM}
+    for number in (0, 1):
+        own = found.xy_px[found.micrograph == number]
+        assert len(own) == FEWEST // 2
+        assert mask_whole_boxes(own, SHAPE, BOX).all()
+        assert KDTree(xy[index == number]).query(own)[0].min() >= 30
+
+
+def test_the_same_seed_draws_the_same_positions() -> None:
+    np.testing.assert_array_equal(draw(50, 30.0)[2].xy_px, draw(50, 30.0)[2].xy_px)
+    assert not np.array_equal(draw(50, 30.0)[2].xy_px, draw(50, 30.0, 1)[2].xy_px)
+
+
+def test_crowded_micrographs_give_positions_between_the_picks() -> None:
+    index, xy, found = draw(500, 30.0)
+    nearest = [
+        KDTree(xy[index == n]).query(found.xy_px[found.micrograph == n])[0].min() for n in (0, 1)
+    ]
+    assert 18 <= min(nearest)
+
+
+def test_without_any_room_there_is_an_error() -> None:
+    with pytest.raises(BadInput, match="no room"):
+        draw(4000, 60.0)
+
+
+@given(st.floats(1, 1e4), st.floats(0, 1e4))
+def test_particles_are_counted_between_none_and_all_picks(picks: float, false: float) -> None:
+    found = count_true_picks(picks, false, 100.0, 1e8)
+    assert 0 <= found <= picks
+    assert found >= min(max(picks - false, 0), picks) - 1e-9
+
+
+def test_without_crowding_false_picks_are_as_many_as_with_reversed_contrast() -> None:
+    assert count_true_picks(1000, 300, 1.0, 1e12) == pytest.approx(700, abs=0.1)
+    # Particles take room from false picks, so that fewer of the picks are false.
+    assert count_true_picks(1000, 300, 100.0, 3e7) > 750

@@ -1,0 +1,261 @@
+"""`heliodor judge` from end to end, with programs that take RELION's place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import mrcfile
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial import KDTree
+
+from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.coordinates.formats.relion_star import write_picks
+from heliodor.data.coordinates.picks import Picks
+from heliodor.reconstruction.steps import RECORD
+from helpers import fake_relion
+from helpers.cli import Result, call, done
+
+DIAMETER, PIXEL, SHAPE = 120, 7, (448, 448)
+THRESHOLDS = "3,2,1"
+#: Random positions with the lowest score, on each micrograph.
+FALSE = 20
+
+
+class Data(NamedTuple):
+    """Micrographs with picks, and RELION."""
+
+    folder: Path
+    picks: Path
+    reference: Path
+    relion: Path
+
+    def judge(self, out: Path, *more: object, run: Callable[..., Result] = done) -> Result:
+        micrographs = ("--micrographs", self.folder / "micrographs.star")
+        common = ("--relion", self.relion, "--diameter", DIAMETER, "-o", out)
+        return run("judge", self.picks, *micrographs, *common, "--threads", 2, *more)
+
+    def maps(self, out: Path, *more: object, run: Callable[..., Result] = done) -> Result:
+        given = ("--reference", self.reference, "--symmetry", "o", "--splits", 2, "--sets", 2)
+        return self.judge(out, "--thresholds", THRESHOLDS, *given, *more, run=run)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder = tmp_path_factory.mktemp("judge")
+    shells = ("--particle", "shell", "--pixel-size", PIXEL, "--size-px", "448x448", "--snr", 1)
+    done("simulate", folder, *shells, "--count", 4, "--particles", 70, "--contaminants", 0)
+    truth, rng, tables = read_picks(folder / "truth.star"), np.random.default_rng(0), []
+    for name, own in truth.split_by_micrograph():
+        half = 3 * len(own) // 5
+        tried = rng.uniform(20, SHAPE[0] - 20, size=(4000, 2))
+        false = tried[KDTree(own.xy_px).query(tried)[0] > 1.2 * DIAMETER / PIXEL][:FALSE]
+        xy = np.concatenate([own.xy_px, false])
+        score = np.repeat([3.0, 2.0, 1.0], [half, len(own) - half, len(false)])
+        tables.append(Picks.on(name, xy, score))
+    write_picks(folder / "picks.star", Picks.concatenate(tables))
+    with mrcfile.new(folder / "map.mrc") as mrc:
+        steps = np.arange(32) - 16
+        radius = np.sqrt(steps[:, None, None] ** 2 + steps[None, :, None] ** 2 + steps**2)
+        mrc.set_data(np.exp(-((radius - 7) ** 2) / 4).astype(np.float32))
+        mrc.voxel_size = PIXEL
+    relion = fake_relion.install(folder / "bin")
+    return Data(folder, folder / "picks.star", folder / "map.mrc", relion)
+
+
+def table(out: Path, name: str) -> list[dict[str, str]]:
+    lines = [line.split("\t") for line in (out / name).read_text().splitlines()]
+    return [dict(zip(lines[0], row, strict=True)) for row in lines[1:]]
+
+
+def test_false_picks_are_found_by_their_classes(data: Data, tmp_path: Path) -> None:
+    said = data.judge(tmp_path, "--quick", "--thresholds", THRESHOLDS)
+    bins = table(tmp_path, "bins.tsv")
+    assert [row["low"] for row in bins] == ["3.000", "2.000", "1.000"]
+    shares = [float(row["false_share"]) for row in bins]
+    assert max(shares[:2]) < 0.2
+    assert shares[2] > 0.8
+    assert "recommended: --threshold 2.000" in said.out
+    assert "below 2.000, most of the added picks are false" in said.out
+    assert "CPU time" in said.err
+    assert "GB of disk" in said.err
+    record = json.loads((tmp_path / "judge.json").read_text())
+    assert record["judgement"]["by_classes"]["threshold"] == 2
+    assert record["judgement"]["by_maps"] is None
+    page = (tmp_path / "judge.html").read_text()
+    assert "Recommended threshold" in page
+    assert "lower limit" in page
+    with Image.open(tmp_path / "judge.png") as image:
+        assert min(image.size) > 400
+
+
+def test_picks_cut_off_by_an_edge_are_left_out_of_what_relion_sees(
+    data: Data, tmp_path: Path
+) -> None:
+    picks = read_picks(data.picks)
+    judgement = data.judge(tmp_path, "--quick", "--box-px", 40)
+    left_out = json.loads((tmp_path / "judge.json").read_text())["judgement"]["left_out"]
+    first = np.floor(picks.xy_px + 0.5) - 20
+    cut = ((first < 0) | (first + 40 > SHAPE[0])).any(axis=1)
+    assert left_out == cut.sum() > 0
+    assert f"{left_out} picks cut off" in judgement.err
+
+
+def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
+    data: Data, tmp_path: Path
+) -> None:
+    said = data.maps(tmp_path)
+    rows = table(tmp_path, "judge.tsv")
+    assert [bool(row["resolution_angstrom"]) for row in rows] == [True, False, True]
+    assert float(rows[0]["fsc_area"]) < float(rows[2]["fsc_area"])
+    assert [row["offset_angstrom"] for row in rows] == ["5.0", "", "5.0"]
+    assert "±" in said.out
+    names = ("judge.tsv", "bins.tsv", "judge.html", "judge.png")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RECORD)}
+    assert len(times) == 1 + 1 + 1 + 2 * 2 * 2
+    assert not list(tmp_path.rglob("*global*"))
+    # What an interrupted step leaves does not count.
+    half = tmp_path / "work/maps/1/split1_half1"
+    (half / RECORD).unlink()
+    (half / "map.mrc").write_bytes(b"half")
+    again = data.maps(tmp_path)
+    assert "3D refinement: 7 of 8 steps done" in again.err
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob(RECORD)}
+    assert sum(after[path] != times[path] for path in times) == 1
+
+
+def test_picks_without_scores_are_one_set(data: Data, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.star"
+    picks = read_picks(data.picks)
+    write_picks(plain, Picks(picks.micrographs, picks.micrograph_index, picks.xy_px,
+                             np.full(len(picks), np.nan)))  # fmt: skip
+    said = data._replace(picks=plain).judge(tmp_path / "out", "--quick")
+    (row,) = table(tmp_path / "out", "judge.tsv")
+    assert row["threshold"] == ""
+    assert 0.2 < float(row["false_share"]) < 0.5
+    assert "recommended" not in said.out
+    refused = data._replace(picks=plain).judge(tmp_path / "no", "--quick", "--thresholds", "1",
+                                               run=call)  # fmt: skip
+    assert "picks without scores; omit --thresholds" in refused.sentence
+
+
+@pytest.mark.slow
+def test_the_picks_of_heliodor_bring_their_series_and_their_reversed_candidates(
+    data: Data, tmp_path: Path
+) -> None:
+    picks, stars = tmp_path / "picks", data.folder / "micrographs.star"
+    done("pick", stars, "--diameter", DIAMETER, "--threshold-series", 3, "-o", picks)
+    series = [row["threshold"] for row in table(picks, "series.tsv")]
+    given = ("judge", picks, "--micrographs", stars, "--relion", data.relion, "--quick")
+    done(*given, "-o", tmp_path / "series")
+    assert [row["threshold"] for row in table(tmp_path / "series", "judge.tsv")] == series
+    done(*given, "--thresholds", "1,-4", "-o", tmp_path / "low")
+    few, many = (float(row["reversed_picks"]) for row in table(tmp_path / "low", "bins.tsv"))
+    assert few < 10 < many
+    assert (tmp_path / "low/work/reversed/particles.star").is_file()
+    assert "larger of two estimates" in (tmp_path / "low/judge.html").read_text()
+
+
+def test_reversed_picks_of_another_picker_are_compared(data: Data, tmp_path: Path) -> None:
+    picks = read_picks(data.picks)
+    many = tmp_path / "reversed.star"
+    write_picks(many, picks.select(picks.score == 3))
+    data.judge(tmp_path / "out", "--quick", "--thresholds", THRESHOLDS, "--reversed-picks", many)
+    first = table(tmp_path / "out", "bins.tsv")[0]
+    assert float(first["false_share"]) > 0.5 > float(first["junk_share"])
+
+
+def test_one_bad_micrograph_is_reported_and_does_not_stop_the_others(
+    data: Data, tmp_path: Path
+) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(data.folder, copy)
+    (copy / "micrographs/shell_0002.mrc").write_bytes(b"no micrograph")
+    moved = data._replace(folder=copy)
+    result = moved.judge(tmp_path / "out", "--quick", run=call)
+    assert result.code == 3
+    assert "skipped micrographs/shell_0002.mrc" in result.err
+    assert table(tmp_path / "out", "judge.tsv")
+    (failed,) = table(tmp_path / "out", "failed.tsv")
+    assert failed["micrograph"] == "micrographs/shell_0002.mrc"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((), "give --reference MAP, such as an initial model"),
+        (("--quick", "--symmetry", "D7"), "leave out --symmetry or --quick"),
+        (("--quick", "--splits", 3), "leave out --splits or --quick"),
+        (("--reference", "map.mrc", "--symmetry", "Z9"), "not a point group"),
+        (("--reference", "none.mrc"), "cannot be read as a map"),
+        (("--reference", "map.mrc", "--splits", 1), "one split has no scatter"),
+        (("--quick", "--thresholds", "a"), "numbers with commas"),
+        (("--quick", "--image-px", 33), "even number"),
+        (("--quick", "--box-px", 24), "too small for a particle of 200"),
+        (("--quick", "--thresholds", "9"), "has 0 picks at or above"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    data: Data, tmp_path: Path, options: tuple[object, ...], sentence: str
+) -> None:
+    common = ("--micrographs", data.folder / "micrographs.star", "--relion", data.relion)
+    result = call("judge", data.picks, *common, "--diameter", 200, "-o", tmp_path / "o", *options)
+    assert result.code == 2
+    assert sentence in result.sentence
+
+
+def test_what_is_missing_is_named(data: Data, tmp_path: Path) -> None:
+    stars = data.folder / "micrographs.star"
+    nothing = tmp_path / "bin"
+    nothing.mkdir()
+    given = ("judge", data.picks, "--micrographs")
+    quick = ("--quick", "-o", tmp_path / "out")
+    result = call(*given, stars, "--relion", nothing, *quick)
+    assert "relion_preprocess is not in" in result.sentence
+    relion = ("--relion", data.relion)
+    result = call(*given, stars, *relion, *quick)
+    assert "the diameter of the particle is not known" in result.sentence
+    files = data.folder / "micrographs/*.mrc"
+    maps = ("--reference", data.reference, "--diameter", DIAMETER, "-o", tmp_path / "out")
+    result = call(*given, files, *relion, *maps)
+    assert "maps need the defocus" in result.sentence
+    other = tmp_path / "other.mrc"
+    shutil.copy(next((data.folder / "micrographs").glob("*.mrc")), other)
+    result = call(*given, other, *relion, "--diameter", DIAMETER, *quick)
+    assert "no picks on the micrographs given" in result.sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_anything_starts(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    result = data.judge(tmp_path / "out", "--quick", run=call)
+    assert "0.0 GB of free disk" in result.sentence
+    assert not list((tmp_path / "out").rglob("particles.star"))
+
+
+def test_a_program_that_fails_is_reported_with_its_log(data: Data, tmp_path: Path) -> None:
+    relion = tmp_path / "bin"
+    shutil.copytree(data.relion, relion)
+    refine = relion / "relion_refine"
+    good = refine.read_text()
+    full = "echo No space left on device; exit 1"
+    version = "echo RELION version: 3.1.3"
+    refine.write_text(f'#!/bin/sh\n[ "$1" = --version ] && {version} || {{ {full}; }}\n')
+    broken = data._replace(relion=relion)
+    result = broken.judge(tmp_path / "out", "--quick", run=call)
+    assert result.code == 2
+    assert "No space left on device" in result.sentence
+    assert "relion.log" in result.sentence
+    assert not (tmp_path / "out/judge.tsv").exists()
+    refine.write_text(good)
+    broken.judge(tmp_path / "out", "--quick")
