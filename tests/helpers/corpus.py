@@ -230,6 +230,7 @@ def cs(table: Any) -> bytes:
 # ---- the rows ----
 
 TRAIN = "train --micrographs M --diameter 24 --from scratch --threads 1 -o model --labels "
+FROM_LIST = TRAIN.replace("M --diameter 24", "m.star --diameter 60") + "l.star"
 #: Training itself is made to end so.
 BEGINS = "the training begins"
 ALL = ("120 picks on 3 micrographs",)
@@ -331,6 +332,13 @@ def _corrected() -> Files:
     }
 
 
+def _listed(size: str) -> Files:
+    """Return a list of one micrograph with a pixel size, and its labels."""
+    table = loop("MicrographName OpticsGroup", "M/a.mrc 1\n", "micrographs")
+    labels = loop(NAMED, lines("M/{stem}.mrc {x} {y}", ("a",)))
+    return {"m.star": optics(size) + table, "l.star": labels}
+
+
 def _in_mode(mode: int) -> bytes:
     """Return a micrograph whose header says that its pixels are of another kind."""
     raw = bytearray(micrographs()["M/a.mrc"])
@@ -385,8 +393,9 @@ ROWS: tuple[Row, ...] = (
     Row("empty file", "all of a list, check",
         lambda: {**_list(""), "own/a_manualpick.star": "", "own/b_manualpick.star": ""},
         "check manualpick.star", ("note: manualpick.star: 0 picks",)),
-    Row("empty file", "list with a bare block, train", lambda: _list("# version 30001\n\ndata_\n"),
-        TRAIN + "manualpick.star", ("on 80 labeled particles", BEGINS), code=2),
+    Row("empty file", "list with a bare block, train",
+        lambda: _list("# version 30001\n\ndata_\n"), TRAIN + "manualpick.star",
+        ("on 80 labeled particles", BEGINS), code=2),
     Row("empty file", "blank lines, check", lambda: _per_micrograph("eman2", "\n"),
         "check own --micrographs M", ("80 picks on 3 micrographs",)),
     Row("empty file", "comments, check", lambda: _per_micrograph("box", "# none\n"),
@@ -595,7 +604,8 @@ ROWS: tuple[Row, ...] = (
     Row("accents", "star, train",
         lambda: {"m/e\u0301.mrc": micrographs()["M/a.mrc"],
                  "l.star": loop(NAMED, lines("m/\u00e9.mrc {x} {y}", ("a",)))},
-        TRAIN.replace("--micrographs M", "--micrographs m") + "l.star", ("on 40 labeled particles", BEGINS), code=2),
+        TRAIN.replace("--micrographs M", "--micrographs m") + "l.star",
+        ("on 40 labeled particles", BEGINS), code=2),
     Row("accents", "folders, check",
         lambda: {"e\u0301/a.mrc": micrographs()["M/a.mrc"], "f/a.mrc": micrographs()["M/b.mrc"],
                  "l.star": loop(NAMED, lines("\u00e9/a.mrc {x} {y}", ("a",)))},
@@ -604,23 +614,12 @@ ROWS: tuple[Row, ...] = (
         lambda: {"m/\u00e9.mrc": micrographs()["M/a.mrc"], "e\u0301.box": boxes("a")},
         "check e\u0301.box --micrographs m", ("match the images",)),
     # The pixel size in a list and in the header differ.
-    Row("list and header", "star, train",
-        lambda: {"m.star": optics("8.0") + loop("MicrographName OpticsGroup", "M/a.mrc 1\n",
-                                                "micrographs"),
-                 "l.star": loop(NAMED, lines("M/{stem}.mrc {x} {y}", ("a",)))},
-        TRAIN.replace("--micrographs M", "--micrographs m.star") + "l.star",
+    Row("list and header", "star, train", lambda: _listed("8.0"), FROM_LIST,
         ("gives 8 Å/pixel, but the header of M/a.mrc 4", BEGINS), code=2),
-    Row("list and header", "set by the user",
-        lambda: {"m.star": optics("8.0") + loop("MicrographName OpticsGroup", "M/a.mrc 1\n",
-                                                "micrographs"),
-                 "l.star": loop(NAMED, lines("M/{stem}.mrc {x} {y}", ("a",)))},
-        TRAIN.replace("--micrographs M", "--micrographs m.star --pixel-size 4") + "l.star", (BEGINS,),
+    Row("list and header", "set by the user", lambda: _listed("8.0"),
+        FROM_LIST + " --pixel-size 4", (BEGINS,), ("but the header",), code=2),
+    Row("list and header", "calibrated again", lambda: _listed("4.2"), FROM_LIST, (BEGINS,),
         ("but the header",), code=2),
-    Row("list and header", "calibrated again",
-        lambda: {"m.star": optics("4.2") + loop("MicrographName OpticsGroup", "M/a.mrc 1\n",
-                                                "micrographs"),
-                 "l.star": loop(NAMED, lines("M/{stem}.mrc {x} {y}", ("a",)))},
-        TRAIN.replace("--micrographs M", "--micrographs m.star") + "l.star", (BEGINS,), ("but the header",), code=2),
     # Files given through a link.
     Row("links", "star", _projects, "check L/labels.star", ("match the images",),
         links={"L/labels.star": "../B/labels.star"}),
