@@ -6,6 +6,7 @@ import bisect
 import itertools
 import logging
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,9 @@ def _find_by_file(
 
 
 def _plain_stem(name: str) -> str:
-    return strip_cryosparc_parts(micrograph_stem(use_slashes(name)))
+    # File systems of macOS decompose letters with accents.
+    plain = unicodedata.normalize("NFC", use_slashes(name))
+    return strip_cryosparc_parts(micrograph_stem(plain))
 
 
 class _Agreement:
@@ -195,7 +198,7 @@ def _count_shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 def _folders(name: str | Path) -> tuple[str, ...]:
     """Return the folders of a path without leading '..'."""
-    path = os.path.normpath(use_slashes(str(name)))
+    path = unicodedata.normalize("NFC", os.path.normpath(use_slashes(str(name))))
     return tuple(part for part in PurePosixPath(path).parts[:-1] if part != "..")
 
 
