@@ -17,6 +17,7 @@ import { ShareDialog } from "./share_dialog.js";
 import { listShortcuts } from "./shortcuts.js";
 import { SpectrumView } from "./spectrum_view.js";
 import { AppState } from "./state.js";
+import { startTheme } from "./theme.js";
 import { TileStore } from "./tile_store.js";
 import { showToast } from "./toast.js";
 import { Toolbar } from "./toolbar.js";
@@ -119,4 +120,5 @@ document.addEventListener("visibilitychange", reloadIfReplaced);
 window.addEventListener("hashchange", () => {
   if (readAddressToken() !== null) reload();
 });
+startTheme();
 start().catch(reportError);
