@@ -99,6 +99,30 @@ class Candidates:
             self.figures, self.stamp, self.without_contamination[kept], self.contamination,
         )  # fmt: skip
 
+    def in_contamination(
+        self, mask: ContaminationMask | None, pixel_size_angstrom: float
+    ) -> Candidates:
+        """Return the candidates where contamination is what a user says, not what was detected.
+
+        None of them lies in it, and the scores of the others are those without contamination.
+
+        Parameters
+        ----------
+        mask
+            What the user says; None: nothing is contaminated, whatever was detected.
+        pixel_size_angstrom
+            Of the micrograph.
+        """
+        clean = self.without_contamination
+        order, figures = np.argsort(-clean, kind="stable"), self.figures
+        if mask is not None:
+            order = order[~mask.contains(self.xy_px[order] * pixel_size_angstrom)]
+            figures = {**figures, "bad": mask.fraction}
+        return Candidates(
+            self.model, self.xy_px[order], clean[order], np.zeros(len(order), dtype=bool),
+            self.features[order], figures, self.stamp, contamination=mask or self.contamination,
+        )  # fmt: skip
+
     def as_result(self, name: str) -> MicrographResult | None:
         """Return the result of picking the micrograph, None if the file lacks it."""
         record = self.record

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,12 +18,12 @@ import numpy as np
 
 from heliodor.app.server.annotations import KINDS, Annotations
 from heliodor.app.server.predictions import Predictions
-from heliodor.app.server.project import PICKS, Project
+from heliodor.app.server.project import MASKS, PICKS, Project
 from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.request_parsing import refuse
+from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED
-from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.files import create_subfolder, write_json, write_text
 from heliodor.utils.import_path import python_command
@@ -35,8 +36,8 @@ _POLL_SECONDS = 0.5
 _STOP_SECONDS = 20.0
 #: More characters than this go into a list file: command lines are limited in length.
 _MAX_INPUT_CHARS = 32_768
-#: What a run was made with, beside its run.json; and the folder of the masks it was given.
-MADE_WITH, MASKS = "made_with.json", "masks"
+#: What a run was made with, beside its run.json.
+MADE_WITH = "made_with.json"
 _ENTRY = b'{"micrograph": '
 
 
@@ -45,8 +46,9 @@ class BatchRun:
 
     Parameters
     ----------
-    project, annotations, predictions
-        The project, what the user labeled, and what the engine found.
+    project, annotations, predictions, masks
+        The project, what the user labeled, what the engine found, and the contamination that the
+        user edited.
     threads
         Threads of the command.
     command
@@ -58,11 +60,12 @@ class BatchRun:
         project: Project,
         annotations: Annotations,
         predictions: Predictions,
+        masks: UserMaskStore,
         threads: int,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._project, self._threads, self._command = project, threads, command
-        self._annotations, self._predictions = annotations, predictions
+        self._annotations, self._predictions, self._masks = annotations, predictions, masks
         self._folder = project.folder / PICKS
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,7 +98,9 @@ class BatchRun:
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             create_subfolder(self._project.folder, PICKS)
-            made = describe_making(self._project, self._annotations, self._predictions)
+            made = describe_making(
+                self._project, self._annotations, self._predictions, self._masks
+            )
             words = [*self._command, *self._words(made)]
             write_json(self._folder / MADE_WITH, made)
             log = self._project.folder / "run.log"
@@ -140,7 +145,7 @@ class BatchRun:
             write_text(path, "".join(f"{name}\n" for name in left_out))
             words += ["--exclude", str(path)]
         if self._write_masks():
-            words += ["--mask", str(folder / MASKS)]
+            words += ["--mask", str(folder / MASKS), "--bad-area-masks"]
         relion_project = self._project.find_relion_project()
         if relion_project is not None:
             words += ["--relion-project", str(relion_project)]
@@ -153,22 +158,21 @@ class BatchRun:
         return [source.name for source in there if source.name not in included]
 
     def _write_masks(self) -> bool:
-        """Write empty masks for the micrographs on which contamination is ignored."""
+        """Write the user's masks, and empty ones where contamination is ignored."""
         folder = self._folder / MASKS
         shutil.rmtree(folder, ignore_errors=True)
         written = False
         for number in self._project.included:
-            found = self._predictions.get(number)
-            ignored = self._project.ignores_contamination(number)
-            if ignored and found is not None and found.contamination is not None:
-                empty = ContaminationMask(
-                    np.zeros_like(found.contamination.mask),
-                    found.contamination.pixel_size_angstrom,
-                    0.0,
-                )
+            mask, found = self._masks.get(number), self._predictions.get(number)
+            if self._project.ignores_contamination(number):
+                shown = None if found is None else found.contamination
+                mask = None
+                if shown is not None and shown.mask.any():
+                    mask = replace(shown, mask=np.zeros_like(shown.mask), fraction=0.0)
+            if mask is not None:
                 path = folder / f"{self._project.sources[number].output_stem}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                empty.write(path)
+                mask.write(path)
                 written = True
         return written
 

@@ -40,7 +40,10 @@ from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
+from heliodor.app.server.user_masks import UserMaskStore, apply_user_masks, find_painted_over
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
+from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.utils.files import write_json
 from heliodor.utils.hashing import stamp_file
@@ -56,7 +59,7 @@ class EngineSession:
 
     Parameters
     ----------
-    project, annotations, tiles, predictions
+    project, annotations, tiles, predictions, masks
         Those of the `ProjectState`.
     threads
         Threads of the engine.
@@ -76,6 +79,7 @@ class EngineSession:
         annotations: Annotations,
         tiles: MicrographTiles,
         predictions: Predictions,
+        masks: UserMaskStore,
         threads: int,
         lock: threading.RLock,
         touch: Callable[[Iterable[int] | None], int],
@@ -88,6 +92,7 @@ class EngineSession:
             tiles,
             predictions,
         )
+        self._masks = masks
         self._threads, self._touch, self._fail, self._command = threads, touch, fail, command
         self._lock = lock
         self._engine: EngineClient | None = None
@@ -161,9 +166,8 @@ class EngineSession:
             return False
         name = self._project.sources[number].name
         negatives = self._annotations.positions(name, "negative")
-        found = MicrographPredictions.from_candidates(
-            candidates, negatives, diameter / size, self._project.ignores_contamination(number)
-        )
+        candidates = apply_user_masks(candidates, number, self._project, self._masks, size)
+        found = MicrographPredictions.from_candidates(candidates, negatives, diameter / size)
         self._predictions.put(number, found)
         return True
 
@@ -387,7 +391,8 @@ class EngineSession:
                 else:
                     self._send_project()
             number = self._project.next_model()
-            request = build_train_request(self._project, self._annotations, number)
+            painted = self._find_painted_over()
+            request = build_train_request(self._project, self._annotations, number, painted)
             if not request.labels:
                 raise refuse("mark some particles first", 409)
             self.training.start(number)
@@ -397,6 +402,7 @@ class EngineSession:
                 "diameter": self._project.settings.diameter_angstrom,
                 "labels": sum(map(len, request.labels.values())),
                 "negatives": sum(map(len, request.negatives.values())),
+                "negatives_painted": sum(map(len, painted.values())),
                 "micrographs_labeled": len(request.labels),
             }
             self._waiting_training = request
@@ -405,6 +411,29 @@ class EngineSession:
             else:
                 self.training.set_message("starting")
             self._touch(())
+
+    def _find_painted_over(self) -> dict[int, FloatArray]:
+        """Return what the user painted over and did not label, by the micrograph's number."""
+        found: dict[int, FloatArray] = {}
+        model = self._project.settings.model
+        threshold = self._predictions.threshold(model, self._project.settings.threshold)
+        diameter = self._project.settings.diameter_angstrom
+        for number in self._project.included:
+            mask = self._masks.get(number)
+            if mask is None or diameter is None or self._project.ignores_contamination(number):
+                continue
+            try:
+                candidates = read_candidates(self._project.path(SCORES, number))
+                size = self._tiles.pixel_size(number)
+            except BadInput:
+                continue  # not scored yet, or the micrograph is gone
+            xy = find_painted_over(candidates, mask, threshold, size)
+            name = self._project.sources[number].name
+            labels = self._annotations.positions(name, "particle")
+            xy = xy[~near(xy, labels, SAME_DIAMETERS * diameter / size)]
+            if len(xy):
+                found[number] = xy
+        return found
 
     def _send_training(self) -> None:
         """Send the training that waited until the engine was ready, if there is one."""

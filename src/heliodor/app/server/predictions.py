@@ -100,7 +100,7 @@ def _scale_particles(calibration: Calibration, scale: float) -> Calibration:
 class MicrographPredictions:
     """The candidates of one micrograph by descending score, and which of them can be picks.
 
-    Scores in contamination are lowered, as in picking, unless contamination is ignored.
+    Scores in contamination are lowered, as in picking.
     """
 
     model: int
@@ -116,7 +116,7 @@ class MicrographPredictions:
     ascending_scores: FloatArray
     #: The numbers of those by score.
     histogram: NDArray[np.uint32]
-    #: Where the model sees contamination; None where it sees none.
+    #: Where the model, or the user, sees contamination; None where the model detects none.
     contamination: ContaminationMask | None = None
 
     @classmethod
@@ -125,21 +125,16 @@ class MicrographPredictions:
         candidates: Candidates,
         negatives: FloatArray,
         diameter_px: float,
-        ignore_contamination: bool = False,
     ) -> MicrographPredictions:
         """Build from what the engine found on a micrograph."""
         score, bad = candidates.score, candidates.bad
-        if ignore_contamination:
-            score, bad = candidates.without_contamination, np.zeros_like(bad)
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= MIN_SCORE]
         none = np.zeros(0)
-        seen = candidates.contamination
-        contamination = seen if seen is not None and seen.mask.any() else None
         predictions = cls(
             candidates.model, candidates.xy_px[order], score[order], bad[order], diameter_px,
             _quality(candidates.figures), bad[order], none, none.astype(np.uint32),
-            contamination,
+            candidates.contamination,
         )  # fmt: skip
         return predictions.with_negatives(negatives)
 

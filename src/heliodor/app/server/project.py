@@ -38,6 +38,8 @@ FORM_VERSION = 1
 #: Folders of files that are made again if missing, valid for one list of micrographs.
 SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
+#: Contamination that the user edited, a mask per micrograph.
+MASKS = "masks"
 #: Largest absolute threshold, in log-odds.
 MAX_LOG_ODDS = 100.0
 
@@ -190,6 +192,10 @@ class Project:
     def model_file(self, number: int, suffix: str = ".safetensors") -> Path:
         """Return the path of a model, or of its record (.json)."""
         return self.folder / MODELS / f"{number:04d}{suffix}"
+
+    def mask_file(self, number: int) -> Path:
+        """Return the path of the user's mask of contamination of a micrograph."""
+        return self.folder / MASKS / f"{self.sources[number].output_stem}.png"
 
     def next_model(self) -> int:
         """Return the number of the next model; existing models are never overwritten."""

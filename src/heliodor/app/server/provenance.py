@@ -10,10 +10,11 @@ from heliodor import __version__
 from heliodor.app.server.annotations import KINDS, Annotations
 from heliodor.app.server.predictions import Predictions
 from heliodor.app.server.project import Project
+from heliodor.app.server.user_masks import UserMaskStore
 
 
 def describe_making(
-    project: Project, annotations: Annotations, predictions: Predictions
+    project: Project, annotations: Annotations, predictions: Predictions, masks: UserMaskStore
 ) -> dict[str, Any]:
     """Return what results that are written now are made with, ready for JSON."""
     settings = project.settings
@@ -29,6 +30,7 @@ def describe_making(
         "threshold_is_automatic": settings.threshold is None,
         "excluded": sorted(settings.excluded & names),
         "contamination_ignored_on": sorted(settings.ignore_contamination & names),
+        "contamination_edited_on": masks.digests(),
         **annotations.summary(),
     }
 
@@ -49,6 +51,8 @@ def list_differences(made: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
         differences.append("other micrographs are excluded")
     if made.get("contamination_ignored_on") != now["contamination_ignored_on"]:
         differences.append("contamination is ignored on other micrographs")
+    if made.get("contamination_edited_on", {}) != now["contamination_edited_on"]:
+        differences.append("contamination has been edited")
     return differences
 
 

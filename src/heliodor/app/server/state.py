@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import secrets
 import threading
@@ -26,6 +25,7 @@ from heliodor.app.server.project import (
 from heliodor.app.server.provenance import describe_making, list_differences
 from heliodor.app.server.questions import propose_questions
 from heliodor.app.server.tiles import MicrographTiles
+from heliodor.app.server.user_masks import UserMaskStore, describe_mask, parse_mask
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.working_images import check_diameter
@@ -79,11 +79,12 @@ class ProjectState:
         self._failures: dict[int, str] = {}
         self._read_errors: dict[int, str] = {}
         self.predictions = Predictions()
+        self.masks = UserMaskStore(project)
         self.engine = EngineSession(
-            project, self.annotations, self.tiles, self.predictions, threads,
+            project, self.annotations, self.tiles, self.predictions, self.masks, threads,
             self.lock, self.touch, self.set_failure, engine,
         )  # fmt: skip
-        self.batch_run = BatchRun(project, self.annotations, self.predictions, threads)
+        self.batch_run = BatchRun(project, self.annotations, self.predictions, self.masks, threads)
         self._exclude_from_predictions()
 
     def _match_annotation_names(self) -> None:
@@ -192,6 +193,25 @@ class ProjectState:
     def _exclude_from_predictions(self) -> None:
         self.predictions.exclude({*range(len(self.sources))} - {*self.project.included})
 
+    def set_mask(self, number: int, values: Mapping[str, Any] | None) -> None:
+        """Set the contamination of a micrograph to what the user painted; see `parse_mask`.
+
+        Parameters
+        ----------
+        values
+            None: what the model detects.
+
+        Raises
+        ------
+        BadInput
+            If the mask does not fit the micrograph, or cannot be written.
+        """
+        mask = None
+        if values is not None:
+            shape, size = self.tiles.header(number).shape, self.tiles.pixel_size(number)
+            mask = parse_mask(values, shape, size)
+        self.masks.set(number, mask)
+
     def set_ignore_contamination(self, number: int, ignore: bool) -> int:
         """Ignore contamination on a micrograph, or not; return the revision."""
         with self.lock:
@@ -269,6 +289,7 @@ class ProjectState:
             "done": self.name(number) in self.project.settings.done,
             "excluded": self.name(number) in self.project.settings.excluded,
             "ignored": self.project.ignores_contamination(number),
+            "mask": self.masks.digest(number),
             "quality": None if seen is None else seen.quality,
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
@@ -313,7 +334,7 @@ class ProjectState:
         """Return the state of the run, and how the project has changed since the last one."""
         run = self.batch_run.state()
         if run["result"] is not None:
-            now = describe_making(self.project, self.annotations, self.predictions)
+            now = describe_making(self.project, self.annotations, self.predictions, self.masks)
             run["changes"] = list_differences(run["result"], now)
         return run
 
@@ -340,16 +361,10 @@ class ProjectState:
 
     def _outline(self, number: int, seen: MicrographPredictions) -> dict[str, Any] | None:
         """Return the mask of contamination for the page, in pixels of the original file."""
-        found = seen.contamination
-        if found is None or not found.mask.any():
+        found, is_edited = seen.contamination, self.masks.get(number) is not None
+        if found is None or not (found.mask.any() or is_edited):
             return None
-        rows, columns = found.mask.shape
-        return {
-            "rows": rows,
-            "columns": columns,
-            "step": round(found.pixel_size_angstrom / self.tiles.pixel_size(number), 4),
-            "bits": base64.b64encode(np.packbits(found.mask).tobytes()).decode(),
-        }
+        return describe_mask(found, self.tiles.pixel_size(number))
 
     def gallery(self, start: int, count: int) -> dict[str, Any]:
         """Return some of all candidates by descending score, with their annotations."""
@@ -384,6 +399,7 @@ class ProjectState:
             self.annotations,
             self.predictions,
             self.tiles,
+            self.masks,
             self.threshold_of(model),
             count,
         )

@@ -9,7 +9,7 @@ const MAX_CACHED = 30;
  * @typedef {import("./save_queue.js").Label} Label
  * @typedef {import("./save_queue.js").SaveQueue} SaveQueue
  * @typedef {{micrograph: number, add: Label[], remove: Label[]}} Step
- * @typedef {{undo: () => void, redo: () => void}} OtherStep something else that can be undone
+ * @typedef {{micrograph?: number, undo: () => void, redo: () => void}} OtherStep something else that can be undone
  * @typedef {{revision: number, labels: Map<string, Label>, stale: boolean}} CachedLabels
  */
 

@@ -1,5 +1,5 @@
 import { fitCanvas, oncePerFrame } from "./dom.js";
-import { drawContamination } from "./contamination.js";
+import { drawContamination, drawStroke } from "./contamination.js";
 import { Emitter } from "./emitter.js";
 import { COLORS, drawHandle, drawMarkers, drawRing } from "./markers.js";
 import { withTiming } from "./timings.js";
@@ -27,6 +27,8 @@ export class Overlay {
   pointedAt = null;
   /** The circle whose handle is shown. @type {Point | null} */ handleOwner = null;
   /** @type {{x: number, y: number, radius: number} | null} */ eraser = null;
+  /** The stroke of a brush. @type {import("./contamination_editor.js").ContaminationEditor["stroke"]} */
+  stroke = null;
   redraw = oncePerFrame(withTiming("draw markers", () => this.#draw()));
 
   /**
@@ -134,6 +136,7 @@ export class Overlay {
     const found = state.picks.get(state.current)?.contamination;
     if (this.showsContamination && found)
       drawContamination(context, camera, found, ratio, state.rows.ignored[state.current]);
+    if (this.stroke) drawStroke(context, camera, this.stroke, ratio);
     if (this.hidden) return;
     if (diameter !== null) {
       const of = (/** @type {string} */ kind) => this.labels.filter((one) => one.kind === kind);

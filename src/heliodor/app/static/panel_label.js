@@ -1,4 +1,3 @@
-import { post } from "./api.js";
 import { byId, setText } from "./dom.js";
 import { withTiming } from "./timings.js";
 import { confirmAction } from "./toast.js";
@@ -32,7 +31,10 @@ export class LabelPanel {
     on("eraser-radius", "input", () => this.#applyEraserRadius());
     on("display-reset", "click", () => this.#resetDisplay());
     on("measure", "click", () => this.measure());
-    on("ignore-contamination", "change", () => void this.#ignoreContamination());
+    const { contaminationEditor } = viewer;
+    on("ignore-contamination", "change", () => contaminationEditor.ignore(byId("ignore-contamination").checked));
+    on("use-detected", "click", () => contaminationEditor.useDetected());
+    on("brush-size", "input", () => this.#applyBrush());
     on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
     on("sizing-number", "input", () => this.#onTyped());
     on("sizing-number", "keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -54,6 +56,7 @@ export class LabelPanel {
     this.#show();
     this.#applyExposure();
     this.#applyEraserRadius();
+    this.#applyBrush();
     this.#applyLowPass();
   }
 
@@ -62,6 +65,7 @@ export class LabelPanel {
     if (document.activeElement !== this.diameter || diameter !== settings.diameter)
       this.diameter.value = diameter ?? "";
     if (document.activeElement !== this.sizingNumber) this.sizingNumber.value = diameter ?? "";
+    this.#showBrush();
   }
 
   /** Show how much of the micrograph on screen is contaminated, and whether that counts. */
@@ -69,25 +73,29 @@ export class LabelPanel {
     const { rows, current } = this.state;
     if (current < 0) return;
     const free = rows.quality[current];
+    const edited = rows.mask[current] !== null;
+    const share = free === null ? 0 : Math.max(1, Math.round((1 - free) * 100));
     setText(byId("contamination-share"), free === null ? "Not known yet."
+      : edited && free === 1 ? "You erased all that was found on this micrograph."
       : free === 1 ? "None found on this micrograph."
-      : `${Math.max(1, Math.round((1 - free) * 100))}% of this micrograph, outlined in orange. Picks there need a much higher score.`);
+      : edited ? `${share}% of this micrograph, as you edited it. Nothing is picked there.`
+      : `${share}% of this micrograph, outlined in orange. Picks there need a much higher score.`);
     byId("ignore-contamination").checked = rows.ignored[current];
-    byId("ignore-contamination").disabled = free === null || free === 1;
+    byId("ignore-contamination").disabled = !rows.ignored[current] && (free === null || free === 1);
+    byId("use-detected").hidden = !edited;
   }
 
-  async #ignoreContamination() {
-    const { rows, current } = this.state;
-    const ignore = byId("ignore-contamination").checked;
-    rows.ignored[current] = ignore;
-    try {
-      await post(`/api/micrographs/${current}/contamination`, { ignore });
-      await Promise.all([this.state.picks.reload(current), this.state.readHistogram()]);
-    } catch (error) {
-      rows.ignored[current] = !ignore;
-      this.state.messageRaised.emit(String(error instanceof Error ? error.message : error));
-    }
-    this.state.rowsChanged.emit([current]);
+  #applyBrush() {
+    const { contaminationEditor } = this.viewer;
+    contaminationEditor.setBrush(Number(byId("brush-size").value) / 100);
+    this.#showBrush();
+  }
+
+  #showBrush() {
+    const { diameter, micrograph } = this.state;
+    const unit = micrograph?.pixel_size === null ? "px" : "Å";
+    const size = diameter === null ? "" : `${Math.round(this.viewer.contaminationEditor.brush * diameter)} ${unit}`;
+    setText(byId("brush-value"), size);
   }
 
   /** Ask for the diameter first if it is not known yet. */

@@ -50,6 +50,8 @@ export function listShortcuts(parts) {
     key(["l"], "Label tool", () => toolbar.selectTool("label"), ["L"]),
     key(["b"], "Toggle eraser", () =>
       toolbar.selectTool(viewer.pointerTools.tool === "eraser" ? "label" : "eraser"), ["B"]),
+    key(["m"], "Paint contamination", () => toolbar.toggleBrush("paint"), ["M"]),
+    key(["w"], "Erase contamination", () => toolbar.toggleBrush("erase"), ["W"]),
     key(["x"], "Not a particle (under the pointer)", () => {
       if (viewer.pointer) viewer.labelEditor.reject(...viewer.pointer);
     }, ["X"]),
@@ -73,7 +75,7 @@ export function listShortcuts(parts) {
     key(["?"], "Show this help", () => byId("help").showModal(), ["?"]),
     key(["Escape"], "Cancel or close", () => {
       if (reviewPanel.stop() || labelPanel.stopMeasuring()) return;
-      if (viewer.pointerTools.tool === "eraser") toolbar.selectTool("label");
+      if (viewer.pointerTools.tool !== "label") toolbar.selectTool("label");
       byId("toast").hidden = true;
     }, ["Esc"]),
   ];

@@ -9,6 +9,7 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
+ *   mask: (string | null)[],
  *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[],
  *   version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null,
@@ -54,6 +55,8 @@ export class AppState {
   /** Short names for the list. @type {string[]} */ #listNames = [];
   #reading = false;
   #outdated = false;
+  /** Number of changes on their way to the server that are not in the save queue. */
+  #waitingFor = 0;
   /**
    * Set while a threshold is on its way to the server.
    * @type {ReturnType<typeof setTimeout> | undefined}
@@ -220,10 +223,16 @@ export class AppState {
   /** Wait until the server has all that this page shows; throw an error if it cannot be saved. */
   async settle() {
     const pending = () => this.saveQueue.size > 0 && !this.saveQueue.problem;
-    while (pending() || this.#posting !== undefined)
+    while (pending() || this.#posting !== undefined || this.#waitingFor > 0)
       await new Promise((done) => setTimeout(done, SETTLE_INTERVAL_MS));
     if (this.saveQueue.size)
       throw new Error("Some changes could not be saved yet. Wait until the page says Saved, then try again.");
+  }
+
+  /** Let `settle` wait for a change on its way to the server. @param {Promise<unknown>} sending */
+  waitFor(sending) {
+    this.#waitingFor += 1;
+    void sending.finally(() => (this.#waitingFor -= 1));
   }
 
   /** Apply settings from the server. @param {Settings} settings */

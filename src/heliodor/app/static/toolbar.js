@@ -32,6 +32,9 @@ export class Toolbar {
     on("next", () => list.step(1));
     on("tool-label", () => this.selectTool("label"));
     on("tool-eraser", () => this.selectTool("eraser"));
+    on("tool-brush", () => this.toggleBrush("paint"));
+    on("brush-paint", () => this.toggleBrush("paint"));
+    on("brush-erase", () => this.toggleBrush("erase"));
     on("undo", () => this.undo());
     on("redo", () => this.redo());
     on("toggle-markers", () => this.toggleMarkers());
@@ -53,11 +56,22 @@ export class Toolbar {
     this.#showSaving();
   }
 
-  /** @param {"label" | "eraser"} tool */
+  /** @param {import("./pointer.js").Tool} tool */
   selectTool(tool) {
     this.viewer.pointerTools.selectTool(tool);
-    byId("tool-label").setAttribute("aria-pressed", String(tool === "label"));
-    byId("tool-eraser").setAttribute("aria-pressed", String(tool === "eraser"));
+    for (const one of ["label", "eraser", "brush"])
+      byId(`tool-${one}`).setAttribute("aria-pressed", String(tool === one));
+    for (const mode of ["paint", "erase"])
+      byId(`brush-${mode}`).setAttribute("aria-pressed", String(tool === "brush" && this.viewer.contaminationEditor.mode === mode));
+  }
+
+  /** Paint or erase contamination, or stop that. @param {"paint" | "erase"} mode */
+  toggleBrush(mode) {
+    const { pointerTools, contaminationEditor, overlay } = this.viewer;
+    const isOn = pointerTools.tool === "brush" && contaminationEditor.mode === mode;
+    contaminationEditor.mode = mode;
+    this.selectTool(isOn ? "label" : "brush");
+    if (!isOn && !overlay.showsContamination) this.toggleContamination();
   }
 
   undo() {
@@ -75,7 +89,7 @@ export class Toolbar {
    * @param {import("./label_store.js").Step | import("./label_store.js").OtherStep | undefined} step
    */
   #openChangedMicrograph(step) {
-    if (step && "micrograph" in step && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
+    if (step?.micrograph !== undefined && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
   }
 
   toggleMarkers() {

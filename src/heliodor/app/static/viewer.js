@@ -1,4 +1,5 @@
 import { Camera } from "./camera.js";
+import { ContaminationEditor } from "./contamination_editor.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Emitter } from "./emitter.js";
 import { LabelEditor } from "./label_editor.js";
@@ -34,7 +35,12 @@ export class Viewer {
     this.image = new TiledImage("viewer", byId("micrograph-image"), this.camera, tiles);
     this.overlay = new Overlay(byId("markers"), this.camera, state);
     this.labelEditor = new LabelEditor(state, this.overlay);
-    this.pointerTools = new PointerTools(this, this.stage, this.labelEditor);
+    this.contaminationEditor = new ContaminationEditor(state);
+    this.contaminationEditor.strokeChanged.on(() => {
+      this.overlay.stroke = this.contaminationEditor.stroke;
+      this.overlay.redraw();
+    });
+    this.pointerTools = new PointerTools(this, this.stage, this.labelEditor, this.contaminationEditor);
     new ResizeObserver(() => {
       this.camera.resize(this.stage.clientWidth, this.stage.clientHeight);
       this.#redrawAll();

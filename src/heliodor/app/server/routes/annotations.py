@@ -13,6 +13,7 @@ from heliodor.app.server.annotations import MAX_PER_MICROGRAPH, VALID_ID, Annota
 from heliodor.app.server.endpoints import MICROGRAPH_PATH, Endpoints
 from heliodor.app.server.project import MAX_LOG_ODDS
 from heliodor.app.server.request_parsing import Body, check_range, read_body
+from heliodor.app.server.user_masks import MAX_PIXELS
 from heliodor.data.micrographs.working_images import DIAMETER_RANGE
 from heliodor.errors import BadInput
 
@@ -45,8 +46,17 @@ class _ExcludedBody(Body):
     excluded: bool
 
 
+class _Mask(Body):
+    rows: int = Field(ge=1, le=MAX_PIXELS)
+    columns: int = Field(ge=1, le=MAX_PIXELS)
+    step: float = Field(gt=0.0, le=1e4)
+    bits: str
+
+
 class _ContaminationBody(Body):
     ignore: bool
+    #: None: what the model detects; absent: as it is.
+    mask: _Mask | None = None
 
 
 class _SettingsBody(Body):
@@ -123,13 +133,17 @@ class AnnotationRoutes(Endpoints):
         return JSONResponse({"revision": revision})
 
     async def contamination(self, request: Request) -> Response:
-        """POST /api/micrographs/{id}/contamination: ignore it on a micrograph, or not."""
+        """POST /api/micrographs/{id}/contamination: edit it on a micrograph, or ignore it."""
         number = self.context.micrograph_number(request)
         body = await read_body(request, _ContaminationBody)
-        revision = await asyncio.to_thread(
-            self.context.state.set_ignore_contamination, number, body.ignore
-        )
-        return JSONResponse({"revision": revision})
+        state = self.context.state
+
+        def change() -> int:
+            if "mask" in body.model_fields_set:
+                state.set_mask(number, None if body.mask is None else body.mask.model_dump())
+            return state.set_ignore_contamination(number, body.ignore)
+
+        return JSONResponse({"revision": await asyncio.to_thread(change)})
 
     async def settings(self, request: Request) -> Response:
         """POST /api/settings: change the diameter, the threshold, or the RELION project."""
