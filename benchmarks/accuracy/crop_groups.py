@@ -41,6 +41,8 @@ from heliodor.simulation.builtin_particles import PARTICLES
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("HELIODOR_DATA", ROOT.parent / "shared" / "data"))
 FALSE_SHARE, CROPS = 0.2, 500
+#: Candidates with lower scores are not looked at; at the threshold all are higher.
+FLOOR = -3.0
 RULES = (1 / 2, 1 / 3)
 
 
@@ -60,9 +62,9 @@ def pick(micrographs: Path, truth: Path, diameter: float) -> Picked:
     score, features, is_true, crops = [], [], [], []
     for source in find_sources(str(micrographs)):
         found = predict(model, images.get(source), 0, torch.device("cpu")).candidates
-        found = found.in_contamination(None, 1.0)
+        found = found.in_contamination(None, 1.0).at_least(FLOOR)
         original = read_micrograph(source.path)
-        size = original.pixel_size_angstrom
+        size = original.header_pixel_size_angstrom
         assert size is not None
         wanted = by_stem.get(source.path.stem, np.zeros((0, 2)))
         reach = MATCH_FRACTION * diameter / size

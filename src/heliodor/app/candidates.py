@@ -93,10 +93,14 @@ class Candidates:
 
     def at_least(self, score: float) -> Candidates:
         """Return the candidates at or above a score, as a user sees them: without the record."""
-        kept = self.score >= score
+        return self.select(np.flatnonzero(self.score >= score))
+
+    def select(self, chosen: NDArray[np.intp]) -> Candidates:
+        """Return some of the candidates, as a user sees them: without the record."""
         return Candidates(
-            self.model, self.xy_px[kept], self.score[kept], self.bad[kept], self.features[kept],
-            self.figures, self.stamp, self.without_contamination[kept], self.contamination,
+            self.model, self.xy_px[chosen], self.score[chosen], self.bad[chosen],
+            self.features[chosen], self.figures, self.stamp,
+            self.without_contamination[chosen], self.contamination,
         )  # fmt: skip
 
     def in_contamination(

@@ -96,7 +96,7 @@ def cut_crops(
         )
         grid = np.meshgrid(rows, columns, indexing="ij")
         small = map_coordinates(np.asarray(image, np.float32), grid, order=1, mode="nearest")
-    small = small - gaussian_filter(small, BACKGROUND_DIAMETERS * DIAMETER_PX, mode="reflect")
+    small = small - _blur(small, BACKGROUND_DIAMETERS * DIAMETER_PX)
     small = np.clip(small / (robust_deviation(small, 0.0) or 1.0), -CLIP, CLIP)
     half = SIDE_PX // 2
     padded = np.pad(small, half, mode="symmetric" if min(shape) >= half else "edge")
@@ -155,6 +155,19 @@ def group_crops(
 def average_crops(crops: Crops) -> Image:
     """Return the mean of crops as they are: aligned by their centers only."""
     return np.asarray(crops.mean(axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def _blur(image: Image, sigma_px: float) -> Image:
+    """Return an image with a wide Gaussian average, of blocks of pixels, which is much faster."""
+    block = max(1, int(sigma_px / 8))
+    height, width = image.shape
+    rows, columns = (np.arange(0, side, block) for side in (height, width))
+    sums = np.add.reduceat(np.add.reduceat(image, rows, axis=0), columns, axis=1)
+    high, wide = np.diff([*rows, height]), np.diff([*columns, width])
+    smooth = gaussian_filter(sums / np.outer(high, wide), sigma_px / block, mode="reflect")
+    at = [(np.arange(side) + 0.5) / block - 0.5 for side in (height, width)]
+    grid = np.meshgrid(*at, indexing="ij")
+    return np.asarray(map_coordinates(smooth, grid, order=1, mode="nearest"), np.float32)
 
 
 def _radius() -> FloatArray:

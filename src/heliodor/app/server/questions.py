@@ -42,7 +42,7 @@ def propose_questions(
     drawn = [*answered[: MAX_MICROGRAPHS // 2], *others.tolist()][:MAX_MICROGRAPHS]
     candidates: dict[int, Candidates] = {}
     for number in sorted(drawn):
-        own = _read_candidates_of(number, project, tiles)
+        own = read_candidates_of(number, project, tiles)
         if own is not None and own.model == seen[number].model:
             candidates[number] = apply_user_masks(
                 own, number, project, masks, tiles.pixel_size(number)
@@ -73,9 +73,7 @@ def propose_questions(
     ]
 
 
-def _read_candidates_of(
-    number: int, project: Project, tiles: MicrographTiles
-) -> Candidates | None:
+def read_candidates_of(number: int, project: Project, tiles: MicrographTiles) -> Candidates | None:
     """Return the candidates of a micrograph with features; None if they cannot be read now."""
     path = project.path(SCORES, number)
     try:

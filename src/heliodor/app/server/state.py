@@ -16,6 +16,7 @@ from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
+from heliodor.app.server.pick_inspection import inspect_picks
 from heliodor.app.server.predictions import MicrographPredictions, Predictions
 from heliodor.app.server.project import (
     PREVIEWS,
@@ -404,6 +405,13 @@ class ProjectState:
             count,
         )
         return {"items": items}
+
+    def inspect_picks(self, seed: int) -> dict[str, Any]:
+        """Return averages and groups of picks; see `heliodor.app.server.pick_inspection`."""
+        return inspect_picks(
+            self.project, self.annotations, self.predictions, self.tiles, self.masks,
+            self.preview, seed,
+        )  # fmt: skip
 
     def preview(self, number: int) -> Path:
         """Return the path of the preview that the engine made of a micrograph."""

@@ -128,6 +128,27 @@ export class LabelStore {
     return step;
   }
 
+  /**
+   * Add and remove labels on several micrographs, as one step that can be undone.
+   * @param {{micrograph: number, add: {x: number, y: number, kind: "particle" | "negative"}[], remove: Label[]}[]} changes
+   * @param {(isDone: boolean) => void} onChange called when it is done, undone or redone
+   */
+  changeMany(changes, onChange) {
+    const steps = changes.map(({ micrograph, add, remove }) => ({
+      micrograph, remove, add: add.map((label) => ({ id: createId(), ...label })),
+    }));
+    const apply = () => {
+      for (const { micrograph, add, remove } of steps) this.#apply(micrograph, add, remove);
+      onChange(true);
+    };
+    const revert = () => {
+      for (const { micrograph, add, remove } of steps) this.#apply(micrograph, remove, add);
+      onChange(false);
+    };
+    this.history.add({ undo: revert, redo: apply });
+    apply();
+  }
+
   /** Undo and forget a step, if it is the last one. @param {Step} step */
   retract(step) {
     if (this.history.drop(step)) this.#apply(step.micrograph, step.remove, step.add);
