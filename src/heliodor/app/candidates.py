@@ -7,7 +7,7 @@ be scored again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,15 @@ class Candidates:
             self.features[chosen], self.figures, self.stamp,
             self.without_contamination[chosen], self.contamination,
         )  # fmt: skip
+
+    def with_threshold_offset(self, offset: float) -> Candidates:
+        """Return the candidates with scores lowered by an offset of the threshold."""
+        clean = self.clean_score
+        return replace(
+            self.select(np.arange(len(self.score))),
+            score=self.score - offset,
+            clean_score=None if clean is None else clean - offset,
+        )
 
     def in_contamination(
         self, mask: ContaminationMask | None, pixel_size_angstrom: float

@@ -85,6 +85,9 @@ class OpenRequest(_Request):
     number: int = 0
     #: None for all that the process may use.
     threads: int | None = None
+    #: See `PickSettings`; None for the default.
+    exclusion_radius_angstrom: float | None = None
+    edge_margin_angstrom: float | None = None
 
 
 class ScoreRequest(_Request):

@@ -35,7 +35,7 @@ from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import atomic_write
 from heliodor.utils.statistics import robust_deviation
 
-#: The settings of picking. Scores of candidates in contamination are lowered.
+#: The usual settings of picking. Scores of candidates in contamination are lowered.
 SETTINGS: Final = PickSettings()
 #: Length of the feature vector of a candidate.
 FEATURES: Final = 32
@@ -58,7 +58,12 @@ class Prediction:
 
 
 def predict(
-    model: Model, image: WorkingImage, number: int, device: torch.device, made_with: str = ""
+    model: Model,
+    image: WorkingImage,
+    number: int,
+    device: torch.device,
+    made_with: str = "",
+    settings: PickSettings = SETTINGS,
 ) -> Prediction:
     """Find the candidates of a micrograph: the same, with the same scores, as picking does.
 
@@ -72,13 +77,15 @@ def predict(
         The number of the model.
     made_with
         See `PickingRecord`.
+    settings
+        Of picking; for distances between candidates and from the edges.
     """
     normalized = model.normalizer.apply(image.image)
     size = image.working_pixel_size_angstrom
     seen = score_with_features(model.network, normalized, card_step(model, size), device)
     maps = assemble_score_maps(model, image, normalized, seen.maps)
     contamination = maps.contamination
-    maxima = find_maxima(model, image, maps.score, SETTINGS)
+    maxima = find_maxima(model, image, maps.score, settings)
     at, clean = maxima.xy_angstrom, maxima.picks.score
     order, score, distance = np.arange(len(clean)), clean, None
     bad = np.zeros(len(score), dtype=bool)
@@ -90,7 +97,7 @@ def predict(
     xy = maxima.picks.xy_px[order]
     working = to_working(xy, image.original_shape, image.shape)
     features = _sample_features(seen.features, working / model.network.stride)
-    margin = SETTINGS.distances_for(model, size).margin_px
+    margin = settings.distances_for(model, size).margin_px
     record = PickingRecord(
         made_with,
         "" if image.version is None else image.version.fingerprint,

@@ -24,6 +24,7 @@ from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED
+from heliodor.picking.corrections import render_offsets
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.files import create_subfolder, write_json, write_text
 from heliodor.utils.import_path import python_command
@@ -132,8 +133,20 @@ class BatchRun:
             words += ["--diameter", repr(settings.diameter_angstrom)]
         if settings.threshold is not None or self._predictions.calibration(settings.model).settled:
             words += [f"--threshold={made['threshold']!r}"]
+        elif settings.max_fdr is not None:
+            words += ["--max-fdr", repr(settings.max_fdr)]
         if settings.pixel_size_angstrom is not None:
             words += ["--pixel-size", repr(settings.pixel_size_angstrom)]
+        for value, option in (
+            (settings.exclusion_radius_angstrom, "--exclusion-radius"),
+            (settings.edge_margin_angstrom, "--edge-margin"),
+        ):
+            if value is not None:
+                words += [option, repr(value)]
+        if made["threshold_offsets"]:
+            path = folder / "threshold_offsets.txt"
+            write_text(path, render_offsets(made["threshold_offsets"]))
+            words += ["--threshold-offsets", str(path)]
         words += ["--app-scores", str(self._project.folder)]
         for kind, option in (("particle", "--labels"), ("negative", "--negatives")):
             path = folder / KINDS[kind]

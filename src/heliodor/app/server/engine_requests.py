@@ -40,6 +40,8 @@ def build_open_request(project: Project, threads: int) -> OpenRequest:
         model=model,
         number=settings.model,
         threads=threads,
+        exclusion_radius_angstrom=settings.exclusion_radius_angstrom,
+        edge_margin_angstrom=settings.edge_margin_angstrom,
     )
 
 

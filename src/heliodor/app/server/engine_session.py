@@ -40,7 +40,7 @@ from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
-from heliodor.app.server.user_masks import UserMaskStore, apply_user_masks, find_painted_over
+from heliodor.app.server.user_masks import UserMaskStore, apply_user_settings, find_painted_over
 from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
@@ -166,7 +166,7 @@ class EngineSession:
             return False
         name = self._project.sources[number].name
         negatives = self._annotations.positions(name, "negative")
-        candidates = apply_user_masks(candidates, number, self._project, self._masks, size)
+        candidates = apply_user_settings(candidates, number, self._project, self._masks, size)
         found = MicrographPredictions.from_candidates(candidates, negatives, diameter / size)
         self._predictions.put(number, found)
         return True
@@ -192,6 +192,35 @@ class EngineSession:
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Start over with the general model for another diameter."""
         self._reopen(0, diameter_angstrom)
+
+    def change_distances(
+        self, exclusion_radius_angstrom: float | None, edge_margin_angstrom: float | None
+    ) -> None:
+        """Score all again with other distances between picks and from the edges."""
+        distances = (exclusion_radius_angstrom, edge_margin_angstrom)
+        with self._lock:
+            settings = self._project.settings
+            if distances == (settings.exclusion_radius_angstrom, settings.edge_margin_angstrom):
+                return
+            if self.training.running:
+                raise refuse("a training is running; cancel it first", 409)
+            self._project.change(
+                exclusion_radius_angstrom=exclusion_radius_angstrom,
+                edge_margin_angstrom=edge_margin_angstrom,
+            )
+            if settings.diameter_angstrom is None:
+                return
+            self._stale = True
+            self._predictions.clear()
+            if settings.model:  # the general model's threshold follows from the new scores
+                self._read_calibration(settings.model)
+            self._failures.reset(micrographs=True)
+            self._failed = False
+            if self._engine is None:
+                self._start_engine()
+            else:
+                self._send_project()
+            self._touch(None)
 
     def use_model(self, number: int) -> None:
         """Use an earlier model again; with the diameter that it was trained for.
@@ -318,9 +347,11 @@ class EngineSession:
             if number in self._queue and event.number == self._project.settings.model:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
+            is_last = not self._queue
         if not self.load_candidates(number):
             self._score_again(number)
-        self._touch([number])
+        # With the last one, a threshold that follows from all scores is final.
+        self._touch(None if is_last and self._predictions.max_fdr is not None else [number])
 
     def check_current(self, number: int) -> bool:
         """Score a micrograph again if its file has changed; return whether it has."""

@@ -18,7 +18,7 @@ from heliodor.app.server.project import Project
 from heliodor.app.server.questions import read_candidates_of
 from heliodor.app.server.sprites import open_micrograph_image
 from heliodor.app.server.tiles import MicrographTiles
-from heliodor.app.server.user_masks import UserMaskStore, apply_user_masks
+from heliodor.app.server.user_masks import UserMaskStore, apply_user_settings
 from heliodor.conventions import Image
 from heliodor.errors import BadInput
 from heliodor.picking.corrections import SAME_DIAMETERS, near
@@ -134,7 +134,7 @@ def _read(
     if found is None:
         return None
     size = tiles.pixel_size(number)
-    found = apply_user_masks(found, number, project, masks, size)
+    found = apply_user_settings(found, number, project, masks, size)
     negatives = annotations.positions(project.sources[number].name, "negative")
     diameter = project.settings.diameter_angstrom or 0.0
     rejected = near(found.xy_px, negatives, SAME_DIAMETERS * diameter / size)

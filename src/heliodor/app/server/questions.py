@@ -13,7 +13,7 @@ from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.predictions import MIN_SCORE, Predictions
 from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.tiles import MicrographTiles
-from heliodor.app.server.user_masks import UserMaskStore, apply_user_masks
+from heliodor.app.server.user_masks import UserMaskStore, apply_user_settings
 from heliodor.errors import BadInput
 
 #: Most micrographs that questions are chosen from: each has to be read.
@@ -44,7 +44,7 @@ def propose_questions(
     for number in sorted(drawn):
         own = read_candidates_of(number, project, tiles)
         if own is not None and own.model == seen[number].model:
-            candidates[number] = apply_user_masks(
+            candidates[number] = apply_user_settings(
                 own, number, project, masks, tiles.pixel_size(number)
             )
     # Another version may have written files with other features.

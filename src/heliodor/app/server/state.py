@@ -80,6 +80,7 @@ class ProjectState:
         self._failures: dict[int, str] = {}
         self._read_errors: dict[int, str] = {}
         self.predictions = Predictions()
+        self.predictions.max_fdr = project.settings.max_fdr
         self.masks = UserMaskStore(project)
         self.engine = EngineSession(
             project, self.annotations, self.tiles, self.predictions, self.masks, threads,
@@ -224,6 +225,18 @@ class ProjectState:
                 self.engine.load_candidates(number)
             return self.touch([number])
 
+    def set_threshold_offset(self, number: int, offset: float) -> int:
+        """Set by how much the threshold of a micrograph is higher; return the revision."""
+        with self.lock:
+            offsets = dict(self.project.settings.threshold_offsets)
+            offsets.pop(self.name(number), None)
+            if offset:
+                offsets[self.name(number)] = offset
+            self.project.change(threshold_offsets=offsets)
+            if self.predictions.get(number) is not None:
+                self.engine.load_candidates(number)
+            return self.touch([number])
+
     def set_failure(self, number: int, sentence: str) -> None:
         """Record why the engine cannot score a micrograph."""
         self._set_sentence(self._failures, number, sentence)
@@ -256,10 +269,20 @@ class ProjectState:
             "diameter": settings.diameter_angstrom,
             "threshold": settings.threshold,
             "relion_project": settings.relion_project,
+            "max_fdr": settings.max_fdr,
+            "exclusion_radius": settings.exclusion_radius_angstrom,
+            "edge_margin": settings.edge_margin_angstrom,
         }
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
+        """Change some settings of the page.
+
+        Parameters
+        ----------
+        changes
+            The diameter, the minimum distance and the edge margin are in angstrom, the threshold
+            in log-odds; None stands for the default, or what is automatic.
+        """
         with self.lock:
             diameter = changes.get("diameter")
             if diameter is not None and diameter != self.project.settings.diameter_angstrom:
@@ -267,6 +290,16 @@ class ProjectState:
             if "threshold" in changes:
                 self.project.change(threshold=changes["threshold"])
                 self.touch()
+            if "max_fdr" in changes:
+                self.project.change(max_fdr=changes["max_fdr"])
+                self.predictions.max_fdr = changes["max_fdr"]
+                self.touch()
+            if changes.keys() & {"exclusion_radius", "edge_margin"}:
+                settings = self.project.settings
+                self.engine.change_distances(
+                    changes.get("exclusion_radius", settings.exclusion_radius_angstrom),
+                    changes.get("edge_margin", settings.edge_margin_angstrom),
+                )
             if "relion_project" in changes:
                 chosen = changes["relion_project"]
                 if chosen is not None:
@@ -291,6 +324,7 @@ class ProjectState:
             "excluded": self.name(number) in self.project.settings.excluded,
             "ignored": self.project.ignores_contamination(number),
             "mask": self.masks.digest(number),
+            "offset": self.project.threshold_offset(number),
             "quality": None if seen is None else seen.quality,
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),

@@ -92,14 +92,20 @@ def _from_pixels(mask: Any, pixel_size_angstrom: float) -> ContaminationMask:
     return ContaminationMask(mask, pixel_size_angstrom, float(mask.mean()))
 
 
-def apply_user_masks(
+def apply_user_settings(
     candidates: Candidates,
     number: int,
     project: Project,
     masks: UserMaskStore,
     pixel_size_angstrom: float,
 ) -> Candidates:
-    """Return the candidates of a micrograph with what the user says about contamination."""
+    """Return the candidates with what the user says about contamination and the threshold.
+
+    Where the threshold of the micrograph is higher than the others', all of its scores are lowered
+    by as much, so that one threshold holds for all.
+    """
+    if offset := project.threshold_offset(number):
+        candidates = candidates.with_threshold_offset(offset)
     mask = masks.get(number)
     if project.ignores_contamination(number):
         found = candidates.in_contamination(None, pixel_size_angstrom)

@@ -2,6 +2,7 @@ import { byId, setText } from "./dom.js";
 import { Gallery } from "./gallery.js";
 import { GroupView } from "./group_view.js";
 import { HistogramChart } from "./histogram.js";
+import { PickOptions } from "./pick_options.js";
 import { withTiming } from "./timings.js";
 
 /**
@@ -34,6 +35,7 @@ export class InspectPanel {
     this.chart = new HistogramChart(state);
     this.gallery = new Gallery(state, viewer);
     this.groups = new GroupView(state, viewer);
+    this.options = new PickOptions(state);
     const views = byId("inspect-view");
     views.addEventListener("click", (/** @type {any} */ event) => event.target.value && this.showView(event.target.value));
     this.number = byId("threshold");

@@ -35,6 +35,8 @@ export class LabelPanel {
     on("ignore-contamination", "change", () => contaminationEditor.ignore(byId("ignore-contamination").checked));
     on("use-detected", "click", () => contaminationEditor.useDetected());
     on("brush-size", "input", () => this.#applyBrush());
+    for (const id of ["color-by-score", "show-boxes", "box-diameters"]) on(id, "input", () => this.#applyMarkers());
+    for (const signal of [state.settingsChanged, state.opened, state.thresholdChanged]) signal.on(() => this.#applyMarkers());
     on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
     on("sizing-number", "input", () => this.#onTyped());
     on("sizing-number", "keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -96,6 +98,26 @@ export class LabelPanel {
     const unit = micrograph?.pixel_size === null ? "px" : "Å";
     const size = diameter === null ? "" : `${Math.round(this.viewer.contaminationEditor.brush * diameter)} ${unit}`;
     setText(byId("brush-value"), size);
+  }
+
+  /** Color picks by their scores, and show boxes around them, or not. */
+  #applyMarkers() {
+    const { overlay } = this.viewer;
+    overlay.colorsByScore = byId("color-by-score").checked;
+    byId("color-scale").hidden = !overlay.colorsByScore;
+    const [low, high] = overlay.scoreRange;
+    setText(byId("color-low"), low.toFixed(1));
+    setText(byId("color-high"), high.toFixed(1));
+    const { diameterPx, micrograph } = this.state;
+    const diameters = Number(byId("box-diameters").value);
+    const isShown = byId("show-boxes").checked && diameterPx !== null && diameters > 0;
+    // RELION's boxes have an even number of pixels.
+    overlay.boxPx = isShown ? 2 * Math.ceil((diameters * diameterPx) / 2) : null;
+    byId("box-size").hidden = overlay.boxPx === null;
+    const size = micrograph?.pixel_size;
+    const angstrom = overlay.boxPx !== null && size ? ` (${Math.round(overlay.boxPx * size)} Å)` : "";
+    setText(byId("box-size"), `Box size for RELION's particle extraction: ${overlay.boxPx} px${angstrom}.`);
+    overlay.redraw();
   }
 
   /** Ask for the diameter first if it is not known yet. */

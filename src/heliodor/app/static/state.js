@@ -9,11 +9,12 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
- *   mask: (string | null)[],
+ *   mask: (string | null)[], offset: number[],
  *   quality: (number | null)[], scored: (number | null)[], failed: (string | null)[],
  *   version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null,
- *   relion_project: string | null}} Settings
+ *   relion_project: string | null, max_fdr: number | null, exclusion_radius: number | null,
+ *   edge_margin: number | null}} Settings
  * @typedef {Record<string, (number | null)[]> & {threshold: number[]}} Estimates
  * @typedef {{model: number | null, micrographs: number, edges: number[], counts: number[],
  *   automatic: number | null, settled: boolean, estimates: null | Estimates}} Histogram
@@ -31,6 +32,8 @@ export class AppState {
   rowsChanged = new Emitter();
   settingsChanged = new Emitter();
   thresholdChanged = new Emitter();
+  /** Emitted when the largest FDR or a distance of picking changed. */
+  optionsChanged = new Emitter();
   histogramChanged = new Emitter();
   /** Emitted when the engine, the training or the run on all micrographs reports something. */
   activityChanged = new Emitter();
@@ -237,11 +240,14 @@ export class AppState {
 
   /** Apply settings from the server. @param {Settings} settings */
   applySettings(settings) {
-    const { diameter, threshold } = this.settings;
+    const { diameter, threshold, exclusion_radius, edge_margin, max_fdr } = this.settings;
     // While it is being sent, the threshold on screen is the newer one.
     const moving = this.#posting !== undefined;
     this.settings = { ...settings, threshold: moving ? threshold : settings.threshold };
-    if (diameter !== settings.diameter) {
+    const scoredAgain = exclusion_radius !== settings.exclusion_radius || edge_margin !== settings.edge_margin;
+    if (max_fdr !== settings.max_fdr || scoredAgain) this.optionsChanged.emit();
+    if (max_fdr !== settings.max_fdr) void this.readHistogram();
+    if (diameter !== settings.diameter || scoredAgain) {
       this.picks.clear();
       this.settingsChanged.emit();
       if (this.current >= 0) void this.picks.reload(this.current);
