@@ -53,7 +53,8 @@ class Candidates:
     xy_px: FloatArray
     #: Log-odds, shape (n,).
     score: FloatArray
-    #: Whether the center lies where contamination is certain, shape (n,).
+    #: Whether the center lies where contamination is certain, or the particle would touch a dead
+    #: border, shape (n,); nobody is asked about these.
     bad: NDArray[np.bool_]
     #: Features of the network, shape (n, k), with the same k in all files of a project.
     features: NDArray[np.float16]

@@ -18,7 +18,7 @@ from heliodor.conventions import (
     Image,
     to_working,
 )
-from heliodor.data.micrographs.dead_borders import find_dead_border
+from heliodor.data.micrographs.dead_borders import DeadBorder, find_dead_border
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import measure_micrograph
@@ -96,6 +96,7 @@ def predict(
         bad = contamination.is_left_out(at)[order]
     xy = maxima.picks.xy_px[order]
     working = to_working(xy, image.original_shape, image.shape)
+    bad |= _touches_dead_border(working, normalized, model.card.diameter_angstrom / size)
     features = _sample_features(seen.features, working / model.network.stride)
     margin = settings.distances_for(model, size).margin_px
     record = PickingRecord(
@@ -141,6 +142,16 @@ def write_preview(path: Path, normalized: Image, stamp: str = "") -> None:
         Pillow.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).save(
             aside, "JPEG", quality=JPEG_QUALITY, comment=stamp.encode()
         )
+
+
+def _touches_dead_border(
+    xy: FloatArray, normalized: Image, diameter_px: float
+) -> NDArray[np.bool_]:
+    """Return which positions are within half a diameter of a bar in which nothing was recorded."""
+    wide = find_dead_border(normalized).widen(math.ceil(diameter_px / 2))
+    rows, columns = wide.live_region(normalized.shape)
+    first, last = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
+    return np.asarray(((xy < first) | (xy > last)).any(axis=1) & (wide != DeadBorder()))
 
 
 def _sample_features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:

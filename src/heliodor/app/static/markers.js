@@ -135,6 +135,34 @@ export function drawBoxes(context, camera, markers, side, ratio) {
 }
 
 /**
+ * Draw the outline of a selection, and what is selected.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {import("./camera.js").Camera} camera
+ * @param {import("./selection_tool.js").SelectionTool} selection
+ * @param {number} diameter in pixels of the image
+ * @param {number} ratio
+ */
+export function drawSelection(context, camera, { corners, labels, picks }, diameter, ratio) {
+  if (!corners.length) return;
+  for (const { x, y } of [...labels, ...picks]) {
+    const [sx, sy] = camera.toScreen(x, y);
+    drawRing(context, sx, sy, (diameter / 2) * camera.zoom + 3, ratio, "#ffffff");
+  }
+  context.save();
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.beginPath();
+  for (const [x, y] of corners) context.lineTo(...camera.toScreen(x, y));
+  context.closePath();
+  context.fillStyle = "rgba(255, 255, 255, 0.08)";
+  context.fill();
+  context.setLineDash([5, 4]);
+  context.strokeStyle = "#ffffff";
+  context.lineWidth = 1.4;
+  context.stroke();
+  context.restore();
+}
+
+/**
  * Draw the small square on the right of a circle that sets its size.
  * @param {CanvasRenderingContext2D} context with no transformation set
  * @param {number} sx

@@ -1,7 +1,7 @@
 import { fitCanvas, oncePerFrame } from "./dom.js";
 import { drawContamination, drawStroke } from "./contamination.js";
 import { Emitter } from "./emitter.js";
-import { COLORS, drawBoxes, drawHandle, drawMarkers, drawRing, SCORE_COLORS } from "./markers.js";
+import { COLORS, drawBoxes, drawHandle, drawMarkers, drawRing, drawSelection, SCORE_COLORS } from "./markers.js";
 import { withTiming } from "./timings.js";
 
 /** A pick within this many diameters of a label is the same particle (as in the export). */
@@ -31,6 +31,8 @@ export class Overlay {
   pointedAt = null;
   /** The circle whose handle is shown. @type {Point | null} */ handleOwner = null;
   /** @type {{x: number, y: number, radius: number} | null} */ eraser = null;
+  /** What is being selected. @type {import("./selection_tool.js").SelectionTool | null} */
+  selection = null;
   /** The stroke of a brush. @type {import("./contamination_editor.js").ContaminationEditor["stroke"]} */
   stroke = null;
   redraw = oncePerFrame(withTiming("draw markers", () => this.#draw()));
@@ -190,6 +192,7 @@ export class Overlay {
         drawHandle(context, sx, sy, ratio);
       }
     } else drawMarkers(context, camera, "particle", this.labels, 0, ratio);
+    if (this.selection) drawSelection(context, camera, this.selection, diameter ?? 0, ratio);
     if (this.eraser) {
       const { x, y, radius } = this.eraser;
       const [sx, sy] = camera.toScreen(x, y);

@@ -8,9 +8,9 @@ const DOUBLE_CLICK_MS = 350;
 /**
  * @typedef {import("./viewer.js").Viewer} Viewer
  * @typedef {{label: import("./save_queue.js").Label, x: number, y: number}} LabelMove
- * @typedef {"label" | "eraser" | "brush"} Tool
+ * @typedef {"label" | "eraser" | "brush" | "select"} Tool
  * @typedef {"none" | "maybe click" | "maybe resize" | "maybe move label" | "pan" | "erase" | "resize"
- *   | "move" | "move label" | "paint"} Gesture
+ *   | "move" | "move label" | "paint" | "select"} Gesture
  */
 
 /** What mouse and pen do on the micrograph: click, pan, zoom, erase, resize. */
@@ -32,8 +32,10 @@ export class PointerTools {
    * @param {HTMLElement} stage
    * @param {import("./label_editor.js").LabelEditor} labelling
    * @param {import("./contamination_editor.js").ContaminationEditor} painting
+   * @param {import("./selection_tool.js").SelectionTool} selecting
    */
-  constructor(viewer, stage, labelling, painting) {
+  constructor(viewer, stage, labelling, painting, selecting) {
+    this.selecting = selecting;
     this.painting = painting;
     this.viewer = viewer;
     this.stage = stage;
@@ -52,8 +54,9 @@ export class PointerTools {
   /** @param {Tool} tool */
   selectTool(tool) {
     this.tool = tool;
-    this.stage.classList.toggle("erasing", tool !== "label");
-    if (tool === "label") this.viewer.overlay.eraser = null;
+    this.stage.classList.toggle("erasing", ["eraser", "brush"].includes(tool));
+    if (!["eraser", "brush"].includes(tool)) this.viewer.overlay.eraser = null;
+    this.selecting.setActive(tool === "select");
     this.viewer.overlay.redraw();
   }
 
@@ -84,6 +87,9 @@ export class PointerTools {
       const inverse = event.button === 2 || event.altKey;
       const [x, y] = this.viewer.camera.toImage(...this.#start);
       if (this.painting.begin(x, y, inverse)) this.#gesture = "paint";
+    } else if (this.tool === "select" && event.button === 0) {
+      this.selecting.begin(...this.viewer.camera.toImage(...this.#start));
+      this.#gesture = "select";
     } else if (event.button === 2) this.#gesture = "maybe click";
     else if (event.button !== 0) return;
     else if (this.#isOnHandle()) this.#gesture = "maybe resize";
@@ -124,6 +130,7 @@ export class PointerTools {
     }
     this.#position = at;
     if (this.#gesture === "erase") this.#erase();
+    if (this.#gesture === "select" && !still) this.selecting.extend(...viewer.camera.toImage(...at));
     if (this.#gesture === "paint") this.painting.extend(...viewer.camera.toImage(...at));
     this.#updateHover(event);
   }
@@ -179,7 +186,7 @@ export class PointerTools {
     const [x, y] = viewer.camera.toImage(...at);
     viewer.showPointerPosition([x, y]);
     const { overlay } = viewer;
-    if (this.tool !== "label") {
+    if (["eraser", "brush"].includes(this.tool)) {
       const radius = this.tool === "brush" ? this.painting.radius : this.eraserRadius / viewer.camera.zoom;
       overlay.eraser = { x, y, radius: radius ?? 0 };
       overlay.redraw();

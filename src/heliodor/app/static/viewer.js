@@ -6,6 +6,7 @@ import { LabelEditor } from "./label_editor.js";
 import { Overlay } from "./overlay.js";
 import { PointerTools } from "./pointer.js";
 import { drawScaleBar } from "./scale_bar.js";
+import { SelectionTool } from "./selection_tool.js";
 import { TiledImage } from "./tiled_image.js";
 
 /**
@@ -40,7 +41,13 @@ export class Viewer {
       this.overlay.stroke = this.contaminationEditor.stroke;
       this.overlay.redraw();
     });
-    this.pointerTools = new PointerTools(this, this.stage, this.labelEditor, this.contaminationEditor);
+    this.selectionTool = new SelectionTool(state, this.overlay);
+    this.selectionTool.changed.on(() => {
+      this.overlay.selection = this.selectionTool;
+      this.overlay.redraw();
+    });
+    this.pointerTools = new PointerTools(
+      this, this.stage, this.labelEditor, this.contaminationEditor, this.selectionTool);
     new ResizeObserver(() => {
       this.camera.resize(this.stage.clientWidth, this.stage.clientHeight);
       this.#redrawAll();
