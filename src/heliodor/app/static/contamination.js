@@ -66,3 +66,24 @@ export function drawContamination(context, camera, mask, ratio, ignored) {
   context.stroke(edge);
   context.restore();
 }
+
+/**
+ * Draw a stroke of a brush while it is being made.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {import("./camera.js").Camera} camera
+ * @param {import("./mask_grid.js").Stroke & {erases: boolean}} stroke
+ * @param {number} ratio device pixels per CSS pixel
+ */
+export function drawStroke(context, camera, { points, radius, erases }, ratio) {
+  context.save();
+  context.lineCap = context.lineJoin = "round";
+  context.lineWidth = 2 * radius * camera.zoom * ratio;
+  context.strokeStyle = erases ? "rgba(160, 205, 255, 0.4)" : "rgba(255, 122, 69, 0.4)";
+  context.beginPath();
+  for (const [x, y] of [points[0], ...points]) {
+    const [sx, sy] = camera.toScreen(x, y);
+    context.lineTo(sx * ratio, sy * ratio);
+  }
+  context.stroke();
+  context.restore();
+}

@@ -124,11 +124,22 @@ def read_names(path: str | Path) -> frozenset[str]:
     BadInput
         If the file cannot be read.
     """
+    return frozenset(line.strip() for line in read_lines(path))
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read the lines of a text file that are not empty.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read.
+    """
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list {path} cannot be read as text ({error})") from error
-    return frozenset(line.strip() for line in lines if line.strip())
+    return [line for line in lines if line.strip()]
 
 
 def leave_out(sources: Sequence[Source], names: Container[str]) -> list[Source]:

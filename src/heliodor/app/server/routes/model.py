@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from heliodor.app.server.endpoints import (
+    LATER,
     MICROGRAPH_PATH,
     NOW,
     SOON,
@@ -53,6 +54,7 @@ class ModelRoutes(Endpoints):
             Route("/api/histogram", self.histogram),
             Route("/api/gallery", self.gallery),
             Route("/api/questions", self.questions),
+            Route("/api/inspection", self.inspection),
         ]
 
     async def picks(self, request: Request) -> Response:
@@ -107,6 +109,13 @@ class ModelRoutes(Endpoints):
         count = parse_query_whole(request, "count", 60, _MAX_ITEMS)
         return JSONResponse(
             await self.context.run_in_pool(lambda: self.context.state.gallery(start, count), SOON)
+        )
+
+    async def inspection(self, request: Request) -> Response:
+        """GET /api/inspection: averages of picks, and groups of picks that look alike."""
+        seed = parse_query_whole(request, "seed", 0, 10**6)
+        return JSONResponse(
+            await self.context.run_in_pool(lambda: self.context.state.inspect_picks(seed), LATER)
         )
 
     async def questions(self, request: Request) -> Response:
