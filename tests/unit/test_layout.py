@@ -42,6 +42,7 @@ TESTED_BY = {
         "cli/coordinates", "workflows/check", "workflows/suggest", "data/coordinates/transforms",
         "data/coordinates/writers",
     ],
+    "unit/app/server/test_pick_options.py": ["app/server/provenance"],
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_cluster.py": ["workflows/cluster_jobs"],
     "unit/workflows/test_judge.py": [
