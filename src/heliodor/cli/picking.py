@@ -134,8 +134,11 @@ def run(
             command_line(),
             negatives,
             should_resume(resume),
+            pick or None,
+            truth,
+            match_distance,
         )
-        end(trained.failures, is_listed=False)
+        end(trained.failures)
         return
     from heliodor.workflows.run import run as run_all
 

@@ -20,7 +20,9 @@ from heliodor.errors import BadInput
 from heliodor.picking import batch
 from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
+from heliodor.workflows.parts import Part, pick_part
 from heliodor.workflows.pick import pick
+from heliodor.workflows.picking_setup import PickRequest
 from helpers.networks import discs, scattered, write_mrc
 
 DIAMETER, PIXEL = 60.0, 4.0
@@ -72,7 +74,14 @@ def test_what_was_scored_is_not_scored_again(
     kept = pick(
         None, micrographs, tmp_path / "kept", diameter_angstrom=DIAMETER, app_scores=folder
     )
+    request = PickRequest(
+        None, micrographs, PickSettings(), diameter_angstrom=DIAMETER, app_scores=folder
+    )
+    assert pick_part(Part(2, 2), request, tmp_path / "parts").merged is not None
     assert not scored
+    for name in ("picks.tsv", "micrographs.tsv", "m0_autopick.star"):
+        own = (tmp_path / "parts" / name).read_bytes()
+        assert own == (tmp_path / "fresh" / name).read_bytes()
     assert kept.threshold == fresh.threshold
     for name in ("picks.tsv", "micrographs.tsv", "m0_autopick.star"):
         own = (tmp_path / "kept" / name).read_bytes()
