@@ -204,7 +204,9 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
 def _from_folder(folder: Path) -> list[Source]:
     # A link to a file that is gone is a micrograph that cannot be read, and is reported as such.
     files = sorted(
-        p for p in folder.iterdir() if _is_listed(p) and (p.is_file() or not p.exists())
+        p
+        for p in folder.iterdir()
+        if _is_listed(p) and (os.path.isfile(p) or not os.path.exists(p))
     )
     if not files:
         what = f"the folder {folder} contains no MRC or TIFF file"
