@@ -213,18 +213,15 @@ def _from_folder(folder: Path) -> list[Source]:
         for path in sorted(folder.iterdir()):
             if (other := describe_other_image(path.name)) is not None and path.is_file():
                 raise BadInput(f"{what}: {path} {other}")
-        tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".star", ".cs"))
-        if tables:
-            raise BadInput(
-                f"{what}; give the list of micrographs in it, such as"
-                f" {_first_list(tables) or tables[0]}"
-            )
+        if (listed := _find_list(folder)) is not None:
+            raise BadInput(f"{what}; give the list of micrographs in it, {listed}")
         raise BadInput(f"{what}; to include its subfolders give '{folder}/**/*.mrc'")
     return [_source_from_path(file, folder) for file in _without_by_products(files)]
 
 
-def _first_list(tables: Sequence[Path]) -> Path | None:
-    """Return the first table of a job's folder that seems to list micrographs, by its name."""
+def _find_list(folder: Path) -> Path | None:
+    """Return a table in a job's folder that lists micrographs, judging by its name."""
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".star", ".cs"))
     return next((p for p in tables if "micrographs" in p.name or "exposures" in p.name), None)
 
 
