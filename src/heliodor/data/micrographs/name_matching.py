@@ -100,7 +100,7 @@ def match_names(
             match = _choose_unique(name, candidates)
         if match is not None:
             found[name] = match
-    _refuse_shared_micrograph(found, sure)
+    _drop_further_results(found, [name for name in of_movies if name in found])
     of_movies = [name for name in of_movies if name in found]
     if of_movies:
         log.warning(
@@ -108,7 +108,19 @@ def match_names(
             f" movies, by their names (such as those of {of_movies[0]} for"
             f" {found[of_movies[0]].name})"
         )
+    _refuse_shared_micrograph(found, sure)
     return found
+
+
+def _drop_further_results(found: dict[str, Source], of_movies: Sequence[str]) -> None:
+    """Drop names that match only by their movie, if another name matches the micrograph too."""
+    by_movie = {*of_movies}
+    taken = {source for name, source in found.items() if name not in by_movie}
+    for name in of_movies:
+        if found[name] in taken:
+            del found[name]
+        else:
+            taken.add(found[name])
 
 
 def _find_by_file(

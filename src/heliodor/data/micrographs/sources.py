@@ -215,25 +215,24 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
 def _from_folder(folder: Path) -> list[Source]:
     # A link to a file that is gone is a micrograph that cannot be read, and is reported as such.
     files = sorted(
-        p for p in folder.iterdir() if _is_listed(p) and (p.is_file() or not p.exists())
+        p
+        for p in folder.iterdir()
+        if _is_listed(p) and (os.path.isfile(p) or not os.path.exists(p))
     )
     if not files:
         what = f"the folder {folder} contains no MRC or TIFF file"
         for path in sorted(folder.iterdir()):
             if (other := describe_other_image(path.name)) is not None and path.is_file():
                 raise BadInput(f"{what}: {path} {other}")
-        tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".star", ".cs"))
-        if tables:
-            raise BadInput(
-                f"{what}; give the list of micrographs in it, such as"
-                f" {_first_list(tables) or tables[0]}"
-            )
+        if (listed := _find_list(folder)) is not None:
+            raise BadInput(f"{what}; give the list of micrographs in it, {listed}")
         raise BadInput(f"{what}; to include its subfolders give '{folder}/**/*.mrc'")
     return [_source_from_path(file, folder) for file in _without_by_products(files)]
 
 
-def _first_list(tables: Sequence[Path]) -> Path | None:
-    """Return the first table of a job's folder that seems to list micrographs, by its name."""
+def _find_list(folder: Path) -> Path | None:
+    """Return a table in a job's folder that lists micrographs, judging by its name."""
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".star", ".cs"))
     return next((p for p in tables if "micrographs" in p.name or "exposures" in p.name), None)
 
 
