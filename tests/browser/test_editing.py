@@ -74,6 +74,7 @@ def test_a_lasso_selects_what_it_surrounds(page: PageInUse) -> None:
 
 def test_strokes_of_the_brush_can_be_undone_and_survive_a_reload(page: PageInUse) -> None:
     before = page.number("#pick-count")
+    page.page.locator("#brush-size").fill("70")
     page.press("m")
     _drag(page, (200, 300), (800, 500))
     page.page.wait_for_function(
@@ -91,6 +92,7 @@ def test_strokes_of_the_brush_can_be_undone_and_survive_a_reload(page: PageInUse
     page.page.reload()
     page.wait_for_picks()
     assert page.number("#pick-count") == painted
+    page.page.locator("#brush-size").fill("70")
     page.press("m")
     _drag(page, (200, 300), (800, 500), button="right")  # the opposite of painting
     _wait_for_number(page, "pick-count", before)

@@ -22,7 +22,7 @@ TESTED_BY = {
     "unit/app/server/test_proxy.py": ["cli/app"],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": [
-        "app/server/batch_run", "app/server/routes/exports",
+        "app/server/batch_run", "app/server/provenance", "app/server/routes/exports",
     ],
     "unit/app/server/test_tiles.py": ["app/server/routes/images", "app/server/sprites"],
     "unit/app/server/test_engine_session.py": [

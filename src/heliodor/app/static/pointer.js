@@ -56,6 +56,7 @@ export class PointerTools {
     this.tool = tool;
     this.stage.classList.toggle("erasing", ["eraser", "brush"].includes(tool));
     if (!["eraser", "brush"].includes(tool)) this.viewer.overlay.eraser = null;
+    this.viewer.overlay.handleOwner = null;
     this.selecting.setActive(tool === "select");
     this.viewer.overlay.redraw();
   }
@@ -192,7 +193,7 @@ export class PointerTools {
       overlay.redraw();
       return;
     }
-    if (this.#gesture === "none") {
+    if (this.#gesture === "none" && this.tool === "label") {
       const onHandle = this.#isOnHandle(at);
       if (!onHandle) {
         const held = overlay.findNearest(overlay.labels, x, y) ?? overlay.findNearest(overlay.picks, x, y);
