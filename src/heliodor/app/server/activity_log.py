@@ -42,7 +42,7 @@ class ActivityLog(logging.Handler):
         _PARENT.addHandler(self)
 
     def write(self, text: str) -> None:
-        """Append a line; a full disk is no reason to stop what is logged."""
+        """Append a line; a full disk must not stop what is logged."""
         now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
         line = f"{now}  {escape_controls(text)}\n"
         with self._writing, suppress(OSError), self._path.open("a", encoding="utf-8") as stream:
