@@ -209,7 +209,10 @@ def is_empty_coordinate_file(path: Path) -> bool:
     is_list = path.name in (*LISTS, CANDIDATES) or relion_suffix.has_its_name(path)
     if is_list or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
         return False
-    return path.is_file() and is_blank(path)
+    try:
+        return path.is_file() and is_blank(path)
+    except OSError:
+        return False  # its reader reports why
 
 
 def infer_micrograph(path: Path) -> str:
