@@ -98,7 +98,7 @@ def test_strokes_of_the_brush_can_be_undone_and_survive_a_reload(page: PageInUse
     _wait_for_number(page, "pick-count", before)
     page.page.locator("#use-detected").click()
     _wait_for_number(page, "pick-count", before)
-    assert "None found" in page.text("#contamination-share")
+    page.wait_for("#contamination-share", "None found", 10_000)
 
 
 def test_a_group_is_rejected_in_one_step(page: PageInUse) -> None:

@@ -33,7 +33,11 @@ function tracePaths(mask) {
   for (let i = 0; i < mask.rows; i++)
     for (let j = 0; j < mask.columns; j++) {
       if (!isSet(i, j)) continue;
-      fill.rect(j - 0.5, i - 0.5, 1, 1);
+      if (!isSet(i, j - 1)) {
+        let end = j + 1;
+        while (isSet(i, end)) end += 1;
+        fill.rect(j - 0.5, i - 0.5, end - j, 1);
+      }
       if (!isSet(i - 1, j)) line(j - 0.5, i - 0.5, j + 0.5, i - 0.5);
       if (!isSet(i + 1, j)) line(j - 0.5, i + 0.5, j + 0.5, i + 0.5);
       if (!isSet(i, j - 1)) line(j - 0.5, i - 0.5, j - 0.5, i + 0.5);

@@ -76,7 +76,7 @@ export class GroupView {
   /** @param {Average} one @param {number} side */
   #createAverage({ what, count, low, high, gray }, side) {
     const tile = createElement("figure", "average");
-    const title = { all: "All", band: `${low.toFixed(1)} to ${high.toFixed(1)}`, below: "Below" }[what];
+    const title = { all: "All", band: `${low.toFixed(1)}–${high.toFixed(1)}`, below: "Below" }[what];
     tile.append(drawGray(gray, side), createElement("figcaption", "", title));
     tile.title = `Average of ${formatCount(count, what === "below" ? "candidate" : "pick")} with scores from ` +
       `${low.toFixed(2)} to ${high.toFixed(2)}${what === "below" ? ", just below the threshold" : ""}`;
