@@ -26,6 +26,7 @@ def test_the_picks_of_two_models_are_seen_side_by_side(
     page.press("t")
     page.wait_for("#train-message", "Model 1 trained in ")
     page.page.locator("#compare-button").click()
+    page.page.wait_for_function("() => document.getElementById('compare-second').value !== ''")
     assert page.page.locator("#compare-first").input_value() == "0"
     assert page.page.locator("#compare-second").input_value() == "1"
     page.page.locator("#compare-start").click()
