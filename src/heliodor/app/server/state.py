@@ -16,6 +16,7 @@ from heliodor import __version__
 from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
+from heliodor.app.server.comparison import Comparison
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
 from heliodor.app.server.micrograph_table import MicrographTable
@@ -106,6 +107,9 @@ class ProjectState:
         )  # fmt: skip
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
+        self.comparison = Comparison(
+            project, self.annotations, self.tiles, threads, device, self.activity.write
+        )
         self._exclude_from_predictions()
 
     def _match_annotation_names(self) -> None:
@@ -421,6 +425,7 @@ class ProjectState:
     def is_busy(self) -> bool:
         """Return whether something is computed for the user."""
         working = self.engine.state()["state"] in ("starting", "training", "scoring")
+        working = working or self.comparison.state()["state"] == "running"
         return working or self.batch_run.state()["state"] == "running"
 
     def _run_state(self) -> dict[str, Any]:
@@ -513,6 +518,7 @@ class ProjectState:
         """Stop the engine and the run, and save all changes."""
         try:
             self.new_micrographs.close()
+            self.comparison.close()
             self.batch_run.close()
         finally:
             self.table.close()

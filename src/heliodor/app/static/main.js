@@ -1,5 +1,6 @@
 import { RequestRefused, ServerUnreachable } from "./api.js";
 import { ChangePoller } from "./change_poller.js";
+import { CompareDialog } from "./compare_dialog.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Keyboard } from "./keyboard.js";
 import { LogDialog } from "./log_dialog.js";
@@ -81,6 +82,7 @@ async function start() {
   const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
   new ExportPanel(state);
   new ShareDialog();
+  new CompareDialog(state, tiles);
   new LogDialog();
   const shortcuts = listShortcuts({
     viewer, list, table, spectrum, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel,

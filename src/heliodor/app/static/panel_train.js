@@ -67,6 +67,7 @@ export class TrainPanel {
   /** List the models, with a button to use each that is not in use. */
   async #showModels() {
     const { models } = await get("/api/models");
+    byId("compare-button").hidden = models.length < 2;
     byId("models").replaceChildren(...models.map((/** @type {any} */ model) => this.#createModel(model)));
   }
 

@@ -175,6 +175,8 @@ CHANGES = [
     ("/api/focus", {"id": 0}),
     ("/api/look", {}),
     ("/api/model", {"number": 0}),
+    ("/api/comparison", {"models": [0, 1], "ids": [0]}),
+    ("/api/comparison/cancel", {}),
     ("/api/train", {}),
     ("/api/train/cancel", {}),
     ("/api/export", {"what": "picks", "format": "star"}),
