@@ -169,6 +169,7 @@ CHANGES = [
     ("/api/micrographs/0/done", {"done": True}),
     ("/api/micrographs/0/excluded", {"excluded": True}),
     ("/api/micrographs/0/note", {"note": "a"}),
+    ("/api/micrographs/0/offset", {"offset": 0.5}),
     ("/api/micrographs/0/contamination", {"ignore": True}),
     ("/api/excluded", {"ids": [0], "excluded": True}),
     ("/api/settings", {"threshold": 1.0}),
