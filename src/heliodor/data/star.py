@@ -395,6 +395,8 @@ def _split_chunk(rows: bytes, width: int, count: int) -> list[list[str]]:
     """Return the values of each column of whole rows, which `count` others precede."""
     if not rows:
         return [[] for _ in range(width)]
+    while b"\n\n" in rows:  # each blank line would be a row in memory
+        rows = rows.replace(b"\n\n", b"\n")
     end = f" {_END_OF_ROW}\n".encode()
     for prepare in (bytes, _quote_reserved):
         try:
