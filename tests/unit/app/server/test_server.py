@@ -149,7 +149,7 @@ def test_each_address_works_once_and_the_next_is_printed(folder: Path) -> None:
         assert following[1] == served.base
         assert following[2] != first[2]
         answer = _exchange(served.base, following[2])
-        assert answer.json() == {"session": served.session}
+        assert answer.json() == {"session": served.session, "rights": "all"}
         assert "set-cookie" not in answer.headers
 
 
