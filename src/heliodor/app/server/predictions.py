@@ -16,7 +16,11 @@ from heliodor.app.candidates import Candidates
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import SCORE_STEP, ScoreCounts
-from heliodor.evaluation.thresholds import IntervalEstimate, choose_threshold, predict_performances
+from heliodor.evaluation.thresholds import (
+    IntervalEstimate,
+    choose_strict_threshold,
+    predict_performances,
+)
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.micrograph_quality import MicrographMeasurements
@@ -249,7 +253,7 @@ class Predictions:
             assert calibration is not None
             joined = np.concatenate([np.zeros(0), *scores])
             counts = ScoreCounts.from_scores(joined)
-            threshold = choose_threshold(calibration, counts, self.max_fdr)
+            threshold = choose_strict_threshold(calibration, counts, self.max_fdr, known.threshold)
             self._limited = (model, self.max_fdr, self._changes, now, threshold)
             return threshold
 
