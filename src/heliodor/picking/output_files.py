@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from heliodor.data.coordinates.formats import relion_autopick
+from heliodor.data.coordinates.formats.relion_suffix import PREFIX
 from heliodor.data.coordinates.formats.tables import write_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.relion_project import RelionProject
@@ -69,6 +70,7 @@ def write_tables(
     journal: JoinedJournals,
     whole_paths: bool = False,
     project: RelionProject | None = None,
+    micrographs_star: Path | None = None,
 ) -> tuple[PickingResult, dict[str, float], list[str]]:
     """Write all tables, one micrograph in memory at a time.
 
@@ -86,6 +88,8 @@ def write_tables(
         Whether RELION's lists have absolute paths of the coordinate files.
     project
         The RELION project whose paths the lists have, if it is known.
+    micrographs_star
+        The STAR file that lists the micrographs, if there is one.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def write_tables(
     columns = [contamination.DISTANCE] if known else []
     write_picks(folder / "picks.tsv", picked.tables(), picked.threshold, sizes, columns)
     micrograph_quality.write_micrographs(folder / micrograph_quality.NAME, rows)
-    write_series(folder, picked, settings, files, whole_paths, project)
+    write_series(folder, picked, settings, files, whole_paths, project, micrographs_star)
     return picked, sizes, head
 
 
@@ -148,6 +152,7 @@ def write_series(
     files: Mapping[str, Path],
     whole_paths: bool = False,
     project: RelionProject | None = None,
+    micrographs_star: Path | None = None,
 ) -> None:
     """Write the sets and ``series.tsv``, or remove an older series if none is wanted.
 
@@ -165,6 +170,9 @@ def write_series(
         Whether RELION's lists have absolute paths of the coordinate files.
     project
         The RELION project whose paths the lists have, if it is known.
+    micrographs_star
+        The STAR file that lists the micrographs, if there is one; RELION 3.1 finds coordinates by
+        a file that names it.
     """
     where = folder / FOLDER
     for old in list_series_folders(folder):
@@ -195,6 +203,15 @@ def write_series(
                 nested[name] = own / files[name].relative_to(folder)
                 relion_autopick.write_one_autopick(nested[name], picks.round_values(), head)
         relion_autopick.write_autopick_list(own, nested, head, whole_paths, project)
+        if micrographs_star is not None:
+            named = (
+                micrographs_star.absolute().as_posix()
+                if whole_paths and project is None
+                else micrographs_star.as_posix()
+                if project is None
+                else project.relative(micrographs_star)
+            )
+            write_text(own / f"{PREFIX}{ENDING}", f"{named}\n")
         in_force = int(threshold == picked.threshold)
         rows.append(
             f"{number}\t{threshold:.3f}\t{in_force}\t{sum(counts)}\t{len(nested)}"

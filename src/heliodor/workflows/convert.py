@@ -66,12 +66,17 @@ from heliodor.data.micrographs.sources import (
 )
 from heliodor.data.micrographs.working_images import same_binning, same_pixel_size
 from heliodor.errors import BadInput
+from heliodor.reconstruction.particles import mask_whole_boxes
 from heliodor.report.coordinate_preview import draw_micrograph_with_most_picks
+from heliodor.utils.console import count_of
 from heliodor.utils.files import refuse_to_replace
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.settings import ConversionSettings
 
 log = logging.getLogger(__name__)
+
+#: Formats of RELION, which extracts boxes that an edge cuts off, without a message.
+_RELION = ("star", "autopick")
 
 
 def convert(
@@ -117,6 +122,8 @@ def convert(
     if micrographs is not None:
         picks, sources = _match_to_sources(picks, find_sources(micrographs))
     moved, shapes, pixel_sizes = _move(picks, sources, settings)
+    if settings.box_px is not None and target.name in _RELION:
+        moved = _leave_out_cut_boxes(moved, shapes, settings.box_px)
     renamed, context = _prepare_output(
         moved, shapes, pixel_sizes, settings, keep_columns=micrographs is None
     )
@@ -134,6 +141,30 @@ def convert(
     return written
 
 
+def _leave_out_cut_boxes(picks: Picks, shapes: dict[str, Shape], box_px: int) -> Picks:
+    """Return the picks whose boxes RELION finds whole on their micrographs.
+
+    Raises
+    ------
+    BadInput
+        If the shape of a micrograph is not known.
+    """
+    whole = np.ones(len(picks), dtype=bool)
+    for name, rows in picks.rows():
+        if not len(rows):
+            continue
+        if name not in shapes:
+            raise BadInput(
+                f"whether boxes are cut off depends on the size of {name}, which is not known;"
+                " give --micrographs or --shape-px",
+                parameter="box_px",
+            )
+        whole[rows] = mask_whole_boxes(picks.xy_px[rows], shapes[name], box_px)
+    if cut := int(np.count_nonzero(~whole)):
+        log.info(f"{count_of(cut, 'pick')} left out: an edge cuts off a box of {box_px} pixels")
+    return picks.select(whole)
+
+
 def _check_options(
     target: Format,
     settings: ConversionSettings,
@@ -145,7 +176,7 @@ def _check_options(
         raise BadInput("--fit compares the coordinates with the images: give --micrographs")
     if picture is not None and micrographs is None:
         raise BadInput("--picture draws one of the micrographs: give --micrographs")
-    if settings.box_px is not None and target.name not in ("box", "cbox"):
+    if settings.box_px is not None and target.name not in ("box", "cbox", *_RELION):
         raise BadInput(f"the format {target.name} has no boxes; omit --box-px")
 
 

@@ -303,8 +303,9 @@ def pick_with(
     with record.stage("writing"):
         elsewhere = not are_named_from_here(sources)
         picked, pixel_sizes, summary = write_tables(
-            picked, settings, folder, files.picks, journal, elsewhere, additions.relion_project
-        )
+            picked, settings, folder, files.picks, journal, elsewhere, additions.relion_project,
+            _find_star(record),
+        )  # fmt: skip
         write_masks(files.masks, picked, settings.bad_area_masks)
     _record_results(record, model, picked)
     _log_results(model, picked, pixel_sizes, settings, folder, summary)
@@ -312,6 +313,14 @@ def pick_with(
     if any(is_tiff(source.path.name) for source in sources):
         log.warning(TIFF_NOTE)
     return picked, pixel_sizes
+
+
+def _find_star(record: RunRecord) -> Path | None:
+    """Return the STAR file that all micrographs were given by, if there is one."""
+    given = record.arguments.get("pick_micrographs") or record.arguments.get("micrographs")
+    inputs = [given] if isinstance(given, str | Path) else list(given or [])
+    star = Path(inputs[0]) if len(inputs) == 1 else Path()
+    return star if star.suffix.lower() == ".star" else None
 
 
 @dataclass(frozen=True)
@@ -437,7 +446,9 @@ def _log_results(
     for sentence in summary:
         log.info(sentence)
     if picked.expected is None:
-        log.info("expected precision and recall: unknown")
+        log.info(
+            f"threshold {picked.threshold:.3f} (log-odds); expected precision and recall: unknown"
+        )
 
 
 def _report_quality(

@@ -67,7 +67,8 @@ class ConversionSettings:
     )
     box_px: int | None = option(
         None,
-        help="Side of the boxes in pixels.",
+        help="Side of the boxes in pixels; for RELION (star, autopick), picks whose boxes an edge"
+        " of the micrograph cuts off are left out.",
         group=_COORDINATES,
         metavar="N",
         default="as in the input files",

@@ -246,6 +246,10 @@ def test_autopick_star_of_another_project_is_valid_there(
         assert name == "Movies/mic.mrc"
         assert Path(file) == elsewhere / where / "Movies/mic_autopick.star"
         assert len(starfile.read(file))
+    suffix = elsewhere / "p/series/1/coords_suffix_autopick.star"
+    assert Path(suffix.read_text().strip()).resolve() == project / "CtfFind/job003/m.star"
+    listed = read_picks(elsewhere / "p/series/1")
+    assert read_picks(suffix).xy_px.tolist() == listed.xy_px.tolist()
 
 
 def test_threshold_is_inclusive(model: Path, unseen: Path, tmp_path: Path) -> None:

@@ -337,7 +337,8 @@ def test_one_micrograph_into_one_file(scene):
             ["labels.star", "labels2.star", "-o", "x.star", "--root", "M"],
             "would get the same name",
         ),
-        (["labels.star", "-o", "x.star", "--box-px", "10"], "no boxes"),
+        (["labels.star", "-o", "x.csv", "--box-px", "10"], "no boxes"),
+        (["labels.star", "-o", "x.star", "--box-px", "10"], "give --micrographs or --shape-px"),
         (["labels.star", "-o", "labels.star"], "would replace an input file"),
         (["labels.star", "-o", "x.star", "--micrographs", "N", "--fit"], "do not show"),
         (["unscored.star", "-o", "x.star", "--threshold", "1"], "no scores"),
@@ -692,3 +693,18 @@ def test_check_reads_lists_of_micrographs(scene):
     assert result.code == 2
     assert "1 rows repeat a micrograph (M/a.mrc)" in result.out
     assert "M/no.mrc does not exist" in result.out
+
+
+def test_picks_whose_boxes_an_edge_cuts_off_are_left_out_for_relion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    xy = np.array([[9.9, 50], [10, 50], [90.9, 50], [91, 50], [50, 9.5], [50, 110], [50, 111]])
+    relion_star.write_picks(Path("a.star"), Picks.on("a.mrc", xy))
+    given = ("a.star", "--shape-px", "100x120", "--box-px", 20)
+    result = done("convert", *given, "-o", "whole.star")
+    # Fractions are cut off; the box of 90 ends with pixel 99.
+    assert read_picks("whole.star").xy_px.tolist() == [[10, 50], [90.9, 50], [50, 110]]
+    assert "4 picks left out" in result.err
+    done("convert", *given, "-o", "folder", "--to", "autopick")
+    assert len(read_picks("folder")) == 3

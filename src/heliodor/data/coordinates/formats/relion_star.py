@@ -240,7 +240,8 @@ def render_picks(picks: Picks, path: str | Path | None = None) -> str:
             columns["_".join(name.split())] = values
     sizes = picks.extra.get(OUR_PIXEL_SIZE)
     if sizes is not None and PIXEL_SIZE not in {*columns, *optics}:
-        columns[PIXEL_SIZE] = sizes
+        # RELION looks for it among the optics, where there are some.
+        (optics or columns)[PIXEL_SIZE] = sizes
     if not optics or not len(picks):
         return render_blocks({"": columns})
     groups, table = _assign_optics_groups(optics, columns.get(OPTICS_GROUP), path or "the table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 
 from heliodor.data import star as blocks
 from heliodor.data.coordinates.formats import read_picks, relion_autopick, relion_star
-from heliodor.data.coordinates.picks import Picks
+from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.micrographs import star_list
 from heliodor.errors import BadInput
 from helpers.coordinate_files import BLOCK, NAMED, example, same, save, tables, write_list
@@ -412,3 +413,18 @@ def test_a_long_table_takes_a_few_times_its_size(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 9 * len(text)
+
+
+def test_optics_without_the_pixel_size_of_micrographs_get_it(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "a.star",
+        "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnVoltage #2\n1 300\n\n"
+        "data_particles\n\nloop_\n_rlnMicrographName #1\n_rlnCoordinateX #2\n"
+        "_rlnCoordinateY #3\n_rlnOpticsGroup #4\na.mrc 1 2 1\na.mrc 3 4 1\n",
+    )
+    picks = read_picks(path)
+    sized = replace(picks, extra={**picks.extra, PIXEL_SIZE: np.array([1.5, 1.5])})
+    relion_star.write_picks(tmp_path / "b.star", sized)
+    blocks = starfile.read(tmp_path / "b.star")
+    assert [*blocks["optics"]["rlnMicrographPixelSize"]] == [1.5]
+    assert "rlnMicrographPixelSize" not in blocks["particles"]

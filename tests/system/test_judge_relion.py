@@ -1,0 +1,87 @@
+"""`heliodor judge` with a real RELION. Slow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import KDTree
+
+from heliodor.data.coordinates.formats import read_picks
+from heliodor.data.coordinates.formats.relion_star import write_picks
+from heliodor.data.coordinates.picks import Picks
+from heliodor.reconstruction.fsc import correlate_shells
+from heliodor.reconstruction.programs import FOR_CLASSES, FOR_MAPS
+from heliodor.simulation.builtin_particles import PARTICLES
+from helpers.cli import done
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(shutil.which(name) is None for name in (*FOR_CLASSES, *FOR_MAPS)),
+        reason="RELION is not installed",
+    ),
+]
+
+DIAMETER, PIXEL, SIDE = 120, 6.0, 512
+#: Random positions with the lowest score, on each micrograph.
+FALSE = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return simulated shells with picks, a third of them false, and a map of the shell."""
+    folder = tmp_path_factory.mktemp("judge")
+    shells = ("--particle", "shell", "--pixel-size", PIXEL, "--size-px", SIDE, "--snr", 0.5)
+    done("simulate", folder, *shells, "--count", 4, "--particles", 70, "--contaminants", 0)
+    rng, tables = np.random.default_rng(0), []
+    for name, own in read_picks(folder / "truth.star").split_by_micrograph():
+        tried = rng.uniform(20, SIDE - 20, size=(4000, 2))
+        false = tried[KDTree(own.xy_px).query(tried)[0] > DIAMETER / PIXEL][:FALSE]
+        score = np.repeat([2.0, 1.0], [len(own), len(false)])
+        tables.append(Picks.on(name, np.concatenate([own.xy_px, false]), score))
+    write_picks(folder / "picks.star", Picks.concatenate(tables))
+    blobs = PARTICLES["shell"].blobs
+    edges = [(np.arange(33) - 16.5) * PIXEL] * 3
+    grid, _ = np.histogramdd(blobs.positions[:, ::-1], edges, weights=blobs.weights)
+    with mrcfile.new(folder / "map.mrc") as mrc:
+        mrc.set_data(gaussian_filter(grid, 1.5).astype(np.float32))
+        mrc.voxel_size = PIXEL
+    return folder
+
+
+def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Path) -> None:
+    stars = ("--micrographs", folder / "micrographs.star", "--diameter", DIAMETER)
+    maps = ("--reference", folder / "map.mrc", "--symmetry", "O", "--sets", 1, "--splits", 2)
+    done("judge", folder / "picks.star", *stars, "--thresholds", "2,1", *maps, "-o", tmp_path)
+    found = json.loads((tmp_path / "judge.json").read_text())["judgement"]
+    true, false = (each["junk"]["value"] for each in found["bins"])
+    assert true < 0.15
+    assert false > 0.7
+    judged = [one["maps"] for one in found["sets"] if one["maps"] is not None]
+    assert len(judged) == 1
+    assert max(judged[0]["resolution_angstrom"]) < 40
+    assert judged[0]["offset_angstrom"] < 2 * PIXEL
+
+
+def test_the_correlation_is_that_of_relion(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    signal = gaussian_filter(rng.normal(size=(32, 32, 32)), 1.0)
+    halves = [signal + 0.05 * rng.normal(size=signal.shape) for _ in range(2)]
+    paths = [tmp_path / "one.mrc", tmp_path / "other.mrc"]
+    for path, half in zip(paths, halves, strict=True):
+        with mrcfile.new(path) as mrc:
+            mrc.set_data(half.astype(np.float32))
+            mrc.voxel_size = 4.0
+    words = ["relion_image_handler", "--i", paths[0], "--fsc", paths[1], "--angpix", "4"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in said.splitlines() if line[:1] == " "]
+    theirs = np.array([float(row[3]) for row in rows if len(row) == 4 and row[0].isdigit()])
+    ours = correlate_shells(*halves, 4.0).correlation
+    np.testing.assert_allclose(theirs[1:16], ours[1:16], atol=0.01)
