@@ -58,4 +58,4 @@ def judge(
         picks, micrographs, out, settings, pixel_size, seed, threads, command_line()
     )
     console.show_result(render_judgement(judgement))
-    end(record.failures, is_listed=False)
+    end(record.failures)

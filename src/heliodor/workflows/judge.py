@@ -88,7 +88,7 @@ from heliodor.workflows.judge_settings import (
     SPLITS,
     JudgeSettings,
 )
-from heliodor.workflows.run_record import RunRecord, flatten_settings
+from heliodor.workflows.run_record import RunRecord, flatten_settings, write_failures
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ log = logging.getLogger(__name__)
 WORK = "work"
 #: CPU seconds that one image takes in 2D, and in 3D with the symmetry D7, with images of
 #: `IMAGE_PX`; measured with RELION 3.1.3 on one core, and no more than a first guess elsewhere.
-_SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.1, 0.06, 14
+_SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.16, 0.08, 14
 #: Bytes on disk per image beyond its pixels, and of a step of the refinement.
 _BYTES_PER_ROW, _BYTES_PER_STEP = 4000, 40_000_000
 
@@ -160,6 +160,8 @@ def judge(
     record.skip(given.failures)
     _check_ctf(given, settings, record)
     images = _choose_images(given, settings)
+    if settings.reference is not None:
+        plan_reference(Path(settings.reference), images)  # refused now, not after the 2D classes
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
@@ -274,7 +276,7 @@ class _Run:
             find_junk_below(bins) if ranked else None,
             find_worse_below(all_sets) if sets and ranked else None,
             left_out,
-            reversed_picks is not None,
+            factor is not None,
         )
         return judgement, averages
 
@@ -352,11 +354,14 @@ class _Run:
             self.given.picker is not None and not math.isnan(self.given.thresholds[0])
         )
 
-    def _find_reversed(self) -> tuple[Positions | None, float]:
-        """Return candidates with reversed contrast, and how many each of them stands for."""
+    def _find_reversed(self) -> tuple[Positions | None, float | None]:
+        """Return candidates with reversed contrast, and how many each of them stands for.
+
+        Both are None if they are not known.
+        """
         given, lowest = self.given, self.given.thresholds[-1]
         if not self._knows_reversed:
-            return None, 1.0
+            return None, None
         if self.settings.reversed_picks is not None:
             where = self.settings.reversed_picks
             table = match_picks(
@@ -383,7 +388,7 @@ class _Run:
         self.record.skip(failures)
         done = len(sources) - len(failures)
         if not done:
-            return None, 1.0
+            return None, None
         positions = self._positions(REVERSED, picks_on(found, given.sources))[0]
         return positions, len(given.sources) / done
 
@@ -417,20 +422,20 @@ class _Run:
         return portions
 
     def _judge_classes(
-        self, images: ImageTable, found: Sequence[ClassAssignment], factor: float
+        self, images: ImageTable, found: Sequence[ClassAssignment], factor: float | None
     ) -> tuple[list[BinJudgement], ClassAverages]:
         """Return the shares of false picks in each bin of scores, and the class averages.
 
         Parameters
         ----------
         factor
-            How many candidates with reversed contrast each of those stands for.
+            How many candidates with reversed contrast each of those stands for; None: they are
+            not known.
         """
         kind, score = images.positions.kind, images.positions.score
         counts = [_count_classes(one, kind) for one in found]
         thresholds = self.given.thresholds
         highs = (math.inf, *thresholds[:-1])
-        known = bool((kind == REVERSED).any()) or self._knows_reversed
         area = sum(
             float(np.prod(m.shape)) * m.pixel_size_angstrom**2
             for m in self.given.table.micrographs
@@ -450,7 +455,7 @@ class _Run:
             junk = pool_shares(counts, in_bin)
             reversed_number = None
             false = junk.value
-            if known:
+            if factor is not None:
                 reversed_number = factor * float(np.count_nonzero(own & (kind == REVERSED)))
                 # From all picks above each threshold, as the room that particles leave is that
                 # which those with higher scores leave too.
@@ -526,7 +531,7 @@ def _in_classes(
 
 def _spell(threshold: float) -> str:
     """Return a threshold as the name of a folder."""
-    return "all" if math.isnan(threshold) else f"{threshold:.6g}"
+    return "all" if math.isnan(threshold) else f"{threshold:.9g}"
 
 
 def _spell_time(seconds: float) -> str:
@@ -546,5 +551,6 @@ def _write(folder: Path, judgement: Judgement, averages: ClassAverages, record: 
         aside.write_bytes(draw_judgement(judgement, averages))
     write_text(folder / "judge.html", render_judge_page(judgement, averages, record.notes))
     record.results["judgement"] = as_dict(judgement)
+    write_failures(folder / "failed.tsv", record.failures)
     write_json(folder / "judge.json", record.as_dict())
     log.info(f"wrote judge.html, judge.png, judge.tsv, bins.tsv and judge.json into {folder}")

@@ -183,6 +183,8 @@ def test_one_bad_micrograph_is_reported_and_does_not_stop_the_others(
     assert result.code == 3
     assert "skipped micrographs/shell_0002.mrc" in result.err
     assert table(tmp_path / "out", "judge.tsv")
+    (failed,) = table(tmp_path / "out", "failed.tsv")
+    assert failed["micrograph"] == "micrographs/shell_0002.mrc"
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,7 @@ def test_one_bad_micrograph_is_reported_and_does_not_stop_the_others(
         (("--quick", "--symmetry", "D7"), "leave out --symmetry or --quick"),
         (("--quick", "--splits", 3), "leave out --splits or --quick"),
         (("--reference", "map.mrc", "--symmetry", "Z9"), "not a point group"),
+        (("--reference", "none.mrc"), "cannot be read as a map"),
         (("--reference", "map.mrc", "--splits", 1), "one split has no scatter"),
         (("--quick", "--thresholds", "a"), "numbers with commas"),
         (("--quick", "--image-px", 33), "even number"),
