@@ -42,7 +42,6 @@ TESTED_BY = {
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_judge.py": [
         "cli/judge", "reconstruction/classification", "report/judge_page", "report/judge_plots",
-        "workflows/judge_inputs", "workflows/judge_settings",
     ],
     "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from heliodor.data.coordinates.formats.relion_star import write_picks
+from heliodor.data.coordinates.formats.tables import write_table
+from heliodor.data.coordinates.picks import Picks
+from heliodor.errors import BadInput
+from heliodor.workflows.judge_inputs import find_picker, read_judged_picks
+from heliodor.workflows.judge_settings import JudgeSettings
+
+QUICK = JudgeSettings(quick=True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        with mrcfile.new(f"{name}.mrc") as mrc:
+            mrc.set_data(np.zeros((64, 64), dtype=np.float32))
+            mrc.voxel_size = 5.0
+    return tmp_path
+
+
+def save(score: np.ndarray, name: str = "p.star") -> str:
+    names = ["b.mrc"] * (len(score) // 2) + ["a.mrc"] * (len(score) - len(score) // 2)
+    xy = np.random.default_rng(0).uniform(0, 60, size=(len(score), 2))
+    write_picks(Path(name), Picks.from_columns(names, xy, score))
+    return name
+
+
+def test_sets_without_given_thresholds_grow_by_equal_numbers_of_picks(folder: Path) -> None:
+    score = np.random.default_rng(1).permutation(np.arange(120.0))
+    found = read_judged_picks(save(score), ["a.mrc", "b.mrc"], QUICK, None)
+    counts = [(score >= threshold).sum() for threshold in found.thresholds]
+    assert counts == [20, 40, 60, 80, 100, 120]
+    assert [source.name for source in found.sources] == ["a.mrc", "b.mrc"]
+    assert (np.diff(found.picks.micrograph_index) >= 0).all()
+    assert found.pixel_size_angstrom == 5
+    assert found.picker is None
+
+
+def test_only_picks_from_the_lowest_threshold_on_count(folder: Path) -> None:
+    settings = JudgeSettings(quick=True, thresholds=(150.0, 20.0))
+    found = read_judged_picks(save(np.arange(200.0)), "*.mrc", settings, 7.0)
+    assert len(found.picks) == 180
+    assert found.pixel_size_angstrom == 7
+
+
+def test_picks_of_which_some_have_no_score_are_refused(folder: Path) -> None:
+    with pytest.raises(BadInput, match="1 of 120 picks without a score"):
+        read_judged_picks(save(np.append(np.arange(119.0), np.nan)), "*.mrc", QUICK, None)
+
+
+def test_too_few_picks_are_refused(folder: Path) -> None:
+    with pytest.raises(BadInput, match="has 99 picks at or above"):
+        read_judged_picks(save(np.arange(99.0)), "*.mrc", QUICK, None)
+
+
+def test_a_series_that_is_not_one_is_refused(folder: Path) -> None:
+    Path("picks").mkdir()
+    picks = Picks.on("a.mrc", np.full((120, 2), 9.0), np.arange(120.0))
+    write_table(Path("picks/picks.tsv"), picks, "\t")
+    Path("picks/series.tsv").write_text("set\tnumber\n1\t2\n")
+    with pytest.raises(BadInput, match=r"series.tsv is not a series"):
+        read_judged_picks("picks", "*.mrc", QUICK, None)
+
+
+def record(folder: Path, **arguments: object) -> None:
+    value = {"command": "pick", "directory": str(folder), "arguments": arguments}
+    (folder / "run.json").write_text(json.dumps(value))
+
+
+def test_the_picker_is_that_of_the_record(folder: Path) -> None:
+    record(folder, model=None, diameter_angstrom=140.0, bad_areas="keep", mask=None, seed=3)
+    picker = find_picker(folder)
+    assert picker is not None
+    assert picker.model.card.diameter_angstrom == 140
+    assert picker.settings.bad_areas == "keep"
+    assert find_picker(folder / "picks.tsv") is not None
+    assert find_picker(folder / "other.star") is None
+
+
+def test_a_model_that_is_gone_is_mentioned(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record(folder, model="gone.safetensors")
+    assert find_picker(folder) is None
+    assert "cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"command": "train", "arguments": {}}', "{"])
+def test_other_records_are_no_picker(folder: Path, text: str) -> None:
+    (folder / "run.json").write_text(text)
+    assert find_picker(folder) is None
