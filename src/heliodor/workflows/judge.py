@@ -96,7 +96,7 @@ log = logging.getLogger(__name__)
 WORK = "work"
 #: CPU seconds that one image takes in 2D, and in 3D with the symmetry D7, with images of
 #: `IMAGE_PX`; measured with RELION 3.1.3 on one core, and no more than a first guess elsewhere.
-_SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.16, 0.08, 14
+_SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.19, 0.08, 14
 #: Bytes on disk per image beyond its pixels, and of a step of the refinement.
 _BYTES_PER_ROW, _BYTES_PER_STEP = 4000, 40_000_000
 
