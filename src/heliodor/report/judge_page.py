@@ -128,9 +128,9 @@ def _about_bins(judgement: Judgement) -> list[Element]:
     if judgement.reversed_known:
         return [
             Paragraph(
-                "The false share is the larger of two estimates: the share classified as random"
-                " positions are, and the number of candidates on micrographs with reversed"
-                " contrast, corrected for the room that particles take."
+                "The false share follows from the number of candidates on micrographs with"
+                " reversed contrast, corrected for the room that particles take. Picks classified"
+                " as random positions are shown beside it: many false picks look like particles."
             )
         ]
     return [

@@ -31,7 +31,7 @@ def draw_judgement(judgement: Judgement, averages: ClassAverages) -> bytes:
 
     The same judgement always gives the same bytes.
     """
-    images = averages.picks + averages.random + averages.reversed_picks
+    images = averages.picks + averages.random
     rows = max(1, math.ceil(np.count_nonzero(images) / _ACROSS))
     with_maps = any(one.maps is not None for one in judgement.sets)
     width, height = PANEL_INCHES
@@ -85,7 +85,7 @@ def _plot_shares(axes: Axes, sets: Sequence[SetJudgement]) -> None:
 def _show_classes(tiles: Sequence[Axes], averages: ClassAverages) -> None:
     """Show the averages of classes with images, most picks first, junk in a frame."""
     order = np.argsort(-averages.picks, kind="stable")
-    images = averages.picks + averages.random + averages.reversed_picks
+    images = averages.picks + averages.random
     order = order[images[order] > 0]
     for axes in tiles:
         axes.set_axis_off()
