@@ -73,7 +73,7 @@ class ClassCounts:
 
     @property
     def is_collapsed(self) -> bool:
-        """Whether nearly all images are in one class, so that nothing is told by the classes."""
+        """Whether nearly all images are in one class, so that the classes show nothing."""
         images = self.picks + self.decoys
         return bool(images.max() > COLLAPSED * images.sum())
 
