@@ -129,7 +129,7 @@ def _about_bins(judgement: Judgement) -> list[Element]:
         return [
             Paragraph(
                 "The false share follows from the number of candidates on micrographs with"
-                " reversed contrast, corrected for the room that particles take. Picks classified"
+                " reversed contrast, corrected for the room that better particles take. Picks classified"
                 " as random positions are shown beside it: many false picks look like particles."
             )
         ]

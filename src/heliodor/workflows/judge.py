@@ -27,7 +27,7 @@ from heliodor.reconstruction.classification import (
     plan_classification,
     read_classification,
 )
-from heliodor.reconstruction.decoys import count_true_picks, draw_random_positions
+from heliodor.reconstruction.decoys import count_particles, draw_random_positions
 from heliodor.reconstruction.judgement import (
     BinJudgement,
     ClassAverages,
@@ -436,6 +436,10 @@ class _Run:
                 "all images are in one 2D class: either all picks are junk, or these images are"
                 " too few, too small (--image-px) or too noisy to be classified"
             )
+        area = sum(
+            float(np.prod(m.shape)) * m.pixel_size_angstrom**2
+            for m in self.given.table.micrographs
+        )
         thresholds = self.given.thresholds
         bins, particles = list[BinJudgement](), 0.0
         for low, high in zip(thresholds, (math.inf, *thresholds[:-1]), strict=True):
@@ -453,29 +457,16 @@ class _Run:
             else:
                 in_range = (reversed_score >= low) & (reversed_score < high)
                 count = factor * float(np.count_nonzero(in_range))
-                # From all picks above each threshold, as particles with higher scores leave less
-                # room, too.
-                above = max(particles, self._count_particles(score, reversed_score, factor, low))
+                own_particles = count_particles(
+                    number, count, particles, self.images.diameter_angstrom, area
+                )
+                particles += own_particles
                 if number:
-                    false = 1.0 - min(above - particles, float(number)) / number
-                particles = above
+                    false = 1.0 - own_particles / number
             bins.append(BinJudgement(low, high, number, junk, count, false))
         first, each = found[0], counts[0]
         averages = ClassAverages(first.averages, each.picks, each.decoys, each.junk_of_each())
         return bins, averages
-
-    def _count_particles(
-        self, score: FloatArray, reversed_score: FloatArray, factor: float, threshold: float
-    ) -> float:
-        """Return how many picks at or above a threshold are particles, by reversed contrast."""
-        area = sum(
-            float(np.prod(m.shape)) * m.pixel_size_angstrom**2
-            for m in self.given.table.micrographs
-        )
-        picks, false = (
-            float(np.count_nonzero(own >= threshold)) for own in (score, reversed_score)
-        )
-        return count_true_picks(picks, factor * false, self.images.diameter_angstrom, area)
 
     def _refine(
         self, images: ImageTable, thresholds: Sequence[float], depends: Sequence[str]
