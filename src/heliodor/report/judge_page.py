@@ -129,8 +129,9 @@ def _about_bins(judgement: Judgement) -> list[Element]:
         return [
             Paragraph(
                 "The false share follows from the number of candidates on micrographs with"
-                " reversed contrast, corrected for the room that better particles take. Picks classified"
-                " as random positions are shown beside it: many false picks look like particles."
+                " reversed contrast, corrected for the room that particles with higher scores"
+                " take. The share classified as random positions are is shown beside it: false"
+                " picks of a model look like particles to it."
             )
         ]
     return [
