@@ -80,7 +80,8 @@ def test_the_correlation_is_that_of_relion(tmp_path: Path) -> None:
             mrc.set_data(half.astype(np.float32))
             mrc.voxel_size = 4.0
     words = ["relion_image_handler", "--i", paths[0], "--fsc", paths[1], "--angpix", "4"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    # It leaves a file without a name where it runs.
+    said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     rows = [line.split() for line in said.splitlines() if line[:1] == " "]
     theirs = np.array([float(row[3]) for row in rows if len(row) == 4 and row[0].isdigit()])
     ours = correlate_shells(*halves, 4.0).correlation
