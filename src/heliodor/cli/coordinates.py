@@ -47,7 +47,8 @@ def convert(
         choice(
             "FORMAT",
             "star, autopick (RELION's folder), box (EMAN1), eman2, cbox (crYOLO), cs (cryoSPARC),"
-            " topaz, csv or tsv.",
+            " topaz, csv or tsv; of filaments filaments (STAR), start-end (RELION), box, helix"
+            " (EMAN2), cbox or cs.",
             "Output",
             default="by the suffix of OUT",
         ),
@@ -68,7 +69,7 @@ def convert(
     *,
     settings: ConversionSettings,
 ) -> None:
-    """Convert coordinates between RELION, EMAN, crYOLO, cryoSPARC, Topaz and tables."""
+    """Convert coordinates of particles or filaments between programs."""
     from heliodor.workflows.convert import convert as convert_files
 
     if out is None:
@@ -79,7 +80,10 @@ def convert(
 def _default_output(to: str | None) -> Path:
     """Return where a conversion goes without ``--out``."""
     from heliodor.data.coordinates.writers import choose_format
+    from heliodor.data.filaments import writers
 
+    if to in {*writers.FORMATS} - {"box", "cbox", "cs"}:
+        return Path("converted.star" if to == "filaments" else "converted")
     form = choose_format("star" if to is None else to, Path())
     return Path("converted" if form.file_of is not None else f"converted{form.suffix}")
 
