@@ -87,7 +87,7 @@ def convert_filaments(
         f" {count_of(len(table.micrographs), 'micrograph')} from {count_of(len(files), 'file')}"
         f" ({describe_filament_formats(files, settings.start_end)})"
     )
-    points = to_points(_apply_threshold(table, settings.threshold))
+    points = to_points(table.keep_scored(settings.threshold))
     sources: dict[str, Source] = {}
     if micrographs is not None:
         points, sources = match_to_sources(points, find_sources(micrographs))
@@ -139,16 +139,6 @@ def _check_box(target: writers.Format, settings: ConversionSettings) -> None:
     has_boxes = target.name in ("box", "cbox", "helix", "star", "autopick")
     if settings.box_px is not None and not has_boxes:
         raise BadInput(f"the format {target.name} has no boxes; omit --box-px", parameter="box_px")
-
-
-def _apply_threshold(table: Filaments, threshold: float | None) -> Filaments:
-    """Return the filaments whose mean score reaches the threshold, if there is one."""
-    if threshold is None:
-        return table
-    if len(table) and all(np.isnan(one.score) for one in table):
-        raise BadInput("the filaments have no scores; omit --threshold", parameter="threshold")
-    kept = tuple(one for one in table if one.score >= threshold)
-    return replace(table, filaments=kept)
 
 
 def _join_segments(segments: Picks, origin: Filaments) -> Picks:

@@ -13,6 +13,7 @@ from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats.filament_columns import TUBE
 from heliodor.data.coordinates.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
 from heliodor.data.filaments.geometry import crop_axis, measure_length
+from heliodor.errors import BadInput
 
 #: Columns of a table of points, beside the identity: the place of the filament, and its width.
 FILAMENT, WIDTH_ANGSTROM = "filament", "heliodorFilamentWidthAngst"
@@ -119,6 +120,32 @@ class Filaments:
         for one in self.filaments:
             own[one.micrograph].append(one)
         yield from ((name, tuple(filaments)) for name, filaments in own.items())
+
+    def keep_scored(self, threshold: float | None) -> Filaments:
+        """Return the filaments whose mean score reaches a threshold, all if it is None.
+
+        Raises
+        ------
+        BadInput
+            If no filament has a score.
+        """
+        if threshold is None:
+            return self
+        if len(self) and all(math.isnan(one.score) for one in self):
+            raise BadInput("the filaments have no scores; omit --threshold", parameter="threshold")
+        kept = tuple(one for one in self if one.score >= threshold)
+        return replace(self, filaments=kept)
+
+    def rename_micrographs(self, names: Mapping[str, str]) -> Filaments:
+        """Return the filaments with new names of micrographs; those without one keep theirs."""
+        new = {name: names.get(name, name) for name in self.micrographs}
+        renamed = [replace(one, micrograph=new[one.micrograph]) for one in self]
+        return Filaments(
+            tuple(dict.fromkeys(new.values())),
+            tuple(make_tubes_different(renamed)),
+            {new.get(name, name): size for name, size in self.pixel_sizes.items()},
+            {new.get(name, name): shape for name, shape in self.shapes.items()},
+        )
 
     def crop(self) -> Filaments:
         """Return the parts on the micrographs whose shapes are known.
