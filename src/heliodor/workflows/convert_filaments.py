@@ -20,13 +20,18 @@ from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TUBE, 
 from heliodor.data.coordinates.formats.relion_star import OPTICS
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.transforms import apply_frame
-from heliodor.data.filaments.filament import Filaments, from_points, to_points
+from heliodor.data.filaments.filament import FILAMENT, Filaments, from_points, to_points
 from heliodor.data.filaments.grouping import group_points
 from heliodor.data.filaments.readers import describe_filament_formats, read_filaments
 from heliodor.data.filaments.segments import cut_segments
 from heliodor.data.filaments.writers import FORMATS, choose_format, write_filaments
 from heliodor.data.micrographs.names import is_micrograph_name
-from heliodor.data.micrographs.sources import MicrographInputs, Source, find_sources
+from heliodor.data.micrographs.sources import (
+    MicrographInputs,
+    Source,
+    are_named_from_here,
+    find_sources,
+)
 from heliodor.data.micrographs.star_list import PIXEL_SIZE as STAR_PIXEL_SIZE
 from heliodor.errors import BadInput
 from heliodor.utils.console import count_of
@@ -96,7 +101,7 @@ def convert_filaments(
     shifted = "".join(f", shifted by {x:g}, {y:g} px" for x, y in [settings.shift_px] if x or y)
     log.info(f"coordinates: {settings.frame}{shifted}")
     warn_of_picks_outside(points, shapes)
-    what = count_of(len(table), "filament")
+    what = count_of(len({*points.extra[FILAMENT].tolist()}), "filament")
     if segments is not None:
         moved = replace(from_points(points), pixel_sizes=sizes)
         points = cut_segments(moved, segments)
@@ -110,6 +115,8 @@ def convert_filaments(
     renamed, context = prepare_output(
         points, shapes, sizes, settings, keep_columns=micrographs is None
     )
+    if settings.root is None and not are_named_from_here([*sources.values()]):
+        context = replace(context, whole_paths=True)
     planned = sorted({*writers.plan_files(out, renamed, target).values()})
     if image := next((path for path in planned if is_micrograph_name(path.name)), None):
         raise BadInput(

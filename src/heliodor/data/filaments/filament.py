@@ -210,8 +210,9 @@ def from_points(points: Picks) -> Filaments:
     filaments = []
     names = points.names()
     which = np.asarray(points.extra.get(FILAMENT, np.zeros(0, np.intp)))
-    for number in dict.fromkeys(which.tolist()):
-        rows = np.flatnonzero(which == number)
+    order = np.argsort(which, kind="stable")
+    starts = np.flatnonzero(np.diff(which[order])) + 1
+    for rows in np.split(order, starts) if len(order) else []:
         first = rows[0]
         scores = points.score[rows]
         filaments.append(
