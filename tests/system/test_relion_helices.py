@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from heliodor.data.coordinates.writers import FORMATS, write_picks
 from heliodor.data.filaments.filament import Filament, Filaments, to_points
-from heliodor.data.filaments.segments import cut_segments
+from heliodor.data.filaments.segments import cut_segments, mask_whole_segments
 from heliodor.data.filaments.writers import FORMATS as FILAMENT_FORMATS
 from heliodor.data.filaments.writers import write_filaments
 
@@ -149,3 +149,15 @@ def test_start_end_coordinates_and_segments(project: Path, axes) -> None:
     wrong = average({**by_us, "rlnAnglePsiPrior": -by_us["rlnAnglePsiPrior"]}, stack)
     rows = slice(BOX // 2 - 12, BOX // 2 + 13)
     assert image.mean(axis=1)[rows].std() > 2 * wrong.mean(axis=1)[rows].std()
+
+
+def test_relion_extracts_every_segment_that_we_keep(project: Path) -> None:
+    axis = np.array([[31.3, 300.0], [300.0, 480.9]])
+    picks = cut_segments(make([axis, axis[:, ::-1] + 0.6]), RISE)
+    whole = mask_whole_segments(picks.xy_px, (SIDE, SIDE), BOX)
+    assert 0 < whole.sum() < len(picks)
+    for kept in (picks, picks.select(whole)):
+        write_picks(Path("Segments"), kept, FORMATS["autopick"])
+        table, stack = extract("Segments", "_autopick.star")
+        assert len(stack) == whole.sum()
+        np.testing.assert_allclose(table["rlnCoordinateX"], picks.x[whole], atol=1e-4)

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from heliodor.conventions import Shape
 from heliodor.data.coordinates import writers
 from heliodor.data.coordinates.formats import find_files, read_picks
 from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TUBE, HoldsFilaments
@@ -23,7 +24,7 @@ from heliodor.data.coordinates.transforms import apply_frame
 from heliodor.data.filaments.filament import FILAMENT, Filaments, from_points, to_points
 from heliodor.data.filaments.grouping import group_points
 from heliodor.data.filaments.readers import describe_filament_formats, read_filaments
-from heliodor.data.filaments.segments import cut_segments
+from heliodor.data.filaments.segments import cut_segments, mask_whole_segments
 from heliodor.data.filaments.writers import FORMATS, choose_format, write_filaments
 from heliodor.data.micrographs.names import is_micrograph_name
 from heliodor.data.micrographs.sources import (
@@ -38,7 +39,6 @@ from heliodor.utils.console import count_of
 from heliodor.utils.files import refuse_to_replace
 from heliodor.utils.locking import lock_folder
 from heliodor.workflows.conversion_steps import (
-    leave_out_cut_boxes,
     match_to_sources,
     measure_micrographs,
     prepare_output,
@@ -105,11 +105,11 @@ def convert_filaments(
     if segments is not None:
         moved = replace(from_points(points), pixel_sizes=sizes)
         points = cut_segments(moved, segments)
-        what = f"{count_of(len(points), 'segment')} of {what}"
         if target.name in _OF_POINTS:
             target, points = FORMATS[target.name], _join_segments(points, moved)
         elif settings.box_px is not None and target.name in ("star", "autopick"):
-            points = leave_out_cut_boxes(points, shapes, settings.box_px)
+            points = _leave_out_cut_segments(points, shapes, settings.box_px)
+        what = f"{count_of(len(points), 'segment')} of {what}"
         if target.name == "star":
             points = _add_optics(points)
     renamed, context = prepare_output(
@@ -160,6 +160,23 @@ def _join_segments(segments: Picks, origin: Filaments) -> Picks:
         for of in [old[one.micrograph, one.tube_id]]
     ]
     return to_points(replace(cut, filaments=tuple(filaments), shapes=origin.shapes))
+
+
+def _leave_out_cut_segments(segments: Picks, shapes: dict[str, Shape], box_px: int) -> Picks:
+    """Return the segments whose boxes RELION finds whole on their micrographs."""
+    whole = np.ones(len(segments), dtype=bool)
+    for name, rows in segments.rows():
+        if name not in shapes and len(rows):
+            raise BadInput(
+                f"whether boxes are cut off depends on the size of {name}, which is not known;"
+                " give --micrographs or --shape-px",
+                parameter="box_px",
+            )
+        if len(rows):
+            whole[rows] = mask_whole_segments(segments.xy_px[rows], shapes[name], box_px)
+    if cut := int(np.count_nonzero(~whole)):
+        log.info(f"{count_of(cut, 'segment')} left out: an edge cuts off a box of {box_px} pixels")
+    return segments.select(whole)
 
 
 def _add_optics(segments: Picks) -> Picks:

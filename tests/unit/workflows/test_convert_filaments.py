@@ -78,6 +78,18 @@ def test_segments_for_relion(folder):
     ]
 
 
+def test_segments_whose_boxes_are_cut_off_are_left_out_as_relion_does(folder):
+    asked = ["--segments", "10", "--micrographs", "m"]
+    done("convert", "axes.star", "-o", "all.star", *asked)
+    done("convert", "axes.star", "-o", "whole.star", *asked, "--box-px", "64")
+    before, after = (read_picks(name, filaments=True) for name in ("all.star", "whole.star"))
+    inside = (before.x >= 32) & (before.x <= 368) & (before.y >= 32) & (before.y <= 268)
+    assert 0 < inside.sum() < len(before)
+    np.testing.assert_array_equal(after.xy_px, before.xy_px[inside])
+    result = call("convert", "axes.star", "-o", "x.star", "--segments", "10", "--box-px", "64")
+    assert "the size of m/a.mrc, which is not known" in result.sentence
+
+
 def test_segments_as_particles_and_as_points_of_other_formats(folder):
     done("convert", "axes.star", "-o", "centers.csv", "--segments", "60")
     done("convert", "axes.star", "-o", "x.cbox", "--segments", "60", "--to", "cbox")

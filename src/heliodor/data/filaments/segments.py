@@ -4,17 +4,18 @@ RELION's sign of psi is that of its own conversion of start-end coordinates to s
 (``convertHelicalTubeCoordsToMetaDataTable`` in ``src/helix.cpp`` of RELION 3.1 to 5): for a tube
 from (x1, y1) to (x2, y2), ``rlnAnglePsiPrior`` is ``-atan2(y2 - y1, x2 - x1)`` in degrees, where y
 grows with the row: psi turns counter-clockwise where row 0 is at the top, and a segment that is
-turned back by its psi lies along x. The same
-function gives every segment a tilt of 90, counts ``rlnHelicalTrackLengthAngst`` from the first
-segment of the tube, places that segment at 1% of the spacing behind the start, and sets
-``rlnAnglePsiFlipRatio`` to 0.5 where the polarity of tubes is not known.
+turned back by its psi lies along x. The same function gives every segment a tilt of 90, counts
+``rlnHelicalTrackLengthAngst`` from the first segment of the tube, places that segment at 1% of the
+spacing behind the start, and sets ``rlnAnglePsiFlipRatio`` to 0.5 where the polarity of tubes is
+not known.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray
+from heliodor.conventions import FloatArray, Shape
 from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR, TRACK_LENGTH, TUBE
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.filaments.curve import fit_curve
@@ -39,6 +40,25 @@ def segment_positions(length_px: float, spacing_px: float) -> FloatArray:
 def psi_prior_deg(directions: FloatArray) -> FloatArray:
     """Return RELION's psi of axes with these directions (x, y), within [-180, 180), shape (n,)."""
     return -direction_angle_deg(directions)
+
+
+def mask_whole_segments(xy_px: FloatArray, shape: Shape, box_px: int) -> NDArray[np.bool_]:
+    """Return which segments RELION extracts, as an edge cuts off the boxes of the others.
+
+    It compares coordinates with fractions, unlike those of particles.
+
+    Parameters
+    ----------
+    xy_px
+        Centers (x, y), shape (n, 2).
+    shape
+        (height, width) of the micrograph.
+    box_px
+        Side of the boxes.
+    """
+    half = box_px / 2.0
+    farthest = np.array([shape[1], shape[0]]) - half
+    return np.asarray(np.all((xy_px >= half) & (xy_px <= farthest), axis=1))
 
 
 def cut_segments(
