@@ -38,7 +38,10 @@ IMAGES = Path(__file__).parent / "images"
 DIAMETER_ANGSTROM, PIXEL_SIZE_ANGSTROM = 150.0, 6.0
 WIDTH_PX = 1000
 #: Sections of the report that the tutorial shows.
-REPORT_SECTIONS = {"Picks": "report_picks", "Expected precision and recall": "report_expected"}
+REPORT_SECTIONS = {
+    "Scores and threshold": "report_picks",
+    "Expected precision and recall": "report_expected",
+}
 
 #: A tile is this long, in pixels of the micrograph and of the picture.
 TILE_PX = 256
@@ -109,8 +112,9 @@ def draw_report(report: Path) -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH_PX, "height": 900})
         page.goto(report.absolute().as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach((own) => (own.open = true))")
         for heading, name in REPORT_SECTIONS.items():
-            section = page.locator("section", has=page.get_by_role("heading", name=heading))
+            section = page.locator("section", has=page.locator("h2", has_text=heading))
             image = Image.open(io.BytesIO(section.first.screenshot()))
             _save(image, IMAGES / f"tutorial_{name}.png")
         browser.close()

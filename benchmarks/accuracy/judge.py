@@ -118,7 +118,9 @@ def measure_shares(folder: Path, count: int, snr: float, image_px: int) -> None:
 
 
 def write_reference(path: Path, particle: str, voxel: float, side: int) -> Path:
-    """Write the particle as a map, filtered with a Gaussian of 8 Å."""
+    """Write the particle as a map, filtered with a Gaussian of 8 Å, unless it is there."""
+    if path.exists():
+        return path
     blobs = PARTICLES[particle].blobs
     edges = [(np.arange(side + 1) - side // 2 - 0.5) * voxel] * 3
     grid, _ = np.histogramdd(blobs.positions[:, ::-1], edges, weights=blobs.weights)

@@ -3,7 +3,7 @@
     python -m benchmarks.reliability.parts merge [--count 10000] [--folder FOLDER]
     python -m benchmarks.reliability.parts operations [--folder FOLDER]
     python -m benchmarks.reliability.parts time [--count 60] [--folder FOLDER]
-    python -m benchmarks.reliability.parts processes [--count 100] [--folder FOLDER]
+    python -m benchmarks.reliability.parts processes [--count 100] [--repeats 3] [--folder FOLDER]
 
 `merge`: eight processes write journals of 10,000 micrographs with 300 candidates each, without
 scoring; then `heliodor merge` must take at most 500 MB and 60 s, and write the same tables as one
@@ -210,7 +210,7 @@ def cpu_time(folder: Path, count: int) -> bool:
     return len(tables) == 1
 
 
-def processes(folder: Path, count: int) -> bool:
+def processes(folder: Path, count: int, repeats: int) -> bool:
     """Compare one process with two threads with two processes with one each."""
     data = folder / "magnified"
     if not data.is_dir():
@@ -231,7 +231,7 @@ def processes(folder: Path, count: int) -> bool:
         "two processes": ("--cluster", "local", "--jobs", 2, "--threads", 1),
     }
     taken: dict[str, list[tuple[float, float]]] = {how: [] for how in ways}
-    for _ in range(3):
+    for _ in range(repeats):
         for how, options in ways.items():
             out = folder / how.replace(" ", "_")
             shutil.rmtree(out, ignore_errors=True)
@@ -251,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["merge", "operations", "time", "processes"], help="which")
     parser.add_argument("--count", type=int, help="micrographs [10000; time: 60; processes: 100]")
+    parser.add_argument("--repeats", type=int, default=3, help="of processes [3]")
     parser.add_argument("--folder", type=Path, help="keeps the files [a temporary one]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -261,7 +262,7 @@ def main() -> None:
         elif options.what == "merge":
             kept = merge(folder, options.count or 10_000)
         elif options.what == "processes":
-            kept = processes(folder, options.count or 100)
+            kept = processes(folder, options.count or 100, options.repeats)
         else:
             kept = cpu_time(folder, options.count or 60)
     sys.exit(not kept)

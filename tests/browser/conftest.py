@@ -130,7 +130,9 @@ def open_page(browser: Browser, pictures: Path) -> Iterator[OpenPage]:
 
         def open_it(url: str, beside: PageInUse | None = None) -> PageInUse:
             if beside is None:
-                context = browser.new_context(viewport={"width": 1440, "height": 900})
+                context = browser.new_context(
+                    viewport={"width": 1440, "height": 900}, color_scheme="dark"
+                )
                 at_end.callback(context.close)
             else:
                 context = beside.page.context

@@ -165,3 +165,19 @@ def test_a_label_stays_where_it_was_clicked(serve: Any, open_page: Any, simulate
     page.saved()
     labels = page.get("/api/micrographs/0/labels")
     assert (labels["x"][0], labels["y"][0]) == pytest.approx((x, y), abs=0.02)
+
+
+def test_the_command_for_a_cluster_is_shown_and_copied(
+    serve: Any, open_page: Any, simulated: Truth
+) -> None:
+    server = serve(simulated.micrographs, "--diameter", 150)
+    page: PageInUse = open_page(server.url)
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.press("5")
+    page.page.locator("#cluster-command").click()
+    page.wait_for("#cluster-text", "--cluster slurm")
+    text = page.page.locator("#cluster-text").inner_text()
+    assert text.startswith("cd ")
+    assert f"-o {server.project}/cluster_picks" in text
+    assert page.page.evaluate("navigator.clipboard.readText()") == text
+    page.picture("cluster_command")

@@ -68,7 +68,9 @@ class AppVisit:
     def use_picker(self, command: list[str]) -> BatchRun:
         """Let another command pick all micrographs."""
         state = self.state
-        state.batch_run = BatchRun(state.project, state.annotations, state.predictions, 2, command)
+        state.batch_run = BatchRun(
+            state.project, state.annotations, state.predictions, state.masks, 2, command
+        )
         return state.batch_run
 
     def override(self, **overrides: Any) -> None:

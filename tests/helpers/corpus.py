@@ -230,6 +230,7 @@ def cs(table: Any) -> bytes:
 # ---- the rows ----
 
 TRAIN = "train --micrographs M --diameter 24 --from scratch --threads 1 -o model --labels "
+FROM_LIST = TRAIN.replace("M --diameter 24", "m.star --diameter 60") + "l.star"
 #: Training itself is made to end so.
 BEGINS = "the training begins"
 ALL = ("120 picks on 3 micrographs",)
@@ -331,6 +332,13 @@ def _corrected() -> Files:
     }
 
 
+def _listed(size: str) -> Files:
+    """Return a list of one micrograph with a pixel size, and its labels."""
+    table = loop("MicrographName OpticsGroup", "M/a.mrc 1\n", "micrographs")
+    labels = loop(NAMED, lines("M/{stem}.mrc {x} {y}", ("a",)))
+    return {"m.star": optics(size) + table, "l.star": labels}
+
+
 def _in_mode(mode: int) -> bytes:
     """Return a micrograph whose header says that its pixels are of another kind."""
     raw = bytearray(micrographs()["M/a.mrc"])
@@ -385,6 +393,15 @@ ROWS: tuple[Row, ...] = (
     Row("empty file", "all of a list, check",
         lambda: {**_list(""), "own/a_manualpick.star": "", "own/b_manualpick.star": ""},
         "check manualpick.star", ("note: manualpick.star: 0 picks",)),
+    Row("empty file", "list with a bare block, train",
+        lambda: _list("# version 30001\n\ndata_\n"), TRAIN + "manualpick.star",
+        ("on 80 labeled particles", BEGINS), code=2),
+    Row("empty file", "blank lines, check", lambda: _per_micrograph("eman2", "\n"),
+        "check own --micrographs M", ("80 picks on 3 micrographs",)),
+    Row("empty file", "comments, check", lambda: _per_micrograph("box", "# none\n"),
+        "check own --micrographs M", ("80 picks on 3 micrographs",)),
+    Row("empty file", "null, check", lambda: _per_micrograph("eman2", '{"boxes": null}'),
+        "check own --micrographs M", ("80 picks on 3 micrographs",)),
     # Labels in the pixels of downsampled micrographs.
     Row("downsampled", "topaz, check", lambda: {"t.txt": topaz(1 / 8)},
         "check t.txt --micrographs M", ("scaled by 8", "--scale 8"), code=2),
@@ -398,6 +415,13 @@ ROWS: tuple[Row, ...] = (
         "suggest --micrographs M --labels own", ("scaled by 3",), code=2),
     Row("downsampled", "star, train", lambda: {"s.star": star(scale=1 / 1.5)}, TRAIN + "s.star",
         ("scaled by 1.5",), (BEGINS,), code=2),
+    Row("downsampled", "topaz by 2.5, check", lambda: {"t.txt": topaz(1 / 2.5)},
+        "check t.txt --micrographs M", ("scaled by 2.5",), code=2),
+    Row("downsampled", "cbox by 4/3, as cryoSPARC crops, train",
+        lambda: {f"own/{stem}.cbox": cbox(stem, 3 / 4) for stem in STEMS}, TRAIN + "own",
+        ("--scale 1.33333",), (BEGINS,), code=2),
+    Row("downsampled", "star by 10, convert", lambda: {"s.star": star(scale=1 / 10)},
+        "convert s.star -o out.csv --fit --micrographs M", ("scaled by 10",)),
     # A micrograph that nobody has picked.
     Row("no boxes", "eman2, train", lambda: _per_micrograph("eman2", '{"quality": 5}'),
         TRAIN + "own", ("on 80 labeled particles", BEGINS), code=2),
@@ -574,6 +598,28 @@ ROWS: tuple[Row, ...] = (
     Row("suffixes", "eman2 of a micrograph so called",
         lambda: _grids("grid_pick_info.json", info("a")),
         "check grid_pick_info.json --micrographs nm", ("match the images",)),
+    Row("suffixes", "particles", lambda: {"a_particles.star": _manual("a")},
+        "check a_particles.star --micrographs M", ("match the images",)),
+    # Letters with accents are one character or two.
+    Row("accents", "star, train",
+        lambda: {"m/e\u0301.mrc": micrographs()["M/a.mrc"],
+                 "l.star": loop(NAMED, lines("m/\u00e9.mrc {x} {y}", ("a",)))},
+        TRAIN.replace("--micrographs M", "--micrographs m") + "l.star",
+        ("on 40 labeled particles", BEGINS), code=2),
+    Row("accents", "folders, check",
+        lambda: {"e\u0301/a.mrc": micrographs()["M/a.mrc"], "f/a.mrc": micrographs()["M/b.mrc"],
+                 "l.star": loop(NAMED, lines("\u00e9/a.mrc {x} {y}", ("a",)))},
+        "check l.star --micrographs e\u0301 f", ("match the images",)),
+    Row("accents", "box, check",
+        lambda: {"m/\u00e9.mrc": micrographs()["M/a.mrc"], "e\u0301.box": boxes("a")},
+        "check e\u0301.box --micrographs m", ("match the images",)),
+    # The pixel size in a list and in the header differ.
+    Row("list and header", "star, train", lambda: _listed("8.0"), FROM_LIST,
+        ("gives 8 Å/pixel, but the header of M/a.mrc 4", BEGINS), code=2),
+    Row("list and header", "set by the user", lambda: _listed("8.0"),
+        FROM_LIST + " --pixel-size 4", (BEGINS,), ("but the header",), code=2),
+    Row("list and header", "calibrated again", lambda: _listed("4.2"), FROM_LIST, (BEGINS,),
+        ("but the header",), code=2),
     # Files given through a link.
     Row("links", "star", _projects, "check L/labels.star", ("match the images",),
         links={"L/labels.star": "../B/labels.star"}),
@@ -709,6 +755,10 @@ ROWS: tuple[Row, ...] = (
         ("is a movie",), code=2, **NO_MICROGRAPHS),
     Row("something else", "folder of EER, pick", _one("m/a.eer", b"II*\0" + bytes(99)),
         "pick m --diameter 100", ("is a movie",), code=2, **NO_MICROGRAPHS),
+    Row("something else", "folder of a job, pick",
+        _one("J/micrographs_ctf.star", loop("MicrographName", "M/a.mrc\n")),
+        "pick J --diameter 100", ("the list of micrographs in it, J/micrographs_ctf.star",),
+        code=2),
     Row("something else", "list without @", lambda: {"l.txt": "M/a.mrc\n"},
         "pick l.txt --diameter 100", ("write @l.txt",), code=2),
     Row("something else", "group of cryoSPARC as micrographs", _one("e.csg", "group:\n"),

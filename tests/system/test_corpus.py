@@ -94,6 +94,11 @@ def test_rows_for_heliodor_topaz_count_right(
     assert not counts
 
 
+def without_extremes(raw: bytes) -> bytes:
+    """Return an MRC file whose header does not have the minimum and maximum."""
+    return raw[:76] + bytes(12) + raw[88:]
+
+
 def test_unsigned_pixels_in_signed_modes_give_the_same_working_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +109,10 @@ def test_unsigned_pixels_in_signed_modes_give_the_same_working_image(
         "bare.mrc": corpus.as_unsigned_bytes(image, False),
         "packed.mrc.gz": gzip.compress(corpus.as_unsigned_bytes(image, False)),
         "integers.mrc": corpus.as_unsigned_integers(image),
+        "unknown.mrc": without_extremes(corpus.as_unsigned_integers(image)),
+        "packed_unknown.mrc.gz": gzip.compress(
+            without_extremes(corpus.as_unsigned_integers(image))
+        ),
     }
     write(Path("M"), forms)
     done("preprocess", "M", "--working-pixel-size", 8, "--normalization", "standard", "-o", "out")

@@ -146,10 +146,16 @@ def test_cluster(tmp_path: Path) -> None:
     relion_project(project)
     write_schedulers(tmp_path / "bin")
     output = walk(ROOT / "docs/cluster.md", project, tmp_path / "bin")
+    subprocess.run(
+        [sys.executable, "-c", "".join(blocks(ROOT / "docs/cluster.md", "python"))],
+        cwd=project,
+        env=os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"},
+        check=True,
+    )
     assert '"state": "finished"' in output
     assert "already picked: 5 of 5 micrographs" in output
     folders = [*(project / "heliodor").iterdir(), project / "External/job007"]
-    assert len(folders) == 7
+    assert len(folders) == 8
     assert len({(folder / "picks.tsv").read_bytes() for folder in folders}) == 1
     assert (project / "External/job007/RELION_JOB_EXIT_SUCCESS").exists()
 

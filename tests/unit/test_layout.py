@@ -22,7 +22,7 @@ TESTED_BY = {
     "unit/app/server/test_proxy.py": ["cli/app"],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": [
-        "app/server/batch_run", "app/server/routes/exports",
+        "app/server/batch_run", "app/server/provenance", "app/server/routes/exports",
     ],
     "unit/app/server/test_tiles.py": ["app/server/routes/images", "app/server/sprites"],
     "unit/app/server/test_engine_session.py": [
@@ -42,6 +42,7 @@ TESTED_BY = {
         "cli/coordinates", "workflows/check", "workflows/suggest", "data/coordinates/transforms",
         "data/coordinates/writers", "workflows/conversion_steps",
     ],
+    "unit/app/server/test_pick_options.py": ["app/server/provenance"],
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_cluster.py": ["workflows/cluster_jobs"],
     "unit/workflows/test_judge.py": [

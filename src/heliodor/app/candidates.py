@@ -7,7 +7,7 @@ be scored again.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class Candidates:
     xy_px: FloatArray
     #: Log-odds, shape (n,).
     score: FloatArray
-    #: Whether the center lies where contamination is certain, shape (n,).
+    #: Whether the center lies where contamination is certain, or the particle would touch a dead
+    #: border, shape (n,); nobody is asked about these.
     bad: NDArray[np.bool_]
     #: Features of the network, shape (n, k), with the same k in all files of a project.
     features: NDArray[np.float16]
@@ -93,10 +94,47 @@ class Candidates:
 
     def at_least(self, score: float) -> Candidates:
         """Return the candidates at or above a score, as a user sees them: without the record."""
-        kept = self.score >= score
+        return self.select(np.flatnonzero(self.score >= score))
+
+    def select(self, chosen: NDArray[np.intp]) -> Candidates:
+        """Return some of the candidates, as a user sees them: without the record."""
         return Candidates(
-            self.model, self.xy_px[kept], self.score[kept], self.bad[kept], self.features[kept],
-            self.figures, self.stamp, self.without_contamination[kept], self.contamination,
+            self.model, self.xy_px[chosen], self.score[chosen], self.bad[chosen],
+            self.features[chosen], self.figures, self.stamp,
+            self.without_contamination[chosen], self.contamination,
+        )  # fmt: skip
+
+    def with_threshold_offset(self, offset: float) -> Candidates:
+        """Return the candidates with scores lowered by an offset of the threshold."""
+        clean = self.clean_score
+        return replace(
+            self.select(np.arange(len(self.score))),
+            score=self.score - offset,
+            clean_score=None if clean is None else clean - offset,
+        )
+
+    def in_contamination(
+        self, mask: ContaminationMask | None, pixel_size_angstrom: float
+    ) -> Candidates:
+        """Return the candidates where contamination is what a user says, not what was detected.
+
+        None of them lies in it, and the scores of the others are those without contamination.
+
+        Parameters
+        ----------
+        mask
+            What the user says; None: nothing is contaminated, whatever was detected.
+        pixel_size_angstrom
+            Of the micrograph.
+        """
+        clean = self.without_contamination
+        order, figures = np.argsort(-clean, kind="stable"), self.figures
+        if mask is not None:
+            order = order[~mask.contains(self.xy_px[order] * pixel_size_angstrom)]
+            figures = {**figures, "bad": mask.fraction}
+        return Candidates(
+            self.model, self.xy_px[order], clean[order], np.zeros(len(order), dtype=bool),
+            self.features[order], figures, self.stamp, contamination=mask or self.contamination,
         )  # fmt: skip
 
     def as_result(self, name: str) -> MicrographResult | None:

@@ -87,6 +87,9 @@ class OpenRequest(_Request):
     threads: int | None = None
     #: As of `ComputeSettings`.
     device: str = "auto"
+    #: See `PickSettings`; None for the default.
+    exclusion_radius_angstrom: float | None = None
+    edge_margin_angstrom: float | None = None
 
 
 class ScoreRequest(_Request):

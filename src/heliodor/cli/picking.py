@@ -134,8 +134,11 @@ def run(
             command_line(),
             negatives,
             should_resume(resume),
+            pick or None,
+            truth,
+            match_distance,
         )
-        end(trained.failures, is_listed=False)
+        end(trained.failures)
         return
     from heliodor.workflows.run import run as run_all
 
@@ -286,6 +289,15 @@ def pick(
             default="the current folder",
         ),
     ] = None,
+    threshold_offsets: Annotated[
+        str | None,
+        choice(
+            "FILE",
+            "Text file of micrographs with another threshold: by how much it is higher (log-odds),"
+            " and the name, one per line.",
+            "Corrections",
+        ),
+    ] = None,
     report: Report = False,
     resume: Resume = "auto",
     part: Annotated[
@@ -311,7 +323,7 @@ def pick(
 
     request = PickRequest(
         model, micrographs, picking, pixel_size, diameter, report, adapt, labels, negatives,
-        exclude, app_scores, relion_project,
+        exclude, app_scores, relion_project, threshold_offsets,
     )  # fmt: skip
     if cluster.cluster or part:
         _refuse_starting_over(resume)
@@ -348,6 +360,7 @@ def pick(
         exclude,
         app_scores,
         relion_project,
+        threshold_offsets,
     )
     end(picked.failures)
 

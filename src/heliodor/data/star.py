@@ -58,6 +58,8 @@ _NAME_STAND_IN = "\ue002"
 _BEGINNINGS = ('"', "'", "#", ";", "_", "$", "data_", "loop_")
 #: Written behind each row, as gemmi does not report where lines end.
 _END_OF_ROW = "~end-of-row~"
+#: A line that may stand in a file without content.
+_EMPTY_LINE = re.compile(rb"\s*(?:#.*|data_\S*\s*|loop_\s*)?")
 #: Values that stand for a missing number.
 _MISSING = frozenset({"nan", "NaN", "<NA>"})
 #: The column in which they are names, which are written in quotes.
@@ -253,11 +255,14 @@ def _stream_rows(path: str | Path, lines: _Lines) -> Iterator[list[str]]:
 
 
 def is_blank(path: Path) -> bool:
-    """Return whether a file has nothing but blank lines and comments."""
+    """Return whether a file has no labels and values: blank lines, comments, a block's beginning.
+
+    Of a table without rows RELION writes nothing, and other programs only ``data_`` or ``loop_``.
+    """
     if path.stat().st_size > LONGEST_LINE:
         return False
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
-    return not any(line.strip() and not line.lstrip().startswith(b"#") for line in lines)
+    return all(_EMPTY_LINE.fullmatch(line) for line in lines)
 
 
 def _join(name: str, tables: Sequence[StarTable]) -> StarTable:
@@ -390,6 +395,8 @@ def _split_chunk(rows: bytes, width: int, count: int) -> list[list[str]]:
     """Return the values of each column of whole rows, which `count` others precede."""
     if not rows:
         return [[] for _ in range(width)]
+    while b"\n\n" in rows:  # each blank line would be a row in memory
+        rows = rows.replace(b"\n\n", b"\n")
     end = f" {_END_OF_ROW}\n".encode()
     for prepare in (bytes, _quote_reserved):
         try:

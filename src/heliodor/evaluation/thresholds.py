@@ -182,7 +182,8 @@ def choose_threshold(
     scores
         Scores of all their candidates.
     max_fdr
-        The largest expected fraction of false picks; None maximizes the expected F1.
+        The largest expected fraction of false picks; None maximizes the expected F1. Where the
+        usual lookalikes alone are more (see `SystematicError`), the others may be half of it.
 
     Returns
     -------
@@ -200,11 +201,33 @@ def choose_threshold(
     if max_fdr is None:
         last = int(np.argmax(true_picks / (picks + particles)))
     else:
+        lookalikes = calibration.systematic.usual_lookalikes
+        allowed = max(1 - (1 - max_fdr) / (1 - lookalikes), max_fdr / 2 if lookalikes else 0.0)
         # The false fraction can only grow, because probabilities decrease with the score.
-        last = int(np.count_nonzero(1 - true_picks / picks <= max_fdr)) - 1
+        last = int(np.count_nonzero(1 - true_picks / picks <= allowed)) - 1
         if last < 0:
             return _round_to_step(float(falling[0]) + SCORE_STEP)
     return _round_to_step(float(falling[last]))
+
+
+def choose_strict_threshold(
+    calibration: Calibration, scores: ScoreCounts, max_fdr: float, usual: float
+) -> float:
+    """Choose the threshold for a largest fraction of false picks, with the usual one known.
+
+    Parameters
+    ----------
+    calibration, scores, max_fdr
+        See `choose_threshold`.
+    usual
+        The threshold without `max_fdr`, log-odds. The other one is not lower unless fewer false
+        picks than allowed are expected at it.
+    """
+    threshold = choose_threshold(calibration, scores, max_fdr)
+    expected = predict_performance(calibration, scores, usual)
+    if expected.picks and 1 - expected.precision.value > max_fdr:
+        return max(threshold, usual)
+    return threshold
 
 
 def choose_threshold_series(
@@ -271,7 +294,15 @@ def describe_threshold(
         how = f"at most {max_fdr:.0%} of the picks expected to be false"
     else:
         how = "highest expected F1"
+    false = 1 - performance.precision.value
+    lines = []
+    if given is None and max_fdr is not None and performance.picks and false > max_fdr + 0.005:
+        lines = [
+            f"at most {max_fdr:.0%} false picks cannot be expected of any threshold here; labels"
+            " of some particles would tell more"
+        ]
     return [
+        *lines,
         f"threshold {performance.threshold:.3f} (log-odds; {how})",
         f"expected precision {format_estimate(performance.precision)},"
         f" recall {format_estimate(performance.recall)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.name_matching import match_names
-from heliodor.data.micrographs.sources import Source
+from heliodor.data.micrographs.sources import Source, read_lines
+from heliodor.errors import BadInput
 from heliodor.picking.contamination import DISTANCE
 from heliodor.picking.journal import MicrographResult
 
@@ -90,9 +92,11 @@ class Corrections:
 
     particles: Mapping[str, FloatArray] = field(default_factory=dict)
     negatives: Mapping[str, FloatArray] = field(default_factory=dict)
+    #: By how much the threshold of a micrograph is higher than that of the others, in log-odds.
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.particles or self.negatives)
+        return bool(self.particles or self.negatives or self.offsets)
 
     @classmethod
     def read(
@@ -100,6 +104,7 @@ class Corrections:
         labels: str | Path | None,
         negatives: str | Path | None,
         sources: Sequence[Source],
+        offsets: str | Path | None = None,
     ) -> Corrections:
         """Read the files that a user gives; None: none.
 
@@ -108,7 +113,11 @@ class Corrections:
         BadInput
             If a file cannot be read, or its names match the micrographs in two ways.
         """
-        return cls(_read_positions(labels, sources), _read_positions(negatives, sources))
+        return cls(
+            _read_positions(labels, sources),
+            _read_positions(negatives, sources),
+            {} if offsets is None else _read_offsets(Path(offsets), sources),
+        )
 
     @classmethod
     def from_lists(cls, value: Any) -> Corrections:
@@ -119,19 +128,32 @@ class Corrections:
         ValueError, LookupError, TypeError
             If the description is damaged.
         """
-        return cls(_read_lists(value["particles"]), _read_lists(value["negatives"]))
+        offsets = {str(name): float(own) for name, own in value["offsets"].items()}
+        if not all(map(math.isfinite, offsets.values())):
+            raise ValueError("impossible offsets")
+        return cls(_read_lists(value["particles"]), _read_lists(value["negatives"]), offsets)
 
-    def as_lists(self) -> dict[str, dict[str, list[list[float]]]]:
-        """Return all positions, ready for JSON, which keeps them exactly."""
-        return {
-            kind: {str(name): own.tolist() for name, own in positions.items()}
-            for kind, positions in (("particles", self.particles), ("negatives", self.negatives))
+    def as_lists(self) -> dict[str, Any]:
+        """Return all positions and offsets, ready for JSON, which keeps them exactly."""
+        positions = {"particles": self.particles, "negatives": self.negatives}
+        lists: dict[str, Any] = {
+            kind: {str(name): own.tolist() for name, own in each.items()}
+            for kind, each in positions.items()
         }
+        return lists | {"offsets": dict(self.offsets)}
 
     def apply(
         self, name: str, result: MicrographResult, threshold: float, diameter_angstrom: float
     ) -> MicrographResult:
-        """Return the result of a micrograph with its candidates corrected."""
+        """Return the result of a micrograph with its candidates corrected.
+
+        Where its threshold is higher than the others', its scores are lowered by as much, so that
+        one threshold holds for all.
+        """
+        offset = self.offsets.get(name, 0.0)
+        if offset:
+            own = result.candidates
+            result = result._replace(candidates=replace(own, score=own.score - offset))
         none = np.zeros((0, 2))
         particles = self.particles.get(name, none)
         negatives = self.negatives.get(name, none)
@@ -162,6 +184,38 @@ def _read_lists(value: Any) -> dict[str, FloatArray]:
             raise ValueError("impossible positions")
         positions[str(name)] = own
     return positions
+
+
+def render_offsets(offsets: Mapping[str, float]) -> str:
+    """Return the text of a file with a threshold offset per line, each before its micrograph."""
+    return "".join(f"{offset!r}\t{name}\n" for name, offset in offsets.items())
+
+
+def _read_offsets(path: Path, sources: Sequence[Source]) -> dict[str, float]:
+    """Read the threshold offsets in a file; see `render_offsets`.
+
+    Raises
+    ------
+    BadInput
+        If a line is not a number and a name.
+    """
+    names = {source.name for source in sources}
+    found: dict[str, float] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        value, _, name = line.strip().partition("\t" if "\t" in line.strip() else " ")
+        try:
+            offset = float(value)
+        except ValueError:
+            offset = math.nan
+        if not math.isfinite(offset) or not name.strip():
+            raise BadInput(
+                f"line {number} of {path} is not an offset and the name of a micrograph: {line!r}",
+                parameter="threshold_offsets",
+            )
+        found[name.strip()] = offset
+    if unknown := found.keys() - names:
+        log.warning(f"{len(unknown)} offsets in {path} are of other micrographs and are not used")
+    return {name: offset for name, offset in found.items() if name in names}
 
 
 def _read_positions(path: str | Path | None, sources: Sequence[Source]) -> dict[str, FloatArray]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from heliodor.data.micrographs.sources import Source
 from heliodor.evaluation.decoy_threshold import estimate_from_decoys
-from heliodor.evaluation.thresholds import choose_threshold, predict_performance
+from heliodor.evaluation.thresholds import choose_strict_threshold, predict_performance
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.picking.batch import DecoySearch, PickingResult
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
@@ -38,7 +38,7 @@ def calibrate_picks(model: Model, picked: PickingResult, settings: PickSettings)
     if threshold is None:
         threshold = model.card.threshold
         if settings.max_fdr is not None:
-            threshold = choose_threshold(calibration, counts, settings.max_fdr)
+            threshold = choose_strict_threshold(calibration, counts, settings.max_fdr, threshold)
     outlook = predict_performance(calibration, counts, threshold)
     return replace(picked, threshold=threshold, calibration=calibration, expected=outlook)
 
@@ -70,7 +70,9 @@ def _calibrate_by_decoys(
     if threshold is None:
         threshold = found.threshold
         if settings.max_fdr is not None:
-            threshold = choose_threshold(found.calibration, counts, settings.max_fdr)
+            threshold = choose_strict_threshold(
+                found.calibration, counts, settings.max_fdr, threshold
+            )
     return replace(
         picked,
         threshold=threshold,

@@ -28,8 +28,6 @@ DISTANCES: Final = (1.0, 0.6)
 _TRIES = 60
 #: The share of them that must be found.
 _ENOUGH = 0.25
-#: The iteration of `count_true_picks` ends once the number changes by less.
-_CHANGE, _MOST_STEPS = 0.01, 500
 
 
 def draw_random_positions(
@@ -97,25 +95,25 @@ def _draw(
     return tried[:count]
 
 
-def count_true_picks(picks: float, reversed_picks: float, diameter: float, area: float) -> float:
-    """Return how many picks are particles, if false ones are as many as with reversed contrast.
+def count_particles(
+    picks: float, reversed_picks: float, particles_above: float, diameter: float, area: float
+) -> float:
+    """Return how many picks between two thresholds are particles.
 
-    Particles leave less room for false picks, as in `heliodor.evaluation.decoy_threshold`.
+    False ones are as many as with reversed contrast, where the particles with higher scores leave
+    room for them; see `heliodor.evaluation.decoy_threshold`. Those between the thresholds do not
+    count for that: where most picks are false, the number would support itself.
 
     Parameters
     ----------
     picks, reversed_picks
-        Numbers of picks on the micrographs, and with reversed contrast.
+        Numbers of picks between the thresholds, and of those with reversed contrast.
+    particles_above
+        The number of particles with higher scores.
     diameter
         Of the particle.
     area
         Of the micrographs, in the square of the diameter's unit.
     """
     disc = math.pi * (REACH * diameter) ** 2 / area
-    true = max(picks - reversed_picks, 0.0)
-    for _ in range(_MOST_STEPS):
-        before = true
-        true = min(max(picks - reversed_picks * math.exp(-disc * true), 0.0), picks)
-        if abs(true - before) < _CHANGE:
-            break
-    return true
+    return min(max(picks - reversed_picks * math.exp(-disc * particles_above), 0.0), picks)

@@ -31,7 +31,8 @@ class BinJudgement:
     reversed_picks
         Candidates with reversed contrast in this bin; None if they are not known.
     false_share
-        The share of false picks that follows from both.
+        The share of false picks: by the candidates with reversed contrast where they are known,
+        otherwise `junk`.
     """
 
     low: float
@@ -143,7 +144,7 @@ class ClassAverages:
     ----------
     averages
         Shape (k, h, w).
-    picks, random, reversed_picks
+    picks, random
         The numbers of images in each class, shape (k,).
     junk
         The share of each class's picks that is junk, shape (k,).
@@ -152,7 +153,6 @@ class ClassAverages:
     averages: FloatArray
     picks: FloatArray
     random: FloatArray
-    reversed_picks: FloatArray
     junk: FloatArray
 
 

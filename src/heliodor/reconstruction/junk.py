@@ -19,6 +19,8 @@ from heliodor.conventions import FloatArray, IndexArray
 
 #: The share of the decoys in the classes in which picks are compared with them.
 DECOYS_COMPARED: Final = 0.5
+#: The classification has failed if one class has more than this share of the images.
+COLLAPSED: Final = 0.98
 #: A class is junk if more than this share of its picks is.
 JUNK_CLASS: Final = 0.5
 
@@ -68,6 +70,12 @@ class ClassCounts:
     def decoy_share(self) -> float:
         """The share of the decoys in the classes that are compared."""
         return float(self.decoys[self.compared].sum() / self.decoys.sum())
+
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether nearly all images are in one class, so that the classes show nothing."""
+        images = self.picks + self.decoys
+        return bool(images.max() > COLLAPSED * images.sum())
 
     def junk_of_each(self) -> FloatArray:
         """Return the share of each class's picks that is junk, nan in empty classes."""

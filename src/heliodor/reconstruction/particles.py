@@ -26,7 +26,7 @@ from heliodor.reconstruction.steps import Step
 #: The side of a box in particle diameters, and of the part of it that is background.
 BOX_DIAMETERS: Final = 1.5
 #: What is at a position.
-PICK, RANDOM, REVERSED = 0, 1, 2
+PICK, RANDOM = 0, 1
 #: What the names of coordinate files end with.
 _SUFFIX = "_positions.star"
 _IMAGE = "rlnImageName"
@@ -43,7 +43,7 @@ class Positions:
     xy_px
         Centers (x, y) in pixels of the micrographs, shape (n, 2).
     kind
-        `PICK`, `RANDOM` or `REVERSED`, shape (n,).
+        `PICK` or `RANDOM`, shape (n,).
     score
         Log-odds, nan where there is none, shape (n,).
     """
@@ -148,7 +148,6 @@ def plan_extraction(
     positions: Positions,
     table: MicrographTable,
     settings: ImageSettings,
-    reversed_contrast: bool = False,
 ) -> Step:
     """Return the step in which RELION cuts out images.
 
@@ -156,8 +155,6 @@ def plan_extraction(
     ----------
     positions
         At whole pixels, with whole boxes.
-    reversed_contrast
-        Whether particles would be bright on the micrographs.
     """
     files = {TABLE: table.text}
     for index in range(len(table.micrographs)):
@@ -167,7 +164,7 @@ def plan_extraction(
             files[f"coordinates/{stem}{_SUFFIX}"] = render_blocks({"": {X: xy[:, 0], Y: xy[:, 1]}})
     radius = settings.mask_diameter_angstrom / 2 / settings.image_pixel_size_angstrom
     arguments = [
-        *("--i", f"{name}/{TABLE}", "--extract"),
+        *("--i", f"{name}/{TABLE}", "--extract", "--invert_contrast"),
         *("--coord_dir", f"{name}/coordinates/", "--coord_suffix", _SUFFIX),
         *("--part_star", f"{name}/particles.star", "--part_dir", f"{name}/"),
         *("--extract_size", str(settings.box_px)),
@@ -175,8 +172,6 @@ def plan_extraction(
     ]
     if settings.image_px != settings.box_px:
         arguments += ["--scale", str(settings.image_px)]
-    if not reversed_contrast:
-        arguments.append("--invert_contrast")
     versions = [_describe_file(m.source.path) for m in table.micrographs]
     command = Command("relion_preprocess", tuple(arguments), (f"{name}/particles.star",))
     return Step(name, (command,), files, tuple(versions))
@@ -242,19 +237,6 @@ class ImageTable:
         order = np.array(rows, dtype=np.intp)
         optics = {label: blocks["optics"][label] for label in blocks["optics"].columns}
         return cls(optics, {c: table[c][order] for c in table.columns}, positions)
-
-    @classmethod
-    def join(cls, tables: Sequence[ImageTable]) -> ImageTable:
-        """Return the images of several tables with the same optics groups."""
-        labels = tables[0].columns
-        columns = {c: np.concatenate([t.columns[c] for t in tables]) for c in labels}
-        positions = Positions(
-            np.concatenate([t.positions.micrograph for t in tables]),
-            np.concatenate([t.positions.xy_px for t in tables]),
-            np.concatenate([t.positions.kind for t in tables]),
-            np.concatenate([t.positions.score for t in tables]),
-        )
-        return cls(tables[0].optics, columns, positions)
 
 
 def _parse_image_name(image: str) -> tuple[int, int]:

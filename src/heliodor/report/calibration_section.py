@@ -183,7 +183,9 @@ def build_calibration_section(summary: CalibrationSummary | None) -> Section | N
             )
         )
     columns = Columns([*figures, Facts(facts)])
-    return Section("Expected precision and recall", [Paragraph(_INTRODUCTION), columns])
+    return Section(
+        "Expected precision and recall", [Paragraph(_INTRODUCTION), columns], folded=True
+    )
 
 
 def _draw_curves(curve: Sequence[ExpectedPerformance], threshold: float) -> str:

@@ -55,6 +55,8 @@ class GalleryItem:
     picks_matched: NDArray[np.bool_] | None
     truth_matched: NDArray[np.bool_] | None
     contamination: ContaminationMask | None = None
+    #: Of the picks, shape (n,); None where scores are not calibrated.
+    picks_probability: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,10 @@ class ReportContent:
         Data set, model, pixel size and diameter, for the top of the report.
     started
         When the run started, ISO 8601; empty if not known.
+    outliers
+        Some of the outlier micrographs, of which small images are drawn.
+    defocus
+        Defocus in micrometers and number of picks of each micrograph whose list gives it.
     """
 
     title: str
@@ -157,3 +163,5 @@ class ReportContent:
     calibration: CalibrationSummary | None = None
     overview: Sequence[tuple[str, str]] = ()
     started: str = ""
+    outliers: Sequence[GalleryItem] = ()
+    defocus: Sequence[tuple[float, int]] = ()

@@ -37,6 +37,7 @@ Window = tuple[int, int, int, int]
 #: Longest side of a drawn micrograph, and of its enlarged part, in pixels.
 WHOLE_PX: Final = 1000
 DETAIL_PX: Final = 720
+THUMBNAIL_PX: Final = 440
 
 #: Side of the enlarged part, in particle diameters.
 DETAIL_DIAMETERS: Final = 11.0
@@ -100,6 +101,12 @@ def draw_micrograph(
     height, width = item.image.shape
     whole = (0, 0, width, height)
     return _draw(item, diameter_angstrom, whole, WHOLE_PX, legend=True, outline=outline)
+
+
+def draw_thumbnail(item: GalleryItem, diameter_angstrom: float) -> bytes:
+    """Draw a whole micrograph small, with its markers; parameters as for `draw_micrograph`."""
+    height, width = item.image.shape
+    return _draw(item, diameter_angstrom, (0, 0, width, height), THUMBNAIL_PX, legend=False)
 
 
 def draw_detail(item: GalleryItem, diameter_angstrom: float) -> bytes:

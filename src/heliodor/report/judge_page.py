@@ -128,9 +128,10 @@ def _about_bins(judgement: Judgement) -> list[Element]:
     if judgement.reversed_known:
         return [
             Paragraph(
-                "The false share is the larger of two estimates: the share classified as random"
-                " positions are, and the number of candidates on micrographs with reversed"
-                " contrast, corrected for the room that particles take."
+                "The false share follows from the number of candidates on micrographs with"
+                " reversed contrast, corrected for the room that particles with higher scores"
+                " take. The share classified as random positions are is shown beside it: false"
+                " picks of a model look like particles to it."
             )
         ]
     return [

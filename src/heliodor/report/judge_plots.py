@@ -31,7 +31,8 @@ def draw_judgement(judgement: Judgement, averages: ClassAverages) -> bytes:
 
     The same judgement always gives the same bytes.
     """
-    rows = math.ceil(len(averages.averages) / _ACROSS)
+    images = averages.picks + averages.random
+    rows = max(1, math.ceil(np.count_nonzero(images) / _ACROSS))
     with_maps = any(one.maps is not None for one in judgement.sets)
     width, height = PANEL_INCHES
     with figure_style():
@@ -82,8 +83,10 @@ def _plot_shares(axes: Axes, sets: Sequence[SetJudgement]) -> None:
 
 
 def _show_classes(tiles: Sequence[Axes], averages: ClassAverages) -> None:
-    """Show the class averages, those with the most picks first, junk in a frame."""
+    """Show the averages of classes with images, most picks first, junk in a frame."""
     order = np.argsort(-averages.picks, kind="stable")
+    images = averages.picks + averages.random
+    order = order[images[order] > 0]
     for axes in tiles:
         axes.set_axis_off()
     for axes, index in zip(tiles, order, strict=False):

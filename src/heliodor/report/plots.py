@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 
 #: A curve is thinned to about this many points; more cannot be distinguished in a panel.
 _MOST_POINTS: Final = 1500
-_PROBABILITIES: Final = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-_CALIBRATED: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
+_PROBABILITIES: Final = (0.01, 0.1, 0.5, 0.9, 0.99)
 #: Share of an axis that a tick label takes.
 _TICK_ROOM: Final = 0.1
 
@@ -94,8 +93,8 @@ def draw_score_histogram(
 ) -> str:
     """Draw the distribution of the candidates' scores with the threshold marked.
 
-    The upper axis shows the probabilities of the scores. The counts are on a logarithmic axis
-    where the picks would otherwise be too few to see.
+    The upper axis shows the probabilities of the scores, if they are known. The counts are on a
+    logarithmic axis where the picks would otherwise be too few to see.
 
     Parameters
     ----------
@@ -144,7 +143,25 @@ def draw_score_histogram(
                 axes.set_ylim(bottom=0.7)
                 axes.set_ylabel("Candidates (log scale)")
         axes.set_xlim(edges[0], edges[-1])
-        _probability_axis(axes, scores, chance)
+        if chance is not None:
+            _probability_axis(axes, scores, chance)
+        return render_svg(figure)
+
+
+def draw_picks_by_defocus(defocus: Sequence[tuple[float, int]]) -> str:
+    """Draw the number of picks of micrographs against their defocus.
+
+    Parameters
+    ----------
+    defocus
+        Defocus in micrometers and number of picks of each micrograph.
+    """
+    values = np.asarray(defocus, dtype=np.float64).reshape(-1, 2)
+    values = values[_thinned_indices(values.sum(axis=1))]
+    with figure_style():
+        figure, axes = new_panel("Defocus (µm)", "Picks")
+        axes.plot(values[:, 0], values[:, 1], "o", color=BLUE, ms=4, alpha=0.6, mew=0)
+        axes.set_ylim(0.0, 1.08 * max(1.0, float(values[:, 1].max(initial=1.0))))
         return render_svg(figure)
 
 
@@ -302,13 +319,11 @@ def _bin_edges(scores: FloatArray, threshold: float | None) -> FloatArray:
     return np.asarray(origin + width * np.arange(first, last + 1), dtype=np.float64)
 
 
-def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None) -> None:
+def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray) -> None:
     low, high = axes.get_xlim()
-    wanted = np.array(_PROBABILITIES if chance is None else _CALIBRATED)
-    at = np.log(wanted / (1.0 - wanted))
-    if chance is not None:
-        order = np.argsort(scores)
-        at = np.interp(wanted, chance[order], scores[order], left=np.nan, right=np.nan)
+    wanted = np.array(_PROBABILITIES)
+    order = np.argsort(scores)
+    at = np.interp(wanted, chance[order], scores[order], left=np.nan, right=np.nan)
     inside = np.flatnonzero((at >= low) & (at <= high))
     # Those nearest to one half first: where scores separate particles sharply, few have room.
     kept: list[int] = []
@@ -318,7 +333,7 @@ def _probability_axis(axes: Axes, scores: FloatArray, chance: FloatArray | None)
     kept.sort()
     top = axes.secondary_xaxis("top", functions=(lambda x: x, lambda x: x))
     top.set_xticks(at[kept], [f"{p:g}" for p in wanted[kept]])
-    top.set_xlabel("Probability" if chance is not None else "Probability (not calibrated)")
+    top.set_xlabel("Probability")
 
 
 def _thinned_indices(values: FloatArray) -> NDArray[np.intp]:

@@ -33,14 +33,16 @@ def write_report(path: Path, content: ReportContent) -> None:
 def render_report(content: ReportContent) -> str:
     """Return the report as one HTML page; the same content always gives the same text."""
     optional = (
+        sections.build_crops_section(content),
         sections.build_gallery_section(content),
         sections.build_picks_section(content),
-        build_calibration_section(content.calibration),
-        sections.build_evaluation_section(content),
-        sections.build_outlier_section(content.quality),
+        sections.build_outlier_section(content),
         sections.build_skipped_section(content),
+        sections.build_evaluation_section(content),
         sections.build_next_steps_section(),
         sections.build_citation_section(),
+        build_calibration_section(content.calibration),
+        sections.build_scores_section(content),
         sections.build_run_section(content),
         sections.build_training_section(content),
     )
@@ -49,6 +51,7 @@ def render_report(content: ReportContent) -> str:
         title=content.title,
         program=f"heliodor {__version__}",
         overview=sections.overview(content),
+        lead=sections.build_lead(content),
         key_figures=content.key_figures,
         warnings=content.warnings,
         sections=[section for section in optional if section is not None],

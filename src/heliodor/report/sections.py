@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from heliodor import __version__
-from heliodor.conventions import score_to_probability
 from heliodor.picking import micrograph_quality
-from heliodor.report import gallery, plots
+from heliodor.report import crops, gallery, plots
 from heliodor.report.elements import (
     MOST_ROWS,
     MOST_ROWS_UNFOLDED,
@@ -28,10 +27,9 @@ from heliodor.report.elements import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from heliodor.conventions import FloatArray
-    from heliodor.picking.micrograph_quality import MicrographQuality
     from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 
 _CALIBRATED: Final = (
@@ -40,9 +38,8 @@ _CALIBRATED: Final = (
     "network (log-odds), by which candidates are ranked; it is not a probability."
 )
 _NOT_CALIBRATED: Final = (
-    "Scores are not calibrated. A score is the raw output of the network (log-odds); the "
-    "probability shown is 1 / (1 + exp(−score)), so that a score of 0 is 0.5 and a score of 2.2 "
-    "is 0.9. It is the network's own estimate, not a measured error rate."
+    "Scores are not calibrated here, so that the probability of a pick is not known. A score is "
+    "the raw output of the network (log-odds), by which candidates are ranked."
 )
 _TOPAZ: Final = (
     "Bepler, T. et al. Positive-unlabeled convolutional neural networks for particle picking in "
@@ -74,6 +71,41 @@ def overview(content: ReportContent) -> list[tuple[str, str]]:
     return pairs
 
 
+def build_lead(content: ReportContent) -> MicrographImages | None:
+    """Return the images at the top of the report: a micrograph with a usual number of picks."""
+    if not content.gallery:
+        return None
+    usual = content.gallery[len(content.gallery) // 2]
+    return _micrograph_images(usual, content.diameter_angstrom)
+
+
+def build_crops_section(content: ReportContent) -> Section | None:
+    """Return crops of the picks and their average, or None without picks to crop."""
+    found = crops.cut_crops(content.gallery, content.diameter_angstrom)
+    if not len(found):
+        return None
+    shown = min(len(found), crops.COLUMNS * crops.ROWS)
+    sheet = Figure(
+        crops.draw_sheet(found),
+        f"Crops of {shown} picks",
+        f"{shown} of {len(found):,} picks, evenly chosen, from the highest score (upper left) to "
+        "the lowest (lower right). If particles become rare in the last row, a higher threshold "
+        "gives fewer false picks.",
+    )
+    average = Figure(
+        crops.draw_average(found),
+        "Average of picks",
+        f"Average of {len(found):,} picks, which were not rotated to each other: particles in "
+        "different orientations average to a round shape. It should be sharp at its edge and in "
+        "the middle of the image.",
+    )
+    text = (
+        "Particles on the micrographs shown in this report, "
+        f"{crops.SIDE_DIAMETERS:g} diameters wide."
+    )
+    return Section("Picked particles", [Paragraph(text), sheet, Columns([average])])
+
+
 def build_gallery_section(content: ReportContent) -> Section | None:
     """Return the images of micrographs, or None where there are none."""
     if not content.gallery:
@@ -93,7 +125,10 @@ def build_gallery_section(content: ReportContent) -> Section | None:
         f"low-pass filtered (Gaussian, σ = {sigma:.1f} Å) and stretched in contrast for display "
         "only."
     )
-    images = [_micrograph_images(item, diameter) for item in content.gallery]
+    # That in the middle is at the top of the report.
+    middle = len(content.gallery) // 2
+    others = [*content.gallery[:middle], *content.gallery[middle + 1 :]]
+    images = [_micrograph_images(item, diameter) for item in others]
     return Section("Micrographs", [Paragraph(" ".join(sentences)), *images])
 
 
@@ -109,10 +144,10 @@ def _micrograph_images(item: GalleryItem, diameter_angstrom: float) -> Micrograp
 
 
 def _gallery_note(item: GalleryItem) -> str:
-    scores = item.picks_score[np.isfinite(item.picks_score)]
     parts = [_count(len(item.picks_xy_px), "pick")]
-    if scores.size:
-        parts.append(f"scores {scores.min():.1f} to {scores.max():.1f}")
+    known = item.picks_probability
+    if known is not None and known.size:
+        parts.append(f"probability {known.min():.2f} to {known.max():.2f}")
     if item.truth_xy_px is not None:
         parts.append(f"{len(item.truth_xy_px):,} in the truth")
     if item.labels_xy_px is not None:
@@ -123,12 +158,18 @@ def _gallery_note(item: GalleryItem) -> str:
 
 
 def build_picks_section(content: ReportContent) -> Section:
-    """Return the scores, the threshold and the number of picks per micrograph."""
+    """Return the number of picks per micrograph, also against the defocus."""
     columns = Columns([*_picks_figures(content), Facts(_picks_facts(content))])
+    return Section("Picks per micrograph", [columns, *_picks_table(content)])
+
+
+def build_scores_section(content: ReportContent) -> Section:
+    """Return the scores of the candidates and the threshold, folded."""
     meaning = _NOT_CALIBRATED if content.calibration is None else _CALIBRATED
     if content.calibration is not None and content.calibration.reliability is not None:
-        meaning += " The calibration plot below compares the probabilities with the truth."
-    return Section("Picks", [Paragraph(meaning), columns, *_picks_table(content)])
+        meaning += " The calibration plot above compares the probabilities with the truth."
+    columns = Columns([*_score_figures(content), Facts(_score_facts(content))])
+    return Section("Scores and threshold", [Paragraph(meaning), columns], folded=True)
 
 
 def _counts_of(content: ReportContent) -> tuple[FloatArray, int]:
@@ -141,16 +182,8 @@ def _counts_of(content: ReportContent) -> tuple[FloatArray, int]:
 
 
 def _picks_facts(content: ReportContent) -> list[tuple[str, str]]:
-    counts, candidates = _counts_of(content)
-    facts = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,.0f}")]
-    if content.threshold is not None and math.isfinite(content.threshold):
-        chance = None if content.calibration is None else content.calibration.probability
-        lowest = _lowest_probability(content.threshold, content.scores, chance)
-        if lowest is not None:
-            name = "Lowest probability" + ("" if chance is not None else " (not calibrated)")
-            facts.append((name, f"{lowest:.2f}"))
-        facts.append(("Threshold", f"score {content.threshold:.2f}"))
-    facts.append(("Micrographs", f"{counts.size:,}"))
+    counts, _ = _counts_of(content)
+    facts = [("Picks", f"{counts.sum():,.0f}"), ("Micrographs", f"{counts.size:,}")]
     if counts.size:
         mean = f"{counts.mean():,.1f}"
         facts += [
@@ -169,8 +202,20 @@ def _picks_facts(content: ReportContent) -> list[tuple[str, str]]:
     return facts
 
 
-def _picks_figures(content: ReportContent) -> list[Figure]:
+def _score_facts(content: ReportContent) -> list[tuple[str, str]]:
     counts, candidates = _counts_of(content)
+    facts = [("Candidates", f"{candidates:,}"), ("Picks", f"{counts.sum():,.0f}")]
+    if content.threshold is not None and math.isfinite(content.threshold):
+        chance = None if content.calibration is None else content.calibration.probability
+        lowest = _lowest_probability(content.threshold, content.scores, chance)
+        if lowest is not None:
+            facts.append(("Lowest probability of a pick", f"{lowest:.2f}"))
+        facts.append(("Threshold", f"score {content.threshold:.2f}"))
+    return facts
+
+
+def _score_figures(content: ReportContent) -> list[Figure]:
+    _, candidates = _counts_of(content)
     figures = []
     if candidates:
         chance = None if content.calibration is None else content.calibration.probability
@@ -185,6 +230,21 @@ def _picks_figures(content: ReportContent) -> list[Figure]:
             content.scores, content.threshold, chance, content.score_counts
         )
         figures.append(Figure(histogram, "Histogram of the scores of candidates", caption))
+    return figures
+
+
+def _picks_figures(content: ReportContent) -> list[Figure]:
+    counts, _ = _counts_of(content)
+    figures = []
+    if len(content.defocus) > 1:
+        figures.append(
+            Figure(
+                plots.draw_picks_by_defocus(content.defocus),
+                "Number of picks against the defocus",
+                "Each point is a micrograph. Few picks at low defocus, where particles are faint, "
+                "are usual.",
+            )
+        )
     if counts.size > MOST_ROWS_UNFOLDED:
         figures.append(
             Figure(
@@ -225,9 +285,9 @@ def _contamination(content: ReportContent) -> Mapping[str, float | None]:
 def _lowest_probability(
     threshold: float, scores: FloatArray, chance: FloatArray | None
 ) -> float | None:
-    """Return the lowest probability of a pick, None without picks."""
+    """Return the lowest probability of a pick, None without picks or if it is not known."""
     if chance is None:
-        return float(score_to_probability(np.array(threshold)))
+        return None
     of_picks = chance[scores >= threshold]
     return float(of_picks.min()) if len(of_picks) else None
 
@@ -277,14 +337,9 @@ def _evaluation_facts(evaluation: EvaluationCurves) -> list[tuple[str, str]]:
     return facts
 
 
-def build_outlier_section(rows: Sequence[MicrographQuality]) -> Section | None:
-    """Return the outlier micrographs and why they are outliers, or None where there are none.
-
-    Parameters
-    ----------
-    rows
-        Of all micrographs.
-    """
+def build_outlier_section(content: ReportContent) -> Section | None:
+    """Return the outlier micrographs and why they are outliers, or None where there are none."""
+    rows = content.quality
     outliers = micrograph_quality.find_outliers(rows)
     if not outliers:
         return None
@@ -308,6 +363,16 @@ def build_outlier_section(rows: Sequence[MicrographQuality]) -> Section | None:
     if len(outliers) > MOST_ROWS:
         elements.append(Paragraph(f"The first {MOST_ROWS} of {len(outliers):,}:"))
     elements.append(Table(["Micrograph", "Reason", "Picks", "Unlike training"], cells, 2))
+    if content.outliers:
+        thumbnails = [
+            Figure(
+                gallery.draw_thumbnail(item, content.diameter_angstrom),
+                f"The outlier {item.name}",
+                item.name,
+            )
+            for item in content.outliers
+        ]
+        elements.append(Columns(thumbnails))
     profiles = plots.draw_score_profiles(
         [row.histogram[_SKIPPED_BINS:] for row in rows],
         micrograph_quality.EDGES[_SKIPPED_BINS - 1 :],
@@ -355,7 +420,7 @@ def build_run_section(content: ReportContent) -> Section | None:
     elements: list[Element] = [Columns(parts)] if parts else []
     if content.command:
         elements.append(Code(content.command))
-    return Section("Settings and run time", elements) if elements else None
+    return Section("Settings and run time", elements, folded=True) if elements else None
 
 
 def build_training_section(content: ReportContent) -> Section | None:

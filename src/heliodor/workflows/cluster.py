@@ -19,11 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import submitit
 
-from heliodor.errors import SOME_FAILED, BadInput
+from heliodor.errors import BadInput
 from heliodor.picking.claims import list_members
 from heliodor.picking.joined_journals import FOLDER
 from heliodor.utils import console
@@ -32,11 +32,9 @@ from heliodor.utils.files import create_output_folder, create_subfolder
 from heliodor.utils.threads import resolve_threads
 from heliodor.workflows.cluster_settings import DEFAULT_MINUTES, ClusterSettings
 from heliodor.workflows.picking_status import read_status
+from heliodor.workflows.requeued_command import RequeuedCommand
 from heliodor.workflows.site_settings import read_cluster_defaults
 from heliodor.workflows.submissions import JOBS, Command, Step, Submission
-
-if TYPE_CHECKING:
-    from submitit.helpers import DelayedSubmission
 
 log = logging.getLogger(__name__)
 
@@ -46,44 +44,10 @@ MOST_REQUEUES: Final = 50
 POLL_SECONDS: Final = 0.5
 #: Looking at how far they are takes one part in this many of the time.
 SPARING: Final = 100
-#: Seconds in which a process that is asked to stop does.
-_PATIENCE = 60
 #: Processes on this computer have no time limit.
 _YEAR_MINUTES = 60 * 24 * 365
 #: The names of steps.
 TRAINING, PICKING, RESULTS = "training", "picking", "results"
-
-
-class RequeuedCommand(submitit.helpers.CommandFunction):
-    """A command line that is stopped and queued again when its time is up."""
-
-    _process: subprocess.Popen[bytes] | None = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> str:
-        """Run the command, with its messages in the files of the job.
-
-        Raises
-        ------
-        FailedJobError
-            If it ends with an error; micrographs that cannot be used are none.
-        """
-        with subprocess.Popen(self.command, cwd=self.cwd) as self._process:
-            try:
-                code = self._process.wait()
-            except BaseException:  # it is told to stop
-                self._process.terminate()
-                raise
-        if code not in (0, SOME_FAILED):
-            raise submitit.core.utils.FailedJobError(f"the command ended with code {code}")
-        return ""
-
-    def checkpoint(self) -> DelayedSubmission:
-        """Stop the command, which keeps what it has done, and return what to queue again."""
-        if self._process is not None:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_PATIENCE)
-        return submitit.helpers.DelayedSubmission(RequeuedCommand(self.command, cwd=self.cwd))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class ClusterSettings:
     cluster: Cluster | None = option(
         None,
         help="Start the work in other processes: local, on this computer; slurm, as jobs that are"
-        " submitted to SLURM.",
+        " submitted to SLURM, with the site's and your own defaults in heliodor.toml.",
         group=_CLUSTER,
         metavar="WHERE",
         default="work in this process",

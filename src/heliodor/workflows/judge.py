@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats import read_picks
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.sources import MicrographInputs
@@ -26,7 +27,7 @@ from heliodor.reconstruction.classification import (
     plan_classification,
     read_classification,
 )
-from heliodor.reconstruction.decoys import count_true_picks, draw_random_positions
+from heliodor.reconstruction.decoys import count_particles, draw_random_positions
 from heliodor.reconstruction.judgement import (
     BinJudgement,
     ClassAverages,
@@ -43,7 +44,6 @@ from heliodor.reconstruction.junk import ClassCounts, pool_shares
 from heliodor.reconstruction.particles import (
     PICK,
     RANDOM,
-    REVERSED,
     ImageSettings,
     ImageTable,
     Positions,
@@ -96,7 +96,7 @@ log = logging.getLogger(__name__)
 WORK = "work"
 #: CPU seconds that one image takes in 2D, and in 3D with the symmetry D7, with images of
 #: `IMAGE_PX`; measured with RELION 3.1.3 on one core, and no more than a first guess elsewhere.
-_SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.16, 0.08, 14
+_SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.19, 0.08, 14
 #: Bytes on disk per image beyond its pixels, and of a step of the refinement.
 _BYTES_PER_ROW, _BYTES_PER_STEP = 4000, 40_000_000
 
@@ -256,12 +256,12 @@ class _Run:
         sets = self._choose_sets(picked)
         self._announce(len(picked), len(random), sets, picked)
         with self.record.stage("reversed contrast"):
-            reversed_picks, factor = self._find_reversed()
-        images, depends = self._extract([picked, random], reversed_picks)
+            reversed_score, factor = self._find_reversed()
+        images, depends = self._extract(Positions.join([picked, random]))
         with self.record.stage("2D classification"):
             portions = self._classify(images, depends)
         found = [read_classification(self.work, portion, images) for portion in portions]
-        bins, averages = self._judge_classes(images, found, factor)
+        bins, averages = self._judge_classes(images, found, reversed_score, factor)
         all_sets = join_bins(bins)
         if sets:
             with self.record.stage("3D refinement"):
@@ -276,7 +276,7 @@ class _Run:
             find_junk_below(bins) if ranked else None,
             find_worse_below(all_sets) if sets and ranked else None,
             left_out,
-            factor is not None,
+            reversed_score is not None,
         )
         return judgement, averages
 
@@ -324,16 +324,15 @@ class _Run:
 
     def _announce(self, picks: int, random: int, sets: Sequence[float], picked: Positions) -> None:
         """Say how long it takes and how much disk; refuse a disk that is too small."""
-        extra = random + (picks // 4 if self._knows_reversed else 0)
         scale = (self.images.image_px / IMAGE_PX) ** 2
-        seconds = _SECONDS_2D * (picks + extra) * scale
+        seconds = _SECONDS_2D * (picks + random) * scale
         refined = sum(
             self.splits * len(self._rows_of_set(picked, threshold)) for threshold in sets
         )
         searched = _OPERATORS_3D / count_operators(self.symmetry)
         seconds += _SECONDS_3D * refined * scale * searched
         pixels = 4 * self.images.image_px**2
-        need = (picks + extra) * (pixels + _BYTES_PER_ROW) + 3 * refined * _BYTES_PER_ROW
+        need = (picks + random) * (pixels + _BYTES_PER_ROW) + 3 * refined * _BYTES_PER_ROW
         need += min(self.threads, 2 * len(sets) * self.splits + 1) * _BYTES_PER_STEP
         free = shutil.disk_usage(self.work).free
         log.info(
@@ -354,14 +353,14 @@ class _Run:
             self.given.picker is not None and not math.isnan(self.given.thresholds[0])
         )
 
-    def _find_reversed(self) -> tuple[Positions | None, float | None]:
-        """Return candidates with reversed contrast, and how many each of them stands for.
+    def _find_reversed(self) -> tuple[FloatArray | None, float]:
+        """Return the scores of candidates with reversed contrast, and what each stands for.
 
-        Both are None if they are not known.
+        They are those with whole boxes; None if they are not known.
         """
         given, lowest = self.given, self.given.thresholds[-1]
         if not self._knows_reversed:
-            return None, None
+            return None, 1.0
         if self.settings.reversed_picks is not None:
             where = self.settings.reversed_picks
             table = match_picks(
@@ -374,7 +373,7 @@ class _Run:
                     parameter="reversed_picks",
                 )
             chosen = table.select(np.flatnonzero(table.score >= lowest))
-            return self._positions(REVERSED, picks_on(chosen, given.sources))[0], 1.0
+            return self._positions(PICK, picks_on(chosen, given.sources))[0].score, 1.0
         assert given.picker is not None
         names = choose_decoy_micrographs(source.name for source in given.sources)
         sources = [source for source in given.sources if source.name in names]
@@ -388,24 +387,17 @@ class _Run:
         self.record.skip(failures)
         done = len(sources) - len(failures)
         if not done:
-            return None, None
-        positions = self._positions(REVERSED, picks_on(found, given.sources))[0]
-        return positions, len(given.sources) / done
+            return None, 1.0
+        positions = self._positions(PICK, picks_on(found, given.sources))[0]
+        return positions.score, len(given.sources) / done
 
-    def _extract(
-        self, parts: Sequence[Positions], reversed_picks: Positions | None
-    ) -> tuple[ImageTable, list[str]]:
+    def _extract(self, positions: Positions) -> tuple[ImageTable, list[str]]:
         """Let RELION cut out all images."""
         table = self.given.table
         table.link(self.work)
-        groups = [(Positions.join(parts), plan_extraction("images", Positions.join(parts), table,
-                                                          self.images))]  # fmt: skip
-        if reversed_picks is not None and len(reversed_picks):
-            step = plan_extraction("reversed", reversed_picks, table, self.images, True)
-            groups.append((reversed_picks, step))
-        self._run([step for _, step in groups], "extraction")
-        tables = [ImageTable.read(self.work, step, positions) for positions, step in groups]
-        return ImageTable.join(tables), [step.key for _, step in groups]
+        step = plan_extraction("images", positions, table, self.images)
+        self._run([step], "extraction")
+        return ImageTable.read(self.work, step, positions), [step.key]
 
     def _run(self, steps: Sequence[Step], what: str) -> None:
         remaining = sum(not is_finished(self.work, step) for step in steps)
@@ -422,63 +414,58 @@ class _Run:
         return portions
 
     def _judge_classes(
-        self, images: ImageTable, found: Sequence[ClassAssignment], factor: float | None
+        self,
+        images: ImageTable,
+        found: Sequence[ClassAssignment],
+        reversed_score: FloatArray | None,
+        factor: float,
     ) -> tuple[list[BinJudgement], ClassAverages]:
         """Return the shares of false picks in each bin of scores, and the class averages.
 
         Parameters
         ----------
+        reversed_score
+            Scores of the candidates with reversed contrast; None if they are not known.
         factor
-            How many candidates with reversed contrast each of those stands for; None: they are
-            not known.
+            How many such candidates each of these stands for.
         """
         kind, score = images.positions.kind, images.positions.score
         counts = [_count_classes(one, kind) for one in found]
-        thresholds = self.given.thresholds
-        highs = (math.inf, *thresholds[:-1])
+        if all(each.is_collapsed for each in counts):
+            self.record.warn(
+                "all images are in one 2D class: either all picks are junk, or these images are"
+                " too few, too small (--image-px) or too noisy to be classified"
+            )
         area = sum(
             float(np.prod(m.shape)) * m.pixel_size_angstrom**2
             for m in self.given.table.micrographs
         )
-        bins, true_before = list[BinJudgement](), 0.0
-        for low, high in zip(thresholds, highs, strict=True):
-            own = (
-                np.ones(len(score), dtype=bool)
-                if math.isnan(low)
-                else (score >= low) & (score < high)
-            )
+        thresholds = self.given.thresholds
+        bins, particles = list[BinJudgement](), 0.0
+        for low, high in zip(thresholds, (math.inf, *thresholds[:-1]), strict=True):
+            own = kind == PICK
+            if not math.isnan(low):
+                own &= (score >= low) & (score < high)
+            number = int(np.count_nonzero(own))
             in_bin = [
-                _in_classes(one, own & (kind == PICK), len(each.picks))
+                _in_classes(one, own, len(each.picks))
                 for one, each in zip(found, counts, strict=True)
             ]
-            number = int(np.count_nonzero(own & (kind == PICK)))
-            junk = pool_shares(counts, in_bin)
-            reversed_number = None
-            false = junk.value
-            if factor is not None:
-                reversed_number = factor * float(np.count_nonzero(own & (kind == REVERSED)))
-                # From all picks above each threshold, as the room that particles leave is that
-                # which those with higher scores leave too.
-                above = kind[np.flatnonzero(score >= low)]
-                true = count_true_picks(
-                    float(np.count_nonzero(above == PICK)),
-                    factor * float(np.count_nonzero(above == REVERSED)),
-                    self.images.diameter_angstrom, area,
-                )  # fmt: skip
-                added = min(max(true - true_before, 0.0), float(number))
-                true_before = max(true, true_before)
+            junk, count, false = pool_shares(counts, in_bin), None, math.nan
+            if reversed_score is None:
+                false = junk.value
+            else:
+                in_range = (reversed_score >= low) & (reversed_score < high)
+                count = factor * float(np.count_nonzero(in_range))
+                own_particles = count_particles(
+                    number, count, particles, self.images.diameter_angstrom, area
+                )
+                particles += own_particles
                 if number:
-                    false = max(junk.value, 1.0 - added / number)
-            bins.append(BinJudgement(low, high, number, junk, reversed_number, false))
+                    false = 1.0 - own_particles / number
+            bins.append(BinJudgement(low, high, number, junk, count, false))
         first, each = found[0], counts[0]
-        size = len(each.picks)
-        averages = ClassAverages(
-            first.averages,
-            each.picks,
-            each.decoys,
-            _in_classes(first, kind == REVERSED, size),
-            each.junk_of_each(),
-        )
+        averages = ClassAverages(first.averages, each.picks, each.decoys, each.junk_of_each())
         return bins, averages
 
     def _refine(

@@ -86,6 +86,7 @@ def pick(
     exclude: str | Path | None = None,
     app_scores: str | Path | None = None,
     relion_project: str | Path | None = None,
+    threshold_offsets: str | Path | None = None,
 ) -> PickingResult:
     """Pick particles with a model and write the picks and ``run.json``.
 
@@ -116,6 +117,8 @@ def pick(
     relion_project
         The folder of the RELION project whose paths ``autopick.star`` has; None: the current
         folder.
+    threshold_offsets
+        A text file: by how much the threshold of some micrographs is higher, and their names.
 
     Raises
     ------
@@ -135,6 +138,7 @@ def pick(
         exclude,
         app_scores,
         relion_project,
+        threshold_offsets,
     )
     record = RunRecord("pick", request.as_arguments(compute), command_line)
     loaded = request.load_model()

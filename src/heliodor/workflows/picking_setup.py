@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 #: The fields of a request that change the results, and not what is found on a micrograph.
-ADDITIONS = ("labels", "negatives", "exclude", "app_scores", "relion_project")
+ADDITIONS = (
+    "labels", "negatives", "exclude", "app_scores", "relion_project", "threshold_offsets",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class PickRequest:
     exclude: str | Path | None = None
     app_scores: str | Path | None = None
     relion_project: str | Path | None = None
+    threshold_offsets: str | Path | None = None
 
     def leave_out(self, sources: Sequence[Source]) -> list[Source]:
         """Return the micrographs without those that the user excludes.
@@ -87,7 +90,7 @@ class PickRequest:
         """
         project = self.relion_project
         return PickAdditions(
-            Corrections.read(self.labels, self.negatives, sources),
+            Corrections.read(self.labels, self.negatives, sources, self.threshold_offsets),
             None if self.app_scores is None else Path(self.app_scores),
             None if project is None else RelionProject.open(project, sources),
         )

@@ -14,6 +14,7 @@ from heliodor.conventions import FloatArray, to_working
 from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import Picks
+from heliodor.data.micrographs.acquisition import find_lists, read_acquisition
 from heliodor.data.micrographs.sources import Source, resolve_path
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
@@ -21,6 +22,7 @@ from heliodor.evaluation.matching import match_picks
 from heliodor.evaluation.metrics import Evaluation
 from heliodor.models.model_file import Model, ModelCard
 from heliodor.picking.batch import PickingResult
+from heliodor.picking.micrograph_quality import find_outliers
 from heliodor.report.calibration_section import summarize_calibration
 from heliodor.report.content import EvaluationCurves, GalleryItem, ReportContent
 from heliodor.workflows.ground_truth import GroundTruth
@@ -29,6 +31,8 @@ from heliodor.workflows.train import TrainingResult
 
 #: Number of micrographs of which a report has images.
 GALLERY = 6
+#: Number of outlier micrographs of which it has small images.
+OUTLIERS = 4
 
 
 def build_report_content(
@@ -84,6 +88,8 @@ def build_report_content(
         picks_per_micrograph=[(row.name, row.picks) for row in picked.quality],
         evaluation=None if evaluation is None else _curves(evaluation, region_ap),
         gallery=_gallery(training, images, picked, sources, truth, distance),
+        outliers=_outliers(images, picked, sources),
+        defocus=_defocus(record, picked),
         stage_seconds=[(name.capitalize(), value) for name, value in record.seconds.items()],
         quality=picked.quality,
         calibration=summarize_calibration(
@@ -99,13 +105,29 @@ def build_report_content(
     )
 
 
+def _inputs(record: RunRecord) -> list[str]:
+    """Return the micrographs picked on as they were given."""
+    inputs = record.arguments.get("pick", record.arguments.get("micrographs"))
+    if inputs is None:
+        return []
+    return [str(inputs)] if isinstance(inputs, str | Path) else [str(one) for one in inputs]
+
+
+def _defocus(record: RunRecord, picked: PickingResult) -> list[tuple[float, int]]:
+    """Return the defocus and the number of picks of the micrographs whose list gives it."""
+    try:
+        columns = read_acquisition(find_lists(_inputs(record))).columns
+    except BadInput:
+        return []  # it was read to find the micrographs; a figure less is no reason to stop
+    known = next((column.values for column in columns if column.key == "defocus"), {})
+    return [(known[row.name], row.picks) for row in picked.quality if row.name in known]
+
+
 def _data_set(record: RunRecord, sources: Sequence[Source]) -> str:
     """Return the micrographs picked on as they were given, or the folder of several."""
-    inputs = record.arguments.get("pick", record.arguments.get("micrographs"))
-    if isinstance(inputs, str | Path):
-        return str(inputs)
-    if inputs is not None and len(inputs) == 1:
-        return str(inputs[0])
+    inputs = _inputs(record)
+    if len(inputs) == 1:
+        return inputs[0]
     return os.path.commonpath([source.path.parent.absolute() for source in sources])
 
 
@@ -158,30 +180,28 @@ def _settings(card: ModelCard, picked: PickingResult, epochs: int) -> list[tuple
 
 
 def _key_figures(picked: PickingResult, evaluation: Evaluation | None) -> list[tuple[str, str]]:
-    """Return the most important results; measured precision and recall, where there is truth."""
+    """Return five results in plain words, measured where there is truth, otherwise estimated."""
     counts = np.array([row.picks for row in picked.quality])
     figures = [
         ("Picks", f"{counts.sum():,}"),
         ("Micrographs", f"{len(counts):,}"),
-        ("Median per micrograph", f"{np.median(counts):.0f}"),
+        ("Picks per micrograph (median)", f"{np.median(counts):.0f}"),
     ]
-    if picked.expected is not None:
-        figures.append(("Estimated particles", f"{picked.expected.particles.value:,.0f}"))
     if evaluation is not None:
-        figures += [
-            ("Measured precision", _percent(evaluation.micro.precision)),
-            ("Measured recall", _percent(evaluation.micro.recall)),
-        ]
+        shares, how = (evaluation.micro.precision, evaluation.micro.recall), "measured"
     elif picked.expected is not None:
-        figures += [
-            ("Estimated precision", _percent(picked.expected.precision.value)),
-            ("Estimated recall", _percent(picked.expected.recall.value)),
-        ]
-    return figures
+        expected = picked.expected
+        shares, how = (expected.precision.value, expected.recall.value), "estimated"
+    else:
+        return figures
+    names = ("Picks that are particles", "Particles that are picked")
+    return figures + [
+        (f"{name} ({how})", _percent(share)) for name, share in zip(names, shares, strict=True)
+    ]
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if math.isfinite(share) else "–"
+    return f"{share:.0%}" if math.isfinite(share) else "–"
 
 
 def _curves(evaluation: Evaluation, region_ap: float | None) -> EvaluationCurves:
@@ -235,15 +255,46 @@ def _gallery(
     for index in chosen[::-1]:
         source = eligible[index]
         xy_true = None if truth is None else truth.xy_px.get(source.name)
-        candidates = picked.table(source.name)
-        picks = candidates.select(candidates.score >= picked.threshold)
-        try:
-            item = _item(images, source, picks, labels, xy_true, distance)
-            items.append(replace(item, contamination=picked.store.get(source.name).contamination))
-        except BadInput:
-            # It was readable a moment ago; one image less is no reason to lose the report.
-            continue
+        if (item := _picked_item(images, picked, source, labels, xy_true, distance)) is not None:
+            items.append(item)
     return items
+
+
+def _outliers(
+    images: WorkingImages, picked: PickingResult, sources: Sequence[Source]
+) -> list[GalleryItem]:
+    """Return the first outlier micrographs."""
+    by_name = {source.name: source for source in sources}
+    found = (
+        _picked_item(images, picked, by_name[row.name], {}, None, math.nan)
+        for row in find_outliers(picked.quality)[:OUTLIERS]
+        if row.name in by_name
+    )
+    return [item for item in found if item is not None]
+
+
+def _picked_item(
+    images: WorkingImages,
+    picked: PickingResult,
+    source: Source,
+    labels: dict[str, FloatArray],
+    xy_true: FloatArray | None,
+    distance: float,
+) -> GalleryItem | None:
+    """Return a micrograph with its picks, None if it cannot be read any more."""
+    candidates = picked.table(source.name)
+    picks = candidates.select(candidates.score >= picked.threshold)
+    try:
+        item = _item(images, source, picks, labels, xy_true, distance)
+    except BadInput:
+        # It was readable a moment ago; one image less is no reason to lose the report.
+        return None
+    known = picked.calibration
+    return replace(
+        item,
+        contamination=picked.store.get(source.name).contamination,
+        picks_probability=None if known is None else known.probability(item.picks_score),
+    )
 
 
 def _labels_of(

@@ -65,6 +65,7 @@ class _PickArguments(StoredModel):
     exclude: str | None = None
     app_scores: str | None = None
     relion_project: str | None = None
+    threshold_offsets: str | None = None
 
 
 class _RunArguments(_TrainArguments):
@@ -236,6 +237,7 @@ def _prepare_pick(arguments: _Arguments) -> Repeat:
             exclude=values.get("exclude"),
             app_scores=values.get("app_scores"),
             relion_project=values.get("relion_project"),
+            threshold_offsets=values.get("threshold_offsets"),
         ).failures
     )
 

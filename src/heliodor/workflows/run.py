@@ -44,7 +44,7 @@ from heliodor.workflows.pick import (
     write_report_and_record,
 )
 from heliodor.workflows.report_content import build_report_content
-from heliodor.workflows.run_record import RunRecord, flatten_settings
+from heliodor.workflows.run_record import RunRecord, flatten_settings, write_failures
 from heliodor.workflows.train import (
     TrainingResult,
     choose_working_pixel_size,
@@ -204,24 +204,32 @@ def train_for_run(
     command_line: str = "",
     negatives: str | Path | None = None,
     resume: bool = True,
+    pick_micrographs: MicrographInputs | None = None,
+    truth: str | Path | None = None,
+    match_distance_angstrom: float | None = None,
 ) -> TrainingResult:
     """Do the training of `run` alone; `run` with the same arguments then continues with picking.
 
     Raises
     ------
     BadInput
-        If an input cannot be used.
+        If an input cannot be used, also by what follows.
     """
     record = RunRecord("run", {}, command_line)  # written when all is done, by `run`
     device = compute.start()
+    RunInputs.read(
+        micrographs, data, recipe, pick_micrographs, truth, match_distance_angstrom, settings
+    )
     folder = create_output_folder(out)
     with lock_folder(folder):
         refuse_beside_parts(folder)
         remove_partial_files(folder)
-        return train_step(
+        trained = train_step(
             micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
             compute.array_store(folder),
         )  # fmt: skip
+        write_failures(folder / "failed.tsv", trained.failures)
+    return trained
 
 
 def _choose_match_distance(

@@ -408,7 +408,13 @@ class _Watcher:
         self._files = files.picks
 
     def _estimate_if_due(self, look: Look, active: float) -> None:
-        """Estimate the threshold if their number has doubled, or in a pause."""
+        """Estimate the threshold if their number has doubled, or in a pause.
+
+        Not while some still have picks of an earlier model, which the lists would lack; the
+        threshold of a model that was trained on labels is known without.
+        """
+        if self._outdated:
+            return
         known, now = self._threshold, self._clock()
         has_doubled = len(self._counts) >= max(1, 2 * known.micrographs)
         is_pause = self._is_stale and now - active >= PAUSE_SECONDS

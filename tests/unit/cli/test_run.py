@@ -181,3 +181,19 @@ def test_labels_of_micrographs_of_the_same_name_elsewhere_are_not_shown(
     done(*job, "-o", tmp_path / "out")
     (item,) = shown[1].gallery
     assert len(item.labels_xy_px) == len(xy)
+
+
+def test_a_run_can_stop_after_the_training_and_continue(
+    learn: Path, unseen: Path, brief: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliodor.report.report.write_report", lambda path, content: None)
+    picked = ("--pick", unseen / "micrographs.star", "-o", tmp_path / "out")
+    job = ("run", *training_data(learn), *RECIPE, *TINY, "--seed", 3, *picked)
+    refused = call(*job, "--stop-after", "training", "--match-distance", 9)
+    assert "needs a ground truth" in refused.sentence
+    assert not (tmp_path / "out").exists()
+    done(*job, "--stop-after", "training")
+    assert files_in(tmp_path / "out") == {MODEL, "training.tsv", ".trained.json"}
+    assert "training skipped" in done(*job).err
+    for name in (MODEL, "picks.tsv"):
+        assert (tmp_path / "out" / name).read_bytes() == (brief / name).read_bytes()

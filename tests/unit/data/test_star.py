@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,15 @@ def test_of_different_blocks_the_preferred_one_is_taken(tmp_path: Path) -> None:
         assert note == f"of the blocks data_1 and data_2 of the file only data_{taken} is read"
     assert find_tables(blocks, ("x", "z"))[1] is None
     assert find_tables(blocks, ("v",)) == (None, None)
+
+
+def test_blank_lines_take_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.star"
+    path.write_text("data_\n\nloop_\n_rlnCoordinateX #1\n1\n" + 300_000 * "\n" + "2\n")
+    read_blocks(path)
+    tracemalloc.start()
+    table = read_blocks(path)[""]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert table["rlnCoordinateX"].tolist() == ["1", "2"]
+    assert peak < 5 * path.stat().st_size

@@ -13,7 +13,12 @@ from heliodor.evaluation.decoy_threshold import (
     estimate_from_decoys,
 )
 from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
-from heliodor.evaluation.thresholds import choose_threshold, predict_performance
+from heliodor.evaluation.thresholds import (
+    choose_strict_threshold,
+    choose_threshold,
+    describe_threshold,
+    predict_performance,
+)
 
 AREA, DIAMETER = 1e6, 15.0
 
@@ -137,3 +142,21 @@ def test_a_little_more_of_dark_things_than_of_bright_ones_is_no_particle(seed, d
     limit = threshold(DatasetScores.from_micrographs(made))
     assert limit is not None
     assert sum((own.candidates >= limit).sum() for own in made) <= 8
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.6])
+def test_a_limit_of_false_picks_never_adds_picks_where_too_many_are_expected(share):
+    own, _, _ = sheet(3, 100, 300, height=1.0)
+    found = estimate_from_decoys(own, DIAMETER)
+    usual = predict_performance(found.calibration, own.candidates, found.threshold)
+    strict = choose_strict_threshold(found.calibration, own.candidates, share, found.threshold)
+    told = predict_performance(found.calibration, own.candidates, strict)
+    assert told.picks
+    lines = describe_threshold(told, None, share)
+    if 1 - usual.precision.value > share:
+        assert strict >= found.threshold
+    if 1 - told.precision.value > share + 0.005:
+        assert "cannot be expected" in lines[0]
+        assert share <= found.calibration.systematic.usual_lookalikes
+    else:
+        assert "threshold" in lines[0]

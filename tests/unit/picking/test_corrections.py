@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,20 @@ def test_positions_are_read_by_the_names_of_the_micrographs(
     assert not found.negatives
     assert "1 positions" in caplog.text
     assert SAME_DIAMETERS == 0.4
+
+
+@given(
+    offsets=st.dictionaries(st.text(min_size=1), st.floats(-20, 20), max_size=4),
+    x=st.floats(0, 1e5),
+)
+def test_what_processes_agree_on_is_the_same_when_it_is_read_again(offsets, x):
+    own = Corrections({"a.mrc": np.array([[x, 1 / 3]])}, {"ä.mrc": np.zeros((2, 2))}, offsets)
+    read = Corrections.from_lists(json.loads(json.dumps(own.as_lists())))
+    assert read.offsets == offsets
+    for kind in ("particles", "negatives"):
+        first, second = getattr(own, kind), getattr(read, kind)
+        assert first.keys() == second.keys()
+        for name, positions in first.items():
+            np.testing.assert_array_equal(second[name], positions)
+    with pytest.raises(ValueError, match="impossible"):
+        Corrections.from_lists(own.as_lists() | {"offsets": {"a.mrc": float("inf")}})

@@ -31,7 +31,7 @@ def of_counts(counts: Sequence[int]) -> tuple[MicrographQuality, ...]:
 
 
 def outliers_html(rows: Sequence[MicrographQuality]) -> str:
-    section = build_outlier_section(rows)
+    section = build_outlier_section(minimal_report(quality=rows))
     assert section is not None
     return render_section(section)
 
@@ -193,8 +193,8 @@ def test_what_is_said() -> None:
 
 
 def test_the_section_lists_those_that_stand_out_worst_first() -> None:
-    assert build_outlier_section(()) is None
-    assert build_outlier_section(of_counts([100] * 10)) is None
+    assert build_outlier_section(minimal_report()) is None
+    assert build_outlier_section(minimal_report(quality=of_counts([100] * 10))) is None
     counts = [100, 95, 104, 110, 99, 101, 97, 103, 92, 0, 400]
     measured = {
         "m10.mrc": MicrographMeasurements(0.8, None),

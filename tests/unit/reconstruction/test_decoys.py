@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
-from heliodor.reconstruction.decoys import FEWEST, count_true_picks, draw_random_positions
+from heliodor.reconstruction.decoys import FEWEST, count_particles, draw_random_positions
 from heliodor.reconstruction.micrograph_table import JudgedMicrograph
 from heliodor.reconstruction.particles import RANDOM, mask_whole_boxes
 
@@ -54,14 +54,24 @@ def test_without_any_room_there_is_an_error() -> None:
         draw(4000, 60.0)
 
 
-@given(st.floats(1, 1e4), st.floats(0, 1e4))
-def test_particles_are_counted_between_none_and_all_picks(picks: float, false: float) -> None:
-    found = count_true_picks(picks, false, 100.0, 1e8)
+@given(st.floats(1, 1e4), st.floats(0, 1e4), st.floats(0, 1e4))
+def test_particles_are_counted_between_none_and_all_picks(
+    picks: float, false: float, above: float
+) -> None:
+    found = count_particles(picks, false, above, 100.0, 1e8)
     assert 0 <= found <= picks
     assert found >= min(max(picks - false, 0), picks) - 1e-9
 
 
-def test_without_crowding_false_picks_are_as_many_as_with_reversed_contrast() -> None:
-    assert count_true_picks(1000, 300, 1.0, 1e12) == pytest.approx(700, abs=0.1)
-    # Particles take room from false picks, so that fewer of the picks are false.
-    assert count_true_picks(1000, 300, 100.0, 3e7) > 750
+def test_particles_above_leave_less_room_for_false_picks() -> None:
+    assert count_particles(1000, 300, 0, 100.0, 3e7) == 700
+    assert count_particles(1000, 300, 800, 100.0, 3e7) > 750
+    assert count_particles(1000, 300, 800, 1.0, 1e12) == pytest.approx(700, abs=0.1)
+
+
+def test_where_most_picks_are_false_their_number_does_not_grow_without_limit() -> None:
+    """Bins of which nearly all picks are false add few particles to 800."""
+    particles = 800.0
+    for _ in range(5):
+        particles += count_particles(1500, 2000, particles, 120.0, 1.34e8)
+    assert particles < 1500

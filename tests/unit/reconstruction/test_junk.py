@@ -59,6 +59,11 @@ def test_no_picks_and_decoys_give_an_impossible_share(picks: list[int], decoys: 
     assert counts.compared.any()
 
 
+def test_a_classification_into_one_class_has_failed() -> None:
+    assert ClassCounts.count(np.full(100, 2), np.full(50, 2), 4).is_collapsed
+    assert not mixed(0.5).is_collapsed
+
+
 def test_nothing_is_known_without_picks_or_decoys() -> None:
     assert np.isnan(estimate_share(0, 0, 5, 10).value)
     assert np.isnan(estimate_share(3, 10, 0, 10).value)

@@ -14,7 +14,6 @@ from heliodor.reconstruction.micrograph_table import MicrographTable, open_micro
 from heliodor.reconstruction.particles import (
     PICK,
     RANDOM,
-    REVERSED,
     ImageSettings,
     ImageTable,
     Positions,
@@ -86,10 +85,9 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MicrographTable:
     return table
 
 
-def extract(table: MicrographTable, where: Positions, **more: bool) -> tuple[Step, ImageTable]:
-    name = "reversed" if more else "images"
+def extract(table: MicrographTable, where: Positions) -> tuple[Step, ImageTable]:
     programs = RelionPrograms.find(fake_relion.install(Path("bin")), ["relion_preprocess"])
-    step = plan_extraction(name, where, table, SETTINGS, **more)
+    step = plan_extraction("images", where, table, SETTINGS)
     run_steps(Path("work"), [step], programs)
     return step, ImageTable.read(Path("work"), step, where)
 
@@ -114,18 +112,6 @@ def test_each_image_is_the_one_of_its_position(table: MicrographTable) -> None:
         cut = -whole[y - 5 : y + 5, x - 5 : x + 5]
         expected = (cut - cut.mean()) / cut.std()
         np.testing.assert_allclose(pixels(images, row), expected, atol=1e-5)
-
-
-def test_reversed_positions_are_cut_out_without_reversing_again(table: MicrographTable) -> None:
-    where = positions(REVERSED, [0], [(10, 12)])
-    _, bright = extract(table, where, reversed_contrast=True)
-    _, dark = extract(table, where)
-    np.testing.assert_allclose(pixels(bright, 0), -pixels(dark, 0), atol=1e-5)
-    both = ImageTable.join([dark, bright])
-    assert len(both) == 2
-    names = list(both.columns["rlnImageName"])
-    assert names == ["000001@images/micrographs/000000.mrcs",
-                     "000001@reversed/micrographs/000000.mrcs"]  # fmt: skip
 
 
 def test_images_that_relion_left_out_are_noticed(table: MicrographTable) -> None:

@@ -22,11 +22,12 @@ from PIL import Image as Pillow
 from heliodor import __version__
 from heliodor.errors import BadInput
 from heliodor.evaluation.thresholds import ExpectedPerformance, IntervalEstimate
+from heliodor.picking.micrograph_quality import assess_micrographs
 from heliodor.report import gallery, plots
 from heliodor.report.calibration_section import CalibrationSummary, Reliability
 from heliodor.report.content import EvaluationCurves, ReportContent
 from heliodor.report.report import render_report, write_report
-from helpers.reports import gallery_item, minimal_report
+from helpers.reports import candidate_tables, gallery_item, minimal_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 NASTY = "a <b> & \"c\" 'd'/../mic<script>alert(1)</script>.mrc"
@@ -236,9 +237,10 @@ def test_it_says_what_to_expect_of_the_picks():
     ):
         assert words in text
     kept = 1 / (1 + np.exp(0.5 - NORMAL[NORMAL >= 0.4]))
-    assert f"Lowest probability{kept.min():.2f}" in text
+    assert f"Lowest probability of a pick{kept.min():.2f}" in text
     text = parsed(full_page()).text
-    assert "not a measured error rate" in text
+    assert "the probability of a pick is not known" in text
+    assert "Lowest probability" not in text
     assert "Expected precision and recall" not in text
 
 
@@ -272,6 +274,37 @@ def test_training_curves_are_folded_and_raise_no_alarm():
         "class prior"
         in render_report(minimal_report(history=epochs, expected_fraction=0.1)).lower()
     )
+
+
+def test_an_image_comes_first_and_details_are_folded():
+    calibrated = full(
+        scores=NORMAL,
+        calibration=sure(NORMAL),
+        key_figures=[("Picks that are particles (estimated)", "80%")],
+    )
+    html = render_report(calibrated)
+    figures, image = html.index("Picks that are particles"), html.index("<img")
+    assert html.index("<h1>") < image < figures < html.index("<h2>")
+    folded = html[html.index("<details><summary><h2>") :]
+    for heading in ("Scores and threshold", "Settings and run time", "Training curves"):
+        assert heading in folded
+    for words in ("log-odds", "conv31", "Working pixel size", "Epoch"):
+        assert words not in html[: html.index("<details><summary><h2>")]
+
+
+def test_picks_against_defocus_and_outliers_are_shown_where_they_are_known():
+    assert "against the defocus" not in full_page()
+    rows = assess_micrographs(candidate_tables([[2.0] * 100] * 10 + [[2.0]]), 0.0, {})
+    html = render_report(
+        full(
+            defocus=[(1.0 + 0.1 * n, 100 + n) for n in range(11)],
+            quality=rows,
+            outliers=[gallery_item(name="m10.mrc")],
+        )
+    )
+    assert "Number of picks against the defocus" in html
+    assert "The outlier m10.mrc" in html
+    assert "1 pick (median 100)" in html
 
 
 def test_a_long_name_breaks_after_slashes_and_underscores():
@@ -356,7 +389,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_pictures_decode():
     sources = parsed(full_page()).addresses
-    assert len(sources) == 8
+    assert len(sources) == 10
     for source in sources:
         kind, data = source.split(";base64,")
         raw = base64.b64decode(data)

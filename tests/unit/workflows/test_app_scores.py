@@ -20,7 +20,9 @@ from heliodor.errors import BadInput
 from heliodor.picking import batch
 from heliodor.picking.journal import Journal
 from heliodor.picking.settings import PickSettings
+from heliodor.workflows.parts import Part, pick_part
 from heliodor.workflows.pick import pick
+from heliodor.workflows.picking_setup import PickRequest
 from helpers.networks import discs, scattered, write_mrc
 
 DIAMETER, PIXEL = 60.0, 4.0
@@ -72,7 +74,14 @@ def test_what_was_scored_is_not_scored_again(
     kept = pick(
         None, micrographs, tmp_path / "kept", diameter_angstrom=DIAMETER, app_scores=folder
     )
+    request = PickRequest(
+        None, micrographs, PickSettings(), diameter_angstrom=DIAMETER, app_scores=folder
+    )
+    assert pick_part(Part(2, 2), request, tmp_path / "parts").merged is not None
     assert not scored
+    for name in ("picks.tsv", "micrographs.tsv", "m0_autopick.star"):
+        own = (tmp_path / "parts" / name).read_bytes()
+        assert own == (tmp_path / "fresh" / name).read_bytes()
     assert kept.threshold == fresh.threshold
     for name in ("picks.tsv", "micrographs.tsv", "m0_autopick.star"):
         own = (tmp_path / "kept" / name).read_bytes()
@@ -158,4 +167,74 @@ def test_a_folder_that_is_no_project_is_refused(
         pick(
             None, str(project[0] / "mics"), tmp_path / "out", diameter_angstrom=DIAMETER,
             app_scores=tmp_path,
+        )  # fmt: skip
+
+
+def test_scores_for_other_distances_are_those_of_picking_with_them(
+    project: tuple[Path, list[Source], list[Any]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder, sources, _ = project
+    own = tmp_path / "project"
+    for name in ("scores", "previews"):
+        (own / name).mkdir(parents=True)
+    write_list(own, sources)
+    settings = PickSettings(exclusion_radius_angstrom=50.0, edge_margin_angstrom=40.0)
+    request = OpenRequest(
+        project=own,
+        micrographs=tuple(ProjectMicrograph(name=s.name, path=s.path) for s in sources),
+        diameter=DIAMETER,
+        threads=1,
+        exclusion_radius_angstrom=50.0,
+        edge_margin_angstrom=40.0,
+    )
+    session = Session.open(request, RequestQueue(), EventWriter(io.StringIO()))
+    for number in range(len(sources)):
+        session._score(number)
+    micrographs = str(folder / "mics")
+    fresh = pick(None, micrographs, tmp_path / "fresh", settings, diameter_angstrom=DIAMETER)
+    with caplog.at_level("INFO"):
+        pick(
+            None, micrographs, tmp_path / "kept", settings,
+            diameter_angstrom=DIAMETER, app_scores=own,
+        )  # fmt: skip
+    assert "scores of the app are used for 3 micrographs" in caplog.text
+    kept, usual = (tmp_path / name / "picks.tsv" for name in ("kept", "fresh"))
+    assert kept.read_bytes() == usual.read_bytes()
+    inside = np.array([40.0 / PIXEL, *(np.array(SHAPE[::-1]) - 1 - 40.0 / PIXEL)])
+    assert (fresh.picks.xy_px >= inside[0] - 0.5).all()
+    assert (fresh.picks.xy_px <= inside[1:] + 0.5).all()
+
+
+def test_an_offset_moves_the_threshold_of_its_micrograph_alone(
+    project: tuple[Path, list[Source], list[Any]], tmp_path: Path
+) -> None:
+    folder, sources, _ = project
+    first, second, third = (source.name for source in sources)
+    (tmp_path / "offsets.txt").write_text(f"1.5\t{first}\n-1.5 {second}\n")
+    common = {"settings": PickSettings(threshold=1.0), "diameter_angstrom": DIAMETER}
+    whole = pick(None, str(folder / "mics"), tmp_path / "whole", **common)  # type: ignore[arg-type]
+    moved = pick(
+        None, str(folder / "mics"), tmp_path / "moved", app_scores=folder,
+        threshold_offsets=tmp_path / "offsets.txt", **common,  # type: ignore[arg-type]
+    )  # fmt: skip
+    table = read_picks(tmp_path / "moved" / "picks.tsv")
+    counts = {name: len(own) for name, own in table.split_by_micrograph()}
+    for name, threshold in ((first, 2.5), (second, -0.5), (third, 1.0)):
+        assert counts[name] == (whole.table(name).score >= threshold).sum()
+        np.testing.assert_allclose(
+            moved.table(name).score, whole.table(name).score + (1.0 - threshold)
+        )
+
+
+def test_a_file_of_offsets_must_have_a_number_and_a_name_per_line(
+    project: tuple[Path, list[Source], list[Any]], tmp_path: Path
+) -> None:
+    folder, _, _ = project
+    (tmp_path / "offsets.txt").write_text("a lot m0.mrc\n")
+    with pytest.raises(BadInput, match=r"line 1 of .*offsets"):
+        pick(
+            None, str(folder / "mics"), tmp_path / "out", diameter_angstrom=DIAMETER,
+            threshold_offsets=tmp_path / "offsets.txt",
         )  # fmt: skip

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-import submitit
 
 from heliodor.errors import BadInput
 from heliodor.models.model_file import save_model
 from heliodor.workflows import cluster, site_settings
-from heliodor.workflows.cluster import RequeuedCommand, cancel
+from heliodor.workflows.cluster import cancel
 from heliodor.workflows.cluster_settings import ClusterSettings
 from heliodor.workflows.picking_status import read_status
 from heliodor.workflows.submissions import Step, Submission
@@ -233,39 +230,6 @@ def test_impossible_options_of_run_are_refused(project: Path, options: str, sent
     assert refused.code == 2
     assert sentence in refused.sentence
     assert not Path("out/.picking/submitted.json").exists()
-
-
-def test_a_command_whose_time_is_up_is_stopped_and_queued_again() -> None:
-    command = RequeuedCommand([sys.executable, "-c", "import time; time.sleep(60)"])
-    errors = list[BaseException]()
-
-    def run() -> None:
-        try:
-            command()
-        except submitit.core.utils.FailedJobError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    while command._process is None:
-        time.sleep(0.01)
-    again = command.checkpoint()
-    thread.join(30)
-    assert not thread.is_alive()
-    assert command._process.returncode == -signal.SIGTERM
-    assert len(errors) == 1
-    assert isinstance(again.function, RequeuedCommand)
-    assert again.function.command == command.command
-
-
-@pytest.mark.parametrize(("code", "is_error"), [(0, False), (3, False), (2, True)])
-def test_micrographs_that_failed_are_no_error_of_a_process(code: int, is_error: bool) -> None:
-    command = RequeuedCommand([sys.executable, "-c", f"raise SystemExit({code})"])
-    if is_error:
-        with pytest.raises(submitit.core.utils.FailedJobError, match="ended with code 2"):
-            command()
-    else:
-        assert command() == ""
 
 
 @pytest.mark.slow

@@ -148,12 +148,17 @@ def test_a_damaged_micrograph_is_mentioned_once_and_picked_when_it_is_replaced(
     monkeypatch.setattr("heliodor.data.micrographs.arrivals.PATIENCE_SECONDS", 0.3)
     (folder / recorded[0].name).write_bytes(recorded[0].read_bytes())
     (folder / recorded[1].name).write_bytes(b"no micrograph")
-    timer = threading.Timer(
-        2.0, (folder / recorded[1].name).write_bytes, [recorded[1].read_bytes()]
-    )
-    timer.start()
+
+    def replace() -> None:
+        events = Path("live.jsonl")
+        while not (events.exists() and '"failed"' in events.read_text()):
+            time.sleep(0.02)
+        (folder / recorded[1].name).write_bytes(recorded[1].read_bytes())
+
+    thread = threading.Thread(target=replace)
+    thread.start()
     events = until_done("live", minutes=0.06)
-    timer.join()
+    thread.join()
     failed = [event for event in events if event["event"] == "failed"]
     assert [event["micrograph"] for event in failed] == [f"in/{recorded[1].name}"]
     assert "damaged or incomplete MRC file" in failed[0]["reason"]

@@ -20,6 +20,7 @@ from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
 from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.matching import MATCH_FRACTION
+from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.model_file import GENERAL_KEY, Model
 from heliodor.models.networks import Network
 from heliodor.models.pretrained import GENERAL_MODEL_NAME
@@ -201,6 +202,19 @@ def _calibrate_scores(
     return micrographs.measure_scale(network, seed)
 
 
+def _choose_threshold(scale: ScoreScale) -> float | None:
+    """Return the threshold of a model that was trained on few labels; None if it is not known.
+
+    The mean of what the labels alone say, and of what the calibrated probabilities say. Either
+    can be far off with a few dozen labels: those that a model was trained on score higher than
+    other particles.
+    """
+    from_labels, calibration = scale.choose_threshold(), scale.calibration
+    if from_labels is None or calibration is None:
+        return from_labels
+    return round((from_labels + choose_threshold(calibration, scale.scores)) / 2, 3)
+
+
 def _build_model(
     start: Model,
     network: Network,
@@ -210,7 +224,7 @@ def _build_model(
     updates: int,
 ) -> Model:
     """Return the network with its model card."""
-    chosen, particles = scale.choose_threshold(), dataset.expected_particles
+    chosen, particles = _choose_threshold(scale), dataset.expected_particles
     threshold = start.card.threshold if chosen is None else chosen
     if scale.calibration is not None:
         particles = scale.calibration.particles[0] / scale.calibration.micrographs

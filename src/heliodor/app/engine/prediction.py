@@ -18,7 +18,7 @@ from heliodor.conventions import (
     Image,
     to_working,
 )
-from heliodor.data.micrographs.dead_borders import find_dead_border
+from heliodor.data.micrographs.dead_borders import DeadBorder, find_dead_border
 from heliodor.data.micrographs.working_images import WorkingImage
 from heliodor.models.model_file import Model
 from heliodor.picking.batch import measure_micrograph
@@ -35,7 +35,7 @@ from heliodor.picking.settings import PickSettings
 from heliodor.utils.files import atomic_write
 from heliodor.utils.statistics import robust_deviation
 
-#: The settings of picking. Scores of candidates in contamination are lowered.
+#: The usual settings of picking. Scores of candidates in contamination are lowered.
 SETTINGS: Final = PickSettings()
 #: Length of the feature vector of a candidate.
 FEATURES: Final = 32
@@ -58,7 +58,12 @@ class Prediction:
 
 
 def predict(
-    model: Model, image: WorkingImage, number: int, device: torch.device, made_with: str = ""
+    model: Model,
+    image: WorkingImage,
+    number: int,
+    device: torch.device,
+    made_with: str = "",
+    settings: PickSettings = SETTINGS,
 ) -> Prediction:
     """Find the candidates of a micrograph: the same, with the same scores, as picking does.
 
@@ -72,13 +77,15 @@ def predict(
         The number of the model.
     made_with
         See `PickingRecord`.
+    settings
+        Of picking; for distances between candidates and from the edges.
     """
     normalized = model.normalizer.apply(image.image)
     size = image.working_pixel_size_angstrom
     seen = score_with_features(model.network, normalized, card_step(model, size), device)
     maps = assemble_score_maps(model, image, normalized, seen.maps)
     contamination = maps.contamination
-    maxima = find_maxima(model, image, maps.score, SETTINGS)
+    maxima = find_maxima(model, image, maps.score, settings)
     at, clean = maxima.xy_angstrom, maxima.picks.score
     order, score, distance = np.arange(len(clean)), clean, None
     bad = np.zeros(len(score), dtype=bool)
@@ -89,8 +96,9 @@ def predict(
         bad = contamination.is_left_out(at)[order]
     xy = maxima.picks.xy_px[order]
     working = to_working(xy, image.original_shape, image.shape)
+    bad |= _touches_dead_border(working, normalized, model.card.diameter_angstrom / size)
     features = _sample_features(seen.features, working / model.network.stride)
-    margin = SETTINGS.distances_for(model, size).margin_px
+    margin = settings.distances_for(model, size).margin_px
     record = PickingRecord(
         made_with,
         "" if image.version is None else image.version.fingerprint,
@@ -134,6 +142,16 @@ def write_preview(path: Path, normalized: Image, stamp: str = "") -> None:
         Pillow.fromarray(np.clip(np.rint(gray), 0, 255).astype(np.uint8)).save(
             aside, "JPEG", quality=JPEG_QUALITY, comment=stamp.encode()
         )
+
+
+def _touches_dead_border(
+    xy: FloatArray, normalized: Image, diameter_px: float
+) -> NDArray[np.bool_]:
+    """Return which positions are within half a diameter of a bar in which nothing was recorded."""
+    wide = find_dead_border(normalized).widen(math.ceil(diameter_px / 2))
+    rows, columns = wide.live_region(normalized.shape)
+    first, last = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
+    return np.asarray(((xy < first) | (xy > last)).any(axis=1) & (wide != DeadBorder()))
 
 
 def _sample_features(seen: Image, xy: FloatArray) -> NDArray[np.float16]:

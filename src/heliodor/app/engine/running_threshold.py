@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from heliodor.app.engine.prediction import Prediction
+from heliodor.app.engine.prediction import SETTINGS, Prediction
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import DatasetScores, MicrographScores
@@ -49,10 +49,18 @@ class RunningThreshold:
         Where decoys are searched.
     names
         The names of all micrographs of the project.
+    settings
+        Of picking.
     """
 
-    def __init__(self, model: Model, device: torch.device, names: Sequence[str]) -> None:
-        self._model, self._device = model, device
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        names: Sequence[str],
+        settings: PickSettings = SETTINGS,
+    ) -> None:
+        self._model, self._device, self._settings = model, device, settings
         chosen = choose_decoy_micrographs(names) if needs_decoys(model) else frozenset()
         #: The numbers of the micrographs that decoys are searched on.
         self.chosen = frozenset(i for i, name in enumerate(names) if name in chosen)
@@ -80,7 +88,7 @@ class RunningThreshold:
             self._model,
             prediction.image,
             prediction.normalized,
-            PickSettings(),
+            self._settings,
             prediction.score_maps.contamination,
             self._device,
         )
@@ -118,7 +126,7 @@ class RunningThreshold:
             sheet.add(name, scores_of_one)
         card = self._model.card
         before = PickingResult((), [], card.threshold, sheet, InMemoryStore())
-        after = calibrate_picks(self._model, before, PickSettings())
+        after = calibrate_picks(self._model, before, self._settings)
         return ThresholdEstimate(
             after.threshold, after.calibration, len(self._scores), not self.missing
         )

@@ -53,6 +53,7 @@ from heliodor.models.model_file import (
 from heliodor.models.pretrained import load_general_model, rescale_to_diameter
 from heliodor.picking.run_key import digest_run_key, journal_key
 from heliodor.picking.score_maps import open_working_images
+from heliodor.picking.settings import PickSettings
 from heliodor.utils import console
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.compute import ComputeSettings, one_thread_each
@@ -89,11 +90,19 @@ class Session:
     def __post_init__(self) -> None:
         self._use_model(self.model, self.number)
 
+    @property
+    def _settings(self) -> PickSettings:
+        return replace(
+            SETTINGS,
+            exclusion_radius_angstrom=self.project.exclusion_radius_angstrom,
+            edge_margin_angstrom=self.project.edge_margin_angstrom,
+        )
+
     def _use_model(self, model: Model, number: int) -> None:
         self.model, self.number = model, number
         names = [source.name for source in self.sources]
-        self.running_threshold = RunningThreshold(model, self.device, names)
-        self._made_with = digest_run_key(journal_key(model, SETTINGS, self.images))
+        self.running_threshold = RunningThreshold(model, self.device, names, self._settings)
+        self._made_with = digest_run_key(journal_key(model, self._settings, self.images))
         self._scored.clear()
 
     @classmethod
@@ -220,7 +229,9 @@ class Session:
 
     def _predict(self, i: int) -> Prediction:
         image = self.images.get(self.sources[i])
-        return predict(self.model, image, self.number, self.device, self._made_with)
+        return predict(
+            self.model, image, self.number, self.device, self._made_with, self._settings
+        )
 
     def _search_decoys(self, i: int, prediction: Prediction) -> None:
         """Search decoys on a micrograph, keep them, and send the new threshold; never raise."""

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from heliodor.errors import BadInput
@@ -98,8 +99,9 @@ class Addresses:
         name = None if found is None else _HOST.fullmatch(found[1])
         return name is not None and name[1].lower() in self._names
 
-    @property
+    @cached_property
     def _names(self) -> frozenset[str]:
+        """The names that a host may have besides those of every machine."""
         names = {name.lower() for name in self.allowed_hosts}
         host = urlsplit(self.base_url).hostname
         if host is not None and host not in _OWN_NAMES:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,12 +19,13 @@ import numpy as np
 from heliodor.app.server.annotations import KINDS, Annotations
 from heliodor.app.server.pace import Pace
 from heliodor.app.server.predictions import Predictions
-from heliodor.app.server.project import PICKS, Project
+from heliodor.app.server.project import MASKS, PICKS, Project
 from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.request_parsing import refuse
+from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import SOME_FAILED
-from heliodor.picking.contamination import ContaminationMask
+from heliodor.picking.corrections import render_offsets
 from heliodor.picking.journal import NAME as JOURNAL
 from heliodor.utils.console import count_of
 from heliodor.utils.files import create_subfolder, write_json, write_text
@@ -37,8 +39,8 @@ _POLL_SECONDS = 0.5
 _STOP_SECONDS = 20.0
 #: More characters than this go into a list file: command lines are limited in length.
 _MAX_INPUT_CHARS = 32_768
-#: What a run was made with, beside its run.json; and the folder of the masks it was given.
-MADE_WITH, MASKS = "made_with.json", "masks"
+#: What a run was made with, beside its run.json.
+MADE_WITH = "made_with.json"
 #: The folder in the project of the picks that a cluster makes.
 CLUSTER_PICKS = "cluster_picks"
 _ENTRY = b'{"micrograph": '
@@ -49,8 +51,9 @@ class BatchRun:
 
     Parameters
     ----------
-    project, annotations, predictions
-        The project, what the user labeled, and what the engine found.
+    project, annotations, predictions, masks
+        The project, what the user labeled, what the engine found, and the contamination that the
+        user edited.
     threads
         Threads of the command.
     command
@@ -66,6 +69,7 @@ class BatchRun:
         project: Project,
         annotations: Annotations,
         predictions: Predictions,
+        masks: UserMaskStore,
         threads: int,
         command: Sequence[str] = COMMAND,
         device: str = "auto",
@@ -74,7 +78,7 @@ class BatchRun:
         self._project, self._threads, self._command = project, threads, command
         self._device, self._note = device, note
         self._pace = Pace()
-        self._annotations, self._predictions = annotations, predictions
+        self._annotations, self._predictions, self._masks = annotations, predictions, masks
         self._folder = project.folder / PICKS
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -107,7 +111,9 @@ class BatchRun:
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             create_subfolder(self._project.folder, PICKS)
-            made = describe_making(self._project, self._annotations, self._predictions)
+            made = describe_making(
+                self._project, self._annotations, self._predictions, self._masks
+            )
             here = ["--threads", str(self._threads)]
             if self._device != "auto":
                 here += ["--device", self._device]
@@ -151,7 +157,9 @@ class BatchRun:
             if self._project.settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             folder = create_subfolder(self._project.folder, CLUSTER_PICKS)
-            made = describe_making(self._project, self._annotations, self._predictions)
+            made = describe_making(
+                self._project, self._annotations, self._predictions, self._masks
+            )
             words = self._words(made, folder, "--cluster", "slurm")
             write_json(folder / MADE_WITH, made)
         return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
@@ -176,8 +184,20 @@ class BatchRun:
             words += ["--diameter", repr(settings.diameter_angstrom)]
         if settings.threshold is not None or self._predictions.calibration(settings.model).settled:
             words += [f"--threshold={made['threshold']!r}"]
+        elif settings.max_fdr is not None:
+            words += ["--max-fdr", repr(settings.max_fdr)]
         if settings.pixel_size_angstrom is not None:
             words += ["--pixel-size", repr(settings.pixel_size_angstrom)]
+        for value, option in (
+            (settings.exclusion_radius_angstrom, "--exclusion-radius"),
+            (settings.edge_margin_angstrom, "--edge-margin"),
+        ):
+            if value is not None:
+                words += [option, repr(value)]
+        if made["threshold_offsets"]:
+            path = folder / "threshold_offsets.txt"
+            write_text(path, render_offsets(made["threshold_offsets"]))
+            words += ["--threshold-offsets", str(path)]
         for kind, option in (("particle", "--labels"), ("negative", "--negatives")):
             path = folder / KINDS[kind]
             write_text(path, self._annotations.render(kind))
@@ -188,7 +208,7 @@ class BatchRun:
             write_text(path, "".join(f"{name}\n" for name in left_out))
             words += ["--exclude", str(path)]
         if self._write_masks(folder / MASKS):
-            words += ["--mask", str(folder / MASKS)]
+            words += ["--mask", str(folder / MASKS), "--bad-area-masks"]
         relion_project = self._project.find_relion_project()
         if relion_project is not None:
             words += ["--relion-project", str(relion_project)]
@@ -201,21 +221,20 @@ class BatchRun:
         return [source.name for source in there if source.name not in included]
 
     def _write_masks(self, folder: Path) -> bool:
-        """Write empty masks for the micrographs on which contamination is ignored."""
+        """Write the user's masks, and empty ones where contamination is ignored."""
         shutil.rmtree(folder, ignore_errors=True)
         written = False
         for number in self._project.included:
-            found = self._predictions.get(number)
-            ignored = self._project.ignores_contamination(number)
-            if ignored and found is not None and found.contamination is not None:
-                empty = ContaminationMask(
-                    np.zeros_like(found.contamination.mask),
-                    found.contamination.pixel_size_angstrom,
-                    0.0,
-                )
+            mask, found = self._masks.get(number), self._predictions.get(number)
+            if self._project.ignores_contamination(number):
+                shown = None if found is None else found.contamination
+                mask = None
+                if shown is not None and shown.mask.any():
+                    mask = replace(shown, mask=np.zeros_like(shown.mask), fraction=0.0)
+            if mask is not None:
                 path = folder / f"{self._project.sources[number].output_stem}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                empty.write(path)
+                mask.write(path)
                 written = True
         return written
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from heliodor.app.protocol import OpenRequest, ProjectMicrograph, TrainRequest
 from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.project import Project
@@ -37,18 +41,34 @@ def build_open_request(project: Project, threads: int, device: str = "auto") -> 
         number=settings.model,
         threads=threads,
         device=device,
+        exclusion_radius_angstrom=settings.exclusion_radius_angstrom,
+        edge_margin_angstrom=settings.edge_margin_angstrom,
     )
 
 
-def build_train_request(project: Project, annotations: Annotations, number: int) -> TrainRequest:
+def build_train_request(
+    project: Project,
+    annotations: Annotations,
+    number: int,
+    painted_over: Mapping[int, FloatArray],
+) -> TrainRequest:
     """Return the request that trains the model of a number on all annotations.
 
     Those on excluded micrographs are left out.
+
+    Parameters
+    ----------
+    painted_over
+        Candidates in contamination that the user painted, by the micrograph's number; they are
+        negatives.
     """
+    negatives = _collect_positions(project, annotations, "negative")
+    for place, xy in painted_over.items():
+        negatives[place] = np.concatenate([negatives.get(place, np.zeros((0, 2))), xy])
     return TrainRequest(
         number=number,
         labels=_collect_positions(project, annotations, "particle"),
-        negatives=_collect_positions(project, annotations, "negative"),
+        negatives=negatives,
         out=project.model_file(number).absolute(),
     )
 

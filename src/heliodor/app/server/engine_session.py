@@ -42,7 +42,10 @@ from heliodor.app.server.provenance import name_model
 from heliodor.app.server.request_parsing import refuse
 from heliodor.app.server.tiles import MicrographTiles
 from heliodor.app.server.training_status import TrainingStatus
+from heliodor.app.server.user_masks import UserMaskStore, apply_user_settings, find_painted_over
+from heliodor.conventions import FloatArray
 from heliodor.errors import BadInput
+from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.decoy_sample import choose_decoy_micrographs
 from heliodor.utils.console import count_of
 from heliodor.utils.files import write_json
@@ -59,7 +62,7 @@ class EngineSession:
 
     Parameters
     ----------
-    project, annotations, tiles, predictions
+    project, annotations, tiles, predictions, masks
         Those of the `ProjectState`.
     threads
         Threads of the engine.
@@ -83,6 +86,7 @@ class EngineSession:
         annotations: Annotations,
         tiles: MicrographTiles,
         predictions: Predictions,
+        masks: UserMaskStore,
         threads: int,
         lock: threading.RLock,
         touch: Callable[[Iterable[int] | None], int],
@@ -97,6 +101,7 @@ class EngineSession:
             tiles,
             predictions,
         )
+        self._masks = masks
         self._threads, self._touch, self._fail, self._command = threads, touch, fail, command
         self._wanted_device, self._note = device, note
         self._pace = Pace()
@@ -176,9 +181,8 @@ class EngineSession:
             return False
         name = self._project.sources[number].name
         negatives = self._annotations.positions(name, "negative")
-        found = MicrographPredictions.from_candidates(
-            candidates, negatives, diameter / size, self._project.ignores_contamination(number)
-        )
+        candidates = apply_user_settings(candidates, number, self._project, self._masks, size)
+        found = MicrographPredictions.from_candidates(candidates, negatives, diameter / size)
         self._predictions.put(number, found)
         return True
 
@@ -203,6 +207,35 @@ class EngineSession:
     def change_diameter(self, diameter_angstrom: float) -> None:
         """Start over with the general model for another diameter."""
         self._reopen(0, diameter_angstrom)
+
+    def change_distances(
+        self, exclusion_radius_angstrom: float | None, edge_margin_angstrom: float | None
+    ) -> None:
+        """Score all again with other distances between picks and from the edges."""
+        distances = (exclusion_radius_angstrom, edge_margin_angstrom)
+        with self._lock:
+            settings = self._project.settings
+            if distances == (settings.exclusion_radius_angstrom, settings.edge_margin_angstrom):
+                return
+            if self.training.running:
+                raise refuse("a training is running; cancel it first", 409)
+            self._project.change(
+                exclusion_radius_angstrom=exclusion_radius_angstrom,
+                edge_margin_angstrom=edge_margin_angstrom,
+            )
+            if settings.diameter_angstrom is None:
+                return
+            self._stale = True
+            self._predictions.clear()
+            if settings.model:  # the general model's threshold follows from the new scores
+                self._read_calibration(settings.model)
+            self._failures.reset(micrographs=True)
+            self._failed = False
+            if self._engine is None:
+                self._start_engine()
+            else:
+                self._send_project()
+            self._touch(None)
 
     def use_model(self, number: int) -> None:
         """Use an earlier model again; with the diameter that it was trained for.
@@ -345,9 +378,11 @@ class EngineSession:
                 self._queue.remove(number)
                 self._failures.clear_suspect(number)
                 self._note_progress()
+            is_last = not self._queue
         if not self.load_candidates(number):
             self._score_again(number)
-        self._touch([number])
+        # With the last one, a threshold that follows from all scores is final.
+        self._touch(None if is_last and self._predictions.max_fdr is not None else [number])
 
     def _note_progress(self) -> None:
         """Record that a micrograph of the queue was scored."""
@@ -427,7 +462,8 @@ class EngineSession:
                 else:
                     self._send_project()
             number = self._project.next_model()
-            request = build_train_request(self._project, self._annotations, number)
+            painted = self._find_painted_over()
+            request = build_train_request(self._project, self._annotations, number, painted)
             if not request.labels:
                 raise refuse("mark some particles first", 409)
             self.training.start(number)
@@ -437,6 +473,7 @@ class EngineSession:
                 "diameter": self._project.settings.diameter_angstrom,
                 "labels": sum(map(len, request.labels.values())),
                 "negatives": sum(map(len, request.negatives.values())),
+                "negatives_painted": sum(map(len, painted.values())),
                 "micrographs_labeled": len(request.labels),
             }
             labels = count_of(self._training_on["labels"], "label")
@@ -448,6 +485,29 @@ class EngineSession:
             else:
                 self.training.set_message("starting")
             self._touch(())
+
+    def _find_painted_over(self) -> dict[int, FloatArray]:
+        """Return what the user painted over and did not label, by the micrograph's number."""
+        found: dict[int, FloatArray] = {}
+        model = self._project.settings.model
+        threshold = self._predictions.threshold(model, self._project.settings.threshold)
+        diameter = self._project.settings.diameter_angstrom
+        for number in self._project.included:
+            mask = self._masks.get(number)
+            if mask is None or diameter is None or self._project.ignores_contamination(number):
+                continue
+            try:
+                candidates = read_candidates(self._project.path(SCORES, number))
+                size = self._tiles.pixel_size(number)
+            except BadInput:
+                continue  # not scored yet, or the micrograph is gone
+            xy = find_painted_over(candidates, mask, threshold, size)
+            name = self._project.sources[number].name
+            labels = self._annotations.positions(name, "particle")
+            xy = xy[~near(xy, labels, SAME_DIAMETERS * diameter / size)]
+            if len(xy):
+                found[number] = xy
+        return found
 
     def _send_training(self) -> None:
         """Send the training that waited until the engine was ready, if there is one."""

@@ -21,6 +21,7 @@ from heliodor.app.server.predictions import (
 from heliodor.app.server.project import EXPORT, Project
 from heliodor.app.server.provenance import describe_making
 from heliodor.app.server.tiles import MicrographTiles
+from heliodor.app.server.user_masks import UserMaskStore
 from heliodor.conventions import FloatArray
 from heliodor.data.coordinates.formats.relion_autopick import render_autopick_list
 from heliodor.data.coordinates.picks import (
@@ -63,6 +64,7 @@ def export_file(
     project: Project,
     annotations: Annotations,
     predictions: Predictions,
+    masks: UserMaskStore,
     tiles: MicrographTiles,
     failures: Mapping[int, str],
 ) -> ExportResult:
@@ -99,7 +101,7 @@ def export_file(
         )
     joined, context = _add_sizes(joined, project, tiles)
     picks = joined.round_values()
-    made = describe_making(project, annotations, predictions)
+    made = describe_making(project, annotations, predictions, masks)
     made |= {
         "exported": what,
         "format": name,

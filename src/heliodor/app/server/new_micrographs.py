@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks, and between the two of a look that the user asks for.
 INTERVAL_SECONDS, SHORT_SECONDS = 20.0, 1.0
+#: The pause after a look is at least so many times as long as the look.
+_PAUSE_SHARE = 10.0
 
 
 class NewMicrographs:
@@ -37,6 +40,8 @@ class NewMicrographs:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._paths = {resolve_path(source.path) for source in project.sources}
+        #: The same as they are spelled, which is quicker to look up.
+        self._spelled = {source.path for source in project.sources}
         self._arrivals = Arrivals(project.settings.inputs, self._is_known)
 
     def start(self) -> None:
@@ -47,8 +52,12 @@ class NewMicrographs:
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._closing.wait(INTERVAL_SECONDS):
+        pause = INTERVAL_SECONDS
+        while not self._closing.wait(pause):
+            started = time.monotonic()
             self._look()
+            # A slow file system is not to be kept busy.
+            pause = max(INTERVAL_SECONDS, _PAUSE_SHARE * (time.monotonic() - started))
 
     def look_now(self) -> int:
         """Look twice within a second, and return how many micrographs were added."""
@@ -71,10 +80,11 @@ class NewMicrographs:
             if not self._add(new):
                 return 0
             self._paths |= {resolve_path(source.path) for source in new}
+            self._spelled |= {source.path for source in new}
             return len(new)
 
     def _is_known(self, source: Source) -> bool:
-        return resolve_path(source.path) in self._paths
+        return source.path in self._spelled or resolve_path(source.path) in self._paths
 
     def close(self) -> None:
         """Stop looking."""

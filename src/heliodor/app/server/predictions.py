@@ -16,7 +16,11 @@ from heliodor.app.candidates import Candidates
 from heliodor.conventions import FloatArray
 from heliodor.evaluation.calibration import Calibration
 from heliodor.evaluation.score_histogram import SCORE_STEP, ScoreCounts
-from heliodor.evaluation.thresholds import IntervalEstimate, predict_performances
+from heliodor.evaluation.thresholds import (
+    IntervalEstimate,
+    choose_strict_threshold,
+    predict_performances,
+)
 from heliodor.picking.contamination import ContaminationMask
 from heliodor.picking.corrections import SAME_DIAMETERS, near
 from heliodor.picking.micrograph_quality import MicrographMeasurements
@@ -101,7 +105,7 @@ def _scale_particles(calibration: Calibration, scale: float) -> Calibration:
 class MicrographPredictions:
     """The candidates of one micrograph by descending score, and which of them can be picks.
 
-    Scores in contamination are lowered, as in picking, unless contamination is ignored.
+    Scores in contamination are lowered, as in picking.
     """
 
     model: int
@@ -117,7 +121,7 @@ class MicrographPredictions:
     ascending_scores: FloatArray
     #: The numbers of those by score.
     histogram: NDArray[np.uint32]
-    #: Where the model sees contamination; None where it sees none.
+    #: Where the model, or the user, sees contamination; None where the model detects none.
     contamination: ContaminationMask | None = None
     #: What picking measures on a micrograph besides its candidates.
     measured: MicrographMeasurements = field(default_factory=MicrographMeasurements)
@@ -128,21 +132,16 @@ class MicrographPredictions:
         candidates: Candidates,
         negatives: FloatArray,
         diameter_px: float,
-        ignore_contamination: bool = False,
     ) -> MicrographPredictions:
         """Build from what the engine found on a micrograph."""
         score, bad = candidates.score, candidates.bad
-        if ignore_contamination:
-            score, bad = candidates.without_contamination, np.zeros_like(bad)
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= MIN_SCORE]
         none = np.zeros(0)
-        seen = candidates.contamination
-        contamination = seen if seen is not None and seen.mask.any() else None
         predictions = cls(
             candidates.model, candidates.xy_px[order], score[order], bad[order], diameter_px,
             _quality(candidates.figures), bad[order], none, none.astype(np.uint32),
-            contamination,
+            candidates.contamination,
             MicrographMeasurements() if candidates.record is None else candidates.record.measured,
         )  # fmt: skip
         return predictions.with_negatives(negatives)
@@ -179,6 +178,10 @@ class Predictions:
         self._excluded: frozenset[int] = frozenset()
         self._lock = threading.RLock()
         self._changes = 0
+        #: The largest share of false picks at the automatic threshold; None: that of highest F1.
+        self.max_fdr: float | None = None
+        #: The threshold for it: the model, the share, the change it is of, and when it was made.
+        self._limited: tuple[int, float, int, float, float] | None = None
         #: The ranking of all candidates: the change it is of, when it was made, how long it took.
         self._order: tuple[int, float, float, _Ranking] | None = None
         self._ordering = threading.Lock()
@@ -221,7 +224,10 @@ class Predictions:
 
     def set_calibration(self, model: int, calibration: ModelCalibration) -> None:
         """Set the calibration of a model."""
-        self._calibrations[model] = calibration
+        with self._lock:
+            self._calibrations[model] = calibration
+            self._changes += 1
+            self._limited = None
 
     def calibration(self, model: int) -> ModelCalibration:
         """Return the calibration of a model."""
@@ -229,7 +235,27 @@ class Predictions:
 
     def threshold(self, model: int, setting: float | None) -> float:
         """Return the threshold for scores of a model: the user's if set, otherwise its own."""
-        return self.calibration(model).threshold if setting is None else setting
+        return self.automatic_threshold(model) if setting is None else setting
+
+    def automatic_threshold(self, model: int) -> float:
+        """Return the threshold of a model, or that at which few enough picks are false."""
+        known = self.calibration(model)
+        if self.max_fdr is None or known.calibration is None:
+            return known.threshold
+        with self._lock:
+            kept, now = self._limited, time.monotonic()
+            if kept is not None and kept[:2] == (model, self.max_fdr):
+                # While micrographs are being scored, not at each change.
+                if kept[2] == self._changes or now - kept[3] < 1.0:
+                    return kept[4]
+            scores = [own.ascending_scores for own in self.of_model(model).values()]
+            calibration = known.for_micrographs(len(scores))
+            assert calibration is not None
+            joined = np.concatenate([np.zeros(0), *scores])
+            counts = ScoreCounts.from_scores(joined)
+            threshold = choose_strict_threshold(calibration, counts, self.max_fdr, known.threshold)
+            self._limited = (model, self.max_fdr, self._changes, now, threshold)
+            return threshold
 
     def of_model(self, model: int) -> dict[int, MicrographPredictions]:
         """Return the candidates of one model; those of all models if it has none yet.
@@ -252,7 +278,7 @@ class Predictions:
             "micrographs": len(own),
             "edges": [],
             "counts": [],
-            "automatic": calibration.threshold,
+            "automatic": self.automatic_threshold(model),
             "settled": calibration.settled,
             "estimates": None,
         }

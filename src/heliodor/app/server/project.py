@@ -38,10 +38,14 @@ FORM_VERSION = 1
 #: Folders of files that are made again if missing, valid for one list of micrographs.
 SCORES, PREVIEWS, THUMBNAILS = "scores", "previews", "thumbnails"
 MODELS, EXPORT, PICKS = "models", "export", "picks"
+#: Contamination that the user edited, a mask per micrograph.
+MASKS = "masks"
 #: Largest absolute threshold, in log-odds.
 MAX_LOG_ODDS = 100.0
 #: Longest note on a micrograph, in characters.
 MAX_NOTE = 2000
+#: Largest distance between picks, or from the edge, in angstrom.
+MAX_DISTANCE = 10_000.0
 
 
 #: Settings that are sets of names of micrographs.
@@ -58,6 +62,13 @@ class ProjectSettings:
     diameter_angstrom: float | None = None
     #: Log-odds; None is automatic.
     threshold: float | None = None
+    #: The automatic threshold lets at most this share of the picks be false; None: highest F1.
+    max_fdr: float | None = None
+    #: By how much the threshold of micrographs is higher, log-odds, by their names.
+    threshold_offsets: Mapping[str, float] = field(default_factory=dict)
+    #: Of `PickSettings`; None for the default.
+    exclusion_radius_angstrom: float | None = None
+    edge_margin_angstrom: float | None = None
     #: The number of the model in use; 0 is the general one.
     model: int = 0
     #: Names of the micrographs that the user marked as reviewed.
@@ -84,6 +95,7 @@ class ProjectSettings:
             "form": FORM_VERSION,
             **asdict(self),
             "inputs": list(self.inputs),
+            "threshold_offsets": dict(self.threshold_offsets),
             **{name: sorted(getattr(self, name)) for name in _NAME_SETS},
             "notes": dict(sorted(self.notes.items())),
         }
@@ -97,6 +109,12 @@ class _StoredSettings(StoredModel):
     pixel_size_angstrom: float | None
     diameter_angstrom: float | None
     threshold: Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)] | None
+    max_fdr: Annotated[float, Field(gt=0, lt=1)] | None = None
+    threshold_offsets: dict[str, Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)]] = (
+        Field(default_factory=dict)
+    )
+    exclusion_radius_angstrom: Annotated[float, Field(ge=0, le=MAX_DISTANCE)] | None = None
+    edge_margin_angstrom: Annotated[float, Field(ge=0, le=MAX_DISTANCE)] | None = None
     model: Annotated[int, Field(ge=0)]
     done: list[str]
     excluded: list[str] = Field(default_factory=list)
@@ -155,7 +173,11 @@ class Project:
     @property
     def scores_for(self) -> str:
         """The digest that valid scores were made for."""
-        values = (self.settings.pictures_of, self.settings.diameter_angstrom)
+        own = self.settings
+        values: list[object] = [own.pictures_of, own.diameter_angstrom]
+        distances = (own.exclusion_radius_angstrom, own.edge_margin_angstrom)
+        if distances != (None, None):
+            values += distances
         return digest([str(value).encode() for value in values])
 
     def change(self, **values: Any) -> None:
@@ -192,6 +214,10 @@ class Project:
         """Return whether contamination is ignored on a micrograph."""
         return self.sources[number].name in self.settings.ignore_contamination
 
+    def threshold_offset(self, number: int) -> float:
+        """Return by how much the threshold of a micrograph is higher, in log-odds."""
+        return self.settings.threshold_offsets.get(self.sources[number].name, 0.0)
+
     def forget_scores(self) -> None:
         """Delete scores and previews, and record what the next ones are for."""
         for name in (SCORES, PREVIEWS):
@@ -206,6 +232,10 @@ class Project:
     def model_file(self, number: int, suffix: str = ".safetensors") -> Path:
         """Return the path of a model, or of its record (.json)."""
         return self.folder / MODELS / f"{number:04d}{suffix}"
+
+    def mask_file(self, number: int) -> Path:
+        """Return the path of the user's mask of contamination of a micrograph."""
+        return self.folder / MASKS / f"{self.sources[number].output_stem}.png"
 
     def next_model(self) -> int:
         """Return the number of the next model; existing models are never overwritten."""
@@ -325,11 +355,15 @@ def _rename(
     """Return the settings that name micrographs, for names that are spelled differently now."""
     by_path = {source.path.absolute(): source.name for source in sources}
     names = {own.name: by_path.get(own.path, own.name) for own in before}
-    sets = {
+    renamed: dict[str, Any] = {
         each: frozenset(names.get(name, name) for name in getattr(settings, each))
         for each in _NAME_SETS
     }
-    return {**sets, "notes": {names.get(name, name): n for name, n in settings.notes.items()}}
+    offsets = settings.threshold_offsets
+    return renamed | {
+        "notes": {names.get(name, name): note for name, note in settings.notes.items()},
+        "threshold_offsets": {names.get(n, n): own for n, own in offsets.items()},
+    }
 
 
 def _renumber_files(

@@ -13,6 +13,7 @@ from heliodor.app.server.annotations import Annotations
 from heliodor.app.server.predictions import MIN_SCORE, Predictions
 from heliodor.app.server.project import SCORES, Project
 from heliodor.app.server.tiles import MicrographTiles
+from heliodor.app.server.user_masks import UserMaskStore, apply_user_settings
 from heliodor.errors import BadInput
 
 #: Most micrographs that questions are chosen from: each has to be read.
@@ -24,6 +25,7 @@ def propose_questions(
     annotations: Annotations,
     predictions: Predictions,
     tiles: MicrographTiles,
+    masks: UserMaskStore,
     threshold: float,
     count: int,
 ) -> list[dict[str, Any]]:
@@ -40,9 +42,11 @@ def propose_questions(
     drawn = [*answered[: MAX_MICROGRAPHS // 2], *others.tolist()][:MAX_MICROGRAPHS]
     candidates: dict[int, Candidates] = {}
     for number in sorted(drawn):
-        own = _read_candidates_of(number, project, tiles)
+        own = read_candidates_of(number, project, tiles)
         if own is not None and own.model == seen[number].model:
-            candidates[number] = own
+            candidates[number] = apply_user_settings(
+                own, number, project, masks, tiles.pixel_size(number)
+            )
     # Another version may have written files with other features.
     widths = Counter(own.features.shape[1] for own in candidates.values())
     usual = max(widths, key=lambda width: (widths[width], width), default=0)
@@ -69,9 +73,7 @@ def propose_questions(
     ]
 
 
-def _read_candidates_of(
-    number: int, project: Project, tiles: MicrographTiles
-) -> Candidates | None:
+def read_candidates_of(number: int, project: Project, tiles: MicrographTiles) -> Candidates | None:
     """Return the candidates of a micrograph with features; None if they cannot be read now."""
     path = project.path(SCORES, number)
     try:

@@ -47,7 +47,7 @@ def render_sprite(
     sheet = Pillow.new("L", (CROPS_PER_ROW * CROP_PX, max(1, rows) * CROP_PX), _GRAY)
     for index, (number, x, y) in enumerate(positions):
         try:
-            picture = _micrograph_image(number, tiles, preview(number), diameter_angstrom)
+            picture = open_micrograph_image(number, tiles, preview(number), diameter_angstrom)
             height, width = tiles.header(number).shape
             side = CROP_DIAMETERS * diameter_angstrom / tiles.pixel_size(number)
         except BadInput:
@@ -58,7 +58,7 @@ def render_sprite(
     return encode_jpeg(sheet)
 
 
-def _micrograph_image(
+def open_micrograph_image(
     number: int, tiles: MicrographTiles, preview: Path, diameter_angstrom: float
 ) -> Pillow.Image:
     """Return the image of a whole micrograph, as fine as crops need it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import secrets
 import threading
@@ -17,10 +16,12 @@ from heliodor import __version__
 from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
+from heliodor.app.server.comparison import Comparison
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
 from heliodor.app.server.micrograph_table import MicrographTable
 from heliodor.app.server.new_micrographs import NewMicrographs
+from heliodor.app.server.pick_inspection import inspect_picks
 from heliodor.app.server.predictions import MicrographPredictions, Predictions
 from heliodor.app.server.project import (
     PREVIEWS,
@@ -30,6 +31,7 @@ from heliodor.app.server.project import (
 from heliodor.app.server.provenance import describe_making, list_differences
 from heliodor.app.server.questions import propose_questions
 from heliodor.app.server.tiles import MicrographTiles
+from heliodor.app.server.user_masks import UserMaskStore, describe_mask, parse_mask
 from heliodor.data.micrographs.name_matching import match_names
 from heliodor.data.micrographs.relion_project import RelionProject
 from heliodor.data.micrographs.sources import Source
@@ -93,16 +95,21 @@ class ProjectState:
         self._failures: dict[int, str] = {}
         self._read_errors: dict[int, str] = {}
         self.predictions = Predictions()
+        self.predictions.max_fdr = project.settings.max_fdr
+        self.masks = UserMaskStore(project)
         self.engine = EngineSession(
-            project, self.annotations, self.tiles, self.predictions, threads,
+            project, self.annotations, self.tiles, self.predictions, self.masks, threads,
             self.lock, self.touch, self.set_failure, engine, device, self.activity.write,
         )  # fmt: skip
         self.batch_run = BatchRun(
-            project, self.annotations, self.predictions, threads, device=device,
+            project, self.annotations, self.predictions, self.masks, threads, device=device,
             note=self.activity.write,
         )  # fmt: skip
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
+        self.comparison = Comparison(
+            project, self.annotations, self.tiles, threads, device, self.activity.write
+        )
         self._exclude_from_predictions()
 
     def _match_annotation_names(self) -> None:
@@ -243,6 +250,25 @@ class ProjectState:
     def _exclude_from_predictions(self) -> None:
         self.predictions.exclude({*range(len(self.sources))} - {*self.project.included})
 
+    def set_mask(self, number: int, values: Mapping[str, Any] | None) -> None:
+        """Set the contamination of a micrograph to what the user painted; see `parse_mask`.
+
+        Parameters
+        ----------
+        values
+            None: what the model detects.
+
+        Raises
+        ------
+        BadInput
+            If the mask does not fit the micrograph, or cannot be written.
+        """
+        mask = None
+        if values is not None:
+            shape, size = self.tiles.header(number).shape, self.tiles.pixel_size(number)
+            mask = parse_mask(values, shape, size)
+        self.masks.set(number, mask)
+
     def set_ignore_contamination(self, number: int, ignore: bool) -> int:
         """Ignore contamination on a micrograph, or not; return the revision."""
         with self.lock:
@@ -250,6 +276,18 @@ class ProjectState:
             changed = {self.name(number)}
             after = before | changed if ignore else before - changed
             self.project.change(ignore_contamination=after)
+            if self.predictions.get(number) is not None:
+                self.engine.load_candidates(number)
+            return self.touch([number])
+
+    def set_threshold_offset(self, number: int, offset: float) -> int:
+        """Set by how much the threshold of a micrograph is higher; return the revision."""
+        with self.lock:
+            offsets = dict(self.project.settings.threshold_offsets)
+            offsets.pop(self.name(number), None)
+            if offset:
+                offsets[self.name(number)] = offset
+            self.project.change(threshold_offsets=offsets)
             if self.predictions.get(number) is not None:
                 self.engine.load_candidates(number)
             return self.touch([number])
@@ -286,10 +324,20 @@ class ProjectState:
             "diameter": settings.diameter_angstrom,
             "threshold": settings.threshold,
             "relion_project": settings.relion_project,
+            "max_fdr": settings.max_fdr,
+            "exclusion_radius": settings.exclusion_radius_angstrom,
+            "edge_margin": settings.edge_margin_angstrom,
         }
 
     def change_settings(self, changes: Mapping[str, Any]) -> None:
-        """Change the diameter (angstrom) or the threshold (log-odds, None for automatic)."""
+        """Change some settings of the page.
+
+        Parameters
+        ----------
+        changes
+            The diameter, the minimum distance and the edge margin are in angstrom, the threshold
+            in log-odds; None stands for the default, or what is automatic.
+        """
         with self.lock:
             diameter = changes.get("diameter")
             if diameter is not None and diameter != self.project.settings.diameter_angstrom:
@@ -297,6 +345,16 @@ class ProjectState:
             if "threshold" in changes:
                 self.project.change(threshold=changes["threshold"])
                 self.touch()
+            if "max_fdr" in changes:
+                self.project.change(max_fdr=changes["max_fdr"])
+                self.predictions.max_fdr = changes["max_fdr"]
+                self.touch()
+            if changes.keys() & {"exclusion_radius", "edge_margin"}:
+                settings = self.project.settings
+                self.engine.change_distances(
+                    changes.get("exclusion_radius", settings.exclusion_radius_angstrom),
+                    changes.get("edge_margin", settings.edge_margin_angstrom),
+                )
             if "relion_project" in changes:
                 chosen = changes["relion_project"]
                 if chosen is not None:
@@ -320,6 +378,8 @@ class ProjectState:
             "done": self.name(number) in self.project.settings.done,
             "excluded": self.name(number) in self.project.settings.excluded,
             "ignored": self.project.ignores_contamination(number),
+            "mask": self.masks.digest(number),
+            "offset": self.project.threshold_offset(number),
             "quality": None if seen is None else seen.quality,
             "particles": self.table.particles(number),
             "note": self.project.settings.notes.get(self.name(number), ""),
@@ -365,13 +425,14 @@ class ProjectState:
     def is_busy(self) -> bool:
         """Return whether something is computed for the user."""
         working = self.engine.state()["state"] in ("starting", "training", "scoring")
+        working = working or self.comparison.state()["state"] == "running"
         return working or self.batch_run.state()["state"] == "running"
 
     def _run_state(self) -> dict[str, Any]:
         """Return the state of the run, and how the project has changed since the last one."""
         run = self.batch_run.state()
         if run["result"] is not None:
-            now = describe_making(self.project, self.annotations, self.predictions)
+            now = describe_making(self.project, self.annotations, self.predictions, self.masks)
             run["changes"] = list_differences(run["result"], now)
         return run
 
@@ -398,16 +459,10 @@ class ProjectState:
 
     def _outline(self, number: int, seen: MicrographPredictions) -> dict[str, Any] | None:
         """Return the mask of contamination for the page, in pixels of the original file."""
-        found = seen.contamination
-        if found is None or not found.mask.any():
+        found, is_edited = seen.contamination, self.masks.get(number) is not None
+        if found is None or not (found.mask.any() or is_edited):
             return None
-        rows, columns = found.mask.shape
-        return {
-            "rows": rows,
-            "columns": columns,
-            "step": round(found.pixel_size_angstrom / self.tiles.pixel_size(number), 4),
-            "bits": base64.b64encode(np.packbits(found.mask).tobytes()).decode(),
-        }
+        return describe_mask(found, self.tiles.pixel_size(number))
 
     def gallery(self, start: int, count: int) -> dict[str, Any]:
         """Return some of all candidates by descending score, with their annotations."""
@@ -442,10 +497,18 @@ class ProjectState:
             self.annotations,
             self.predictions,
             self.tiles,
+            self.masks,
             self.threshold_of(model),
             count,
         )
         return {"items": items}
+
+    def inspect_picks(self, seed: int) -> dict[str, Any]:
+        """Return averages and groups of picks; see `heliodor.app.server.pick_inspection`."""
+        return inspect_picks(
+            self.project, self.annotations, self.predictions, self.tiles, self.masks,
+            self.preview, seed,
+        )  # fmt: skip
 
     def preview(self, number: int) -> Path:
         """Return the path of the preview that the engine made of a micrograph."""
@@ -455,6 +518,7 @@ class ProjectState:
         """Stop the engine and the run, and save all changes."""
         try:
             self.new_micrographs.close()
+            self.comparison.close()
             self.batch_run.close()
         finally:
             self.table.close()

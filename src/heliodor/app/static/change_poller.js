@@ -4,7 +4,7 @@ import { recordTiming } from "./timings.js";
 const BUSY_INTERVAL_MS = 400;
 const IDLE_INTERVAL_MS = 1500;
 const HIDDEN_INTERVAL_MS = 6000;
-const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "quality", "particles", "note", "scored", "failed", "version"];
+const COLUMNS = ["labels", "negatives", "picks", "done", "excluded", "ignored", "mask", "offset", "quality", "particles", "note", "scored", "failed", "version"];
 
 /** @typedef {import("./state.js").AppState} AppState */
 
@@ -113,7 +113,8 @@ export class ChangePoller {
     for (const row of news.rows) {
       // Scored again by the same model between two polls.
       const missed = row.id === this.state.current && !this.state.picks.get(row.id);
-      const counted = rows.excluded[row.id] !== row.excluded || rows.ignored[row.id] !== row.ignored;
+      const counted = rows.excluded[row.id] !== row.excluded || rows.ignored[row.id] !== row.ignored
+        || rows.mask[row.id] !== row.mask || rows.offset[row.id] !== row.offset;
       if (rows.scored[row.id] !== row.scored || counted || (missed && row.scored !== null))
         rescored.push(row.id);
       if (rows.version[row.id] !== row.version) replaced.push(row.id);

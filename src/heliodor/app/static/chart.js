@@ -1,5 +1,7 @@
 /** Small charts on canvases. */
 
+import { readColor } from "./theme.js";
+
 /**
  * Return a linear scale from values to pixels.
  * @param {number} from
@@ -41,7 +43,7 @@ export function drawLine(context, points, color, dash = []) {
  * @param {CanvasTextAlign} [align]
  */
 export function drawText(context, text, x, y, align = "center") {
-  context.fillStyle = "#93a0b1";
+  context.fillStyle = readColor("--axis");
   context.font = "10px system-ui, sans-serif";
   context.textAlign = align;
   context.fillText(text, x, y);

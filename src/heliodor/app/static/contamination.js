@@ -33,7 +33,11 @@ function tracePaths(mask) {
   for (let i = 0; i < mask.rows; i++)
     for (let j = 0; j < mask.columns; j++) {
       if (!isSet(i, j)) continue;
-      fill.rect(j - 0.5, i - 0.5, 1, 1);
+      if (!isSet(i, j - 1)) {
+        let end = j + 1;
+        while (isSet(i, end)) end += 1;
+        fill.rect(j - 0.5, i - 0.5, end - j, 1);
+      }
       if (!isSet(i - 1, j)) line(j - 0.5, i - 0.5, j + 0.5, i - 0.5);
       if (!isSet(i + 1, j)) line(j - 0.5, i + 0.5, j + 0.5, i + 0.5);
       if (!isSet(i, j - 1)) line(j - 0.5, i - 0.5, j - 0.5, i + 0.5);
@@ -64,5 +68,26 @@ export function drawContamination(context, camera, mask, ratio, ignored) {
   context.lineWidth = (1.6 * ratio) / scale;
   if (ignored) context.setLineDash([(5 * ratio) / scale, (5 * ratio) / scale]);
   context.stroke(edge);
+  context.restore();
+}
+
+/**
+ * Draw a stroke of a brush while it is being made.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {import("./camera.js").Camera} camera
+ * @param {import("./mask_grid.js").Stroke & {erases: boolean}} stroke
+ * @param {number} ratio device pixels per CSS pixel
+ */
+export function drawStroke(context, camera, { points, radius, erases }, ratio) {
+  context.save();
+  context.lineCap = context.lineJoin = "round";
+  context.lineWidth = 2 * radius * camera.zoom * ratio;
+  context.strokeStyle = erases ? "rgba(160, 205, 255, 0.4)" : "rgba(255, 122, 69, 0.4)";
+  context.beginPath();
+  for (const [x, y] of [points[0], ...points]) {
+    const [sx, sy] = camera.toScreen(x, y);
+    context.lineTo(sx * ratio, sy * ratio);
+  }
+  context.stroke();
   context.restore();
 }

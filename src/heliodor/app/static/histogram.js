@@ -1,5 +1,6 @@
 import { chooseTicks, createScale, drawText } from "./chart.js";
 import { byId, fitCanvas, oncePerFrame } from "./dom.js";
+import { readColor, themeChanged } from "./theme.js";
 import { withTiming } from "./timings.js";
 
 /** Height of the tick labels and the axis title. */
@@ -36,6 +37,7 @@ export class HistogramChart {
     });
     state.histogramChanged.on(() => this.redraw());
     state.thresholdChanged.on(() => this.redraw());
+    themeChanged.on(() => this.redraw());
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
   }
 
@@ -72,11 +74,12 @@ export class HistogramChart {
     const foot = height - AXIS_HEIGHT_PX;
     // Square roots, so that the few high scores can be seen beside the many low ones.
     const most = Math.sqrt(Math.max(1, ...counts));
+    const [keptColor, restColor] = [readColor("--histogram-kept"), readColor("--histogram-rest")];
     counts.forEach((count, bin) => {
       const [left, right] = [axis.toPixel(edges[bin]), axis.toPixel(edges[bin + 1])];
       const tall = (Math.sqrt(count) / most) * (foot - 10);
       const kept = threshold !== null && (edges[bin] + edges[bin + 1]) / 2 >= threshold;
-      context.fillStyle = kept ? "#5cd3ff" : "#465264";
+      context.fillStyle = kept ? keptColor : restColor;
       context.fillRect(left, foot - tall, Math.max(1, right - left - 0.6), tall);
     });
     for (const tick of chooseTicks(edges[0], edges[edges.length - 1]))
@@ -85,13 +88,13 @@ export class HistogramChart {
     drawText(context, "Candidates (square-root scale)", width - 8, 12, "right");
     if (threshold === null) return;
     const x = Math.round(axis.toPixel(threshold)) + 0.5;
-    context.strokeStyle = "#ffffff";
+    context.strokeStyle = readColor("--strong");
     context.lineWidth = 1.5;
     context.beginPath();
     context.moveTo(x, 4);
     context.lineTo(x, foot);
     context.stroke();
-    context.fillStyle = "#ffffff";
+    context.fillStyle = readColor("--strong");
     context.beginPath();
     context.moveTo(x - 5, 2);
     context.lineTo(x + 5, 2);

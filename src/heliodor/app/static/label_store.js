@@ -9,7 +9,7 @@ const MAX_CACHED = 30;
  * @typedef {import("./save_queue.js").Label} Label
  * @typedef {import("./save_queue.js").SaveQueue} SaveQueue
  * @typedef {{micrograph: number, add: Label[], remove: Label[]}} Step
- * @typedef {{undo: () => void, redo: () => void}} OtherStep something else that can be undone
+ * @typedef {{micrograph?: number, undo: () => void, redo: () => void}} OtherStep something else that can be undone
  * @typedef {{revision: number, labels: Map<string, Label>, stale: boolean}} CachedLabels
  */
 
@@ -126,6 +126,27 @@ export class LabelStore {
     this.history.add(step);
     this.#apply(micrograph, named, remove);
     return step;
+  }
+
+  /**
+   * Add and remove labels on several micrographs, as one step that can be undone.
+   * @param {{micrograph: number, add: {x: number, y: number, kind: "particle" | "negative"}[], remove: Label[]}[]} changes
+   * @param {(isDone: boolean) => void} onChange called when it is done, undone or redone
+   */
+  changeMany(changes, onChange) {
+    const steps = changes.map(({ micrograph, add, remove }) => ({
+      micrograph, remove, add: add.map((label) => ({ id: createId(), ...label })),
+    }));
+    const apply = () => {
+      for (const { micrograph, add, remove } of steps) this.#apply(micrograph, add, remove);
+      onChange(true);
+    };
+    const revert = () => {
+      for (const { micrograph, add, remove } of steps) this.#apply(micrograph, remove, add);
+      onChange(false);
+    };
+    this.history.add({ undo: revert, redo: apply });
+    apply();
   }
 
   /** Undo and forget a step, if it is the last one. @param {Step} step */

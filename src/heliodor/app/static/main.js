@@ -1,5 +1,6 @@
 import { RequestRefused, ServerUnreachable } from "./api.js";
 import { ChangePoller } from "./change_poller.js";
+import { CompareDialog } from "./compare_dialog.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Keyboard } from "./keyboard.js";
 import { LogDialog } from "./log_dialog.js";
@@ -17,6 +18,7 @@ import { ShareDialog } from "./share_dialog.js";
 import { listShortcuts } from "./shortcuts.js";
 import { SpectrumView } from "./spectrum_view.js";
 import { AppState } from "./state.js";
+import { startTheme } from "./theme.js";
 import { TileStore } from "./tile_store.js";
 import { showToast } from "./toast.js";
 import { Toolbar } from "./toolbar.js";
@@ -80,6 +82,7 @@ async function start() {
   const reviewPanel = new ReviewPanel(state, tiles, panels, () => viewer.image.lowPass);
   new ExportPanel(state);
   new ShareDialog();
+  new CompareDialog(state, tiles);
   new LogDialog();
   const shortcuts = listShortcuts({
     viewer, list, table, spectrum, panels, toolbar, labelPanel, trainPanel, inspectPanel, reviewPanel,
@@ -119,4 +122,5 @@ document.addEventListener("visibilitychange", reloadIfReplaced);
 window.addEventListener("hashchange", () => {
   if (readAddressToken() !== null) reload();
 });
+startTheme();
 start().catch(reportError);

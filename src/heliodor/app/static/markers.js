@@ -45,10 +45,11 @@ function traceMarker(context, kind, radius) {
  * @param {keyof typeof COLORS} kind
  * @param {number} radius in CSS pixels
  * @param {number} ratio device pixels per CSS pixel
+ * @param {string} own its color
  */
-function getStamp(kind, radius, ratio) {
+function getStamp(kind, radius, ratio, own) {
   const rounded = Math.max(MIN_RADIUS_PX, Math.round(radius * 2) / 2);
-  const key = `${kind}/${rounded}/${ratio}`;
+  const key = `${kind}/${rounded}/${ratio}/${own}`;
   const known = stamps.get(key);
   if (known) return known;
   const side = Math.ceil((rounded + 3) * 2 * ratio);
@@ -58,7 +59,7 @@ function getStamp(kind, radius, ratio) {
     context.translate(side / 2, side / 2);
     context.scale(ratio, ratio);
     const width = kind === "particle" ? 2 : 1.6;
-    for (const [color, line] of [[OUTLINE_COLOR, width + 1.6], [COLORS[kind], width]]) {
+    for (const [color, line] of [[OUTLINE_COLOR, width + 1.6], [own, width]]) {
       traceMarker(context, kind, rounded);
       context.strokeStyle = /** @type {string} */ (color);
       context.lineWidth = /** @type {number} */ (line);
@@ -73,6 +74,9 @@ function getStamp(kind, radius, ratio) {
   return stamp;
 }
 
+/** Colors of scores from low to high: dark to light, so that they differ in brightness too. */
+export const SCORE_COLORS = ["#5b3fd6", "#4560de", "#2f8fe0", "#2fb0b5", "#2fd08a", "#92d96a", "#f3e24a"];
+
 /**
  * Draw the markers of one kind that are inside the window.
  * @param {CanvasRenderingContext2D} context with no transformation set
@@ -81,11 +85,12 @@ function getStamp(kind, radius, ratio) {
  * @param {Iterable<{x: number, y: number}>} markers
  * @param {number} diameter in pixels of the image
  * @param {number} ratio
+ * @param {string} [color]
  */
-export function drawMarkers(context, camera, kind, markers, diameter, ratio) {
+export function drawMarkers(context, camera, kind, markers, diameter, ratio, color = COLORS[kind]) {
   const radius = (diameter / 2) * camera.zoom;
   const tooLarge = radius > 600;
-  const stamp = tooLarge ? null : getStamp(kind, radius, ratio);
+  const stamp = tooLarge ? null : getStamp(kind, radius, ratio, color);
   const half = tooLarge ? 0 : /** @type {OffscreenCanvas} */ (stamp).width / 2;
   const reach = Math.max(radius, MIN_RADIUS_PX) + 4;
   for (const { x, y } of markers) {
@@ -97,12 +102,64 @@ export function drawMarkers(context, camera, kind, markers, diameter, ratio) {
       context.save();
       context.setTransform(ratio, 0, 0, ratio, sx * ratio, sy * ratio);
       traceMarker(context, kind, radius);
-      context.strokeStyle = COLORS[kind];
+      context.strokeStyle = color;
       context.lineWidth = 2;
       context.stroke();
       context.restore();
     }
   }
+}
+
+/**
+ * Draw square boxes around markers.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {import("./camera.js").Camera} camera
+ * @param {Iterable<{x: number, y: number}>} markers
+ * @param {number} side in pixels of the image
+ * @param {number} ratio
+ */
+export function drawBoxes(context, camera, markers, side, ratio) {
+  const half = (side / 2) * camera.zoom;
+  context.save();
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.beginPath();
+  for (const { x, y } of markers) {
+    const [sx, sy] = camera.toScreen(x, y);
+    if (sx < -half || sy < -half || sx > camera.width + half || sy > camera.height + half) continue;
+    context.rect(sx - half, sy - half, 2 * half, 2 * half);
+  }
+  context.strokeStyle = "rgba(255, 255, 255, 0.4)";
+  context.lineWidth = 1;
+  context.stroke();
+  context.restore();
+}
+
+/**
+ * Draw the outline of a selection, and what is selected.
+ * @param {CanvasRenderingContext2D} context with no transformation set
+ * @param {import("./camera.js").Camera} camera
+ * @param {import("./selection_tool.js").SelectionTool} selection
+ * @param {number} diameter in pixels of the image
+ * @param {number} ratio
+ */
+export function drawSelection(context, camera, { corners, labels, picks }, diameter, ratio) {
+  if (!corners.length) return;
+  for (const { x, y } of [...labels, ...picks]) {
+    const [sx, sy] = camera.toScreen(x, y);
+    drawRing(context, sx, sy, (diameter / 2) * camera.zoom + 3, ratio, "#ffffff");
+  }
+  context.save();
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.beginPath();
+  for (const [x, y] of corners) context.lineTo(...camera.toScreen(x, y));
+  context.closePath();
+  context.fillStyle = "rgba(255, 255, 255, 0.08)";
+  context.fill();
+  context.setLineDash([5, 4]);
+  context.strokeStyle = "#ffffff";
+  context.lineWidth = 1.4;
+  context.stroke();
+  context.restore();
 }
 
 /**

@@ -206,7 +206,8 @@ export class MicrographTable {
     byId("table-problem").hidden = !problem;
     setText(byId("table-problem"), toSentence(problem));
     const shown = order.filter((id) => !this.state.rows.excluded[id]).length;
-    byId("table-exclude").disabled = shown === 0 || shown === this.state.count;
+    // Without a filter, the button would exclude everything.
+    byId("table-exclude").disabled = shown === 0 || !this.filter.value.trim();
     byId("table-include").disabled = shown === order.length;
     this.#showOrder();
     this.redraw();

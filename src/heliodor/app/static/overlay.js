@@ -1,7 +1,7 @@
 import { fitCanvas, oncePerFrame } from "./dom.js";
-import { drawContamination } from "./contamination.js";
+import { drawContamination, drawStroke } from "./contamination.js";
 import { Emitter } from "./emitter.js";
-import { COLORS, drawHandle, drawMarkers, drawRing } from "./markers.js";
+import { COLORS, drawBoxes, drawHandle, drawMarkers, drawRing, drawSelection, SCORE_COLORS } from "./markers.js";
 import { withTiming } from "./timings.js";
 
 /** A pick within this many diameters of a label is the same particle (as in the export). */
@@ -22,11 +22,19 @@ export class Overlay {
   hidden = false;
   /** Whether contamination is outlined. */
   showsContamination = true;
+  /** Whether the color of a pick shows its score. */
+  colorsByScore = false;
+  /** Side of the boxes around picks and particles, in pixels; null for none. @type {number | null} */
+  boxPx = null;
   /** Center of the circle by which the diameter is measured. @type {Point | null} */ sizing = null;
   /** A candidate that the user looks for. @type {{micrograph: number, x: number, y: number} | null} */
   pointedAt = null;
   /** The circle whose handle is shown. @type {Point | null} */ handleOwner = null;
   /** @type {{x: number, y: number, radius: number} | null} */ eraser = null;
+  /** What is being selected. @type {import("./selection_tool.js").SelectionTool | null} */
+  selection = null;
+  /** The stroke of a brush. @type {import("./contamination_editor.js").ContaminationEditor["stroke"]} */
+  stroke = null;
   redraw = oncePerFrame(withTiming("draw markers", () => this.#draw()));
 
   /**
@@ -123,6 +131,33 @@ export class Overlay {
     return [sx + radius, sy];
   }
 
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} diameter
+   * @param {number} ratio
+   */
+  #drawPicks(context, diameter, ratio) {
+    const { camera, picks } = this;
+    if (!this.colorsByScore || !picks.length) {
+      drawMarkers(context, camera, "pick", picks, diameter, ratio);
+      return;
+    }
+    const [low, high] = this.scoreRange;
+    /** @type {Pick[][]} */
+    const parts = SCORE_COLORS.map(() => []);
+    for (const pick of picks) {
+      const share = high > low ? (pick.score - low) / (high - low) : 1;
+      parts[Math.min(parts.length - 1, Math.max(0, Math.floor(share * parts.length)))].push(pick);
+    }
+    parts.forEach((part, i) => drawMarkers(context, camera, "pick", part, diameter, ratio, SCORE_COLORS[i]));
+  }
+
+  /** The scores that the first and the last color stand for: the threshold, and the best. @returns {[number, number]} */
+  get scoreRange() {
+    const { edges } = this.state.histogram;
+    return [this.state.threshold ?? 0, edges.length ? edges[edges.length - 1] : 0];
+  }
+
   #draw() {
     const { ratio } = fitCanvas(this.canvas);
     const context = this.canvas.getContext("2d");
@@ -134,10 +169,13 @@ export class Overlay {
     const found = state.picks.get(state.current)?.contamination;
     if (this.showsContamination && found)
       drawContamination(context, camera, found, ratio, state.rows.ignored[state.current]);
+    if (this.stroke) drawStroke(context, camera, this.stroke, ratio);
     if (this.hidden) return;
     if (diameter !== null) {
       const of = (/** @type {string} */ kind) => this.labels.filter((one) => one.kind === kind);
-      if (!this.sizing) drawMarkers(context, camera, "pick", this.picks, diameter, ratio);
+      if (!this.sizing) this.#drawPicks(context, diameter, ratio);
+      if (this.boxPx !== null && !this.sizing)
+        drawBoxes(context, camera, [...this.picks, ...of("particle")], this.boxPx, ratio);
       drawMarkers(context, camera, "negative", of("negative"), diameter, ratio);
       drawMarkers(context, camera, "particle", of("particle"), diameter, ratio);
       if (this.pointedAt?.micrograph === state.current) {
@@ -154,6 +192,7 @@ export class Overlay {
         drawHandle(context, sx, sy, ratio);
       }
     } else drawMarkers(context, camera, "particle", this.labels, 0, ratio);
+    if (this.selection) drawSelection(context, camera, this.selection, diameter ?? 0, ratio);
     if (this.eraser) {
       const { x, y, radius } = this.eraser;
       const [sx, sy] = camera.toScreen(x, y);

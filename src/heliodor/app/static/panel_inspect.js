@@ -1,6 +1,8 @@
 import { byId, setText } from "./dom.js";
 import { Gallery } from "./gallery.js";
+import { GroupView } from "./group_view.js";
 import { HistogramChart } from "./histogram.js";
+import { PickOptions } from "./pick_options.js";
 import { withTiming } from "./timings.js";
 
 /**
@@ -32,6 +34,10 @@ export class InspectPanel {
     this.state = state;
     this.chart = new HistogramChart(state);
     this.gallery = new Gallery(state, viewer);
+    this.groups = new GroupView(state, viewer);
+    this.options = new PickOptions(state);
+    const views = byId("inspect-view");
+    views.addEventListener("click", (/** @type {any} */ event) => event.target.value && this.showView(event.target.value));
     this.number = byId("threshold");
     this.number.addEventListener("change", withTiming("threshold", () => {
       if (this.number.value !== "") state.setThreshold(Number(this.number.value));
@@ -41,6 +47,14 @@ export class InspectPanel {
     state.histogramChanged.on(() => this.#show());
     state.activityChanged.on(() => this.#show());
     this.#show();
+  }
+
+  /** Show the candidates by score, or averages and groups. @param {"candidates" | "groups"} view */
+  showView(view) {
+    for (const one of byId("inspect-view").children) one.setAttribute("aria-pressed", String(one.value === view));
+    byId("candidates-view").hidden = view !== "candidates";
+    byId("groups-view").hidden = view !== "groups";
+    this.gallery.redraw();
   }
 
   /** Move the threshold a little. @param {number} by */

@@ -1,4 +1,3 @@
-import { post } from "./api.js";
 import { byId, setText } from "./dom.js";
 import { withTiming } from "./timings.js";
 import { confirmAction } from "./toast.js";
@@ -32,7 +31,12 @@ export class LabelPanel {
     on("eraser-radius", "input", () => this.#applyEraserRadius());
     on("display-reset", "click", () => this.#resetDisplay());
     on("measure", "click", () => this.measure());
-    on("ignore-contamination", "change", () => void this.#ignoreContamination());
+    const { contaminationEditor } = viewer;
+    on("ignore-contamination", "change", () => contaminationEditor.ignore(byId("ignore-contamination").checked));
+    on("use-detected", "click", () => contaminationEditor.useDetected());
+    on("brush-size", "input", () => this.#applyBrush());
+    for (const id of ["color-by-score", "show-boxes", "box-diameters"]) on(id, "input", () => this.#applyMarkers());
+    for (const signal of [state.settingsChanged, state.opened, state.thresholdChanged]) signal.on(() => this.#applyMarkers());
     on("diameter", "change", () => void this.setDiameter(Number(this.diameter.value)));
     on("sizing-number", "input", () => this.#onTyped());
     on("sizing-number", "keydown", (/** @type {KeyboardEvent} */ event) => {
@@ -54,6 +58,7 @@ export class LabelPanel {
     this.#show();
     this.#applyExposure();
     this.#applyEraserRadius();
+    this.#applyBrush();
     this.#applyLowPass();
   }
 
@@ -62,6 +67,7 @@ export class LabelPanel {
     if (document.activeElement !== this.diameter || diameter !== settings.diameter)
       this.diameter.value = diameter ?? "";
     if (document.activeElement !== this.sizingNumber) this.sizingNumber.value = diameter ?? "";
+    this.#showBrush();
   }
 
   /** Show how much of the micrograph on screen is contaminated, and whether that counts. */
@@ -69,25 +75,49 @@ export class LabelPanel {
     const { rows, current } = this.state;
     if (current < 0) return;
     const free = rows.quality[current];
+    const edited = rows.mask[current] !== null;
+    const share = free === null ? 0 : Math.max(1, Math.round((1 - free) * 100));
     setText(byId("contamination-share"), free === null ? "Not known yet."
+      : edited && free === 1 ? "You erased all that was found on this micrograph."
       : free === 1 ? "None found on this micrograph."
-      : `${Math.max(1, Math.round((1 - free) * 100))}% of this micrograph, outlined in orange. Picks there need a much higher score.`);
+      : edited ? `${share}% of this micrograph, as you edited it. Nothing is picked there.`
+      : `${share}% of this micrograph, outlined in orange. Picks there need a much higher score.`);
     byId("ignore-contamination").checked = rows.ignored[current];
-    byId("ignore-contamination").disabled = free === null || free === 1;
+    byId("ignore-contamination").disabled = !rows.ignored[current] && (free === null || free === 1);
+    byId("use-detected").hidden = !edited;
   }
 
-  async #ignoreContamination() {
-    const { rows, current } = this.state;
-    const ignore = byId("ignore-contamination").checked;
-    rows.ignored[current] = ignore;
-    try {
-      await post(`/api/micrographs/${current}/contamination`, { ignore });
-      await Promise.all([this.state.picks.reload(current), this.state.readHistogram()]);
-    } catch (error) {
-      rows.ignored[current] = !ignore;
-      this.state.messageRaised.emit(String(error instanceof Error ? error.message : error));
-    }
-    this.state.rowsChanged.emit([current]);
+  #applyBrush() {
+    const { contaminationEditor } = this.viewer;
+    contaminationEditor.setBrush(Number(byId("brush-size").value) / 100);
+    this.#showBrush();
+  }
+
+  #showBrush() {
+    const { diameter, micrograph } = this.state;
+    const unit = micrograph?.pixel_size === null ? "px" : "Å";
+    const size = diameter === null ? "" : `${Math.round(this.viewer.contaminationEditor.brush * diameter)} ${unit}`;
+    setText(byId("brush-value"), size);
+  }
+
+  /** Color picks by their scores, and show boxes around them, or not. */
+  #applyMarkers() {
+    const { overlay } = this.viewer;
+    overlay.colorsByScore = byId("color-by-score").checked;
+    byId("color-scale").hidden = !overlay.colorsByScore;
+    const [low, high] = overlay.scoreRange;
+    setText(byId("color-low"), low.toFixed(1));
+    setText(byId("color-high"), high.toFixed(1));
+    const { diameterPx, micrograph } = this.state;
+    const diameters = Number(byId("box-diameters").value);
+    const isShown = byId("show-boxes").checked && diameterPx !== null && diameters > 0;
+    // RELION's boxes have an even number of pixels.
+    overlay.boxPx = isShown ? 2 * Math.ceil((diameters * diameterPx) / 2) : null;
+    byId("box-size").hidden = overlay.boxPx === null;
+    const size = micrograph?.pixel_size;
+    const angstrom = overlay.boxPx !== null && size ? ` (${Math.round(overlay.boxPx * size)} Å)` : "";
+    setText(byId("box-size"), `Box size for RELION's particle extraction: ${overlay.boxPx} px${angstrom}.`);
+    overlay.redraw();
   }
 
   /** Ask for the diameter first if it is not known yet. */

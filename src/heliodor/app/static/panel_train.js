@@ -2,6 +2,7 @@ import { get, post } from "./api.js";
 import { chooseTicks, createScale, drawLine, drawText } from "./chart.js";
 import { byId, createElement, fitCanvas, formatCount, oncePerFrame, setText, toSentence } from "./dom.js";
 import { formatDuration, formatRemaining } from "./durations.js";
+import { readColor, themeChanged } from "./theme.js";
 import { withTiming } from "./timings.js";
 import { confirmAction } from "./toast.js";
 
@@ -56,6 +57,7 @@ export class TrainPanel {
     state.activityChanged.on(() => this.#show());
     state.rowsChanged.on(() => this.#showLabelCounts());
     state.modelsChanged.on(() => void this.#showModels());
+    themeChanged.on(() => this.redraw());
     void this.#showModels();
     new ResizeObserver(() => this.redraw()).observe(byId("curve"));
     this.#showLabelCounts();
@@ -65,6 +67,7 @@ export class TrainPanel {
   /** List the models, with a button to use each that is not in use. */
   async #showModels() {
     const { models } = await get("/api/models");
+    byId("compare-button").hidden = models.length < 2;
     byId("models").replaceChildren(...models.map((/** @type {any} */ model) => this.#createModel(model)));
   }
 
@@ -230,16 +233,16 @@ export class TrainPanel {
     drawText(context, "Update", (MARGIN.left + width - MARGIN.right) / 2, height - 4);
     drawText(context, "Loss", 5, 12, "left");
     // The loss of single minibatches is noisy: it is drawn faint, with its running mean on top.
-    drawLine(context, curve.map(([at, loss]) => [x.toPixel(at), y.toPixel(loss)]), "#6b5117");
+    drawLine(context, curve.map(([at, loss]) => [x.toPixel(at), y.toPixel(loss)]), readColor("--curve-faint"));
     let mean = losses[0];
     const smooth = curve.map(([at, loss]) => {
       mean += (loss - mean) * Math.min(1, Math.max(SMOOTHING, 5 / losses.length));
       return /** @type {[number, number]} */ ([x.toPixel(at), y.toPixel(mean)]);
     });
-    drawLine(context, smooth, "#ffb000");
+    drawLine(context, smooth, readColor("--curve"));
     const validated = curve.filter((point) => point[2] != null);
     const unit = createScale(0, 1, height - MARGIN.bottom, MARGIN.top);
-    drawLine(context, validated.map(([at, , value]) => [x.toPixel(at), unit.toPixel(value ?? 0)]), "#5cd3ff", [5, 4]);
+    drawLine(context, validated.map(([at, , value]) => [x.toPixel(at), unit.toPixel(value ?? 0)]), readColor("--pick"), [5, 4]);
     byId("curve-validation").hidden = validated.length < 2;
     if (validated.length < 2) return;
     for (const value of [0, 1]) drawText(context, String(value), width - 8, unit.toPixel(value) + 3);

@@ -8,13 +8,14 @@ const DOUBLE_CLICK_MS = 350;
 /**
  * @typedef {import("./viewer.js").Viewer} Viewer
  * @typedef {{label: import("./save_queue.js").Label, x: number, y: number}} LabelMove
+ * @typedef {"label" | "eraser" | "brush" | "select"} Tool
  * @typedef {"none" | "maybe click" | "maybe resize" | "maybe move label" | "pan" | "erase" | "resize"
- *   | "move" | "move label"} Gesture
+ *   | "move" | "move label" | "paint" | "select"} Gesture
  */
 
 /** What mouse and pen do on the micrograph: click, pan, zoom, erase, resize. */
 export class PointerTools {
-  /** @type {"label" | "eraser"} */ tool = "label";
+  /** @type {Tool} */ tool = "label";
   /** Eraser radius in pixels of the screen. */ eraserRadius = 24;
   spaceHeld = false;
   /** @type {Gesture} */ #gesture = "none";
@@ -30,8 +31,12 @@ export class PointerTools {
    * @param {Viewer} viewer
    * @param {HTMLElement} stage
    * @param {import("./label_editor.js").LabelEditor} labelling
+   * @param {import("./contamination_editor.js").ContaminationEditor} painting
+   * @param {import("./selection_tool.js").SelectionTool} selecting
    */
-  constructor(viewer, stage, labelling) {
+  constructor(viewer, stage, labelling, painting, selecting) {
+    this.selecting = selecting;
+    this.painting = painting;
     this.viewer = viewer;
     this.stage = stage;
     this.labelling = labelling;
@@ -46,11 +51,13 @@ export class PointerTools {
     listen("contextmenu", (event) => event.preventDefault());
   }
 
-  /** @param {"label" | "eraser"} tool */
+  /** @param {Tool} tool */
   selectTool(tool) {
     this.tool = tool;
-    this.stage.classList.toggle("erasing", tool === "eraser");
-    if (tool !== "eraser") this.viewer.overlay.eraser = null;
+    this.stage.classList.toggle("erasing", ["eraser", "brush"].includes(tool));
+    if (!["eraser", "brush"].includes(tool)) this.viewer.overlay.eraser = null;
+    this.viewer.overlay.handleOwner = null;
+    this.selecting.setActive(tool === "select");
     this.viewer.overlay.redraw();
   }
 
@@ -77,7 +84,14 @@ export class PointerTools {
     this.#start = this.#position = this.#locate(event);
     const { overlay } = this.viewer;
     if (event.button === 1 || (event.button === 0 && this.spaceHeld)) this.#gesture = "pan";
-    else if (event.button === 2) this.#gesture = "maybe click";
+    else if (this.tool === "brush" && event.button !== 1) {
+      const inverse = event.button === 2 || event.altKey;
+      const [x, y] = this.viewer.camera.toImage(...this.#start);
+      if (this.painting.begin(x, y, inverse)) this.#gesture = "paint";
+    } else if (this.tool === "select" && event.button === 0) {
+      this.selecting.begin(...this.viewer.camera.toImage(...this.#start));
+      this.#gesture = "select";
+    } else if (event.button === 2) this.#gesture = "maybe click";
     else if (event.button !== 0) return;
     else if (this.#isOnHandle()) this.#gesture = "maybe resize";
     else if (overlay.sizing && this.#isInSizingCircle()) this.#gesture = "move";
@@ -117,6 +131,8 @@ export class PointerTools {
     }
     this.#position = at;
     if (this.#gesture === "erase") this.#erase();
+    if (this.#gesture === "select" && !still) this.selecting.extend(...viewer.camera.toImage(...at));
+    if (this.#gesture === "paint") this.painting.extend(...viewer.camera.toImage(...at));
     this.#updateHover(event);
   }
 
@@ -128,7 +144,8 @@ export class PointerTools {
       this.#onClick(event);
     } else if (gesture === "erase") {
       this.labelling.erase([...this.#erased]);
-    } else if (gesture === "resize") this.viewer.finishSizing();
+    } else if (gesture === "paint") this.painting.finish();
+    else if (gesture === "resize") this.viewer.finishSizing();
     else if (gesture === "move label" && this.#held) {
       const { label, x, y } = this.#held;
       this.labelling.move(label, x, y);
@@ -139,6 +156,7 @@ export class PointerTools {
 
   #endGesture() {
     if (this.#gesture === "move label") this.viewer.overlay.refresh();
+    if (this.painting.stroke) this.painting.cancel();
     this.#gesture = "none";
     this.#held = null;
     this.#erased.clear();
@@ -169,12 +187,13 @@ export class PointerTools {
     const [x, y] = viewer.camera.toImage(...at);
     viewer.showPointerPosition([x, y]);
     const { overlay } = viewer;
-    if (this.tool === "eraser") {
-      overlay.eraser = { x, y, radius: this.eraserRadius / viewer.camera.zoom };
+    if (["eraser", "brush"].includes(this.tool)) {
+      const radius = this.tool === "brush" ? this.painting.radius : this.eraserRadius / viewer.camera.zoom;
+      overlay.eraser = { x, y, radius: radius ?? 0 };
       overlay.redraw();
       return;
     }
-    if (this.#gesture === "none") {
+    if (this.#gesture === "none" && this.tool === "label") {
       const onHandle = this.#isOnHandle(at);
       if (!onHandle) {
         const held = overlay.findNearest(overlay.labels, x, y) ?? overlay.findNearest(overlay.picks, x, y);
@@ -191,7 +210,7 @@ export class PointerTools {
   #isOnHandle(at = this.#position) {
     const { overlay, state } = this.viewer;
     const held = overlay.sizing ?? overlay.handleOwner;
-    if (!held || state.diameterPx === null || this.tool === "eraser") return false;
+    if (!held || state.diameterPx === null || this.tool !== "label") return false;
     const [hx, hy] = overlay.locateHandle(held);
     return Math.hypot(at[0] - hx, at[1] - hy) <= HANDLE_RADIUS_PX;
   }

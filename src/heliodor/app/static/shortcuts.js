@@ -39,10 +39,20 @@ export function listShortcuts(parts) {
     run();
     return true;
   }, keycaps);
+  const selected = (
+    /** @type {string[]} */ keys,
+    /** @type {string} */ description,
+    /** @type {() => void} */ run,
+    /** @type {string[]} */ keycaps,
+  ) => key(keys, description, () => {
+    if (viewer.selectionTool.isEmpty) return false;
+    run();
+    return true;
+  }, keycaps);
   trackSpaceKey(viewer);
   return [
     review(["y", "j"], "particle", () => reviewPanel.answer("particle"), ["Y"]),
-    review(["x", "k"], "not a particle", () => reviewPanel.answer("negative"), ["X"]),
+    review(["n", "x", "k"], "not a particle", () => reviewPanel.answer("negative"), ["N"]),
     review(["s", "ArrowRight"], "skip", () => reviewPanel.answer("skipped"), ["S", "→"]),
     review(["u", "ArrowLeft", "Ctrl+z"], "previous question", () => reviewPanel.back(), ["U", "←"]),
     key(["n", "ArrowRight", "ArrowDown"], "Next micrograph", () => list.step(1), ["N", "→", "↓"]),
@@ -54,6 +64,12 @@ export function listShortcuts(parts) {
     key(["l"], "Label tool", () => toolbar.selectTool("label"), ["L"]),
     key(["b"], "Toggle eraser", () =>
       toolbar.selectTool(viewer.pointerTools.tool === "eraser" ? "label" : "eraser"), ["B"]),
+    key(["a"], "Select with a rectangle or a lasso", () => toolbar.toggleSelection(), ["A"]),
+    selected(["x"], "Selection: not particles", () => viewer.selectionTool.label("negative"), ["X"]),
+    selected(["y"], "Selection: particles", () => viewer.selectionTool.label("particle"), ["Y"]),
+    selected(["Delete", "Backspace"], "Selection: remove labels", () => viewer.selectionTool.removeLabels(), ["Del"]),
+    key(["m"], "Paint contamination", () => toolbar.toggleBrush("paint"), ["M"]),
+    key(["w"], "Erase contamination", () => toolbar.toggleBrush("erase"), ["W"]),
     key(["x"], "Not a particle (under the pointer)", () => {
       if (viewer.pointer) viewer.labelEditor.reject(...viewer.pointer);
     }, ["X"]),
@@ -78,7 +94,7 @@ export function listShortcuts(parts) {
     key(["Escape"], "Cancel or close", () => {
       if (table.isOpen) return table.toggle();
       if (reviewPanel.stop() || labelPanel.stopMeasuring()) return;
-      if (viewer.pointerTools.tool === "eraser") toolbar.selectTool("label");
+      if (viewer.pointerTools.tool !== "label") toolbar.selectTool("label");
       byId("toast").hidden = true;
     }, ["Esc"]),
   ];

@@ -9,10 +9,12 @@ import { findCommonEnding, findCommonFolder } from "./sorting.js";
 /**
  * @typedef {{revision: number, name: string[], labels: number[], negatives: number[],
  *   picks: (number | null)[], done: boolean[], excluded: boolean[], ignored: boolean[],
+ *   mask: (string | null)[], offset: number[],
  *   quality: (number | null)[], particles: (number | null)[], note: string[], scored: (number | null)[], failed: (string | null)[],
  *   version: number[]}} Rows
  * @typedef {{diameter: number | null, threshold: number | null,
- *   relion_project: string | null}} Settings
+ *   relion_project: string | null, max_fdr: number | null, exclusion_radius: number | null,
+ *   edge_margin: number | null}} Settings
  * @typedef {Record<string, (number | null)[]> & {threshold: number[]}} Estimates
  * @typedef {{model: number | null, micrographs: number, edges: number[], counts: number[],
  *   automatic: number | null, settled: boolean, estimates: null | Estimates}} Histogram
@@ -32,6 +34,8 @@ export class AppState {
   /** Emitted with the number of micrographs that have arrived. */
   micrographsAdded = new Emitter();
   thresholdChanged = new Emitter();
+  /** Emitted when the largest FDR or a distance of picking changed. */
+  optionsChanged = new Emitter();
   histogramChanged = new Emitter();
   /** Emitted when the engine, the training or the run on all micrographs reports something. */
   activityChanged = new Emitter();
@@ -57,6 +61,8 @@ export class AppState {
   /** Short names for the list. @type {string[]} */ #listNames = [];
   #reading = false;
   #outdated = false;
+  /** Number of changes on their way to the server that are not in the save queue. */
+  #waitingFor = 0;
   /**
    * Set while a threshold is on its way to the server.
    * @type {ReturnType<typeof setTimeout> | undefined}
@@ -239,19 +245,28 @@ export class AppState {
   /** Wait until the server has all that this page shows; throw an error if it cannot be saved. */
   async settle() {
     const pending = () => this.saveQueue.size > 0 && !this.saveQueue.problem;
-    while (pending() || this.#posting !== undefined)
+    while (pending() || this.#posting !== undefined || this.#waitingFor > 0)
       await new Promise((done) => setTimeout(done, SETTLE_INTERVAL_MS));
     if (this.saveQueue.size)
       throw new Error("Some changes could not be saved yet. Wait until the page says Saved, then try again.");
   }
 
+  /** Let `settle` wait for a change on its way to the server. @param {Promise<unknown>} sending */
+  waitFor(sending) {
+    this.#waitingFor += 1;
+    void sending.finally(() => (this.#waitingFor -= 1));
+  }
+
   /** Apply settings from the server. @param {Settings} settings */
   applySettings(settings) {
-    const { diameter, threshold } = this.settings;
+    const { diameter, threshold, exclusion_radius, edge_margin, max_fdr } = this.settings;
     // While it is being sent, the threshold on screen is the newer one.
     const moving = this.#posting !== undefined;
     this.settings = { ...settings, threshold: moving ? threshold : settings.threshold };
-    if (diameter !== settings.diameter) {
+    const scoredAgain = exclusion_radius !== settings.exclusion_radius || edge_margin !== settings.edge_margin;
+    if (max_fdr !== settings.max_fdr || scoredAgain) this.optionsChanged.emit();
+    if (max_fdr !== settings.max_fdr) void this.readHistogram();
+    if (diameter !== settings.diameter || scoredAgain) {
       this.picks.clear();
       this.settingsChanged.emit();
       if (this.current >= 0) void this.picks.reload(this.current);

@@ -41,7 +41,7 @@ function chooseDigits(values) {
  * @returns {Column}
  */
 function createNumberColumn(key, title, unit, hint, value, digits = 0) {
-  const letters = Math.max(NUMBER_LETTERS, title.length + (unit ? unit.length + 2 : 0));
+  const letters = Math.max(NUMBER_LETTERS, Math.ceil(1.1 * title.length) + (unit ? unit.length + 3 : 0));
   return {
     key, title, unit, hint, value, letters, isText: false,
     text: (id) => {

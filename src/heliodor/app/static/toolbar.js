@@ -44,6 +44,10 @@ export class Toolbar {
     on("next", () => list.step(1));
     on("tool-label", () => this.selectTool("label"));
     on("tool-eraser", () => this.selectTool("eraser"));
+    on("tool-select", () => this.toggleSelection());
+    on("tool-brush", () => this.toggleBrush("paint"));
+    on("brush-paint", () => this.toggleBrush("paint"));
+    on("brush-erase", () => this.toggleBrush("erase"));
     on("undo", () => this.undo());
     on("redo", () => this.redo());
     on("toggle-markers", () => this.toggleMarkers());
@@ -66,11 +70,27 @@ export class Toolbar {
     this.#showSaving();
   }
 
-  /** @param {"label" | "eraser"} tool */
+  /** @param {import("./pointer.js").Tool} tool */
   selectTool(tool) {
     this.viewer.pointerTools.selectTool(tool);
-    byId("tool-label").setAttribute("aria-pressed", String(tool === "label"));
-    byId("tool-eraser").setAttribute("aria-pressed", String(tool === "eraser"));
+    for (const one of ["label", "select", "eraser", "brush"])
+      byId(`tool-${one}`).setAttribute("aria-pressed", String(tool === one));
+    for (const mode of ["paint", "erase"])
+      byId(`brush-${mode}`).setAttribute("aria-pressed", String(tool === "brush" && this.viewer.contaminationEditor.mode === mode));
+  }
+
+  /** Select picks and labels, or stop that. */
+  toggleSelection() {
+    this.selectTool(this.viewer.pointerTools.tool === "select" ? "label" : "select");
+  }
+
+  /** Paint or erase contamination, or stop that. @param {"paint" | "erase"} mode */
+  toggleBrush(mode) {
+    const { pointerTools, contaminationEditor, overlay } = this.viewer;
+    const isOn = pointerTools.tool === "brush" && contaminationEditor.mode === mode;
+    contaminationEditor.mode = mode;
+    this.selectTool(isOn ? "label" : "brush");
+    if (!isOn && !overlay.showsContamination) this.toggleContamination();
   }
 
   undo() {
@@ -88,7 +108,7 @@ export class Toolbar {
    * @param {import("./label_store.js").Step | import("./label_store.js").OtherStep | undefined} step
    */
   #openChangedMicrograph(step) {
-    if (step && "micrograph" in step && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
+    if (step?.micrograph !== undefined && step.micrograph !== this.state.current) void this.state.open(step.micrograph);
   }
 
   toggleMarkers() {
@@ -111,33 +131,51 @@ export class Toolbar {
     const { state } = this;
     const id = state.current;
     if (id < 0) return;
-    const excluded = !state.rows.excluded[id];
+    const before = state.rows.excluded[id];
+    const set = (/** @type {boolean} */ excluded) => this.#setExcluded(id, excluded);
+    state.labels.history.add({ micrograph: id, undo: () => set(before), redo: () => set(!before) });
+    set(!before);
+  }
+
+  /** @param {number} id @param {boolean} excluded */
+  #setExcluded(id, excluded) {
+    const { state } = this;
     state.rows.excluded[id] = excluded;
     state.rowsChanged.emit([id]);
-    post(`/api/micrographs/${id}/excluded`, { excluded })
-      .then(() => state.readHistogram())
+    state.waitFor(post(`/api/micrographs/${id}/excluded`, { excluded })
+      .then(() => void state.readHistogram())
       .catch((error) => {
         state.rows.excluded[id] = !excluded;
         state.rowsChanged.emit([id]);
         showToast(error.message);
-      });
+      }));
   }
 
   toggleReviewed() {
-    this.#setReviewed(!this.state.rows.done[this.state.current]);
+    this.#changeReviewed(!this.state.rows.done[this.state.current]);
+  }
+
+  /** Mark the micrograph on screen as reviewed, or not, as a step that can be undone. @param {boolean} done */
+  #changeReviewed(done) {
+    const { current: id, rows, labels } = this.state;
+    const before = rows.done[id];
+    if (before !== done)
+      labels.history.add({
+        micrograph: id, undo: () => this.#setReviewed(id, before), redo: () => this.#setReviewed(id, done),
+      });
+    this.#setReviewed(id, done);
   }
 
   /** Mark as reviewed and go to the next micrograph. */
   markReviewed() {
     const next = this.list.findNext(this.state.current, 1)[0];
-    this.#setReviewed(true);
+    this.#changeReviewed(true);
     if (next !== undefined) void this.state.open(next);
   }
 
-  /** @param {boolean} done */
-  #setReviewed(done) {
+  /** @param {number} id @param {boolean} done */
+  #setReviewed(id, done) {
     const { state } = this;
-    const id = state.current;
     state.rows.done[id] = done;
     state.rowsChanged.emit([id]);
     post(`/api/micrographs/${id}/done`, { done }).catch((error) => {

@@ -1,10 +1,12 @@
 import { Camera } from "./camera.js";
+import { ContaminationEditor } from "./contamination_editor.js";
 import { byId, setText, toSentence } from "./dom.js";
 import { Emitter } from "./emitter.js";
 import { LabelEditor } from "./label_editor.js";
 import { Overlay } from "./overlay.js";
 import { PointerTools } from "./pointer.js";
 import { drawScaleBar } from "./scale_bar.js";
+import { SelectionTool } from "./selection_tool.js";
 import { TiledImage } from "./tiled_image.js";
 
 /**
@@ -34,7 +36,18 @@ export class Viewer {
     this.image = new TiledImage("viewer", byId("micrograph-image"), this.camera, tiles);
     this.overlay = new Overlay(byId("markers"), this.camera, state);
     this.labelEditor = new LabelEditor(state, this.overlay);
-    this.pointerTools = new PointerTools(this, this.stage, this.labelEditor);
+    this.contaminationEditor = new ContaminationEditor(state);
+    this.contaminationEditor.strokeChanged.on(() => {
+      this.overlay.stroke = this.contaminationEditor.stroke;
+      this.overlay.redraw();
+    });
+    this.selectionTool = new SelectionTool(state, this.overlay);
+    this.selectionTool.changed.on(() => {
+      this.overlay.selection = this.selectionTool;
+      this.overlay.redraw();
+    });
+    this.pointerTools = new PointerTools(
+      this, this.stage, this.labelEditor, this.contaminationEditor, this.selectionTool);
     new ResizeObserver(() => {
       this.camera.resize(this.stage.clientWidth, this.stage.clientHeight);
       this.#redrawAll();

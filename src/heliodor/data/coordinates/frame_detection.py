@@ -71,6 +71,8 @@ MOST_PICKS = 500
 SMALLEST_PX = 3 * REACH_PX
 #: Factors by which images are binned, before picking or after.
 FACTORS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+#: Rarer factors, which are tried without swaps and flips.
+RARE_FACTORS = (1.25, 4 / 3, 2.5, 5.0, 7.0, 10.0, 20.0, 24.0, 32.0)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ FRAMES = tuple(
     for swap in (False, True)
     for flip_x in (False, True)
     for flip_y in (False, True)
-)
+) + tuple(Frame(scale=scale) for factor in RARE_FACTORS for scale in (factor, 1 / factor))
 
 
 @dataclass(frozen=True)
@@ -242,8 +244,9 @@ def _describe_extent(frame: Frame) -> str:
     if frame.scale > 1:
         return (
             f"all coordinates lie within the first 1/{frame.scale:g} of both sides of every"
-            f" micrograph, as in pixels of images binned by {frame.scale:g}: scale them with"
-            f" `heliodor convert {frame.options}`"
+            f" micrograph, as in pixels of images binned by {frame.scale:g} or somewhat more (the"
+            f" images do not show by how much); if by {frame.scale:g}, scale them with `heliodor"
+            f" convert {frame.options}`"
         )
     return (
         f"most coordinates lie outside the micrographs, as in pixels of images {1 / frame.scale:g}"

@@ -33,8 +33,8 @@ _OTHER_MODES = {3: "complex integers", 16: "colors", 101: "4-bit integers, as mo
 
 #: Those of unsigned integers in place of signed ones.
 _UNSIGNED = {0: "u1", 1: "u2"}
-#: Bytes are unsigned if more than the one share of them is near either end of the signed range,
-#: and less than the other is between.
+#: Integers are unsigned if more than the one share of them is near either end of the signed
+#: range, and less than the other is between.
 _BOTH_ENDS, _BETWEEN = 0.05, 0.01
 
 
@@ -152,7 +152,7 @@ def read_plain_mrc_layout(path: Path) -> PixelLayout | None:
         mode,
         struct.unpack_from(order + "2i", head, 152),
         struct.unpack_from(order + "2f", head, 76),
-        lambda: _sample_bytes(path, offset, image),
+        lambda: _sample_high_bytes(path, offset, image, dtype),
     ):
         dtype = np.dtype(order + _UNSIGNED[mode])
     # Header fields are single precision, and so is their quotient.
@@ -245,9 +245,9 @@ def has_unsigned_pixels(
 
     Older programs and many public data sets have bytes from 0 to 255 in mode 0, and some have
     16-bit integers above 32767 in mode 1. IMOD's stamp without its flag for signed bytes says so;
-    otherwise the minimum and maximum in the header do. If these are missing, bytes are unsigned
-    if they have values near both ends of the signed range and few between: such as 100 to 150,
-    which would be 100 to 127 and -128 to -106.
+    otherwise the minimum and maximum in the header do. If these are missing, integers are
+    unsigned if they have values near both ends of the signed range and few between: such as bytes
+    from 100 to 150, which would be 100 to 127 and -128 to -106.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def has_unsigned_pixels(
     extremes
         The minimum and the maximum in the header.
     sample
-        Returns some of the pixels as signed bytes; called if it is needed.
+        Returns the highest bytes of some of the pixels, signed; called if it is needed.
 
     References
     ----------
@@ -273,8 +273,6 @@ def has_unsigned_pixels(
     most_signed = np.iinfo(_DTYPE_OF_MODE[mode]).max
     if low < high:
         return bool(low >= 0 and most_signed < high <= 2 * most_signed + 1)
-    if mode != 0:
-        return False
     pixels = sample()
     upper, lower = np.mean(pixels >= 64), np.mean(pixels < -64)
     return bool(min(upper, lower) > _BOTH_ENDS and upper + lower > 1 - _BETWEEN)
@@ -294,20 +292,28 @@ def has_unsigned_integers(header: MrcHeader, data: NDArray[Any]) -> bool:
         int(fields.mode),
         (stamp, flags),
         (float(fields.dmin), float(fields.dmax)),
-        lambda: data.ravel()[:: max(1, data.size // 65536)],
+        lambda: _high_bytes(data.ravel()[:: max(1, data.size // 65536)]),
     )
 
 
-def _sample_bytes(path: Path, offset: int, size: int) -> NDArray[np.int8]:
-    """Return the bytes of some blocks that are evenly spaced in a part of a file."""
+def _sample_high_bytes(
+    path: Path, offset: int, size: int, dtype: np.dtype[Any]
+) -> NDArray[np.int8]:
+    """Return the highest bytes of integers in some blocks, evenly spaced in part of a file."""
     block = min(size, 4096)
     starts = np.unique(np.linspace(0, size - block, 16).astype(np.int64))
+    starts -= starts % dtype.itemsize
     with path.open("rb") as stream:
         parts = []
         for start in starts.tolist():
             stream.seek(offset + start)
             parts.append(stream.read(block))
-    return np.frombuffer(b"".join(parts), np.int8)
+    return _high_bytes(np.frombuffer(b"".join(parts), dtype))
+
+
+def _high_bytes(values: NDArray[Any]) -> NDArray[np.int8]:
+    """Return the highest byte of each of some signed integers."""
+    return (values >> (8 * (values.dtype.itemsize - 1))).astype(np.int8)
 
 
 def plausible_pixel_size(x: float, y: float) -> float | None:

@@ -6,6 +6,7 @@ import bisect
 import itertools
 import logging
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -99,7 +100,7 @@ def match_names(
             match = _choose_unique(name, candidates)
         if match is not None:
             found[name] = match
-    _refuse_shared_micrograph(found, sure)
+    _drop_further_results(found, [name for name in of_movies if name in found])
     of_movies = [name for name in of_movies if name in found]
     if of_movies:
         log.warning(
@@ -107,7 +108,19 @@ def match_names(
             f" movies, by their names (such as those of {of_movies[0]} for"
             f" {found[of_movies[0]].name})"
         )
+    _refuse_shared_micrograph(found, sure)
     return found
+
+
+def _drop_further_results(found: dict[str, Source], of_movies: Sequence[str]) -> None:
+    """Drop names that match only by their movie, if another name matches the micrograph too."""
+    by_movie = {*of_movies}
+    taken = {source for name, source in found.items() if name not in by_movie}
+    for name in of_movies:
+        if found[name] in taken:
+            del found[name]
+        else:
+            taken.add(found[name])
 
 
 def _find_by_file(
@@ -132,7 +145,9 @@ def _find_by_file(
 
 
 def _plain_stem(name: str) -> str:
-    return strip_cryosparc_parts(micrograph_stem(use_slashes(name)))
+    # File systems of macOS decompose letters with accents.
+    plain = unicodedata.normalize("NFC", use_slashes(name))
+    return strip_cryosparc_parts(micrograph_stem(plain))
 
 
 class _Agreement:
@@ -195,7 +210,7 @@ def _count_shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 def _folders(name: str | Path) -> tuple[str, ...]:
     """Return the folders of a path without leading '..'."""
-    path = os.path.normpath(use_slashes(str(name)))
+    path = unicodedata.normalize("NFC", os.path.normpath(use_slashes(str(name))))
     return tuple(part for part in PurePosixPath(path).parts[:-1] if part != "..")
 
 

@@ -124,11 +124,22 @@ def read_names(path: str | Path) -> frozenset[str]:
     BadInput
         If the file cannot be read.
     """
+    return frozenset(line.strip() for line in read_lines(path))
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read the lines of a text file that are not empty.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be read.
+    """
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the list {path} cannot be read as text ({error})") from error
-    return frozenset(line.strip() for line in lines if line.strip())
+    return [line for line in lines if line.strip()]
 
 
 def leave_out(sources: Sequence[Source], names: Container[str]) -> list[Source]:
@@ -204,15 +215,25 @@ def _expand_input(text: str, lists: _ListState) -> list[Source]:
 def _from_folder(folder: Path) -> list[Source]:
     # A link to a file that is gone is a micrograph that cannot be read, and is reported as such.
     files = sorted(
-        p for p in folder.iterdir() if _is_listed(p) and (p.is_file() or not p.exists())
+        p
+        for p in folder.iterdir()
+        if _is_listed(p) and (os.path.isfile(p) or not os.path.exists(p))
     )
     if not files:
         what = f"the folder {folder} contains no MRC or TIFF file"
         for path in sorted(folder.iterdir()):
             if (other := describe_other_image(path.name)) is not None and path.is_file():
                 raise BadInput(f"{what}: {path} {other}")
+        if (listed := _find_list(folder)) is not None:
+            raise BadInput(f"{what}; give the list of micrographs in it, {listed}")
         raise BadInput(f"{what}; to include its subfolders give '{folder}/**/*.mrc'")
     return [_source_from_path(file, folder) for file in _without_by_products(files)]
+
+
+def _find_list(folder: Path) -> Path | None:
+    """Return a table in a job's folder that lists micrographs, judging by its name."""
+    tables = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".star", ".cs"))
+    return next((p for p in tables if "micrographs" in p.name or "exposures" in p.name), None)
 
 
 def _without_by_products(files: list[Path]) -> list[Path]:

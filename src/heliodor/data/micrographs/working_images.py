@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -23,6 +24,8 @@ from heliodor.errors import BadInput
 from heliodor.utils.array_store import ArrayStore
 from heliodor.utils.hashing import FileVersion, read_unchanged
 from heliodor.utils.prefetch import prefetch
+
+log = logging.getLogger(__name__)
 
 #: Pixel sizes outside this range (angstrom) are treated as typing or header errors.
 PIXEL_SIZE_RANGE = (0.1, 50.0)
@@ -52,6 +55,8 @@ class WorkingImage:
     pixel_size_angstrom: float
     #: The content of the file that was read; None if it was not a regular file.
     version: FileVersion | None = None
+    #: The pixel size in the header of the file, if it has a plausible one.
+    header_pixel_size_angstrom: float | None = None
 
     def is_current(self) -> bool:
         """Return whether the file has not changed since it was read."""
@@ -235,9 +240,11 @@ def _read_and_resample(
             )
         shape = working_shape(original, size, wanted, finer and size <= MAX_UPSAMPLING * wanted)
         if shape[0] > height or shape[1] > width:
-            fine = fourier_upsample(micrograph.read_cropped(original), shape)
-            return WorkingImage(source, fine, original, size)
-        return WorkingImage(source, micrograph.read_cropped(shape), original, size)
+            image = fourier_upsample(micrograph.read_cropped(original), shape)
+        else:
+            image = micrograph.read_cropped(shape)
+        in_header = micrograph.header_pixel_size_angstrom
+        return WorkingImage(source, image, original, size, header_pixel_size_angstrom=in_header)
 
 
 @dataclass
@@ -255,6 +262,7 @@ class WorkingImages:
     keep_bytes: float = DEFAULT_CACHE_BYTES
     #: Number of micrographs that are prepared in parallel; see `prefetch`.
     threads: int = 1
+    _is_mentioned: bool = field(default=False, repr=False, compare=False)
     _kept: OrderedDict[Source, WorkingImage] = field(default_factory=OrderedDict, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
@@ -286,10 +294,24 @@ class WorkingImages:
             self.finer,
         )
         with self._lock:
+            self._mention_header(image)
             self._kept[source] = image
             while sum(kept.image.nbytes for kept in self._kept.values()) > self.keep_bytes:
                 self._kept.popitem(last=False)
         return image
+
+    def _mention_header(self, image: WorkingImage) -> None:
+        """Log once if a header contradicts the list that the micrograph is from."""
+        in_list, in_header = image.source.pixel_size_angstrom, image.header_pixel_size_angstrom
+        if self._is_mentioned or self.pixel_size_angstrom or not (in_list and in_header):
+            return
+        if not same_binning(in_list, in_header):
+            self._is_mentioned = True
+            log.warning(
+                f"the list of micrographs gives {in_list:.4g} Å/pixel, but the header of"
+                f" {image.source.name} {in_header:.4g}; the value in the list is used, unless you"
+                " set the pixel size"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,15 @@ from heliodor.data.coordinates.label_assignment import LabeledSource
 from heliodor.data.coordinates.labels import LabeledImage
 from heliodor.data.micrographs.working_images import WorkingImages
 from heliodor.errors import BadInput
+from heliodor.evaluation.calibration import Calibration, CalibrationCurve
+from heliodor.evaluation.label_threshold import estimate_from_labels
+from heliodor.evaluation.score_histogram import ScoreCounts
+from heliodor.evaluation.thresholds import choose_threshold
 from heliodor.models.model_file import Model
 from heliodor.models.networks import build_network
 from heliodor.picking.score_maps import open_working_images, score_micrograph
 from heliodor.training.learner import Learner
+from heliodor.training.score_calibration import ScoreScale
 from heliodor.training.settings import TrainingSettings
 from helpers.networks import (
     discs,
@@ -194,3 +200,22 @@ def test_a_rehearsal_needs_what_it_rests_on() -> None:
         CachedFeatureLearner(
             items, 2.0, 0.02, recipe, "cpu", None, build_network("resnet8", 4).eval()
         )
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_the_threshold_is_between_what_labels_and_probabilities_say(with_labels: bool) -> None:
+    random = np.random.default_rng(1)
+    particles, background = random.normal(4, 1.5, 400), random.normal(-4, 1.5, 4000)
+    counts = ScoreCounts.from_scores(np.concatenate([particles, background]))
+    scores = np.linspace(-8.0, 8.0, 81)
+    curve = CalibrationCurve(scores, scores + 2.0, 400.0)
+    calibration = Calibration(curve, (curve,), 3, np.zeros(0), math.inf)
+    labels = estimate_from_labels(particles[:30] + 2.0, counts)  # easy ones
+    assert labels is not None
+    scale = ScoreScale(-4.0, calibration, counts, from_labels=labels if with_labels else None)
+    by_probability = choose_threshold(calibration, counts)
+    assert labels.threshold > by_probability + 0.5
+    expected = (labels.threshold + by_probability) / 2 if with_labels else by_probability
+    assert fine_tuning._choose_threshold(scale) == pytest.approx(expected, abs=1e-3)
+    unknown = scale._replace(calibration=None)
+    assert fine_tuning._choose_threshold(unknown) is None

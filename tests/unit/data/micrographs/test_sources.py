@@ -767,3 +767,8 @@ def test_a_name_of_the_movie_never_precedes_a_closer_one() -> None:
     assert matched(["a.mrc"], "a_DW.mrc") == {"a.mrc": "a_DW.mrc"}
     with pytest.raises(BadInput, match="could be"):
         matched(["a.mrc"], "a_DW.mrc", "a_noDW.mrc")
+
+
+def test_only_one_result_of_a_movie_is_used_for_a_micrograph() -> None:
+    assert matched(["a_DW.mrc", "a.mrc"], "a.mrc") == {"a.mrc": "a.mrc"}
+    assert matched(["a_DW.mrc", "a_noDW.mrc"], "a.mrc") == {"a_DW.mrc": "a.mrc"}

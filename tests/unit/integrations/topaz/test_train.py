@@ -452,11 +452,14 @@ def test_coordinates_find_their_image(style: str, tmp_path: Path) -> None:
     images.write_text(
         "image_name\tpath\n000012\t/d/12.mrc\n000013.mrc\t/d/13.mrc\nlone\t/d/1.mrc\n"
     )
-    rows = [f"{style.format(stem=f'0000{n}', file=n)}\t{n}\t{n + 1}" for n in (12, 13, 13)]
+    rows = [
+        f"{style.format(stem=f'0000{n}', file=n)}\t{n + x}\t{n + 1}"
+        for n, x in ((12, 0), (13, 0), (13, 9))
+    ]
     targets.write_text("\n".join(["image_name\tx_coord\ty_coord", *rows]) + "\n")
     labelled = read_labeled(images, targets)
     assert [len(item.xy_px) for item in labelled] == [1, 2, 0]
-    np.testing.assert_array_equal(labelled[1].xy_px, [[13, 14]] * 2)
+    np.testing.assert_array_equal(labelled[1].xy_px, [[13, 14], [22, 14]])
 
 
 def test_images_without_particles_are_left_aside(

@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from heliodor.app.server.annotations import MAX_PER_MICROGRAPH, VALID_ID, Annotation
 from heliodor.app.server.endpoints import MICROGRAPH_PATH, Endpoints
-from heliodor.app.server.project import MAX_LOG_ODDS
+from heliodor.app.server.project import MAX_DISTANCE, MAX_LOG_ODDS
 from heliodor.app.server.request_parsing import Body, check_range, read_body
+from heliodor.app.server.user_masks import MAX_PIXELS
 from heliodor.data.micrographs.working_images import DIAMETER_RANGE
 from heliodor.errors import BadInput
 
@@ -45,14 +46,33 @@ class _ExcludedBody(Body):
     excluded: bool
 
 
+class _Mask(Body):
+    rows: int = Field(ge=1, le=MAX_PIXELS)
+    columns: int = Field(ge=1, le=MAX_PIXELS)
+    step: float = Field(gt=0.0, le=1e4)
+    bits: str
+
+
 class _ContaminationBody(Body):
     ignore: bool
+    #: None: what the model detects; absent: as it is.
+    mask: _Mask | None = None
+
+
+class _OffsetBody(Body):
+    offset: float = Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)
+
+
+_Distance = Annotated[float, Field(ge=0.0, le=MAX_DISTANCE)]
 
 
 class _SettingsBody(Body):
     diameter: float = Field(default=0.0, ge=DIAMETER_RANGE[0], le=DIAMETER_RANGE[1])
     threshold: Annotated[float, Field(ge=-MAX_LOG_ODDS, le=MAX_LOG_ODDS)] | None = None
     relion_project: Annotated[str, Field(max_length=_MAX_PATH)] | None = None
+    max_fdr: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    exclusion_radius: _Distance | None = None
+    edge_margin: _Distance | None = None
 
 
 class AnnotationRoutes(Endpoints):
@@ -67,6 +87,7 @@ class AnnotationRoutes(Endpoints):
             Route(one + "/done", self.done, methods=["POST"]),
             Route(one + "/excluded", self.excluded, methods=["POST"]),
             Route(one + "/contamination", self.contamination, methods=["POST"]),
+            Route(one + "/offset", self.offset, methods=["POST"]),
             Route("/api/settings", self.settings, methods=["POST"]),
         ]
 
@@ -125,12 +146,24 @@ class AnnotationRoutes(Endpoints):
         return JSONResponse({"revision": revision})
 
     async def contamination(self, request: Request) -> Response:
-        """POST /api/micrographs/{id}/contamination: ignore it on a micrograph, or not."""
+        """POST /api/micrographs/{id}/contamination: edit it on a micrograph, or ignore it."""
         number = self.context.micrograph_number(request)
         body = await read_body(request, _ContaminationBody)
-        revision = await asyncio.to_thread(
-            self.context.state.set_ignore_contamination, number, body.ignore
-        )
+        state = self.context.state
+
+        def change() -> int:
+            if "mask" in body.model_fields_set:
+                state.set_mask(number, None if body.mask is None else body.mask.model_dump())
+            return state.set_ignore_contamination(number, body.ignore)
+
+        return JSONResponse({"revision": await asyncio.to_thread(change)})
+
+    async def offset(self, request: Request) -> Response:
+        """POST /api/micrographs/{id}/offset: set by how much its threshold is higher."""
+        number = self.context.micrograph_number(request)
+        offset = (await read_body(request, _OffsetBody)).offset
+        state = self.context.state
+        revision = await asyncio.to_thread(state.set_threshold_offset, number, offset)
         return JSONResponse({"revision": revision})
 
     async def settings(self, request: Request) -> Response:

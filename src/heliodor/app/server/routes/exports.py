@@ -69,8 +69,8 @@ class ExportRoutes(Endpoints):
                 state.check_all_replaced()
             with self._exporting:
                 return export_file(
-                    what, name, state.project, state.annotations, state.predictions, state.tiles,
-                    state.failures(),
+                    what, name, state.project, state.annotations, state.predictions, state.masks,
+                    state.tiles, state.failures(),
                 )  # fmt: skip
 
         result = await self.context.run_in_pool(make, SOON)

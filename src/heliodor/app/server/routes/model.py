@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from heliodor.app.server.comparison import MAX_MICROGRAPHS
 from heliodor.app.server.endpoints import (
+    LATER,
     MICROGRAPH_PATH,
     NOW,
     SOON,
@@ -33,8 +35,16 @@ class _FocusBody(Body):
     id: int
 
 
+_ModelNumber = Annotated[int, Field(ge=0, le=10**6)]
+
+
 class _ModelBody(Body):
-    number: int = Field(ge=0, le=10**6)
+    number: _ModelNumber
+
+
+class _ComparisonBody(Body):
+    models: list[_ModelNumber] = Field(min_length=2, max_length=2)
+    ids: list[int] = Field(min_length=1, max_length=MAX_MICROGRAPHS)
 
 
 class ModelRoutes(Endpoints):
@@ -48,11 +58,15 @@ class ModelRoutes(Endpoints):
             Route("/api/focus", self.focus, methods=["POST"]),
             Route("/api/models", self.models),
             Route("/api/model", self.use_model, methods=["POST"]),
+            Route("/api/comparison", self.comparison, methods=["GET"]),
+            Route("/api/comparison", self.compare, methods=["POST"]),
+            Route("/api/comparison/cancel", self.cancel_comparison, methods=["POST"]),
             Route("/api/train", self.train, methods=["POST"]),
             Route("/api/train/cancel", self.cancel_training, methods=["POST"]),
             Route("/api/histogram", self.histogram),
             Route("/api/gallery", self.gallery),
             Route("/api/questions", self.questions),
+            Route("/api/inspection", self.inspection),
         ]
 
     async def picks(self, request: Request) -> Response:
@@ -85,6 +99,26 @@ class ModelRoutes(Endpoints):
         await asyncio.to_thread(self.context.state.engine.use_model, number)
         return JSONResponse(self.context.state.settings())
 
+    async def comparison(self, request: Request) -> Response:
+        """GET /api/comparison: the state and the result of the comparison of two models."""
+        return JSONResponse(self.context.state.comparison.state())
+
+    async def compare(self, request: Request) -> Response:
+        """POST /api/comparison: compare two models on some micrographs."""
+        body = await read_body(request, _ComparisonBody)
+        state = self.context.state
+        for number in body.ids:
+            check_range(number, "id", 0, len(state.sources) - 1)
+        models = (body.models[0], body.models[1])
+        await asyncio.to_thread(state.comparison.start, models, sorted({*body.ids}))
+        return JSONResponse(state.comparison.state(), 202)
+
+    async def cancel_comparison(self, request: Request) -> Response:
+        """POST /api/comparison/cancel: stop comparing."""
+        await read_body(request, Body)
+        await asyncio.to_thread(self.context.state.comparison.cancel)
+        return JSONResponse({})
+
     async def train(self, request: Request) -> Response:
         """POST /api/train: start a training."""
         await read_body(request, Body)
@@ -107,6 +141,13 @@ class ModelRoutes(Endpoints):
         count = parse_query_whole(request, "count", 60, _MAX_ITEMS)
         return JSONResponse(
             await self.context.run_in_pool(lambda: self.context.state.gallery(start, count), SOON)
+        )
+
+    async def inspection(self, request: Request) -> Response:
+        """GET /api/inspection: averages of picks, and groups of picks that look alike."""
+        seed = parse_query_whole(request, "seed", 0, 10**6)
+        return JSONResponse(
+            await self.context.run_in_pool(lambda: self.context.state.inspect_picks(seed), LATER)
         )
 
     async def questions(self, request: Request) -> Response:

@@ -32,6 +32,7 @@ from heliodor.data.coordinates.formats.unknown import describe_unknown
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.refined_shifts import apply_refined_shifts
 from heliodor.data.cryosparc_table import read_header
+from heliodor.data.star import is_blank
 from heliodor.errors import BadInput
 from heliodor.utils.parsing import detect_encoding
 
@@ -214,11 +215,14 @@ def _has_no_coordinates(path: Path) -> bool:
 
 
 def is_empty_coordinate_file(path: Path) -> bool:
-    """Return whether a file is empty, and named as the coordinates of one micrograph are."""
+    """Return whether a file has no content, and the name of the coordinates of one micrograph."""
     is_list = path.name in (*LISTS, CANDIDATES) or relion_suffix.has_its_name(path)
     if is_list or not path.name.lower().endswith(_OF_ONE_MICROGRAPH):
         return False
-    return path.is_file() and not path.stat().st_size
+    try:
+        return path.is_file() and is_blank(path)
+    except OSError:
+        return False  # its reader reports why
 
 
 def infer_micrograph(path: Path) -> str:

@@ -78,7 +78,7 @@ def read_picks(path: str | Path) -> Picks:
         raise BadInput(
             f'{path} has "boxes_3d": it belongs to a tomogram; give info files of micrographs'
         )
-    boxes = content.get("boxes", [])
+    boxes = content["boxes"] if content.get("boxes") is not None else []
     if not isinstance(boxes, list):
         raise BadInput(
             f'the value of "boxes" in {path} is not a list: it is not an info file of EMAN2'

@@ -57,6 +57,7 @@ OPTICS = "optics/"
 PICK_SUFFIXES = (
     *("_autopick", "_manualpick", "_extract"),  # RELION
     *("_pick", "_picks", "_topazpicks", "_topaz", "_coords", "_coordinates", "_checked"),
+    *("_picked", "_particles", "_ptcls", "_boxes", "_coord", "_cryolo"),
     *("_automatch", "_nonunique"),  # Gautomatch
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heliodor.data.coordinates import formats
 from heliodor.data.coordinates.formats import (
     describe_formats,
     find_files,
@@ -148,3 +149,17 @@ def test_real_star_files(real_data: Path, name, rows, micrographs):
     assert picks.xy_px.max() < 2048
     if name.startswith("reference"):
         np.testing.assert_allclose(picks.score, [float(line[3]) for line in lines])
+
+
+def test_a_file_that_cannot_be_read_is_reported_by_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "a.box", "0 0 2 2\n")
+    locked = save(tmp_path / "b.box", "0 0 2 2\n")
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(formats, "is_blank", refuse)
+    assert not formats.is_empty_coordinate_file(locked)
+    assert len(read_picks(tmp_path)) == 2

@@ -1,0 +1,56 @@
+"""Averages and groups of the picks."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+
+from helpers.app import HEIGHT, WIDTH, open_app
+from helpers.fake_engine import places
+
+AT = places((HEIGHT, WIDTH))
+
+
+def test_the_picks_are_averaged_and_each_is_in_one_group(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        mark = {"x": float(AT[0, 0]), "y": float(AT[0, 1])}
+        visit.post("/api/micrographs/0/labels", add=[{"id": "a", "kind": "negative", **mark}])
+        visit.post("/api/micrographs/1/labels", add=[{"id": "b", "kind": "particle", **mark}])
+        found = visit.get("/api/inspection")
+        # Candidates 0, 2 and 3 of each micrograph are picks, but one was rejected.
+        assert found["total"] == found["drawn"] == 8
+        assert found["micrographs"] == 3
+        members = [one for group in found["groups"] for one in group["members"]]
+        where = {(one["micrograph"], round(one["x"])) for one in members}
+        assert where == {
+            (n, round(AT[i, 0])) for n in range(3) for i in (0, 2, 3) if (n, i) != (0, 0)
+        }
+        assert len(members) == 8
+        labeled = [one["micrograph"] for one in members if one["kind"] == "particle"]
+        assert labeled == [1]
+        sizes = [len(group["members"]) for group in found["groups"]]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_averages_are_of_all_of_bands_and_of_what_is_below(tmp_path: Path) -> None:
+    with open_app(tmp_path, with_engine=True) as visit:
+        visit.scored()
+        found = visit.get("/api/inspection")
+        kinds = [one["what"] for one in found["averages"]]
+        assert kinds == ["all", "band", "band", "band", "band", "below"]
+        for one in found["averages"]:
+            gray = np.frombuffer(base64.b64decode(one["gray"]), np.uint8)
+            assert gray.size == found["side"] ** 2
+            assert (one["low"] >= 2.5) == (one["what"] != "below")
+        bands = found["averages"][1:5]
+        assert sum(one["count"] for one in bands) == found["averages"][0]["count"] == 9
+
+
+def test_without_picks_a_sentence_says_so(tmp_path: Path) -> None:
+    with open_app(tmp_path) as visit:
+        answer = visit.client.get("/api/inspection")
+        assert answer.status_code == 422
+        assert "no picks yet" in answer.json()["error"]
