@@ -106,7 +106,7 @@ def _read_identity(picks: Picks, row: int, path: Path, identity: str) -> int:
     value = picks.extra[identity][row]
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = parse_number(value)
     if not number.is_integer():
         raise BadInput(

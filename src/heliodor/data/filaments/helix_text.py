@@ -51,7 +51,7 @@ def read_helices(path: Path) -> tuple[Filaments, int]:
     for number, line in enumerate(_read_lines(path), 1):
         values = [float(word) for word in _NUMBER.findall(line)]
         if line.startswith(_HELIX):
-            if len(values) != 5:
+            if len(values) != 5 or not 0.0 < values[4] < FARTHEST_PX:
                 raise BadInput(
                     f"{path}, line {number}, has {line.strip()[:80]!r} where two ends and a width"
                     " are expected; fix the line"

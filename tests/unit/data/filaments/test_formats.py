@@ -234,6 +234,8 @@ HELIX = """#micrograph: data/mic_7.mrc
 #helix: (7, 8),(27, 8),64
 """
 
+BOXES = "100 200 64 64 -1\n400 260 64 64 -2\n10 20 64 64 -1\n30 20 64 64 -2\n"
+
 
 def save(path: Path, text: str) -> Path:
     path.write_text(text)
@@ -356,3 +358,27 @@ def test_boxes_need_a_size(tmp_path: Path):
     wide = Filaments(("a.mrc",), (Filament("a.mrc", axis, 1, 200.0),), {"a.mrc": 2.0})
     write_filaments(tmp_path / "a.box", to_points(wide), FORMATS["box"])
     assert (tmp_path / "a.box").read_text().split()[2] == "100"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([("a.star", SEGMENTS), ("a.cbox", CBOX), ("a.txt", HELIX), ("a.box", BOXES)]),
+    st.integers(0, 10_000),
+    st.integers(0, 12),
+    st.sampled_from(
+        ["", "inf", "nan", "-", "1e999", "\n", "\0", "é", "0", "99999999999999999999"]
+    ),
+    st.booleans(),
+)
+def test_damaged_files_give_one_sentence(tmp_path_factory, given_file, place, cut, added, pairs):
+    name, text = given_file
+    place %= len(text)
+    path = tmp_path_factory.getbasetemp() / f"damaged_{name}"
+    path.write_text(text[:place] + added + text[place + cut :], encoding="utf-8")
+    table, sentence = Filaments((), ()), str(path)
+    try:
+        table = read_filaments(path, start_end=pairs)
+    except BadInput as error:
+        sentence = str(error)
+    assert str(path) in sentence
+    assert all(np.isfinite(one.axis_px).all() for one in table)
