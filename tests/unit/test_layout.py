@@ -40,7 +40,7 @@ TESTED_BY = {
     "unit/cli/test_models.py": ["workflows/models"],
     "unit/workflows/test_convert.py": [
         "cli/coordinates", "workflows/check", "workflows/suggest", "data/coordinates/transforms",
-        "data/coordinates/writers",
+        "data/coordinates/writers", "workflows/conversion_steps",
     ],
     "unit/app/server/test_pick_options.py": ["app/server/provenance"],
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
@@ -58,6 +58,9 @@ TESTED_BY = {
     "unit/data/coordinates/formats/test_relion_star.py": ["data/micrographs/star_list"],
     "unit/data/micrographs/test_micrograph.py": [
         "data/micrographs/compression", "data/micrographs/tiff",
+    ],
+    "unit/data/filaments/test_formats.py": [
+        "data/filaments/grouping", "data/filaments/helix_text",
     ],
     # The parts of heliodor-topaz, through its command line.
     "unit/integrations/topaz/test_convert.py": [

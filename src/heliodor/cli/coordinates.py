@@ -22,7 +22,7 @@ from heliodor.cli.options import (
     out_option,
 )
 from heliodor.cli.session import command_line
-from heliodor.errors import SOME_FAILED
+from heliodor.errors import SOME_FAILED, BadInput
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.workflows.settings import CheckSettings, ConversionSettings
@@ -47,7 +47,8 @@ def convert(
         choice(
             "FORMAT",
             "star, autopick (RELION's folder), box (EMAN1), eman2, cbox (crYOLO), cs (cryoSPARC),"
-            " topaz, csv or tsv.",
+            " topaz, csv or tsv; of filaments filaments (STAR), start-end (RELION), box, helix"
+            " (EMAN2), cbox or cs.",
             "Output",
             default="by the suffix of OUT",
         ),
@@ -68,7 +69,7 @@ def convert(
     *,
     settings: ConversionSettings,
 ) -> None:
-    """Convert coordinates between RELION, EMAN, crYOLO, cryoSPARC, Topaz and tables."""
+    """Convert coordinates of particles or filaments between programs."""
     from heliodor.workflows.convert import convert as convert_files
 
     if out is None:
@@ -79,7 +80,10 @@ def convert(
 def _default_output(to: str | None) -> Path:
     """Return where a conversion goes without ``--out``."""
     from heliodor.data.coordinates.writers import choose_format
+    from heliodor.data.filaments import writers
 
+    if to in {*writers.FORMATS} - {"box", "cbox", "cs"}:
+        return Path("converted.star" if to == "filaments" else "converted")
     form = choose_format("star" if to is None else to, Path())
     return Path("converted" if form.file_of is not None else f"converted{form.suffix}")
 
@@ -162,17 +166,21 @@ def suggest(
 
 
 def evaluate(
-    picks: Annotated[str, choice("FILE", "Picks, in any format that convert reads.", "Input")],
-    truth: Annotated[str, choice("FILE", "Coordinates of all particles.", "Input")],
+    picks: Annotated[
+        str, choice("FILE", "Picks or filaments, in any format that convert reads.", "Input")
+    ],
+    truth: Annotated[str, choice("FILE", "All particles, or all filaments.", "Input")],
+    compute: Annotated[ComputeSettings, Only(("device", "threads"))],
     match_distance: Annotated[
-        float,
+        float | None,
         number(
             "ANGSTROM",
-            "Maximum distance between a pick and a true particle to count as a match.",
+            "Maximum distance between a pick and a true particle, or between axes of filaments,"
+            " to count as a match.",
             _EVALUATION,
+            "a quarter of the width of filaments; required for particles",
         ),
-    ],
-    compute: Annotated[ComputeSettings, Only(("device", "threads"))],
+    ] = None,
     threshold: Annotated[
         float | None,
         number(
@@ -216,21 +224,51 @@ def evaluate(
         bool, flag("--json", "Print JSON (without the curve), not a table.", "Output")
     ] = False,
 ) -> None:
-    """Compare picks with the truth: AP, precision, recall and F1, micro and macro averages."""
-    from heliodor.workflows import evaluate as evaluation_run
+    """Compare picks with the truth: AP, precision, recall and F1, micro and macro averages.
 
-    evaluation, region_ap, failures = evaluation_run.evaluate_files(
-        picks,
-        truth,
-        match_distance,
-        threshold=threshold,
-        model=model,
-        micrographs=micrographs or None,
-        pixel_size_angstrom=pixel_size,
-        out=out,
-        compute=compute,
-        command_line=command_line(),
-    )
+    Of filaments, precision and recall of the length of their axes.
+    """
+    from heliodor.data.coordinates.formats.filament_columns import HoldsFilaments
+    from heliodor.workflows import evaluate as evaluation_run
+    from heliodor.workflows import evaluate_filaments as of_filaments
+
+    def judge_filaments() -> None:
+        if model is not None:
+            raise BadInput("--model scores particles; leave it out for filaments")
+        found = of_filaments.evaluate_filament_files(
+            picks,
+            truth,
+            match_distance,
+            threshold,
+            micrographs or None,
+            pixel_size,
+            out,
+            command_line(),
+        )
+        values, table = found.as_dict(), of_filaments.render_table(found)
+        console.show_result(json.dumps(values, indent=2) if as_json else table)
+
+    if match_distance is None:
+        if not of_filaments.holds_filaments(truth):
+            raise BadInput("particles need --match-distance, in Å; give about half their diameter")
+        judge_filaments()
+        return
+    try:
+        evaluation, region_ap, failures = evaluation_run.evaluate_files(
+            picks,
+            truth,
+            match_distance,
+            threshold=threshold,
+            model=model,
+            micrographs=micrographs or None,
+            pixel_size_angstrom=pixel_size,
+            out=out,
+            compute=compute,
+            command_line=command_line(),
+        )
+    except HoldsFilaments:
+        judge_filaments()
+        return
     if as_json:
         values = evaluation_run.evaluation_as_dict(evaluation, region_ap)
         console.show_result(json.dumps(values, indent=2))

@@ -26,15 +26,16 @@ def simulate(
     *,
     settings: SimulationSettings,
 ) -> None:
-    """Simulate micrographs with known particles: MRC files, micrographs.star, truth.star."""
+    """Simulate micrographs with known particles or filaments: MRC files and their truth."""
     from heliodor.simulation.dataset import simulate as make
 
     particle = settings.resolved_particle
     if settings.structure is not None:
         log.info(f"{particle.name}: {particle.description}")
+    what = "particle" if settings.filament is None else "filament"
     with console.progress(f"simulating {particle.name}") as progress:
         made = make(out, settings, progress)
     log.info(
         f"{console.count_of(made.micrograph_count, 'micrograph')} with"
-        f" {console.count_of(made.particle_count, 'particle')} in {out}"
+        f" {console.count_of(made.particle_count, what)} in {out}"
     )

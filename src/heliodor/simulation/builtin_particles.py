@@ -94,7 +94,7 @@ def _apply_symmetry(
     return GaussianBlobs(copies, sigmas, weights)
 
 
-def _draw_globule(
+def draw_globule(
     rng: np.random.Generator, count: int, center: tuple[float, float, float], semi: FloatArray
 ) -> FloatArray:
     """Draw points in an ellipsoid, each the farthest from the others of a few candidates.
@@ -124,9 +124,9 @@ def _build_barrel() -> GaussianBlobs:
     rng = np.random.default_rng(20)
     # Each half has a beta subunit next to the equator and an alpha subunit outside; a loop of
     # the alpha subunit towards the axis narrows the entrance. The rings are staggered.
-    beta = _draw_globule(rng, 44, (37.5, 0.0, 19.0), np.array([17.5, 15.5, 15.5]))
-    alpha = _draw_globule(rng, 44, (37.0, 0.0, 55.5), np.array([16.5, 15.5, 15.0]))
-    loop = _draw_globule(rng, 6, (19.0, 3.0, 62.0), np.array([6.0, 5.0, 4.0]))
+    beta = draw_globule(rng, 44, (37.5, 0.0, 19.0), np.array([17.5, 15.5, 15.5]))
+    alpha = draw_globule(rng, 44, (37.0, 0.0, 55.5), np.array([16.5, 15.5, 15.0]))
+    loop = draw_globule(rng, 6, (19.0, 3.0, 62.0), np.array([6.0, 5.0, 4.0]))
     alpha = np.concatenate([alpha, loop]) @ rotation_about_z(np.pi / 7).T
     positions = np.concatenate([beta, alpha])
     weights = rng.uniform(0.6, 1.4, len(positions))
@@ -147,9 +147,9 @@ def _build_ribosome() -> GaussianBlobs:
     ]
     parts, strengths, widths = [], [], []
     for count, center, semi in domains:
-        seeds = _draw_globule(rng, count, center, np.array(semi))
+        seeds = draw_globule(rng, count, center, np.array(semi))
         # A smooth background of protein connects the lumps.
-        loose = _draw_globule(rng, max(4, count // 4), center, 0.8 * np.array(semi))
+        loose = draw_globule(rng, max(4, count // 4), center, 0.8 * np.array(semi))
         parts.append(loose)
         strengths.append(np.full(len(loose), 4.0))
         widths.append(np.full(len(loose), 11.0))
@@ -174,11 +174,11 @@ def _build_ribosome() -> GaussianBlobs:
 
 def _build_trimer() -> GaussianBlobs:
     rng = np.random.default_rng(3)
-    head = _draw_globule(rng, 60, (19.5, 4.0, 42.0), np.array([18.0, 16.5, 22.0]))
-    lobe = _draw_globule(rng, 14, (17.0, -8.0, 16.0), np.array([10.0, 9.0, 12.0]))
+    head = draw_globule(rng, 60, (19.5, 4.0, 42.0), np.array([18.0, 16.5, 22.0]))
+    lobe = draw_globule(rng, 14, (17.0, -8.0, 16.0), np.array([10.0, 9.0, 12.0]))
     long_helix = _points_along_rod(np.array([8.0, 0.0, 18.0]), np.array([6.0, 6.0, -52.0]))
     short_helix = _points_along_rod(np.array([17.0, 4.0, 0.0]), np.array([12.0, -8.0, -46.0]))
-    foot = _draw_globule(rng, 16, (14.0, 2.0, -56.0), np.array([10.0, 10.0, 8.0]))
+    foot = draw_globule(rng, 16, (14.0, 2.0, -56.0), np.array([10.0, 10.0, 8.0]))
     positions = np.concatenate([head, lobe, long_helix, short_helix, foot])
     positions = positions + rng.normal(scale=0.8, size=positions.shape)
     weights = rng.uniform(0.6, 1.4, len(positions))
@@ -210,7 +210,7 @@ def _build_stick() -> GaussianBlobs:
         # Six domains on an arc of 150 A.
         radius = 152.0
         center = (radius * (np.cos(angle) - 1.0), rng.normal(scale=2.0), radius * np.sin(angle))
-        parts.append(_draw_globule(rng, 34, center, np.array([9.0, 8.5, 16.0])))
+        parts.append(draw_globule(rng, 34, center, np.array([9.0, 8.5, 16.0])))
     positions = np.concatenate(parts)
     weights = rng.uniform(0.6, 1.4, len(positions))
     return _apply_symmetry(

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from heliodor.data.filaments.filament import Filament, Filaments
+from heliodor.data.filaments.writers import render_filaments
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.star import write_blocks
 from heliodor.errors import BadInput
 from heliodor.simulation.detector import to_eight_bit
 from heliodor.simulation.micrograph import simulate_micrograph
-from heliodor.utils.files import atomic_write, create_output_folder
+from heliodor.utils.files import atomic_write, create_output_folder, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 LABELS_AT_ONCE = 20
 
 LABELS_STAR, TRUTH_STAR, MICROGRAPHS_STAR = "labels.star", "truth.star", "micrographs.star"
+#: The truth about filaments.
+FILAMENTS_STAR = "filaments.star"
 
 Columns = Mapping[str, Sequence[str | float | int]]
 
@@ -41,13 +45,13 @@ class SimulatedSet:
     micrographs_star: Path
     """Micrographs with their optics and defocus."""
     truth_star: Path
-    """All particles."""
+    """All particles, or the axes of all filaments."""
     labels_star: Path | None
-    """A random subset of the particles, if labels were requested."""
+    """A random subset of the particles or filaments, if labels were requested."""
     micrograph_count: int
     """Number of micrographs."""
     particle_count: int
-    """Number of particles in the truth."""
+    """Number of particles, or filaments, in the truth."""
     label_count: int
     """Number of labels."""
 
@@ -60,6 +64,7 @@ class _MicrographTruth:
     xy_px: FloatArray
     angles_deg: FloatArray
     optics: Optics
+    axes_px: tuple[FloatArray, ...]
 
 
 def simulate(
@@ -72,8 +77,9 @@ def simulate(
     Parameters
     ----------
     out
-        Output folder, for ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` and, if
-        requested, ``labels.star`` and ``masks/*.png``. The STAR files have the layout of RELION
+        Output folder, for ``micrographs/*.mrc``, ``micrographs.star``, ``truth.star`` (of
+        filaments ``filaments.star``) and, if requested, ``labels.star`` and ``masks/*.png``. The
+        STAR files have the layout of RELION
         3.1 and later; micrograph names are relative to them; coordinates are in pixels, from 0.
     settings
         What to simulate.
@@ -90,7 +96,7 @@ def simulate(
     BadInput
         If `out` already holds a dataset or cannot be written.
     """
-    for name in (LABELS_STAR, TRUTH_STAR, MICROGRAPHS_STAR):
+    for name in (LABELS_STAR, TRUTH_STAR, FILAMENTS_STAR, MICROGRAPHS_STAR):
         if (out / name).exists():
             raise BadInput(
                 f"{out / name} already exists; choose another folder or remove the old dataset"
@@ -103,13 +109,17 @@ def simulate(
         truths.append(_write_micrograph(out, settings, index))
         if progress is not None:
             progress(index + 1, settings.count)
-    counts = [len(truth.xy_px) for truth in truths]
+    has_filaments = settings.filament is not None
+    counts = [len(truth.axes_px if has_filaments else truth.xy_px) for truth in truths]
     chosen = choose_labels(counts, settings.labels, settings.seed)
-    _write_star_files(out, settings, truths, chosen)
+    if has_filaments:
+        _write_filament_files(out, settings, truths, chosen)
+    else:
+        _write_star_files(out, settings, truths, chosen)
     return SimulatedSet(
         folder=out,
         micrographs_star=out / MICROGRAPHS_STAR,
-        truth_star=out / TRUTH_STAR,
+        truth_star=out / (FILAMENTS_STAR if has_filaments else TRUTH_STAR),
         labels_star=out / LABELS_STAR if settings.labels else None,
         micrograph_count=len(truths),
         particle_count=sum(counts),
@@ -130,6 +140,7 @@ def _write_micrograph(out: Path, settings: SimulationSettings, index: int) -> _M
         micrograph.xy_px,
         micrograph.angles_deg,
         micrograph.optics,
+        micrograph.axes_px,
     )
 
 
@@ -149,6 +160,28 @@ def _write_star_files(
         labels = {name: columns[name] for name in shown}
         _write_star(out / LABELS_STAR, optics, "particles", labels)
     _write_star(out / TRUTH_STAR, optics, "particles", _particle_columns(truths, everything))
+    _write_star(out / MICROGRAPHS_STAR, optics, "micrographs", _micrograph_columns(truths))
+
+
+def _write_filament_files(
+    out: Path,
+    settings: SimulationSettings,
+    truths: Sequence[_MicrographTruth],
+    chosen: Sequence[tuple[int, int]],
+) -> None:
+    assert settings.resolved_filament is not None
+    optics, width = _optics_columns(settings), settings.resolved_filament.width_angstrom
+    everything = [
+        (image, row) for image, one in enumerate(truths) for row in range(len(one.axes_px))
+    ]
+    files = {FILAMENTS_STAR: everything} | ({LABELS_STAR: chosen} if settings.labels else {})
+    for name, rows in files.items():
+        own = tuple(
+            Filament(truths[image].name, truths[image].axes_px[row], row + 1, width)
+            for image, row in rows
+        )
+        table = Filaments(tuple(truth.name for truth in truths), own)
+        write_text(out / name, render_filaments(table, optics))
     _write_star(out / MICROGRAPHS_STAR, optics, "micrographs", _micrograph_columns(truths))
 
 

@@ -12,6 +12,11 @@ from heliodor.data.micrographs.ctf import wavelength_angstrom
 from heliodor.errors import BadInput
 from heliodor.simulation import contaminants, detector
 from heliodor.simulation.contrast import REFERENCE_PIXEL_ANGSTROM, signal_deviation
+from heliodor.simulation.filament_placement import (
+    add_filament,
+    find_shown_axes,
+    place_filaments,
+)
 from heliodor.simulation.negative_stain import displace_stain, draw_stain
 from heliodor.simulation.optics import (
     Optics,
@@ -54,6 +59,8 @@ class SimulatedMicrograph:
     """Microscope and defocus of this micrograph."""
     blocked: Mask
     """True on carbon, crystals, gold and aggregates, shape (height, width)."""
+    axes_px: tuple[FloatArray, ...] = ()
+    """Axes of the filaments, points (x, y), shape (n, 2) each."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,7 @@ def _compose(settings: SimulationSettings, index: int, *, split: bool) -> Microg
         angles_deg=specimen.angles_deg[shown],
         optics=optics,
         blocked=field.crop(scenery.blocked).copy(),
+        axes_px=specimen.axes_px,
     )
     return MicrographLayers(background, signal, shot, mean, micrograph)
 
@@ -160,6 +168,7 @@ class _RandomStreams(NamedTuple):
     orientations: np.random.Generator
     shot: np.random.Generator
     readout: np.random.Generator
+    filaments: np.random.Generator
 
     @classmethod
     def of_micrograph(cls, seed: int, index: int) -> _RandomStreams:
@@ -178,6 +187,8 @@ class _Specimen(NamedTuple):
     xy_px: FloatArray
     #: Shape (n, 3).
     angles_deg: FloatArray
+    #: Axes of the filaments that the micrograph shows, in its pixels.
+    axes_px: tuple[FloatArray, ...] = ()
 
 
 def _draw_specimen(random: _RandomStreams, settings: SimulationSettings) -> _Specimen:
@@ -194,14 +205,17 @@ def _draw_specimen(random: _RandomStreams, settings: SimulationSettings) -> _Spe
     # The potential of what displaces stain is summed separately.
     bodies = scenery if thickness is None else replace(scenery, potential=np.zeros_like(thickness))
     _add_contaminants(random.contaminants, settings, field, scenery, bodies, scale)
+    clearance = measure_clearance(field, scenery.blocked)
     xy_px = place_particles(
         random.positions,
         field,
         settings.particles_to_place,
         0.0 if settings.overlap else diameter,
-        measure_clearance(field, scenery.blocked),
+        clearance,
         0.5 * diameter,
     )
+    layout = settings.draw_layout(random.filaments)
+    axes = [] if layout is None else place_filaments(random.filaments, field, layout, clearance)
     fragments = contaminants.draw_count(
         random.contaminants,
         "fragments",
@@ -209,7 +223,13 @@ def _draw_specimen(random: _RandomStreams, settings: SimulationSettings) -> _Spe
         settings.contaminant_levels.level_of("fragments"),
     )
     contaminants.add_fragments(
-        random.contaminants, field, bodies, particle, scale, xy_px, fragments
+        random.contaminants,
+        field,
+        bodies,
+        particle,
+        scale,
+        np.concatenate([xy_px, *axes]),
+        fragments,
     )
     angles = draw_orientations(
         random.orientations,
@@ -220,11 +240,16 @@ def _draw_specimen(random: _RandomStreams, settings: SimulationSettings) -> _Spe
     potential = np.zeros(field.shape, np.float32)
     for xy, angle in zip(xy_px, angles, strict=True):
         add_projection(potential, particle.blobs, angle, xy, pixel, scale)
+    shown: tuple[FloatArray, ...] = ()
+    if layout is not None:
+        for axis in axes:
+            add_filament(random.filaments, potential, axis, layout.kind, pixel, scale)
+        shown = find_shown_axes(axes, field, layout.kind)
     if thickness is not None:
         scenery.potential += displace_stain(bodies.potential, thickness, diameter, pixel)
         potential = displace_stain(potential, thickness, diameter, pixel)
     scenery.potential += draw_amorphous_noise(random.ice, field, scenery.grain)
-    return _Specimen(field, scenery, potential, xy_px, angles)
+    return _Specimen(field, scenery, potential, xy_px, angles, shown)
 
 
 def _add_contaminants(
@@ -297,7 +322,8 @@ def _shot_deviation(settings: SimulationSettings) -> float:
 def _potential_scale(settings: SimulationSettings) -> float:
     """Return the factor on the density that gives the particle its nominal contrast."""
     middle = 5000.0 * (settings.defocus_um[0] + settings.defocus_um[1])
-    preferred = settings.orientations == "preferred"
+    # Filaments lie flat.
+    preferred = settings.orientations == "preferred" or settings.filament is not None
     return settings.contrast / signal_deviation(
         settings.resolved_particle, preferred, _optics_at(settings, middle)
     )

@@ -15,8 +15,12 @@ from heliodor.simulation.contaminant_levels import ContaminantLevels, parse_cont
 from heliodor.utils.settings import option, parse_shape
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from heliodor.conventions import Shape
     from heliodor.simulation.builtin_particles import Particle
+    from heliodor.simulation.filament_kinds import FilamentKind
+    from heliodor.simulation.filament_placement import FilamentLayout
 
 Orientations = Literal["random", "preferred"]
 Detector = Literal["counting", "integrating"]
@@ -29,6 +33,8 @@ MEAN_ICE_NM = 45.0
 _DRAWN = "drawn-"
 
 _PARTICLE, _SPECIMEN, _IMAGING, _OUTPUT = "Particle", "Specimen", "Imaging", "Output"
+#: One filament for this width of the micrograph beyond five widths of the filament.
+_ROOM_ANGSTROM = 500.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,49 @@ class SimulationSettings:
         group=_PARTICLE,
         metavar="ANGSTROM",
         default="its own",
+    )
+    filament: str | None = option(
+        None,
+        help="Simulate filaments instead of particles: amyloid, microtubule, actin or tube.",
+        group=_PARTICLE,
+        metavar="KIND",
+    )
+    rise_angstrom: float | None = option(
+        None,
+        help="Distance between subunits along the filament.",
+        group=_PARTICLE,
+        metavar="ANGSTROM",
+        default="that of the kind",
+    )
+    twist_deg: float | None = option(
+        None,
+        help="Rotation between subunits; positive is right-handed.",
+        group=_PARTICLE,
+        metavar="DEGREES",
+        default="that of the kind",
+        name="twist",
+    )
+    #: Not counting those beside them in bundles; fewer where there is no room.
+    filaments_per_micrograph: int | None = option(
+        None,
+        help="Filaments per micrograph.",
+        group=_PARTICLE,
+        metavar="N",
+        default="random, around the usual number for the kind",
+        name="filaments",
+    )
+    persistence_angstrom: float | None = option(
+        None,
+        help="Distance over which filaments keep their direction: smaller is more curved.",
+        group=_PARTICLE,
+        metavar="ANGSTROM",
+        default="that of the kind",
+    )
+    bundles: float = option(
+        0.0, help="Share of filaments with others beside them.", group=_PARTICLE, metavar="SHARE"
+    )
+    breaks: float = option(
+        0.0, help="Share of filaments that are broken.", group=_PARTICLE, metavar="SHARE"
     )
     count: int = option(16, help="Number of micrographs.", group=_OUTPUT, metavar="N")
     #: (height, width)
@@ -161,7 +210,9 @@ class SimulationSettings:
         "random", help="random or preferred.", group=_SPECIMEN, metavar="HOW"
     )
     #: Otherwise the centers of particles are at least one diameter apart.
-    overlap: bool = option(False, help="Let particles overlap.", group=_SPECIMEN)
+    overlap: bool = option(
+        False, help="Let particles overlap, and filaments cross.", group=_SPECIMEN
+    )
     #: Counting: an ideal electron counter. Integrating: the image rolls off towards the Nyquist
     #: frequency and has read noise and a lower quantum efficiency; `snr` still refers to the shot
     #: noise of the electrons.
@@ -247,12 +298,25 @@ class SimulationSettings:
                 f"The detector must be counting or integrating, not {self.detector!r}.",
                 parameter="detector",
             )
+        if self.filaments_per_micrograph is not None:
+            what = "The number of filaments per micrograph"
+            _check_integer(what, self.filaments_per_micrograph, 0, "filaments")
+        if self.rise_angstrom is not None:
+            _check_range("The rise in Å", self.rise_angstrom, 0.5, 500.0, "rise")
+        if self.twist_deg is not None:
+            _check_range("The twist in degrees", self.twist_deg, -180.0, 180.0, "twist")
+        if self.persistence_angstrom is not None:
+            what = "The persistence length in Å"
+            _check_range(what, self.persistence_angstrom, 500.0, 1e9, "persistence")
+        _check_range("The share of bundles", self.bundles, 0.0, 1.0, "bundles")
+        _check_range("The share of broken filaments", self.breaks, 0.0, 1.0, "breaks")
         _check_integer("The number of labels", self.labels, 0, "labels")
         _check_integer("The seed", self.seed, 0, "seed")
         self._check_together()
 
     def _check_together(self) -> None:
         """Check combinations of settings."""
+        self._check_filament()
         levels = self.contaminants
         by_kind = levels if isinstance(levels, ContaminantLevels) else None
         if self.carbon_only:
@@ -271,7 +335,12 @@ class SimulationSettings:
                     "Carbon-only micrographs have no level of carbon; leave it out.",
                     parameter="contaminants",
                 )
-        if self.labels and self.particles_to_place == 0:
+        has_none = self.carbon_only or (
+            self.filaments_per_micrograph == 0
+            if self.filament is not None
+            else self.particles_to_place == 0
+        )
+        if self.labels and has_none:
             raise BadInput(
                 "There are no labels without particles; set the number of labels to 0.",
                 parameter="labels",
@@ -289,9 +358,76 @@ class SimulationSettings:
                     parameter="contaminants",
                 )
 
+    def _check_filament(self) -> None:
+        """Refuse settings of filaments without filaments, and of particles with them."""
+        of_filaments = {
+            "rise": self.rise_angstrom is not None,
+            "twist": self.twist_deg is not None,
+            "filaments": self.filaments_per_micrograph is not None,
+            "persistence": self.persistence_angstrom is not None,
+            "bundles": self.bundles != 0.0,
+            "breaks": self.breaks != 0.0,
+        }
+        of_particles = {
+            "particle": self.particle is not None,
+            "structure": self.structure is not None,
+            "assembly": self.assembly is not None,
+            "contour": self.contour is not None,
+            "diameter": self.diameter_angstrom is not None,
+            "particles": self.particles_per_micrograph is not None,
+            "orientations": self.orientations != "random",
+        }
+        has_filaments = self.filament is not None
+        for name, is_given in (of_particles if has_filaments else of_filaments).items():
+            if is_given:
+                only = "not for filaments; leave it out" if has_filaments else "for --filament"
+                raise BadInput(f"--{name} is {only}", parameter=name)
+
+    @cached_property
+    def resolved_filament(self) -> FilamentKind | None:
+        """The filament, with the rise, twist and persistence that were given."""
+        if self.filament is None:
+            return None
+        from heliodor.simulation.filament_kinds import FILAMENTS
+
+        if self.filament not in FILAMENTS:
+            raise BadInput(
+                f"Unknown filament {self.filament!r}; it must be one of {', '.join(FILAMENTS)}.",
+                parameter="filament",
+            )
+        kind = FILAMENTS[self.filament]
+        rise, twist, persistence = self.rise_angstrom, self.twist_deg, self.persistence_angstrom
+        return replace(
+            kind,
+            rise_angstrom=kind.rise_angstrom if rise is None else rise,
+            twist_deg=kind.twist_deg if twist is None else twist,
+            persistence_angstrom=(
+                kind.persistence_angstrom if persistence is None else persistence
+            ),
+        )
+
+    def draw_layout(self, rng: np.random.Generator) -> FilamentLayout | None:
+        """Return how the filaments of a micrograph lie, None if there are only particles."""
+        kind = self.resolved_filament
+        if kind is None or self.carbon_only:
+            return None
+        from heliodor.simulation.filament_placement import FilamentLayout
+
+        count = self.filaments_per_micrograph
+        if count is None:
+            side = min(self.shape) * self.pixel_size_angstrom
+            usual = side / (5.0 * kind.width_angstrom + _ROOM_ANGSTROM)
+            count = max(1, round(rng.uniform(0.5, 1.5) * usual))
+        return FilamentLayout(kind, count, self.bundles, self.breaks, self.overlap)
+
     @cached_property
     def resolved_particle(self) -> Particle:
-        """The particle itself: built in, randomly generated, or read from its file."""
+        """The particle itself: built in, randomly generated, or read from its file.
+
+        Of filaments: a short stretch, by which contrast and contaminants are measured.
+        """
+        if self.resolved_filament is not None:
+            return self.resolved_filament.as_particle()
         if self.structure is not None:
             return self._read_particle(self.structure)
         if isinstance(self.particle, str) and self.particle.startswith(_DRAWN):
@@ -389,7 +525,7 @@ class SimulationSettings:
     @property
     def particles_to_place(self) -> int:
         """The number of particles to place on a micrograph."""
-        if self.carbon_only:
+        if self.carbon_only or self.filament is not None:
             return 0
         if self.particles_per_micrograph is not None:
             return self.particles_per_micrograph

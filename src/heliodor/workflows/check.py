@@ -19,6 +19,7 @@ from heliodor.data.coordinates.formats import (
     read_picks,
     relion_star,
 )
+from heliodor.data.coordinates.formats.filament_columns import HoldsFilaments
 from heliodor.data.coordinates.frame_detection import judge_frame
 from heliodor.data.coordinates.label_assignment import (
     LabeledSource,
@@ -30,6 +31,8 @@ from heliodor.data.coordinates.labels import mask_outside
 from heliodor.data.coordinates.picks import PIXEL_SIZE, Picks
 from heliodor.data.coordinates.refined_shifts import apply_shifts_on
 from heliodor.data.cryosparc_table import read_header as read_cs_header
+from heliodor.data.filaments.filament import to_points
+from heliodor.data.filaments.readers import describe_filament_formats, read_filaments
 from heliodor.data.micrographs import cs_list, star_list
 from heliodor.data.micrographs.headers import MicrographHeader, read_header
 from heliodor.data.micrographs.micrograph import read_micrograph
@@ -297,7 +300,11 @@ def _check_picks(
     text: str, given: Sequence[Source] | None, settings: CheckSettings
 ) -> Iterator[Diagnostic]:
     files = find_files(text)
-    picks = read_picks(files)
+    try:
+        picks = read_picks(files)
+    except HoldsFilaments:
+        yield from _check_filaments(text, files, given, settings)
+        return
     yield Diagnostic(
         "good" if len(picks) else "note",
         text,
@@ -331,6 +338,48 @@ def _check_picks(
             labelled, settings.diameter_angstrom, settings.pixel_size_angstrom
         ):
             yield Diagnostic("error", text, doubt)
+
+
+def _check_filaments(
+    text: str, files: Sequence[Path], given: Sequence[Source] | None, settings: CheckSettings
+) -> Iterator[Diagnostic]:
+    """Describe filaments, and find those outside of their micrographs and wrong pixel sizes."""
+    if settings.distance_angstrom is not None or settings.diameter_angstrom is not None:
+        raise BadInput(
+            "the input holds filaments; --distance and --diameter are for particles: leave them"
+            " out"
+        )
+    table = read_filaments(files)
+    points = to_points(table)
+    lengths = [one.length_px for one in table]
+    middle = f", half of them longer than {np.median(lengths):.0f} pixels" if lengths else ""
+    yield Diagnostic(
+        "good" if len(table) else "note",
+        text,
+        f"{len(table)} filaments on {len(table.micrographs)} micrographs{middle}"
+        f" ({describe_filament_formats(files)}); heliodor learns and picks only particles",
+    )
+    sources = _find_named_micrographs(points, files[0]) if given is None else list(given)
+    matches = match_names(points.micrographs, sources, points.file_stems) if sources else {}
+    missing = [name for name in points.micrographs if name not in matches]
+    if missing:
+        level: Severity = "note" if not matches and given is None else "error"
+        yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
+    headers: dict[str, MicrographHeader] = {}
+    for name, source in matches.items():
+        try:
+            headers[name] = read_header(source.path)
+        except BadInput as error:
+            yield Diagnostic("error", source.name, str(error))
+    outside = [
+        f"{count} on {name}"
+        for name, own in table.split_by_micrograph()
+        if name in headers
+        if (count := sum(mask_outside(one.axis_px, headers[name].shape).any() for one in own))
+    ]
+    if outside:
+        yield Diagnostic("error", text, f"filaments lie outside their micrographs{_some(outside)}")
+    yield from _check_pixel_sizes(text, points, matches, headers)
 
 
 def _find_named_micrographs(picks: Picks, file: Path) -> list[Source]:

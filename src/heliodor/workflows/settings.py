@@ -31,6 +31,19 @@ def _parse_shift(text: str) -> tuple[float, float]:
     return x, y
 
 
+def _parse_segments(text: str) -> float:
+    """Read the distance between segments: a number, or rise x number of asymmetric units."""
+    rise, mark, units = text.lower().partition("x")
+    try:
+        distance = float(rise) * (int(units) if mark else 1)
+    except ValueError as error:
+        raise BadInput(
+            f"--segments must be a distance in Å, as in 50, or rise x units, as in 4.75x10, not"
+            f" {text!r}"
+        ) from error
+    return distance
+
+
 @dataclass(frozen=True)
 class ConversionSettings:
     """How to convert; lengths in pixels are of the micrographs that the result is for."""
@@ -88,6 +101,19 @@ class ConversionSettings:
         group=_COORDINATES,
         metavar="ANGSTROM",
     )
+    segments_angstrom: float | None = option(
+        None,
+        help="Write points along filaments: helical segments at this distance, or at the rise"
+        " times a number of asymmetric units, as in 4.75x10.",
+        group=_COORDINATES,
+        metavar="ANGSTROM",
+        parse=_parse_segments,
+    )
+    start_end: bool = option(
+        False,
+        help="Read rows as pairs: start and end of each filament (RELION's manual picking).",
+        group=_COORDINATES,
+    )
     root: str | None = option(
         None, help="Folder in the names of the micrographs.", group=_OUTPUT, metavar="DIR"
     )
@@ -117,6 +143,11 @@ class ConversionSettings:
             raise BadInput(
                 f"a pixel size of {self.pixel_size_angstrom:g} Å is not plausible",
                 parameter="pixel_size",
+            )
+        if self.segments_angstrom is not None and not 0.1 <= self.segments_angstrom <= 1e5:
+            raise BadInput(
+                f"a distance of {self.segments_angstrom:g} Å between segments is not plausible",
+                parameter="segments",
             )
         if self.shape is not None and min(self.shape) < 1:
             raise BadInput(

@@ -154,7 +154,8 @@ def test_unknown_columns_and_optics_survive_from_star_to_star(tmp_path, capsys):
     assert voltages(after) == voltages(before) == [200, 300]
     # To RELION's folder and back the columns of helical segments are still there.
     convert([tmp_path / "b.star"], tmp_path / "auto", "autopick")
-    assert read_picks(tmp_path / "auto").extra["rlnHelicalTubeID"].tolist() == ["1", "2"]
+    back = read_picks(tmp_path / "auto", filaments=True)
+    assert back.extra["rlnHelicalTubeID"].tolist() == ["1", "2"]
     said = capsys.readouterr().err
     # A file of coordinates has neither optics groups nor columns of unknown programs.
     (line,) = [line for line in said.splitlines() if "cannot hold" in line]
@@ -181,7 +182,7 @@ def test_optics_groups_of_two_files_are_told_apart(tmp_path):
 def test_scaled_picks_say_their_new_pixel_size(tmp_path):
     (tmp_path / "a.star").write_text(optics(f"10 20 M/a.mrc 2 1 {HELICAL} x"))
     convert([tmp_path / "a.star"], tmp_path / "b.star", settings=ConversionSettings(scale=0.5))
-    back = read_picks(tmp_path / "b.star")
+    back = read_picks(tmp_path / "b.star", filaments=True)
     assert back.xy_px.tolist() == [[5, 10]]
     assert back.first_positive_values("pixel_size_angstrom") == {"M/a.mrc": 4.0}
 
@@ -531,7 +532,8 @@ def test_fields_of_cryosparc_survive_a_table(scene):
 
 
 def test_optics_groups_are_no_fields_of_cryosparc(tmp_path, capsys):
-    (tmp_path / "a.star").write_text(optics(f"10 20 M/a.mrc 2 1 {HELICAL} x"))
+    particles = optics(f"10 20 M/a.mrc 2 1 {HELICAL} x").replace("HelicalTubeID", "ClassNumber")
+    (tmp_path / "a.star").write_text(particles)
     settings = ConversionSettings(shape=(50, 60))
     convert([tmp_path / "a.star"], tmp_path / "b.cs", settings=settings)
     assert not [f for f in np.load(tmp_path / "b.cs").dtype.names if f.startswith("optics")]

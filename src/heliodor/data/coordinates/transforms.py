@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.conventions import Shape
+from heliodor.data.coordinates.formats.filament_columns import PSI_PRIOR
 from heliodor.data.coordinates.formats.relion_star import OPTICS
 from heliodor.data.coordinates.frame_detection import Frame
 from heliodor.data.coordinates.picks import BOX, HEIGHT, PIXEL_SIZE, WIDTH, Picks
@@ -57,6 +58,8 @@ def apply_frame(
     extra = dict(picks.extra)
     if frame.swap and HEIGHT in extra and WIDTH in extra:
         extra[HEIGHT], extra[WIDTH] = extra[WIDTH], extra[HEIGHT]
+    if PSI_PRIOR in extra and (frame.swap or frame.needs_shape):
+        extra[PSI_PRIOR] = _turn_psi(extra[PSI_PRIOR], frame)
     if frame.scale != 1:
         extra |= {c: _scale_column(extra[c], frame.scale) for c in _LENGTHS if c in extra}
         extra |= {c: _scale_column(extra[c], 1 / frame.scale) for c in _SAMPLINGS if c in extra}
@@ -71,9 +74,21 @@ def _scale_column(values: Any, factor: float) -> Any:
     )
 
 
+def _turn_psi(values: Any, frame: Frame) -> Any:
+    """Return RELION's psi of helical segments after the swap and the flips of a frame.
+
+    The axis of a segment has the direction -psi, from x to y.
+    """
+    angles = np.radians([-parse_number(value) for value in values])
+    x, y = np.cos(angles), np.sin(angles)
+    x, y = (y, x) if frame.swap else (x, y)
+    x, y = (-x if frame.flip_x else x), (-y if frame.flip_y else y)
+    return -np.degrees(np.arctan2(y, x))
+
+
 def find_orientation_columns(picks: Picks) -> list[str]:
-    """Return the columns that a swap or a flip would change, if their values differ."""
-    found = (c for c in picks.extra if c.startswith(_ANGLES))
+    """Return the columns that `apply_frame` should have changed, if their values differ."""
+    found = (c for c in picks.extra if c.startswith(_ANGLES) and c != PSI_PRIOR)
     return [c for c in found if len({str(value) for value in picks.extra[c]}) > 1]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from heliodor.data.coordinates.formats import cryosparc
+from heliodor.data.coordinates.formats.filament_columns import CS_FILAMENT
 from heliodor.data.cryosparc_table import Header, decode_texts, load_table, read_header
 from heliodor.data.cryosparc_table import strip_export_mark as strip_mark
 from heliodor.data.micrographs import cs_list
@@ -163,6 +164,8 @@ class _Reader:
         unused = state if state in UNUSABLE else None
         if _REJECTED.search(path.stem):
             unused = unused or "rejected by its job"
+        if CS_FILAMENT in header.fields:
+            unused = unused or "filaments"
         return FoundSet(
             "micrographs" if is_list else "coordinates",
             path,

@@ -17,6 +17,7 @@ import numpy as np
 
 from heliodor.conventions import Shape
 from heliodor.data.coordinates.formats import relion_suffix
+from heliodor.data.coordinates.formats.filament_columns import TUBE
 from heliodor.data.coordinates.formats.relion_star import COORDINATE_FILE, PICK_SUFFIXES, X, Y
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.headers import read_header
@@ -194,6 +195,8 @@ class _Reader:
         assert table.kind is not None
         if unused is None and table.kind == "coordinates" and (path.parent / _OWN).is_file():
             unused = "picks of heliodor"
+        if unused is None and table.holds_filaments:
+            unused = "filaments"
         return FoundSet(
             table.kind,
             path,
@@ -233,6 +236,7 @@ class _Table:
         self.particles = 0
         self.is_counted = True
         self.has_ctf = False
+        self.holds_filaments = False
         #: The micrographs, in the order of the table.
         self.names: dict[str, None] = {}
         #: The largest x and y.
@@ -278,6 +282,7 @@ class _Table:
             self._sizes.add(tuple(sizes))
 
     def _add_particles(self, block: BlockRows) -> None:
+        self.holds_filaments |= TUBE in block.labels
         # The detector's pixel size is that of the extracted particles here.
         self._size_labels = tuple(label for label in _SIZES[:2] if label in block.labels)
         for name, x, y, *sizes in _select(block, (NAME, X, Y, *self._size_labels)):
@@ -296,6 +301,7 @@ class _Table:
             self.is_counted = self.is_counted and budget.take(path)
             if self.is_counted:
                 for block in stream_blocks(path):
+                    self.holds_filaments |= TUBE in block.labels
                     for x, y in _select(block, (X, Y)) if {X, Y} <= {*block.labels} else ():
                         self.particles += 1
                         self._extend(parse_number(x), parse_number(y))

@@ -93,7 +93,8 @@ def read_coordinates(path: str | Path, form: str = "auto") -> Picks:
     elif kind == "json":
         picks = eman2.read_picks(path)
     else:
-        picks = formats.read_picks(path)
+        # As Topaz does, conversions take the points of filaments as they are.
+        picks = formats.read_picks(path, filaments=True)
     return _use_old_score_column(
         picks.rename_micrographs([strip_image_suffix(name) for name in picks.micrographs])
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from heliodor.data.coordinates.formats.filament_columns import HoldsFilaments, describe_filaments
 from heliodor.data.coordinates.label_assignment import LabeledSource, assign_labels
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.micrographs.names import find_name_fault, micrograph_stem, strip_image_suffix
@@ -133,10 +134,13 @@ def read_labeled(
     Raises
     ------
     BadInput
-        If a file cannot be used, or none of the particles is on one of the images.
+        If a file cannot be used, it holds filaments, or none of the particles is on one of the
+        images.
     """
     sources = read_images(images, image_ext)
     table = rename_as_listed(read_coordinates(targets, form), sources)
+    if (why := describe_filaments(table)) is not None:
+        raise HoldsFilaments(targets, why)
     try:
         labeled, notes = assign_labels(table, sources)
     except BadInput as error:

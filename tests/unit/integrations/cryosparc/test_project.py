@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from heliodor.integrations.cryosparc.project import find_sets, is_project
@@ -51,6 +52,18 @@ def test_the_newest_sets_that_were_not_rejected_are_chosen(folder: Path) -> None
     assert labels.path == folder / "J7/particles_selected.cs"
     write(folder, {"J9/job.json": job("extract", "failed"), "J9/x.cs": cs(cs_table(CORRECTED))})
     assert find_sets(folder).choose_coordinates() == labels
+
+
+def test_filaments_are_not_chosen(folder: Path) -> None:
+    particles = cs_table(CORRECTED)
+    traced = np.zeros(len(particles), [*particles.dtype.descr, ("filament/filament_uid", "<u8")])
+    for field in particles.dtype.names:
+        traced[field] = particles[field]
+    write(folder, {"J9/job.json": job("filament_tracer_gpu"), "J9/picked.cs": cs(traced)})
+    assert found(folder)["J9/picked.cs"].unused == "filaments"
+    labels = find_sets(folder).choose_coordinates()
+    assert labels is not None
+    assert labels.path == folder / "J7/particles_selected.cs"
 
 
 def test_only_the_last_iteration_is_listed(folder: Path) -> None:

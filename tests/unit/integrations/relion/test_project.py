@@ -22,6 +22,10 @@ from helpers.projects import (
     write,
 )
 
+SEGMENTS = loop(
+    "CoordinateX CoordinateY MicrographName HelicalTubeID", "1 2 a.mrc 1\n", "particles"
+)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -69,6 +73,7 @@ def test_the_newest_sets_are_chosen(folder: Path) -> None:
         {"default_pipeline.star": "", "Select/job007/RELION_JOB_EXIT_ABORTED": ""},
         {"Select/job007/particles.star": loop("CoordinateX CoordinateY", "")},
         {"Select/job007/picks.tsv": "micrograph\n"},  # heliodor's own
+        {"Select/job007/particles.star": SEGMENTS},
     ],
 )
 def test_sets_that_no_training_should_use_are_passed_over(folder: Path, files) -> None:

@@ -546,3 +546,21 @@ def test_labels_in_a_wrong_frame_are_told_to_the_log(
     said = [text for text in capsys.readouterr().err.splitlines() if "warning" in text]
     assert len(said) == 1
     assert "y flipped" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.box", "10 20 8 8 -1\n40 20 8 8 -2\n"),
+        (
+            "a.star",
+            "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnHelicalTubeID\n1 2 1\n5 6 1\n",
+        ),
+    ],
+)
+def test_filaments_are_not_learned(name: str, text: str, tmp_path: Path) -> None:
+    images = tmp_path / "images.txt"
+    images.write_text(f"image_name\tpath\na\t{tmp_path}/a.mrc\n")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match="holds filaments, not particles"):
+        read_labeled(images, tmp_path / name)

@@ -23,6 +23,11 @@ from heliodor.data.coordinates.formats import (
 from heliodor.data.coordinates.formats import (
     tables as text,
 )
+from heliodor.data.coordinates.formats.filament_columns import (
+    HoldsFilaments,
+    describe_filaments,
+    is_helix_text,
+)
 from heliodor.data.coordinates.formats.unknown import describe_unknown
 from heliodor.data.coordinates.picks import Picks
 from heliodor.data.coordinates.refined_shifts import apply_refined_shifts
@@ -94,7 +99,9 @@ CANDIDATES = "picks.tsv"
 HEAD_BYTES = 65536
 
 
-def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = False) -> Picks:
+def read_picks(
+    where: str | Path | Sequence[str | Path], candidates: bool = False, filaments: bool = False
+) -> Picks:
     """Read coordinates from files, every coordinate file of a folder, or a glob pattern.
 
     The format is detected from the content, not from the name. Where the micrograph is only known
@@ -102,12 +109,13 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
     file among others belongs to a micrograph without picks, as RELION writes them.
     Refined shifts are subtracted from coordinates, where the file has the pixel sizes for that.
     Of ``picks.tsv`` only the selected picks are read, unless `candidates` asks for all: then the
-    ``picks.tsv`` of a folder is read in place of its other files.
+    ``picks.tsv`` of a folder is read in place of its other files. Points of filaments, which are
+    not particles, are only read if `filaments` asks for them.
 
     Raises
     ------
     BadInput
-        If there is no such file, or its format is unknown.
+        If there is no such file, or its format is unknown; `HoldsFilaments` if it holds filaments.
     """
     files = find_files(where, candidates)
     tables: list[Picks] = []
@@ -117,6 +125,8 @@ def read_picks(where: str | Path | Sequence[str | Path], candidates: bool = Fals
             tables.append(Picks.empty([infer_micrograph(file)]))
             continue
         table, note = apply_refined_shifts(find_reader(file).read(file))
+        if not filaments and (why := describe_filaments(table)) is not None:
+            raise HoldsFilaments(file, why)
         tables.append(table)
         notes += [f"{file}: {note}"] if note is not None else []
     if notes:
@@ -276,6 +286,8 @@ def find_reader(path: Path) -> Reader:
         if path.suffix.lower() == ".box":
             return READERS[-1]
         raise BadInput(f"{path} is empty; label some particles first")
+    if is_helix_text(head):
+        raise HoldsFilaments(path, "it has lines #helix")
     raise BadInput(f"{path} {describe_unknown(path, head)}")
 
 

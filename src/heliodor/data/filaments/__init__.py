@@ -1,0 +1,1 @@
+"""Filaments: their axes on micrographs, helical segments along them, and files of them."""
