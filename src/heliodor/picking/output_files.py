@@ -203,7 +203,8 @@ def write_series(
                 nested[name] = own / files[name].relative_to(folder)
                 relion_autopick.write_one_autopick(nested[name], picks.round_values(), head)
         relion_autopick.write_autopick_list(own, nested, head, whole_paths, project)
-        if micrographs_star is not None:
+        suffix = own / f"{PREFIX}{ENDING}"
+        if micrographs_star is not None and suffix not in nested.values():
             named = (
                 micrographs_star.absolute().as_posix()
                 if whole_paths and project is None
@@ -211,7 +212,7 @@ def write_series(
                 if project is None
                 else project.relative(micrographs_star)
             )
-            write_text(own / f"{PREFIX}{ENDING}", f"{named}\n")
+            write_text(suffix, f"{named}\n")
         in_force = int(threshold == picked.threshold)
         rows.append(
             f"{number}\t{threshold:.3f}\t{in_force}\t{sum(counts)}\t{len(nested)}"

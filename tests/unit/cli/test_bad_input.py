@@ -176,7 +176,7 @@ BAD_MICROGRAPHS = {
     "constant.mrc": "every pixel is 7",
     "complex.mrc": "complex64",
     "colour.tif": "color image",
-    "photo.jpg": "neither an MRC",
+    "photo.jpg": "is a picture",
     "header0.mrc": "set the pixel size",
     "header1.mrc": "set the pixel size",
     "star0.star": "header0.mrc has no valid pixel size",
