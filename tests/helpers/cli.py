@@ -13,6 +13,7 @@ from unittest import mock
 import typer.main
 
 from heliodor.cli.main import main
+from heliodor.utils import console
 
 #: Typer builds all commands anew for each call, which takes longer than most of the tests.
 _built_once = functools.cache(typer.main.get_command)
@@ -51,6 +52,8 @@ def call(*arguments: object) -> Result:
             code: object = 0
         except SystemExit as end:
             code = end.code or 0
+        finally:
+            console.show_messages()  # the options of one call are not those of the next
     assert isinstance(code, int)
     return Result(code, out.getvalue(), err.getvalue())
 

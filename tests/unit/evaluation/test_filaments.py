@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heliodor.data.filaments.filament import Filament, Filaments
@@ -49,6 +49,7 @@ def test_the_truth_is_perfect(axis):
 
 @settings(max_examples=40)
 @given(bent(), st.floats(0.2, 0.8))
+@example(np.linspace([50.0, 400.0], [349.96337965, 404.68730927], 6), 0.2)
 def test_a_part_lacks_recall_and_not_precision(axis, share):
     part = split_axis(axis, np.array([share * measure_length(axis)]))[0]
     result = compare(table(part), table(axis))

@@ -102,7 +102,9 @@ def split_axis(axis_px: FloatArray, along_px: FloatArray) -> list[FloatArray]:
     pieces = []
     for place, (low, high) in enumerate(itertools.pairwise(limits)):
         between = axis_px[(arc > low) & (arc < high)]
-        pieces.append(np.concatenate([ends[place : place + 1], between, ends[place + 1 :][:1]]))
+        piece = np.concatenate([ends[place : place + 1], between, ends[place + 1 :][:1]])
+        # A cut at a point may differ from it by the rounding of the lengths alone.
+        pieces.append(remove_repeated_points(piece))
     return pieces
 
 
