@@ -287,6 +287,7 @@ def test_the_table_of_independence() -> None:
 # ---- the script ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_jobs_are_carried_out_by_one_process_or_several(workers: int) -> None:
     lines: list[str] = []

@@ -46,6 +46,7 @@ from helpers.shell_jobs import (
 )
 
 
+@pytest.mark.slow
 def test_those_that_fail_change_nothing_for_the_others(
     unseen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

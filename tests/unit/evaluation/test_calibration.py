@@ -224,6 +224,7 @@ def test_counts_hold_what_a_threshold_on_a_step_keeps(
     np.testing.assert_array_equal(again.counts, counts.counts)
 
 
+@pytest.mark.slow
 def test_a_sheet_is_the_same_in_any_order_and_of_any_number_of_groups() -> None:
     micrographs, _, labels = drawn(12)
     named = {f"m{n:03d}": own for n, own in enumerate(micrographs * 6)}

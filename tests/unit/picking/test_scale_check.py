@@ -22,6 +22,7 @@ def micrographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "micrographs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pixel", "diameter", "sentence"),
     [

@@ -87,6 +87,7 @@ def whole(name: str, validating: bool) -> tuple[object, ...]:
     return plain(trained(RECIPES[name], None, validating))
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     st.sampled_from(sorted(RECIPES)),

@@ -49,6 +49,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("brief")
 def test_the_adapted_model_is_kept_and_picks(data: Path, tmp_path: Path) -> None:
     command = ("pick", data / "micrographs", "--diameter", DIAMETER, "--adapt")

@@ -187,6 +187,7 @@ def test_scaled_picks_say_their_new_pixel_size(tmp_path):
     assert back.first_positive_values("pixel_size_angstrom") == {"M/a.mrc": 4.0}
 
 
+@pytest.mark.slow
 def test_betagal_boxes_agree_with_its_star(real_data, tmp_path, monkeypatch):
     data = real_data / "betagal"
     monkeypatch.chdir(tmp_path)

@@ -32,6 +32,7 @@ def test_the_right_diameter_raises_no_doubt(data: Path) -> None:
     assert "nothing speaks against dark particles of 120 Å" in said
 
 
+@pytest.mark.slow
 def test_a_wrong_pixel_size_is_noticed_with_and_without_labels(data: Path) -> None:
     command = ("check", data / "micrographs", "--diameter", 120, "--pixel-size")
     for size, words in ((6, "the particles look twice as large"), (1.5, "half as large")):

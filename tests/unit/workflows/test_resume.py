@@ -261,6 +261,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_run_cut_short_while_picking_does_not_train_again(
     ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

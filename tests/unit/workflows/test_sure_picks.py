@@ -95,6 +95,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_training_uses_picks_of_the_starting_model_too(data: Path, tmp_path: Path) -> None:
     command = (
         *("train", data / "micrographs", "--labels", data / "labels.star", "--diameter", 120),

@@ -111,6 +111,7 @@ def test_the_results_are_those_of_pick_on_the_complete_micrographs(
     assert json.loads(Path("live/run.json").read_text())["command"] == "pick"
 
 
+@pytest.mark.slow
 def test_started_again_it_picks_only_what_is_new(folder: Path, recorded: list[Path]) -> None:
     for path in recorded[:4]:
         (folder / path.name).write_bytes(path.read_bytes())
@@ -142,6 +143,7 @@ def test_the_threshold_changes_when_the_number_of_micrographs_has_doubled(
         threshold = event["threshold"]
 
 
+@pytest.mark.slow
 def test_a_damaged_micrograph_is_mentioned_once_and_picked_when_it_is_replaced(
     folder: Path, recorded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_model_that_is_replaced_picks_all_in_the_end(
     assert len(picked.picks)
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_used_is_not_taken(folder: Path, recorded: list[Path]) -> None:
     own = Path("m.safetensors")
     replace_model(own, 0.5)

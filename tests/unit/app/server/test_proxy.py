@@ -187,6 +187,7 @@ def test_the_app_works_behind_nginx(tmp_path: Path, strips: bool, keeps_host: bo
         check_story(f"http://127.0.0.1:{front}{PREFIX}", found[1], headers)
 
 
+@pytest.mark.slow
 def test_a_server_that_nobody_uses_stops(tmp_path: Path) -> None:
     port = free_port()
     with serving(tmp_path, port, "--idle-shutdown", "0.02", "--read-only-link") as (process, said):

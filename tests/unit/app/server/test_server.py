@@ -356,6 +356,7 @@ def test_a_project_with_a_link_to_another_folder_is_refused(folder: Path, name: 
     assert [*(folder / "outside").iterdir()] == []
 
 
+@pytest.mark.slow
 def test_many_slow_connections_lock_nobody_out(folder: Path) -> None:
     with _serving(folder) as served, served.client() as client:
         port = int(served.base.rpartition(":")[2])
@@ -445,6 +446,7 @@ def test_a_folder_in_place_of_labels_is_one_sentence(folder: Path) -> None:
     assert "labels.star is a folder" in ended.sentence
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_early_is_no_error(folder: Path) -> None:
     with _serving(folder) as served, served.client() as client:
         port = int(served.base.rpartition(":")[2])
@@ -460,6 +462,7 @@ def test_a_client_that_leaves_early_is_no_error(folder: Path) -> None:
         assert "Traceback" not in served.process.stderr.read()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_project_is_reopened_without_its_micrographs(folder: Path, tmp_path: Path) -> None:
     with _serving(folder, "--diameter", "120", micrographs="mics", here=folder) as served:
         with served.client() as client:
@@ -482,6 +485,7 @@ def test_without_micrographs_there_must_be_a_project(folder: Path) -> None:
     assert not (folder / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_project_is_not_changed_by_the_way(folder: Path) -> None:
     with _serving(folder, "--diameter", "120"):
         pass
@@ -498,6 +502,7 @@ def test_a_project_is_not_changed_by_the_way(folder: Path) -> None:
             assert len(client.get("/api/micrographs").json()["name"]) == 2
 
 
+@pytest.mark.slow
 def test_labels_of_a_project_are_replaced_only_if_that_is_confirmed(folder: Path) -> None:
     rows = ["image_name\tx_coord\ty_coord", "mic 0\t30\t40", "mic 1\t50\t60"]
     labels = folder / "labels.txt"

@@ -309,6 +309,7 @@ def test_training_warns_of_labels_no_better_than_chance(tmp_path):
     assert "no better than random positions" in checked.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_particles", [True, False])
 def test_fewer_labels_are_enough_where_the_general_model_finds_nothing_either(
     tmp_path, at_particles

@@ -467,6 +467,7 @@ def ended(process: subprocess.Popen[str]) -> str:
     return out
 
 
+@pytest.mark.slow
 def test_stopping_a_real_process_and_continuing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,6 +500,7 @@ def test_stopping_a_real_process_and_continuing_it(
         assert (stopped / JOB / star).read_bytes() == (whole / JOB / star).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_running_is_not_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

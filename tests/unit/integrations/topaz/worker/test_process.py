@@ -284,6 +284,7 @@ def test_nothing_of_the_client_is_held_open(job: Job) -> None:
 # ---- Several at once ----
 
 
+@pytest.mark.slow
 def test_clients_that_call_at_once_are_all_served(job: Job) -> None:
     clients = [job.start(*job.words(image)) for image in job.images]
     for process in clients:
@@ -362,6 +363,7 @@ def test_no_more_workers_than_may_be(job: Job, monkeypatch: pytest.MonkeyPatch) 
     listening[1].close()
 
 
+@pytest.mark.slow
 def test_another_model_under_the_same_name(job: Job) -> None:
     image = job.images[0]
     assert job.call(*job.words(image)) == DONE
@@ -429,6 +431,7 @@ def is_taken(slot: registry.WorkerSlot) -> bool:
     return any(line[1] == "FLOCK" and line[5].endswith(f":{inode}") for line in locks)
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_after_a_while_and_when_its_job_is_gone(job: Job, tmp_path: Path) -> None:
     assert job.call(*job.words(job.images[0]), HELIODOR_WORKER_IDLE="0.3") == DONE
     assert eventually(lambda: job.workers() == [] and job.files() == [])
