@@ -223,6 +223,15 @@ def show_result(text: str) -> None:
     print(escape_controls(text))
 
 
+def show_address(text: str) -> None:
+    """Print text with an address that gives access to standard error, and to no log file.
+
+    It is shown whatever messages are, as nobody gets far without it.
+    """
+    with suppress(OSError):
+        print(escape_controls(text), file=sys.stderr, flush=True)
+
+
 def show_error(text: str) -> None:
     """Print a line to standard error, where no messages are shown yet or any more."""
     with suppress(OSError):

@@ -34,6 +34,7 @@ from heliodor.data.coordinates.label_assignment import describe_misfit, read_lab
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.data.micrographs.working_images import check_pixel_size
 from heliodor.errors import BadInput
+from heliodor.utils import console
 from heliodor.utils.files import create_output_folder
 from heliodor.utils.locking import lock_folder
 from heliodor.utils.signals import STOP_SIGNALS
@@ -135,7 +136,7 @@ def serve(
             try:
                 _announce(project, addresses, port, keys.address_token)
                 if read_only_link:
-                    log.info(f"to look only  {page}#token={keys.share()}")
+                    console.show_address(f"to look only  {page}#token={keys.share()}")
                 gate = AccessControl(build_application(context), keys, addresses, port)
                 run(gate, listener, _IdleLimit(gate, state, idle_minutes))
             finally:
@@ -231,7 +232,7 @@ def _listen(addresses: Addresses, port: int | None) -> Iterator[socket.socket]:
 
 def _announce(project: Project, addresses: Addresses, port: int, token: str) -> None:
     """Print the address of the page; the part after # is never sent to a server."""
-    log.info(
+    console.show_address(
         f"{len(project.sources)} micrographs, project folder {project.folder}\n"
         f"open    {addresses.page(port)}#token={token}\n"
         f"{addresses.describe_access(port, _user_name(), os.environ)}"
@@ -246,7 +247,9 @@ def _announce(project: Project, addresses: Addresses, port: int, token: str) -> 
 
 def _announce_next(page: str, token: str) -> None:
     """Print the next address after the last one was opened."""
-    log.info(f"opened in a browser; for another browser, open\n        {page}#token={token}")
+    console.show_address(
+        f"opened in a browser; for another browser, open\n        {page}#token={token}"
+    )
 
 
 def _user_name() -> str:

@@ -524,3 +524,11 @@ def test_labels_of_a_project_are_replaced_only_if_that_is_confirmed(folder: Path
         with served.client() as client:
             assert client.get("/api/micrographs").json()["labels"] == [1, 1, 1]
     assert len(read_picks(folder / "project/labels-before-1.star")) == 1
+
+
+def test_the_address_is_shown_to_a_quiet_user_and_in_no_log_file(folder: Path) -> None:
+    log = folder / "messages.log"
+    with _serving(folder, "--quiet", "--log-file", str(log)) as served:
+        assert _ADDRESS.search(served.said)
+    text = log.read_text()  # the file was begun
+    assert "token" not in text
