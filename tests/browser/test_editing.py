@@ -75,7 +75,7 @@ def test_a_lasso_selects_what_it_surrounds(page: PageInUse) -> None:
 def test_strokes_of_the_brush_can_be_undone_and_survive_a_reload(page: PageInUse) -> None:
     before = page.number("#pick-count")
     page.page.locator("#brush-size").fill("70")
-    page.press("m")
+    page.press("g")
     _drag(page, (200, 300), (800, 500))
     page.page.wait_for_function(
         "before => Number(document.getElementById('pick-count').textContent) < before", arg=before
@@ -93,7 +93,7 @@ def test_strokes_of_the_brush_can_be_undone_and_survive_a_reload(page: PageInUse
     page.wait_for_picks()
     assert page.number("#pick-count") == painted
     page.page.locator("#brush-size").fill("70")
-    page.press("m")
+    page.press("g")
     _drag(page, (200, 300), (800, 500), button="right")  # the opposite of painting
     _wait_for_number(page, "pick-count", before)
     page.page.locator("#use-detected").click()

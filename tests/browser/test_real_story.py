@@ -112,7 +112,7 @@ def add_three(page: PageInUse, rejected: FloatArray) -> FloatArray:
 def paint(page: PageInUse) -> tuple[FloatArray, float]:
     """Paint a bar of contamination; return points along its middle, and half its width (px)."""
     line = np.linspace((200.0, 200.0), (400.0, 330.0), 9)
-    page.press("m")
+    page.press("g")
     page.page.mouse.move(*_on_screen(page, *line[0]))
     page.page.mouse.down()
     for x, y in line[1:]:

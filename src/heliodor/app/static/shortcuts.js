@@ -68,8 +68,8 @@ export function listShortcuts(parts) {
     selected(["x"], "Selection: not particles", () => viewer.selectionTool.label("negative"), ["X"]),
     selected(["y"], "Selection: particles", () => viewer.selectionTool.label("particle"), ["Y"]),
     selected(["Delete", "Backspace"], "Selection: remove labels", () => viewer.selectionTool.removeLabels(), ["Del"]),
-    key(["m"], "Paint contamination", () => toolbar.toggleBrush("paint"), ["M"]),
-    key(["w"], "Erase contamination", () => toolbar.toggleBrush("erase"), ["W"]),
+    key(["g"], "Paint contamination", () => toolbar.toggleBrush("paint"), ["G"]),
+    key(["v"], "Erase contamination", () => toolbar.toggleBrush("erase"), ["V"]),
     key(["x"], "Not a particle (under the pointer)", () => {
       if (viewer.pointer) viewer.labelEditor.reject(...viewer.pointer);
     }, ["X"]),
