@@ -246,8 +246,9 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     left. Where nobody asked for messages it does nothing.
     """
     lines = _find_lines()
-    style = "none" if lines is None or lines.level > logging.INFO else lines.style
-    if lines is not None and lines.moves_bars and style == "auto":
+    # Where `show_messages` was not called, `logging` decides what becomes of the lines.
+    style = "lines" if lines is None or lines.level > logging.INFO else lines.style
+    if lines is not None and style == "auto" and lines.moves_bars:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -260,7 +261,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         with Progress(*columns, TimeRemainingColumn(), console=_terminal()) as bar:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
-    elif style == "none" and not log.isEnabledFor(logging.INFO):
+    elif not log.isEnabledFor(logging.INFO):
         yield lambda done, total: None
     else:
         yield _progress_lines(what, style)

@@ -86,6 +86,16 @@ def test_nobody_is_shown_what_nobody_asked_for() -> None:
     assert isinstance(logging.getLogger("heliodor"), logging.Logger)
 
 
+def test_progress_goes_where_logging_was_told_to_send_it() -> None:
+    code = (
+        "import logging; logging.basicConfig(level=logging.INFO)\n"
+        "from heliodor.utils import console\n"
+        "with console.progress('work') as p: p(1, 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert b"INFO:heliodor.utils.console:work: 1 of 1" in done.stderr
+
+
 def test_nouns_agree_with_their_numbers() -> None:
     numbers = [console.count_of(number, "micrograph") for number in (0, 1, 2)]
     assert numbers == ["0 micrographs", "1 micrograph", "2 micrographs"]
