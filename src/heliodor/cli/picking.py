@@ -209,36 +209,18 @@ def train(
         )
         _show(outcome)
         return
+    inputs = (
+        micrographs, labels, out, settings.data, settings.training, compute, command_line(),
+        negatives, should_resume(resume),
+    )  # fmt: skip
     if watch:
         from heliodor.workflows.train_watch import train_while_labels_change
 
-        latest = train_while_labels_change(
-            micrographs,
-            labels,
-            out,
-            settings.data,
-            settings.training,
-            compute,
-            command_line(),
-            negatives,
-            should_resume(resume),
-            until,
-        )
-        end(latest.failures)
-        return
-    from heliodor.workflows.train import train as train_model
+        trained = train_while_labels_change(*inputs, until)
+    else:
+        from heliodor.workflows.train import train as train_model
 
-    trained = train_model(
-        micrographs,
-        labels,
-        out,
-        settings.data,
-        settings.training,
-        compute,
-        command_line(),
-        negatives,
-        should_resume(resume),
-    )
+        trained = train_model(*inputs)
     end(trained.failures)
 
 

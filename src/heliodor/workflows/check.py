@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -310,22 +310,12 @@ def _check_picks(
         text,
         f"{len(picks)} picks on {len(picks.micrographs)} micrographs ({describe_formats(files)})",
     )
-    sources = _find_named_micrographs(picks, files[0]) if given is None else list(given)
-    matches = match_names(picks.micrographs, sources, picks.file_stems) if sources else {}
-    missing = [name for name in picks.micrographs if name not in matches]
-    if missing:
-        level: Severity = "note" if not matches and given is None else "error"
-        yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
+    sources, matches = yield from _match_micrographs(text, picks, files[0], given)
     picks, notes = apply_shifts_on(picks, matches, settings.pixel_size_angstrom)
     namesake = find_namesake(picks.micrographs, sources, text)
     for note in notes if namesake is None else [*notes, namesake]:
         yield Diagnostic("note", text, note)
-    headers: dict[str, MicrographHeader] = {}
-    for name, source in matches.items():
-        try:
-            headers[name] = read_header(source.path)
-        except BadInput as error:
-            yield Diagnostic("error", source.name, str(error))
+    headers = yield from _read_headers(matches)
     yield from _check_positions(text, picks, headers, settings)
     labelled = assign_labels(picks, sources)[0] if headers and len(picks) else []
     yield from _check_pixel_sizes(text, picks, matches, headers)
@@ -359,18 +349,8 @@ def _check_filaments(
         f"{len(table)} filaments on {len(table.micrographs)} micrographs{middle}"
         f" ({describe_filament_formats(files)}); heliodor learns and picks only particles",
     )
-    sources = _find_named_micrographs(points, files[0]) if given is None else list(given)
-    matches = match_names(points.micrographs, sources, points.file_stems) if sources else {}
-    missing = [name for name in points.micrographs if name not in matches]
-    if missing:
-        level: Severity = "note" if not matches and given is None else "error"
-        yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
-    headers: dict[str, MicrographHeader] = {}
-    for name, source in matches.items():
-        try:
-            headers[name] = read_header(source.path)
-        except BadInput as error:
-            yield Diagnostic("error", source.name, str(error))
+    _, matches = yield from _match_micrographs(text, points, files[0], given)
+    headers = yield from _read_headers(matches)
     outside = [
         f"{count} on {name}"
         for name, own in table.split_by_micrograph()
@@ -380,6 +360,32 @@ def _check_filaments(
     if outside:
         yield Diagnostic("error", text, f"filaments lie outside their micrographs{_some(outside)}")
     yield from _check_pixel_sizes(text, points, matches, headers)
+
+
+def _match_micrographs(
+    text: str, picks: Picks, file: Path, given: Sequence[Source] | None
+) -> Generator[Diagnostic, None, tuple[list[Source], dict[str, Source]]]:
+    """Return the micrographs, and those of each name in the picks; find names without one."""
+    sources = _find_named_micrographs(picks, file) if given is None else list(given)
+    matches = match_names(picks.micrographs, sources, picks.file_stems) if sources else {}
+    missing = [name for name in picks.micrographs if name not in matches]
+    if missing:
+        level: Severity = "note" if not matches and given is None else "error"
+        yield Diagnostic(level, text, f"{len(missing)} micrographs were not found{_some(missing)}")
+    return sources, matches
+
+
+def _read_headers(
+    matches: Mapping[str, Source],
+) -> Generator[Diagnostic, None, dict[str, MicrographHeader]]:
+    """Return the headers of micrographs, and find those that cannot be read."""
+    headers: dict[str, MicrographHeader] = {}
+    for name, source in matches.items():
+        try:
+            headers[name] = read_header(source.path)
+        except BadInput as error:
+            yield Diagnostic("error", source.name, str(error))
+    return headers
 
 
 def _find_named_micrographs(picks: Picks, file: Path) -> list[Source]:

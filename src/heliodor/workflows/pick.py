@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,9 +144,7 @@ def pick(
     record = RunRecord("pick", request.as_arguments(compute), command_line)
     loaded = request.load_model()
     folder = create_output_folder(out)
-    with lock_folder(folder):
-        refuse_beside_parts(folder)
-        remove_partial_files(folder)
+    with lock_for_picking(folder):
         given = find_sources(micrographs)
         sources = request.leave_out(given)
         additions = request.read_additions(sources)
@@ -194,19 +193,23 @@ def pick_and_record(
     return picked
 
 
-def refuse_beside_parts(folder: Path) -> None:
-    """Refuse to pick in a folder while parts are picked there.
+@contextmanager
+def lock_for_picking(folder: Path) -> Iterator[None]:
+    """Keep other processes out of an output folder, and remove what one that was killed left.
 
     Raises
     ------
     BadInput
-        If such a process is at work.
+        If another process is at work there, or parts are being picked.
     """
-    if (member := find_active(folder / FOLDER)) is not None:
-        raise BadInput(
-            f"parts are being picked in {folder} ({member}); wait until they have finished, stop"
-            " them, or choose another folder"
-        )
+    with lock_folder(folder):
+        if (member := find_active(folder / FOLDER)) is not None:
+            raise BadInput(
+                f"parts are being picked in {folder} ({member}); wait until they have finished,"
+                " stop them, or choose another folder"
+            )
+        remove_partial_files(folder)
+        yield
 
 
 def write_report_and_record(

@@ -24,8 +24,7 @@ from heliodor.training.dataset import FEWEST_PX
 from heliodor.training.initialization import load_start_model
 from heliodor.training.settings import DataSettings, TrainingSettings
 from heliodor.utils.compute import ComputeSettings
-from heliodor.utils.files import create_output_folder, remove_partial_files
-from heliodor.utils.locking import lock_folder
+from heliodor.utils.files import create_output_folder
 from heliodor.workflows.evaluate import (
     evaluation_as_dict,
     remove_evaluation_files,
@@ -39,8 +38,8 @@ from heliodor.workflows.ground_truth import (
     compare_with_truth,
 )
 from heliodor.workflows.pick import (
+    lock_for_picking,
     pick_step,
-    refuse_beside_parts,
     write_report_and_record,
 )
 from heliodor.workflows.report_content import build_report_content
@@ -157,9 +156,7 @@ def run(
     }
     record = RunRecord("run", arguments, command_line)
     folder = create_output_folder(out)
-    with lock_folder(folder):
-        refuse_beside_parts(folder)
-        remove_partial_files(folder)
+    with lock_for_picking(folder):
         trained = train_step(
             micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
             compute.array_store(folder),
@@ -221,9 +218,7 @@ def train_for_run(
         micrographs, data, recipe, pick_micrographs, truth, match_distance_angstrom, settings
     )
     folder = create_output_folder(out)
-    with lock_folder(folder):
-        refuse_beside_parts(folder)
-        remove_partial_files(folder)
+    with lock_for_picking(folder):
         trained = train_step(
             micrographs, labels, folder, data, recipe, device, record, settings, negatives, resume,
             compute.array_store(folder),

@@ -39,10 +39,9 @@ from heliodor.picking.journal import MicrographResult, Session
 from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
-from heliodor.utils.files import create_output_folder, remove_partial_files, write_text
+from heliodor.utils.files import create_output_folder, write_text
 from heliodor.utils.hashing import read_file_state
-from heliodor.utils.locking import lock_folder
-from heliodor.workflows.pick import OutputFiles, pick_and_record, refuse_beside_parts
+from heliodor.workflows.pick import OutputFiles, lock_for_picking, pick_and_record
 from heliodor.workflows.picking_setup import PickingSetup, PickRequest, prepare_picking
 from heliodor.workflows.run_record import RunRecord
 
@@ -126,9 +125,7 @@ def watch(
     request.refuse_additions("picking micrographs as they arrive")
     loaded = request.load_model()
     folder = create_output_folder(out)
-    with lock_folder(folder):
-        refuse_beside_parts(folder)
-        remove_partial_files(folder)
+    with lock_for_picking(folder):
         record = RunRecord("pick", request.as_arguments(compute), command_line)
         setup = prepare_picking(request, loaded, [], folder, compute, record)
         watcher = _Watcher(request, compute, folder, command_line, setup, _EventWriter(events))
@@ -449,8 +446,6 @@ class _Watcher:
             picked,
         )
         self._list_is_old = self._is_stale = False
-        if self._outdated:  # which the list that was written now lacks
-            self._list_is_old, self._listed_at = True, float("-inf")
         self._journal.own.add_session(
             Session.begin(Member.this_process(""), len(look.sources), len(settled))
         )

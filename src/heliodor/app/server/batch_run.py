@@ -111,9 +111,7 @@ class BatchRun:
             if settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             create_subfolder(self._project.folder, PICKS)
-            made = describe_making(
-                self._project, self._annotations, self._predictions, self._masks
-            )
+            made = self._describe()
             here = ["--threads", str(self._threads)]
             if self._device != "auto":
                 here += ["--device", self._device]
@@ -157,12 +155,14 @@ class BatchRun:
             if self._project.settings.diameter_angstrom is None:
                 raise refuse("set the particle's diameter first", 409)
             folder = create_subfolder(self._project.folder, CLUSTER_PICKS)
-            made = describe_making(
-                self._project, self._annotations, self._predictions, self._masks
-            )
+            made = self._describe()
             words = self._words(made, folder, "--cluster", "slurm")
             write_json(folder / MADE_WITH, made)
         return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
+
+    def _describe(self) -> dict[str, Any]:
+        """Describe what the page shows, with which a run is made."""
+        return describe_making(self._project, self._annotations, self._predictions, self._masks)
 
     def _words(self, made: Mapping[str, Any], folder: Path, *more: str) -> list[str]:
         """Return the arguments of `heliodor` that pick with what the page shows.
