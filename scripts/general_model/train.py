@@ -39,6 +39,7 @@ from heliodor.models.model_file import (
 )
 from heliodor.models.networks import Network, build_network
 from heliodor.simulation.builtin_particles import Particle
+from heliodor.simulation.training_world.contaminants import grow_blocked
 from heliodor.simulation.training_world.generator import MicrographGenerator, SimulatedBatch
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX
 from heliodor.simulation.training_world.random_particles import draw_particle
@@ -119,18 +120,15 @@ def targets_of(scenes: SimulatedBatch, network: Network) -> Targets:
     weight = torch.ones_like(distance).masked_fill_(near, NEAR_WEIGHT)
     weight += (POSITIVE_WEIGHT - 1) * particle
     own = slice(0, stride * (count - 1) + 1, stride)
-    blocked = scenes.blocked[:, None].float()
-    width = 2 * BAD_EDGE_PX + 1
-    grown = nn.functional.max_pool2d(blocked, width, 1, BAD_EDGE_PX)
-    shrunk = 1 - nn.functional.max_pool2d(1 - blocked, width, 1, BAD_EDGE_PX)
-    sure = (grown == shrunk)[:, 0, own, own].float()
-    return Targets(particle, weight, blocked[:, 0, own, own], sure)
+    blocked = scenes.blocked
+    grown, grown_rest = (grow_blocked(mask, BAD_EDGE_PX) for mask in (blocked, ~blocked))
+    sure = (grown != grown_rest)[:, own, own].float()
+    return Targets(particle, weight, blocked[:, own, own].float(), sure)
 
 
-def outputs_of(network: Network, images: Tensor) -> tuple[Tensor, ...]:
+def outputs_of(network: Network, images: Tensor, bfloat16: bool) -> tuple[Tensor, ...]:
     """Return the particle's and, where there is one, the contaminant's log-odds."""
-    halved = images.device.type == "cuda"
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=halved):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
         edge = network.receptive_field // 2
         mirrored = nn.functional.pad(images[:, None], (edge,) * 4, mode="reflect")
         mirrored = mirrored.to(memory_format=torch.channels_last)
@@ -164,14 +162,14 @@ def turned(images: Tensor, targets: Targets, turns: int, flip: bool) -> tuple[Te
     return one(images), Targets(*(one(own) for own in vars(targets).values()))
 
 
-def judge(pupil: Pupil, checks: list[tuple[Tensor, Targets]]) -> dict[str, float]:
+def judge(pupil: Pupil, checks: list[tuple[Tensor, Targets]], bfloat16: bool) -> dict[str, float]:
     """Return average precision over held-out lattices, of particles and of bad areas."""
     pupil.network.eval()
     scores: list[list[np.ndarray]] = [[], []]
     truths: list[list[np.ndarray]] = [[], []]
     with torch.inference_mode():
         for images, targets in checks:
-            out = outputs_of(pupil.network, images)
+            out = outputs_of(pupil.network, images, bfloat16)
             known = (targets.weight >= 1, targets.bad_weight > 0)
             for i, own in enumerate(out):
                 truth = (targets.particle, targets.bad)[i]
@@ -191,6 +189,7 @@ def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
     normalizer = Normalizer("micrograph", flatten_px=NOMINAL_PX * FLATTEN_FRACTION)
     made = {"generator": GENERATOR, "shapes": given.shapes, "batch": given.batch}
     made |= {
+        "bfloat16": given.bfloat16,
         "side_px": given.side,
         "rate": given.rate,
         "start": pupil.start,
@@ -271,7 +270,14 @@ def main() -> None:
     )
     parser.add_argument("--start", type=Path, help="start from the models in this folder")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate [1]")
+    parser.add_argument(
+        "--bfloat16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16, twice as fast on a CPU with AVX-512 BF16 [on a GPU]",
+    )
     given = parser.parse_args()
+    if given.bfloat16 is None:
+        given.bfloat16 = given.device != "cpu"
     given.out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     torch.backends.cudnn.benchmark = True
@@ -303,7 +309,7 @@ def main() -> None:
             batch = turned(*batch, turns=1 + update // 4 % 3, flip=update % 8 > 3)
         losses = []
         for pupil in pupils:
-            loss = cost(outputs_of(pupil.network, batch[0]), batch[1])
+            loss = cost(outputs_of(pupil.network, batch[0], given.bfloat16), batch[1])
             pupil.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             pupil.optimizer.step()
@@ -311,7 +317,7 @@ def main() -> None:
             losses.append(loss.detach())
         if update % given.check == 0 or update == given.updates:
             for pupil, loss in zip(pupils, losses, strict=True):
-                found = judge(pupil, checks)
+                found = judge(pupil, checks, given.bfloat16)
                 row = [str(update), f"{time.perf_counter() - started:.1f}", pupil.name]
                 row += [f"{float(loss):.4f}", *(f"{own:.4f}" for own in found.values())]
                 lines.append("\t".join(row))

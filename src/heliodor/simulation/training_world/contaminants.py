@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from heliodor.simulation.training_world.imaging_conditions import (
     MOST_GOLD,
@@ -89,6 +90,27 @@ def draw_scenery(
     for slot in range(min(MOST_VESICLES, int(conditions.vesicles.max()))):
         _add_vesicle(scenery, conditions, axis, source, conditions.vesicles > slot)
     return scenery
+
+
+def grow_blocked(blocked: Tensor, reach_px: int) -> Tensor:
+    """Return which pixels have a blocked one in the square of 2 `reach_px` + 1 pixels around them.
+
+    Parameters
+    ----------
+    blocked
+        Boolean, shape (n, h, w).
+    reach_px
+        Half the side of the square, without its middle pixel.
+
+    Returns
+    -------
+    Tensor
+        Boolean, of the same shape.
+    """
+    width = 2 * reach_px + 1
+    # Rows and columns one after the other: much faster than squares on a CPU.
+    rows = max_pool2d(blocked[:, None].float(), (width, 1), 1, (reach_px, 0))
+    return max_pool2d(rows, (1, width), 1, (0, reach_px))[:, 0] > 0
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from heliodor.simulation.builtin_particles import Particle
 from heliodor.simulation.training_world.contaminants import (
     RandomSource,
     SceneryBatch,
     draw_scenery,
+    grow_blocked,
 )
 from heliodor.simulation.training_world.imaging import (
     PER_ANGSTROM,
@@ -238,8 +238,7 @@ class MicrographGenerator:
 
     def _are_free(self, scenery: SceneryBatch, image: Tensor, xy: Tensor) -> Tensor:
         """Return which points are at least half a particle away from blocked pixels."""
-        reach = int(NOMINAL_PX) // 2 * 2 + 1
-        blocked = max_pool2d(scenery.blocked[:, None].float(), reach, 1, reach // 2)[:, 0] > 0
+        blocked = grow_blocked(scenery.blocked, int(NOMINAL_PX) // 2)
         column, row = torch.remainder(xy.long(), self.side_px).unbind(1)
         return ~blocked[image, row, column]
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from heliodor.errors import BadInput
 from heliodor.simulation.optics import Optics, contrast_transfer
 from heliodor.simulation.projection import add_projection, euler_matrix
 from heliodor.simulation.symmetry import icosahedral, tetrahedral
+from heliodor.simulation.training_world.contaminants import grow_blocked
 from heliodor.simulation.training_world.generator import CUT_PX, MicrographGenerator
 from heliodor.simulation.training_world.imaging import batch_contrast_transfer
 from heliodor.simulation.training_world.imaging_conditions import NOMINAL_PX, ImagingConditions
@@ -276,3 +278,11 @@ def test_vesicles_block_their_walls_only(particles, monkeypatch):
     shares = scenes.blocked.float().mean(dim=(1, 2))
     assert (shares > 0.005).all()
     assert (shares < 0.5).all()
+
+
+@given(st.integers(0, 12), st.integers(0, 2**32 - 1))
+def test_grown_masks_are_those_of_a_square(reach, seed):
+    mask = np.random.default_rng(seed).random((2, 30, 21)) < 0.01
+    square = np.ones((1, 2 * reach + 1, 2 * reach + 1), bool)
+    expected = ndimage.binary_dilation(mask, square)
+    assert (grow_blocked(torch.from_numpy(mask), reach).numpy() == expected).all()
