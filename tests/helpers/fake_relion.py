@@ -15,6 +15,7 @@ import numpy as np
 
 PROGRAMS = ("relion_preprocess", "relion_refine", "relion_image_handler", "relion_reconstruct")
 _CLASSES_OF_PARTICLES = 2
+_IMAGE_SIZES = ("Size", "PixelSize")
 
 
 def install(folder: Path, version: str = "3.1.3", leave_out: tuple[str, ...] = ()) -> Path:
@@ -47,6 +48,8 @@ def main(name: str, words: list[str], version: str) -> None:
         _reconstruct(after)
     elif "--ref" in after:
         _refine(after)
+    elif "--denovo_3dref" in words:
+        _make_model(after)
     else:
         _classify(after)
 
@@ -168,6 +171,20 @@ def _refine(after: dict[str, str]) -> None:
     write_star(f"{root}_data.star", blocks | {"particles": (labels, rows)})
     with mrcfile.open(after["--ref"]) as mrc:
         _write_map(f"{root}_class001.mrc", np.array(mrc.data), float(mrc.voxel_size.x))
+
+
+def _make_model(after: dict[str, str]) -> None:
+    if "--sgd" in after:
+        parts = ("ini", "inbetween", "fin")
+        iterations = sum(int(after[f"--sgd_{part}_iter"]) for part in parts)
+    else:
+        iterations = int(after["--iter"])
+    optics, groups = read_star(after["--i"])["optics"]
+    side, size = (float(groups[0][optics.index(f"rlnImage{name}")]) for name in _IMAGE_SIZES)
+    steps = np.arange(side) - side // 2
+    radius = np.sqrt(steps[:, None, None] ** 2 + steps[None, :, None] ** 2 + steps**2)
+    ball = 1 / (1 + np.exp(radius - float(after["--particle_diameter"]) / size / 2))
+    _write_map(f"{after['--o']}_it{iterations:03d}_class001.mrc", ball, size)
 
 
 def _reconstruct(after: dict[str, str]) -> None:

@@ -58,8 +58,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Path) -> None:
     stars = ("--micrographs", folder / "micrographs.star", "--diameter", DIAMETER)
-    maps = ("--reference", folder / "map.mrc", "--symmetry", "O", "--sets", 1, "--splits", 2)
-    done("judge", folder / "picks.star", *stars, "--thresholds", "2,1", *maps, "-o", tmp_path)
+    maps = ("--symmetry", "O", "--sets", 1, "--splits", 2, "-o", tmp_path)
+    judge = ("judge", folder / "picks.star", *stars, "--thresholds", "2,1", *maps)
+    done(*judge, "--reference", folder / "map.mrc")
     found = json.loads((tmp_path / "judge.json").read_text())["judgement"]
     true, false = (each["junk"]["value"] for each in found["bins"])
     assert true < 0.15
@@ -68,6 +69,13 @@ def test_false_picks_and_maps_are_told_from_particles(folder: Path, tmp_path: Pa
     assert len(judged) == 1
     assert max(judged[0]["resolution_angstrom"]) < 40
     assert judged[0]["offset_angstrom"] < 2 * PIXEL
+    # From an initial model, with the classes that are there.
+    done(*judge)
+    again = json.loads((tmp_path / "judge.json").read_text())["judgement"]
+    assert again["bins"] == found["bins"]
+    assert list((tmp_path / "work/initial").glob("*.mrc"))
+    (area,) = (one["maps"]["area"] for one in again["sets"] if one["maps"] is not None)
+    assert np.mean(area) > 0.9 * np.mean(judged[0]["area"])
 
 
 def test_the_correlation_is_that_of_relion(tmp_path: Path) -> None:

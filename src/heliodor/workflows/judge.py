@@ -28,6 +28,7 @@ from heliodor.reconstruction.classification import (
     read_classification,
 )
 from heliodor.reconstruction.decoys import count_particles, draw_random_positions
+from heliodor.reconstruction.initial_model import choose_images, plan_initial_model
 from heliodor.reconstruction.judgement import (
     BinJudgement,
     ClassAverages,
@@ -97,6 +98,8 @@ WORK = "work"
 #: CPU seconds that one image takes in 2D, and in 3D with the symmetry D7, with images of
 #: `IMAGE_PX`; measured with RELION 3.1.3 on one core, and no more than a first guess elsewhere.
 _SECONDS_2D, _SECONDS_3D, _OPERATORS_3D = 0.19, 0.08, 14
+#: The same for an initial model, which takes a fixed number of images.
+_SECONDS_INITIAL = 250.0
 #: Bytes on disk per image beyond its pixels, and of a step of the refinement.
 _BYTES_PER_ROW, _BYTES_PER_STEP = 4000, 40_000_000
 
@@ -265,7 +268,8 @@ class _Run:
         all_sets = join_bins(bins)
         if sets:
             with self.record.stage("3D refinement"):
-                maps = self._refine(images, sets, depends)
+                reference = self._find_reference(images, found, depends)
+                maps = self._refine(images, sets, reference, depends)
             all_sets = [replace(one, maps=maps.get(_spell(one.threshold))) for one in all_sets]
         ranked = not math.isnan(given.thresholds[0])
         judgement = Judgement(
@@ -331,6 +335,8 @@ class _Run:
         )
         searched = _OPERATORS_3D / count_operators(self.symmetry)
         seconds += _SECONDS_3D * refined * scale * searched
+        if sets and self.settings.reference is None:
+            seconds += _SECONDS_INITIAL * scale * searched
         pixels = 4 * self.images.image_px**2
         need = (picks + random) * (pixels + _BYTES_PER_ROW) + 3 * refined * _BYTES_PER_ROW
         need += min(self.threads, 2 * len(sets) * self.splits + 1) * _BYTES_PER_STEP
@@ -468,13 +474,33 @@ class _Run:
         averages = ClassAverages(first.averages, each.picks, each.decoys, each.junk_of_each())
         return bins, averages
 
+    def _find_reference(
+        self, images: ImageTable, found: Sequence[ClassAssignment], depends: Sequence[str]
+    ) -> Step:
+        """Return the step that prepared the reference: the map given, or an initial model."""
+        path = self.settings.reference
+        if path is None:
+            kind = images.positions.kind
+            junk = [_count_classes(one, kind).junk_of_each() for one in found]
+            rows = choose_images(images, found, junk, self.seed)
+            step = plan_initial_model(
+                images, rows, self.images, self.symmetry, self.programs.version, self.seed, depends
+            )
+            log.info(f"initial model of {len(rows)} picks")
+            self._run([step], "initial model")
+            path = str(self.work / step.commands[0].outputs[0])
+        reference = plan_reference(Path(path), self.images)
+        self._run([reference], "reference")
+        return reference
+
     def _refine(
-        self, images: ImageTable, thresholds: Sequence[float], depends: Sequence[str]
+        self,
+        images: ImageTable,
+        thresholds: Sequence[float],
+        reference: Step,
+        depends: Sequence[str],
     ) -> dict[str, MapJudgement]:
         """Return the maps of sets, by their thresholds as text."""
-        assert self.settings.reference is not None
-        reference = plan_reference(Path(self.settings.reference), self.images)
-        self._run([reference], "reference")
         halves = HalfSettings(self.symmetry, self.seed, self.splits)
         plans = {
             _spell(threshold): [

@@ -62,10 +62,10 @@ class JudgeSettings:
     reference: str | None = option(
         None,
         help="A map of the particle, from which refinement starts after it is filtered to low"
-        " resolution; required without --quick.",
+        " resolution.",
         group=_RECONSTRUCTION,
         metavar="MAP",
-        default="none",
+        default="an initial model of the surest picks",
     )
     sets: int | None = option(
         None,
@@ -119,12 +119,6 @@ class JudgeSettings:
                     raise BadInput(
                         f"--quick makes no maps; leave out --{name} or --quick", parameter="quick"
                     )
-        elif self.reference is None:
-            raise BadInput(
-                "maps are refined from a reference: give --reference MAP, such as an initial"
-                " model, or judge the picks by their 2D classes alone with --quick",
-                parameter="reference",
-            )
         if self.sets is not None and not 1 <= self.sets <= 20:
             raise BadInput(f"--sets must be 1 to 20, not {self.sets}", parameter="sets")
         if self.splits is not None and not 2 <= self.splits <= 20:

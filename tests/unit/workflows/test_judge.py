@@ -131,6 +131,27 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert sum(after[path] != times[path] for path in times) == 1
 
 
+@pytest.mark.parametrize("version", ["3.1.3", "4.0.1"])
+def test_without_a_reference_an_initial_model_is_made_of_the_surest_picks(
+    data: Data, tmp_path: Path, version: str
+) -> None:
+    relion = fake_relion.install(tmp_path / "bin", version)
+    out = tmp_path / "out"
+    few = ("--thresholds", THRESHOLDS, "--symmetry", "o", "--splits", 2, "--sets", 1)
+    said = data._replace(relion=relion).judge(out, *few)
+    rows = fake_relion.read_star(str(out / "work/initial/particles.star"))["particles"][1]
+    assert f"initial model of {len(rows)} picks" in said.err
+    picks = sum(int(row["picks"]) for row in table(out, "bins.tsv")[:2])
+    assert 0.8 * picks < len(rows) < 1.1 * picks
+    (model,) = (out / "work/initial").glob("*.mrc")
+    assert mrcfile.read(model).shape == mrcfile.read(out / "work/reference/map.mrc").shape
+    log = (out / "work/initial/relion.log").read_text()
+    assert ("--sgd " in log) == (version < "4")
+    assert ("--grad " in log) == (version > "4")
+    assert "--sym O" in log
+    assert any(row["resolution_angstrom"] for row in table(out, "judge.tsv"))
+
+
 def test_picks_without_scores_are_one_set(data: Data, tmp_path: Path) -> None:
     plain = tmp_path / "plain.star"
     picks = read_picks(data.picks)
@@ -189,7 +210,6 @@ def test_one_bad_micrograph_is_reported_and_does_not_stop_the_others(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ((), "give --reference MAP, such as an initial model"),
         (("--quick", "--symmetry", "D7"), "leave out --symmetry or --quick"),
         (("--quick", "--splits", 3), "leave out --splits or --quick"),
         (("--reference", "map.mrc", "--symmetry", "Z9"), "not a point group"),
