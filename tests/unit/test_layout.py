@@ -46,7 +46,7 @@ TESTED_BY = {
     "unit/workflows/test_app_scores.py": ["picking/corrected_store"],
     "unit/workflows/test_cluster.py": ["workflows/cluster_jobs"],
     "unit/workflows/test_judge.py": [
-        "cli/judge", "reconstruction/classification", "report/judge_page", "report/judge_plots",
+        "cli/judge", "report/judge_page", "report/judge_plots",
     ],
     "unit/workflows/test_parts.py": ["picking/joined_journals", "picking/resuming"],
     "unit/workflows/test_resume.py": ["training/completion_record"],
@@ -86,7 +86,6 @@ TESTED_BY = {
     ],
     "unit/simulation/test_settings.py": ["simulation/negative_stain"],
     "unit/simulation/test_structures.py": ["simulation/symmetry"],
-    "unit/simulation/training_world/test_generator.py": ["simulation/training_world/contaminants"],
 }  # fmt: skip
 
 
