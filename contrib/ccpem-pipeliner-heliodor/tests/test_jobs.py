@@ -214,19 +214,19 @@ def test_training_and_picking_with_heliodor_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     simulate = ["heliodor", "simulate", "sim", "--count", "3", "--size-px", "768x768"]
     subprocess.run([*simulate, "--pixel-size", "4", "--seed", "3", "--labels", "60"], check=True)
-    star = Path("sim/micrographs.star")
-    names = sorted(path.name for path in Path("sim/micrographs").glob("*.mrc"))
-    Path("sim/micrographs/bad.mrc").write_text("broken")
-    text = star.read_text().rstrip()
+    monkeypatch.chdir(tmp_path / "sim")  # names in a project are relative to its folder
+    names = sorted(path.name for path in Path("micrographs").glob("*.mrc"))
+    Path("micrographs/bad.mrc").write_text("broken")
+    text = Path("micrographs.star").read_text().rstrip()
     last = text.splitlines()[-1]
-    Path("sim/all.star").write_text(text + "\n" + last.replace(names[-1], "bad.mrc") + "\n")
-    training = job_of(HeliodorTrain, input_file="sim/all.star", input_coords="sim/labels.star",
+    Path("all.star").write_text(text + "\n" + last.replace(names[-1], "bad.mrc") + "\n")
+    training = job_of(HeliodorTrain, input_file="all.star", input_coords="labels.star",
                       diameter=180, recipe="quick")  # fmt: skip
     training.output_dir = "AutoPick/job001/"
     assert errors_of(training) == ""
     _run_in_project(training)
     model = "AutoPick/job001/model.safetensors"
-    picking = job_of(HeliodorPick, input_file="sim/all.star", model_kind="own model",
+    picking = job_of(HeliodorPick, input_file="all.star", model_kind="own model",
                      model_file=model)  # fmt: skip
     picking.output_dir = "AutoPick/job002/"
     _run_in_project(picking)
@@ -234,7 +234,7 @@ def test_training_and_picking_with_heliodor_itself(tmp_path, monkeypatch):
     assert (found["PickedMicrographs"], found["FailedMicrographs"]) == (3, 1)
     particles = sum(
         line.split()[0].endswith(".mrc")
-        for line in Path("sim/truth.star").read_text().splitlines()
+        for line in Path("truth.star").read_text().splitlines()
         if line.strip()
     )
     print(f"{found['ParticleCount']} picks of {particles} particles")

@@ -311,7 +311,7 @@ def pick_with(
         elsewhere = not are_named_from_here(sources)
         picked, pixel_sizes, summary = write_tables(
             picked, settings, folder, files.picks, journal, elsewhere, additions.relion_project,
-            _find_star(record),
+            _find_star(record), additions.corrections.offsets,
         )  # fmt: skip
         write_masks(files.masks, picked, settings.bad_area_masks)
     _record_results(record, model, picked)

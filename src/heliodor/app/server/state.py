@@ -370,18 +370,22 @@ class ProjectState:
         """Return the row of a micrograph in the list."""
         labels, negatives = self.annotations.counts(self.name(number))
         seen = self.predictions.get(number)
+        excluded = self.name(number) in self.project.settings.excluded
+        # An excluded micrograph is not scored again by later models.
+        is_old = excluded and seen is not None and seen.model != self.project.settings.model
+        counted = None if is_old else seen
         return {
             "id": number,
             "labels": labels,
             "negatives": negatives,
-            "picks": None if seen is None else seen.picks(self.threshold_of(seen.model)),
+            "picks": None if counted is None else counted.picks(self.threshold_of(counted.model)),
             "done": self.name(number) in self.project.settings.done,
-            "excluded": self.name(number) in self.project.settings.excluded,
+            "excluded": excluded,
             "ignored": self.project.ignores_contamination(number),
             "mask": self.masks.digest(number),
             "offset": self.project.threshold_offset(number),
             "quality": None if seen is None else seen.quality,
-            "particles": self.table.particles(number),
+            "particles": None if counted is None else self.table.particles(number),
             "note": self.project.settings.notes.get(self.name(number), ""),
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),
