@@ -16,6 +16,7 @@ from heliodor import __version__
 from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
+from heliodor.app.server.cluster_run import ClusterRun
 from heliodor.app.server.comparison import Comparison
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
@@ -61,6 +62,8 @@ class ProjectState:
         The command of the engine.
     device
         Where to compute: auto, cpu, cuda, cuda:N or mps.
+    can_submit
+        Whether the page may submit jobs to a cluster.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ProjectState:
         threads: int = 1,
         engine: Sequence[str] = COMMAND,
         device: str = "auto",
+        can_submit: bool = False,
     ) -> None:
         self.project = project
         self.sources = project.sources
@@ -105,6 +109,9 @@ class ProjectState:
             project, self.annotations, self.predictions, self.masks, threads, device=device,
             note=self.activity.write,
         )  # fmt: skip
+        self.cluster_run = ClusterRun(
+            project.folder, self.batch_run, can_submit, self.activity.write
+        )
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
         self.comparison = Comparison(
