@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from heliodor.app.candidates import PickingRecord, read_candidates, write_candidates
+from heliodor.app.server.project import SCORES as SCORE_FILES
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.star import write_blocks
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 from helpers.app import HEIGHT, PIXEL_SIZE, WIDTH, AppVisit, micrographs, open_app
 from helpers.fake_engine import SCORES
 
@@ -155,6 +159,21 @@ def test_outliers_are_found_at_the_threshold_of_each_micrograph(tmp_path: Path) 
         outliers = app.get("/api/outliers")["outliers"]
         assert [*outliers] == ["4"]
         assert outliers["4"][0].startswith("1 pick (median ")
+
+
+def test_what_was_measured_is_known_whatever_the_threshold(tmp_path: Path) -> None:
+    micrographs(tmp_path / "mics", count=9)
+    with open_app(tmp_path, with_engine=True) as app:
+        app.scored()
+        for number in range(9):
+            path = app.state.project.path(SCORE_FILES, number)
+            unlike = MicrographMeasurements(unlike_training=0.9 if number == 4 else 0.02)
+            record = PickingRecord("", "", PIXEL_SIZE, 1.0, unlike, -9.0)
+            write_candidates(path, replace(read_candidates(path), record=record))
+            assert app.state.engine.load_candidates(number)
+        app.post("/api/micrographs/4/offset", offset=0.25)
+        outliers = app.get("/api/outliers")["outliers"]
+        assert outliers == {"4": ["90% of it looks unlike the training micrographs"]}
 
 
 def test_the_picks_of_an_excluded_micrograph_are_not_those_of_an_earlier_model(
