@@ -28,6 +28,7 @@ _FRESH_SECONDS = 5.0
 #: States of jobs that have not ended.
 _ACTIVE = ("submitted", "running")
 _NONE: dict[str, Any] = {"state": None, "text": "", "active": False}
+_ASKING: dict[str, Any] = {"state": "unknown", "text": "asking the scheduler", "active": False}
 
 
 class ClusterRun:
@@ -97,15 +98,20 @@ class ClusterRun:
         Parameters
         ----------
         fresh
-            Ask again, however short a time ago that was done.
+            Ask again, however short a time ago that was done. Otherwise, only one thread waits
+            for the scheduler, and the others return what was known before.
         """
-        with self._asking:
+        if not self._asking.acquire(blocking=fresh):
+            return _ASKING if self._known is None else self._known[0]
+        try:
             now = time.monotonic()
             if not fresh and self._known is not None and now - self._known[1] < _FRESH_SECONDS:
                 return self._known[0]
             found = self._ask() if (self._folder / _NOTE).is_file() else _NONE
             self._known = (found, time.monotonic())
             return found
+        finally:
+            self._asking.release()
 
     def _ask(self) -> dict[str, Any]:
         try:

@@ -102,6 +102,20 @@ def test_why_jobs_cannot_be_submitted_is_one_message(tmp_path: Path, command: li
         )  # fmt: skip
 
 
+def test_only_one_request_waits_for_the_scheduler(tmp_path: Path, command: list[str]) -> None:
+    """Otherwise many readers could keep the threads that save labels."""
+    with open_app(tmp_path) as visit:
+        run = use_cluster(visit, command)
+        visit.post("/api/run/submit", status=202)
+        known = run.status()
+        with run._asking:  # as while another thread asks
+            assert run.status() is known
+        fresh = use_cluster(visit, command)
+        with fresh._asking:
+            assert visit.get("/api/run/cluster")["text"] == "asking the scheduler"
+        assert visit.get("/api/run/cluster") == known
+
+
 def test_without_a_configured_cluster_nothing_is_submitted(
     tmp_path: Path, command: list[str]
 ) -> None:
