@@ -110,6 +110,16 @@ def test_a_group_is_rejected_in_one_step(page: PageInUse) -> None:
     assert page.page.locator("#averages canvas").count() == 6
     page.page.wait_for_timeout(300)
     page.picture("e3-groups")
+    sizes, bars = page.page.evaluate(
+        """() => {
+          const all = (part) => [...document.querySelectorAll(`.group ${part}`)];
+          return [all(".score").map((one) => Number(one.textContent)),
+            all(".share").map((one) => one.offsetWidth)];
+        }"""
+    )
+    widest = max(bars)
+    assert widest > 20
+    assert bars == pytest.approx([widest * size / max(sizes) for size in sizes], abs=1.5)
     tiles.last.click()
     page.page.locator("#group-crops canvas").first.wait_for()
     count = int(page.text("#groups-selected").split(":")[1].split()[0])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from browser.page import PageInUse, Truth, by_name
+from helpers.fake_slurm import HOLD, write_slurm
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +184,28 @@ def test_the_command_for_a_cluster_is_shown_and_copied(
     assert f"-o {server.project}/cluster_picks" in text
     assert page.page.evaluate("navigator.clipboard.readText()") == text
     page.picture("cluster_command")
+
+
+def test_jobs_are_submitted_to_a_cluster_and_shown(
+    serve: Any, open_page: Any, simulated: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_slurm(tmp_path / "bin")
+    (tmp_path / "bin" / HOLD).touch()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HELIODOR_CONFIG", str(tmp_path / "site.toml"))
+    (tmp_path / "site.toml").write_text("[cluster]\njobs = 3\n")
+    server = serve(simulated.micrographs, "--diameter", 150)
+    page: PageInUse = open_page(server.url)
+    page.press("5")
+    page.page.locator("#cluster-submit").click()
+    page.wait_for("#cluster-status", "Resources")
+    shown = page.page.locator("#cluster-status").inner_text()
+    assert shown.startswith(f"{server.project}/cluster_picks: submitted")
+    page.picture("cluster_submit")
+    # The scheduler's answer is shown in place of a second submission.
+    page.page.locator("#cluster-submit").click()
+    page.wait_for("#cluster-text", "have not ended")
+    page.page.reload()
+    page.page.locator("#list .row").first.wait_for()
+    page.press("5")
+    page.wait_for("#cluster-status", "Resources")

@@ -53,7 +53,9 @@ def files_that_users_read() -> list[Path]:
     source = ROOT / "src" / "heliodor"
     pages = [page for page in (ROOT / "docs").rglob("*.md") if "design-notes" not in page.parts]
     suffixes = (".py", ".js", ".html", ".css", ".j2")
+    plugins = (ROOT / "contrib").rglob("*")
     return [
+        *sorted(path for path in plugins if path.suffix in (".py", ".md", ".sh")),
         ROOT / "README.md",
         *sorted(pages),
         *sorted(path for path in source.rglob("*") if path.suffix in suffixes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,9 @@ from heliodor.cli.options import (
     number,
     out_option,
 )
+from heliodor.errors import BadInput
+
+log = logging.getLogger(__name__)
 
 
 def app(
@@ -111,4 +115,16 @@ def app(
         idle_shutdown,
         read_only_link,
         device,
+        _is_cluster_configured(),
     )
+
+
+def _is_cluster_configured() -> bool:
+    """Return whether the site, or the user, has said how jobs are submitted to SLURM."""
+    from heliodor.workflows.site_settings import read_cluster_defaults
+
+    try:
+        return bool(read_cluster_defaults())
+    except BadInput as error:  # the app itself does not need it
+        log.warning(f"{error}; the page cannot submit jobs to the cluster")
+        return False

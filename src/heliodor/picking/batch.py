@@ -47,6 +47,22 @@ CRASHED = "the program crashed on {path}; fix or remove it"
 MAX_PARALLEL = 16
 
 
+class NothingPicked(BadInput):
+    """Not a single micrograph could be picked.
+
+    Parameters
+    ----------
+    sentence
+        The message.
+    failures
+        All micrographs, with the reasons.
+    """
+
+    def __init__(self, sentence: str, failures: Sequence[Failure]) -> None:
+        super().__init__(sentence)
+        self.failures = failures
+
+
 class ResultStore(Protocol):
     """Keeps the results of micrographs until all are done, such as a `Journal`."""
 
@@ -294,7 +310,7 @@ def pick_micrographs(
 
     Raises
     ------
-    BadInput
+    NothingPicked
         If not a single micrograph can be used.
     """
     store = InMemoryStore() if store is None else store
@@ -321,7 +337,7 @@ def pick_micrographs(
     names = {source.name for source in sources} - {failure.name for failure in failures}
     if not names:
         reason = failures[0].reason if failures else "no micrographs were given"
-        raise BadInput(f"no micrograph could be picked: {reason}")
+        raise NothingPicked(f"no micrograph could be picked: {reason}", failures)
     picked = tuple(source.name for source in sources if source.name in names)
     sheet = count_scores(store, picked, searched, settings.max_contamination is not None)
     return PickingResult(picked, failures, settings.threshold_for(model), sheet, store)

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -108,6 +109,7 @@ def assess_micrographs(
     threshold: float,
     measured: Mapping[str, MicrographMeasurements],
     refused: Container[str] = (),
+    offsets: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[MicrographQuality, ...]:
     """Return the quality of each micrograph, in their order.
 
@@ -122,6 +124,9 @@ def assess_micrographs(
     refused
         Those that have no picks because too much of them is contamination. They are flagged, and
         not compared with the others.
+    offsets
+        By how much the thresholds of some are higher, by name. Their scores are lowered by as
+        much; scores of different micrographs are compared as they were before.
     """
     rows = []
     bins = (-math.inf, *EDGES, math.inf)
@@ -141,7 +146,7 @@ def assess_micrographs(
                 refused=name in refused,
             )
         )
-    flags = iter(_flags([row for row in rows if not row.refused]))
+    flags = iter(_flags([row for row in rows if not row.refused], offsets))
     return tuple(
         replace(row, flags=(_refusal(row),) if row.refused else tuple(next(flags))) for row in rows
     )
@@ -192,7 +197,7 @@ def write_micrographs(path: Path, rows: Sequence[MicrographQuality]) -> None:
             writer.writerow((row.name, row.picks, row.candidates, there, *spelt, histogram, flags))
 
 
-def _flags(rows: Sequence[MicrographQuality]) -> list[list[str]]:
+def _flags(rows: Sequence[MicrographQuality], offsets: Mapping[str, float]) -> list[list[str]]:
     """Return for each micrograph the reasons why it is an outlier."""
     flags: list[list[str]] = [[] for _ in rows]
     counts = np.array([row.picks for row in rows], dtype=np.float64)
@@ -212,6 +217,7 @@ def _flags(rows: Sequence[MicrographQuality]) -> list[list[str]]:
             flags[i].append(f"{shares[i]:.0%} of it looks unlike the training micrographs")
 
     middle = _column([r.quartiles[1] if r.quartiles is not None else None for r in rows])
+    middle += [offsets.get(row.name, 0.0) for row in rows]
     middle[counts < FEWEST_SCORES] = np.nan
     # A median of few picks is itself uncertain.
     widths = _column([r.quartiles[2] - r.quartiles[0] if r.quartiles else None for r in rows])

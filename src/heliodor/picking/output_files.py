@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -71,6 +72,7 @@ def write_tables(
     whole_paths: bool = False,
     project: RelionProject | None = None,
     micrographs_star: Path | None = None,
+    offsets: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[PickingResult, dict[str, float], list[str]]:
     """Write all tables, one micrograph in memory at a time.
 
@@ -90,6 +92,8 @@ def write_tables(
         The RELION project whose paths the lists have, if it is known.
     micrographs_star
         The STAR file that lists the micrographs, if there is one.
+    offsets
+        By how much the threshold of some is higher, by name; their scores are lowered by as much.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def write_tables(
         refused |= {name} if found.refused else set()
         known |= found.contamination is not None
     rows = micrograph_quality.assess_micrographs(
-        picked.tables(), picked.threshold, measured, refused
+        picked.tables(), picked.threshold, measured, refused, offsets
     )
     outlook, head = picked.expected, []
     if outlook is not None:

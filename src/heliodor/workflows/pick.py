@@ -25,7 +25,7 @@ from heliodor.data.micrographs.working_images import Failure, WorkingImage, Work
 from heliodor.errors import BadInput
 from heliodor.models.model_file import Model
 from heliodor.picking import contamination, micrograph_quality
-from heliodor.picking.batch import PickingResult, add_probability
+from heliodor.picking.batch import NothingPicked, PickingResult, add_probability
 from heliodor.picking.claims import Member, find_active
 from heliodor.picking.corrected_store import CorrectedStore
 from heliodor.picking.decoys import describe_inverted_contrast
@@ -58,7 +58,7 @@ from heliodor.workflows.picking_setup import (
     PickRequest,
     prepare_picking,
 )
-from heliodor.workflows.run_record import RunRecord
+from heliodor.workflows.run_record import RunRecord, write_failures
 
 if TYPE_CHECKING:
     from heliodor.report.content import ReportContent
@@ -284,7 +284,7 @@ def pick_with(
         key = journal_key(model, settings, setup.images)
         used = take_app_scores(additions.app_scores, sources, key, setup.masks, journal)
         log.info(f"scores of the app are used for {count_of(used, 'micrograph')}")
-    picked = _find_candidates(setup, journal, files, record, regions)
+    picked = _find_candidates(setup, journal, files, record, regions, folder)
     with record.stage("calibrating"):
         picked = calibrate_picks(model, picked, settings)
     if settings.max_fdr is not None and picked.calibration is None:
@@ -311,7 +311,7 @@ def pick_with(
         elsewhere = not are_named_from_here(sources)
         picked, pixel_sizes, summary = write_tables(
             picked, settings, folder, files.picks, journal, elsewhere, additions.relion_project,
-            _find_star(record),
+            _find_star(record), additions.corrections.offsets,
         )  # fmt: skip
         write_masks(files.masks, picked, settings.bad_area_masks)
     _record_results(record, model, picked)
@@ -371,6 +371,7 @@ def _find_candidates(
     files: OutputFiles,
     record: RunRecord,
     regions: RegionEvaluator | None,
+    folder: Path,
 ) -> PickingResult:
     """Score the micrographs that the journals lack, and write the picks of each."""
     model, sources = setup.model, setup.sources
@@ -394,7 +395,9 @@ def _find_candidates(
         try:
             work = setup.start(journal, files.excluded)
             return work.run(sources, write_picks, progress, repeat)
-        except BadInput:
+        except BadInput as error:
+            if isinstance(error, NothingPicked):  # programs that started the command read it
+                write_failures(folder / "failed.tsv", error.failures)
             journal.own.remove_if_empty()
             raise
 

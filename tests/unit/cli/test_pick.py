@@ -424,6 +424,11 @@ def test_a_bad_micrograph_spoils_no_other(
         assert (out / name).read_bytes() == (outcome / "micrographs" / name).read_bytes()
     done("pick", "--model", model, "--micrographs", good[0], "-o", out)
     assert "failed.tsv" not in files_in(out)
+    result = call("pick", "--model", model, "--micrographs", movie, empty, "-o", out)
+    assert result.code == 2
+    assert "no micrograph could be picked" in result.sentence
+    failed = {row["micrograph"]: row["reason"] for row in rows(out / "failed.tsv")}
+    assert set(failed) == {str(movie), str(empty)}
 
 
 def test_a_limit_of_false_picks_that_cannot_be_applied_is_said(tmp_path: Path) -> None:

@@ -149,6 +149,14 @@ def test_scores_unlike_the_others() -> None:
     assert few[-1].flags == ("4 picks (median 80)",)
 
 
+def test_scores_are_compared_without_the_offsets_of_thresholds() -> None:
+    usual = [[2.0 + 0.01 * n + 0.1 * i for n in range(40)] for i in range(12)]
+    lowered = [score - 5 for score in usual[0]]
+    tables = candidate_tables([*usual, lowered])
+    assert flagged(assess_micrographs(tables, -9, {})) == ["m12.mrc"]
+    assert flagged(assess_micrographs(tables, -9, {}, offsets={"m12.mrc": 5.0})) == []
+
+
 def test_scores_that_had_to_be_moved_far() -> None:
     moved = [0.0, 0.05, -0.05, 0.1, -0.1, 0.02, 0.0, 0.01, 1.0, -0.8]
     measured = {

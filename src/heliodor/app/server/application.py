@@ -90,6 +90,7 @@ class PageRoutes(Endpoints):
                 "settings": state.settings(),
                 "read_only": request.scope.get(RIGHTS) is Rights.READ,
                 "relion_project": None if relion is None else str(relion),
+                "can_submit": state.cluster_run.is_configured,
                 "count": len(state.sources),
                 "formats": [
                     {"name": name, "says": FORMATS[name].description} for name in _FORMAT_NAMES

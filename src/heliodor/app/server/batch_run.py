@@ -139,10 +139,10 @@ class BatchRun:
             )
             self._watcher.start()
 
-    def cluster_command(self) -> str:
-        """Return a command line that picks on a cluster with what the page shows now.
+    def cluster_words(self) -> list[str]:
+        """Return arguments of `heliodor` that pick on a cluster with what the page shows now.
 
-        Its corrections are kept in a folder of their own, that of its results.
+        The corrections are kept in a folder of their own, that of the results.
 
         Raises
         ------
@@ -158,7 +158,12 @@ class BatchRun:
             made = self._describe()
             words = self._words(made, folder, "--cluster", "slurm")
             write_json(folder / MADE_WITH, made)
-        return f"cd {shlex.quote(os.getcwd())} && {shlex.join(['heliodor', *words])}"
+        return words
+
+    def cluster_command(self) -> str:
+        """Return a command line that picks on a cluster; see `cluster_words`."""
+        words = ["heliodor", *self.cluster_words()]
+        return f"cd {shlex.quote(os.getcwd())} && {shlex.join(words)}"
 
     def _describe(self) -> dict[str, Any]:
         """Describe what the page shows, with which a run is made."""

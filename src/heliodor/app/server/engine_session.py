@@ -181,8 +181,11 @@ class EngineSession:
             return False
         name = self._project.sources[number].name
         negatives = self._annotations.positions(name, "negative")
+        measured = None if candidates.record is None else candidates.record.measured
         candidates = apply_user_settings(candidates, number, self._project, self._masks, size)
-        found = MicrographPredictions.from_candidates(candidates, negatives, diameter / size)
+        found = MicrographPredictions.from_candidates(
+            candidates, negatives, diameter / size, measured
+        )
         self._predictions.put(number, found)
         return True
 

@@ -144,7 +144,7 @@ class MicrographTable:
         """Return the micrographs that are unlike the others, with the reasons.
 
         The same rules as in ``micrographs.tsv``, on those that the model in use has scored and
-        that are not excluded.
+        that are not excluded, each at its own threshold.
         """
         seen = self._predictions.of_model(self._project.settings.model)
         numbers = {str(number): own for number, own in sorted(seen.items())}
@@ -155,6 +155,7 @@ class MicrographTable:
             ),
             threshold,
             {name: own.measured for name, own in numbers.items()},
+            offsets={name: self._project.threshold_offset(int(name)) for name in numbers},
         )
         return {int(row.name): [*row.flags] for row in rows if row.flags}
 

@@ -132,8 +132,21 @@ class MicrographPredictions:
         candidates: Candidates,
         negatives: FloatArray,
         diameter_px: float,
+        measured: MicrographMeasurements | None = None,
     ) -> MicrographPredictions:
-        """Build from what the engine found on a micrograph."""
+        """Build from what the engine found on a micrograph.
+
+        Parameters
+        ----------
+        candidates
+            With what the user says about contamination and the threshold.
+        negatives
+            (x, y) in pixels of the original file.
+        diameter_px
+            Of the particle.
+        measured
+            What was measured on the micrograph, if anything.
+        """
         score, bad = candidates.score, candidates.bad
         order = np.argsort(-score, kind="stable")
         order = order[score[order] >= MIN_SCORE]
@@ -142,7 +155,7 @@ class MicrographPredictions:
             candidates.model, candidates.xy_px[order], score[order], bad[order], diameter_px,
             _quality(candidates.figures), bad[order], none, none.astype(np.uint32),
             candidates.contamination,
-            MicrographMeasurements() if candidates.record is None else candidates.record.measured,
+            MicrographMeasurements() if measured is None else measured,
         )  # fmt: skip
         return predictions.with_negatives(negatives)
 

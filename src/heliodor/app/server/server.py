@@ -73,6 +73,7 @@ def serve(
     idle_minutes: float | None = None,
     read_only_link: bool = False,
     device: str = "auto",
+    can_submit: bool = False,
 ) -> None:
     """Open a project and serve its page until stopped.
 
@@ -99,6 +100,8 @@ def serve(
         Whether to print an address with which others can look, but change nothing.
     device
         Where to compute: auto, cpu, cuda, cuda:N or mps.
+    can_submit
+        Whether the page may submit jobs to a cluster.
 
     Raises
     ------
@@ -123,7 +126,7 @@ def serve(
         )
         if labels is not None and not _takes_labels(project, labels, replace_settings):
             labels = None
-        state = ProjectState(project, threads, device=device)
+        state = ProjectState(project, threads, device=device, can_submit=can_submit)
         try:
             if labels is not None:
                 import_labels(state, labels)

@@ -16,6 +16,7 @@ from heliodor import __version__
 from heliodor.app.server.activity_log import ActivityLog
 from heliodor.app.server.annotations import Annotation, Annotations
 from heliodor.app.server.batch_run import BatchRun
+from heliodor.app.server.cluster_run import ClusterRun
 from heliodor.app.server.comparison import Comparison
 from heliodor.app.server.engine_client import COMMAND
 from heliodor.app.server.engine_session import EngineSession
@@ -61,6 +62,8 @@ class ProjectState:
         The command of the engine.
     device
         Where to compute: auto, cpu, cuda, cuda:N or mps.
+    can_submit
+        Whether the page may submit jobs to a cluster.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ProjectState:
         threads: int = 1,
         engine: Sequence[str] = COMMAND,
         device: str = "auto",
+        can_submit: bool = False,
     ) -> None:
         self.project = project
         self.sources = project.sources
@@ -105,6 +109,9 @@ class ProjectState:
             project, self.annotations, self.predictions, self.masks, threads, device=device,
             note=self.activity.write,
         )  # fmt: skip
+        self.cluster_run = ClusterRun(
+            project.folder, self.batch_run, can_submit, self.activity.write
+        )
         self.new_micrographs = NewMicrographs(project, self.add_micrographs)
         self.table = MicrographTable(project, self.tiles, self.predictions)
         self.comparison = Comparison(
@@ -370,18 +377,22 @@ class ProjectState:
         """Return the row of a micrograph in the list."""
         labels, negatives = self.annotations.counts(self.name(number))
         seen = self.predictions.get(number)
+        excluded = self.name(number) in self.project.settings.excluded
+        # An excluded micrograph is not scored again by later models.
+        is_old = excluded and seen is not None and seen.model != self.project.settings.model
+        counted = None if is_old else seen
         return {
             "id": number,
             "labels": labels,
             "negatives": negatives,
-            "picks": None if seen is None else seen.picks(self.threshold_of(seen.model)),
+            "picks": None if counted is None else counted.picks(self.threshold_of(counted.model)),
             "done": self.name(number) in self.project.settings.done,
-            "excluded": self.name(number) in self.project.settings.excluded,
+            "excluded": excluded,
             "ignored": self.project.ignores_contamination(number),
             "mask": self.masks.digest(number),
             "offset": self.project.threshold_offset(number),
             "quality": None if seen is None else seen.quality,
-            "particles": self.table.particles(number),
+            "particles": None if counted is None else self.table.particles(number),
             "note": self.project.settings.notes.get(self.name(number), ""),
             "scored": None if seen is None else seen.model,
             "failed": self.failure_of(number),

@@ -69,7 +69,8 @@ export class GroupView {
     setText(byId("groups-make"), found.drawn < found.total ? "Draw and group others" : "Group again");
     byId("groups-result").hidden = false;
     byId("averages").replaceChildren(...found.averages.map((one) => this.#createAverage(one, found.side)));
-    byId("groups").replaceChildren(...found.groups.map((group, i) => this.#createGroup(group, i, found.side)));
+    const largest = Math.max(...found.groups.map((group) => group.members.length), 1);
+    byId("groups").replaceChildren(...found.groups.map((group, i) => this.#createGroup(group, i, found.side, largest)));
     this.#showSelection();
   }
 
@@ -83,12 +84,19 @@ export class GroupView {
     return tile;
   }
 
-  /** @param {Group} group @param {number} index @param {number} side */
-  #createGroup(group, index, side) {
+  /**
+   * @param {Group} group
+   * @param {number} index
+   * @param {number} side
+   * @param {number} largest number of picks of the largest group
+   */
+  #createGroup(group, index, side, largest) {
     const tile = createElement("button", "group");
     tile.type = "button";
     const count = formatCount(group.members.length, "pick");
-    tile.append(drawGray(group.gray, side), createElement("span", "score", String(group.members.length)));
+    const bar = createElement("i", "share");
+    bar.style.width = `${Math.round((100 * group.members.length) / largest)}%`;
+    tile.append(drawGray(group.gray, side), createElement("span", "score", String(group.members.length)), bar);
     tile.title = `Group ${index + 1}: ${count}, mean score ${group.score.toFixed(2)}; click to select`;
     tile.setAttribute("aria-label", `Group ${index + 1}, ${count}, mean score ${group.score.toFixed(2)}`);
     tile.setAttribute("aria-pressed", "false");

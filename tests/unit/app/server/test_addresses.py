@@ -183,6 +183,7 @@ CHANGES = [
     ("/api/export", {"what": "picks", "format": "star"}),
     ("/api/run", {}),
     ("/api/run/command", {}),
+    ("/api/run/submit", {}),
     ("/api/run/cancel", {}),
     ("/api/share", {"action": "show"}),
 ]

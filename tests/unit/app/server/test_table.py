@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from heliodor.app.candidates import PickingRecord, read_candidates, write_candidates
+from heliodor.app.server.project import SCORES as SCORE_FILES
 from heliodor.data.micrographs.micrograph import write_mrc
 from heliodor.data.star import write_blocks
+from heliodor.picking.micrograph_quality import MicrographMeasurements
 from helpers.app import HEIGHT, PIXEL_SIZE, WIDTH, AppVisit, micrographs, open_app
 from helpers.fake_engine import SCORES
 
@@ -143,6 +147,57 @@ def test_a_micrograph_with_few_picks_is_an_outlier_with_the_reason(tmp_path: Pat
         outliers = app.get("/api/outliers")["outliers"]
         assert [*outliers] == ["4"]
         assert outliers["4"][0].startswith("0 picks (median ")
+
+
+def test_outliers_are_found_at_the_threshold_of_each_micrograph(tmp_path: Path) -> None:
+    micrographs(tmp_path / "mics", count=9)
+    with open_app(tmp_path, with_engine=True) as app:
+        app.scored()
+        app.post("/api/settings", threshold=-4.0)
+        # The best candidate has a score of 6.
+        app.post("/api/micrographs/4/offset", offset=9.5)
+        outliers = app.get("/api/outliers")["outliers"]
+        assert [*outliers] == ["4"]
+        assert outliers["4"][0].startswith("1 pick (median ")
+
+
+def test_what_was_measured_is_known_whatever_the_threshold(tmp_path: Path) -> None:
+    micrographs(tmp_path / "mics", count=9)
+    with open_app(tmp_path, with_engine=True) as app:
+        app.scored()
+        for number in range(9):
+            path = app.state.project.path(SCORE_FILES, number)
+            unlike = MicrographMeasurements(unlike_training=0.9 if number == 4 else 0.02)
+            record = PickingRecord("", "", PIXEL_SIZE, 1.0, unlike, -9.0)
+            write_candidates(path, replace(read_candidates(path), record=record))
+            assert app.state.engine.load_candidates(number)
+        app.post("/api/micrographs/4/offset", offset=0.25)
+        outliers = app.get("/api/outliers")["outliers"]
+        assert outliers == {"4": ["90% of it looks unlike the training micrographs"]}
+
+
+def test_the_picks_of_an_excluded_micrograph_are_not_those_of_an_earlier_model(
+    tmp_path: Path,
+) -> None:
+    with open_app(tmp_path, with_engine=True) as app:
+        app.scored()
+        app.post("/api/excluded", ids=[0], excluded=True)
+        assert app.get("/api/micrographs")["picks"][0] is not None
+        app.post(
+            "/api/micrographs/1/labels", add=[{"id": "a", "x": 9, "y": 9, "kind": "particle"}]
+        )
+        since = app.get("/api/micrographs")["revision"]
+        app.post("/api/train", status=202)
+        app.until(lambda news: app.get("/api/micrographs")["scored"] == [0, 1, 1])
+        rows = app.get("/api/micrographs")
+        assert rows["picks"][0] is None
+        assert rows["particles"][0] is None
+        assert None not in rows["picks"][1:]
+        changes = app.get(f"/api/changes?since={since}")
+        assert changes["all"] or 0 in [row["id"] for row in changes["rows"]]
+        app.post("/api/excluded", ids=[0], excluded=False)
+        app.scored(model=1)
+        assert app.get("/api/micrographs")["picks"][0] is not None
 
 
 def test_an_image_that_changes_has_a_new_spectrum(tmp_path: Path) -> None:

@@ -54,6 +54,8 @@ class ExportRoutes(Endpoints):
             Route("/api/exports/{name}", self.exported),
             Route("/api/run", self.run, methods=["POST"]),
             Route("/api/run/command", self.command, methods=["POST"]),
+            Route("/api/run/submit", self.submit, methods=["POST"]),
+            Route("/api/run/cluster", self.cluster),
             Route("/api/run/cancel", self.cancel_run, methods=["POST"]),
             Route("/report/{path:path}", self.report),
         ]
@@ -98,6 +100,16 @@ class ExportRoutes(Endpoints):
         await read_body(request, Body)
         command = await asyncio.to_thread(self.context.state.batch_run.cluster_command)
         return JSONResponse({"command": command})
+
+    async def submit(self, request: Request) -> Response:
+        """POST /api/run/submit: submit jobs that pick all micrographs; returns their status."""
+        await read_body(request, Body)
+        status = await asyncio.to_thread(self.context.state.cluster_run.submit)
+        return JSONResponse(status, 202)
+
+    async def cluster(self, request: Request) -> Response:
+        """GET /api/run/cluster: how far the jobs on the cluster are."""
+        return JSONResponse(await asyncio.to_thread(self.context.state.cluster_run.status))
 
     async def cancel_run(self, request: Request) -> Response:
         """POST /api/run/cancel: stop picking all micrographs."""

@@ -1,0 +1,1 @@
+"""Stand-in for the CCP-EM Pipeliner; see README.md."""

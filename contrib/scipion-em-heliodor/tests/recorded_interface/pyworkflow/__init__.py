@@ -1,0 +1,1 @@
+"""Stand-in for Scipion's pyworkflow; see README.md."""

@@ -1,0 +1,1 @@
+"""Protocols: their constants and parameters."""
