@@ -52,6 +52,8 @@ GENERATOR = 5
 HELD_OUT = 1_000_000
 #: Regions nearer to a center than this share of the diameter, but not positive, count less.
 NEAR, NEAR_WEIGHT = 0.3, 0.3
+#: Images over which the statistics of batch normalization are measured in the end.
+SETTLING = 1024
 #: Weight of positive regions: they are few.
 POSITIVE_WEIGHT = 4.0
 #: Weight of the contaminant's loss; its regions nearer than this to an edge of one do not count.
@@ -182,6 +184,28 @@ def judge(pupil: Pupil, checks: list[tuple[Tensor, Targets]], bfloat16: bool) ->
         if scores[i]
     }
     return found
+
+
+def measure_statistics(
+    network: Network, world: MicrographGenerator, images: int, batch: int, bfloat16: bool
+) -> None:
+    """Measure the means and variances of batch normalization again, over many images.
+
+    Those of the last minibatches, which training leaves, differ from these by chance: enough to
+    change the average precision by some hundredths if minibatches are small.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all that follow
+    network.train()
+    with torch.no_grad():
+        for _ in range(-(-images // (2 * batch))):
+            for part in world.draw(2 * batch).images.split(batch):
+                outputs_of(network, part, bfloat16)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def card_of(pupil: Pupil, given: argparse.Namespace, updates: int) -> ModelCard:
@@ -315,6 +339,9 @@ def main() -> None:
             pupil.optimizer.step()
             pupil.schedule.step()
             losses.append(loss.detach())
+        if update == given.updates:
+            for pupil in pupils:
+                measure_statistics(pupil.network, world, SETTLING, given.batch, given.bfloat16)
         if update % given.check == 0 or update == given.updates:
             for pupil, loss in zip(pupils, losses, strict=True):
                 found = judge(pupil, checks, given.bfloat16)
