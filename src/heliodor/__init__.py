@@ -29,6 +29,7 @@ _HOME = {
     "convert": "api",
     "evaluate": "api",
     "pick": "api",
+    "pick_filaments": "api",
     "read_micrograph": "data.micrographs.micrograph",
     "read_picks": "data.coordinates.formats",
     "train": "api",
@@ -48,13 +49,14 @@ __all__ = [
     "convert",
     "evaluate",
     "pick",
+    "pick_filaments",
     "read_micrograph",
     "read_picks",
     "train",
 ]
 
 if TYPE_CHECKING:
-    from heliodor.api import Picker, convert, evaluate, pick, train
+    from heliodor.api import Picker, convert, evaluate, pick, pick_filaments, train
     from heliodor.data.coordinates.formats import read_picks
     from heliodor.data.coordinates.picks import Picks
     from heliodor.data.micrographs.micrograph import read_micrograph

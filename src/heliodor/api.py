@@ -25,8 +25,9 @@ from heliodor.data.micrographs.working_images import Failure, check_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models import pretrained
 from heliodor.models.model_file import Model, ModelCard, save_model
+from heliodor.picking.filaments.settings import FilamentSettings
 from heliodor.picking.score_maps import open_working_images, score_micrograph
-from heliodor.picking.settings import PickSettings
+from heliodor.picking.settings import InBadAreas, PickSettings
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.utils.settings import build
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
+    from heliodor.data.filaments.filament import Filaments
     from heliodor.evaluation.metrics import Evaluation
     from heliodor.evaluation.thresholds import ExpectedPerformance
+    from heliodor.picking.filaments.batch import ExpectedLengths
 
 #: Files as the command line takes them, or one image or several as arrays, each of shape (h, w).
 Micrographs: TypeAlias = (
@@ -361,6 +364,110 @@ def pick(
     else:
         picker = Picker(pretrained.load_model_for_picking(model, diameter), device)
     return picker.pick(micrographs, pixel_size=pixel_size, out=out, threads=threads, **options)
+
+
+@dataclass(frozen=True)
+class FilamentPicks:
+    """The filaments that `pick_filaments` found, in pixels of the micrographs."""
+
+    #: Those at or above the threshold; their scores are log-odds.
+    filaments: Filaments
+    #: All that were traced.
+    candidates: Filaments
+    threshold: float
+    #: What to expect of the filaments, from their scores.
+    expected: ExpectedLengths
+    #: The width that they look to have, nan if it cannot be measured.
+    measured_width_angstrom: float
+    failures: tuple[Failure, ...]
+
+    def __len__(self) -> int:
+        """Return the number of filaments."""
+        return len(self.filaments)
+
+
+def pick_filaments(
+    micrographs: Micrographs,
+    *,
+    width: float,
+    pixel_size: float | None = None,
+    model: str | Path | None = None,
+    threshold: float | None = None,
+    mask: str | Path | Sequence[str | Path] | None = None,
+    bad_areas: InBadAreas = "leave-out",
+    out: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    **options: Any,
+) -> FilamentPicks:
+    """Trace filaments with the general filament model or your own.
+
+    Parameters
+    ----------
+    micrographs
+        Files, folders, patterns, or a RELION STAR file; or an array of shape (h, w), or several.
+        Protein is dark.
+    width
+        Width of the filament in angstrom.
+    pixel_size
+        Pixel size of the micrographs in angstrom; from the files if not given, arrays need it.
+    model
+        A model file of filaments; by default the general filament model.
+    threshold
+        Mean log-odds of filaments; by default the one with the highest expected F1.
+    mask, bad_areas
+        As for ``heliodor pick``.
+    out
+        Also write everything that ``heliodor pick --filaments`` writes into this folder.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    threads
+        Number of threads.
+    options
+        The other options of `FilamentSettings`: gap, min_length, min_radius; segments and to,
+        which need `out`.
+
+    Raises
+    ------
+    HeliodorError
+        If an option is not possible or no micrograph can be used.
+    """
+    from heliodor.picking.filaments.batch import FLOOR
+    from heliodor.workflows import pick_filaments as workflow
+
+    settings = build(FilamentSettings, {"filaments": True, "width": width} | options)
+    masks = None if mask is None else [str(one) for one in _as_list(mask)]
+    picking = PickSettings(threshold=threshold, mask=masks, bad_areas=bad_areas)
+    if pixel_size is not None:
+        check_pixel_size(pixel_size)
+    files, arrays = _files_or_arrays(micrographs)
+    if out is None and (settings.segments_angstrom or settings.to):
+        raise BadInput("segments and to are written into a folder; give out")
+    if files is None:
+        if out is not None:
+            raise BadInput("out needs files, as its results name them; arrays have none")
+        _need(pixel_size)
+    request = workflow.FilamentRequest(model, files or [], settings, picking, pixel_size)
+    compute = _LibraryCompute(device, threads)
+    with _computing(threads):
+        if out is not None:
+            picked = workflow.pick_filaments(request, out, compute)
+        else:
+            sources = _sources_of(arrays) if files is None else find_sources(files)
+            picked = workflow.trace_in_memory(request, sources, compute)
+    result = picked.result
+    return FilamentPicks(
+        picked.filaments,
+        result.filaments(FLOOR),
+        result.threshold,
+        result.expected,
+        picked.measured_width_angstrom,
+        tuple(result.failures),
+    )
+
+
+def _as_list(given: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [given] if isinstance(given, str | Path) else given
 
 
 def train(

@@ -37,6 +37,7 @@ from heliodor.cli.session import (
     should_resume,
 )
 from heliodor.errors import BadInput
+from heliodor.picking.filaments.settings import FilamentSettings, refuse_particle_options
 from heliodor.picking.settings import PickSettings
 from heliodor.training.settings import DataSettings, TrainSettings
 from heliodor.utils import console
@@ -294,12 +295,30 @@ def pick(
         ),
     ] = None,
     *,
+    tracing: FilamentSettings,
     cluster: ClusterSettings,
 ) -> None:
-    """Pick particles with the general model or your own.
+    """Pick particles, or trace filaments, with the general model or your own.
 
-    Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
+    Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv; with
+    --filaments OUT/filaments.star and micrographs.tsv.
     """
+    if tracing.filaments:
+        refuse_particle_options(
+            picking,
+            {
+                "diameter": diameter, "adapt": adapt, "labels": labels, "negatives": negatives,
+                "app_scores": app_scores, "relion_project": relion_project,
+                "threshold_offsets": threshold_offsets, "part": part,
+                "cluster": cluster.cluster,
+            },
+        )  # fmt: skip
+        from heliodor.workflows.pick_filaments import FilamentRequest, pick_filaments
+
+        wanted = FilamentRequest(model, micrographs, tracing, picking, pixel_size, exclude, report)
+        traced = pick_filaments(wanted, out, compute, command_line(), should_resume(resume))
+        end(traced.result.failures)
+        return
     from heliodor.workflows.pick import pick as pick_particles
     from heliodor.workflows.picking_setup import PickRequest
 

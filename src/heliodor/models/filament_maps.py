@@ -1,4 +1,4 @@
-"""What a network says about filaments on one micrograph, before they are traced."""
+"""What a network of filaments says about a micrograph; tracing turns it into axes."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,13 +133,18 @@ class DirectionalEvidence:
         rows = np.clip(np.floor(y).astype(np.intp), 0, max(0, height - 2))
         fx, fy = x - columns, y - rows
         right, below = np.minimum(columns + 1, width - 1), np.minimum(rows + 1, height - 1)
-        total = np.zeros(np.broadcast_shapes(x.shape, angle.shape))
+        upper, lower = rows * width, below * width
+        corners = (
+            (upper + columns, (1.0 - fy) * (1.0 - fx)),
+            (upper + right, (1.0 - fy) * fx),
+            (lower + columns, fy * (1.0 - fx)),
+            (lower + right, fy * fx),
+        )
+        flat = self.volume.reshape(-1)
+        total: Any = 0.0
         for turned, share in ((low % DIRECTIONS, 1.0 - part), ((low + 1) % DIRECTIONS, part)):
-            own = self.volume
-            total += share * (
-                (1.0 - fy) * ((1.0 - fx) * own[turned, rows, columns] + fx * own[turned, rows, right])
-                + fy * ((1.0 - fx) * own[turned, below, columns] + fx * own[turned, below, right])
-            )  # fmt: skip
+            start = turned * (height * width)
+            total = total + share * sum(flat[start + place] * own for place, own in corners)
         is_inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         return np.where(is_inside, total, 0.0)
 

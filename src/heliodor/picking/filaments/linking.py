@@ -135,13 +135,10 @@ def _measure_gap(
 ) -> float:
     """Return the length of a straight bridge without evidence for a filament along it."""
     count = max(2, math.ceil(distance) + 1)
-    xs, ys = (start[:, None] + between[:, None] * (np.arange(count) + 0.5) / count)
+    xs, ys = start[:, None] + between[:, None] * (np.arange(count) + 0.5) / count
     angle = math.atan2(between[1], between[0])
     turns = np.radians([-10.0, 0.0, 10.0])[:, None]
-    shape = (3, count)
-    values = evidence.at(
-        np.broadcast_to(xs, shape), np.broadcast_to(ys, shape), np.broadcast_to(angle + turns, shape)
-    )  # fmt: skip
+    values = evidence.at(xs[None], ys[None], angle + turns)
     return float(distance * np.mean(values.max(axis=0) < limits.low))
 
 
@@ -173,8 +170,9 @@ def _join(parts: Sequence[FloatArray]) -> FloatArray:
     """Join parts; where two have passed each other, what is behind the other is left out."""
     axis = parts[0]
     for part in parts[1:]:
-        while len(axis) > 2 and len(part) > 2 and (part[0] - axis[-1]) @ (axis[-1] - axis[-2]) <= 0:
-            axis = axis[:-1]
-            part = part[1:]
+        while min(len(axis), len(part)) > 2:
+            if (part[0] - axis[-1]) @ (axis[-1] - axis[-2]) > 0.0:
+                break
+            axis, part = axis[:-1], part[1:]
         axis = np.concatenate([axis, part])
     return axis

@@ -90,9 +90,9 @@ def refine(axis: FloatArray, points: LatticePoints, width: float) -> ScoredAxis 
         if len(beside.along) == 0:
             return None
         arc = measure_arc(axis)
-        shift, known = _regress(arc, beside, width)
+        shift = _regress(arc, beside, width)
         if number == 0:
-            kept = _find_ends(arc, beside, width, points, axis)
+            kept = _find_ends(arc, beside, width)
             if kept is None:
                 return None
             axis, arc, shift = axis[kept], arc[kept], shift[kept]
@@ -185,9 +185,7 @@ def _mask_near(axis: FloatArray, xs: FloatArray, ys: FloatArray, reach: float) -
     return mask
 
 
-def _project(
-    places: FloatArray, samples: _Samples
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _project(places: FloatArray, samples: _Samples) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return position along an axis, signed position aside and direction of the axis there."""
     _, index = samples.tree.query(places)
     direction = samples.angle[index]
@@ -197,8 +195,8 @@ def _project(
     return along, cos * offset[:, 1] - sin * offset[:, 0], direction
 
 
-def _regress(arc: FloatArray, beside: _Beside, width: float) -> tuple[FloatArray, FloatArray]:
-    """Return how far the axis lies aside at positions along it, and how well that is known.
+def _regress(arc: FloatArray, beside: _Beside, width: float) -> FloatArray:
+    """Return how far the axis lies aside at positions along it.
 
     A straight line is fitted to offsets and directions around each position.
     """
@@ -215,7 +213,7 @@ def _regress(arc: FloatArray, beside: _Beside, width: float) -> tuple[FloatArray
     t0 = (weight * v * of_offset).sum(axis=1)
     t1 = (weight * (u * v * of_offset + slope * of_slope)).sum(axis=1)
     determinant = s00 * s11 - s01**2
-    return (t0 * s11 - t1 * s01) / determinant, weight.sum(axis=1)
+    return np.asarray((t0 * s11 - t1 * s01) / determinant)
 
 
 def _smooth(axis: FloatArray, sigma: float) -> FloatArray:
@@ -231,9 +229,7 @@ def _smooth(axis: FloatArray, sigma: float) -> FloatArray:
     return np.asarray(np.linalg.solve(normal, moment)[:, 0])
 
 
-def _find_ends(
-    arc: FloatArray, beside: _Beside, width: float, points: LatticePoints, axis: FloatArray
-) -> slice | None:
+def _find_ends(arc: FloatArray, beside: _Beside, width: float) -> slice | None:
     """Return the part of an axis between the outermost positions with a filament."""
     density = _density(arc, beside, width)
     usual = min(1.0, float(np.median(density)))
@@ -244,9 +240,7 @@ def _find_ends(
     return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
-def _extend(
-    axis: FloatArray, length: float, points: LatticePoints, spacing: float
-) -> FloatArray:
+def _extend(axis: FloatArray, length: float, points: LatticePoints, spacing: float) -> FloatArray:
     """Return an axis with straight ends that are as much longer, as far as the lattice reaches."""
     height, width = points.probability.shape
     count = max(1, round(length / spacing))

@@ -13,7 +13,7 @@ from heliodor.data.filaments.geometry import crop_axis, measure_length
 from heliodor.models.filament_maps import FilamentMaps
 from heliodor.picking.filaments.evidence import DirectionalEvidence, LatticePoints
 from heliodor.picking.filaments.linking import link_traces
-from heliodor.picking.filaments.refinement import ScoredAxis, refine, score_along
+from heliodor.picking.filaments.refinement import ScoredAxis, refine
 from heliodor.picking.filaments.tracing import Limits, trace_all
 
 #: Evidence (a probability) with which a filament begins to be traced, and without which it ends.
@@ -112,6 +112,3 @@ def _without_repetitions(traced: Sequence[ScoredAxis], width: float) -> list[Sco
         places.append(one.axis)
         directions.append(angle)
     return kept
-
-
-__all__ = ["Geometry", "ScoredAxis", "score_along", "trace_filaments"]
