@@ -252,6 +252,9 @@ def _remove_outputs(folder: Path, sources: list[Source]) -> None:
         if form.file_of is not None:
             for source in sources:
                 (place / form.file_of(source.name)).unlink(missing_ok=True)
+        for below in sorted([place, *place.rglob("*")], reverse=True):
+            if below.is_dir() and not below.is_symlink() and not any(below.iterdir()):
+                below.rmdir()
 
 
 def _record_results(picked: FilamentPicks) -> None:

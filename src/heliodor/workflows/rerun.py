@@ -68,6 +68,16 @@ class _PickArguments(StoredModel):
     threshold_offsets: str | None = None
 
 
+class _FilamentArguments(StoredModel):
+    """The arguments of `pick --filaments` that are not fields of its settings."""
+
+    model: str | None
+    micrographs: str | list[str]
+    pixel_size_angstrom: float | None
+    exclude: str | None
+    report: bool
+
+
 class _RunArguments(_TrainArguments):
     """The arguments of `run` that are not fields of its settings."""
 
@@ -213,7 +223,32 @@ def _prepare_train(arguments: _Arguments) -> Repeat:
     )
 
 
+def _prepare_filaments(arguments: _Arguments) -> Repeat:
+    from heliodor.picking.filaments.settings import FilamentSettings
+    from heliodor.picking.settings import PickSettings
+    from heliodor.utils.compute import ComputeSettings
+    from heliodor.workflows.pick_filaments import FilamentRequest, pick_filaments
+
+    values = arguments.check(_FilamentArguments)
+    settings, picking = arguments.build(FilamentSettings), arguments.build(PickSettings)
+    compute = arguments.build(ComputeSettings)
+    request = FilamentRequest(
+        values["model"],
+        values["micrographs"],
+        settings,
+        picking,
+        values["pixel_size_angstrom"],
+        values["exclude"],
+        values["report"],
+    )
+    return lambda folder, command_line: (
+        pick_filaments(request, folder, compute, command_line).result.failures
+    )
+
+
 def _prepare_pick(arguments: _Arguments) -> Repeat:
+    if arguments.values.get("filaments") is True:
+        return _prepare_filaments(arguments)
     from heliodor.picking.settings import PickSettings
     from heliodor.utils.compute import ComputeSettings
     from heliodor.workflows.pick import pick

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 FEWEST_PX = 4.0
 #: Less sure candidates are not kept.
 FLOOR = -3.0
+#: Digits of coordinates (pixels) and scores that are kept.
+AXIS_DECIMALS, SCORE_DECIMALS = 3, 4
 #: The profile is measured on the surest candidates of a micrograph.
 SURE = 0.0
 
@@ -322,10 +325,16 @@ class _MicrographTracer:
         assert self.settings.width_angstrom is not None
         maps = self.predictor.predict(image, size, self.settings.width_angstrom)
         shape: Shape = (image.shape[0], image.shape[1])
-        blocked = self._find_blocked(source, maps, shape, size)
+        blocked = None
+        if self.bad_areas == "leave-out":
+            path = self.masks.files.get(source.name)
+            if path is None:
+                maps = lower_in_contamination(maps)
+            else:
+                blocked = _find_masked(path, maps, shape, size)
         geometry = self.settings.geometry_px(size)
         axes = tuple(
-            one
+            ScoredAxis(np.round(one.axis, AXIS_DECIMALS), np.round(one.scores, SCORE_DECIMALS))
             for one in trace_filaments(maps, geometry, shape, blocked)
             if float(np.mean(one.scores)) >= FLOOR
         )
@@ -334,46 +343,28 @@ class _MicrographTracer:
         length = float(sum(measure_length(axis) for axis in sure))
         return TracedMicrograph(source.name, size, shape, axes, profile, length)
 
-    def _find_blocked(
-        self, source: Source, maps: FilamentMaps, shape: Shape, size: float
-    ) -> NDArray[np.bool_] | None:
-        """Return the points of the lattice in contamination."""
-        if self.bad_areas == "keep":
-            return None
-        path = self.masks.files.get(source.name)
-        if path is None:
-            return None if maps.contaminant is None else find_contaminated(maps)
-        mask, mask_size = read_mask(path)
-        height, width = maps.axis.shape
-        xs = maps.first_px[0] + maps.spacing_px * np.arange(width)
-        ys = maps.first_px[1] + maps.spacing_px * np.arange(height)
-        per_pixel = [count / side for count, side in zip(mask.shape, shape, strict=True)]
-        if mask_size is not None:
-            per_pixel = [size / mask_size] * 2
-        rows, columns = (
-            np.clip(np.rint(places * scale), 0, count - 1).astype(np.intp)
-            for places, scale, count in zip((ys, xs), per_pixel, mask.shape, strict=True)
-        )
-        return np.asarray(mask[np.ix_(rows, columns)])
+
+def _find_masked(path: Path, maps: FilamentMaps, shape: Shape, size: float) -> NDArray[np.bool_]:
+    """Return the points of the lattice in the contamination of a mask."""
+    mask, mask_size = read_mask(path)
+    height, width = maps.axis.shape
+    xs = maps.first_px[0] + maps.spacing_px * np.arange(width)
+    ys = maps.first_px[1] + maps.spacing_px * np.arange(height)
+    per_pixel = [count / side for count, side in zip(mask.shape, shape, strict=True)]
+    if mask_size is not None:
+        per_pixel = [size / mask_size] * 2
+    rows, columns = (
+        np.clip(np.rint(places * scale), 0, count - 1).astype(np.intp)
+        for places, scale, count in zip((ys, xs), per_pixel, mask.shape, strict=True)
+    )
+    return np.asarray(mask[np.ix_(rows, columns)])
 
 
-def find_contaminated(maps: FilamentMaps) -> NDArray[np.bool_]:
-    """Return the points where contamination is more likely than not, and than a filament.
+def lower_in_contamination(maps: FilamentMaps) -> FilamentMaps:
+    """Return maps whose log-odds of a filament are lowered where contamination is likely.
 
-    The evidence of a filament is subtracted from that of a contaminant, as for particles.
+    As for particles, log-odds c of contamination lower those of a filament by log(1 + exp(c)).
     """
-    assert maps.contaminant is not None
-    from scipy.ndimage import gaussian_filter, maximum_filter
-
-    nearby = maximum_filter(np.asarray(maps.axis, dtype=np.float64), size=3, mode="nearest")
-    doubt = np.asarray(maps.contaminant, dtype=np.float64) - np.logaddexp(0.0, nearby)
-    return np.asarray(gaussian_filter(expit(doubt), 1.0, mode="nearest") >= 0.5)
-
-
-def sum_lengths(result: TracingResult) -> Mapping[str, float]:
-    """Return the total length of the filaments of each micrograph, in angstrom."""
-    lengths = {one.name: 0.0 for one in result.micrographs}
-    sizes = {one.name: one.pixel_size_angstrom for one in result.micrographs}
-    for filament in result.filaments():
-        lengths[filament.micrograph] += filament.length_px * sizes[filament.micrograph]
-    return lengths
+    if maps.contaminant is None:
+        return maps
+    return replace(maps, axis=maps.axis - np.logaddexp(0.0, maps.contaminant))

@@ -123,8 +123,10 @@ def _trace_from(
     angle: float,
 ) -> Trace:
     x, y = _center(evidence, limits, x, y, angle)
-    ahead, ahead_angles = _follow(evidence, claims, limits, x, y, angle)
-    behind, behind_angles = _follow(evidence, claims, limits, x, y, angle + math.pi)
+    ahead, ahead_angles, is_ring = _follow(evidence, claims, limits, x, y, angle)
+    behind, behind_angles = list[tuple[float, float]](), list[float]()
+    if not is_ring:
+        behind, behind_angles, _ = _follow(evidence, claims, limits, x, y, angle + math.pi)
     axis = np.array([*behind[::-1], (x, y), *ahead])
     angles = np.array([*(a - math.pi for a in behind_angles[::-1]), angle, *ahead_angles])
     return Trace(axis, angles)
@@ -147,8 +149,15 @@ def _follow(
     x: float,
     y: float,
     angle: float,
-) -> tuple[list[tuple[float, float]], list[float]]:
-    """Follow a filament in one direction; return the points after the first one."""
+) -> tuple[list[tuple[float, float]], list[float], bool]:
+    """Follow a filament in one direction.
+
+    Returns
+    -------
+    list, list, bool
+        The points after the first one, their directions, and whether it came back to a part of
+        itself.
+    """
     step = STEP_WIDTHS * limits.width
     sharpest = step / limits.radius
     turns = np.linspace(-1.0, 1.0, TURNS)[:, None]
@@ -156,7 +165,7 @@ def _follow(
     cost = TURN_COST * turns**2 + 0.0 * sides
     points: list[tuple[float, float]] = []
     angles: list[float] = []
-    empty = 0
+    empty, came_back = 0, False
     height, width = evidence.shape
     most = math.ceil(4.0 * (height + width) / step)
     loop = math.ceil(LOOP_WIDTHS / STEP_WIDTHS)
@@ -173,13 +182,14 @@ def _follow(
         if not evidence.contains(x, y) or claims.has_at(x, y, angle):
             break
         empty = empty + 1 if values[turn, side] < limits.low else 0
-        if empty > MOST_EMPTY or _returns(points, angles, x, y, angle, limits.width, loop):
+        came_back = _returns(points, angles, x, y, angle, limits.width, loop)
+        if empty > MOST_EMPTY or came_back:
             break
         points.append((x, y))
         angles.append(angle)
     if empty:
         del points[max(0, len(points) - empty) :], angles[max(0, len(angles) - empty) :]
-    return points, angles
+    return points, angles, came_back
 
 
 def _returns(
