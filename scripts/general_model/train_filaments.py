@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn.functional import pad
 
-from heliodor.models.filament_network import (
+from heliodor.models.filament_unet import (
     ANGLE,
     AXIS,
     CONTAMINANT,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, smooth_l1_loss
 
-from heliodor.models.filament_network import (
+from heliodor.models.filament_unet import (
     ANGLE,
     AXIS,
     CONTAMINANT,
