@@ -30,6 +30,7 @@ SLOPE, MIDDLE = 1.5, 3.5
 class LineFilter:
     """The detector; see `heliodor.picking.filaments.batch.Predictor`."""
 
+    width_angstrom: float
     slope: float = SLOPE
     middle: float = MIDDLE
 
@@ -38,15 +39,13 @@ class LineFilter:
         """Its settings."""
         return f"line filter {self.slope} {self.middle}"
 
-    def predict(
-        self, image: Image, pixel_size_angstrom: float, width_angstrom: float
-    ) -> FilamentMaps:
+    def predict(self, image: Image, pixel_size_angstrom: float) -> FilamentMaps:
         """Return the maps of one micrograph."""
-        working = width_angstrom / WIDTH_PX
+        working = self.width_angstrom / WIDTH_PX
         scale = min(1.0, pixel_size_angstrom / working)
         shape = tuple(max(WIDTH_PX, round(side * scale)) for side in image.shape)
         small = np.asarray(fourier_crop(image, shape), dtype=np.float64)
-        width = width_angstrom / (pixel_size_angstrom * image.shape[1] / shape[1])
+        width = self.width_angstrom / (pixel_size_angstrom * image.shape[1] / shape[1])
         small -= gaussian_filter(small, 2.0 * width, mode="mirror")
         small = np.clip(small / small.std(), -4.0, 4.0)
         responses = _filter(small, width)

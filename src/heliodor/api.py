@@ -389,7 +389,7 @@ class FilamentPicks:
 def pick_filaments(
     micrographs: Micrographs,
     *,
-    width: float,
+    width: float | None = None,
     pixel_size: float | None = None,
     model: str | Path | None = None,
     threshold: float | None = None,
@@ -408,7 +408,7 @@ def pick_filaments(
         Files, folders, patterns, or a RELION STAR file; or an array of shape (h, w), or several.
         Protein is dark.
     width
-        Width of the filament in angstrom.
+        Width of the filament in angstrom, for the general filament model.
     pixel_size
         Pixel size of the micrographs in angstrom; from the files if not given, arrays need it.
     model

@@ -56,16 +56,14 @@ def truth(folder: Path, number: int) -> Filaments:
 class KnownAxes:
     """Returns the maps of the axes that `draw` drew."""
 
-    fingerprint = "known axes"
+    fingerprint, width_angstrom = "known axes", WIDTH_ANGSTROM
 
     def __init__(self) -> None:
         self.calls = 0
 
-    def predict(
-        self, image: Image, pixel_size_angstrom: float, width_angstrom: float
-    ) -> FilamentMaps:
+    def predict(self, image: Image, pixel_size_angstrom: float) -> FilamentMaps:
         """Return the maps, with noise that follows from the micrograph."""
         self.calls += 1
         count = round(float(image.mean()) / 100.0 + 0.05)
-        width = width_angstrom / pixel_size_angstrom
+        width = self.width_angstrom / pixel_size_angstrom
         return make_maps(axes_of(count), SHAPE, width, noise=0.5, seed=count)

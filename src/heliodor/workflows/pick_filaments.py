@@ -137,7 +137,7 @@ def pick_filaments(
     record = RunRecord("pick", request.as_arguments(compute), command_line)
     device = compute.start()
     if predictor is None:
-        predictor = load_predictor(request.model, device)
+        predictor = load_predictor(request.model, request.settings.width_angstrom, device)
     folder = create_output_folder(out)
     with lock_folder(folder):
         remove_partial_files(folder)
@@ -148,7 +148,7 @@ def pick_filaments(
         settings = request.settings
         log.info(
             f"tracing filaments on {count_of(len(sources), 'micrograph')} (width"
-            f" {settings.width_angstrom:g} Å)"
+            f" {predictor.width_angstrom:g} Å)"
         )
         store = FolderStore(folder, _make_key(request, predictor, masks))
         if not resume:
@@ -200,7 +200,7 @@ def trace_in_memory(
         If an input cannot be used.
     """
     device = compute.start()
-    predictor = load_predictor(request.model, device)
+    predictor = load_predictor(request.model, request.settings.width_angstrom, device)
     picking = request.picking
     result = trace_micrographs(
         predictor,

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def network(monkeypatch: pytest.MonkeyPatch) -> KnownAxes:
     known = KnownAxes()
     monkeypatch.setattr(
-        "heliodor.workflows.pick_filaments.load_predictor", lambda model, device: known
+        "heliodor.workflows.pick_filaments.load_predictor", lambda model, width, device: known
     )
     return known
 

@@ -53,9 +53,12 @@ class Predictor(Protocol):
         """A hash of all that its maps follow from, beside the micrograph."""
         ...
 
-    def predict(
-        self, image: Image, pixel_size_angstrom: float, width_angstrom: float
-    ) -> FilamentMaps:
+    @property
+    def width_angstrom(self) -> float:
+        """The width of the filaments that it finds."""
+        ...
+
+    def predict(self, image: Image, pixel_size_angstrom: float) -> FilamentMaps:
         """Return the maps of one micrograph, shape (h, w), protein dark."""
         ...
 
@@ -225,10 +228,11 @@ def trace_micrographs(
     if not done:
         reason = failures[0].reason if failures else "no micrographs were given"
         raise BadInput(f"no micrograph could be picked: {reason}")
-    assert settings.width_angstrom is not None
     in_order = tuple(done[source.name] for source in sources if source.name in done)
     expected = choose_threshold(in_order, threshold)
-    return TracingResult(in_order, failures, settings.width_angstrom, expected.threshold, expected)
+    return TracingResult(
+        in_order, failures, predictor.width_angstrom, expected.threshold, expected
+    )
 
 
 def choose_threshold(
@@ -304,8 +308,7 @@ class _MicrographTracer:
             size = choose_pixel_size(
                 source, micrograph.header_pixel_size_angstrom, self.pixel_size_angstrom
             )
-            width = self.settings.width_angstrom
-            assert width is not None
+            width = self.predictor.width_angstrom
             height, columns = micrograph.shape
             if width / size < FEWEST_PX:
                 raise BadInput(
@@ -322,8 +325,7 @@ class _MicrographTracer:
             return micrograph.read_cropped(micrograph.shape), size
 
     def _trace(self, source: Source, image: Image, size: float) -> TracedMicrograph:
-        assert self.settings.width_angstrom is not None
-        maps = self.predictor.predict(image, size, self.settings.width_angstrom)
+        maps = self.predictor.predict(image, size)
         shape: Shape = (image.shape[0], image.shape[1])
         blocked = None
         if self.bad_areas == "leave-out":
@@ -332,7 +334,7 @@ class _MicrographTracer:
                 maps = lower_in_contamination(maps)
             else:
                 blocked = _find_masked(path, maps, shape, size)
-        geometry = self.settings.geometry_px(size)
+        geometry = self.settings.geometry_px(self.predictor.width_angstrom, size)
         axes = tuple(
             ScoredAxis(np.round(one.axis, AXIS_DECIMALS), np.round(one.scores, SCORE_DECIMALS))
             for one in trace_filaments(maps, geometry, shape, blocked)

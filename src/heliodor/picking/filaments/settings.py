@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _FILAMENTS = "Filaments"
 #: Defaults, in widths of the filament.
 GAP_WIDTHS, LEAST_WIDTHS, RADIUS_WIDTHS = 2.0, 3.0, 4.0
-#: Widths outside this range (angstrom) are typing errors.
-WIDTH_RANGE = (20.0, 2000.0)
 #: Fields of `PickSettings` that mean the same for filaments.
 OF_FILAMENTS: Final = frozenset({"threshold", "bad_areas", "mask"})
 #: Why other options are refused, where there is more to say than that they are about particles.
@@ -38,11 +36,14 @@ class FilamentSettings:
     filaments: bool = option(
         False,
         help="Trace filaments (amyloid, microtubules, actin, tubes) instead of picking particles;"
-        " needs --width.",
+        " needs --width, or a model that was trained with one.",
         group=_FILAMENTS,
     )
     width_angstrom: float | None = option(
-        None, help="Width of the filament.", group=_FILAMENTS, metavar="ANGSTROM"
+        None,
+        help="Width of the filament, for the general filament model.",
+        group=_FILAMENTS,
+        metavar="ANGSTROM",
     )
     gap_angstrom: float | None = option(
         None,
@@ -93,17 +94,6 @@ class FilamentSettings:
                         parameter=each.name.removesuffix("_angstrom"),
                     )
             return
-        low, high = WIDTH_RANGE
-        if self.width_angstrom is None:
-            raise BadInput(
-                "filaments are traced by their width, in angstrom; give it", parameter="width"
-            )
-        if not low <= self.width_angstrom <= high:
-            raise BadInput(
-                f"the width of a filament must be between {low:g} and {high:g} Å, not"
-                f" {self.width_angstrom:g}",
-                parameter="width",
-            )
         for name, least in (("gap", 0.0), ("min_length", 0.0), ("min_radius", 1.0)):
             value = getattr(self, f"{name}_angstrom")
             if value is not None and not least <= value < 1e6:
@@ -125,18 +115,15 @@ class FilamentSettings:
                 known = ", ".join(one for one in FORMATS if one != "filaments")
                 raise BadInput(f"this must be one of {known}, not {name!r}", parameter="to")
 
-    def geometry_px(self, pixel_size_angstrom: float) -> Geometry:
+    def geometry_px(self, width_angstrom: float, pixel_size_angstrom: float) -> Geometry:
         """Return what a filament is, in pixels of a micrograph."""
         from heliodor.picking.filaments.tracer import Geometry
 
-        assert self.width_angstrom is not None
-        width = self.width_angstrom
-
         def length_px(given: float | None, widths: float) -> float:
-            return (widths * width if given is None else given) / pixel_size_angstrom
+            return (widths * width_angstrom if given is None else given) / pixel_size_angstrom
 
         return Geometry(
-            width / pixel_size_angstrom,
+            width_angstrom / pixel_size_angstrom,
             length_px(self.gap_angstrom, GAP_WIDTHS),
             length_px(self.min_radius_angstrom, RADIUS_WIDTHS),
             length_px(self.min_length_angstrom, LEAST_WIDTHS),

@@ -58,9 +58,10 @@ def test_a_bad_micrograph_changes_nothing_for_the_others(folder: Path, tmp_path:
 def test_micrographs_that_are_too_coarse_or_too_small_fail(folder: Path) -> None:
     with pytest.raises(BadInput, match="too coarse"):
         trace(folder, pixel_size_angstrom=20.0)
-    wide = FilamentSettings(True, 1500.0)
+    wide = KnownAxes()
+    wide.width_angstrom = 1500.0
     with pytest.raises(BadInput, match="too wide"):
-        trace_micrographs(KnownAxes(), find_sources(folder), wide)
+        trace_micrographs(wide, find_sources(folder), SETTINGS)
 
 
 def test_a_mask_of_the_user_ends_filaments(folder: Path, tmp_path: Path) -> None:

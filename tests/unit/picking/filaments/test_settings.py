@@ -54,9 +54,6 @@ def test_other_options_are_refused_where_they_are_given() -> None:
         ({"gap_angstrom": 70.0}, "gap"),
         ({"to": ["box"]}, "to"),
         ({"segments_angstrom": 40.0}, "segments"),
-        ({"filaments": True}, "width"),
-        ({"filaments": True, "width_angstrom": 3.0}, "width"),
-        ({"filaments": True, "width_angstrom": float("nan")}, "width"),
         ({"filaments": True, "width_angstrom": 70.0, "gap_angstrom": -1.0}, "gap"),
         ({"filaments": True, "width_angstrom": 70.0, "min_radius_angstrom": 0.0}, "min_radius"),
         ({"filaments": True, "width_angstrom": 70.0, "segments_angstrom": 0.0}, "segments"),
@@ -71,7 +68,7 @@ def test_what_cannot_be_is_refused(values: dict, parameter: str) -> None:
 
 
 def test_lengths_follow_from_the_width_and_the_pixel_size() -> None:
-    geometry = FilamentSettings(True, 80.0, min_length_angstrom=100.0).geometry_px(2.0)
+    geometry = FilamentSettings(True, min_length_angstrom=100.0).geometry_px(80.0, 2.0)
     assert geometry.width_px == 40.0
     assert geometry.gap_px == 80.0
     assert geometry.radius_px == 160.0
