@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from heliodor import __version__
 from heliodor.data.coordinates import writers as particle_writers
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.filaments.filament import Filaments, to_points
+from heliodor.data.filaments.geometry import simplify_axis
 from heliodor.data.filaments.segments import cut_segments
 from heliodor.data.filaments.writers import FORMATS, MANUAL_LIST, write_filaments
 from heliodor.data.micrographs.sources import (
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 
 #: The files of the result.
 FILAMENTS_STAR, SEGMENTS_STAR, TABLE = "filaments.star", "segments.star", "micrographs.tsv"
+#: Formats in which each straight part of an axis is a helix of its own for the program that reads
+#: it; how far such parts may be from the axis, in widths.
+OF_STRAIGHT_PARTS, PART_WIDTHS = ("start-end", "box"), 0.1
 #: A measured width that differs by more than this factor from the given one is reported.
 MOST_WIDTH_ERROR = 1.4
 
@@ -314,11 +318,20 @@ def _write_outputs(
         place.mkdir(exist_ok=True)
         write_filaments(
             place if form.file_of is not None else place / f"filaments{form.suffix}",
-            points,
+            to_points(_simplify(table)) if name in OF_STRAIGHT_PARTS else points,
             form,
             given,
         )
         log.info(f"{place}: {form.description}")
+
+
+def _simplify(table: Filaments) -> Filaments:
+    """Return filaments of few straight parts."""
+    simple = []
+    for one in table:
+        tolerance = PART_WIDTHS * one.width_angstrom / table.pixel_sizes[one.micrograph]
+        simple.append(one.with_axis(simplify_axis(one.axis_px, tolerance)))
+    return replace(table, filaments=tuple(simple))
 
 
 def _render_table(picked: FilamentPicks) -> str:

@@ -235,6 +235,23 @@ def trace_micrographs(
     )
 
 
+def trace_one(
+    predictor: Predictor,
+    source: Source,
+    settings: FilamentSettings,
+    pixel_size_angstrom: float | None = None,
+) -> TracedMicrograph:
+    """Trace one micrograph; parameters as for `trace_micrographs`.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be used.
+    """
+    tracer = _MicrographTracer(predictor, settings, pixel_size_angstrom, "leave-out", NO_MASKS)
+    return tracer.trace(source)[0]
+
+
 def choose_threshold(
     traced: Sequence[TracedMicrograph], threshold: float | None = None
 ) -> ExpectedLengths:
