@@ -26,7 +26,7 @@ from heliodor.models.pretrained import load_filament_model_or_general
 from heliodor.simulation.filament_kinds import FILAMENTS
 from heliodor.simulation.micrograph import SimulatedMicrograph, simulate_micrograph
 from heliodor.simulation.settings import SimulationSettings
-from heliodor.simulation.training_world.filaments.generator import measure_targets
+from heliodor.training.filaments.targets import measure_targets
 from heliodor.utils.compute import set_threads
 
 LAYOUTS: dict[str, dict[str, object]] = {

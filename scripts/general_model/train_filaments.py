@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import math
 import time
@@ -28,6 +29,7 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn.functional import pad
 
+from heliodor.models.filament_network import MIRRORED_PX
 from heliodor.models.filament_unet import (
     ANGLE,
     AXIS,
@@ -37,12 +39,10 @@ from heliodor.models.filament_unet import (
     OFFSET,
     FilamentNetwork,
 )
-from heliodor.simulation.training_world.filaments.generator import (
-    FilamentGenerator,
-    FilamentTargets,
-)
+from heliodor.simulation.training_world.filaments.generator import FilamentGenerator
 from heliodor.simulation.training_world.random_particles import draw_particle
-from heliodor.training.filaments.loss import MIRRORED_PX, field_loss
+from heliodor.training.filaments.loss import field_loss
+from heliodor.training.filaments.targets import FilamentTargets
 from heliodor.utils.compute import set_threads
 from heliodor.utils.files import atomic_write
 
@@ -101,7 +101,7 @@ def judge(
     known = (distance <= HIT_PX) | (distance > MISS_PX)
     found = {}
     edges = [0.0, 0.15, 0.7, math.inf]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         own = torch.from_numpy((ratio >= low) & (ratio < high))
         rows = known[own]
         hits, scores = (distance[own] <= HIT_PX)[rows], outs[own, AXIS][rows]

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from heliodor.conventions import FloatArray, Image, Shape, working_shape
+from heliodor.conventions import Image, Shape, working_shape
 from heliodor.data.micrographs.dead_borders import DeadBorder, find_dead_border
 from heliodor.data.micrographs.fourier_crop import fourier_crop, fourier_upsample
 from heliodor.data.micrographs.working_images import MAX_UPSAMPLING
@@ -146,7 +147,7 @@ def apply_network(
         At the points 1.5, 5.5 and so on, as many as lie in the image.
     """
     height, width = image.shape
-    padded = _mirror(image)
+    padded = mirror_image(image)
     network = network.to(device)
     step, halo = LATTICE_STEP_PX, -(-REACH_PX // MULTIPLE_PX) * MULTIPLE_PX
     out = np.empty((OUTPUTS, padded.shape[0] // step, padded.shape[1] // step), np.float32)
@@ -185,7 +186,7 @@ def count_points(side_px: int) -> int:
     return max(1, math.floor((side_px - 1 - LATTICE_FIRST_PX) / LATTICE_STEP_PX) + 1)
 
 
-def _mirror(image: Image) -> Image:
+def mirror_image(image: Image) -> Image:
     """Pad an image with its mirror image to sides that the network can halve."""
     pads = []
     for side in image.shape:
@@ -194,7 +195,7 @@ def _mirror(image: Image) -> Image:
     return np.pad(image.astype(np.float32, copy=False), pads, mode="reflect")
 
 
-def _find_dead_points(normalized: Image, shape: Shape | tuple[int, ...]) -> FloatArray:
+def _find_dead_points(normalized: Image, shape: Shape | tuple[int, ...]) -> NDArray[np.bool_]:
     """Return which points of the lattice lie in dead borders, shape (h, w)."""
     border = find_dead_border(normalized)
     if border == DeadBorder():
@@ -205,4 +206,4 @@ def _find_dead_points(normalized: Image, shape: Shape | tuple[int, ...]) -> Floa
         np.rint(LATTICE_FIRST_PX + LATTICE_STEP_PX * np.arange(count)).astype(int).clip(0, last)
         for count, last in zip(shape, (side - 1 for side in normalized.shape), strict=True)
     )
-    return ~alive[rows[:, None], columns]
+    return np.asarray(~alive[rows[:, None], columns])

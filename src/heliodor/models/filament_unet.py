@@ -79,9 +79,7 @@ class FilamentNetwork(nn.Module):
         self.halve0 = nn.Sequential(_Change(1, top, 6, 2), _Block(top))
         self.halve1 = nn.Sequential(_Change(top, width, 4, 2), _Block(width), _Block(width))
         self.halve2 = nn.Sequential(_Change(width, low, 4, 2), _Block(low), _Block(low, 2))
-        self.bottom = nn.Sequential(
-            _Change(low, lowest, 4, 2), _Block(lowest), _Block(lowest, 2)
-        )
+        self.bottom = nn.Sequential(_Change(low, lowest, 4, 2), _Block(lowest), _Block(lowest, 2))
         self.rise2 = _Change(lowest + low, low, 1)
         self.join2 = _Block(low)
         self.rise1 = _Change(low + width, width, 1)

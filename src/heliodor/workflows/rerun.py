@@ -51,6 +51,13 @@ class _TrainArguments(StoredModel):
     negatives: str | None
 
 
+class _FilamentTrainingArguments(StoredModel):
+    """The arguments of `train --filaments` that are not fields of its settings."""
+
+    micrographs: str | list[str]
+    labels: str
+
+
 class _PickArguments(StoredModel):
     """The arguments of `pick` that are not fields of its settings."""
 
@@ -206,6 +213,8 @@ def _prepare_train(arguments: _Arguments) -> Repeat:
     from heliodor.utils.compute import ComputeSettings
     from heliodor.workflows.train import train
 
+    if arguments.values.get("filaments") is True:
+        return _prepare_filament_training(arguments)
     values = arguments.check(_TrainArguments)
     data, recipe = arguments.build(DataSettings), arguments.build(TrainingSettings)
     compute = arguments.build(ComputeSettings)
@@ -243,6 +252,20 @@ def _prepare_filaments(arguments: _Arguments) -> Repeat:
     )
     return lambda folder, command_line: (
         pick_filaments(request, folder, compute, command_line).result.failures
+    )
+
+
+def _prepare_filament_training(arguments: _Arguments) -> Repeat:
+    from heliodor.training.filaments.settings import FilamentTraining
+    from heliodor.utils.compute import ComputeSettings
+    from heliodor.workflows.train_filaments import train_filament_model
+
+    values = arguments.check(_FilamentTrainingArguments)
+    settings, compute = arguments.build(FilamentTraining), arguments.build(ComputeSettings)
+    return lambda folder, command_line: (
+        train_filament_model(
+            values["micrographs"], values["labels"], folder, settings, compute, command_line
+        ).failures
     )
 
 

@@ -51,6 +51,16 @@ def direction_angle_deg(directions: FloatArray) -> FloatArray:
     return np.asarray(np.degrees(np.arctan2(directions[:, 1], directions[:, 0])))
 
 
+def measure_directions(axis_px: FloatArray) -> FloatArray:
+    """Return the direction (x, y) of a polyline at each of its points, of length 1, shape (n, 2).
+
+    Inner points have that from the point before to the point after.
+    """
+    slopes = np.gradient(axis_px, axis=0)
+    lengths = np.maximum(np.hypot(*slopes.T), np.finfo(float).tiny)
+    return np.asarray(slopes / lengths[:, None])
+
+
 def axial_difference_deg(one_deg: FloatArray, other_deg: FloatArray) -> FloatArray:
     """Return the angle between axes without polarity, within 0 to 90 degrees."""
     difference = np.abs(np.asarray(one_deg) - np.asarray(other_deg)) % 180.0

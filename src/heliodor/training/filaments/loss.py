@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, smooth_l1_loss
@@ -15,9 +13,8 @@ from heliodor.models.filament_unet import (
     LATTICE_STEP_PX,
     OFFSET,
 )
+from heliodor.training.filaments.targets import FilamentTargets
 
-#: Pixels of the mirror image around a field, a multiple of 16.
-MIRRORED_PX = 16
 #: Points whose nearest axis is within this distance in pixels are positive; up to the other
 #: distance they are nearly, and count less.
 POSITIVE_PX, NEAR_PX = 0.5 * LATTICE_STEP_PX, 3.5
@@ -28,27 +25,7 @@ ANGLE_PX, OFFSET_PX = 5.0, 6.0
 ANGLE_PART, OFFSET_PART, CONTAMINANT_PART = 0.15, 0.15, 0.05
 
 
-class Truth(Protocol):
-    """The truth at the points of a lattice; see `FilamentTargets`."""
-
-    @property
-    def distance_px(self) -> Tensor:
-        """Distance from the nearest axis, shape (n, h, w)."""
-
-    @property
-    def double_angle(self) -> Tensor:
-        """Cosine and sine of twice its angle, shape (n, 2, h, w)."""
-
-    @property
-    def offset_px(self) -> Tensor:
-        """Offset (x, y) to it, shape (n, 2, h, w)."""
-
-    @property
-    def blocked(self) -> Tensor:
-        """1 on contaminants, shape (n, h, w)."""
-
-
-def field_loss(outputs: Tensor, truth: Truth) -> tuple[Tensor, dict[str, Tensor]]:
+def field_loss(outputs: Tensor, truth: FilamentTargets) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of fields whose truth is known everywhere, and its parts.
 
     Parameters
@@ -82,7 +59,7 @@ def axis_loss(outputs: Tensor, positive: Tensor, weight: Tensor) -> Tensor:
     return total / weight.sum().clamp(min=1.0)
 
 
-def geometry_losses(outputs: Tensor, truth: Truth, weight: Tensor) -> dict[str, Tensor]:
+def geometry_losses(outputs: Tensor, truth: FilamentTargets, weight: Tensor) -> dict[str, Tensor]:
     """Return the losses of angle and offset near axes.
 
     The mean of uncertain double angles is shorter than 1, which makes its length a confidence.

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
 from heliodor.conventions import FloatArray
+from heliodor.data.filaments.geometry import measure_directions
 
 #: Distance between the points of an axis, pixels.
 POINT_PX = 0.5
@@ -45,9 +46,7 @@ class AxisLayout:
 
 def draw_layout(rng: np.random.Generator) -> AxisLayout:
     """Draw how filaments lie."""
-    style = str(
-        rng.choice(["sparse", "crossing", "bundled", "mat"], p=[0.32, 0.30, 0.26, 0.12])
-    )
+    style = str(rng.choice(["sparse", "crossing", "bundled", "mat"], p=[0.32, 0.30, 0.26, 0.12]))
     most = {"sparse": 7, "crossing": 12, "bundled": 6, "mat": 26}[style]
     count = max(1, round(math.exp(rng.uniform(0.0, math.log(most)))))
     low = rng.uniform(0.1, 0.9)
@@ -137,12 +136,6 @@ def keep_free_parts(
             if (end - start) * POINT_PX >= LEAST_WIDTHS * width_px:
                 kept.append(axis[start:end])
     return kept
-
-
-def measure_directions(axis: FloatArray) -> FloatArray:
-    """Return the direction (x, y) of an axis at each point, of length 1, shape (n, 2)."""
-    slopes = np.gradient(axis, axis=0)
-    return np.asarray(slopes / np.maximum(np.hypot(*slopes.T), 1e-9)[:, None])
 
 
 def _draw_axis(

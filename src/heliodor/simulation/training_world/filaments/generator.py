@@ -17,7 +17,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from heliodor.conventions import FloatArray, Image
+from heliodor.conventions import FloatArray
+from heliodor.data.filaments.geometry import measure_directions
 from heliodor.simulation.builtin_particles import Particle
 from heliodor.simulation.training_world.contaminants import (
     RandomSource,
@@ -47,6 +48,7 @@ from heliodor.simulation.training_world.projection import (
     add_projections,
     draw_rotations,
 )
+from heliodor.training.filaments.targets import FilamentTargets, measure_targets
 
 #: Nominal width of a filament in pixels.
 WIDTH_PX = 12.0
@@ -70,44 +72,6 @@ DIRTY, CLUMPS, FRAGMENTS = 0.4, 1.2, 2.5
 RINGS, POWER_PX = 36, 128
 #: Number of the particles beside filaments, up to this share of a close packing.
 MOST_PARTICLES = 0.25
-
-
-@dataclass(frozen=True)
-class FilamentTargets:
-    """The truth at the points of a lattice on n fields, shape (n, ..., h, w)."""
-
-    #: Distance from the nearest axis in pixels; infinite where there is none.
-    distance_px: Tensor
-    #: Cosine and sine of twice the angle of the nearest axis, shape (n, 2, h, w).
-    double_angle: Tensor
-    #: From the point to the nearest axis (x, y), shape (n, 2, h, w).
-    offset_px: Tensor
-    #: 1 on contaminants.
-    blocked: Tensor
-
-    def select(self, part: slice) -> FilamentTargets:
-        """Return the truth of some of the fields."""
-        return FilamentTargets(*(getattr(self, field.name)[part] for field in fields(self)))
-
-    def turn(self, quarters: int, mirror: bool) -> FilamentTargets:
-        """Return the truth of fields turned by `torch.rot90` and then mirrored left to right.
-
-        Only for lattices that cover their field symmetrically.
-        """
-        own = [torch.rot90(getattr(self, field.name), quarters, (-2, -1)) for field in fields(self)]
-        distance, angle, offset, blocked = own
-        if quarters % 2:
-            angle = -angle
-        for _ in range(quarters % 4):
-            # A quarter turn of rot90 is counter-clockwise on the screen: (x, y) becomes (y, -x).
-            offset = torch.stack([offset[:, 1], -offset[:, 0]], dim=1)
-        if mirror:
-            distance, angle, offset, blocked = (
-                part.flip(-1) for part in (distance, angle, offset, blocked)
-            )
-            angle = angle * torch.tensor([1.0, -1.0])[:, None, None]
-            offset = offset * torch.tensor([-1.0, 1.0])[:, None, None]
-        return FilamentTargets(distance, angle, offset, blocked)
 
 
 @dataclass(frozen=True)
@@ -141,43 +105,7 @@ class FilamentBatch:
         return FilamentTargets(distance, angle, offset, blocked)
 
 
-def measure_targets(
-    axes: Sequence[FloatArray], first_px: float, step_px: float, shape: tuple[int, int]
-) -> tuple[Image, Image, Image]:
-    """Return distance, double angle and offset of the nearest axis at the points of a lattice.
-
-    Parameters
-    ----------
-    axes
-        Points (x, y) every half pixel or so, shape (n, 2) each.
-    first_px, step_px, shape
-        Position of the first point along both sides, distance, and numbers (down, across).
-
-    Returns
-    -------
-    ndarray
-        Shapes (h, w), (2, h, w) and (2, h, w); without axes infinite, 0 and 0.
-    """
-    if not axes:
-        return (np.full(shape, np.inf, np.float32), *np.zeros((2, 2, *shape), np.float32))
-    points = np.concatenate(axes)
-    ways = np.concatenate([axis_drawing.measure_directions(axis) for axis in axes])
-    rows, columns = np.indices(shape)
-    lattice = first_px + step_px * np.stack([columns, rows], axis=-1).reshape(-1, 2)
-    distance, nearest = cKDTree(points).query(lattice)
-    x, y = ways[nearest].T
-    angle = np.stack([x * x - y * y, 2.0 * x * y]).reshape(2, *shape)
-    offset = (points[nearest] - lattice).T.reshape(2, *shape)
-    return (
-        distance.reshape(shape).astype(np.float32),
-        angle.astype(np.float32),
-        offset.astype(np.float32),
-    )
-
-
-def add_texture(
-    image: FloatArray, axis: FloatArray, texture: FilamentTexture, first: int
-) -> None:
+def add_texture(image: FloatArray, axis: FloatArray, texture: FilamentTexture, first: int) -> None:
     """Add a filament to an image in place: its projection, bent along an axis.
 
     Parameters
@@ -198,7 +126,7 @@ def add_texture(
     if not near.any():
         return
     rows = texture.values[(first + np.flatnonzero(near)) % len(texture.values)]
-    normals = axis_drawing.measure_directions(axis)[near][:, ::-1] * np.array([-1.0, 1.0])
+    normals = measure_directions(axis)[near][:, ::-1] * np.array([-1.0, 1.0])
     across = STEP_PX * np.arange(rows.shape[1]) - reach
     x = axis[near][:, :1] + across * normals[:, :1]
     y = axis[near][:, 1:] + across * normals[:, 1:]
@@ -244,8 +172,8 @@ class FilamentGenerator:
         true_px = WIDTH_PX * np.exp(
             np.clip(rng.normal(0.0, WIDTH_SPREAD, number), -MOST_SPREAD, MOST_SPREAD)
         )
-        widths = np.exp(rng.uniform(*np.log(WIDTHS_ANGSTROM), number))
-        ratio = np.exp(rng.uniform(*np.log(SIGNAL_TO_NOISE), number))
+        widths = _draw_logarithmic(rng, WIDTHS_ANGSTROM, number)
+        ratio = _draw_logarithmic(rng, SIGNAL_TO_NOISE, number)
         conditions = self._draw_conditions(true_px, widths / true_px, ratio)
         scenery = draw_scenery(conditions, side, self._source)
         potential = np.zeros((number, side, side))
@@ -379,6 +307,13 @@ class FilamentGenerator:
                 -like,
             )
             add_projections(images[index : index + 1], self.library, placements, WINDOW_PX)
+
+
+def _draw_logarithmic(
+    rng: np.random.Generator, limits: tuple[float, float], number: int
+) -> FloatArray:
+    low, high = (math.log(limit) for limit in limits)
+    return np.exp(rng.uniform(low, high, number))
 
 
 def _draw_stretch(rng: np.random.Generator, middle: FloatArray, length_px: float) -> FloatArray:

@@ -33,7 +33,7 @@ class FilamentTexture:
     @property
     def reach_px(self) -> float:
         """Distance of the outermost columns from the axis."""
-        return STEP_PX * (self.values.shape[1] // 2)
+        return float(STEP_PX * (self.values.shape[1] // 2))
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def draw_texture(
     wide = np.ones_like(blobs.z)
     if rng.random() < 0.2:
         waves, phases = rng.uniform(4.0, 20.0, 2) * width_px, rng.uniform(0.0, 6.3, 2)
-        slow = sum(np.sin(2.0 * math.pi * blobs.z / w + p) for w, p in zip(waves, phases))
-        wide = 1.0 + rng.uniform(0.02, 0.06) * slow
+        slow = np.sin(2.0 * math.pi * blobs.z[:, None] / waves + phases)
+        wide = 1.0 + rng.uniform(0.02, 0.06) * slow.sum(axis=1)
     values = _bin(blobs.z / STEP_PX, blobs.x * radius * wide / STEP_PX + reach, blobs.weight, rows,
                   2 * reach + 1)  # fmt: skip
     values = gaussian_filter(values, sigma / STEP_PX, mode=("wrap", "constant"), truncate=3.0)
