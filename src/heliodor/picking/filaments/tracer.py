@@ -17,7 +17,7 @@ from heliodor.picking.filaments.refinement import ScoredAxis, refine
 from heliodor.picking.filaments.tracing import Limits, trace_all
 
 #: Evidence (a probability) with which a filament begins to be traced, and without which it ends.
-HIGH, LOW = 0.35, 0.2
+HIGH, LOW = 0.35, 0.1
 
 
 @dataclass(frozen=True)
