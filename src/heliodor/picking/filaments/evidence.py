@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.special import expit
 
-from heliodor.conventions import FloatArray
+from heliodor.conventions import FloatArray, Image
 from heliodor.models.filament_maps import FilamentMaps
 
 #: Directions from 0 to 180 degrees.
@@ -66,7 +65,7 @@ class DirectionalEvidence:
     """Probability that a filament passes through a point in a direction."""
 
     #: Shape (directions, h, w); the directions are at equal distances from 0 to 180 degrees.
-    volume: FloatArray
+    volume: Image
 
     @classmethod
     def gather(cls, points: LatticePoints, width_steps: float) -> DirectionalEvidence:
@@ -81,15 +80,17 @@ class DirectionalEvidence:
         along, across = ALONG_WIDTHS * width_steps, ACROSS_STEPS
         reach = math.ceil(2.5 * along)
         padded = tuple(next_fast_len(side + 2 * reach, real=True) for side in (height, width))
-        inside = rfft2(np.ones((height, width)), padded)
-        confidence = np.hypot(*points.double_angle)
-        own_angle = 0.5 * np.arctan2(points.double_angle[1], points.double_angle[0])
+        inside = rfft2(np.ones((height, width), np.float32), padded)
+        probability = points.probability.astype(np.float32)
+        confidence = np.hypot(*points.double_angle).astype(np.float32)
+        cos, sin = points.double_angle.astype(np.float32)
+        own_deg = np.degrees(0.5 * np.arctan2(sin, cos))
         rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float64)
-        volume = np.empty((DIRECTIONS, height, width))
+        volume = np.empty((DIRECTIONS, height, width), np.float32)
         for number in range(DIRECTIONS):
             angle = number * math.pi / DIRECTIONS
-            difference = np.abs(own_angle - angle) % math.pi
-            difference = np.degrees(np.minimum(difference, math.pi - difference))
+            difference = np.abs(own_deg - np.float32(math.degrees(angle)))
+            difference = np.minimum(difference, 180.0 - difference)
             agreement = np.exp(-0.5 * (difference / ANGLE_DEG) ** 2)
             weight = confidence * agreement + (1.0 - confidence) * UNKNOWN_ANGLE
             u = columns * math.cos(angle) + rows * math.sin(angle)
@@ -97,8 +98,8 @@ class DirectionalEvidence:
             kernel = np.exp(-0.5 * (u / along) ** 2 - 0.5 * (v / across) ** 2)
             # One point per step lies within half a step of a straight axis.
             profile = float(np.exp(-0.5 * (np.arange(-reach, reach + 1) / along) ** 2).sum())
-            transform = rfft2(kernel, padded)
-            sums = _crop(irfft2(rfft2(points.probability * weight, padded) * transform, padded),
+            transform = rfft2(kernel.astype(np.float32), padded)
+            sums = _crop(irfft2(rfft2(probability * weight, padded) * transform, padded),
                          reach, height, width)  # fmt: skip
             # Beyond the edges of the lattice there are no points to count.
             share = _crop(irfft2(inside * transform, padded), reach, height, width) / kernel.sum()
@@ -109,11 +110,6 @@ class DirectionalEvidence:
     def shape(self) -> tuple[int, int]:
         """(height, width) of the lattice."""
         return self.volume.shape[1], self.volume.shape[2]
-
-    @cached_property
-    def best(self) -> FloatArray:
-        """The largest evidence of all directions at each point, shape (h, w)."""
-        return np.asarray(self.volume.max(axis=0))
 
     def contains(self, x: float, y: float) -> bool:
         """Return whether a position lies on the lattice."""
@@ -161,7 +157,7 @@ class DirectionalEvidence:
         places = np.argwhere(peak)
         values = own[tuple(places.T)]
         order = np.argsort(-values, kind="stable")
-        return places[order], values[order]
+        return places[order], values[order].astype(np.float64)
 
 
 def _crop(padded: FloatArray, reach: int, height: int, width: int) -> FloatArray:

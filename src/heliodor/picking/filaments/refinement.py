@@ -23,7 +23,7 @@ SPACING_WIDTHS = 0.5
 #: Half of the width within which points of the lattice belong to an axis.
 BESIDE_WIDTHS = 0.4
 #: Distance along the axis over which its position is averaged (standard deviation, widths).
-SMOOTHING_WIDTHS = 1.3
+SMOOTHING_WIDTHS = 1.6
 #: Accuracy of offsets (widths of the filament) and of angles that the two are weighted by.
 OFFSET_WIDTHS, DIRECTION_DEG = 0.12, 10.0
 #: How often an axis is moved, and how far at most each time, in widths.

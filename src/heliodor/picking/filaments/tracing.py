@@ -19,7 +19,7 @@ STEP_WIDTHS, SIDE_WIDTHS = 0.35, 0.12
 #: Directions and positions sideways that are tried for a step.
 TURNS, SIDES = 7, 5
 #: How much evidence the largest turn of a step costs.
-TURN_COST = 0.2
+TURN_COST = 0.12
 #: Half of the width, and the angle on both sides, within which a traced filament is the only one.
 CLAIM_WIDTHS, CLAIM_DEG = 0.55, 32.0
 #: Steps without evidence after which a filament has ended.
