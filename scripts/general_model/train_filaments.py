@@ -1,7 +1,7 @@
 """Train the general filament model, on simulated micrographs of invented filaments only.
 
     python -m scripts.general_model.train_filaments OUT [--updates 3000] [--seed 1] [--width 32]
-        [--start WEIGHTS] [--rate 0.003]
+        [--start WEIGHTS] [--rate 0.003] [--minutes M]
 
 Filaments and micrographs are those of `heliodor.simulation.training_world.filaments`, drawn during
 training; none of the filaments of `heliodor simulate` is among them. Of each batch, a quarter of
@@ -127,6 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder for the weights")
     parser.add_argument("--updates", type=int, default=3000, help="[3000]")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="end after so long [after --updates]"
+    )
     parser.add_argument("--seed", type=int, default=1, help="[1]")
     parser.add_argument("--width", type=int, default=32, help="channels [32]")
     parser.add_argument("--batch", type=int, default=8, help="fields per update [8]")
@@ -179,8 +182,10 @@ def main() -> None:
         ]
         images, truth = join(parts)
         rate = given.rate * min(1.0, update / 100.0)
-        left = (given.updates - update) / max(1.0, given.decay * given.updates)
-        rate *= min(1.0, 0.5 - 0.5 * math.cos(math.pi * min(1.0, left)) + 0.01)
+        spent = (time.perf_counter() - started) / 60.0 / given.minutes
+        done = max(update / given.updates, spent)
+        left = (1.0 - done) / given.decay
+        rate *= min(1.0, 0.5 - 0.5 * math.cos(math.pi * min(1.0, max(0.0, left))) + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss, parts_of_loss = field_loss(outputs_of(network, images), truth)
@@ -197,7 +202,7 @@ def main() -> None:
                     own.lerp_(new, 1.0 - keep)
                 else:
                     own.copy_(new)
-        if update % given.check == 0 or update == given.updates:
+        if update % given.check == 0 or done >= 1.0:
             row = {"update": update, "seconds": time.perf_counter() - started}
             row |= {"cpu": time.process_time(), "simulating": simulating}
             row |= {name: float(value) for name, value in parts_of_loss.items()}
@@ -211,6 +216,8 @@ def main() -> None:
             tensors = {key: own.contiguous() for key, own in mean.state_dict().items()}
             with atomic_write(given.out / "weights.safetensors") as aside:
                 aside.write_bytes(save(tensors))
+        if done >= 1.0:
+            break
     told = vars(given) | {"seconds": time.perf_counter() - started, "torch": torch.__version__}
     (given.out / "train.json").write_text(json.dumps(told, default=str, indent=1) + "\n")
 

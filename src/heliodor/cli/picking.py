@@ -249,16 +249,16 @@ def _refuse_with_filaments(
     compute: ComputeSettings,
 ) -> None:
     """Refuse options that training on filaments does not have."""
+    defaults = ClusterSettings()
     given = {
+        name: getattr(cluster, each.name) != getattr(defaults, each.name)
+        for name, each in options_of(ClusterSettings).items()
+    }
+    given |= {
         "negatives": negatives is not None,
         "watch": watch,
         "until": until is not None,
         "memory": compute.memory_gb is not None,
-    }
-    defaults = ClusterSettings()
-    given |= {
-        name: getattr(cluster, each.name) != getattr(defaults, each.name)
-        for name, each in options_of(ClusterSettings).items()
     }
     for name, is_given in given.items():
         if is_given:

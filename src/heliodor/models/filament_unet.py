@@ -1,6 +1,6 @@
 """The network of filaments: axes, their directions and contamination at points of a lattice.
 
-A residual U-Net: each output depends on a region some 25 filament widths wide, so that faint
+A residual U-Net: each output depends on a region 35 filament widths wide, so that faint
 filaments are found by their length, and crossings and bundles are told apart.
 """
 

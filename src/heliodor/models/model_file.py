@@ -173,8 +173,8 @@ def load_model(path: str | Path) -> Model:
             metadata = file.metadata() or {}
             if FILAMENT_FORMAT in metadata:
                 raise BadInput(
-                    f"{path} is a model of filaments; use a model of particles, or give"
-                    " --filaments"
+                    f"{path} is a model of filaments, and a model of particles is needed; only"
+                    " pick and train use models of filaments, with --filaments"
                 )
             if MODEL_FORMAT not in metadata:
                 raise BadInput(

@@ -46,7 +46,7 @@ class AxisLayout:
 
 def draw_layout(rng: np.random.Generator) -> AxisLayout:
     """Draw how filaments lie."""
-    style = str(rng.choice(["sparse", "crossing", "bundled", "mat"], p=[0.32, 0.30, 0.26, 0.12]))
+    style = str(rng.choice(["sparse", "crossing", "bundled", "mat"], p=[0.26, 0.28, 0.34, 0.12]))
     most = {"sparse": 7, "crossing": 12, "bundled": 6, "mat": 26}[style]
     count = max(1, round(math.exp(rng.uniform(0.0, math.log(most)))))
     low = rng.uniform(0.1, 0.9)

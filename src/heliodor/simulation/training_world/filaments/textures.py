@@ -287,8 +287,8 @@ def _draw_decorated(rng: np.random.Generator, width: float, length: float) -> _B
 KINDS: dict[str, tuple[float, Callable[[np.random.Generator, float, float], _Blobs]]] = {
     "ribbon": (2.5, _draw_ribbon),
     "rod": (0.8, _draw_rod),
-    "tube": (1.2, _draw_tube),
-    "lattice tube": (1.6, _draw_lattice_tube),
+    "tube": (1.5, _draw_tube),
+    "lattice tube": (2.2, _draw_lattice_tube),
     "helix": (2.5, _draw_helix),
     "beads": (0.8, _draw_beads),
     "decorated": (0.8, _draw_decorated),
