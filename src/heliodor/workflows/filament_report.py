@@ -52,7 +52,7 @@ def gather(picked: FilamentPicks, sources: Sequence[Source]) -> FilamentReport:
         ("Threshold", f"{result.threshold:.3f} (log-odds)"),
     ]
     if not math.isnan(picked.measured_width_angstrom):
-        measured = f"{picked.measured_width_angstrom:.0f} Å (full width at half depth)"
+        measured = f"{picked.measured_width_angstrom:.0f} Å"
         settings.append(("Width that the filaments show", measured))
     return FilamentReport(
         title=f"{len(table):,} filaments on {len(rows):,} micrographs",

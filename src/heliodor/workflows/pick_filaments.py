@@ -51,7 +51,7 @@ FILAMENTS_STAR, SEGMENTS_STAR, TABLE = "filaments.star", "segments.star", "micro
 #: it; how far such parts may be from the axis, in widths.
 OF_STRAIGHT_PARTS, PART_WIDTHS = ("start-end", "box"), 0.1
 #: A measured width that differs by more than this factor from the given one is reported.
-MOST_WIDTH_ERROR = 1.4
+MOST_WIDTH_ERROR = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class FilamentPicks:
     result: TracingResult
     #: Those at or above the threshold.
     filaments: Filaments
-    #: Full width at half depth of the mean profile across sure filaments, nan if unknown.
+    #: Where the mean profile across sure filaments reaches the background, nan if unknown.
     measured_width_angstrom: float
     record: RunRecord
 
@@ -277,7 +277,7 @@ def _record_results(picked: FilamentPicks) -> None:
            f" {expected.recall:.0%} of the candidates' found" if known else "")
     )  # fmt: skip
     if not math.isnan(measured):
-        log.info(f"the filaments look {measured:.0f} Å wide (full width at half depth)")
+        log.info(f"the filaments look {measured:.0f} Å wide")
         ratio = max(measured / result.width_angstrom, result.width_angstrom / measured)
         if ratio > MOST_WIDTH_ERROR:
             record.warn(

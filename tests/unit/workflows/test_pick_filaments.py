@@ -78,7 +78,7 @@ def test_all_results(folder: Path, tmp_path: Path, network: KnownAxes) -> None:
     record = json.loads((out / "run.json").read_text())
     assert record["filaments"] == 5
     assert record["arguments"]["width_angstrom"] == WIDTH_ANGSTROM
-    assert record["measured_width_angstrom"] == pytest.approx(WIDTH_ANGSTROM, rel=0.15)
+    assert record["measured_width_angstrom"] == pytest.approx(WIDTH_ANGSTROM, rel=0.25)
     page = (out / "report.html").read_text()
     assert "5 filaments on 2 micrographs" in page
     assert page.count("data:image/png") == 2

@@ -17,6 +17,8 @@ REACH_WIDTHS, STEP_WIDTHS = 1.5, 1.0 / 16.0
 BACKGROUND_WIDTHS = 1.0
 #: Standard deviation of the Gaussian that smooths the profile, in widths.
 SMOOTHING_WIDTHS = 1.0 / 16.0
+#: Shares of the largest depth: of the outermost part of a filament, and of its edge.
+WALL_DEPTH, EDGE_DEPTH = 0.25, 0.1
 #: The profile must be as many times deeper than the background varies.
 LEAST_DEPTH = 4.0
 
@@ -62,10 +64,10 @@ def measure_profile(image: Image, axes_px: Sequence[FloatArray], width_px: float
 
 
 def measure_width(profile: FloatArray) -> float:
-    """Return the full width at half depth of a profile, in widths; nan if it shows none.
+    """Return the width that a profile shows, in widths; nan if it shows none.
 
-    Of a hollow filament, whose walls are darker than its middle, it is the distance between the
-    outer slopes.
+    It is the distance between the places where the density is almost that of the background,
+    outside of the outermost parts that are clearly darker, such as the walls of a tube.
 
     Parameters
     ----------
@@ -85,8 +87,12 @@ def measure_width(profile: FloatArray) -> float:
     noise = float(np.std(even[outside] - smooth[outside])) + float(np.std(depth[outside]))
     if not deepest > LEAST_DEPTH * max(noise, 1e-12):
         return math.nan
-    right = np.flatnonzero(inside & (positions >= 0.0) & (depth >= 0.5 * deepest))[-1]
+    walls = inside & (positions >= 0.0) & (depth >= WALL_DEPTH * deepest)
+    right = int(np.flatnonzero(walls)[-1])
+    edge = EDGE_DEPTH * deepest
+    while inside[right + 1] and depth[right + 1] > edge:
+        right += 1
     if not inside[right + 1]:
         return math.nan
-    rest = (depth[right] - 0.5 * deepest) / (depth[right] - depth[right + 1])
+    rest = (depth[right] - edge) / (depth[right] - depth[right + 1])
     return float(2.0 * (positions[right] + rest * STEP_WIDTHS))

@@ -26,7 +26,9 @@ AXIS = np.array([[20.0, 85.0], [150.0, 150.0], [280.0, 215.0]])
 @pytest.mark.parametrize("width", [18.0, 24.0, 31.0])
 def test_the_width_of_a_band_is_found(width: float, hollow: bool) -> None:
     profile = measure_profile(draw(width, 0.5, hollow), [AXIS], WIDTH)
-    assert measure_width(profile) * WIDTH == pytest.approx(width, rel=0.08)
+    found = measure_width(profile) * WIDTH
+    # The slopes of the edges, and the smoothing, are about three pixels wide on each side.
+    assert width < found < width + 6.5
 
 
 def test_noise_has_no_width() -> None:
