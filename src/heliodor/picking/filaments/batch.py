@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 FEWEST_PX = 4.0
 #: Less sure candidates are not kept.
 FLOOR = -3.0
+#: The automatic threshold is not lower: where there are no filaments, all candidates are unlikely.
+LEAST_AUTOMATIC = -0.5
 #: Digits of coordinates (pixels) and scores that are kept.
 AXIS_DECIMALS, SCORE_DECIMALS = 3, 4
 #: The profile is measured on the surest candidates of a micrograph.
@@ -282,7 +284,7 @@ def choose_threshold(
         best = int(np.argmax(2.0 * true / (found + all_true)))
         # Halfway to the next candidate, so that rounding changes nothing.
         below = float(ranked[best + 1]) if best + 1 < len(ranked) else float(ranked[best]) - 1.0
-        threshold = 0.5 * (float(ranked[best]) + below)
+        threshold = max(LEAST_AUTOMATIC, 0.5 * (float(ranked[best]) + below))
     count = int(np.count_nonzero(ranked >= threshold))
     if not count:
         return ExpectedLengths(threshold, math.nan, 0.0)

@@ -119,7 +119,7 @@ def _cost_of(
     if empty > gap:
         return None
     return (
-        empty / gap
+        empty / max(gap, 1e-6)
         + 0.3 * distance / (CROSSING_WIDTHS * limits.width)
         + (turn / allowed) ** 2
         + (aside / most_aside) ** 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from heliodor.conventions import FloatArray, Shape
 from heliodor.data.filaments.geometry import crop_axis, measure_length
@@ -18,6 +19,9 @@ from heliodor.picking.filaments.tracing import Limits, trace_all
 
 #: Evidence (a probability) with which a filament begins to be traced, and without which it ends.
 HIGH, LOW = 0.35, 0.1
+#: Axes that are nearer to each other than this, in widths, and whose angle has a smaller sine, are
+#: those of one filament.
+SAME_WIDTHS, SAME_SINE = 0.4, 0.5
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def trace_filaments(
         for axis in axes
         if (one := refine(axis, points, width)) is not None and measure_length(one.axis) >= least
     ]
-    return _finish(_without_repetitions(refined, width), maps, geometry, shape)
+    return _finish(_without_repetitions(refined, width, least), maps, geometry, shape)
 
 
 def _finish(
@@ -91,10 +95,13 @@ def _importance(one: ScoredAxis) -> float:
     return measure_length(one.axis) * float(np.mean(1.0 / (1.0 + np.exp(-one.scores))))
 
 
-def _without_repetitions(traced: Sequence[ScoredAxis], width: float) -> list[ScoredAxis]:
-    """Return axes without those that mostly lie on others of the same direction."""
-    from scipy.spatial import cKDTree
+def _without_repetitions(
+    traced: Sequence[ScoredAxis], width: float, least: float
+) -> list[ScoredAxis]:
+    """Return axes without their ends that lie on surer axes of the same direction.
 
+    Those that mostly lie on others, or are then shorter than `least`, are left out.
+    """
     kept: list[ScoredAxis] = []
     places: list[FloatArray] = []
     directions: list[FloatArray] = []
@@ -105,8 +112,13 @@ def _without_repetitions(traced: Sequence[ScoredAxis], width: float) -> list[Sco
             tree = cKDTree(np.concatenate(places))
             distance, index = tree.query(one.axis)
             turn = np.abs(np.sin(angle - np.concatenate(directions)[index]))
-            covered = (distance < 0.4 * width) & (turn < 0.5)
-            if covered.mean() > 0.5:
+            covered = (distance < SAME_WIDTHS * width) & (turn < SAME_SINE)
+            free = np.flatnonzero(~covered)
+            if covered.mean() > 0.5 or len(free) < 2:
+                continue
+            own = slice(int(free[0]), int(free[-1]) + 1)
+            one, angle = ScoredAxis(one.axis[own], one.scores[own]), angle[own]
+            if measure_length(one.axis) < least:
                 continue
         kept.append(one)
         places.append(one.axis)

@@ -13,6 +13,7 @@ from heliodor.data.filaments.geometry import measure_length
 from heliodor.data.micrographs.sources import find_sources
 from heliodor.errors import BadInput
 from heliodor.picking.filaments.batch import (
+    LEAST_AUTOMATIC,
     TracedMicrograph,
     TracingResult,
     choose_threshold,
@@ -147,6 +148,9 @@ def test_the_threshold_has_the_highest_expected_f1() -> None:
         return 2 * true[kept].sum() / (np.array(lengths)[kept].sum() + true.sum())
 
     assert f1(chosen.threshold) == pytest.approx(max(map(f1, scores)))
+    unlikely = choose_threshold([candidates([-1.0, -2.0, -0.9], [100.0] * 3)])
+    assert unlikely.threshold == LEAST_AUTOMATIC
+    assert unlikely.recall == 0.0
     given = choose_threshold([candidates(scores, lengths)], 1.0)
     kept = np.array(scores) >= 1.0
     assert given.precision == pytest.approx(true[kept].sum() / np.array(lengths)[kept].sum())

@@ -146,6 +146,20 @@ def test_the_gap_is_an_argument() -> None:
     assert len(trace(make_maps(bent, SHAPE, WIDTH), wide)) == 2
 
 
+def test_filaments_that_join_are_not_found_twice_along_the_same_part() -> None:
+    stem = line((30, 200), (240, 200))
+    branch = np.concatenate([line((30, 200), (240, 200)), line((242, 201), (440, 290))])
+    found = trace(make_maps([line((30, 200), (450, 190)), branch], SHAPE, WIDTH))
+    on_stem = [np.mean(project_on_axis(one.axis, stem).distance_px < 0.2 * WIDTH) *
+               measure_length(one.axis) for one in found]  # fmt: skip
+    assert sum(on_stem) < 1.2 * 210
+
+
+def test_without_gaps_nothing_is_joined() -> None:
+    true = [line((30, 200), (210, 200)), line((270, 200), (450, 200))]
+    assert len(trace(make_maps(true, SHAPE, WIDTH), replace(GEOMETRY, gap_px=0.0))) == 2
+
+
 def test_bends_sharper_than_the_limit_are_not_followed() -> None:
     turn = np.linspace(0.0, np.pi, 20)
     radius = 3.0 * WIDTH
