@@ -290,6 +290,9 @@ def _record_results(picked: FilamentPicks) -> None:
         "threshold": expected.threshold,
         "expected": {"precision": expected.precision, "recall": expected.recall},
         "filaments": count,
+        "filaments_per_micrograph": {
+            name: len(own) for name, own in filaments.split_by_micrograph()
+        },
         "length_angstrom": total,
         "measured_width_angstrom": measured,
     }

@@ -79,6 +79,10 @@ def test_all_results(folder: Path, tmp_path: Path, network: KnownAxes) -> None:
     assert record["filaments"] == 5
     assert record["arguments"]["width_angstrom"] == WIDTH_ANGSTROM
     assert record["measured_width_angstrom"] == pytest.approx(WIDTH_ANGSTROM, rel=0.25)
+    assert record["filaments_per_micrograph"] == dict.fromkeys(record["inputs"]["picking"], 0) | {
+        str(folder / "mic_1.mrc"): 2, str(folder / "mic_2.mrc"): 3,
+    }  # fmt: skip
+    assert json.loads(done("status", out, "--json").out)["done"] == NUMBER
     page = (out / "report.html").read_text()
     assert "5 filaments on 2 micrographs" in page
     assert page.count("data:image/png") == 2
