@@ -13,6 +13,10 @@ import heliodor
 from heliodor.data.filaments.readers import read_filaments
 from heliodor.data.filaments.writers import render_filaments
 from heliodor.errors import SOME_FAILED
+from heliodor.simulation.dataset import simulate
+from heliodor.simulation.filament_kinds import FILAMENTS
+from heliodor.simulation.settings import SimulationSettings
+from heliodor.workflows.filament_model import load_predictor
 from helpers.cli import call, done
 from helpers.filament_network import (
     PIXEL,
@@ -186,3 +190,27 @@ def test_a_run_can_be_repeated(folder: Path, tmp_path: Path) -> None:
     said = done("rerun", first / "run.json", "-o", second).err
     assert "filaments.star is identical" in said
     assert (second / "segments.star").read_bytes() == (first / "segments.star").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tube", "actin"])
+def test_the_general_filament_model_traces_simulated_filaments(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heliodor.workflows.pick_filaments.load_predictor", load_predictor)
+    width = FILAMENTS[kind].width_angstrom
+    made = simulate(
+        tmp_path / "set", SimulationSettings(filament=kind, count=3, overlap=True, seed=140)
+    )
+    monkeypatch.chdir(made.folder)
+    options = ("--filaments", "--width", width, "--report", "-o", tmp_path / "out")
+    done("pick", "micrographs.star", *options)
+    compared = done(
+        "evaluate", "--picks", tmp_path / "out" / "filaments.star", "--truth", made.truth_star,
+        "--json",
+    )  # fmt: skip
+    values = json.loads(compared.out)
+    assert values["precision"] > 0.8
+    assert values["recall"] > 0.75
+    assert values["pieces"] < 1.3
+    assert values["median_angle_error_deg"] < 2.0
