@@ -50,6 +50,8 @@ LAYOUTS: dict[str, dict[str, object]] = {
     "bundled": {"overlap": True, "bundles": 0.8},
 }
 LABELS, LABELED_MICROGRAPHS = 20, 8
+#: The shortest filament of the classical detector, in widths: short ones are mostly false.
+LINES_LEAST_WIDTHS = 6.0
 #: What is asked for: precision, recall, pieces, and error of the direction in degrees.
 BARS = {"general": (0.80, 0.75, 1.3, 2.0), "labels": (0.90, 0.90, 1.3, 2.0)}
 
@@ -109,7 +111,9 @@ def measure(
     """Trace one set."""
     sources, truth = read_set(kind, layout, seed, count)
     started = time.process_time()
-    result = trace_micrographs(predictor, sources, FilamentSettings(filaments=True))
+    least = LINES_LEAST_WIDTHS * predictor.width_angstrom if picker == "lines" else None
+    settings = FilamentSettings(filaments=True, min_length_angstrom=least)
+    result = trace_micrographs(predictor, sources, settings)
     seconds = (time.process_time() - started) / count
     sizes = dict(truth.pixel_sizes)
     found = evaluate_filaments(result.filaments(), truth, sizes, None, truth.micrographs)

@@ -22,8 +22,10 @@ from heliodor.models.filament_maps import FilamentMaps
 WIDTH_PX, STEP_PX = 12, 3
 #: Directions, and standard deviations of the filter across and along, in widths.
 DIRECTIONS, ACROSS, ALONG = 24, 0.3, 1.2
+#: Darker and brighter pixels are set to as many usual deviations.
+CLIP = 2.0
 #: Log-odds per deviation, and the response with log-odds 0; chosen on seeds 100 and up.
-SLOPE, MIDDLE = 1.5, 3.5
+SLOPE, MIDDLE = 1.0, 4.5
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class LineFilter:
         small = np.asarray(fourier_crop(image, shape), dtype=np.float64)
         width = self.width_angstrom / (pixel_size_angstrom * image.shape[1] / shape[1])
         small -= gaussian_filter(small, 2.0 * width, mode="mirror")
-        small = np.clip(small / small.std(), -4.0, 4.0)
+        # Gold, ice crystals and aggregates are much darker than filaments.
+        usual = 1.4826 * float(np.median(np.abs(small - np.median(small))))
+        small = np.clip(small / usual, -CLIP, CLIP)
         responses = _filter(small, width)
         usual = 1.4826 * float(np.median(np.abs(responses)))
         best = responses.argmax(axis=0)
