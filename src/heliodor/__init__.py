@@ -33,6 +33,7 @@ _HOME = {
     "read_micrograph": "data.micrographs.micrograph",
     "read_picks": "data.coordinates.formats",
     "train": "api",
+    "train_filaments": "api",
 }
 
 __all__ = [
@@ -53,10 +54,19 @@ __all__ = [
     "read_micrograph",
     "read_picks",
     "train",
+    "train_filaments",
 ]
 
 if TYPE_CHECKING:
-    from heliodor.api import Picker, convert, evaluate, pick, pick_filaments, train
+    from heliodor.api import (
+        Picker,
+        convert,
+        evaluate,
+        pick,
+        pick_filaments,
+        train,
+        train_filaments,
+    )
     from heliodor.data.coordinates.formats import read_picks
     from heliodor.data.coordinates.picks import Picks
     from heliodor.data.micrographs.micrograph import read_micrograph

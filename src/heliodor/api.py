@@ -542,6 +542,60 @@ def train(
     return Picker(trained.model, device)
 
 
+def train_filaments(
+    micrographs: str | Path | Sequence[str | Path],
+    labels: str | Path,
+    out: str | Path,
+    *,
+    width: float | None = None,
+    pixel_size: float | None = None,
+    start: str | Path | None = None,
+    start_end: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Path:
+    """Train a model on some labeled filaments, and return its file.
+
+    Parameters
+    ----------
+    micrographs
+        Files, folders, patterns, or a RELION STAR file.
+    labels
+        A file of filaments.
+    out
+        Folder for everything that ``heliodor train --filaments`` writes.
+    width
+        Width of the filaments in angstrom; by default that in the file of labels.
+    pixel_size
+        Pixel size of the micrographs in angstrom; from the files if not given.
+    start
+        The model of filaments to start from; by default the general filament model.
+    start_end
+        Whether the rows of the labels are pairs of starts and ends.
+    seed
+        The same seed gives the same model.
+
+    Raises
+    ------
+    HeliodorError
+        If an option is not possible, or nothing can be trained on.
+    """
+    from heliodor.training.filaments.settings import FilamentTraining
+    from heliodor.workflows import train_filaments as workflow
+
+    if pixel_size is not None:
+        check_pixel_size(pixel_size)
+    given = None if start is None else str(start)
+    settings = FilamentTraining(width, start_end, given, pixel_size, seed)
+    files, _ = _files_or_arrays(micrographs)
+    with _computing(threads):
+        workflow.train_filament_model(
+            files or [], labels, out, settings, _LibraryCompute(device, threads)
+        )
+    return Path(out) / workflow.MODEL
+
+
 def evaluate(
     picks: Coordinates,
     truth: Coordinates,

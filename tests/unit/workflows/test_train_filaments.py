@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heliodor import train_filaments
 from heliodor.data.filaments.filament import Filament, Filaments
 from heliodor.errors import BadInput
 from heliodor.models.filament_model_file import load_filament_model
@@ -59,6 +60,11 @@ def test_a_model_is_trained_and_described_and_trained_again(fibrils: Path, tmp_p
     done("rerun", tmp_path / "one" / "run.json", "-o", tmp_path / "again")
     both = [(tmp_path / own / "model.safetensors").read_bytes() for own in ("one", "again")]
     assert both[0] == both[1]
+    # The function does the same as the command.
+    file = train_filaments(
+        fibrils / "micrographs.star", fibrils / "labels.star", tmp_path / "api", seed=3, threads=1
+    )
+    assert file.read_bytes() == both[0]
     # It can be trained further, for another width.
     start = tmp_path / "one" / "model.safetensors"
     done(*train(fibrils, tmp_path / "more", "--from", start, "--width", 190))
