@@ -138,8 +138,8 @@ def _find_best(result: TracingResult, truth: Filaments) -> tuple[float, float]:
     return best[1], best[2]
 
 
-def train_on_labels(kind: str, layout: str, seed: int) -> Predictor:
-    """Fine-tune the general filament model with labels of another set."""
+def train_on_labels(kind: str, layout: str, seed: int, start: str | None) -> Predictor:
+    """Fine-tune the general filament model, or another one, with labels of another set."""
     from heliodor.cli.main import main as run_command
 
     with tempfile.TemporaryDirectory() as name:
@@ -151,7 +151,7 @@ def train_on_labels(kind: str, layout: str, seed: int) -> Predictor:
         _call(
             run_command, "train", "--filaments", "--micrographs", made.micrographs_star,
             "--labels", made.labels_star, "--width", FILAMENTS[kind].width_angstrom,
-            "-o", folder / "out",
+            "-o", folder / "out", *([] if start is None else ["--from", start]),
         )  # fmt: skip
         return load_predictor(folder / "out" / "model.safetensors", None, torch.device("cpu"))
 
@@ -176,7 +176,7 @@ def choose_predictor(
     if picker == "lines":
         return LineFilter(width)
     if picker == "labels":
-        return train_on_labels(kind, layout, seed + 1000)
+        return train_on_labels(kind, layout, seed + 1000, model)
     return load_predictor(model, width, torch.device("cpu"))
 
 
