@@ -40,7 +40,7 @@ FEWEST_PX = 4.0
 #: Less sure candidates are not kept.
 FLOOR = -3.0
 #: The automatic threshold is not lower: where there are no filaments, all candidates are unlikely.
-LEAST_AUTOMATIC = -0.5
+LEAST_AUTOMATIC = -1.0
 #: Digits of coordinates (pixels) and scores that are kept.
 AXIS_DECIMALS, SCORE_DECIMALS = 3, 4
 #: The profile is measured on the surest candidates of a micrograph.

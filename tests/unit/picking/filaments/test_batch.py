@@ -148,7 +148,7 @@ def test_the_threshold_has_the_highest_expected_f1() -> None:
         return 2 * true[kept].sum() / (np.array(lengths)[kept].sum() + true.sum())
 
     assert f1(chosen.threshold) == pytest.approx(max(map(f1, scores)))
-    unlikely = choose_threshold([candidates([-1.0, -2.0, -0.9], [100.0] * 3)])
+    unlikely = choose_threshold([candidates([-1.5, -2.0, -1.2], [100.0] * 3)])
     assert unlikely.threshold == LEAST_AUTOMATIC
     assert unlikely.recall == 0.0
     given = choose_threshold([candidates(scores, lengths)], 1.0)
