@@ -29,9 +29,11 @@ _HOME = {
     "convert": "api",
     "evaluate": "api",
     "pick": "api",
+    "pick_filaments": "api",
     "read_micrograph": "data.micrographs.micrograph",
     "read_picks": "data.coordinates.formats",
     "train": "api",
+    "train_filaments": "api",
 }
 
 __all__ = [
@@ -48,13 +50,23 @@ __all__ = [
     "convert",
     "evaluate",
     "pick",
+    "pick_filaments",
     "read_micrograph",
     "read_picks",
     "train",
+    "train_filaments",
 ]
 
 if TYPE_CHECKING:
-    from heliodor.api import Picker, convert, evaluate, pick, train
+    from heliodor.api import (
+        Picker,
+        convert,
+        evaluate,
+        pick,
+        pick_filaments,
+        train,
+        train_filaments,
+    )
     from heliodor.data.coordinates.formats import read_picks
     from heliodor.data.coordinates.picks import Picks
     from heliodor.data.micrographs.micrograph import read_micrograph

@@ -25,8 +25,9 @@ from heliodor.data.micrographs.working_images import Failure, check_pixel_size
 from heliodor.errors import BadInput
 from heliodor.models import pretrained
 from heliodor.models.model_file import Model, ModelCard, save_model
+from heliodor.picking.filaments.settings import FilamentSettings
 from heliodor.picking.score_maps import open_working_images, score_micrograph
-from heliodor.picking.settings import PickSettings
+from heliodor.picking.settings import InBadAreas, PickSettings
 from heliodor.training.settings import TrainSettings
 from heliodor.utils.compute import ComputeSettings, choose_device
 from heliodor.utils.settings import build
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
+    from heliodor.data.filaments.filament import Filaments
     from heliodor.evaluation.metrics import Evaluation
     from heliodor.evaluation.thresholds import ExpectedPerformance
+    from heliodor.picking.filaments.batch import ExpectedLengths
 
 #: Files as the command line takes them, or one image or several as arrays, each of shape (h, w).
 Micrographs: TypeAlias = (
@@ -363,6 +366,110 @@ def pick(
     return picker.pick(micrographs, pixel_size=pixel_size, out=out, threads=threads, **options)
 
 
+@dataclass(frozen=True)
+class FilamentPicks:
+    """The filaments that `pick_filaments` found, in pixels of the micrographs."""
+
+    #: Those at or above the threshold; their scores are log-odds.
+    filaments: Filaments
+    #: All that were traced.
+    candidates: Filaments
+    threshold: float
+    #: What to expect of the filaments, from their scores.
+    expected: ExpectedLengths
+    #: The width that they look to have, nan if it cannot be measured.
+    measured_width_angstrom: float
+    failures: tuple[Failure, ...]
+
+    def __len__(self) -> int:
+        """Return the number of filaments."""
+        return len(self.filaments)
+
+
+def pick_filaments(
+    micrographs: Micrographs,
+    *,
+    width: float | None = None,
+    pixel_size: float | None = None,
+    model: str | Path | None = None,
+    threshold: float | None = None,
+    mask: str | Path | Sequence[str | Path] | None = None,
+    bad_areas: InBadAreas = "leave-out",
+    out: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    **options: Any,
+) -> FilamentPicks:
+    """Trace filaments with the general filament model or your own.
+
+    Parameters
+    ----------
+    micrographs
+        Files, folders, patterns, or a RELION STAR file; or an array of shape (h, w), or several.
+        Protein is dark.
+    width
+        Width of the filament in angstrom, for the general filament model.
+    pixel_size
+        Pixel size of the micrographs in angstrom; from the files if not given, arrays need it.
+    model
+        A model file of filaments; by default the general filament model.
+    threshold
+        Mean log-odds of filaments; by default the one with the highest expected F1.
+    mask, bad_areas
+        As for ``heliodor pick``.
+    out
+        Also write everything that ``heliodor pick --filaments`` writes into this folder.
+    device
+        auto, cpu, cuda, cuda:N or mps.
+    threads
+        Number of threads.
+    options
+        The other options of `FilamentSettings`: gap, min_length, min_radius; segments and to,
+        which need `out`.
+
+    Raises
+    ------
+    HeliodorError
+        If an option is not possible or no micrograph can be used.
+    """
+    from heliodor.picking.filaments.batch import FLOOR
+    from heliodor.workflows import pick_filaments as workflow
+
+    settings = build(FilamentSettings, {"filaments": True, "width": width} | options)
+    masks = None if mask is None else [str(one) for one in _as_list(mask)]
+    picking = PickSettings(threshold=threshold, mask=masks, bad_areas=bad_areas)
+    if pixel_size is not None:
+        check_pixel_size(pixel_size)
+    files, arrays = _files_or_arrays(micrographs)
+    if out is None and (settings.segments_angstrom or settings.to):
+        raise BadInput("segments and to are written into a folder; give out")
+    if files is None:
+        if out is not None:
+            raise BadInput("out needs files, as its results name them; arrays have none")
+        _need(pixel_size)
+    request = workflow.FilamentRequest(model, files or [], settings, picking, pixel_size)
+    compute = _LibraryCompute(device, threads)
+    with _computing(threads):
+        if out is not None:
+            picked = workflow.pick_filaments(request, out, compute)
+        else:
+            sources = _sources_of(arrays) if files is None else find_sources(files)
+            picked = workflow.trace_in_memory(request, sources, compute)
+    result = picked.result
+    return FilamentPicks(
+        picked.filaments,
+        result.filaments(FLOOR),
+        result.threshold,
+        result.expected,
+        picked.measured_width_angstrom,
+        tuple(result.failures),
+    )
+
+
+def _as_list(given: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [given] if isinstance(given, str | Path) else given
+
+
 def train(
     micrographs: Micrographs,
     labels: Coordinates,
@@ -433,6 +540,60 @@ def train(
             ),
         )
     return Picker(trained.model, device)
+
+
+def train_filaments(
+    micrographs: str | Path | Sequence[str | Path],
+    labels: str | Path,
+    out: str | Path,
+    *,
+    width: float | None = None,
+    pixel_size: float | None = None,
+    start: str | Path | None = None,
+    start_end: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Path:
+    """Train a model on some labeled filaments, and return its file.
+
+    Parameters
+    ----------
+    micrographs
+        Files, folders, patterns, or a RELION STAR file.
+    labels
+        A file of filaments.
+    out
+        Folder for everything that ``heliodor train --filaments`` writes.
+    width
+        Width of the filaments in angstrom; by default that in the file of labels.
+    pixel_size
+        Pixel size of the micrographs in angstrom; from the files if not given.
+    start
+        The model of filaments to start from; by default the general filament model.
+    start_end
+        Whether the rows of the labels are pairs of starts and ends.
+    seed
+        The same seed gives the same model.
+
+    Raises
+    ------
+    HeliodorError
+        If an option is not possible, or nothing can be trained on.
+    """
+    from heliodor.training.filaments.settings import FilamentTraining
+    from heliodor.workflows import train_filaments as workflow
+
+    if pixel_size is not None:
+        check_pixel_size(pixel_size)
+    given = None if start is None else str(start)
+    settings = FilamentTraining(width, start_end, given, pixel_size, seed)
+    files, _ = _files_or_arrays(micrographs)
+    with _computing(threads):
+        workflow.train_filament_model(
+            files or [], labels, out, settings, _LibraryCompute(device, threads)
+        )
+    return Path(out) / workflow.MODEL
 
 
 def evaluate(

@@ -62,6 +62,11 @@ TESTED_BY = {
     "unit/data/filaments/test_formats.py": [
         "data/filaments/grouping", "data/filaments/helix_text",
     ],
+    # The steps of tracing, through the maps that it starts from.
+    "unit/picking/filaments/test_tracer.py": [
+        "picking/filaments/evidence", "picking/filaments/linking", "picking/filaments/tracing",
+    ],
+    "unit/workflows/test_pick_filaments.py": ["workflows/filament_report"],
     # The parts of heliodor-topaz, through its command line.
     "unit/integrations/topaz/test_convert.py": [
         "integrations/topaz/coordinate_reader", "integrations/topaz/coordinate_writer",

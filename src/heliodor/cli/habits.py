@@ -65,12 +65,27 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("-s", "--scale", "--down-scale", "--downscale", "--bin"),
         "the pixel size of the results is --working-pixel-size, in Å",
     ),
+    "--width": (
+        ("--helical_tube_outer_diameter", "--filament_width", "-fw"),
+        "the width of filaments is --width, in Å",
+    ),
+    "--min-length": (
+        ("--helical_tube_length_min", "--minimum_filament_length", "-fl"),
+        "the length of the shortest filament is --min-length, in Å",
+    ),
+    "--min-radius": (
+        ("--helical_tube_kappa_max",),
+        "how far filaments may bend is --min-radius, the smallest radius in Å",
+    ),
     "--help": (
         ("-c", "--conf", "--config"),
         "there is no configuration file; --help shows the options",
     ),
 }
 
+
+#: Options of filaments, in commands that do not know them.
+_FILAMENTS = "filaments are traced with heliodor pick --filaments"
 
 #: Commands of other programs, and those that do the same here.
 _COMMANDS = {
@@ -109,6 +124,8 @@ def find_hint(words: Sequence[str], known: Collection[str]) -> str | None:
             continue
         if name.startswith("--") and name.replace("_", "-") in known:
             return f"there is no option {name}: it is {name.replace('_', '-')}"
+        if name == "--filaments":
+            return f"there is no option --filaments here: {_FILAMENTS}"
         for option, (names, hint) in _OPTIONS.items():
             spellings = {*names, *(one.replace("_", "-") for one in names)}
             if {name, name.replace("_", "-")} & spellings and option in known:

@@ -30,6 +30,7 @@ GROUPS = (
     "Training data",
     "Training",
     "Picking",
+    "Filaments",
     "Corrections",
     "Evaluation",
     "Reconstruction",

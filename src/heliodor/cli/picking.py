@@ -37,7 +37,9 @@ from heliodor.cli.session import (
     should_resume,
 )
 from heliodor.errors import BadInput
+from heliodor.picking.filaments.settings import FilamentSettings, refuse_particle_options
 from heliodor.picking.settings import PickSettings
+from heliodor.training.choice import TrainingChoice
 from heliodor.training.settings import DataSettings, TrainSettings
 from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
@@ -163,7 +165,7 @@ def run(
 def train(
     micrographs: Micrographs,
     labels: Labels,
-    settings: TrainSettings,
+    wanted: TrainingChoice,
     compute: ComputeSettings,
     out: Annotated[
         Path, out_option("Folder for model.safetensors and training.tsv.", "training")
@@ -191,7 +193,22 @@ def train(
     *,
     cluster: Annotated[ClusterSettings, Only(but=(*_MEANT_FOR_TRAINING, *_OF_SEVERAL))],
 ) -> None:
-    """Train a model on labeled particles: OUT/model.safetensors and OUT/training.tsv."""
+    """Train a model on labeled particles: OUT/model.safetensors and OUT/training.tsv.
+
+    With --filaments: on labeled filaments, OUT/model.safetensors.
+    """
+    if wanted.filaments is not None:
+        _refuse_with_filaments(negatives, watch, until, cluster, compute)
+        should_resume(resume)
+        from heliodor.workflows.train_filaments import train_filament_model
+
+        learned = train_filament_model(
+            micrographs, labels, out, wanted.filaments, compute, command_line()
+        )
+        end(learned.failures)
+        return
+    assert wanted.particles is not None
+    settings = wanted.particles
     if until is not None and not watch:
         raise BadInput("this is an option of --watch, which is not given", parameter="until")
     if cluster.cluster is not None:
@@ -222,6 +239,33 @@ def train(
 
         trained = train_model(*inputs)
     end(trained.failures)
+
+
+def _refuse_with_filaments(
+    negatives: str | None,
+    watch: bool,
+    until: float | None,
+    cluster: ClusterSettings,
+    compute: ComputeSettings,
+) -> None:
+    """Refuse options that training on filaments does not have."""
+    defaults = ClusterSettings()
+    given = {
+        name: getattr(cluster, each.name) != getattr(defaults, each.name)
+        for name, each in options_of(ClusterSettings).items()
+    }
+    given |= {
+        "negatives": negatives is not None,
+        "watch": watch,
+        "until": until is not None,
+        "memory": compute.memory_gb is not None,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise BadInput(
+                "this is an option for training on particles; leave it out with --filaments",
+                parameter=name,
+            )
 
 
 def pick(
@@ -294,12 +338,30 @@ def pick(
         ),
     ] = None,
     *,
+    tracing: FilamentSettings,
     cluster: ClusterSettings,
 ) -> None:
-    """Pick particles with the general model or your own.
+    """Pick particles, or trace filaments, with the general model or your own.
 
-    Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv.
+    Writes OUT/autopick.star with one STAR file per micrograph, picks.tsv and micrographs.tsv; with
+    --filaments OUT/filaments.star and micrographs.tsv.
     """
+    if tracing.filaments:
+        refuse_particle_options(
+            picking,
+            {
+                "diameter": diameter, "adapt": adapt, "labels": labels, "negatives": negatives,
+                "app_scores": app_scores, "relion_project": relion_project,
+                "threshold_offsets": threshold_offsets, "part": part,
+                "cluster": cluster.cluster,
+            },
+        )  # fmt: skip
+        from heliodor.workflows.pick_filaments import FilamentRequest, pick_filaments
+
+        wanted = FilamentRequest(model, micrographs, tracing, picking, pixel_size, exclude, report)
+        traced = pick_filaments(wanted, out, compute, command_line(), should_resume(resume))
+        end(traced.result.failures)
+        return
     from heliodor.workflows.pick import pick as pick_particles
     from heliodor.workflows.picking_setup import PickRequest
 

@@ -26,6 +26,8 @@ from heliodor.utils.parsing import is_finite_number
 
 #: The key of the card (JSON) in the file's metadata.
 MODEL_FORMAT = "heliodor-model-1"
+#: The key of the card of a model of filaments; see `filament_model_file`.
+FILAMENT_FORMAT = "heliodor-filament-model-1"
 #: The key in the card's `extra` of the description of the training images.
 NOVELTY_KEY = "novelty"
 #: The key in the card's `extra` of how a general model was trained.
@@ -137,6 +139,15 @@ def fingerprint_model(model: Model) -> str:
     return digest([json.dumps(asdict(model.card)).encode(), *weights])
 
 
+def is_filament_model(path: str | Path) -> bool:
+    """Return whether a file is a model of filaments; not of particles, damaged or missing."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return FILAMENT_FORMAT in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_model(path: str | Path) -> Model:
     """Read a model written by `save_model`.
 
@@ -160,6 +171,11 @@ def load_model(path: str | Path) -> Model:
             )
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+            if FILAMENT_FORMAT in metadata:
+                raise BadInput(
+                    f"{path} is a model of filaments, and a model of particles is needed; only"
+                    " pick and train use models of filaments, with --filaments"
+                )
             if MODEL_FORMAT not in metadata:
                 raise BadInput(
                     f"{path} is a safetensors file, but not a heliodor model; use the"

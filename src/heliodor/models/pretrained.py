@@ -12,7 +12,12 @@ from pathlib import Path
 
 from heliodor.data.micrographs.working_images import check_diameter
 from heliodor.errors import BadInput
-from heliodor.models import GENERAL_MODEL
+from heliodor.models import GENERAL_FILAMENT_MODEL, GENERAL_MODEL
+from heliodor.models.filament_model_file import (
+    FilamentModel,
+    load_filament_model,
+    set_width,
+)
 from heliodor.models.model_file import (
     Model,
     load_model,
@@ -21,6 +26,8 @@ from heliodor.models.registry import find_named_model
 
 #: The name of the general model where a model is expected, and the name for no model.
 GENERAL_MODEL_NAME, FROM_SCRATCH = "general", "scratch"
+#: The name of the general filament model.
+FILAMENT_MODEL_NAME = "filaments"
 
 
 def load_general_model() -> Model:
@@ -28,15 +35,25 @@ def load_general_model() -> Model:
     return load_model(GENERAL_MODEL)
 
 
-def load_model_or_general(path: str | Path) -> Model:
-    """Load a model by its file or its name, or the general model if `path` is "general".
+def find_model_file(path: str | Path) -> Path:
+    """Return the file of a model, which may not exist, by its path or its name.
 
-    A file comes before a named model; see `registry.find_named_model`.
+    "general" and "filaments" are the general models. For other names a file comes before a named
+    model; see `registry.find_named_model`.
     """
     if str(path) == GENERAL_MODEL_NAME:
-        return load_general_model()
-    named = None if os.path.lexists(path) else find_named_model(str(path))
-    return load_model(path if named is None else named)
+        return GENERAL_MODEL
+    if os.path.lexists(path):
+        return Path(path)
+    named = find_named_model(str(path))
+    if named is None and str(path) == FILAMENT_MODEL_NAME:
+        return GENERAL_FILAMENT_MODEL
+    return Path(path) if named is None else named
+
+
+def load_model_or_general(path: str | Path) -> Model:
+    """Load a model of particles by its file or its name; see `find_model_file`."""
+    return load_model(find_model_file(path))
 
 
 def rescale_to_diameter(model: Model, diameter_angstrom: float) -> Model:
@@ -91,3 +108,37 @@ def load_model_for_picking(path: str | Path | None, diameter_angstrom: float | N
             parameter="diameter",
         )
     return rescale_to_diameter(model, diameter_angstrom)
+
+
+def load_filament_model_or_general(path: str | Path | None) -> FilamentModel:
+    """Load a model of filaments by its file or its name; None is the general filament model.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be used, or is a model of particles.
+    """
+    if path is None:
+        return load_filament_model(GENERAL_FILAMENT_MODEL)
+    if str(path) == GENERAL_MODEL_NAME:
+        raise BadInput(
+            f"{GENERAL_MODEL_NAME} is the general model of particles; leave out the model, or"
+            f" give {FILAMENT_MODEL_NAME}, for the general filament model",
+            parameter="model",
+        )
+    return load_filament_model(find_model_file(path))
+
+
+def load_filament_model_for_picking(
+    path: str | Path | None, width_angstrom: float | None
+) -> FilamentModel:
+    """Load a model of filaments with the width to find, its own or the given one.
+
+    Raises
+    ------
+    BadInput
+        If the width is missing or not allowed, or the file cannot be used.
+    """
+    general = path is None or str(path) == FILAMENT_MODEL_NAME
+    name = "the general filament model" if general else str(path)
+    return set_width(load_filament_model_or_general(path), width_angstrom, name)

@@ -150,8 +150,8 @@ def _draw(
     wide, tall = (max(1, round(side * scale)) for side in (right - left, bottom - top))
     strip, grays = (_LEGEND_PX, _GRAYS) if legend else (0, _DETAIL_GRAYS)
     diameter_px = diameter_angstrom / item.pixel_size_angstrom
-    gray = _resized(
-        _gray(item.image, SMOOTHING_DIAMETERS * diameter_px), window, (wide, tall), grays
+    gray = resize_part(
+        to_gray(item.image, SMOOTHING_DIAMETERS * diameter_px), window, (wide, tall), grays
     )
     with matplotlib.style.context(["default", {"font.family": "DejaVu Sans"}]):
         figure = Figure(figsize=(wide / _DPI, (tall + strip) / _DPI), dpi=_DPI)
@@ -178,7 +178,7 @@ def _draw(
             _add_markers(axes, kind, xy, diameter_px, line)
         if outline is not None:
             _add_frame(axes, outline)
-        _add_scale_bar(axes, item.pixel_size_angstrom, right - left, scale)
+        add_scale_bar(axes, item.pixel_size_angstrom, right - left, scale)
         if legend:
             counts = [(kind, f"{len(xy):,}") for kind, xy in marks]
             if item.contamination is not None:
@@ -250,7 +250,7 @@ def _add_frame(axes: Axes, window: Window) -> None:
         axes.add_patch(frame)
 
 
-def _add_scale_bar(axes: Axes, pixel_size: float, wide: int, scale: float) -> None:
+def add_scale_bar(axes: Axes, pixel_size: float, wide: int, scale: float) -> None:
     """Draw, lower left, a bar of 1, 2 or 5 times a power of ten nm, up to a sixth of the width."""
     length_nm = _round_length(wide * pixel_size / 10.0 / 6.0)
     length = length_nm * 10.0 / pixel_size
@@ -287,7 +287,7 @@ def _add_legend(figure: Figure, counts: list[tuple[_Marker, str]], shape: tuple[
         x += 36.0 + text.get_window_extent().width + 26.0
 
 
-def _gray(image: Image, sigma_px: float) -> Image:
+def to_gray(image: Image, sigma_px: float) -> Image:
     """Return the image low-pass filtered and stretched to 0 to 255."""
     pixels = np.asarray(image, dtype=np.float32)
     finite = np.isfinite(pixels)
@@ -300,7 +300,10 @@ def _gray(image: Image, sigma_px: float) -> Image:
     return np.asarray(255.0 * np.clip(stretched, 0.0, 1.0), dtype=np.float32)
 
 
-def _resized(gray: Image, window: Window, size: tuple[int, int], grays: int) -> NDArray[np.uint8]:
+def resize_part(
+    gray: Image, window: Window, size: tuple[int, int], grays: int
+) -> NDArray[np.uint8]:
+    """Return a part of a gray image at a size (width, height), with so many gray levels."""
     left, top, right, bottom = window
     part = Pillow.fromarray(np.ascontiguousarray(gray[top:bottom, left:right]))
     pixels = np.clip(np.asarray(part.resize(size, Pillow.Resampling.BICUBIC)), 0, 255)

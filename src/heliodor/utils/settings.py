@@ -159,3 +159,16 @@ def parse_shape(text: str, name: str) -> tuple[int, int]:
     if not all(side.isdecimal() for side in sides) or len(sides) not in (1, 2):
         raise BadInput(f"{name} must be like 1024 or 5760x4092 (width x height), not {text!r}")
     return int(sides[-1]), int(sides[0])
+
+
+def parse_segments(text: str) -> float:
+    """Read the distance between segments: a number, or rise x number of asymmetric units."""
+    rise, mark, units = text.lower().partition("x")
+    try:
+        distance = float(rise) * (int(units) if mark else 1)
+    except ValueError as error:
+        raise BadInput(
+            f"--segments must be a distance in Å, as in 50, or rise x units, as in 4.75x10, not"
+            f" {text!r}"
+        ) from error
+    return distance

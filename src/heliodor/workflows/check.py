@@ -347,7 +347,7 @@ def _check_filaments(
         "good" if len(table) else "note",
         text,
         f"{len(table)} filaments on {len(table.micrographs)} micrographs{middle}"
-        f" ({describe_filament_formats(files)}); heliodor learns and picks only particles",
+        f" ({describe_filament_formats(files)}); train and pick them with --filaments",
     )
     _, matches = yield from _match_micrographs(text, points, files[0], given)
     headers = yield from _read_headers(matches)

@@ -111,7 +111,7 @@ def convert_filaments(
             points = _leave_out_cut_segments(points, shapes, settings.box_px)
         what = f"{count_of(len(points), 'segment')} of {what}"
         if target.name == "star":
-            points = _add_optics(points)
+            points = add_optics(points)
     renamed, context = prepare_output(
         points, shapes, sizes, settings, keep_columns=micrographs is None
     )
@@ -179,7 +179,7 @@ def _leave_out_cut_segments(segments: Picks, shapes: dict[str, Shape], box_px: i
     return segments.select(whole)
 
 
-def _add_optics(segments: Picks) -> Picks:
+def add_optics(segments: Picks) -> Picks:
     """Return segments with an optics group for each pixel size, as RELION expects."""
     sizes = np.asarray(segments.extra.get(PIXEL_SIZE, np.zeros(0)))
     numbers = {size: n for n, size in enumerate(dict.fromkeys(sizes.tolist()), 1)}

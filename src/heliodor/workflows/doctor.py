@@ -217,12 +217,13 @@ def _repeat(work: Callable[[], object], seconds: float) -> list[float]:
 
 def _examine_models() -> Iterator[Finding]:
     group = "Models"
-    general, *named = list_models()
+    general, filaments, *named = list_models()
     folders = {named_models_folder(): "your models"}
     folders |= dict.fromkeys(site_model_folders(), "models of the site")
-    words = f"version {general.version}, fingerprint {general.fingerprint}"
-    problem = f"{general.fault}; install heliodor again" if general.fault else ""
-    yield Finding(group, general.name, general.file if problem else words, problem)
+    for own in (general, filaments):
+        words = f"version {own.version}, fingerprint {own.fingerprint}"
+        problem = f"{own.fault}; install heliodor again" if own.fault else ""
+        yield Finding(group, own.name, own.file if problem else words, problem)
     for folder, name in folders.items():
         number = sum(Path(model.file).parent == folder for model in named)
         there = "" if folder.is_dir() else " (no such folder)"

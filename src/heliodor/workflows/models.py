@@ -15,17 +15,29 @@ from heliodor.conventions import TRAINING_RADIUS_FRACTION
 from heliodor.data.micrographs.modes import NORMALIZATION_MODES
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
-from heliodor.models import GENERAL_MODEL
+from heliodor.models import GENERAL_FILAMENT_MODEL, GENERAL_MODEL
+from heliodor.models.filament_model_file import (
+    FilamentModel,
+    fingerprint_filament_model,
+    load_filament_model,
+)
+from heliodor.models.filament_unet import REACH_PX
 from heliodor.models.importers.topaz import TopazModel, read_topaz_model
 from heliodor.models.model_file import (
     Model,
     ModelCard,
     fingerprint_model,
+    is_filament_model,
     load_model,
     save_model,
 )
 from heliodor.models.onnx_export import export_onnx
-from heliodor.models.pretrained import GENERAL_MODEL_NAME, load_model_or_general
+from heliodor.models.pretrained import (
+    FILAMENT_MODEL_NAME,
+    GENERAL_MODEL_NAME,
+    find_model_file,
+    load_model_or_general,
+)
 from heliodor.models.registry import NamedModel, list_named_models, named_model_path
 from heliodor.utils.console import align_columns
 
@@ -147,11 +159,17 @@ def export_model(model: str | Path, out: str | Path) -> None:
 
 def describe_model(model: str | Path) -> dict[str, Any]:
     """Return the card of a model and the size of its network, ready for JSON."""
+    path = find_model_file(model)
+    if is_filament_model(path):
+        return _describe(load_filament_model(path), 2 * REACH_PX)
     loaded = load_model_or_general(model)
-    network = loaded.network
-    return asdict(loaded.card) | {
-        "receptive_field_px": network.receptive_field,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    return _describe(loaded, loaded.network.receptive_field)
+
+
+def _describe(model: Model | FilamentModel, receptive_field_px: int) -> dict[str, Any]:
+    return asdict(model.card) | {
+        "receptive_field_px": receptive_field_px,
+        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
     }
 
 
@@ -190,7 +208,8 @@ class ListedModel:
     file: str
     #: When the file was written: a day, ISO 8601.
     date: str
-    #: Longest diameter of its particle; None for a model of any diameter, or a damaged file.
+    #: Longest diameter of its particle; None for a model of any diameter or of filaments, or a
+    #: damaged file.
     diameter_angstrom: float | None = None
     labelled_particles: int | None = None
     #: The version of heliodor that made it.
@@ -199,12 +218,17 @@ class ListedModel:
     fingerprint: str = ""
     #: Why it cannot be used.
     fault: str = ""
+    #: Whether it finds filaments; then their width (None: any), and the number of labels.
+    filaments: bool = False
+    width_angstrom: float | None = None
+    labelled_filaments: int | None = None
 
 
 def list_models() -> list[ListedModel]:
-    """Return the models that have a name: the general model, the user's own, and the site's."""
+    """Return the models that have a name: the general ones, the user's own, and the site's."""
     general = NamedModel(GENERAL_MODEL_NAME, GENERAL_MODEL, False)
-    return [_list_model(named) for named in [general, *list_named_models()]]
+    filaments = NamedModel(FILAMENT_MODEL_NAME, GENERAL_FILAMENT_MODEL, False)
+    return [_list_model(named) for named in [general, filaments, *list_named_models()]]
 
 
 def _list_model(named: NamedModel) -> ListedModel:
@@ -213,7 +237,19 @@ def _list_model(named: NamedModel) -> ListedModel:
     except OSError:
         date = ""
     where = (named.name, str(named.path), date)
+    hidden = "another model of this name comes first" if named.hidden else ""
     try:
+        if is_filament_model(named.path):
+            found = load_filament_model(named.path)
+            return ListedModel(
+                *where,
+                version=found.card.version,
+                fingerprint=fingerprint_filament_model(found)[:12],
+                fault=hidden,
+                filaments=True,
+                width_angstrom=found.card.width_angstrom,
+                labelled_filaments=found.card.labelled_filaments,
+            )
         model = load_model(named.path)
     except BadInput as error:
         return ListedModel(*where, fault=str(error))
@@ -224,17 +260,20 @@ def _list_model(named: NamedModel) -> ListedModel:
         card.labelled_particles,
         card.version,
         fingerprint_model(model)[:12],
-        "another model of this name comes first" if named.hidden else "",
+        hidden,
     )
 
 
 def render_models(models: Sequence[ListedModel]) -> str:
     """Return a list of models as a table."""
-    rows = [("name", "date", "diameter", "labels", "version", "fingerprint", "file")]
+    rows = [("name", "date", "finds", "size", "labels", "version", "fingerprint", "file")]
     for own in models:
-        diameter = "any" if own.diameter_angstrom is None else f"{own.diameter_angstrom:g} Å"
-        labels = "" if own.labelled_particles is None else str(own.labelled_particles)
+        length = own.width_angstrom if own.filaments else own.diameter_angstrom
+        size = "any" if length is None else f"{length:g} Å"
+        count = own.labelled_filaments if own.filaments else own.labelled_particles
+        labels = "" if count is None else str(count)
         file = f"{own.file} ({own.fault})" if own.fault else own.file
-        about = (diameter, labels) if own.version else ("", "")
+        finds = "filaments" if own.filaments else "particles"
+        about = (finds, size, labels) if own.version else ("", "", "")
         rows.append((own.name, own.date, *about, own.version, own.fingerprint, file))
     return "\n".join(align_columns(rows))

@@ -184,7 +184,8 @@ def _describe_finished(folder: Path, record: dict[str, Any]) -> PickingStatus | 
     if record.get("command") == "train":
         return None
     try:
-        done = len(record["picks_per_micrograph"])
+        counts = record.get("filaments_per_micrograph")
+        done = len(record["picks_per_micrograph"] if counts is None else counts)
         failures = {str(row["micrograph"]): str(row["reason"]) for row in record["failed"]}
     except (LookupError, TypeError) as error:
         raise BadInput(f"{folder / 'run.json'} is not the record of heliodor pick") from error

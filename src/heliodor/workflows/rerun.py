@@ -51,6 +51,13 @@ class _TrainArguments(StoredModel):
     negatives: str | None
 
 
+class _FilamentTrainingArguments(StoredModel):
+    """The arguments of `train --filaments` that are not fields of its settings."""
+
+    micrographs: str | list[str]
+    labels: str
+
+
 class _PickArguments(StoredModel):
     """The arguments of `pick` that are not fields of its settings."""
 
@@ -66,6 +73,16 @@ class _PickArguments(StoredModel):
     app_scores: str | None = None
     relion_project: str | None = None
     threshold_offsets: str | None = None
+
+
+class _FilamentArguments(StoredModel):
+    """The arguments of `pick --filaments` that are not fields of its settings."""
+
+    model: str | None
+    micrographs: str | list[str]
+    pixel_size_angstrom: float | None
+    exclude: str | None
+    report: bool
 
 
 class _RunArguments(_TrainArguments):
@@ -196,6 +213,8 @@ def _prepare_train(arguments: _Arguments) -> Repeat:
     from heliodor.utils.compute import ComputeSettings
     from heliodor.workflows.train import train
 
+    if arguments.values.get("filaments") is True:
+        return _prepare_filament_training(arguments)
     values = arguments.check(_TrainArguments)
     data, recipe = arguments.build(DataSettings), arguments.build(TrainingSettings)
     compute = arguments.build(ComputeSettings)
@@ -213,7 +232,46 @@ def _prepare_train(arguments: _Arguments) -> Repeat:
     )
 
 
+def _prepare_filaments(arguments: _Arguments) -> Repeat:
+    from heliodor.picking.filaments.settings import FilamentSettings
+    from heliodor.picking.settings import PickSettings
+    from heliodor.utils.compute import ComputeSettings
+    from heliodor.workflows.pick_filaments import FilamentRequest, pick_filaments
+
+    values = arguments.check(_FilamentArguments)
+    settings, picking = arguments.build(FilamentSettings), arguments.build(PickSettings)
+    compute = arguments.build(ComputeSettings)
+    request = FilamentRequest(
+        values["model"],
+        values["micrographs"],
+        settings,
+        picking,
+        values["pixel_size_angstrom"],
+        values["exclude"],
+        values["report"],
+    )
+    return lambda folder, command_line: (
+        pick_filaments(request, folder, compute, command_line).result.failures
+    )
+
+
+def _prepare_filament_training(arguments: _Arguments) -> Repeat:
+    from heliodor.training.filaments.settings import FilamentTraining
+    from heliodor.utils.compute import ComputeSettings
+    from heliodor.workflows.train_filaments import train_filament_model
+
+    values = arguments.check(_FilamentTrainingArguments)
+    settings, compute = arguments.build(FilamentTraining), arguments.build(ComputeSettings)
+    return lambda folder, command_line: (
+        train_filament_model(
+            values["micrographs"], values["labels"], folder, settings, compute, command_line
+        ).failures
+    )
+
+
 def _prepare_pick(arguments: _Arguments) -> Repeat:
+    if arguments.values.get("filaments") is True:
+        return _prepare_filaments(arguments)
     from heliodor.picking.settings import PickSettings
     from heliodor.utils.compute import ComputeSettings
     from heliodor.workflows.pick import pick

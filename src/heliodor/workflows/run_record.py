@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Results that a repeated run must reproduce byte for byte, by command.
 MAIN_RESULTS = {
     "train": ("model.safetensors",),
-    "pick": ("picks.tsv",),
+    "pick": ("picks.tsv", "filaments.star"),
     "run": ("model.safetensors", "picks.tsv"),
 }
 

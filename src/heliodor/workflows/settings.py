@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from heliodor.errors import BadInput
-from heliodor.utils.settings import option, parse_shape
+from heliodor.utils.settings import option, parse_segments, parse_shape
 
 if TYPE_CHECKING:
     from heliodor.conventions import Shape
@@ -29,19 +29,6 @@ def _parse_shift(text: str) -> tuple[float, float]:
     if not abs(x) + abs(y) < 1e6:
         raise BadInput(f"--shift-px must be two numbers of pixels, not {text!r}")
     return x, y
-
-
-def _parse_segments(text: str) -> float:
-    """Read the distance between segments: a number, or rise x number of asymmetric units."""
-    rise, mark, units = text.lower().partition("x")
-    try:
-        distance = float(rise) * (int(units) if mark else 1)
-    except ValueError as error:
-        raise BadInput(
-            f"--segments must be a distance in Å, as in 50, or rise x units, as in 4.75x10, not"
-            f" {text!r}"
-        ) from error
-    return distance
 
 
 @dataclass(frozen=True)
@@ -107,7 +94,7 @@ class ConversionSettings:
         " times a number of asymmetric units, as in 4.75x10.",
         group=_COORDINATES,
         metavar="ANGSTROM",
-        parse=_parse_segments,
+        parse=parse_segments,
     )
     start_end: bool = option(
         False,

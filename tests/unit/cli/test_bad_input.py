@@ -429,7 +429,7 @@ def test_misuse_of_the_command_line_is_explained(out: Path) -> None:
         ("pick", "--modell", "x"),
         ("pik",),
         ("train", "--diameter", "wide"),
-        ("train", "--width", "nan"),
+        ("train", "--breadth", "nan"),
         ("train", "--micrographs", "good.mrc"),
         ("simulate", out, "--count"),
         ("pick", "--diameter"),

@@ -127,17 +127,19 @@ def test_the_list_has_the_models_of_the_user_and_of_the_site(
     (site / "damaged.safetensors").write_bytes(b"")
     (site / "not a name!.safetensors").write_bytes(b"")
     listed = json.loads(done("model", "list", "--json").out)
-    assert [(model["name"], Path(model["file"]).parent) for model in listed[1:]] == [
+    assert [(model["name"], Path(model["file"]).parent) for model in listed[2:]] == [
         ("virus", own), ("damaged", site), ("enzyme", site), ("virus", site)
     ]  # fmt: skip
     assert listed[0]["name"] == "general"
     assert listed[0]["diameter_angstrom"] is None
+    assert listed[1]["name"] == "filaments"
+    assert [model["filaments"] for model in listed] == [False, True, False, False, False, False]
     faults = [bool(model["fault"]) for model in listed]
-    assert faults == [False, False, True, False, True]
-    assert listed[1]["fingerprint"] == listed[3]["fingerprint"] != listed[0]["fingerprint"]
+    assert faults == [False, False, False, True, False, True]
+    assert listed[2]["fingerprint"] == listed[4]["fingerprint"] != listed[0]["fingerprint"]
     table = done("model", "list").out
     assert "another model of this name comes first" in table
-    assert len(table.splitlines()) == 6
+    assert len(table.splitlines()) == 7
 
 
 @pytest.mark.parametrize(

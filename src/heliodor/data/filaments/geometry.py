@@ -51,6 +51,16 @@ def direction_angle_deg(directions: FloatArray) -> FloatArray:
     return np.asarray(np.degrees(np.arctan2(directions[:, 1], directions[:, 0])))
 
 
+def measure_directions(axis_px: FloatArray) -> FloatArray:
+    """Return the direction (x, y) of a polyline at each of its points, of length 1, shape (n, 2).
+
+    Inner points have that from the point before to the point after.
+    """
+    slopes = np.gradient(axis_px, axis=0)
+    lengths = np.maximum(np.hypot(*slopes.T), np.finfo(float).tiny)
+    return np.asarray(slopes / lengths[:, None])
+
+
 def axial_difference_deg(one_deg: FloatArray, other_deg: FloatArray) -> FloatArray:
     """Return the angle between axes without polarity, within 0 to 90 degrees."""
     difference = np.abs(np.asarray(one_deg) - np.asarray(other_deg)) % 180.0
@@ -167,3 +177,28 @@ def _clip_edge(start: FloatArray, end: FloatArray, last: FloatArray) -> tuple[fl
         enters, leaves = sorted([-position / step, (most - position) / step])
         low, high = max(low, enters), min(high, leaves)
     return (low, high) if low <= high else None
+
+
+def simplify_axis(axis_px: FloatArray, tolerance_px: float) -> FloatArray:
+    """Return a polyline with fewer points, from which the left out ones are not far.
+
+    Parameters
+    ----------
+    tolerance_px
+        The largest distance of a point that is left out (Douglas and Peucker 1973).
+    """
+    kept = np.zeros(len(axis_px), dtype=bool)
+    kept[[0, -1]] = True
+    parts = [(0, len(axis_px) - 1)]
+    while parts:
+        first, last = parts.pop()
+        if last - first < 2:
+            continue
+        inner = axis_px[first + 1 : last]
+        distance = project_on_axis(inner, axis_px[[first, last]]).distance_px
+        farthest = int(distance.argmax())
+        if distance[farthest] > tolerance_px:
+            middle = first + 1 + farthest
+            kept[middle] = True
+            parts += [(first, middle), (middle, last)]
+    return np.asarray(axis_px[kept])

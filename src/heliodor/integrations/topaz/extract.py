@@ -53,6 +53,8 @@ def extract(args: argparse.Namespace) -> int:
     BadInput
         If an option is invalid, or no image can be used.
     """
+    if args.filaments:
+        return _extract_filaments(args)
     radii = _radii_to_try(args)
     paths = [Path(path) for path in args.paths or _standard_input()]
     if not paths:
@@ -96,19 +98,50 @@ def extract(args: argparse.Namespace) -> int:
     return _exit_code(failures, len(paths))
 
 
-def _radii_to_try(args: argparse.Namespace) -> list[int]:
-    """Check the options, and return the radius or all radii to try."""
-    if args.filaments:
-        raise BadInput(
-            "filaments are not supported; pick without --filaments, or with the Topaz that RELION"
-            " installs"
-        )
+def _extract_filaments(args: argparse.Namespace) -> int:
+    """Trace the filaments of images, and write the starts and ends of their straight parts."""
+    from heliodor.integrations.topaz.filaments import check_filament_options, make_filament_picker
+
+    _check_numbers(args)
+    check_filament_options(args)
+    paths = [Path(path) for path in args.paths or _standard_input()]
+    if not paths:
+        raise BadInput("no images were given, neither as arguments nor on standard input")
+    if args.per_micrograph:
+        beside = [str(path.with_name(micrograph_stem(path))) for path in dict.fromkeys(paths)]
+        _check_distinct([micrograph_stem(path) for path in paths] if args.output else beside)
+    files = PickWriter(args.output, args.format, args.per_micrograph, args.suffix, 2)
+    pick = make_filament_picker(args)
+    scale, failures = args.up_scale / args.down_scale, list[str]()
+    for path in paths:
+        try:
+            picks = pick(path)
+        except BadInput as error:
+            report(f"skipped {path}: {error}")
+            failures.append(str(error))
+            continue
+        files.add(path, _scale_to_output(picks, scale))
+        if args.verbose:
+            report(f"traced {path}")
+    if len(failures) == len(paths):
+        raise BadInput(f"none of the images could be picked: {failures[0]}")
+    files.finish()
+    return _exit_code(failures, len(paths))
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing, for particles and for filaments."""
     if args.dims != 2:
         raise BadInput("--dims must be 2: tomograms are not supported")
     if not (args.up_scale > 0 and args.down_scale > 0):
         raise BadInput("the scales -s and -x must be greater than 0")
     if math.isnan(args.threshold):
         raise BadInput("the threshold -t must be a number")
+
+
+def _radii_to_try(args: argparse.Namespace) -> list[int]:
+    """Check the options, and return the radius or all radii to try."""
+    _check_numbers(args)
     if args.only_validate and not args.targets:
         raise BadInput("--only-validate needs --targets")
     if args.radius is not None:

@@ -208,15 +208,20 @@ def add_extract(parser: CommandParser) -> None:
         help_text="must be 2: tomograms are not supported",
     )
     parser.flag("-v", "--verbose", help_text="report progress")
-    parser.flag("-f", "--filaments", help_text="not available")
+    parser.flag(
+        "-f",
+        "--filaments",
+        help_text="trace filaments: two rows, start and end, for each straight part; -r is half of"
+        " their width",
+    )
     parser.option(
         "-fl",
         "--filaments_length",
         type=float,
         default=-1.0,
-        help_text="ignored: filaments are not supported",
+        help_text="shortest filament, in pixels [three widths if negative]",
     )
-    parser.flag("-fp", "--filaments_plot", help_text="ignored: filaments are not supported")
+    parser.flag("-fp", "--filaments_plot", help_text="ignored: there are no plots of the steps")
     parser.flag(
         "--no-worker", help_text="do not keep a process with the model in memory for later calls"
     )

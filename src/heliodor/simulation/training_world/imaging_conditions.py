@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -144,6 +145,13 @@ class ImagingConditions:
         area = (side_px * pixel / 2000.0) ** 2
         values |= _draw_contaminants(rng, level, level * np.clip(area, 0.4, 2.0), most)
         values |= _draw_processing(rng, filtered, old)
+        return cls.from_arrays(values, device)
+
+    @classmethod
+    def from_arrays(
+        cls, values: Mapping[str, NDArray[Any]], device: torch.device | str
+    ) -> ImagingConditions:
+        """Return conditions from one array per field, shape (n,), by name."""
         tensors = {}
         for field in fields(cls):
             tensor = torch.from_numpy(np.asarray(values[field.name]))
@@ -158,6 +166,30 @@ class ImagingConditions:
 
 _COUNTS = {"which", "wanted", "lumps", "gold", "clumps", "vesicles", "fragments", "others"}
 _FLAGS = {"preferred", "carbon", "layer", "square"}
+
+
+def draw_shared_conditions(
+    rng: np.random.Generator, pixel_angstrom: FloatArray, side_px: int
+) -> dict[str, NDArray[Any]]:
+    """Draw what does not depend on what is on a micrograph: optics, ice, contaminants, camera.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    pixel_angstrom
+        Pixel sizes of n micrographs, shape (n,).
+    side_px
+        Side of the micrographs in pixels.
+    """
+    n = len(pixel_angstrom)
+    dirty = rng.random(n)
+    level = np.where(dirty < 0.3, 0.0, np.where(dirty < 0.75, 1.0, 3.0))
+    defocus = 1e4 * np.exp(rng.uniform(math.log(0.3), math.log(3.5), n))
+    area = (side_px * pixel_angstrom / 2000.0) ** 2
+    values = _draw_optics(rng, defocus) | _draw_ice(rng, n)
+    values |= _draw_contaminants(rng, level, level * np.clip(area, 0.4, 2.0), np.zeros(n))
+    return values | _draw_processing(rng, rng.random(n) < 0.3, rng.random(n) < 0.25)
 
 
 def _draw_optics(rng: np.random.Generator, defocus: FloatArray) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,7 @@ from heliodor.data.filaments.geometry import (
     measure_length,
     project_on_axis,
     remove_repeated_points,
+    simplify_axis,
     split_axis,
 )
 
@@ -118,3 +119,12 @@ def test_arc_length():
     np.testing.assert_allclose(
         measure_arc(np.array([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]])), [0, 5, 6]
     )
+
+
+@given(st.integers(2, 40), st.floats(0.1, 20.0), st.integers(0, 10))
+def test_a_simplified_axis_is_near_all_points(count: int, tolerance: float, seed: int) -> None:
+    axis = np.cumsum(np.random.default_rng(seed).uniform(0.1, 9.0, (count, 2)), axis=0)
+    simple = simplify_axis(axis, tolerance)
+    assert project_on_axis(axis, simple).distance_px.max() <= tolerance + 1e-9
+    np.testing.assert_array_equal(simple[[0, -1]], axis[[0, -1]])
+    assert len(simplify_axis(np.linspace([0, 0], [50, 20], count), tolerance)) == 2

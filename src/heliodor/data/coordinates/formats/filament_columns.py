@@ -37,8 +37,8 @@ class HoldsFilaments(BadInput):
 
     def __init__(self, path: str | Path, why: str) -> None:
         super().__init__(
-            f"{path} holds filaments, not particles ({why}); heliodor learns and picks only"
-            " particles, and `heliodor convert` reads filaments"
+            f"{path} holds filaments, not particles ({why}); use a file of particles here, or"
+            " --filaments in `heliodor train`"
         )
 
 

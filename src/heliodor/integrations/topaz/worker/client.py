@@ -59,7 +59,7 @@ def may_use_worker(args: argparse.Namespace) -> bool:
     wanted = os.environ.get("HELIODOR_WORKER", "1")
     if wanted not in ("", "0", "1"):
         raise BadInput(f"HELIODOR_WORKER is {wanted!r}; set it to 0 (no worker) or 1")
-    one = len(args.paths) == 1 and not (args.targets or args.per_micrograph)
+    one = len(args.paths) == 1 and not (args.targets or args.per_micrograph or args.filaments)
     return one and wanted != "0" and not args.no_worker
 
 

@@ -1,0 +1,1 @@
+"""Trace filaments: from what a network says about the points of a lattice to smooth axes."""

@@ -1,0 +1,1 @@
+"""Random filaments on simulated micrographs, for training the general filament model."""
