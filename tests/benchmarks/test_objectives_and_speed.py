@@ -157,6 +157,7 @@ def test_the_report_tells_means_tests_and_marks(tmp_path: Path) -> None:
     assert pictures == {"objectives.png", "autoencoder.png"}
 
 
+@pytest.mark.slow
 def test_a_tiny_comparison_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def test_a_network_and_its_dropout_are_what_was_asked_for(
     done("pick", "--model", tmp_path / "0.3" / MODEL, *micrograph, "-o", tmp_path / "picked")
 
 
+@pytest.mark.slow
 def test_options_change_one_thing_of_a_recipe(learn: Path, tmp_path: Path) -> None:
     # With the number of particles given, no other training comes before to estimate it.
     data = ("train", *two_of(learn), "--diameter", DIAMETER, "--expected-particles", 12)

@@ -143,6 +143,7 @@ def test_an_onnx_file_has_both(tmp_path: Path) -> None:
         np.testing.assert_allclose(found[1][0, 0, ::step, ::step], maps.contaminant, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_head_trained_for_seconds_tells_simulated_carbon() -> None:
     shape = (384, 384)
     made = SimulationSettings(

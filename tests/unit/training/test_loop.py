@@ -95,6 +95,7 @@ def test_it_learns_dark_discs(
     assert average_precision(mask.ravel(), score.ravel()) > 0.8
 
 
+@pytest.mark.slow
 def test_resnet8_learns_too(images: list[LabeledImage], validation: list[LabeledImage]) -> None:
     settings = replace(QUICK, network="resnet8", epochs=3)
     trained = train_network(images, validation[:1], RADIUS, PRIOR, settings)

@@ -89,7 +89,8 @@ def run(call: str, out: str, threads: int, *names: str) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
 def test_crashes_cost_retries_and_one_micrograph(project: Path, threads: int) -> None:
     crashed = run(CALL, "out", threads, *NAMES)
     assert crashed.returncode == 3, crashed.stderr

@@ -106,6 +106,7 @@ def test_picks_cut_off_by_an_edge_are_left_out_of_what_relion_sees(
     assert f"{left_out} picks cut off" in judgement.err
 
 
+@pytest.mark.slow
 def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     data: Data, tmp_path: Path
 ) -> None:
@@ -131,7 +132,7 @@ def test_maps_are_made_of_nested_sets_and_a_second_run_does_nothing_again(
     assert sum(after[path] != times[path] for path in times) == 1
 
 
-@pytest.mark.parametrize("version", ["3.1.3", "4.0.1"])
+@pytest.mark.parametrize("version", ["3.1.3", pytest.param("4.0.1", marks=pytest.mark.slow)])
 def test_without_a_reference_an_initial_model_is_made_of_the_surest_picks(
     data: Data, tmp_path: Path, version: str
 ) -> None:

@@ -217,6 +217,7 @@ def watch_with(path: Path, minutes: float = 0.05) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("live.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_model_that_is_replaced_picks_all_in_the_end(
     folder: Path, recorded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

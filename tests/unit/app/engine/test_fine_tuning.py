@@ -83,6 +83,7 @@ def mean_score(own: Model, item: LabeledSource, xy: np.ndarray) -> float:
     return float(score[rows, columns].mean())
 
 
+@pytest.mark.slow
 def test_labels_and_corrections_are_heeded(labelled: list[LabeledSource]) -> None:
     start = small()
     before = {name: weight.clone() for name, weight in start.network.state_dict().items()}

@@ -103,7 +103,9 @@ def check_story(page: str, token: str, headers: dict[str, str]) -> None:
         assert client.get(urljoin(page, "static/%2e%2e/%2e%2e/api/project")).status_code >= 400
 
 
-@pytest.mark.parametrize(("strips", "keeps_host"), [(False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("strips", "keeps_host"), [(False, True), pytest.param(True, False, marks=pytest.mark.slow)]
+)
 def test_the_app_works_behind_a_proxy(tmp_path: Path, strips: bool, keeps_host: bool) -> None:
     port = free_port()
     with (

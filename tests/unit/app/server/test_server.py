@@ -115,7 +115,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_server_says_where_it_is_and_ends_well(folder: Path, number: int) -> None:
     with _serving(folder) as served:
         port = served.base.rpartition(":")[2]
