@@ -21,6 +21,8 @@ from heliodor.utils import console
 # A machine that is shared may stall for longer than any deadline. Continuous integration tries
 # the same examples every time; new ones are found at home.
 settings.register_profile("heliodor", deadline=None, derandomize="CI" in os.environ)
+# Without the slow tests, fewer examples are tried, except where a test says how many.
+settings.register_profile("quick", settings.get_profile("heliodor"), max_examples=25)
 settings.load_profile("heliodor")
 
 # The tests read the messages of functions as a command prints them.
@@ -43,6 +45,12 @@ WriteMrc = Callable[..., Path]
 #: Resampled calibrations take most of the time of a small training; their number widens or narrows
 #: intervals, and is what users get in the tests of calibration and in slow tests.
 FEW_REPEATS, REPEATS = 3, calibration.BOOTSTRAP_REPEATS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples if the slow tests are left out."""
+    if config.option.markexpr == "not slow":
+        settings.load_profile("quick")
 
 
 @pytest.hookimpl(wrapper=True)
