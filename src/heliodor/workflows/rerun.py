@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import chdir
 from dataclasses import dataclass, fields
@@ -125,7 +126,7 @@ def rerun(record: str | Path, out: str | Path, command_line: str = "") -> RerunR
     folder, started_in = Path(out).absolute(), recorded.directory
     if folder == path.absolute().parent:
         raise BadInput(f"{path} lies in {out} itself; give another folder with -o")
-    if not started_in or not Path(started_in).is_dir():
+    if not started_in or not os.path.isdir(started_in):  # also for names that are too long
         raise BadInput(
             f"{path} was made in the folder {started_in}, which does not exist; run this on a"
             " machine that has it"

@@ -30,6 +30,7 @@ def test_what_is_no_record_is_not_run_again(outcome: Path, tmp_path: Path) -> No
         ({"directory": str(tmp_path / "gone")}, "which does not exist"),
         ({"arguments": {}}, "which this version needs"),
         ({"directory": ""}, "which does not exist"),
+        ({"directory": "/" + 300 * "x"}, "which does not exist"),
         ({"directory": 3}, "has an invalid value of directory: 3"),
         ({"digests": {"/etc/passwd": "ab"}}, "are not those of the results"),
         ({"threads": 10**9}, "at most 4096"),

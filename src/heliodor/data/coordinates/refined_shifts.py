@@ -75,7 +75,8 @@ def apply_refined_shifts(
     own = np.array([*map(parse_number, picks.extra.get(PIXEL_SIZE, ()))])
     if len(own):
         sizes = np.where(own > 0, own, sizes)
-    moves = shifts.angstrom / sizes[:, None]
+    with np.errstate(over="ignore"):
+        moves = shifts.angstrom / sizes[:, None]
     applied = np.isfinite(moves).all(axis=1) & shifts.moved
     if not applied.any():
         return picks, None
@@ -168,7 +169,8 @@ def _find_shifts(picks: Picks) -> _Shifts | None:
 
 def _scale(shift_px: FloatArray, sizes: FloatArray) -> FloatArray:
     """Return shifts in angstrom; 0 is 0 even if the pixel size is not known."""
-    return np.where(shift_px == 0, 0.0, shift_px * sizes[:, None])
+    with np.errstate(over="ignore"):  # infinite shifts are not applied
+        return np.where(shift_px == 0, 0.0, shift_px * sizes[:, None])
 
 
 def _detector_sizes(picks: Picks) -> FloatArray | None:

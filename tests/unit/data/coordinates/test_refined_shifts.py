@@ -197,3 +197,15 @@ def test_particles_without_a_shift_stay(value: str) -> None:
     assert moved.extra["rlnOriginXAngst"].tolist() == [value, 0]
     for none in (Picks.empty(["a"]), picks.select(np.zeros(2, bool)), picks.select([0])):
         assert apply_refined_shifts(none, {"a": 2.0}) == (none, None)
+
+
+def test_shifts_too_large_for_a_number_are_not_applied() -> None:
+    """As in a damaged file, without a warning of NumPy."""
+    extra = {
+        "rlnOriginX": np.array(["1e300", "1"], dtype=object),
+        "rlnOriginY": np.array(["0", "0"], dtype=object),
+        "rlnImagePixelSize": np.array(["1e300", "2"], dtype=object),
+    }
+    picks = Picks.from_columns(["a", "a"], np.full((2, 2), 9.0), None, extra)
+    moved, _ = apply_refined_shifts(picks, {"a": 2.0})
+    assert moved.xy_px.tolist() == [[9, 9], [8, 9]]
