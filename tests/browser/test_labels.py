@@ -63,7 +63,7 @@ def test_what_is_exported_is_what_the_page_shows(
     page.click(*second)
     page.page.locator("#export").click()
     page.wait_for("#export-message", "2 labels on 1 micrograph", 20_000)
-    page.page.unroute("**/labels")
+    page.page.unroute_all(behavior="wait")
 
 
 def test_the_eraser_removes_what_it_passes_over(
