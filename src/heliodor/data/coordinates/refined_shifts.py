@@ -75,7 +75,7 @@ def apply_refined_shifts(
     own = np.array([*map(parse_number, picks.extra.get(PIXEL_SIZE, ()))])
     if len(own):
         sizes = np.where(own > 0, own, sizes)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         moves = shifts.angstrom / sizes[:, None]
     applied = np.isfinite(moves).all(axis=1) & shifts.moved
     if not applied.any():
@@ -169,7 +169,7 @@ def _find_shifts(picks: Picks) -> _Shifts | None:
 
 def _scale(shift_px: FloatArray, sizes: FloatArray) -> FloatArray:
     """Return shifts in angstrom; 0 is 0 even if the pixel size is not known."""
-    with np.errstate(over="ignore"):  # infinite shifts are not applied
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite shifts are not applied
         return np.where(shift_px == 0, 0.0, shift_px * sizes[:, None])
 
 
@@ -182,7 +182,8 @@ def _detector_sizes(picks: Picks) -> FloatArray | None:
         for column in DETECTOR
     )
     sizes = np.full(len(picks), np.nan)
-    np.divide(1e4 * detector, times, out=sizes, where=times > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.divide(1e4 * detector, times, out=sizes, where=times > 0)
     return sizes
 
 

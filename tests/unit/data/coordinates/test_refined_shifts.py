@@ -199,13 +199,20 @@ def test_particles_without_a_shift_stay(value: str) -> None:
         assert apply_refined_shifts(none, {"a": 2.0}) == (none, None)
 
 
-def test_shifts_too_large_for_a_number_are_not_applied() -> None:
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"rlnImagePixelSize": ["1e300", "2", "1e300"]},
+        {
+            "rlnDetectorPixelSize": ["1e308", "2", "1e308"],
+            "rlnMagnification": ["1e-3", "1e4", "1"],
+        },
+    ],
+)
+def test_shifts_too_large_for_a_number_are_not_applied(sizes: dict[str, list[str]]) -> None:
     """As in a damaged file, without a warning of NumPy."""
-    extra = {
-        "rlnOriginX": np.array(["1e300", "1"], dtype=object),
-        "rlnOriginY": np.array(["0", "0"], dtype=object),
-        "rlnImagePixelSize": np.array(["1e300", "2"], dtype=object),
-    }
-    picks = Picks.from_columns(["a", "a"], np.full((2, 2), 9.0), None, extra)
+    columns = {"rlnOriginX": ["1e300", "1", "0"], "rlnOriginY": ["0", "0", "0"]} | sizes
+    extra = {name: np.array(values, dtype=object) for name, values in columns.items()}
+    picks = Picks.from_columns(["a"] * 3, np.full((3, 2), 9.0), None, extra)
     moved, _ = apply_refined_shifts(picks, {"a": 2.0})
-    assert moved.xy_px.tolist() == [[9, 9], [8, 9]]
+    assert moved.xy_px.tolist() == [[9, 9], [8, 9], [9, 9]]
