@@ -249,17 +249,21 @@ class JournalReader:
     def has_crashed(self, source: Source) -> bool:
         """Return whether the program crashed twice on a micrograph that is still the same."""
         found = self._crashed.get(source.name, [])
-        return len(found) > 1 and found.count(_identity(source)) > 1
+        return len(found) > 1 and found.count(identify_micrograph(source)) > 1
 
     def has(self, source: Source) -> bool:
         """Return whether a micrograph is done and its file has not changed since."""
         found = self._entries.get(source.name)
-        return found is not None and found.of != [] and _is_same(source, found.of, found.state)
+        return (
+            found is not None
+            and found.of != []
+            and is_same_micrograph(source, found.of, found.state)
+        )
 
     def has_failed(self, source: Source) -> bool:
         """Return whether a micrograph could not be used and its file has not changed since."""
         found = self._failed.get(source.name)
-        return found is not None and _is_same(source, found.of, found.state)
+        return found is not None and is_same_micrograph(source, found.of, found.state)
 
     def has_decoys(self, name: str) -> bool:
         """Return whether decoys were looked for on a micrograph that is done, or need not be."""
@@ -379,7 +383,7 @@ class Journal(JournalReader):
         for source in sources:
             if self._begun and source.name == next(reversed(self._begun)):
                 if self._begun[source.name]:
-                    was = _identity(source)
+                    was = identify_micrograph(source)
                     self._crashed.setdefault(source.name, []).append(was)
                     self._append(_line({"crashed": [source.name, was]}))
                 return
@@ -418,7 +422,7 @@ class Journal(JournalReader):
 
     def add_failure(self, source: Source, reason: str) -> None:
         """Note that a micrograph cannot be used."""
-        failed = _Failed(_identity(source), read_file_state(source.path), reason, _now())
+        failed = _Failed(identify_micrograph(source), read_file_state(source.path), reason, _now())
         self._append(_line({"failed": [source.name, failed]}))
         self._failed[source.name] = failed
 
@@ -478,7 +482,7 @@ def _now() -> float:
     return round(time.time(), 1)
 
 
-def _identity(source: Source) -> list[Any]:
+def identify_micrograph(source: Source) -> list[Any]:
     """Return what identifies a micrograph: its content and the pixel size in its STAR file."""
     try:
         return [fingerprint_file(source.path), source.pixel_size_angstrom]
@@ -486,14 +490,14 @@ def _identity(source: Source) -> list[Any]:
         return []  # equal to none that is done
 
 
-def _is_same(source: Source, of: list[Any], state: list[int]) -> bool:
+def is_same_micrograph(source: Source, of: list[Any], state: list[int]) -> bool:
     """Return whether a micrograph is the one with this identity, which had this state then.
 
     With the same state the content need not be read; a copy of the file has another one.
     """
     if state and of[1:] == [source.pixel_size_angstrom] and read_file_state(source.path) == state:
         return True
-    return of == _identity(source)
+    return of == identify_micrograph(source)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,9 @@ from heliodor.errors import BadInput
 from heliodor.picking.filaments.batch import TracedMicrograph
 from heliodor.picking.filaments.refinement import ScoredAxis
 from heliodor.picking.filaments.width import profile_positions
+from heliodor.picking.journal import is_same_micrograph
 from heliodor.utils.files import write_text
-from heliodor.utils.hashing import FileVersion, digest, fingerprint_file, read_file_state
+from heliodor.utils.hashing import FileVersion, digest
 from heliodor.utils.json_schema import StoredModel, validate
 
 #: The folder of the files, in that of the results.
@@ -30,8 +31,8 @@ class _StoredCandidates(StoredModel):
 
     key: str
     name: str
+    identity: list[str | float | None]
     state: list[int]
-    fingerprint: str
     pixel_size_angstrom: float
     shape: list[int]
     axes: list[list[list[float]]]
@@ -70,7 +71,7 @@ class FolderStore:
             return None  # it is traced again
         if stored.key != self._digest or stored.name != source.name:
             return None
-        if not _is_unchanged(source.path, stored.state, stored.fingerprint):
+        if not is_same_micrograph(source, stored.identity, stored.state):
             return None
         try:
             return _to_candidates(stored)
@@ -84,8 +85,8 @@ class FolderStore:
         value = {
             "key": self._digest,
             "name": traced.name,
+            "identity": [version.fingerprint, source.pixel_size_angstrom],
             "state": version.state,
-            "fingerprint": version.fingerprint,
             "pixel_size_angstrom": traced.pixel_size_angstrom,
             "shape": list(traced.shape),
             "axes": [one.axis.tolist() for one in traced.axes],
@@ -94,15 +95,6 @@ class FolderStore:
             "profile_length_px": traced.profile_length_px,
         }
         write_text(self._path(source.name), json.dumps(value, allow_nan=False))
-
-
-def _is_unchanged(path: Path, state: Sequence[int], fingerprint: str) -> bool:
-    if read_file_state(path) == [*state]:
-        return True
-    try:
-        return fingerprint_file(path) == fingerprint
-    except BadInput:
-        return False
 
 
 def _to_candidates(stored: _StoredCandidates) -> TracedMicrograph:

@@ -129,6 +129,18 @@ def test_done_micrographs_are_not_read_again_unless_they_changed(
     assert network.calls == 10
 
 
+def test_another_pixel_size_in_the_list_of_micrographs_is_traced_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    network = KnownAxes()
+    store = FolderStore(tmp_path, {"model": network.fingerprint})
+    for size, calls in ((3.0, 3), (3.0, 3), (2.5, 6)):
+        sources = [replace(own, pixel_size_angstrom=size) for own in find_sources(folder)]
+        result = trace_micrographs(network, sources, SETTINGS, store=store)
+        assert network.calls == calls
+        assert {one.pixel_size_angstrom for one in result.micrographs} == {size}
+
+
 def candidates(scores: list[float], lengths: list[float]) -> TracedMicrograph:
     axes = tuple(
         ScoredAxis(np.array([[0.0, 0.0], [length, 0.0]]), np.full(2, score))
