@@ -22,6 +22,13 @@ class NetworkPredictor:
     width_angstrom: float
     device: torch.device
 
+    @classmethod
+    def of(cls, model: FilamentModel, device: torch.device) -> NetworkPredictor:
+        """Move a model that has a width to a device."""
+        assert model.card.width_angstrom is not None
+        model.network.to(device)
+        return cls(model, model.card.width_angstrom, device)
+
     @property
     def fingerprint(self) -> str:
         """A hash of its weights and card, and the kind of device."""
@@ -54,7 +61,4 @@ def load_predictor(
         If there is no such model, it is one of particles, or the width is missing or another
         than that of the model.
     """
-    ready = load_filament_model_for_picking(model, width_angstrom)
-    assert ready.card.width_angstrom is not None
-    ready.network.to(device)
-    return NetworkPredictor(ready, ready.card.width_angstrom, device)
+    return NetworkPredictor.of(load_filament_model_for_picking(model, width_angstrom), device)

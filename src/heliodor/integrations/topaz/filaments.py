@@ -20,13 +20,13 @@ from heliodor.data.micrographs.sources import Source
 from heliodor.errors import BadInput
 from heliodor.integrations.topaz.compute_device import start_compute
 from heliodor.integrations.topaz.scorers import NOMINAL_ANGSTROM
+from heliodor.models.filament_model_file import set_width
 from heliodor.models.pretrained import load_filament_model_or_general
 from heliodor.picking.filaments.batch import TracedMicrograph, trace_one
 from heliodor.picking.filaments.settings import FilamentSettings
-from heliodor.workflows.filament_model import load_predictor
+from heliodor.workflows.filament_model import NetworkPredictor
+from heliodor.workflows.pick_filaments import PART_WIDTHS
 
-#: Straight parts deviate from the axis by at most this share of the width.
-TOLERANCE_WIDTHS = 0.1
 #: Formats that can hold starts and ends.
 FORMATS = ("coord", "star")
 
@@ -64,8 +64,10 @@ def make_filament_picker(args: argparse.Namespace) -> Callable[[Path], Picks]:
     # The default is a model of particles.
     model = args.model if "model" in args.given else None
     # The pixel size is not known; all lengths follow from the width, twice the radius.
-    own_width = load_filament_model_or_general(model).card.width_angstrom
-    predictor = load_predictor(model, NOMINAL_ANGSTROM if own_width is None else None, device)
+    loaded = load_filament_model_or_general(model)
+    if loaded.card.width_angstrom is None:
+        loaded = set_width(loaded, NOMINAL_ANGSTROM, "the model")
+    predictor = NetworkPredictor.of(loaded, device)
     pixel_size = predictor.width_angstrom / (2 * args.radius)
     length = args.filaments_length
     settings = FilamentSettings(
@@ -91,9 +93,8 @@ def to_starts_and_ends(traced: TracedMicrograph, threshold: float, width_px: flo
     pairs: list[FloatArray] = [np.zeros((0, 2))]
     scores: list[float] = []
     for one in traced.axes:
-        score = float(np.mean(one.scores))
-        if score >= threshold:
-            axis = simplify_axis(one.axis, TOLERANCE_WIDTHS * width_px)
+        if one.score >= threshold:
+            axis = simplify_axis(one.axis, PART_WIDTHS * width_px)
             pairs.append(np.stack([axis[:-1], axis[1:]], axis=1).reshape(-1, 2))
-            scores += [score] * len(pairs[-1])
+            scores += [one.score] * len(pairs[-1])
     return Picks.on(traced.name, np.concatenate(pairs), np.array(scores, dtype=np.float64))

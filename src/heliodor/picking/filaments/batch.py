@@ -85,7 +85,7 @@ class TracedMicrograph:
 
     def scores(self) -> FloatArray:
         """Return the mean log-odds of each candidate, shape (n,)."""
-        return np.array([float(np.mean(one.scores)) for one in self.axes])
+        return np.array([one.score for one in self.axes])
 
 
 class FilamentStore(Protocol):
@@ -132,7 +132,7 @@ class TracingResult:
         least = self.threshold if threshold is None else threshold
         found = []
         for traced in self.micrographs:
-            chosen = [one for one in traced.axes if float(np.mean(one.scores)) >= least]
+            chosen = [one for one in traced.axes if one.score >= least]
             found += [
                 Filament(traced.name, one.axis, number, self.width_angstrom, one.scores)
                 for number, one in enumerate(chosen, 1)
@@ -271,7 +271,7 @@ def choose_threshold(
     for one in traced:
         for axis in one.axes:
             weights = point_lengths(axis.axis) * one.pixel_size_angstrom
-            scores.append(float(np.mean(axis.scores)))
+            scores.append(axis.score)
             lengths.append(float(weights.sum()))
             correct.append(float((weights * expit(axis.scores)).sum()))
     order = np.argsort(-np.array(scores), kind="stable")
@@ -357,9 +357,9 @@ class _MicrographTracer:
         axes = tuple(
             ScoredAxis(np.round(one.axis, AXIS_DECIMALS), np.round(one.scores, SCORE_DECIMALS))
             for one in trace_filaments(maps, geometry, shape, blocked)
-            if float(np.mean(one.scores)) >= FLOOR
+            if one.score >= FLOOR
         )
-        sure = [one.axis for one in axes if float(np.mean(one.scores)) >= SURE]
+        sure = [one.axis for one in axes if one.score >= SURE]
         profile = measure_profile(image, sure, geometry.width_px)
         length = float(sum(measure_length(axis) for axis in sure))
         return TracedMicrograph(source.name, size, shape, axes, profile, length)

@@ -144,20 +144,18 @@ class DirectionalEvidence:
         is_inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
         return np.where(is_inside, total, 0.0)
 
-    def find_seeds(self, least: float) -> tuple[NDArray[np.intp], FloatArray]:
+    def find_seeds(self, least: float) -> NDArray[np.intp]:
         """Return where the evidence is largest among neighboring directions, largest first.
 
         Returns
         -------
-        ndarray of int, ndarray
-            Direction, row and column, shape (n, 3); the evidence there, shape (n,).
+        ndarray of int
+            Direction, row and column, shape (n, 3).
         """
         own = self.volume
         peak = (own >= least) & (own >= np.roll(own, 1, axis=0)) & (own > np.roll(own, -1, axis=0))
         places = np.argwhere(peak)
-        values = own[tuple(places.T)]
-        order = np.argsort(-values, kind="stable")
-        return places[order], values[order].astype(np.float64)
+        return places[np.argsort(-own[tuple(places.T)], kind="stable")]
 
 
 def _crop(padded: FloatArray, reach: int, height: int, width: int) -> FloatArray:

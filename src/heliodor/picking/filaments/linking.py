@@ -77,7 +77,7 @@ def _find_bridges(
     headings = np.array(
         [turn for one in traces for turn in (one.angles[0] + math.pi, one.angles[-1])]
     )
-    reach = max(gap, CROSSING_WIDTHS * limits.width, TOUCHING_WIDTHS * limits.width)
+    reach = max(gap, CROSSING_WIDTHS * limits.width)
     bridges = []
     for one, other in sorted(cKDTree(ends).query_pairs(reach)):
         if one // 2 == other // 2:

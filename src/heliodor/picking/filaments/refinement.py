@@ -45,6 +45,11 @@ class ScoredAxis:
     #: Shape (n,).
     scores: FloatArray
 
+    @property
+    def score(self) -> float:
+        """The mean log-odds, the score of the filament."""
+        return float(np.mean(self.scores))
+
 
 class _Samples(NamedTuple):
     """Many points of an axis, so that the nearest one is found quickly."""

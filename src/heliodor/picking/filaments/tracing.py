@@ -99,10 +99,9 @@ class Trace:
 def trace_all(evidence: DirectionalEvidence, limits: Limits) -> list[Trace]:
     """Follow all filaments, from the surest to the least sure."""
     claims = Claims(evidence, limits.width)
-    places, values = evidence.find_seeds(limits.high)
     least_steps = max(2, math.ceil(1.0 / STEP_WIDTHS))
     traces = []
-    for direction, row, column in places[: len(values)]:
+    for direction, row, column in evidence.find_seeds(limits.high):
         if claims.has(direction, row, column):
             continue
         angle = direction * math.pi / DIRECTIONS
@@ -162,7 +161,7 @@ def _follow(
     sharpest = step / limits.radius
     turns = np.linspace(-1.0, 1.0, TURNS)[:, None]
     sides = np.linspace(-1.0, 1.0, SIDES)[None, :] * SIDE_WIDTHS * limits.width
-    cost = TURN_COST * turns**2 + 0.0 * sides
+    cost = TURN_COST * turns**2
     points: list[tuple[float, float]] = []
     angles: list[float] = []
     empty, came_back = 0, False

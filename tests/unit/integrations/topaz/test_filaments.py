@@ -11,6 +11,8 @@ from heliodor.data.filaments.geometry import project_on_axis
 from heliodor.integrations.topaz.filaments import to_starts_and_ends
 from heliodor.integrations.topaz.main import run_command
 from heliodor.integrations.topaz.parser import parse
+from heliodor.models.filament_model_file import FilamentModel
+from heliodor.models.pretrained import load_filament_model_or_general
 from heliodor.picking.filaments.batch import TracedMicrograph
 from heliodor.picking.filaments.refinement import ScoredAxis
 from helpers.filament_network import PIXEL, WIDTH_ANGSTROM, KnownAxes, axes_of, write_micrographs
@@ -20,20 +22,20 @@ RADIUS = round(WIDTH_ANGSTROM / PIXEL / 2)
 
 @pytest.fixture(autouse=True)
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
-    class AnyWidth:
-        class card:
-            width_angstrom = None
-
     place = "heliodor.integrations.topaz.filaments"
-    monkeypatch.setattr(f"{place}.load_filament_model_or_general", lambda model: AnyWidth)
 
-    def load(model: str | None, width: float, device: object) -> KnownAxes:
+    def load(model: str | None) -> FilamentModel:
         assert model is None
+        return load_filament_model_or_general(model)
+
+    def know(model: FilamentModel, device: object) -> KnownAxes:
         known = KnownAxes()
-        known.width_angstrom = width
+        assert model.card.width_angstrom is not None
+        known.width_angstrom = model.card.width_angstrom
         return known
 
-    monkeypatch.setattr(f"{place}.load_predictor", load)
+    monkeypatch.setattr(f"{place}.load_filament_model_or_general", load)
+    monkeypatch.setattr(f"{place}.NetworkPredictor.of", know)
 
 
 def extract(line: str, *images: Path) -> int:
