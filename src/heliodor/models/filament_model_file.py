@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
 from heliodor.models.filament_unet import FilamentNetwork, check_width, tensor_shapes
-from heliodor.models.model_file import FILAMENT_FORMAT, MAX_HEADER_BYTES, MODEL_FORMAT
-from heliodor.utils.files import atomic_write
-from heliodor.utils.hashing import digest
+from heliodor.models.model_file import (
+    FILAMENT_FORMAT,
+    MODEL_FORMAT,
+    fill_network,
+    fingerprint_network,
+    open_model_file,
+    write_model_file,
+)
 from heliodor.utils.parsing import is_finite_number
 
 #: Widths outside this range (angstrom) are treated as typing errors.
@@ -76,10 +79,7 @@ def save_filament_model(path: str | Path, model: FilamentModel) -> None:
     for key, value in model.network.state_dict().items():
         kept = value.detach().cpu().contiguous()
         tensors[key] = kept.half() if kept.dtype.is_floating_point else kept
-    metadata = {FILAMENT_FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
-    content = save(tensors, metadata)
-    with atomic_write(path) as aside:
-        aside.write_bytes(content)
+    write_model_file(path, tensors, FILAMENT_FORMAT, asdict(model.card))
 
 
 def round_weights(network: FilamentNetwork) -> None:
@@ -92,9 +92,7 @@ def round_weights(network: FilamentNetwork) -> None:
 
 def fingerprint_filament_model(model: FilamentModel) -> str:
     """Return a hash of a model's weights and card."""
-    tensors = sorted(model.network.state_dict().items())
-    weights = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors)
-    return digest([json.dumps(asdict(model.card)).encode(), *weights])
+    return fingerprint_network(model.network, asdict(model.card))
 
 
 def load_filament_model(path: str | Path) -> FilamentModel:
@@ -112,38 +110,26 @@ def load_filament_model(path: str | Path) -> FilamentModel:
             f"the model {path} does not exist; use the model.safetensors that"
             " heliodor train --filaments writes"
         )
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-        if length > MAX_HEADER_BYTES and path.stat().st_size > MAX_HEADER_BYTES:
-            raise BadInput(f"the model card in {path} is too large; copy the file again")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if FILAMENT_FORMAT not in metadata:
-                what = (
-                    "is a model of particles; use a model of filaments, or leave out --filaments"
-                    if MODEL_FORMAT in metadata
-                    else "is a safetensors file, but not a heliodor model"
-                )
-                raise BadInput(f"{path} {what}")
-            card = _parse_card(metadata[FILAMENT_FORMAT], path)
-            misfit = f"the weights in {path} do not fit its model card; copy the file again"
-            # Check the shapes first: a forged file could ask for too much memory.
-            expected = tensor_shapes(card.channels)
-            if set(file.keys()) != expected.keys():
-                raise BadInput(misfit)
-            if any(tuple(file.get_slice(key).get_shape()) != expected[key] for key in expected):
-                raise BadInput(misfit)
-            tensors = {key: file.get_tensor(key) for key in expected}
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is a damaged model file ({error}); copy it again") from error
+    with open_model_file(path) as file:
+        metadata = file.metadata() or {}
+        if FILAMENT_FORMAT not in metadata:
+            what = (
+                "is a model of particles; use a model of filaments, or leave out --filaments"
+                if MODEL_FORMAT in metadata
+                else "is a safetensors file, but not a heliodor model"
+            )
+            raise BadInput(f"{path} {what}")
+        card = _parse_card(metadata[FILAMENT_FORMAT], path)
+        misfit = f"the weights in {path} do not fit its model card; copy the file again"
+        # Check the shapes first: a forged file could ask for too much memory.
+        expected = tensor_shapes(card.channels)
+        if set(file.keys()) != expected.keys():
+            raise BadInput(misfit)
+        if any(tuple(file.get_slice(key).get_shape()) != expected[key] for key in expected):
+            raise BadInput(misfit)
+        tensors = {key: file.get_tensor(key) for key in expected}
     network = FilamentNetwork(card.channels)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise BadInput(misfit) from error
-    if not network.is_finite():
-        raise BadInput(f"the weights in {path} are not finite; train the model again")
+    fill_network(network, tensors, path, misfit)
     return FilamentModel(network.eval(), card)
 
 

@@ -116,10 +116,6 @@ class FilamentNetwork(nn.Module):
         out: Tensor = self.head(fine)
         return out
 
-    def is_finite(self) -> bool:
-        """Return whether all weights and running statistics are finite."""
-        return all(bool(torch.isfinite(tensor).all()) for tensor in self.state_dict().values())
-
 
 def _double(x: Tensor) -> Tensor:
     return interpolate(x, scale_factor=2.0, mode="nearest")

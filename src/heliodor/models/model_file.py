@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor, nn
 
 from heliodor.data.micrographs.normalization import Normalizer
 from heliodor.errors import BadInput
@@ -17,6 +20,7 @@ from heliodor.models.networks import (
     Network,
     build_network,
     check_network,
+    has_finite_weights,
     tensor_shapes,
 )
 from heliodor.models.novelty import NoveltyReference
@@ -124,8 +128,15 @@ def save_model(path: str | Path, model: Model) -> None:
         If the file cannot be written.
     """
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.network.state_dict().items()}
+    write_model_file(path, tensors, MODEL_FORMAT, asdict(model.card))
+
+
+def write_model_file(
+    path: str | Path, tensors: dict[str, Tensor], form: str, card: Mapping[str, Any]
+) -> None:
+    """Write weights with a card of a format, atomically."""
     # One entry only: safetensors writes several in random order.
-    metadata = {MODEL_FORMAT: json.dumps(asdict(model.card), allow_nan=False)}
+    metadata = {form: json.dumps(card, allow_nan=False)}
     # Written by Python, whose errors say why: the library's own are of a type of their own.
     content = save(tensors, metadata)
     with atomic_write(path) as aside:
@@ -134,9 +145,14 @@ def save_model(path: str | Path, model: Model) -> None:
 
 def fingerprint_model(model: Model) -> str:
     """Return a hash of a model's weights and card."""
-    tensors = sorted(model.network.state_dict().items())
+    return fingerprint_network(model.network, asdict(model.card))
+
+
+def fingerprint_network(network: nn.Module, card: Mapping[str, Any]) -> str:
+    """Return a hash of a network's weights and its card."""
+    tensors = sorted(network.state_dict().items())
     weights = (tensor.detach().cpu().contiguous().numpy().tobytes() for _, tensor in tensors)
-    return digest([json.dumps(asdict(model.card)).encode(), *weights])
+    return digest([json.dumps(card).encode(), *weights])
 
 
 def is_filament_model(path: str | Path) -> bool:
@@ -146,6 +162,52 @@ def is_filament_model(path: str | Path) -> bool:
             return FILAMENT_FORMAT in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
+
+
+@contextmanager
+def open_model_file(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; a card that is too large, or a damaged file, is an error.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+        if length > MAX_HEADER_BYTES and path.stat().st_size > MAX_HEADER_BYTES:
+            raise BadInput(
+                f"the model card in {path} is too large, so the file is probably damaged; copy it"
+                " again or train the model again"
+            )
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is a damaged model file ({error}); copy it again") from error
+
+
+def fill_network(
+    network: nn.Module, tensors: Mapping[str, Tensor], path: Path, misfit: str
+) -> None:
+    """Give a network the weights of a file.
+
+    Parameters
+    ----------
+    misfit
+        What to say if they do not fit.
+
+    Raises
+    ------
+    BadInput
+        If they do not fit, or are not finite.
+    """
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadInput(misfit) from error
+    if not has_finite_weights(network):
+        raise BadInput(f"the weights in {path} are not finite; train the model again")
 
 
 def load_model(path: str | Path) -> Model:
@@ -161,46 +223,31 @@ def load_model(path: str | Path) -> Model:
         raise BadInput(
             f"the model {path} does not exist; use the model.safetensors that training writes"
         )
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-        if length > MAX_HEADER_BYTES and path.stat().st_size > MAX_HEADER_BYTES:
+    with open_model_file(path) as file:
+        metadata = file.metadata() or {}
+        if FILAMENT_FORMAT in metadata:
             raise BadInput(
-                f"the model card in {path} is too large, so the file is probably damaged; copy it"
-                " again or train the model again"
+                f"{path} is a model of filaments, and a model of particles is needed; only"
+                " pick and train use models of filaments, with --filaments"
             )
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if FILAMENT_FORMAT in metadata:
-                raise BadInput(
-                    f"{path} is a model of filaments, and a model of particles is needed; only"
-                    " pick and train use models of filaments, with --filaments"
-                )
-            if MODEL_FORMAT not in metadata:
-                raise BadInput(
-                    f"{path} is a safetensors file, but not a heliodor model; use the"
-                    " model.safetensors that training writes"
-                )
-            card = _parse_card(metadata[MODEL_FORMAT], path)
-            misfit = f"the weights in {path} do not fit its model card ({card.network})"
-            # Check the shapes first: a forged file could ask for too much memory.
-            expected = tensor_shapes(card.network, card.width, card.norm, card.contaminant)
-            keys = set(file.keys())
-            optional = {key for key in expected if key.endswith("num_batches_tracked")}
-            if not expected.keys() - optional <= keys <= expected.keys():
-                raise BadInput(misfit)
-            if any(tuple(file.get_slice(key).get_shape()) != expected[key] for key in keys):
-                raise BadInput(misfit)
-            tensors = {key: file.get_tensor(key) for key in keys}
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path} is a damaged model file ({error}); copy it again") from error
+        if MODEL_FORMAT not in metadata:
+            raise BadInput(
+                f"{path} is a safetensors file, but not a heliodor model; use the"
+                " model.safetensors that training writes"
+            )
+        card = _parse_card(metadata[MODEL_FORMAT], path)
+        misfit = f"the weights in {path} do not fit its model card ({card.network})"
+        # Check the shapes first: a forged file could ask for too much memory.
+        expected = tensor_shapes(card.network, card.width, card.norm, card.contaminant)
+        keys = set(file.keys())
+        optional = {key for key in expected if key.endswith("num_batches_tracked")}
+        if not expected.keys() - optional <= keys <= expected.keys():
+            raise BadInput(misfit)
+        if any(tuple(file.get_slice(key).get_shape()) != expected[key] for key in keys):
+            raise BadInput(misfit)
+        tensors = {key: file.get_tensor(key) for key in keys}
     network = build_network(card.network, card.width, norm=card.norm, contaminant=card.contaminant)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise BadInput(misfit) from error
-    if not network.is_finite():
-        raise BadInput(f"the weights in {path} are not finite; train the model again")
+    fill_network(network, tensors, path, misfit)
     return Model(network.eval(), card)
 
 

@@ -75,7 +75,7 @@ class Network(nn.Module):
 
     def is_finite(self) -> bool:
         """Return whether all weights and running statistics are finite."""
-        return all(bool(torch.isfinite(tensor).all()) for tensor in self.state_dict().values())
+        return has_finite_weights(self)
 
     def features(
         self, x: Tensor, dense: bool = False, first: int = 0, last: int | None = None
@@ -142,6 +142,11 @@ class Network(nn.Module):
         if self.contaminant is None:
             return out
         return torch.cat([out, self.contaminant(features)], dim=1)
+
+
+def has_finite_weights(network: nn.Module) -> bool:
+    """Return whether all weights and running statistics of a network are finite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())
 
 
 def conv31(width: int = 32, dropout: float = 0.0, norm: bool = True) -> Network:
