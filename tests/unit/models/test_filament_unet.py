@@ -70,4 +70,4 @@ def test_the_shapes_are_those_of_the_network() -> None:
     assert has_finite_weights(network)
     with torch.no_grad():
         network.head.weight[0, 0] = float("nan")
-    assert not network.is_finite()
+    assert not has_finite_weights(network)
