@@ -66,7 +66,10 @@ TESTED_BY = {
     "unit/picking/filaments/test_tracer.py": [
         "picking/filaments/evidence", "picking/filaments/linking", "picking/filaments/tracing",
     ],
-    "unit/workflows/test_pick_filaments.py": ["workflows/filament_report"],
+    "unit/workflows/test_pick_filaments.py": [
+        "workflows/filament_report", "workflows/tracing_setup",
+    ],
+    "unit/workflows/test_filament_parts.py": ["picking/filaments/resuming"],
     # The parts of heliodor-topaz, through its command line.
     "unit/integrations/topaz/test_convert.py": [
         "integrations/topaz/coordinate_reader", "integrations/topaz/coordinate_writer",

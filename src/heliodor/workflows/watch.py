@@ -35,7 +35,7 @@ from heliodor.models.registry import find_named_model
 from heliodor.picking.batch import PickingResult, add_probability
 from heliodor.picking.claims import Member
 from heliodor.picking.joined_journals import JoinedJournals
-from heliodor.picking.journal import MicrographResult, Session
+from heliodor.picking.journal import PARTICLES, MicrographResult, Session
 from heliodor.picking.output_files import autopick_name, coordinate_text
 from heliodor.report.watch_page import WatchedMicrograph, WatchState, render_watch_page
 from heliodor.utils.compute import ComputeSettings
@@ -215,7 +215,7 @@ class _Watcher:
         self._model_file = _ModelFile(request)
         self._command_line, self._setup, self._events = command_line, setup, events
         self._clock = clock
-        self._journal = JoinedJournals(folder, setup.key)
+        self._journal = JoinedJournals(folder, setup.key, PARTICLES)
         self._journal.remove_unusable()
         self._arrivals = Arrivals(request.micrographs, self._is_settled, clock)
         model = setup.model
@@ -282,7 +282,7 @@ class _Watcher:
             log.warning(f"the model was not replaced: {error}")
             return False
         self._setup = setup
-        self._journal = JoinedJournals(self._folder, setup.key)
+        self._journal = JoinedJournals(self._folder, setup.key, PARTICLES)
         self._journal.remove_unusable()
         self._journal.own.add_session(Session.begin(Member.this_process(""), 0, 0))
         self._arrivals.forget()
