@@ -471,6 +471,8 @@ def watch(
         ),
     ] = None,
     report: Report = False,
+    *,
+    tracing: FilamentSettings,
 ) -> None:
     """Pick micrographs as they arrive, while the microscope records them.
 
@@ -478,6 +480,15 @@ def watch(
     when it is complete. OUT has the same files as after heliodor pick; OUT/watch.html shows how
     far it is. Started again, it continues.
     """
+    if tracing.filaments:
+        refuse_particle_options(picking, {"diameter": diameter})
+        from heliodor.workflows.tracing_setup import FilamentRequest
+        from heliodor.workflows.watch_filaments import watch_filaments
+
+        wanted = FilamentRequest(model, micrographs, tracing, picking, pixel_size, report=report)
+        watched = watch_filaments(wanted, out, compute, every, until, events, command_line())
+        end(watched.result.failures)
+        return
     from heliodor.workflows.picking_setup import PickRequest
     from heliodor.workflows.watch import watch as watch_micrographs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,9 +149,28 @@ def trace_and_record(
             raise
     record.skip(result.failures)
     picked = FilamentPicks.summarize(result, record)
-    _record_results(picked)
+    write_filament_results(setup, picked, folder, report)
+    return picked
+
+
+def write_filament_results(
+    setup: TracingSetup,
+    picked: FilamentPicks,
+    folder: Path,
+    report: bool,
+    level: int = logging.INFO,
+) -> None:
+    """Record what was found, and write all results, each file as a whole.
+
+    Parameters
+    ----------
+    level
+        Of the messages that say what was found.
+    """
+    record, sources = picked.record, setup.sources
+    _record_results(picked, level)
     with record.stage("writing"):
-        _write_outputs(folder, picked, setup.request.settings, sources)
+        _write_outputs(folder, picked, setup.request.settings, sources, level)
     record.write(folder)
     if report:
         from heliodor.workflows.filament_report import write_filament_report
@@ -160,7 +179,6 @@ def trace_and_record(
             write_filament_report(folder / "report.html", picked, sources)
         record.write(folder)
         log.info(f"report: {folder / 'report.html'}")
-    return picked
 
 
 def trace_in_memory(
@@ -200,11 +218,22 @@ def refuse_particles(folder: Path) -> None:
         )
 
 
-def remove_filament_outputs(folder: Path, sources: Sequence[Source]) -> None:
-    """Remove the results of an earlier run, whose files would not belong together."""
+def remove_filament_outputs(
+    folder: Path, sources: Sequence[Source], kept: Container[str] = ()
+) -> None:
+    """Remove the results of an earlier run, whose files would not belong together.
+
+    Parameters
+    ----------
+    kept
+        Names of files, and of formats, that stay.
+    """
     for name in (FILAMENTS_STAR, SEGMENTS_STAR, TABLE, "run.json", "report.html"):
-        (folder / name).unlink(missing_ok=True)
+        if name not in kept:
+            (folder / name).unlink(missing_ok=True)
     for form in FORMATS.values():
+        if form.name in kept:
+            continue
         place = folder / form.name
         (place / MANUAL_LIST).unlink(missing_ok=True)
         (place / f"filaments{form.suffix}").unlink(missing_ok=True)
@@ -216,31 +245,34 @@ def remove_filament_outputs(folder: Path, sources: Sequence[Source]) -> None:
                 below.rmdir()
 
 
-def _record_results(picked: FilamentPicks) -> None:
+def _record_results(picked: FilamentPicks, level: int) -> None:
     """Record and log what was found."""
+    warn = picked.record.warn if level >= logging.INFO else picked.record.notes.append
     result, filaments, record = picked.result, picked.filaments, picked.record
     measured, expected, count = picked.measured_width_angstrom, result.expected, len(filaments)
     total = sum(one.length_px * filaments.pixel_sizes[one.micrograph] for one in filaments)
-    log.info(
+    log.log(
+        level,
         f"{count_of(count, 'filament')}, {total / 1e4:.1f} µm in all, on"
-        f" {count_of(len(result.micrographs), 'micrograph')}"
+        f" {count_of(len(result.micrographs), 'micrograph')}",
     )
     known = not math.isnan(expected.precision)
-    log.info(
+    log.log(
+        level,
         f"threshold {expected.threshold:.3f} (log-odds)"
         + (f"; expected: {expected.precision:.0%} of the length correct,"
-           f" {expected.recall:.0%} of the candidates' found" if known else "")
+           f" {expected.recall:.0%} of the candidates' found" if known else ""),
     )  # fmt: skip
     if not math.isnan(measured):
-        log.info(f"the filaments look {measured:.0f} Å wide")
+        log.log(level, f"the filaments look {measured:.0f} Å wide")
         ratio = max(measured / result.width_angstrom, result.width_angstrom / measured)
         if ratio > MOST_WIDTH_ERROR:
-            record.warn(
+            warn(
                 f"the filaments look {measured:.0f} Å wide, not {result.width_angstrom:g} Å; if"
                 " that is so, pick again with another --width"
             )
     if not count:
-        record.warn("no filaments were found; look at the micrographs, and check --width")
+        warn("no filaments were found; look at the micrographs, and check --width")
     record.results |= {
         "threshold": expected.threshold,
         "expected": {"precision": expected.precision, "recall": expected.recall},
@@ -254,7 +286,11 @@ def _record_results(picked: FilamentPicks) -> None:
 
 
 def _write_outputs(
-    folder: Path, picked: FilamentPicks, settings: FilamentSettings, sources: Sequence[Source]
+    folder: Path,
+    picked: FilamentPicks,
+    settings: FilamentSettings,
+    sources: Sequence[Source],
+    level: int,
 ) -> None:
     table = picked.filaments
     points = to_points(table)
@@ -269,7 +305,7 @@ def _write_outputs(
         segments = add_optics(cut_segments(table, settings.segments_angstrom))
         star = particle_writers.FORMATS["star"]
         particle_writers.write_picks(folder / SEGMENTS_STAR, segments, star, given)
-        log.info(f"{count_of(len(segments), 'segment')} in {folder / SEGMENTS_STAR}")
+        log.log(level, f"{count_of(len(segments), 'segment')} in {folder / SEGMENTS_STAR}")
     for name in settings.to or ():
         form = FORMATS[name]
         place = folder / name
@@ -280,7 +316,7 @@ def _write_outputs(
             form,
             given,
         )
-        log.info(f"{place}: {form.description}")
+        log.log(level, f"{place}: {form.description}")
 
 
 def _simplify(table: Filaments) -> Filaments:

@@ -145,7 +145,7 @@ def test_options_of_filaments_need_filaments(folder: Path, tmp_path: Path) -> No
 
 
 def test_commands_that_cannot_trace_say_so(folder: Path) -> None:
-    for command in ("watch", "run"):
+    for command in ("run",):
         result = call(command, folder, "--filaments")
         assert result.code == 2
         assert "heliodor pick --filaments" in result.sentence

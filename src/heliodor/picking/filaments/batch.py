@@ -161,6 +161,25 @@ class TracingResult:
     threshold: float
     expected: ExpectedLengths
 
+    @classmethod
+    def combine(
+        cls,
+        micrographs: Sequence[TracedMicrograph],
+        failures: list[Failure],
+        width_angstrom: float,
+        threshold: float | None = None,
+    ) -> TracingResult:
+        """Choose the threshold of micrographs that have been traced.
+
+        Parameters
+        ----------
+        threshold
+            As of `trace_micrographs`.
+        """
+        expected = choose_threshold(micrographs, threshold)
+        own = tuple(micrographs)
+        return cls(own, failures, width_angstrom, expected.threshold, expected)
+
     def filaments(self, threshold: float | None = None) -> Filaments:
         """Return the filaments, numbered from 1 on each micrograph.
 
@@ -286,9 +305,8 @@ def trace_with(
     if not in_order:
         reason = failures[0].reason if failures else "no micrographs were given"
         raise NothingPicked(f"no micrograph could be picked: {reason}", failures)
-    expected = choose_threshold(in_order, threshold)
     width = tracer.predictor.width_angstrom
-    return TracingResult(in_order, failures, width, expected.threshold, expected)
+    return TracingResult.combine(in_order, failures, width, threshold)
 
 
 def trace_each(
