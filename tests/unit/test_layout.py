@@ -20,6 +20,7 @@ TESTED_BY = {
         "app/server/micrograph_table", "app/server/routes/table", "app/server/spectra",
     ],
     "unit/app/server/test_proxy.py": ["cli/app"],
+    "unit/app/server/test_filament_work.py": ["app/server/routes/filaments"],
     "unit/app/server/test_annotations.py": ["app/server/routes/annotations"],
     "unit/app/server/test_exports.py": [
         "app/server/batch_run", "app/server/provenance", "app/server/routes/exports",

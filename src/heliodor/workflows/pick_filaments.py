@@ -15,7 +15,7 @@ from heliodor.data.coordinates import writers as particle_writers
 from heliodor.data.coordinates.writers import WriteContext
 from heliodor.data.filaments.filament import Filaments, to_points
 from heliodor.data.filaments.geometry import simplify_axis
-from heliodor.data.filaments.segments import cut_segments
+from heliodor.data.filaments.segments import add_optics, cut_segments
 from heliodor.data.filaments.writers import FORMATS, MANUAL_LIST, write_filaments
 from heliodor.data.micrographs.sources import Source, are_named_from_here, find_sources
 from heliodor.errors import BadInput
@@ -37,7 +37,6 @@ from heliodor.utils import console
 from heliodor.utils.compute import ComputeSettings
 from heliodor.utils.console import count_of
 from heliodor.utils.files import create_output_folder, write_text
-from heliodor.workflows.convert_filaments import add_optics
 from heliodor.workflows.pick import lock_for_picking
 from heliodor.workflows.run_record import RunRecord, write_failures
 from heliodor.workflows.tracing_setup import FilamentRequest, TracingSetup
