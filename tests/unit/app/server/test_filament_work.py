@@ -35,7 +35,8 @@ if (here / "fail").exists():
     sys.exit("heliodor: it cannot be done")
 if words[0] == "pick":
     (out / ".picking.jsonl").write_text('{"micrograph": "a"}\\n')
-    shutil.copy(here / "traced.star", out / "filaments.star")
+    shutil.copy(here / "traced.star", out / ".new")
+    (out / ".new").rename(out / "filaments.star")
 else:
     (out / "model.safetensors").write_text("model")
     (out / "run.json").write_text("{}")
