@@ -131,7 +131,20 @@ def test_filaments_are_drawn_traced_rejected_trained_and_exported(
     server.stop()
 
     # Opened again, it has all of that; with a read-only link nothing can be changed.
-    again = serve("--read-only-link", project=server.project)
+    again = serve(project=server.project)
     used = open_page(again.url)
     expect(used, "label", 1)
     assert "Model 1" in used.text("#model")
+    used.page.click("#share-button")
+    used.page.wait_for_function("document.getElementById('share-link').value !== ''")
+    link = used.page.input_value("#share-link")
+    reader = open_page(link)
+    expect(reader, "label", 1)
+    for x, y in ((40, 120), (250, 120), second[4]):
+        click(reader.page, x, y)
+    reader.page.keyboard.press("Enter")
+    reader.page.wait_for_timeout(300)
+    assert reader.number("#label-count") == 1
+    assert reader.number("#rejected-count") == 0
+    assert not reader.page.locator("#train").is_visible()
+    reader.picture("filaments-read-only")

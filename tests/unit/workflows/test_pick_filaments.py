@@ -145,10 +145,9 @@ def test_options_of_filaments_need_filaments(folder: Path, tmp_path: Path) -> No
 
 
 def test_commands_that_cannot_trace_say_so(folder: Path) -> None:
-    for command in ("run",):
-        result = call(command, folder, "--filaments")
-        assert result.code == 2
-        assert "heliodor pick --filaments" in result.sentence
+    result = call("run", folder, "--filaments")
+    assert result.code == 2
+    assert "heliodor train --filaments, and traced with heliodor pick" in result.sentence
 
 
 def test_a_folder_with_particles_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -107,6 +108,7 @@ class FilamentLabels:
                     if what == kind
                 }
                 self._filaments[kind][name] = own
+            written: list[Kind] = []
             try:
                 if sum(len(self._filaments[kind][name]) for kind in KINDS) > MAX_PER_MICROGRAPH:
                     raise BadInput(
@@ -116,9 +118,13 @@ class FilamentLabels:
                 for kind in KINDS:
                     if self._filaments[kind][name] != before[kind]:
                         self._write(kind)
+                        written.append(kind)
             except BadInput:
                 for kind in KINDS:
                     self._filaments[kind][name] = before[kind]
+                for kind in written:
+                    with suppress(BadInput):  # the next change writes it again
+                        self._write(kind)
                 raise
 
     def add_all(self, table: Filaments) -> None:
