@@ -91,6 +91,19 @@ def test_filaments_are_drawn_traced_rejected_trained_and_exported(
     page.keyboard.press("Enter")
     expect(used, "label", 1)
 
+    # What cannot be saved is saved later.
+    page.context.set_offline(True)
+    for x, y in ((40, 120), (250, 120)):
+        click(page, x, y)
+    page.keyboard.press("Enter")
+    used.wait_for("#saving", "Not saved", 10_000)
+    assert len(read_filaments(labels)) == 1
+    page.context.set_offline(False)
+    used.saved()
+    assert len(read_filaments(labels)) == 2
+    page.keyboard.press("Control+z")
+    expect(used, "label", 1)
+
     # Traced by the general filament model; the one that was drawn is not shown twice.
     page.click("#trace")
     used.wait_for("#job", "traced on 2 micrographs")

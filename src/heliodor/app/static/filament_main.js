@@ -18,6 +18,8 @@ const IDLE_MS = 3000;
 class FilamentPage {
   /** @type {any} what the server says of all filaments */
   summary = null;
+  /** What was said last of changes that could not be saved. */
+  lastProblem = "";
   current = -1;
 
   /** @param {any} project @param {any} rows the list of micrographs, by columns */
@@ -181,7 +183,8 @@ class FilamentPage {
     box.classList.toggle("trouble", problem !== "");
     setText(box, problem ? "Not saved" : saving ? "Saving…" : "Saved");
     box.title = problem;
-    if (problem) showToast(problem);
+    if (problem && problem !== this.lastProblem) showToast(problem);
+    this.lastProblem = problem;
   }
 
   /** Read what the server says of all filaments. */

@@ -1,9 +1,11 @@
-import { get, post } from "./api.js";
+import { get, post, RequestRefused } from "./api.js";
 import { Emitter } from "./emitter.js";
 import { UndoHistory } from "./undo_history.js";
 
 /** The largest number that identifies a filament. */
 const LARGEST_ID = 2 ** 31 - 1;
+/** How long to wait before a change is sent again. */
+const RETRY_MS = 1000;
 
 /**
  * @typedef {[number, number][]} Points
@@ -26,11 +28,18 @@ export class FilamentStore {
   micrograph = -1;
   /** @type {Filaments | null} null while they are loaded */
   shown = null;
-  /** How many changes are being saved, and why the last one could not be. */
-  saving = 0;
+  /** Why the last change could not be saved; "" if it could. */
   problem = "";
-  /** Changes are sent one after another. @type {Promise<void>} */
-  #sent = Promise.resolve();
+  /** Changes that are not saved yet, oldest first. @type {Step[]} */
+  #unsaved = [];
+  #isSending = false;
+  /** How many changes have been saved. */
+  #savedCount = 0;
+
+  /** The number of changes that are not saved yet. */
+  get saving() {
+    return this.#unsaved.length;
+  }
 
   /** @param {number} micrograph */
   async open(micrograph) {
@@ -42,14 +51,20 @@ export class FilamentStore {
   /** Read the filaments on screen again. */
   async reload() {
     const { micrograph } = this;
-    await this.#sent;
-    const read = await get(`/api/micrographs/${micrograph}/filaments`);
-    if (micrograph === this.micrograph && !this.saving) this.#show(read);
+    let before, read;
+    do {
+      // An answer from before the last save would make a filament flicker.
+      before = this.#savedCount;
+      read = await get(`/api/micrographs/${micrograph}/filaments`);
+    } while (before !== this.#savedCount);
+    if (micrograph === this.micrograph) this.#show(read);
   }
 
-  /** @param {Filaments} read */
+  /** Show what the server says, with the changes that it does not have yet. @param {Filaments} read */
   #show(read) {
     this.shown = read;
+    for (const { micrograph, add, remove } of this.#unsaved)
+      if (micrograph === this.micrograph) this.#apply(add, remove);
     this.changed.emit();
   }
 
@@ -90,35 +105,52 @@ export class FilamentStore {
    * @param {Change[]} remove
    */
   #save(micrograph, add, remove) {
-    if (micrograph === this.micrograph && this.shown) this.#apply(add, remove);
-    this.saving += 1;
+    this.#unsaved.push({ micrograph, add, remove });
+    if (micrograph === this.micrograph && this.shown) {
+      this.#apply(add, remove);
+      this.changed.emit();
+    }
     this.savingChanged.emit();
-    this.#sent = this.#sent.then(async () => {
+    void this.#send();
+  }
+
+  /** Send the changes one after another, and again until the server has them. */
+  async #send() {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    while (this.#unsaved.length) {
+      const { micrograph, add, remove } = this.#unsaved[0];
       try {
         const body = { add, remove: remove.map((one) => one.id) };
         const read = await post(`/api/micrographs/${micrograph}/filaments`, body);
+        this.#unsaved.shift();
+        this.#savedCount += 1;
         this.problem = "";
-        this.saving -= 1;
-        if (micrograph === this.micrograph && !this.saving) this.#show(read);
+        if (micrograph === this.micrograph) this.#show(read);
       } catch (error) {
-        this.saving -= 1;
         this.problem = error instanceof Error ? error.message : String(error);
-        if (micrograph === this.micrograph) void this.reload();
+        if (error instanceof RequestRefused && !error.isTemporary) {
+          this.#unsaved.shift();
+          if (micrograph === this.micrograph) this.reload().catch(() => {});
+        } else {
+          this.savingChanged.emit();
+          await new Promise((done) => setTimeout(done, RETRY_MS));
+        }
       }
       this.savingChanged.emit();
-    });
+    }
+    this.#isSending = false;
   }
 
   /** Show a change before the server has answered. @param {Change[]} add @param {Change[]} remove */
   #apply(add, remove) {
     const { shown } = this;
     if (!shown) return;
-    const gone = new Set(remove.map((one) => one.id));
+    const gone = new Set([...remove, ...add].map((one) => one.id));
     const of = (/** @type {string} */ kind, /** @type {Drawn[]} */ before) => [
       ...before.filter((one) => !gone.has(one.id)),
       ...add.filter((one) => one.kind === kind).map(({ id, points }) => ({ id, points })),
     ];
     this.shown = { ...shown, labels: of("label", shown.labels), rejected: of("rejected", shown.rejected) };
-    this.changed.emit();
   }
 }
